@@ -1,0 +1,40 @@
+//! Entries: an id and an ordered list of byte strings that may repeat.
+
+use super::id::EntryId;
+
+/// The fields of an entry in stored order: `(name, value)` pairs of arbitrary bytes, in which
+/// names may repeat. Nothing is normalised, so what was written is what is read.
+pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// One entry of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its id.
+    pub id: EntryId,
+    /// Its fields; never empty in a stream.
+    pub fields: Fields,
+}
+
+impl Entry {
+    /// The bytes of names and values together.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.fields.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+
+    /// The value of the first field with this name.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&[u8]> {
+        let mut named = self.fields.iter().filter(|(field, _)| field == name.as_bytes());
+        named.next().map(|(_, value)| value.as_slice())
+    }
+}
+
+/// How entries are shown to one reader.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct View {
+    /// `payload=FIELD`: this field's value takes the place of all fields.
+    pub payload: Option<String>,
+    /// `pairs=true`: fields as a list of pairs even where an object could hold them.
+    pub pairs: bool,
+}

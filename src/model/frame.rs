@@ -1,0 +1,140 @@
+//! Server-sent events as bytes.
+//!
+//! Frames are built here and nowhere else. Whatever stands in an entry, a frame is one event: JSON
+//! leaves no CR or LF in `data`, and a name that could break out of its line is left out.
+
+use std::io;
+
+use serde::Serialize;
+use serde_json::ser::{Formatter, Serializer};
+
+use super::position::Position;
+
+/// A comment line: keeps proxies and clients from giving up on a quiet connection.
+pub const HEARTBEAT: &str = ": \n\n";
+
+/// The longest event name taken from a field, in bytes.
+const MAX_EVENT_NAME: usize = 64;
+
+/// Compact JSON in which the line separators that some clients split lines at (U+0085, U+2028,
+/// U+2029) are escaped too. CR and LF always are.
+struct OneLine;
+
+impl Formatter for OneLine {
+    fn write_string_fragment<W: io::Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(['\u{85}', '\u{2028}', '\u{2029}']) {
+            let (before, found) = rest.split_at(at);
+            writer.write_all(before.as_bytes())?;
+            let mut after = found.chars();
+            if let Some(separator) = after.next() {
+                write!(writer, "\\u{:04x}", u32::from(separator))?;
+            }
+            rest = after.as_str();
+        }
+        writer.write_all(rest.as_bytes())
+    }
+}
+
+/// Appends one event to `out`: `id` if there is a position, `event` if there is a name, `retry` if
+/// there is a delay in milliseconds, and `data` as JSON on one line.
+pub fn write_event(
+    out: &mut Vec<u8>,
+    id: Option<Position>,
+    event: Option<&str>,
+    retry_ms: Option<u64>,
+    data: &impl Serialize,
+) {
+    // Writing into a `Vec` cannot fail, nor can serializing what this crate serializes: strings,
+    // numbers and maps with string keys.
+    if let Some(id) = id {
+        out.extend_from_slice(format!("id: {id}\n").as_bytes());
+    }
+    if let Some(name) = event {
+        out.extend_from_slice(format!("event: {name}\n").as_bytes());
+    }
+    if let Some(retry_ms) = retry_ms {
+        out.extend_from_slice(format!("retry: {retry_ms}\n").as_bytes());
+    }
+    out.extend_from_slice(b"data: ");
+    let written = data.serialize(&mut Serializer::with_formatter(&mut *out, OneLine));
+    debug_assert!(written.is_ok(), "events hold nothing that JSON cannot");
+    out.extend_from_slice(b"\n\n");
+}
+
+/// The value of the field chosen by `event=FIELD` as an event name, if it can be one: UTF-8, 1 to
+/// 64 bytes, no control characters, neither ours (`$…`) nor EventSource's own names.
+#[must_use]
+pub fn event_name(value: Option<&[u8]>) -> Option<&str> {
+    let name = std::str::from_utf8(value?).ok()?;
+    let taken = matches!(name, "open" | "error" | "message") || name.starts_with('$');
+    let fits = !name.is_empty() && name.len() <= MAX_EVENT_NAME && !name.chars().any(breaks_line);
+    (fits && !taken).then_some(name)
+}
+
+fn breaks_line(c: char) -> bool {
+    c.is_control() || c == '\u{2028}' || c == '\u{2029}'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::id::EntryId;
+    use proptest::prelude::*;
+
+    fn frame(event: Option<&str>, data: &str) -> String {
+        let mut out = Vec::new();
+        write_event(&mut out, Some(Position::new(EntryId::new(5, 1), Some(9))), event, None, &data);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_frame_has_id_event_and_one_data_line() {
+        assert_eq!(frame(Some("paid"), "x"), "id: 5-1:9\nevent: paid\ndata: \"x\"\n\n");
+    }
+
+    #[test]
+    fn separators_of_lines_are_escaped() {
+        assert_eq!(
+            frame(None, "a\r\nb\u{85}c\u{2028}d\u{2029}e\0"),
+            "id: 5-1:9\ndata: \"a\\r\\nb\\u0085c\\u2028d\\u2029e\\u0000\"\n\n"
+        );
+    }
+
+    #[test]
+    fn names_that_would_mislead_a_client_are_left_out() {
+        let long = "x".repeat(65);
+        for name in [
+            "",
+            "open",
+            "error",
+            "message",
+            "$gap",
+            "a\nb",
+            "a\rb",
+            "a\u{2028}b",
+            "a\0",
+            long.as_str(),
+        ] {
+            assert_eq!(event_name(Some(name.as_bytes())), None, "{name:?}");
+        }
+        assert_eq!(event_name(Some(b"\xff")), None);
+        assert_eq!(event_name(None), None);
+        assert_eq!(event_name(Some(b"order paid")), Some("order paid"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_stays_on_its_line_and_reads_back(text in ".{0,40}|[\\x00-\\x7f\u{85}\u{2028}\u{2029}]{0,40}") {
+            let frame = frame(None, &text);
+            let lines: Vec<&str> = frame.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).collect();
+            prop_assert_eq!(lines.len(), 4);
+            let data = lines[1].strip_prefix("data: ").unwrap();
+            prop_assert_eq!(serde_json::from_str::<String>(data).unwrap(), text);
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! What a stream's counters prove about the past: whether a position was overtaken by removals,
+//! by how many entries, and how many entries a stream had been given up to each of a page.
+//!
+//! The invariant of this file: a number it returns is exact, or it is `None`. Two histories can
+//! leave identical counters behind, so there are questions the counters cannot answer.
+
+use super::id::EntryId;
+use super::position::Position;
+
+/// The counters of a stream, read in one step with the page they are used on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Whether the key exists at all.
+    pub exists: bool,
+    /// Entries retained.
+    pub length: u64,
+    /// Entries ever added; `None` on servers that do not count them (Redis 6.2).
+    pub entries_added: Option<u64>,
+    /// The id last generated, deleted since or not; `0-0` if there was none.
+    pub last_id: EntryId,
+    /// The oldest entry retained.
+    pub oldest: Option<EntryId>,
+    /// The greatest id ever removed by XDEL; trimming does not move it.
+    pub max_deleted: EntryId,
+    /// Whether this server can remove entries from the middle without a trace in `max_deleted`
+    /// (trims that skip what some group has not acknowledged: 8.2 and later).
+    pub untraced_holes: bool,
+}
+
+impl Facts {
+    /// A stream that does not exist: nothing was ever added.
+    #[must_use]
+    pub const fn missing() -> Self {
+        Self {
+            exists: false,
+            length: 0,
+            entries_added: Some(0),
+            last_id: EntryId::MIN,
+            oldest: None,
+            max_deleted: EntryId::MIN,
+            untraced_holes: false,
+        }
+    }
+
+    /// Right after the last entry.
+    #[must_use]
+    pub const fn tail(&self) -> Position {
+        Position::new(self.last_id, self.entries_added)
+    }
+
+    /// Above this id every entry ever added is still there; `None` if that cannot be said.
+    fn complete_above(&self) -> Option<EntryId> {
+        if self.entries_added == Some(self.length) {
+            Some(EntryId::MIN)
+        } else if self.untraced_holes {
+            None
+        } else {
+            Some(self.max_deleted)
+        }
+    }
+
+    /// Right before the oldest entry retained, or the tail when nothing is.
+    #[must_use]
+    pub fn before_oldest(&self) -> Position {
+        let Some(oldest) = self.oldest else {
+            return self.tail();
+        };
+        let removed = self.entries_added.map(|added| added.saturating_sub(self.length));
+        let certain = self.complete_above().is_some_and(|above| oldest > above);
+        Position::new(oldest.previous().unwrap_or_default(), removed.filter(|_| certain))
+    }
+
+    /// How a reader at `position` stands to what is retained.
+    #[must_use]
+    pub fn standing(&self, position: Position) -> Standing {
+        if position.is_oldest() {
+            return Standing::Intact;
+        }
+        let counted_too_far = match (position.n, self.entries_added) {
+            (Some(n), Some(added)) => n > added,
+            _ => false,
+        };
+        if position.id > self.last_id || counted_too_far {
+            return Standing::Reset;
+        }
+        let below = match self.oldest {
+            Some(oldest) => position.id < oldest,
+            None => position.id < self.last_id,
+        };
+        if !below {
+            return Standing::Intact;
+        }
+        match (position.n, self.entries_added) {
+            // Everything retained lies above the position, so it was added after it.
+            (Some(n), Some(added)) => match (added - n).checked_sub(self.length) {
+                Some(0) => Standing::Intact,
+                Some(lost) => Standing::Overtaken { lost: Some(lost) },
+                None => Standing::Reset,
+            },
+            (None, Some(added)) if added == self.length => Standing::Intact,
+            _ => Standing::Overtaken { lost: None },
+        }
+    }
+
+    /// The `n` of each entry of a page that was read upwards from `after`; `to_tail` says that the
+    /// page ends with the last entry retained.
+    #[must_use]
+    pub fn number(&self, after: Position, ids: &[EntryId], to_tail: bool) -> Vec<Option<u64>> {
+        let count = ids.len() as u64;
+        let Some(added) = self.entries_added else {
+            return vec![None; ids.len()];
+        };
+        let upwards = |first: u64| (0..count).map(|index| Some(first + index)).collect();
+        let at_last = to_tail && ids.last() == Some(&self.last_id);
+
+        // As many entries since a counted position as were added since: none is missing.
+        if let Some(n) = after.n
+            && at_last
+            && added.checked_sub(n) == Some(count)
+        {
+            return upwards(n + 1);
+        }
+        if let Some(above) = self.complete_above() {
+            let oldest = self.oldest.unwrap_or(EntryId::MAX);
+            if ids.first() == Some(&oldest) && oldest > above {
+                return upwards(added.saturating_sub(self.length) + 1);
+            }
+            if let Some(n) = after.n
+                && after.id >= oldest.max(above)
+            {
+                return upwards(n + 1);
+            }
+            if to_tail {
+                let behind = |index: u64| added - (count - 1 - index);
+                return (0..count)
+                    .zip(ids)
+                    .map(|(index, id)| (*id > above).then(|| behind(index)))
+                    .collect();
+            }
+        }
+        let mut numbers = vec![None; ids.len()];
+        if at_last && let Some(last) = numbers.last_mut() {
+            *last = Some(added);
+        }
+        numbers
+    }
+}
+
+/// What has become of the entries after a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing was removed that the reader had not read.
+    Intact,
+    /// The position lies below the oldest entry, and entries between were removed.
+    Overtaken {
+        /// Exactly how many, `None` where the counters do not tell.
+        lost: Option<u64>,
+    },
+    /// This is not the stream the position was read from: deleted and made anew, or set back.
+    Reset,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A stream as Redis keeps it, beside the list of all it was ever given.
+    #[derive(Default)]
+    struct Oracle {
+        given: Vec<EntryId>,
+        kept: Vec<EntryId>,
+        max_deleted: EntryId,
+        holes: bool,
+    }
+
+    impl Oracle {
+        fn run(&mut self, steps: &[Step]) {
+            for step in steps {
+                self.apply(step);
+            }
+        }
+
+        fn apply(&mut self, step: &Step) {
+            match step {
+                Step::Add(many) => {
+                    for _ in 0..*many {
+                        let id = EntryId::new(self.given.len() as u64 + 1, 0);
+                        self.given.push(id);
+                        self.kept.push(id);
+                    }
+                }
+                Step::Trim(keep) => {
+                    let surplus = self.kept.len().saturating_sub(*keep);
+                    self.kept.drain(..surplus);
+                }
+                Step::Delete(index) if !self.kept.is_empty() => {
+                    let id = self.kept.remove(index % self.kept.len());
+                    self.max_deleted = self.max_deleted.max(id);
+                }
+                Step::Punch(index) if self.holes && !self.kept.is_empty() => {
+                    self.kept.remove(index % self.kept.len());
+                }
+                Step::Delete(_) | Step::Punch(_) => {}
+            }
+        }
+
+        fn facts(&self) -> Facts {
+            Facts {
+                exists: true,
+                length: self.kept.len() as u64,
+                entries_added: Some(self.given.len() as u64),
+                last_id: self.given.last().copied().unwrap_or_default(),
+                oldest: self.kept.first().copied(),
+                max_deleted: self.max_deleted,
+                untraced_holes: self.holes,
+            }
+        }
+
+        fn lost_after(&self, id: EntryId) -> u64 {
+            self.given.iter().filter(|given| **given > id && !self.kept.contains(given)).count()
+                as u64
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Add(usize),
+        Trim(usize),
+        Delete(usize),
+        Punch(usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        prop::collection::vec(
+            prop_oneof![
+                4 => (1usize..6).prop_map(Step::Add),
+                2 => (0usize..8).prop_map(Step::Trim),
+                1 => (0usize..20).prop_map(Step::Delete),
+                1 => (0usize..20).prop_map(Step::Punch),
+            ],
+            0..24,
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn every_number_given_is_the_true_one(steps in steps(), holes: bool, from in 0usize..30, size in 1usize..9, counted: bool) {
+            let mut oracle = Oracle { holes, ..Oracle::default() };
+            oracle.run(&steps);
+            let from = from.min(oracle.given.len());
+            let id = from.checked_sub(1).map_or(EntryId::MIN, |index| oracle.given[index]);
+            let after = Position::new(id, counted.then_some(from as u64));
+            let rest: Vec<EntryId> = oracle.kept.iter().copied().filter(|kept| *kept > id).collect();
+            let page = &rest[..size.min(rest.len())];
+            for (id, n) in page.iter().zip(oracle.facts().number(after, page, page.len() == rest.len())) {
+                prop_assert!(n.is_none_or(|n| n == id.ms), "{} was numbered {:?}", id, n);
+            }
+        }
+
+        #[test]
+        fn a_loss_is_counted_exactly_or_not_at_all(before in steps(), since in steps(), holes: bool) {
+            let mut oracle = Oracle { holes, ..Oracle::default() };
+            oracle.run(&before);
+            let facts = oracle.facts();
+            let start = if oracle.kept.is_empty() { facts.tail() } else { Position::OLDEST };
+            let numbers = facts.number(start, &oracle.kept, true);
+            let read: Vec<Position> = oracle.kept.iter().zip(numbers).map(|(id, n)| Position::new(*id, n)).collect();
+            oracle.run(&since);
+            let facts = oracle.facts();
+            for position in read.into_iter().chain([facts.before_oldest()]) {
+                let lost = oracle.lost_after(position.id);
+                match facts.standing(position) {
+                    Standing::Intact => {
+                        let below = facts.oldest.is_none_or(|oldest| position.id < oldest);
+                        prop_assert!(!below || lost == 0, "{position}: {lost} lost in silence");
+                    }
+                    Standing::Overtaken { lost: Some(told) } => {
+                        prop_assert!(told > 0);
+                        prop_assert_eq!(told, lost, "{}", position);
+                    }
+                    Standing::Overtaken { lost: None } => prop_assert!(position.n.is_none()),
+                    Standing::Reset => prop_assert!(false, "{position} was taken for another stream's"),
+                }
+            }
+        }
+
+        #[test]
+        fn a_stream_made_anew_is_never_taken_for_the_old_one(old in 1usize..20, new in 0usize..40) {
+            let mut oracle = Oracle::default();
+            oracle.apply(&Step::Add(old));
+            let position = oracle.facts().tail();
+            let kept = (0..new).map(|index| EntryId::new((old + 1 + index) as u64, 0)).collect::<Vec<_>>();
+            let anew = Oracle { given: kept.clone(), kept, ..Oracle::default() };
+            prop_assert_eq!(anew.facts().standing(position), Standing::Reset);
+        }
+    }
+
+    #[test]
+    fn a_reader_who_is_caught_up_is_not_overtaken_by_trimming() {
+        let mut oracle = Oracle::default();
+        oracle.apply(&Step::Add(10));
+        let tail = oracle.facts().tail();
+        oracle.apply(&Step::Trim(0));
+        assert_eq!(oracle.facts().standing(tail), Standing::Intact);
+        assert_eq!(oracle.facts().standing(Position::from(tail.id)), Standing::Intact);
+    }
+
+    #[test]
+    fn the_oldest_is_never_overtaken_but_the_counted_beginning_is() {
+        let mut oracle = Oracle::default();
+        oracle.apply(&Step::Add(10));
+        oracle.apply(&Step::Trim(4));
+        assert_eq!(oracle.facts().standing(Position::OLDEST), Standing::Intact);
+        assert_eq!(oracle.facts().standing(Position::START), Standing::Overtaken { lost: Some(6) });
+    }
+}

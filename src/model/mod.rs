@@ -1,0 +1,16 @@
+//! What streams are made of, as plain values: ids, positions, names, entries, frames.
+//!
+//! Nothing here does I/O or knows Redis, HTTP or the runtime; every rule in this room can be
+//! tested without any of them.
+
+pub mod duration;
+pub mod entry;
+pub mod entry_json;
+pub mod form;
+pub mod frame;
+pub mod history;
+pub mod id;
+pub mod name;
+pub mod page;
+pub mod position;
+pub mod range;

@@ -1,0 +1,148 @@
+//! Names of streams, groups and consumers, checked once on the way in.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+/// The longest name, in bytes.
+pub const MAX_NAME: usize = 512;
+/// The beginning of every key that belongs to streamgate itself.
+pub const OWN_PREFIX: &str = "streamgate:";
+
+/// Why a name was refused. The text is fit for the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidName {
+    /// Nothing, or more than [`MAX_NAME`] bytes.
+    #[error("a name has 1 to 512 bytes")]
+    Length,
+    /// C0 or C1 control characters, or DEL.
+    #[error("a name has no control characters")]
+    Control,
+    /// `.` and `..`, which clients fold away.
+    #[error("`.` and `..` are not names")]
+    Dots,
+    /// A key of our own.
+    #[error("names beginning with `streamgate:` are reserved")]
+    Reserved,
+    /// Braces mean a Redis Cluster hash tag; anything else about them is a mistake.
+    #[error("braces are taken only as one non-empty `{{tag}}`")]
+    Braces,
+}
+
+fn check(name: &str) -> Result<(), InvalidName> {
+    if name.is_empty() || name.len() > MAX_NAME {
+        return Err(InvalidName::Length);
+    }
+    if name.chars().any(char::is_control) {
+        return Err(InvalidName::Control);
+    }
+    if name == "." || name == ".." {
+        return Err(InvalidName::Dots);
+    }
+    Ok(())
+}
+
+fn check_braces(name: &str) -> Result<(), InvalidName> {
+    let (mut opens, mut closes) = (name.match_indices('{'), name.match_indices('}'));
+    match (opens.next(), closes.next(), opens.next(), closes.next()) {
+        (None, None, None, None) => Ok(()),
+        (Some((open, _)), Some((close, _)), None, None) if close > open + 1 => Ok(()),
+        _ => Err(InvalidName::Braces),
+    }
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, |$text:ident| $check:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks the name.
+            ///
+            /// # Errors
+            /// [`InvalidName`] says which rule it breaks.
+            pub fn new($text: &str) -> Result<Self, InvalidName> {
+                $check?;
+                Ok(Self(Arc::from($text)))
+            }
+
+            /// The name as it was given, which is also the key or argument Redis sees.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+name!(
+    /// The name of a stream, and its Redis key.
+    StreamName,
+    |text| check(text).and_then(|()| check_braces(text)).and_then(|()| {
+        if text.starts_with(OWN_PREFIX) { Err(InvalidName::Reserved) } else { Ok(()) }
+    })
+);
+name!(
+    /// The name of a consumer group.
+    GroupName,
+    |text| check(text)
+);
+name!(
+    /// The name of a consumer in a group.
+    ConsumerName,
+    |text| check(text)
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ordinary_names_are_taken() {
+        for name in
+            ["orders", "a/b", "ümläut 🎈", "{shop}.orders", "a{b}c", "...", "a:b", &"x".repeat(512)]
+        {
+            assert!(StreamName::new(name).is_ok(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn each_rule_refuses_with_its_own_reason() {
+        let long = "x".repeat(513);
+        for (name, why) in [
+            ("", InvalidName::Length),
+            (long.as_str(), InvalidName::Length),
+            ("a\nb", InvalidName::Control),
+            ("a\0", InvalidName::Control),
+            ("a\u{85}", InvalidName::Control),
+            (".", InvalidName::Dots),
+            ("..", InvalidName::Dots),
+            ("streamgate:x", InvalidName::Reserved),
+            ("a{b", InvalidName::Braces),
+            ("a}b", InvalidName::Braces),
+            ("{}", InvalidName::Braces),
+            ("}x{", InvalidName::Braces),
+            ("{a}{b}", InvalidName::Braces),
+        ] {
+            assert_eq!(StreamName::new(name), Err(why), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn groups_may_have_braces_since_they_are_no_keys() {
+        assert!(GroupName::new("a}{").is_ok());
+    }
+}
