@@ -1,0 +1,142 @@
+//! What is counted. One struct, handed around; nothing global.
+//!
+//! Labels have a closed set of values: a route, a status, the name of a bound. Never a stream, a
+//! group or an address.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// One label with a name and a value from the code.
+type Label = [(&'static str, &'static str); 1];
+
+/// Labels of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RequestLabels {
+    /// The method, `OTHER` for what is no method of ours.
+    pub method: &'static str,
+    /// The route as documented, with its placeholders.
+    pub route: Arc<str>,
+    /// The status code.
+    pub status: u16,
+}
+
+impl EncodeLabelSet for RequestLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), std::fmt::Error> {
+        ("method", self.method).encode(encoder.encode_label())?;
+        ("route", &*self.route).encode(encoder.encode_label())?;
+        ("status", u32::from(self.status)).encode(encoder.encode_label())
+    }
+}
+
+use prometheus_client::encoding::EncodeLabel as _;
+
+/// All metrics of a process. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Metrics {
+    /// Requests answered.
+    pub requests: Family<RequestLabels, Counter>,
+    /// Requests and connections turned away, by the bound they met.
+    pub refused: Family<Label, Counter>,
+    /// Connections from clients.
+    pub connections: Gauge,
+    /// Subscriptions open.
+    pub subscriptions: Gauge,
+    /// Reads that wait for an entry.
+    pub waiting: Gauge,
+    /// Streams that are followed for subscriptions and waiting reads.
+    pub followed_streams: Gauge,
+    /// Connections to Redis, by kind.
+    pub redis_connections: Family<Label, Gauge>,
+    /// 1 while Redis answers.
+    pub redis_up: Gauge,
+    /// Entries appended.
+    pub published: Counter,
+    /// Times a subscription fell behind the live feed and went back to reading the stream.
+    pub fell_behind: Counter,
+    /// Gaps told to subscribers.
+    pub gaps: Counter,
+    /// Resets told to subscribers.
+    pub resets: Counter,
+    /// Entries read for a worker who was gone when they came; they stay pending with it.
+    pub undelivered: Counter,
+}
+
+impl Metrics {
+    /// Counts one request or connection that met `bound`.
+    pub fn refuse(&self, bound: &'static str) {
+        self.refused.get_or_create(&[("bound", bound)]).inc();
+    }
+
+    /// A guard that holds `gauge` up by one.
+    #[must_use]
+    pub fn hold(gauge: &Gauge) -> Held {
+        gauge.inc();
+        Held(gauge.clone())
+    }
+
+    /// A guard like [`Metrics::hold`], unless `gauge` has reached `limit`.
+    #[must_use]
+    pub fn hold_below(gauge: &Gauge, limit: usize) -> Option<Held> {
+        let held = Self::hold(gauge);
+        usize::try_from(gauge.get()).is_ok_and(|count| count <= limit).then_some(held)
+    }
+
+    /// The text of `/metrics`, in the OpenMetrics format.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut registry = Registry::with_prefix("streamgate");
+        let r = &mut registry;
+        r.register("requests", "Requests answered", self.requests.clone());
+        r.register(
+            "refused",
+            "Requests and connections turned away, by the bound met",
+            self.refused.clone(),
+        );
+        r.register("connections", "Connections from clients", self.connections.clone());
+        r.register("subscriptions", "Subscriptions open", self.subscriptions.clone());
+        r.register("waiting_reads", "Reads waiting for an entry", self.waiting.clone());
+        r.register(
+            "followed_streams",
+            "Streams followed for subscriptions and waiting reads",
+            self.followed_streams.clone(),
+        );
+        r.register(
+            "redis_connections",
+            "Connections to Redis, by kind",
+            self.redis_connections.clone(),
+        );
+        r.register("redis_up", "1 while Redis answers", self.redis_up.clone());
+        r.register("published_entries", "Entries appended", self.published.clone());
+        r.register(
+            "fell_behind",
+            "Times a subscription went back from the live feed to the stream",
+            self.fell_behind.clone(),
+        );
+        r.register("gaps", "Gaps told to subscribers", self.gaps.clone());
+        r.register("resets", "Resets told to subscribers", self.resets.clone());
+        r.register(
+            "undelivered_entries",
+            "Entries read for a worker who was gone by then",
+            self.undelivered.clone(),
+        );
+        let mut text = String::new();
+        // Writing into a `String` cannot fail.
+        let _ = encode(&mut text, &registry);
+        text
+    }
+}
+
+/// Lowers its gauge again when dropped.
+pub struct Held(Gauge);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

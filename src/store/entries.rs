@@ -1,0 +1,294 @@
+//! Appending and reading entries.
+
+use deadpool_redis::redis::{Cmd, Pipeline, Value};
+
+use super::decode::{entries, id};
+use super::{Lane, Store, StoreError, facts};
+use crate::model::entry::{Entry, Fields};
+use crate::model::history::{Facts, Standing};
+use crate::model::id::{EntryId, NewId};
+use crate::model::name::StreamName;
+use crate::model::position::Position;
+use crate::model::range::Order;
+
+/// The first read of a budgeted range, when nothing is known of the size of its entries.
+const FIRST_READ: usize = 32;
+
+/// What an append may remove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trim {
+    /// All but this many.
+    MaxLen(u64),
+    /// All below this id.
+    MinId(EntryId),
+}
+
+/// One XADD.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// Which id the entry is to have.
+    pub id: NewId,
+    /// In the order they are to be stored; not empty.
+    pub fields: Fields,
+    /// Trimming in the same step.
+    pub trim: Option<Trim>,
+    /// Trim to the letter; otherwise whole nodes only, which is much cheaper.
+    pub exact: bool,
+    /// Make the stream if there is none.
+    pub create: bool,
+}
+
+/// A run of entries read upwards, with what was known of the stream when it was read.
+#[derive(Clone, Debug)]
+pub struct Stretch {
+    /// Oldest first.
+    pub entries: Vec<Entry>,
+    /// How many entries the stream had been given up to each, where that is certain.
+    pub numbers: Vec<Option<u64>>,
+    /// Read in one step with the first entries.
+    pub facts: Facts,
+    /// How the position stood that was read from. Nothing is read after [`Standing::Reset`].
+    pub standing: Standing,
+    /// Nothing more lay between the last entry and the end that was asked for.
+    pub ended: bool,
+    /// Nothing more lay in the stream.
+    pub at_tail: bool,
+}
+
+impl Stretch {
+    /// Whether nothing has happened to the stream since `after` was read.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.entries.is_empty() && self.standing == Standing::Intact
+    }
+
+    /// Where to read on.
+    #[must_use]
+    pub fn end(&self, after: Position) -> Position {
+        match (self.entries.last(), self.numbers.last()) {
+            (Some(entry), Some(n)) => Position::new(entry.id, *n),
+            // Nothing is left between here and the tail, so this is the tail.
+            _ if self.at_tail => self.facts.tail(),
+            _ => after,
+        }
+    }
+}
+
+impl Store {
+    /// Appends one entry and answers its id; `None` when the stream does not exist and
+    /// [`Append::create`] is false.
+    ///
+    /// # Errors
+    /// [`StoreError::IdNotMonotonic`], [`StoreError::IdZero`], [`StoreError::NotAStream`], or that
+    /// Redis is away; after [`StoreError::Broken`] and [`StoreError::Timeout`] the entry may or
+    /// may not be there.
+    /// # Cancel safety
+    /// Dropped after it was sent, the entry may be appended all the same.
+    pub async fn append(
+        &self,
+        stream: &StreamName,
+        append: &Append,
+    ) -> Result<Option<EntryId>, StoreError> {
+        let mut command = Cmd::new();
+        command.arg("XADD").arg(stream.as_str());
+        if !append.create {
+            command.arg("NOMKSTREAM");
+        }
+        let exactly = if append.exact { "=" } else { "~" };
+        match append.trim {
+            Some(Trim::MaxLen(length)) => {
+                command.arg("MAXLEN").arg(exactly).arg(length);
+            }
+            Some(Trim::MinId(min)) => {
+                command.arg("MINID").arg(exactly).arg(min.to_string());
+            }
+            None => {}
+        }
+        command.arg(append.id.to_string());
+        for (name, value) in &append.fields {
+            command.arg(name.as_slice()).arg(value.as_slice());
+        }
+        match self.write(&command).await? {
+            Value::Nil => Ok(None),
+            given => id(given).map(Some),
+        }
+    }
+
+    /// Reads upwards from `after` to `end` or the tail: at most `limit` entries, and no more than
+    /// fit into `max_bytes` unless a single one is larger.
+    ///
+    /// # Errors
+    /// [`StoreError::NotAStream`], or that Redis is away.
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn read_after(
+        &self,
+        lane: &Lane,
+        stream: &StreamName,
+        after: Position,
+        end: EntryId,
+        limit: usize,
+        max_bytes: usize,
+    ) -> Result<Stretch, StoreError> {
+        let mut budget = Budget::new(limit, max_bytes);
+        let mut whole = self.read_step(lane, stream, after, end, budget.next()).await?;
+        if whole.standing == Standing::Reset {
+            return Ok(whole);
+        }
+        budget.cut(&mut whole);
+        while !whole.ended && budget.next() > 0 {
+            let from = whole.end(after);
+            let mut more = self.read_step(lane, stream, from, end, budget.next()).await?;
+            if more.standing != Standing::Intact {
+                break; // Overtaken while reading: whoever reads on is told.
+            }
+            budget.cut(&mut more);
+            whole.entries.append(&mut more.entries);
+            whole.numbers.append(&mut more.numbers);
+            (whole.ended, whole.at_tail) = (more.ended, more.at_tail);
+        }
+        Ok(whole)
+    }
+
+    async fn read_step(
+        &self,
+        lane: &Lane,
+        stream: &StreamName,
+        after: Position,
+        end: EntryId,
+        count: usize,
+    ) -> Result<Stretch, StoreError> {
+        // Nothing lies after the greatest id; the empty range still answers the counters.
+        let (from, to) = after.id.next().map_or((EntryId::MAX, EntryId::MIN), |from| (from, end));
+        let mut pipeline = Pipeline::new();
+        pipeline.atomic().add_command(range(stream, Order::Asc, from, to, count));
+        pipeline.add_command(facts::command(stream));
+        let [read, counters] = replies(self.read_pipeline(lane, &pipeline).await?)?;
+        let entries = entries(read)?;
+        let facts = self.decode_facts(counters)?;
+        let standing = facts.standing(after);
+        let ids: Vec<EntryId> = entries.iter().map(|entry| entry.id).collect();
+        // A short page ended where it was to end; a full one may have, by chance.
+        let short = entries.len() < count;
+        let at_tail = ids.last() == Some(&facts.last_id) || (short && end >= facts.last_id);
+        let numbers = facts.number(after, &ids, at_tail);
+        let entries = if standing == Standing::Reset { Vec::new() } else { entries };
+        Ok(Stretch { entries, numbers, facts, standing, ended: short || at_tail, at_tail })
+    }
+
+    /// Reads between two ids, both included, with the counters of the stream; what does not fit
+    /// into `max_bytes` is cut off, but never the first entry. The flag says that nothing more
+    /// lies in the range.
+    ///
+    /// # Errors
+    /// [`StoreError::NotAStream`], or that Redis is away.
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn read_between(
+        &self,
+        stream: &StreamName,
+        order: Order,
+        (low, high): (EntryId, EntryId),
+        limit: usize,
+        max_bytes: usize,
+    ) -> Result<(Vec<Entry>, Facts, bool), StoreError> {
+        let mut budget = Budget::new(limit, max_bytes);
+        let (mut low, mut high) = (low, high);
+        let (mut all, mut first) = (Vec::new(), None);
+        loop {
+            let count = budget.next();
+            let mut pipeline = Pipeline::new();
+            pipeline.atomic().add_command(range(stream, order, low, high, count));
+            pipeline.add_command(facts::command(stream));
+            let [read, counters] = replies(self.read_pipeline(&Lane::Shared, &pipeline).await?)?;
+            let mut read = entries(read)?;
+            let facts = *first.get_or_insert(self.decode_facts(counters)?);
+            let ended = read.len() < count;
+            let kept = budget.keep(&read);
+            let cut = kept < read.len();
+            read.truncate(kept);
+            let last = read.last().map(|entry| entry.id);
+            all.append(&mut read);
+            let next = last.and_then(|last| match order {
+                Order::Asc => last.next(),
+                Order::Desc => last.previous(),
+            });
+            let Some(next) = next.filter(|_| !ended || cut) else {
+                return Ok((all, facts, true));
+            };
+            match order {
+                Order::Asc => low = next,
+                Order::Desc => high = next,
+            }
+            if cut || budget.next() == 0 || low > high {
+                return Ok((all, facts, low > high));
+            }
+        }
+    }
+}
+
+fn range(stream: &StreamName, order: Order, low: EntryId, high: EntryId, count: usize) -> Cmd {
+    let mut command = Cmd::new();
+    let (verb, from, to) = match order {
+        Order::Asc => ("XRANGE", low, high),
+        Order::Desc => ("XREVRANGE", high, low),
+    };
+    command.arg(verb).arg(stream.as_str()).arg(from.to_string()).arg(to.to_string());
+    command.arg("COUNT").arg(count);
+    command
+}
+
+fn replies<const N: usize>(values: Vec<Value>) -> Result<[Value; N], StoreError> {
+    values.try_into().map_err(|_| {
+        StoreError::Unexpected("a transaction with another number of replies".to_owned())
+    })
+}
+
+/// Redis counts entries, not bytes: this asks for few entries first and then for as many as the
+/// ones seen so far let expect.
+struct Budget {
+    entries: usize,
+    bytes: usize,
+    seen: usize,
+    seen_bytes: usize,
+}
+
+impl Budget {
+    fn new(entries: usize, bytes: usize) -> Self {
+        Self { entries, bytes, seen: 0, seen_bytes: 0 }
+    }
+
+    /// How many entries to ask for next; 0 when the budget is spent.
+    fn next(&self) -> usize {
+        let left = self.entries.saturating_sub(self.seen);
+        let bytes_left = self.bytes.saturating_sub(self.seen_bytes);
+        match self.seen_bytes.checked_div(self.seen) {
+            None => left.min(FIRST_READ),
+            Some(_) if bytes_left == 0 => 0,
+            Some(average) => left.min((bytes_left / average.max(1)).max(1)),
+        }
+    }
+
+    /// How many of `entries` fit; counts them as seen. The very first always fits.
+    fn keep(&mut self, entries: &[Entry]) -> usize {
+        for (index, entry) in entries.iter().enumerate() {
+            let size = entry.size();
+            if self.seen > 0 && self.seen_bytes + size > self.bytes {
+                self.seen_bytes = self.bytes;
+                return index;
+            }
+            self.seen += 1;
+            self.seen_bytes += size;
+        }
+        entries.len()
+    }
+
+    fn cut(&mut self, stretch: &mut Stretch) {
+        let kept = self.keep(&stretch.entries);
+        if kept < stretch.entries.len() {
+            stretch.entries.truncate(kept);
+            stretch.numbers.truncate(kept);
+            (stretch.ended, stretch.at_tail) = (false, false);
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Plain consumer groups: XGROUP, XREADGROUP, XACK, and what XINFO says of them.
+
+use deadpool_redis::redis::{Cmd, Pipeline, Value};
+
+use super::decode::{Properties, delivery, int, list, optional, text, tuple, unsigned};
+use super::{Lane, Store, StoreError};
+use crate::model::entry::Fields;
+use crate::model::id::EntryId;
+use crate::model::name::{ConsumerName, GroupName, StreamName};
+use crate::model::position::Start;
+
+/// An entry handed to a consumer.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Its id.
+    pub id: EntryId,
+    /// `None` when the entry is still pending but gone from the stream.
+    pub fields: Option<Fields>,
+}
+
+/// One XREADGROUP, which never blocks.
+#[derive(Clone, Debug)]
+pub struct GroupRead {
+    /// Who reads; made on first use.
+    pub consumer: ConsumerName,
+    /// At most so many entries.
+    pub count: usize,
+    /// Deliver without keeping the entries pending.
+    pub no_ack: bool,
+    /// What this consumer has pending after this id, instead of new entries.
+    pub history: Option<EntryId>,
+}
+
+/// A group as XINFO GROUPS shows it. What the server does not know is `None`.
+#[derive(Clone, Debug)]
+pub struct GroupInfo {
+    /// Its name.
+    pub name: String,
+    /// How many consumers it has.
+    pub consumers: u64,
+    /// Entries delivered and not acknowledged.
+    pub pending: u64,
+    /// The last id handed out.
+    pub last_delivered: EntryId,
+    /// Entries read since the beginning of the stream.
+    pub entries_read: Option<u64>,
+    /// Entries still to be read.
+    pub lag: Option<u64>,
+}
+
+/// A consumer as XINFO CONSUMERS shows it.
+#[derive(Clone, Debug)]
+pub struct ConsumerInfo {
+    /// Its name.
+    pub name: String,
+    /// Entries it was given and has not acknowledged.
+    pub pending: u64,
+    /// Milliseconds since it last tried to read.
+    pub idle_ms: u64,
+    /// Milliseconds since it last got anything; unknown before Redis 7.2.
+    pub inactive_ms: Option<u64>,
+}
+
+impl Store {
+    /// Makes a group; false if it was there, which then stays as it is.
+    ///
+    /// # Errors
+    /// [`StoreError::StreamNotFound`] without `create_stream`, [`StoreError::NotAStream`], or that
+    /// Redis is away.
+    /// # Cancel safety
+    /// Dropped after it was sent, the group may be made all the same.
+    pub async fn create_group(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        start: Start,
+        entries_read: Option<u64>,
+        create_stream: bool,
+    ) -> Result<bool, StoreError> {
+        let mut command = Cmd::new();
+        command.arg("XGROUP").arg("CREATE").arg(stream.as_str()).arg(group.as_str());
+        let mut read = entries_read;
+        match start {
+            Start::After(position) => {
+                read = read.or(position.n);
+                command.arg(position.id.to_string());
+            }
+            Start::Tail | Start::LastEntry => {
+                command.arg("$");
+            }
+        }
+        if create_stream {
+            command.arg("MKSTREAM");
+        }
+        if let Some(read) = read {
+            command.arg("ENTRIESREAD").arg(read);
+        }
+        match self.write(&command).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::GroupExists) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Every group of a stream.
+    ///
+    /// # Errors
+    /// [`StoreError::StreamNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn groups(&self, stream: &StreamName) -> Result<Vec<GroupInfo>, StoreError> {
+        let mut command = Cmd::new();
+        command.arg("XINFO").arg("GROUPS").arg(stream.as_str());
+        list(self.read(&command).await?)?.into_iter().map(group_info).collect()
+    }
+
+    /// One group and its consumers, read in one step.
+    ///
+    /// # Errors
+    /// [`StoreError::GroupNotFound`], [`StoreError::StreamNotFound`], [`StoreError::NotAStream`],
+    /// or that Redis is away.
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn group(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+    ) -> Result<(GroupInfo, Vec<ConsumerInfo>), StoreError> {
+        let (mut groups, mut consumers) = (Cmd::new(), Cmd::new());
+        groups.arg("XINFO").arg("GROUPS").arg(stream.as_str());
+        consumers.arg("XINFO").arg("CONSUMERS").arg(stream.as_str()).arg(group.as_str());
+        let mut pipeline = Pipeline::new();
+        pipeline.atomic().add_command(groups).add_command(consumers);
+        let mut replies = self.read_pipeline(&Lane::Shared, &pipeline).await?.into_iter();
+        let groups = list(replies.next().unwrap_or_default())?;
+        let consumers = list(replies.next().unwrap_or_default())?;
+        let groups: Vec<GroupInfo> =
+            groups.into_iter().map(group_info).collect::<Result<_, _>>()?;
+        let found = groups.into_iter().find(|info| info.name == group.as_str());
+        let consumers = consumers.into_iter().map(consumer_info).collect::<Result<_, _>>()?;
+        Ok((found.ok_or(StoreError::GroupNotFound)?, consumers))
+    }
+
+    /// Deletes a group with all that is pending in it; false if there was none.
+    ///
+    /// # Errors
+    /// [`StoreError::StreamNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// # Cancel safety
+    /// Dropped after it was sent, the group may be gone all the same.
+    pub async fn delete_group(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+    ) -> Result<bool, StoreError> {
+        let mut command = Cmd::new();
+        command.arg("XGROUP").arg("DESTROY").arg(stream.as_str()).arg(group.as_str());
+        Ok(int(&self.write(&command).await?)? == 1)
+    }
+
+    /// Hands entries to a consumer, at once: waiting is done elsewhere, without a connection.
+    ///
+    /// # Errors
+    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// # Cancel safety
+    /// None: dropped after it was sent, the entries are pending with the consumer, who finds them
+    /// in its history. Run it where it is not dropped.
+    pub async fn read_group(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        read: &GroupRead,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        let mut command = Cmd::new();
+        command.arg("XREADGROUP").arg("GROUP").arg(group.as_str()).arg(read.consumer.as_str());
+        command.arg("COUNT").arg(read.count);
+        if read.no_ack {
+            command.arg("NOACK");
+        }
+        command.arg("STREAMS").arg(stream.as_str());
+        match read.history {
+            Some(after) => command.arg(after.to_string()),
+            None => command.arg(">"),
+        };
+        let reply = self.write(&command).await?;
+        if reply == Value::Nil {
+            return Ok(Vec::new());
+        }
+        let Some(of_stream) = list(reply)?.pop() else {
+            return Ok(Vec::new());
+        };
+        let [_, entries] = tuple(of_stream)?;
+        let deliveries = list(entries)?.into_iter().map(delivery);
+        deliveries.map(|read| read.map(|(id, fields)| Delivery { id, fields })).collect()
+    }
+
+    /// Acknowledges entries; tells for each whether it was pending.
+    ///
+    /// # Errors
+    /// [`StoreError::GroupNotFound`] when nothing was acknowledged and there is no such group,
+    /// [`StoreError::NotAStream`], or that Redis is away.
+    /// # Cancel safety
+    /// Dropped after it was sent, the entries may be acknowledged all the same.
+    pub async fn ack(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        ids: &[EntryId],
+    ) -> Result<Vec<bool>, StoreError> {
+        let mut pipeline = Pipeline::with_capacity(ids.len());
+        for id in ids {
+            let mut command = Cmd::new();
+            command.arg("XACK").arg(stream.as_str()).arg(group.as_str()).arg(id.to_string());
+            pipeline.add_command(command);
+        }
+        let replies = self.write_pipeline(&pipeline).await?;
+        let acked: Vec<bool> =
+            replies.iter().map(|reply| int(reply).map(|n| n == 1)).collect::<Result<_, _>>()?;
+        // XACK answers 0 for a group that is not there, too.
+        if !acked.contains(&true) {
+            match self.groups(stream).await {
+                Ok(groups) if groups.iter().any(|info| info.name == group.as_str()) => {}
+                Ok(_) | Err(StoreError::StreamNotFound) => return Err(StoreError::GroupNotFound),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(acked)
+    }
+}
+
+fn group_info(value: Value) -> Result<GroupInfo, StoreError> {
+    let mut info = Properties::new(value)?;
+    Ok(GroupInfo {
+        name: text(info.take("name"))?,
+        consumers: unsigned(&info.take("consumers"))?,
+        pending: unsigned(&info.take("pending"))?,
+        last_delivered: super::decode::id(info.take("last-delivered-id"))?,
+        entries_read: optional(&info.take("entries-read"))?,
+        lag: optional(&info.take("lag"))?,
+    })
+}
+
+fn consumer_info(value: Value) -> Result<ConsumerInfo, StoreError> {
+    let mut info = Properties::new(value)?;
+    Ok(ConsumerInfo {
+        name: text(info.take("name"))?,
+        pending: unsigned(&info.take("pending"))?,
+        idle_ms: unsigned(&info.take("idle"))?,
+        // -1 before Redis 7.2.1 for a consumer that never got anything.
+        inactive_ms: match info.take("inactive") {
+            Value::Int(ms) if ms >= 0 => u64::try_from(ms).ok(),
+            _ => None,
+        },
+    })
+}

@@ -1,0 +1,135 @@
+//! The only room that knows Redis: connections, keys, commands and what their replies mean.
+//!
+//! It knows nothing of HTTP. Every public function answers in terms of `model`, or fails with a
+//! [`StoreError`] that says what happened rather than what Redis wrote.
+
+mod blocking;
+mod decode;
+mod entries;
+mod error;
+mod facts;
+mod groups;
+mod pending;
+mod pool;
+pub mod private;
+mod streams;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use deadpool_redis::redis::aio::MultiplexedConnection;
+use deadpool_redis::redis::{Cmd, Pipeline, Value};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use blocking::Blocking;
+pub use entries::{Append, Stretch, Trim};
+pub use error::StoreError;
+pub use groups::{ConsumerInfo, Delivery, GroupInfo, GroupRead};
+pub use pending::{Pending, PendingEntry, PendingQuery, PendingSummary};
+use pool::{Connections, Repeat};
+pub use pool::{Contact, PoolSettings};
+pub use streams::{StreamInfo, StreamsPage};
+
+/// The streams of one Redis. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    connections: Arc<Connections>,
+    /// Written by `probe`: whether this server can leave holes that its counters do not show.
+    untraced_holes: Arc<AtomicBool>,
+}
+
+impl Store {
+    /// Prepares the connections; connects to nothing yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Unexpected`] when the settings cannot make a pool.
+    pub fn new(settings: &PoolSettings) -> Result<Self, StoreError> {
+        let connections = Arc::new(Connections::new(settings)?);
+        // Assumed until the server says otherwise: it only makes positions say less.
+        Ok(Self { connections, untraced_holes: Arc::new(AtomicBool::new(true)) })
+    }
+
+    /// What is known of Redis.
+    #[must_use]
+    pub fn contact(&self) -> watch::Receiver<Contact> {
+        self.connections.contact()
+    }
+
+    /// Connections open now: (shared, blocking).
+    #[must_use]
+    pub fn open_connections(&self) -> (usize, usize) {
+        self.connections.open()
+    }
+
+    /// An exclusive connection for blocking reads.
+    ///
+    /// # Errors
+    /// [`StoreError::Exhausted`] when all are in use, [`StoreError::Unreachable`] otherwise.
+    pub async fn blocking(&self) -> Result<Blocking, StoreError> {
+        self.connections.blocking().await
+    }
+
+    /// Keeps connections alive and knowledge of the server fresh, until `stop`.
+    pub async fn supervise(&self, stop: CancellationToken) {
+        let mut contact = self.contact();
+        let probing = async {
+            loop {
+                if matches!(*contact.borrow_and_update(), Contact::Up) {
+                    self.probe().await;
+                }
+                if contact.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = self.connections.supervise(stop) => {}
+            () = probing => {}
+        }
+    }
+
+    /// Asks the server what it can do: by its commands, never by its version.
+    async fn probe(&self) {
+        let mut command = Cmd::new();
+        command.arg("COMMAND").arg("INFO").arg("XDELEX");
+        if let Ok(Value::Array(infos)) = self.read(&command).await {
+            let known = infos.iter().any(|info| !matches!(info, Value::Nil));
+            self.untraced_holes.store(known, Ordering::Relaxed);
+        }
+    }
+
+    async fn read(&self, command: &Cmd) -> Result<Value, StoreError> {
+        self.connections.command(command, Repeat::Safe).await
+    }
+
+    async fn write(&self, command: &Cmd) -> Result<Value, StoreError> {
+        self.connections.command(command, Repeat::Unsafe).await
+    }
+
+    async fn write_pipeline(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
+        self.connections.pipeline(pipeline, Repeat::Unsafe).await
+    }
+}
+
+/// Which connection a reading pipeline goes over.
+#[derive(Clone)]
+pub enum Lane {
+    /// The shared ones.
+    Shared,
+    /// An exclusive one.
+    Own(MultiplexedConnection),
+}
+
+impl Store {
+    async fn read_pipeline(
+        &self,
+        lane: &Lane,
+        pipeline: &Pipeline,
+    ) -> Result<Vec<Value>, StoreError> {
+        match lane {
+            Lane::Shared => self.connections.pipeline(pipeline, Repeat::Safe).await,
+            Lane::Own(handle) => Ok(pipeline.query_async(&mut handle.clone()).await?),
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! Connections to Redis: a few shared ones that carry every short command, and a bounded number of
+//! exclusive ones for commands that block.
+//!
+//! Both kinds come out of deadpool pools, which bound and replace them. The shared handles are
+//! taken from their pool once and kept, since a checkout costs a PING round trip (ADR 1). A
+//! handle that broke, or that timed out without any reply in between, is thrown away with its
+//! connection; the next caller makes a new one.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use deadpool_redis::redis::aio::MultiplexedConnection;
+use deadpool_redis::redis::{AsyncConnectionConfig, Cmd, ConnectionInfo, Pipeline, Value};
+use deadpool_redis::{Connection, Manager, Pool, Runtime};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::Blocking;
+use super::error::{StoreError, from_pool};
+
+/// How long a failed attempt to connect answers for the callers right behind it.
+const FAILURE_COUNTS_FOR: Duration = Duration::from_millis(250);
+/// How often an idle shared connection is tried.
+const PING_EVERY: Duration = Duration::from_secs(1);
+/// What a blocking call may take beyond the time it asked Redis to block.
+const BLOCK_MARGIN: Duration = Duration::from_secs(3);
+
+/// How to reach Redis, and how much of it to use.
+#[derive(Clone, Debug)]
+pub struct PoolSettings {
+    /// Where Redis is, and as whom to log in.
+    pub connection: ConnectionInfo,
+    /// For making a connection.
+    pub connect_timeout: Duration,
+    /// For the answer to a command that does not block.
+    pub response_timeout: Duration,
+    /// Shared connections.
+    pub shared: usize,
+    /// Blocking connections.
+    pub blocking: usize,
+    /// How long the blocking calls block at most.
+    pub block: Duration,
+}
+
+/// What is known of Redis.
+#[derive(Clone, Debug)]
+pub enum Contact {
+    /// Not reached since the start; why, if it was tried at all.
+    Never(Option<String>),
+    /// The last attempt went well.
+    Up,
+    /// It was reached before, and is not now.
+    Down(String),
+}
+
+/// May a command be sent a second time when the connection broke under the first?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// It changes nothing.
+    Safe,
+    /// It may have run already.
+    Unsafe,
+}
+
+impl Repeat {
+    const fn tries(self) -> u8 {
+        match self {
+            Self::Safe => 2,
+            Self::Unsafe => 1,
+        }
+    }
+}
+
+/// All connections of this process to its Redis.
+pub struct Connections {
+    shared: Pool,
+    blocking: Pool,
+    slots: Box<[Slot]>,
+    turn: AtomicUsize,
+    contact: watch::Sender<Contact>,
+    started: Instant,
+}
+
+/// The place of one shared handle.
+#[derive(Default)]
+struct Slot {
+    /// Written by `connect` and `discard`.
+    held: RwLock<Option<Arc<Held>>>,
+    /// Held by whoever connects; remembers the last failure for those who queued behind it.
+    connecting: tokio::sync::Mutex<Option<(Instant, StoreError)>>,
+}
+
+impl Slot {
+    /// Throws a handle away with its connection, unless someone else has done so.
+    fn discard(&self, broken: &Arc<Held>) {
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        if held.as_ref().is_some_and(|held| Arc::ptr_eq(held, broken)) {
+            *held = None;
+        }
+        let owner = broken.owner.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(owner) = owner {
+            drop(Connection::take(owner));
+        }
+    }
+}
+
+struct Held {
+    handle: MultiplexedConnection,
+    /// Keeps the place in the pool; taken by `discard`.
+    owner: Mutex<Option<Connection>>,
+    /// When the last reply came, in milliseconds since `started`.
+    answered: AtomicU64,
+}
+
+impl Connections {
+    /// Prepares the pools; connects to nothing yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Unexpected`] when the settings cannot make a pool.
+    pub fn new(settings: &PoolSettings) -> Result<Self, StoreError> {
+        let pool = |size: usize, response: Duration| {
+            let config = AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(settings.connect_timeout))
+                .set_response_timeout(Some(response))
+                .set_pipeline_buffer_size(1024);
+            Manager::new_with_config(settings.connection.clone(), config)
+                .map_err(|error| StoreError::Unexpected(error.to_string()))
+                .and_then(|manager| {
+                    Pool::builder(manager)
+                        .max_size(size)
+                        .wait_timeout(Some(settings.connect_timeout))
+                        .create_timeout(Some(settings.connect_timeout))
+                        .recycle_timeout(Some(settings.connect_timeout))
+                        .runtime(Runtime::Tokio1)
+                        .build()
+                        .map_err(|error| StoreError::Unexpected(error.to_string()))
+                })
+        };
+        Ok(Self {
+            shared: pool(settings.shared, settings.response_timeout)?,
+            blocking: pool(settings.blocking, settings.block + BLOCK_MARGIN)?,
+            slots: (0..settings.shared).map(|_| Slot::default()).collect(),
+            turn: AtomicUsize::new(0),
+            contact: watch::Sender::new(Contact::Never(None)),
+            started: Instant::now(),
+        })
+    }
+
+    /// What is known of Redis, for readiness and for waiting.
+    #[must_use]
+    pub fn contact(&self) -> watch::Receiver<Contact> {
+        self.contact.subscribe()
+    }
+
+    /// Connections open now: (shared, blocking).
+    #[must_use]
+    pub fn open(&self) -> (usize, usize) {
+        (self.shared.status().size, self.blocking.status().size)
+    }
+
+    /// One command on a shared connection.
+    ///
+    /// # Errors
+    /// By meaning, see [`StoreError`].
+    /// # Cancel safety
+    /// A command whose future is dropped may still run; its answer is thrown away and the
+    /// connection stays usable.
+    pub async fn command(&self, command: &Cmd, repeat: Repeat) -> Result<Value, StoreError> {
+        let mut tries = repeat.tries();
+        loop {
+            let (slot, held) = self.held().await?;
+            let sent = self.now();
+            let result = command.query_async(&mut held.handle.clone()).await;
+            tries -= 1;
+            match self.settle(slot, &held, sent, result) {
+                Err(StoreError::Broken(_)) if tries > 0 => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Several commands in one round trip on a shared connection; in MULTI/EXEC if the pipeline
+    /// says so.
+    ///
+    /// # Errors
+    /// By meaning, see [`StoreError`]; the first error of any command is the error of all.
+    /// # Cancel safety
+    /// As [`Connections::command`].
+    pub async fn pipeline(
+        &self,
+        pipeline: &Pipeline,
+        repeat: Repeat,
+    ) -> Result<Vec<Value>, StoreError> {
+        let mut tries = repeat.tries();
+        loop {
+            let (slot, held) = self.held().await?;
+            let sent = self.now();
+            let result = pipeline.query_async(&mut held.handle.clone()).await;
+            tries -= 1;
+            match self.settle(slot, &held, sent, result) {
+                Err(StoreError::Broken(_)) if tries > 0 => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// An exclusive connection for commands that block. Give it back with [`Blocking::discard`]
+    /// unless its last command has been answered.
+    ///
+    /// # Errors
+    /// [`StoreError::Exhausted`] when all are in use, [`StoreError::Unreachable`] otherwise.
+    pub async fn blocking(&self) -> Result<Blocking, StoreError> {
+        match self.blocking.get().await {
+            Ok(connection) => Ok(Blocking(connection)),
+            Err(error) => Err(from_pool(error, "blocking")),
+        }
+    }
+
+    /// Keeps the shared connections alive and `contact` true, until `stop`.
+    pub async fn supervise(&self, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(PING_EVERY);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = tick.tick() => {}
+            }
+            let mut ping = Cmd::new();
+            ping.arg("PING");
+            for _ in 0..self.slots.len() {
+                match self.command(&ping, Repeat::Unsafe).await {
+                    Ok(_) => self.note(None),
+                    Err(error) => self.note(Some(&error)),
+                }
+            }
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    async fn held(&self) -> Result<(&Slot, Arc<Held>), StoreError> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let slot = &self.slots[turn % self.slots.len()];
+        if let Some(held) = &*slot.held.read().unwrap_or_else(PoisonError::into_inner) {
+            return Ok((slot, held.clone()));
+        }
+        self.connect(slot).await.map(|held| (slot, held))
+    }
+
+    async fn connect(&self, slot: &Slot) -> Result<Arc<Held>, StoreError> {
+        let mut last_failure = slot.connecting.lock().await;
+        if let Some(held) = &*slot.held.read().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(held.clone());
+        }
+        if let Some((at, error)) = &*last_failure
+            && at.elapsed() < FAILURE_COUNTS_FOR
+        {
+            return Err(error.clone());
+        }
+        match self.shared.get().await {
+            Ok(owner) => {
+                *last_failure = None;
+                let held = Arc::new(Held {
+                    handle: MultiplexedConnection::clone(&owner),
+                    owner: Mutex::new(Some(owner)),
+                    answered: AtomicU64::new(self.now()),
+                });
+                *slot.held.write().unwrap_or_else(PoisonError::into_inner) = Some(held.clone());
+                self.note(None);
+                Ok(held)
+            }
+            Err(error) => {
+                let error = from_pool(error, "shared");
+                *last_failure = Some((Instant::now(), error.clone()));
+                self.note(Some(&error));
+                Err(error)
+            }
+        }
+    }
+
+    /// Notes how a command ended; throws the handle away if it is of no further use.
+    fn settle<T>(
+        &self,
+        slot: &Slot,
+        held: &Arc<Held>,
+        sent: u64,
+        result: Result<T, deadpool_redis::redis::RedisError>,
+    ) -> Result<T, StoreError> {
+        let result = result.map_err(StoreError::from);
+        match &result {
+            Err(StoreError::Broken(_)) => slot.discard(held),
+            // Others were answered meanwhile: this one is slow, the connection is not dead.
+            Err(StoreError::Timeout) if held.answered.load(Ordering::Relaxed) < sent => {
+                slot.discard(held);
+                self.note(Some(&StoreError::Timeout));
+            }
+            Err(StoreError::Timeout) => {}
+            _ => held.answered.store(self.now(), Ordering::Relaxed),
+        }
+        result
+    }
+
+    fn note(&self, error: Option<&StoreError>) {
+        let text = error.filter(|error| error.is_outage()).map(ToString::to_string);
+        self.contact.send_if_modified(|contact| {
+            let next = match (&*contact, text) {
+                (Contact::Up, None) => return false,
+                (_, None) => {
+                    tracing::info!("Redis is there");
+                    Contact::Up
+                }
+                (Contact::Never(_), Some(text)) => Contact::Never(Some(text)),
+                (Contact::Up, Some(text)) => {
+                    tracing::warn!(error = text, "Redis is away");
+                    Contact::Down(text)
+                }
+                (Contact::Down(_), Some(text)) => Contact::Down(text),
+            };
+            *contact = next;
+            true
+        });
+    }
+}
