@@ -1,0 +1,19 @@
+//! Fan-out: few Redis connections, many readers who wait.
+//!
+//! Whoever follows a stream *joins* it first and reads the stored range after that; what is
+//! appended in between arrives twice and is dropped by its id. Falling behind is no special case:
+//! it means reading the range again. The position of a reader is the only state that matters.
+//!
+//! Nothing here knows HTTP.
+
+mod hub;
+mod reader;
+mod signal;
+mod subscription;
+mod tail;
+mod waiting;
+
+pub use hub::{Hub, JoinError, LiveSettings};
+pub use signal::Closing;
+pub use subscription::{Begin, Subscription};
+pub use waiting::RangeWait;

@@ -1,0 +1,263 @@
+//! A subscription: one reader of one stream, as bytes of server-sent events.
+//!
+//! It has no task of its own. Whoever holds it asks for the next bytes when the socket has room,
+//! so a slow client slows nobody but itself: when it comes back to ask, what it missed is read
+//! from the stream.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::hub::{Hub, JoinError};
+use super::signal::{Closing, Signal};
+use super::tail::{Following, Heard};
+use crate::metrics::Held;
+use crate::model::frame;
+use crate::model::history::Standing;
+use crate::model::id::EntryId;
+use crate::model::name::StreamName;
+use crate::model::page::{EventView, Page};
+use crate::model::position::Position;
+use crate::model::range::Order;
+use crate::store::{Lane, StoreError, Stretch};
+
+/// Entries of one read while catching up.
+const CATCH_UP_ENTRIES: usize = 512;
+/// Between attempts while Redis is away: doubled up to the greatest.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
+/// Where a subscription begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// After a position.
+    After(Position),
+    /// After the last entry there is.
+    Tail,
+    /// With the last so many entries.
+    Last(usize),
+}
+
+/// What a subscription does next.
+enum Phase {
+    /// Read the stream from the cursor.
+    CatchUp,
+    /// Redis is away: the same, at that time.
+    Away(Instant),
+    /// Listen.
+    Live,
+    /// Nothing follows.
+    Ended,
+}
+
+/// One subscription.
+pub struct Subscription {
+    hub: Hub,
+    stream: StreamName,
+    view: EventView,
+    following: Following,
+    /// Everything up to here was handed out.
+    cursor: Position,
+    phase: Phase,
+    retry: Duration,
+    /// Comes before anything else.
+    opening: Option<Bytes>,
+    heartbeat: Duration,
+    next_heartbeat: Instant,
+    drain: CancellationToken,
+    _counted: Held,
+}
+
+impl Subscription {
+    /// Joins a stream and finds where to begin. `drain` ends the subscription with `$end`;
+    /// `counted` is held as long as it lives.
+    ///
+    /// # Errors
+    /// [`JoinError`], when nothing was handed out yet.
+    pub async fn open(
+        hub: Hub,
+        stream: StreamName,
+        begin: Begin,
+        view: EventView,
+        heartbeat: Duration,
+        drain: CancellationToken,
+        counted: Held,
+    ) -> Result<Self, JoinError> {
+        let following = hub.join(&stream).await?;
+        let cursor = hub.resolve(&stream, begin).await?;
+        let mut this = Self {
+            hub,
+            stream,
+            view,
+            following,
+            cursor,
+            phase: Phase::CatchUp,
+            retry: RETRY.0,
+            opening: None,
+            heartbeat: spread(heartbeat),
+            next_heartbeat: Instant::now() + heartbeat,
+            drain,
+            _counted: counted,
+        };
+        this.opening = Some(Signal::open(&this.stream, cursor).frame(Some(cursor)));
+        Ok(this)
+    }
+
+    /// The next bytes to send; `None` when the subscription is over.
+    ///
+    /// # Errors
+    /// What a retry alone does not mend, once: the subscription is over after it.
+    /// # Cancel safety
+    /// Safe: nothing is lost when dropped.
+    pub async fn next(&mut self) -> Option<Result<Bytes, StoreError>> {
+        if let Some(opening) = self.opening.take() {
+            return Some(Ok(opening));
+        }
+        loop {
+            let wait_until = match self.phase {
+                Phase::Ended => return None,
+                Phase::Away(until) => Some(until),
+                Phase::CatchUp | Phase::Live => None,
+            };
+            let live = matches!(self.phase, Phase::Live);
+            let step = tokio::select! {
+                biased;
+                () = self.drain.cancelled() => {
+                    self.phase = Phase::Ended;
+                    return Some(Ok(Closing::Draining.frame(Some(self.cursor))));
+                }
+                () = sleep_until(self.next_heartbeat) => {
+                    self.next_heartbeat = Instant::now() + self.heartbeat;
+                    return Some(Ok(Bytes::from_static(frame::HEARTBEAT.as_bytes())));
+                }
+                () = async { sleep_until(wait_until.unwrap_or_else(Instant::now)).await }, if wait_until.is_some() => {
+                    self.phase = Phase::CatchUp;
+                    continue;
+                }
+                heard = self.following.next(), if live => self.hear(heard).map(Ok),
+                read = read_on(&self.hub, &self.stream, self.cursor), if !live && wait_until.is_none() => {
+                    self.catch_up(read)
+                }
+            };
+            if let Some(bytes) = step {
+                self.next_heartbeat = Instant::now() + self.heartbeat;
+                return Some(bytes);
+            }
+        }
+    }
+
+    fn hear(&mut self, heard: Heard) -> Option<Bytes> {
+        match heard {
+            Heard::Page(page) if page.after.id <= self.cursor.id => {
+                let bytes = page.frames(&self.view, self.cursor.id);
+                if page.end().id > self.cursor.id {
+                    self.cursor = page.end();
+                }
+                return Some(bytes).filter(|bytes| !bytes.is_empty());
+            }
+            Heard::Page(_) | Heard::Look => self.phase = Phase::CatchUp,
+            Heard::Behind => {
+                self.hub.0.metrics.fell_behind.inc();
+                self.phase = Phase::CatchUp;
+            }
+            Heard::Closed => {
+                self.phase = Phase::Ended;
+                return Some(Closing::Draining.frame(Some(self.cursor)));
+            }
+        }
+        None
+    }
+
+    fn catch_up(&mut self, read: Result<Stretch, StoreError>) -> Option<Result<Bytes, StoreError>> {
+        match read {
+            Ok(read) => self.read_on(read).map(Ok),
+            Err(error) if error.is_outage() => {
+                self.phase = Phase::Away(Instant::now() + spread(self.retry));
+                self.retry = (self.retry * 2).min(RETRY.1);
+                None
+            }
+            Err(error) => {
+                self.phase = Phase::Ended;
+                Some(Err(error))
+            }
+        }
+    }
+
+    fn read_on(&mut self, read: Stretch) -> Option<Bytes> {
+        self.retry = RETRY.0;
+        let mut bytes = Vec::new();
+        match read.standing {
+            Standing::Intact => {}
+            Standing::Reset => {
+                self.hub.0.metrics.resets.inc();
+                self.cursor = Position::START;
+                return Some(
+                    Signal::Reset { stream: self.stream.as_str() }.frame(Some(self.cursor)),
+                );
+            }
+            Standing::Overtaken { lost } => {
+                self.hub.0.metrics.gaps.inc();
+                let gap = Signal::Gap {
+                    stream: self.stream.as_str(),
+                    after: self.cursor.to_string(),
+                    oldest: read.facts.oldest.map(|id| id.to_string()),
+                    lost,
+                };
+                self.cursor = read.facts.before_oldest();
+                gap.write(&mut bytes, Some(self.cursor));
+            }
+        }
+        if read.at_tail {
+            self.phase = Phase::Live;
+        }
+        let (after, end) = (self.cursor, read.end(self.cursor));
+        self.cursor = end;
+        if !read.entries.is_empty() {
+            let page = Page::new(self.stream.clone(), after, read.entries, &read.numbers);
+            bytes.extend_from_slice(&page.frames(&self.view, after.id));
+        }
+        Some(Bytes::from(bytes)).filter(|bytes| !bytes.is_empty())
+    }
+}
+
+async fn read_on(hub: &Hub, stream: &StreamName, after: Position) -> Result<Stretch, StoreError> {
+    let bytes = hub.0.settings.page_bytes;
+    hub.0
+        .store
+        .read_after(&Lane::Shared, stream, after, EntryId::MAX, CATCH_UP_ENTRIES, bytes)
+        .await
+}
+
+impl Hub {
+    /// The position a subscription begins at.
+    async fn resolve(&self, stream: &StreamName, begin: Begin) -> Result<Position, StoreError> {
+        let store = &self.0.store;
+        if let Begin::Last(count) = begin {
+            let all = (EntryId::MIN, EntryId::MAX);
+            let bytes = self.0.settings.page_bytes;
+            let (mut entries, facts, _) =
+                store.read_between(stream, Order::Desc, all, count, bytes).await?;
+            entries.reverse();
+            let ids: Vec<EntryId> = entries.iter().map(|entry| entry.id).collect();
+            let n = facts.number(Position::OLDEST, &ids, true).first().copied().flatten();
+            let before = ids.first().and_then(|first| first.previous());
+            return Ok(before.map_or(facts.tail(), |id| Position::new(id, n.map(|n| n - 1))));
+        }
+        let facts = store.facts(&Lane::Shared, stream).await?;
+        Ok(match begin {
+            Begin::After(position)
+                if position.is_oldest() && facts.entries_added == Some(facts.length) =>
+            {
+                Position::START
+            }
+            Begin::After(position) => position,
+            Begin::Tail | Begin::Last(_) => facts.tail(),
+        })
+    }
+}
+
+/// ±20 %, so that what began together does not stay together.
+fn spread(duration: Duration) -> Duration {
+    duration.mul_f64(0.8 + 0.4 * fastrand::f64())
+}
