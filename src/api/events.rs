@@ -1,0 +1,228 @@
+//! `GET /v1/streams/{stream}/events`: following a stream by server-sent events.
+//!
+//! An `EventSource` gives up for good on any status but 200. So a status is only answered for what
+//! a retry cannot mend; everything else is told in the stream, which then ends and is asked for
+//! again. Clients that do not ask for an event stream get a status as from any other call.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::access::{Access, Subscribe};
+use super::error::{ApiError, ErrorCode};
+use super::extract::{Query, id};
+use super::layers::RequestInfo;
+use super::paths;
+use super::problems::EventsProblems;
+use super::range_plan::bounded;
+use crate::live::{Begin, Closing, JoinError, Subscription};
+use crate::metrics::Metrics;
+use crate::model::entry::View;
+use crate::model::frame::write_event;
+use crate::model::page::EventView;
+use crate::model::position::Start;
+use crate::state::AppState;
+use crate::store::StoreError;
+
+const EVENT_STREAM: &str = "text/event-stream";
+/// The greatest `last=`: as many as a first page holds.
+const MAX_LAST: u64 = 500;
+
+/// Where to begin and how to show events. A `Last-Event-ID` header comes before all of these.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct EventsParams {
+    /// After this position; `0` the oldest, `$` (the default) what comes from now on, `+` the last entry and on.
+    #[param(example = "0")]
+    after: Option<String>,
+    /// Begin with the last so many entries, at most 500.
+    last: Option<u64>,
+    /// In place of the header, for clients that cannot send one.
+    last_event_id: Option<String>,
+    /// The same, in the spelling of some polyfills.
+    #[serde(rename = "lastEventId")]
+    #[param(rename = "lastEventId")]
+    last_event_id_camel: Option<String>,
+    /// Show each entry as `{"stream","id","payload"}`, with the value of this field.
+    payload: Option<String>,
+    /// The field whose value names the event.
+    event: Option<String>,
+    /// Show fields as `pairs` throughout.
+    #[serde(default)]
+    #[param(required = false)]
+    pairs: bool,
+}
+
+/// Follow a stream
+///
+/// Server-sent events: first `$open`, then an event per entry with its position as `id`. After a
+/// lost connection the client goes on where it was, by `Last-Event-ID`. `$gap` tells how many
+/// entries are gone, `$reset` that the stream was made anew, `$end` that the connection ends and
+/// why, `$error` that it makes no sense to go on.
+#[utoipa::path(
+    get,
+    path = paths::EVENTS,
+    tag = "events",
+    params(
+        ("stream" = String, Path, description = "The stream; it need not exist yet"),
+        ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event received"),
+        EventsParams,
+    ),
+    responses(
+        (status = 200, description = "Events", body = String, content_type = EVENT_STREAM),
+        EventsProblems,
+    ),
+)]
+pub async fn follow_events(
+    access: Access<Subscribe>,
+    Query(params): Query<EventsParams>,
+    State(state): State<AppState>,
+    request: RequestInfo,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    require_acceptable(&headers)?;
+    let begin = begin(&params, &headers)?;
+    let view = EventView {
+        entry: View { payload: params.payload, pairs: params.pairs },
+        event: params.event,
+    };
+    match open(&state, access.into_stream(), begin, view).await {
+        Ok(subscription) => Ok(respond(Body::from_stream(events(subscription, request)))),
+        Err(Refused(_, error)) if !wants(&headers) => Err(error),
+        Err(Refused(Some(closing), _)) => Ok(closed(closing)),
+        Err(Refused(None, error)) => Ok(respond(Body::from(error_frame(&error, &request)))),
+    }
+}
+
+/// Whether the client asks for an event stream by name.
+#[must_use]
+pub fn wants(headers: &HeaderMap) -> bool {
+    accepted(headers).iter().any(|range| range == EVENT_STREAM)
+}
+
+/// The media ranges of `Accept`, without their parameters.
+fn accepted(headers: &HeaderMap) -> Vec<String> {
+    let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let ranges = values.flat_map(|value| value.split(','));
+    let range =
+        |range: &str| range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    ranges.map(range).filter(|range| !range.is_empty()).collect()
+}
+
+fn require_acceptable(headers: &HeaderMap) -> Result<(), ApiError> {
+    let ranges = accepted(headers);
+    let fits = |range: &String| matches!(range.as_str(), EVENT_STREAM | "text/*" | "*/*");
+    if ranges.is_empty() || ranges.iter().any(fits) {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        ErrorCode::NotAcceptable,
+        "this is an event stream: accept text/event-stream",
+    ))
+}
+
+/// A stream of events that is nothing but its end.
+#[must_use]
+pub fn closed(closing: Closing) -> Response {
+    respond(Body::from(closing.frame(None)))
+}
+
+fn begin(params: &EventsParams, headers: &HeaderMap) -> Result<Begin, ApiError> {
+    let header = match headers.get("last-event-id") {
+        Some(value) => Some(value.to_str().map_err(|_| {
+            ApiError::new(ErrorCode::InvalidId, "`Last-Event-ID` is not a position")
+        })?),
+        None => None,
+    };
+    let resumed = [header, params.last_event_id.as_deref(), params.last_event_id_camel.as_deref()];
+    if let Some(text) = resumed.into_iter().flatten().find(|text| !text.is_empty()) {
+        return id("Last-Event-ID", text, str::parse).map(Begin::After);
+    }
+    match (&params.after, params.last) {
+        (Some(_), Some(_)) => Err(ApiError::invalid("`after` and `last` exclude each other")
+            .at("last", "given with `after`")),
+        (Some(after), None) => Ok(match id("after", after, str::parse)? {
+            Start::After(position) => Begin::After(position),
+            Start::Tail => Begin::Tail,
+            Start::LastEntry => Begin::Last(1),
+        }),
+        (None, Some(last)) => bounded("last", Some(last), 1, MAX_LAST).map(Begin::Last),
+        (None, None) => Ok(Begin::Tail),
+    }
+}
+
+/// Why a subscription was not opened: how the stream ends if a retry may mend it, and as a problem.
+struct Refused(Option<Closing>, ApiError);
+
+async fn open(
+    state: &AppState,
+    stream: crate::model::name::StreamName,
+    begin: Begin,
+    view: EventView,
+) -> Result<Subscription, Refused> {
+    if state.drain.is_cancelled() {
+        let error = ApiError::new(ErrorCode::Draining, "the gateway is stopping");
+        return Err(Refused(Some(Closing::Draining), error));
+    }
+    let Some(counted) =
+        Metrics::hold_below(&state.metrics.subscriptions, state.settings.max_subscriptions)
+    else {
+        state.metrics.refuse("subscriptions");
+        let error =
+            ApiError::new(ErrorCode::Overloaded, "as many subscriptions are open as may be");
+        return Err(Refused(Some(Closing::Overloaded), error));
+    };
+    let (hub, heartbeat, drain) =
+        (state.hub.clone(), state.settings.heartbeat, state.drain.clone());
+    Subscription::open(hub, stream, begin, view, heartbeat, drain, counted).await.map_err(|error| {
+        let closing = match &error {
+            JoinError::TooManyStreams | JoinError::Store(StoreError::Exhausted(_)) => {
+                Some(Closing::Overloaded)
+            }
+            JoinError::Store(error) if error.is_outage() => Some(Closing::RedisUnavailable),
+            JoinError::Store(_) => None,
+        };
+        Refused(closing, ApiError::from(error).of_read())
+    })
+}
+
+fn events(
+    subscription: Subscription,
+    request: RequestInfo,
+) -> impl futures_util::Stream<Item = Result<Bytes, std::convert::Infallible>> {
+    futures_util::stream::unfold(
+        (subscription, request),
+        |(mut subscription, request)| async move {
+            let bytes = match subscription.next().await? {
+                Ok(bytes) => bytes,
+                Err(error) => error_frame(&ApiError::from(error).of_read(), &request),
+            };
+            Some((Ok(bytes), (subscription, request)))
+        },
+    )
+}
+
+/// `$error`, with a long delay: someone has to do something first.
+fn error_frame(error: &ApiError, request: &RequestInfo) -> Bytes {
+    let mut frame = Vec::new();
+    let problem = error.problem(&request.path, &request.id);
+    write_event(&mut frame, None, Some("$error"), Some(fastrand::u64(10_000..30_000)), &problem);
+    frame.into()
+}
+
+/// The headers that keep proxies from holding events back.
+fn respond(body: Body) -> Response {
+    let headers = [
+        (CONTENT_TYPE, EVENT_STREAM),
+        (CACHE_CONTROL, "no-cache, no-transform"),
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    let headers: HeaderMap =
+        headers.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value))).collect();
+    (headers, body).into_response()
+}

@@ -1,0 +1,199 @@
+//! What handlers take in: query parameters, names out of the path, bodies. Whatever is refused
+//! here is refused with a problem that says which part of the request is to blame.
+
+use axum::RequestPartsExt as _;
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+
+use super::error::{ApiError, ErrorCode};
+use super::pairs::{self, PairsError};
+use crate::model::id::{EntryId, InvalidId};
+use crate::model::name::InvalidName;
+use crate::state::AppState;
+
+/// Query parameters, as the fields of `T`.
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequestParts<AppState> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
+        let query = parts.uri.query().unwrap_or_default();
+        pairs::parse(query.as_bytes()).map(Self).map_err(|error| match &error {
+            PairsError::Unknown { name, .. } => {
+                let name = name.clone();
+                ApiError::new(ErrorCode::UnknownParameter, error.to_string())
+                    .at(name, "is not known here")
+            }
+            PairsError::Invalid { name, detail } if !name.is_empty() => {
+                let (name, detail) = (name.clone(), detail.clone());
+                ApiError::invalid(error.to_string()).at(name, detail)
+            }
+            PairsError::Invalid { .. } => ApiError::invalid(error.to_string()),
+        })
+    }
+}
+
+/// No query parameters at all.
+#[derive(Debug, serde::Deserialize)]
+pub struct NoParams {}
+
+/// A segment of the path, decoded.
+///
+/// # Errors
+/// 400 when it is not UTF-8.
+pub async fn path_segment(parts: &mut Parts, name: &str) -> Result<String, ApiError> {
+    let params = parts.extract::<RawPathParams>().await.map_err(|_| {
+        ApiError::new(ErrorCode::InvalidName, "the path is not UTF-8 once it is decoded")
+    })?;
+    let segment =
+        params.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_owned());
+    segment.ok_or_else(|| ApiError::new(ErrorCode::Internal, "a route without its parameter"))
+}
+
+impl From<InvalidName> for ApiError {
+    fn from(error: InvalidName) -> Self {
+        Self::new(ErrorCode::InvalidName, error.to_string())
+    }
+}
+
+/// Reads an id, a position or the like out of a parameter. A space is what an unescaped `+` in a
+/// query becomes; the readers in `model` take it for one.
+///
+/// # Errors
+/// 400 `invalid-id`, naming the parameter.
+pub fn id<T>(
+    name: &str,
+    text: &str,
+    read: impl Fn(&str) -> Result<T, InvalidId>,
+) -> Result<T, ApiError> {
+    read(text).map_err(|error| {
+        ApiError::new(ErrorCode::InvalidId, format!("`{name}`: {error}"))
+            .at(name, error.to_string())
+    })
+}
+
+/// The id of an entry in the path.
+///
+/// # Errors
+/// 400 `invalid-id`.
+pub async fn path_id(parts: &mut Parts) -> Result<EntryId, ApiError> {
+    let text = path_segment(parts, "id").await?;
+    id("id", &text, str::parse)
+}
+
+/// A whole body with the headers that tell what it is, read within the bounds.
+pub struct Body {
+    /// The headers of the request.
+    pub headers: HeaderMap,
+    /// The body.
+    pub bytes: Bytes,
+}
+
+impl Body {
+    /// The media type without its parameters, in lower case; empty if there is none.
+    #[must_use]
+    pub fn media_type(&self) -> String {
+        let value = self.content_type().and_then(|value| value.to_str().ok()).unwrap_or_default();
+        value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    }
+
+    /// The `Content-Type` as it was sent.
+    #[must_use]
+    pub fn content_type(&self) -> Option<&HeaderValue> {
+        self.headers.get(CONTENT_TYPE)
+    }
+}
+
+impl FromRequest<AppState> for Body {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        let limit = state.settings.max_body;
+        let too_large = || {
+            ApiError::new(ErrorCode::TooLarge, format!("a body may have at most {limit} bytes"))
+                .with("max_bytes", limit as u64)
+        };
+        let (parts, body) = request.into_parts();
+        let told = parts
+            .headers
+            .get(CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+        if told.is_some_and(|length| length > limit) {
+            return Err(too_large());
+        }
+        let read =
+            tokio::time::timeout(state.settings.body_timeout, Limited::new(body, limit).collect())
+                .await;
+        match read {
+            Ok(Ok(collected)) => Ok(Self { headers: parts.headers, bytes: collected.to_bytes() }),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+            Ok(Err(_)) => Err(ApiError::invalid("the body broke off")),
+            Err(_) => Err(ApiError::invalid("the body did not come in time")),
+        }
+    }
+}
+
+/// JSON or a form, as the fields of `T`: what group calls take. No body at all is an empty form.
+pub struct Call<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<AppState> for Call<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        let body = Body::from_request(request, state).await?;
+        let is_form = match body.media_type().as_str() {
+            "application/x-www-form-urlencoded" => {
+                refuse_json_as_form(&body.bytes)?;
+                true
+            }
+            "" => body.bytes.is_empty(),
+            media_type => {
+                if media_type != "application/json" && !body.bytes.is_empty() {
+                    return Err(ApiError::new(
+                        ErrorCode::UnsupportedMediaType,
+                        "this call takes application/json or a form",
+                    ));
+                }
+                body.bytes.is_empty()
+            }
+        };
+        if is_form {
+            return pairs::parse(&body.bytes).map(Self).map_err(|error| {
+                let (PairsError::Unknown { name, .. } | PairsError::Invalid { name, .. }) = &error;
+                let pointer = format!("/{name}");
+                ApiError::invalid(error.to_string()).at(pointer, error.to_string())
+            });
+        }
+        let mut json = serde_json::Deserializer::from_slice(&body.bytes);
+        let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let segments: Vec<String> = error.path().iter().map(ToString::to_string).collect();
+            let pointer = format!("/{}", segments.join("/"));
+            let detail = error.inner().to_string();
+            ApiError::invalid(format!("the body is not what this call takes: {detail}"))
+                .at(pointer, detail)
+        })?;
+        json.end()
+            .map_err(|_| ApiError::invalid("there is more in the body than one JSON value"))?;
+        Ok(Self(parsed))
+    }
+}
+
+/// JSON that was sent with `curl -d`, which calls everything a form.
+///
+/// # Errors
+/// 415, with what to type instead.
+pub fn refuse_json_as_form(body: &[u8]) -> Result<(), ApiError> {
+    match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'{' | b'[') => Err(ApiError::new(
+            ErrorCode::UnsupportedMediaType,
+            "this looks like JSON, but came as a form: use `curl --json`, or send `Content-Type: application/json`",
+        )),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,237 @@
+//! Consumer groups: making, looking at, deleting.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::{IF_NONE_MATCH, LOCATION};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::access::{Access, Consume, GroupAccess, Manage};
+use super::error::{ApiError, ErrorCode};
+use super::extract::{Call, NoParams, Query, id};
+use super::paths;
+use super::problems::{CreateGroupProblems, GroupProblems};
+use crate::model::name::StreamName;
+use crate::model::position::{Position, Start};
+use crate::state::AppState;
+use crate::store::{ConsumerInfo, GroupInfo};
+
+/// How to make a group.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewGroup {
+    /// The group reads what comes after: `0` (unless given) everything retained, `$` only what is
+    /// appended from now on, or a position.
+    #[schema(example = "0")]
+    start: Option<String>,
+    /// Make an empty stream if there is none; true unless given.
+    create_stream: Option<bool>,
+    /// How many entries the stream had been given up to `start`, for the lag; taken from a
+    /// position that carries it.
+    entries_read: Option<u64>,
+}
+
+/// A consumer group.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Group {
+    /// The stream.
+    stream: String,
+    /// The group.
+    group: String,
+    /// The last id that was handed out.
+    last_delivered_id: String,
+    /// How many entries were read since the beginning of the stream; null where Redis cannot tell.
+    #[schema(required)]
+    entries_read: Option<u64>,
+    /// How many entries are still to be read; null where Redis cannot tell.
+    #[schema(required)]
+    lag: Option<u64>,
+    /// How many entries were handed out and not acknowledged.
+    pending: u64,
+    /// How many consumers there are.
+    consumer_count: u64,
+}
+
+/// A consumer group with its consumers.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct GroupDetail {
+    #[serde(flatten)]
+    group: Group,
+    /// Its consumers.
+    consumers: Vec<Consumer>,
+}
+
+/// A consumer of a group.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Consumer {
+    /// Its name.
+    consumer: String,
+    /// How many entries it was given and has not acknowledged.
+    pending: u64,
+    /// Milliseconds since it last tried to read.
+    idle_ms: u64,
+    /// Milliseconds since it last got an entry; null where Redis cannot tell.
+    #[schema(required)]
+    inactive_ms: Option<u64>,
+}
+
+/// The groups of a stream.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Groups {
+    /// All of them.
+    groups: Vec<Group>,
+    /// Always null: there are no more pages.
+    #[schema(required)]
+    next: Option<String>,
+}
+
+fn group(stream: &StreamName, info: GroupInfo) -> Group {
+    Group {
+        stream: stream.to_string(),
+        group: info.name,
+        last_delivered_id: info.last_delivered.to_string(),
+        entries_read: info.entries_read,
+        lag: info.lag,
+        pending: info.pending,
+        consumer_count: info.consumers,
+    }
+}
+
+fn detail(stream: &StreamName, (info, consumers): (GroupInfo, Vec<ConsumerInfo>)) -> GroupDetail {
+    let consumer = |info: ConsumerInfo| Consumer {
+        consumer: info.name,
+        pending: info.pending,
+        idle_ms: info.idle_ms,
+        inactive_ms: info.inactive_ms,
+    };
+    GroupDetail {
+        group: group(stream, info),
+        consumers: consumers.into_iter().map(consumer).collect(),
+    }
+}
+
+/// Make a group
+///
+/// 201 when it was made, 200 when it was there; one that was there is never moved. With
+/// `If-None-Match: *`, 412 when it was there.
+#[utoipa::path(
+    put,
+    path = paths::GROUP,
+    tag = "groups",
+    params(
+        ("stream" = String, Path, description = "The stream"),
+        ("group" = String, Path, description = "The group"),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: fail if the group is there"),
+    ),
+    request_body(content((Option<NewGroup> = "application/json"), (NewGroup = "application/x-www-form-urlencoded"))),
+    responses(
+        (status = 200, description = "It was there", body = GroupDetail),
+        (status = 201, description = "Made", body = GroupDetail, headers(("Location" = String, description = "The group"))),
+        CreateGroupProblems,
+    ),
+)]
+pub async fn create_group(
+    access: GroupAccess<Manage>,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    Call(new): Call<NewGroup>,
+) -> Result<(StatusCode, [(HeaderName, String); 1], Json<GroupDetail>), ApiError> {
+    let start = match &new.start {
+        Some(text) => id("start", text, str::parse)?,
+        None => Start::After(Position::OLDEST),
+    };
+    if start == Start::LastEntry {
+        return Err(ApiError::new(
+            ErrorCode::InvalidId,
+            "a group starts at `0`, `$` or a position",
+        )
+        .at("/start", "is `+`"));
+    }
+    let only_new = match headers.get(IF_NONE_MATCH) {
+        None => false,
+        Some(value) if value == "*" => true,
+        Some(_) => {
+            return Err(
+                ApiError::invalid("`If-None-Match` is `*` here").at("If-None-Match", "is not `*`")
+            );
+        }
+    };
+    let (stream, name) = (access.stream(), &access.group);
+    let create_stream = new.create_stream.unwrap_or(true);
+    let made =
+        state.store.create_group(stream, name, start, new.entries_read, create_stream).await?;
+    if !made && only_new {
+        return Err(ApiError::new(ErrorCode::PreconditionFailed, "the group is there already"));
+    }
+    let info = state.store.group(stream, name).await?;
+    let status = if made { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, [(LOCATION, paths::group(stream, name.as_str()))], Json(detail(stream, info))))
+}
+
+/// List the groups of a stream
+#[utoipa::path(
+    get,
+    path = paths::GROUPS,
+    tag = "groups",
+    params(("stream" = String, Path, description = "The stream")),
+    responses((status = 200, description = "Its groups", body = Groups), GroupProblems),
+)]
+pub async fn list_groups(
+    access: Access<Consume>,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+) -> Result<Json<Groups>, ApiError> {
+    let stream = access.stream();
+    let infos =
+        state.store.groups(stream).await.map_err(|error| ApiError::from(error).of_read())?;
+    Ok(Json(Groups {
+        groups: infos.into_iter().map(|info| group(stream, info)).collect(),
+        next: None,
+    }))
+}
+
+/// Look at a group
+#[utoipa::path(
+    get,
+    path = paths::GROUP,
+    tag = "groups",
+    params(
+        ("stream" = String, Path, description = "The stream"),
+        ("group" = String, Path, description = "The group"),
+    ),
+    responses((status = 200, description = "The group and its consumers", body = GroupDetail), GroupProblems),
+)]
+pub async fn read_group(
+    access: GroupAccess<Consume>,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+) -> Result<Json<GroupDetail>, ApiError> {
+    let info = state.store.group(access.stream(), &access.group).await;
+    Ok(Json(detail(access.stream(), info.map_err(|error| ApiError::from(error).of_read())?)))
+}
+
+/// Delete a group
+///
+/// With everything that is pending in it.
+#[utoipa::path(
+    delete,
+    path = paths::GROUP,
+    tag = "groups",
+    params(
+        ("stream" = String, Path, description = "The stream"),
+        ("group" = String, Path, description = "The group"),
+    ),
+    responses((status = 204, description = "Deleted"), GroupProblems),
+)]
+pub async fn delete_group(
+    access: GroupAccess<Manage>,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+) -> Result<StatusCode, ApiError> {
+    if state.store.delete_group(access.stream(), &access.group).await? {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(ApiError::new(ErrorCode::GroupNotFound, "the stream has no group of this name"))
+}

@@ -1,0 +1,129 @@
+//! The only room that knows HTTP: routes in one list, what is common to all of them in `layers`
+//! and `error`, one file for each kind of resource.
+
+mod access;
+mod append;
+mod entry;
+mod error;
+mod events;
+mod extract;
+mod groups;
+mod layers;
+mod pairs;
+mod params;
+mod paths;
+mod pending;
+mod problems;
+mod range;
+mod range_plan;
+mod schema;
+mod streams;
+mod system;
+mod work;
+
+use axum::http::header::{ACCEPT, CONTENT_TYPE, ETAG, LINK, LOCATION, RETRY_AFTER};
+use axum::http::{HeaderName, HeaderValue, Method};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::IntoResponse as _;
+use axum::routing::get;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+pub use error::{ApiError, ErrorCode, FieldError, Problem, SideEffects};
+pub use layers::OverConnectionLimit;
+pub use pairs::nearest;
+pub use system::quick_start;
+
+use crate::state::AppState;
+
+/// Every documented route, with the document they make.
+pub fn documented() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(streams::list_streams))
+        .routes(routes!(streams::read_stream, streams::delete_stream))
+        .routes(routes!(range::read_entries, append::append_entry))
+        .routes(routes!(entry::read_entry))
+        .routes(routes!(events::follow_events))
+        .routes(routes!(groups::list_groups))
+        .routes(routes!(groups::create_group, groups::read_group, groups::delete_group))
+        .routes(routes!(work::read_as_consumer))
+        .routes(routes!(work::ack_entries))
+        .routes(routes!(pending::list_pending))
+        .routes(routes!(system::index))
+        .routes(routes!(system::live))
+        .routes(routes!(system::ready))
+        .routes(routes!(system::metrics))
+        .routes(routes!(system::openapi))
+}
+
+/// The whole service.
+pub fn router(state: AppState) -> axum::Router {
+    let (documented, _) = documented().split_for_parts();
+    let docs =
+        SwaggerUi::new("/docs").config(Config::from("/openapi.json").try_it_out_enabled(true));
+    let cors = cors(&state.settings.origins);
+    documented
+        .route("/assets/style.css", get(system::style))
+        .merge(docs)
+        .fallback(async || {
+            ApiError::new(ErrorCode::RouteNotFound, "no route of this gateway has this path")
+                .into_response()
+        })
+        .method_not_allowed_fallback(async || {
+            let detail = "this route does not take this method; `Allow` lists those it takes";
+            ApiError::new(ErrorCode::MethodNotAllowed, detail).into_response()
+        })
+        .layer(cors)
+        .layer(from_fn_with_state(state.clone(), layers::guard))
+        .layer(from_fn(own_problems))
+        .layer(CatchPanicLayer::custom(layers::panicked))
+        .layer(from_fn_with_state(state.clone(), layers::envelope))
+        .with_state(state)
+}
+
+/// Errors that axum or another crate answered become problems like all others.
+async fn own_problems(
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> axum::response::Response {
+    let response = next.run(request).await;
+    if response.extensions().get::<ApiError>().is_some() {
+        return response;
+    }
+    match response.status().as_u16() {
+        404 => ApiError::new(ErrorCode::RouteNotFound, "no route of this gateway has this path")
+            .into_response(),
+        400..500 => ApiError::invalid("the request cannot be read").into_response(),
+        500.. => ApiError::new(ErrorCode::Internal, "something went wrong here").into_response(),
+        _ => response,
+    }
+}
+
+/// For pages of the listed origins; any other origin was refused before.
+fn cors(origins: &[String]) -> CorsLayer {
+    let origins: Vec<HeaderValue> =
+        origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect();
+    let name = HeaderName::from_static;
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_methods([
+            Method::GET,
+            Method::HEAD,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ])
+        .allow_headers([
+            ACCEPT,
+            CONTENT_TYPE,
+            name("last-event-id"),
+            name("x-request-id"),
+            name("if-none-match"),
+        ])
+        .expose_headers([ETAG, LINK, LOCATION, RETRY_AFTER, name("x-request-id")])
+        .max_age(std::time::Duration::from_secs(600))
+}

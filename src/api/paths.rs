@@ -1,0 +1,48 @@
+//! The paths, in one place for router, document and links.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::model::id::EntryId;
+use crate::model::name::StreamName;
+
+/// All streams.
+pub const STREAMS: &str = "/v1/streams";
+/// One stream.
+pub const STREAM: &str = "/v1/streams/{stream}";
+/// Its entries.
+pub const ENTRIES: &str = "/v1/streams/{stream}/entries";
+/// One entry.
+pub const ENTRY: &str = "/v1/streams/{stream}/entries/{id}";
+/// Its entries as they come.
+pub const EVENTS: &str = "/v1/streams/{stream}/events";
+/// Its groups.
+pub const GROUPS: &str = "/v1/streams/{stream}/groups";
+/// One group.
+pub const GROUP: &str = "/v1/streams/{stream}/groups/{group}";
+/// Reading as a consumer.
+pub const GROUP_READ: &str = "/v1/streams/{stream}/groups/{group}/read";
+/// Acknowledging.
+pub const GROUP_ACK: &str = "/v1/streams/{stream}/groups/{group}/ack";
+/// What is pending.
+pub const GROUP_PENDING: &str = "/v1/streams/{stream}/groups/{group}/pending";
+
+/// Unreserved characters of RFC 3986 stay as they are.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Text as one segment of a path or one value of a query.
+#[must_use]
+pub fn encode(text: &str) -> String {
+    utf8_percent_encode(text, SEGMENT).to_string()
+}
+
+/// Where an entry can be read.
+#[must_use]
+pub fn entry(stream: &StreamName, id: EntryId) -> String {
+    format!("/v1/streams/{}/entries/{id}", encode(stream.as_str()))
+}
+
+/// Where a group can be looked at.
+#[must_use]
+pub fn group(stream: &StreamName, group: &str) -> String {
+    format!("/v1/streams/{}/groups/{}", encode(stream.as_str()), encode(group))
+}

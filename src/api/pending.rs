@@ -1,0 +1,158 @@
+//! What a group has handed out and not had acknowledged.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::access::{Consume, GroupAccess, consumer};
+use super::error::ApiError;
+use super::extract::{Query, id};
+use super::params::Wait;
+use super::paths;
+use super::problems::WorkProblems;
+use super::range_plan::bounded;
+use super::work::MAX_COUNT;
+use crate::model::id::EntryId;
+use crate::model::range;
+use crate::state::AppState;
+use crate::store::PendingQuery;
+
+const DEFAULT_PENDING: u64 = 100;
+
+/// Which pending entries to list.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct PendingParams {
+    /// Of this consumer only.
+    consumer: Option<String>,
+    /// Not delivered for at least this long.
+    #[param(value_type = Option<String>, example = "30s")]
+    min_idle: Option<Wait>,
+    /// From this id on; `(id` leaves the id itself out.
+    start: Option<String>,
+    /// Up to this id; `(id` leaves the id itself out.
+    end: Option<String>,
+    /// At most so many: 100, at most 1000.
+    limit: Option<u64>,
+    /// The `next` of the page before.
+    cursor: Option<String>,
+}
+
+/// What is pending in a group.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PendingPage {
+    /// Of the whole group.
+    summary: Summary,
+    /// The entries asked for, by id.
+    entries: Vec<PendingEntryOut>,
+    /// The `cursor` of the next page; null at the end.
+    #[schema(required)]
+    next: Option<String>,
+}
+
+/// All that is pending, in short.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Summary {
+    /// How many entries.
+    count: u64,
+    /// The lowest id.
+    #[schema(required)]
+    min_id: Option<String>,
+    /// The greatest id.
+    #[schema(required)]
+    max_id: Option<String>,
+    /// Consumers that hold any.
+    consumers: Vec<ConsumerCount>,
+}
+
+/// How many entries a consumer holds.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ConsumerCount {
+    /// The consumer.
+    name: String,
+    /// How many.
+    count: u64,
+}
+
+/// An entry that is pending.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PendingEntryOut {
+    /// Its id; the entry itself may be gone from the stream.
+    id: String,
+    /// Who holds it; null when nobody does.
+    #[schema(required)]
+    consumer: Option<String>,
+    /// Milliseconds since it was last delivered.
+    idle_ms: u64,
+    /// How often it was delivered.
+    deliveries: u64,
+}
+
+/// See what is pending
+///
+/// What was handed out and not acknowledged: in short for the group, and entry by entry.
+#[utoipa::path(
+    get,
+    path = paths::GROUP_PENDING,
+    tag = "work",
+    params(
+        ("stream" = String, Path, description = "The stream"),
+        ("group" = String, Path, description = "The group"),
+        PendingParams,
+    ),
+    responses((status = 200, description = "What is pending", body = PendingPage), WorkProblems),
+)]
+pub async fn list_pending(
+    access: GroupAccess<Consume>,
+    Query(params): Query<PendingParams>,
+    State(state): State<AppState>,
+) -> Result<Json<PendingPage>, ApiError> {
+    let limit = bounded("limit", params.limit, DEFAULT_PENDING, MAX_COUNT)?;
+    if params.cursor.is_some() && params.start.is_some() {
+        return Err(ApiError::invalid("`cursor` and `start` exclude each other")
+            .at("start", "given with `cursor`"));
+    }
+    let start = match (&params.cursor, &params.start) {
+        (Some(cursor), _) => Some(id("cursor", cursor, str::parse)?),
+        (None, Some(start)) => id("start", start, range::lower)?,
+        (None, None) => Some(EntryId::MIN),
+    };
+    let end = match &params.end {
+        Some(end) => id("end", end, range::upper)?,
+        None => Some(EntryId::MAX),
+    };
+    // A bound that nothing lies within: an empty list, with the summary all the same.
+    let (start, end) = start.zip(end).unwrap_or((EntryId::MAX, EntryId::MIN));
+    let query = PendingQuery {
+        consumer: params.consumer.as_deref().map(consumer).transpose()?,
+        min_idle_ms: params
+            .min_idle
+            .map_or(0, |idle| u64::try_from(idle.0.as_millis()).unwrap_or(u64::MAX)),
+        start,
+        end,
+        limit,
+    };
+    let pending = state.store.pending(access.stream(), &access.group, &query).await;
+    let pending = pending.map_err(|error| ApiError::from(error).of_read())?;
+    let last = pending.entries.last().filter(|_| pending.entries.len() == limit);
+    let next = last.and_then(|last| last.id.next()).map(|id| id.to_string());
+    let entry = |entry: crate::store::PendingEntry| PendingEntryOut {
+        id: entry.id.to_string(),
+        consumer: Some(entry.consumer).filter(|name| !name.is_empty()),
+        idle_ms: entry.idle_ms,
+        deliveries: entry.deliveries,
+    };
+    let of = pending.summary;
+    let count = |(name, count)| ConsumerCount { name, count };
+    Ok(Json(PendingPage {
+        summary: Summary {
+            count: of.count,
+            min_id: of.min_id.map(|id| id.to_string()),
+            max_id: of.max_id.map(|id| id.to_string()),
+            consumers: of.consumers.into_iter().map(count).collect(),
+        },
+        entries: pending.entries.into_iter().map(entry).collect(),
+        next,
+    }))
+}

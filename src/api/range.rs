@@ -1,0 +1,286 @@
+//! `GET /v1/streams/{stream}/entries`: ranges, replay, long poll.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderName;
+use axum::http::header::LINK;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::access::{Access, Subscribe};
+use super::error::{ApiError, ErrorCode};
+use super::extract::Query;
+use super::params::{GapParam, OrderParam, Wait};
+use super::paths;
+use super::problems::RangeProblems;
+use super::range_plan::{Plan, Upwards};
+use super::schema::EntryOut;
+use crate::live::RangeWait;
+use crate::metrics::Metrics;
+use crate::model::duration;
+use crate::model::entry::{Entry, View};
+use crate::model::history::{Facts, Standing};
+use crate::model::id::EntryId;
+use crate::model::name::StreamName;
+use crate::model::position::Position;
+use crate::model::range::{Cursor, Order};
+use crate::state::AppState;
+use crate::store::{Lane, Stretch};
+
+/// Which entries to read. At most one lower bound (`after`, `start`, `last`) and one upper bound
+/// (`before`, `end`), or `cursor` and neither.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct RangeParams {
+    /// Entries after this position (`<id>` or `<id>:<n>`); `0` the oldest, `$` after the last, `+` with the last.
+    #[param(example = "0")]
+    pub(super) after: Option<String>,
+    /// Entries before this id.
+    pub(super) before: Option<String>,
+    /// Entries from this id on; `(id` leaves the id itself out, `-` is the oldest.
+    pub(super) start: Option<String>,
+    /// Entries up to this id; `(id` leaves the id itself out, `+` is the newest.
+    pub(super) end: Option<String>,
+    /// The last so many entries, at most 1000.
+    pub(super) last: Option<u64>,
+    /// The `next` of the page before.
+    pub(super) cursor: Option<String>,
+    /// Which end comes first: `asc` (the default) or `desc`.
+    pub(super) order: Option<OrderParam>,
+    /// At most so many entries: 100, at most 1000.
+    pub(super) limit: Option<u64>,
+    /// At most so many bytes of entries: 1 MiB, at most 16 MiB. One entry always comes.
+    pub(super) max_bytes: Option<u64>,
+    /// With `after` or `cursor`: how long to wait for an entry if there is none, at most 60s.
+    #[param(value_type = Option<String>, example = "20s")]
+    pub(super) wait: Option<Wait>,
+    /// Show each entry as `{"id","payload"}`, with the value of this field.
+    pub(super) payload: Option<String>,
+    /// Show fields as `pairs` throughout.
+    #[serde(default)]
+    #[param(required = false)]
+    pub(super) pairs: bool,
+    /// `skip`: go on with the oldest entry where a position was overtaken, instead of 410.
+    pub(super) gap: Option<GapParam>,
+}
+
+/// A page of entries.
+#[derive(Serialize, ToSchema)]
+pub struct EntriesPage {
+    /// In the order asked for.
+    entries: Vec<EntryOut>,
+    /// The `cursor` of the next page; null where none can follow.
+    next: Option<String>,
+    /// Nothing more is in the stream for now.
+    at_tail: bool,
+    /// Entries that were gone before the first of these; only with `gap=skip`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    gap: Option<SkippedGap>,
+}
+
+/// Entries that are gone.
+#[derive(Serialize, ToSchema)]
+pub struct SkippedGap {
+    /// The position they lay after.
+    after: String,
+    /// How many, null where that cannot be known.
+    lost: Option<u64>,
+    /// The stream was deleted and made anew since.
+    reset: bool,
+}
+
+/// Read entries
+///
+/// With `wait`, a long poll: answers as soon as there is an entry, or with none when the time is
+/// up. Follow `next` to read on without losing or repeating an entry.
+#[utoipa::path(
+    get,
+    path = paths::ENTRIES,
+    tag = "entries",
+    params(("stream" = String, Path, description = "The stream"), RangeParams),
+    responses(
+        (status = 200, description = "Entries", body = EntriesPage, headers(
+            ("Link" = String, description = "The next page, rel=\"next\""),
+        )),
+        RangeProblems,
+    ),
+)]
+pub async fn read_entries(
+    access: Access<Subscribe>,
+    Query(params): Query<RangeParams>,
+    State(state): State<AppState>,
+) -> Result<([(HeaderName, String); 1], Json<EntriesPage>), ApiError> {
+    let stream = access.into_stream();
+    let plan = Plan::new(&params)?;
+    let view = Arc::new(View { payload: params.payload.clone(), pairs: params.pairs });
+    let page = match plan {
+        Plan::Upwards(upwards) => read_upwards(&state, &stream, upwards, view).await,
+        Plan::Last { count, end, order, max_bytes } => {
+            read_last(&state, &stream, count, end, order, max_bytes, view).await
+        }
+        Plan::Downwards { low, high, limit, max_bytes } => {
+            let read =
+                state.store.read_between(&stream, Order::Desc, (low, high), limit, max_bytes).await;
+            let (entries, facts, done) = read.map_err(|error| ApiError::from(error).of_read())?;
+            require_stream(&facts)?;
+            let start = Some(low).filter(|low| *low > EntryId::MIN);
+            let next = entries
+                .last()
+                .filter(|_| !done)
+                .map(|last| Cursor::Desc { before: last.id, start }.to_string());
+            let at_tail = entries.first().is_none_or(|first| first.id >= facts.last_id)
+                && high >= facts.last_id;
+            Ok(EntriesPage { entries: show(entries, &view), next, at_tail, gap: None })
+        }
+    }?;
+    let link =
+        page.next.as_ref().map_or_else(String::new, |next| next_link(&stream, &params, next));
+    Ok(([(LINK, link)], Json(page)))
+}
+
+fn show(entries: Vec<Entry>, view: &Arc<View>) -> Vec<EntryOut> {
+    entries.into_iter().map(|entry| EntryOut { entry, view: view.clone() }).collect()
+}
+
+fn require_stream(facts: &Facts) -> Result<(), ApiError> {
+    if facts.exists {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        ErrorCode::StreamNotFound,
+        "there is no stream of this name (with `wait`, one is waited for)",
+    ))
+}
+
+async fn read_upwards(
+    state: &AppState,
+    stream: &StreamName,
+    upwards: Upwards,
+    view: Arc<View>,
+) -> Result<EntriesPage, ApiError> {
+    let mut after = upwards.after;
+    if upwards.from_tail {
+        let facts = state
+            .store
+            .facts(&Lane::Shared, stream)
+            .await
+            .map_err(|error| ApiError::from(error).of_read())?;
+        after = facts.tail();
+    }
+    let mut read = read(state, stream, &upwards, after).await?;
+    if upwards.wait.is_none() {
+        require_stream(&read.facts)?;
+    }
+    let mut gap = None;
+    if upwards.checked && read.standing != Standing::Intact {
+        let reset = read.standing == Standing::Reset;
+        let lost = match read.standing {
+            Standing::Overtaken { lost } => lost,
+            _ => None,
+        };
+        if !upwards.skip_gaps {
+            return Err(overtaken(after, &read.facts, lost, reset));
+        }
+        gap = Some(SkippedGap { after: after.to_string(), lost, reset });
+        after = if reset { Position::START } else { read.facts.before_oldest() };
+        if reset {
+            read = self::read(state, stream, &Upwards { wait: None, ..upwards }, after).await?;
+        }
+    }
+    let end = Some(upwards.end).filter(|end| *end < EntryId::MAX);
+    let more = end.is_none() || !read.ended;
+    let next = more.then(|| Cursor::Asc { after: read.end(after), end }.to_string());
+    Ok(EntriesPage { entries: show(read.entries, &view), next, at_tail: read.at_tail, gap })
+}
+
+async fn read(
+    state: &AppState,
+    stream: &StreamName,
+    upwards: &Upwards,
+    after: Position,
+) -> Result<Stretch, ApiError> {
+    let (limit, max_bytes) = (upwards.limit, upwards.max_bytes);
+    let Some(wait) = upwards.wait else {
+        let read = state
+            .store
+            .read_after(&Lane::Shared, stream, after, upwards.end, limit, max_bytes)
+            .await;
+        return read.map_err(|error| ApiError::from(error).of_read());
+    };
+    let Some(_waiting) = Metrics::hold_below(&state.metrics.waiting, state.settings.max_waiting)
+    else {
+        state.metrics.refuse("waiting_reads");
+        return Err(ApiError::new(ErrorCode::Overloaded, "as many reads wait as may"));
+    };
+    let read = RangeWait { stream, after, limit, max_bytes };
+    state.hub.read_or_wait(&read, wait).await.map_err(|error| ApiError::from(error).of_read())
+}
+
+fn overtaken(after: Position, facts: &Facts, lost: Option<u64>, reset: bool) -> ApiError {
+    let detail = match (reset, lost) {
+        (true, _) => "the stream was deleted or set back since this position was read".to_owned(),
+        (false, Some(lost)) => format!("{lost} entries after this position are gone"),
+        (false, None) => {
+            "entries after this position are gone, how many cannot be known".to_owned()
+        }
+    };
+    ApiError::new(
+        ErrorCode::EntriesTrimmed,
+        format!("{detail}; `gap=skip` goes on with the oldest entry"),
+    )
+    .with("after", after.to_string())
+    .with("oldest", facts.oldest.map(|id| id.to_string()))
+    .with("lost", lost)
+    .with("reset", reset)
+}
+
+async fn read_last(
+    state: &AppState,
+    stream: &StreamName,
+    count: usize,
+    end: EntryId,
+    order: Order,
+    max_bytes: usize,
+    view: Arc<View>,
+) -> Result<EntriesPage, ApiError> {
+    let read =
+        state.store.read_between(stream, Order::Desc, (EntryId::MIN, end), count, max_bytes).await;
+    let (mut entries, facts, done) = read.map_err(|error| ApiError::from(error).of_read())?;
+    require_stream(&facts)?;
+    let open_end = end >= facts.last_id;
+    let next = match order {
+        Order::Desc => {
+            let last = entries.last().filter(|_| !done);
+            last.map(|last| Cursor::Desc { before: last.id, start: None }.to_string())
+        }
+        Order::Asc => {
+            entries.reverse();
+            let ids: Vec<EntryId> = entries.iter().map(|entry| entry.id).collect();
+            let n = facts.number(Position::OLDEST, &ids, open_end).last().copied().flatten();
+            let after = ids.last().map_or(facts.tail(), |last| Position::new(*last, n));
+            let asked = Some(end).filter(|end| *end < EntryId::MAX);
+            asked.is_none().then(|| Cursor::Asc { after, end: None }.to_string())
+        }
+    };
+    Ok(EntriesPage { entries: show(entries, &view), next, at_tail: open_end, gap: None })
+}
+
+/// The same request with `cursor` in place of the bounds.
+fn next_link(stream: &StreamName, params: &RangeParams, next: &str) -> String {
+    let rest = [
+        ("cursor", Some(paths::encode(next))),
+        ("limit", params.limit.map(|limit| limit.to_string())),
+        ("max_bytes", params.max_bytes.map(|bytes| bytes.to_string())),
+        ("payload", params.payload.as_deref().map(paths::encode)),
+        ("pairs", params.pairs.then(|| "true".to_owned())),
+        ("gap", (params.gap == Some(GapParam::Skip)).then(|| "skip".to_owned())),
+        ("wait", params.wait.map(|wait| duration::format(wait.0))),
+    ];
+    let pairs: Vec<String> =
+        rest.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value?))).collect();
+    let stream = paths::encode(stream.as_str());
+    format!("</v1/streams/{stream}/entries?{}>; rel=\"next\"", pairs.join("&"))
+}

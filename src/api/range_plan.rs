@@ -1,0 +1,222 @@
+//! From the parameters of a range to what is to be read.
+
+use std::time::Duration;
+
+use super::error::ApiError;
+use super::extract::id;
+use super::params::{GapParam, OrderParam};
+use super::range::RangeParams;
+use crate::model::id::EntryId;
+use crate::model::position::{Position, Start};
+use crate::model::range::{self, Cursor, Order};
+
+const DEFAULT_LIMIT: u64 = 100;
+const MAX_LIMIT: u64 = 1000;
+const DEFAULT_BYTES: u64 = 1 << 20;
+const MAX_BYTES: u64 = 16 << 20;
+/// The longest wait of a long poll.
+pub const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// What is to be read.
+pub(super) enum Plan {
+    Upwards(Upwards),
+    Downwards { low: EntryId, high: EntryId, limit: usize, max_bytes: usize },
+    Last { count: usize, end: EntryId, order: Order, max_bytes: usize },
+}
+
+/// Entries after a position, oldest first.
+#[derive(Clone, Copy)]
+pub(super) struct Upwards {
+    pub(super) after: Position,
+    /// `after=$`: the position is yet to be found.
+    pub(super) from_tail: bool,
+    /// The position was one a reader stood at: that it was overtaken matters.
+    pub(super) checked: bool,
+    pub(super) skip_gaps: bool,
+    pub(super) end: EntryId,
+    pub(super) limit: usize,
+    pub(super) max_bytes: usize,
+    pub(super) wait: Option<Duration>,
+}
+
+/// A lower bound.
+enum Lower {
+    None,
+    After(Start),
+    From(Option<EntryId>),
+    Last(usize),
+}
+
+/// An upper bound.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Upper {
+    None,
+    To(EntryId),
+    /// Nothing can lie below it.
+    Empty,
+}
+
+impl Upper {
+    fn of(bound: Option<EntryId>) -> Self {
+        bound.map_or(Self::Empty, Self::To)
+    }
+
+    /// The inclusive bound, `None` for an empty range.
+    fn end(self) -> Option<EntryId> {
+        match self {
+            Self::None => Some(EntryId::MAX),
+            Self::To(end) => Some(end),
+            Self::Empty => None,
+        }
+    }
+}
+
+fn exclusive(first: &str, second: &str) -> ApiError {
+    ApiError::invalid(format!("`{first}` and `{second}` exclude each other"))
+        .at(second, format!("given with `{first}`"))
+}
+
+impl Plan {
+    pub(super) fn new(params: &RangeParams) -> Result<Self, ApiError> {
+        let limit = bounded("limit", params.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
+        let max_bytes = bounded("max_bytes", params.max_bytes, DEFAULT_BYTES, MAX_BYTES)?;
+        let mut order = match params.order {
+            Some(OrderParam::Desc) => Order::Desc,
+            Some(OrderParam::Asc) | None => Order::Asc,
+        };
+        let (mut lower, mut upper) = (lower(params)?, upper(params)?);
+        if let Some(text) = &params.cursor {
+            (order, lower, upper) = from_cursor(params, text)?;
+        }
+        let end = upper.end();
+        let wait = params.wait.map(|wait| wait.0);
+        if let Some(wait) = wait {
+            if !matches!(lower, Lower::After(_))
+                || order == Order::Desc
+                || end != Some(EntryId::MAX)
+            {
+                return Err(ApiError::invalid(
+                    "`wait` goes with `after` or `cursor` and an open end",
+                )
+                .at("wait", "nothing to wait for"));
+            }
+            if wait > MAX_WAIT {
+                return Err(ApiError::invalid("`wait` is at most 60s").at("wait", "at most 60s"));
+            }
+        }
+        if let Lower::After(Start::LastEntry) = lower {
+            lower = Lower::Last(1);
+        }
+        if let Lower::Last(count) = lower {
+            let end = end.unwrap_or(EntryId::MIN);
+            return Ok(Self::Last { count, end, order, max_bytes });
+        }
+        let from = |position: Position, checked: bool, from_tail: bool| {
+            let skip_gaps = params.gap == Some(GapParam::Skip);
+            let (after, end) = match end {
+                Some(end) => (position, end),
+                None => (Position::from(EntryId::MAX), EntryId::MIN),
+            };
+            Self::Upwards(Upwards {
+                after,
+                from_tail,
+                checked,
+                skip_gaps,
+                end,
+                limit,
+                max_bytes,
+                wait,
+            })
+        };
+        Ok(match (order, lower) {
+            (Order::Asc, Lower::None) => from(Position::OLDEST, false, false),
+            (Order::Asc, Lower::After(Start::After(position))) => from(position, true, false),
+            (Order::Asc, Lower::After(_)) => from(Position::OLDEST, false, true),
+            (Order::Asc, Lower::From(Some(first))) => {
+                from(first.previous().map_or(Position::OLDEST, Position::from), false, false)
+            }
+            (Order::Asc, _) => from(Position::from(EntryId::MAX), false, false),
+            (Order::Desc, lower) => {
+                let low = match lower {
+                    Lower::None => Some(EntryId::MIN),
+                    Lower::After(Start::After(position)) => position.id.next(),
+                    Lower::From(first) => first,
+                    Lower::After(_) | Lower::Last(_) => None,
+                };
+                let (low, high) = low.zip(end).unwrap_or((EntryId::MAX, EntryId::MIN));
+                Self::Downwards { low, high, limit, max_bytes }
+            }
+        })
+    }
+}
+
+/// A cursor carries the order and the bound at the other end.
+fn from_cursor(params: &RangeParams, text: &str) -> Result<(Order, Lower, Upper), ApiError> {
+    let others = [
+        ("after", params.after.is_some()),
+        ("start", params.start.is_some()),
+        ("last", params.last.is_some()),
+        ("before", params.before.is_some()),
+        ("end", params.end.is_some()),
+    ];
+    if let Some((other, _)) = others.iter().find(|(_, given)| *given) {
+        return Err(exclusive("cursor", other));
+    }
+    let (order, lower, upper) = match id("cursor", text, str::parse::<Cursor>)? {
+        Cursor::Asc { after, end } => {
+            (Order::Asc, Lower::After(Start::After(after)), end.map_or(Upper::None, Upper::To))
+        }
+        Cursor::Desc { before, start } => {
+            let low = Lower::From(start.or(Some(EntryId::MIN)));
+            (Order::Desc, low, Upper::of(before.previous()))
+        }
+    };
+    let asked = params.order.map(|asked| asked == OrderParam::Desc);
+    if asked.is_some_and(|desc| desc != (order == Order::Desc)) {
+        let error = ApiError::invalid("the cursor goes the other way");
+        return Err(error.at("order", "is in the cursor already"));
+    }
+    Ok((order, lower, upper))
+}
+
+fn lower(params: &RangeParams) -> Result<Lower, ApiError> {
+    match (&params.after, &params.start, params.last) {
+        (Some(_), Some(_), _) => Err(exclusive("after", "start")),
+        (Some(_), _, Some(_)) => Err(exclusive("after", "last")),
+        (_, Some(_), Some(_)) => Err(exclusive("start", "last")),
+        (Some(after), ..) => id("after", after, str::parse).map(Lower::After),
+        (_, Some(start), _) => id("start", start, range::lower).map(Lower::From),
+        (.., Some(last)) => bounded("last", Some(last), 1, MAX_LIMIT).map(Lower::Last),
+        (None, None, None) => Ok(Lower::None),
+    }
+}
+
+fn upper(params: &RangeParams) -> Result<Upper, ApiError> {
+    match (&params.before, &params.end) {
+        (Some(_), Some(_)) => Err(exclusive("before", "end")),
+        (Some(before), None) => {
+            let before = id("before", before, |text| EntryId::parse_with(text, 0))?;
+            Ok(Upper::of(before.previous()))
+        }
+        (None, Some(end)) => id("end", end, range::upper).map(Upper::of),
+        (None, None) => Ok(Upper::None),
+    }
+}
+
+/// A count between 1 and `max`.
+///
+/// # Errors
+/// 400 that names the parameter and its bounds.
+pub(super) fn bounded(
+    name: &str,
+    value: Option<u64>,
+    default: u64,
+    max: u64,
+) -> Result<usize, ApiError> {
+    let value = value.unwrap_or(default);
+    match usize::try_from(value) {
+        Ok(value) if value >= 1 && value as u64 <= max => Ok(value),
+        _ => Err(ApiError::invalid(format!("`{name}` is between 1 and {max}"))
+            .at(name, format!("1 to {max}"))),
+    }
+}

@@ -1,0 +1,107 @@
+//! Schemas of JSON that is not read or written by serde's derive: entries, above all.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::model::entry::{Entry, View};
+use crate::model::entry_json::EntryJson;
+
+/// Bytes: text where they are UTF-8, base64 where not.
+#[derive(ToSchema)]
+#[schema(as = Value)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "a schema, never a value")]
+pub enum ValueSchema {
+    /// UTF-8.
+    Text(String),
+    /// Anything else.
+    Binary(BinarySchema),
+}
+
+/// Bytes that are not UTF-8.
+#[derive(ToSchema)]
+#[schema(as = Binary)]
+#[expect(dead_code, reason = "a schema, never a value")]
+pub struct BinarySchema {
+    /// Standard alphabet, padded.
+    base64: String,
+}
+
+/// A value on its way in: numbers and booleans are stored as the text they came with.
+#[derive(ToSchema)]
+#[schema(as = NewValue)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "a schema, never a value")]
+pub enum NewValueSchema {
+    /// Stored as it is.
+    Text(String),
+    /// Stored as it was written.
+    Number(f64),
+    /// `true` or `false`.
+    Boolean(bool),
+    /// Bytes.
+    Binary(BinarySchema),
+}
+
+/// An entry to append: `fields` or, where names repeat or are not UTF-8, `pairs`.
+#[derive(ToSchema)]
+#[schema(example = json!({"fields": {"user": "alice", "total": 9.5}}))]
+#[expect(dead_code, reason = "a schema, never a value")]
+pub struct NewEntry {
+    /// In the order they are to be stored.
+    #[schema(inline = false)]
+    fields: Option<BTreeMap<String, NewValueSchema>>,
+    /// `[name, value]`, in the order they are to be stored.
+    pairs: Option<Vec<Vec<NewValueSchema>>>,
+    /// `*`, `ms-*` or a full id.
+    id: Option<String>,
+}
+
+/// An entry: `fields`, or `pairs` where an object cannot hold them, or the `payload` asked for.
+#[derive(ToSchema)]
+#[schema(as = Entry, example = json!({"id": "1795232709004-0", "fields": {"user": "alice", "total": "9.50"}}))]
+#[expect(dead_code, reason = "a schema, never a value")]
+struct EntrySchema {
+    /// Its id.
+    id: String,
+    /// In stored order; null for an entry that is pending but gone from the stream.
+    fields: Option<BTreeMap<String, ValueSchema>>,
+    /// `[name, value]`, in stored order.
+    pairs: Option<Vec<Vec<ValueSchema>>>,
+    /// With `payload=`: the value of that field, null if the entry has none.
+    payload: Option<ValueSchema>,
+}
+
+/// An entry as one reader sees it.
+pub struct EntryOut {
+    /// The entry.
+    pub entry: Entry,
+    /// What of it.
+    pub view: Arc<View>,
+}
+
+impl Serialize for EntryOut {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        EntryJson { stream: None, entry: &self.entry, view: &self.view }.serialize(serializer)
+    }
+}
+
+impl PartialSchema for EntryOut {
+    fn schema() -> RefOr<Schema> {
+        EntrySchema::schema()
+    }
+}
+
+impl ToSchema for EntryOut {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "Entry".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        EntrySchema::schemas(schemas);
+    }
+}

@@ -1,0 +1,199 @@
+//! Streams: listing, looking at, deleting.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::ETAG;
+use axum::http::{HeaderName, StatusCode};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::access::{Access, Manage, Subscribe};
+use super::error::{ApiError, ErrorCode};
+use super::extract::{NoParams, Query};
+use super::paths;
+use super::problems::{StreamProblems, StreamsProblems};
+use super::range_plan::bounded;
+use super::schema::EntryOut;
+use crate::model::entry::{Entry, View};
+use crate::state::AppState;
+
+/// Which streams to list.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct StreamsParams {
+    /// `PREFIX*`, or a name as it is.
+    #[serde(rename = "match")]
+    #[param(rename = "match", example = "orders*")]
+    matching: Option<String>,
+    /// About so many to a page: 100, at most 1000.
+    limit: Option<u64>,
+    /// The `next` of the page before.
+    cursor: Option<String>,
+}
+
+/// A page of streams.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Streams {
+    /// In no order. A page may be short, and one stream may come twice over several pages.
+    streams: Vec<StreamItem>,
+    /// The `cursor` of the next page; null at the end.
+    #[schema(required)]
+    next: Option<String>,
+}
+
+/// A stream in a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StreamItem {
+    /// Its name.
+    stream: String,
+}
+
+/// A stream.
+#[derive(Serialize, ToSchema)]
+pub struct StreamDetail {
+    /// Its name.
+    stream: String,
+    /// How many entries it holds.
+    length: u64,
+    /// How many it was ever given; null where Redis cannot tell.
+    #[schema(required)]
+    entries_added: Option<u64>,
+    /// The id generated last, whether the entry is still there or not.
+    last_id: String,
+    /// The oldest id it holds; null when it is empty.
+    #[schema(required)]
+    oldest_id: Option<String>,
+    /// The greatest id ever deleted; trimming does not count.
+    max_deleted_id: String,
+    /// How many groups it has.
+    groups: u64,
+    /// The oldest entry; null when it is empty.
+    #[schema(required)]
+    first_entry: Option<EntryOut>,
+    /// The newest entry; null when it is empty.
+    #[schema(required)]
+    last_entry: Option<EntryOut>,
+}
+
+/// List streams
+#[utoipa::path(
+    get,
+    path = paths::STREAMS,
+    tag = "streams",
+    params(StreamsParams),
+    responses((status = 200, description = "Streams", body = Streams), StreamsProblems),
+)]
+pub async fn list_streams(
+    Query(params): Query<StreamsParams>,
+    State(state): State<AppState>,
+) -> Result<Json<Streams>, ApiError> {
+    let limit = bounded("limit", params.limit, 100, 1000)?;
+    let cursor = match params.cursor.as_deref().map(str::parse::<u64>) {
+        None => 0,
+        Some(Ok(cursor)) => cursor,
+        Some(Err(_)) => {
+            return Err(
+                ApiError::invalid("`cursor` is the `next` of a page").at("cursor", "is none")
+            );
+        }
+    };
+    let glob = params.matching.as_deref().map_or_else(|| "*".to_owned(), glob);
+    let page = state
+        .store
+        .streams(&glob, cursor, limit)
+        .await
+        .map_err(|error| ApiError::from(error).of_read())?;
+    let streams =
+        page.streams.into_iter().map(|stream| StreamItem { stream: stream.to_string() }).collect();
+    Ok(Json(Streams { streams, next: page.next.map(|next| next.to_string()) }))
+}
+
+/// A prefix or a name as a glob of Redis: everything but a `*` at the end is meant literally.
+fn glob(text: &str) -> String {
+    let (literal, any) = text.strip_suffix('*').map_or((text, ""), |prefix| (prefix, "*"));
+    let mut glob = String::with_capacity(text.len() + 8);
+    for c in literal.chars() {
+        if matches!(c, '*' | '?' | '[' | ']' | '\\' | '^') {
+            glob.push('\\');
+        }
+        glob.push(c);
+    }
+    glob + any
+}
+
+/// Look at a stream
+///
+/// `HEAD` answers the `ETag` alone.
+#[utoipa::path(
+    get,
+    path = paths::STREAM,
+    tag = "streams",
+    params(("stream" = String, Path, description = "The stream")),
+    responses(
+        (status = 200, description = "The stream", body = StreamDetail, headers(
+            ("ETag" = String, description = "The last id of the stream, quoted"),
+        )),
+        StreamProblems,
+    ),
+)]
+pub async fn read_stream(
+    access: Access<Subscribe>,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+) -> Result<([(HeaderName, String); 1], Json<StreamDetail>), ApiError> {
+    let stream = access.stream();
+    let info = state.store.stream(stream).await.map_err(|error| ApiError::from(error).of_read())?;
+    let info = info.ok_or_else(|| {
+        ApiError::new(ErrorCode::StreamNotFound, "there is no stream of this name")
+    })?;
+    let view = Arc::new(View::default());
+    let show = |entry: Entry| EntryOut { entry, view: view.clone() };
+    let facts = info.facts;
+    let detail = StreamDetail {
+        stream: stream.to_string(),
+        length: facts.length,
+        entries_added: facts.entries_added,
+        last_id: facts.last_id.to_string(),
+        oldest_id: facts.oldest.map(|id| id.to_string()),
+        max_deleted_id: facts.max_deleted.to_string(),
+        groups: info.groups,
+        first_entry: info.first_entry.map(show),
+        last_entry: info.last_entry.map(show),
+    };
+    Ok(([(ETAG, format!("\"{}\"", facts.last_id))], Json(detail)))
+}
+
+/// Delete a stream
+///
+/// With its groups. A key that holds something else is left alone.
+#[utoipa::path(
+    delete,
+    path = paths::STREAM,
+    tag = "streams",
+    params(("stream" = String, Path, description = "The stream")),
+    responses((status = 204, description = "Deleted"), StreamProblems),
+)]
+pub async fn delete_stream(
+    access: Access<Manage>,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+) -> Result<StatusCode, ApiError> {
+    if state.store.delete_stream(access.stream()).await? {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(ApiError::new(ErrorCode::StreamNotFound, "there is no stream of this name"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::glob;
+
+    #[test]
+    fn only_a_star_at_the_end_is_a_wildcard() {
+        assert_eq!(glob("a*"), "a*");
+        assert_eq!(glob("a*b?[c]^\\*"), "a\\*b\\?\\[c\\]\\^\\\\*");
+        assert_eq!(glob("plain"), "plain");
+    }
+}

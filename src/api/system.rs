@@ -1,0 +1,155 @@
+//! Everything beside streams: probes, metrics, the document, and a first page for whoever arrives.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::{ACCEPT, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST};
+use axum::http::{HeaderMap, HeaderName};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::error::{ApiError, ErrorCode};
+use super::problems::{PlainProblems, ReadyProblems};
+use crate::state::AppState;
+use crate::store::Contact;
+
+/// Readiness.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Ready {
+    /// Always true in an answer of 200.
+    ready: bool,
+    /// Whether Redis answers now. A gateway that has once reached it stays ready: it serves what
+    /// it can and keeps its subscribers.
+    redis: RedisState,
+}
+
+/// Whether Redis answers.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RedisState {
+    /// It does.
+    Up,
+    /// It does not.
+    Down,
+}
+
+/// Is the process alive?
+///
+/// Touches nothing but the process.
+#[utoipa::path(
+    get,
+    path = "/livez",
+    tag = "system",
+    responses((status = 200, description = "Alive", body = String, content_type = "text/plain"), PlainProblems),
+)]
+pub async fn live() -> &'static str {
+    "ok\n"
+}
+
+/// Should it get traffic?
+///
+/// Not before Redis was reached once, and not while stopping.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "system",
+    responses((status = 200, description = "Ready", body = Ready), ReadyProblems),
+)]
+pub async fn ready(State(state): State<AppState>) -> Result<Json<Ready>, ApiError> {
+    if state.drain.is_cancelled() {
+        return Err(ApiError::new(ErrorCode::Draining, "the gateway is stopping"));
+    }
+    let redis = match &*state.store.contact().borrow() {
+        Contact::Never(_) => {
+            return Err(ApiError::new(
+                ErrorCode::RedisUnavailable,
+                "Redis has not been reached yet",
+            ));
+        }
+        Contact::Up => RedisState::Up,
+        Contact::Down(_) => RedisState::Down,
+    };
+    Ok(Json(Ready { ready: true, redis }))
+}
+
+/// Metrics
+///
+/// In the OpenMetrics text format.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "system",
+    responses((status = 200, description = "Metrics", body = String, content_type = "application/openmetrics-text"), PlainProblems),
+)]
+pub async fn metrics(State(state): State<AppState>) -> impl IntoResponse {
+    let (shared, blocking) = state.store.open_connections();
+    for (kind, open) in [("shared", shared), ("blocking", blocking)] {
+        let gauge = state.metrics.redis_connections.get_or_create_owned(&[("kind", kind)]);
+        gauge.set(i64::try_from(open).unwrap_or(i64::MAX));
+    }
+    state.metrics.redis_up.set(i64::from(matches!(*state.store.contact().borrow(), Contact::Up)));
+    (
+        [(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
+        state.metrics.text(),
+    )
+}
+
+/// This document
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    tag = "system",
+    responses((status = 200, description = "OpenAPI 3.1", body = Object, content_type = "application/json"), PlainProblems),
+)]
+pub async fn openapi(State(state): State<AppState>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], state.openapi.to_string())
+}
+
+/// A first page
+///
+/// For a browser a page, for anything else commands to try, with the host they were asked under.
+#[utoipa::path(
+    get,
+    path = "/",
+    tag = "system",
+    responses((status = 200, description = "A quick start", body = String, content_type = "text/plain"), PlainProblems),
+)]
+pub async fn index(headers: HeaderMap) -> Response {
+    let of = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    // The guard let the host through, so it is one of ours; still nothing of it reaches the page.
+    if of(ACCEPT).is_some_and(|accept| accept.contains("text/html")) {
+        let policy =
+            "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'";
+        let headers =
+            [(CONTENT_TYPE, "text/html; charset=utf-8"), (CONTENT_SECURITY_POLICY, policy)];
+        return (headers, include_str!("../../assets/index.html")).into_response();
+    }
+    let host = of(HOST).unwrap_or("127.0.0.1:8080");
+    ([(CONTENT_TYPE, "text/plain; charset=utf-8")], quick_start(host)).into_response()
+}
+
+/// The style of the first page.
+pub async fn style() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("../../assets/style.css"))
+}
+
+/// Commands that work as they stand against a gateway at `host`.
+#[must_use]
+pub fn quick_start(host: &str) -> String {
+    format!(
+        "\
+streamgate: HTTP for Redis Streams
+
+Publish an entry:
+  curl http://{host}/v1/streams/orders/entries -d user=alice -d total=9.50
+
+Follow the stream, from its beginning (Ctrl-C ends it):
+  curl -N 'http://{host}/v1/streams/orders/events?after=0'
+
+Work an entry off in a group, and acknowledge it:
+  G=http://{host}/v1/streams/orders/groups/billing; curl -X PUT $G; ID=$(curl -s $G/read -d consumer=w1 -d count=1 | grep -oE '[0-9]+-[0-9]+' | head -n1); curl $G/ack -d ids=$ID
+
+All of it: http://{host}/docs (for reading), http://{host}/openapi.json (for programs)
+"
+    )
+}

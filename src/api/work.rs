@@ -1,0 +1,218 @@
+//! Working in a plain group: reading as a consumer, acknowledging.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
+
+use super::access::{Consume, GroupAccess, consumer};
+use super::error::{ApiError, ErrorCode};
+use super::extract::{Call, NoParams, Query, id};
+use super::params::Wait;
+use super::paths;
+use super::problems::WorkProblems;
+use super::range_plan::{MAX_WAIT, bounded};
+use super::schema::EntryOut;
+use crate::metrics::Metrics;
+use crate::model::entry_json::serialize_fields;
+use crate::model::id::EntryId;
+use crate::state::AppState;
+use crate::store::{Delivery, GroupRead};
+
+const DEFAULT_COUNT: u64 = 10;
+pub(super) const MAX_COUNT: u64 = 1000;
+
+/// What to read.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReadCall {
+    /// Who reads. Made on first use.
+    #[schema(required, example = "w1")]
+    consumer: Option<String>,
+    /// At most so many entries: 10 unless given, at most 1000.
+    count: Option<u64>,
+    /// How long to wait for an entry if there is none, at most 60s.
+    #[schema(value_type = Option<String>, example = "20s")]
+    wait: Option<Wait>,
+    /// Hand entries out without keeping them pending.
+    no_ack: Option<bool>,
+    /// What this consumer has pending after this id (`0`: all of it), instead of new entries.
+    history: Option<String>,
+}
+
+/// An entry handed to a consumer.
+pub struct DeliveryOut(Delivery);
+
+impl Serialize for DeliveryOut {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("id", &format_args!("{}", self.0.id))?;
+        match &self.0.fields {
+            Some(fields) => serialize_fields(&mut map, fields, false)?,
+            None => map.serialize_entry("fields", &None::<()>)?,
+        }
+        map.end()
+    }
+}
+
+impl PartialSchema for DeliveryOut {
+    fn schema() -> RefOr<Schema> {
+        EntryOut::schema()
+    }
+}
+
+impl ToSchema for DeliveryOut {
+    fn name() -> std::borrow::Cow<'static, str> {
+        EntryOut::name()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        EntryOut::schemas(schemas);
+    }
+}
+
+/// Entries for a consumer.
+#[derive(Serialize, ToSchema)]
+pub struct Deliveries {
+    /// By id; empty when there was nothing in the time given. Of a history, `fields` is null for
+    /// an entry that is pending but gone from the stream.
+    entries: Vec<DeliveryOut>,
+}
+
+/// Read as a consumer
+///
+/// Hands out entries that no consumer of the group has had, and keeps them pending until they are
+/// acknowledged. While it waits it holds no connection to Redis.
+#[utoipa::path(
+    post,
+    path = paths::GROUP_READ,
+    tag = "work",
+    params(
+        ("stream" = String, Path, description = "The stream"),
+        ("group" = String, Path, description = "The group"),
+    ),
+    request_body(content((ReadCall = "application/json"), (ReadCall = "application/x-www-form-urlencoded"))),
+    responses((status = 200, description = "Entries", body = Deliveries), WorkProblems),
+)]
+pub async fn read_as_consumer(
+    access: GroupAccess<Consume>,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+    Call(call): Call<ReadCall>,
+) -> Result<Json<Deliveries>, ApiError> {
+    let (read, wait) = plan(&call)?;
+    let waiting = match wait.is_zero() {
+        true => None,
+        false => Some(
+            Metrics::hold_below(&state.metrics.waiting, state.settings.max_waiting).ok_or_else(
+                || {
+                    state.metrics.refuse("waiting_reads");
+                    ApiError::new(ErrorCode::Overloaded, "as many reads wait as may")
+                },
+            )?,
+        ),
+    };
+    let entries = state.hub.read_group_or_wait(access.stream(), &access.group, &read, wait).await?;
+    drop(waiting);
+    Ok(Json(Deliveries { entries: entries.into_iter().map(DeliveryOut).collect() }))
+}
+
+fn plan(call: &ReadCall) -> Result<(GroupRead, Duration), ApiError> {
+    let name = call.consumer.as_deref().ok_or_else(|| {
+        ApiError::invalid("a read names its `consumer`").at("/consumer", "is missing")
+    })?;
+    let history = match &call.history {
+        Some(text) => Some(id("/history", text, |text| EntryId::parse_with(text, 0))?),
+        None => None,
+    };
+    let wait = call.wait.unwrap_or_default().0;
+    if wait > MAX_WAIT {
+        return Err(ApiError::invalid("`wait` is at most 60s").at("/wait", "at most 60s"));
+    }
+    if history.is_some() && !wait.is_zero() {
+        return Err(ApiError::invalid("a history has nothing to wait for")
+            .at("/wait", "given with `history`"));
+    }
+    let read = GroupRead {
+        consumer: consumer(name)?,
+        count: bounded("/count", call.count, DEFAULT_COUNT, MAX_COUNT)?,
+        no_ack: call.no_ack.unwrap_or(false),
+        history,
+    };
+    Ok((read, wait))
+}
+
+/// What to acknowledge.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AckCall {
+    /// Ids of entries, at most 1000. In a form, `ids` is given once for each.
+    #[serde(default)]
+    #[schema(required, example = json!(["1795232709004-0"]))]
+    ids: Vec<String>,
+}
+
+/// What became of one entry.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It was pending, and is no more.
+    Acknowledged,
+    /// It was not pending.
+    NotPending,
+}
+
+/// What became of one entry.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AckResult {
+    /// Its id.
+    id: String,
+    /// What became of it.
+    outcome: Outcome,
+}
+
+/// What became of each entry.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AckResults {
+    /// In the order asked.
+    results: Vec<AckResult>,
+    /// How many were acknowledged.
+    acknowledged: u64,
+}
+
+/// Acknowledge entries
+///
+/// An entry that is not pending is an outcome, not an error.
+#[utoipa::path(
+    post,
+    path = paths::GROUP_ACK,
+    tag = "work",
+    params(
+        ("stream" = String, Path, description = "The stream"),
+        ("group" = String, Path, description = "The group"),
+    ),
+    request_body(content((AckCall = "application/json"), (AckCall = "application/x-www-form-urlencoded"))),
+    responses((status = 200, description = "What became of each", body = AckResults), WorkProblems),
+)]
+pub async fn ack_entries(
+    access: GroupAccess<Consume>,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+    Call(call): Call<AckCall>,
+) -> Result<Json<AckResults>, ApiError> {
+    bounded("/ids", Some(call.ids.len() as u64), 1, MAX_COUNT)
+        .map_err(|_| ApiError::invalid("`ids` lists 1 to 1000 entries").at("/ids", "1 to 1000"))?;
+    let read = |(index, text): (usize, &String)| id(&format!("/ids/{index}"), text, str::parse);
+    let ids: Vec<EntryId> = call.ids.iter().enumerate().map(read).collect::<Result<_, _>>()?;
+    let acked = state.store.ack(access.stream(), &access.group, &ids).await?;
+    let acknowledged = acked.iter().filter(|acked| **acked).count() as u64;
+    let result = |(id, acked): (&EntryId, bool)| AckResult {
+        id: id.to_string(),
+        outcome: if acked { Outcome::Acknowledged } else { Outcome::NotPending },
+    };
+    Ok(Json(AckResults { results: ids.iter().zip(acked).map(result).collect(), acknowledged }))
+}

@@ -1,0 +1,84 @@
+//! A gateway, put together: what `main` runs and what the tests run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{ServerSettings, Settings};
+use crate::live::Hub;
+use crate::metrics::Metrics;
+use crate::openapi;
+use crate::state::AppState;
+use crate::store::{Contact, Store, StoreError};
+use crate::{api, server};
+
+/// What background tasks may take to end once nobody is served any more.
+const TASKS_END_WITHIN: Duration = Duration::from_secs(3);
+
+/// A gateway that is not yet listening.
+pub struct App {
+    state: AppState,
+    server: ServerSettings,
+    tracker: TaskTracker,
+    /// Ends what works behind the requests, after the last of them.
+    stop: CancellationToken,
+}
+
+impl App {
+    /// Puts a gateway together and begins to look for Redis.
+    ///
+    /// # Errors
+    /// [`StoreError::Unexpected`] when the settings cannot make connections.
+    pub fn new(settings: &Settings) -> Result<Self, StoreError> {
+        let (tracker, drain, stop) =
+            (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+        let metrics = Metrics::default();
+        let store = Store::new(&settings.pool)?;
+        let hub = Hub::new(
+            store.clone(),
+            settings.live.clone(),
+            metrics.clone(),
+            tracker.clone(),
+            drain.clone(),
+        );
+        let supervised = store.clone();
+        let until = stop.clone();
+        tracker.spawn(async move { supervised.supervise(until).await });
+        let state = AppState {
+            store,
+            hub,
+            metrics,
+            settings: Arc::new(settings.api.clone()),
+            drain,
+            openapi: openapi::text().into(),
+        };
+        Ok(Self { state, server: settings.server.clone(), tracker, stop })
+    }
+
+    /// Cancelled by whoever wants the gateway to stop.
+    #[must_use]
+    pub fn drain(&self) -> CancellationToken {
+        self.state.drain.clone()
+    }
+
+    /// Waits until Redis was reached, but no longer than `patience`.
+    pub async fn reach_redis(&self, patience: Duration) {
+        let mut contact = self.state.store.contact();
+        let reached = contact.wait_for(|contact| matches!(contact, Contact::Up));
+        let _ = tokio::time::timeout(patience, reached).await;
+    }
+
+    /// Serves until it is drained and everything has ended.
+    pub async fn serve(self, listener: TcpListener) {
+        let router = api::router(self.state.clone());
+        server::serve(listener, router, &self.server, &self.state.metrics, &self.state.drain).await;
+        self.stop.cancel();
+        self.tracker.close();
+        if tokio::time::timeout(TASKS_END_WITHIN, self.tracker.wait()).await.is_err() {
+            tracing::warn!(left = self.tracker.len(), "tasks did not end in time");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Where values come from, nearest first.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use super::specs::{SPECS, find};
+use super::{Problem, Spec};
+use crate::api::nearest;
+
+const ENV_PREFIX: &str = "STREAMGATE_";
+/// Variables with our prefix that are no settings: the file itself is named by one.
+const NOT_SETTINGS: [&str; 1] = ["STREAMGATE_CONFIG"];
+
+/// Where a value was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// On the command line, as this flag.
+    Flag(String),
+    /// In this variable.
+    Variable(String),
+    /// In this file.
+    File(String),
+    /// Nowhere.
+    Default,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) => write!(f, "--{name}"),
+            Self::Variable(name) | Self::File(name) => f.write_str(name),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+type Values = HashMap<&'static str, Vec<(String, Source)>>;
+
+/// Values by setting, from each source.
+#[derive(Clone, Debug, Default)]
+pub struct Layers {
+    flags: Values,
+    variables: Values,
+    file: Values,
+    problems: Vec<Problem>,
+}
+
+impl Layers {
+    /// Takes a flag. Flags that are no settings are the command line's own business.
+    pub fn flag(&mut self, name: &str, value: String) {
+        if let Some(spec) = find(name) {
+            self.flags
+                .entry(spec.name)
+                .or_default()
+                .push((value, Source::Flag(spec.name.to_owned())));
+        }
+    }
+
+    /// Takes all variables that begin with our prefix; lists are separated by commas.
+    pub fn environment(&mut self, variables: impl Iterator<Item = (String, String)>) {
+        for (variable, value) in variables {
+            let Some(rest) = variable.strip_prefix(ENV_PREFIX) else {
+                continue;
+            };
+            if NOT_SETTINGS.contains(&variable.as_str()) {
+                continue;
+            }
+            let name = rest.to_ascii_lowercase().replace('_', "-");
+            let Some(spec) = find(&name) else {
+                let near =
+                    nearest(&name, names()).map(|near| near.to_ascii_uppercase().replace('-', "_"));
+                let hint = near
+                    .map_or_else(String::new, |near| format!("; did you mean {ENV_PREFIX}{near}?"));
+                self.problems.push(Problem(format!("there is no setting {variable}{hint}")));
+                continue;
+            };
+            let source = Source::Variable(variable);
+            let values = self.variables.entry(spec.name).or_default();
+            match spec.many {
+                true => values
+                    .extend(value.split(',').map(|part| (part.trim().to_owned(), source.clone()))),
+                false => values.push((value, source)),
+            }
+        }
+    }
+
+    /// Takes a file's text.
+    pub fn file(&mut self, path: &str, text: &str) {
+        let table = match text.parse::<toml::Table>() {
+            Ok(table) => table,
+            Err(error) => {
+                self.problems.push(Problem(format!("{path}: {}", error.message())));
+                return;
+            }
+        };
+        for (key, value) in table {
+            let Some(spec) = find(&key.replace('_', "-")) else {
+                let near =
+                    nearest(&key.replace('_', "-"), names()).map(|near| near.replace('-', "_"));
+                let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+                self.problems.push(Problem(format!("{path}: there is no setting {key}{hint}")));
+                continue;
+            };
+            let texts = match value {
+                toml::Value::Array(list) if spec.many => list.into_iter().map(text_of).collect(),
+                other => vec![text_of(other)],
+            };
+            let source = Source::File(path.to_owned());
+            let values = self.file.entry(spec.name).or_default();
+            values.extend(texts.into_iter().map(|text| (text, source.clone())));
+        }
+    }
+
+    /// Notes something that went wrong while values were gathered.
+    pub fn problem(&mut self, text: String) {
+        self.problems.push(Problem(text));
+    }
+
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        self.problems.clone()
+    }
+
+    /// The nearest value of a setting, with its source.
+    #[must_use]
+    pub fn one(&self, name: &str) -> Option<(String, Source)> {
+        self.many(name).into_iter().next_back()
+    }
+
+    /// All values that the nearest source gives a setting, or its default.
+    #[must_use]
+    pub fn many(&self, name: &str) -> Vec<(String, Source)> {
+        let given = [&self.flags, &self.variables, &self.file]
+            .into_iter()
+            .find_map(|layer| layer.get(name));
+        if let Some(values) = given {
+            return values.clone();
+        }
+        let default = find(name).map(|spec| spec.default).filter(|default| !default.is_empty());
+        default.map(|default| (default.to_owned(), Source::Default)).into_iter().collect()
+    }
+
+    /// The effective settings as a file, with secrets left out and sources in comments.
+    #[must_use]
+    pub fn print(&self) -> String {
+        let mut lines = String::new();
+        for spec in SPECS {
+            let values = self.many(spec.name);
+            let key = spec.name.replace('-', "_");
+            let shown: Vec<String> =
+                values.iter().map(|(text, _)| toml_of(spec, &mask(spec.name, text))).collect();
+            let line = match (values.last(), spec.many) {
+                (None, _) => format!("# {key} is not set\n"),
+                (Some((_, source)), true) => format!("{key} = [{}] # {source}\n", shown.join(", ")),
+                (Some((_, source)), false) => format!("{key} = {} # {source}\n", shown.concat()),
+            };
+            lines.push_str(&line);
+        }
+        lines
+    }
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    SPECS.iter().map(|spec| spec.name)
+}
+
+fn text_of(value: toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
+fn toml_of(spec: &Spec, text: &str) -> String {
+    let plain = spec.value.is_empty() || spec.value == "N";
+    if plain { text.to_owned() } else { toml::Value::String(text.to_owned()).to_string() }
+}
+
+/// A URL without its password.
+fn mask(name: &str, text: &str) -> String {
+    let secret =
+        (name == "redis-url").then(|| text.split_once("://").zip(text.rsplit_once('@'))).flatten();
+    match secret {
+        Some(((scheme, rest), (_, host))) => {
+            let user = rest.split([':', '@']).next().unwrap_or_default();
+            format!("{scheme}://{user}:***@{host}")
+        }
+        None => text.to_owned(),
+    }
+}
+
+/// Where this platform keeps data of applications.
+#[expect(clippy::disallowed_methods, reason = "config is where the environment is read")]
+pub(super) fn data_dir() -> Option<PathBuf> {
+    let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let home = || var("HOME").map(PathBuf::from);
+    let base = if cfg!(target_os = "macos") {
+        home()?.join("Library").join("Application Support")
+    } else {
+        var("XDG_DATA_HOME")
+            .map(PathBuf::from)
+            .or_else(|| Some(home()?.join(".local").join("share")))?
+    };
+    Some(base.join("streamgate"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_masked_when_printed() {
+        let mut layers = Layers::default();
+        layers.flag("redis-url", "redis://me:s3cret@host:1/0".to_owned());
+        let printed = layers.print();
+        assert!(
+            printed.contains("redis_url = \"redis://me:***@host:1/0\" # --redis-url"),
+            "{printed}"
+        );
+        assert!(!printed.contains("s3cret"));
+    }
+
+    #[test]
+    fn what_is_printed_can_be_read_again() {
+        let mut layers = Layers::default();
+        layers.flag("allow-origin", "http://a".to_owned());
+        layers.flag("insecure", "true".to_owned());
+        let mut again = Layers::default();
+        again.file("printed", &layers.print());
+        assert_eq!(again.problems(), []);
+        assert_eq!(again.one("allow-origin").unwrap().0, "http://a");
+        assert_eq!(again.one("insecure").unwrap().0, "true");
+    }
+}

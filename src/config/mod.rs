@@ -1,0 +1,376 @@
+//! Settings: what there is to set, where values come from, and what they mean together.
+//!
+//! A flag comes before a variable of the environment (`STREAMGATE_…`), which comes before the
+//! file given by `--config`. Everything wrong is reported at once. No other file of the crate
+//! reads the environment for settings.
+
+mod layers;
+mod specs;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use deadpool_redis::redis::{ConnectionInfo, IntoConnectionInfo as _};
+
+pub use layers::{Layers, Source};
+pub use specs::{SPECS, Spec};
+
+use crate::live::LiveSettings;
+use crate::model::duration;
+use crate::state::ApiSettings;
+use crate::store::PoolSettings;
+use crate::telemetry::LogSettings;
+
+/// Where the streams are.
+#[derive(Clone, Debug)]
+pub enum RedisSource {
+    /// A Redis that somebody else runs.
+    Url(Box<ConnectionInfo>),
+    /// One of our own, in this directory.
+    Private(PathBuf),
+}
+
+/// What connections from clients may do.
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Connections served at once.
+    pub max_connections: usize,
+    /// Until a request's head must have come; also how long a connection may be idle.
+    pub header_timeout: Duration,
+    /// From the beginning of a stop to its end, whatever is still open.
+    pub shutdown_grace: Duration,
+}
+
+/// All settings of a gateway.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the streams are.
+    pub redis: RedisSource,
+    /// The connection in this is a placeholder while a private Redis is not yet started.
+    pub pool: PoolSettings,
+    /// Following.
+    pub live: LiveSettings,
+    /// The HTTP side.
+    pub api: ApiSettings,
+    /// Connections from clients.
+    pub server: ServerSettings,
+    /// The log.
+    pub log: LogSettings,
+}
+
+/// One thing that is wrong with the settings. The text names the setting and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Problem(String);
+
+/// Which command the settings are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// A Redis must be named.
+    Serve,
+    /// A private Redis in the platform's data directory unless something else is named.
+    Dev,
+}
+
+/// Reads values one after the other and gathers what is wrong with them.
+struct Reader<'a> {
+    layers: &'a Layers,
+    problems: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn get<T>(&mut self, name: &str, read: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let (text, source) = self.layers.one(name)?;
+        self.keep(name, &text, &source, read)
+    }
+
+    fn keep<T>(
+        &mut self,
+        name: &str,
+        text: &str,
+        source: &Source,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        match read(text) {
+            Ok(value) => Some(value),
+            Err(wrong) => {
+                self.problems.push(Problem(format!("{name} ({source}): {wrong}")));
+                None
+            }
+        }
+    }
+
+    fn all<T>(&mut self, name: &str, read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+        let values = self.layers.many(name);
+        values.iter().filter_map(|(text, source)| self.keep(name, text, source, &read)).collect()
+    }
+
+    fn duration(&mut self, name: &str) -> Duration {
+        let positive = |text: &str| match duration::parse(text) {
+            Ok(duration) if duration.is_zero() => Err("must be more than 0".to_owned()),
+            other => other.map_err(|error| error.to_string()),
+        };
+        self.get(name, positive).unwrap_or(Duration::from_secs(1))
+    }
+
+    fn count(&mut self, name: &str) -> usize {
+        let count = |text: &str| match text.parse::<usize>() {
+            Ok(count) if count > 0 => Ok(count),
+            _ => Err(format!("{text:?} is not a whole number above 0")),
+        };
+        self.get(name, count).unwrap_or(1)
+    }
+}
+
+impl Settings {
+    /// Reads all settings.
+    ///
+    /// # Errors
+    /// Every problem there is, not just the first.
+    pub fn load(layers: &Layers, mode: Mode) -> Result<Self, Vec<Problem>> {
+        let mut read = Reader { layers, problems: layers.problems() };
+        let listen = read.get("listen", listen_address);
+        let insecure = read.get("insecure", boolean).unwrap_or(false);
+        if let Some(listen) = listen
+            && !listen.ip().is_loopback()
+            && !insecure
+        {
+            read.problems.push(Problem(format!(
+                "listen: {listen} can be reached from elsewhere, and there is no authentication; \
+                 listen on 127.0.0.1, or say --insecure"
+            )));
+        }
+        let url = read.get("redis-url", redis_url);
+        let data_dir = read.get("data-dir", |text| Ok(PathBuf::from(text)));
+        let redis = match (url, data_dir) {
+            (Some(_), Some(_)) => {
+                read.problems.push(Problem("redis-url and data-dir exclude each other".to_owned()));
+                None
+            }
+            (Some(url), None) => Some(RedisSource::Url(Box::new(url))),
+            (None, Some(dir)) => Some(RedisSource::Private(dir)),
+            (None, None) if layers.one("redis-url").is_some() => None,
+            (None, None) if mode == Mode::Dev => {
+                let dir = layers::data_dir();
+                if dir.is_none() {
+                    let text = "there is no home directory for data: use --data-dir";
+                    read.problems.push(Problem(text.to_owned()));
+                }
+                dir.map(RedisSource::Private)
+            }
+            (None, None) => {
+                read.problems.push(Problem(
+                    "no Redis is named: use --redis-url for one that runs, or --data-dir for a private one".to_owned(),
+                ));
+                None
+            }
+        };
+        let connection = match &redis {
+            Some(RedisSource::Url(info)) => Some((**info).clone()),
+            _ => placeholder(),
+        };
+        let block = Duration::from_secs(5);
+        let pool = connection.map(|connection| PoolSettings {
+            connection,
+            connect_timeout: read.duration("redis-connect-timeout"),
+            response_timeout: read.duration("redis-timeout"),
+            shared: read.count("redis-connections"),
+            blocking: read.count("redis-blocking-connections"),
+            block,
+        });
+        let live = LiveSettings {
+            readers: read.count("redis-blocking-connections"),
+            max_streams: read.count("max-followed-streams"),
+            pages: 16,
+            page_bytes: 256 << 10,
+            block,
+            look_every: block,
+            join_timeout: Duration::from_millis(1500),
+        };
+        let api = ApiSettings {
+            hosts: read.all("host", |text| Ok(text.to_ascii_lowercase())),
+            origins: read.all("allow-origin", origin),
+            max_body: read.get("max-body", size).unwrap_or(0),
+            body_timeout: read.duration("body-timeout"),
+            max_subscriptions: read.count("max-subscriptions"),
+            max_waiting: read.count("max-waiting-reads"),
+            heartbeat: read.duration("heartbeat"),
+            slow_request: Duration::from_secs(1),
+        };
+        let server = ServerSettings {
+            listen: listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
+            max_connections: read.count("max-connections"),
+            header_timeout: read.duration("header-timeout"),
+            shutdown_grace: read.duration("shutdown-grace"),
+        };
+        let log = LogSettings {
+            json: read.get("log-format", log_format).unwrap_or(false),
+            level: read.get("log-level", log_level).unwrap_or(tracing::Level::INFO),
+        };
+        match (redis, pool) {
+            (Some(redis), Some(pool)) if read.problems.is_empty() => {
+                Ok(Self { redis, pool, live, api, server, log })
+            }
+            _ => {
+                read.problems.dedup();
+                Err(read.problems)
+            }
+        }
+    }
+}
+
+fn placeholder() -> Option<ConnectionInfo> {
+    deadpool_redis::redis::ConnectionAddr::Unix(PathBuf::new()).into_connection_info().ok()
+}
+
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let text = text.replacen("localhost:", "127.0.0.1:", 1);
+    text.parse().map_err(|_| format!("{text:?} is not an address and a port, like 127.0.0.1:8080"))
+}
+
+fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(format!("{text:?} is neither true nor false")),
+    }
+}
+
+/// Never repeats the text, which may hold a password.
+fn redis_url(text: &str) -> Result<ConnectionInfo, String> {
+    let scheme = text.split("://").next().unwrap_or_default();
+    if !matches!(scheme, "redis" | "unix" | "redis+unix") {
+        return Err("must begin with redis:// or unix://".to_owned());
+    }
+    let info = text
+        .into_connection_info()
+        .map_err(|_| "is not a URL of Redis, like redis://host:6379/0")?;
+    let tcp = info.tcp_settings().clone().set_nodelay(true);
+    Ok(info.set_tcp_settings(tcp))
+}
+
+fn origin(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    match rest {
+        Some(rest) if !rest.is_empty() && !rest.contains(['/', '*', ' ']) => {
+            Ok(text.to_ascii_lowercase())
+        }
+        _ => Err(format!("{text:?} is not an origin, like https://app.example.com")),
+    }
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let factor: usize = match unit.trim_start() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        _ => 0,
+    };
+    let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(factor));
+    bytes
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| format!("{text:?} is not a size, like 512KiB or 8MiB"))
+}
+
+fn log_format(text: &str) -> Result<bool, String> {
+    match text {
+        "text" => Ok(false),
+        "json" => Ok(true),
+        _ => Err(format!("{text:?} is neither text nor json")),
+    }
+}
+
+fn log_level(text: &str) -> Result<tracing::Level, String> {
+    match text {
+        "error" => Ok(tracing::Level::ERROR),
+        "warn" => Ok(tracing::Level::WARN),
+        "info" => Ok(tracing::Level::INFO),
+        "debug" => Ok(tracing::Level::DEBUG),
+        _ => Err(format!("{text:?} is none of error, warn, info, debug")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(
+        flags: &[(&str, &str)],
+        env: &[(&str, &str)],
+        file: &str,
+        mode: Mode,
+    ) -> Result<Settings, Vec<Problem>> {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let mut layers = Layers::default();
+        for (name, value) in flags.iter().map(own) {
+            layers.flag(&name, value);
+        }
+        layers.environment(env.iter().map(own));
+        layers.file("streamgate.toml", file);
+        Settings::load(&layers, mode)
+    }
+
+    fn problems(flags: &[(&str, &str)], env: &[(&str, &str)], file: &str) -> Vec<String> {
+        load(flags, env, file, Mode::Serve).unwrap_err().iter().map(ToString::to_string).collect()
+    }
+
+    const URL: (&str, &str) = ("redis-url", "redis://localhost");
+
+    #[test]
+    fn a_flag_beats_the_environment_beats_the_file() {
+        let file = "max_body = \"1MiB\"\nheartbeat = \"1s\"\nlog_level = \"warn\"";
+        let env = [("STREAMGATE_MAX_BODY", "2MiB"), ("STREAMGATE_HEARTBEAT", "2s")];
+        let settings = load(&[URL, ("max-body", "3MiB")], &env, file, Mode::Serve).unwrap();
+        assert_eq!(settings.api.max_body, 3 << 20);
+        assert_eq!(settings.api.heartbeat, Duration::from_secs(2));
+        assert_eq!(settings.log.level, tracing::Level::WARN);
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once() {
+        let wrong = problems(
+            &[("listen", "0.0.0.0:80"), ("heartbeat", "15")],
+            &[("STREAMGATE_MAX_BDOY", "1"), ("STREAMGATE_MAX_BODY", "much")],
+            "log_format = \"xml\"\ncolour = 1",
+        );
+        for part in [
+            "--insecure",
+            "heartbeat (--heartbeat): a duration needs a unit",
+            "did you mean STREAMGATE_MAX_BODY",
+            "max-body (STREAMGATE_MAX_BODY): \"much\"",
+            "log-format (streamgate.toml): \"xml\"",
+            "colour",
+            "--redis-url for one that runs, or --data-dir for a private one",
+        ] {
+            assert!(wrong.iter().any(|problem| problem.contains(part)), "{part}: {wrong:#?}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_never_repeated() {
+        for url in ["redis://:secret@[", "rediss://:secret@host", "secret"] {
+            let wrong = problems(&[("redis-url", url)], &[], "");
+            assert!(!wrong.concat().contains("secret"), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn lists_come_from_repeated_flags_and_from_commas() {
+        let flags = [URL, ("allow-origin", "http://a"), ("allow-origin", "http://b:1")];
+        let settings = load(&flags, &[("STREAMGATE_HOST", "x, Y")], "", Mode::Serve).unwrap();
+        assert_eq!(settings.api.origins, ["http://a", "http://b:1"]);
+        assert_eq!(settings.api.hosts, ["x", "y"]);
+    }
+
+    #[test]
+    fn every_default_is_valid() {
+        let settings = load(&[URL], &[], "", Mode::Serve).unwrap();
+        assert_eq!(settings.api.max_body, 8 << 20);
+        assert!(settings.server.listen.ip().is_loopback());
+    }
+}

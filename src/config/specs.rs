@@ -1,0 +1,85 @@
+//! The settings there are. The command line, the environment, the file and their documentation
+//! all follow this table.
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// As a flag; `STREAMGATE_` and upper case in the environment, `_` for `-` in the file.
+    pub name: &'static str,
+    /// What its value looks like; empty for a switch.
+    pub value: &'static str,
+    /// Its value when nobody gives one; empty for none.
+    pub default: &'static str,
+    /// May be given several times.
+    pub many: bool,
+    /// What it does.
+    pub help: &'static str,
+}
+
+const fn spec(
+    name: &'static str,
+    value: &'static str,
+    default: &'static str,
+    help: &'static str,
+) -> Spec {
+    Spec { name, value, default, many: false, help }
+}
+
+const fn list(name: &'static str, value: &'static str, help: &'static str) -> Spec {
+    Spec { name, value, default: "", many: true, help }
+}
+
+/// All settings.
+pub const SPECS: &[Spec] = &[
+    spec("listen", "ADDRESS:PORT", "127.0.0.1:8080", "Where to listen; port 0 takes a free one"),
+    spec("insecure", "", "", "Listen on an address that others can reach, without authentication"),
+    spec(
+        "redis-url",
+        "URL",
+        "",
+        "The Redis to use: redis://[user:password@]host:port/db or unix:///path",
+    ),
+    spec("data-dir", "DIR", "", "Run a private Redis in this directory"),
+    list("host", "NAME", "A name requests may be sent to besides loopback ones (repeatable)"),
+    list(
+        "allow-origin",
+        "ORIGIN",
+        "An origin whose web pages may call, like https://app.example.com (repeatable)",
+    ),
+    spec("max-body", "SIZE", "8MiB", "The largest body taken"),
+    spec("max-connections", "N", "20000", "Connections from clients served at once"),
+    spec("max-subscriptions", "N", "20000", "Subscriptions open at once"),
+    spec("max-waiting-reads", "N", "10000", "Reads that wait for an entry at once"),
+    spec(
+        "max-followed-streams",
+        "N",
+        "10000",
+        "Streams followed at once, for subscriptions and waiting reads",
+    ),
+    spec("redis-connections", "N", "2", "Connections to Redis shared by all short commands"),
+    spec("redis-blocking-connections", "N", "4", "Connections to Redis that wait for new entries"),
+    spec("redis-connect-timeout", "DURATION", "1s", "For making a connection to Redis"),
+    spec("redis-timeout", "DURATION", "1500ms", "For an answer from Redis"),
+    spec(
+        "header-timeout",
+        "DURATION",
+        "30s",
+        "For the head of a request, and for idle connections",
+    ),
+    spec("body-timeout", "DURATION", "30s", "For the body of a request"),
+    spec(
+        "heartbeat",
+        "DURATION",
+        "15s",
+        "Between comments on a quiet subscription, give or take a fifth",
+    ),
+    spec("shutdown-grace", "DURATION", "10s", "For what is still open when the gateway stops"),
+    spec("log-format", "FORMAT", "text", "text or json"),
+    spec("log-level", "LEVEL", "info", "error, warn, info or debug (debug shows every request)"),
+];
+
+/// The setting of this name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Spec> {
+    SPECS.iter().find(|spec| spec.name == name)
+}

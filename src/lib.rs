@@ -1,0 +1,18 @@
+//! streamgate: the HTTP gateway for Redis Streams.
+//!
+//! `ARCHITECTURE.md` tells how the rooms of this crate lie and which way data goes through them.
+
+pub mod api;
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod health;
+pub mod live;
+pub mod metrics;
+pub mod model;
+pub mod openapi;
+pub mod run;
+pub mod server;
+pub mod state;
+pub mod store;
+pub mod telemetry;

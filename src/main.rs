@@ -1,0 +1,57 @@
+//! The binary: from the command line to an exit code.
+
+use std::process::ExitCode;
+
+use streamgate::cli::{self, Action, Refused};
+use streamgate::{health, openapi, run, telemetry};
+
+fn main() -> ExitCode {
+    // Variables that are not text are none of ours.
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let variables: Vec<_> = variables.collect();
+    let action = match cli::parse(std::env::args_os(), &variables) {
+        Ok(action) => action,
+        Err(Refused::Usage(error)) => error.exit(),
+        Err(Refused::Settings(problems)) => {
+            for problem in problems {
+                eprintln!("streamgate: {problem}");
+            }
+            return ExitCode::from(2);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("streamgate: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match action {
+        Action::Run(settings, mode) => {
+            telemetry::init(settings.log);
+            runtime.block_on(run::run(*settings, mode))
+        }
+        Action::HealthCheck(settings) => {
+            match runtime.block_on(health::check(settings.server.listen)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("streamgate: {error}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
+        Action::OpenApi => {
+            print!("{}", openapi::text());
+            ExitCode::SUCCESS
+        }
+        Action::CheckConfig => {
+            println!("the settings are valid");
+            ExitCode::SUCCESS
+        }
+        Action::PrintConfig(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+    }
+}

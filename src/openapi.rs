@@ -1,0 +1,59 @@
+//! The OpenAPI document: what the handlers' types say, with a cover.
+
+use utoipa::openapi::tag::TagBuilder;
+use utoipa::openapi::{ContactBuilder, InfoBuilder, LicenseBuilder, OpenApi};
+use utoipa::{PartialSchema as _, ToSchema as _};
+
+use crate::api;
+
+/// The document of this version.
+#[must_use]
+pub fn document() -> OpenApi {
+    let mut document = api::documented().into_openapi();
+    document.info = InfoBuilder::new()
+        .title("streamgate")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(DESCRIPTION))
+        .license(Some(
+            LicenseBuilder::new()
+                .name("MIT OR Apache-2.0")
+                .identifier(Some("MIT OR Apache-2.0"))
+                .build(),
+        ))
+        .contact(Some(ContactBuilder::new().name(Some("The streamgate maintainers")).build()))
+        .build();
+    let tags = [
+        ("streams", "Streams as a whole"),
+        ("entries", "Appending and reading entries"),
+        ("events", "Following a stream"),
+        ("groups", "Consumer groups"),
+        ("work", "Working in a group"),
+        ("system", "The gateway itself"),
+    ];
+    let tag = |(name, text)| TagBuilder::new().name(name).description(Some(text)).build();
+    document.tags = Some(tags.into_iter().map(tag).collect());
+    // Responses name this schema by hand, so nothing else brings it and what it refers to along.
+    let components = document.components.get_or_insert_default();
+    components.schemas.insert("Problem".to_owned(), api::Problem::schema());
+    let mut referred = Vec::new();
+    api::Problem::schemas(&mut referred);
+    components.schemas.extend(referred);
+    document
+}
+
+/// The document as it is served and committed.
+#[must_use]
+pub fn text() -> String {
+    // A document of strings, numbers and maps always serializes.
+    let mut text = document().to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+const DESCRIPTION: &str = "\
+HTTP for Redis Streams: publish entries, follow streams by server-sent events, work them off in \
+consumer groups.
+
+Durations carry a unit (`500ms`, `20s`, `5m`). A position is `<id>` or `<id>:<n>`, where n is how \
+many entries the stream had been given up to there; every place that takes one takes both. Errors \
+are problems after RFC 9457, with a `code` to compare and `retryable` to decide by.";

@@ -1,0 +1,48 @@
+//! What handlers share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::live::Hub;
+use crate::metrics::Metrics;
+use crate::store::Store;
+
+/// Bounds and rules of the HTTP side.
+#[derive(Clone, Debug)]
+pub struct ApiSettings {
+    /// Host names that requests may be sent to, besides the loopback ones. Lower case.
+    pub hosts: Vec<String>,
+    /// Origins of web pages that may call, besides our own.
+    pub origins: Vec<String>,
+    /// Bytes of a body.
+    pub max_body: usize,
+    /// Until a body must have come.
+    pub body_timeout: Duration,
+    /// Subscriptions at once.
+    pub max_subscriptions: usize,
+    /// Reads at once that wait for an entry.
+    pub max_waiting: usize,
+    /// Between comments on a quiet subscription, ±20 %.
+    pub heartbeat: Duration,
+    /// Whether requests may be slow before they are logged as such.
+    pub slow_request: Duration,
+}
+
+/// The state of the router. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState {
+    /// The streams.
+    pub store: Store,
+    /// Those who wait for them.
+    pub hub: Hub,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Bounds and rules.
+    pub settings: Arc<ApiSettings>,
+    /// Cancelled when the gateway begins to stop.
+    pub drain: CancellationToken,
+    /// The OpenAPI document, as it is served.
+    pub openapi: Arc<str>,
+}
