@@ -48,6 +48,7 @@ pub struct RangeParams {
     /// The `next` of the page before.
     pub(super) cursor: Option<String>,
     /// Which end comes first: `asc` (the default) or `desc`.
+    #[param(inline)]
     pub(super) order: Option<OrderParam>,
     /// At most so many entries: 100, at most 1000.
     pub(super) limit: Option<u64>,
@@ -63,6 +64,7 @@ pub struct RangeParams {
     #[param(required = false)]
     pub(super) pairs: bool,
     /// `skip`: go on with the oldest entry where a position was overtaken, instead of 410.
+    #[param(inline)]
     pub(super) gap: Option<GapParam>,
 }
 

@@ -150,19 +150,18 @@ pub async fn read_stream(
     })?;
     let view = Arc::new(View::default());
     let show = |entry: Entry| EntryOut { entry, view: view.clone() };
-    let facts = info.facts;
     let detail = StreamDetail {
         stream: stream.to_string(),
-        length: facts.length,
-        entries_added: facts.entries_added,
-        last_id: facts.last_id.to_string(),
-        oldest_id: facts.oldest.map(|id| id.to_string()),
-        max_deleted_id: facts.max_deleted.to_string(),
+        length: info.length,
+        entries_added: info.entries_added,
+        last_id: info.last_id.to_string(),
+        oldest_id: info.first_entry.as_ref().map(|entry| entry.id.to_string()),
+        max_deleted_id: info.max_deleted.to_string(),
         groups: info.groups,
         first_entry: info.first_entry.map(show),
         last_entry: info.last_entry.map(show),
     };
-    Ok(([(ETAG, format!("\"{}\"", facts.last_id))], Json(detail)))
+    Ok(([(ETAG, format!("\"{}\"", info.last_id))], Json(detail)))
 }
 
 /// Delete a stream

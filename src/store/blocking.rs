@@ -42,7 +42,11 @@ impl Store {
         for (_, id) in after {
             command.arg(id.to_string());
         }
-        match command.query_async(&mut on.handle()).await? {
+        let woken = command.query_async(&mut on.handle()).await.map_err(StoreError::from);
+        if woken.as_ref().is_err_and(StoreError::is_outage) {
+            self.connections.doubt();
+        }
+        match woken? {
             Value::Nil => Ok(Vec::new()),
             woken => list(woken)?
                 .into_iter()

@@ -1,9 +1,10 @@
 //! Appending and reading entries.
 
-use deadpool_redis::redis::{Cmd, Pipeline, Value};
+use deadpool_redis::redis::{Cmd, Value};
 
-use super::decode::{entries, id};
-use super::{Lane, Store, StoreError, facts};
+use super::decode::id;
+use super::facts::Range;
+use super::{Lane, Store, StoreError};
 use crate::model::entry::{Entry, Fields};
 use crate::model::history::{Facts, Standing};
 use crate::model::id::{EntryId, NewId};
@@ -160,12 +161,8 @@ impl Store {
     ) -> Result<Stretch, StoreError> {
         // Nothing lies after the greatest id; the empty range still answers the counters.
         let (from, to) = after.id.next().map_or((EntryId::MAX, EntryId::MIN), |from| (from, end));
-        let mut pipeline = Pipeline::new();
-        pipeline.atomic().add_command(range(stream, Order::Asc, from, to, count));
-        pipeline.add_command(facts::command(stream));
-        let [read, counters] = replies(self.read_pipeline(lane, &pipeline).await?)?;
-        let entries = entries(read)?;
-        let facts = self.decode_facts(counters)?;
+        let range = Range { order: Order::Asc, low: from, high: to, count };
+        let (entries, facts) = self.range_with_facts(lane, stream, &range).await?;
         let standing = facts.standing(after);
         let ids: Vec<EntryId> = entries.iter().map(|entry| entry.id).collect();
         // A short page ended where it was to end; a full one may have, by chance.
@@ -197,12 +194,9 @@ impl Store {
         let (mut all, mut first) = (Vec::new(), None);
         loop {
             let count = budget.next();
-            let mut pipeline = Pipeline::new();
-            pipeline.atomic().add_command(range(stream, order, low, high, count));
-            pipeline.add_command(facts::command(stream));
-            let [read, counters] = replies(self.read_pipeline(&Lane::Shared, &pipeline).await?)?;
-            let mut read = entries(read)?;
-            let facts = *first.get_or_insert(self.decode_facts(counters)?);
+            let range = Range { order, low, high, count };
+            let (mut read, facts) = self.range_with_facts(&Lane::Shared, stream, &range).await?;
+            let facts = *first.get_or_insert(facts);
             let ended = read.len() < count;
             let kept = budget.keep(&read);
             let cut = kept < read.len();
@@ -225,23 +219,6 @@ impl Store {
             }
         }
     }
-}
-
-fn range(stream: &StreamName, order: Order, low: EntryId, high: EntryId, count: usize) -> Cmd {
-    let mut command = Cmd::new();
-    let (verb, from, to) = match order {
-        Order::Asc => ("XRANGE", low, high),
-        Order::Desc => ("XREVRANGE", high, low),
-    };
-    command.arg(verb).arg(stream.as_str()).arg(from.to_string()).arg(to.to_string());
-    command.arg("COUNT").arg(count);
-    command
-}
-
-fn replies<const N: usize>(values: Vec<Value>) -> Result<[Value; N], StoreError> {
-    values.try_into().map_err(|_| {
-        StoreError::Unexpected("a transaction with another number of replies".to_owned())
-    })
 }
 
 /// Redis counts entries, not bytes: this asks for few entries first and then for as many as the

@@ -1,15 +1,18 @@
 //! The counters of a stream, read by one small script: XINFO STREAM alone fails on a missing key
-//! and carries the whole of the first and the last entry along.
+//! and carries the whole of the first and the last entry along. And ranges, read in one step with
+//! them.
 
 use std::sync::atomic::Ordering;
 
-use deadpool_redis::redis::{Cmd, Value};
+use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
 use super::decode::{id, optional, tuple, unsigned};
 use super::{Lane, Store, StoreError};
+use crate::model::entry::Entry;
 use crate::model::history::Facts;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
+use crate::model::range::Order;
 
 const SCRIPT: &str = "\
 local kind = redis.call('TYPE', KEYS[1]).ok
@@ -18,11 +21,22 @@ if kind ~= 'stream' then return redis.error_reply('WRONGTYPE the key holds no st
 local info, flat = {}, redis.call('XINFO', 'STREAM', KEYS[1])
 for i = 1, #flat, 2 do info[flat[i]] = flat[i + 1] end
 local first = info['first-entry']
-return {info['length'], info['last-generated-id'], info['entries-added'] or false,
-        info['max-deleted-entry-id'] or false, first and first[1] or false}";
+local facts = {info['length'], info['last-generated-id'], info['entries-added'] or false,
+               info['max-deleted-entry-id'] or false, first and first[1] or false}
+if #ARGV == 0 then return facts end
+return {redis.call(ARGV[1], KEYS[1], ARGV[2], ARGV[3], 'COUNT', ARGV[4]), facts}";
 
-/// The script call, to be put into any pipeline beside what must be read in the same step.
-pub(super) fn command(stream: &StreamName) -> Cmd {
+/// Entries between two ids, both included.
+#[derive(Clone, Copy)]
+pub(super) struct Range {
+    pub(super) order: Order,
+    pub(super) low: EntryId,
+    pub(super) high: EntryId,
+    pub(super) count: usize,
+}
+
+/// The script call, to be put into a transaction beside what must be read in the same step.
+fn command(stream: &StreamName) -> Cmd {
     let mut command = Cmd::new();
     command.arg("EVAL").arg(SCRIPT).arg(1).arg(stream.as_str());
     command
@@ -36,15 +50,54 @@ impl Store {
     /// # Cancel safety
     /// Reads only.
     pub async fn facts(&self, lane: &Lane, stream: &StreamName) -> Result<Facts, StoreError> {
-        let command = command(stream);
-        let reply = match lane {
-            Lane::Shared => self.read(&command).await?,
-            Lane::Own(handle) => command.query_async(&mut handle.clone()).await?,
-        };
-        self.decode_facts(reply)
+        self.decode_facts(self.read_on(lane, &command(stream)).await?)
     }
 
-    pub(super) fn decode_facts(&self, value: Value) -> Result<Facts, StoreError> {
+    /// A range and the counters of its stream, read in one step.
+    ///
+    /// # Errors
+    /// [`StoreError::NotAStream`], or that Redis is away.
+    /// # Cancel safety
+    /// Reads only.
+    pub(super) async fn range_with_facts(
+        &self,
+        lane: &Lane,
+        stream: &StreamName,
+        range: &Range,
+    ) -> Result<(Vec<Entry>, Facts), StoreError> {
+        let (verb, from, to) = match range.order {
+            Order::Asc => ("XRANGE", range.low, range.high),
+            Order::Desc => ("XREVRANGE", range.high, range.low),
+        };
+        let mut plain = Cmd::new();
+        plain.arg(verb).arg(stream.as_str()).arg(from.to_string()).arg(to.to_string());
+        plain.arg("COUNT").arg(range.count);
+        let mut transaction = Pipeline::new();
+        transaction.atomic().add_command(plain).add_command(command(stream));
+        let [entries, facts] = match self.read_pipeline(lane, &transaction).await {
+            // Redis takes no transaction at all when it is full; a script that only reads may run.
+            // Always to use the script would cost Redis four times as much for each entry.
+            Err(StoreError::OutOfMemory) => {
+                let mut whole = command(stream);
+                whole.arg(verb).arg(from.to_string()).arg(to.to_string()).arg(range.count);
+                match self.read_on(lane, &whole).await? {
+                    Value::Nil => [Value::Array(Vec::new()), Value::Nil],
+                    both => tuple(both)?,
+                }
+            }
+            replies => tuple(Value::Array(replies?))?,
+        };
+        Ok((super::decode::entries(entries)?, self.decode_facts(facts)?))
+    }
+
+    async fn read_on(&self, lane: &Lane, command: &Cmd) -> Result<Value, StoreError> {
+        match lane {
+            Lane::Shared => self.read(command).await,
+            Lane::Own(handle) => Ok(command.query_async(&mut handle.clone()).await?),
+        }
+    }
+
+    fn decode_facts(&self, value: Value) -> Result<Facts, StoreError> {
         if value == Value::Nil {
             return Ok(Facts::missing());
         }

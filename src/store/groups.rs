@@ -114,7 +114,7 @@ impl Store {
         list(self.read(&command).await?)?.into_iter().map(group_info).collect()
     }
 
-    /// One group and its consumers, read in one step.
+    /// One group and its consumers.
     ///
     /// # Errors
     /// [`StoreError::GroupNotFound`], [`StoreError::StreamNotFound`], [`StoreError::NotAStream`],
@@ -130,7 +130,7 @@ impl Store {
         groups.arg("XINFO").arg("GROUPS").arg(stream.as_str());
         consumers.arg("XINFO").arg("CONSUMERS").arg(stream.as_str()).arg(group.as_str());
         let mut pipeline = Pipeline::new();
-        pipeline.atomic().add_command(groups).add_command(consumers);
+        pipeline.add_command(groups).add_command(consumers);
         let mut replies = self.read_pipeline(&Lane::Shared, &pipeline).await?.into_iter();
         let groups = list(replies.next().unwrap_or_default())?;
         let consumers = list(replies.next().unwrap_or_default())?;

@@ -48,7 +48,7 @@ pub struct PendingSummary {
     pub consumers: Vec<(String, u64)>,
 }
 
-/// Both forms, read in one step.
+/// Both forms.
 #[derive(Clone, Debug)]
 pub struct Pending {
     /// Of the whole group, whatever the query.
@@ -84,7 +84,7 @@ impl Store {
             entries.arg(consumer.as_str());
         }
         let mut pipeline = Pipeline::new();
-        pipeline.atomic().add_command(xpending()).add_command(entries);
+        pipeline.add_command(xpending()).add_command(entries);
         let mut replies = self.read_pipeline(&Lane::Shared, &pipeline).await?.into_iter();
         let summary = summary(replies.next().unwrap_or_default())?;
         let entries = list(replies.next().unwrap_or_default())?.into_iter().map(entry);

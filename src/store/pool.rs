@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{AsyncConnectionConfig, Cmd, ConnectionInfo, Pipeline, Value};
 use deadpool_redis::{Connection, Manager, Pool, Runtime};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Blocking;
@@ -79,6 +79,7 @@ pub struct Connections {
     slots: Box<[Slot]>,
     turn: AtomicUsize,
     contact: watch::Sender<Contact>,
+    doubted: Notify,
     started: Instant,
 }
 
@@ -143,6 +144,7 @@ impl Connections {
             slots: (0..settings.shared).map(|_| Slot::default()).collect(),
             turn: AtomicUsize::new(0),
             contact: watch::Sender::new(Contact::Never(None)),
+            doubted: Notify::new(),
             started: Instant::now(),
         })
     }
@@ -224,16 +226,31 @@ impl Connections {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = tick.tick() => {}
+                () = self.doubted.notified() => {}
             }
-            let mut ping = Cmd::new();
-            ping.arg("PING");
-            for _ in 0..self.slots.len() {
-                match self.command(&ping, Repeat::Unsafe).await {
-                    Ok(_) => self.note(None),
-                    Err(error) => self.note(Some(&error)),
-                }
+            let pings = self.slots.iter().map(|slot| self.ping(slot));
+            for error in futures_util::future::join_all(pings).await {
+                self.note(error.as_ref());
             }
         }
+    }
+
+    /// Has the shared connections tried at once: something suggests that Redis went away. One that
+    /// is dead is then replaced before the next command is lost on it.
+    pub fn doubt(&self) {
+        self.doubted.notify_one();
+    }
+
+    async fn ping(&self, slot: &Slot) -> Option<StoreError> {
+        let held = match self.held_in(slot).await {
+            Ok(held) => held,
+            Err(error) => return Some(error),
+        };
+        let sent = self.now();
+        let mut ping = Cmd::new();
+        ping.arg("PING");
+        let result = ping.query_async::<Value>(&mut held.handle.clone()).await;
+        self.settle(slot, &held, sent, result).err()
     }
 
     fn now(&self) -> u64 {
@@ -243,10 +260,14 @@ impl Connections {
     async fn held(&self) -> Result<(&Slot, Arc<Held>), StoreError> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let slot = &self.slots[turn % self.slots.len()];
+        self.held_in(slot).await.map(|held| (slot, held))
+    }
+
+    async fn held_in(&self, slot: &Slot) -> Result<Arc<Held>, StoreError> {
         if let Some(held) = &*slot.held.read().unwrap_or_else(PoisonError::into_inner) {
-            return Ok((slot, held.clone()));
+            return Ok(held.clone());
         }
-        self.connect(slot).await.map(|held| (slot, held))
+        self.connect(slot).await
     }
 
     async fn connect(&self, slot: &Slot) -> Result<Arc<Held>, StoreError> {

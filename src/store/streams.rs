@@ -1,11 +1,11 @@
 //! Streams as a whole: listing, looking at, deleting.
 
-use deadpool_redis::redis::{Cmd, Pipeline, Value};
+use deadpool_redis::redis::{Cmd, Value};
 
-use super::decode::{Properties, bytes, int, list, text, tuple, unsigned};
-use super::{Store, StoreError, facts};
+use super::decode::{Properties, bytes, id, int, list, optional, text, tuple, unsigned};
+use super::{Store, StoreError};
 use crate::model::entry::Entry;
-use crate::model::history::Facts;
+use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 
 /// SCAN rounds for one page: bounds the work a page of a keyspace without streams can cause.
@@ -32,8 +32,14 @@ pub struct StreamsPage {
 /// A stream as XINFO STREAM shows it.
 #[derive(Clone, Debug)]
 pub struct StreamInfo {
-    /// Its counters.
-    pub facts: Facts,
+    /// Entries retained.
+    pub length: u64,
+    /// Entries ever added; `None` on servers that do not count them.
+    pub entries_added: Option<u64>,
+    /// The id last generated.
+    pub last_id: EntryId,
+    /// The greatest id ever removed by XDEL.
+    pub max_deleted: EntryId,
     /// How many consumer groups it has.
     pub groups: u64,
     /// The oldest entry retained.
@@ -85,22 +91,24 @@ impl Store {
     pub async fn stream(&self, stream: &StreamName) -> Result<Option<StreamInfo>, StoreError> {
         let mut info = Cmd::new();
         info.arg("XINFO").arg("STREAM").arg(stream.as_str());
-        let mut pipeline = Pipeline::new();
-        pipeline.atomic().add_command(info).add_command(facts::command(stream));
-        let reply = self.read_pipeline(&super::Lane::Shared, &pipeline).await;
-        let mut replies = match reply {
+        let mut info = match self.read(&info).await {
             Err(StoreError::StreamNotFound) => return Ok(None),
-            reply => reply?.into_iter(),
+            reply => Properties::new(reply?)?,
         };
-        let mut info = Properties::new(replies.next().unwrap_or_default())?;
-        let facts = self.decode_facts(replies.next().unwrap_or_default())?;
         let mut entry = |name| match info.take(name) {
             Value::Nil => Ok(None),
             present => super::decode::entries(Value::Array(vec![present])).map(|mut one| one.pop()),
         };
         let (first_entry, last_entry) = (entry("first-entry")?, entry("last-entry")?);
+        let max_deleted = match info.take("max-deleted-entry-id") {
+            Value::Nil => EntryId::MIN,
+            present => id(present)?,
+        };
         Ok(Some(StreamInfo {
-            facts,
+            length: unsigned(&info.take("length"))?,
+            entries_added: optional(&info.take("entries-added"))?,
+            last_id: id(info.take("last-generated-id"))?,
+            max_deleted,
             groups: unsigned(&info.take("groups"))?,
             first_entry,
             last_entry,

@@ -1,1 +1,18 @@
-fn main() {}
+//! All integration tests, in one binary: real servers that the tests start themselves, a gateway
+//! in this process or as the real binary, and a real browser. No server needs to run beforehand.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
+mod bad_input;
+mod browser;
+mod counters;
+mod events;
+mod groups;
+mod openapi;
+mod outage;
+mod process;
+mod publish;
+mod range;
+mod restart;
+mod streams;
+mod support;
+mod tidy;

@@ -1,0 +1,195 @@
+//! A real browser: a page of another, allowed origin follows a stream while the gateway is stopped
+//! and started again.
+
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex};
+
+use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::support::gateway::Gateway;
+use crate::support::redis::{Server, free_port, start_tied, tied};
+use crate::support::{eventually, unique};
+
+/// Where Chromium may be found.
+const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
+
+const PAGE: &str = r#"<!doctype html><title>follower</title><script>
+const report = (line) => { queue = queue.then(() => fetch("/report", { method: "POST", body: line })); };
+let queue = Promise.resolve();
+const url = new URLSearchParams(location.search).get("url");
+const source = new EventSource(url);
+source.onopen = () => report("open");
+source.onerror = () => report("error " + source.readyState);
+source.onmessage = (event) => report("entry " + JSON.parse(event.data).fields.n);
+for (const name of ["$open", "$end", "$gap", "$reset"]) source.addEventListener(name, (event) => report(name + " " + event.data));
+</script>"#;
+
+/// Serves the page and keeps what it reports.
+struct PageServer {
+    origin: String,
+    reports: Arc<Mutex<Vec<String>>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl PageServer {
+    async fn start() -> Self {
+        let reports: Arc<Mutex<Vec<String>>> = Arc::default();
+        let kept = reports.clone();
+        let app = axum::Router::new()
+            .route("/", axum::routing::get(|| async { axum::response::Html(PAGE) }))
+            .route(
+                "/report",
+                axum::routing::post(async move |line: String| kept.lock().unwrap().push(line)),
+            );
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        #[expect(clippy::disallowed_methods, reason = "aborted with the server")]
+        let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        Self { origin, reports, _task: AbortOnDropHandle::new(task) }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.reports.lock().unwrap().clone()
+    }
+
+    fn entries(&self) -> Vec<String> {
+        self.lines()
+            .iter()
+            .filter_map(|line| line.strip_prefix("entry ").map(str::to_owned))
+            .collect()
+    }
+}
+
+struct Browser(Child, #[expect(dead_code, reason = "removed with the browser")] tempfile::TempDir);
+
+impl Browser {
+    fn open(url: &str) -> Self {
+        let profile = tempfile::tempdir().unwrap();
+        let found = std::env::var("CHROMIUM").ok().or_else(|| {
+            let there = |name: &&&str| {
+                std::process::Command::new(name)
+                    .arg("--version")
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null())
+                    .status()
+                    .is_ok()
+            };
+            BROWSERS.iter().find(there).map(|name| (*name).to_owned())
+        });
+        let program = found
+            .expect("no Chromium on PATH: `make test-tools` installs it, or name one by CHROMIUM");
+        let mut command = tied(&program);
+        command
+            .args([
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--no-first-run",
+            ])
+            .args([
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+            ])
+            .args(["--disable-dev-shm-usage", "--remote-debugging-port=0"])
+            .arg(format!("--user-data-dir={}", profile.path().display()))
+            .arg(url)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Self(start_tied(command), profile)
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn an_event_source_of_an_allowed_origin_gets_every_entry_once_across_restarts_of_gateway_and_redis()
+ {
+    let (server, page) = (Server::start().await, PageServer::start().await);
+    let (stream, listen) = (unique("browser"), format!("127.0.0.1:{}", free_port()));
+    let start = || {
+        Gateway::start(&[
+            "serve",
+            "--listen",
+            &listen,
+            "--redis-url",
+            &server.url(),
+            "--allow-origin",
+            &page.origin,
+        ])
+    };
+    let mut gateway = start();
+    let url = format!("http://{listen}/v1/streams/{stream}/events?after=0");
+    let query = percent_encoding::utf8_percent_encode(&url, percent_encoding::NON_ALPHANUMERIC);
+    let _browser = Browser::open(&format!("{}/?url={query}", page.origin));
+    eventually("the page follows", async || {
+        page.lines().iter().any(|line| line.starts_with("$open"))
+    })
+    .await;
+    let mut count = 0;
+    let mut publish = async || {
+        for _ in 0..5 {
+            count += 1;
+            // Past the gateway, which may be away.
+            server.command(&["XADD", &stream, "*", "n", &count.to_string()]).await;
+        }
+        (1..=count).map(|n: u32| n.to_string()).collect::<Vec<_>>()
+    };
+    for round in 0..2 {
+        let expected = publish().await;
+        eventually("all entries came", async || page.entries() == expected).await;
+        // An orderly stop, and one like a crash.
+        if round == 0 {
+            gateway.signal("TERM");
+            assert!(gateway.wait().success());
+        } else {
+            gateway.signal("KILL");
+            gateway.wait();
+        }
+        publish().await;
+        gateway = start();
+        let expected = publish().await;
+        eventually("all entries came", async || page.entries().len() >= expected.len()).await;
+        assert_eq!(page.entries(), expected);
+    }
+    // Redis is away when the browser comes back: it must be kept coming.
+    server.kill();
+    gateway.signal("KILL");
+    gateway.wait();
+    let _gateway = start();
+    let ends = |line: &String| line.starts_with("$end") && line.contains("redis-unavailable");
+    eventually("the page is told why", async || page.lines().iter().any(ends)).await;
+    server.start_again().await;
+    let expected = publish().await;
+    eventually("all entries came", async || page.entries().len() >= expected.len()).await;
+    assert_eq!(page.entries(), expected);
+    assert!(page.lines().iter().any(|line| line.contains("draining")), "the stop was told");
+    assert!(
+        !page.lines().iter().any(|line| line == "error 2"),
+        "the browser never gave up: {:?}",
+        page.lines()
+    );
+    assert!(
+        !page.lines().iter().any(|line| line.starts_with("$gap") || line.starts_with("$reset"))
+    );
+}
+
+#[tokio::test]
+async fn a_page_of_a_foreign_origin_gets_nothing() {
+    let (server, page) = (Server::start().await, PageServer::start().await);
+    let gateway =
+        Gateway::start(&["serve", "--listen", "127.0.0.1:0", "--redis-url", &server.url()]);
+    server.command(&["XADD", "secret", "*", "n", "1"]).await;
+    let url = format!("http://{}/v1/streams/secret/events?after=0", gateway.address);
+    let query = percent_encoding::utf8_percent_encode(&url, percent_encoding::NON_ALPHANUMERIC);
+    let _browser = Browser::open(&format!("{}/?url={query}", page.origin));
+    eventually("the browser gives up", async || page.lines().contains(&"error 2".to_owned())).await;
+    assert_eq!(page.entries(), Vec::<String>::new());
+}

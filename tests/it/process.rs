@@ -1,0 +1,176 @@
+//! The binary: its commands, its settings, its words.
+
+use std::process::{Command, Stdio};
+
+use crate::support::app::{answer, client};
+use crate::support::gateway::{BINARY, Gateway, run};
+use crate::support::redis::shared;
+
+#[test]
+fn settings_that_cannot_be_are_refused_all_at_once() {
+    let (code, out, err) = run(
+        &["serve", "--listen", "0.0.0.0:80", "--heartbeat", "15"],
+        &[("STREAMGATE_MAX_BDOY", "1")],
+    );
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    for part in [
+        "--insecure",
+        "heartbeat (--heartbeat): a duration needs a unit",
+        "STREAMGATE_MAX_BODY",
+        "--redis-url",
+        "--data-dir",
+    ] {
+        assert!(err.contains(part), "{part}: {err}");
+    }
+}
+
+#[test]
+fn settings_are_checked_and_printed_with_their_sources() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("gate.toml");
+    std::fs::write(&file, "redis_url = \"redis://user:s3cret@localhost/1\"\nallow_origin = [\"http://a\", \"http://b\"]\n").unwrap();
+    let file = file.to_str().unwrap();
+    assert_eq!(run(&["config", "check", "--config", file], &[]).0, Some(0));
+    let (code, out, _) =
+        run(&["config", "print", "--max-body", "1MiB"], &[("STREAMGATE_CONFIG", file)]);
+    assert_eq!(code, Some(0));
+    for line in [
+        "max_body = \"1MiB\" # --max-body".to_owned(),
+        format!("redis_url = \"redis://user:***@localhost/1\" # {file}"),
+        format!("allow_origin = [\"http://a\", \"http://b\"] # {file}"),
+        "heartbeat = \"15s\" # default".to_owned(),
+    ] {
+        assert!(out.contains(&line), "{line}: {out}");
+    }
+    std::fs::write(file, "redis_url = [").unwrap();
+    let (code, _, err) = run(&["config", "check", "--config", file], &[]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("gate.toml"), "{err}");
+    assert_eq!(run(&["serve", "--config", "/nowhere/gate.toml"], &[]).0, Some(2));
+}
+
+#[test]
+fn the_document_is_printed() {
+    let (code, out, _) = run(&["openapi"], &[]);
+    assert_eq!(code, Some(0));
+    assert!(out == include_str!("../../openapi/openapi.json"));
+}
+
+#[tokio::test]
+async fn a_health_check_tells_a_ready_gateway_from_none() {
+    let url = shared().await.url();
+    let gateway = Gateway::start(&["serve", "--listen", "127.0.0.1:0", "--redis-url", &url]);
+    let listen = gateway.address.to_string();
+    assert_eq!(run(&["healthcheck", "--listen", &listen], &[]).0, Some(0));
+    assert!(gateway.stop().success());
+    let (code, _, err) = run(&["healthcheck", "--listen", &listen], &[]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("cannot be asked"), "{err}");
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_told_with_the_way_out() {
+    let gateway =
+        Gateway::start(&["serve", "--listen", "127.0.0.1:0", "--redis-url", &shared().await.url()]);
+    let listen = gateway.address.to_string();
+    let (code, _, err) =
+        run(&["serve", "--listen", &listen, "--redis-url", &shared().await.url()], &[]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("cannot listen on") && err.contains("--listen"), "{err}");
+}
+
+#[tokio::test]
+async fn a_redis_on_a_unix_socket_can_be_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("r.sock");
+    let mut command = crate::support::redis::tied("redis-server");
+    command.args(["--port", "0", "--save", "", "--unixsocket"]).arg(&socket).stdout(Stdio::null());
+    let mut server = crate::support::redis::start_tied(command);
+    crate::support::eventually("the socket is there", async || socket.exists()).await;
+    let url = format!("unix://{}", socket.display());
+    let gateway = Gateway::start(&["serve", "--listen", "127.0.0.1:0", "--redis-url", &url]);
+    let post = client().post(format!("http://{}/v1/streams/s/entries", gateway.address));
+    let posted =
+        answer(post.header("content-type", "application/x-www-form-urlencoded").body("a=1"))
+            .await
+            .unwrap();
+    assert_eq!(posted.status, 201);
+    drop(gateway);
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+#[tokio::test]
+async fn the_quick_start_works_as_printed() {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(&[
+        "dev",
+        "--listen",
+        "127.0.0.1:0",
+        "--data-dir",
+        dir.path().to_str().unwrap(),
+    ]);
+    let text = answer(client().get(format!("http://{}/", gateway.address))).await.unwrap().body;
+    let commands: Vec<&str> =
+        text.lines().filter(|line| line.starts_with("  ")).map(str::trim).collect();
+    let [publish, follow, work] = commands[..] else { panic!("not three commands: {text}") };
+    let shell = |command: String| {
+        let output =
+            Command::new("sh").args(["-c", &command]).stderr(Stdio::inherit()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let published: serde_json::Value = serde_json::from_str(&shell(publish.to_owned())).unwrap();
+    let id = published["id"].as_str().unwrap();
+    // Following ends with Ctrl-C; here after two seconds.
+    let followed = shell(follow.replacen("curl", "curl -s --max-time 2", 1));
+    assert!(followed.contains(&format!("id: {id}:1\ndata: {{\"stream\":\"orders\"")), "{followed}");
+    let worked = shell(work.to_owned());
+    assert!(
+        worked.contains(&format!("{{\"id\":\"{id}\",\"outcome\":\"acknowledged\"}}")),
+        "{worked}"
+    );
+    assert!(text.contains(&gateway.address.to_string()));
+    let page = client().get(format!("http://{}/", gateway.address)).header("accept", "text/html");
+    assert!(answer(page).await.unwrap().body.starts_with("<!doctype html>"));
+}
+
+#[tokio::test]
+async fn the_log_has_a_line_for_what_went_wrong_and_none_for_what_went_well() {
+    let mut command = crate::support::redis::tied(BINARY);
+    command.args([
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--log-format",
+        "json",
+        "--redis-url",
+        &shared().await.url(),
+    ]);
+    let mut child = crate::support::redis::start_tied({
+        command.stderr(Stdio::piped());
+        command
+    });
+    let mut log = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut next = || {
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut log, &mut line).unwrap();
+        serde_json::from_str::<serde_json::Value>(&line).unwrap()
+    };
+    let address = loop {
+        let message = next()["message"].as_str().unwrap().to_owned();
+        if let Some(address) = message.strip_prefix("listening on ") {
+            break address.to_owned();
+        }
+    };
+    assert_eq!(answer(client().get(format!("{address}/livez"))).await.unwrap().status, 200);
+    let refused = answer(client().get(format!("{address}/nope?token=s3cret"))).await.unwrap();
+    let line = next();
+    assert_eq!(
+        (&line["status"], &line["path"], &line["method"]),
+        (&404.into(), &"/nope".into(), &"GET".into())
+    );
+    assert_eq!(line["request_id"], refused.header("x-request-id"));
+    assert!(!line.to_string().contains("s3cret"), "queries stay out of the log");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

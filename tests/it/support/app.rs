@@ -1,0 +1,215 @@
+//! A gateway in this process, and a client for it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, HeaderValue};
+use serde_json::Value;
+use streamgate::app::App;
+use streamgate::config::{Layers, Mode, Settings};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::redis::{Server, shared};
+use super::sse::Sse;
+use super::unique;
+
+/// A running gateway.
+pub struct TestApp {
+    pub address: SocketAddr,
+    pub client: reqwest::Client,
+    drain: CancellationToken,
+    task: Option<tokio::task::JoinHandle<()>>,
+}
+
+/// What it answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// Checks that this is a problem with this status and code, and whole.
+    #[track_caller]
+    pub fn is_problem(&self, status: u16, code: &str) -> Value {
+        assert_eq!(self.status, status, "{}", self.body);
+        assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
+        let problem = self.json();
+        assert_eq!(problem["code"], code, "{problem:#}");
+        assert_eq!(problem["status"], status);
+        assert_eq!(problem["type"], format!("urn:streamgate:problem:{code}"));
+        assert_eq!(problem["request_id"], self.header("x-request-id"));
+        for member in ["title", "detail", "instance", "side_effects"] {
+            assert!(
+                problem[member].as_str().is_some_and(|text| !text.is_empty()),
+                "{member}: {problem:#}"
+            );
+        }
+        assert!(problem["retryable"].is_boolean());
+        problem
+    }
+
+    /// The names of what the answer lists under `key`.
+    pub fn ids(&self) -> Vec<String> {
+        let json = self.json();
+        json["entries"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| entry["id"].as_str().unwrap().to_owned())
+            .collect()
+    }
+}
+
+/// Settings as the command line would make them.
+pub fn settings(redis_url: &str) -> Settings {
+    let mut layers = Layers::default();
+    layers.flag("redis-url", redis_url.to_owned());
+    layers.flag("listen", "127.0.0.1:0".to_owned());
+    let mut settings = Settings::load(&layers, Mode::Serve).unwrap();
+    // What is looked at every 5 s in earnest is looked at more often here.
+    settings.live.look_every = Duration::from_millis(300);
+    settings
+}
+
+impl TestApp {
+    /// On the shared Redis.
+    pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    pub async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::on(&shared().await.url(), change).await
+    }
+
+    pub async fn on_server(server: &Server) -> Self {
+        Self::on(&server.url(), |_| {}).await
+    }
+
+    pub async fn on(redis_url: &str, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = settings(redis_url);
+        change(&mut settings);
+        let app = App::new(&settings).unwrap();
+        app.reach_redis(Duration::from_secs(5)).await;
+        let listener = TcpListener::bind(settings.server.listen).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let drain = app.drain();
+        #[expect(clippy::disallowed_methods, reason = "the test waits for the gateway itself")]
+        let task = Some(tokio::spawn(app.serve(listener)));
+        Self { address, client: client(), drain, task }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
+        answer(request).await.unwrap()
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(self.client.get(self.url(path))).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.send(self.client.delete(self.url(path))).await
+    }
+
+    pub async fn post_json(&self, path: &str, body: &str) -> Answer {
+        let request = self.client.post(self.url(path)).header("content-type", "application/json");
+        self.send(request.body(body.to_owned())).await
+    }
+
+    pub async fn put_json(&self, path: &str, body: &str) -> Answer {
+        let request = self.client.put(self.url(path)).header("content-type", "application/json");
+        self.send(request.body(body.to_owned())).await
+    }
+
+    pub async fn post_form(&self, path: &str, body: &str) -> Answer {
+        let request = self.client.post(self.url(path));
+        self.send(
+            request
+                .header("content-type", "application/x-www-form-urlencoded")
+                .body(body.to_owned()),
+        )
+        .await
+    }
+
+    /// Appends `n=<value>` and answers the id.
+    pub async fn publish(&self, stream: &str, value: &str) -> String {
+        let answer =
+            self.post_form(&format!("/v1/streams/{stream}/entries"), &format!("n={value}")).await;
+        assert_eq!(answer.status, 201, "{}", answer.body);
+        answer.json()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Appends `n=1` with ids `1-0` to `<count>-0`.
+    pub async fn fill(&self, stream: &str, count: u32) {
+        for n in 1..=count {
+            let answer =
+                self.post_form(&format!("/v1/streams/{stream}/entries?id={n}-0"), "n=1").await;
+            assert_eq!(answer.status, 201, "{}", answer.body);
+        }
+    }
+
+    /// A stream with entries `1-0` to `<count>-0`.
+    pub async fn stream_of(&self, name: &str, count: u32) -> String {
+        let stream = unique(name);
+        self.fill(&stream, count).await;
+        stream
+    }
+
+    pub async fn follow(&self, path_and_query: &str) -> Sse {
+        Sse::open(&self.client, &self.url(path_and_query), None).await
+    }
+
+    /// The value of a metric without labels.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let text = self.get("/metrics").await.body;
+        let line = text.lines().find(|line| line.starts_with(&format!("streamgate_{name} ")));
+        line.unwrap_or_else(|| panic!("no {name} in {text}"))
+            .rsplit(' ')
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap()
+    }
+
+    /// Stops it in the orderly way and waits for the end.
+    pub async fn stop(mut self) {
+        self.drain.cancel();
+        self.task.take().unwrap().await.unwrap();
+    }
+
+    pub fn drain(&self) {
+        self.drain.cancel();
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        self.drain.cancel();
+    }
+}
+
+pub fn client() -> reqwest::Client {
+    let mut headers = HeaderMap::new();
+    headers.insert("user-agent", HeaderValue::from_static("streamgate-tests"));
+    reqwest::Client::builder().default_headers(headers).no_proxy().build().unwrap()
+}
+
+pub async fn answer(request: reqwest::RequestBuilder) -> Result<Answer, reqwest::Error> {
+    let response = request.send().await?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    Ok(Answer { status, headers, body: response.text().await? })
+}

@@ -1,0 +1,100 @@
+//! The real binary, as a process.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use super::PATIENCE;
+use super::redis::{start_tied, tied};
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_streamgate");
+
+/// A gateway process.
+pub struct Gateway {
+    pub child: Child,
+    pub address: SocketAddr,
+}
+
+impl Gateway {
+    /// Starts it and waits until it says where it listens.
+    pub fn start(args: &[&str]) -> Self {
+        let mut command = tied(BINARY);
+        command.args(args).stderr(Stdio::piped()).stdout(Stdio::null());
+        let mut child = start_tied(command);
+        let (lines, log) = mpsc::channel();
+        let stderr = child.stderr.take().unwrap();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let _ = lines.send(line);
+            }
+        });
+        let mut seen = Vec::new();
+        let address = loop {
+            let line = log
+                .recv_timeout(PATIENCE)
+                .unwrap_or_else(|_| panic!("it does not listen: {seen:#?}"));
+            if let Some((_, address)) = line.split_once("listening on http://") {
+                break address.trim().parse().unwrap();
+            }
+            seen.push(line);
+        };
+        Self { child, address }
+    }
+
+    /// Sends a signal by name.
+    pub fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    /// Waits for the end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the gateway does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn stop(mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.wait()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// Runs the binary to its end: exit code, standard output, standard error.
+pub fn run(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String, String) {
+    let output = Command::new(BINARY).args(args).envs(env.iter().copied()).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// Pids of processes whose command line contains `text`.
+pub fn processes(text: &str) -> Vec<u32> {
+    let output =
+        Command::new("ps").args(["-eo", "pid=,args="]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = String::new();
+    output.stdout.unwrap().read_to_string(&mut lines).unwrap();
+    let of = |line: &str| line.split_whitespace().next().and_then(|pid| pid.parse().ok());
+    lines
+        .lines()
+        .filter(|line| line.contains(text) && !line.contains("streamgate "))
+        .filter_map(of)
+        .collect()
+}

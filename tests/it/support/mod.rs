@@ -1,0 +1,35 @@
+//! What tests are made of.
+
+pub mod app;
+pub mod gateway;
+pub mod proxy;
+pub mod redis;
+pub mod sse;
+
+use std::time::{Duration, Instant};
+
+pub use app::{Answer, TestApp};
+
+/// How long anything in a test may take before it counts as never.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A name that no other test uses.
+pub fn unique(name: &str) -> String {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("t{}-{}-{name}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Tries until `check` holds.
+pub async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !check().await {
+        assert!(Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Percent-encodes text for a path or a query.
+pub fn encode(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}

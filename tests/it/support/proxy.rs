@@ -1,0 +1,100 @@
+//! A TCP proxy that misbehaves on demand.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+/// How it treats what passes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Pass,
+    /// Nothing passes, nothing closes.
+    Stall,
+    /// Open connections are closed, new ones too.
+    Cut,
+    /// Requests pass; the connection closes before the answer does.
+    CutAnswers,
+}
+
+pub struct Proxy {
+    pub address: SocketAddr,
+    mode: watch::Sender<Mode>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Proxy {
+    pub async fn to(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mode = watch::Sender::new(Mode::Pass);
+        let modes = mode.subscribe();
+        #[expect(clippy::disallowed_methods, reason = "aborted with the proxy")]
+        let task = tokio::spawn(async move {
+            loop {
+                let Ok((client, _)) = listener.accept().await else { return };
+                let modes = modes.clone();
+                tokio::spawn(async move {
+                    if *modes.borrow() == Mode::Cut {
+                        return;
+                    }
+                    let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+                    let ((client_in, client_out), (server_in, server_out)) =
+                        (client.into_split(), server.into_split());
+                    tokio::select! {
+                        () = pump(client_in, server_out, modes.clone(), false) => {}
+                        () = pump(server_in, client_out, modes, true) => {}
+                    }
+                });
+            }
+        });
+        Self { address, mode, _task: AbortOnDropHandle::new(task) }
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://{}/", self.address)
+    }
+
+    pub fn cut(&self) {
+        self.mode.send_replace(Mode::Cut);
+    }
+
+    pub fn cut_answers(&self) {
+        self.mode.send_replace(Mode::CutAnswers);
+    }
+
+    pub fn stall(&self) {
+        self.mode.send_replace(Mode::Stall);
+    }
+
+    pub fn restore(&self) {
+        self.mode.send_replace(Mode::Pass);
+    }
+}
+
+async fn pump(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    mut modes: watch::Receiver<Mode>,
+    answers: bool,
+) {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let read = tokio::select! {
+            read = from.read(&mut buffer) => read,
+            _ = modes.wait_for(|mode| *mode == Mode::Cut) => return,
+        };
+        let Ok(count @ 1..) = read else { return };
+        let passes = modes.wait_for(|mode| *mode != Mode::Stall).await.map(|mode| *mode);
+        match passes {
+            Ok(Mode::CutAnswers) if answers => return,
+            Ok(Mode::Pass | Mode::CutAnswers) => {}
+            _ => return,
+        }
+        if to.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Redis servers for tests: real processes, started on a free port, ended with this one.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock, mpsc};
+use std::time::Duration;
+
+use deadpool_redis::redis::{Client, Cmd, Value};
+use tempfile::TempDir;
+
+use super::eventually;
+
+/// A server of one test's own.
+pub struct Server {
+    pub port: u16,
+    dir: TempDir,
+    child: Mutex<Option<Child>>,
+}
+
+/// The server most tests share; each keeps to names of its own.
+pub async fn shared() -> &'static Server {
+    static SHARED: tokio::sync::OnceCell<Server> = tokio::sync::OnceCell::const_new();
+    SHARED.get_or_init(Server::start).await
+}
+
+/// Starts processes from one thread that lives as long as this process: the kernel ends a child
+/// tied to its parent when the *thread* that started it ends.
+fn spawn(mut command: Command) -> Child {
+    type Request = (Command, mpsc::Sender<std::io::Result<Child>>);
+    static SPAWNER: OnceLock<Mutex<mpsc::Sender<Request>>> = OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
+        let (requests, incoming) = mpsc::channel::<Request>();
+        std::thread::spawn(move || {
+            for (mut command, answer) in incoming {
+                let _ = answer.send(command.spawn());
+            }
+        });
+        Mutex::new(requests)
+    });
+    command.stdin(Stdio::null());
+    let (answer, answered) = mpsc::channel();
+    spawner.lock().unwrap().send((command, answer)).unwrap();
+    answered.recv().unwrap().expect("the process can be started")
+}
+
+/// A command that ends with this process, where the platform can do that.
+pub fn tied(program: &str) -> Command {
+    if cfg!(target_os = "linux") {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", program]);
+        command
+    } else {
+        Command::new(program)
+    }
+}
+
+/// Starts a tied command.
+pub fn start_tied(command: Command) -> Child {
+    spawn(command)
+}
+
+/// The server program: `REDIS_SERVER`, or what is on `PATH`.
+fn program() -> String {
+    std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned())
+}
+
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Server {
+    pub async fn start() -> Self {
+        let server =
+            Self { port: free_port(), dir: tempfile::tempdir().unwrap(), child: Mutex::new(None) };
+        server.launch().await;
+        server
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    async fn launch(&self) {
+        let mut command = tied(&program());
+        command.args([
+            "--port",
+            &self.port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "yes",
+        ]);
+        command.arg("--dir").arg(self.dir.path()).stdout(Stdio::null()).stderr(Stdio::null());
+        *self.child.lock().unwrap() = Some(spawn(command));
+        eventually("Redis answers", async || self.try_command(&["PING"]).await.is_ok()).await;
+    }
+
+    /// Kills the server as a crash would.
+    pub fn kill(&self) {
+        if let Some(mut child) = self.child.lock().unwrap().take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Starts it again on the same port, with what it had written.
+    pub async fn start_again(&self) {
+        self.launch().await;
+    }
+
+    /// Starts it again on the same port, with nothing.
+    pub async fn start_empty(&self) {
+        for file in std::fs::read_dir(self.dir.path()).unwrap() {
+            let path = file.unwrap().path();
+            let _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
+        }
+        self.launch().await;
+    }
+
+    pub async fn command(&self, words: &[&str]) -> Value {
+        self.try_command(words).await.unwrap()
+    }
+
+    pub async fn try_command(
+        &self,
+        words: &[&str],
+    ) -> Result<Value, deadpool_redis::redis::RedisError> {
+        let client = Client::open(self.url())?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        let mut command = Cmd::new();
+        for word in words {
+            command.arg(*word);
+        }
+        tokio::time::timeout(Duration::from_secs(5), command.query_async(&mut connection))
+            .await
+            .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
+    }
+
+    /// Connections that wait in a blocking command.
+    pub async fn blocked(&self) -> usize {
+        let Value::BulkString(info) = self.command(&["INFO", "clients"]).await else {
+            panic!("no info")
+        };
+        let info = String::from_utf8_lossy(&info).into_owned();
+        let blocked = info.lines().find_map(|line| line.strip_prefix("blocked_clients:"));
+        blocked.unwrap().trim().parse().unwrap()
+    }
+
+    /// Connections of clients, as the server counts them.
+    pub async fn clients(&self) -> usize {
+        let Value::BulkString(list) = self.command(&["CLIENT", "LIST"]).await else {
+            panic!("no list")
+        };
+        String::from_utf8_lossy(&list).lines().count() - 1
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,114 @@
+//! A reader of event streams, after the parsing rules of the HTML standard.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use reqwest::header::HeaderMap;
+use serde_json::Value;
+
+use super::PATIENCE;
+
+/// One event.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Event {
+    pub id: Option<String>,
+    pub event: String,
+    pub data: String,
+    pub retry: Option<u64>,
+}
+
+impl Event {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.data).unwrap()
+    }
+}
+
+/// An open event stream.
+pub struct Sse {
+    pub status: u16,
+    pub headers: HeaderMap,
+    bytes: futures_util::stream::BoxStream<'static, Result<bytes::Bytes, reqwest::Error>>,
+    buffer: Vec<u8>,
+    /// Comments seen.
+    pub heartbeats: usize,
+}
+
+impl Sse {
+    pub async fn open(client: &reqwest::Client, url: &str, last_event_id: Option<&str>) -> Self {
+        let mut request = client.get(url).header("accept", "text/event-stream");
+        if let Some(id) = last_event_id {
+            request = request.header("last-event-id", id);
+        }
+        let response = tokio::time::timeout(PATIENCE, request.send()).await.unwrap().unwrap();
+        Self {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            bytes: response.bytes_stream().boxed(),
+            buffer: Vec::new(),
+            heartbeats: 0,
+        }
+    }
+
+    /// The next event, `None` when the stream has ended.
+    pub async fn next(&mut self) -> Option<Event> {
+        tokio::time::timeout(PATIENCE, self.read()).await.expect("an event in time")
+    }
+
+    /// The next event if one comes soon.
+    pub async fn soon(&mut self, within: Duration) -> Option<Event> {
+        tokio::time::timeout(within, self.read()).await.ok().flatten()
+    }
+
+    /// The next event, which must have this name.
+    #[track_caller]
+    pub fn expect(&mut self, name: &'static str) -> impl Future<Output = Event> {
+        async move {
+            let event = self.next().await.unwrap_or_else(|| panic!("{name}: the stream has ended"));
+            assert_eq!(event.event, name, "{event:?}");
+            event
+        }
+    }
+
+    /// Values of the field `n` of the next entries; fails on any other event.
+    pub async fn values(&mut self, count: usize) -> Vec<String> {
+        let mut values = Vec::new();
+        while values.len() < count {
+            let event = self.expect("message").await;
+            values.push(event.json()["fields"]["n"].as_str().unwrap().to_owned());
+        }
+        values
+    }
+
+    async fn read(&mut self) -> Option<Event> {
+        loop {
+            if let Some(end) = self.buffer.windows(2).position(|pair| pair == b"\n\n") {
+                let block: Vec<u8> = self.buffer.drain(..end + 2).collect();
+                match parse(&String::from_utf8(block).unwrap()) {
+                    Some(event) => return Some(event),
+                    None => self.heartbeats += 1,
+                }
+                continue;
+            }
+            self.buffer.extend_from_slice(&self.bytes.next().await?.ok()?);
+        }
+    }
+}
+
+fn parse(block: &str) -> Option<Event> {
+    let mut event = Event { event: "message".to_owned(), ..Event::default() };
+    let mut data = Vec::new();
+    for line in block.split(['\n', '\r']).filter(|line| !line.is_empty() && !line.starts_with(':'))
+    {
+        let (name, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match name {
+            "id" => event.id = Some(value.to_owned()),
+            "event" => event.event = value.to_owned(),
+            "retry" => event.retry = value.parse().ok(),
+            "data" => data.push(value.to_owned()),
+            other => panic!("a field named {other:?} in {block:?}"),
+        }
+    }
+    event.data = data.join("\n");
+    (!data.is_empty()).then_some(event)
+}
