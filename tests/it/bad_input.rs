@@ -176,7 +176,7 @@ async fn routes_and_methods_that_are_not_there_are_problems_too() {
 #[tokio::test]
 async fn a_page_of_a_foreign_origin_can_do_nothing_and_a_listed_one_everything() {
     let app = TestApp::start_with(|settings| {
-        settings.api.origins = vec!["https://app.example".to_owned()]
+        settings.api.origins = vec!["https://app.example".to_owned()];
     })
     .await;
     let stream = unique("origin");
@@ -314,7 +314,7 @@ async fn reads_beyond_the_bound_do_not_wait() {
     let stream = unique("bound");
     let path = format!("/v1/streams/{stream}/entries?after=0&wait=10s");
     let second = async {
-        eventually("one waits", async || app.metric("waiting_reads").await == 1.0).await;
+        eventually("one waits", async || app.metric("waiting_reads").await == 1).await;
         app.get(&path).await.is_problem(503, "overloaded");
         app.publish(&stream, "x").await;
     };

@@ -44,7 +44,6 @@ impl PageServer {
             );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
-        #[expect(clippy::disallowed_methods, reason = "aborted with the server")]
         let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
         Self { origin, reports, _task: AbortOnDropHandle::new(task) }
     }

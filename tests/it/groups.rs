@@ -185,13 +185,12 @@ async fn waiting_readers_hold_no_connection_and_are_served_in_the_order_they_cam
         let (app, stream) = (&app, &stream);
         async move {
             // One after the other, so that the order they come in is known.
-            eventually("those before wait", async || app.metric("waiting_reads").await >= n as f64)
-                .await;
+            eventually("those before wait", async || app.metric("waiting_reads").await >= n).await;
             read(app, stream, &format!("consumer=w{n}&count=1&wait=20s")).await
         }
     };
     let feed = async {
-        eventually("all wait", async || app.metric("waiting_reads").await == 30.0).await;
+        eventually("all wait", async || app.metric("waiting_reads").await == 30).await;
         let clients = server.clients().await;
         for n in 0..30 {
             app.publish(&stream, &n.to_string()).await;

@@ -1,6 +1,7 @@
 //! All integration tests, in one binary: real servers that the tests start themselves, a gateway
 //! in this process or as the real binary, and a real browser. No server needs to run beforehand.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::disallowed_methods, reason = "tests wait for what they spawn, and read CHROMIUM")]
 
 mod bad_input;
 mod browser;
@@ -12,6 +13,7 @@ mod outage;
 mod process;
 mod publish;
 mod range;
+mod readme;
 mod restart;
 mod streams;
 mod support;

@@ -80,7 +80,7 @@ async fn a_redis_that_does_not_answer_is_a_timeout_and_then_an_outage() {
     let server = Server::start().await;
     let proxy = Proxy::to(server.port).await;
     let app = TestApp::on(&proxy.url(), |settings| {
-        settings.pool.response_timeout = Duration::from_millis(400)
+        settings.pool.response_timeout = Duration::from_millis(400);
     })
     .await;
     let path = format!("/v1/streams/{}/entries", unique("slow"));
@@ -283,7 +283,7 @@ async fn stopping_ends_subscriptions_answers_polls_and_is_done_within_the_grace(
     let read = format!("{group}/read");
     let began = Instant::now();
     let stop = async {
-        eventually("both wait", async || app.metric("waiting_reads").await == 2.0).await;
+        eventually("both wait", async || app.metric("waiting_reads").await == 2).await;
         app.drain();
     };
     let (poll, read, ()) =

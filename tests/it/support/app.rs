@@ -104,7 +104,6 @@ impl TestApp {
         let listener = TcpListener::bind(settings.server.listen).await.unwrap();
         let address = listener.local_addr().unwrap();
         let drain = app.drain();
-        #[expect(clippy::disallowed_methods, reason = "the test waits for the gateway itself")]
         let task = Some(tokio::spawn(app.serve(listener)));
         Self { address, client: client(), drain, task }
     }
@@ -174,7 +173,7 @@ impl TestApp {
     }
 
     /// The value of a metric without labels.
-    pub async fn metric(&self, name: &str) -> f64 {
+    pub async fn metric(&self, name: &str) -> usize {
         let text = self.get("/metrics").await.body;
         let line = text.lines().find(|line| line.starts_with(&format!("streamgate_{name} ")));
         line.unwrap_or_else(|| panic!("no {name} in {text}"))

@@ -1,6 +1,6 @@
 //! The real binary, as a process.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -87,10 +87,8 @@ pub fn run(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String, String)
 
 /// Pids of processes whose command line contains `text`.
 pub fn processes(text: &str) -> Vec<u32> {
-    let output =
-        Command::new("ps").args(["-eo", "pid=,args="]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = String::new();
-    output.stdout.unwrap().read_to_string(&mut lines).unwrap();
+    let output = Command::new("ps").args(["-eo", "pid=,args="]).output().unwrap();
+    let lines = String::from_utf8_lossy(&output.stdout);
     let of = |line: &str| line.split_whitespace().next().and_then(|pid| pid.parse().ok());
     lines
         .lines()

@@ -31,7 +31,6 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let mode = watch::Sender::new(Mode::Pass);
         let modes = mode.subscribe();
-        #[expect(clippy::disallowed_methods, reason = "aborted with the proxy")]
         let task = tokio::spawn(async move {
             loop {
                 let Ok((client, _)) = listener.accept().await else { return };

@@ -1,0 +1,31 @@
+# The two commands of the README, and what stands behind them.
+
+# Passed on to the gateway: make run ARGS="--listen 127.0.0.1:9000"
+ARGS ?=
+
+.PHONY: run test build openapi lint docs clean
+
+run: ## Run a gateway on a private Redis
+	@scripts/install.sh redis
+	cargo run --locked --quiet -- dev $(ARGS)
+
+test: ## Install what the tests need, and run them all
+	@scripts/install.sh redis chromium
+	cargo test --locked
+
+build: ## Build the optimised binary
+	cargo build --locked --release
+
+openapi: ## Write openapi/openapi.json anew
+	cargo run --locked --quiet -- openapi > openapi/openapi.json.new
+	mv openapi/openapi.json.new openapi/openapi.json
+
+lint: ## What CI checks beside the tests
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+docs: ## The documentation of the code
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+
+clean:
+	cargo clean
