@@ -15,7 +15,7 @@ fn sources(dir: &str) -> Vec<PathBuf> {
             match path.is_dir() {
                 true => open.push(path),
                 false if path.extension().is_some_and(|extension| extension == "rs") => {
-                    found.push(path)
+                    found.push(path);
                 }
                 false => {}
             }

@@ -60,13 +60,10 @@ impl Sse {
     }
 
     /// The next event, which must have this name.
-    #[track_caller]
-    pub fn expect(&mut self, name: &'static str) -> impl Future<Output = Event> {
-        async move {
-            let event = self.next().await.unwrap_or_else(|| panic!("{name}: the stream has ended"));
-            assert_eq!(event.event, name, "{event:?}");
-            event
-        }
+    pub async fn expect(&mut self, name: &str) -> Event {
+        let event = self.next().await.unwrap_or_else(|| panic!("{name}: the stream has ended"));
+        assert_eq!(event.event, name, "{event:?}");
+        event
     }
 
     /// Values of the field `n` of the next entries; fails on any other event.
@@ -103,7 +100,7 @@ fn parse(block: &str) -> Option<Event> {
         let value = value.strip_prefix(' ').unwrap_or(value);
         match name {
             "id" => event.id = Some(value.to_owned()),
-            "event" => event.event = value.to_owned(),
+            "event" => value.clone_into(&mut event.event),
             "retry" => event.retry = value.parse().ok(),
             "data" => data.push(value.to_owned()),
             other => panic!("a field named {other:?} in {block:?}"),
