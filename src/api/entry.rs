@@ -63,7 +63,7 @@ pub async fn read_entry(
     State(state): State<AppState>,
 ) -> Result<Json<EntryOut>, ApiError> {
     let read = state.store.read_between(access.stream(), Order::Asc, (id, id), 1, usize::MAX).await;
-    let (entries, facts, _) = read.map_err(|error| ApiError::from(error).of_read())?;
+    let (entries, facts, _) = read.map_err(ApiError::of_read)?;
     if let Some(entry) = entries.into_iter().next() {
         let view = Arc::new(View { payload: params.payload, pairs: params.pairs });
         return Ok(Json(EntryOut { entry, view }));

@@ -176,9 +176,8 @@ impl ApiError {
 
     /// For a call that changes nothing: whatever failed, nothing happened.
     #[must_use]
-    pub fn of_read(mut self) -> Self {
-        self.side_effects_unknown = false;
-        self
+    pub fn of_read(error: impl Into<Self>) -> Self {
+        Self { side_effects_unknown: false, ..error.into() }
     }
 
     /// The problem as it is sent.
@@ -261,7 +260,7 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// As for a call that changes something; readers add [`ApiError::of_read`].
+/// As for a call that changes something; readers go through [`ApiError::of_read`].
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         let (code, detail) = match &error {

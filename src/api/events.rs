@@ -4,6 +4,8 @@
 //! a retry cannot mend; everything else is told in the stream, which then ends and is asked for
 //! again. Clients that do not ask for an event stream get a status as from any other call.
 
+use std::time::Instant;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
@@ -187,7 +189,7 @@ async fn open(
             JoinError::Store(error) if error.is_outage() => Some(Closing::RedisUnavailable),
             JoinError::Store(_) => None,
         };
-        Refused(closing, ApiError::from(error).of_read())
+        Refused(closing, ApiError::of_read(error))
     })
 }
 
@@ -195,16 +197,31 @@ fn events(
     subscription: Subscription,
     request: RequestInfo,
 ) -> impl futures_util::Stream<Item = Result<Bytes, std::convert::Infallible>> {
+    let session = Session { began: Instant::now(), request };
     futures_util::stream::unfold(
-        (subscription, request),
-        |(mut subscription, request)| async move {
+        (subscription, session),
+        |(mut subscription, session)| async move {
             let bytes = match subscription.next().await? {
                 Ok(bytes) => bytes,
-                Err(error) => error_frame(&ApiError::from(error).of_read(), &request),
+                Err(error) => error_frame(&ApiError::of_read(error), &session.request),
             };
-            Some((Ok(bytes), (subscription, request)))
+            Some((Ok(bytes), (subscription, session)))
         },
     )
+}
+
+/// A line in the log when a subscription is over, however it ended.
+struct Session {
+    began: Instant,
+    request: RequestInfo,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let seconds = self.began.elapsed().as_secs();
+        let (path, id) = (&*self.request.path, &*self.request.id);
+        tracing::info!(path, seconds, request_id = id, "subscription over");
+    }
 }
 
 /// `$error`, with a long delay: someone has to do something first.

@@ -11,7 +11,7 @@ use super::access::{Access, Consume, GroupAccess, Manage};
 use super::error::{ApiError, ErrorCode};
 use super::extract::{Call, NoParams, Query, id};
 use super::paths;
-use super::problems::{CreateGroupProblems, GroupProblems};
+use super::problems::{CreateGroupProblems, DeleteGroupProblems, GroupProblems};
 use crate::model::name::StreamName;
 use crate::model::position::{Position, Start};
 use crate::state::AppState;
@@ -184,8 +184,7 @@ pub async fn list_groups(
     State(state): State<AppState>,
 ) -> Result<Json<Groups>, ApiError> {
     let stream = access.stream();
-    let infos =
-        state.store.groups(stream).await.map_err(|error| ApiError::from(error).of_read())?;
+    let infos = state.store.groups(stream).await.map_err(ApiError::of_read)?;
     Ok(Json(Groups {
         groups: infos.into_iter().map(|info| group(stream, info)).collect(),
         next: None,
@@ -209,7 +208,7 @@ pub async fn read_group(
     State(state): State<AppState>,
 ) -> Result<Json<GroupDetail>, ApiError> {
     let info = state.store.group(access.stream(), &access.group).await;
-    Ok(Json(detail(access.stream(), info.map_err(|error| ApiError::from(error).of_read())?)))
+    Ok(Json(detail(access.stream(), info.map_err(ApiError::of_read)?)))
 }
 
 /// Delete a group
@@ -223,7 +222,7 @@ pub async fn read_group(
         ("stream" = String, Path, description = "The stream"),
         ("group" = String, Path, description = "The group"),
     ),
-    responses((status = 204, description = "Deleted"), GroupProblems),
+    responses((status = 204, description = "Deleted"), DeleteGroupProblems),
 )]
 pub async fn delete_group(
     access: GroupAccess<Manage>,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN};
+use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -40,6 +40,10 @@ impl FromRequestParts<AppState> for RequestInfo {
     }
 }
 
+/// Set on answers that were waited for: they are not slow.
+#[derive(Clone, Copy)]
+pub struct Waited;
+
 /// Set on requests of a connection beyond the bound: they are told so.
 #[derive(Clone, Copy)]
 pub struct OverConnectionLimit;
@@ -58,6 +62,11 @@ pub async fn envelope(State(state): State<AppState>, mut request: Request, next:
     if let Some(error) = &error {
         write_problem(&mut response, error, &info);
     }
+    // What a stream holds changes: nobody is to keep an answer unless it says so itself.
+    if response.status().is_success() && info.path.starts_with("/v1/") {
+        let no_store = HeaderValue::from_static("no-store");
+        response.headers_mut().entry(CACHE_CONTROL).or_insert(no_store);
+    }
     if let Ok(value) = HeaderValue::from_str(&info.id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
@@ -67,7 +76,8 @@ pub async fn envelope(State(state): State<AppState>, mut request: Request, next:
     state.metrics.requests.get_or_create(&labels).inc();
 
     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let slow = began.elapsed() >= state.settings.slow_request;
+    let waited = response.extensions().get::<Waited>().is_some();
+    let slow = !waited && began.elapsed() >= state.settings.slow_request;
     let (method, id, path) = (method.as_str(), &*info.id, &*info.path);
     let code = error.as_ref().map(|error| error.code.as_str());
     let cause = error.and_then(|error| error.cause).map(|cause| cause.to_string());

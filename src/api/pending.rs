@@ -10,7 +10,7 @@ use super::error::ApiError;
 use super::extract::{Query, id};
 use super::params::Wait;
 use super::paths;
-use super::problems::WorkProblems;
+use super::problems::PendingProblems;
 use super::range_plan::bounded;
 use super::work::MAX_COUNT;
 use crate::model::id::EntryId;
@@ -101,7 +101,7 @@ pub struct PendingEntryOut {
         ("group" = String, Path, description = "The group"),
         PendingParams,
     ),
-    responses((status = 200, description = "What is pending", body = PendingPage), WorkProblems),
+    responses((status = 200, description = "What is pending", body = PendingPage), PendingProblems),
 )]
 pub async fn list_pending(
     access: GroupAccess<Consume>,
@@ -134,7 +134,7 @@ pub async fn list_pending(
         limit,
     };
     let pending = state.store.pending(access.stream(), &access.group, &query).await;
-    let pending = pending.map_err(|error| ApiError::from(error).of_read())?;
+    let pending = pending.map_err(ApiError::of_read)?;
     let last = pending.entries.last().filter(|_| pending.entries.len() == limit);
     let next = last.and_then(|last| last.id.next()).map(|id| id.to_string());
     let entry = |entry: crate::store::PendingEntry| PendingEntryOut {

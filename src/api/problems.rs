@@ -12,16 +12,12 @@ use super::error::ErrorCode::{self, *};
 /// What any operation may answer: the guard, the router, the runtime.
 const EVERYWHERE: &[ErrorCode] =
     &[InvalidRequest, Forbidden, OriginNotAllowed, Internal, Overloaded];
-/// What any operation that needs Redis may answer.
-const OF_REDIS: &[ErrorCode] = &[
-    RedisUnavailable,
-    RedisLoading,
-    RedisReadOnly,
-    RedisOutOfMemory,
-    RedisTimeout,
-    NotAStream,
-    InvalidName,
-];
+/// What any operation that asks Redis may answer.
+const OF_REDIS: &[ErrorCode] = &[UnknownParameter, RedisUnavailable, RedisLoading, RedisTimeout];
+/// What any operation on a stream may answer besides.
+const OF_STREAM: &[ErrorCode] = &[InvalidName, NotAStream];
+/// What any operation that changes something may answer besides.
+const OF_WRITE: &[ErrorCode] = &[RedisReadOnly, RedisOutOfMemory];
 
 macro_rules! problems {
     ($($(#[$doc:meta])* $name:ident = $($list:expr),*;)*) => {$(
@@ -38,31 +34,42 @@ macro_rules! problems {
 
 problems! {
     /// Of operations that need nothing but the process.
-    PlainProblems = EVERYWHERE, &[UnknownParameter];
+    PlainProblems = EVERYWHERE;
     /// Of readiness.
-    ReadyProblems = EVERYWHERE, &[UnknownParameter, RedisUnavailable, Draining];
+    ReadyProblems = EVERYWHERE, &[RedisUnavailable, Draining];
     /// Of appending.
-    AppendProblems = EVERYWHERE, OF_REDIS, &[
-        UnknownParameter, InvalidId, StreamNotFound, IdNotMonotonic, TooLarge, UnsupportedMediaType, InvalidFields,
+    AppendProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
+        InvalidId, StreamNotFound, IdNotMonotonic, TooLarge, UnsupportedMediaType, InvalidFields,
     ];
     /// Of reading a range.
-    RangeProblems = EVERYWHERE, OF_REDIS, &[UnknownParameter, InvalidId, StreamNotFound, EntriesTrimmed];
+    RangeProblems = EVERYWHERE, OF_REDIS, OF_STREAM, &[InvalidId, StreamNotFound, EntriesTrimmed];
     /// Of reading one entry.
-    EntryProblems = EVERYWHERE, OF_REDIS, &[UnknownParameter, InvalidId, StreamNotFound, EntryNotFound, EntriesTrimmed];
-    /// Of following: only what a retry cannot mend; clients that do not ask for an event stream get the rest, too.
-    EventsProblems = EVERYWHERE, OF_REDIS, &[UnknownParameter, InvalidId, NotAcceptable, Draining];
-    /// Of streams.
-    StreamProblems = EVERYWHERE, OF_REDIS, &[UnknownParameter, StreamNotFound];
+    EntryProblems = EVERYWHERE, OF_REDIS, OF_STREAM, &[
+        InvalidId, StreamNotFound, EntryNotFound, EntriesTrimmed,
+    ];
+    /// Of following: only what a retry cannot mend has a status for those who ask for an event
+    /// stream; other clients get the rest, too.
+    EventsProblems = EVERYWHERE, OF_REDIS, OF_STREAM, &[InvalidId, NotAcceptable, Draining];
+    /// Of looking at a stream.
+    StreamProblems = EVERYWHERE, OF_REDIS, OF_STREAM, &[StreamNotFound];
+    /// Of deleting a stream.
+    DeleteStreamProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[StreamNotFound];
     /// Of the list of streams.
-    StreamsProblems = EVERYWHERE, OF_REDIS, &[UnknownParameter];
+    StreamsProblems = EVERYWHERE, OF_REDIS;
     /// Of looking at groups.
-    GroupProblems = EVERYWHERE, OF_REDIS, &[UnknownParameter, InvalidId, StreamNotFound, GroupNotFound];
+    GroupProblems = EVERYWHERE, OF_REDIS, OF_STREAM, &[StreamNotFound, GroupNotFound];
+    /// Of deleting a group.
+    DeleteGroupProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[StreamNotFound, GroupNotFound];
     /// Of making a group.
-    CreateGroupProblems = EVERYWHERE, OF_REDIS, &[
-        UnknownParameter, InvalidId, StreamNotFound, PreconditionFailed, TooLarge, UnsupportedMediaType,
+    CreateGroupProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
+        InvalidId, StreamNotFound, PreconditionFailed, TooLarge, UnsupportedMediaType,
     ];
     /// Of working in a group.
-    WorkProblems = EVERYWHERE, OF_REDIS, &[UnknownParameter, InvalidId, GroupNotFound, TooLarge, UnsupportedMediaType];
+    WorkProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
+        InvalidId, GroupNotFound, TooLarge, UnsupportedMediaType,
+    ];
+    /// Of looking at what is pending.
+    PendingProblems = EVERYWHERE, OF_REDIS, OF_STREAM, &[InvalidId, GroupNotFound];
 }
 
 fn responses(lists: &[&[ErrorCode]]) -> BTreeMap<String, RefOr<Response>> {

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderName;
 use axum::http::header::LINK;
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::access::{Access, Subscribe};
 use super::error::{ApiError, ErrorCode};
 use super::extract::Query;
+use super::layers::Waited;
 use super::params::{GapParam, OrderParam, Wait};
 use super::paths;
 use super::problems::RangeProblems;
@@ -114,19 +115,21 @@ pub async fn read_entries(
     access: Access<Subscribe>,
     Query(params): Query<RangeParams>,
     State(state): State<AppState>,
-) -> Result<([(HeaderName, String); 1], Json<EntriesPage>), ApiError> {
+) -> Result<(Option<Extension<Waited>>, [(HeaderName, String); 1], Json<EntriesPage>), ApiError> {
     let stream = access.into_stream();
     let plan = Plan::new(&params)?;
     let view = Arc::new(View { payload: params.payload.clone(), pairs: params.pairs });
     let page = match plan {
         Plan::Upwards(upwards) => read_upwards(&state, &stream, upwards, view).await,
-        Plan::Last { count, end, order, max_bytes } => {
-            read_last(&state, &stream, count, end, order, max_bytes, view).await
+        Plan::Last { count, upwards } => {
+            let found = state.store.before_last(&stream, count, upwards.end).await;
+            let (after, _) = found.map_err(ApiError::of_read)?;
+            read_upwards(&state, &stream, Upwards { after, ..upwards }, view).await
         }
         Plan::Downwards { low, high, limit, max_bytes } => {
             let read =
                 state.store.read_between(&stream, Order::Desc, (low, high), limit, max_bytes).await;
-            let (entries, facts, done) = read.map_err(|error| ApiError::from(error).of_read())?;
+            let (entries, facts, done) = read.map_err(ApiError::of_read)?;
             require_stream(&facts)?;
             let start = Some(low).filter(|low| *low > EntryId::MIN);
             let next = entries
@@ -140,7 +143,8 @@ pub async fn read_entries(
     }?;
     let link =
         page.next.as_ref().map_or_else(String::new, |next| next_link(&stream, &params, next));
-    Ok(([(LINK, link)], Json(page)))
+    let waited = params.wait.map(|_| Extension(Waited));
+    Ok((waited, [(LINK, link)], Json(page)))
 }
 
 fn show(entries: Vec<Entry>, view: &Arc<View>) -> Vec<EntryOut> {
@@ -165,11 +169,7 @@ async fn read_upwards(
 ) -> Result<EntriesPage, ApiError> {
     let mut after = upwards.after;
     if upwards.from_tail {
-        let facts = state
-            .store
-            .facts(&Lane::Shared, stream)
-            .await
-            .map_err(|error| ApiError::from(error).of_read())?;
+        let facts = state.store.facts(&Lane::Shared, stream).await.map_err(ApiError::of_read)?;
         after = facts.tail();
     }
     let mut read = read(state, stream, &upwards, after).await?;
@@ -210,7 +210,7 @@ async fn read(
             .store
             .read_after(&Lane::Shared, stream, after, upwards.end, limit, max_bytes)
             .await;
-        return read.map_err(|error| ApiError::from(error).of_read());
+        return read.map_err(ApiError::of_read);
     };
     let Some(_waiting) = Metrics::hold_below(&state.metrics.waiting, state.settings.max_waiting)
     else {
@@ -218,7 +218,7 @@ async fn read(
         return Err(ApiError::new(ErrorCode::Overloaded, "as many reads wait as may"));
     };
     let read = RangeWait { stream, after, limit, max_bytes };
-    state.hub.read_or_wait(&read, wait).await.map_err(|error| ApiError::from(error).of_read())
+    state.hub.read_or_wait(&read, wait).await.map_err(ApiError::of_read)
 }
 
 fn overtaken(after: Position, facts: &Facts, lost: Option<u64>, reset: bool) -> ApiError {
@@ -237,37 +237,6 @@ fn overtaken(after: Position, facts: &Facts, lost: Option<u64>, reset: bool) -> 
     .with("oldest", facts.oldest.map(|id| id.to_string()))
     .with("lost", lost)
     .with("reset", reset)
-}
-
-async fn read_last(
-    state: &AppState,
-    stream: &StreamName,
-    count: usize,
-    end: EntryId,
-    order: Order,
-    max_bytes: usize,
-    view: Arc<View>,
-) -> Result<EntriesPage, ApiError> {
-    let read =
-        state.store.read_between(stream, Order::Desc, (EntryId::MIN, end), count, max_bytes).await;
-    let (mut entries, facts, done) = read.map_err(|error| ApiError::from(error).of_read())?;
-    require_stream(&facts)?;
-    let open_end = end >= facts.last_id;
-    let next = match order {
-        Order::Desc => {
-            let last = entries.last().filter(|_| !done);
-            last.map(|last| Cursor::Desc { before: last.id, start: None }.to_string())
-        }
-        Order::Asc => {
-            entries.reverse();
-            let ids: Vec<EntryId> = entries.iter().map(|entry| entry.id).collect();
-            let n = facts.number(Position::OLDEST, &ids, open_end).last().copied().flatten();
-            let after = ids.last().map_or(facts.tail(), |last| Position::new(*last, n));
-            let asked = Some(end).filter(|end| *end < EntryId::MAX);
-            asked.is_none().then(|| Cursor::Asc { after, end: None }.to_string())
-        }
-    };
-    Ok(EntriesPage { entries: show(entries, &view), next, at_tail: open_end, gap: None })
 }
 
 /// The same request with `cursor` in place of the bounds.

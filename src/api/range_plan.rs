@@ -20,8 +20,17 @@ pub const MAX_WAIT: Duration = Duration::from_secs(60);
 /// What is to be read.
 pub(super) enum Plan {
     Upwards(Upwards),
-    Downwards { low: EntryId, high: EntryId, limit: usize, max_bytes: usize },
-    Last { count: usize, end: EntryId, order: Order, max_bytes: usize },
+    Downwards {
+        low: EntryId,
+        high: EntryId,
+        limit: usize,
+        max_bytes: usize,
+    },
+    /// The last so many entries up to an end; where they begin is yet to be found.
+    Last {
+        count: usize,
+        upwards: Upwards,
+    },
 }
 
 /// Entries after a position, oldest first.
@@ -107,27 +116,16 @@ impl Plan {
         if let Lower::After(Start::LastEntry) = lower {
             lower = Lower::Last(1);
         }
-        if let Lower::Last(count) = lower {
-            let end = end.unwrap_or(EntryId::MIN);
-            return Ok(Self::Last { count, end, order, max_bytes });
-        }
-        let from = |position: Position, checked: bool, from_tail: bool| {
+        let upwards = |position: Position, checked: bool, from_tail: bool| {
             let skip_gaps = params.gap == Some(GapParam::Skip);
             let (after, end) = match end {
                 Some(end) => (position, end),
                 None => (Position::from(EntryId::MAX), EntryId::MIN),
             };
-            Self::Upwards(Upwards {
-                after,
-                from_tail,
-                checked,
-                skip_gaps,
-                end,
-                limit,
-                max_bytes,
-                wait,
-            })
+            Upwards { after, from_tail, checked, skip_gaps, end, limit, max_bytes, wait }
         };
+        let from =
+            |position, checked, from_tail| Self::Upwards(upwards(position, checked, from_tail));
         Ok(match (order, lower) {
             (Order::Asc, Lower::None) => from(Position::OLDEST, false, false),
             (Order::Asc, Lower::After(Start::After(position))) => from(position, true, false),
@@ -135,13 +133,23 @@ impl Plan {
             (Order::Asc, Lower::From(Some(first))) => {
                 from(first.previous().map_or(Position::OLDEST, Position::from), false, false)
             }
-            (Order::Asc, _) => from(Position::from(EntryId::MAX), false, false),
+            (Order::Asc, Lower::From(None)) => from(Position::from(EntryId::MAX), false, false),
+            (Order::Asc, Lower::Last(count)) => {
+                let limit = params.limit.map_or(count, |_| limit);
+                Self::Last {
+                    count,
+                    upwards: Upwards { limit, ..upwards(Position::OLDEST, false, false) },
+                }
+            }
             (Order::Desc, lower) => {
-                let low = match lower {
-                    Lower::None => Some(EntryId::MIN),
-                    Lower::After(Start::After(position)) => position.id.next(),
-                    Lower::From(first) => first,
-                    Lower::After(_) | Lower::Last(_) => None,
+                let (low, limit) = match lower {
+                    Lower::None => (Some(EntryId::MIN), limit),
+                    Lower::Last(count) => {
+                        (Some(EntryId::MIN), params.limit.map_or(count, |_| limit.min(count)))
+                    }
+                    Lower::After(Start::After(position)) => (position.id.next(), limit),
+                    Lower::From(first) => (first, limit),
+                    Lower::After(_) => (None, limit),
                 };
                 let (low, high) = low.zip(end).unwrap_or((EntryId::MAX, EntryId::MIN));
                 Self::Downwards { low, high, limit, max_bytes }

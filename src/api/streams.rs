@@ -13,7 +13,7 @@ use super::access::{Access, Manage, Subscribe};
 use super::error::{ApiError, ErrorCode};
 use super::extract::{NoParams, Query};
 use super::paths;
-use super::problems::{StreamProblems, StreamsProblems};
+use super::problems::{DeleteStreamProblems, StreamProblems, StreamsProblems};
 use super::range_plan::bounded;
 use super::schema::EntryOut;
 use crate::model::entry::{Entry, View};
@@ -100,11 +100,7 @@ pub async fn list_streams(
         }
     };
     let glob = params.matching.as_deref().map_or_else(|| "*".to_owned(), glob);
-    let page = state
-        .store
-        .streams(&glob, cursor, limit)
-        .await
-        .map_err(|error| ApiError::from(error).of_read())?;
+    let page = state.store.streams(&glob, cursor, limit).await.map_err(ApiError::of_read)?;
     let streams =
         page.streams.into_iter().map(|stream| StreamItem { stream: stream.to_string() }).collect();
     Ok(Json(Streams { streams, next: page.next.map(|next| next.to_string()) }))
@@ -144,7 +140,7 @@ pub async fn read_stream(
     State(state): State<AppState>,
 ) -> Result<([(HeaderName, String); 1], Json<StreamDetail>), ApiError> {
     let stream = access.stream();
-    let info = state.store.stream(stream).await.map_err(|error| ApiError::from(error).of_read())?;
+    let info = state.store.stream(stream).await.map_err(ApiError::of_read)?;
     let info = info.ok_or_else(|| {
         ApiError::new(ErrorCode::StreamNotFound, "there is no stream of this name")
     })?;
@@ -172,7 +168,7 @@ pub async fn read_stream(
     path = paths::STREAM,
     tag = "streams",
     params(("stream" = String, Path, description = "The stream")),
-    responses((status = 204, description = "Deleted"), StreamProblems),
+    responses((status = 204, description = "Deleted"), DeleteStreamProblems),
 )]
 pub async fn delete_stream(
     access: Access<Manage>,

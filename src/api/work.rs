@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
+use axum::{Extension, Json};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::openapi::{RefOr, Schema};
@@ -12,6 +12,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::access::{Consume, GroupAccess, consumer};
 use super::error::{ApiError, ErrorCode};
 use super::extract::{Call, NoParams, Query, id};
+use super::layers::Waited;
 use super::params::Wait;
 use super::paths;
 use super::problems::WorkProblems;
@@ -103,7 +104,7 @@ pub async fn read_as_consumer(
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
     Call(call): Call<ReadCall>,
-) -> Result<Json<Deliveries>, ApiError> {
+) -> Result<(Option<Extension<Waited>>, Json<Deliveries>), ApiError> {
     let (read, wait) = plan(&call)?;
     let waiting = match wait.is_zero() {
         true => None,
@@ -117,8 +118,8 @@ pub async fn read_as_consumer(
         ),
     };
     let entries = state.hub.read_group_or_wait(access.stream(), &access.group, &read, wait).await?;
-    drop(waiting);
-    Ok(Json(Deliveries { entries: entries.into_iter().map(DeliveryOut).collect() }))
+    let waited = waiting.map(|_| Extension(Waited));
+    Ok((waited, Json(Deliveries { entries: entries.into_iter().map(DeliveryOut).collect() })))
 }
 
 fn plan(call: &ReadCall) -> Result<(GroupRead, Duration), ApiError> {

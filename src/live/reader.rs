@@ -232,7 +232,7 @@ impl Followed {
         Some((self.tail.stream.clone(), at.id))
     }
 
-    /// Feeds everything up to the tail of the stream.
+    /// Feeds what is new, up to the tail of the stream or the end of this turn.
     ///
     /// # Errors
     /// That Redis is away; whatever else is wrong concerns this stream alone.
@@ -240,11 +240,16 @@ impl Followed {
         let advanced = match self.at {
             None => hub.store.facts(lane, &self.tail.stream).await.map(|facts| {
                 self.at = Some(facts.tail());
+                true
             }),
             Some(at) => self.feed_from(hub, lane, at).await,
         };
+        let mut all_fed = true;
         match advanced {
-            Ok(()) => self.unreadable = false,
+            Ok(fed) => {
+                self.unreadable = false;
+                all_fed = fed;
+            }
             Err(error) if error.is_outage() => return Err(error),
             Err(error) => {
                 if !self.unreadable {
@@ -256,20 +261,22 @@ impl Followed {
                 let _ = self.tail.feed.send(Feed::Look);
             }
         }
-        self.due = false;
+        self.due = !all_fed;
         self.tail.ready.send_replace(true);
         Ok(())
     }
 
+    /// True when the tail was reached.
     async fn feed_from(
         &mut self,
         hub: &Inner,
         lane: &Lane,
         from: Position,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let (stream, bytes) = (&self.tail.stream, hub.settings.page_bytes);
         let mut at = from;
-        loop {
+        // A turn: no more pages than are kept, so that a stream far behind does not hold up others.
+        for _ in 0..hub.settings.pages {
             let read =
                 hub.store.read_after(lane, stream, at, EntryId::MAX, PAGE_ENTRIES, bytes).await?;
             match read.standing {
@@ -293,8 +300,9 @@ impl Followed {
             at = end;
             self.at = Some(at);
             if done {
-                return Ok(());
+                return Ok(true);
             }
         }
+        Ok(false)
     }
 }

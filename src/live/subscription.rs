@@ -20,7 +20,6 @@ use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::page::{EventView, Page};
 use crate::model::position::Position;
-use crate::model::range::Order;
 use crate::store::{Lane, StoreError, Stretch};
 
 /// Entries of one read while catching up.
@@ -234,15 +233,7 @@ impl Hub {
     async fn resolve(&self, stream: &StreamName, begin: Begin) -> Result<Position, StoreError> {
         let store = &self.0.store;
         if let Begin::Last(count) = begin {
-            let all = (EntryId::MIN, EntryId::MAX);
-            let bytes = self.0.settings.page_bytes;
-            let (mut entries, facts, _) =
-                store.read_between(stream, Order::Desc, all, count, bytes).await?;
-            entries.reverse();
-            let ids: Vec<EntryId> = entries.iter().map(|entry| entry.id).collect();
-            let n = facts.number(Position::OLDEST, &ids, true).first().copied().flatten();
-            let before = ids.first().and_then(|first| first.previous());
-            return Ok(before.map_or(facts.tail(), |id| Position::new(id, n.map(|n| n - 1))));
+            return Ok(store.before_last(stream, count, EntryId::MAX).await?.0);
         }
         let facts = store.facts(&Lane::Shared, stream).await?;
         Ok(match begin {

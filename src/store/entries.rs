@@ -14,6 +14,8 @@ use crate::model::range::Order;
 
 /// The first read of a budgeted range, when nothing is known of the size of its entries.
 const FIRST_READ: usize = 32;
+/// Bytes read in one go where only ids are wanted.
+const SCAN_BYTES: usize = 256 << 10;
 
 /// What an append may remove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,6 +173,42 @@ impl Store {
         let numbers = facts.number(after, &ids, at_tail);
         let entries = if standing == Standing::Reset { Vec::new() } else { entries };
         Ok(Stretch { entries, numbers, facts, standing, ended: short || at_tail, at_tail })
+    }
+
+    /// The position right before the last `count` entries up to `end`, with the counters of the
+    /// stream: from there on it is they that are read.
+    ///
+    /// # Errors
+    /// [`StoreError::NotAStream`], or that Redis is away.
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn before_last(
+        &self,
+        stream: &StreamName,
+        count: usize,
+        end: EntryId,
+    ) -> Result<(Position, Facts), StoreError> {
+        let (mut ids, mut facts, mut high) = (Vec::new(), None, end);
+        loop {
+            let (span, left) = ((EntryId::MIN, high), count - ids.len());
+            let (read, counters, done) =
+                self.read_between(stream, Order::Desc, span, left, SCAN_BYTES).await?;
+            let first = facts.is_none();
+            let facts = *facts.get_or_insert(counters);
+            ids.extend(read.iter().map(|entry| entry.id));
+            let below = ids.last().and_then(|id| id.previous());
+            match below {
+                Some(below) if !done && ids.len() < count => high = below,
+                Some(below) => {
+                    ids.reverse();
+                    let numbers = facts.number(Position::OLDEST, &ids, end >= facts.last_id);
+                    // Read in several steps, entries between may have gone meanwhile.
+                    let n = numbers.first().copied().flatten().filter(|_| first);
+                    return Ok((Position::new(below, n.map(|n| n - 1)), facts));
+                }
+                None => return Ok((facts.tail(), facts)),
+            }
+        }
     }
 
     /// Reads between two ids, both included, with the counters of the stream; what does not fit
