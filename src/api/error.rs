@@ -72,6 +72,8 @@ codes! {
     InvalidFields = 422 "invalid-fields" "These cannot be the fields of an entry" false;
     /// A fault of ours.
     Internal = 500 "internal" "Something went wrong here" false;
+    /// The Redis server is too old.
+    NotSupportedByServer = 501 "not-supported-by-server" "The Redis server cannot do this" false;
     /// Redis is away.
     RedisUnavailable = 503 "redis-unavailable" "Redis cannot be reached" true;
     /// Redis is reading its data.
@@ -295,6 +297,10 @@ impl From<StoreError> for ApiError {
                 (ErrorCode::IdNotMonotonic, "an id must lie above the last one of the stream")
             }
             StoreError::IdZero => (ErrorCode::InvalidId, "0-0 cannot be the id of an entry"),
+            StoreError::NotSupported(_) => (
+                ErrorCode::NotSupportedByServer,
+                "this needs a newer Redis server than the gateway has",
+            ),
             StoreError::GroupExists | StoreError::Unexpected(_) => (
                 ErrorCode::Internal,
                 "Redis answered something unexpected; the log has more under this request id",

@@ -4,34 +4,29 @@
 //! a retry cannot mend; everything else is told in the stream, which then ends and is asked for
 //! again. Clients that do not ask for an event stream get a status as from any other call.
 
-use std::time::Instant;
-
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
+use axum::http::HeaderMap;
+use axum::response::Response;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::access::{Access, Subscribe};
 use super::error::{ApiError, ErrorCode};
+use super::event_stream::{self, EVENT_STREAM};
 use super::extract::{Query, id};
-use super::layers::RequestInfo;
+use super::params::bounded;
 use super::paths;
 use super::problems::EventsProblems;
-use super::range_plan::bounded;
+use super::request::RequestInfo;
 use crate::live::{Begin, Closing, JoinError, Subscription};
 use crate::metrics::Metrics;
 use crate::model::entry::View;
-use crate::model::frame::write_event;
+use crate::model::name::StreamName;
 use crate::model::page::EventView;
 use crate::model::position::Start;
 use crate::state::AppState;
 use crate::store::StoreError;
 
-const EVENT_STREAM: &str = "text/event-stream";
 /// The greatest `last=`: as many as a first page holds.
 const MAX_LAST: u64 = 500;
 
@@ -87,51 +82,18 @@ pub async fn follow_events(
     request: RequestInfo,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    require_acceptable(&headers)?;
+    event_stream::require_acceptable(&headers)?;
     let begin = begin(&params, &headers)?;
     let view = EventView {
         entry: View { payload: params.payload, pairs: params.pairs },
         event: params.event,
     };
     match open(&state, access.into_stream(), begin, view).await {
-        Ok(subscription) => Ok(respond(Body::from_stream(events(subscription, request)))),
-        Err(Refused(_, error)) if !wants(&headers) => Err(error),
-        Err(Refused(Some(closing), _)) => Ok(closed(closing)),
-        Err(Refused(None, error)) => Ok(respond(Body::from(error_frame(&error, &request)))),
+        Ok(subscription) => Ok(event_stream::live(subscription, request)),
+        Err(Refused(_, error)) if !event_stream::is_wanted(&headers) => Err(error),
+        Err(Refused(Some(closing), _)) => Ok(event_stream::closed(closing)),
+        Err(Refused(None, error)) => Ok(event_stream::failed(&error, &request)),
     }
-}
-
-/// Whether the client asks for an event stream by name.
-#[must_use]
-pub fn wants(headers: &HeaderMap) -> bool {
-    accepted(headers).iter().any(|range| range == EVENT_STREAM)
-}
-
-/// The media ranges of `Accept`, without their parameters.
-fn accepted(headers: &HeaderMap) -> Vec<String> {
-    let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let ranges = values.flat_map(|value| value.split(','));
-    let range =
-        |range: &str| range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    ranges.map(range).filter(|range| !range.is_empty()).collect()
-}
-
-fn require_acceptable(headers: &HeaderMap) -> Result<(), ApiError> {
-    let ranges = accepted(headers);
-    let fits = |range: &String| matches!(range.as_str(), EVENT_STREAM | "text/*" | "*/*");
-    if ranges.is_empty() || ranges.iter().any(fits) {
-        return Ok(());
-    }
-    Err(ApiError::new(
-        ErrorCode::NotAcceptable,
-        "this is an event stream: accept text/event-stream",
-    ))
-}
-
-/// A stream of events that is nothing but its end.
-#[must_use]
-pub fn closed(closing: Closing) -> Response {
-    respond(Body::from(closing.frame(None)))
 }
 
 fn begin(params: &EventsParams, headers: &HeaderMap) -> Result<Begin, ApiError> {
@@ -163,7 +125,7 @@ struct Refused(Option<Closing>, ApiError);
 
 async fn open(
     state: &AppState,
-    stream: crate::model::name::StreamName,
+    stream: StreamName,
     begin: Begin,
     view: EventView,
 ) -> Result<Subscription, Refused> {
@@ -191,55 +153,4 @@ async fn open(
         };
         Refused(closing, ApiError::of_read(error))
     })
-}
-
-fn events(
-    subscription: Subscription,
-    request: RequestInfo,
-) -> impl futures_util::Stream<Item = Result<Bytes, std::convert::Infallible>> {
-    let session = Session { began: Instant::now(), request };
-    futures_util::stream::unfold(
-        (subscription, session),
-        |(mut subscription, session)| async move {
-            let bytes = match subscription.next().await? {
-                Ok(bytes) => bytes,
-                Err(error) => error_frame(&ApiError::of_read(error), &session.request),
-            };
-            Some((Ok(bytes), (subscription, session)))
-        },
-    )
-}
-
-/// A line in the log when a subscription is over, however it ended.
-struct Session {
-    began: Instant,
-    request: RequestInfo,
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        let seconds = self.began.elapsed().as_secs();
-        let (path, id) = (&*self.request.path, &*self.request.id);
-        tracing::info!(path, seconds, request_id = id, "subscription over");
-    }
-}
-
-/// `$error`, with a long delay: someone has to do something first.
-fn error_frame(error: &ApiError, request: &RequestInfo) -> Bytes {
-    let mut frame = Vec::new();
-    let problem = error.problem(&request.path, &request.id);
-    write_event(&mut frame, None, Some("$error"), Some(fastrand::u64(10_000..30_000)), &problem);
-    frame.into()
-}
-
-/// The headers that keep proxies from holding events back.
-fn respond(body: Body) -> Response {
-    let headers = [
-        (CONTENT_TYPE, EVENT_STREAM),
-        (CACHE_CONTROL, "no-cache, no-transform"),
-        (HeaderName::from_static("x-accel-buffering"), "no"),
-    ];
-    let headers: HeaderMap =
-        headers.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value))).collect();
-    (headers, body).into_response()
 }

@@ -1,14 +1,16 @@
-//! The only room that knows HTTP: routes in one list, what is common to all of them in `layers`
-//! and `error`, one file for each kind of resource.
+//! The only room that knows HTTP: routes in one list, what is common to all of them in
+//! `envelope`, `guard` and `error`, one file for each kind of resource.
 
 mod access;
 mod append;
 mod entry;
+mod envelope;
 mod error;
+mod event_stream;
 mod events;
 mod extract;
 mod groups;
-mod layers;
+mod guard;
 mod pairs;
 mod params;
 mod paths;
@@ -16,6 +18,7 @@ mod pending;
 mod problems;
 mod range;
 mod range_plan;
+mod request;
 mod schema;
 mod streams;
 mod system;
@@ -33,8 +36,8 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 pub use error::{ApiError, ErrorCode, FieldError, Problem, SideEffects};
-pub use layers::OverConnectionLimit;
 pub use pairs::nearest;
+pub use request::OverConnectionLimit;
 pub use system::quick_start;
 
 use crate::state::AppState;
@@ -77,10 +80,10 @@ pub fn router(state: AppState) -> axum::Router {
             ApiError::new(ErrorCode::MethodNotAllowed, detail).into_response()
         })
         .layer(cors)
-        .layer(from_fn_with_state(state.clone(), layers::guard))
+        .layer(from_fn_with_state(state.clone(), guard::guard))
         .layer(from_fn(own_problems))
-        .layer(CatchPanicLayer::custom(layers::panicked))
-        .layer(from_fn_with_state(state.clone(), layers::envelope))
+        .layer(CatchPanicLayer::custom(envelope::panicked))
+        .layer(from_fn_with_state(state.clone(), envelope::envelope))
         .with_state(state)
 }
 

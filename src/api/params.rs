@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
+use super::error::ApiError;
 use crate::model::duration;
 
 /// A duration with its unit, like `20s`.
@@ -51,4 +52,20 @@ pub enum GapParam {
     Fail,
     /// Go on with the oldest entry, and say what is lost.
     Skip,
+}
+
+/// The longest wait of a read.
+pub const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// A count between 1 and `max`.
+///
+/// # Errors
+/// 400 that names the parameter and its bounds.
+pub fn bounded(name: &str, value: Option<u64>, default: u64, max: u64) -> Result<usize, ApiError> {
+    let value = value.unwrap_or(default);
+    match usize::try_from(value) {
+        Ok(value) if value >= 1 && value as u64 <= max => Ok(value),
+        _ => Err(ApiError::invalid(format!("`{name}` is between 1 and {max}"))
+            .at(name, format!("1 to {max}"))),
+    }
 }

@@ -39,7 +39,7 @@ problems! {
     ReadyProblems = EVERYWHERE, &[RedisUnavailable, Draining];
     /// Of appending.
     AppendProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
-        InvalidId, StreamNotFound, IdNotMonotonic, TooLarge, UnsupportedMediaType, InvalidFields,
+        NotSupportedByServer, InvalidId, StreamNotFound, IdNotMonotonic, TooLarge, UnsupportedMediaType, InvalidFields,
     ];
     /// Of reading a range.
     RangeProblems = EVERYWHERE, OF_REDIS, OF_STREAM, &[InvalidId, StreamNotFound, EntriesTrimmed];
@@ -62,7 +62,7 @@ problems! {
     DeleteGroupProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[StreamNotFound, GroupNotFound];
     /// Of making a group.
     CreateGroupProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
-        InvalidId, StreamNotFound, PreconditionFailed, TooLarge, UnsupportedMediaType,
+        NotSupportedByServer, InvalidId, StreamNotFound, PreconditionFailed, TooLarge, UnsupportedMediaType,
     ];
     /// Of working in a group.
     WorkProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[

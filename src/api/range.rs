@@ -6,17 +6,17 @@ use axum::extract::State;
 use axum::http::HeaderName;
 use axum::http::header::LINK;
 use axum::{Extension, Json};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::access::{Access, Subscribe};
 use super::error::{ApiError, ErrorCode};
 use super::extract::Query;
-use super::layers::Waited;
-use super::params::{GapParam, OrderParam, Wait};
+use super::params::GapParam;
 use super::paths;
 use super::problems::RangeProblems;
-use super::range_plan::{Plan, Upwards};
+use super::range_plan::{Plan, RangeParams, Upwards};
+use super::request::Waited;
 use super::schema::EntryOut;
 use crate::live::RangeWait;
 use crate::metrics::Metrics;
@@ -29,45 +29,6 @@ use crate::model::position::Position;
 use crate::model::range::{Cursor, Order};
 use crate::state::AppState;
 use crate::store::{Lane, Stretch};
-
-/// Which entries to read. At most one lower bound (`after`, `start`, `last`) and one upper bound
-/// (`before`, `end`), or `cursor` and neither.
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct RangeParams {
-    /// Entries after this position (`<id>` or `<id>:<n>`); `0` the oldest, `$` after the last, `+` with the last.
-    #[param(example = "0")]
-    pub(super) after: Option<String>,
-    /// Entries before this id.
-    pub(super) before: Option<String>,
-    /// Entries from this id on; `(id` leaves the id itself out, `-` is the oldest.
-    pub(super) start: Option<String>,
-    /// Entries up to this id; `(id` leaves the id itself out, `+` is the newest.
-    pub(super) end: Option<String>,
-    /// The last so many entries, at most 1000.
-    pub(super) last: Option<u64>,
-    /// The `next` of the page before.
-    pub(super) cursor: Option<String>,
-    /// Which end comes first: `asc` (the default) or `desc`.
-    #[param(inline)]
-    pub(super) order: Option<OrderParam>,
-    /// At most so many entries: 100, at most 1000.
-    pub(super) limit: Option<u64>,
-    /// At most so many bytes of entries: 1 MiB, at most 16 MiB. One entry always comes.
-    pub(super) max_bytes: Option<u64>,
-    /// With `after` or `cursor`: how long to wait for an entry if there is none, at most 60s.
-    #[param(value_type = Option<String>, example = "20s")]
-    pub(super) wait: Option<Wait>,
-    /// Show each entry as `{"id","payload"}`, with the value of this field.
-    pub(super) payload: Option<String>,
-    /// Show fields as `pairs` throughout.
-    #[serde(default)]
-    #[param(required = false)]
-    pub(super) pairs: bool,
-    /// `skip`: go on with the oldest entry where a position was overtaken, instead of 410.
-    #[param(inline)]
-    pub(super) gap: Option<GapParam>,
-}
 
 /// A page of entries.
 #[derive(Serialize, ToSchema)]
@@ -187,7 +148,7 @@ async fn read_upwards(
             return Err(overtaken(after, &read.facts, lost, reset));
         }
         gap = Some(SkippedGap { after: after.to_string(), lost, reset });
-        after = if reset { Position::START } else { read.facts.before_oldest() };
+        after = if reset { Position::START } else { read.facts.after_gap() };
         if reset {
             read = self::read(state, stream, &Upwards { wait: None, ..upwards }, after).await?;
         }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
+use utoipa::IntoParams;
+
 use super::error::ApiError;
 use super::extract::id;
-use super::params::{GapParam, OrderParam};
-use super::range::RangeParams;
+use super::params::{GapParam, MAX_WAIT, OrderParam, Wait, bounded};
 use crate::model::id::EntryId;
 use crate::model::position::{Position, Start};
 use crate::model::range::{self, Cursor, Order};
@@ -14,8 +16,45 @@ const DEFAULT_LIMIT: u64 = 100;
 const MAX_LIMIT: u64 = 1000;
 const DEFAULT_BYTES: u64 = 1 << 20;
 const MAX_BYTES: u64 = 16 << 20;
-/// The longest wait of a long poll.
-pub const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// Which entries to read. At most one lower bound (`after`, `start`, `last`) and one upper bound
+/// (`before`, `end`), or `cursor` and neither.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct RangeParams {
+    /// Entries after this position (`<id>` or `<id>:<n>`); `0` the oldest, `$` after the last, `+` with the last.
+    #[param(example = "0")]
+    after: Option<String>,
+    /// Entries before this id.
+    before: Option<String>,
+    /// Entries from this id on; `(id` leaves the id itself out, `-` is the oldest.
+    start: Option<String>,
+    /// Entries up to this id; `(id` leaves the id itself out, `+` is the newest.
+    end: Option<String>,
+    /// The last so many entries, at most 1000.
+    last: Option<u64>,
+    /// The `next` of the page before.
+    cursor: Option<String>,
+    /// Which end comes first: `asc` (the default) or `desc`.
+    #[param(inline)]
+    order: Option<OrderParam>,
+    /// At most so many entries: 100, at most 1000.
+    pub(super) limit: Option<u64>,
+    /// At most so many bytes of entries: 1 MiB, at most 16 MiB. One entry always comes.
+    pub(super) max_bytes: Option<u64>,
+    /// With `after` or `cursor`: how long to wait for an entry if there is none, at most 60s.
+    #[param(value_type = Option<String>, example = "20s")]
+    pub(super) wait: Option<Wait>,
+    /// Show each entry as `{"id","payload"}`, with the value of this field.
+    pub(super) payload: Option<String>,
+    /// Show fields as `pairs` throughout.
+    #[serde(default)]
+    #[param(required = false)]
+    pub(super) pairs: bool,
+    /// `skip`: go on with the oldest entry where a position was overtaken, instead of 410.
+    #[param(inline)]
+    pub(super) gap: Option<GapParam>,
+}
 
 /// What is to be read.
 pub(super) enum Plan {
@@ -208,23 +247,5 @@ fn upper(params: &RangeParams) -> Result<Upper, ApiError> {
         }
         (None, Some(end)) => id("end", end, range::upper).map(Upper::of),
         (None, None) => Ok(Upper::None),
-    }
-}
-
-/// A count between 1 and `max`.
-///
-/// # Errors
-/// 400 that names the parameter and its bounds.
-pub(super) fn bounded(
-    name: &str,
-    value: Option<u64>,
-    default: u64,
-    max: u64,
-) -> Result<usize, ApiError> {
-    let value = value.unwrap_or(default);
-    match usize::try_from(value) {
-        Ok(value) if value >= 1 && value as u64 <= max => Ok(value),
-        _ => Err(ApiError::invalid(format!("`{name}` is between 1 and {max}"))
-            .at(name, format!("1 to {max}"))),
     }
 }

@@ -203,7 +203,7 @@ impl Subscription {
                     oldest: read.facts.oldest.map(|id| id.to_string()),
                     lost,
                 };
-                self.cursor = read.facts.before_oldest();
+                self.cursor = read.facts.after_gap();
                 gap.write(&mut bytes, Some(self.cursor));
             }
         }

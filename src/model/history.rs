@@ -59,15 +59,16 @@ impl Facts {
         }
     }
 
-    /// Right before the oldest entry retained, or the tail when nothing is.
+    /// Where a reader stands who was told of a gap: right before the oldest entry retained, or at
+    /// the tail when nothing is. Its count says that all that is gone by now has been told, so that
+    /// from here on only what goes later is counted.
     #[must_use]
-    pub fn before_oldest(&self) -> Position {
-        let Some(oldest) = self.oldest else {
-            return self.tail();
-        };
-        let removed = self.entries_added.map(|added| added.saturating_sub(self.length));
-        let certain = self.complete_above().is_some_and(|above| oldest > above);
-        Position::new(oldest.previous().unwrap_or_default(), removed.filter(|_| certain))
+    pub fn after_gap(&self) -> Position {
+        let told = self.entries_added.map(|added| added.saturating_sub(self.length));
+        match self.oldest {
+            Some(oldest) => Position::new(oldest.previous().unwrap_or_default(), told),
+            None => self.tail(),
+        }
     }
 
     /// How a reader at `position` stands to what is retained.
@@ -91,6 +92,8 @@ impl Facts {
             return Standing::Intact;
         }
         match (position.n, self.entries_added) {
+            // A server that does not count shows nothing of what lay before its oldest entry.
+            (_, None) if position.id == EntryId::MIN => Standing::Intact,
             // Everything retained lies above the position, so it was added after it.
             (Some(n), Some(added)) => match (added - n).checked_sub(self.length) {
                 Some(0) => Standing::Intact,
@@ -266,10 +269,11 @@ mod tests {
             let start = if oracle.kept.is_empty() { facts.tail() } else { Position::OLDEST };
             let numbers = facts.number(start, &oracle.kept, true);
             let read: Vec<Position> = oracle.kept.iter().zip(numbers).map(|(id, n)| Position::new(*id, n)).collect();
+            let gap = (facts.after_gap(), oracle.lost_after(facts.after_gap().id));
             oracle.run(&since);
             let facts = oracle.facts();
-            for position in read.into_iter().chain([facts.before_oldest()]) {
-                let lost = oracle.lost_after(position.id);
+            for (position, told) in read.into_iter().map(|position| (position, 0)).chain([gap]) {
+                let lost = oracle.lost_after(position.id) - told;
                 match facts.standing(position) {
                     Standing::Intact => {
                         let below = facts.oldest.is_none_or(|oldest| position.id < oldest);

@@ -170,7 +170,12 @@ impl Store {
         // A short page ended where it was to end; a full one may have, by chance.
         let short = entries.len() < count;
         let at_tail = ids.last() == Some(&facts.last_id) || (short && end >= facts.last_id);
-        let numbers = facts.number(after, &ids, at_tail);
+        // Who is told of the gap stands behind it.
+        let from = match standing {
+            Standing::Overtaken { .. } => facts.after_gap(),
+            _ => after,
+        };
+        let numbers = facts.number(from, &ids, at_tail);
         let entries = if standing == Standing::Reset { Vec::new() } else { entries };
         Ok(Stretch { entries, numbers, facts, standing, ended: short || at_tail, at_tail })
     }

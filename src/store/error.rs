@@ -40,6 +40,9 @@ pub enum StoreError {
     /// There is no such consumer group (or no such stream).
     #[error("no such consumer group")]
     GroupNotFound,
+    /// This server is too old for what was asked of it.
+    #[error("the server does not know this: {0}")]
+    NotSupported(String),
     /// XGROUP CREATE of a group that is there.
     #[error("the consumer group exists")]
     GroupExists,
@@ -115,6 +118,13 @@ fn from_server(error: &ServerError, text: String) -> StoreError {
         _ if detail.contains("must be greater than 0-0") => StoreError::IdZero,
         _ if detail.contains("no such key") || detail.contains("requires the key to exist") => {
             StoreError::StreamNotFound
+        }
+        // What we send is well formed, so it is the server that does not know it.
+        _ if ["Invalid stream ID", "syntax error", "unknown command", "nknown subcommand"]
+            .iter()
+            .any(|known| detail.contains(known)) =>
+        {
+            StoreError::NotSupported(text)
         }
         _ => StoreError::Unexpected(text),
     }

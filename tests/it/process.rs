@@ -103,13 +103,7 @@ async fn a_redis_on_a_unix_socket_can_be_named() {
 #[tokio::test]
 async fn the_quick_start_works_as_printed() {
     let dir = tempfile::tempdir().unwrap();
-    let gateway = Gateway::start(&[
-        "dev",
-        "--listen",
-        "127.0.0.1:0",
-        "--data-dir",
-        dir.path().to_str().unwrap(),
-    ]);
+    let gateway = Gateway::dev(dir.path());
     let text = answer(client().get(format!("http://{}/", gateway.address))).await.unwrap().body;
     let commands: Vec<&str> =
         text.lines().filter(|line| line.starts_with("  ")).map(str::trim).collect();

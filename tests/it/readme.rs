@@ -32,13 +32,7 @@ async fn every_command_of_the_readme_works_as_it_stands() {
     let blocks = blocks(&readme);
     assert!(blocks.len() >= 4, "{blocks:?}");
     let dir = tempfile::tempdir().unwrap();
-    let gateway = Gateway::start(&[
-        "dev",
-        "--listen",
-        "127.0.0.1:0",
-        "--data-dir",
-        dir.path().to_str().unwrap(),
-    ]);
+    let gateway = Gateway::dev(dir.path());
     for block in blocks {
         let script =
             format!("{CURL}{}", block.replace("127.0.0.1:8080", &gateway.address.to_string()));

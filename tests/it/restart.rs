@@ -24,10 +24,6 @@ async fn values(gateway: &Gateway) -> Vec<String> {
         .collect()
 }
 
-fn dev(dir: &std::path::Path) -> Gateway {
-    Gateway::start(&["dev", "--listen", "127.0.0.1:0", "--data-dir", dir.to_str().unwrap()])
-}
-
 /// Processes of the private Redis in `dir`, known by the socket in their command line.
 fn servers(dir: &std::path::Path) -> Vec<u32> {
     let dir = std::fs::canonicalize(dir).unwrap();
@@ -38,7 +34,7 @@ fn servers(dir: &std::path::Path) -> Vec<u32> {
 async fn data_outlives_a_restart_and_no_server_outlives_its_gateway() {
     let dir = tempfile::tempdir().unwrap();
     for (round, how) in ["TERM", "INT", "TERM"].into_iter().enumerate() {
-        let mut gateway = dev(dir.path());
+        let mut gateway = Gateway::dev(dir.path());
         assert_eq!(servers(dir.path()).len(), 1);
         assert_eq!(publish(&gateway, &round.to_string()).await, Some(201));
         assert_eq!(values(&gateway).await.len(), round + 1, "{how}");
@@ -53,19 +49,19 @@ async fn data_outlives_a_restart_and_no_server_outlives_its_gateway() {
 async fn a_gateway_that_is_killed_or_aborts_takes_its_server_along() {
     let dir = tempfile::tempdir().unwrap();
     for how in ["KILL", "ABRT"] {
-        let mut gateway = dev(dir.path());
+        let mut gateway = Gateway::dev(dir.path());
         assert_eq!(publish(&gateway, how).await, Some(201));
         gateway.signal(how);
         assert!(!gateway.wait().success());
         eventually("the server is gone", async || servers(dir.path()).is_empty()).await;
     }
-    assert_eq!(values(&dev(dir.path())).await, ["KILL", "ABRT"]);
+    assert_eq!(values(&Gateway::dev(dir.path())).await, ["KILL", "ABRT"]);
 }
 
 #[tokio::test]
 async fn a_server_that_dies_is_started_again() {
     let dir = tempfile::tempdir().unwrap();
-    let gateway = dev(dir.path());
+    let gateway = Gateway::dev(dir.path());
     let url = format!("http://{}/v1/streams/orders/events?after=0", gateway.address);
     let mut sse = Sse::open(&client(), &url, None).await;
     sse.expect("$open").await;
@@ -83,7 +79,7 @@ async fn a_server_that_dies_is_started_again() {
 #[tokio::test]
 async fn a_second_gateway_on_the_same_directory_refuses() {
     let dir = tempfile::tempdir().unwrap();
-    let gateway = dev(dir.path());
+    let gateway = Gateway::dev(dir.path());
     let path = dir.path().to_str().unwrap();
     let (code, _, log) = run(&["serve", "--listen", "127.0.0.1:0", "--data-dir", path], &[]);
     assert_eq!(code, Some(1));

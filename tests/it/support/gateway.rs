@@ -43,6 +43,11 @@ impl Gateway {
         Self { child, address }
     }
 
+    /// On a private Redis in `dir`.
+    pub fn dev(dir: &std::path::Path) -> Self {
+        Self::start(&["dev", "--listen", "127.0.0.1:0", "--data-dir", dir.to_str().unwrap()])
+    }
+
     /// Sends a signal by name.
     pub fn signal(&self, name: &str) {
         signal(self.child.id(), name);

@@ -1,0 +1,35 @@
+//! What the layers tell a handler of its request, and a handler the layers of its answer.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+
+use super::error::{ApiError, ErrorCode};
+use crate::state::AppState;
+
+/// What a handler may want to know of its request besides its parameters.
+#[derive(Clone)]
+pub struct RequestInfo {
+    /// The path that was asked for.
+    pub path: Arc<str>,
+    /// The request id.
+    pub id: Arc<str>,
+}
+
+impl FromRequestParts<AppState> for RequestInfo {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
+        let info = parts.extensions.get::<Self>().cloned();
+        info.ok_or_else(|| ApiError::new(ErrorCode::Internal, "a request without an id"))
+    }
+}
+
+/// Set on answers that were waited for: they are not slow.
+#[derive(Clone, Copy)]
+pub struct Waited;
+
+/// Set on requests of a connection beyond the bound: they are told so.
+#[derive(Clone, Copy)]
+pub struct OverConnectionLimit;
