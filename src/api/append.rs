@@ -10,6 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::access::{Access, Publish};
 use super::error::{ApiError, ErrorCode};
 use super::extract::{Body, Query, id, refuse_json_as_form};
+use super::params::redis_number;
 use super::paths;
 use super::problems::AppendProblems;
 use super::schema::NewEntry;
@@ -33,6 +34,7 @@ pub struct AppendParams {
     #[param(example = "*")]
     id: Option<String>,
     /// Trim the stream to about this many entries in the same step.
+    #[param(maximum = 9_223_372_036_854_775_807_u64)]
     maxlen: Option<u64>,
     /// Trim entries below this id in the same step.
     minid: Option<String>,
@@ -111,7 +113,7 @@ fn plan(params: &AppendParams, body: &Body) -> Result<Append, ApiError> {
                 .at("exact", "nothing to trim"));
         }
         (None, None) => None,
-        (Some(length), None) => Some(Trim::MaxLen(length)),
+        (Some(length), None) => Some(Trim::MaxLen(redis_number("maxlen", length)?)),
         (None, Some(min)) => {
             Some(Trim::MinId(id("minid", min, |text| EntryId::parse_with(text, 0))?))
         }

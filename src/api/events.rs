@@ -38,6 +38,7 @@ pub struct EventsParams {
     #[param(example = "0")]
     after: Option<String>,
     /// Begin with the last so many entries, at most 500.
+    #[param(minimum = 1, maximum = 500)]
     last: Option<u64>,
     /// In place of the header, for clients that cannot send one.
     last_event_id: Option<String>,

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::access::{Access, Consume, GroupAccess, Manage};
 use super::error::{ApiError, ErrorCode};
 use super::extract::{Call, NoParams, Query, id};
+use super::params::redis_number;
 use super::paths;
 use super::problems::{CreateGroupProblems, DeleteGroupProblems, GroupProblems};
 use crate::model::name::StreamName;
@@ -158,10 +159,10 @@ pub async fn create_group(
             );
         }
     };
+    let read = new.entries_read.map(|read| redis_number("/entries_read", read)).transpose()?;
     let (stream, name) = (access.stream(), &access.group);
     let create_stream = new.create_stream.unwrap_or(true);
-    let made =
-        state.store.create_group(stream, name, start, new.entries_read, create_stream).await?;
+    let made = state.store.create_group(stream, name, start, read, create_stream).await?;
     if !made && only_new {
         return Err(ApiError::new(ErrorCode::PreconditionFailed, "the group is there already"));
     }

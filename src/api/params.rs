@@ -69,3 +69,15 @@ pub fn bounded(name: &str, value: Option<u64>, default: u64, max: u64) -> Result
             .at(name, format!("1 to {max}"))),
     }
 }
+
+/// A number that Redis keeps as a signed one.
+///
+/// # Errors
+/// 400 that names the parameter.
+pub fn redis_number(name: &str, value: u64) -> Result<u64, ApiError> {
+    match i64::try_from(value) {
+        Ok(_) => Ok(value),
+        Err(_) => Err(ApiError::invalid(format!("`{name}` is at most {}", i64::MAX))
+            .at(name, format!("at most {}", i64::MAX))),
+    }
+}

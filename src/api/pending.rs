@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::access::{Consume, GroupAccess, consumer};
 use super::error::ApiError;
 use super::extract::{Query, id};
-use super::params::{Wait, bounded};
+use super::params::{Wait, bounded, redis_number};
 use super::paths;
 use super::problems::PendingProblems;
 use super::work::MAX_COUNT;
@@ -33,6 +33,7 @@ pub struct PendingParams {
     /// Up to this id; `(id` leaves the id itself out.
     end: Option<String>,
     /// At most so many: 100, at most 1000.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u64>,
     /// The `next` of the page before.
     cursor: Option<String>,
@@ -125,9 +126,12 @@ pub async fn list_pending(
     let (start, end) = start.zip(end).unwrap_or((EntryId::MAX, EntryId::MIN));
     let query = PendingQuery {
         consumer: params.consumer.as_deref().map(consumer).transpose()?,
-        min_idle_ms: params
-            .min_idle
-            .map_or(0, |idle| u64::try_from(idle.0.as_millis()).unwrap_or(u64::MAX)),
+        min_idle_ms: match params.min_idle {
+            Some(Wait(idle)) => {
+                redis_number("min_idle", u64::try_from(idle.as_millis()).unwrap_or(u64::MAX))?
+            }
+            None => 0,
+        },
         start,
         end,
         limit,

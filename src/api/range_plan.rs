@@ -32,6 +32,7 @@ pub struct RangeParams {
     /// Entries up to this id; `(id` leaves the id itself out, `+` is the newest.
     end: Option<String>,
     /// The last so many entries, at most 1000.
+    #[param(minimum = 1, maximum = 1000)]
     last: Option<u64>,
     /// The `next` of the page before.
     cursor: Option<String>,
@@ -39,8 +40,10 @@ pub struct RangeParams {
     #[param(inline)]
     order: Option<OrderParam>,
     /// At most so many entries: 100, at most 1000.
+    #[param(minimum = 1, maximum = 1000)]
     pub(super) limit: Option<u64>,
     /// At most so many bytes of entries: 1 MiB, at most 16 MiB. One entry always comes.
+    #[param(minimum = 1, maximum = 16_777_216)]
     pub(super) max_bytes: Option<u64>,
     /// With `after` or `cursor`: how long to wait for an entry if there is none, at most 60s.
     #[param(value_type = Option<String>, example = "20s")]

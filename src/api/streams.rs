@@ -28,6 +28,7 @@ pub struct StreamsParams {
     #[param(rename = "match", example = "orders*")]
     matching: Option<String>,
     /// About so many to a page: 100, at most 1000.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u64>,
     /// The `next` of the page before.
     cursor: Option<String>,

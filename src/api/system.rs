@@ -13,6 +13,9 @@ use super::problems::{PlainProblems, ReadyProblems};
 use crate::state::AppState;
 use crate::store::Contact;
 
+/// What stands for the gateway's address where it is not known, and in the page.
+const EXAMPLE_HOST: &str = "127.0.0.1:8080";
+
 /// Readiness.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Ready {
@@ -116,15 +119,17 @@ pub async fn openapi(State(state): State<AppState>) -> impl IntoResponse {
 )]
 pub async fn index(headers: HeaderMap) -> Response {
     let of = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    // The guard let the host through, so it is one of ours; still nothing of it reaches the page.
+    let plain =
+        |host: &&str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-[]".contains(&b));
+    let host = of(HOST).filter(plain).unwrap_or(EXAMPLE_HOST);
     if of(ACCEPT).is_some_and(|accept| accept.contains("text/html")) {
         let policy =
             "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'";
         let headers =
             [(CONTENT_TYPE, "text/html; charset=utf-8"), (CONTENT_SECURITY_POLICY, policy)];
-        return (headers, include_str!("../../assets/index.html")).into_response();
+        let page = include_str!("../../assets/index.html").replace(EXAMPLE_HOST, host);
+        return (headers, page).into_response();
     }
-    let host = of(HOST).unwrap_or("127.0.0.1:8080");
     ([(CONTENT_TYPE, "text/plain; charset=utf-8")], quick_start(host)).into_response()
 }
 

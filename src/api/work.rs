@@ -34,6 +34,7 @@ pub struct ReadCall {
     #[schema(required, example = "w1")]
     consumer: Option<String>,
     /// At most so many entries: 10 unless given, at most 1000.
+    #[schema(minimum = 1, maximum = 1000)]
     count: Option<u64>,
     /// How long to wait for an entry if there is none, at most 60s.
     #[schema(value_type = Option<String>, example = "20s")]
@@ -152,7 +153,7 @@ fn plan(call: &ReadCall) -> Result<(GroupRead, Duration), ApiError> {
 pub struct AckCall {
     /// Ids of entries, at most 1000. In a form, `ids` is given once for each.
     #[serde(default)]
-    #[schema(required, example = json!(["1795232709004-0"]))]
+    #[schema(required, min_items = 1, max_items = 1000, example = json!(["1795232709004-0"]))]
     ids: Vec<String>,
 }
 

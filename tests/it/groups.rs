@@ -153,6 +153,7 @@ async fn pending_entries_are_listed_by_consumer_idleness_and_range() {
     }
     assert_eq!(seen, ["1-0", "2-0", "3-0", "4-0", "5-0", "6-0"]);
     assert_eq!(query, "limit=4&cursor=end");
+    list("min_idle=200000000000d").await.is_problem(400, "invalid-request");
     list("min_idle=30").await.is_problem(400, "invalid-request");
     list("cursor=1-0&start=1-0").await.is_problem(400, "invalid-request");
 }

@@ -105,6 +105,7 @@ async fn trimming_happens_in_the_same_step() {
     assert_eq!(length().await, 2);
     post("maxlen=1&minid=1-0").await.is_problem(400, "invalid-request");
     post("exact=true").await.is_problem(400, "invalid-request");
+    post("maxlen=9223372036854775808").await.is_problem(400, "invalid-request");
     post("maxlen=-1").await.is_problem(400, "invalid-request");
 }
 
