@@ -20,7 +20,7 @@ use crate::model::range::Order;
 use crate::state::AppState;
 
 /// The id in the path.
-pub struct PathId(EntryId);
+pub struct PathId(pub EntryId);
 
 impl FromRequestParts<AppState> for PathId {
     type Rejection = ApiError;

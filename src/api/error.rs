@@ -50,6 +50,8 @@ codes! {
     StreamNotFound = 404 "stream-not-found" "There is no such stream" false;
     /// No such group.
     GroupNotFound = 404 "group-not-found" "There is no such consumer group" false;
+    /// No such consumer.
+    ConsumerNotFound = 404 "consumer-not-found" "There is no such consumer" false;
     /// No such entry.
     EntryNotFound = 404 "entry-not-found" "There is no such entry" false;
     /// The route is there, the method is not.
@@ -60,6 +62,8 @@ codes! {
     IdNotMonotonic = 409 "id-not-monotonic" "The id is not above the last one" false;
     /// The key holds something else.
     NotAStream = 409 "not-a-stream" "The key holds something that is no stream" false;
+    /// A consumer that has entries pending.
+    ConsumerHasPending = 409 "consumer-has-pending" "The consumer has entries pending" false;
     /// Entries after the position are gone.
     EntriesTrimmed = 410 "entries-trimmed" "Entries after this position are gone" false;
     /// A condition of the request does not hold.
@@ -297,6 +301,17 @@ impl From<StoreError> for ApiError {
                 (ErrorCode::IdNotMonotonic, "an id must lie above the last one of the stream")
             }
             StoreError::IdZero => (ErrorCode::InvalidId, "0-0 cannot be the id of an entry"),
+            StoreError::Contradiction(_) => {
+                (ErrorCode::InvalidRequest, "these counters cannot be true of the stream as it is")
+            }
+            StoreError::ConsumerNotFound => {
+                (ErrorCode::ConsumerNotFound, "the group has no consumer of this name")
+            }
+            StoreError::ConsumerHasPending => (
+                ErrorCode::ConsumerHasPending,
+                "say what becomes of its entries: ?pending=transfer:OTHER gives them to another \
+                 consumer, ?pending=drop forgets them",
+            ),
             StoreError::NotSupported(_) => (
                 ErrorCode::NotSupportedByServer,
                 "this needs a newer Redis server than the gateway has",

@@ -12,7 +12,9 @@ use super::error::{ApiError, ErrorCode};
 use super::extract::{Call, NoParams, Query, id};
 use super::params::redis_number;
 use super::paths;
-use super::problems::{CreateGroupProblems, DeleteGroupProblems, GroupProblems};
+use super::problems::{
+    CreateGroupProblems, DeleteGroupProblems, GroupProblems, PatchGroupProblems,
+};
 use crate::model::name::StreamName;
 use crate::model::position::{Position, Start};
 use crate::state::AppState;
@@ -100,15 +102,18 @@ fn group(stream: &StreamName, info: GroupInfo) -> Group {
 }
 
 fn detail(stream: &StreamName, (info, consumers): (GroupInfo, Vec<ConsumerInfo>)) -> GroupDetail {
-    let consumer = |info: ConsumerInfo| Consumer {
-        consumer: info.name,
-        pending: info.pending,
-        idle_ms: info.idle_ms,
-        inactive_ms: info.inactive_ms,
-    };
-    GroupDetail {
-        group: group(stream, info),
-        consumers: consumers.into_iter().map(consumer).collect(),
+    let consumers = consumers.into_iter().map(Consumer::from).collect();
+    GroupDetail { group: group(stream, info), consumers }
+}
+
+impl From<ConsumerInfo> for Consumer {
+    fn from(info: ConsumerInfo) -> Self {
+        Self {
+            consumer: info.name,
+            pending: info.pending,
+            idle_ms: info.idle_ms,
+            inactive_ms: info.inactive_ms,
+        }
     }
 }
 
@@ -169,6 +174,57 @@ pub async fn create_group(
     let info = state.store.group(stream, name).await?;
     let status = if made { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, [(LOCATION, paths::group(stream, name.as_str()))], Json(detail(stream, info))))
+}
+
+/// How to move a group.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GroupPatch {
+    /// What the group reads next comes after this: `0`, `$`, or a position.
+    #[schema(required, example = "0")]
+    last_delivered_id: Option<String>,
+    /// How many entries the stream had been given up to there, for the lag; taken from a position
+    /// that carries it.
+    entries_read: Option<u64>,
+}
+
+/// Move a group
+///
+/// Back to read again, or on to pass over. What is pending stays pending.
+#[utoipa::path(
+    patch,
+    path = paths::GROUP,
+    tag = "groups",
+    params(
+        ("stream" = String, Path, description = "The stream"),
+        ("group" = String, Path, description = "The group"),
+    ),
+    request_body(content((GroupPatch = "application/json"), (GroupPatch = "application/x-www-form-urlencoded"))),
+    responses((status = 200, description = "Moved", body = GroupDetail), PatchGroupProblems),
+)]
+pub async fn move_group(
+    access: GroupAccess<Manage>,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+    Call(patch): Call<GroupPatch>,
+) -> Result<Json<GroupDetail>, ApiError> {
+    let text = patch.last_delivered_id.as_deref().ok_or_else(|| {
+        ApiError::invalid("say where to, as `last_delivered_id`")
+            .at("/last_delivered_id", "is missing")
+    })?;
+    let (to, counted) = match id("/last_delivered_id", text, str::parse)? {
+        Start::After(position) => (position.id.to_string(), position.n),
+        Start::Tail => ("$".to_owned(), None),
+        Start::LastEntry => {
+            let error =
+                ApiError::new(ErrorCode::InvalidId, "a group is moved to `0`, `$` or a position");
+            return Err(error.at("/last_delivered_id", "is `+`"));
+        }
+    };
+    let read = patch.entries_read.map(|read| redis_number("/entries_read", read)).transpose()?;
+    let (stream, name) = (access.stream(), &access.group);
+    state.store.move_group(stream, name, &to, read.or(counted)).await?;
+    Ok(Json(detail(stream, state.store.group(stream, name).await?)))
 }
 
 /// List the groups of a stream

@@ -3,6 +3,9 @@
 
 mod access;
 mod append;
+mod claims;
+mod consumers;
+mod deletion;
 mod entry;
 mod envelope;
 mod error;
@@ -46,15 +49,34 @@ use crate::state::AppState;
 pub fn documented() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(streams::list_streams))
-        .routes(routes!(streams::read_stream, streams::delete_stream))
-        .routes(routes!(range::read_entries, append::append_entry))
-        .routes(routes!(entry::read_entry))
+        .routes(routes!(
+            streams::read_stream,
+            streams::create_stream,
+            streams::patch_stream,
+            streams::delete_stream
+        ))
+        .routes(routes!(range::read_entries, append::append_entry, deletion::delete_entries))
+        .routes(routes!(entry::read_entry, deletion::delete_entry))
+        .routes(routes!(deletion::trim_stream))
         .routes(routes!(events::follow_events))
         .routes(routes!(groups::list_groups))
-        .routes(routes!(groups::create_group, groups::read_group, groups::delete_group))
+        .routes(routes!(
+            groups::create_group,
+            groups::read_group,
+            groups::move_group,
+            groups::delete_group
+        ))
         .routes(routes!(work::read_as_consumer))
         .routes(routes!(work::ack_entries))
         .routes(routes!(pending::list_pending))
+        .routes(routes!(claims::claim_entries))
+        .routes(routes!(claims::autoclaim_entries))
+        .routes(routes!(consumers::list_consumers))
+        .routes(routes!(
+            consumers::read_consumer,
+            consumers::create_consumer,
+            consumers::delete_consumer
+        ))
         .routes(routes!(system::index))
         .routes(routes!(system::live))
         .routes(routes!(system::ready))

@@ -13,6 +13,8 @@ pub const STREAM: &str = "/v1/streams/{stream}";
 pub const ENTRIES: &str = "/v1/streams/{stream}/entries";
 /// One entry.
 pub const ENTRY: &str = "/v1/streams/{stream}/entries/{id}";
+/// Trimming it.
+pub const TRIM: &str = "/v1/streams/{stream}/trim";
 /// Its entries as they come.
 pub const EVENTS: &str = "/v1/streams/{stream}/events";
 /// Its groups.
@@ -25,6 +27,14 @@ pub const GROUP_READ: &str = "/v1/streams/{stream}/groups/{group}/read";
 pub const GROUP_ACK: &str = "/v1/streams/{stream}/groups/{group}/ack";
 /// What is pending.
 pub const GROUP_PENDING: &str = "/v1/streams/{stream}/groups/{group}/pending";
+/// Its consumers.
+pub const CONSUMERS: &str = "/v1/streams/{stream}/groups/{group}/consumers";
+/// One consumer.
+pub const CONSUMER: &str = "/v1/streams/{stream}/groups/{group}/consumers/{consumer}";
+/// Taking pending entries by id.
+pub const GROUP_CLAIM: &str = "/v1/streams/{stream}/groups/{group}/claim";
+/// Taking what has been pending for long.
+pub const GROUP_AUTOCLAIM: &str = "/v1/streams/{stream}/groups/{group}/autoclaim";
 
 /// Unreserved characters of RFC 3986 stay as they are.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

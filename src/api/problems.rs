@@ -68,6 +68,32 @@ problems! {
     WorkProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
         InvalidId, GroupNotFound, TooLarge, UnsupportedMediaType,
     ];
+    /// Of deleting one entry.
+    DeleteEntryProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[InvalidId, EntryNotFound];
+    /// Of deleting entries, with an outcome for each.
+    DeleteEntriesProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[InvalidId];
+    /// Of trimming.
+    TrimProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
+        InvalidId, TooLarge, UnsupportedMediaType,
+    ];
+    /// Of making a stream.
+    CreateStreamProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE;
+    /// Of setting the counters of a stream.
+    PatchStreamProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
+        NotSupportedByServer, InvalidId, StreamNotFound, IdNotMonotonic, TooLarge, UnsupportedMediaType,
+    ];
+    /// Of moving a group.
+    PatchGroupProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
+        NotSupportedByServer, InvalidId, GroupNotFound, TooLarge, UnsupportedMediaType,
+    ];
+    /// Of consumers.
+    ConsumerProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
+        StreamNotFound, GroupNotFound, ConsumerNotFound,
+    ];
+    /// Of deleting a consumer.
+    DeleteConsumerProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
+        GroupNotFound, ConsumerNotFound, ConsumerHasPending,
+    ];
     /// Of looking at what is pending.
     PendingProblems = EVERYWHERE, OF_REDIS, OF_STREAM, &[InvalidId, GroupNotFound];
 }

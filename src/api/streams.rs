@@ -11,10 +11,13 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::access::{Access, Manage, Subscribe};
 use super::error::{ApiError, ErrorCode};
-use super::extract::{NoParams, Query};
-use super::params::bounded;
+use super::extract::{Call, NoParams, Query, id};
+use super::params::{bounded, redis_number};
 use super::paths;
-use super::problems::{DeleteStreamProblems, StreamProblems, StreamsProblems};
+use super::problems::{
+    CreateStreamProblems, DeleteStreamProblems, PatchStreamProblems, StreamProblems,
+    StreamsProblems,
+};
 use super::schema::EntryOut;
 use crate::model::entry::{Entry, View};
 use crate::state::AppState;
@@ -159,6 +162,78 @@ pub async fn read_stream(
         last_entry: info.last_entry.map(show),
     };
     Ok(([(ETAG, format!("\"{}\"", info.last_id))], Json(detail)))
+}
+
+/// Make a stream
+///
+/// An empty one; appending makes one, too.
+#[utoipa::path(
+    put,
+    path = paths::STREAM,
+    tag = "streams",
+    params(("stream" = String, Path, description = "The stream")),
+    responses(
+        (status = 201, description = "Made"),
+        (status = 200, description = "It was there"),
+        CreateStreamProblems,
+    ),
+)]
+pub async fn create_stream(
+    access: Access<Manage>,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+) -> Result<StatusCode, ApiError> {
+    let made = state.store.create_stream(access.stream()).await?;
+    Ok(if made { StatusCode::CREATED } else { StatusCode::OK })
+}
+
+/// Counters to set, as XSETID does.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StreamPatch {
+    /// The id generated last: the next one lies above it. No entry may lie above it now.
+    #[schema(required, example = "1795232709004-0")]
+    last_id: Option<String>,
+    /// How many entries the stream was ever given; together with `max_deleted_id`.
+    entries_added: Option<u64>,
+    /// The greatest id ever deleted; together with `entries_added`.
+    max_deleted_id: Option<String>,
+}
+
+/// Set the counters of a stream
+///
+/// For restoring a stream from elsewhere. Positions handed out before count from other numbers then.
+#[utoipa::path(
+    patch,
+    path = paths::STREAM,
+    tag = "streams",
+    params(("stream" = String, Path, description = "The stream")),
+    request_body(content((StreamPatch = "application/json"), (StreamPatch = "application/x-www-form-urlencoded"))),
+    responses((status = 204, description = "Set"), PatchStreamProblems),
+)]
+pub async fn patch_stream(
+    access: Access<Manage>,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+    Call(patch): Call<StreamPatch>,
+) -> Result<StatusCode, ApiError> {
+    let last_id = patch
+        .last_id
+        .as_deref()
+        .ok_or_else(|| ApiError::invalid("say which, as `last_id`").at("/last_id", "is missing"))?;
+    let others = match (patch.entries_added, patch.max_deleted_id.as_deref()) {
+        (None, None) => None,
+        (Some(added), Some(max)) => {
+            Some((redis_number("/entries_added", added)?, id("/max_deleted_id", max, str::parse)?))
+        }
+        _ => {
+            let detail = "`entries_added` and `max_deleted_id` go together";
+            return Err(ApiError::invalid(detail).at("", detail));
+        }
+    };
+    let last_id = id("/last_id", last_id, str::parse)?;
+    state.store.set_counters(access.stream(), last_id, others).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Delete a stream

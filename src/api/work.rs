@@ -45,8 +45,8 @@ pub struct ReadCall {
     history: Option<String>,
 }
 
-/// An entry handed to a consumer.
-pub struct DeliveryOut(Delivery);
+/// An entry handed to a consumer; the flag says that only its id was asked for.
+pub struct DeliveryOut(Delivery, bool);
 
 impl Serialize for DeliveryOut {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -54,6 +54,7 @@ impl Serialize for DeliveryOut {
         map.serialize_entry("id", &format_args!("{}", self.0.id))?;
         match &self.0.fields {
             Some(fields) => serialize_fields(&mut map, fields, false)?,
+            None if self.1 => {}
             None => map.serialize_entry("fields", &None::<()>)?,
         }
         map.end()
@@ -82,6 +83,20 @@ pub struct Deliveries {
     /// By id; empty when there was nothing in the time given. Of a history, `fields` is null for
     /// an entry that is pending but gone from the stream.
     entries: Vec<DeliveryOut>,
+}
+
+impl Deliveries {
+    /// Entries as they are shown, or their ids alone.
+    #[must_use]
+    pub fn new(entries: Vec<Delivery>, just_id: bool) -> Self {
+        Self { entries: entries.into_iter().map(|entry| DeliveryOut(entry, just_id)).collect() }
+    }
+
+    /// To be put into another answer.
+    #[must_use]
+    pub fn into_entries(self) -> Vec<DeliveryOut> {
+        self.entries
+    }
 }
 
 /// Read as a consumer
@@ -119,7 +134,7 @@ pub async fn read_as_consumer(
     };
     let entries = state.hub.read_group_or_wait(access.stream(), &access.group, &read, wait).await?;
     let waited = waiting.map(|_| Extension(Waited));
-    Ok((waited, Json(Deliveries { entries: entries.into_iter().map(DeliveryOut).collect() })))
+    Ok((waited, Json(Deliveries::new(entries, false))))
 }
 
 fn plan(call: &ReadCall) -> Result<(GroupRead, Duration), ApiError> {

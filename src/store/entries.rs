@@ -26,6 +26,17 @@ pub enum Trim {
     MinId(EntryId),
 }
 
+impl Trim {
+    /// The words XADD and XTRIM take for it.
+    pub(super) fn write(self, command: &mut Cmd, exact: bool) {
+        let exactly = if exact { "=" } else { "~" };
+        match self {
+            Self::MaxLen(length) => command.arg("MAXLEN").arg(exactly).arg(length),
+            Self::MinId(min) => command.arg("MINID").arg(exactly).arg(min.to_string()),
+        };
+    }
+}
+
 /// One XADD.
 #[derive(Clone, Debug)]
 pub struct Append {
@@ -97,15 +108,8 @@ impl Store {
         if !append.create {
             command.arg("NOMKSTREAM");
         }
-        let exactly = if append.exact { "=" } else { "~" };
-        match append.trim {
-            Some(Trim::MaxLen(length)) => {
-                command.arg("MAXLEN").arg(exactly).arg(length);
-            }
-            Some(Trim::MinId(min)) => {
-                command.arg("MINID").arg(exactly).arg(min.to_string());
-            }
-            None => {}
+        if let Some(trim) = append.trim {
+            trim.write(&mut command, append.exact);
         }
         command.arg(append.id.to_string());
         for (name, value) in &append.fields {

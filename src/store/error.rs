@@ -40,6 +40,15 @@ pub enum StoreError {
     /// There is no such consumer group (or no such stream).
     #[error("no such consumer group")]
     GroupNotFound,
+    /// Numbers that cannot be true of this stream.
+    #[error("the numbers contradict the stream: {0}")]
+    Contradiction(String),
+    /// A consumer that still has entries pending.
+    #[error("the consumer has entries pending")]
+    ConsumerHasPending,
+    /// There is no such consumer.
+    #[error("no such consumer")]
+    ConsumerNotFound,
     /// This server is too old for what was asked of it.
     #[error("the server does not know this: {0}")]
     NotSupported(String),
@@ -110,7 +119,13 @@ fn from_server(error: &ServerError, text: String) -> StoreError {
         "NOAUTH" | "WRONGPASS" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" => {
             StoreError::Unreachable(text)
         }
+        "CONSUMERPENDING" => StoreError::ConsumerHasPending,
+        "NOCONSUMER" => StoreError::ConsumerNotFound,
+        _ if detail.contains("XSETID") && !detail.contains("top item") => {
+            StoreError::Contradiction(text)
+        }
         _ if detail.contains("equal or smaller")
+            || detail.contains("smaller than the target stream top item")
             || detail.contains("exhausted the last possible") =>
         {
             StoreError::IdNotMonotonic

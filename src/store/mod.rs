@@ -4,7 +4,9 @@
 //! [`StoreError`] that says what happened rather than what Redis wrote.
 
 mod blocking;
+mod consumers;
 mod decode;
+mod deletion;
 mod entries;
 mod error;
 mod facts;
@@ -23,6 +25,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use blocking::Blocking;
+pub use consumers::{AutoClaim, Claim, Claimed, PendingFate};
+pub use deletion::{Deletion, References};
 pub use entries::{Append, Stretch, Trim};
 pub use error::StoreError;
 pub use groups::{ConsumerInfo, Delivery, GroupInfo, GroupRead};

@@ -170,7 +170,7 @@ async fn routes_and_methods_that_are_not_there_are_problems_too() {
     answer.is_problem(405, "method-not-allowed");
     let mut allowed: Vec<&str> = answer.header("allow").split(',').collect();
     allowed.sort_unstable();
-    assert_eq!(allowed, ["GET", "HEAD", "POST"]);
+    assert_eq!(allowed, ["DELETE", "GET", "HEAD", "POST"]);
 }
 
 #[tokio::test]

@@ -17,4 +17,5 @@ mod readme;
 mod restart;
 mod streams;
 mod support;
+mod surface;
 mod tidy;

@@ -126,7 +126,11 @@ async fn every_documented_operation_is_routed() {
     let app = TestApp::start().await;
     for (path, method, _) in operations(&document()) {
         // A name no stream can have: routed calls get as far as refusing it.
-        let path = path.replace("{stream}", "%7B").replace("{group}", "g").replace("{id}", "1-0");
+        let path = path
+            .replace("{stream}", "%7B")
+            .replace("{group}", "g")
+            .replace("{id}", "1-0")
+            .replace("{consumer}", "c");
         let method = reqwest::Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
         let answer = app.send(app.client.request(method.clone(), app.url(&path))).await;
         assert!(!matches!(answer.status, 404 | 405), "{method} {path}: {}", answer.body);

@@ -1,0 +1,174 @@
+//! Taking over what is pending: by id, and by how long it has been.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::access::{Consume, GroupAccess, consumer};
+use super::error::ApiError;
+use super::extract::{Call, NoParams, Query, id};
+use super::params::{Wait, bounded, redis_number};
+use super::paths;
+use super::problems::WorkProblems;
+use super::work::{Deliveries, DeliveryOut, MAX_COUNT};
+use crate::model::id::EntryId;
+use crate::state::AppState;
+use crate::store::{AutoClaim, Claim};
+
+/// What to claim.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClaimCall {
+    /// Who takes the entries.
+    #[schema(required, example = "w2")]
+    consumer: Option<String>,
+    /// Which entries, at most 1000. In a form, `ids` is given once for each.
+    #[serde(default)]
+    #[schema(required, min_items = 1, max_items = 1000, example = json!(["1795232709004-0"]))]
+    ids: Vec<String>,
+    /// Only entries not delivered for at least this long; 0 unless given.
+    #[schema(value_type = Option<String>, example = "30s")]
+    min_idle: Option<Wait>,
+    /// Set their idle time to this, rather than to 0.
+    #[schema(value_type = Option<String>)]
+    idle: Option<Wait>,
+    /// Set their delivery count to this, rather than raise it.
+    retry_count: Option<u64>,
+    /// Also entries that are pending with nobody.
+    force: Option<bool>,
+    /// Answer ids alone, and leave delivery counts as they are.
+    just_id: Option<bool>,
+    /// Raise the group's last delivered id to this.
+    last_id: Option<String>,
+}
+
+fn millis(name: &str, duration: Option<Wait>) -> Result<Option<u64>, ApiError> {
+    let Some(Wait(duration)) = duration else { return Ok(None) };
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    redis_number(name, millis).map(Some)
+}
+
+fn named(name: Option<&str>) -> Result<crate::model::name::ConsumerName, ApiError> {
+    let name = name.ok_or_else(|| {
+        ApiError::invalid("a claim names its `consumer`").at("/consumer", "is missing")
+    })?;
+    consumer(name)
+}
+
+/// Claim entries
+///
+/// Takes pending entries for a consumer, whoever holds them. Entries that are gone from the stream
+/// are left out, and are pending no more (on Redis 7.0 and later).
+#[utoipa::path(
+    post,
+    path = paths::GROUP_CLAIM,
+    tag = "work",
+    params(
+        ("stream" = String, Path, description = "The stream"),
+        ("group" = String, Path, description = "The group"),
+    ),
+    request_body(content((ClaimCall = "application/json"), (ClaimCall = "application/x-www-form-urlencoded"))),
+    responses((status = 200, description = "Those that were taken", body = Deliveries), WorkProblems),
+)]
+pub async fn claim_entries(
+    access: GroupAccess<Consume>,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+    Call(call): Call<ClaimCall>,
+) -> Result<Json<Deliveries>, ApiError> {
+    bounded("/ids", Some(call.ids.len() as u64), 1, MAX_COUNT)
+        .map_err(|_| ApiError::invalid("`ids` lists 1 to 1000 entries").at("/ids", "1 to 1000"))?;
+    let read = |(index, text): (usize, &String)| id(&format!("/ids/{index}"), text, str::parse);
+    let just_id = call.just_id.unwrap_or(false);
+    let claim = Claim {
+        consumer: named(call.consumer.as_deref())?,
+        min_idle_ms: millis("/min_idle", call.min_idle)?.unwrap_or(0),
+        ids: call.ids.iter().enumerate().map(read).collect::<Result<_, _>>()?,
+        idle_ms: millis("/idle", call.idle)?,
+        retry_count: call.retry_count.map(|n| redis_number("/retry_count", n)).transpose()?,
+        force: call.force.unwrap_or(false),
+        just_id,
+        last_id: call
+            .last_id
+            .as_deref()
+            .map(|text| id("/last_id", text, str::parse))
+            .transpose()?,
+    };
+    let taken = state.store.claim(access.stream(), &access.group, &claim).await?;
+    Ok(Json(Deliveries::new(taken, just_id)))
+}
+
+/// What to claim.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AutoClaimCall {
+    /// Who takes the entries.
+    #[schema(required, example = "w2")]
+    consumer: Option<String>,
+    /// Only entries not delivered for at least this long.
+    #[schema(required, value_type = String, example = "30s")]
+    min_idle: Option<Wait>,
+    /// Where to begin: the `next` of the call before, `0-0` unless given.
+    start: Option<String>,
+    /// At most so many entries: 100 unless given, at most 1000.
+    #[schema(minimum = 1, maximum = 1000)]
+    count: Option<u64>,
+    /// Answer ids alone, and leave delivery counts as they are.
+    just_id: Option<bool>,
+}
+
+/// What was claimed.
+#[derive(Serialize, ToSchema)]
+pub struct ClaimedPage {
+    /// The entries, by id.
+    entries: Vec<DeliveryOut>,
+    /// The `start` of the next call; `0-0` when everything pending was looked at.
+    next: String,
+    /// Entries that were pending but are gone from the stream. They are pending no more, and
+    /// nobody will get them: this is the only place they are named.
+    deleted: Vec<String>,
+}
+
+/// Claim what has been pending for long
+///
+/// Whoever holds it: what a worker took and never acknowledged.
+#[utoipa::path(
+    post,
+    path = paths::GROUP_AUTOCLAIM,
+    tag = "work",
+    params(
+        ("stream" = String, Path, description = "The stream"),
+        ("group" = String, Path, description = "The group"),
+    ),
+    request_body(content((AutoClaimCall = "application/json"), (AutoClaimCall = "application/x-www-form-urlencoded"))),
+    responses((status = 200, description = "Those that were taken", body = ClaimedPage), WorkProblems),
+)]
+pub async fn autoclaim_entries(
+    access: GroupAccess<Consume>,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+    Call(call): Call<AutoClaimCall>,
+) -> Result<Json<ClaimedPage>, ApiError> {
+    let min_idle_ms = millis("/min_idle", call.min_idle)?.ok_or_else(|| {
+        ApiError::invalid("say how long entries must have been idle, as `min_idle`")
+            .at("/min_idle", "is missing")
+    })?;
+    let start = call.start.as_deref();
+    let just_id = call.just_id.unwrap_or(false);
+    let claim = AutoClaim {
+        consumer: named(call.consumer.as_deref())?,
+        min_idle_ms,
+        start: start.map_or(Ok(EntryId::MIN), |text| {
+            id("/start", text, |text| EntryId::parse_with(text, 0))
+        })?,
+        count: bounded("/count", call.count, 100, MAX_COUNT)?,
+        just_id,
+    };
+    let claimed = state.store.auto_claim(access.stream(), &access.group, &claim).await?;
+    Ok(Json(ClaimedPage {
+        entries: Deliveries::new(claimed.entries, just_id).into_entries(),
+        next: claimed.next.to_string(),
+        deleted: claimed.deleted.iter().map(ToString::to_string).collect(),
+    }))
+}

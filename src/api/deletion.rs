@@ -1,0 +1,209 @@
+//! Removing entries: by id, and by trimming.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::access::{Access, Manage};
+use super::entry::PathId;
+use super::error::{ApiError, ErrorCode};
+use super::extract::{Call, NoParams, Query, id};
+use super::params::{Wait, bounded, redis_number};
+use super::paths;
+use super::problems::{DeleteEntriesProblems, DeleteEntryProblems, TrimProblems};
+use crate::model::id::EntryId;
+use crate::state::AppState;
+use crate::store::{Deletion, References, Trim};
+
+const MAX_IDS: u64 = 1000;
+
+/// `refs=`: what is done about groups that still refer to an entry.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RefsParam {
+    /// They keep their pending records, of an entry that is gone.
+    Keep,
+    /// Their pending records go, too.
+    Delete,
+    /// The entry is deleted only once every group has read and acknowledged it.
+    Acked,
+}
+
+impl From<RefsParam> for References {
+    fn from(refs: RefsParam) -> Self {
+        match refs {
+            RefsParam::Keep => Self::Keep,
+            RefsParam::Delete => Self::Delete,
+            RefsParam::Acked => Self::Acked,
+        }
+    }
+}
+
+/// Which entries to delete.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct DeleteParams {
+    /// Ids, given once for each, at most 1000.
+    #[serde(default)]
+    #[param(required = false)]
+    id: Vec<String>,
+    /// What is done about groups that still refer to an entry: `keep` (the default), `delete`, `acked`.
+    #[param(inline)]
+    refs: Option<RefsParam>,
+}
+
+/// What became of each entry.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Deletions {
+    /// In the order asked.
+    results: Vec<DeletionResult>,
+    /// How many were deleted.
+    deleted: u64,
+}
+
+/// What became of one entry.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeletionResult {
+    /// Its id.
+    id: String,
+    /// What became of it.
+    outcome: DeletionOutcome,
+}
+
+/// What became of one entry.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeletionOutcome {
+    /// It is gone.
+    Deleted,
+    /// It was not there.
+    NotFound,
+    /// With `refs=acked`: some group has not read or not acknowledged it; it stays.
+    Referenced,
+}
+
+/// Delete entries
+///
+/// One that is not there is an outcome, not an error.
+#[utoipa::path(
+    delete,
+    path = paths::ENTRIES,
+    tag = "entries",
+    params(("stream" = String, Path, description = "The stream"), DeleteParams),
+    responses((status = 200, description = "What became of each", body = Deletions), DeleteEntriesProblems),
+)]
+pub async fn delete_entries(
+    access: Access<Manage>,
+    Query(params): Query<DeleteParams>,
+    State(state): State<AppState>,
+) -> Result<Json<Deletions>, ApiError> {
+    bounded("id", Some(params.id.len() as u64), 1, MAX_IDS)
+        .map_err(|_| ApiError::invalid("name 1 to 1000 entries by `id`").at("id", "1 to 1000"))?;
+    let ids = params.id.iter().map(|text| id("id", text, str::parse));
+    let ids: Vec<EntryId> = ids.collect::<Result<_, _>>()?;
+    let refs = params.refs.map_or(References::Keep, References::from);
+    let deletions = state.store.delete_entries(access.stream(), &ids, refs).await?;
+    let deleted = deletions.iter().filter(|deletion| **deletion == Deletion::Deleted).count();
+    let result = |(id, deletion): (&EntryId, Deletion)| DeletionResult {
+        id: id.to_string(),
+        outcome: match deletion {
+            Deletion::Deleted => DeletionOutcome::Deleted,
+            Deletion::NotFound => DeletionOutcome::NotFound,
+            Deletion::Referenced => DeletionOutcome::Referenced,
+        },
+    };
+    let results = ids.iter().zip(deletions).map(result).collect();
+    Ok(Json(Deletions { results, deleted: deleted as u64 }))
+}
+
+/// Delete one entry
+///
+/// Groups that have it pending keep the record; `DELETE …/entries?id=…&refs=…` can do otherwise.
+#[utoipa::path(
+    delete,
+    path = paths::ENTRY,
+    tag = "entries",
+    params(
+        ("stream" = String, Path, description = "The stream"),
+        ("id" = String, Path, description = "The id of the entry", example = "1795232709004-0"),
+    ),
+    responses((status = 204, description = "Deleted"), DeleteEntryProblems),
+)]
+pub async fn delete_entry(
+    access: Access<Manage>,
+    PathId(id): PathId,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+) -> Result<StatusCode, ApiError> {
+    let deletions = state.store.delete_entries(access.stream(), &[id], References::Keep).await?;
+    if deletions == [Deletion::Deleted] {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(ApiError::new(ErrorCode::EntryNotFound, "the stream has no entry with this id"))
+}
+
+/// How to trim: exactly one of `maxlen`, `minid`, `max_age`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrimCall {
+    /// Keep the newest so many entries.
+    #[schema(example = 1000)]
+    maxlen: Option<u64>,
+    /// Remove entries below this id.
+    minid: Option<String>,
+    /// Remove entries older than this, by the clock of Redis.
+    #[schema(value_type = Option<String>)]
+    max_age: Option<Wait>,
+    /// Trim to the letter. Otherwise Redis drops whole nodes only, which is much cheaper.
+    exact: Option<bool>,
+    /// Without `exact`: look at no more than so many entries; 0 for no limit.
+    limit: Option<u64>,
+}
+
+/// What a trim did.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Trimmed {
+    /// How many entries went.
+    trimmed: u64,
+}
+
+/// Trim a stream
+#[utoipa::path(
+    post,
+    path = paths::TRIM,
+    tag = "streams",
+    params(("stream" = String, Path, description = "The stream")),
+    request_body(content((TrimCall = "application/json"), (TrimCall = "application/x-www-form-urlencoded"))),
+    responses((status = 200, description = "Trimmed", body = Trimmed), TrimProblems),
+)]
+pub async fn trim_stream(
+    access: Access<Manage>,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+    Call(call): Call<TrimCall>,
+) -> Result<Json<Trimmed>, ApiError> {
+    let exact = call.exact.unwrap_or(false);
+    if exact && call.limit.is_some() {
+        return Err(ApiError::invalid("`limit` bounds an approximate trim")
+            .at("/limit", "given with `exact`"));
+    }
+    let limit = call.limit.map(|limit| redis_number("/limit", limit)).transpose()?;
+    let trim = match (call.maxlen, &call.minid, call.max_age) {
+        (Some(length), None, None) => Trim::MaxLen(redis_number("/maxlen", length)?),
+        (None, Some(min), None) => {
+            Trim::MinId(id("/minid", min, |text| EntryId::parse_with(text, 0))?)
+        }
+        (None, None, Some(Wait(age))) => {
+            let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+            Trim::MinId(EntryId::new(state.store.now_ms().await?.saturating_sub(age), 0))
+        }
+        _ => {
+            let detail = "give exactly one of `maxlen`, `minid` and `max_age`";
+            return Err(ApiError::invalid(detail).at("", detail));
+        }
+    };
+    let trimmed = state.store.trim(access.stream(), trim, exact, limit).await?;
+    Ok(Json(Trimmed { trimmed }))
+}
