@@ -26,6 +26,8 @@ pub struct ApiSettings {
     pub max_waiting: usize,
     /// Between comments on a quiet subscription, ±20 %.
     pub heartbeat: Duration,
+    /// How long idempotency keys are remembered.
+    pub idempotency_window: Duration,
     /// Whether requests may be slow before they are logged as such.
     pub slow_request: Duration,
 }

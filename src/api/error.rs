@@ -74,6 +74,8 @@ codes! {
     UnsupportedMediaType = 415 "unsupported-media-type" "This type of body is not taken here" false;
     /// The body is no entry.
     InvalidFields = 422 "invalid-fields" "These cannot be the fields of an entry" false;
+    /// The key was used for something else.
+    IdempotencyKeyReused = 422 "idempotency-key-reused" "This key was used for something else" false;
     /// A fault of ours.
     Internal = 500 "internal" "Something went wrong here" false;
     /// The Redis server is too old.
@@ -259,6 +261,11 @@ impl IntoResponse for ApiError {
         let mut headers = HeaderMap::new();
         if self.code.retryable() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if let Some(tag) = self.extra.get("last_id").and_then(serde_json::Value::as_str)
+            && let Ok(tag) = HeaderValue::from_str(&format!("\"{tag}\""))
+        {
+            headers.insert(header::ETAG, tag);
         }
         let mut response = (self.code.status(), headers).into_response();
         response.extensions_mut().insert(self);

@@ -3,7 +3,9 @@
 
 mod access;
 mod append;
+mod append_body;
 mod claims;
+mod conditions;
 mod consumers;
 mod deletion;
 mod entry;
@@ -55,7 +57,7 @@ pub fn documented() -> OpenApiRouter<AppState> {
             streams::patch_stream,
             streams::delete_stream
         ))
-        .routes(routes!(range::read_entries, append::append_entry, deletion::delete_entries))
+        .routes(routes!(range::read_entries, append::append_entries, deletion::delete_entries))
         .routes(routes!(entry::read_entry, deletion::delete_entry))
         .routes(routes!(deletion::trim_stream))
         .routes(routes!(events::follow_events))
@@ -147,8 +149,19 @@ fn cors(origins: &[String]) -> CorsLayer {
             CONTENT_TYPE,
             name("last-event-id"),
             name("x-request-id"),
+            name("if-match"),
             name("if-none-match"),
+            name("idempotency-key"),
+            name("idempotency-producer"),
         ])
-        .expose_headers([ETAG, LINK, LOCATION, RETRY_AFTER, name("x-request-id")])
+        .expose_headers([
+            ETAG,
+            LINK,
+            LOCATION,
+            RETRY_AFTER,
+            name("x-request-id"),
+            name("idempotency-window"),
+            name("idempotency-replayed"),
+        ])
         .max_age(std::time::Duration::from_secs(600))
 }

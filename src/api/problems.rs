@@ -39,7 +39,8 @@ problems! {
     ReadyProblems = EVERYWHERE, &[RedisUnavailable, Draining];
     /// Of appending.
     AppendProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
-        NotSupportedByServer, InvalidId, StreamNotFound, IdNotMonotonic, TooLarge, UnsupportedMediaType, InvalidFields,
+        PreconditionFailed, IdempotencyKeyReused, NotSupportedByServer, InvalidId, StreamNotFound,
+        IdNotMonotonic, TooLarge, UnsupportedMediaType, InvalidFields,
     ];
     /// Of reading a range.
     RangeProblems = EVERYWHERE, OF_REDIS, OF_STREAM, &[InvalidId, StreamNotFound, EntriesTrimmed];

@@ -59,6 +59,28 @@ pub struct NewEntry {
     pairs: Option<Vec<Vec<NewValueSchema>>>,
     /// `*`, `ms-*` or a full id.
     id: Option<String>,
+    /// An idempotency key of this entry's own.
+    key: Option<String>,
+}
+
+/// One entry, or many.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "a schema, never a value")]
+pub enum NewEntries {
+    /// One.
+    One(NewEntry),
+    /// A batch, of which all or nothing is appended.
+    Many(NewBatch),
+}
+
+/// A batch of entries.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "a schema, never a value")]
+pub struct NewBatch {
+    /// In order, at most 10,000.
+    #[schema(min_items = 1, max_items = 10_000)]
+    entries: Vec<NewEntry>,
 }
 
 /// An entry: `fields`, or `pairs` where an object cannot hold them, or the `payload` asked for.

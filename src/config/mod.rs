@@ -198,6 +198,7 @@ impl Settings {
             max_subscriptions: read.count("max-subscriptions"),
             max_waiting: read.count("max-waiting-reads"),
             heartbeat: read.duration("heartbeat"),
+            idempotency_window: read.duration("idempotency-window"),
             slow_request: Duration::from_secs(1),
         };
         let server = ServerSettings {

@@ -73,6 +73,7 @@ pub const SPECS: &[Spec] = &[
         "15s",
         "Between comments on a quiet subscription, give or take a fifth",
     ),
+    spec("idempotency-window", "DURATION", "10m", "How long an Idempotency-Key is remembered"),
     spec("shutdown-grace", "DURATION", "10s", "For what is still open when the gateway stops"),
     spec("log-format", "FORMAT", "text", "text or json"),
     spec("log-level", "LEVEL", "info", "error, warn, info or debug (debug shows every request)"),

@@ -14,3 +14,4 @@ pub mod name;
 pub mod page;
 pub mod position;
 pub mod range;
+pub mod sent;

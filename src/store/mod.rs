@@ -3,6 +3,7 @@
 //! It knows nothing of HTTP. Every public function answers in terms of `model`, or fails with a
 //! [`StoreError`] that says what happened rather than what Redis wrote.
 
+mod batch;
 mod blocking;
 mod consumers;
 mod decode;
@@ -24,6 +25,7 @@ use deadpool_redis::redis::{Cmd, Pipeline, Value};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use batch::{Appended, Batch, BatchEntry, Key, MAX_FIELDS};
 pub use blocking::Blocking;
 pub use consumers::{AutoClaim, Claim, Claimed, PendingFate};
 pub use deletion::{Deletion, References};

@@ -27,6 +27,7 @@ const DELETE: &str = "\
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind == 'none' then return 0 end
 if kind ~= 'stream' then return redis.error_reply('WRONGTYPE the key holds no stream') end
+redis.call('DEL', KEYS[2], KEYS[3])
 return redis.call('DEL', KEYS[1])";
 
 /// A page of stream names.
@@ -159,7 +160,7 @@ impl Store {
         self.write(&command).await.map(drop)
     }
 
-    /// Deletes a stream with its groups; false if there was none.
+    /// Deletes a stream with its groups and what is remembered beside it; false if there was none.
     ///
     /// # Errors
     /// [`StoreError::NotAStream`] for any other key, which stays, or that Redis is away.
@@ -167,7 +168,8 @@ impl Store {
     /// Dropped after it was sent, the stream may be gone all the same.
     pub async fn delete_stream(&self, stream: &StreamName) -> Result<bool, StoreError> {
         let mut command = Cmd::new();
-        command.arg("EVAL").arg(DELETE).arg(1).arg(stream.as_str());
+        let [known, ends] = super::batch::keys(stream);
+        command.arg("EVAL").arg(DELETE).arg(3).arg(stream.as_str()).arg(known).arg(ends);
         Ok(int(&self.write(&command).await?)? == 1)
     }
 }

@@ -1,0 +1,74 @@
+//! From the body of an append to entries, by its media type.
+
+use super::error::{ApiError, ErrorCode};
+use super::extract::{Body, refuse_json_as_form};
+use crate::model::entry::Fields;
+use crate::model::form;
+use crate::model::sent::{self, Sent, SentEntry};
+
+/// The field that holds a payload unless another is named.
+const PAYLOAD_FIELD: &str = "data";
+/// The field that holds the media type of a payload.
+const TYPE_FIELD: &str = "content-type";
+
+/// What a body holds, by its media type.
+///
+/// # Errors
+/// 400, 415 or 422, pointing at what cannot be an entry.
+pub fn read(payload: Option<&str>, body: &Body) -> Result<Sent, ApiError> {
+    if let Some(field) = payload {
+        return Ok(one(whole(field, body)));
+    }
+    match body.media_type().as_str() {
+        "application/json" => json(&body.bytes),
+        "application/x-www-form-urlencoded" => {
+            refuse_json_as_form(&body.bytes)?;
+            let fields: Fields = form::pairs(&body.bytes).collect();
+            if fields.is_empty() {
+                return Err(nothing());
+            }
+            Ok(one(fields))
+        }
+        // Reserved, so that their meaning does not change under anyone.
+        media_type if is_reserved(media_type) || body.headers.contains_key("ce-specversion") => {
+            Err(ApiError::new(
+                ErrorCode::UnsupportedMediaType,
+                "this type is not taken here; to store the body untouched, name a field: ?payload=data",
+            ))
+        }
+        _ if body.bytes.is_empty() => Err(nothing()),
+        _ => Ok(one(whole(PAYLOAD_FIELD, body))),
+    }
+}
+
+fn is_reserved(media_type: &str) -> bool {
+    media_type == "application/x-ndjson" || media_type.starts_with("application/cloudevents")
+}
+
+fn nothing() -> ApiError {
+    ApiError::new(
+        ErrorCode::InvalidFields,
+        "there is nothing to append: an entry has at least one field",
+    )
+}
+
+fn whole(field: &str, body: &Body) -> Fields {
+    let mut fields = vec![(field.as_bytes().to_vec(), body.bytes.to_vec())];
+    if let Some(media_type) = body.content_type() {
+        fields.push((TYPE_FIELD.as_bytes().to_vec(), media_type.as_bytes().to_vec()));
+    }
+    fields
+}
+
+fn one(fields: Fields) -> Sent {
+    Sent::One(SentEntry { fields, ..SentEntry::default() })
+}
+
+fn json(bytes: &[u8]) -> Result<Sent, ApiError> {
+    let json = serde_json::from_slice(bytes)
+        .map_err(|error| ApiError::invalid(format!("the body is not JSON: {error}")))?;
+    sent::parse(json).map_err(|error| {
+        ApiError::new(ErrorCode::InvalidFields, error.detail.clone())
+            .at(error.pointer, error.detail)
+    })
+}

@@ -1,0 +1,79 @@
+//! What the headers of an append ask for: conditions, and idempotency.
+
+use axum::http::header::{IF_MATCH, IF_NONE_MATCH};
+use axum::http::{HeaderMap, HeaderName};
+
+use super::error::ApiError;
+use super::extract::id;
+use crate::model::id::EntryId;
+use crate::store::Key;
+
+/// The longest idempotency key, in bytes.
+const MAX_KEY: usize = 255;
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const IDEMPOTENCY_PRODUCER: HeaderName = HeaderName::from_static("idempotency-producer");
+
+/// What the headers ask for.
+pub struct Conditions {
+    /// Only if this is the id last generated.
+    pub if_match: Option<EntryId>,
+    /// Only if nothing was ever appended.
+    pub if_new: bool,
+    /// The idempotency key of the whole request.
+    pub key: Option<Key>,
+    /// Whose keys these are.
+    pub producer: String,
+}
+
+impl Conditions {
+    /// # Errors
+    /// 400 for what makes no sense.
+    pub fn new(headers: &HeaderMap) -> Result<Self, ApiError> {
+        let text = |name: &HeaderName| match headers.get(name).map(|value| value.to_str()) {
+            None => Ok(None),
+            Some(Ok(text)) => Ok(Some(text)),
+            Some(Err(_)) => Err(ApiError::invalid(format!("`{name}` is not text"))),
+        };
+        let if_match = match text(&IF_MATCH)? {
+            None => None,
+            Some(tag) => {
+                let bare = tag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+                let bare = bare.ok_or_else(|| {
+                    ApiError::invalid("`If-Match` is one id in quotes, as in `ETag`")
+                })?;
+                Some(id("If-Match", bare, str::parse)?)
+            }
+        };
+        let if_new = match text(&IF_NONE_MATCH)? {
+            None => false,
+            Some("*") => true,
+            Some(_) => {
+                return Err(ApiError::invalid("`If-None-Match` is `*` here")
+                    .at("If-None-Match", "is not `*`"));
+            }
+        };
+        let producer = text(&IDEMPOTENCY_PRODUCER)?.unwrap_or_default().to_owned();
+        let key = text(&IDEMPOTENCY_KEY)?
+            .map(|text| key("Idempotency-Key", &producer, text))
+            .transpose()?;
+        Ok(Self { if_match, if_new, key, producer })
+    }
+
+    /// Whether nothing is asked for.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.if_match.is_none() && !self.if_new && self.key.is_none()
+    }
+}
+
+/// An idempotency key of a producer.
+///
+/// # Errors
+/// 400 when it is empty or too long.
+pub fn key(pointer: &str, producer: &str, text: &str) -> Result<Key, ApiError> {
+    if text.is_empty() || text.len() > MAX_KEY {
+        let detail = "an idempotency key has 1 to 255 bytes";
+        return Err(ApiError::invalid(detail).at(pointer, detail));
+    }
+    Ok(Key::new(producer, text))
+}

@@ -1,0 +1,318 @@
+//! Entries as JSON, on their way in: `{"fields":{…}}` or `{"pairs":[…]}`, one or many. Numbers and
+//! booleans keep the text they came with; whatever cannot be an entry is pointed at.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::entry::Fields;
+
+/// Why a JSON entry was refused: where, as a JSON pointer, and what is wrong there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidEntry {
+    /// RFC 6901 pointer into the body; empty means the whole of it.
+    pub pointer: String,
+    /// Fit for the caller.
+    pub detail: String,
+}
+
+impl InvalidEntry {
+    fn at(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), detail: detail.into() }
+    }
+}
+
+/// An entry as it was sent: its fields, and the id it asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SentEntry {
+    /// In the order they were sent.
+    pub fields: Fields,
+    /// The text of `id`, not yet looked at.
+    pub id: Option<String>,
+    /// The idempotency key of this entry.
+    pub key: Option<String>,
+}
+
+/// What a JSON body holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// One entry.
+    One(SentEntry),
+    /// `{"entries":[…]}`.
+    Many(Vec<SentEntry>),
+}
+
+/// Reads one entry, or `{"entries":[…]}`. The text must be valid JSON already.
+///
+/// # Errors
+/// [`InvalidEntry`] points at the first thing that cannot be an entry.
+pub fn parse(json: &RawValue) -> Result<Sent, InvalidEntry> {
+    let members = serde_json::from_str::<Members<'_>>(json.get()).map(|members| members.0);
+    let Some((_, list)) = members.iter().flatten().find(|(name, _)| name == "entries") else {
+        return parse_entry(json, "").map(Sent::One);
+    };
+    if let Some((other, _)) = members.iter().flatten().find(|(name, _)| name != "entries") {
+        let at = format!("/{}", escape(other));
+        return Err(InvalidEntry::at(at, "stands beside `entries`, which stands alone"));
+    }
+    let Ok(list) = serde_json::from_str::<Vec<&RawValue>>(list.get()) else {
+        return Err(InvalidEntry::at("/entries", "`entries` is a list of entries"));
+    };
+    if list.is_empty() {
+        return Err(InvalidEntry::at("/entries", "a batch has at least one entry"));
+    }
+    let entries = list.iter().enumerate();
+    let entries = entries.map(|(index, entry)| parse_entry(entry, &format!("/entries/{index}")));
+    entries.collect::<Result<_, _>>().map(Sent::Many)
+}
+
+/// An object as a list, so that order and repeats are not lost before they can be judged.
+struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List<'a>(std::marker::PhantomData<&'a ()>);
+        impl<'de: 'a, 'a> Visitor<'de> for List<'a> {
+            type Value = Members<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Members<'a>, M::Error> {
+                let mut list = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    list.push(member);
+                }
+                Ok(Members(list))
+            }
+        }
+        deserializer.deserialize_map(List(std::marker::PhantomData))
+    }
+}
+
+/// Reads `{"fields":{…}}` or `{"pairs":[[name,value],…]}`, with `id` if there is one.
+///
+/// The text must be valid JSON already; `pointer` is where it stands in the body.
+///
+/// # Errors
+/// [`InvalidEntry`] points at the first thing that cannot be an entry.
+fn parse_entry(json: &RawValue, pointer: &str) -> Result<SentEntry, InvalidEntry> {
+    let hint = "an entry is {\"fields\":{…}} or {\"pairs\":[[name,value],…]}";
+    let Ok(Members(members)) = serde_json::from_str(json.get()) else {
+        return Err(InvalidEntry::at(
+            pointer,
+            format!("{hint}; to store any other JSON untouched, use ?payload=data"),
+        ));
+    };
+    let (mut fields, mut sent) = (None, SentEntry::default());
+    let mut seen = Vec::new();
+    for (name, value) in &members {
+        let at = format!("{pointer}/{}", escape(name));
+        if seen.contains(&name) {
+            return Err(InvalidEntry::at(at, "stands here twice"));
+        }
+        seen.push(name);
+        match name.as_ref() {
+            "fields" => fields = Some(parse_object(value, &at)?),
+            "pairs" if fields.is_some() => {
+                return Err(InvalidEntry::at(at, "send `fields` or `pairs`, not both"));
+            }
+            "pairs" => fields = Some(parse_pairs(value, &at)?),
+            "id" => sent.id = Some(parse_text(value, &at)?),
+            "key" => sent.key = Some(parse_text(value, &at)?),
+            _ if !members.iter().any(|(name, _)| name == "fields" || name == "pairs") => {
+                return Err(InvalidEntry::at(
+                    pointer,
+                    "wrap it in `fields`, as {\"fields\":{…}}, or store it untouched with ?payload=data",
+                ));
+            }
+            _ => {
+                return Err(InvalidEntry::at(
+                    at,
+                    "not a member of an entry: it has `fields` or `pairs`, `id` and `key`",
+                ));
+            }
+        }
+    }
+    sent.fields = fields.ok_or_else(|| InvalidEntry::at(pointer, hint))?;
+    if sent.fields.is_empty() {
+        return Err(InvalidEntry::at(pointer, "an entry has at least one field"));
+    }
+    Ok(sent)
+}
+
+fn parse_text(json: &RawValue, pointer: &str) -> Result<String, InvalidEntry> {
+    serde_json::from_str(json.get()).map_err(|_| InvalidEntry::at(pointer, "is a string"))
+}
+
+fn parse_object(json: &RawValue, pointer: &str) -> Result<Fields, InvalidEntry> {
+    let Ok(Members(members)) = serde_json::from_str(json.get()) else {
+        return Err(InvalidEntry::at(pointer, "`fields` is an object"));
+    };
+    let mut names: Vec<&str> = members.iter().map(|(name, _)| name.as_ref()).collect();
+    names.sort_unstable();
+    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        let at = format!("{pointer}/{}", escape(twice[0]));
+        return Err(InvalidEntry::at(
+            at,
+            "stands here twice: a name that repeats is sent in `pairs`",
+        ));
+    }
+    let fields = members.iter().map(|(name, value)| {
+        let bytes = parse_value(value, || format!("{pointer}/{}", escape(name)))?;
+        Ok((name.as_bytes().to_vec(), bytes))
+    });
+    fields.collect()
+}
+
+fn parse_pairs(json: &RawValue, pointer: &str) -> Result<Fields, InvalidEntry> {
+    let Ok(list) = serde_json::from_str::<Vec<&RawValue>>(json.get()) else {
+        return Err(InvalidEntry::at(pointer, "`pairs` is a list of [name, value]"));
+    };
+    let pairs = list.iter().enumerate().map(|(index, pair)| {
+        let Ok([name, value]) = serde_json::from_str::<[&RawValue; 2]>(pair.get()) else {
+            return Err(InvalidEntry::at(format!("{pointer}/{index}"), "a pair is [name, value]"));
+        };
+        Ok((
+            parse_value(name, || format!("{pointer}/{index}/0"))?,
+            parse_value(value, || format!("{pointer}/{index}/1"))?,
+        ))
+    });
+    pairs.collect()
+}
+
+fn parse_value(json: &RawValue, pointer: impl Fn() -> String) -> Result<Vec<u8>, InvalidEntry> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Binary<'a> {
+        #[serde(borrow)]
+        base64: Cow<'a, str>,
+    }
+
+    let text = json.get();
+    match text.as_bytes().first() {
+        Some(b'"') => serde_json::from_str::<String>(text).map(String::into_bytes).map_err(|_| {
+            InvalidEntry::at(pointer(), "not a string of Unicode: send bytes as {\"base64\":\"…\"}")
+        }),
+        Some(b'0'..=b'9' | b'-' | b't' | b'f') => Ok(text.as_bytes().to_vec()),
+        Some(b'{') => {
+            let encoded =
+                serde_json::from_str::<Binary<'_>>(text).map_err(|_| nested(pointer()))?;
+            BASE64_STANDARD
+                .decode(encoded.base64.as_bytes())
+                .map_err(|_| InvalidEntry::at(pointer(), "not base64 (standard alphabet, padded)"))
+        }
+        _ => Err(nested(pointer())),
+    }
+}
+
+fn nested(pointer: String) -> InvalidEntry {
+    InvalidEntry {
+        pointer,
+        detail: "a value is a string, a number, a boolean or {\"base64\":\"…\"}; null and nested \
+                 values have no place in a field: to store a whole JSON document, use ?payload=data"
+            .to_owned(),
+    }
+}
+
+fn escape(token: &str) -> String {
+    token.replace('~', "~0").replace('/', "~1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::entry::{Entry, View};
+    use crate::model::entry_json::EntryJson;
+    use crate::model::id::EntryId;
+    use proptest::prelude::*;
+
+    fn parse(json: &str) -> Result<SentEntry, InvalidEntry> {
+        match super::parse(serde_json::from_str(json).unwrap())? {
+            Sent::One(entry) => Ok(entry),
+            Sent::Many(entries) => panic!("{entries:?}"),
+        }
+    }
+
+    fn fields(json: &str) -> Vec<(String, String)> {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        parse(json).unwrap().fields.into_iter().map(|(n, v)| (text(n), text(v))).collect()
+    }
+
+    fn pair(name: &str, value: &str) -> (String, String) {
+        (name.to_owned(), value.to_owned())
+    }
+
+    #[test]
+    fn scalars_keep_the_text_they_came_with() {
+        assert_eq!(
+            fields(r#"{"fields":{"z":1.50,"a":1e400,"n":-0,"b":true,"s":"x"}}"#),
+            [
+                pair("z", "1.50"),
+                pair("a", "1e400"),
+                pair("n", "-0"),
+                pair("b", "true"),
+                pair("s", "x")
+            ],
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_an_entry_is_pointed_at() {
+        for (json, pointer) in [
+            ("[]", ""),
+            ("{}", ""),
+            (r#"{"user":"alice"}"#, ""),
+            (r#"{"fields":{}}"#, ""),
+            (r#"{"pairs":[]}"#, ""),
+            (r#"{"fields":[]}"#, "/fields"),
+            (r#"{"fields":{"a":null}}"#, "/fields/a"),
+            (r#"{"fields":{"a/b~":[1]}}"#, "/fields/a~1b~0"),
+            (r#"{"fields":{"a":{"b":1}}}"#, "/fields/a"),
+            (r#"{"fields":{"a":{"base64":"?"}}}"#, "/fields/a"),
+            (r#"{"fields":{"a":"1","a":"2"}}"#, "/fields/a"),
+            (r#"{"fields":{"a":"\ud800"}}"#, "/fields/a"),
+            (r#"{"pairs":[["a"]]}"#, "/pairs/0"),
+            (r#"{"pairs":[["a",null]]}"#, "/pairs/0/1"),
+            (r#"{"fields":{"a":1},"pairs":[]}"#, "/pairs"),
+            (r#"{"fields":{"a":1},"id":5}"#, "/id"),
+            (r#"{"fields":{"a":1},"extra":5}"#, "/extra"),
+            (r#"{"fields":{"a":1},"fields":{"b":1}}"#, "/fields"),
+        ] {
+            assert_eq!(parse(json).unwrap_err().pointer, pointer, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_batch_is_pointed_into() {
+        for (json, pointer) in [
+            (r#"{"entries":[]}"#, "/entries"),
+            (r#"{"entries":{}}"#, "/entries"),
+            (r#"{"entries":[{"fields":{"a":1}},{"fields":{"a":null}}]}"#, "/entries/1/fields/a"),
+            (r#"{"entries":[{"fields":{"a":1}}],"id":"*"}"#, "/id"),
+            (r#"{"entries":[{"fields":{"a":1},"key":5}]}"#, "/entries/0/key"),
+        ] {
+            let refused = super::parse(serde_json::from_str(json).unwrap()).unwrap_err();
+            assert_eq!(refused.pointer, pointer, "{json}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_what_is_read(
+            fields in prop::collection::vec(
+                (prop::collection::vec(any::<u8>(), 0..6), prop::collection::vec(any::<u8>(), 0..12)), 1..6),
+            pairs: bool,
+        ) {
+            let entry = Entry { id: EntryId::new(1, 0), fields };
+            let view = View { payload: None, pairs };
+            let json = serde_json::to_string(&EntryJson { stream: None, entry: &entry, view: &view }).unwrap();
+            prop_assert_eq!(parse(&json).unwrap().fields, entry.fields);
+        }
+    }
+}
