@@ -1,6 +1,5 @@
 //! A gateway, put together: what `main` runs and what the tests run.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -11,7 +10,7 @@ use crate::config::{ServerSettings, Settings};
 use crate::live::Hub;
 use crate::metrics::Metrics;
 use crate::openapi;
-use crate::state::AppState;
+use crate::state::{AppState, Shared};
 use crate::store::{Contact, Store, StoreError};
 use crate::{api, server};
 
@@ -47,14 +46,14 @@ impl App {
         let supervised = store.clone();
         let until = stop.clone();
         tracker.spawn(async move { supervised.supervise(until).await });
-        let state = AppState {
+        let state = AppState::new(Shared {
             store,
             hub,
             metrics,
-            settings: Arc::new(settings.api.clone()),
+            settings: settings.api.clone(),
             drain,
-            openapi: openapi::text().into(),
-        };
+            openapi: openapi::text(),
+        });
         Ok(Self { state, server: settings.server.clone(), tracker, stop })
     }
 

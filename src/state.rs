@@ -32,9 +32,28 @@ pub struct ApiSettings {
     pub slow_request: Duration,
 }
 
-/// The state of the router. Cheap to clone.
+/// The state of the router. Cloned several times for each request, so it is one pointer.
 #[derive(Clone)]
-pub struct AppState {
+pub struct AppState(Arc<Shared>);
+
+impl AppState {
+    /// Shares `state` among requests.
+    #[must_use]
+    pub fn new(state: Shared) -> Self {
+        Self(Arc::new(state))
+    }
+}
+
+impl std::ops::Deref for AppState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// What the state holds.
+pub struct Shared {
     /// The streams.
     pub store: Store,
     /// Those who wait for them.
@@ -42,9 +61,9 @@ pub struct AppState {
     /// What is counted.
     pub metrics: Metrics,
     /// Bounds and rules.
-    pub settings: Arc<ApiSettings>,
+    pub settings: ApiSettings,
     /// Cancelled when the gateway begins to stop.
     pub drain: CancellationToken,
     /// The OpenAPI document, as it is served.
-    pub openapi: Arc<str>,
+    pub openapi: String,
 }

@@ -11,6 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::error::{ApiError, ErrorCode};
+use super::guard;
 use super::request::{RequestInfo, Waited};
 use crate::metrics::RequestLabels;
 use crate::state::AppState;
@@ -27,9 +28,12 @@ pub async fn envelope(State(state): State<AppState>, mut request: Request, next:
     request.extensions_mut().insert(info.clone());
     let route = request.extensions().get::<MatchedPath>().map(|path| Arc::from(path.as_str()));
 
-    let mut response = next.run(request).await;
+    let mut response = match guard::admit(&state, &request) {
+        Ok(()) => next.run(request).await,
+        Err(refused) => *refused,
+    };
 
-    let error = response.extensions_mut().remove::<ApiError>();
+    let error = response.extensions_mut().remove::<ApiError>().or_else(|| foreign(&response));
     if let Some(error) = &error {
         write_problem(&mut response, error, &info);
     }
@@ -61,6 +65,16 @@ pub async fn envelope(State(state): State<AppState>, mut request: Request, next:
         _ => tracing::debug!(method, path, status, ms, request_id = id, "answered"),
     }
     response
+}
+
+/// What axum or another crate answered by itself becomes a problem like all others.
+fn foreign(response: &Response) -> Option<ApiError> {
+    Some(match response.status().as_u16() {
+        404 => ApiError::new(ErrorCode::RouteNotFound, "no route of this gateway has this path"),
+        400..500 => ApiError::invalid("the request cannot be read"),
+        500.. => ApiError::new(ErrorCode::Internal, "something went wrong here"),
+        _ => return None,
+    })
 }
 
 fn known(method: &Method) -> &'static str {
@@ -96,6 +110,7 @@ fn write_problem(response: &mut Response, error: &ApiError, info: &RequestInfo) 
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     response.headers_mut().remove(CONTENT_LENGTH);
+    *response.status_mut() = error.code.status();
     *response.body_mut() = Body::from(body);
 }
 

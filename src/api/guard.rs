@@ -1,11 +1,10 @@
 //! Who may ask at all: refuses what a web page elsewhere could make a browser send, and
 //! connections beyond the bound.
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::uri::Authority;
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::error::{ApiError, ErrorCode};
@@ -17,18 +16,22 @@ use crate::state::AppState;
 /// Refuses what a web page elsewhere could make a browser send, before the body is read: a foreign
 /// `Origin`, and a foreign `Host` (a name that was made to point here). Probes of liveness and
 /// readiness show nothing and may come under any name.
-pub async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
+///
+/// # Errors
+/// The answer to give instead.
+pub fn admit(state: &AppState, request: &Request) -> Result<(), Box<Response>> {
+    let headers = request.headers();
     if request.extensions().get::<OverConnectionLimit>().is_some() {
-        if event_stream::is_wanted(request.headers()) {
-            return event_stream::closed(Closing::Overloaded);
+        if event_stream::is_wanted(headers) {
+            return Err(Box::new(event_stream::closed(Closing::Overloaded)));
         }
         let detail = "as many connections are open as may be";
-        return ApiError::new(ErrorCode::Overloaded, detail).into_response();
+        return Err(Box::new(ApiError::new(ErrorCode::Overloaded, detail).into_response()));
     }
     let is_probe = matches!(request.uri().path(), "/livez" | "/readyz");
-    match check(&state, request.headers(), request.uri().authority().map(Authority::as_str)) {
-        Err(error) if !is_probe => error.into_response(),
-        _ => next.run(request).await,
+    match check(state, headers, request.uri().authority().map(Authority::as_str)) {
+        Err(error) if !is_probe => Err(Box::new(error.into_response())),
+        _ => Ok(()),
     }
 }
 

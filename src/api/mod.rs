@@ -31,7 +31,7 @@ mod work;
 
 use axum::http::header::{ACCEPT, CONTENT_TYPE, ETAG, LINK, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, Method};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse as _;
 use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -91,7 +91,9 @@ pub fn router(state: AppState) -> axum::Router {
     let (documented, _) = documented().split_for_parts();
     let docs =
         SwaggerUi::new("/docs").config(Config::from("/openapi.json").try_it_out_enabled(true));
-    let cors = cors(&state.settings.origins);
+    // Without listed origins every foreign one is refused before, so there is nothing to allow.
+    let origins = &state.settings.origins;
+    let cors = (!origins.is_empty()).then(|| cors(origins));
     documented
         .route("/assets/style.css", get(system::style))
         .merge(docs)
@@ -103,30 +105,10 @@ pub fn router(state: AppState) -> axum::Router {
             let detail = "this route does not take this method; `Allow` lists those it takes";
             ApiError::new(ErrorCode::MethodNotAllowed, detail).into_response()
         })
-        .layer(cors)
-        .layer(from_fn_with_state(state.clone(), guard::guard))
-        .layer(from_fn(own_problems))
         .layer(CatchPanicLayer::custom(envelope::panicked))
+        .layer(tower::util::option_layer(cors))
         .layer(from_fn_with_state(state.clone(), envelope::envelope))
         .with_state(state)
-}
-
-/// Errors that axum or another crate answered become problems like all others.
-async fn own_problems(
-    request: axum::extract::Request,
-    next: axum::middleware::Next,
-) -> axum::response::Response {
-    let response = next.run(request).await;
-    if response.extensions().get::<ApiError>().is_some() {
-        return response;
-    }
-    match response.status().as_u16() {
-        404 => ApiError::new(ErrorCode::RouteNotFound, "no route of this gateway has this path")
-            .into_response(),
-        400..500 => ApiError::invalid("the request cannot be read").into_response(),
-        500.. => ApiError::new(ErrorCode::Internal, "something went wrong here").into_response(),
-        _ => response,
-    }
 }
 
 /// For pages of the listed origins; any other origin was refused before.

@@ -56,7 +56,12 @@ pub const SPECS: &[Spec] = &[
         "10000",
         "Streams followed at once, for subscriptions and waiting reads",
     ),
-    spec("redis-connections", "N", "2", "Connections to Redis shared by all short commands"),
+    spec(
+        "redis-connections",
+        "N",
+        "2",
+        "Connections to Redis shared by all short commands: one for writes, the others for reads",
+    ),
     spec("redis-blocking-connections", "N", "4", "Connections to Redis that wait for new entries"),
     spec("redis-connect-timeout", "DURATION", "1s", "For making a connection to Redis"),
     spec("redis-timeout", "DURATION", "1500ms", "For an answer from Redis"),

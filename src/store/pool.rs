@@ -171,7 +171,7 @@ impl Connections {
     pub async fn command(&self, command: &Cmd, repeat: Repeat) -> Result<Value, StoreError> {
         let mut tries = repeat.tries();
         loop {
-            let (slot, held) = self.held().await?;
+            let (slot, held) = self.held(repeat).await?;
             let sent = self.now();
             let result = command.query_async(&mut held.handle.clone()).await;
             tries -= 1;
@@ -196,7 +196,7 @@ impl Connections {
     ) -> Result<Vec<Value>, StoreError> {
         let mut tries = repeat.tries();
         loop {
-            let (slot, held) = self.held().await?;
+            let (slot, held) = self.held(repeat).await?;
             let sent = self.now();
             let result = pipeline.query_async(&mut held.handle.clone()).await;
             tries -= 1;
@@ -257,9 +257,16 @@ impl Connections {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    async fn held(&self) -> Result<(&Slot, Arc<Held>), StoreError> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let slot = &self.slots[turn % self.slots.len()];
+    /// Writes share the first handle, where many at once become few packets; reads go over the
+    /// others, so that a large answer holds up no write.
+    async fn held(&self, repeat: Repeat) -> Result<(&Slot, Arc<Held>), StoreError> {
+        let slot = match repeat {
+            Repeat::Safe if self.slots.len() > 1 => {
+                let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+                &self.slots[1 + turn % (self.slots.len() - 1)]
+            }
+            _ => &self.slots[0],
+        };
         self.held_in(slot).await.map(|held| (slot, held))
     }
 

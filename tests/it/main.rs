@@ -20,3 +20,4 @@ mod streams;
 mod support;
 mod surface;
 mod tidy;
+mod walkthroughs;
