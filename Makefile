@@ -10,7 +10,7 @@ run: ## Run a gateway on a private Redis
 	cargo run --locked --quiet -- dev $(ARGS)
 
 test: ## Install what the tests need, and run them all
-	@scripts/install.sh redis chromium
+	@scripts/install.sh redis chromium curl procps
 	cargo test --locked
 
 build: ## Build the optimised binary

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what is missing of: redis (a Redis or Valkey server), chromium (for the browser tests).
+# Installs what is missing of: redis (a Redis or Valkey server), and for the tests chromium, curl,
+# procps (ps and kill).
 # By the platform's own package manager; does nothing for what is there. Usage: install.sh NAME...
 set -eu
 
@@ -16,6 +17,8 @@ is_there() {
     chromium)
         [ -n "${CHROMIUM:-}" ] || command -v chromium >/dev/null || command -v chromium-browser >/dev/null ||
             command -v google-chrome >/dev/null || [ -d "/Applications/Google Chrome.app" ] ;;
+    curl) command -v curl >/dev/null ;;
+    procps) command -v ps >/dev/null && { [ -x /bin/kill ] || [ -x /usr/bin/kill ]; } ;;
     *) echo "install.sh: unknown: $1" >&2; exit 2 ;;
     esac
 }
@@ -23,16 +26,16 @@ is_there() {
 install() {
     echo "installing $1" >&2
     if command -v apt-get >/dev/null; then
-        [ "$1" = redis ] && package=redis-server || package=chromium
+        [ "$1" = redis ] && package=redis-server || package=$1
         as_root apt-get update -qq
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >&2
     elif command -v brew >/dev/null; then
-        if [ "$1" = redis ]; then brew install redis; else brew install --cask google-chrome; fi
+        if [ "$1" = chromium ]; then brew install --cask google-chrome; else brew install "$1"; fi
     elif command -v dnf >/dev/null; then
-        [ "$1" = redis ] && package=valkey || package=chromium
+        case $1 in redis) package=valkey ;; procps) package=procps-ng ;; *) package=$1 ;; esac
         as_root dnf install -y -q "$package"
     elif command -v pacman >/dev/null; then
-        [ "$1" = redis ] && package=valkey || package=chromium
+        case $1 in redis) package=valkey ;; procps) package=procps-ng ;; *) package=$1 ;; esac
         as_root pacman -S --noconfirm --needed "$package"
     else
         echo "install.sh: no package manager I know: please install $1 yourself" >&2

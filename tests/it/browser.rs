@@ -12,7 +12,13 @@ use crate::support::redis::{Server, free_port, start_tied, tied};
 use crate::support::{eventually, unique};
 
 /// Where Chromium may be found.
-const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
+const BROWSERS: [&str; 5] = [
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "chrome",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+];
 
 const PAGE: &str = r#"<!doctype html><title>follower</title><script>
 const report = (line) => { queue = queue.then(() => fetch("/report", { method: "POST", body: line })); };
@@ -76,8 +82,8 @@ impl Browser {
             };
             BROWSERS.iter().find(there).map(|name| (*name).to_owned())
         });
-        let program = found
-            .expect("no Chromium on PATH: `make test-tools` installs it, or name one by CHROMIUM");
+        let program =
+            found.expect("no Chromium on PATH: `make test` installs it, or name one by CHROMIUM");
         let mut command = tied(&program);
         command
             .args([
