@@ -4,6 +4,7 @@
 //! so a slow client slows nobody but itself: when it comes back to ask, what it missed is read
 //! from the stream.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -50,6 +51,8 @@ enum Phase {
     Ended,
 }
 
+type Reading = Pin<Box<dyn Future<Output = Result<Stretch, StoreError>> + Send>>;
+
 /// One subscription.
 pub struct Subscription {
     hub: Hub,
@@ -59,6 +62,8 @@ pub struct Subscription {
     /// Everything up to here was handed out.
     cursor: Position,
     phase: Phase,
+    /// The read that is under way: a heartbeat in the middle of it does not begin it anew.
+    reading: Option<Reading>,
     retry: Duration,
     /// Comes before anything else.
     opening: Option<Bytes>,
@@ -92,6 +97,7 @@ impl Subscription {
             following,
             cursor,
             phase: Phase::CatchUp,
+            reading: None,
             retry: RETRY.0,
             opening: None,
             heartbeat: spread(heartbeat),
@@ -135,7 +141,8 @@ impl Subscription {
                     continue;
                 }
                 heard = self.following.next(), if live => self.hear(heard).map(Ok),
-                read = read_on(&self.hub, &self.stream, self.cursor), if !live && wait_until.is_none() => {
+                read = read_on(&mut self.reading, &self.hub, &self.stream, self.cursor), if !live && wait_until.is_none() => {
+                    self.reading = None;
                     self.catch_up(read)
                 }
             };
@@ -220,12 +227,21 @@ impl Subscription {
     }
 }
 
-async fn read_on(hub: &Hub, stream: &StreamName, after: Position) -> Result<Stretch, StoreError> {
-    let bytes = hub.0.settings.page_bytes;
-    hub.0
-        .store
-        .read_after(&Lane::Shared, stream, after, EntryId::MAX, CATCH_UP_ENTRIES, bytes)
-        .await
+async fn read_on(
+    reading: &mut Option<Reading>,
+    hub: &Hub,
+    stream: &StreamName,
+    after: Position,
+) -> Result<Stretch, StoreError> {
+    let begin = || -> Reading {
+        let (hub, stream) = (hub.clone(), stream.clone());
+        Box::pin(async move {
+            let (store, bytes) = (&hub.0.store, hub.0.settings.page_bytes);
+            let (lane, end) = (Lane::Shared, EntryId::MAX);
+            store.read_after(&lane, &stream, after, end, CATCH_UP_ENTRIES, bytes).await
+        })
+    };
+    reading.get_or_insert_with(begin).await
 }
 
 impl Hub {

@@ -203,6 +203,25 @@ async fn a_redis_that_comes_back_empty_is_a_reset_to_subscribers_and_pollers() {
 }
 
 #[tokio::test]
+async fn a_redis_slower_than_the_heartbeat_still_gets_its_entries_through() {
+    let server = Server::start().await;
+    let proxy = Proxy::to(server.port).await;
+    let app = TestApp::on(&proxy.url(), |settings| {
+        settings.api.heartbeat = Duration::from_millis(20);
+        settings.live.join_timeout = Duration::from_secs(10);
+        settings.pool.response_timeout = Duration::from_secs(5);
+    })
+    .await;
+    let stream = app.stream_of("slower", 3).await;
+    // Each answer takes as long as several heartbeats.
+    proxy.delay(Duration::from_millis(120));
+    let mut sse = app.follow(&format!("/v1/streams/{stream}/events?after=0")).await;
+    sse.expect("$open").await;
+    assert_eq!(sse.values(3).await, ["1", "1", "1"]);
+    assert!(sse.heartbeats >= 2, "{}", sse.heartbeats);
+}
+
+#[tokio::test]
 async fn a_long_poll_outlives_an_outage() {
     let server = Server::start().await;
     let proxy = Proxy::to(server.port).await;

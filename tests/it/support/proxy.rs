@@ -1,6 +1,7 @@
 //! A TCP proxy that misbehaves on demand.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -17,6 +18,8 @@ enum Mode {
     Cut,
     /// Requests pass; the connection closes before the answer does.
     CutAnswers,
+    /// Answers come late.
+    Delay(Duration),
 }
 
 pub struct Proxy {
@@ -64,6 +67,10 @@ impl Proxy {
         self.mode.send_replace(Mode::CutAnswers);
     }
 
+    pub fn delay(&self, by: Duration) {
+        self.mode.send_replace(Mode::Delay(by));
+    }
+
     pub fn stall(&self) {
         self.mode.send_replace(Mode::Stall);
     }
@@ -89,7 +96,8 @@ async fn pump(
         let passes = modes.wait_for(|mode| *mode != Mode::Stall).await.map(|mode| *mode);
         match passes {
             Ok(Mode::CutAnswers) if answers => return,
-            Ok(Mode::Pass | Mode::CutAnswers) => {}
+            Ok(Mode::Delay(by)) if answers => tokio::time::sleep(by).await,
+            Ok(Mode::Pass | Mode::CutAnswers | Mode::Delay(_)) => {}
             _ => return,
         }
         if to.write_all(&buffer[..count]).await.is_err() {
