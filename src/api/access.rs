@@ -47,6 +47,14 @@ impl<P: Right> Access<P> {
         &self.stream
     }
 
+    /// A stream that was named elsewhere than in the path, for a caller with the right `P` to it.
+    ///
+    /// # Errors
+    /// 400 `invalid-name`.
+    pub fn named(name: &str) -> Result<Self, ApiError> {
+        Ok(Self { stream: StreamName::new(name)?, right: PhantomData })
+    }
+
     /// The stream, to keep.
     #[must_use]
     pub fn into_stream(self) -> StreamName {
@@ -58,8 +66,7 @@ impl<P: Right> FromRequestParts<AppState> for Access<P> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
-        let stream = StreamName::new(&path_segment(parts, "stream").await?)?;
-        Ok(Self { stream, right: PhantomData })
+        Self::named(&path_segment(parts, "stream").await?)
     }
 }
 

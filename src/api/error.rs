@@ -74,6 +74,8 @@ codes! {
     UnsupportedMediaType = 415 "unsupported-media-type" "This type of body is not taken here" false;
     /// The body is no entry.
     InvalidFields = 422 "invalid-fields" "These cannot be the fields of an entry" false;
+    /// More streams than one call may name.
+    TooManyStreams = 422 "too-many-streams" "These are too many streams for one call" false;
     /// The key was used for something else.
     IdempotencyKeyReused = 422 "idempotency-key-reused" "This key was used for something else" false;
     /// A fault of ours.

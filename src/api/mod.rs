@@ -16,6 +16,7 @@ mod events;
 mod extract;
 mod groups;
 mod guard;
+mod many;
 mod pairs;
 mod params;
 mod paths;
@@ -60,6 +61,7 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(range::read_entries, append::append_entries, deletion::delete_entries))
         .routes(routes!(entry::read_entry, deletion::delete_entry))
         .routes(routes!(deletion::trim_stream))
+        .routes(routes!(many::read_many))
         .routes(routes!(events::follow_events))
         .routes(routes!(groups::list_groups))
         .routes(routes!(

@@ -11,6 +11,8 @@ pub const STREAMS: &str = "/v1/streams";
 pub const STREAM: &str = "/v1/streams/{stream}";
 /// Its entries.
 pub const ENTRIES: &str = "/v1/streams/{stream}/entries";
+/// Entries of several streams.
+pub const MANY: &str = "/v1/entries";
 /// One entry.
 pub const ENTRY: &str = "/v1/streams/{stream}/entries/{id}";
 /// Trimming it.

@@ -44,6 +44,8 @@ problems! {
     ];
     /// Of reading a range.
     RangeProblems = EVERYWHERE, OF_REDIS, OF_STREAM, &[InvalidId, StreamNotFound, EntriesTrimmed];
+    /// Of reading several streams.
+    ManyProblems = EVERYWHERE, OF_REDIS, OF_STREAM, &[InvalidId, TooManyStreams];
     /// Of reading one entry.
     EntryProblems = EVERYWHERE, OF_REDIS, OF_STREAM, &[
         InvalidId, StreamNotFound, EntryNotFound, EntriesTrimmed,

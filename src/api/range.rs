@@ -56,6 +56,25 @@ pub struct SkippedGap {
     reset: bool,
 }
 
+impl SkippedGap {
+    /// What is to be told of how a position stands; `None` where nothing is.
+    #[must_use]
+    pub fn of(after: Position, standing: Standing) -> Option<Self> {
+        let (lost, reset) = match standing {
+            Standing::Intact => return None,
+            Standing::Overtaken { lost } => (lost, false),
+            Standing::Reset => (None, true),
+        };
+        Some(Self { after: after.to_string(), lost, reset })
+    }
+
+    /// Whether the stream was made anew.
+    #[must_use]
+    pub fn is_reset(&self) -> bool {
+        self.reset
+    }
+}
+
 /// Read entries
 ///
 /// With `wait`, a long poll: answers as soon as there is an entry, or with none when the time is
@@ -137,19 +156,13 @@ async fn read_upwards(
     if upwards.wait.is_none() {
         require_stream(&read.facts)?;
     }
-    let mut gap = None;
-    if upwards.checked && read.standing != Standing::Intact {
-        let reset = read.standing == Standing::Reset;
-        let lost = match read.standing {
-            Standing::Overtaken { lost } => lost,
-            _ => None,
-        };
+    let gap = SkippedGap::of(after, read.standing).filter(|_| upwards.checked);
+    if let Some(gap) = &gap {
         if !upwards.skip_gaps {
-            return Err(overtaken(after, &read.facts, lost, reset));
+            return Err(overtaken(&read.facts, gap));
         }
-        gap = Some(SkippedGap { after: after.to_string(), lost, reset });
-        after = if reset { Position::START } else { read.facts.after_gap() };
-        if reset {
+        after = if gap.reset { Position::START } else { read.facts.after_gap() };
+        if gap.reset {
             read = self::read(state, stream, &Upwards { wait: None, ..upwards }, after).await?;
         }
     }
@@ -182,22 +195,20 @@ async fn read(
     state.hub.read_or_wait(&read, wait).await.map_err(ApiError::of_read)
 }
 
-fn overtaken(after: Position, facts: &Facts, lost: Option<u64>, reset: bool) -> ApiError {
-    let detail = match (reset, lost) {
+fn overtaken(facts: &Facts, gap: &SkippedGap) -> ApiError {
+    let detail = match (gap.reset, gap.lost) {
         (true, _) => "the stream was deleted or set back since this position was read".to_owned(),
         (false, Some(lost)) => format!("{lost} entries after this position are gone"),
         (false, None) => {
             "entries after this position are gone, how many cannot be known".to_owned()
         }
     };
-    ApiError::new(
-        ErrorCode::EntriesTrimmed,
-        format!("{detail}; `gap=skip` goes on with the oldest entry"),
-    )
-    .with("after", after.to_string())
-    .with("oldest", facts.oldest.map(|id| id.to_string()))
-    .with("lost", lost)
-    .with("reset", reset)
+    let detail = format!("{detail}; `gap=skip` goes on with the oldest entry");
+    ApiError::new(ErrorCode::EntriesTrimmed, detail)
+        .with("after", gap.after.clone())
+        .with("oldest", facts.oldest.map(|id| id.to_string()))
+        .with("lost", gap.lost)
+        .with("reset", gap.reset)
 }
 
 /// The same request with `cursor` in place of the bounds.

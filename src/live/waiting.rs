@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use futures_util::future::{select_all, try_join_all};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout_at};
 
@@ -56,7 +57,61 @@ pub struct RangeWait<'a> {
     pub max_bytes: usize,
 }
 
+/// Ranges of several streams that may wait for the first entry in any of them.
+pub struct ManyWait<'a> {
+    /// Which streams, and after which positions; one may come twice.
+    pub from: &'a [(StreamName, Position)],
+    /// At most so many entries of each.
+    pub limit: usize,
+    /// At most so many bytes of each.
+    pub max_bytes: usize,
+}
+
 impl Hub {
+    /// Reads several streams upwards, in their order; if none has anything, waits up to `wait` for
+    /// an entry in one of them. A stream that does not exist is an empty one.
+    ///
+    /// # Errors
+    /// [`JoinError`]; while Redis is away this waits on, and fails only when the time is up.
+    /// # Cancel safety
+    /// Safe.
+    pub async fn read_many_or_wait(
+        &self,
+        read: &ManyWait<'_>,
+        wait: Duration,
+    ) -> Result<Vec<Stretch>, JoinError> {
+        let deadline = Instant::now() + wait;
+        let mut following = Vec::new();
+        if !wait.is_zero() {
+            following = try_join_all(read.from.iter().map(|(stream, _)| self.join(stream))).await?;
+        }
+        loop {
+            let reads = read.from.iter().map(|(stream, after)| {
+                let (lane, end) = (&Lane::Shared, EntryId::MAX);
+                self.0.store.read_after(lane, stream, *after, end, read.limit, read.max_bytes)
+            });
+            let pause = match try_join_all(reads).await {
+                Ok(all) if !all.iter().all(Stretch::is_quiet) || self.is_over(deadline) => {
+                    return Ok(all);
+                }
+                Ok(_) => deadline,
+                Err(error) if !error.is_outage() || self.is_over(deadline) => {
+                    return Err(error.into());
+                }
+                Err(_) => deadline.min(Instant::now() + RETRY),
+            };
+            let heard =
+                select_all(following.iter_mut().map(|following| Box::pin(following.next())));
+            tokio::select! {
+                () = self.0.stop.cancelled() => {}
+                () = tokio::time::sleep_until(pause) => {}
+                (heard, ..) = heard => if matches!(heard, Heard::Closed) {
+                    self.0.stop.cancelled().await;
+                },
+            }
+        }
+    }
+
     /// Reads upwards from a position; if nothing is there, waits up to `wait` for an entry. A
     /// stream that does not exist is waited for.
     ///

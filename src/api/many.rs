@@ -1,0 +1,177 @@
+//! `GET /v1/entries`: entries of several streams in one answer, as XREAD reads them.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::{Extension, Json};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::access::{Access, Subscribe};
+use super::error::{ApiError, ErrorCode};
+use super::extract::{Query, id};
+use super::params::{MAX_WAIT, Wait, bounded};
+use super::paths;
+use super::problems::ManyProblems;
+use super::range::SkippedGap;
+use super::request::Waited;
+use super::schema::EntryOut;
+use crate::live::ManyWait;
+use crate::metrics::Metrics;
+use crate::model::entry::View;
+use crate::model::id::EntryId;
+use crate::model::name::StreamName;
+use crate::model::position::{Position, Start};
+use crate::state::AppState;
+use crate::store::{Lane, Stretch};
+
+/// The most streams of one call.
+const MAX_STREAMS: usize = 256;
+/// Bytes of entries, over all streams.
+const MAX_BYTES: usize = 4 << 20;
+
+/// Which streams to read, and from where.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ManyParams {
+    /// `NAME@POSITION`, given once for each stream, at most 256; one may come twice. Without a
+    /// position `after` holds.
+    #[serde(default)]
+    #[param(required = false, example = json!(["orders@0", "payments@$"]))]
+    stream: Vec<String>,
+    /// For streams without a position of their own: a position, `0`, `$` (the default), `+`.
+    after: Option<String>,
+    /// At most so many entries of each stream: 100, at most 1000.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u64>,
+    /// How long to wait for an entry if there is none in any of them, at most 60s.
+    #[param(value_type = Option<String>, example = "20s")]
+    wait: Option<Wait>,
+    /// Show each entry as `{"id","payload"}`, with the value of this field.
+    payload: Option<String>,
+    /// Show fields as `pairs` throughout.
+    #[serde(default)]
+    #[param(required = false)]
+    pairs: bool,
+}
+
+/// Entries of several streams.
+#[derive(Serialize, ToSchema)]
+pub struct ManyEntries {
+    /// In the order asked for, those without new entries too.
+    streams: Vec<OfStream>,
+}
+
+/// Entries of one of them.
+#[derive(Serialize, ToSchema)]
+pub struct OfStream {
+    /// Which stream.
+    stream: String,
+    /// Oldest first.
+    entries: Vec<EntryOut>,
+    /// The position to ask for next.
+    next: String,
+    /// Entries that were gone before the first of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    gap: Option<SkippedGap>,
+}
+
+/// Read several streams
+///
+/// With `wait`, answers as soon as one of them has an entry. A stream that does not exist is an
+/// empty one. A gap is told beside the entries that follow it.
+#[utoipa::path(
+    get,
+    path = paths::MANY,
+    tag = "entries",
+    params(ManyParams),
+    responses((status = 200, description = "Entries", body = ManyEntries), ManyProblems),
+)]
+pub async fn read_many(
+    Query(params): Query<ManyParams>,
+    State(state): State<AppState>,
+) -> Result<(Option<Extension<Waited>>, Json<ManyEntries>), ApiError> {
+    let limit = bounded("limit", params.limit, 100, 1000)?;
+    let wait = params.wait.unwrap_or_default().0;
+    if wait > MAX_WAIT {
+        return Err(ApiError::invalid("`wait` is at most 60s").at("wait", "at most 60s"));
+    }
+    let mut from = Vec::new();
+    for (stream, start) in asked(&params)? {
+        let after = resolve(&state, &stream, start).await?;
+        from.push((stream, after));
+    }
+    let waiting = match wait.is_zero() {
+        true => None,
+        false => Some(
+            Metrics::hold_below(&state.metrics.waiting, state.settings.max_waiting).ok_or_else(
+                || {
+                    state.metrics.refuse("waiting_reads");
+                    ApiError::new(ErrorCode::Overloaded, "as many reads wait as may")
+                },
+            )?,
+        ),
+    };
+    let max_bytes = (MAX_BYTES / from.len()).max(1);
+    let read = ManyWait { from: &from, limit, max_bytes };
+    let stretches = state.hub.read_many_or_wait(&read, wait).await.map_err(ApiError::of_read)?;
+    let view = Arc::new(View { payload: params.payload, pairs: params.pairs });
+    let streams = from.iter().zip(stretches);
+    let streams =
+        streams.map(|((stream, after), read)| show(stream, *after, read, &view)).collect();
+    Ok((waiting.map(|_| Extension(Waited)), Json(ManyEntries { streams })))
+}
+
+fn asked(params: &ManyParams) -> Result<Vec<(StreamName, Start)>, ApiError> {
+    if params.stream.is_empty() {
+        return Err(ApiError::invalid("name streams by `stream`").at("stream", "is missing"));
+    }
+    if params.stream.len() > MAX_STREAMS {
+        let detail = format!("at most {MAX_STREAMS} streams are read at once");
+        return Err(ApiError::new(ErrorCode::TooManyStreams, detail));
+    }
+    let after = match &params.after {
+        Some(after) => id("after", after, str::parse)?,
+        None => Start::Tail,
+    };
+    let one = |text: &String| {
+        let (name, start) = match text.rsplit_once('@') {
+            Some((name, position)) => (name, id("stream", position, str::parse)?),
+            None => (text.as_str(), after),
+        };
+        Ok((Access::<Subscribe>::named(name)?.into_stream(), start))
+    };
+    params.stream.iter().map(one).collect()
+}
+
+async fn resolve(
+    state: &AppState,
+    stream: &StreamName,
+    start: Start,
+) -> Result<Position, ApiError> {
+    let found = match start {
+        Start::After(position) => return Ok(position),
+        Start::Tail => state.store.facts(&Lane::Shared, stream).await.map(|facts| facts.tail()),
+        Start::LastEntry => {
+            state.store.before_last(stream, 1, EntryId::MAX).await.map(|(before, _)| before)
+        }
+    };
+    found.map_err(ApiError::of_read)
+}
+
+fn show(stream: &StreamName, after: Position, read: Stretch, view: &Arc<View>) -> OfStream {
+    let gap = SkippedGap::of(after, read.standing);
+    let next = match &gap {
+        Some(gap) if gap.is_reset() => Position::START,
+        Some(_) => read.end(read.facts.after_gap()),
+        None => read.end(after),
+    };
+    let entry = |entry| EntryOut { entry, view: view.clone() };
+    OfStream {
+        stream: stream.to_string(),
+        entries: read.entries.into_iter().map(entry).collect(),
+        next: next.to_string(),
+        gap,
+    }
+}
