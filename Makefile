@@ -6,7 +6,7 @@ ARGS ?=
 .PHONY: run test build openapi lint docs clean
 
 run: ## Run a gateway on a private Redis
-	@scripts/install.sh redis
+	@scripts/install.sh redis curl
 	cargo run --locked --quiet -- dev $(ARGS)
 
 test: ## Install what the tests need, and run them all

@@ -152,7 +152,7 @@ Follow the stream, from its beginning (Ctrl-C ends it):
   curl -N 'http://{host}/v1/streams/orders/events?after=0'
 
 Work an entry off in a group, and acknowledge it:
-  G=http://{host}/v1/streams/orders/groups/billing; curl -X PUT $G; ID=$(curl -s $G/read -d consumer=w1 -d count=1 | grep -oE '[0-9]+-[0-9]+' | head -n1); curl $G/ack -d ids=$ID
+  G=http://{host}/v1/streams/orders/groups/billing; curl -s -o /dev/null -X PUT $G; ID=$(curl -s $G/read -d consumer=w1 -d count=1 -d wait=20s | grep -oE '[0-9]+-[0-9]+' | head -n1); curl -s $G/ack -d ids=$ID
 
 All of it: http://{host}/docs (for reading), http://{host}/openapi.json (for programs)
 "

@@ -1,6 +1,7 @@
 //! A real browser: a page of another, allowed origin follows a stream while the gateway is stopped
 //! and started again.
 
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -100,6 +101,8 @@ impl Browser {
             ])
             .args(["--disable-dev-shm-usage", "--remote-debugging-port=0"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
+            .env("TMPDIR", profile.path())
+            .process_group(0)
             .arg(url)
             .stdout(Stdio::null())
             .stderr(Stdio::null());
@@ -109,7 +112,9 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        // With all its processes: one that is left would go on writing into the profile.
+        let group = format!("-{}", self.0.id());
+        let _ = std::process::Command::new("kill").args(["-KILL", "--", &group]).status();
         let _ = self.0.wait();
     }
 }
