@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::access::{Consume, GroupAccess, consumer};
 use super::error::ApiError;
 use super::extract::{Call, NoParams, Query, id};
-use super::params::{Wait, bounded, redis_number};
+use super::params::{Wait, bounded, entry_ids, redis_number};
 use super::paths;
 use super::problems::WorkProblems;
 use super::work::{Deliveries, DeliveryOut, MAX_COUNT};
@@ -77,14 +77,12 @@ pub async fn claim_entries(
     State(state): State<AppState>,
     Call(call): Call<ClaimCall>,
 ) -> Result<Json<Deliveries>, ApiError> {
-    bounded("/ids", Some(call.ids.len() as u64), 1, MAX_COUNT)
-        .map_err(|_| ApiError::invalid("`ids` lists 1 to 1000 entries").at("/ids", "1 to 1000"))?;
-    let read = |(index, text): (usize, &String)| id(&format!("/ids/{index}"), text, str::parse);
+    let ids = entry_ids(&call.ids, "/ids", |index| format!("/ids/{index}"))?;
     let just_id = call.just_id.unwrap_or(false);
     let claim = Claim {
         consumer: named(call.consumer.as_deref())?,
         min_idle_ms: millis("/min_idle", call.min_idle)?.unwrap_or(0),
-        ids: call.ids.iter().enumerate().map(read).collect::<Result<_, _>>()?,
+        ids,
         idle_ms: millis("/idle", call.idle)?,
         retry_count: call.retry_count.map(|n| redis_number("/retry_count", n)).transpose()?,
         force: call.force.unwrap_or(false),

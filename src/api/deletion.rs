@@ -10,14 +10,12 @@ use super::access::{Access, Manage};
 use super::entry::PathId;
 use super::error::{ApiError, ErrorCode};
 use super::extract::{Call, NoParams, Query, id};
-use super::params::{Wait, bounded, redis_number};
+use super::params::{Wait, entry_ids, redis_number};
 use super::paths;
 use super::problems::{DeleteEntriesProblems, DeleteEntryProblems, TrimProblems};
 use crate::model::id::EntryId;
 use crate::state::AppState;
 use crate::store::{Deletion, References, Trim};
-
-const MAX_IDS: u64 = 1000;
 
 /// `refs=`: what is done about groups that still refer to an entry.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
@@ -99,10 +97,7 @@ pub async fn delete_entries(
     Query(params): Query<DeleteParams>,
     State(state): State<AppState>,
 ) -> Result<Json<Deletions>, ApiError> {
-    bounded("id", Some(params.id.len() as u64), 1, MAX_IDS)
-        .map_err(|_| ApiError::invalid("name 1 to 1000 entries by `id`").at("id", "1 to 1000"))?;
-    let ids = params.id.iter().map(|text| id("id", text, str::parse));
-    let ids: Vec<EntryId> = ids.collect::<Result<_, _>>()?;
+    let ids = entry_ids(&params.id, "id", |_| "id".to_owned())?;
     let refs = params.refs.map_or(References::Keep, References::from);
     let deletions = state.store.delete_entries(access.stream(), &ids, refs).await?;
     let deleted = deletions.iter().filter(|deletion| **deletion == Deletion::Deleted).count();

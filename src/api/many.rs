@@ -14,10 +14,9 @@ use super::params::{MAX_WAIT, Wait, bounded};
 use super::paths;
 use super::problems::ManyProblems;
 use super::range::SkippedGap;
-use super::request::Waited;
+use super::request::{Waited, place_to_wait};
 use super::schema::EntryOut;
 use crate::live::ManyWait;
-use crate::metrics::Metrics;
 use crate::model::entry::View;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
@@ -102,17 +101,7 @@ pub async fn read_many(
         let after = resolve(&state, &stream, start).await?;
         from.push((stream, after));
     }
-    let waiting = match wait.is_zero() {
-        true => None,
-        false => Some(
-            Metrics::hold_below(&state.metrics.waiting, state.settings.max_waiting).ok_or_else(
-                || {
-                    state.metrics.refuse("waiting_reads");
-                    ApiError::new(ErrorCode::Overloaded, "as many reads wait as may")
-                },
-            )?,
-        ),
-    };
+    let waiting = place_to_wait(&state, wait)?;
     let max_bytes = (MAX_BYTES / from.len()).max(1);
     let read = ManyWait { from: &from, limit, max_bytes };
     let stretches = state.hub.read_many_or_wait(&read, wait).await.map_err(ApiError::of_read)?;

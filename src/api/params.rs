@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use super::error::ApiError;
+use super::extract::id;
 use crate::model::duration;
+use crate::model::id::EntryId;
 
 /// A duration with its unit, like `20s`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,4 +82,24 @@ pub fn redis_number(name: &str, value: u64) -> Result<u64, ApiError> {
         Err(_) => Err(ApiError::invalid(format!("`{name}` is at most {}", i64::MAX))
             .at(name, format!("at most {}", i64::MAX))),
     }
+}
+
+/// The most entries one call may name.
+pub const MAX_IDS: u64 = 1000;
+
+/// Ids of entries, 1 to [`MAX_IDS`] of them; `at` is where they stand, `each` where each of them does.
+///
+/// # Errors
+/// 400 that points at the first that is none.
+pub fn entry_ids(
+    texts: &[String],
+    at: &str,
+    each: impl Fn(usize) -> String,
+) -> Result<Vec<EntryId>, ApiError> {
+    if texts.is_empty() || texts.len() as u64 > MAX_IDS {
+        let detail = format!("name 1 to {MAX_IDS} entries");
+        return Err(ApiError::invalid(format!("`{at}`: {detail}")).at(at, detail));
+    }
+    let read = |(index, text): (usize, &String)| id(&each(index), text, str::parse);
+    texts.iter().enumerate().map(read).collect()
 }

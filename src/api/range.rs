@@ -16,10 +16,9 @@ use super::params::GapParam;
 use super::paths;
 use super::problems::RangeProblems;
 use super::range_plan::{Plan, RangeParams, Upwards};
-use super::request::Waited;
+use super::request::{Waited, place_to_wait};
 use super::schema::EntryOut;
 use crate::live::RangeWait;
-use crate::metrics::Metrics;
 use crate::model::duration;
 use crate::model::entry::{Entry, View};
 use crate::model::history::{Facts, Standing};
@@ -186,11 +185,7 @@ async fn read(
             .await;
         return read.map_err(ApiError::of_read);
     };
-    let Some(_waiting) = Metrics::hold_below(&state.metrics.waiting, state.settings.max_waiting)
-    else {
-        state.metrics.refuse("waiting_reads");
-        return Err(ApiError::new(ErrorCode::Overloaded, "as many reads wait as may"));
-    };
+    let _waiting = place_to_wait(state, wait)?;
     let read = RangeWait { stream, after, limit, max_bytes };
     state.hub.read_or_wait(&read, wait).await.map_err(ApiError::of_read)
 }

@@ -1,11 +1,13 @@
 //! What the layers tell a handler of its request, and a handler the layers of its answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 
 use super::error::{ApiError, ErrorCode};
+use crate::metrics::{Held, Metrics};
 use crate::state::AppState;
 
 /// What a handler may want to know of its request besides its parameters.
@@ -33,3 +35,19 @@ pub struct Waited;
 /// Set on requests of a connection beyond the bound: they are told so.
 #[derive(Clone, Copy)]
 pub struct OverConnectionLimit;
+
+/// A place among the reads that wait, held as long as the answer is waited for; none is needed for
+/// a read that does not.
+///
+/// # Errors
+/// 503 `overloaded` when as many wait as may.
+pub fn place_to_wait(state: &AppState, wait: Duration) -> Result<Option<Held>, ApiError> {
+    if wait.is_zero() {
+        return Ok(None);
+    }
+    let held = Metrics::hold_below(&state.metrics.waiting, state.settings.max_waiting);
+    held.map(Some).ok_or_else(|| {
+        state.metrics.refuse("waiting_reads");
+        ApiError::new(ErrorCode::Overloaded, "as many reads wait as may")
+    })
+}

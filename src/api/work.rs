@@ -10,14 +10,13 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::access::{Consume, GroupAccess, consumer};
-use super::error::{ApiError, ErrorCode};
+use super::error::ApiError;
 use super::extract::{Call, NoParams, Query, id};
-use super::params::{MAX_WAIT, Wait, bounded};
+use super::params::{MAX_WAIT, Wait, bounded, entry_ids};
 use super::paths;
 use super::problems::WorkProblems;
-use super::request::Waited;
+use super::request::{Waited, place_to_wait};
 use super::schema::EntryOut;
-use crate::metrics::Metrics;
 use crate::model::entry_json::serialize_fields;
 use crate::model::id::EntryId;
 use crate::state::AppState;
@@ -121,17 +120,7 @@ pub async fn read_as_consumer(
     Call(call): Call<ReadCall>,
 ) -> Result<(Option<Extension<Waited>>, Json<Deliveries>), ApiError> {
     let (read, wait) = plan(&call)?;
-    let waiting = match wait.is_zero() {
-        true => None,
-        false => Some(
-            Metrics::hold_below(&state.metrics.waiting, state.settings.max_waiting).ok_or_else(
-                || {
-                    state.metrics.refuse("waiting_reads");
-                    ApiError::new(ErrorCode::Overloaded, "as many reads wait as may")
-                },
-            )?,
-        ),
-    };
+    let waiting = place_to_wait(&state, wait)?;
     let entries = state.hub.read_group_or_wait(access.stream(), &access.group, &read, wait).await?;
     let waited = waiting.map(|_| Extension(Waited));
     Ok((waited, Json(Deliveries::new(entries, false))))
@@ -220,10 +209,7 @@ pub async fn ack_entries(
     State(state): State<AppState>,
     Call(call): Call<AckCall>,
 ) -> Result<Json<AckResults>, ApiError> {
-    bounded("/ids", Some(call.ids.len() as u64), 1, MAX_COUNT)
-        .map_err(|_| ApiError::invalid("`ids` lists 1 to 1000 entries").at("/ids", "1 to 1000"))?;
-    let read = |(index, text): (usize, &String)| id(&format!("/ids/{index}"), text, str::parse);
-    let ids: Vec<EntryId> = call.ids.iter().enumerate().map(read).collect::<Result<_, _>>()?;
+    let ids = entry_ids(&call.ids, "/ids", |index| format!("/ids/{index}"))?;
     let acked = state.store.ack(access.stream(), &access.group, &ids).await?;
     let acknowledged = acked.iter().filter(|acked| **acked).count() as u64;
     let result = |(id, acked): (&EntryId, bool)| AckResult {
