@@ -108,7 +108,7 @@ impl From<RedisError> for StoreError {
 /// By code where Redis has one for the case, by the unchanging part of the text where all is `ERR`.
 fn from_server(error: &ServerError, text: String) -> StoreError {
     let detail = error.details().unwrap_or_default();
-    match error.code() {
+    match code(error, detail) {
         "WRONGTYPE" => StoreError::NotAStream,
         "NOGROUP" => StoreError::GroupNotFound,
         "BUSYGROUP" => StoreError::GroupExists,
@@ -135,14 +135,28 @@ fn from_server(error: &ServerError, text: String) -> StoreError {
             StoreError::StreamNotFound
         }
         // What we send is well formed, so it is the server that does not know it.
-        _ if ["Invalid stream ID", "syntax error", "unknown command", "nknown subcommand"]
-            .iter()
-            .any(|known| detail.contains(known)) =>
+        _ if [
+            "Invalid stream ID",
+            "syntax error",
+            "unknown command",
+            "nknown subcommand",
+            "wrong number of arguments",
+        ]
+        .iter()
+        .any(|known| detail.contains(known)) =>
         {
             StoreError::NotSupported(text)
         }
         _ => StoreError::Unexpected(text),
     }
+}
+
+/// Before Redis 7.0 an error inside a script comes as `ERR`, with its own code in the text.
+fn code<'a>(error: &'a ServerError, detail: &str) -> &'a str {
+    let nested = ["WRONGTYPE ", "NOGROUP ", "OOM ", "READONLY "];
+    let found =
+        nested.iter().find(|code| detail.contains("user_script") && detail.contains(**code));
+    found.map_or(error.code(), |code| code.trim_end())
 }
 
 /// For making connections: whatever fails there, nothing was sent.
