@@ -172,12 +172,9 @@ pub async fn append_entries(
     };
     let (ids, status) = match state.store.append_batch(stream, &batch).await? {
         Appended::All(ids) => {
-            state
-                .metrics
-                .published
-                .inc_by(ids.iter().filter(|(_, replayed)| !replayed).count() as u64);
-            let new = ids.iter().any(|(_, replayed)| !replayed);
-            (ids, if new { StatusCode::CREATED } else { StatusCode::OK })
+            let new = count_new(&ids);
+            state.metrics.published.inc_by(new);
+            (ids, if new > 0 { StatusCode::CREATED } else { StatusCode::OK })
         }
         Appended::Replayed(ids) => (ids.into_iter().map(|id| (id, true)).collect(), StatusCode::OK),
         refused => return Err(refusal(&refused, many)),
@@ -187,6 +184,11 @@ pub async fn append_entries(
         response.headers_mut().insert(IDEMPOTENCY_WINDOW, value);
     }
     Ok(response)
+}
+
+/// How many were appended now, rather than before.
+fn count_new(ids: &[(EntryId, bool)]) -> u64 {
+    ids.iter().filter(|(_, replayed)| !replayed).count() as u64
 }
 
 fn answer(
@@ -203,11 +205,10 @@ fn answer(
             id: id.to_string(),
             replayed: *replayed,
         };
-        let appended = ids.iter().filter(|(_, replayed)| !replayed).count() as u64;
         AppendAnswer::Many(AppendedBatch {
             stream: named,
             results: ids.iter().map(result).collect(),
-            appended,
+            appended: count_new(ids),
         })
     } else {
         AppendAnswer::One(AppendedEntry { stream: named, id: last.to_string() })

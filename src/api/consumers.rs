@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::access::{Consume, GroupAccess, Manage, consumer};
-use super::error::{ApiError, ErrorCode};
+use super::error::ApiError;
 use super::extract::{NoParams, Query, path_segment};
 use super::groups::Consumer;
 use super::paths;
 use super::problems::{ConsumerProblems, DeleteConsumerProblems};
 use crate::model::name::ConsumerName;
 use crate::state::AppState;
-use crate::store::PendingFate;
+use crate::store::{PendingFate, StoreError};
 
 /// The consumer in the path.
 pub struct PathConsumer(ConsumerName);
@@ -81,10 +81,7 @@ pub async fn read_consumer(
     let read = state.store.group(access.stream(), &access.group).await;
     let (_, consumers) = read.map_err(ApiError::of_read)?;
     let found = consumers.into_iter().find(|info| info.name == name.as_str());
-    let found = found.ok_or_else(|| {
-        ApiError::new(ErrorCode::ConsumerNotFound, "the group has no consumer of this name")
-    })?;
-    Ok(Json(found.into()))
+    Ok(Json(found.ok_or(StoreError::ConsumerNotFound)?.into()))
 }
 
 /// Make a consumer

@@ -18,6 +18,7 @@ use crate::model::entry::View;
 use crate::model::id::EntryId;
 use crate::model::range::Order;
 use crate::state::AppState;
+use crate::store::StoreError;
 
 /// The id in the path.
 pub struct PathId(pub EntryId);
@@ -69,7 +70,7 @@ pub async fn read_entry(
         return Ok(Json(EntryOut { entry, view }));
     }
     if !facts.exists {
-        return Err(ApiError::new(ErrorCode::StreamNotFound, "there is no stream of this name"));
+        return Err(StoreError::StreamNotFound.into());
     }
     let below = facts.oldest.map_or(id <= facts.last_id, |oldest| id < oldest);
     let removed = facts.entries_added.is_some_and(|added| added > facts.length);

@@ -18,7 +18,7 @@ use super::problems::{
 use crate::model::name::StreamName;
 use crate::model::position::{Position, Start};
 use crate::state::AppState;
-use crate::store::{ConsumerInfo, GroupInfo};
+use crate::store::{ConsumerInfo, GroupInfo, StoreError};
 
 /// How to make a group.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -289,5 +289,5 @@ pub async fn delete_group(
     if state.store.delete_group(access.stream(), &access.group).await? {
         return Ok(StatusCode::NO_CONTENT);
     }
-    Err(ApiError::new(ErrorCode::GroupNotFound, "the stream has no group of this name"))
+    Err(StoreError::GroupNotFound.into())
 }

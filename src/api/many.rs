@@ -4,19 +4,20 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::{Extension, Json};
+use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::access::{Access, Subscribe};
 use super::error::{ApiError, ErrorCode};
 use super::extract::{Query, id};
-use super::params::{MAX_WAIT, Wait, bounded};
+use super::params::{Wait, bounded, bounded_wait};
 use super::paths;
 use super::problems::ManyProblems;
 use super::range::SkippedGap;
 use super::request::{Waited, place_to_wait};
 use super::schema::EntryOut;
-use crate::live::ManyWait;
+use crate::live::RangeWait;
 use crate::model::entry::View;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
@@ -92,19 +93,15 @@ pub async fn read_many(
     State(state): State<AppState>,
 ) -> Result<(Option<Extension<Waited>>, Json<ManyEntries>), ApiError> {
     let limit = bounded("limit", params.limit, 100, 1000)?;
-    let wait = params.wait.unwrap_or_default().0;
-    if wait > MAX_WAIT {
-        return Err(ApiError::invalid("`wait` is at most 60s").at("wait", "at most 60s"));
-    }
-    let mut from = Vec::new();
-    for (stream, start) in asked(&params)? {
-        let after = resolve(&state, &stream, start).await?;
-        from.push((stream, after));
-    }
+    let wait = bounded_wait("wait", params.wait.unwrap_or_default())?;
+    let asked = asked(&params)?;
+    let starts = asked.iter().map(|(stream, start)| resolve(&state, stream, *start));
+    let starts = try_join_all(starts).await?;
+    let from: Vec<_> = asked.into_iter().map(|(stream, _)| stream).zip(starts).collect();
     let waiting = place_to_wait(&state, wait)?;
     let max_bytes = (MAX_BYTES / from.len()).max(1);
-    let read = ManyWait { from: &from, limit, max_bytes };
-    let stretches = state.hub.read_many_or_wait(&read, wait).await.map_err(ApiError::of_read)?;
+    let read = RangeWait { from: &from, limit, max_bytes };
+    let stretches = state.hub.read_or_wait(&read, wait).await.map_err(ApiError::of_read)?;
     let view = Arc::new(View { payload: params.payload, pairs: params.pairs });
     let streams = from.iter().zip(stretches);
     let streams =

@@ -57,7 +57,18 @@ pub enum GapParam {
 }
 
 /// The longest wait of a read.
-pub const MAX_WAIT: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// How long a read waits.
+///
+/// # Errors
+/// 400 that names the parameter, beyond 60 seconds.
+pub fn bounded_wait(name: &str, Wait(wait): Wait) -> Result<Duration, ApiError> {
+    if wait > MAX_WAIT {
+        return Err(ApiError::invalid("`wait` is at most 60s").at(name, "at most 60s"));
+    }
+    Ok(wait)
+}
 
 /// A count between 1 and `max`.
 ///

@@ -186,8 +186,9 @@ async fn read(
         return read.map_err(ApiError::of_read);
     };
     let _waiting = place_to_wait(state, wait)?;
-    let read = RangeWait { stream, after, limit, max_bytes };
-    state.hub.read_or_wait(&read, wait).await.map_err(ApiError::of_read)
+    let read = RangeWait { from: &[(stream.clone(), after)], limit, max_bytes };
+    let mut read = state.hub.read_or_wait(&read, wait).await.map_err(ApiError::of_read)?;
+    read.pop().ok_or_else(|| ApiError::new(ErrorCode::Internal, "a read without an answer"))
 }
 
 fn overtaken(facts: &Facts, gap: &SkippedGap) -> ApiError {

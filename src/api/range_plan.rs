@@ -7,7 +7,7 @@ use utoipa::IntoParams;
 
 use super::error::ApiError;
 use super::extract::id;
-use super::params::{GapParam, MAX_WAIT, OrderParam, Wait, bounded};
+use super::params::{GapParam, OrderParam, Wait, bounded, bounded_wait};
 use crate::model::id::EntryId;
 use crate::model::position::{Position, Start};
 use crate::model::range::{self, Cursor, Order};
@@ -140,20 +140,11 @@ impl Plan {
             (order, lower, upper) = from_cursor(params, text)?;
         }
         let end = upper.end();
-        let wait = params.wait.map(|wait| wait.0);
-        if let Some(wait) = wait {
-            if !matches!(lower, Lower::After(_))
-                || order == Order::Desc
-                || end != Some(EntryId::MAX)
-            {
-                return Err(ApiError::invalid(
-                    "`wait` goes with `after` or `cursor` and an open end",
-                )
-                .at("wait", "nothing to wait for"));
-            }
-            if wait > MAX_WAIT {
-                return Err(ApiError::invalid("`wait` is at most 60s").at("wait", "at most 60s"));
-            }
+        let wait = params.wait.map(|wait| bounded_wait("wait", wait)).transpose()?;
+        let open = matches!(lower, Lower::After(_)) && order == Order::Asc;
+        if wait.is_some() && !(open && end == Some(EntryId::MAX)) {
+            let detail = "`wait` goes with `after` or `cursor` and an open end";
+            return Err(ApiError::invalid(detail).at("wait", "nothing to wait for"));
         }
         if let Lower::After(Start::LastEntry) = lower {
             lower = Lower::Last(1);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::access::{Access, Manage, Subscribe};
-use super::error::{ApiError, ErrorCode};
+use super::error::ApiError;
 use super::extract::{Call, NoParams, Query, id};
 use super::params::{bounded, redis_number};
 use super::paths;
@@ -21,6 +21,7 @@ use super::problems::{
 use super::schema::EntryOut;
 use crate::model::entry::{Entry, View};
 use crate::state::AppState;
+use crate::store::StoreError;
 
 /// Which streams to list.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -145,9 +146,7 @@ pub async fn read_stream(
 ) -> Result<([(HeaderName, String); 1], Json<StreamDetail>), ApiError> {
     let stream = access.stream();
     let info = state.store.stream(stream).await.map_err(ApiError::of_read)?;
-    let info = info.ok_or_else(|| {
-        ApiError::new(ErrorCode::StreamNotFound, "there is no stream of this name")
-    })?;
+    let info = info.ok_or(StoreError::StreamNotFound)?;
     let view = Arc::new(View::default());
     let show = |entry: Entry| EntryOut { entry, view: view.clone() };
     let detail = StreamDetail {
@@ -254,7 +253,7 @@ pub async fn delete_stream(
     if state.store.delete_stream(access.stream()).await? {
         return Ok(StatusCode::NO_CONTENT);
     }
-    Err(ApiError::new(ErrorCode::StreamNotFound, "there is no stream of this name"))
+    Err(StoreError::StreamNotFound.into())
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::access::{Consume, GroupAccess, consumer};
 use super::error::ApiError;
 use super::extract::{Call, NoParams, Query, id};
-use super::params::{MAX_WAIT, Wait, bounded, entry_ids};
+use super::params::{Wait, bounded, bounded_wait, entry_ids};
 use super::paths;
 use super::problems::WorkProblems;
 use super::request::{Waited, place_to_wait};
@@ -134,10 +134,7 @@ fn plan(call: &ReadCall) -> Result<(GroupRead, Duration), ApiError> {
         Some(text) => Some(id("/history", text, |text| EntryId::parse_with(text, 0))?),
         None => None,
     };
-    let wait = call.wait.unwrap_or_default().0;
-    if wait > MAX_WAIT {
-        return Err(ApiError::invalid("`wait` is at most 60s").at("/wait", "at most 60s"));
-    }
+    let wait = bounded_wait("/wait", call.wait.unwrap_or_default())?;
     if history.is_some() && !wait.is_zero() {
         return Err(ApiError::invalid("a history has nothing to wait for")
             .at("/wait", "given with `history`"));

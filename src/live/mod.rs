@@ -16,4 +16,4 @@ mod waiting;
 pub use hub::{Hub, JoinError, LiveSettings};
 pub use signal::Closing;
 pub use subscription::{Begin, Subscription};
-pub use waiting::{ManyWait, RangeWait};
+pub use waiting::RangeWait;

@@ -136,7 +136,7 @@ impl Subscription {
                     self.next_heartbeat = Instant::now() + self.heartbeat;
                     return Some(Ok(Bytes::from_static(frame::HEARTBEAT.as_bytes())));
                 }
-                () = async { sleep_until(wait_until.unwrap_or_else(Instant::now)).await }, if wait_until.is_some() => {
+                () = sleep_until(wait_until.unwrap_or_else(Instant::now)), if wait_until.is_some() => {
                     self.phase = Phase::CatchUp;
                     continue;
                 }

@@ -45,20 +45,8 @@ impl Turns {
     }
 }
 
-/// A range that may wait for its first entry.
+/// Ranges of one or more streams that may wait for the first entry in any of them.
 pub struct RangeWait<'a> {
-    /// Which stream.
-    pub stream: &'a StreamName,
-    /// After which position.
-    pub after: Position,
-    /// At most so many entries.
-    pub limit: usize,
-    /// At most so many bytes.
-    pub max_bytes: usize,
-}
-
-/// Ranges of several streams that may wait for the first entry in any of them.
-pub struct ManyWait<'a> {
     /// Which streams, and after which positions; one may come twice.
     pub from: &'a [(StreamName, Position)],
     /// At most so many entries of each.
@@ -68,16 +56,16 @@ pub struct ManyWait<'a> {
 }
 
 impl Hub {
-    /// Reads several streams upwards, in their order; if none has anything, waits up to `wait` for
+    /// Reads one or more streams upwards, in their order; if none has anything, waits up to `wait` for
     /// an entry in one of them. A stream that does not exist is an empty one.
     ///
     /// # Errors
     /// [`JoinError`]; while Redis is away this waits on, and fails only when the time is up.
     /// # Cancel safety
     /// Safe.
-    pub async fn read_many_or_wait(
+    pub async fn read_or_wait(
         &self,
-        read: &ManyWait<'_>,
+        read: &RangeWait<'_>,
         wait: Duration,
     ) -> Result<Vec<Stretch>, JoinError> {
         let deadline = Instant::now() + wait;
@@ -106,51 +94,6 @@ impl Hub {
                 () = self.0.stop.cancelled() => {}
                 () = tokio::time::sleep_until(pause) => {}
                 (heard, ..) = heard => if matches!(heard, Heard::Closed) {
-                    self.0.stop.cancelled().await;
-                },
-            }
-        }
-    }
-
-    /// Reads upwards from a position; if nothing is there, waits up to `wait` for an entry. A
-    /// stream that does not exist is waited for.
-    ///
-    /// # Errors
-    /// [`JoinError`]; while Redis is away this waits on, and fails only when the time is up.
-    /// # Cancel safety
-    /// Safe.
-    pub async fn read_or_wait(
-        &self,
-        read: &RangeWait<'_>,
-        wait: Duration,
-    ) -> Result<Stretch, JoinError> {
-        let deadline = Instant::now() + wait;
-        let mut following = self.join(read.stream).await?;
-        loop {
-            let stretch = self
-                .0
-                .store
-                .read_after(
-                    &Lane::Shared,
-                    read.stream,
-                    read.after,
-                    EntryId::MAX,
-                    read.limit,
-                    read.max_bytes,
-                )
-                .await;
-            let pause = match stretch {
-                Ok(stretch) if !stretch.is_quiet() || self.is_over(deadline) => return Ok(stretch),
-                Ok(_) => deadline,
-                Err(error) if !error.is_outage() || self.is_over(deadline) => {
-                    return Err(error.into());
-                }
-                Err(_) => deadline.min(Instant::now() + RETRY),
-            };
-            tokio::select! {
-                () = self.0.stop.cancelled() => {}
-                () = tokio::time::sleep_until(pause) => {}
-                heard = following.next() => if matches!(heard, Heard::Closed) {
                     self.0.stop.cancelled().await;
                 },
             }

@@ -85,7 +85,9 @@ pub enum Appended {
     NoStream,
 }
 
-const SCRIPT: &str = "\
+const SCRIPT: &str = concat!(
+    lua_below!(),
+    "\
 local stream, known, ends = KEYS[1], KEYS[2], KEYS[3]
 local at = 0
 local function take() at = at + 1 return ARGV[at] end
@@ -93,13 +95,6 @@ local if_match, if_new, no_make, window = take(), take(), take(), tonumber(take(
 local whole, whole_print = take(), take()
 local trim = {}
 for i = 1, tonumber(take()) do trim[i] = take() end
-
-local function below(a, b)
-  local am, as = a:match('^(%d+)-(%d+)$')
-  local bm, bs = b:match('^(%d+)-(%d+)$')
-  if am ~= bm then return #am < #bm or (#am == #bm and am < bm) end
-  return #as < #bs or (#as == #bs and as < bs)
-end
 
 local kind = redis.call('TYPE', stream).ok
 if kind ~= 'none' and kind ~= 'stream' then return redis.error_reply('WRONGTYPE the key holds no stream') end
@@ -176,7 +171,8 @@ for i, entry in ipairs(entries) do
   results[#results + 1] = (replayed and '~' or '') .. entry.given
 end
 if whole ~= '' then remember(whole, whole_print, table.concat(ids, ',')) end
-return results";
+return results"
+);
 
 impl Store {
     /// Appends a batch, or says why not.

@@ -71,6 +71,13 @@ pub(super) fn id(value: Value) -> Decoded<EntryId> {
     text(value)?.parse().map_err(|_| StoreError::Unexpected("wanted an entry id".to_owned()))
 }
 
+pub(super) fn optional_id(value: Value) -> Decoded<Option<EntryId>> {
+    match value {
+        Value::Nil => Ok(None),
+        present => id(present).map(Some),
+    }
+}
+
 fn fields(value: Value) -> Decoded<Fields> {
     let flat = list(value)?;
     let mut fields = Vec::with_capacity(flat.len() / 2);

@@ -32,14 +32,10 @@ pub enum Deletion {
 }
 
 /// Deletes entries under the conditions of XDELEX, on every server: 1 deleted, 2 referenced,
-/// -1 not there. Ids are compared as text with their lengths, since Lua's numbers are too small.
-const DELETE: &str = "\
-local function below(a, b)
-  local am, as = a:match('^(%d+)-(%d+)$')
-  local bm, bs = b:match('^(%d+)-(%d+)$')
-  if am ~= bm then return #am < #bm or (#am == #bm and am < bm) end
-  return #as < #bs or (#as == #bs and as < bs)
-end
+/// -1 not there.
+const DELETE: &str = concat!(
+    lua_below!(),
+    "\
 local how, groups, results = ARGV[1], {}, {}
 if redis.call('EXISTS', KEYS[1]) == 1 then
   for _, flat in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
@@ -65,7 +61,8 @@ for i = 2, #ARGV do
   end
   results[#results + 1] = result
 end
-return results";
+return results"
+);
 
 impl Store {
     /// Deletes entries; tells for each what became of it.

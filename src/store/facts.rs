@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
-use super::decode::{id, optional, tuple, unsigned};
+use super::decode::{id, optional, optional_id, tuple, unsigned};
 use super::{Lane, Store, StoreError};
 use crate::model::entry::Entry;
 use crate::model::history::Facts;
@@ -102,17 +102,13 @@ impl Store {
             return Ok(Facts::missing());
         }
         let [length, last_id, added, max_deleted, oldest] = tuple(value)?;
-        let id_or_nil = |value| match value {
-            Value::Nil => Ok(None),
-            present => id(present).map(Some),
-        };
         Ok(Facts {
             exists: true,
             length: unsigned(&length)?,
             entries_added: optional(&added)?,
             last_id: id(last_id)?,
-            oldest: id_or_nil(oldest)?,
-            max_deleted: id_or_nil(max_deleted)?.unwrap_or(EntryId::MIN),
+            oldest: optional_id(oldest)?,
+            max_deleted: optional_id(max_deleted)?.unwrap_or(EntryId::MIN),
             untraced_holes: self.untraced_holes.load(Ordering::Relaxed),
         })
     }

@@ -3,6 +3,20 @@
 //! It knows nothing of HTTP. Every public function answers in terms of `model`, or fails with a
 //! [`StoreError`] that says what happened rather than what Redis wrote.
 
+/// Lua: whether one id lies below another. Compared as text with their lengths, since Lua's numbers
+/// are too small.
+macro_rules! lua_below {
+    () => {
+        "\
+local function below(a, b)
+  local am, as = a:match('^(%d+)-(%d+)$')
+  local bm, bs = b:match('^(%d+)-(%d+)$')
+  if am ~= bm then return #am < #bm or (#am == #bm and am < bm) end
+  return #as < #bs or (#as == #bs and as < bs)
+end\n"
+    };
+}
+
 mod batch;
 mod blocking;
 mod consumers;

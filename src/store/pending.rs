@@ -2,7 +2,7 @@
 
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
-use super::decode::{id, list, text, tuple, unsigned};
+use super::decode::{id, list, optional_id, text, tuple, unsigned};
 use super::{Lane, Store, StoreError};
 use crate::model::id::EntryId;
 use crate::model::name::{ConsumerName, GroupName, StreamName};
@@ -94,10 +94,6 @@ impl Store {
 
 fn summary(value: Value) -> Result<PendingSummary, StoreError> {
     let [count, min_id, max_id, consumers] = tuple(value)?;
-    let id_or_nil = |value| match value {
-        Value::Nil => Ok(None),
-        present => id(present).map(Some),
-    };
     let consumer = |value| {
         let [name, count] = tuple(value)?;
         let count = text(count)?
@@ -111,8 +107,8 @@ fn summary(value: Value) -> Result<PendingSummary, StoreError> {
     };
     Ok(PendingSummary {
         count: unsigned(&count)?,
-        min_id: id_or_nil(min_id)?,
-        max_id: id_or_nil(max_id)?,
+        min_id: optional_id(min_id)?,
+        max_id: optional_id(max_id)?,
         consumers,
     })
 }

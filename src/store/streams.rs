@@ -2,7 +2,9 @@
 
 use deadpool_redis::redis::{Cmd, Value};
 
-use super::decode::{Properties, bytes, id, int, list, optional, text, tuple, unsigned};
+use super::decode::{
+    Properties, bytes, id, int, list, optional, optional_id, text, tuple, unsigned,
+};
 use super::{Store, StoreError};
 use crate::model::entry::Entry;
 use crate::model::id::EntryId;
@@ -110,10 +112,7 @@ impl Store {
             present => super::decode::entries(Value::Array(vec![present])).map(|mut one| one.pop()),
         };
         let (first_entry, last_entry) = (entry("first-entry")?, entry("last-entry")?);
-        let max_deleted = match info.take("max-deleted-entry-id") {
-            Value::Nil => EntryId::MIN,
-            present => id(present)?,
-        };
+        let max_deleted = optional_id(info.take("max-deleted-entry-id"))?.unwrap_or(EntryId::MIN);
         Ok(Some(StreamInfo {
             length: unsigned(&info.take("length"))?,
             entries_added: optional(&info.take("entries-added"))?,
