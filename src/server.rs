@@ -16,6 +16,7 @@ use tower::ServiceExt as _;
 use crate::api::OverConnectionLimit;
 use crate::config::ServerSettings;
 use crate::metrics::{Held, Metrics};
+use crate::unread::Unread;
 
 /// Connections beyond the bound that are answered with a problem rather than cut.
 const TOLD: usize = 256;
@@ -30,6 +31,7 @@ pub async fn serve(
 ) {
     let connections = TaskTracker::new();
     let hard = CancellationToken::new();
+    let unread = metrics.refused.get_or_create_owned(&[("bound", "unread")]);
     loop {
         let accepted = tokio::select! {
             () = drain.cancelled() => break,
@@ -60,6 +62,9 @@ pub async fn serve(
             header_timeout: settings.header_timeout,
             _held: held,
         };
+        // Small frames must not wait for each other.
+        let _ = stream.set_nodelay(true);
+        let stream = Unread::new(stream, settings.write_timeout, unread.clone());
         connections.spawn(one.serve(stream, drain.clone(), hard.clone()));
     }
     drop(listener);
@@ -82,9 +87,12 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(self, stream: TcpStream, drain: CancellationToken, hard: CancellationToken) {
-        // Small frames must not wait for each other.
-        let _ = stream.set_nodelay(true);
+    async fn serve(
+        self,
+        stream: Unread<TcpStream>,
+        drain: CancellationToken,
+        hard: CancellationToken,
+    ) {
         let (router, over) = (self.router, self.over);
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
             if over {

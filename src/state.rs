@@ -28,6 +28,8 @@ pub struct ApiSettings {
     pub heartbeat: Duration,
     /// How long idempotency keys are remembered.
     pub idempotency_window: Duration,
+    /// Keep the `traceparent` of an append with its entries.
+    pub trace_context: bool,
     /// Whether requests may be slow before they are logged as such.
     pub slow_request: Duration,
 }

@@ -4,7 +4,7 @@ use super::error::{ApiError, ErrorCode};
 use super::extract::{Body, refuse_json_as_form};
 use crate::model::entry::Fields;
 use crate::model::form;
-use crate::model::sent::{self, Sent, SentEntry};
+use crate::model::sent::{self, InvalidEntry, Sent, SentEntry};
 
 /// The field that holds a payload unless another is named.
 const PAYLOAD_FIELD: &str = "data";
@@ -42,7 +42,7 @@ pub fn read(payload: Option<&str>, body: &Body) -> Result<Sent, ApiError> {
 }
 
 fn is_reserved(media_type: &str) -> bool {
-    media_type == "application/x-ndjson" || media_type.starts_with("application/cloudevents")
+    media_type.starts_with("application/cloudevents")
 }
 
 fn nothing() -> ApiError {
@@ -67,8 +67,11 @@ fn one(fields: Fields) -> Sent {
 fn json(bytes: &[u8]) -> Result<Sent, ApiError> {
     let json = serde_json::from_slice(bytes)
         .map_err(|error| ApiError::invalid(format!("the body is not JSON: {error}")))?;
-    sent::parse(json).map_err(|error| {
-        ApiError::new(ErrorCode::InvalidFields, error.detail.clone())
-            .at(error.pointer, error.detail)
-    })
+    Ok(sent::parse(json)?)
+}
+
+impl From<InvalidEntry> for ApiError {
+    fn from(error: InvalidEntry) -> Self {
+        Self::new(ErrorCode::InvalidFields, error.detail.clone()).at(error.pointer, error.detail)
+    }
 }

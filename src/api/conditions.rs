@@ -58,12 +58,6 @@ impl Conditions {
             .transpose()?;
         Ok(Self { if_match, if_new, key, producer })
     }
-
-    /// Whether nothing is asked for.
-    #[must_use]
-    pub fn is_none(&self) -> bool {
-        self.if_match.is_none() && !self.if_new && self.key.is_none()
-    }
 }
 
 /// An idempotency key of a producer.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::access::{Access, Manage};
+use super::append_plan::oldest_kept;
 use super::entry::PathId;
 use super::error::{ApiError, ErrorCode};
 use super::extract::{Call, NoParams, Query, id};
@@ -15,7 +16,7 @@ use super::paths;
 use super::problems::{DeleteEntriesProblems, DeleteEntryProblems, TrimProblems};
 use crate::model::id::EntryId;
 use crate::state::AppState;
-use crate::store::{Deletion, References, Trim};
+use crate::store::{Deletion, References, Trim, Trimming};
 
 /// `refs=`: what is done about groups that still refer to an entry.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
@@ -155,6 +156,9 @@ pub struct TrimCall {
     exact: Option<bool>,
     /// Without `exact`: look at no more than so many entries; 0 for no limit.
     limit: Option<u64>,
+    /// What is done about groups: `keep` (the default) their pending records, `delete` them, or
+    /// trim only what every group has read and acknowledged (`acked`).
+    refs: Option<RefsParam>,
 }
 
 /// What a trim did.
@@ -190,15 +194,14 @@ pub async fn trim_stream(
         (None, Some(min), None) => {
             Trim::MinId(id("/minid", min, |text| EntryId::parse_with(text, 0))?)
         }
-        (None, None, Some(Wait(age))) => {
-            let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-            Trim::MinId(EntryId::new(state.store.now_ms().await?.saturating_sub(age), 0))
-        }
+        (None, None, Some(Wait(age))) => Trim::MinId(oldest_kept(state.store.now_ms().await?, age)),
         _ => {
             let detail = "give exactly one of `maxlen`, `minid` and `max_age`";
             return Err(ApiError::invalid(detail).at("", detail));
         }
     };
-    let trimmed = state.store.trim(access.stream(), trim, exact, limit).await?;
+    let references = call.refs.map_or(References::Keep, References::from);
+    let trimming = Trimming { trim, exact, limit, references };
+    let trimmed = state.store.trim(access.stream(), &trimming).await?;
     Ok(Json(Trimmed { trimmed }))
 }

@@ -96,6 +96,8 @@ codes! {
     Draining = 503 "draining" "The gateway is stopping" true;
     /// Redis did not answer in time.
     RedisTimeout = 504 "redis-timeout" "Redis did not answer in time" true;
+    /// Replicas or the disk did not have it in time.
+    DurabilityNotReached = 504 "durability-not-reached" "The entry is there, but not yet as safe as was asked" true;
 }
 
 impl ErrorCode {

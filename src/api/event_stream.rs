@@ -1,5 +1,6 @@
 //! Answers that are event streams: who asks for one, its headers, how it is filled and ended.
 
+use std::convert::Infallible;
 use std::time::Instant;
 
 use axum::body::Body;
@@ -11,15 +12,15 @@ use bytes::Bytes;
 use super::error::{ApiError, ErrorCode};
 use super::request::RequestInfo;
 use crate::live::{Closing, Subscription};
-use crate::model::frame::write_event;
+use crate::model::frame::{Framing, write_event};
 
 /// The media type.
 pub const EVENT_STREAM: &str = "text/event-stream";
 
-/// Whether the client asks for an event stream by name.
+/// Whether the client asks for this media type by name.
 #[must_use]
-pub fn is_wanted(headers: &HeaderMap) -> bool {
-    accepted(headers).iter().any(|range| range == EVENT_STREAM)
+pub fn is_wanted(headers: &HeaderMap, media_type: &str) -> bool {
+    accepted(headers).iter().any(|range| range == media_type)
 }
 
 /// The media ranges of `Accept`, without their parameters.
@@ -48,13 +49,13 @@ pub fn require_acceptable(headers: &HeaderMap) -> Result<(), ApiError> {
 /// A stream of events that is nothing but its end.
 #[must_use]
 pub fn closed(closing: Closing) -> Response {
-    respond(Body::from(closing.frame(None)))
+    respond(Body::from(closing.frame(None, Framing::Events)))
 }
 
 /// The stream of a subscription.
 #[must_use]
 pub fn live(subscription: Subscription, request: RequestInfo) -> Response {
-    respond(Body::from_stream(events(subscription, request)))
+    respond(events(subscription, request, error_frame))
 }
 
 /// A stream of events that is nothing but `$error`.
@@ -63,22 +64,21 @@ pub fn failed(error: &ApiError, request: &RequestInfo) -> Response {
     respond(Body::from(error_frame(error, request)))
 }
 
-/// What a subscription hands out, and a line in the log when it is over.
-fn events(
-    subscription: Subscription,
-    request: RequestInfo,
-) -> impl futures_util::Stream<Item = Result<Bytes, std::convert::Infallible>> {
+/// Writes what ends a subscription before its time.
+type Failed = fn(&ApiError, &RequestInfo) -> Bytes;
+
+/// What a subscription hands out, and a line in the log when it is over. `failed` writes what ends
+/// it before its time.
+pub fn events(subscription: Subscription, request: RequestInfo, failed: Failed) -> Body {
     let session = Session { began: Instant::now(), request };
-    futures_util::stream::unfold(
-        (subscription, session),
-        |(mut subscription, session)| async move {
-            let bytes = match subscription.next().await? {
-                Ok(bytes) => bytes,
-                Err(error) => error_frame(&ApiError::of_read(error), &session.request),
-            };
-            Some((Ok(bytes), (subscription, session)))
-        },
-    )
+    let next = async |(mut subscription, session, failed): (Subscription, Session, Failed)| {
+        let bytes = match subscription.next().await? {
+            Ok(bytes) => bytes,
+            Err(error) => failed(&ApiError::of_read(error), &session.request),
+        };
+        Some((Ok::<_, Infallible>(bytes), (subscription, session, failed)))
+    };
+    Body::from_stream(futures_util::stream::unfold((subscription, session, failed), next))
 }
 
 /// A line in the log when a subscription is over, however it ended.

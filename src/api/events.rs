@@ -21,6 +21,7 @@ use super::request::RequestInfo;
 use crate::live::{Begin, Closing, JoinError, Subscription};
 use crate::metrics::Metrics;
 use crate::model::entry::View;
+use crate::model::frame::Framing;
 use crate::model::name::StreamName;
 use crate::model::page::EventView;
 use crate::model::position::Start;
@@ -88,10 +89,11 @@ pub async fn follow_events(
     let view = EventView {
         entry: View { payload: params.payload, pairs: params.pairs },
         event: params.event,
+        framing: Framing::Events,
     };
     match open(&state, access.into_stream(), begin, view).await {
         Ok(subscription) => Ok(event_stream::live(subscription, request)),
-        Err(Refused(_, error)) if !event_stream::is_wanted(&headers) => Err(error),
+        Err(Refused(_, error)) if !event_stream::is_wanted(&headers, EVENT_STREAM) => Err(error),
         Err(Refused(Some(closing), _)) => Ok(event_stream::closed(closing)),
         Err(Refused(None, error)) => Ok(event_stream::failed(&error, &request)),
     }
@@ -122,9 +124,10 @@ fn begin(params: &EventsParams, headers: &HeaderMap) -> Result<Begin, ApiError> 
 }
 
 /// Why a subscription was not opened: how the stream ends if a retry may mend it, and as a problem.
-struct Refused(Option<Closing>, ApiError);
+pub(super) struct Refused(pub(super) Option<Closing>, pub(super) ApiError);
 
-async fn open(
+/// Opens a subscription within the bound on them.
+pub(super) async fn open(
     state: &AppState,
     stream: StreamName,
     begin: Begin,

@@ -99,8 +99,7 @@ impl Body {
     /// The media type without its parameters, in lower case; empty if there is none.
     #[must_use]
     pub fn media_type(&self) -> String {
-        let value = self.content_type().and_then(|value| value.to_str().ok()).unwrap_or_default();
-        value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+        media_type(&self.headers)
     }
 
     /// The `Content-Type` as it was sent.
@@ -108,6 +107,13 @@ impl Body {
     pub fn content_type(&self) -> Option<&HeaderValue> {
         self.headers.get(CONTENT_TYPE)
     }
+}
+
+/// The media type of a body without its parameters, in lower case; empty if there is none.
+#[must_use]
+pub fn media_type(headers: &HeaderMap) -> String {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 impl FromRequest<AppState> for Body {

@@ -8,7 +8,7 @@ use axum::http::uri::Authority;
 use axum::response::{IntoResponse, Response};
 
 use super::error::{ApiError, ErrorCode};
-use super::event_stream;
+use super::event_stream::{self, EVENT_STREAM};
 use super::request::OverConnectionLimit;
 use crate::live::Closing;
 use crate::state::AppState;
@@ -22,7 +22,7 @@ use crate::state::AppState;
 pub fn admit(state: &AppState, request: &Request) -> Result<(), Box<Response>> {
     let headers = request.headers();
     if request.extensions().get::<OverConnectionLimit>().is_some() {
-        if event_stream::is_wanted(headers) {
+        if event_stream::is_wanted(headers, EVENT_STREAM) {
             return Err(Box::new(event_stream::closed(Closing::Overloaded)));
         }
         let detail = "as many connections are open as may be";

@@ -3,7 +3,11 @@
 
 mod access;
 mod append;
+mod append_answer;
 mod append_body;
+mod append_lines;
+mod append_plan;
+mod append_run;
 mod claims;
 mod conditions;
 mod consumers;
@@ -23,6 +27,7 @@ mod paths;
 mod pending;
 mod problems;
 mod range;
+mod range_lines;
 mod range_plan;
 mod request;
 mod schema;

@@ -40,7 +40,7 @@ problems! {
     /// Of appending.
     AppendProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
         PreconditionFailed, IdempotencyKeyReused, NotSupportedByServer, InvalidId, StreamNotFound,
-        IdNotMonotonic, TooLarge, UnsupportedMediaType, InvalidFields,
+        IdNotMonotonic, TooLarge, UnsupportedMediaType, InvalidFields, DurabilityNotReached,
     ];
     /// Of reading a range.
     RangeProblems = EVERYWHERE, OF_REDIS, OF_STREAM, &[InvalidId, StreamNotFound, EntriesTrimmed];

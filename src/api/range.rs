@@ -3,21 +3,24 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::HeaderName;
+use axum::http::HeaderMap;
 use axum::http::header::LINK;
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::access::{Access, Subscribe};
+use super::append_lines::NDJSON;
 use super::error::{ApiError, ErrorCode};
 use super::extract::Query;
 use super::params::GapParam;
 use super::paths;
 use super::problems::RangeProblems;
 use super::range_plan::{Plan, RangeParams, Upwards};
-use super::request::{Waited, place_to_wait};
+use super::request::{RequestInfo, Waited, place_to_wait};
 use super::schema::EntryOut;
+use super::{event_stream, range_lines};
 use crate::live::RangeWait;
 use crate::model::duration;
 use crate::model::entry::{Entry, View};
@@ -77,16 +80,19 @@ impl SkippedGap {
 /// Read entries
 ///
 /// With `wait`, a long poll: answers as soon as there is an entry, or with none when the time is
-/// up. Follow `next` to read on without losing or repeating an entry.
+/// up. Follow `next` to read on without losing or repeating an entry. With `Accept:
+/// application/x-ndjson` the whole range comes, an entry on each line, and with `follow` what is
+/// appended from then on; what goes wrong on the way is a last line `{"error":…}`.
 #[utoipa::path(
     get,
     path = paths::ENTRIES,
     tag = "entries",
     params(("stream" = String, Path, description = "The stream"), RangeParams),
     responses(
-        (status = 200, description = "Entries", body = EntriesPage, headers(
-            ("Link" = String, description = "The next page, rel=\"next\""),
-        )),
+        (status = 200, description = "Entries", content(
+            (EntriesPage = "application/json"),
+            (EntryOut = "application/x-ndjson"),
+        ), headers(("Link" = String, description = "The next page, rel=\"next\""))),
         RangeProblems,
     ),
 )]
@@ -94,9 +100,19 @@ pub async fn read_entries(
     access: Access<Subscribe>,
     Query(params): Query<RangeParams>,
     State(state): State<AppState>,
-) -> Result<(Option<Extension<Waited>>, [(HeaderName, String); 1], Json<EntriesPage>), ApiError> {
+    info: RequestInfo,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
     let stream = access.into_stream();
-    let plan = Plan::new(&params)?;
+    if event_stream::is_wanted(&headers, NDJSON) {
+        return range_lines::read(state, stream, params, info).await;
+    }
+    if params.follow {
+        let detail =
+            "`follow` goes with `Accept: application/x-ndjson`; other clients use `/events`";
+        return Err(ApiError::invalid(detail).at("follow", detail));
+    }
+    let plan = Plan::new(&params, false)?;
     let view = Arc::new(View { payload: params.payload.clone(), pairs: params.pairs });
     let page = match plan {
         Plan::Upwards(upwards) => read_upwards(&state, &stream, upwards, view).await,
@@ -123,14 +139,14 @@ pub async fn read_entries(
     let link =
         page.next.as_ref().map_or_else(String::new, |next| next_link(&stream, &params, next));
     let waited = params.wait.map(|_| Extension(Waited));
-    Ok((waited, [(LINK, link)], Json(page)))
+    Ok((waited, [(LINK, link)], Json(page)).into_response())
 }
 
 fn show(entries: Vec<Entry>, view: &Arc<View>) -> Vec<EntryOut> {
     entries.into_iter().map(|entry| EntryOut { entry, view: view.clone() }).collect()
 }
 
-fn require_stream(facts: &Facts) -> Result<(), ApiError> {
+pub(super) fn require_stream(facts: &Facts) -> Result<(), ApiError> {
     if facts.exists {
         return Ok(());
     }
@@ -191,7 +207,8 @@ async fn read(
     read.pop().ok_or_else(|| ApiError::new(ErrorCode::Internal, "a read without an answer"))
 }
 
-fn overtaken(facts: &Facts, gap: &SkippedGap) -> ApiError {
+/// 410, with what is known of what is gone.
+pub(super) fn overtaken(facts: &Facts, gap: &SkippedGap) -> ApiError {
     let detail = match (gap.reset, gap.lost) {
         (true, _) => "the stream was deleted or set back since this position was read".to_owned(),
         (false, Some(lost)) => format!("{lost} entries after this position are gone"),

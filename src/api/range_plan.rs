@@ -39,8 +39,8 @@ pub struct RangeParams {
     /// Which end comes first: `asc` (the default) or `desc`.
     #[param(inline)]
     order: Option<OrderParam>,
-    /// At most so many entries: 100, at most 1000.
-    #[param(minimum = 1, maximum = 1000)]
+    /// At most so many entries: 100, at most 1000. As NDJSON: all of them, unless given.
+    #[param(minimum = 1)]
     pub(super) limit: Option<u64>,
     /// At most so many bytes of entries: 1 MiB, at most 16 MiB. One entry always comes.
     #[param(minimum = 1, maximum = 16_777_216)]
@@ -57,7 +57,14 @@ pub struct RangeParams {
     /// `skip`: go on with the oldest entry where a position was overtaken, instead of 410.
     #[param(inline)]
     pub(super) gap: Option<GapParam>,
+    /// As NDJSON: go on with what comes, until the client has enough.
+    #[serde(default)]
+    #[param(required = false)]
+    pub(super) follow: bool,
 }
+
+/// The limit that an answer as NDJSON has without one.
+pub(super) const ALL: u64 = i64::MAX as u64;
 
 /// What is to be read.
 pub(super) enum Plan {
@@ -128,8 +135,10 @@ fn exclusive(first: &str, second: &str) -> ApiError {
 }
 
 impl Plan {
-    pub(super) fn new(params: &RangeParams) -> Result<Self, ApiError> {
-        let limit = bounded("limit", params.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
+    /// `whole` is for answers that are not held in memory.
+    pub(super) fn new(params: &RangeParams, whole: bool) -> Result<Self, ApiError> {
+        let (default, most) = if whole { (ALL, ALL) } else { (DEFAULT_LIMIT, MAX_LIMIT) };
+        let limit = bounded("limit", params.limit, default, most)?;
         let max_bytes = bounded("max_bytes", params.max_bytes, DEFAULT_BYTES, MAX_BYTES)?;
         let mut order = match params.order {
             Some(OrderParam::Desc) => Order::Desc,

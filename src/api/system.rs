@@ -85,8 +85,7 @@ pub async fn ready(State(state): State<AppState>) -> Result<Json<Ready>, ApiErro
     responses((status = 200, description = "Metrics", body = String, content_type = "application/openmetrics-text"), PlainProblems),
 )]
 pub async fn metrics(State(state): State<AppState>) -> impl IntoResponse {
-    let (shared, blocking) = state.store.open_connections();
-    for (kind, open) in [("shared", shared), ("blocking", blocking)] {
+    for (kind, open) in state.store.open_connections() {
         let gauge = state.metrics.redis_connections.get_or_create_owned(&[("kind", kind)]);
         gauge.set(i64::try_from(open).unwrap_or(i64::MAX));
     }

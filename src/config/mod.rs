@@ -40,6 +40,8 @@ pub struct ServerSettings {
     pub max_connections: usize,
     /// Until a request's head must have come; also how long a connection may be idle.
     pub header_timeout: Duration,
+    /// How long a client may leave an answer unread.
+    pub write_timeout: Duration,
     /// From the beginning of a stop to its end, whatever is still open.
     pub shutdown_grace: Duration,
 }
@@ -180,6 +182,7 @@ impl Settings {
             shared: read.count("redis-connections"),
             blocking: read.count("redis-blocking-connections"),
             block,
+            durable: read.count("redis-durable-connections"),
         });
         let live = LiveSettings {
             readers: read.count("redis-blocking-connections"),
@@ -199,12 +202,14 @@ impl Settings {
             max_waiting: read.count("max-waiting-reads"),
             heartbeat: read.duration("heartbeat"),
             idempotency_window: read.duration("idempotency-window"),
+            trace_context: read.get("trace-context", boolean).unwrap_or(false),
             slow_request: Duration::from_secs(1),
         };
         let server = ServerSettings {
             listen: listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
             max_connections: read.count("max-connections"),
             header_timeout: read.duration("header-timeout"),
+            write_timeout: read.duration("write-timeout"),
             shutdown_grace: read.duration("shutdown-grace"),
         };
         let log = LogSettings {

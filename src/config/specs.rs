@@ -63,6 +63,12 @@ pub const SPECS: &[Spec] = &[
         "Connections to Redis shared by all short commands: one for writes, the others for reads",
     ),
     spec("redis-blocking-connections", "N", "4", "Connections to Redis that wait for new entries"),
+    spec(
+        "redis-durable-connections",
+        "N",
+        "8",
+        "Connections to Redis for writes that wait for replicas or the disk",
+    ),
     spec("redis-connect-timeout", "DURATION", "1s", "For making a connection to Redis"),
     spec("redis-timeout", "DURATION", "1500ms", "For an answer from Redis"),
     spec(
@@ -71,7 +77,13 @@ pub const SPECS: &[Spec] = &[
         "30s",
         "For the head of a request, and for idle connections",
     ),
-    spec("body-timeout", "DURATION", "30s", "For the body of a request"),
+    spec(
+        "body-timeout",
+        "DURATION",
+        "30s",
+        "For the body of a request; of one that is taken line by line, for each part of it",
+    ),
+    spec("write-timeout", "DURATION", "30s", "How long a client may leave an answer unread"),
     spec(
         "heartbeat",
         "DURATION",
@@ -79,6 +91,7 @@ pub const SPECS: &[Spec] = &[
         "Between comments on a quiet subscription, give or take a fifth",
     ),
     spec("idempotency-window", "DURATION", "10m", "How long an Idempotency-Key is remembered"),
+    spec("trace-context", "", "", "Keep the traceparent of an append in a field of its entries"),
     spec("shutdown-grace", "DURATION", "10s", "For what is still open when the gateway stops"),
     spec("log-format", "FORMAT", "text", "text or json"),
     spec("log-level", "LEVEL", "info", "error, warn, info or debug (debug shows every request)"),

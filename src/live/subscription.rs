@@ -1,4 +1,4 @@
-//! A subscription: one reader of one stream, as bytes of server-sent events.
+//! A subscription: one reader of one stream, as bytes of server-sent events or of NDJSON.
 //!
 //! It has no task of its own. Whoever holds it asks for the next bytes when the socket has room,
 //! so a slow client slows nobody but itself: when it comes back to ask, what it missed is read
@@ -15,7 +15,6 @@ use super::hub::{Hub, JoinError};
 use super::signal::{Closing, Signal};
 use super::tail::{Following, Heard};
 use crate::metrics::Held;
-use crate::model::frame;
 use crate::model::history::Standing;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
@@ -105,7 +104,8 @@ impl Subscription {
             drain,
             _counted: counted,
         };
-        this.opening = Some(Signal::open(&this.stream, cursor).frame(Some(cursor)));
+        let opening = Signal::open(&this.stream, cursor).frame(Some(cursor), this.view.framing);
+        this.opening = Some(opening).filter(|opening| !opening.is_empty());
         Ok(this)
     }
 
@@ -130,11 +130,11 @@ impl Subscription {
                 biased;
                 () = self.drain.cancelled() => {
                     self.phase = Phase::Ended;
-                    return Some(Ok(Closing::Draining.frame(Some(self.cursor))));
+                    return Some(Ok(Closing::Draining.frame(Some(self.cursor), self.view.framing)));
                 }
                 () = sleep_until(self.next_heartbeat) => {
                     self.next_heartbeat = Instant::now() + self.heartbeat;
-                    return Some(Ok(Bytes::from_static(frame::HEARTBEAT.as_bytes())));
+                    return Some(Ok(Bytes::from_static(self.view.framing.heartbeat().as_bytes())));
                 }
                 () = sleep_until(wait_until.unwrap_or_else(Instant::now)), if wait_until.is_some() => {
                     self.phase = Phase::CatchUp;
@@ -169,7 +169,7 @@ impl Subscription {
             }
             Heard::Closed => {
                 self.phase = Phase::Ended;
-                return Some(Closing::Draining.frame(Some(self.cursor)));
+                return Some(Closing::Draining.frame(Some(self.cursor), self.view.framing));
             }
         }
         None
@@ -198,9 +198,8 @@ impl Subscription {
             Standing::Reset => {
                 self.hub.0.metrics.resets.inc();
                 self.cursor = Position::START;
-                return Some(
-                    Signal::Reset { stream: self.stream.as_str() }.frame(Some(self.cursor)),
-                );
+                let reset = Signal::Reset { stream: self.stream.as_str() };
+                return Some(reset.frame(Some(self.cursor), self.view.framing));
             }
             Standing::Overtaken { lost } => {
                 self.hub.0.metrics.gaps.inc();
@@ -211,7 +210,7 @@ impl Subscription {
                     lost,
                 };
                 self.cursor = read.facts.after_gap();
-                gap.write(&mut bytes, Some(self.cursor));
+                gap.write(&mut bytes, Some(self.cursor), self.view.framing);
             }
         }
         if read.at_tail {

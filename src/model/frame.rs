@@ -1,4 +1,4 @@
-//! Server-sent events as bytes.
+//! Server-sent events as bytes, and the same as lines of NDJSON.
 //!
 //! Frames are built here and nowhere else. Whatever stands in an entry, a frame is one event: JSON
 //! leaves no CR or LF in `data`, and a name that could break out of its line is left out.
@@ -11,7 +11,28 @@ use serde_json::ser::{Formatter, Serializer};
 use super::position::Position;
 
 /// A comment line: keeps proxies and clients from giving up on a quiet connection.
-pub const HEARTBEAT: &str = ": \n\n";
+const HEARTBEAT: &str = ": \n\n";
+
+/// How a subscription is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Framing {
+    /// As server-sent events.
+    #[default]
+    Events,
+    /// As NDJSON: entries are lines as they are, all else is named, like `{"gap":{…}}`.
+    Lines,
+}
+
+impl Framing {
+    /// What keeps a quiet connection open: a comment, or an empty line.
+    #[must_use]
+    pub const fn heartbeat(self) -> &'static str {
+        match self {
+            Self::Events => HEARTBEAT,
+            Self::Lines => "\n",
+        }
+    }
+}
 
 /// The longest event name taken from a field, in bytes.
 const MAX_EVENT_NAME: usize = 64;
@@ -64,6 +85,13 @@ pub fn write_event(
     let written = data.serialize(&mut Serializer::with_formatter(&mut *out, OneLine));
     debug_assert!(written.is_ok(), "events hold nothing that JSON cannot");
     out.extend_from_slice(b"\n\n");
+}
+
+/// Appends one line of NDJSON to `out`.
+pub fn write_line(out: &mut Vec<u8>, data: &impl Serialize) {
+    let written = serde_json::to_writer(&mut *out, data);
+    debug_assert!(written.is_ok(), "lines hold nothing that JSON cannot");
+    out.push(b'\n');
 }
 
 /// The value of the field chosen by `event=FIELD` as an event name, if it can be one: UTF-8, 1 to

@@ -10,6 +10,7 @@ pub mod form;
 pub mod frame;
 pub mod history;
 pub mod id;
+pub mod lines;
 pub mod name;
 pub mod page;
 pub mod position;

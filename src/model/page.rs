@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::entry::{Entry, View};
 use super::entry_json::EntryJson;
-use super::frame;
+use super::frame::{self, Framing};
 use super::id::EntryId;
 use super::name::StreamName;
 use super::position::Position;
@@ -18,6 +18,8 @@ pub struct EventView {
     pub entry: View,
     /// `event=FIELD`: the field whose value names the event.
     pub event: Option<String>,
+    /// How it is written.
+    pub framing: Framing,
 }
 
 /// Entries of one stream that follow each other, oldest first, each with its position.
@@ -86,9 +88,14 @@ impl Page {
         let mut starts = Vec::with_capacity(self.entries.len());
         for (entry, position) in self.entries.iter().zip(&self.positions) {
             starts.push(bytes.len());
+            let json = |stream| EntryJson { stream, entry, view: &view.entry };
+            if view.framing == Framing::Lines {
+                frame::write_line(&mut bytes, &json(None));
+                continue;
+            }
             let name =
                 view.event.as_deref().and_then(|field| frame::event_name(entry.value(field)));
-            let json = EntryJson { stream: Some(self.stream.as_str()), entry, view: &view.entry };
+            let json = json(Some(self.stream.as_str()));
             frame::write_event(&mut bytes, Some(*position), name, None, &json);
         }
         let rendered = Arc::new(Rendered { bytes: bytes.into(), starts });

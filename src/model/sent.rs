@@ -42,8 +42,8 @@ pub struct SentEntry {
 pub enum Sent {
     /// One entry.
     One(SentEntry),
-    /// `{"entries":[…]}`.
-    Many(Vec<SentEntry>),
+    /// `{"entries":[…]}`, and which of them cannot be entries.
+    Many(Vec<Result<SentEntry, InvalidEntry>>),
 }
 
 /// Reads one entry, or `{"entries":[…]}`. The text must be valid JSON already.
@@ -67,7 +67,17 @@ pub fn parse(json: &RawValue) -> Result<Sent, InvalidEntry> {
     }
     let entries = list.iter().enumerate();
     let entries = entries.map(|(index, entry)| parse_entry(entry, &format!("/entries/{index}")));
-    entries.collect::<Result<_, _>>().map(Sent::Many)
+    Ok(Sent::Many(entries.collect()))
+}
+
+/// Reads one entry from a line of NDJSON.
+///
+/// # Errors
+/// [`InvalidEntry`] points at the first thing that cannot be an entry.
+pub fn parse_line(line: &[u8]) -> Result<SentEntry, InvalidEntry> {
+    let json = serde_json::from_slice(line)
+        .map_err(|error| InvalidEntry::at("", format!("the line is not JSON: {error}")))?;
+    parse_entry(json, "")
 }
 
 /// An object as a list, so that order and repeats are not lost before they can be judged.
@@ -297,7 +307,10 @@ mod tests {
             (r#"{"entries":[{"fields":{"a":1}}],"id":"*"}"#, "/id"),
             (r#"{"entries":[{"fields":{"a":1},"key":5}]}"#, "/entries/0/key"),
         ] {
-            let refused = super::parse(serde_json::from_str(json).unwrap()).unwrap_err();
+            let refused = match super::parse(serde_json::from_str(json).unwrap()) {
+                Ok(Sent::Many(entries)) => entries.into_iter().find_map(Result::err).unwrap(),
+                other => other.unwrap_err(),
+            };
             assert_eq!(refused.pointer, pointer, "{json}");
         }
     }

@@ -1,9 +1,8 @@
-//! Removing entries: by id, and by trimming.
+//! Removing entries by their ids.
 
 use deadpool_redis::redis::{Cmd, Value};
 
-use super::decode::{bytes, int, list, tuple, unsigned};
-use super::entries::Trim;
+use super::decode::{int, list};
 use super::{Store, StoreError};
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
@@ -18,6 +17,17 @@ pub enum References {
     Delete,
     /// The entry is deleted only once every group has read and acknowledged it.
     Acked,
+}
+
+impl References {
+    /// The word our scripts know it by.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Delete => "delete",
+            Self::Acked => "acked",
+        }
+    }
 }
 
 /// What became of an entry that was to be deleted.
@@ -79,11 +89,7 @@ impl Store {
     ) -> Result<Vec<Deletion>, StoreError> {
         let mut command = Cmd::new();
         command.arg("EVAL").arg(DELETE).arg(1).arg(stream.as_str());
-        command.arg(match references {
-            References::Keep => "keep",
-            References::Delete => "delete",
-            References::Acked => "acked",
-        });
+        command.arg(references.word());
         for id in ids {
             command.arg(id.to_string());
         }
@@ -93,45 +99,5 @@ impl Store {
             _ => Ok(Deletion::NotFound),
         };
         list(self.write(&command).await?)?.iter().map(deletion).collect()
-    }
-
-    /// Trims a stream; answers how many entries went. `limit` bounds the work of an approximate
-    /// trim.
-    ///
-    /// # Errors
-    /// [`StoreError::NotAStream`], or that Redis is away.
-    /// # Cancel safety
-    /// Dropped after it was sent, the stream may be trimmed all the same.
-    pub async fn trim(
-        &self,
-        stream: &StreamName,
-        trim: Trim,
-        exact: bool,
-        limit: Option<u64>,
-    ) -> Result<u64, StoreError> {
-        let mut command = Cmd::new();
-        command.arg("XTRIM").arg(stream.as_str());
-        trim.write(&mut command, exact);
-        if let Some(limit) = limit {
-            command.arg("LIMIT").arg(limit);
-        }
-        unsigned(&self.write(&command).await?)
-    }
-
-    /// The clock of Redis, in Unix milliseconds: by it entries get their ids.
-    ///
-    /// # Errors
-    /// That Redis is away.
-    /// # Cancel safety
-    /// Reads only.
-    pub async fn now_ms(&self) -> Result<u64, StoreError> {
-        let mut command = Cmd::new();
-        command.arg("TIME");
-        let [seconds, micros] = tuple(self.read(&command).await?)?;
-        let number = |value| -> Result<u64, StoreError> {
-            let text = String::from_utf8(bytes(value)?).unwrap_or_default();
-            text.parse().map_err(|_| StoreError::Unexpected("a time".to_owned()))
-        };
-        Ok(number(seconds)? * 1000 + number(micros)? / 1000)
     }
 }

@@ -1,13 +1,10 @@
-//! Appending and reading entries.
+//! Reading entries.
 
-use deadpool_redis::redis::{Cmd, Value};
-
-use super::decode::id;
 use super::facts::Range;
 use super::{Lane, Store, StoreError};
-use crate::model::entry::{Entry, Fields};
+use crate::model::entry::Entry;
 use crate::model::history::{Facts, Standing};
-use crate::model::id::{EntryId, NewId};
+use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::position::Position;
 use crate::model::range::Order;
@@ -16,41 +13,6 @@ use crate::model::range::Order;
 const FIRST_READ: usize = 32;
 /// Bytes read in one go where only ids are wanted.
 const SCAN_BYTES: usize = 256 << 10;
-
-/// What an append may remove.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trim {
-    /// All but this many.
-    MaxLen(u64),
-    /// All below this id.
-    MinId(EntryId),
-}
-
-impl Trim {
-    /// The words XADD and XTRIM take for it.
-    pub(super) fn write(self, command: &mut Cmd, exact: bool) {
-        let exactly = if exact { "=" } else { "~" };
-        match self {
-            Self::MaxLen(length) => command.arg("MAXLEN").arg(exactly).arg(length),
-            Self::MinId(min) => command.arg("MINID").arg(exactly).arg(min.to_string()),
-        };
-    }
-}
-
-/// One XADD.
-#[derive(Clone, Debug)]
-pub struct Append {
-    /// Which id the entry is to have.
-    pub id: NewId,
-    /// In the order they are to be stored; not empty.
-    pub fields: Fields,
-    /// Trimming in the same step.
-    pub trim: Option<Trim>,
-    /// Trim to the letter; otherwise whole nodes only, which is much cheaper.
-    pub exact: bool,
-    /// Make the stream if there is none.
-    pub create: bool,
-}
 
 /// A run of entries read upwards, with what was known of the stream when it was read.
 #[derive(Clone, Debug)]
@@ -89,38 +51,6 @@ impl Stretch {
 }
 
 impl Store {
-    /// Appends one entry and answers its id; `None` when the stream does not exist and
-    /// [`Append::create`] is false.
-    ///
-    /// # Errors
-    /// [`StoreError::IdNotMonotonic`], [`StoreError::IdZero`], [`StoreError::NotAStream`], or that
-    /// Redis is away; after [`StoreError::Broken`] and [`StoreError::Timeout`] the entry may or
-    /// may not be there.
-    /// # Cancel safety
-    /// Dropped after it was sent, the entry may be appended all the same.
-    pub async fn append(
-        &self,
-        stream: &StreamName,
-        append: &Append,
-    ) -> Result<Option<EntryId>, StoreError> {
-        let mut command = Cmd::new();
-        command.arg("XADD").arg(stream.as_str());
-        if !append.create {
-            command.arg("NOMKSTREAM");
-        }
-        if let Some(trim) = append.trim {
-            trim.write(&mut command, append.exact);
-        }
-        command.arg(append.id.to_string());
-        for (name, value) in &append.fields {
-            command.arg(name.as_slice()).arg(value.as_slice());
-        }
-        match self.write(&command).await? {
-            Value::Nil => Ok(None),
-            given => id(given).map(Some),
-        }
-    }
-
     /// Reads upwards from `after` to `end` or the tail: at most `limit` entries, and no more than
     /// fit into `max_bytes` unless a single one is larger.
     ///

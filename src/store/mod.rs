@@ -17,11 +17,13 @@ end\n"
     };
 }
 
-mod batch;
+mod append;
+mod append_script;
 mod blocking;
 mod consumers;
 mod decode;
 mod deletion;
+mod durability;
 mod entries;
 mod error;
 mod facts;
@@ -30,6 +32,7 @@ mod pending;
 mod pool;
 pub mod private;
 mod streams;
+mod trim;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,17 +42,19 @@ use deadpool_redis::redis::{Cmd, Pipeline, Value};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use batch::{Appended, Batch, BatchEntry, Key, MAX_FIELDS};
+pub use append::{Append, Appended, Key, MAX_FIELDS, NewEntry, Placed, Refusal};
 pub use blocking::Blocking;
 pub use consumers::{AutoClaim, Claim, Claimed, PendingFate};
 pub use deletion::{Deletion, References};
-pub use entries::{Append, Stretch, Trim};
+pub use durability::{Durability, Durable, MAX_DURABILITY_WAIT, Reached};
+pub use entries::Stretch;
 pub use error::StoreError;
 pub use groups::{ConsumerInfo, Delivery, GroupInfo, GroupRead};
 pub use pending::{Pending, PendingEntry, PendingQuery, PendingSummary};
 use pool::{Connections, Repeat};
 pub use pool::{Contact, PoolSettings};
 pub use streams::{StreamInfo, StreamsPage};
+pub use trim::{Trim, Trimming};
 
 /// The streams of one Redis. Cheap to clone.
 #[derive(Clone)]
@@ -76,9 +81,9 @@ impl Store {
         self.connections.contact()
     }
 
-    /// Connections open now: (shared, blocking).
+    /// Connections open now, by kind.
     #[must_use]
-    pub fn open_connections(&self) -> (usize, usize) {
+    pub fn open_connections(&self) -> [(&'static str, usize); 3] {
         self.connections.open()
     }
 
@@ -132,7 +137,7 @@ impl Store {
     }
 }
 
-/// Which connection a reading pipeline goes over.
+/// Which connection commands go over.
 #[derive(Clone)]
 pub enum Lane {
     /// The shared ones.
@@ -149,6 +154,24 @@ impl Store {
     ) -> Result<Vec<Value>, StoreError> {
         match lane {
             Lane::Shared => self.connections.pipeline(pipeline, Repeat::Safe).await,
+            Lane::Own(handle) => Ok(pipeline.query_async(&mut handle.clone()).await?),
+        }
+    }
+
+    async fn write_on(&self, lane: &Lane, command: &Cmd) -> Result<Value, StoreError> {
+        match lane {
+            Lane::Shared => self.write(command).await,
+            Lane::Own(handle) => Ok(command.query_async(&mut handle.clone()).await?),
+        }
+    }
+
+    async fn write_pipeline_on(
+        &self,
+        lane: &Lane,
+        pipeline: &Pipeline,
+    ) -> Result<Vec<Value>, StoreError> {
+        match lane {
+            Lane::Shared => self.write_pipeline(pipeline).await,
             Lane::Own(handle) => Ok(pipeline.query_async(&mut handle.clone()).await?),
         }
     }

@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{AsyncConnectionConfig, Cmd, ConnectionInfo, Pipeline, Value};
-use deadpool_redis::{Connection, Manager, Pool, Runtime};
+use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Blocking;
+use super::durability::MAX_DURABILITY_WAIT;
 use super::error::{StoreError, from_pool};
 
 /// How long a failed attempt to connect answers for the callers right behind it.
@@ -41,6 +42,8 @@ pub struct PoolSettings {
     pub blocking: usize,
     /// How long the blocking calls block at most.
     pub block: Duration,
+    /// Connections for writes that wait for replicas or the disk.
+    pub durable: usize,
 }
 
 /// What is known of Redis.
@@ -76,6 +79,7 @@ impl Repeat {
 pub struct Connections {
     shared: Pool,
     blocking: Pool,
+    durable: Pool,
     slots: Box<[Slot]>,
     turn: AtomicUsize,
     contact: watch::Sender<Contact>,
@@ -141,6 +145,7 @@ impl Connections {
         Ok(Self {
             shared: pool(settings.shared, settings.response_timeout)?,
             blocking: pool(settings.blocking, settings.block + BLOCK_MARGIN)?,
+            durable: pool(settings.durable, MAX_DURABILITY_WAIT + BLOCK_MARGIN)?,
             slots: (0..settings.shared).map(|_| Slot::default()).collect(),
             turn: AtomicUsize::new(0),
             contact: watch::Sender::new(Contact::Never(None)),
@@ -155,10 +160,19 @@ impl Connections {
         self.contact.subscribe()
     }
 
-    /// Connections open now: (shared, blocking).
+    /// Connections open now, by kind.
     #[must_use]
-    pub fn open(&self) -> (usize, usize) {
-        (self.shared.status().size, self.blocking.status().size)
+    pub fn open(&self) -> [(&'static str, usize); 3] {
+        [("shared", &self.shared), ("blocking", &self.blocking), ("durable", &self.durable)]
+            .map(|(kind, pool)| (kind, pool.status().size))
+    }
+
+    /// An exclusive connection for writes that wait for replicas or the disk.
+    ///
+    /// # Errors
+    /// As the pool.
+    pub async fn durable(&self) -> Result<Connection, PoolError> {
+        self.durable.get().await
     }
 
     /// One command on a shared connection.

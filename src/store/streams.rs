@@ -167,7 +167,7 @@ impl Store {
     /// Dropped after it was sent, the stream may be gone all the same.
     pub async fn delete_stream(&self, stream: &StreamName) -> Result<bool, StoreError> {
         let mut command = Cmd::new();
-        let [known, ends] = super::batch::keys(stream);
+        let [known, ends] = super::append_script::keys(stream);
         command.arg("EVAL").arg(DELETE).arg(3).arg(stream.as_str()).arg(known).arg(ends);
         Ok(int(&self.write(&command).await?)? == 1)
     }

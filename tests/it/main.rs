@@ -4,11 +4,14 @@
 #![expect(clippy::disallowed_methods, reason = "tests wait for what they spawn, and read CHROMIUM")]
 
 mod bad_input;
+mod batches;
 mod browser;
 mod conditions;
 mod counters;
+mod durability;
 mod events;
 mod groups;
+mod lines;
 mod many;
 mod openapi;
 mod outage;
@@ -21,4 +24,5 @@ mod streams;
 mod support;
 mod surface;
 mod tidy;
+mod trimming;
 mod walkthroughs;

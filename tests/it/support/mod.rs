@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod gateway;
+pub mod lines;
 pub mod proxy;
 pub mod redis;
 pub mod sse;

@@ -97,6 +97,10 @@ impl Server {
         eventually("Redis answers", async || self.try_command(&["PING"]).await.is_ok()).await;
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.lock().unwrap().as_ref().unwrap().id()
+    }
+
     /// Kills the server as a crash would.
     pub fn kill(&self) {
         if let Some(mut child) = self.child.lock().unwrap().take() {

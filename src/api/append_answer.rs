@@ -1,0 +1,175 @@
+//! What an append answers.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::header::{ETAG, LOCATION};
+use axum::http::{HeaderName, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::append_lines::LinesAnswer;
+use super::append_run::{Done, count_new};
+use super::error::{ApiError, Problem};
+use super::paths;
+use super::request::RequestInfo;
+use crate::model::duration;
+use crate::model::name::StreamName;
+use crate::store::{Placed, Reached};
+
+const IDEMPOTENCY_WINDOW: HeaderName = HeaderName::from_static("idempotency-window");
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// An entry that was appended.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AppendedEntry {
+    /// The stream it was appended to.
+    #[schema(example = "orders")]
+    stream: String,
+    /// Its id.
+    #[schema(example = "1795232709004-0")]
+    id: String,
+    /// How safe it is, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    durability: Option<DurabilityReached>,
+}
+
+/// A batch that was appended.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AppendedBatch {
+    /// The stream it was appended to.
+    stream: String,
+    /// In the order sent.
+    results: Vec<BatchResult>,
+    /// How many entries were appended now; the others had been, by their keys, or were refused.
+    appended: u64,
+    /// How safe they are, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    durability: Option<DurabilityReached>,
+}
+
+/// One entry of a batch: its id, or with `atomic=false` why it has none.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct BatchResult {
+    /// Its id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    id: Option<String>,
+    /// It was appended before, by its key.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    replayed: bool,
+    /// Why it was not appended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    error: Option<Problem>,
+}
+
+/// How safe entries are.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+pub struct DurabilityReached {
+    /// Replicas that have them: in memory, or with `fsync` on disk.
+    replicas: u64,
+    /// Whether the server has them on disk; only where that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    fsync: Option<bool>,
+}
+
+impl From<Reached> for DurabilityReached {
+    fn from(reached: Reached) -> Self {
+        Self { replicas: reached.replicas, fsync: reached.fsync }
+    }
+}
+
+/// Either answer.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum AppendAnswer {
+    /// To one entry.
+    One(AppendedEntry),
+    /// To a batch.
+    Many(AppendedBatch),
+    /// To NDJSON.
+    Lines(LinesAnswer),
+}
+
+impl BatchResult {
+    pub(super) fn new(result: &Result<Placed, ApiError>, info: &RequestInfo) -> Self {
+        match result {
+            Ok(placed) => placed.into(),
+            Err(error) => {
+                Self { error: Some(error.problem(&info.path, &info.id)), ..Self::default() }
+            }
+        }
+    }
+}
+
+impl From<&Placed> for BatchResult {
+    fn from(placed: &Placed) -> Self {
+        Self { id: Some(placed.id.to_string()), replayed: placed.replayed, error: None }
+    }
+}
+
+/// All of it was appended, now or before.
+pub(super) fn all(
+    stream: &StreamName,
+    done: &Done,
+    many: bool,
+    reached: Option<Reached>,
+    window: Option<Duration>,
+) -> Response {
+    let last = done.last().id;
+    let (named, durability) = (stream.to_string(), reached.map(DurabilityReached::from));
+    let appended = count_new(&done.placed);
+    let body = if many {
+        let results = done.placed.iter().map(BatchResult::from).collect();
+        AppendAnswer::Many(AppendedBatch { stream: named, results, appended, durability })
+    } else {
+        AppendAnswer::One(AppendedEntry { stream: named, id: last.to_string(), durability })
+    };
+    let location = [(LOCATION, paths::entry(stream, last))];
+    let mut response = if done.replayed || appended == 0 {
+        // What was last then need not be last now, so there is no `ETag`.
+        (location, [(IDEMPOTENCY_REPLAYED, "true")], Json(body)).into_response()
+    } else {
+        let tag = [(ETAG, format!("\"{last}\""))];
+        (StatusCode::CREATED, location, tag, Json(body)).into_response()
+    };
+    tell_window(&mut response, window);
+    response
+}
+
+/// Each entry for itself: 207 if some were refused.
+pub(super) fn each(
+    stream: &StreamName,
+    results: &[Result<Placed, ApiError>],
+    reached: Option<Reached>,
+    window: Option<Duration>,
+    info: &RequestInfo,
+) -> Response {
+    let body = AppendedBatch {
+        stream: stream.to_string(),
+        results: results.iter().map(|result| BatchResult::new(result, info)).collect(),
+        appended: count_new(results.iter().flatten()),
+        durability: reached.map(DurabilityReached::from),
+    };
+    let status = match (results.iter().any(Result::is_err), body.appended) {
+        (true, _) => StatusCode::MULTI_STATUS,
+        (false, 0) => StatusCode::OK,
+        (false, _) => StatusCode::CREATED,
+    };
+    let mut response = (status, Json(body)).into_response();
+    tell_window(&mut response, window);
+    response
+}
+
+/// How long keys are remembered, where there were some.
+fn tell_window(response: &mut Response, window: Option<Duration>) {
+    if let Some(value) = window.and_then(|window| duration::format(window).parse().ok()) {
+        response.headers_mut().insert(IDEMPOTENCY_WINDOW, value);
+    }
+}

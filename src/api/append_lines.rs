@@ -1,0 +1,334 @@
+//! NDJSON in: entries line by line, in an upload of any length, in constant memory.
+//!
+//! Lines are gathered for as long as they are there, appended together, and each answered for
+//! itself. What refuses the lines altogether (Redis is away, the key holds something else) ends the
+//! appending, so that no entry overtakes one before it; the body is still read to its end, since
+//! many clients read no answer before they have sent everything.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http_body_util::BodyExt as _;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::append_answer::{AppendAnswer, BatchResult, DurabilityReached};
+use super::append_plan::{AppendParams, Plan};
+use super::append_run::{Appender, alone};
+use super::error::{ApiError, ErrorCode, Problem};
+use super::extract::media_type;
+use super::request::RequestInfo;
+use crate::model::frame::write_line;
+use crate::model::lines::{Line, Lines};
+use crate::model::name::StreamName;
+use crate::model::sent::{self, SentEntry};
+use crate::state::AppState;
+use crate::store::Placed;
+
+/// The media type.
+pub(super) const NDJSON: &str = "application/x-ndjson";
+/// Lines appended together.
+const LINES: usize = 1000;
+/// And their bytes.
+const BYTES: usize = 1 << 20;
+/// Refused lines that are answered one by one.
+const ERRORS: usize = 100;
+
+/// What became of an upload of lines.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LinesAnswer {
+    /// The stream they were appended to.
+    stream: String,
+    /// Lines appended now.
+    appended: u64,
+    /// Lines appended before, by their keys.
+    replayed: u64,
+    /// Lines refused.
+    failed: u64,
+    /// The id of the first line that has one.
+    first_id: Option<String>,
+    /// The id of the last line that has one.
+    last_id: Option<String>,
+    /// The first hundred lines refused.
+    errors: Vec<LineError>,
+    /// How safe the entries are, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    durability: Option<DurabilityReached>,
+}
+
+/// A line that was refused.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LineError {
+    /// Counted from 1.
+    line: u64,
+    /// Why.
+    error: Problem,
+}
+
+/// One line of `receipts=stream`; the last one is a [`LinesAnswer`] instead, or has only `error`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Receipt {
+    /// Counted from 1.
+    line: u64,
+    #[serde(flatten)]
+    result: BatchResult,
+}
+
+pub(super) fn is_wanted(params: &AppendParams, headers: &HeaderMap) -> bool {
+    params.payload.is_none() && media_type(headers) == NDJSON
+}
+
+/// # Errors
+/// 400 for what does not go with lines, and what keeps all lines out.
+pub(super) async fn append(
+    state: AppState,
+    stream: StreamName,
+    plan: Plan,
+    params: &AppendParams,
+    info: RequestInfo,
+    request: Request,
+) -> Result<Response, ApiError> {
+    plan.refuse_conditions("lines")?;
+    let stalled = state.settings.body_timeout;
+    let source = Source {
+        lines: Lines::new(state.settings.max_body),
+        body: request.into_body(),
+        stalled,
+        line: 0,
+        ended: false,
+    };
+    let appender = Some(Appender::new(state, stream.clone(), plan).await?);
+    let mut upload = Upload { source, appender, stream, info, told: Told::default() };
+    if params.receipts.is_some() {
+        let lines = futures_util::stream::unfold(Some(upload), async |upload| {
+            let mut upload = upload?;
+            let (line, rest) = match upload.step().await {
+                Ok(Some(receipts)) => (upload.receipts(&receipts), Some(upload)),
+                Ok(None) => (upload.finish().await, None),
+                Err(error) => (upload.failure(error), None),
+            };
+            Some((Ok::<_, std::convert::Infallible>(line), rest))
+        });
+        return Ok(([(CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response());
+    }
+    loop {
+        match upload.step().await {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                let answer = AppendAnswer::Lines(upload.answer().await?);
+                return Ok(Json(answer).into_response());
+            }
+            Err(error) => {
+                upload.source.drain().await;
+                return Err(upload.told.with_counts(error));
+            }
+        }
+    }
+}
+
+/// The lines of a body.
+struct Source {
+    lines: Lines,
+    body: Body,
+    /// How long the body may stand still.
+    stalled: Duration,
+    /// The last one that was read.
+    line: u64,
+    ended: bool,
+}
+
+type Numbered<T> = Vec<(u64, Result<T, ApiError>)>;
+
+impl Source {
+    /// The next lines: all there are for now, at least one, at most as many as go together. None
+    /// when the body has ended.
+    async fn next(&mut self) -> Result<Numbered<SentEntry>, ApiError> {
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        loop {
+            while taken.len() < LINES && bytes < BYTES {
+                let Some(line) = self.lines.take() else { break };
+                self.line += 1;
+                match line {
+                    Line::Text(text) if text.iter().all(u8::is_ascii_whitespace) => {}
+                    Line::Text(text) => {
+                        bytes += text.len();
+                        taken.push((self.line, sent::parse_line(text).map_err(ApiError::from)));
+                    }
+                    Line::TooLong => {
+                        let error = ApiError::new(ErrorCode::TooLarge, "the line is too long");
+                        taken.push((self.line, Err(error)));
+                    }
+                }
+            }
+            if self.ended || taken.len() >= LINES || bytes >= BYTES {
+                return Ok(taken);
+            }
+            if taken.is_empty() {
+                self.fill().await?;
+            } else if let Some(filled) = self.fill().now_or_never() {
+                filled?;
+            } else {
+                return Ok(taken);
+            }
+        }
+    }
+
+    async fn fill(&mut self) -> Result<(), ApiError> {
+        match tokio::time::timeout(self.stalled, self.body.frame()).await {
+            Err(_) => Err(ApiError::invalid("the rest of the body did not come in time")),
+            Ok(Some(Err(_))) => Err(ApiError::invalid("the body broke off")),
+            Ok(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    self.lines.push(data);
+                }
+                Ok(())
+            }
+            Ok(None) => {
+                self.ended = true;
+                self.lines.end();
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads the body to its end, for the sake of a client that reads no answer before.
+    async fn drain(&mut self) {
+        while let Ok(Some(Ok(_))) = tokio::time::timeout(self.stalled, self.body.frame()).await {}
+    }
+}
+
+/// What is told at the end.
+#[derive(Default)]
+struct Told {
+    appended: u64,
+    replayed: u64,
+    failed: u64,
+    first: Option<Placed>,
+    last: Option<Placed>,
+    errors: Vec<LineError>,
+}
+
+impl Told {
+    fn count(&mut self, results: &Numbered<Placed>, info: &RequestInfo) {
+        for (line, result) in results {
+            match result {
+                Ok(placed) => {
+                    self.first.get_or_insert(*placed);
+                    self.last = Some(*placed);
+                    *(if placed.replayed { &mut self.replayed } else { &mut self.appended }) += 1;
+                }
+                Err(error) => {
+                    self.failed += 1;
+                    if self.errors.len() < ERRORS {
+                        let error = error.problem(&info.path, &info.id);
+                        self.errors.push(LineError { line: *line, error });
+                    }
+                }
+            }
+        }
+    }
+
+    /// An error that ended the upload, with what had happened by then.
+    fn with_counts(&self, error: ApiError) -> ApiError {
+        let unknown = error.side_effects_unknown || self.appended > 0;
+        let last = self.last.map(|placed| placed.id.to_string());
+        ApiError { side_effects_unknown: unknown, ..error }
+            .with("appended", self.appended)
+            .with("replayed", self.replayed)
+            .with("failed", self.failed)
+            .with("last_id", last)
+    }
+}
+
+/// An upload under way.
+struct Upload {
+    source: Source,
+    /// Taken when everything is appended.
+    appender: Option<Appender>,
+    stream: StreamName,
+    info: RequestInfo,
+    told: Told,
+}
+
+impl Upload {
+    /// Appends the next lines and answers what became of them; `None` at the end.
+    async fn step(&mut self) -> Result<Option<Numbered<Placed>>, ApiError> {
+        let lines = self.source.next().await?;
+        let (Some(appender), false) = (&self.appender, lines.is_empty()) else { return Ok(None) };
+        let (numbers, sent): (Vec<u64>, Vec<_>) = lines.into_iter().unzip();
+        let first = numbers.first().copied();
+        let placed = appender.each(sent, alone).await.map_err(|error| error.with("line", first))?;
+        let results = numbers.into_iter().zip(placed).collect();
+        self.told.count(&results, &self.info);
+        Ok(Some(results))
+    }
+
+    async fn answer(mut self) -> Result<LinesAnswer, ApiError> {
+        let stream = self.stream.to_string();
+        let reached = match self.appender.take() {
+            Some(appender) => {
+                // If any line was new, it is waited for what is new.
+                let last = self.told.last;
+                let last = last.map(|last| Placed { replayed: self.told.appended == 0, ..last });
+                appender.reach(last).await.map_err(|error| self.told.with_counts(error))?
+            }
+            None => None,
+        };
+        let (told, id) = (self.told, |placed: Option<Placed>| placed.map(|p| p.id.to_string()));
+        Ok(LinesAnswer {
+            stream,
+            appended: told.appended,
+            replayed: told.replayed,
+            failed: told.failed,
+            first_id: id(told.first),
+            last_id: id(told.last),
+            errors: told.errors,
+            durability: reached.map(DurabilityReached::from),
+        })
+    }
+
+    fn receipts(&self, results: &Numbered<Placed>) -> Bytes {
+        let mut text = Vec::new();
+        for (line, result) in results {
+            write_line(
+                &mut text,
+                &Receipt { line: *line, result: BatchResult::new(result, &self.info) },
+            );
+        }
+        text.into()
+    }
+
+    /// The last line.
+    async fn finish(self) -> Bytes {
+        let info = self.info.clone();
+        match self.answer().await {
+            Ok(answer) => {
+                let mut text = Vec::new();
+                write_line(&mut text, &answer);
+                text.into()
+            }
+            Err(error) => error_line(&error, &info),
+        }
+    }
+
+    fn failure(&self, error: ApiError) -> Bytes {
+        error_line(&self.told.with_counts(error), &self.info)
+    }
+}
+
+/// `{"error":problem}` as a line.
+pub(super) fn error_line(error: &ApiError, info: &RequestInfo) -> Bytes {
+    let problem = error.problem(&info.path, &info.id);
+    let mut text = Vec::new();
+    write_line(&mut text, &BTreeMap::from([("error", problem)]));
+    text.into()
+}

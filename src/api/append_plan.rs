@@ -1,0 +1,245 @@
+//! What an append asks for besides its entries: in its query and in its headers.
+
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+
+use super::conditions::Conditions;
+use super::deletion::RefsParam;
+use super::error::{ApiError, ErrorCode};
+use super::extract::id;
+use super::params::{Wait, redis_number};
+use crate::model::id::{EntryId, NewId};
+use crate::state::Shared;
+use crate::store::{Durability, MAX_DURABILITY_WAIT, References, Trim, Trimming};
+
+/// How long durability is waited for unless told.
+const DURABILITY_WAIT: Duration = Duration::from_secs(1);
+/// The most replicas that can be asked for.
+const MAX_REPLICAS: u32 = 1000;
+
+/// How to append.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct AppendParams {
+    /// The id of the entry: `*` (Redis chooses), `ms-*`, or a full id above the last one.
+    #[param(example = "*")]
+    id: Option<String>,
+    /// Trim the stream to about this many entries in the same step.
+    #[param(maximum = 9_223_372_036_854_775_807_u64)]
+    maxlen: Option<u64>,
+    /// Trim entries below this id in the same step.
+    minid: Option<String>,
+    /// Trim entries older than this, by the clock of Redis, in the same step.
+    #[param(value_type = Option<String>, example = "7d")]
+    max_age: Option<Wait>,
+    /// Trim to the letter. Otherwise Redis drops whole nodes only, which is much cheaper.
+    #[serde(default)]
+    #[param(required = false)]
+    exact: bool,
+    /// Without `exact`: look at no more than so many entries to trim; 0 for no limit.
+    #[param(maximum = 9_223_372_036_854_775_807_u64)]
+    trim_limit: Option<u64>,
+    /// What trimming does about groups: `keep` (the default) their pending records, `delete` them,
+    /// or trim only what every group has read and acknowledged (`acked`).
+    #[param(inline)]
+    refs: Option<RefsParam>,
+    /// `false`: do not make the stream if there is none, but answer 404.
+    create: Option<bool>,
+    /// `false`: append each entry of a batch for itself, and answer 207 if some were refused.
+    atomic: Option<bool>,
+    /// Answer once the entries are in the memory of N replicas (`replicas:N`) or on the disk of
+    /// the server (`fsync`).
+    #[param(example = "replicas:1")]
+    durability: Option<String>,
+    /// How long to wait for that: 1s unless given, at most 10s.
+    #[param(value_type = Option<String>, example = "1s")]
+    durability_timeout: Option<Wait>,
+    /// Store the whole body, untouched, in this field.
+    #[param(example = "data")]
+    pub(super) payload: Option<String>,
+    /// `stream`: answer each line of NDJSON while the next are sent.
+    #[param(inline)]
+    pub(super) receipts: Option<ReceiptsParam>,
+}
+
+/// `receipts=`: how an upload of lines is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ReceiptsParam {
+    /// Line by line.
+    Stream,
+}
+
+/// What an append asks for besides its entries.
+pub(super) struct Plan {
+    /// The id of the one entry.
+    pub(super) id: Option<NewId>,
+    pub(super) create: bool,
+    pub(super) atomic: bool,
+    pub(super) conditions: Conditions,
+    pub(super) durability: Option<(Durability, Duration)>,
+    /// To be kept with each entry.
+    pub(super) traceparent: Option<Vec<u8>>,
+    pub(super) window: Duration,
+    trimming: Option<(Bound, Trimming)>,
+}
+
+/// What trimming is bounded by.
+#[derive(Clone, Copy)]
+enum Bound {
+    Given,
+    /// An age, which becomes an id when it is used.
+    Age(Duration),
+}
+
+impl Plan {
+    /// # Errors
+    /// 400 for what makes no sense.
+    pub(super) fn new(
+        state: &Shared,
+        params: &AppendParams,
+        headers: &HeaderMap,
+    ) -> Result<Self, ApiError> {
+        let wanted = params.id.as_deref().map(|text| new_id("id", text)).transpose()?;
+        Ok(Self {
+            id: wanted,
+            create: params.create.unwrap_or(true),
+            atomic: params.atomic.unwrap_or(true),
+            conditions: Conditions::new(headers)?,
+            durability: durability(params)?,
+            traceparent: traceparent(headers).filter(|_| state.settings.trace_context),
+            window: state.settings.idempotency_window,
+            trimming: trimming(params)?,
+        })
+    }
+
+    /// # Errors
+    /// 400 when there is a condition or a key that would have to hold for all of `what`.
+    pub(super) fn refuse_conditions(&self, what: &str) -> Result<(), ApiError> {
+        let conditions = &self.conditions;
+        let given = [
+            ("Idempotency-Key", conditions.key.is_some(), "; give each entry its own `key`"),
+            ("If-Match", conditions.if_match.is_some(), ""),
+            ("If-None-Match", conditions.if_new, ""),
+            ("id", self.id.is_some(), "; entries carry their own"),
+        ];
+        let Some((name, _, instead)) = given.iter().find(|(_, given, _)| *given) else {
+            return Ok(());
+        };
+        let detail = format!("`{name}` does not go with {what}{instead}");
+        Err(ApiError::invalid(detail.clone()).at(*name, detail))
+    }
+
+    /// The trimming asked for, as of now.
+    ///
+    /// # Errors
+    /// That Redis, whose clock it is, is away.
+    pub(super) async fn trimming(&self, state: &Shared) -> Result<Option<Trimming>, ApiError> {
+        let Some((bound, mut trimming)) = self.trimming else { return Ok(None) };
+        if let Bound::Age(age) = bound {
+            let now = state.store.now_ms().await.map_err(ApiError::of_read)?;
+            trimming.trim = Trim::MinId(oldest_kept(now, age));
+        }
+        Ok(Some(trimming))
+    }
+}
+
+/// The least id that is not older than `age`.
+pub(super) fn oldest_kept(now_ms: u64, age: Duration) -> EntryId {
+    let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+    EntryId::new(now_ms.saturating_sub(age), 0)
+}
+
+/// The id that an entry asks for.
+///
+/// # Errors
+/// 400 `invalid-id`.
+pub(super) fn new_id(pointer: &str, text: &str) -> Result<NewId, ApiError> {
+    let wanted = id(pointer, text, str::parse::<NewId>)?;
+    if wanted == NewId::Exact(EntryId::MIN) {
+        let error = ApiError::new(ErrorCode::InvalidId, "0-0 cannot be the id of an entry");
+        return Err(error.at(pointer, "is 0-0"));
+    }
+    Ok(wanted)
+}
+
+fn trimming(params: &AppendParams) -> Result<Option<(Bound, Trimming)>, ApiError> {
+    let (bound, trim) = match (params.maxlen, &params.minid, params.max_age) {
+        (None, None, None) => {
+            let set = [
+                ("exact", params.exact),
+                ("trim_limit", params.trim_limit.is_some()),
+                ("refs", params.refs.is_some()),
+            ];
+            if let Some((name, _)) = set.iter().find(|(_, set)| *set) {
+                let detail = format!("`{name}` goes with `maxlen`, `minid` or `max_age`");
+                return Err(ApiError::invalid(detail).at(*name, "nothing to trim"));
+            }
+            return Ok(None);
+        }
+        (Some(length), None, None) => (Bound::Given, Trim::MaxLen(redis_number("maxlen", length)?)),
+        (None, Some(min), None) => {
+            let min = id("minid", min, |text| EntryId::parse_with(text, 0))?;
+            (Bound::Given, Trim::MinId(min))
+        }
+        (None, None, Some(Wait(age))) => (Bound::Age(age), Trim::MinId(EntryId::MIN)),
+        _ => {
+            let detail = "`maxlen`, `minid` and `max_age` exclude each other";
+            let second = if params.max_age.is_some() { "max_age" } else { "minid" };
+            return Err(ApiError::invalid(detail).at(second, "given with another"));
+        }
+    };
+    if params.exact && params.trim_limit.is_some() {
+        return Err(ApiError::invalid("`trim_limit` bounds an approximate trim")
+            .at("trim_limit", "given with `exact`"));
+    }
+    let limit = params.trim_limit.map(|limit| redis_number("trim_limit", limit)).transpose()?;
+    let references = params.refs.map_or(References::Keep, References::from);
+    Ok(Some((bound, Trimming { trim, exact: params.exact, limit, references })))
+}
+
+fn durability(params: &AppendParams) -> Result<Option<(Durability, Duration)>, ApiError> {
+    let Some(text) = params.durability.as_deref() else {
+        if params.durability_timeout.is_some() {
+            return Err(ApiError::invalid("`durability_timeout` goes with `durability`")
+                .at("durability_timeout", "nothing to wait for"));
+        }
+        return Ok(None);
+    };
+    let replicas = || {
+        let count = text.strip_prefix("replicas:")?.parse::<u32>().ok()?;
+        (1..=MAX_REPLICAS).contains(&count).then_some(Durability::Replicas(count))
+    };
+    let wanted = match text {
+        "fsync" => Some(Durability::Fsync),
+        _ => replicas(),
+    };
+    let wanted = wanted.ok_or_else(|| {
+        let detail = format!("`durability` is `fsync` or `replicas:N` (1 to {MAX_REPLICAS})");
+        ApiError::invalid(detail.clone()).at("durability", detail)
+    })?;
+    let timeout = params.durability_timeout.map_or(DURABILITY_WAIT, |Wait(timeout)| timeout);
+    if timeout.is_zero() || timeout > MAX_DURABILITY_WAIT {
+        return Err(ApiError::invalid("`durability_timeout` is above 0 and at most 10s")
+            .at("durability_timeout", "at most 10s"));
+    }
+    Ok(Some((wanted, timeout)))
+}
+
+/// The header of the W3C Trace Context, if it is one.
+fn traceparent(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let value = headers.get("traceparent")?.as_bytes();
+    let part = |from: usize, to: usize| {
+        value[from..to].iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b))
+    };
+    let whole = value.len() == 55
+        && [2, 35, 52].iter().all(|dash| value[*dash] == b'-')
+        && part(0, 2)
+        && part(3, 35)
+        && part(36, 52)
+        && part(53, 55);
+    whole.then(|| value.to_vec())
+}

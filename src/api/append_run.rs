@@ -1,0 +1,296 @@
+//! From entries as they were sent to entries that are in the stream.
+
+use std::time::Duration;
+
+use super::append_plan::{Plan, new_id};
+use super::conditions::key;
+use super::error::{ApiError, ErrorCode};
+use crate::model::id::{EntryId, NewId};
+use crate::model::name::StreamName;
+use crate::model::sent::SentEntry;
+use crate::state::AppState;
+use crate::store::{
+    Append, Appended, Durable, Lane, MAX_FIELDS, NewEntry, Placed, Reached, Refusal,
+};
+
+/// The most entries of a batch.
+const MAX_BATCH: usize = 10_000;
+/// The field that a `traceparent` is kept in.
+const TRACEPARENT: &[u8] = b"traceparent";
+
+/// Where an entry stands in the body, as a JSON pointer.
+pub(super) type Base = fn(usize) -> String;
+
+/// The body is the entry.
+pub(super) fn alone(_: usize) -> String {
+    String::new()
+}
+
+/// The entry is one of a batch.
+pub(super) fn in_batch(index: usize) -> String {
+    format!("/entries/{index}")
+}
+
+/// What became of an append of which all or nothing is appended.
+pub(super) struct Done {
+    pub(super) placed: Vec<Placed>,
+    /// The whole was appended before, by the `Idempotency-Key`.
+    pub(super) replayed: bool,
+}
+
+impl Done {
+    /// The last of the entries.
+    pub(super) fn last(&self) -> Placed {
+        let nothing = Placed { id: EntryId::MIN, replayed: true };
+        self.placed.last().copied().unwrap_or(nothing)
+    }
+}
+
+/// One request that appends, perhaps many times.
+pub(super) struct Appender {
+    state: AppState,
+    stream: StreamName,
+    plan: Plan,
+    /// Where durability was asked for: the connection that everything goes over.
+    durable: Option<(Durable, Duration)>,
+}
+
+impl Appender {
+    /// # Errors
+    /// That the durability asked for cannot be had; nothing was written then.
+    pub(super) async fn new(
+        state: AppState,
+        stream: StreamName,
+        plan: Plan,
+    ) -> Result<Self, ApiError> {
+        let durable = match plan.durability {
+            Some((wanted, timeout)) => {
+                let durable = state.store.durable(wanted).await.map_err(ApiError::of_read)?;
+                Some((durable, timeout))
+            }
+            None => None,
+        };
+        Ok(Self { state, stream, plan, durable })
+    }
+
+    /// Appends all of the entries or none.
+    ///
+    /// # Errors
+    /// Why nothing was appended.
+    pub(super) async fn all(&self, sent: Vec<SentEntry>, base: Base) -> Result<Done, ApiError> {
+        Self::check_count(sent.len())?;
+        let entries = sent
+            .into_iter()
+            .enumerate()
+            .map(|(index, entry)| self.entry(entry, &base(index)))
+            .collect::<Result<_, _>>()?;
+        let append = self.append(entries, true).await?;
+        if let Some(index) = append.too_wide() {
+            return Err(too_wide(&base(index)));
+        }
+        match self.state.store.append(&self.lane(), &self.stream, &append).await? {
+            Appended::Each(each) => {
+                let placed = each.into_iter().collect::<Result<Vec<_>, _>>();
+                let placed = placed.map_err(|refusal| refused(refusal, ""))?;
+                self.count(&placed);
+                Ok(Done { placed, replayed: false })
+            }
+            Appended::Replayed(ids) => {
+                let placed = ids.into_iter().map(|id| Placed { id, replayed: true }).collect();
+                Ok(Done { placed, replayed: true })
+            }
+            Appended::Refused(index, refusal) => {
+                let index = index.map(base);
+                Err(match (index, refusal) {
+                    (None, Refusal::KeyReused) => refused_at(refusal, "Idempotency-Key"),
+                    (index, refusal) => refused(refusal, &index.unwrap_or_default()),
+                })
+            }
+        }
+    }
+
+    /// Appends each of the entries for itself, in their order.
+    ///
+    /// # Errors
+    /// What keeps all of them out; whether the rest happened is in the error.
+    pub(super) async fn each(
+        &self,
+        sent: Vec<Result<SentEntry, ApiError>>,
+        base: Base,
+    ) -> Result<Vec<Result<Placed, ApiError>>, ApiError> {
+        Self::check_count(sent.len())?;
+        let read = |(index, sent): (usize, Result<SentEntry, ApiError>)| {
+            sent.and_then(|entry| self.entry(entry, &base(index)))
+        };
+        let mut results: Vec<Result<NewEntry, ApiError>> =
+            sent.into_iter().enumerate().map(read).collect();
+        let taken = |results: &mut Vec<Result<NewEntry, ApiError>>| -> Vec<NewEntry> {
+            let placeholder = || NewEntry { id: NewId::Auto, fields: Vec::new(), key: None };
+            let take = |entry: &mut NewEntry| std::mem::replace(entry, placeholder());
+            results.iter_mut().filter_map(|entry| entry.as_mut().ok().map(take)).collect()
+        };
+        let mut append = self.append(taken(&mut results), false).await?;
+        if append.too_wide().is_some() {
+            // Only this way is closed to wide entries: they alone are refused.
+            let mut entries = std::mem::take(&mut append.entries).into_iter();
+            for (index, result) in results.iter_mut().enumerate() {
+                if result.is_ok()
+                    && let Some(entry) = entries.next()
+                {
+                    let wide = entry.fields.len() > MAX_FIELDS;
+                    *result = if wide { Err(too_wide(&base(index))) } else { Ok(entry) };
+                }
+            }
+            append.entries = taken(&mut results);
+        }
+        let mut placed = match append.entries.is_empty() {
+            true => Vec::new(),
+            false => match self.state.store.append(&self.lane(), &self.stream, &append).await? {
+                Appended::Each(each) => each,
+                Appended::Replayed(ids) => {
+                    ids.into_iter().map(|id| Ok(Placed { id, replayed: true })).collect()
+                }
+                Appended::Refused(_, refusal) => return Err(refused(refusal, "")),
+            },
+        }
+        .into_iter();
+        let result = |(index, entry): (usize, Result<NewEntry, ApiError>)| {
+            entry?;
+            let lost = || ApiError::new(ErrorCode::Internal, "an entry without an answer");
+            placed.next().ok_or_else(lost)?.map_err(|refusal| refused(refusal, &base(index)))
+        };
+        let results: Vec<Result<Placed, ApiError>> =
+            results.into_iter().enumerate().map(result).collect();
+        self.count(results.iter().flatten());
+        Ok(results)
+    }
+
+    /// Waits for the durability that was asked for, for entries that were appended over this.
+    ///
+    /// # Errors
+    /// 504 `durability-not-reached`, with the last id and what was reached.
+    pub(super) async fn reach(
+        self,
+        placed: impl IntoIterator<Item = Placed>,
+    ) -> Result<Option<Reached>, ApiError> {
+        let Some((durable, timeout)) = self.durable else { return Ok(None) };
+        let (mut last, mut replayed) = (None, true);
+        for placed in placed {
+            last = Some(placed.id);
+            replayed &= placed.replayed;
+        }
+        let Some(last) = last else { return Ok(None) };
+        let window = u64::try_from(self.plan.window.as_millis()).unwrap_or(u64::MAX);
+        let (again, id) = (replayed.then_some(window), last.to_string());
+        let reached = self.state.store.reach(durable, &self.stream, again, timeout).await;
+        match reached.map_err(|error| ApiError::from(error).with("id", id.clone()))? {
+            reached if reached.enough => Ok(Some(reached)),
+            reached => {
+                let detail = "the entries are in the stream, but not yet as safe as was asked; \
+                              the same request with the same key waits again";
+                let mut error = ApiError::new(ErrorCode::DurabilityNotReached, detail)
+                    .with("id", id)
+                    .with("replicas", reached.replicas);
+                if let Some(fsync) = reached.fsync {
+                    error = error.with("fsync", fsync);
+                }
+                Err(ApiError { side_effects_unknown: true, ..error })
+            }
+        }
+    }
+
+    fn lane(&self) -> Lane {
+        self.durable.as_ref().map_or(Lane::Shared, |(durable, _)| durable.lane())
+    }
+
+    fn count<'p>(&self, placed: impl IntoIterator<Item = &'p Placed>) {
+        self.state.metrics.published.inc_by(count_new(placed));
+    }
+
+    fn check_count(count: usize) -> Result<(), ApiError> {
+        if count > MAX_BATCH {
+            let detail = format!("a batch has at most {MAX_BATCH} entries");
+            let error = ApiError::new(ErrorCode::TooLarge, detail);
+            return Err(error.with("max_entries", MAX_BATCH as u64));
+        }
+        Ok(())
+    }
+
+    async fn append(&self, entries: Vec<NewEntry>, atomic: bool) -> Result<Append, ApiError> {
+        let (plan, conditions) = (&self.plan, &self.plan.conditions);
+        Ok(Append {
+            entries,
+            atomic,
+            if_match: conditions.if_match,
+            if_new: conditions.if_new,
+            create: plan.create,
+            trimming: plan.trimming(&self.state).await?,
+            key: conditions.key.clone(),
+            window_ms: u64::try_from(plan.window.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+
+    fn entry(&self, sent: SentEntry, base: &str) -> Result<NewEntry, ApiError> {
+        let wanted = match (self.plan.id, &sent.id) {
+            (Some(_), Some(_)) => {
+                let detail = "the id is given twice, in the query and in the body";
+                return Err(ApiError::invalid(detail).at("/id", "given twice"));
+            }
+            (Some(id), None) => id,
+            (None, Some(text)) => new_id(&format!("{base}/id"), text)?,
+            (None, None) => NewId::Auto,
+        };
+        let mut fields = sent.fields;
+        if let Some(parent) = &self.plan.traceparent
+            && !fields.iter().any(|(name, _)| name == TRACEPARENT)
+        {
+            fields.push((TRACEPARENT.to_vec(), parent.clone()));
+        }
+        let producer = &self.plan.conditions.producer;
+        let own = sent.key.as_deref().map(|text| key(&format!("{base}/key"), producer, text));
+        Ok(NewEntry { id: wanted, fields, key: own.transpose()? })
+    }
+}
+
+/// How many were appended now, rather than before.
+pub(super) fn count_new<'a>(placed: impl IntoIterator<Item = &'a Placed>) -> u64 {
+    placed.into_iter().filter(|placed| !placed.replayed).count() as u64
+}
+
+fn too_wide(base: &str) -> ApiError {
+    let detail = format!(
+        "an entry with a condition, a key or a given id in a batch has at most {MAX_FIELDS} fields"
+    );
+    ApiError::new(ErrorCode::InvalidFields, detail.clone()).at(base, detail)
+}
+
+/// Why an entry that stands at `base` was not appended.
+fn refused(refusal: Refusal, base: &str) -> ApiError {
+    let member = if refusal == Refusal::KeyReused { "key" } else { "id" };
+    refused_at(refusal, &format!("{base}/{member}"))
+}
+
+fn refused_at(refusal: Refusal, pointer: &str) -> ApiError {
+    let (code, detail) = match refusal {
+        Refusal::Stale(last) => {
+            let detail = format!("the id generated last is {last}");
+            return ApiError::new(ErrorCode::PreconditionFailed, detail)
+                .with("last_id", last.to_string());
+        }
+        Refusal::NoStream => {
+            let detail = "there is no stream of this name, and `create=false` makes none";
+            return ApiError::new(ErrorCode::StreamNotFound, detail);
+        }
+        Refusal::KeyReused => {
+            (ErrorCode::IdempotencyKeyReused, "this idempotency key was used for something else")
+        }
+        Refusal::NotMonotonic => {
+            (ErrorCode::IdNotMonotonic, "an id must lie above the one before it")
+        }
+        Refusal::AfterChosen => (
+            ErrorCode::InvalidFields,
+            "an id of your own cannot follow one that Redis is to choose",
+        ),
+    };
+    ApiError::new(code, detail).at(pointer, detail)
+}

@@ -1,0 +1,208 @@
+//! NDJSON out: a whole range, an entry on each line, read page by page as the client takes it; and
+//! what comes after it, if that is asked for.
+
+use std::convert::Infallible;
+
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::append_lines::{NDJSON, error_line};
+use super::error::ApiError;
+use super::event_stream::events;
+use super::events::{self, Refused};
+use super::range::{SkippedGap, overtaken, require_stream};
+use super::range_plan::{Plan, RangeParams, Upwards};
+use super::request::RequestInfo;
+use crate::live::Begin;
+use crate::model::entry::{Entry, View};
+use crate::model::entry_json::EntryJson;
+use crate::model::frame::{Framing, write_line};
+use crate::model::id::EntryId;
+use crate::model::name::StreamName;
+use crate::model::page::EventView;
+use crate::model::position::Position;
+use crate::model::range::Order;
+use crate::state::AppState;
+use crate::store::Lane;
+
+/// Entries of one read.
+const PAGE: usize = 1000;
+/// And their bytes.
+const PAGE_BYTES: usize = 256 << 10;
+
+/// # Errors
+/// As for a page, as long as nothing was sent.
+pub(super) async fn read(
+    state: AppState,
+    stream: StreamName,
+    params: RangeParams,
+    info: RequestInfo,
+) -> Result<Response, ApiError> {
+    let plan = Plan::new(&params, true)?;
+    if params.wait.is_some() {
+        let detail = "a range as NDJSON does not wait: use `follow=true`";
+        return Err(ApiError::invalid(detail).at("wait", detail));
+    }
+    let view = View { payload: params.payload, pairs: params.pairs };
+    if params.follow {
+        let view = EventView { entry: view, event: None, framing: Framing::Lines };
+        let begin = begin(&plan)?;
+        let opened = events::open(&state, stream, begin, view).await;
+        let subscription = opened.map_err(|Refused(_, error)| error)?;
+        return Ok(respond(events(subscription, info, error_line)));
+    }
+    let rest = match plan {
+        Plan::Upwards(upwards) if upwards.from_tail => {
+            let facts = state.store.facts(&Lane::Shared, &stream).await;
+            let facts = facts.map_err(ApiError::of_read)?;
+            require_stream(&facts)?;
+            Rest::Up(Upwards { after: facts.tail(), ..upwards })
+        }
+        Plan::Upwards(upwards) => Rest::Up(upwards),
+        Plan::Last { count, upwards } => {
+            let found = state.store.before_last(&stream, count, upwards.end).await;
+            let (after, _) = found.map_err(ApiError::of_read)?;
+            Rest::Up(Upwards { after, limit: upwards.limit.min(count), ..upwards })
+        }
+        Plan::Downwards { low, high, limit, .. } => Rest::Down { low, high, left: limit },
+    };
+    let mut lines = Lines { state, stream, view, rest, begun: false };
+    let first = lines.page().await?.unwrap_or_default();
+    let pages = futures_util::stream::unfold(
+        Some((Some(first), lines, info)),
+        async |state: Option<(Option<Bytes>, Lines, RequestInfo)>| {
+            let (first, mut lines, info) = state?;
+            if let Some(first) = first {
+                return Some((Ok::<_, Infallible>(first), Some((None, lines, info))));
+            }
+            match lines.page().await {
+                Ok(page) => page.map(|page| (Ok(page), Some((None, lines, info)))),
+                Err(error) => Some((Ok(error_line(&error, &info)), None)),
+            }
+        },
+    );
+    Ok(respond(Body::from_stream(pages)))
+}
+
+/// Where to begin a subscription that was asked for as a range.
+fn begin(plan: &Plan) -> Result<Begin, ApiError> {
+    let open = |upwards: &Upwards| {
+        let whole = usize::try_from(super::range_plan::ALL).unwrap_or(usize::MAX);
+        upwards.end == EntryId::MAX && upwards.limit == whole
+    };
+    match plan {
+        Plan::Upwards(upwards) if open(upwards) => {
+            Ok(if upwards.from_tail { Begin::Tail } else { Begin::After(upwards.after) })
+        }
+        Plan::Last { count, upwards } if upwards.end == EntryId::MAX => Ok(Begin::Last(*count)),
+        _ => {
+            let detail = "what is followed has no end, no `limit` and goes upwards";
+            Err(ApiError::invalid(detail).at("follow", detail))
+        }
+    }
+}
+
+fn respond(body: Body) -> Response {
+    let headers = [
+        (CONTENT_TYPE, NDJSON),
+        (CACHE_CONTROL, "no-store, no-transform"),
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    let headers: HeaderMap =
+        headers.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value))).collect();
+    (headers, body).into_response()
+}
+
+/// What is still to be read.
+enum Rest {
+    Up(Upwards),
+    Down { low: EntryId, high: EntryId, left: usize },
+    Nothing,
+}
+
+/// A range on its way out.
+struct Lines {
+    state: AppState,
+    stream: StreamName,
+    view: View,
+    rest: Rest,
+    /// A page was read: the stream was there, and positions are ours.
+    begun: bool,
+}
+
+/// `{"gap":…}`.
+#[derive(Serialize)]
+struct GapLine {
+    gap: SkippedGap,
+}
+
+impl Lines {
+    /// The next lines; `None` at the end.
+    async fn page(&mut self) -> Result<Option<Bytes>, ApiError> {
+        let bytes = match std::mem::replace(&mut self.rest, Rest::Nothing) {
+            Rest::Nothing => return Ok(None),
+            Rest::Up(upwards) => self.up(upwards).await?,
+            Rest::Down { low, high, left } => self.down(low, high, left).await?,
+        };
+        self.begun = true;
+        Ok(Some(bytes))
+    }
+
+    async fn up(&mut self, upwards: Upwards) -> Result<Bytes, ApiError> {
+        let (after, limit) = (upwards.after, upwards.limit.min(PAGE));
+        let (store, lane) = (&self.state.store, Lane::Shared);
+        let read = store.read_after(&lane, &self.stream, after, upwards.end, limit, PAGE_BYTES);
+        let read = read.await.map_err(ApiError::of_read)?;
+        if !self.begun {
+            require_stream(&read.facts)?;
+        }
+        let mut text = Vec::new();
+        let mut from = after;
+        if let Some(gap) = SkippedGap::of(after, read.standing).filter(|_| upwards.checked) {
+            if !upwards.skip_gaps {
+                return Err(overtaken(&read.facts, &gap));
+            }
+            let reset = gap.is_reset();
+            write_line(&mut text, &GapLine { gap });
+            if reset {
+                self.rest = Rest::Up(Upwards { after: Position::START, ..upwards });
+                return Ok(text.into());
+            }
+            from = read.facts.after_gap();
+        }
+        self.write(&mut text, &read.entries);
+        let left = upwards.limit - read.entries.len();
+        if !read.ended && left > 0 {
+            let (after, checked) = (read.end(from), true);
+            self.rest = Rest::Up(Upwards { after, checked, limit: left, ..upwards });
+        }
+        Ok(text.into())
+    }
+
+    async fn down(&mut self, low: EntryId, high: EntryId, left: usize) -> Result<Bytes, ApiError> {
+        let (store, limit) = (&self.state.store, left.min(PAGE));
+        let read = store.read_between(&self.stream, Order::Desc, (low, high), limit, PAGE_BYTES);
+        let (entries, facts, done) = read.await.map_err(ApiError::of_read)?;
+        if !self.begun {
+            require_stream(&facts)?;
+        }
+        let left = left - entries.len();
+        let next = entries.last().and_then(|last| last.id.previous());
+        if let Some(high) = next.filter(|_| !done && left > 0) {
+            self.rest = Rest::Down { low, high, left };
+        }
+        let mut text = Vec::new();
+        self.write(&mut text, &entries);
+        Ok(text.into())
+    }
+
+    fn write(&self, text: &mut Vec<u8>, entries: &[Entry]) {
+        for entry in entries {
+            write_line(text, &EntryJson { stream: None, entry, view: &self.view });
+        }
+    }
+}

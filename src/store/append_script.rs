@@ -1,0 +1,203 @@
+//! Appending under conditions, many entries at once, and idempotently: one script that looks at
+//! everything before it writes anything, the same on every server.
+//!
+//! What is remembered of idempotency keys lies beside the stream, in its slot: a hash of key to
+//! fingerprint and ids, and a sorted set of when each is to be forgotten.
+
+use deadpool_redis::redis::Cmd;
+use sha2::{Digest, Sha256};
+
+use super::append::{Append, Appended, Key, Placed, Refusal, fingerprint, hex};
+use super::decode::{list, text};
+use super::trim::lua_trim;
+use super::{Lane, Store, StoreError};
+use crate::model::name::{OWN_PREFIX, StreamName};
+
+const SCRIPT: &str = concat!(
+    lua_below!(),
+    lua_trim!(),
+    "\
+local stream, known, ends = KEYS[1], KEYS[2], KEYS[3]
+local at = 0
+local function take() at = at + 1 return ARGV[at] end
+local if_match, if_new, no_make, window = take(), take(), take(), tonumber(take())
+local whole, whole_print, atomic = take(), take(), take() == '1'
+local trimming = {}
+for i = 1, tonumber(take()) do trimming[i] = take() end
+
+local kind = redis.call('TYPE', stream).ok
+if kind ~= 'none' and kind ~= 'stream' then return redis.error_reply('WRONGTYPE the key holds no stream') end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function recall(key)
+  local till = redis.call('ZSCORE', ends, key)
+  if not till or tonumber(till) <= now then return end
+  return redis.call('HGET', known, key):match('^(%S+) (.*)$')
+end
+if whole ~= '' then
+  local print, ids = recall(whole)
+  if print and print ~= whole_print then return {'reused', '0'} end
+  if print then return {'replayed', ids} end
+end
+
+local last = '0-0'
+if kind == 'stream' then
+  local info = redis.call('XINFO', 'STREAM', stream)
+  for i = 1, #info, 2 do if info[i] == 'last-generated-id' then last = info[i + 1] end end
+elseif no_make == '1' then return {'no-stream'} end
+if (if_match ~= '' and if_match ~= last) or (if_new == '1' and last ~= '0-0') then return {'stale', last} end
+
+local entries, seen, chosen, from = {}, {}, false, last
+for i = 1, tonumber(take()) do
+  local entry = {id = take(), key = take(), print = take(), fields = {}}
+  for f = 1, tonumber(take()) do entry.fields[f] = take() end
+  entries[i] = entry
+  if entry.key ~= '' then
+    local print, id = recall(entry.key)
+    local twin = seen[entry.key]
+    if twin then print, entry.twin = twin.print, twin end
+    if print and print ~= entry.print then entry.refused = 'reused' end
+    entry.given = id
+    if not print then seen[entry.key] = entry end
+  end
+  if atomic and not entry.refused and not entry.given and not entry.twin then
+    local ms = entry.id:match('^(%d+)-%*$')
+    if entry.id == '*' then chosen = true
+    elseif chosen then entry.refused = 'after-chosen'
+    elseif ms then
+      if not below(from, ms .. '-18446744073709551615') then entry.refused = 'not-monotonic' end
+      chosen = true
+    elseif not below(from, entry.id) then entry.refused = 'not-monotonic'
+    else from = entry.id end
+  end
+  if atomic and entry.refused then return {entry.refused, tostring(i)} end
+end
+
+for _, key in ipairs(redis.call('ZRANGEBYSCORE', ends, '-inf', now, 'LIMIT', 0, 100)) do
+  redis.call('HDEL', known, key)
+  redis.call('ZREM', ends, key)
+end
+local function remember(key, print, ids)
+  redis.call('HSET', known, key, print .. ' ' .. ids)
+  redis.call('ZADD', ends, now + window, key)
+  redis.call('PEXPIRE', known, window + 1000)
+  redis.call('PEXPIRE', ends, window + 1000)
+end
+local results, ids, wrote = {'each'}, {}, false
+for i, entry in ipairs(entries) do
+  if entry.twin then entry.given, entry.refused = entry.twin.given, entry.refused or entry.twin.refused end
+  local mark = '~'
+  if not entry.given and not entry.refused then
+    local words = {'XADD', stream, entry.id}
+    for _, word in ipairs(entry.fields) do words[#words + 1] = word end
+    local given = redis.pcall(unpack(words))
+    if type(given) == 'table' then
+      if atomic or not tostring(given.err):find('equal or smaller', 1, true) then return given end
+      entry.refused = 'not-monotonic'
+    else
+      entry.given, mark, wrote = given, '', true
+      if entry.key ~= '' then remember(entry.key, entry.print, given) end
+    end
+  end
+  ids[i] = entry.given
+  results[#results + 1] = entry.refused and '!' .. entry.refused or mark .. entry.given
+end
+if wrote and #trimming > 0 then trim(stream, unpack(trimming)) end
+if whole ~= '' then remember(whole, whole_print, table.concat(ids, ',')) end
+return results"
+);
+
+impl Store {
+    /// [`Store::append`] by the script.
+    pub(super) async fn append_by_script(
+        &self,
+        lane: &Lane,
+        stream: &StreamName,
+        append: &Append,
+    ) -> Result<Appended, StoreError> {
+        let mut command = Cmd::new();
+        let [known, ends] = keys(stream);
+        command.arg("EVAL").arg(SCRIPT).arg(3).arg(stream.as_str()).arg(known).arg(ends);
+        command.arg(append.if_match.map(|id| id.to_string()).unwrap_or_default());
+        command.arg(u8::from(append.if_new)).arg(u8::from(!append.create)).arg(append.window_ms);
+        let keyed = append.key.is_some();
+        let prints: Vec<String> = append
+            .entries
+            .iter()
+            .map(|entry| match keyed || entry.key.is_some() {
+                true => fingerprint(&entry.fields),
+                false => String::new(),
+            })
+            .collect();
+        command.arg(append.key.as_ref().map_or("", Key::as_str));
+        command.arg(hex(Sha256::new_with_prefix(prints.concat()))).arg(u8::from(append.atomic));
+        match append.trimming {
+            Some(trimming) => {
+                command.arg(5);
+                trimming.write_script(&mut command);
+            }
+            None => {
+                command.arg(0);
+            }
+        }
+        command.arg(append.entries.len());
+        for (entry, print) in append.entries.iter().zip(&prints) {
+            command.arg(entry.id.to_string()).arg(entry.key.as_ref().map_or("", Key::as_str));
+            command.arg(print).arg(2 * entry.fields.len());
+            for (name, value) in &entry.fields {
+                command.arg(name.as_slice()).arg(value.as_slice());
+            }
+        }
+        let mut reply = list(self.write_on(lane, &command).await?)?.into_iter();
+        let verdict = text(reply.next().unwrap_or_default())?;
+        let rest: Vec<String> = reply.map(text).collect::<Result<_, _>>()?;
+        decode(&verdict, &rest)
+            .ok_or_else(|| StoreError::Unexpected(format!("an append answered {verdict}")))
+    }
+}
+
+fn decode(verdict: &str, rest: &[String]) -> Option<Appended> {
+    let first = rest.first().map(String::as_str);
+    Some(match verdict {
+        "each" => {
+            let one = |text: &String| {
+                let given =
+                    |text: &str, replayed| Some(Ok(Placed { id: text.parse().ok()?, replayed }));
+                match text.split_at_checked(1)? {
+                    ("!", word) => Some(Err(refusal(word)?)),
+                    ("~", id) => given(id, true),
+                    _ => given(text, false),
+                }
+            };
+            Appended::Each(rest.iter().map(one).collect::<Option<_>>()?)
+        }
+        "replayed" => {
+            Appended::Replayed(first?.split(',').map(|id| id.parse().ok()).collect::<Option<_>>()?)
+        }
+        "stale" => Appended::Refused(None, Refusal::Stale(first?.parse().ok()?)),
+        "no-stream" => Appended::Refused(None, Refusal::NoStream),
+        // The whole is entry 0.
+        word => Appended::Refused(first?.parse::<usize>().ok()?.checked_sub(1), refusal(word)?),
+    })
+}
+
+fn refusal(word: &str) -> Option<Refusal> {
+    Some(match word {
+        "reused" => Refusal::KeyReused,
+        "not-monotonic" => Refusal::NotMonotonic,
+        "after-chosen" => Refusal::AfterChosen,
+        _ => return None,
+    })
+}
+
+/// The keys beside a stream that remember idempotency keys: in its slot, and deleted with it.
+pub(super) fn keys(stream: &StreamName) -> [String; 2] {
+    let name = stream.as_str();
+    let tag = name
+        .split_once('{')
+        .and_then(|(_, rest)| rest.split_once('}'))
+        .map_or(name, |(tag, _)| tag);
+    // Streams that share a tag share the slot, but not what is remembered of them.
+    ["known", "ends"].map(|kind| format!("{OWN_PREFIX}{{{tag}}}:idempotency:{kind}:{name}"))
+}

@@ -1,0 +1,172 @@
+//! Trimming: what may go, and what is done about groups that still refer to it.
+//!
+//! Without regard to groups this is Redis' own trimming. With it, it is a script on every server:
+//! what Redis 8.2 does of itself for `ACKED` leaves holes in the middle of a stream that no
+//! position can account for, so here nothing but a prefix goes.
+
+use deadpool_redis::redis::Cmd;
+
+use super::decode::{bytes, tuple, unsigned};
+use super::deletion::References;
+use super::{Store, StoreError};
+use crate::model::id::EntryId;
+use crate::model::name::StreamName;
+
+/// Which entries may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trim {
+    /// All but this many.
+    MaxLen(u64),
+    /// All below this id.
+    MinId(EntryId),
+}
+
+/// Which entries go, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trimming {
+    /// Which may.
+    pub trim: Trim,
+    /// To the letter; otherwise whole nodes only, which is much cheaper.
+    pub exact: bool,
+    /// Look at no more than so many entries; 0 for no limit. Not with `exact`.
+    pub limit: Option<u64>,
+    /// What is done about groups: with [`References::Acked`] only a prefix goes that every group
+    /// has read and acknowledged; with [`References::Delete`] nothing below what is then the
+    /// oldest entry stays pending.
+    pub references: References,
+}
+
+/// Lua: `trim(stream, references, kind, how, threshold, limit)` answers how many entries went. An
+/// exact trim to a length that looks at groups removes at most 10,000 entries in one call.
+macro_rules! lua_trim {
+    () => {
+        "\
+local function groups_of(stream)
+  local names = {}
+  if redis.call('EXISTS', stream) == 0 then return names end
+  for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+    local group = {}
+    for i = 1, #flat, 2 do group[flat[i]] = flat[i + 1] end
+    names[#names + 1] = group
+  end
+  return names
+end
+local function oldest(stream)
+  local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+  return first and first[1]
+end
+local function held_back(stream)
+  local bound, first = nil, oldest(stream)
+  for _, group in ipairs(groups_of(stream)) do
+    local held = first and redis.call('XPENDING', stream, group['name'], first, '+', 1)[1]
+    local next = redis.call('XRANGE', stream, '(' .. group['last-delivered-id'], '+', 'COUNT', 1)[1]
+    for _, one in ipairs({held or false, next or false}) do
+      if one and (not bound or below(one[1], bound)) then bound = one[1] end
+    end
+  end
+  return bound
+end
+local function trim(stream, references, kind, how, threshold, limit)
+  if references == 'acked' then
+    local bound = held_back(stream)
+    if bound and kind == 'MAXLEN' then
+      local excess = redis.call('XLEN', stream) - tonumber(threshold)
+      if excess <= 0 then return 0 end
+      kind = 'MINID'
+      if how == '=' then
+        excess = math.min(excess, 10000)
+        local look = redis.call('XRANGE', stream, '-', '+', 'COUNT', excess + 1)
+        threshold = #look > excess and look[#look][1] or bound
+      else
+        threshold = bound
+        if limit == '' or limit == '0' or tonumber(limit) > excess then limit = excess end
+      end
+    end
+    if bound and below(bound, threshold) then threshold = bound end
+  end
+  local words = {'XTRIM', stream, kind, how, threshold}
+  if limit ~= '' then words[6], words[7] = 'LIMIT', limit end
+  local gone = redis.call(unpack(words))
+  if references == 'delete' then
+    local first = oldest(stream)
+    for _, group in ipairs(groups_of(stream)) do
+      repeat
+        local held = redis.call('XPENDING', stream, group['name'], '-', first and '(' .. first or '+', 1000)
+        for _, one in ipairs(held) do redis.call('XACK', stream, group['name'], one[1]) end
+      until #held == 0
+    end
+  end
+  return gone
+end\n"
+    };
+}
+pub(super) use lua_trim;
+
+const TRIM: &str = concat!(lua_below!(), lua_trim!(), "return trim(KEYS[1], unpack(ARGV))");
+
+impl Trimming {
+    /// Redis' own trimming does it.
+    pub(super) fn is_native(&self) -> bool {
+        self.references == References::Keep
+    }
+
+    /// The words XADD and XTRIM take for it.
+    pub(super) fn write(&self, command: &mut Cmd) {
+        let [kind, how, threshold] = self.words();
+        command.arg(kind).arg(how).arg(threshold);
+        if let Some(limit) = self.limit {
+            command.arg("LIMIT").arg(limit);
+        }
+    }
+
+    /// The arguments of Lua's `trim` after the stream.
+    pub(super) fn write_script(&self, command: &mut Cmd) {
+        command.arg(self.references.word()).arg(&self.words());
+        command.arg(self.limit.map(|limit| limit.to_string()).unwrap_or_default());
+    }
+
+    fn words(&self) -> [String; 3] {
+        let (kind, threshold) = match self.trim {
+            Trim::MaxLen(length) => ("MAXLEN", length.to_string()),
+            Trim::MinId(min) => ("MINID", min.to_string()),
+        };
+        [kind.to_owned(), if self.exact { "=" } else { "~" }.to_owned(), threshold]
+    }
+}
+
+impl Store {
+    /// Trims a stream; answers how many entries went.
+    ///
+    /// # Errors
+    /// [`StoreError::NotAStream`], or that Redis is away.
+    /// # Cancel safety
+    /// Dropped after it was sent, the stream may be trimmed all the same.
+    pub async fn trim(&self, stream: &StreamName, trimming: &Trimming) -> Result<u64, StoreError> {
+        let mut command = Cmd::new();
+        if trimming.is_native() {
+            command.arg("XTRIM").arg(stream.as_str());
+            trimming.write(&mut command);
+        } else {
+            command.arg("EVAL").arg(TRIM).arg(1).arg(stream.as_str());
+            trimming.write_script(&mut command);
+        }
+        unsigned(&self.write(&command).await?)
+    }
+
+    /// The clock of Redis, in Unix milliseconds: by it entries get their ids.
+    ///
+    /// # Errors
+    /// That Redis is away.
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn now_ms(&self) -> Result<u64, StoreError> {
+        let mut command = Cmd::new();
+        command.arg("TIME");
+        let [seconds, micros] = tuple(self.read(&command).await?)?;
+        let number = |value| -> Result<u64, StoreError> {
+            let text = String::from_utf8(bytes(value)?).unwrap_or_default();
+            text.parse().map_err(|_| StoreError::Unexpected("a time".to_owned()))
+        };
+        Ok(number(seconds)? * 1000 + number(micros)? / 1000)
+    }
+}
