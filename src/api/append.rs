@@ -19,7 +19,7 @@ use super::extract::{Body, Query, id};
 use super::params::redis_number;
 use super::paths;
 use super::problems::AppendProblems;
-use super::schema::NewEntries;
+use super::schema::{CloudEvent, NewEntries};
 use crate::model::duration;
 use crate::model::id::{EntryId, NewId};
 use crate::model::name::StreamName;
@@ -103,6 +103,10 @@ pub enum AppendAnswer {
 /// The body is one entry as JSON (`fields` or `pairs`), a batch (`{"entries":[…]}`, of which all or
 /// nothing is appended), a form whose pairs are the fields, or anything else, which is stored as it
 /// is in one field. With an `Idempotency-Key` a repeated request appends once.
+///
+/// `CloudEvents` 1.0 become fields `ce_<attribute>`, `content-type` and `data`: as JSON, as a batch,
+/// or binary: with a `ce-specversion` header a body of any type is the data, and `ce-*` headers are
+/// the attributes.
 #[utoipa::path(
     post,
     path = paths::ENTRIES,
@@ -117,6 +121,8 @@ pub enum AppendAnswer {
     ),
     request_body(content(
         (NewEntries = "application/json"),
+        (CloudEvent = "application/cloudevents+json"),
+        (Vec<CloudEvent> = "application/cloudevents-batch+json"),
         (std::collections::BTreeMap<String, String> = "application/x-www-form-urlencoded"),
         (Vec<u8> = "application/octet-stream"),
     ), description = "An entry, or a batch"),

@@ -14,14 +14,14 @@ use super::entry::Fields;
 /// Why a JSON entry was refused: where, as a JSON pointer, and what is wrong there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidEntry {
-    /// RFC 6901 pointer into the body; empty means the whole of it.
+    /// RFC 6901 pointer into the body, empty for the whole of it; or the name of a header.
     pub pointer: String,
     /// Fit for the caller.
     pub detail: String,
 }
 
 impl InvalidEntry {
-    fn at(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+    pub(super) fn at(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { pointer: pointer.into(), detail: detail.into() }
     }
 }
@@ -71,7 +71,7 @@ pub fn parse(json: &RawValue) -> Result<Sent, InvalidEntry> {
 }
 
 /// An object as a list, so that order and repeats are not lost before they can be judged.
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub(super) struct Members<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -220,7 +220,8 @@ fn nested(pointer: String) -> InvalidEntry {
     }
 }
 
-fn escape(token: &str) -> String {
+/// A name as a token of a JSON pointer.
+pub(super) fn escape(token: &str) -> String {
     token.replace('~', "~0").replace('/', "~1")
 }
 

@@ -71,8 +71,8 @@ async fn nothing_at_all_is_no_entry() {
     app.send(app.client.post(app.url(&path))).await.is_problem(422, "invalid-fields");
     for reserved in [
         "application/x-ndjson",
-        "application/cloudevents+json",
-        "application/cloudevents-batch+json",
+        "application/cloudevents+avro",
+        "application/cloudevents-batch+protobuf",
     ] {
         let post = app.client.post(app.url(&path)).header("content-type", reserved).body("{}");
         app.send(post).await.is_problem(415, "unsupported-media-type");

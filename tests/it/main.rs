@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod browser;
+mod cloudevents;
 mod conditions;
 mod counters;
 mod events;
