@@ -3,7 +3,7 @@
 # Passed on to the gateway: make run ARGS="--listen 127.0.0.1:9000"
 ARGS ?=
 
-.PHONY: run test build openapi lint docs clean
+.PHONY: run test test-servers build openapi lint docs clean
 
 run: ## Run a gateway on a private Redis
 	@scripts/install.sh redis curl
@@ -12,6 +12,16 @@ run: ## Run a gateway on a private Redis
 test: ## Install what the tests need, and run them all
 	@scripts/install.sh redis chromium curl procps
 	cargo test --locked
+
+# What meets no server, or only the private one, that on PATH.
+SAME_ON_ALL = browser:: openapi:: process:: readme:: restart:: tidy::
+
+test-servers: ## Run the tests that meet Redis on a newer Redis and on Valkey
+	@scripts/install.sh procps
+	servers=$$(scripts/servers.sh target/servers) && for server in $$servers; do \
+		$$server --version && REDIS_SERVER=$$server \
+			cargo test --locked --test it -- $(SAME_ON_ALL:%=--skip %) || exit 1; \
+	done
 
 build: ## Build the optimised binary
 	cargo build --locked --release

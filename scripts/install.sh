@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what is missing of: redis (a Redis or Valkey server), and for the tests chromium, curl,
-# procps (ps and kill).
+# procps (ps and kill), pip (of python3).
 # By the platform's own package manager; does nothing for what is there. Usage: install.sh NAME...
 set -eu
 
@@ -19,6 +19,7 @@ is_there() {
             command -v google-chrome >/dev/null || [ -d "/Applications/Google Chrome.app" ] ;;
     curl) command -v curl >/dev/null ;;
     procps) command -v ps >/dev/null && { [ -x /bin/kill ] || [ -x /usr/bin/kill ]; } ;;
+    pip) python3 -m pip --version >/dev/null 2>&1 ;;
     *) echo "install.sh: unknown: $1" >&2; exit 2 ;;
     esac
 }
@@ -26,16 +27,20 @@ is_there() {
 install() {
     echo "installing $1" >&2
     if command -v apt-get >/dev/null; then
-        [ "$1" = redis ] && package=redis-server || package=$1
+        case $1 in redis) package=redis-server ;; pip) package=python3-pip ;; *) package=$1 ;; esac
         as_root apt-get update -qq
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >&2
     elif command -v brew >/dev/null; then
-        if [ "$1" = chromium ]; then brew install --cask google-chrome; else brew install "$1"; fi
+        case $1 in
+        chromium) brew install --cask google-chrome ;;
+        pip) brew install python ;;
+        *) brew install "$1" ;;
+        esac
     elif command -v dnf >/dev/null; then
-        case $1 in redis) package=valkey ;; procps) package=procps-ng ;; *) package=$1 ;; esac
+        case $1 in redis) package=valkey ;; procps) package=procps-ng ;; pip) package=python3-pip ;; *) package=$1 ;; esac
         as_root dnf install -y -q "$package"
     elif command -v pacman >/dev/null; then
-        case $1 in redis) package=valkey ;; procps) package=procps-ng ;; *) package=$1 ;; esac
+        case $1 in redis) package=valkey ;; procps) package=procps-ng ;; pip) package=python-pip ;; *) package=$1 ;; esac
         as_root pacman -S --noconfirm --needed "$package"
     else
         echo "install.sh: no package manager I know: please install $1 yourself" >&2

@@ -15,7 +15,7 @@ use super::error::ApiError;
 use super::extract::{Body, Query};
 use super::problems::AppendProblems;
 use super::request::RequestInfo;
-use super::schema::NewEntries;
+use super::schema::{CloudEvent, NewEntries};
 use super::{append_body, append_lines, paths};
 use crate::model::sent::{Sent, SentEntry};
 use crate::state::AppState;
@@ -27,6 +27,10 @@ use crate::state::AppState;
 /// which is stored as it is in one field. NDJSON is appended line by line, in an upload of any
 /// length; the answer comes when the body has ended, or with `receipts=stream` line by line. With
 /// an `Idempotency-Key` a repeated request appends once; a `key` does the same for one entry.
+///
+/// `CloudEvents` 1.0 become fields `ce_<attribute>`, `content-type` and `data`: as JSON, as a batch,
+/// or binary: with a `ce-specversion` header a body of any type is the data, and `ce-*` headers are
+/// the attributes.
 #[utoipa::path(
     post,
     path = paths::ENTRIES,
@@ -41,6 +45,8 @@ use crate::state::AppState;
     ),
     request_body(content(
         (NewEntries = "application/json"),
+        (CloudEvent = "application/cloudevents+json"),
+        (Vec<CloudEvent> = "application/cloudevents-batch+json"),
         (std::collections::BTreeMap<String, String> = "application/x-www-form-urlencoded"),
         (String = "application/x-ndjson"),
         (Vec<u8> = "application/octet-stream"),

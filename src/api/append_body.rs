@@ -1,10 +1,13 @@
 //! From the body of an append to entries, by its media type.
 
+use serde_json::value::RawValue;
+
 use super::error::{ApiError, ErrorCode};
 use super::extract::{Body, refuse_json_as_form};
 use crate::model::entry::Fields;
 use crate::model::form;
 use crate::model::sent::{self, InvalidEntry, Sent, SentEntry};
+use crate::model::{cloudevent, cloudevent_json};
 
 /// The field that holds a payload unless another is named.
 const PAYLOAD_FIELD: &str = "data";
@@ -20,7 +23,17 @@ pub fn read(payload: Option<&str>, body: &Body) -> Result<Sent, ApiError> {
         return Ok(one(whole(field, body)));
     }
     match body.media_type().as_str() {
-        "application/json" => json(&body.bytes),
+        "application/cloudevents+json" => json(&body.bytes, cloudevent_json::structured),
+        "application/cloudevents-batch+json" => json(&body.bytes, cloudevent_json::batch),
+        // Another format of events, which no consumer could tell from data.
+        media_type if media_type.starts_with("application/cloudevents") => Err(reserved()),
+        // Whatever its type: in this mode that is the type of the data.
+        _ if body.headers.contains_key("ce-specversion") => {
+            let headers =
+                body.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+            Ok(cloudevent::binary(headers, &body.bytes)?)
+        }
+        "application/json" => json(&body.bytes, sent::parse),
         "application/x-www-form-urlencoded" => {
             refuse_json_as_form(&body.bytes)?;
             let fields: Fields = form::pairs(&body.bytes).collect();
@@ -29,20 +42,16 @@ pub fn read(payload: Option<&str>, body: &Body) -> Result<Sent, ApiError> {
             }
             Ok(one(fields))
         }
-        // Reserved, so that their meaning does not change under anyone.
-        media_type if is_reserved(media_type) || body.headers.contains_key("ce-specversion") => {
-            Err(ApiError::new(
-                ErrorCode::UnsupportedMediaType,
-                "this type is not taken here; to store the body untouched, name a field: ?payload=data",
-            ))
-        }
         _ if body.bytes.is_empty() => Err(nothing()),
         _ => Ok(one(whole(PAYLOAD_FIELD, body))),
     }
 }
 
-fn is_reserved(media_type: &str) -> bool {
-    media_type.starts_with("application/cloudevents")
+fn reserved() -> ApiError {
+    ApiError::new(
+        ErrorCode::UnsupportedMediaType,
+        "this type is not taken here; to store the body untouched, name a field: ?payload=data",
+    )
 }
 
 fn nothing() -> ApiError {
@@ -64,10 +73,13 @@ fn one(fields: Fields) -> Sent {
     Sent::One(SentEntry { fields, ..SentEntry::default() })
 }
 
-fn json(bytes: &[u8]) -> Result<Sent, ApiError> {
+fn json(
+    bytes: &[u8],
+    parse: fn(&RawValue) -> Result<Sent, InvalidEntry>,
+) -> Result<Sent, ApiError> {
     let json = serde_json::from_slice(bytes)
         .map_err(|error| ApiError::invalid(format!("the body is not JSON: {error}")))?;
-    Ok(sent::parse(json)?)
+    Ok(parse(json)?)
 }
 
 impl From<InvalidEntry> for ApiError {

@@ -84,7 +84,9 @@ pub struct Receipt {
 }
 
 pub(super) fn is_wanted(params: &AppendParams, headers: &HeaderMap) -> bool {
-    params.payload.is_none() && media_type(headers) == NDJSON
+    // With attributes of an event, lines are its data.
+    let event = headers.contains_key("ce-specversion");
+    params.payload.is_none() && !event && media_type(headers) == NDJSON
 }
 
 /// # Errors

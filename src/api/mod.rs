@@ -142,6 +142,14 @@ fn cors(origins: &[String]) -> CorsLayer {
             name("if-none-match"),
             name("idempotency-key"),
             name("idempotency-producer"),
+            // What the specification of CloudEvents defines; whoever has extensions sends JSON.
+            name("ce-specversion"),
+            name("ce-id"),
+            name("ce-source"),
+            name("ce-type"),
+            name("ce-dataschema"),
+            name("ce-subject"),
+            name("ce-time"),
         ])
         .expose_headers([
             ETAG,

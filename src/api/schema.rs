@@ -83,6 +83,57 @@ pub struct NewBatch {
     entries: Vec<NewEntry>,
 }
 
+/// An event after `CloudEvents` 1.0.
+#[derive(ToSchema)]
+#[schema(example = json!({"specversion": "1.0", "id": "4711", "source": "/shop", "type": "com.example.order.paid", "data": {"total": 9.5}}))]
+#[expect(dead_code, reason = "a schema, never a value")]
+pub struct CloudEvent {
+    /// The version of the specification.
+    #[schema(pattern = "^1\\.0$")]
+    specversion: String,
+    /// Together with `source`, which event this is.
+    #[schema(min_length = 1)]
+    id: String,
+    /// Where it happened: a URI reference.
+    #[schema(min_length = 1)]
+    source: String,
+    /// What kind of thing happened.
+    #[schema(min_length = 1)]
+    r#type: String,
+    /// The media type of the data; JSON unless told.
+    #[schema(example = "application/json")]
+    datacontenttype: Option<String>,
+    /// Where the schema of the data is told.
+    #[schema(min_length = 1)]
+    dataschema: Option<String>,
+    /// What it happened to.
+    #[schema(min_length = 1)]
+    subject: Option<String>,
+    /// When it happened, after RFC 3339.
+    #[schema(format = "date-time")]
+    time: Option<String>,
+    /// Any JSON; a string where `datacontenttype` is not JSON.
+    data: Option<serde_json::Value>,
+    /// Data that is no text, instead of `data`.
+    data_base64: Option<String>,
+    /// Extensions, under names of lower-case letters and digits.
+    #[serde(flatten)]
+    extensions: BTreeMap<String, ExtensionValue>,
+}
+
+/// The value of an extension.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "a schema, never a value")]
+pub enum ExtensionValue {
+    /// Stored as it is.
+    Text(String),
+    /// Of 32 bits.
+    Number(i32),
+    /// `true` or `false`.
+    Boolean(bool),
+}
+
 /// An entry: `fields`, or `pairs` where an object cannot hold them, or the `payload` asked for.
 #[derive(ToSchema)]
 #[schema(as = Entry, example = json!({"id": "1795232709004-0", "fields": {"user": "alice", "total": "9.50"}}))]

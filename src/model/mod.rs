@@ -3,6 +3,8 @@
 //! Nothing here does I/O or knows Redis, HTTP or the runtime; every rule in this room can be
 //! tested without any of them.
 
+pub mod cloudevent;
+pub mod cloudevent_json;
 pub mod duration;
 pub mod entry;
 pub mod entry_json;
@@ -16,3 +18,4 @@ pub mod page;
 pub mod position;
 pub mod range;
 pub mod sent;
+pub mod timestamp;

@@ -14,14 +14,14 @@ use super::entry::Fields;
 /// Why a JSON entry was refused: where, as a JSON pointer, and what is wrong there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidEntry {
-    /// RFC 6901 pointer into the body; empty means the whole of it.
+    /// RFC 6901 pointer into the body, empty for the whole of it; or the name of a header.
     pub pointer: String,
     /// Fit for the caller.
     pub detail: String,
 }
 
 impl InvalidEntry {
-    fn at(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+    pub(super) fn at(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { pointer: pointer.into(), detail: detail.into() }
     }
 }
@@ -81,7 +81,7 @@ pub fn parse_line(line: &[u8]) -> Result<SentEntry, InvalidEntry> {
 }
 
 /// An object as a list, so that order and repeats are not lost before they can be judged.
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub(super) struct Members<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -230,8 +230,18 @@ fn nested(pointer: String) -> InvalidEntry {
     }
 }
 
-fn escape(token: &str) -> String {
+/// A name as a token of a JSON pointer.
+pub(super) fn escape(token: &str) -> String {
     token.replace('~', "~0").replace('/', "~1")
+}
+
+/// The first thing that was refused, of a body or of its entries.
+#[cfg(test)]
+pub(super) fn first_refused(sent: Result<Sent, InvalidEntry>) -> InvalidEntry {
+    match sent {
+        Ok(Sent::Many(entries)) => entries.into_iter().find_map(Result::err).unwrap(),
+        other => other.unwrap_err(),
+    }
 }
 
 #[cfg(test)]
@@ -307,10 +317,7 @@ mod tests {
             (r#"{"entries":[{"fields":{"a":1}}],"id":"*"}"#, "/id"),
             (r#"{"entries":[{"fields":{"a":1},"key":5}]}"#, "/entries/0/key"),
         ] {
-            let refused = match super::parse(serde_json::from_str(json).unwrap()) {
-                Ok(Sent::Many(entries)) => entries.into_iter().find_map(Result::err).unwrap(),
-                other => other.unwrap_err(),
-            };
+            let refused = first_refused(super::parse(serde_json::from_str(json).unwrap()));
             assert_eq!(refused.pointer, pointer, "{json}");
         }
     }

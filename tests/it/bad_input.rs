@@ -69,7 +69,7 @@ async fn nothing_at_all_is_no_entry() {
     app.post_form(&path, "").await.is_problem(422, "invalid-fields");
     app.post_form(&path, "&&").await.is_problem(422, "invalid-fields");
     app.send(app.client.post(app.url(&path))).await.is_problem(422, "invalid-fields");
-    for reserved in ["application/cloudevents+json", "application/cloudevents-batch+json"] {
+    for reserved in ["application/cloudevents+avro", "application/cloudevents-batch+protobuf"] {
         let post = app.client.post(app.url(&path)).header("content-type", reserved).body("{}");
         app.send(post).await.is_problem(415, "unsupported-media-type");
     }

@@ -6,6 +6,7 @@
 mod bad_input;
 mod batches;
 mod browser;
+mod cloudevents;
 mod conditions;
 mod counters;
 mod durability;
