@@ -26,6 +26,10 @@ test-servers: ## Run the tests that meet Redis on a newer Redis and on Valkey
 build: ## Build the optimised binary
 	cargo build --locked --release
 
+bench-publish: ## Publishing, side by side with webdis; BENCH="--seconds 10 --rounds 5" to be surer
+	@scripts/install.sh redis redis-benchmark webdis wrk
+	cargo bench --locked --bench publish -- $(BENCH)
+
 openapi: ## Write openapi/openapi.json anew
 	cargo run --locked --quiet -- openapi > openapi/openapi.json.new
 	mv openapi/openapi.json.new openapi/openapi.json

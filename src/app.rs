@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
+use crate::background::Background;
 use crate::config::{ServerSettings, Settings};
 use crate::live::Hub;
 use crate::metrics::Metrics;
@@ -21,7 +21,8 @@ const TASKS_END_WITHIN: Duration = Duration::from_secs(3);
 pub struct App {
     state: AppState,
     server: ServerSettings,
-    tracker: TaskTracker,
+    background: Background,
+    workers: usize,
     /// Ends what works behind the requests, after the last of them.
     stop: CancellationToken,
 }
@@ -32,29 +33,30 @@ impl App {
     /// # Errors
     /// [`StoreError::Unexpected`] when the settings cannot make connections.
     pub fn new(settings: &Settings) -> Result<Self, StoreError> {
-        let (tracker, drain, stop) =
-            (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+        let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
+        let background = Background::here();
         let metrics = Metrics::default();
         let store = Store::new(&settings.pool)?;
         let hub = Hub::new(
             store.clone(),
             settings.live.clone(),
             metrics.clone(),
-            tracker.clone(),
+            background.clone(),
             drain.clone(),
         );
         let supervised = store.clone();
         let until = stop.clone();
-        tracker.spawn(async move { supervised.supervise(until).await });
+        background.spawn(async move { supervised.supervise(until).await });
         let state = AppState::new(Shared {
             store,
             hub,
             metrics,
             settings: settings.api.clone(),
             drain,
-            openapi: openapi::text(),
+            openapi: openapi::text().into(),
         });
-        Ok(Self { state, server: settings.server.clone(), tracker, stop })
+        let workers = settings.pool.workers;
+        Ok(Self { state, server: settings.server.clone(), background, workers, stop })
     }
 
     /// Cancelled by whoever wants the gateway to stop.
@@ -72,12 +74,23 @@ impl App {
 
     /// Serves until it is drained and everything has ended.
     pub async fn serve(self, listener: TcpListener) {
-        let router = api::router(self.state.clone());
-        server::serve(listener, router, &self.server, &self.state.metrics, &self.state.drain).await;
+        self.serve_as(listener, api::router).await;
+    }
+
+    /// Serves with a constant for an answer to every append: what publishing is held against.
+    #[doc(hidden)]
+    pub async fn serve_limit(self, listener: TcpListener) {
+        self.serve_as(listener, api::limit_router).await;
+    }
+
+    async fn serve_as(self, listener: TcpListener, router: fn(AppState) -> axum::Router) {
+        let of = |worker| router(self.state.on_worker(worker));
+        let routers = (0..self.workers).map(of).collect();
+        let (server, metrics, drain) = (&self.server, &self.state.metrics, &self.state.drain);
+        server::serve(listener, routers, server, metrics, drain).await;
         self.stop.cancel();
-        self.tracker.close();
-        if tokio::time::timeout(TASKS_END_WITHIN, self.tracker.wait()).await.is_err() {
-            tracing::warn!(left = self.tracker.len(), "tasks did not end in time");
+        if tokio::time::timeout(TASKS_END_WITHIN, self.background.ended()).await.is_err() {
+            tracing::warn!(left = self.background.running(), "tasks did not end in time");
         }
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod app;
+pub mod background;
 pub mod cli;
 pub mod config;
 pub mod health;
@@ -17,3 +18,4 @@ pub mod state;
 pub mod store;
 pub mod telemetry;
 mod unread;
+mod workers;

@@ -87,6 +87,18 @@ async fn serve(settings: &Settings, mode: Mode, listener: TcpListener) -> ExitCo
     ExitCode::SUCCESS
 }
 
+/// Serves what publishing is held against, until the process is ended.
+#[doc(hidden)]
+pub async fn serve_limit(settings: &Settings) -> ExitCode {
+    let (Ok(app), Ok(listener)) =
+        (App::new(settings), TcpListener::bind(settings.server.listen).await)
+    else {
+        return ExitCode::FAILURE;
+    };
+    app.serve_limit(listener).await;
+    ExitCode::SUCCESS
+}
+
 fn announce(address: SocketAddr, mode: Mode) {
     tracing::info!("listening on http://{address}");
     if mode == Mode::Dev {

@@ -1,4 +1,5 @@
 //! Connections from clients: accepting, bounding, serving, and ending them.
+//! They are served by `workers`.
 //!
 //! Built on hyper's connection builder because `axum::serve` cannot be given a time-out for the
 //! head of a request.
@@ -6,41 +7,54 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::metrics::counter::Counter;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use crate::api::OverConnectionLimit;
 use crate::config::ServerSettings;
 use crate::metrics::{Held, Metrics};
 use crate::unread::Unread;
+use crate::workers::Worker;
 
 /// Connections beyond the bound that are answered with a problem rather than cut.
 const TOLD: usize = 256;
 
-/// Serves `router` until `drain`, then lets open connections finish for the grace.
+/// Serves the routers, each on a thread of its own, until `drain`; then lets open connections finish
+/// for the grace.
 pub async fn serve(
     listener: TcpListener,
-    router: axum::Router,
+    routers: Vec<axum::Router>,
     settings: &ServerSettings,
     metrics: &Metrics,
     drain: &CancellationToken,
 ) {
-    let connections = TaskTracker::new();
     let hard = CancellationToken::new();
     let unread = metrics.refused.get_or_create_owned(&[("bound", "unread")]);
+    let workers: Result<Vec<_>, _> =
+        routers.into_iter().enumerate().map(|(n, router)| Worker::start(n, router)).collect();
+    let workers = match workers {
+        Ok(workers) => workers,
+        Err(error) => {
+            tracing::error!(%error, "a thread cannot be started");
+            drain.cancel();
+            return;
+        }
+    };
+    let mut turns = workers.iter().cycle();
     loop {
         let accepted = tokio::select! {
             () = drain.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        // Out of file descriptors, say: what is open goes on, and may close.
+        let stream = match accepted.and_then(|(stream, _)| stream.into_std()) {
+            Ok(stream) => stream,
             Err(error) => {
-                // Out of file descriptors, say: what is open goes on, and may close.
                 tracing::warn!(%error, "a connection could not be accepted");
                 metrics.refuse("accept");
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -56,44 +70,56 @@ pub async fn serve(
         if open > settings.max_connections + TOLD {
             continue;
         }
-        let one = Connection {
-            router: router.clone(),
+        let accepted = Accepted {
+            stream,
             over,
             header_timeout: settings.header_timeout,
+            write_timeout: settings.write_timeout,
+            unread: unread.clone(),
+            drain: drain.clone(),
+            hard: hard.clone(),
             _held: held,
         };
-        // Small frames must not wait for each other.
-        let _ = stream.set_nodelay(true);
-        let stream = Unread::new(stream, settings.write_timeout, unread.clone());
-        connections.spawn(one.serve(stream, drain.clone(), hard.clone()));
+        if let Some(worker) = turns.next() {
+            worker.give(accepted).await;
+        }
     }
     drop(listener);
-    connections.close();
-    if tokio::time::timeout(settings.shutdown_grace, connections.wait()).await.is_err() {
-        tracing::warn!(
-            open = connections.len(),
-            "connections are still open after the grace; cutting them"
-        );
+    let mut ended = std::pin::pin!(join_all(workers.into_iter().map(Worker::finish)));
+    if tokio::time::timeout(settings.shutdown_grace, ended.as_mut()).await.is_err() {
+        let open = metrics.connections.get();
+        tracing::warn!(open, "connections are still open after the grace; cutting them");
         hard.cancel();
-        connections.wait().await;
+        ended.await;
     }
 }
 
-struct Connection {
-    router: axum::Router,
+/// A connection that is yet to be served.
+pub(crate) struct Accepted {
+    stream: std::net::TcpStream,
+    /// It is one too many, and is told so.
     over: bool,
     header_timeout: Duration,
+    write_timeout: Duration,
+    unread: Counter,
+    drain: CancellationToken,
+    hard: CancellationToken,
     _held: Held,
 }
 
-impl Connection {
-    async fn serve(
-        self,
-        stream: Unread<TcpStream>,
-        drain: CancellationToken,
-        hard: CancellationToken,
-    ) {
-        let (router, over) = (self.router, self.over);
+impl Accepted {
+    /// Serves it on the runtime of the caller, to its end.
+    pub(crate) async fn serve(self, router: axum::Router) {
+        let (over, drain, hard) = (self.over, self.drain, self.hard);
+        // Small frames must not wait for each other.
+        let _ = self.stream.set_nodelay(true);
+        let stream = match TcpStream::from_std(self.stream) {
+            Ok(stream) => Unread::new(stream, self.write_timeout, self.unread),
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be served");
+                return;
+            }
+        };
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
             if over {
                 request.extensions_mut().insert(OverConnectionLimit);

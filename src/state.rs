@@ -44,6 +44,12 @@ impl AppState {
     pub fn new(state: Shared) -> Self {
         Self(Arc::new(state))
     }
+
+    /// The state of a thread that serves connections: it writes over a connection of its own.
+    #[must_use]
+    pub fn on_worker(&self, worker: usize) -> Self {
+        Self::new(Shared { store: self.store.on_worker(worker), ..self.0.as_ref().clone() })
+    }
 }
 
 impl std::ops::Deref for AppState {
@@ -55,6 +61,7 @@ impl std::ops::Deref for AppState {
 }
 
 /// What the state holds.
+#[derive(Clone)]
 pub struct Shared {
     /// The streams.
     pub store: Store,
@@ -67,5 +74,5 @@ pub struct Shared {
     /// Cancelled when the gateway begins to stop.
     pub drain: CancellationToken,
     /// The OpenAPI document, as it is served.
-    pub openapi: String,
+    pub openapi: Arc<str>,
 }

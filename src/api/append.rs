@@ -3,6 +3,8 @@
 //! What the query and the headers ask for is in `append_plan`, what the body holds in
 //! `append_body` and `append_lines`; `append_run` appends, `append_answer` tells.
 
+use std::time::Duration;
+
 use axum::extract::{FromRequest as _, Request, State};
 use axum::response::Response;
 
@@ -17,7 +19,8 @@ use super::problems::AppendProblems;
 use super::request::RequestInfo;
 use super::schema::{CloudEvent, NewEntries};
 use super::{append_body, append_lines, paths};
-use crate::model::sent::{Sent, SentEntry};
+use crate::model::name::StreamName;
+use crate::model::sent::{InvalidEntry, Sent, SentEntry};
 use crate::state::AppState;
 
 /// Append entries
@@ -74,8 +77,8 @@ pub async fn append_entries(
 ) -> Result<Response, ApiError> {
     let plan = Plan::new(&state, &params, request.headers())?;
     if append_lines::is_wanted(&params, request.headers()) {
-        return append_lines::append(state, access.into_stream(), plan, &params, info, request)
-            .await;
+        let stream = access.into_stream();
+        return Box::pin(append_lines::append(state, stream, plan, &params, info, request)).await;
     }
     if params.receipts.is_some() {
         return Err(ApiError::invalid("`receipts` goes with application/x-ndjson")
@@ -97,16 +100,29 @@ pub async fn append_entries(
     let keys = plan.conditions.key.is_some() || entries.iter().flatten().any(keyed);
     let told = keys.then_some(window);
     if many && !plan.atomic {
-        plan.refuse_conditions("`atomic=false`")?;
-        let appender = Appender::new(state, stream.clone(), plan).await?;
-        let entries = entries.into_iter().map(|entry| entry.map_err(ApiError::from)).collect();
-        let results = appender.each(entries, base).await?;
-        let reached = appender.reach(results.iter().flatten().copied()).await?;
-        return Ok(append_answer::each(&stream, &results, reached, told, &info));
+        let info = &info;
+        return Box::pin(append_each(state, stream, plan, entries, told, info)).await;
     }
     let entries = entries.into_iter().collect::<Result<_, _>>()?;
     let appender = Appender::new(state, stream.clone(), plan).await?;
     let done = appender.all(entries, base).await?;
     let reached = appender.reach(done.placed.iter().copied()).await?;
     Ok(append_answer::all(&stream, &done, many, reached, told))
+}
+
+/// Each entry of a batch for itself.
+async fn append_each(
+    state: AppState,
+    stream: StreamName,
+    plan: Plan,
+    entries: Vec<Result<SentEntry, InvalidEntry>>,
+    told: Option<Duration>,
+    info: &RequestInfo,
+) -> Result<Response, ApiError> {
+    plan.refuse_conditions("`atomic=false`")?;
+    let appender = Appender::new(state, stream.clone(), plan).await?;
+    let entries = entries.into_iter().map(|entry| entry.map_err(ApiError::from)).collect();
+    let results = appender.each(entries, in_batch).await?;
+    let reached = appender.reach(results.iter().flatten().copied()).await?;
+    Ok(append_answer::each(&stream, &results, reached, told, info))
 }

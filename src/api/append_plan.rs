@@ -140,7 +140,7 @@ impl Plan {
     pub(super) async fn trimming(&self, state: &Shared) -> Result<Option<Trimming>, ApiError> {
         let Some((bound, mut trimming)) = self.trimming else { return Ok(None) };
         if let Bound::Age(age) = bound {
-            let now = state.store.now_ms().await.map_err(ApiError::of_read)?;
+            let now = Box::pin(state.store.now_ms()).await.map_err(ApiError::of_read)?;
             trimming.trim = Trim::MinId(oldest_kept(now, age));
         }
         Ok(Some(trimming))

@@ -65,7 +65,8 @@ impl Appender {
     ) -> Result<Self, ApiError> {
         let durable = match plan.durability {
             Some((wanted, timeout)) => {
-                let durable = state.store.durable(wanted).await.map_err(ApiError::of_read)?;
+                let durable = Box::pin(state.store.durable(wanted)).await;
+                let durable = durable.map_err(ApiError::of_read)?;
                 Some((durable, timeout))
             }
             None => None,
@@ -182,7 +183,7 @@ impl Appender {
         let Some(last) = last else { return Ok(None) };
         let window = u64::try_from(self.plan.window.as_millis()).unwrap_or(u64::MAX);
         let (again, id) = (replayed.then_some(window), last.to_string());
-        let reached = self.state.store.reach(durable, &self.stream, again, timeout).await;
+        let reached = Box::pin(self.state.store.reach(durable, &self.stream, again, timeout)).await;
         match reached.map_err(|error| ApiError::from(error).with("id", id.clone()))? {
             reached if reached.enough => Ok(Some(reached)),
             reached => {

@@ -20,6 +20,7 @@ mod events;
 mod extract;
 mod groups;
 mod guard;
+mod limit;
 mod many;
 mod pairs;
 mod params;
@@ -39,7 +40,7 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE, ETAG, LINK, LOCATION, RETRY_AFTER
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse as _;
-use axum::routing::get;
+use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa_axum::router::OpenApiRouter;
@@ -96,12 +97,22 @@ pub fn documented() -> OpenApiRouter<AppState> {
 /// The whole service.
 pub fn router(state: AppState) -> axum::Router {
     let (documented, _) = documented().split_for_parts();
+    layered(documented, state)
+}
+
+/// Appending alone, which appends nothing.
+#[doc(hidden)]
+pub fn limit_router(state: AppState) -> axum::Router {
+    layered(axum::Router::new().route(paths::ENTRIES, post(limit::append_nothing)), state)
+}
+
+fn layered(routes: axum::Router<AppState>, state: AppState) -> axum::Router {
     let docs =
         SwaggerUi::new("/docs").config(Config::from("/openapi.json").try_it_out_enabled(true));
     // Without listed origins every foreign one is refused before, so there is nothing to allow.
     let origins = &state.settings.origins;
     let cors = (!origins.is_empty()).then(|| cors(origins));
-    documented
+    routes
         .route("/assets/style.css", get(system::style))
         .merge(docs)
         .fallback(async || {

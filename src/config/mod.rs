@@ -179,7 +179,8 @@ impl Settings {
             connection,
             connect_timeout: read.duration("redis-connect-timeout"),
             response_timeout: read.duration("redis-timeout"),
-            shared: read.count("redis-connections"),
+            workers: if layers.one("workers").is_some() { read.count("workers") } else { cores() },
+            readers: read.count("redis-connections"),
             blocking: read.count("redis-blocking-connections"),
             block,
             durable: read.count("redis-durable-connections"),
@@ -226,6 +227,11 @@ impl Settings {
             }
         }
     }
+}
+
+/// One worker for each core, but not more than a handful of connections to Redis.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(16)
 }
 
 fn placeholder() -> Option<ConnectionInfo> {

@@ -57,11 +57,12 @@ pub const SPECS: &[Spec] = &[
         "Streams followed at once, for subscriptions and waiting reads",
     ),
     spec(
-        "redis-connections",
+        "workers",
         "N",
-        "2",
-        "Connections to Redis shared by all short commands: one for writes, the others for reads",
+        "",
+        "Threads that serve connections, each with a connection to Redis for writes; as many as cores unless set, at most 16 then",
     ),
+    spec("redis-connections", "N", "1", "Connections to Redis shared by all short reads"),
     spec("redis-blocking-connections", "N", "4", "Connections to Redis that wait for new entries"),
     spec(
         "redis-durable-connections",

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::reader::Reader;
 use super::tail::{Following, Tail};
 use super::waiting::Turns;
+use crate::background::Background;
 use crate::metrics::Metrics;
 use crate::model::name::StreamName;
 use crate::store::{Contact, Store, StoreError};
@@ -58,7 +58,7 @@ pub(super) struct Inner {
     pub(super) store: Store,
     pub(super) settings: LiveSettings,
     pub(super) metrics: Metrics,
-    pub(super) tracker: TaskTracker,
+    pub(super) background: Background,
     pub(super) stop: CancellationToken,
     pub(super) turns: Turns,
     /// Followed streams. A tail is put in by `join` and taken out by its reader, both under this
@@ -75,14 +75,14 @@ impl Hub {
         store: Store,
         settings: LiveSettings,
         metrics: Metrics,
-        tracker: TaskTracker,
+        background: Background,
         stop: CancellationToken,
     ) -> Self {
         Self(Arc::new(Inner {
             store,
             settings,
             metrics,
-            tracker,
+            background,
             stop,
             turns: Turns::default(),
             tails: Mutex::default(),
@@ -138,7 +138,7 @@ impl Inner {
         }
         let reader = Arc::new(Reader::new(tail.clone()));
         readers.push(reader.clone());
-        self.tracker.spawn(reader.run(self.clone()));
+        self.background.spawn(reader.run(self.clone()));
     }
 
     /// Drops those of `tails` that nobody has begun to listen to meanwhile, and names them.

@@ -171,7 +171,7 @@ impl Hub {
         let (answer, answered) = tokio::sync::oneshot::channel();
         let (store, metrics): (Store, _) = (self.0.store.clone(), self.0.metrics.clone());
         let (stream, group, read) = (stream.clone(), group.clone(), read.clone());
-        self.0.tracker.spawn(async move {
+        self.0.background.spawn(async move {
             let result = store.read_group(&stream, &group, &read).await;
             if let Err(Ok(entries)) = answer.send(result)
                 && read.history.is_none()

@@ -164,7 +164,7 @@ impl Store {
         append: &Append,
     ) -> Result<Appended, StoreError> {
         if append.needs_script() {
-            return self.append_by_script(lane, stream, append).await;
+            return Box::pin(self.append_by_script(lane, stream, append)).await;
         }
         let given = if append.entries.len() == 1 {
             vec![self.write_on(lane, &append.command(stream, 0)).await?]
@@ -174,7 +174,7 @@ impl Store {
             for index in 0..append.entries.len() {
                 transaction.add_command(append.command(stream, index));
             }
-            self.write_pipeline_on(lane, &transaction).await?
+            Box::pin(self.write_pipeline_on(lane, &transaction)).await?
         };
         if given.contains(&Value::Nil) {
             return Ok(Appended::Refused(None, Refusal::NoStream));

@@ -60,6 +60,8 @@ pub use trim::{Trim, Trimming};
 #[derive(Clone)]
 pub struct Store {
     connections: Arc<Connections>,
+    /// Which of the connections for writes is used.
+    writer: usize,
     /// Written by `probe`: whether this server can leave holes that its counters do not show.
     untraced_holes: Arc<AtomicBool>,
 }
@@ -72,7 +74,13 @@ impl Store {
     pub fn new(settings: &PoolSettings) -> Result<Self, StoreError> {
         let connections = Arc::new(Connections::new(settings)?);
         // Assumed until the server says otherwise: it only makes positions say less.
-        Ok(Self { connections, untraced_holes: Arc::new(AtomicBool::new(true)) })
+        Ok(Self { connections, writer: 0, untraced_holes: Arc::new(AtomicBool::new(true)) })
+    }
+
+    /// The same store, for the thread of this number that serves connections.
+    #[must_use]
+    pub fn on_worker(&self, worker: usize) -> Self {
+        Self { writer: worker + 1, ..self.clone() }
     }
 
     /// What is known of Redis.
@@ -125,15 +133,15 @@ impl Store {
     }
 
     async fn read(&self, command: &Cmd) -> Result<Value, StoreError> {
-        self.connections.command(command, Repeat::Safe).await
+        self.connections.command(command, Repeat::Safe, self.writer).await
     }
 
     async fn write(&self, command: &Cmd) -> Result<Value, StoreError> {
-        self.connections.command(command, Repeat::Unsafe).await
+        self.connections.command(command, Repeat::Unsafe, self.writer).await
     }
 
     async fn write_pipeline(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
-        self.connections.pipeline(pipeline, Repeat::Unsafe).await
+        self.connections.pipeline(pipeline, Repeat::Unsafe, self.writer).await
     }
 }
 
@@ -153,7 +161,7 @@ impl Store {
         pipeline: &Pipeline,
     ) -> Result<Vec<Value>, StoreError> {
         match lane {
-            Lane::Shared => self.connections.pipeline(pipeline, Repeat::Safe).await,
+            Lane::Shared => self.connections.pipeline(pipeline, Repeat::Safe, self.writer).await,
             Lane::Own(handle) => Ok(pipeline.query_async(&mut handle.clone()).await?),
         }
     }

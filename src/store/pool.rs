@@ -36,8 +36,11 @@ pub struct PoolSettings {
     pub connect_timeout: Duration,
     /// For the answer to a command that does not block.
     pub response_timeout: Duration,
-    /// Shared connections.
-    pub shared: usize,
+    /// Threads that serve connections: each has a shared connection for writes, and one more is for
+    /// what else writes.
+    pub workers: usize,
+    /// Shared connections for reads.
+    pub readers: usize,
     /// Blocking connections.
     pub blocking: usize,
     /// How long the blocking calls block at most.
@@ -80,7 +83,9 @@ pub struct Connections {
     shared: Pool,
     blocking: Pool,
     durable: Pool,
-    slots: Box<[Slot]>,
+    /// For writes: the first for whoever is no worker, then one for each of them.
+    writers: Box<[Slot]>,
+    readers: Box<[Slot]>,
     turn: AtomicUsize,
     contact: watch::Sender<Contact>,
     doubted: Notify,
@@ -97,6 +102,10 @@ struct Slot {
 }
 
 impl Slot {
+    fn held(&self) -> Option<Arc<Held>> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Throws a handle away with its connection, unless someone else has done so.
     fn discard(&self, broken: &Arc<Held>) {
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
@@ -143,10 +152,11 @@ impl Connections {
                 })
         };
         Ok(Self {
-            shared: pool(settings.shared, settings.response_timeout)?,
+            shared: pool(settings.readers + settings.workers + 1, settings.response_timeout)?,
             blocking: pool(settings.blocking, settings.block + BLOCK_MARGIN)?,
             durable: pool(settings.durable, MAX_DURABILITY_WAIT + BLOCK_MARGIN)?,
-            slots: (0..settings.shared).map(|_| Slot::default()).collect(),
+            writers: (0..=settings.workers).map(|_| Slot::default()).collect(),
+            readers: (0..settings.readers).map(|_| Slot::default()).collect(),
             turn: AtomicUsize::new(0),
             contact: watch::Sender::new(Contact::Never(None)),
             doubted: Notify::new(),
@@ -175,17 +185,22 @@ impl Connections {
         self.durable.get().await
     }
 
-    /// One command on a shared connection.
+    /// One command on a shared connection, on that of the writer if it changes something.
     ///
     /// # Errors
     /// By meaning, see [`StoreError`].
     /// # Cancel safety
     /// A command whose future is dropped may still run; its answer is thrown away and the
     /// connection stays usable.
-    pub async fn command(&self, command: &Cmd, repeat: Repeat) -> Result<Value, StoreError> {
+    pub async fn command(
+        &self,
+        command: &Cmd,
+        repeat: Repeat,
+        writer: usize,
+    ) -> Result<Value, StoreError> {
         let mut tries = repeat.tries();
         loop {
-            let (slot, held) = self.held(repeat).await?;
+            let (slot, held) = self.held(repeat, writer).await?;
             let sent = self.now();
             let result = command.query_async(&mut held.handle.clone()).await;
             tries -= 1;
@@ -207,10 +222,11 @@ impl Connections {
         &self,
         pipeline: &Pipeline,
         repeat: Repeat,
+        writer: usize,
     ) -> Result<Vec<Value>, StoreError> {
         let mut tries = repeat.tries();
         loop {
-            let (slot, held) = self.held(repeat).await?;
+            let (slot, held) = self.held(repeat, writer).await?;
             let sent = self.now();
             let result = pipeline.query_async(&mut held.handle.clone()).await;
             tries -= 1;
@@ -242,7 +258,10 @@ impl Connections {
                 _ = tick.tick() => {}
                 () = self.doubted.notified() => {}
             }
-            let pings = self.slots.iter().map(|slot| self.ping(slot));
+            // The connection of a worker is made by that worker, on whose thread it lives.
+            let made = self.writers[1..].iter().filter(|slot| slot.held().is_some());
+            let pings = self.writers[..1].iter().chain(&self.readers).chain(made);
+            let pings = pings.map(|slot| self.ping(slot));
             for error in futures_util::future::join_all(pings).await {
                 self.note(error.as_ref());
             }
@@ -271,30 +290,30 @@ impl Connections {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Writes share the first handle, where many at once become few packets; reads go over the
+    /// Writes of a thread share a handle, where many at once become few packets; reads go over
     /// others, so that a large answer holds up no write.
-    async fn held(&self, repeat: Repeat) -> Result<(&Slot, Arc<Held>), StoreError> {
+    async fn held(&self, repeat: Repeat, writer: usize) -> Result<(&Slot, Arc<Held>), StoreError> {
         let slot = match repeat {
-            Repeat::Safe if self.slots.len() > 1 => {
-                let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-                &self.slots[1 + turn % (self.slots.len() - 1)]
+            Repeat::Safe => {
+                &self.readers[self.turn.fetch_add(1, Ordering::Relaxed) % self.readers.len()]
             }
-            _ => &self.slots[0],
+            Repeat::Unsafe => &self.writers[writer],
         };
         self.held_in(slot).await.map(|held| (slot, held))
     }
 
     async fn held_in(&self, slot: &Slot) -> Result<Arc<Held>, StoreError> {
-        if let Some(held) = &*slot.held.read().unwrap_or_else(PoisonError::into_inner) {
-            return Ok(held.clone());
+        match slot.held() {
+            Some(held) => Ok(held),
+            // Rare and large: it is not to be part of every command.
+            None => Box::pin(self.connect(slot)).await,
         }
-        self.connect(slot).await
     }
 
     async fn connect(&self, slot: &Slot) -> Result<Arc<Held>, StoreError> {
         let mut last_failure = slot.connecting.lock().await;
-        if let Some(held) = &*slot.held.read().unwrap_or_else(PoisonError::into_inner) {
-            return Ok(held.clone());
+        if let Some(held) = slot.held() {
+            return Ok(held);
         }
         if let Some((at, error)) = &*last_failure
             && at.elapsed() < FAILURE_COUNTS_FOR

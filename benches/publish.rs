@@ -1,0 +1,354 @@
+//! Publishing, side by side with webdis on the same Redis, and against what the gateway itself could
+//! do if Redis cost nothing. `make bench-publish` installs what this needs and runs it.
+//!
+//! Everything runs on this machine, load generator included, so only the ratios mean anything.
+//! Rounds alternate between the servers; a figure is the median of its rounds.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot go on fails")]
+#![expect(clippy::cast_precision_loss, reason = "figures are rounded anyway")]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// One entry: `user=alice&total=9.50`.
+const WEBDIS_POST: &str = "XADD/bench/*/user/alice/total/9.50";
+const FORM: &str = "user=alice&total=9.50";
+const CONNECTIONS: u32 = 64;
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    let value = |name: &str| {
+        let at = args.iter().position(|arg| arg == name)?;
+        args.get(at + 1).cloned()
+    };
+    if let (Some(port), Some(url)) = (value("--limit"), value("--redis-url")) {
+        return limit(&port, &url);
+    }
+    let seconds = value("--seconds").map_or(4, |text| text.parse().expect("--seconds N"));
+    let rounds = value("--rounds").map_or(3, |text| text.parse().expect("--rounds N"));
+    for program in ["redis-server", "redis-benchmark", "webdis", "wrk"] {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let found = std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
+        assert!(found, "{program} is not there: `make bench-publish` installs it");
+    }
+    machine();
+    single(seconds, rounds);
+    batches(seconds, rounds);
+}
+
+/// One entry in each request, and how long that takes at half of what webdis can do.
+fn single(seconds: u32, rounds: usize) {
+    let bench = Bench::start();
+    let plain = format!(
+        "wrk.method='POST' wrk.body='{FORM}' wrk.headers['Content-Type']='application/x-www-form-urlencoded'"
+    );
+    let path = "/v1/streams/bench/entries";
+    let webdis = format!("wrk.method='POST' wrk.body='{WEBDIS_POST}'");
+    let runs: [(&str, &Process, &str, &str); 3] = [
+        ("webdis", &bench.webdis, "/", &webdis),
+        ("streamgate", &bench.streamgate, path, &plain),
+        ("limit", &bench.limit, path, &plain),
+    ];
+    println!("\none entry per POST, {CONNECTIONS} connections, {rounds} rounds of {seconds} s");
+    let mut figures = [const { Vec::new() }; 3];
+    for _ in 0..rounds {
+        for (index, (_, server, path, script)) in runs.iter().enumerate() {
+            figures[index].push(bench.load(server, path, script, CONNECTIONS, seconds, 1));
+        }
+    }
+    let medians = figures.map(|rounds| Figures::median(&rounds));
+    println!(
+        "{:<12}{:>12}{:>14}{:>14}{:>10}",
+        "", "entries/s", "CPU µs/entry", "Redis µs/entry", "p99 ms"
+    );
+    for ((name, ..), figures) in runs.iter().zip(&medians) {
+        figures.print(name);
+    }
+    let [webdis_at, ours, limit] = &medians;
+    ratio("entries/s, streamgate : webdis", ours.rate / webdis_at.rate, ">= 1.7");
+    ratio("CPU per entry, streamgate : webdis", ours.cpu / webdis_at.cpu, "<= 0.7");
+    ratio("Redis' CPU per entry, streamgate : webdis", ours.redis / webdis_at.redis, "<= 0.6");
+    ratio("entries/s, streamgate : its own limit", ours.rate / limit.rate, ">= 0.65");
+
+    // wrk waits whole milliseconds between the requests of a connection.
+    let pause = f64::from(CONNECTIONS) / (webdis_at.rate / 2.0) * 1000.0;
+    let (low, share) = (pause.floor(), pause.fract());
+    let paced = |script: &str| {
+        format!(
+            "{script}\nfunction delay() if math.random() < {share} then return {} end return {low} end",
+            low + 1.0
+        )
+    };
+    println!("\nat {:.0} entries/s, half of what webdis can do", webdis_at.rate / 2.0);
+    let mut figures = [const { Vec::new() }; 2];
+    for _ in 0..rounds {
+        for (index, (_, server, path, script)) in runs[..2].iter().enumerate() {
+            figures[index].push(bench.load(server, path, &paced(script), CONNECTIONS, seconds, 1));
+        }
+    }
+    let medians = figures.map(|rounds| Figures::median(&rounds));
+    for ((name, ..), figures) in runs.iter().zip(&medians) {
+        figures.print(name);
+    }
+    ratio("p99, streamgate : webdis", medians[1].p99_ms / medians[0].p99_ms, "<= 1");
+}
+
+/// A hundred entries in each request, beside XADDs in pipelines of 16.
+fn batches(seconds: u32, rounds: usize) {
+    let bench = Bench::start();
+    let entry = r#"{"fields":{"user":"alice","total":9.50}}"#;
+    let body = format!(r#"{{"entries":[{}]}}"#, vec![entry; 100].join(","));
+    let script = format!(
+        "wrk.method='POST' wrk.body='{body}' wrk.headers['Content-Type']='application/json'"
+    );
+    println!("\n100 entries per POST, 8 connections, {rounds} rounds of {seconds} s");
+    let (mut ours, mut pipelined) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        ours.push(bench.load(
+            &bench.streamgate,
+            "/v1/streams/bench/entries",
+            &script,
+            8,
+            seconds,
+            100,
+        ));
+        pipelined.push(bench.redis_benchmark(seconds));
+    }
+    let ours = Figures::median(&ours);
+    ours.print("streamgate");
+    pipelined.sort_by(f64::total_cmp);
+    let pipelined = pipelined[pipelined.len() / 2];
+    println!("{:<12}{pipelined:>12.0}", "redis -P 16");
+    ratio("entries/s, streamgate : redis-benchmark -P 16", ours.rate / pipelined, ">= 0.5");
+}
+
+fn ratio(what: &str, ratio: f64, wanted: &str) {
+    println!("  {what:<48}{ratio:>6.2}   wanted {wanted}");
+}
+
+/// What one run showed, or the median of several.
+struct Figures {
+    rate: f64,
+    cpu: f64,
+    redis: f64,
+    p99_ms: f64,
+}
+
+impl Figures {
+    fn median(rounds: &[Self]) -> Self {
+        let of = |value: fn(&Self) -> f64| {
+            let mut all: Vec<f64> = rounds.iter().map(value).collect();
+            all.sort_by(f64::total_cmp);
+            all[all.len() / 2]
+        };
+        Self {
+            rate: of(|f| f.rate),
+            cpu: of(|f| f.cpu),
+            redis: of(|f| f.redis),
+            p99_ms: of(|f| f.p99_ms),
+        }
+    }
+
+    fn print(&self, name: &str) {
+        println!(
+            "{name:<12}{:>12.0}{:>14.1}{:>14.1}{:>10.2}",
+            self.rate, self.cpu, self.redis, self.p99_ms
+        );
+    }
+}
+
+/// The servers of a run.
+struct Bench {
+    redis: Process,
+    webdis: Process,
+    streamgate: Process,
+    limit: Process,
+    dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let redis = Process::start("redis-server", |command, port| {
+            command.args([
+                "--port",
+                port,
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+            ]);
+        });
+        let url = format!("redis://127.0.0.1:{}/", redis.port);
+        let config = dir.path().join("webdis.json");
+        let webdis = Process::start("webdis", |command, port| {
+            let text = format!(
+                r#"{{"redis_host":"127.0.0.1","redis_port":{},"http_host":"127.0.0.1","http_port":{port},
+                "threads":2,"pool_size":16,"daemonize":false,"websockets":false,"database":0,"verbosity":0,
+                "acl":[{{"disabled":[]}}],"logfile":"{}"}}"#,
+                redis.port,
+                dir.path().join("webdis.log").display()
+            );
+            fs::write(&config, text).unwrap();
+            command.arg(&config);
+        });
+        let streamgate = Process::start(env!("CARGO_BIN_EXE_streamgate"), |command, port| {
+            command
+                .args(["serve", "--redis-url", &url, "--listen"])
+                .arg(format!("127.0.0.1:{port}"));
+        });
+        let own = std::env::current_exe().unwrap();
+        let limit = Process::start(own.to_str().unwrap(), |command, port| {
+            command.args(["--limit", port, "--redis-url", &url]);
+        });
+        Self { redis, webdis, streamgate, limit, dir }
+    }
+
+    /// Loads `server` with wrk; `each` is how many entries a request carries.
+    fn load(
+        &self,
+        server: &Process,
+        path: &str,
+        script: &str,
+        connections: u32,
+        seconds: u32,
+        each: u64,
+    ) -> Figures {
+        self.redis_cli(&["FLUSHALL"]);
+        let file = self.dir.path().join("load.lua");
+        let report = "function done(summary, latency)
+            local wrong = summary.errors
+            io.write(string.format('FIGURES %d %d %d %d\\n', summary.requests, summary.duration,
+                latency:percentile(99), wrong.connect + wrong.read + wrong.write + wrong.status + wrong.timeout))
+        end";
+        fs::write(&file, format!("{script}\n{report}\n")).unwrap();
+        let before = (server.cpu(), self.redis.cpu());
+        let output = Command::new("wrk")
+            .args(["-t1", &format!("-c{connections}"), &format!("-d{seconds}s"), "-s"])
+            .arg(&file)
+            .arg(format!("http://127.0.0.1:{}{path}", server.port))
+            .output()
+            .unwrap();
+        let after = (server.cpu(), self.redis.cpu());
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("FIGURES "))
+            .unwrap_or_else(|| panic!("{text}"));
+        let numbers: Vec<f64> = line.split(' ').map(|number| number.parse().unwrap()).collect();
+        let [requests, micros, p99, wrong] = numbers[..] else { panic!("{line}") };
+        assert!(wrong == 0.0, "{wrong} requests went wrong\n{text}");
+        let entries = requests * each as f64;
+        let per_entry =
+            |before: Duration, after: Duration| after.saturating_sub(before).as_secs_f64() * 1e6 / entries;
+        Figures {
+            rate: entries / (micros / 1e6),
+            cpu: per_entry(before.0, after.0),
+            redis: per_entry(before.1, after.1),
+            p99_ms: p99 / 1000.0,
+        }
+    }
+
+    /// XADDs per second in pipelines of 16, of the same entry.
+    fn redis_benchmark(&self, seconds: u32) -> f64 {
+        self.redis_cli(&["FLUSHALL"]);
+        let count = (300_000 * seconds).to_string();
+        let output = Command::new("redis-benchmark")
+            .args([
+                "-p",
+                &self.redis.port.to_string(),
+                "-P",
+                "16",
+                "-c",
+                "8",
+                "-n",
+                &count,
+                "--csv",
+            ])
+            .args(["XADD", "bench", "*", "user", "alice", "total", "9.50"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line = text.lines().last().unwrap();
+        line.split(',')
+            .nth(1)
+            .unwrap()
+            .trim_matches('"')
+            .parse()
+            .unwrap_or_else(|_| panic!("{text}"))
+    }
+
+    fn redis_cli(&self, words: &[&str]) {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.redis.port)).unwrap();
+        stream.write_all(format!("{}\r\n", words.join(" ")).as_bytes()).unwrap();
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).unwrap();
+        assert_eq!(answer.trim(), "+OK");
+    }
+}
+
+/// A server that ends with this value.
+struct Process {
+    child: Child,
+    port: u16,
+}
+
+impl Process {
+    fn start(program: &str, args: impl FnOnce(&mut Command, &str)) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut command = Command::new(program);
+        args(&mut command, &port.to_string());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < deadline, "{program} does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Self { child, port }
+    }
+
+    /// Time on a CPU so far, in user and kernel mode.
+    fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let (_, rest) = stat.rsplit_once(')').unwrap();
+        let ticks: u64 = rest
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(|ticks| ticks.parse::<u64>().unwrap())
+            .sum();
+        // Linux tells this in hundredths of a second.
+        Duration::from_millis(ticks * 10)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The same router and the same parsed body, and a constant for an answer.
+fn limit(port: &str, url: &str) {
+    use streamgate::config::{Layers, Mode, Settings};
+    let mut layers = Layers::default();
+    layers.flag("redis-url", url.to_owned());
+    layers.flag("listen", format!("127.0.0.1:{port}"));
+    let settings = Settings::load(&layers, Mode::Serve).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(streamgate::run::serve_limit(&settings));
+}
+
+fn machine() {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name"));
+    let model = model.map_or("", |model| model.trim_start_matches([' ', '\t', ':']));
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    println!("on {cores} cores of {model}");
+}

@@ -1,0 +1,55 @@
+//! Threads that serve connections. A connection lives on one of them to its end, and what it writes
+//! to Redis goes over a connection of that thread: nobody is woken on another core, and writes that
+//! come together go out together.
+
+use std::io;
+
+use axum::Router;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+
+use crate::server::Accepted;
+
+/// Connections handed to a thread that it has not yet taken.
+const BACKLOG: usize = 64;
+
+/// One thread.
+pub(crate) struct Worker {
+    connections: mpsc::Sender<Accepted>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Worker {
+    /// Starts a thread that serves `router`.
+    pub(crate) fn start(index: usize, router: Router) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (connections, mut handed) = mpsc::channel::<Accepted>(BACKLOG);
+        let (end, ended) = oneshot::channel();
+        let serve = move || {
+            runtime.block_on(async {
+                let open = TaskTracker::new();
+                while let Some(accepted) = handed.recv().await {
+                    open.spawn(accepted.serve(router.clone()));
+                }
+                open.close();
+                open.wait().await;
+            });
+            // What was left of it ends before it is said to have ended.
+            drop(runtime);
+            let _ = end.send(());
+        };
+        std::thread::Builder::new().name(format!("http-{index}")).spawn(serve)?;
+        Ok(Self { connections, ended })
+    }
+
+    /// Hands a connection over; it is dropped when the thread is gone.
+    pub(crate) async fn give(&self, accepted: Accepted) {
+        let _ = self.connections.send(accepted).await;
+    }
+
+    /// Gives no more connections, and waits until those there are have ended.
+    pub(crate) async fn finish(self) {
+        drop(self.connections);
+        let _ = self.ended.await;
+    }
+}
