@@ -91,8 +91,19 @@ impl<P: Right> FromRequestParts<AppState> for GroupAccess<P> {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         let access = Access::from_request_parts(parts, state).await?;
-        let group = GroupName::new(&path_segment(parts, "group").await?)?;
+        let PathGroup(group) = PathGroup::from_request_parts(parts, state).await?;
         Ok(Self { access, group })
+    }
+}
+
+/// The group of the path, where the streams are named elsewhere: by itself it gives no access.
+pub struct PathGroup(pub GroupName);
+
+impl FromRequestParts<AppState> for PathGroup {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
+        Ok(Self(GroupName::new(&path_segment(parts, "group").await?)?))
     }
 }
 

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::reader::Reader;
 use super::tail::{Following, Tail};
-use super::waiting::Turns;
+use super::turns::Turns;
 use crate::metrics::Metrics;
 use crate::model::name::StreamName;
 use crate::store::{Contact, Store, StoreError};

@@ -9,6 +9,7 @@ mod conditions;
 mod counters;
 mod events;
 mod groups;
+mod groups_many;
 mod many;
 mod openapi;
 mod outage;
