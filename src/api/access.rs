@@ -55,6 +55,14 @@ impl<P: Right> Access<P> {
         Ok(Self { stream: StreamName::new(name)?, right: PhantomData })
     }
 
+    /// The same stream, for a caller who has the right `Q` to it as well.
+    ///
+    /// # Errors
+    /// As [`Access::named`].
+    pub fn also<Q: Right>(&self) -> Result<Access<Q>, ApiError> {
+        Access::named(self.stream.as_str())
+    }
+
     /// The stream, to keep.
     #[must_use]
     pub fn into_stream(self) -> StreamName {

@@ -1,7 +1,5 @@
 //! Plain consumer groups: XGROUP, XREADGROUP, XACK, and what XINFO says of them.
 
-use std::slice;
-
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 use futures_util::future::join_all;
 
@@ -234,37 +232,6 @@ impl Store {
             }
         }
         Ok(None)
-    }
-
-    /// Acknowledges entries; tells for each whether it was pending.
-    ///
-    /// # Errors
-    /// [`StoreError::GroupNotFound`] when nothing was acknowledged and there is no such group,
-    /// [`StoreError::NotAStream`], or that Redis is away.
-    /// # Cancel safety
-    /// Dropped after it was sent, the entries may be acknowledged all the same.
-    pub async fn ack(
-        &self,
-        stream: &StreamName,
-        group: &GroupName,
-        ids: &[EntryId],
-    ) -> Result<Vec<bool>, StoreError> {
-        let mut pipeline = Pipeline::with_capacity(ids.len());
-        for id in ids {
-            let mut command = Cmd::new();
-            command.arg("XACK").arg(stream.as_str()).arg(group.as_str()).arg(id.to_string());
-            pipeline.add_command(command);
-        }
-        let replies = self.write_pipeline(&pipeline).await?;
-        let acked: Vec<bool> =
-            replies.iter().map(|reply| int(reply).map(|n| n == 1)).collect::<Result<_, _>>()?;
-        // XACK answers 0 for a group that is not there, too.
-        if !acked.contains(&true)
-            && let Some((_, error)) = self.lacks_group(slice::from_ref(stream), group).await?
-        {
-            return Err(error);
-        }
-        Ok(acked)
     }
 }
 

@@ -17,6 +17,7 @@ end\n"
     };
 }
 
+mod ack;
 mod batch;
 mod blocking;
 mod consumers;
@@ -39,6 +40,7 @@ use deadpool_redis::redis::{Cmd, Pipeline, Value};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use ack::Acked;
 pub use batch::{Appended, Batch, BatchEntry, Key, MAX_FIELDS};
 pub use blocking::Blocking;
 pub use consumers::{AutoClaim, Claim, Claimed, PendingFate};

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 #![expect(clippy::disallowed_methods, reason = "tests wait for what they spawn, and read CHROMIUM")]
 
+mod ack;
 mod bad_input;
 mod browser;
 mod conditions;
