@@ -243,8 +243,9 @@ impl Bench {
         let [requests, micros, p99, wrong] = numbers[..] else { panic!("{line}") };
         assert!(wrong == 0.0, "{wrong} requests went wrong\n{text}");
         let entries = requests * each as f64;
-        let per_entry =
-            |before: Duration, after: Duration| after.saturating_sub(before).as_secs_f64() * 1e6 / entries;
+        let per_entry = |before: Duration, after: Duration| {
+            after.saturating_sub(before).as_secs_f64() * 1e6 / entries
+        };
         Figures {
             rate: entries / (micros / 1e6),
             cpu: per_entry(before.0, after.0),

@@ -55,6 +55,14 @@ impl<P: Right> Access<P> {
         Ok(Self { stream: StreamName::new(name)?, right: PhantomData })
     }
 
+    /// The same stream, for a caller who has the right `Q` to it as well.
+    ///
+    /// # Errors
+    /// As [`Access::named`].
+    pub fn also<Q: Right>(&self) -> Result<Access<Q>, ApiError> {
+        Access::named(self.stream.as_str())
+    }
+
     /// The stream, to keep.
     #[must_use]
     pub fn into_stream(self) -> StreamName {
@@ -91,8 +99,19 @@ impl<P: Right> FromRequestParts<AppState> for GroupAccess<P> {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         let access = Access::from_request_parts(parts, state).await?;
-        let group = GroupName::new(&path_segment(parts, "group").await?)?;
+        let PathGroup(group) = PathGroup::from_request_parts(parts, state).await?;
         Ok(Self { access, group })
+    }
+}
+
+/// The group of the path, where the streams are named elsewhere: by itself it gives no access.
+pub struct PathGroup(pub GroupName);
+
+impl FromRequestParts<AppState> for PathGroup {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
+        Ok(Self(GroupName::new(&path_segment(parts, "group").await?)?))
     }
 }
 

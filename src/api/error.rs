@@ -12,6 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::live::JoinError;
+use crate::model::name::StreamName;
 use crate::store::StoreError;
 
 macro_rules! codes {
@@ -184,6 +185,20 @@ impl ApiError {
     pub fn with(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
         self.extra.insert(name.to_owned(), value.into());
         self
+    }
+
+    /// For a call on several streams: says of which this is true.
+    #[must_use]
+    pub fn in_stream(mut self, stream: &StreamName) -> Self {
+        self.detail = format!("`{stream}`: {}", self.detail).into();
+        self.with("stream", stream.as_str())
+    }
+
+    /// For a call on several streams that went on with the others.
+    #[must_use]
+    pub fn after_others(mut self) -> Self {
+        self.detail = format!("{}; other streams may have been changed", self.detail).into();
+        Self { side_effects_unknown: true, ..self }
     }
 
     /// For a call that changes nothing: whatever failed, nothing happened.

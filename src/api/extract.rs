@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
+use serde_path_to_error::Segment;
 
 use super::error::{ApiError, ErrorCode};
 use super::pairs::{self, PairsError};
@@ -178,8 +179,11 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Call<T> {
         }
         let mut json = serde_json::Deserializer::from_slice(&body.bytes);
         let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            let segments: Vec<String> = error.path().iter().map(ToString::to_string).collect();
-            let pointer = format!("/{}", segments.join("/"));
+            let segment = |segment: &Segment| match segment {
+                Segment::Seq { index } => format!("/{index}"),
+                named => format!("/{}", named.to_string().replace('~', "~0").replace('/', "~1")),
+            };
+            let pointer: String = error.path().iter().map(segment).collect();
             let detail = error.inner().to_string();
             ApiError::invalid(format!("the body is not what this call takes: {detail}"))
                 .at(pointer, detail)

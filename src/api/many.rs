@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::access::{Access, Subscribe};
-use super::error::{ApiError, ErrorCode};
+use super::error::ApiError;
 use super::extract::{Query, id};
-use super::params::{Wait, bounded, bounded_wait};
+use super::params::{Wait, at_most_streams, bounded, bounded_wait};
 use super::paths;
 use super::problems::ManyProblems;
 use super::range::SkippedGap;
@@ -25,8 +25,6 @@ use crate::model::position::{Position, Start};
 use crate::state::AppState;
 use crate::store::{Lane, Stretch};
 
-/// The most streams of one call.
-const MAX_STREAMS: usize = 256;
 /// Bytes of entries, over all streams.
 const MAX_BYTES: usize = 4 << 20;
 
@@ -113,10 +111,7 @@ fn asked(params: &ManyParams) -> Result<Vec<(StreamName, Start)>, ApiError> {
     if params.stream.is_empty() {
         return Err(ApiError::invalid("name streams by `stream`").at("stream", "is missing"));
     }
-    if params.stream.len() > MAX_STREAMS {
-        let detail = format!("at most {MAX_STREAMS} streams are read at once");
-        return Err(ApiError::new(ErrorCode::TooManyStreams, detail));
-    }
+    at_most_streams(params.stream.len())?;
     let after = match &params.after {
         Some(after) => id("after", after, str::parse)?,
         None => Start::Tail,

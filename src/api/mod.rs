@@ -2,6 +2,7 @@
 //! `envelope`, `guard` and `error`, one file for each kind of resource.
 
 mod access;
+mod ack;
 mod append;
 mod append_answer;
 mod append_body;
@@ -35,6 +36,7 @@ mod schema;
 mod streams;
 mod system;
 mod work;
+mod work_many;
 
 use axum::http::header::{ACCEPT, CONTENT_TYPE, ETAG, LINK, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, Method};
@@ -77,7 +79,9 @@ pub fn documented() -> OpenApiRouter<AppState> {
             groups::delete_group
         ))
         .routes(routes!(work::read_as_consumer))
-        .routes(routes!(work::ack_entries))
+        .routes(routes!(work_many::read_many_as_consumer))
+        .routes(routes!(ack::ack_entries))
+        .routes(routes!(ack::ack_entries_of_many))
         .routes(routes!(pending::list_pending))
         .routes(routes!(claims::claim_entries))
         .routes(routes!(claims::autoclaim_entries))

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
-use super::error::ApiError;
+use super::error::{ApiError, ErrorCode};
 use super::extract::id;
 use crate::model::duration;
 use crate::model::id::EntryId;
@@ -107,10 +107,34 @@ pub fn entry_ids(
     at: &str,
     each: impl Fn(usize) -> String,
 ) -> Result<Vec<EntryId>, ApiError> {
-    if texts.is_empty() || texts.len() as u64 > MAX_IDS {
+    some_ids(texts.len(), at)?;
+    let read = |(index, text): (usize, &String)| id(&each(index), text, str::parse);
+    texts.iter().enumerate().map(read).collect()
+}
+
+/// That a call names entries, and no more than [`MAX_IDS`].
+///
+/// # Errors
+/// 400 that points at where they should stand.
+pub fn some_ids(count: usize, at: &str) -> Result<(), ApiError> {
+    if count == 0 || count as u64 > MAX_IDS {
         let detail = format!("name 1 to {MAX_IDS} entries");
         return Err(ApiError::invalid(format!("`{at}`: {detail}")).at(at, detail));
     }
-    let read = |(index, text): (usize, &String)| id(&each(index), text, str::parse);
-    texts.iter().enumerate().map(read).collect()
+    Ok(())
+}
+
+/// The most streams one call may name.
+const MAX_STREAMS: usize = 256;
+
+/// That a call names no more streams than [`MAX_STREAMS`].
+///
+/// # Errors
+/// 422 `too-many-streams`.
+pub fn at_most_streams(count: usize) -> Result<(), ApiError> {
+    if count > MAX_STREAMS {
+        let detail = format!("one call names at most {MAX_STREAMS} streams");
+        return Err(ApiError::new(ErrorCode::TooManyStreams, detail));
+    }
+    Ok(())
 }

@@ -27,6 +27,10 @@ pub const GROUP: &str = "/v1/streams/{stream}/groups/{group}";
 pub const GROUP_READ: &str = "/v1/streams/{stream}/groups/{group}/read";
 /// Acknowledging.
 pub const GROUP_ACK: &str = "/v1/streams/{stream}/groups/{group}/ack";
+/// Reading as a consumer, from several streams.
+pub const MANY_READ: &str = "/v1/groups/{group}/read";
+/// Acknowledging in several streams.
+pub const MANY_ACK: &str = "/v1/groups/{group}/ack";
 /// What is pending.
 pub const GROUP_PENDING: &str = "/v1/streams/{stream}/groups/{group}/pending";
 /// Its consumers.

@@ -71,6 +71,10 @@ problems! {
     WorkProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
         InvalidId, GroupNotFound, TooLarge, UnsupportedMediaType,
     ];
+    /// Of working in the groups of several streams.
+    ManyWorkProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
+        InvalidId, GroupNotFound, TooLarge, UnsupportedMediaType, TooManyStreams,
+    ];
     /// Of deleting one entry.
     DeleteEntryProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[InvalidId, EntryNotFound];
     /// Of deleting entries, with an outcome for each.

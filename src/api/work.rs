@@ -1,4 +1,4 @@
-//! Working in a plain group: reading as a consumer, acknowledging.
+//! Working in a plain group: reading as a consumer.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::access::{Consume, GroupAccess, consumer};
 use super::error::ApiError;
 use super::extract::{Call, NoParams, Query, id};
-use super::params::{Wait, bounded, bounded_wait, entry_ids};
+use super::params::{Wait, bounded, bounded_wait};
 use super::paths;
 use super::problems::WorkProblems;
 use super::request::{Waited, place_to_wait};
@@ -31,17 +31,17 @@ pub(super) const MAX_COUNT: u64 = 1000;
 pub struct ReadCall {
     /// Who reads. Made on first use.
     #[schema(required, example = "w1")]
-    consumer: Option<String>,
+    pub(super) consumer: Option<String>,
     /// At most so many entries: 10 unless given, at most 1000.
     #[schema(minimum = 1, maximum = 1000)]
-    count: Option<u64>,
+    pub(super) count: Option<u64>,
     /// How long to wait for an entry if there is none, at most 60s.
     #[schema(value_type = Option<String>, example = "20s")]
-    wait: Option<Wait>,
+    pub(super) wait: Option<Wait>,
     /// Hand entries out without keeping them pending.
-    no_ack: Option<bool>,
+    pub(super) no_ack: Option<bool>,
     /// What this consumer has pending after this id (`0`: all of it), instead of new entries.
-    history: Option<String>,
+    pub(super) history: Option<String>,
 }
 
 /// An entry handed to a consumer; the flag says that only its id was asked for.
@@ -126,7 +126,11 @@ pub async fn read_as_consumer(
     Ok((waited, Json(Deliveries::new(entries, false))))
 }
 
-fn plan(call: &ReadCall) -> Result<(GroupRead, Duration), ApiError> {
+/// What a call asks for, and how long to wait for it.
+///
+/// # Errors
+/// 400 that points at what is missing or makes no sense.
+pub(super) fn plan(call: &ReadCall) -> Result<(GroupRead, Duration), ApiError> {
     let name = call.consumer.as_deref().ok_or_else(|| {
         ApiError::invalid("a read names its `consumer`").at("/consumer", "is missing")
     })?;
@@ -146,72 +150,4 @@ fn plan(call: &ReadCall) -> Result<(GroupRead, Duration), ApiError> {
         history,
     };
     Ok((read, wait))
-}
-
-/// What to acknowledge.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct AckCall {
-    /// Ids of entries, at most 1000. In a form, `ids` is given once for each.
-    #[serde(default)]
-    #[schema(required, min_items = 1, max_items = 1000, example = json!(["1795232709004-0"]))]
-    ids: Vec<String>,
-}
-
-/// What became of one entry.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Outcome {
-    /// It was pending, and is no more.
-    Acknowledged,
-    /// It was not pending.
-    NotPending,
-}
-
-/// What became of one entry.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct AckResult {
-    /// Its id.
-    id: String,
-    /// What became of it.
-    outcome: Outcome,
-}
-
-/// What became of each entry.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct AckResults {
-    /// In the order asked.
-    results: Vec<AckResult>,
-    /// How many were acknowledged.
-    acknowledged: u64,
-}
-
-/// Acknowledge entries
-///
-/// An entry that is not pending is an outcome, not an error.
-#[utoipa::path(
-    post,
-    path = paths::GROUP_ACK,
-    tag = "work",
-    params(
-        ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group"),
-    ),
-    request_body(content((AckCall = "application/json"), (AckCall = "application/x-www-form-urlencoded"))),
-    responses((status = 200, description = "What became of each", body = AckResults), WorkProblems),
-)]
-pub async fn ack_entries(
-    access: GroupAccess<Consume>,
-    Query(NoParams {}): Query<NoParams>,
-    State(state): State<AppState>,
-    Call(call): Call<AckCall>,
-) -> Result<Json<AckResults>, ApiError> {
-    let ids = entry_ids(&call.ids, "/ids", |index| format!("/ids/{index}"))?;
-    let acked = state.store.ack(access.stream(), &access.group, &ids).await?;
-    let acknowledged = acked.iter().filter(|acked| **acked).count() as u64;
-    let result = |(id, acked): (&EntryId, bool)| AckResult {
-        id: id.to_string(),
-        outcome: if acked { Outcome::Acknowledged } else { Outcome::NotPending },
-    };
-    Ok(Json(AckResults { results: ids.iter().zip(acked).map(result).collect(), acknowledged }))
 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::reader::Reader;
 use super::tail::{Following, Tail};
-use super::waiting::Turns;
+use super::turns::Turns;
 use crate::background::Background;
 use crate::metrics::Metrics;
 use crate::model::name::StreamName;

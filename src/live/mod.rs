@@ -11,6 +11,7 @@ mod reader;
 mod signal;
 mod subscription;
 mod tail;
+mod turns;
 mod waiting;
 
 pub use hub::{Hub, JoinError, LiveSettings};

@@ -1,19 +1,21 @@
-//! Reads that wait for entries, of a stream or of a group, without holding a Redis connection.
+//! Reads that wait for entries, of streams or of a group, without holding a Redis connection.
 //!
-//! They try, then sleep until the stream is fed. Readers of one group queue for their turn: only
-//! the first of them tries, so a new entry wakes one and not all, and who came first is served
-//! first (within this process; a native consumer blocked in XREADGROUP is always served before).
+//! They try, then sleep until a stream is fed. Readers of one group queue for their turn
+//! (`turns.rs`): only the first of them tries, so a new entry wakes one and not all, and who came
+//! first is served first (within this process; a native consumer blocked in XREADGROUP is always
+//! served before). Readers of several streams stand in the queue of each, and read those whose turn
+//! they have.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::future::pending;
+use std::slice;
 use std::time::Duration;
 
 use futures_util::future::{select_all, try_join_all};
-use tokio::sync::OwnedMutexGuard;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::hub::{Hub, JoinError};
-use super::tail::Heard;
+use super::tail::{Following, Heard};
+use super::turns::Place;
 use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
 use crate::model::position::Position;
@@ -23,27 +25,6 @@ use crate::store::{Delivery, GroupRead, Lane, Store, StoreError, Stretch};
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// While Redis is away.
 const RETRY: Duration = Duration::from_millis(200);
-
-/// The queues of waiting group readers.
-#[derive(Default)]
-pub(super) struct Turns(Mutex<HashMap<(StreamName, GroupName), Weak<Queue>>>);
-
-/// First come, first served: that is what tokio's lock promises.
-type Queue = tokio::sync::Mutex<()>;
-
-impl Turns {
-    fn queue(&self, stream: &StreamName, group: &GroupName) -> Arc<Queue> {
-        let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (stream.clone(), group.clone());
-        if let Some(queue) = queues.get(&key).and_then(Weak::upgrade) {
-            return queue;
-        }
-        queues.retain(|_, queue| queue.strong_count() > 0);
-        let queue = Arc::new(Queue::new(()));
-        queues.insert(key, Arc::downgrade(&queue));
-        queue
-    }
-}
 
 /// Ranges of one or more streams that may wait for the first entry in any of them.
 pub struct RangeWait<'a> {
@@ -88,27 +69,21 @@ impl Hub {
                 }
                 Err(_) => deadline.min(Instant::now() + RETRY),
             };
-            let heard =
-                select_all(following.iter_mut().map(|following| Box::pin(following.next())));
             tokio::select! {
                 () = self.0.stop.cancelled() => {}
                 () = tokio::time::sleep_until(pause) => {}
-                (heard, ..) = heard => if matches!(heard, Heard::Closed) {
-                    self.0.stop.cancelled().await;
-                },
+                () = self.heard(following.iter_mut()) => {}
             }
         }
     }
 
-    /// Reads for a consumer; if nothing is there, waits up to `wait` for an entry, in the order
-    /// readers came.
+    /// Reads a stream for a consumer; if nothing is there, waits up to `wait` for an entry, in the
+    /// order readers came.
     ///
     /// # Errors
-    /// [`JoinError`], whose [`StoreError::GroupNotFound`] also ends a wait. While Redis cannot be
-    /// reached this waits on; when it broke off in the middle of a read the caller is told at
-    /// once, for entries may have become pending.
+    /// As [`Hub::read_groups_or_wait`].
     /// # Cancel safety
-    /// What is read for a caller who is gone stays pending with its consumer, and is counted.
+    /// As [`Hub::read_groups_or_wait`].
     pub async fn read_group_or_wait(
         &self,
         stream: &StreamName,
@@ -116,44 +91,94 @@ impl Hub {
         read: &GroupRead,
         wait: Duration,
     ) -> Result<Vec<Delivery>, JoinError> {
+        let mut of_all =
+            self.read_groups_or_wait(slice::from_ref(stream), group, read, wait).await?;
+        Ok(of_all.pop().unwrap_or_default())
+    }
+
+    /// Reads several streams, each named once, for a consumer of the groups of one name; if
+    /// nothing is there in any, waits up to `wait` for an entry in one of them, in the order
+    /// readers came to each. Answers a list for each stream.
+    ///
+    /// A stream whose turn has not come is not looked at: someone else waits there, and would have
+    /// been told if it had no such group.
+    ///
+    /// # Errors
+    /// [`JoinError`], whose [`StoreError::GroupNotFound`] also ends a wait; nothing is read then.
+    /// While Redis cannot be reached this waits on; when it broke off in the middle of a read the
+    /// caller is told at once, for entries may have become pending.
+    /// # Cancel safety
+    /// What is read for a caller who is gone stays pending with its consumer, and is counted.
+    pub async fn read_groups_or_wait(
+        &self,
+        streams: &[StreamName],
+        group: &GroupName,
+        read: &GroupRead,
+        wait: Duration,
+    ) -> Result<Vec<Vec<Delivery>>, JoinError> {
         if wait.is_zero() || read.history.is_some() {
-            return Ok(self.read_group(stream, group, read).await?);
+            return Ok(self.read_group(streams, group, read).await?);
         }
         let deadline = Instant::now() + wait;
-        let Some(_turn) = self.turn(stream, group, deadline).await else {
-            return Ok(Vec::new());
-        };
-        let mut following = self.join(stream).await?;
+        let place = self.0.turns.stand(streams, group);
+        let mut turns = Vec::new();
         loop {
-            let pause = match self.read_group(stream, group, read).await {
-                Ok(entries) if !entries.is_empty() || self.is_over(deadline) => return Ok(entries),
+            let pause = match self.read_in_turn(&place, &mut turns, streams, group, read).await {
+                Ok(all) if !all.iter().all(Vec::is_empty) || self.is_over(deadline) => {
+                    return Ok(all);
+                }
                 Ok(_) => deadline.min(Instant::now() + TRY_AGAIN),
-                Err(StoreError::Unreachable(_) | StoreError::Loading)
-                    if !self.is_over(deadline) =>
+                // Without a turn yet it is the first attempt to follow that failed.
+                Err(JoinError::Store(StoreError::Unreachable(_) | StoreError::Loading))
+                    if !turns.is_empty() && !self.is_over(deadline) =>
                 {
                     deadline.min(Instant::now() + RETRY)
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             };
             tokio::select! {
-                () = self.0.stop.cancelled() => return Ok(Vec::new()),
+                () = self.0.stop.cancelled() => return Ok(vec![Vec::new(); streams.len()]),
                 () = tokio::time::sleep_until(pause) => {}
-                _ = following.next() => {}
+                () = place.called() => {}
+                () = self.heard(turns.iter_mut().map(|turn| &mut turn.following)) => {}
             }
         }
     }
 
-    /// The turn of a reader in its group's queue; `None` when it did not come in time.
-    async fn turn(
+    /// Reads the streams whose turn has come, following each before it is read for the first time.
+    async fn read_in_turn(
         &self,
-        stream: &StreamName,
+        place: &Place<'_>,
+        turns: &mut Vec<Turn>,
+        streams: &[StreamName],
         group: &GroupName,
-        deadline: Instant,
-    ) -> Option<OwnedMutexGuard<()>> {
-        let queue = self.0.turns.queue(stream, group);
-        tokio::select! {
-            () = self.0.stop.cancelled() => None,
-            turn = timeout_at(deadline, queue.lock_owned()) => turn.ok(),
+        read: &GroupRead,
+    ) -> Result<Vec<Vec<Delivery>>, JoinError> {
+        let mut new = place.first_in();
+        new.retain(|index| !turns.iter().any(|turn| turn.stream == *index));
+        let join = async |stream: usize| {
+            self.join(&streams[stream]).await.map(|following| Turn { stream, following })
+        };
+        turns.extend(try_join_all(new.into_iter().map(join)).await?);
+        let mut of_all = vec![Vec::new(); streams.len()];
+        if turns.is_empty() {
+            return Ok(of_all);
+        }
+        let ours: Vec<_> = turns.iter().map(|turn| streams[turn.stream].clone()).collect();
+        let entries = self.read_group(&ours, group, read).await?;
+        for (turn, entries) in turns.iter().zip(entries) {
+            of_all[turn.stream] = entries;
+        }
+        Ok(of_all)
+    }
+
+    /// Until something happens in one of the streams.
+    async fn heard<'a>(&self, following: impl Iterator<Item = &'a mut Following>) {
+        let next: Vec<_> = following.map(|following| Box::pin(following.next())).collect();
+        if next.is_empty() {
+            pending::<()>().await;
+        } else if matches!(select_all(next).await, (Heard::Closed, ..)) {
+            self.0.stop.cancelled().await;
         }
     }
 
@@ -164,20 +189,20 @@ impl Hub {
     /// One XREADGROUP in a task of its own, so that it is never dropped half-way.
     async fn read_group(
         &self,
-        stream: &StreamName,
+        streams: &[StreamName],
         group: &GroupName,
         read: &GroupRead,
-    ) -> Result<Vec<Delivery>, StoreError> {
+    ) -> Result<Vec<Vec<Delivery>>, StoreError> {
         let (answer, answered) = tokio::sync::oneshot::channel();
         let (store, metrics): (Store, _) = (self.0.store.clone(), self.0.metrics.clone());
-        let (stream, group, read) = (stream.clone(), group.clone(), read.clone());
+        let (streams, group, read) = (streams.to_vec(), group.clone(), read.clone());
         self.0.background.spawn(async move {
-            let result = store.read_group(&stream, &group, &read).await;
-            if let Err(Ok(entries)) = answer.send(result)
+            let result = store.read_group(&streams, &group, &read).await;
+            if let Err(Ok(of_all)) = answer.send(result)
                 && read.history.is_none()
                 && !read.no_ack
             {
-                metrics.undelivered.inc_by(entries.len() as u64);
+                metrics.undelivered.inc_by(of_all.iter().map(Vec::len).sum::<usize>() as u64);
             }
         });
         answered
@@ -186,19 +211,8 @@ impl Hub {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn queues_that_nobody_stands_in_are_forgotten() {
-        let turns = Turns::default();
-        let name =
-            |n: u32| (StreamName::new(&format!("s{n}")).unwrap(), GroupName::new("g").unwrap());
-        for n in 0..100 {
-            let (stream, group) = name(n);
-            drop(turns.queue(&stream, &group));
-        }
-        assert_eq!(turns.0.lock().unwrap().len(), 1);
-    }
+/// A stream that a reader has the turn of, as its index, and follows.
+struct Turn {
+    stream: usize,
+    following: Following,
 }

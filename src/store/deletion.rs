@@ -41,36 +41,51 @@ pub enum Deletion {
     Referenced,
 }
 
-/// Deletes entries under the conditions of XDELEX, on every server: 1 deleted, 2 referenced,
-/// -1 not there.
-const DELETE: &str = concat!(
-    lua_below!(),
-    "\
-local how, groups, results = ARGV[1], {}, {}
-if redis.call('EXISTS', KEYS[1]) == 1 then
-  for _, flat in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+/// Lua: the groups of a stream, and removing one entry under the conditions of XDELEX, on every
+/// server: 1 deleted, 2 referenced, -1 not there.
+macro_rules! lua_remove {
+    () => {
+        concat!(
+            lua_below!(),
+            "\
+local function groups_of(key)
+  local groups = {}
+  if redis.call('EXISTS', key) == 0 then return groups end
+  for _, flat in ipairs(redis.call('XINFO', 'GROUPS', key)) do
     local group = {}
     for i = 1, #flat, 2 do group[flat[i]] = flat[i + 1] end
     groups[#groups + 1] = group
   end
+  return groups
 end
-for i = 2, #ARGV do
-  local id, result = ARGV[i], nil
-  if #redis.call('XRANGE', KEYS[1], id, id) == 0 then result = -1 end
+local function remove(key, groups, how, id)
+  local result
+  if #redis.call('XRANGE', key, id, id) == 0 then result = -1 end
   for _, group in ipairs(groups) do
     if result then break end
     if how == 'acked' and (below(group['last-delivered-id'], id)
-        or #redis.call('XPENDING', KEYS[1], group['name'], id, id, 1) > 0) then result = 2 end
+        or #redis.call('XPENDING', key, group['name'], id, id, 1) > 0) then result = 2 end
   end
   if not result then
-    redis.call('XDEL', KEYS[1], id)
+    redis.call('XDEL', key, id)
     result = 1
   end
   if how == 'delete' and result ~= 2 then
-    for _, group in ipairs(groups) do redis.call('XACK', KEYS[1], group['name'], id) end
+    for _, group in ipairs(groups) do redis.call('XACK', key, group['name'], id) end
   end
-  results[#results + 1] = result
-end
+  return result
+end\n"
+        )
+    };
+}
+pub(super) use lua_remove;
+
+/// Deletes entries; answers for each what `remove` does.
+const DELETE: &str = concat!(
+    lua_remove!(),
+    "\
+local groups, results = groups_of(KEYS[1]), {}
+for i = 2, #ARGV do results[#results + 1] = remove(KEYS[1], groups, ARGV[1], ARGV[i]) end
 return results"
 );
 

@@ -1,8 +1,9 @@
 //! Plain consumer groups: XGROUP, XREADGROUP, XACK, and what XINFO says of them.
 
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
+use futures_util::future::join_all;
 
-use super::decode::{Properties, delivery, int, list, optional, text, tuple, unsigned};
+use super::decode::{Properties, bytes, delivery, int, list, optional, text, tuple, unsigned};
 use super::{Lane, Store, StoreError};
 use crate::model::entry::Fields;
 use crate::model::id::EntryId;
@@ -157,73 +158,80 @@ impl Store {
         Ok(int(&self.write(&command).await?)? == 1)
     }
 
-    /// Hands entries to a consumer, at once: waiting is done elsewhere, without a connection.
+    /// Hands entries of several streams, each named once, to a consumer of the groups of one name;
+    /// at once: waiting is done elsewhere, without a connection. Answers a list for each stream.
+    /// Redis looks for all groups before it reads anything.
     ///
     /// # Errors
-    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::GroupNotFound`] and [`StoreError::NotAStream`] if that is so of any stream
+    /// ([`Store::lacks_group`] tells of which), or that Redis is away.
     /// # Cancel safety
     /// None: dropped after it was sent, the entries are pending with the consumer, who finds them
     /// in its history. Run it where it is not dropped.
     pub async fn read_group(
         &self,
-        stream: &StreamName,
+        streams: &[StreamName],
         group: &GroupName,
         read: &GroupRead,
-    ) -> Result<Vec<Delivery>, StoreError> {
+    ) -> Result<Vec<Vec<Delivery>>, StoreError> {
         let mut command = Cmd::new();
         command.arg("XREADGROUP").arg("GROUP").arg(group.as_str()).arg(read.consumer.as_str());
         command.arg("COUNT").arg(read.count);
         if read.no_ack {
             command.arg("NOACK");
         }
-        command.arg("STREAMS").arg(stream.as_str());
-        match read.history {
-            Some(after) => command.arg(after.to_string()),
-            None => command.arg(">"),
-        };
-        let reply = self.write(&command).await?;
-        if reply == Value::Nil {
-            return Ok(Vec::new());
+        command.arg("STREAMS");
+        for stream in streams {
+            command.arg(stream.as_str());
         }
-        let Some(of_stream) = list(reply)?.pop() else {
-            return Ok(Vec::new());
+        let from = read.history.map_or_else(|| ">".to_owned(), |after| after.to_string());
+        for _ in streams {
+            command.arg(from.as_str());
+        }
+        let mut of_all = vec![Vec::new(); streams.len()];
+        let reply = match self.write(&command).await? {
+            Value::Nil => return Ok(of_all),
+            // Those without anything new are left out.
+            present => list(present)?,
         };
-        let [_, entries] = tuple(of_stream)?;
-        let deliveries = list(entries)?.into_iter().map(delivery);
-        deliveries.map(|read| read.map(|(id, fields)| Delivery { id, fields })).collect()
+        for of_stream in reply {
+            let [name, entries] = tuple(of_stream)?;
+            let name = bytes(name)?;
+            let index = streams.iter().position(|stream| stream.as_str().as_bytes() == name);
+            let index = index
+                .ok_or_else(|| StoreError::Unexpected("a stream nobody asked for".to_owned()))?;
+            let deliveries = list(entries)?.into_iter().map(delivery);
+            let deliveries =
+                deliveries.map(|read| read.map(|(id, fields)| Delivery { id, fields }));
+            of_all[index] = deliveries.collect::<Result<_, _>>()?;
+        }
+        Ok(of_all)
     }
 
-    /// Acknowledges entries; tells for each whether it was pending.
+    /// The first of several streams that has no group of this name, as its index, with what is
+    /// wrong there: [`StoreError::GroupNotFound`] or [`StoreError::NotAStream`].
     ///
     /// # Errors
-    /// [`StoreError::GroupNotFound`] when nothing was acknowledged and there is no such group,
-    /// [`StoreError::NotAStream`], or that Redis is away.
+    /// That Redis is away.
     /// # Cancel safety
-    /// Dropped after it was sent, the entries may be acknowledged all the same.
-    pub async fn ack(
+    /// Reads only.
+    pub async fn lacks_group(
         &self,
-        stream: &StreamName,
+        streams: &[StreamName],
         group: &GroupName,
-        ids: &[EntryId],
-    ) -> Result<Vec<bool>, StoreError> {
-        let mut pipeline = Pipeline::with_capacity(ids.len());
-        for id in ids {
-            let mut command = Cmd::new();
-            command.arg("XACK").arg(stream.as_str()).arg(group.as_str()).arg(id.to_string());
-            pipeline.add_command(command);
-        }
-        let replies = self.write_pipeline(&pipeline).await?;
-        let acked: Vec<bool> =
-            replies.iter().map(|reply| int(reply).map(|n| n == 1)).collect::<Result<_, _>>()?;
-        // XACK answers 0 for a group that is not there, too.
-        if !acked.contains(&true) {
-            match self.groups(stream).await {
+    ) -> Result<Option<(usize, StoreError)>, StoreError> {
+        let looks = join_all(streams.iter().map(|stream| self.groups(stream))).await;
+        for (index, look) in looks.into_iter().enumerate() {
+            match look {
                 Ok(groups) if groups.iter().any(|info| info.name == group.as_str()) => {}
-                Ok(_) | Err(StoreError::StreamNotFound) => return Err(StoreError::GroupNotFound),
+                Ok(_) | Err(StoreError::StreamNotFound) => {
+                    return Ok(Some((index, StoreError::GroupNotFound)));
+                }
+                Err(StoreError::NotAStream) => return Ok(Some((index, StoreError::NotAStream))),
                 Err(error) => return Err(error),
             }
         }
-        Ok(acked)
+        Ok(None)
     }
 }
 

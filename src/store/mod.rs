@@ -17,6 +17,7 @@ end\n"
     };
 }
 
+mod ack;
 mod append;
 mod append_script;
 mod blocking;
@@ -42,6 +43,7 @@ use deadpool_redis::redis::{Cmd, Pipeline, Value};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use ack::Acked;
 pub use append::{Append, Appended, Key, MAX_FIELDS, NewEntry, Placed, Refusal};
 pub use blocking::Blocking;
 pub use consumers::{AutoClaim, Claim, Claimed, PendingFate};

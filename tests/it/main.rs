@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 #![expect(clippy::disallowed_methods, reason = "tests wait for what they spawn, and read CHROMIUM")]
 
+mod ack;
 mod bad_input;
 mod batches;
 mod browser;
@@ -12,6 +13,7 @@ mod counters;
 mod durability;
 mod events;
 mod groups;
+mod groups_many;
 mod lines;
 mod many;
 mod openapi;

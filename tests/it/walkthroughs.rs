@@ -1,17 +1,21 @@
 //! What people do with streams, from beginning to end, over HTTP alone.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::support::{Answer, TestApp, unique};
 
 struct Stream<'a> {
     app: &'a TestApp,
+    name: String,
     path: String,
 }
 
 impl<'a> Stream<'a> {
     fn new(app: &'a TestApp, name: &str) -> Self {
-        Self { app, path: format!("/v1/streams/{}", unique(name)) }
+        let name = unique(name);
+        Self { app, path: format!("/v1/streams/{name}"), name }
     }
 
     async fn append(&self, query: &str, fields: &Value) -> Answer {
@@ -32,9 +36,109 @@ impl<'a> Stream<'a> {
         answer
     }
 
+    async fn join(&self, group: &str) {
+        let made = self.app.put_json(&format!("{}/groups/{group}", self.path), "{}").await;
+        assert_eq!(made.status, 201, "{}", made.body);
+    }
+
+    /// How many entries a group has pending, and with whom.
+    async fn pending(&self, group: &str) -> (u64, Value) {
+        let answer = self.app.get(&format!("{}/groups/{group}/pending", self.path)).await.json();
+        (answer["summary"]["count"].as_u64().unwrap(), answer["summary"]["consumers"].clone())
+    }
+
     async fn seen(&self) -> Value {
         self.app.get(&self.path).await.json()
     }
+}
+
+/// Values of the field `n`, by stream, of a call that reads several.
+fn values(answer: &Answer) -> Vec<Vec<String>> {
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let value = |entry: &Value| entry["fields"]["n"].as_str().unwrap().to_owned();
+    let of_one =
+        |item: &Value| item["entries"].as_array().unwrap().iter().map(value).collect::<Vec<_>>();
+    answer.json()["streams"].as_array().unwrap().iter().map(of_one).collect()
+}
+
+/// Ten entries in one stream, five in another.
+async fn two_notebooks(app: &TestApp) -> (Stream<'_>, Stream<'_>) {
+    let (one, two) = (Stream::new(app, "one"), Stream::new(app, "two"));
+    for n in 0..10 {
+        assert_eq!(one.append("", &json!({ "n": n })).await.status, 201);
+    }
+    for n in 10..15 {
+        assert_eq!(two.append("", &json!({ "n": n })).await.status, 201);
+    }
+    (one, two)
+}
+
+#[tokio::test]
+async fn a_notebook_reads_on_waits_for_nothing_and_reads_two_streams_at_once() {
+    let app = TestApp::start().await;
+    let (one, two) = two_notebooks(&app).await;
+    assert_eq!(one.seen().await["length"], 10);
+    let first = one.entries("after=0&limit=2").await;
+    let rest = one.entries(&format!("after={}", first.ids()[1])).await;
+    let all = one.entries("").await.ids();
+    assert_eq!([first.ids(), rest.ids()].concat(), all);
+
+    let began = Instant::now();
+    let nothing = one.entries(&format!("after={}&wait=500ms", all[9])).await;
+    let waited = began.elapsed();
+    assert_eq!(nothing.ids(), Vec::<String>::new());
+    assert!(waited >= Duration::from_millis(500) && waited < Duration::from_secs(2), "{waited:?}");
+
+    let last = app.get(&format!("/v1/entries?stream={}@%2B", one.name)).await;
+    assert_eq!(values(&last), [["9"]]);
+    let both = format!("/v1/entries?stream={}@{}&stream={}@0&limit=3", one.name, all[6], two.name);
+    assert_eq!(values(&app.get(&both).await), [["7", "8", "9"], ["10", "11", "12"]]);
+}
+
+#[tokio::test]
+async fn a_notebook_has_two_groups_over_one_and_over_two_streams() {
+    let app = TestApp::start().await;
+    let (one, two) = two_notebooks(&app).await;
+    one.join("first").await;
+    one.join("second").await;
+    two.join("second").await;
+    let read = async |group: &str, call: Value| {
+        app.post_json(&format!("/v1/groups/{group}/read"), &call.to_string()).await
+    };
+    // One group, two consumers: the second gets what the first did not.
+    let of_a = read("first", json!({"streams": [one.name], "consumer": "a", "count": 4})).await;
+    let of_b = read("first", json!({"streams": [one.name], "consumer": "b", "count": 4})).await;
+    assert_eq!(values(&of_a), [["0", "1", "2", "3"]]);
+    assert_eq!(values(&of_b), [["4", "5", "6", "7"]]);
+    // Another group over both streams has lost nothing to the first.
+    let both = json!({"streams": [one.name, two.name], "consumer": "c", "count": 2});
+    assert_eq!(values(&read("second", both.clone()).await), [["0", "1"], ["10", "11"]]);
+
+    let held = json!([{"name": "a", "count": 4}, {"name": "b", "count": 4}]);
+    assert_eq!(one.pending("first").await, (8, held));
+    assert_eq!(one.pending("second").await.0, 2);
+    let ids: Vec<Value> = of_a.json()["streams"][0]["entries"].as_array().unwrap().clone();
+    let ids: Vec<&Value> = ids.iter().map(|entry| &entry["id"]).collect();
+    let ack = json!({"ids": ids}).to_string();
+    let acked = app.post_json(&format!("{}/groups/first/ack", one.path), &ack).await;
+    assert_eq!(acked.json()["acknowledged"], 4);
+    assert_eq!(one.pending("first").await, (4, json!([{"name": "b", "count": 4}])));
+    assert_eq!(one.pending("second").await.0, 2, "groups do not acknowledge for each other");
+    assert_eq!(one.seen().await["length"], 10, "acknowledging deletes nothing");
+
+    let all: String = one
+        .entries("")
+        .await
+        .ids()
+        .iter()
+        .map(|id| format!("id={id}&"))
+        .collect::<Vec<_>>()
+        .concat();
+    let deleted = app.delete(&format!("{}/entries?{all}", one.path)).await;
+    assert_eq!(deleted.json()["deleted"], 10);
+    assert_eq!(one.seen().await["length"], 0);
+    let rest = read("second", both).await;
+    assert_eq!(values(&rest), [&[][..], &["12", "13"]]);
 }
 
 #[tokio::test]

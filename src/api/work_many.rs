@@ -1,0 +1,138 @@
+//! `POST /v1/groups/{group}/read`: working in the groups of one name, of several streams.
+
+use axum::extract::State;
+use axum::{Extension, Json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::access::{Access, Consume, PathGroup};
+use super::error::ApiError;
+use super::extract::{Call, NoParams, Query};
+use super::params::{Wait, at_most_streams};
+use super::paths;
+use super::problems::ManyWorkProblems;
+use super::request::{Waited, place_to_wait};
+use super::work::{Deliveries, DeliveryOut, ReadCall, plan};
+use crate::live::JoinError;
+use crate::model::name::{GroupName, StreamName};
+use crate::state::AppState;
+use crate::store::StoreError;
+
+/// The most entries an answer may have, over all streams: with as many as one stream may be asked
+/// for it would be too many for Redis to hand out in one step.
+const MAX_ENTRIES: usize = 10_000;
+
+/// What to read.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReadManyCall {
+    /// Which streams, each once, at most 256. In a form, `streams` is given once for each.
+    #[serde(default)]
+    #[schema(required, min_items = 1, max_items = 256, example = json!(["orders", "payments"]))]
+    streams: Vec<String>,
+    /// Who reads. Made on first use.
+    #[schema(required, example = "w1")]
+    consumer: Option<String>,
+    /// At most so many entries of each stream: 10 unless given, at most 1000, and at most 10,000
+    /// over all streams.
+    #[schema(minimum = 1, maximum = 1000)]
+    count: Option<u64>,
+    /// How long to wait for an entry if there is none in any of them, at most 60s.
+    #[schema(value_type = Option<String>, example = "20s")]
+    wait: Option<Wait>,
+    /// Hand entries out without keeping them pending.
+    no_ack: Option<bool>,
+    /// What this consumer has pending after this id (`0`: all of it) in each stream, instead of new
+    /// entries.
+    history: Option<String>,
+}
+
+/// Entries for a consumer, by stream.
+#[derive(Serialize, ToSchema)]
+pub struct ManyDeliveries {
+    /// In the order asked for, those without entries too.
+    streams: Vec<DeliveriesOf>,
+}
+
+/// Entries of one stream.
+#[derive(Serialize, ToSchema)]
+pub struct DeliveriesOf {
+    /// Which stream.
+    stream: String,
+    /// By id; empty when there was nothing new or, of a history, when nothing is pending. Of a
+    /// history, `fields` is null for an entry that is pending but gone from the stream.
+    entries: Vec<DeliveryOut>,
+}
+
+/// Read several streams as a consumer
+///
+/// In the groups of one name, in one step: `count` holds for each stream, so that none keeps
+/// another from being read. Nothing is read unless every stream has the group. With `wait`, answers
+/// as soon as one of them has an entry; while it waits it holds no connection to Redis.
+#[utoipa::path(
+    post,
+    path = paths::MANY_READ,
+    tag = "work",
+    params(("group" = String, Path, description = "The name of the groups")),
+    request_body(content((ReadManyCall = "application/json"), (ReadManyCall = "application/x-www-form-urlencoded"))),
+    responses((status = 200, description = "Entries", body = ManyDeliveries), ManyWorkProblems),
+)]
+pub async fn read_many_as_consumer(
+    PathGroup(group): PathGroup,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+    Call(call): Call<ReadManyCall>,
+) -> Result<(Option<Extension<Waited>>, Json<ManyDeliveries>), ApiError> {
+    let streams = streams(&call.streams)?;
+    let ReadManyCall { consumer, count, wait, no_ack, history, .. } = call;
+    let (read, wait) = plan(&ReadCall { consumer, count, wait, no_ack, history })?;
+    if read.count * streams.len() > MAX_ENTRIES {
+        let detail = format!("`count` times the streams is at most {MAX_ENTRIES}");
+        return Err(ApiError::invalid(detail.clone()).at("/count", detail));
+    }
+    let waiting = place_to_wait(&state, wait)?;
+    let of_all = match state.hub.read_groups_or_wait(&streams, &group, &read, wait).await {
+        Ok(of_all) => of_all,
+        Err(error) => return Err(located(&state, &streams, &group, error).await),
+    };
+    let of_one = |(stream, entries): (&StreamName, _)| DeliveriesOf {
+        stream: stream.to_string(),
+        entries: Deliveries::new(entries, false).into_entries(),
+    };
+    let streams = streams.iter().zip(of_all).map(of_one).collect();
+    Ok((waiting.map(|_| Extension(Waited)), Json(ManyDeliveries { streams })))
+}
+
+fn streams(names: &[String]) -> Result<Vec<StreamName>, ApiError> {
+    if names.is_empty() {
+        return Err(ApiError::invalid("a read names its `streams`").at("/streams", "is missing"));
+    }
+    at_most_streams(names.len())?;
+    let mut streams = Vec::with_capacity(names.len());
+    for (index, name) in names.iter().enumerate() {
+        let at = format!("/streams/{index}");
+        let access = Access::<Consume>::named(name);
+        let stream = access.map_err(|error| error.at(&at, "cannot be a name"))?.into_stream();
+        if streams.contains(&stream) {
+            return Err(ApiError::invalid("each stream is named once").at(at, "is named before"));
+        }
+        streams.push(stream);
+    }
+    Ok(streams)
+}
+
+/// Redis says that a group is missing, and not reliably of which stream: look for it.
+async fn located(
+    state: &AppState,
+    streams: &[StreamName],
+    group: &GroupName,
+    error: JoinError,
+) -> ApiError {
+    let of_a_stream =
+        matches!(error, JoinError::Store(StoreError::GroupNotFound | StoreError::NotAStream));
+    if of_a_stream && let Ok(Some((index, error))) = state.store.lacks_group(streams, group).await {
+        let error = ApiError::from(error).in_stream(&streams[index]);
+        return error.at(format!("/streams/{index}"), "it is this stream");
+    }
+    error.into()
+}
