@@ -96,7 +96,8 @@ pub async fn read_entries(
     State(state): State<AppState>,
 ) -> Result<(Option<Extension<Waited>>, [(HeaderName, String); 1], Json<EntriesPage>), ApiError> {
     let stream = access.into_stream();
-    let plan = Plan::new(&params)?;
+    let now = state.store.now_for(params.times()).await.map_err(ApiError::of_read)?;
+    let plan = Plan::new(&params, now)?;
     let view = Arc::new(View { payload: params.payload.clone(), pairs: params.pairs });
     let page = match plan {
         Plan::Upwards(upwards) => read_upwards(&state, &stream, upwards, view).await,

@@ -15,3 +15,4 @@ pub mod page;
 pub mod position;
 pub mod range;
 pub mod sent;
+pub mod time;

@@ -2,7 +2,7 @@
 
 use deadpool_redis::redis::{Cmd, Value};
 
-use super::decode::{bytes, int, list, tuple, unsigned};
+use super::decode::{int, list, unsigned};
 use super::entries::Trim;
 use super::{Store, StoreError};
 use crate::model::id::EntryId;
@@ -116,22 +116,5 @@ impl Store {
             command.arg("LIMIT").arg(limit);
         }
         unsigned(&self.write(&command).await?)
-    }
-
-    /// The clock of Redis, in Unix milliseconds: by it entries get their ids.
-    ///
-    /// # Errors
-    /// That Redis is away.
-    /// # Cancel safety
-    /// Reads only.
-    pub async fn now_ms(&self) -> Result<u64, StoreError> {
-        let mut command = Cmd::new();
-        command.arg("TIME");
-        let [seconds, micros] = tuple(self.read(&command).await?)?;
-        let number = |value| -> Result<u64, StoreError> {
-            let text = String::from_utf8(bytes(value)?).unwrap_or_default();
-            text.parse().map_err(|_| StoreError::Unexpected("a time".to_owned()))
-        };
-        Ok(number(seconds)? * 1000 + number(micros)? / 1000)
     }
 }

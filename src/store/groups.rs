@@ -79,20 +79,11 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let mut command = Cmd::new();
         command.arg("XGROUP").arg("CREATE").arg(stream.as_str()).arg(group.as_str());
-        let mut read = entries_read;
-        match start {
-            Start::After(position) => {
-                read = read.or(position.n);
-                command.arg(position.id.to_string());
-            }
-            Start::Tail | Start::LastEntry => {
-                command.arg("$");
-            }
-        }
+        let counted = write_start(&mut command, start);
         if create_stream {
             command.arg("MKSTREAM");
         }
-        if let Some(read) = read {
+        if let Some(read) = entries_read.or(counted) {
             command.arg("ENTRIESREAD").arg(read);
         }
         match self.write(&command).await {
@@ -224,6 +215,20 @@ impl Store {
             }
         }
         Ok(acked)
+    }
+}
+
+/// The word XGROUP takes for where a group is to stand; answers the count that goes with it.
+pub(super) fn write_start(command: &mut Cmd, start: Start) -> Option<u64> {
+    match start {
+        Start::After(position) => {
+            command.arg(position.id.to_string());
+            position.n
+        }
+        Start::Tail | Start::LastEntry => {
+            command.arg("$");
+            None
+        }
     }
 }
 

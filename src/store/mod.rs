@@ -19,6 +19,7 @@ end\n"
 
 mod batch;
 mod blocking;
+mod clock;
 mod consumers;
 mod decode;
 mod deletion;

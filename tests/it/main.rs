@@ -21,4 +21,5 @@ mod streams;
 mod support;
 mod surface;
 mod tidy;
+mod times;
 mod walkthroughs;
