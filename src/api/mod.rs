@@ -26,6 +26,7 @@ mod range;
 mod range_plan;
 mod request;
 mod schema;
+mod stream_full;
 mod streams;
 mod system;
 mod work;

@@ -2,7 +2,7 @@
 
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
-use super::decode::{Properties, delivery, int, list, optional, text, tuple, unsigned};
+use super::decode::{Properties, delivery, int, list, optional, since, text, tuple, unsigned};
 use super::{Lane, Store, StoreError};
 use crate::model::entry::Fields;
 use crate::model::id::EntryId;
@@ -251,9 +251,6 @@ fn consumer_info(value: Value) -> Result<ConsumerInfo, StoreError> {
         pending: unsigned(&info.take("pending"))?,
         idle_ms: unsigned(&info.take("idle"))?,
         // -1 before Redis 7.2.1 for a consumer that never got anything.
-        inactive_ms: match info.take("inactive") {
-            Value::Int(ms) if ms >= 0 => u64::try_from(ms).ok(),
-            _ => None,
-        },
+        inactive_ms: since(&info.take("inactive")),
     })
 }

@@ -26,6 +26,7 @@ mod deletion;
 mod entries;
 mod error;
 mod facts;
+mod full;
 mod groups;
 mod pending;
 mod pool;
@@ -46,11 +47,12 @@ pub use consumers::{AutoClaim, Claim, Claimed, PendingFate};
 pub use deletion::{Deletion, References};
 pub use entries::{Append, Stretch, Trim};
 pub use error::StoreError;
+pub use full::{FullConsumer, FullGroup, FullPending, FullStream};
 pub use groups::{ConsumerInfo, Delivery, GroupInfo, GroupRead};
 pub use pending::{Pending, PendingEntry, PendingQuery, PendingSummary};
 use pool::{Connections, Repeat};
 pub use pool::{Contact, PoolSettings};
-pub use streams::{StreamInfo, StreamsPage};
+pub use streams::{Idmp, StreamInfo, StreamsPage};
 
 /// The streams of one Redis. Cheap to clone.
 #[derive(Clone)]

@@ -10,6 +10,7 @@ mod counters;
 mod events;
 mod groups;
 mod many;
+mod monitoring;
 mod openapi;
 mod outage;
 mod process;

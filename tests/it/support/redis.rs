@@ -157,6 +157,24 @@ impl Server {
     }
 }
 
+/// A reply as JSON, for comparing: strings, numbers, lists, null.
+pub fn json(reply: &Value) -> serde_json::Value {
+    match reply {
+        Value::Nil => serde_json::Value::Null,
+        Value::Int(number) => (*number).into(),
+        Value::Array(list) => list.iter().map(json).collect(),
+        Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into(),
+        other => panic!("not for comparing: {other:?}"),
+    }
+}
+
+/// `[name, value, name, value, …]` as an object.
+pub fn properties(flat: &serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
+    let flat = flat.as_array().unwrap_or_else(|| panic!("no properties: {flat}"));
+    let pair = |pair: &[serde_json::Value]| (pair[0].as_str().unwrap().to_owned(), pair[1].clone());
+    flat.chunks(2).map(pair).collect()
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
