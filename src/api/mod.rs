@@ -4,6 +4,7 @@
 mod access;
 mod append;
 mod append_body;
+mod capabilities;
 mod claims;
 mod conditions;
 mod consumers;
@@ -82,6 +83,7 @@ pub fn documented() -> OpenApiRouter<AppState> {
             consumers::create_consumer,
             consumers::delete_consumer
         ))
+        .routes(routes!(capabilities::read_capabilities))
         .routes(routes!(system::index))
         .routes(routes!(system::live))
         .routes(routes!(system::ready))

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod browser;
+mod capabilities;
 mod conditions;
 mod counters;
 mod events;
