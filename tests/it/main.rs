@@ -9,6 +9,7 @@ mod capabilities;
 mod conditions;
 mod counters;
 mod events;
+mod fidelity;
 mod groups;
 mod many;
 mod monitoring;
