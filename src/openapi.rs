@@ -54,6 +54,7 @@ const DESCRIPTION: &str = "\
 HTTP for Redis Streams: publish entries, follow streams by server-sent events, work them off in \
 consumer groups.
 
-Durations carry a unit (`500ms`, `20s`, `5m`). A position is `<id>` or `<id>:<n>`, where n is how \
-many entries the stream had been given up to there; every place that takes one takes both. Errors \
-are problems after RFC 9457, with a `code` to compare and `retryable` to decide by.";
+Durations carry a unit (`500ms`, `20s`, `5m`). Times are RFC 3339, Unix milliseconds, or a \
+duration, meaning that long ago by the clock of Redis. A position is `<id>` or `<id>:<n>`, where n \
+is how many entries the stream had been given up to there; every place that takes one takes both. \
+Errors are problems after RFC 9457, with a `code` to compare and `retryable` to decide by.";

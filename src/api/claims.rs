@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::access::{Consume, GroupAccess, consumer};
 use super::error::ApiError;
 use super::extract::{Call, NoParams, Query, id};
-use super::params::{Wait, bounded, entry_ids, redis_number};
+use super::params::{TimeParam, Wait, at_most_one, bounded, entry_ids, redis_number};
 use super::paths;
 use super::problems::WorkProblems;
 use super::work::{Deliveries, DeliveryOut, MAX_COUNT};
@@ -33,6 +33,10 @@ pub struct ClaimCall {
     /// Set their idle time to this, rather than to 0.
     #[schema(value_type = Option<String>)]
     idle: Option<Wait>,
+    /// Set when they were last delivered, rather than to now: RFC 3339, Unix milliseconds, or how
+    /// long ago. What lies ahead counts as now.
+    #[schema(value_type = Option<String>)]
+    time: Option<TimeParam>,
     /// Set their delivery count to this, rather than raise it.
     retry_count: Option<u64>,
     /// Also entries that are pending with nobody.
@@ -78,12 +82,16 @@ pub async fn claim_entries(
     Call(call): Call<ClaimCall>,
 ) -> Result<Json<Deliveries>, ApiError> {
     let ids = entry_ids(&call.ids, "/ids", |index| format!("/ids/{index}"))?;
+    at_most_one(&[("/idle", call.idle.is_some()), ("/time", call.time.is_some())])?;
     let just_id = call.just_id.unwrap_or(false);
+    let time = call.time.map(|TimeParam(time)| time);
+    let now = state.store.now_for(time).await.map_err(ApiError::of_read)?;
     let claim = Claim {
         consumer: named(call.consumer.as_deref())?,
         min_idle_ms: millis("/min_idle", call.min_idle)?.unwrap_or(0),
         ids,
         idle_ms: millis("/idle", call.idle)?,
+        time_ms: time.map(|time| redis_number("/time", time.unix_ms(now))).transpose()?,
         retry_count: call.retry_count.map(|n| redis_number("/retry_count", n)).transpose()?,
         force: call.force.unwrap_or(false),
         just_id,

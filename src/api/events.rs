@@ -14,7 +14,7 @@ use super::access::{Access, Subscribe};
 use super::error::{ApiError, ErrorCode};
 use super::event_stream::{self, EVENT_STREAM};
 use super::extract::{Query, id};
-use super::params::bounded;
+use super::params::{TimeParam, at_most_one, bounded};
 use super::paths;
 use super::problems::EventsProblems;
 use super::request::RequestInfo;
@@ -38,6 +38,9 @@ pub struct EventsParams {
     /// After this position; `0` the oldest, `$` (the default) what comes from now on, `+` the last entry and on.
     #[param(example = "0")]
     after: Option<String>,
+    /// Begin with the entries of this time and later: RFC 3339, Unix milliseconds, or how long ago.
+    #[param(value_type = Option<String>, example = "1h")]
+    since: Option<TimeParam>,
     /// Begin with the last so many entries, at most 500.
     #[param(minimum = 1, maximum = 500)]
     last: Option<u64>,
@@ -110,16 +113,24 @@ fn begin(params: &EventsParams, headers: &HeaderMap) -> Result<Begin, ApiError> 
     if let Some(text) = resumed.into_iter().flatten().find(|text| !text.is_empty()) {
         return id("Last-Event-ID", text, str::parse).map(Begin::After);
     }
-    match (&params.after, params.last) {
-        (Some(_), Some(_)) => Err(ApiError::invalid("`after` and `last` exclude each other")
-            .at("last", "given with `after`")),
-        (Some(after), None) => Ok(match id("after", after, str::parse)? {
+    at_most_one(&[
+        ("after", params.after.is_some()),
+        ("since", params.since.is_some()),
+        ("last", params.last.is_some()),
+    ])?;
+    if let Some(after) = &params.after {
+        return Ok(match id("after", after, str::parse)? {
             Start::After(position) => Begin::After(position),
             Start::Tail => Begin::Tail,
             Start::LastEntry => Begin::Last(1),
-        }),
-        (None, Some(last)) => bounded("last", Some(last), 1, MAX_LAST).map(Begin::Last),
-        (None, None) => Ok(Begin::Tail),
+        });
+    }
+    if let Some(TimeParam(since)) = params.since {
+        return Ok(Begin::Since(since));
+    }
+    match params.last {
+        Some(last) => bounded("last", Some(last), 1, MAX_LAST).map(Begin::Last),
+        None => Ok(Begin::Tail),
     }
 }
 

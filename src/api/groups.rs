@@ -10,13 +10,14 @@ use utoipa::ToSchema;
 use super::access::{Access, Consume, GroupAccess, Manage};
 use super::error::{ApiError, ErrorCode};
 use super::extract::{Call, NoParams, Query, id};
-use super::params::redis_number;
+use super::params::{TimeParam, at_most_one, redis_number};
 use super::paths;
 use super::problems::{
     CreateGroupProblems, DeleteGroupProblems, GroupProblems, PatchGroupProblems,
 };
 use crate::model::name::StreamName;
 use crate::model::position::{Position, Start};
+use crate::model::time::Time;
 use crate::state::AppState;
 use crate::store::{ConsumerInfo, GroupInfo, StoreError};
 
@@ -28,6 +29,10 @@ pub struct NewGroup {
     /// appended from now on, or a position.
     #[schema(example = "0")]
     start: Option<String>,
+    /// In place of `start`: the group reads the entries of this time and later. RFC 3339, Unix
+    /// milliseconds, or how long ago; where nothing was appended since, what comes from now on.
+    #[schema(value_type = Option<String>)]
+    since: Option<TimeParam>,
     /// Make an empty stream if there is none; true unless given.
     create_stream: Option<bool>,
     /// How many entries the stream had been given up to `start`, for the lag; taken from a
@@ -117,6 +122,41 @@ impl From<ConsumerInfo> for Consumer {
     }
 }
 
+/// Where a group is to stand.
+enum Place {
+    After(Start),
+    Since(Time),
+}
+
+fn place(
+    (pointer, after): (&str, Option<&str>),
+    since: Option<TimeParam>,
+) -> Result<Option<Place>, ApiError> {
+    at_most_one(&[(pointer, after.is_some()), ("/since", since.is_some())])?;
+    let Some(text) = after else {
+        return Ok(since.map(|TimeParam(time)| Place::Since(time)));
+    };
+    match id(pointer, text, str::parse)? {
+        Start::LastEntry => {
+            let detail = "a group stands at `0`, `$` or a position";
+            Err(ApiError::new(ErrorCode::InvalidId, detail).at(pointer, "is `+`"))
+        }
+        start => Ok(Some(Place::After(start))),
+    }
+}
+
+impl Place {
+    async fn find(self, state: &AppState, stream: &StreamName) -> Result<Start, ApiError> {
+        match self {
+            Self::After(start) => Ok(start),
+            Self::Since(time) => {
+                let found = state.store.before_time(stream, time).await;
+                found.map(|(position, _)| Start::After(position)).map_err(ApiError::of_read)
+            }
+        }
+    }
+}
+
 /// Make a group
 ///
 /// 201 when it was made, 200 when it was there; one that was there is never moved. With
@@ -144,17 +184,7 @@ pub async fn create_group(
     headers: HeaderMap,
     Call(new): Call<NewGroup>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<GroupDetail>), ApiError> {
-    let start = match &new.start {
-        Some(text) => id("start", text, str::parse)?,
-        None => Start::After(Position::OLDEST),
-    };
-    if start == Start::LastEntry {
-        return Err(ApiError::new(
-            ErrorCode::InvalidId,
-            "a group starts at `0`, `$` or a position",
-        )
-        .at("/start", "is `+`"));
-    }
+    let place = place(("/start", new.start.as_deref()), new.since)?;
     let only_new = match headers.get(IF_NONE_MATCH) {
         None => false,
         Some(value) if value == "*" => true,
@@ -167,6 +197,10 @@ pub async fn create_group(
     let read = new.entries_read.map(|read| redis_number("/entries_read", read)).transpose()?;
     let (stream, name) = (access.stream(), &access.group);
     let create_stream = new.create_stream.unwrap_or(true);
+    let start = match place {
+        Some(place) => place.find(&state, stream).await?,
+        None => Start::After(Position::OLDEST),
+    };
     let made = state.store.create_group(stream, name, start, read, create_stream).await?;
     if !made && only_new {
         return Err(ApiError::new(ErrorCode::PreconditionFailed, "the group is there already"));
@@ -181,8 +215,12 @@ pub async fn create_group(
 #[serde(deny_unknown_fields)]
 pub struct GroupPatch {
     /// What the group reads next comes after this: `0`, `$`, or a position.
-    #[schema(required, example = "0")]
+    #[schema(example = "0")]
     last_delivered_id: Option<String>,
+    /// In place of `last_delivered_id`: what the group reads next are the entries of this time and
+    /// later. RFC 3339, Unix milliseconds, or how long ago.
+    #[schema(value_type = Option<String>)]
+    since: Option<TimeParam>,
     /// How many entries the stream had been given up to there, for the lag; taken from a position
     /// that carries it.
     entries_read: Option<u64>,
@@ -208,22 +246,15 @@ pub async fn move_group(
     State(state): State<AppState>,
     Call(patch): Call<GroupPatch>,
 ) -> Result<Json<GroupDetail>, ApiError> {
-    let text = patch.last_delivered_id.as_deref().ok_or_else(|| {
-        ApiError::invalid("say where to, as `last_delivered_id`")
+    let place = place(("/last_delivered_id", patch.last_delivered_id.as_deref()), patch.since)?;
+    let place = place.ok_or_else(|| {
+        ApiError::invalid("say where to, as `last_delivered_id` or `since`")
             .at("/last_delivered_id", "is missing")
     })?;
-    let (to, counted) = match id("/last_delivered_id", text, str::parse)? {
-        Start::After(position) => (position.id.to_string(), position.n),
-        Start::Tail => ("$".to_owned(), None),
-        Start::LastEntry => {
-            let error =
-                ApiError::new(ErrorCode::InvalidId, "a group is moved to `0`, `$` or a position");
-            return Err(error.at("/last_delivered_id", "is `+`"));
-        }
-    };
     let read = patch.entries_read.map(|read| redis_number("/entries_read", read)).transpose()?;
     let (stream, name) = (access.stream(), &access.group);
-    state.store.move_group(stream, name, &to, read.or(counted)).await?;
+    let to = place.find(&state, stream).await?;
+    state.store.move_group(stream, name, to, read).await?;
     Ok(Json(detail(stream, state.store.group(stream, name).await?)))
 }
 

@@ -9,6 +9,7 @@ mod append_body;
 mod append_lines;
 mod append_plan;
 mod append_run;
+mod capabilities;
 mod claims;
 mod conditions;
 mod consumers;
@@ -33,6 +34,7 @@ mod range_lines;
 mod range_plan;
 mod request;
 mod schema;
+mod stream_full;
 mod streams;
 mod system;
 mod work;
@@ -91,6 +93,7 @@ pub fn documented() -> OpenApiRouter<AppState> {
             consumers::create_consumer,
             consumers::delete_consumer
         ))
+        .routes(routes!(capabilities::read_capabilities))
         .routes(routes!(system::index))
         .routes(routes!(system::live))
         .routes(routes!(system::ready))

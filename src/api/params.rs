@@ -9,6 +9,7 @@ use super::error::{ApiError, ErrorCode};
 use super::extract::id;
 use crate::model::duration;
 use crate::model::id::EntryId;
+use crate::model::time::Time;
 
 /// A duration with its unit, like `20s`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,23 +17,41 @@ pub struct Wait(pub Duration);
 
 impl<'de> Deserialize<'de> for Wait {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl Visitor<'_> for Text {
-            type Value = Wait;
+        let read = |text: &str| duration::parse(text).map(Wait);
+        deserializer.deserialize_any(Text { expecting: "a duration like \"20s\"", read })
+    }
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a duration like \"20s\"")
-            }
+/// A point in time: RFC 3339, Unix milliseconds, or how long ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeParam(pub Time);
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Wait, E> {
-                duration::parse(text).map(Wait).map_err(E::custom)
-            }
+impl<'de> Deserialize<'de> for TimeParam {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let read = |text: &str| text.parse().map(TimeParam);
+        deserializer.deserialize_any(Text { expecting: "a time like \"1h\" (ago)", read })
+    }
+}
 
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Wait, E> {
-                self.visit_str(&number.to_string())
-            }
-        }
-        deserializer.deserialize_any(Text)
+/// Reads a value out of a text, or out of a number as it was written.
+struct Text<R> {
+    expecting: &'static str,
+    read: R,
+}
+
+impl<T, F: fmt::Display, R: Fn(&str) -> Result<T, F>> Visitor<'_> for Text<R> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expecting)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        (self.read)(text).map_err(E::custom)
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<T, E> {
+        self.visit_str(&number.to_string())
     }
 }
 
@@ -54,6 +73,26 @@ pub enum GapParam {
     Fail,
     /// Go on with the oldest entry, and say what is lost.
     Skip,
+}
+
+/// Of parameters that exclude each other, with whether each was given.
+///
+/// # Errors
+/// 400 that names the first two of several.
+pub fn at_most_one(given: &[(&str, bool)]) -> Result<(), ApiError> {
+    let mut names = given.iter().filter(|(_, given)| *given).map(|(name, _)| name);
+    match (names.next(), names.next()) {
+        (Some(first), Some(second)) => Err(exclusive(first, second)),
+        _ => Ok(()),
+    }
+}
+
+/// 400 for two parameters that say the same thing.
+#[must_use]
+pub fn exclusive(first: &str, second: &str) -> ApiError {
+    let (plain, other) = (first.trim_start_matches('/'), second.trim_start_matches('/'));
+    ApiError::invalid(format!("`{plain}` and `{other}` exclude each other"))
+        .at(second, format!("given with `{plain}`"))
 }
 
 /// The longest wait of a read.

@@ -41,6 +41,8 @@ pub const CONSUMER: &str = "/v1/streams/{stream}/groups/{group}/consumers/{consu
 pub const GROUP_CLAIM: &str = "/v1/streams/{stream}/groups/{group}/claim";
 /// Taking what has been pending for long.
 pub const GROUP_AUTOCLAIM: &str = "/v1/streams/{stream}/groups/{group}/autoclaim";
+/// What depends on the server.
+pub const CAPABILITIES: &str = "/v1/capabilities";
 
 /// Unreserved characters of RFC 3986 stay as they are.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

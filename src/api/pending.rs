@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::access::{Consume, GroupAccess, consumer};
 use super::error::ApiError;
 use super::extract::{Query, id};
-use super::params::{Wait, bounded, redis_number};
+use super::params::{Wait, bounded, exclusive, redis_number};
 use super::paths;
 use super::problems::PendingProblems;
 use super::work::MAX_COUNT;
@@ -110,8 +110,7 @@ pub async fn list_pending(
 ) -> Result<Json<PendingPage>, ApiError> {
     let limit = bounded("limit", params.limit, DEFAULT_PENDING, MAX_COUNT)?;
     if params.cursor.is_some() && params.start.is_some() {
-        return Err(ApiError::invalid("`cursor` and `start` exclude each other")
-            .at("start", "given with `cursor`"));
+        return Err(exclusive("cursor", "start"));
     }
     let start = match (&params.cursor, &params.start) {
         (Some(cursor), _) => Some(id("cursor", cursor, str::parse)?),

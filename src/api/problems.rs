@@ -37,6 +37,8 @@ problems! {
     PlainProblems = EVERYWHERE;
     /// Of readiness.
     ReadyProblems = EVERYWHERE, &[RedisUnavailable, Draining];
+    /// Of what depends on the server.
+    CapabilitiesProblems = EVERYWHERE, &[UnknownParameter, RedisUnavailable];
     /// Of appending.
     AppendProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
         PreconditionFailed, IdempotencyKeyReused, NotSupportedByServer, InvalidId, StreamNotFound,

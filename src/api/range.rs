@@ -112,7 +112,8 @@ pub async fn read_entries(
             "`follow` goes with `Accept: application/x-ndjson`; other clients use `/events`";
         return Err(ApiError::invalid(detail).at("follow", detail));
     }
-    let plan = Plan::new(&params, false)?;
+    let now = state.store.now_for(params.times()).await.map_err(ApiError::of_read)?;
+    let plan = Plan::new(&params, now, false)?;
     let view = Arc::new(View { payload: params.payload.clone(), pairs: params.pairs });
     let page = match plan {
         Plan::Upwards(upwards) => read_upwards(&state, &stream, upwards, view).await,

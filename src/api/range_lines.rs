@@ -14,6 +14,7 @@ use super::append_lines::{NDJSON, error_line};
 use super::error::ApiError;
 use super::event_stream::events;
 use super::events::{self, Refused};
+use super::params::TimeParam;
 use super::range::{SkippedGap, overtaken, require_stream};
 use super::range_plan::{Plan, RangeParams, Upwards};
 use super::request::RequestInfo;
@@ -42,7 +43,8 @@ pub(super) async fn read(
     params: RangeParams,
     info: RequestInfo,
 ) -> Result<Response, ApiError> {
-    let plan = Plan::new(&params, true)?;
+    let now = state.store.now_for(params.times()).await.map_err(ApiError::of_read)?;
+    let plan = Plan::new(&params, now, true)?;
     if params.wait.is_some() {
         let detail = "a range as NDJSON does not wait: use `follow=true`";
         return Err(ApiError::invalid(detail).at("wait", detail));
@@ -50,7 +52,7 @@ pub(super) async fn read(
     let view = View { payload: params.payload, pairs: params.pairs };
     if params.follow {
         let view = EventView { entry: view, event: None, framing: Framing::Lines };
-        let begin = begin(&plan)?;
+        let begin = begin(&plan, params.since)?;
         let opened = events::open(&state, stream, begin, view).await;
         let subscription = opened.map_err(|Refused(_, error)| error)?;
         return Ok(respond(events(subscription, info, error_line)));
@@ -89,13 +91,16 @@ pub(super) async fn read(
 }
 
 /// Where to begin a subscription that was asked for as a range.
-fn begin(plan: &Plan) -> Result<Begin, ApiError> {
+fn begin(plan: &Plan, since: Option<TimeParam>) -> Result<Begin, ApiError> {
     let open = |upwards: &Upwards| {
         let whole = usize::try_from(super::range_plan::ALL).unwrap_or(usize::MAX);
         upwards.end == EntryId::MAX && upwards.limit == whole
     };
     match plan {
         Plan::Upwards(upwards) if open(upwards) => {
+            if let Some(TimeParam(since)) = since {
+                return Ok(Begin::Since(since));
+            }
             Ok(if upwards.from_tail { Begin::Tail } else { Begin::After(upwards.after) })
         }
         Plan::Last { count, upwards } if upwards.end == EntryId::MAX => Ok(Begin::Last(*count)),

@@ -7,18 +7,21 @@ use utoipa::IntoParams;
 
 use super::error::ApiError;
 use super::extract::id;
-use super::params::{GapParam, OrderParam, Wait, bounded, bounded_wait};
+use super::params::{
+    GapParam, OrderParam, TimeParam, Wait, at_most_one, bounded, bounded_wait, exclusive,
+};
 use crate::model::id::EntryId;
 use crate::model::position::{Position, Start};
 use crate::model::range::{self, Cursor, Order};
+use crate::model::time::Time;
 
 const DEFAULT_LIMIT: u64 = 100;
 const MAX_LIMIT: u64 = 1000;
 const DEFAULT_BYTES: u64 = 1 << 20;
 const MAX_BYTES: u64 = 16 << 20;
 
-/// Which entries to read. At most one lower bound (`after`, `start`, `last`) and one upper bound
-/// (`before`, `end`), or `cursor` and neither.
+/// Which entries to read. At most one lower bound (`after`, `start`, `since`, `last`) and one upper
+/// bound (`before`, `end`, `until`), or `cursor` and neither.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct RangeParams {
@@ -31,6 +34,12 @@ pub struct RangeParams {
     start: Option<String>,
     /// Entries up to this id; `(id` leaves the id itself out, `+` is the newest.
     end: Option<String>,
+    /// Entries of this time and later: RFC 3339, Unix milliseconds, or how long ago.
+    #[param(value_type = Option<String>, example = "1h")]
+    pub(super) since: Option<TimeParam>,
+    /// Entries up to this time and of it.
+    #[param(value_type = Option<String>, example = "2026-09-20T08:30:00Z")]
+    until: Option<TimeParam>,
     /// The last so many entries, at most 1000.
     #[param(minimum = 1, maximum = 1000)]
     last: Option<u64>,
@@ -129,14 +138,17 @@ impl Upper {
     }
 }
 
-fn exclusive(first: &str, second: &str) -> ApiError {
-    ApiError::invalid(format!("`{first}` and `{second}` exclude each other"))
-        .at(second, format!("given with `{first}`"))
+impl RangeParams {
+    /// The times among them: what they mean depends on a clock.
+    pub(super) fn times(&self) -> impl Iterator<Item = Time> {
+        [self.since, self.until].into_iter().flatten().map(|TimeParam(time)| time)
+    }
 }
 
 impl Plan {
-    /// `whole` is for answers that are not held in memory.
-    pub(super) fn new(params: &RangeParams, whole: bool) -> Result<Self, ApiError> {
+    /// `now` is what the clock of Redis shows, if one of the times needs it. `whole` is for answers
+    /// that are not held in memory.
+    pub(super) fn new(params: &RangeParams, now: u64, whole: bool) -> Result<Self, ApiError> {
         let (default, most) = if whole { (ALL, ALL) } else { (DEFAULT_LIMIT, MAX_LIMIT) };
         let limit = bounded("limit", params.limit, default, most)?;
         let max_bytes = bounded("max_bytes", params.max_bytes, DEFAULT_BYTES, MAX_BYTES)?;
@@ -144,7 +156,7 @@ impl Plan {
             Some(OrderParam::Desc) => Order::Desc,
             Some(OrderParam::Asc) | None => Order::Asc,
         };
-        let (mut lower, mut upper) = (lower(params)?, upper(params)?);
+        let (mut lower, mut upper) = (lower(params, now)?, upper(params, now)?);
         if let Some(text) = &params.cursor {
             (order, lower, upper) = from_cursor(params, text)?;
         }
@@ -205,9 +217,11 @@ fn from_cursor(params: &RangeParams, text: &str) -> Result<(Order, Lower, Upper)
     let others = [
         ("after", params.after.is_some()),
         ("start", params.start.is_some()),
+        ("since", params.since.is_some()),
         ("last", params.last.is_some()),
         ("before", params.before.is_some()),
         ("end", params.end.is_some()),
+        ("until", params.until.is_some()),
     ];
     if let Some((other, _)) = others.iter().find(|(_, given)| *given) {
         return Err(exclusive("cursor", other));
@@ -229,26 +243,40 @@ fn from_cursor(params: &RangeParams, text: &str) -> Result<(Order, Lower, Upper)
     Ok((order, lower, upper))
 }
 
-fn lower(params: &RangeParams) -> Result<Lower, ApiError> {
-    match (&params.after, &params.start, params.last) {
-        (Some(_), Some(_), _) => Err(exclusive("after", "start")),
-        (Some(_), _, Some(_)) => Err(exclusive("after", "last")),
-        (_, Some(_), Some(_)) => Err(exclusive("start", "last")),
-        (Some(after), ..) => id("after", after, str::parse).map(Lower::After),
-        (_, Some(start), _) => id("start", start, range::lower).map(Lower::From),
-        (.., Some(last)) => bounded("last", Some(last), 1, MAX_LIMIT).map(Lower::Last),
-        (None, None, None) => Ok(Lower::None),
+fn lower(params: &RangeParams, now: u64) -> Result<Lower, ApiError> {
+    at_most_one(&[
+        ("after", params.after.is_some()),
+        ("start", params.start.is_some()),
+        ("since", params.since.is_some()),
+        ("last", params.last.is_some()),
+    ])?;
+    if let Some(after) = &params.after {
+        return id("after", after, str::parse).map(Lower::After);
+    }
+    if let Some(start) = &params.start {
+        return id("start", start, range::lower).map(Lower::From);
+    }
+    if let Some(TimeParam(since)) = params.since {
+        return Ok(Lower::From(Some(since.first_id(now))));
+    }
+    match params.last {
+        Some(last) => bounded("last", Some(last), 1, MAX_LIMIT).map(Lower::Last),
+        None => Ok(Lower::None),
     }
 }
 
-fn upper(params: &RangeParams) -> Result<Upper, ApiError> {
-    match (&params.before, &params.end) {
-        (Some(_), Some(_)) => Err(exclusive("before", "end")),
-        (Some(before), None) => {
-            let before = id("before", before, |text| EntryId::parse_with(text, 0))?;
-            Ok(Upper::of(before.previous()))
-        }
-        (None, Some(end)) => id("end", end, range::upper).map(Upper::of),
-        (None, None) => Ok(Upper::None),
+fn upper(params: &RangeParams, now: u64) -> Result<Upper, ApiError> {
+    at_most_one(&[
+        ("before", params.before.is_some()),
+        ("end", params.end.is_some()),
+        ("until", params.until.is_some()),
+    ])?;
+    if let Some(before) = &params.before {
+        let before = id("before", before, |text| EntryId::parse_with(text, 0))?;
+        return Ok(Upper::of(before.previous()));
     }
+    if let Some(end) = &params.end {
+        return id("end", end, range::upper).map(Upper::of);
+    }
+    Ok(params.until.map_or(Upper::None, |TimeParam(until)| Upper::To(until.last_id(now))))
 }

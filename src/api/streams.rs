@@ -19,9 +19,11 @@ use super::problems::{
     StreamsProblems,
 };
 use super::schema::EntryOut;
+use super::stream_full::StreamContent;
 use crate::model::entry::{Entry, View};
+use crate::model::name::StreamName;
 use crate::state::AppState;
-use crate::store::StoreError;
+use crate::store::{Idmp, StoreError, StreamInfo};
 
 /// Which streams to list.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -72,14 +74,60 @@ pub struct StreamDetail {
     oldest_id: Option<String>,
     /// The greatest id ever deleted; trimming does not count.
     max_deleted_id: String,
+    /// The lowest id Redis has noted as retained, `0-0` of an empty stream; null where it notes none.
+    #[schema(required)]
+    recorded_first_id: Option<String>,
     /// How many groups it has.
     groups: u64,
+    /// Keys of the radix tree it lies in: a measure of its memory.
+    radix_tree_keys: u64,
+    /// Nodes of that tree.
+    radix_tree_nodes: u64,
+    /// What Redis itself remembers of idempotent producers (`XADD … IDMP` of native clients; keys of
+    /// `Idempotency-Key` are remembered elsewhere); null where it cannot.
+    #[schema(required)]
+    idmp: Option<IdmpDetail>,
     /// The oldest entry; null when it is empty.
     #[schema(required)]
     first_entry: Option<EntryOut>,
     /// The newest entry; null when it is empty.
     #[schema(required)]
     last_entry: Option<EntryOut>,
+    /// What lies in it and beside it; only with `full=true`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    full: Option<StreamContent>,
+}
+
+/// What Redis itself remembers of idempotent producers.
+#[derive(Serialize, ToSchema)]
+pub struct IdmpDetail {
+    /// How many seconds an id is remembered.
+    duration_s: u64,
+    /// How many ids of one producer are remembered.
+    max_size: u64,
+    /// How many producers are known now.
+    producers: u64,
+    /// How many ids are remembered now.
+    ids: u64,
+    /// How many entries were ever added with an id.
+    added: u64,
+    /// How many repetitions were recognised.
+    duplicates: u64,
+}
+
+/// How much of a stream to show.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct StreamParams {
+    /// Also the oldest entries, all groups, their consumers and what is pending.
+    #[serde(default)]
+    #[param(required = false)]
+    full: bool,
+    /// With `full`: at most so many entries, pending ones of each group and of each consumer: 10, at
+    /// most 1000.
+    #[param(minimum = 1, maximum = 1000)]
+    count: Option<u64>,
 }
 
 /// List streams
@@ -131,7 +179,7 @@ fn glob(text: &str) -> String {
     get,
     path = paths::STREAM,
     tag = "streams",
-    params(("stream" = String, Path, description = "The stream")),
+    params(("stream" = String, Path, description = "The stream"), StreamParams),
     responses(
         (status = 200, description = "The stream", body = StreamDetail, headers(
             ("ETag" = String, description = "The last id of the stream, quoted"),
@@ -141,26 +189,53 @@ fn glob(text: &str) -> String {
 )]
 pub async fn read_stream(
     access: Access<Subscribe>,
-    Query(NoParams {}): Query<NoParams>,
+    Query(params): Query<StreamParams>,
     State(state): State<AppState>,
 ) -> Result<([(HeaderName, String); 1], Json<StreamDetail>), ApiError> {
     let stream = access.stream();
-    let info = state.store.stream(stream).await.map_err(ApiError::of_read)?;
-    let info = info.ok_or(StoreError::StreamNotFound)?;
+    if params.count.is_some() && !params.full {
+        let detail = "`count` goes with `full=true`";
+        return Err(ApiError::invalid(detail).at("count", "given without `full`"));
+    }
+    let count = bounded("count", params.count, 10, 1000)?;
+    let read = if params.full {
+        let read = state.store.full_stream(stream, count).await;
+        read.map(|found| found.map(|(info, full)| (info, Some(full.into()))))
+    } else {
+        state.store.stream(stream).await.map(|found| found.map(|info| (info, None)))
+    };
+    let (info, full) = read.map_err(ApiError::of_read)?.ok_or(StoreError::StreamNotFound)?;
+    let tag = format!("\"{}\"", info.last_id);
+    Ok(([(ETAG, tag)], Json(detail(stream, info, full))))
+}
+
+fn detail(stream: &StreamName, info: StreamInfo, full: Option<StreamContent>) -> StreamDetail {
     let view = Arc::new(View::default());
     let show = |entry: Entry| EntryOut { entry, view: view.clone() };
-    let detail = StreamDetail {
+    let idmp = |idmp: Idmp| IdmpDetail {
+        duration_s: idmp.duration_s,
+        max_size: idmp.max_size,
+        producers: idmp.producers,
+        ids: idmp.ids,
+        added: idmp.added,
+        duplicates: idmp.duplicates,
+    };
+    StreamDetail {
         stream: stream.to_string(),
         length: info.length,
         entries_added: info.entries_added,
         last_id: info.last_id.to_string(),
         oldest_id: info.first_entry.as_ref().map(|entry| entry.id.to_string()),
         max_deleted_id: info.max_deleted.to_string(),
+        recorded_first_id: info.recorded_first.map(|id| id.to_string()),
         groups: info.groups,
+        radix_tree_keys: info.radix_tree_keys,
+        radix_tree_nodes: info.radix_tree_nodes,
+        idmp: info.idmp.map(idmp),
         first_entry: info.first_entry.map(show),
         last_entry: info.last_entry.map(show),
-    };
-    Ok(([(ETAG, format!("\"{}\"", info.last_id))], Json(detail)))
+        full,
+    }
 }
 
 /// Make a stream

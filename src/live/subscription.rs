@@ -20,6 +20,7 @@ use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::page::{EventView, Page};
 use crate::model::position::Position;
+use crate::model::time::Time;
 use crate::store::{Lane, StoreError, Stretch};
 
 /// Entries of one read while catching up.
@@ -34,6 +35,8 @@ pub enum Begin {
     After(Position),
     /// After the last entry there is.
     Tail,
+    /// With the entries of this time and later.
+    Since(Time),
     /// With the last so many entries.
     Last(usize),
 }
@@ -247,19 +250,19 @@ impl Hub {
     /// The position a subscription begins at.
     async fn resolve(&self, stream: &StreamName, begin: Begin) -> Result<Position, StoreError> {
         let store = &self.0.store;
-        if let Begin::Last(count) = begin {
-            return Ok(store.before_last(stream, count, EntryId::MAX).await?.0);
-        }
-        let facts = store.facts(&Lane::Shared, stream).await?;
-        Ok(match begin {
-            Begin::After(position)
-                if position.is_oldest() && facts.entries_added == Some(facts.length) =>
-            {
-                Position::START
+        let (position, facts) = match begin {
+            Begin::Last(count) => {
+                return Ok(store.before_last(stream, count, EntryId::MAX).await?.0);
             }
-            Begin::After(position) => position,
-            Begin::Tail | Begin::Last(_) => facts.tail(),
-        })
+            Begin::Since(time) => store.before_time(stream, time).await?,
+            Begin::After(_) | Begin::Tail => {
+                let facts = store.facts(&Lane::Shared, stream).await?;
+                let after = if let Begin::After(after) = begin { after } else { facts.tail() };
+                (after, facts)
+            }
+        };
+        let untouched = facts.entries_added == Some(facts.length);
+        Ok(if position.is_oldest() && untouched { Position::START } else { position })
     }
 }
 

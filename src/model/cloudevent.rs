@@ -11,7 +11,7 @@ use percent_encoding::percent_decode;
 
 use super::entry::Fields;
 use super::sent::{InvalidEntry, Sent, SentEntry};
-use super::timestamp::is_timestamp;
+use super::time::is_rfc3339;
 
 /// What every event has; these fields come first.
 pub(super) const REQUIRED: [&str; 4] = ["specversion", "id", "source", "type"];
@@ -124,7 +124,7 @@ fn check(name: &str, value: &str) -> Result<(), &'static str> {
         "specversion" if value != "1.0" => Err("only events of specversion \"1.0\" are taken"),
         "id" | "source" | "type" | "subject" | "dataschema" if value.is_empty() => Err("is empty"),
         TYPE_OF_DATA if !is_media_type(value) => Err("not a media type"),
-        "time" if !is_timestamp(value) => Err("not a time after RFC 3339"),
+        "time" if !is_rfc3339(value) => Err("not a time after RFC 3339"),
         _ => Ok(()),
     }
 }

@@ -18,4 +18,4 @@ pub mod page;
 pub mod position;
 pub mod range;
 pub mod sent;
-pub mod timestamp;
+pub mod time;

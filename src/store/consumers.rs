@@ -7,6 +7,7 @@ use super::groups::Delivery;
 use super::{Store, StoreError};
 use crate::model::id::EntryId;
 use crate::model::name::{ConsumerName, GroupName, StreamName};
+use crate::model::position::Start;
 
 /// What is done about what a consumer has pending when it is deleted.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct Claim {
     pub ids: Vec<EntryId>,
     /// Set their idle time to this, rather than to 0.
     pub idle_ms: Option<u64>,
+    /// Set when they were last delivered, in Unix milliseconds, rather than to now.
+    pub time_ms: Option<u64>,
     /// Set their delivery count to this, rather than raise it.
     pub retry_count: Option<u64>,
     /// Also entries that are not pending with anybody.
@@ -134,7 +137,8 @@ impl Store {
         unsigned(&self.write(&command).await?)
     }
 
-    /// Moves a group: what it reads next comes after `position`.
+    /// Moves a group: what it reads next comes after `to`. The count of a position holds unless
+    /// `entries_read` is given.
     ///
     /// # Errors
     /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
@@ -144,12 +148,13 @@ impl Store {
         &self,
         stream: &StreamName,
         group: &GroupName,
-        to: &str,
+        to: Start,
         entries_read: Option<u64>,
     ) -> Result<(), StoreError> {
         let mut command = Cmd::new();
-        command.arg("XGROUP").arg("SETID").arg(stream.as_str()).arg(group.as_str()).arg(to);
-        if let Some(read) = entries_read {
+        command.arg("XGROUP").arg("SETID").arg(stream.as_str()).arg(group.as_str());
+        let counted = super::groups::write_start(&mut command, to);
+        if let Some(read) = entries_read.or(counted) {
             command.arg("ENTRIESREAD").arg(read);
         }
         match self.write(&command).await {
@@ -178,6 +183,9 @@ impl Store {
         }
         if let Some(idle) = claim.idle_ms {
             command.arg("IDLE").arg(idle);
+        }
+        if let Some(time) = claim.time_ms {
+            command.arg("TIME").arg(time);
         }
         if let Some(count) = claim.retry_count {
             command.arg("RETRYCOUNT").arg(count);

@@ -67,6 +67,14 @@ pub(super) fn optional(value: &Value) -> Decoded<Option<u64>> {
     }
 }
 
+/// Milliseconds of when something was, or since then; -1 and nil are never, or not known.
+pub(super) fn since(value: &Value) -> Option<u64> {
+    match value {
+        Value::Int(ms) => u64::try_from(*ms).ok(),
+        _ => None,
+    }
+}
+
 pub(super) fn id(value: Value) -> Decoded<EntryId> {
     text(value)?.parse().map_err(|_| StoreError::Unexpected("wanted an entry id".to_owned()))
 }

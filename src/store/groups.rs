@@ -3,7 +3,9 @@
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 use futures_util::future::join_all;
 
-use super::decode::{Properties, bytes, delivery, int, list, optional, text, tuple, unsigned};
+use super::decode::{
+    Properties, bytes, delivery, int, list, optional, since, text, tuple, unsigned,
+};
 use super::{Lane, Store, StoreError};
 use crate::model::entry::Fields;
 use crate::model::id::EntryId;
@@ -80,20 +82,11 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let mut command = Cmd::new();
         command.arg("XGROUP").arg("CREATE").arg(stream.as_str()).arg(group.as_str());
-        let mut read = entries_read;
-        match start {
-            Start::After(position) => {
-                read = read.or(position.n);
-                command.arg(position.id.to_string());
-            }
-            Start::Tail | Start::LastEntry => {
-                command.arg("$");
-            }
-        }
+        let counted = write_start(&mut command, start);
         if create_stream {
             command.arg("MKSTREAM");
         }
-        if let Some(read) = read {
+        if let Some(read) = entries_read.or(counted) {
             command.arg("ENTRIESREAD").arg(read);
         }
         match self.write(&command).await {
@@ -235,6 +228,20 @@ impl Store {
     }
 }
 
+/// The word XGROUP takes for where a group is to stand; answers the count that goes with it.
+pub(super) fn write_start(command: &mut Cmd, start: Start) -> Option<u64> {
+    match start {
+        Start::After(position) => {
+            command.arg(position.id.to_string());
+            position.n
+        }
+        Start::Tail | Start::LastEntry => {
+            command.arg("$");
+            None
+        }
+    }
+}
+
 fn group_info(value: Value) -> Result<GroupInfo, StoreError> {
     let mut info = Properties::new(value)?;
     Ok(GroupInfo {
@@ -254,9 +261,6 @@ fn consumer_info(value: Value) -> Result<ConsumerInfo, StoreError> {
         pending: unsigned(&info.take("pending"))?,
         idle_ms: unsigned(&info.take("idle"))?,
         // -1 before Redis 7.2.1 for a consumer that never got anything.
-        inactive_ms: match info.take("inactive") {
-            Value::Int(ms) if ms >= 0 => u64::try_from(ms).ok(),
-            _ => None,
-        },
+        inactive_ms: since(&info.take("inactive")),
     })
 }

@@ -21,6 +21,8 @@ mod ack;
 mod append;
 mod append_script;
 mod blocking;
+mod capabilities;
+mod clock;
 mod consumers;
 mod decode;
 mod deletion;
@@ -28,6 +30,7 @@ mod durability;
 mod entries;
 mod error;
 mod facts;
+mod full;
 mod groups;
 mod pending;
 mod pool;
@@ -35,8 +38,9 @@ pub mod private;
 mod streams;
 mod trim;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
@@ -46,16 +50,18 @@ use tokio_util::sync::CancellationToken;
 pub use ack::Acked;
 pub use append::{Append, Appended, Key, MAX_FIELDS, NewEntry, Placed, Refusal};
 pub use blocking::Blocking;
+pub use capabilities::{Capabilities, Capability, Used};
 pub use consumers::{AutoClaim, Claim, Claimed, PendingFate};
 pub use deletion::{Deletion, References};
 pub use durability::{Durability, Durable, MAX_DURABILITY_WAIT, Reached};
 pub use entries::Stretch;
 pub use error::StoreError;
+pub use full::{FullConsumer, FullGroup, FullPending, FullStream};
 pub use groups::{ConsumerInfo, Delivery, GroupInfo, GroupRead};
 pub use pending::{Pending, PendingEntry, PendingQuery, PendingSummary};
 use pool::{Connections, Repeat};
 pub use pool::{Contact, PoolSettings};
-pub use streams::{StreamInfo, StreamsPage};
+pub use streams::{Idmp, StreamInfo, StreamsPage};
 pub use trim::{Trim, Trimming};
 
 /// The streams of one Redis. Cheap to clone.
@@ -66,7 +72,12 @@ pub struct Store {
     writer: usize,
     /// Written by `probe`: whether this server can leave holes that its counters do not show.
     untraced_holes: Arc<AtomicBool>,
+    /// Written by `probe`; `None` until that has once gone through.
+    capabilities: Arc<RwLock<Option<Arc<Capabilities>>>>,
 }
+
+/// How soon the server is asked again what it can do, when that may tell more.
+const PROBE_AGAIN: Duration = Duration::from_secs(5);
 
 impl Store {
     /// Prepares the connections; connects to nothing yet.
@@ -76,7 +87,8 @@ impl Store {
     pub fn new(settings: &PoolSettings) -> Result<Self, StoreError> {
         let connections = Arc::new(Connections::new(settings)?);
         // Assumed until the server says otherwise: it only makes positions say less.
-        Ok(Self { connections, writer: 0, untraced_holes: Arc::new(AtomicBool::new(true)) })
+        let untraced_holes = Arc::new(AtomicBool::new(true));
+        Ok(Self { connections, writer: 0, untraced_holes, capabilities: Arc::default() })
     }
 
     /// The same store, for the thread of this number that serves connections.
@@ -107,30 +119,23 @@ impl Store {
 
     /// Keeps connections alive and knowledge of the server fresh, until `stop`.
     pub async fn supervise(&self, stop: CancellationToken) {
-        let mut contact = self.contact();
         let probing = async {
+            let (mut connected, mut seen, mut settled) = (self.connections.connected(), 0, true);
             loop {
-                if matches!(*contact.borrow_and_update(), Contact::Up) {
-                    self.probe().await;
+                // There may be another server behind every new connection.
+                tokio::select! {
+                    made = connected.wait_for(|made| *made != seen) => match made {
+                        Ok(made) => seen = *made,
+                        Err(_) => return,
+                    },
+                    () = tokio::time::sleep(PROBE_AGAIN), if !settled => {}
                 }
-                if contact.changed().await.is_err() {
-                    return;
-                }
+                settled = self.probe().await;
             }
         };
         tokio::select! {
             () = self.connections.supervise(stop) => {}
             () = probing => {}
-        }
-    }
-
-    /// Asks the server what it can do: by its commands, never by its version.
-    async fn probe(&self) {
-        let mut command = Cmd::new();
-        command.arg("COMMAND").arg("INFO").arg("XDELEX");
-        if let Ok(Value::Array(infos)) = self.read(&command).await {
-            let known = infos.iter().any(|info| !matches!(info, Value::Nil));
-            self.untraced_holes.store(known, Ordering::Relaxed);
         }
     }
 

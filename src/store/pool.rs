@@ -88,6 +88,8 @@ pub struct Connections {
     readers: Box<[Slot]>,
     turn: AtomicUsize,
     contact: watch::Sender<Contact>,
+    /// How many shared connections were ever made; counted by `connect`.
+    connected: watch::Sender<u64>,
     doubted: Notify,
     started: Instant,
 }
@@ -159,6 +161,7 @@ impl Connections {
             readers: (0..settings.readers).map(|_| Slot::default()).collect(),
             turn: AtomicUsize::new(0),
             contact: watch::Sender::new(Contact::Never(None)),
+            connected: watch::Sender::new(0),
             doubted: Notify::new(),
             started: Instant::now(),
         })
@@ -168,6 +171,12 @@ impl Connections {
     #[must_use]
     pub fn contact(&self) -> watch::Receiver<Contact> {
         self.contact.subscribe()
+    }
+
+    /// How many shared connections were ever made: changes whenever one is made anew.
+    #[must_use]
+    pub fn connected(&self) -> watch::Receiver<u64> {
+        self.connected.subscribe()
     }
 
     /// Connections open now, by kind.
@@ -330,6 +339,7 @@ impl Connections {
                 });
                 *slot.held.write().unwrap_or_else(PoisonError::into_inner) = Some(held.clone());
                 self.note(None);
+                self.connected.send_modify(|made| *made += 1);
                 Ok(held)
             }
             Err(error) => {

@@ -52,12 +52,37 @@ pub struct StreamInfo {
     pub last_id: EntryId,
     /// The greatest id ever removed by XDEL.
     pub max_deleted: EntryId,
+    /// The lowest id Redis has noted as retained, `0-0` of an empty stream; unknown before 7.0.
+    pub recorded_first: Option<EntryId>,
+    /// Keys of the radix tree it lies in.
+    pub radix_tree_keys: u64,
+    /// Nodes of that tree.
+    pub radix_tree_nodes: u64,
+    /// What Redis itself remembers of idempotent producers; unknown before 8.6.
+    pub idmp: Option<Idmp>,
     /// How many consumer groups it has.
     pub groups: u64,
     /// The oldest entry retained.
     pub first_entry: Option<Entry>,
     /// The newest entry retained.
     pub last_entry: Option<Entry>,
+}
+
+/// The idempotency of XADD itself (IDMP), as XINFO STREAM shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Idmp {
+    /// Seconds an id is remembered.
+    pub duration_s: u64,
+    /// Ids remembered of one producer.
+    pub max_size: u64,
+    /// Producers known now.
+    pub producers: u64,
+    /// Ids remembered now.
+    pub ids: u64,
+    /// Entries ever added with an id.
+    pub added: u64,
+    /// Repetitions that added nothing.
+    pub duplicates: u64,
 }
 
 impl Store {
@@ -103,25 +128,10 @@ impl Store {
     pub async fn stream(&self, stream: &StreamName) -> Result<Option<StreamInfo>, StoreError> {
         let mut info = Cmd::new();
         info.arg("XINFO").arg("STREAM").arg(stream.as_str());
-        let mut info = match self.read(&info).await {
-            Err(StoreError::StreamNotFound) => return Ok(None),
-            reply => Properties::new(reply?)?,
-        };
-        let mut entry = |name| match info.take(name) {
-            Value::Nil => Ok(None),
-            present => super::decode::entries(Value::Array(vec![present])).map(|mut one| one.pop()),
-        };
-        let (first_entry, last_entry) = (entry("first-entry")?, entry("last-entry")?);
-        let max_deleted = optional_id(info.take("max-deleted-entry-id"))?.unwrap_or(EntryId::MIN);
-        Ok(Some(StreamInfo {
-            length: unsigned(&info.take("length"))?,
-            entries_added: optional(&info.take("entries-added"))?,
-            last_id: id(info.take("last-generated-id"))?,
-            max_deleted,
-            groups: unsigned(&info.take("groups"))?,
-            first_entry,
-            last_entry,
-        }))
+        match self.read(&info).await {
+            Err(StoreError::StreamNotFound) => Ok(None),
+            reply => stream_info(reply?).map(Some),
+        }
     }
 
     /// Makes an empty stream; false if it was there.
@@ -171,4 +181,38 @@ impl Store {
         command.arg("EVAL").arg(DELETE).arg(3).arg(stream.as_str()).arg(known).arg(ends);
         Ok(int(&self.write(&command).await?)? == 1)
     }
+}
+
+/// What XINFO STREAM answers.
+pub(super) fn stream_info(reply: Value) -> Result<StreamInfo, StoreError> {
+    let mut info = Properties::new(reply)?;
+    let mut entry = |name| match info.take(name) {
+        Value::Nil => Ok(None),
+        present => super::decode::entries(Value::Array(vec![present])).map(|mut one| one.pop()),
+    };
+    let (first_entry, last_entry) = (entry("first-entry")?, entry("last-entry")?);
+    let idmp = match optional(&info.take("idmp-duration"))? {
+        None => None,
+        Some(duration_s) => Some(Idmp {
+            duration_s,
+            max_size: unsigned(&info.take("idmp-maxsize"))?,
+            producers: unsigned(&info.take("pids-tracked"))?,
+            ids: unsigned(&info.take("iids-tracked"))?,
+            added: unsigned(&info.take("iids-added"))?,
+            duplicates: unsigned(&info.take("iids-duplicates"))?,
+        }),
+    };
+    Ok(StreamInfo {
+        length: unsigned(&info.take("length"))?,
+        entries_added: optional(&info.take("entries-added"))?,
+        last_id: id(info.take("last-generated-id"))?,
+        max_deleted: optional_id(info.take("max-deleted-entry-id"))?.unwrap_or(EntryId::MIN),
+        recorded_first: optional_id(info.take("recorded-first-entry-id"))?,
+        radix_tree_keys: unsigned(&info.take("radix-tree-keys"))?,
+        radix_tree_nodes: unsigned(&info.take("radix-tree-nodes"))?,
+        idmp,
+        groups: unsigned(&info.take("groups"))?,
+        first_entry,
+        last_entry,
+    })
 }

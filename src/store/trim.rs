@@ -6,7 +6,7 @@
 
 use deadpool_redis::redis::Cmd;
 
-use super::decode::{bytes, tuple, unsigned};
+use super::decode::unsigned;
 use super::deletion::References;
 use super::{Store, StoreError};
 use crate::model::id::EntryId;
@@ -151,22 +151,5 @@ impl Store {
             trimming.write_script(&mut command);
         }
         unsigned(&self.write(&command).await?)
-    }
-
-    /// The clock of Redis, in Unix milliseconds: by it entries get their ids.
-    ///
-    /// # Errors
-    /// That Redis is away.
-    /// # Cancel safety
-    /// Reads only.
-    pub async fn now_ms(&self) -> Result<u64, StoreError> {
-        let mut command = Cmd::new();
-        command.arg("TIME");
-        let [seconds, micros] = tuple(self.read(&command).await?)?;
-        let number = |value| -> Result<u64, StoreError> {
-            let text = String::from_utf8(bytes(value)?).unwrap_or_default();
-            text.parse().map_err(|_| StoreError::Unexpected("a time".to_owned()))
-        };
-        Ok(number(seconds)? * 1000 + number(micros)? / 1000)
     }
 }

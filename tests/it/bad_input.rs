@@ -106,7 +106,7 @@ async fn an_unknown_parameter_is_told_the_nearest_known_one() {
     app.post_form(&format!("/v1/streams/{stream}/entries?max_len=5"), "n=1")
         .await
         .is_problem(400, "unknown-parameter");
-    app.get(&format!("/v1/streams/{stream}?full=1")).await.is_problem(400, "unknown-parameter");
+    app.get(&format!("/v1/streams/{stream}?ful=true")).await.is_problem(400, "unknown-parameter");
     app.get(&format!("/v1/streams/{stream}/entries?after=%ff"))
         .await
         .is_problem(400, "invalid-request");

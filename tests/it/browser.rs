@@ -10,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::support::gateway::Gateway;
 use crate::support::redis::{Server, free_port, start_tied, tied};
-use crate::support::{eventually, unique};
+use crate::support::{encode, eventually, unique};
 
 /// Where Chromium may be found.
 const BROWSERS: [&str; 5] = [
@@ -32,7 +32,21 @@ source.onmessage = (event) => report("entry " + JSON.parse(event.data).fields.n)
 for (const name of ["$open", "$end", "$gap", "$reset"]) source.addEventListener(name, (event) => report(name + " " + event.data));
 </script>"#;
 
-/// Serves the page and keeps what it reports.
+/// The page of the examples, which also reports what it shows.
+fn example() -> String {
+    let spy = r#"<script>
+const shown = (line) => { told = told.then(() => fetch("/report", { method: "POST", body: line })); };
+let told = Promise.resolve();
+new MutationObserver((changes) => {
+  for (const change of changes) for (const node of change.addedNodes) shown((node.className || "shown") + " " + node.textContent);
+}).observe(document.querySelector("body"), { childList: true, subtree: true });
+</script>"#;
+    let page = std::fs::read_to_string("examples/follow.html").unwrap();
+    // Before the script of the page, so that nothing escapes it.
+    page.replacen("<script>", &format!("{spy}<script>"), 1)
+}
+
+/// Serves the pages and keeps what they report.
 struct PageServer {
     origin: String,
     reports: Arc<Mutex<Vec<String>>>,
@@ -45,6 +59,7 @@ impl PageServer {
         let kept = reports.clone();
         let app = axum::Router::new()
             .route("/", axum::routing::get(|| async { axum::response::Html(PAGE) }))
+            .route("/follow.html", axum::routing::get(|| async { axum::response::Html(example()) }))
             .route(
                 "/report",
                 axum::routing::post(async move |line: String| kept.lock().unwrap().push(line)),
@@ -202,4 +217,41 @@ async fn a_page_of_a_foreign_origin_gets_nothing() {
     let _browser = Browser::open(&format!("{}/?url={query}", page.origin));
     eventually("the browser gives up", async || page.lines().contains(&"error 2".to_owned())).await;
     assert_eq!(page.entries(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn the_example_page_shows_entries_and_what_else_there_is_to_know() {
+    let (server, page) = (Server::start().await, PageServer::start().await);
+    let listen = format!("127.0.0.1:{}", free_port());
+    let start = || {
+        let arguments = ["serve", "--listen", &listen, "--redis-url", &server.url()];
+        Gateway::start(&[&arguments[..], &["--allow-origin", &page.origin]].concat())
+    };
+    let gateway = start();
+    let add = async |user: &str| {
+        server.command(&["XADD", "orders", "*", "user", user]).await;
+    };
+    add("alice").await;
+    let query = encode(&format!("http://{listen}"));
+    let _browser = Browser::open(&format!("{}/follow.html?gateway={query}", page.origin));
+    let shows = async |line: &str| {
+        eventually(line, async || page.lines().iter().any(|seen| seen.contains(line))).await;
+    };
+    shows("shown following").await;
+    shows(r#"shown {"user":"alice"}"#).await;
+    add("bob").await;
+    shows(r#"shown {"user":"bob"}"#).await;
+    assert!(gateway.stop().success());
+    shows(r#"signal $end {"reason":"draining"}"#).await;
+    shows("shown coming back").await;
+    add("carol").await;
+    server.command(&["XTRIM", "orders", "MAXLEN", "0"]).await;
+    add("dave").await;
+    let _gateway = start();
+    shows("signal $gap").await;
+    shows(r#"shown {"user":"dave"}"#).await;
+    server.command(&["DEL", "orders"]).await;
+    shows("signal $reset").await;
+    let entries = page.lines().into_iter().filter(|line| line.starts_with("shown {"));
+    assert_eq!(entries.count(), 3, "each entry once: {:?}", page.lines());
 }

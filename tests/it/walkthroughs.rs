@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, TestApp, unique};
+use crate::support::app::answer;
+use crate::support::gateway::Gateway;
+use crate::support::redis::{Server, json as plain, properties};
+use crate::support::{Answer, TestApp, eventually, unique};
 
 struct Stream<'a> {
     app: &'a TestApp,
@@ -45,6 +48,21 @@ impl<'a> Stream<'a> {
     async fn pending(&self, group: &str) -> (u64, Value) {
         let answer = self.app.get(&format!("{}/groups/{group}/pending", self.path)).await.json();
         (answer["summary"]["count"].as_u64().unwrap(), answer["summary"]["consumers"].clone())
+    }
+
+    /// A group read, as the ids and the field `n` of what came.
+    async fn read_numbers(&self, group: &str, form: &str) -> Vec<(String, u32)> {
+        let json = self.group(group, "read", form).await.json();
+        let one = |entry: &Value| {
+            let number = entry["fields"]["n"].as_str().unwrap().parse().unwrap();
+            (entry["id"].as_str().unwrap().to_owned(), number)
+        };
+        json["entries"].as_array().unwrap().iter().map(one).collect()
+    }
+
+    async fn ack(&self, group: &str, ids: impl Iterator<Item = &str>) -> Value {
+        let form = ids.map(|id| format!("ids={id}")).collect::<Vec<_>>().join("&");
+        self.group(group, "ack", &form).await.json()["acknowledged"].clone()
     }
 
     async fn seen(&self) -> Value {
@@ -208,4 +226,145 @@ async fn an_event_store_replays_from_a_version_and_refuses_stale_writers() {
     assert_eq!(amounts("after=0").await, [100, -30, -60]);
     assert_eq!(amounts("after=1-0").await, [-30, -60]);
     assert_eq!(amounts("after=0&end=2-0").await.iter().sum::<i32>(), 70);
+}
+
+#[tokio::test]
+async fn a_broker_delivers_in_order_at_least_once_and_shows_what_redis_shows() {
+    let server = Server::start().await;
+    let app = TestApp::on_server(&server).await;
+    let (orders, payments) = (Stream::new(&app, "orders"), Stream::new(&app, "payments"));
+    for stream in [&orders, &payments] {
+        app.put_json(&format!("{}/groups/workers", stream.path), "{}").await;
+    }
+    let numbers = |read: &[(String, u32)]| read.iter().map(|(_, n)| *n).collect::<Vec<_>>();
+
+    // A read that waits gets what is published meanwhile.
+    let publish = async {
+        eventually("it waits", async || app.metric("waiting_reads").await == 1).await;
+        orders.append("", &json!({"n": 1})).await
+    };
+    let (first, published) =
+        tokio::join!(orders.read_numbers("workers", "consumer=w1&wait=20s"), publish);
+    assert_eq!(published.json()["id"], first[0].0);
+    assert_eq!(orders.ack("workers", first.iter().map(|(id, _)| id.as_str())).await, 1);
+
+    // Each stream in the order it was given, whatever goes on in the other.
+    for n in 2..=30 {
+        orders.append("", &json!({ "n": n })).await;
+        payments.append("", &json!({ "n": 100 + n })).await;
+    }
+    let (mut of_orders, mut of_payments) = (Vec::new(), Vec::new());
+    for _ in 0..5 {
+        of_orders.extend(orders.read_numbers("workers", "consumer=w1&count=4").await);
+        of_payments.extend(payments.read_numbers("workers", "consumer=w1&count=7").await);
+    }
+    assert_eq!(numbers(&of_orders), (2..=21).collect::<Vec<_>>());
+    assert_eq!(numbers(&of_payments), (102..=130).collect::<Vec<_>>());
+    assert_eq!(orders.ack("workers", of_orders.iter().map(|(id, _)| id.as_str())).await, 20);
+
+    // A consumer reads through another gateway and dies with it, before it acknowledges anything.
+    let mut other =
+        Gateway::start(&["serve", "--listen", "127.0.0.1:0", "--redis-url", &server.url()]);
+    let url = format!("http://{}{}/groups/workers/read", other.address, orders.path);
+    let form = app.client.post(url).header("content-type", "application/x-www-form-urlencoded");
+    let lost = answer(form.body("consumer=w2&count=5")).await.unwrap().ids();
+    assert_eq!(lost.len(), 5);
+    other.signal("KILL");
+    other.wait();
+    let rest = orders.read_numbers("workers", "consumer=w3&count=100").await;
+    assert_eq!(numbers(&rest), (27..=30).collect::<Vec<_>>(), "nobody gets what w2 holds");
+    let claim = async |min_idle: &str| {
+        let form = format!("consumer=w3&min_idle={min_idle}");
+        orders.group("workers", "autoclaim", &form).await
+    };
+    assert_eq!(claim("1h").await.ids().len(), 0);
+    let idle = format!("{}/groups/workers/pending?min_idle=50ms", orders.path);
+    eventually("all are idle", async || app.get(&idle).await.ids().len() == 9).await;
+    let claimed = claim("50ms").await;
+    let others: Vec<&String> = rest.iter().map(|(id, _)| id).collect();
+    let all: Vec<&String> = lost.iter().chain(others.iter().copied()).collect();
+    assert_eq!(claimed.ids().iter().collect::<Vec<_>>(), all, "what w2 held comes again, in order");
+    assert_eq!(claimed.json()["entries"][0]["fields"]["n"], "22");
+
+    // What is to be seen of all this is what Redis shows to whoever asks it directly.
+    shows_what_redis_shows(&server, &orders).await;
+    assert_eq!(orders.ack("workers", lost.iter().map(String::as_str)).await, 5);
+    shows_what_redis_shows(&server, &orders).await;
+
+    // Retention takes the oldest; what is still to be acknowledged stays so, and is told apart.
+    let trimmed = app.post_form(&format!("{}/trim", orders.path), "maxlen=2&exact=true").await;
+    assert_eq!(trimmed.json()["trimmed"], 28);
+    assert_eq!(orders.entries("").await.ids().iter().collect::<Vec<_>>(), others[2..]);
+    shows_what_redis_shows(&server, &orders).await;
+    let left = claim("0").await.json();
+    assert_eq!(
+        (&left["deleted"], &left["entries"].as_array().unwrap().len()),
+        (&json!(others[..2]), &2)
+    );
+    assert_eq!(orders.ack("workers", others[2..].iter().map(|id| id.as_str())).await, 2);
+    assert_eq!(app.get(&format!("{}/groups/workers", orders.path)).await.json()["pending"], 0);
+    shows_what_redis_shows(&server, &orders).await;
+}
+
+/// Compares stream, group, consumers and pending entries with XINFO and XPENDING.
+async fn shows_what_redis_shows(server: &Server, stream: &Stream<'_>) {
+    let key = stream.path.rsplit('/').next().unwrap();
+    let raw = async |words: &[&str]| plain(&server.command(words).await);
+    let (seen, info) = (stream.seen().await, properties(&raw(&["XINFO", "STREAM", key]).await));
+    assert_eq!(seen["length"], raw(&["XLEN", key]).await);
+    for (ours, theirs) in [
+        ("length", "length"),
+        ("entries_added", "entries-added"),
+        ("last_id", "last-generated-id"),
+        ("max_deleted_id", "max-deleted-entry-id"),
+        ("groups", "groups"),
+    ] {
+        assert_eq!(seen[ours], info[theirs], "{ours}");
+    }
+    let path = format!("{}/groups/workers", stream.path);
+    let (group, groups) =
+        (stream.app.get(&path).await.json(), raw(&["XINFO", "GROUPS", key]).await);
+    let info = properties(&groups[0]);
+    for (ours, theirs) in [
+        ("group", "name"),
+        ("consumer_count", "consumers"),
+        ("pending", "pending"),
+        ("last_delivered_id", "last-delivered-id"),
+        ("entries_read", "entries-read"),
+        ("lag", "lag"),
+    ] {
+        assert_eq!(group[ours], info[theirs], "{ours}");
+    }
+    let consumers = raw(&["XINFO", "CONSUMERS", key, "workers"]).await;
+    assert_eq!(group["consumers"].as_array().unwrap().len(), consumers.as_array().unwrap().len());
+    for (ours, theirs) in
+        group["consumers"].as_array().unwrap().iter().zip(consumers.as_array().unwrap())
+    {
+        let theirs = properties(theirs);
+        assert_eq!((&ours["consumer"], &ours["pending"]), (&theirs["name"], &theirs["pending"]));
+        let (ours, theirs) = (ours["idle_ms"].as_u64().unwrap(), theirs["idle"].as_u64().unwrap());
+        assert!(ours <= theirs && theirs - ours < 20_000, "{ours} ms, {theirs} ms");
+    }
+    let seen = stream.app.get(&format!("{path}/pending?limit=1000")).await.json();
+    let summary = raw(&["XPENDING", key, "workers"]).await;
+    let of = &seen["summary"];
+    assert_eq!(
+        (&of["count"], &of["min_id"], &of["max_id"]),
+        (&summary[0], &summary[1], &summary[2])
+    );
+    let held: Value = of["consumers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| json!([one["name"], one["count"].to_string()]))
+        .collect();
+    assert_eq!(held, if summary[3].is_null() { json!([]) } else { summary[3].clone() });
+    let pending = raw(&["XPENDING", key, "workers", "-", "+", "1000"]).await;
+    let (ours, theirs) = (seen["entries"].as_array().unwrap(), pending.as_array().unwrap());
+    assert_eq!(ours.len(), theirs.len());
+    for (ours, theirs) in ours.iter().zip(theirs) {
+        assert_eq!((&ours["id"], &ours["consumer"]), (&theirs[0], &theirs[1]));
+        assert_eq!(ours["deliveries"], theirs[3]);
+        assert!(ours["idle_ms"].as_u64() <= theirs[2].as_u64());
+    }
 }

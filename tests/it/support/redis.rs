@@ -70,17 +70,21 @@ pub fn free_port() -> u16 {
 
 impl Server {
     pub async fn start() -> Self {
-        let server =
-            Self { port: free_port(), dir: tempfile::tempdir().unwrap(), child: Mutex::new(None) };
-        server.launch().await;
+        let server = Self::on(free_port());
+        server.launch(&[]).await;
         server
+    }
+
+    /// One that does not run yet.
+    pub fn on(port: u16) -> Self {
+        Self { port, dir: tempfile::tempdir().unwrap(), child: Mutex::new(None) }
     }
 
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
-    async fn launch(&self) {
+    async fn launch(&self, settings: &[&str]) {
         let mut command = tied(&program());
         command.args([
             "--port",
@@ -92,6 +96,7 @@ impl Server {
             "--appendonly",
             "yes",
         ]);
+        command.args(settings);
         command.arg("--dir").arg(self.dir.path()).stdout(Stdio::null()).stderr(Stdio::null());
         *self.child.lock().unwrap() = Some(spawn(command));
         eventually("Redis answers", async || self.try_command(&["PING"]).await.is_ok()).await;
@@ -111,7 +116,12 @@ impl Server {
 
     /// Starts it again on the same port, with what it had written.
     pub async fn start_again(&self) {
-        self.launch().await;
+        self.launch(&[]).await;
+    }
+
+    /// Starts it again on the same port, with further settings.
+    pub async fn start_again_with(&self, settings: &[&str]) {
+        self.launch(settings).await;
     }
 
     /// Starts it again on the same port, with nothing.
@@ -120,7 +130,7 @@ impl Server {
             let path = file.unwrap().path();
             let _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
         }
-        self.launch().await;
+        self.launch(&[]).await;
     }
 
     pub async fn command(&self, words: &[&str]) -> Value {
@@ -159,6 +169,24 @@ impl Server {
         };
         String::from_utf8_lossy(&list).lines().count() - 1
     }
+}
+
+/// A reply as JSON, for comparing: strings, numbers, lists, null.
+pub fn json(reply: &Value) -> serde_json::Value {
+    match reply {
+        Value::Nil => serde_json::Value::Null,
+        Value::Int(number) => (*number).into(),
+        Value::Array(list) => list.iter().map(json).collect(),
+        Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into(),
+        other => panic!("not for comparing: {other:?}"),
+    }
+}
+
+/// `[name, value, name, value, …]` as an object.
+pub fn properties(flat: &serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
+    let flat = flat.as_array().unwrap_or_else(|| panic!("no properties: {flat}"));
+    let pair = |pair: &[serde_json::Value]| (pair[0].as_str().unwrap().to_owned(), pair[1].clone());
+    flat.chunks(2).map(pair).collect()
 }
 
 impl Drop for Server {

@@ -1,0 +1,151 @@
+//! XINFO STREAM FULL: a stream with its first entries, its groups and all they hold, in one reply.
+
+use deadpool_redis::redis::{Cmd, Pipeline, Value};
+
+use super::decode::{Properties, entries, id, list, optional, since, text, tuple, unsigned};
+use super::streams::{StreamInfo, stream_info};
+use super::{Lane, Store, StoreError};
+use crate::model::entry::Entry;
+use crate::model::id::EntryId;
+use crate::model::name::StreamName;
+
+/// What lies in a stream and beside it, up to a count of each.
+#[derive(Clone, Debug)]
+pub struct FullStream {
+    /// The oldest entries.
+    pub entries: Vec<Entry>,
+    /// Every group.
+    pub groups: Vec<FullGroup>,
+}
+
+/// A group, with what is pending in it.
+#[derive(Clone, Debug)]
+pub struct FullGroup {
+    /// Its name.
+    pub name: String,
+    /// The last id handed out.
+    pub last_delivered: EntryId,
+    /// Entries read since the beginning of the stream.
+    pub entries_read: Option<u64>,
+    /// Entries still to be read.
+    pub lag: Option<u64>,
+    /// How many entries are pending.
+    pub pending: u64,
+    /// The first of them, by id.
+    pub pending_entries: Vec<FullPending>,
+    /// Every consumer.
+    pub consumers: Vec<FullConsumer>,
+}
+
+/// A consumer, with what it holds.
+#[derive(Clone, Debug)]
+pub struct FullConsumer {
+    /// Its name.
+    pub name: String,
+    /// When it last tried to read, in Unix milliseconds.
+    pub seen_ms: u64,
+    /// When it last got anything; `None` if it never did, or before Redis 7.2.
+    pub active_ms: Option<u64>,
+    /// How many entries it holds.
+    pub pending: u64,
+    /// The first of them, by id.
+    pub pending_entries: Vec<FullPending>,
+}
+
+/// An entry that is pending.
+#[derive(Clone, Debug)]
+pub struct FullPending {
+    /// Its id; the entry itself may be gone from the stream.
+    pub id: EntryId,
+    /// Who holds it; empty on servers where nobody may, and in the list of one consumer.
+    pub consumer: String,
+    /// When it was last delivered, in Unix milliseconds.
+    pub delivered_ms: u64,
+    /// How often it was delivered.
+    pub deliveries: u64,
+}
+
+impl Store {
+    /// A stream with all that is in it and beside it, at most `count` (not 0) of each kind of
+    /// entry; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::NotAStream`], or that Redis is away.
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn full_stream(
+        &self,
+        stream: &StreamName,
+        count: usize,
+    ) -> Result<Option<(StreamInfo, FullStream)>, StoreError> {
+        let xinfo = || {
+            let mut command = Cmd::new();
+            command.arg("XINFO").arg("STREAM").arg(stream.as_str());
+            command
+        };
+        let mut full = xinfo();
+        full.arg("FULL").arg("COUNT").arg(count);
+        // No transaction: a Redis that is full takes none, and that is when one looks. No script
+        // either: numbers of Lua end at 2^53.
+        let mut pipeline = Pipeline::new();
+        pipeline.add_command(xinfo()).add_command(full);
+        let mut replies = match self.read_pipeline(&Lane::Shared, &pipeline).await {
+            Err(StoreError::StreamNotFound) => return Ok(None),
+            replies => replies?.into_iter(),
+        };
+        let info = stream_info(replies.next().unwrap_or_default())?;
+        let mut full = Properties::new(replies.next().unwrap_or_default())?;
+        let groups = list(full.take("groups"))?.into_iter().map(group);
+        let groups = groups.collect::<Result<_, _>>()?;
+        Ok(Some((info, FullStream { entries: entries(full.take("entries"))?, groups })))
+    }
+}
+
+fn group(value: Value) -> Result<FullGroup, StoreError> {
+    let mut info = Properties::new(value)?;
+    let pending = |value| {
+        let [entry, consumer, delivered, deliveries] = tuple(value)?;
+        Ok(FullPending {
+            id: id(entry)?,
+            consumer: text(consumer)?,
+            delivered_ms: unsigned(&delivered)?,
+            deliveries: unsigned(&deliveries)?,
+        })
+    };
+    Ok(FullGroup {
+        name: text(info.take("name"))?,
+        last_delivered: id(info.take("last-delivered-id"))?,
+        entries_read: optional(&info.take("entries-read"))?,
+        lag: optional(&info.take("lag"))?,
+        pending: unsigned(&info.take("pel-count"))?,
+        pending_entries: each(info.take("pending"), pending)?,
+        consumers: each(info.take("consumers"), consumer)?,
+    })
+}
+
+fn consumer(value: Value) -> Result<FullConsumer, StoreError> {
+    let mut info = Properties::new(value)?;
+    let pending = |value| {
+        let [entry, delivered, deliveries] = tuple(value)?;
+        Ok(FullPending {
+            id: id(entry)?,
+            consumer: String::new(),
+            delivered_ms: unsigned(&delivered)?,
+            deliveries: unsigned(&deliveries)?,
+        })
+    };
+    Ok(FullConsumer {
+        name: text(info.take("name"))?,
+        seen_ms: unsigned(&info.take("seen-time"))?,
+        active_ms: since(&info.take("active-time")),
+        pending: unsigned(&info.take("pel-count"))?,
+        pending_entries: each(info.take("pending"), pending)?,
+    })
+}
+
+fn each<T>(
+    value: Value,
+    read: impl Fn(Value) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    list(value)?.into_iter().map(read).collect()
+}
