@@ -1,14 +1,20 @@
 //! What happens to every request: an id, a log line, a count, and the body of a problem.
 
+use std::any::Any;
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tower::{Layer, Service};
 
 use super::error::{ApiError, ErrorCode};
 use super::guard;
@@ -20,22 +26,84 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest request id taken from a client.
 const MAX_REQUEST_ID: usize = 128;
 
-/// The outermost layer.
-pub async fn envelope(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
-    let began = Instant::now();
-    let info = RequestInfo { path: request.uri().path().into(), id: request_id(request.headers()) };
-    let method = request.method().clone();
-    request.extensions_mut().insert(info.clone());
-    let route = request.extensions().get::<MatchedPath>().map(|path| Arc::from(path.as_str()));
+/// The outermost layer. Written out rather than made of a function: that would cost each request
+/// several boxes and copies of what lies below.
+#[derive(Clone)]
+pub struct EnvelopeLayer(pub AppState);
 
-    let mut response = match guard::admit(&state, &request) {
-        Ok(()) => next.run(request).await,
-        Err(refused) => *refused,
-    };
+impl<S> Layer<S> for EnvelopeLayer {
+    type Service = Envelope<S>;
 
+    fn layer(&self, inner: S) -> Envelope<S> {
+        Envelope { state: self.0.clone(), inner }
+    }
+}
+
+/// What [`EnvelopeLayer`] makes.
+#[derive(Clone)]
+pub struct Envelope<S> {
+    state: AppState,
+    inner: S,
+}
+
+impl<S> Service<Request> for Envelope<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let sent = Sent::new(&mut request);
+        let answer = match guard::admit(&self.state, &request) {
+            Ok(()) => Ok(self.inner.call(request)),
+            Err(refused) => Err(refused),
+        };
+        let state = self.state.clone();
+        Box::pin(async move {
+            let response = match answer {
+                // Nothing is shared with what panicked but what a poisoned lock would show.
+                Ok(answer) => match AssertUnwindSafe(answer).catch_unwind().await {
+                    Ok(response) => response?,
+                    Err(panic) => panicked(&*panic),
+                },
+                Err(refused) => *refused,
+            };
+            Ok(finish(&state, &sent, response))
+        })
+    }
+}
+
+/// What is known of a request when it comes.
+struct Sent {
+    began: Instant,
+    info: RequestInfo,
+    method: Method,
+    route: Option<MatchedPath>,
+}
+
+impl Sent {
+    fn new(request: &mut Request) -> Self {
+        let info =
+            RequestInfo { path: request.uri().path().into(), id: request_id(request.headers()) };
+        request.extensions_mut().insert(info.clone());
+        let route = request.extensions().get::<MatchedPath>().cloned();
+        Self { began: Instant::now(), info, method: request.method().clone(), route }
+    }
+}
+
+/// Writes the body of a problem, the headers that all answers have, and the line in the log.
+fn finish(state: &AppState, sent: &Sent, mut response: Response) -> Response {
+    let Sent { began, info, method, route } = sent;
     let error = response.extensions_mut().remove::<ApiError>().or_else(|| foreign(&response));
     if let Some(error) = &error {
-        write_problem(&mut response, error, &info);
+        write_problem(&mut response, error, info);
     }
     // What a stream holds changes: nobody is to keep an answer unless it says so itself.
     if response.status().is_success() && info.path.starts_with("/v1/") {
@@ -46,8 +114,8 @@ pub async fn envelope(State(state): State<AppState>, mut request: Request, next:
         response.headers_mut().insert(REQUEST_ID, value);
     }
     let status = response.status().as_u16();
-    let route: Arc<str> = route.unwrap_or_else(|| Arc::from("none"));
-    let labels = RequestLabels { method: known(&method), route: route.clone(), status };
+    let route = Arc::from(route.as_ref().map_or("none", MatchedPath::as_str));
+    let labels = RequestLabels { method: known(method), route, status };
     state.metrics.requests.get_or_create(&labels).inc();
 
     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -115,9 +183,7 @@ fn write_problem(response: &mut Response, error: &ApiError, info: &RequestInfo) 
 }
 
 /// What a panic in a handler becomes. Its text stays here.
-#[must_use]
-#[expect(clippy::needless_pass_by_value, reason = "the form the layer asks for")]
-pub fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+fn panicked(panic: &(dyn Any + Send)) -> Response {
     let text = panic
         .downcast_ref::<&str>()
         .copied()

@@ -1,6 +1,8 @@
 //! What handlers take in: query parameters, names out of the path, bodies. Whatever is refused
 //! here is refused with a problem that says which part of the request is to blame.
 
+use std::time::Duration;
+
 use axum::RequestPartsExt as _;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
@@ -16,6 +18,9 @@ use super::pairs::{self, PairsError};
 use crate::model::id::{EntryId, InvalidId};
 use crate::model::name::InvalidName;
 use crate::state::AppState;
+
+/// How long a body that is refused is read on.
+const DISCARD_FOR: Duration = Duration::from_secs(1);
 
 /// Query parameters, as the fields of `T`.
 pub struct Query<T>(pub T);
@@ -126,24 +131,41 @@ impl FromRequest<AppState> for Body {
             ApiError::new(ErrorCode::TooLarge, format!("a body may have at most {limit} bytes"))
                 .with("max_bytes", limit as u64)
         };
-        let (parts, body) = request.into_parts();
+        let (parts, mut body) = request.into_parts();
         let told = parts
             .headers
             .get(CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
         if told.is_some_and(|length| length > limit) {
+            Box::pin(discard(body, limit)).await;
             return Err(too_large());
         }
-        let read =
-            tokio::time::timeout(state.settings.body_timeout, Limited::new(body, limit).collect())
-                .await;
-        match read {
+        let collected = Limited::new(&mut body, limit).collect();
+        match tokio::time::timeout(state.settings.body_timeout, collected).await {
             Ok(Ok(collected)) => Ok(Self { headers: parts.headers, bytes: collected.to_bytes() }),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                Box::pin(discard(body, limit)).await;
+                Err(too_large())
+            }
             Ok(Err(_)) => Err(ApiError::invalid("the body broke off")),
             Err(_) => Err(ApiError::invalid("the body did not come in time")),
         }
     }
+}
+
+/// Reads a body that is refused a little further: many clients look for an answer only when they
+/// have sent everything, and do not get it from a connection that was closed on them.
+async fn discard(mut body: axum::body::Body, most: usize) {
+    let reading = async {
+        let mut read = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            read += frame.data_ref().map_or(0, Bytes::len);
+            if read > most {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DISCARD_FOR, reading).await;
 }
 
 /// JSON or a form, as the fields of `T`: what group calls take. No body at all is an empty form.

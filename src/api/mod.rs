@@ -42,15 +42,14 @@ mod work_many;
 
 use axum::http::header::{ACCEPT, CONTENT_TYPE, ETAG, LINK, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, Method};
-use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
-use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+use envelope::EnvelopeLayer;
 pub use error::{ApiError, ErrorCode, FieldError, Problem, SideEffects};
 pub use pairs::nearest;
 pub use request::OverConnectionLimit;
@@ -119,7 +118,8 @@ fn layered(routes: axum::Router<AppState>, state: AppState) -> axum::Router {
     // Without listed origins every foreign one is refused before, so there is nothing to allow.
     let origins = &state.settings.origins;
     let cors = (!origins.is_empty()).then(|| cors(origins));
-    routes
+    let envelope = EnvelopeLayer(state.clone());
+    let routes = routes
         .route("/assets/style.css", get(system::style))
         .merge(docs)
         .fallback(async || {
@@ -129,11 +129,13 @@ fn layered(routes: axum::Router<AppState>, state: AppState) -> axum::Router {
         .method_not_allowed_fallback(async || {
             let detail = "this route does not take this method; `Allow` lists those it takes";
             ApiError::new(ErrorCode::MethodNotAllowed, detail).into_response()
-        })
-        .layer(CatchPanicLayer::custom(envelope::panicked))
-        .layer(tower::util::option_layer(cors))
-        .layer(from_fn_with_state(state.clone(), envelope::envelope))
-        .with_state(state)
+        });
+    // A layer that does nothing costs each request a box.
+    let routes = match cors {
+        Some(cors) => routes.layer(cors),
+        None => routes,
+    };
+    routes.layer(envelope).with_state(state)
 }
 
 /// For pages of the listed origins; any other origin was refused before.

@@ -159,7 +159,7 @@ async fn a_name_with_an_at_sign_is_told_from_the_id_by_the_last_one() {
 #[tokio::test]
 async fn an_entry_in_either_stream_wakes_who_waits_for_both() {
     let server = Server::start().await;
-    let app = TestApp::on_server(&server).await;
+    let app = TestApp::on(&server.url(), |settings| settings.pool.workers = 1).await;
     let pair = streams(&app, [0, 0]).await;
     for (index, publish_to) in pair.iter().enumerate() {
         let began = Instant::now();
