@@ -27,7 +27,7 @@ build: ## Build the optimised binary
 	cargo build --locked --release
 
 bench-publish: ## Publishing, side by side with webdis; BENCH="--seconds 10 --rounds 5" to be surer
-	@scripts/install.sh redis redis-benchmark webdis wrk
+	@scripts/install.sh redis redis-benchmark webdis wrk nginx
 	cargo bench --locked --bench publish -- $(BENCH)
 
 openapi: ## Write openapi/openapi.json anew

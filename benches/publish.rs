@@ -1,5 +1,6 @@
-//! Publishing, side by side with webdis on the same Redis, and against what the gateway itself could
-//! do if Redis cost nothing. `make bench-publish` installs what this needs and runs it.
+//! Publishing, side by side with webdis on the same Redis, and against two limits: what the gateway
+//! could do if Redis cost nothing, and what nginx does that answers a constant to the same requests,
+//! which is as much as this machine can carry. `make bench-publish` installs what this needs.
 //!
 //! Everything runs on this machine, load generator included, so only the ratios mean anything.
 //! Rounds alternate between the servers; a figure is the median of its rounds.
@@ -28,7 +29,7 @@ fn main() {
     }
     let seconds = value("--seconds").map_or(4, |text| text.parse().expect("--seconds N"));
     let rounds = value("--rounds").map_or(3, |text| text.parse().expect("--rounds N"));
-    for program in ["redis-server", "redis-benchmark", "webdis", "wrk"] {
+    for program in ["redis-server", "redis-benchmark", "webdis", "wrk", "nginx"] {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let found = std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
         assert!(found, "{program} is not there: `make bench-publish` installs it");
@@ -36,6 +37,7 @@ fn main() {
     machine();
     single(seconds, rounds);
     batches(seconds, rounds);
+    lines();
 }
 
 /// One entry in each request, and how long that takes at half of what webdis can do.
@@ -46,13 +48,14 @@ fn single(seconds: u32, rounds: usize) {
     );
     let path = "/v1/streams/bench/entries";
     let webdis = format!("wrk.method='POST' wrk.body='{WEBDIS_POST}'");
-    let runs: [(&str, &Process, &str, &str); 3] = [
+    let runs: [(&str, &Process, &str, &str); 4] = [
         ("webdis", &bench.webdis, "/", &webdis),
         ("streamgate", &bench.streamgate, path, &plain),
         ("limit", &bench.limit, path, &plain),
+        ("nginx", &bench.nginx, path, &plain),
     ];
     println!("\none entry per POST, {CONNECTIONS} connections, {rounds} rounds of {seconds} s");
-    let mut figures = [const { Vec::new() }; 3];
+    let mut figures = [const { Vec::new() }; 4];
     for _ in 0..rounds {
         for (index, (_, server, path, script)) in runs.iter().enumerate() {
             figures[index].push(bench.load(server, path, script, CONNECTIONS, seconds, 1));
@@ -66,11 +69,12 @@ fn single(seconds: u32, rounds: usize) {
     for ((name, ..), figures) in runs.iter().zip(&medians) {
         figures.print(name);
     }
-    let [webdis_at, ours, limit] = &medians;
+    let [webdis_at, ours, limit, nginx] = &medians;
     ratio("entries/s, streamgate : webdis", ours.rate / webdis_at.rate, ">= 1.7");
     ratio("CPU per entry, streamgate : webdis", ours.cpu / webdis_at.cpu, "<= 0.7");
     ratio("Redis' CPU per entry, streamgate : webdis", ours.redis / webdis_at.redis, "<= 0.6");
     ratio("entries/s, streamgate : its own limit", ours.rate / limit.rate, ">= 0.65");
+    ratio("for comparison, nginx' constant : webdis", nginx.rate / webdis_at.rate, "");
 
     // wrk waits whole milliseconds between the requests of a connection.
     let pause = f64::from(CONNECTIONS) / (webdis_at.rate / 2.0) * 1000.0;
@@ -124,8 +128,44 @@ fn batches(seconds: u32, rounds: usize) {
     ratio("entries/s, streamgate : redis-benchmark -P 16", ours.rate / pipelined, ">= 0.5");
 }
 
+/// A million entries in one upload.
+fn lines() {
+    const LINES: usize = 1_000_000;
+    let bench = Bench::start();
+    let idle = bench.streamgate.memory();
+    let mut stream = TcpStream::connect(("127.0.0.1", bench.streamgate.port)).unwrap();
+    let head = "POST /v1/streams/lines/entries?maxlen=100000 HTTP/1.1\r\nHost: localhost\r\n\
+        Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let line = "{\"fields\":{\"user\":\"alice\",\"total\":9.50}}\n";
+    let part = line.repeat(1000);
+    let began = Instant::now();
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut most = idle;
+    for index in 0..LINES / 1000 {
+        stream.write_all(format!("{:x}\r\n{part}\r\n", part.len()).as_bytes()).unwrap();
+        if index % 10 == 0 {
+            most = most.max(bench.streamgate.memory());
+        }
+    }
+    stream.write_all(b"0\r\n\r\n").unwrap();
+    let (mut answer, mut reader) = (String::new(), BufReader::new(stream));
+    while !answer.contains("\"appended\"") {
+        let read = reader.fill_buf().unwrap();
+        assert!(!read.is_empty(), "{answer}");
+        answer.push_str(&String::from_utf8_lossy(read));
+        let length = read.len();
+        reader.consume(length);
+    }
+    assert!(answer.contains(&format!("\"appended\":{LINES},")), "{answer}");
+    let rate = LINES as f64 / began.elapsed().as_secs_f64();
+    println!("\na million lines of NDJSON in one request: {rate:.0} entries/s");
+    let above = (most.saturating_sub(idle)) as f64 / 1024.0;
+    println!("  {:<48}{above:>6.1}   wanted <= 64", "MiB above idle");
+}
+
 fn ratio(what: &str, ratio: f64, wanted: &str) {
-    println!("  {what:<48}{ratio:>6.2}   wanted {wanted}");
+    let wanted = if wanted.is_empty() { String::new() } else { format!("wanted {wanted}") };
+    println!("  {what:<48}{ratio:>6.2}   {wanted}");
 }
 
 /// What one run showed, or the median of several.
@@ -165,6 +205,7 @@ struct Bench {
     webdis: Process,
     streamgate: Process,
     limit: Process,
+    nginx: Process,
     dir: tempfile::TempDir,
 }
 
@@ -205,7 +246,22 @@ impl Bench {
         let limit = Process::start(own.to_str().unwrap(), |command, port| {
             command.args(["--limit", port, "--redis-url", &url]);
         });
-        Self { redis, webdis, streamgate, limit, dir }
+        let nginx = Process::start("nginx", |command, port| {
+            let dir = dir.path().display();
+            // One process, so that its CPU is easily told: two would share the same cores.
+            let text = format!(
+                "daemon off; master_process off; pid {dir}/pid; error_log /dev/null;
+                events {{ worker_connections 1024; }}
+                http {{ access_log off; keepalive_requests 1000000000;
+                    client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f;
+                    uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
+                    server {{ listen 127.0.0.1:{port}; location / {{ return 201 constant; }} }} }}"
+            );
+            let config = format!("{dir}/nginx.conf");
+            fs::write(&config, text).unwrap();
+            command.args(["-c", &config]);
+        });
+        Self { redis, webdis, streamgate, limit, nginx, dir }
     }
 
     /// Loads `server` with wrk; `each` is how many entries a request carries.
@@ -311,6 +367,13 @@ impl Process {
             std::thread::sleep(Duration::from_millis(10));
         }
         Self { child, port }
+    }
+
+    /// Resident memory, in KiB.
+    fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     /// Time on a CPU so far, in user and kernel mode.
