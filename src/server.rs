@@ -45,7 +45,6 @@ pub async fn serve(
             return;
         }
     };
-    let mut turns = workers.iter().cycle();
     loop {
         let accepted = tokio::select! {
             () = drain.cancelled() => break,
@@ -80,8 +79,8 @@ pub async fn serve(
             hard: hard.clone(),
             _held: held,
         };
-        if let Some(worker) = turns.next() {
-            worker.give(accepted).await;
+        if let Some(least) = workers.iter().min_by_key(|worker| worker.load()) {
+            least.give(accepted).await;
         }
     }
     drop(listener);

@@ -16,6 +16,8 @@ const BACKLOG: usize = 64;
 /// One thread.
 pub(crate) struct Worker {
     connections: mpsc::Sender<Accepted>,
+    /// Those it serves; added to by the thread.
+    open: TaskTracker,
     ended: oneshot::Receiver<()>,
 }
 
@@ -25,21 +27,27 @@ impl Worker {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (connections, mut handed) = mpsc::channel::<Accepted>(BACKLOG);
         let (end, ended) = oneshot::channel();
+        let open = TaskTracker::new();
+        let here = open.clone();
         let serve = move || {
             runtime.block_on(async {
-                let open = TaskTracker::new();
                 while let Some(accepted) = handed.recv().await {
-                    open.spawn(accepted.serve(router.clone()));
+                    here.spawn(accepted.serve(router.clone()));
                 }
-                open.close();
-                open.wait().await;
+                here.close();
+                here.wait().await;
             });
             // What was left of it ends before it is said to have ended.
             drop(runtime);
             let _ = end.send(());
         };
         std::thread::Builder::new().name(format!("http-{index}")).spawn(serve)?;
-        Ok(Self { connections, ended })
+        Ok(Self { connections, open, ended })
+    }
+
+    /// Connections it has, with those it has not yet taken.
+    pub(crate) fn load(&self) -> usize {
+        self.open.len() + BACKLOG - self.connections.capacity()
     }
 
     /// Hands a connection over; it is dropped when the thread is gone.

@@ -101,9 +101,7 @@ impl BatchResult {
     pub(super) fn new(result: &Result<Placed, ApiError>, info: &RequestInfo) -> Self {
         match result {
             Ok(placed) => placed.into(),
-            Err(error) => {
-                Self { error: Some(error.problem(&info.path, &info.id)), ..Self::default() }
-            }
+            Err(error) => Self { error: Some(info.problem(error)), ..Self::default() },
         }
     }
 }
@@ -122,22 +120,22 @@ pub(super) fn all(
     reached: Option<Reached>,
     window: Option<Duration>,
 ) -> Response {
-    let last = done.last().id;
+    let last = done.last().id.to_string();
     let (named, durability) = (stream.to_string(), reached.map(DurabilityReached::from));
     let appended = count_new(&done.placed);
+    let location = [(LOCATION, paths::entry(stream, &last))];
+    let tag = format!("\"{last}\"");
     let body = if many {
         let results = done.placed.iter().map(BatchResult::from).collect();
         AppendAnswer::Many(AppendedBatch { stream: named, results, appended, durability })
     } else {
-        AppendAnswer::One(AppendedEntry { stream: named, id: last.to_string(), durability })
+        AppendAnswer::One(AppendedEntry { stream: named, id: last, durability })
     };
-    let location = [(LOCATION, paths::entry(stream, last))];
     let mut response = if done.replayed || appended == 0 {
         // What was last then need not be last now, so there is no `ETag`.
         (location, [(IDEMPOTENCY_REPLAYED, "true")], Json(body)).into_response()
     } else {
-        let tag = [(ETAG, format!("\"{last}\""))];
-        (StatusCode::CREATED, location, tag, Json(body)).into_response()
+        (StatusCode::CREATED, location, [(ETAG, tag)], Json(body)).into_response()
     };
     tell_window(&mut response, window);
     response

@@ -22,7 +22,7 @@ pub fn read(payload: Option<&str>, body: &Body) -> Result<Sent, ApiError> {
     if let Some(field) = payload {
         return Ok(one(whole(field, body)));
     }
-    match body.media_type().as_str() {
+    match body.media_type().as_ref() {
         "application/cloudevents+json" => json(&body.bytes, cloudevent_json::structured),
         "application/cloudevents-batch+json" => json(&body.bytes, cloudevent_json::batch),
         // Another format of events, which no consumer could tell from data.

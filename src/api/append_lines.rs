@@ -231,7 +231,7 @@ impl Told {
                 Err(error) => {
                     self.failed += 1;
                     if self.errors.len() < ERRORS {
-                        let error = error.problem(&info.path, &info.id);
+                        let error = info.problem(error);
                         self.errors.push(LineError { line: *line, error });
                     }
                 }
@@ -329,7 +329,7 @@ impl Upload {
 
 /// `{"error":problem}` as a line.
 pub(super) fn error_line(error: &ApiError, info: &RequestInfo) -> Bytes {
-    let problem = error.problem(&info.path, &info.id);
+    let problem = info.problem(error);
     let mut text = Vec::new();
     write_line(&mut text, &BTreeMap::from([("error", problem)]));
     text.into()

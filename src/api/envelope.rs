@@ -90,8 +90,7 @@ struct Sent {
 
 impl Sent {
     fn new(request: &mut Request) -> Self {
-        let info =
-            RequestInfo { path: request.uri().path().into(), id: request_id(request.headers()) };
+        let info = RequestInfo::new(request.uri(), request_id(request.headers()));
         request.extensions_mut().insert(info.clone());
         let route = request.extensions().get::<MatchedPath>().cloned();
         Self { began: Instant::now(), info, method: request.method().clone(), route }
@@ -106,13 +105,11 @@ fn finish(state: &AppState, sent: &Sent, mut response: Response) -> Response {
         write_problem(&mut response, error, info);
     }
     // What a stream holds changes: nobody is to keep an answer unless it says so itself.
-    if response.status().is_success() && info.path.starts_with("/v1/") {
+    if response.status().is_success() && info.path().starts_with("/v1/") {
         let no_store = HeaderValue::from_static("no-store");
         response.headers_mut().entry(CACHE_CONTROL).or_insert(no_store);
     }
-    if let Ok(value) = HeaderValue::from_str(&info.id) {
-        response.headers_mut().insert(REQUEST_ID, value);
-    }
+    response.headers_mut().insert(REQUEST_ID, info.id_header().clone());
     let status = response.status().as_u16();
     let route = Arc::from(route.as_ref().map_or("none", MatchedPath::as_str));
     let labels = RequestLabels { method: known(method), route, status };
@@ -121,7 +118,7 @@ fn finish(state: &AppState, sent: &Sent, mut response: Response) -> Response {
     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let waited = response.extensions().get::<Waited>().is_some();
     let slow = !waited && began.elapsed() >= state.settings.slow_request;
-    let (method, id, path) = (method.as_str(), &*info.id, &*info.path);
+    let (method, id, path) = (method.as_str(), info.id(), info.path());
     let code = error.as_ref().map(|error| error.code.as_str());
     let cause = error.and_then(|error| error.cause).map(|cause| cause.to_string());
     match status {
@@ -159,19 +156,22 @@ fn known(method: &Method) -> &'static str {
 }
 
 /// The client's id where it is fit for a log and a header, else one of ours.
-fn request_id(headers: &HeaderMap) -> Arc<str> {
-    let sent = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
-    let fit = |id: &&str| {
-        !id.is_empty() && id.len() <= MAX_REQUEST_ID && id.bytes().all(|b| b.is_ascii_graphic())
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let fit = |id: &&HeaderValue| {
+        !id.is_empty()
+            && id.len() <= MAX_REQUEST_ID
+            && id.as_bytes().iter().all(u8::is_ascii_graphic)
     };
-    match sent.filter(fit) {
-        Some(id) => Arc::from(id),
-        None => Arc::from(format!("{:016x}", fastrand::u64(..))),
+    if let Some(id) = headers.get(REQUEST_ID).filter(fit) {
+        return id.clone();
     }
+    // Digits are always fit for a header.
+    HeaderValue::try_from(format!("{:016x}", fastrand::u64(..)))
+        .unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
 fn write_problem(response: &mut Response, error: &ApiError, info: &RequestInfo) {
-    let problem = error.problem(&info.path, &info.id);
+    let problem = info.problem(error);
     // A problem is strings and numbers: it always serializes.
     let body = serde_json::to_vec(&problem).unwrap_or_default();
     response

@@ -90,7 +90,7 @@ struct Session {
 impl Drop for Session {
     fn drop(&mut self) {
         let seconds = self.began.elapsed().as_secs();
-        let (path, id) = (&*self.request.path, &*self.request.id);
+        let (path, id) = (self.request.path(), self.request.id());
         tracing::info!(path, seconds, request_id = id, "subscription over");
     }
 }
@@ -98,7 +98,7 @@ impl Drop for Session {
 /// `$error`, with a long delay: someone has to do something first.
 fn error_frame(error: &ApiError, request: &RequestInfo) -> Bytes {
     let mut frame = Vec::new();
-    let problem = error.problem(&request.path, &request.id);
+    let problem = request.problem(error);
     write_event(&mut frame, None, Some("$error"), Some(fastrand::u64(10_000..30_000)), &problem);
     frame.into()
 }

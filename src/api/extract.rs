@@ -1,6 +1,7 @@
 //! What handlers take in: query parameters, names out of the path, bodies. Whatever is refused
 //! here is refused with a problem that says which part of the request is to blame.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::RequestPartsExt as _;
@@ -19,8 +20,8 @@ use crate::model::id::{EntryId, InvalidId};
 use crate::model::name::InvalidName;
 use crate::state::AppState;
 
-/// How long a body that is refused is read on.
-const DISCARD_FOR: Duration = Duration::from_secs(1);
+/// How long a body that is refused is read on, and how many bytes of it.
+const DISCARD: (Duration, usize) = (Duration::from_secs(1), 8 << 20);
 
 /// Query parameters, as the fields of `T`.
 pub struct Query<T>(pub T);
@@ -104,7 +105,7 @@ pub struct Body {
 impl Body {
     /// The media type without its parameters, in lower case; empty if there is none.
     #[must_use]
-    pub fn media_type(&self) -> String {
+    pub fn media_type(&self) -> Cow<'_, str> {
         media_type(&self.headers)
     }
 
@@ -117,9 +118,13 @@ impl Body {
 
 /// The media type of a body without its parameters, in lower case; empty if there is none.
 #[must_use]
-pub fn media_type(headers: &HeaderMap) -> String {
+pub fn media_type(headers: &HeaderMap) -> Cow<'_, str> {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    let bare = value.split(';').next().unwrap_or_default().trim();
+    match bare.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => Cow::Owned(bare.to_ascii_lowercase()),
+        false => Cow::Borrowed(bare),
+    }
 }
 
 impl FromRequest<AppState> for Body {
@@ -137,14 +142,14 @@ impl FromRequest<AppState> for Body {
             .get(CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
         if told.is_some_and(|length| length > limit) {
-            Box::pin(discard(body, limit)).await;
+            Box::pin(discard(body)).await;
             return Err(too_large());
         }
         let collected = Limited::new(&mut body, limit).collect();
         match tokio::time::timeout(state.settings.body_timeout, collected).await {
             Ok(Ok(collected)) => Ok(Self { headers: parts.headers, bytes: collected.to_bytes() }),
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                Box::pin(discard(body, limit)).await;
+                Box::pin(discard(body)).await;
                 Err(too_large())
             }
             Ok(Err(_)) => Err(ApiError::invalid("the body broke off")),
@@ -155,17 +160,17 @@ impl FromRequest<AppState> for Body {
 
 /// Reads a body that is refused a little further: many clients look for an answer only when they
 /// have sent everything, and do not get it from a connection that was closed on them.
-async fn discard(mut body: axum::body::Body, most: usize) {
+async fn discard(mut body: axum::body::Body) {
     let reading = async {
         let mut read = 0;
         while let Some(Ok(frame)) = body.frame().await {
             read += frame.data_ref().map_or(0, Bytes::len);
-            if read > most {
+            if read > DISCARD.1 {
                 return;
             }
         }
     };
-    let _ = tokio::time::timeout(DISCARD_FOR, reading).await;
+    let _ = tokio::time::timeout(DISCARD.0, reading).await;
 }
 
 /// JSON or a form, as the fields of `T`: what group calls take. No body at all is an empty form.
@@ -176,7 +181,7 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Call<T> {
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         let body = Body::from_request(request, state).await?;
-        let is_form = match body.media_type().as_str() {
+        let is_form = match body.media_type().as_ref() {
             "application/x-www-form-urlencoded" => {
                 refuse_json_as_form(&body.bytes)?;
                 true

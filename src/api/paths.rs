@@ -2,7 +2,6 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 
 /// All streams.
@@ -55,8 +54,9 @@ pub fn encode(text: &str) -> String {
 
 /// Where an entry can be read.
 #[must_use]
-pub fn entry(stream: &StreamName, id: EntryId) -> String {
-    format!("/v1/streams/{}/entries/{id}", encode(stream.as_str()))
+pub fn entry(stream: &StreamName, id: &str) -> String {
+    let stream = utf8_percent_encode(stream.as_str(), SEGMENT);
+    format!("/v1/streams/{stream}/entries/{id}")
 }
 
 /// Where a group can be looked at.

@@ -1,22 +1,54 @@
 //! What the layers tell a handler of its request, and a handler the layers of its answer.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use axum::http::{HeaderValue, Uri};
 
-use super::error::{ApiError, ErrorCode};
+use super::error::{ApiError, ErrorCode, Problem};
 use crate::metrics::{Held, Metrics};
 use crate::state::AppState;
 
-/// What a handler may want to know of its request besides its parameters.
+/// What a handler may want to know of its request besides its parameters. Made for every request, so
+/// it shares what is there already.
 #[derive(Clone)]
 pub struct RequestInfo {
+    uri: Uri,
+    /// Visible ASCII.
+    id: HeaderValue,
+}
+
+impl RequestInfo {
+    /// Of a request that goes by this id, which is visible ASCII.
+    #[must_use]
+    pub fn new(uri: &Uri, id: HeaderValue) -> Self {
+        Self { uri: uri.clone(), id }
+    }
+
     /// The path that was asked for.
-    pub path: Arc<str>,
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.uri.path()
+    }
+
     /// The request id.
-    pub id: Arc<str>,
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.id.to_str().unwrap_or_default()
+    }
+
+    /// The request id, as a header has it.
+    #[must_use]
+    pub fn id_header(&self) -> &HeaderValue {
+        &self.id
+    }
+
+    /// An error as this request is told it.
+    #[must_use]
+    pub fn problem(&self, error: &ApiError) -> Problem {
+        error.problem(self.path(), self.id())
+    }
 }
 
 impl FromRequestParts<AppState> for RequestInfo {

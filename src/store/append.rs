@@ -128,7 +128,10 @@ impl Append {
 
     /// The XADD of one entry; trimming goes with the last.
     fn command(&self, stream: &StreamName, index: usize) -> Cmd {
-        let mut command = Cmd::new();
+        let entry = &self.entries[index];
+        let bytes: usize = entry.fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let words = 10 + 2 * entry.fields.len();
+        let mut command = Cmd::with_capacity(words, 64 + stream.as_str().len() + bytes);
         command.arg("XADD").arg(stream.as_str());
         if !self.create {
             command.arg("NOMKSTREAM");
@@ -136,7 +139,6 @@ impl Append {
         if let Some(trimming) = self.trimming.filter(|_| index + 1 == self.entries.len()) {
             trimming.write(&mut command);
         }
-        let entry = &self.entries[index];
         match entry.id {
             NewId::Auto => command.arg("*"),
             id => command.arg(id.to_string()),

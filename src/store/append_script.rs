@@ -14,7 +14,6 @@ use super::{Lane, Store, StoreError};
 use crate::model::name::{OWN_PREFIX, StreamName};
 
 const SCRIPT: &str = concat!(
-    lua_below!(),
     lua_trim!(),
     "\
 local stream, known, ends = KEYS[1], KEYS[2], KEYS[3]

@@ -41,23 +41,14 @@ pub enum Deletion {
     Referenced,
 }
 
-/// Lua: the groups of a stream, and removing one entry under the conditions of XDELEX, on every
+/// Lua: removing one entry under the conditions of XDELEX, on every
 /// server: 1 deleted, 2 referenced, -1 not there.
 macro_rules! lua_remove {
     () => {
         concat!(
             lua_below!(),
+            lua_groups!(),
             "\
-local function groups_of(key)
-  local groups = {}
-  if redis.call('EXISTS', key) == 0 then return groups end
-  for _, flat in ipairs(redis.call('XINFO', 'GROUPS', key)) do
-    local group = {}
-    for i = 1, #flat, 2 do group[flat[i]] = flat[i + 1] end
-    groups[#groups + 1] = group
-  end
-  return groups
-end
 local function remove(key, groups, how, id)
   local result
   if #redis.call('XRANGE', key, id, id) == 0 then result = -1 end

@@ -17,6 +17,24 @@ end\n"
     };
 }
 
+/// Lua: the groups of a stream, each as a table of what XINFO says of it; none of a key that is not
+/// there.
+macro_rules! lua_groups {
+    () => {
+        "\
+local function groups_of(key)
+  local groups = {}
+  if redis.call('EXISTS', key) == 0 then return groups end
+  for _, flat in ipairs(redis.call('XINFO', 'GROUPS', key)) do
+    local group = {}
+    for i = 1, #flat, 2 do group[flat[i]] = flat[i + 1] end
+    groups[#groups + 1] = group
+  end
+  return groups
+end\n"
+    };
+}
+
 mod ack;
 mod append;
 mod append_script;

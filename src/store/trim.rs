@@ -40,17 +40,10 @@ pub struct Trimming {
 /// exact trim to a length that looks at groups removes at most 10,000 entries in one call.
 macro_rules! lua_trim {
     () => {
-        "\
-local function groups_of(stream)
-  local names = {}
-  if redis.call('EXISTS', stream) == 0 then return names end
-  for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-    local group = {}
-    for i = 1, #flat, 2 do group[flat[i]] = flat[i + 1] end
-    names[#names + 1] = group
-  end
-  return names
-end
+        concat!(
+            lua_below!(),
+            lua_groups!(),
+            "\
 local function oldest(stream)
   local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
   return first and first[1]
@@ -98,11 +91,12 @@ local function trim(stream, references, kind, how, threshold, limit)
   end
   return gone
 end\n"
+        )
     };
 }
 pub(super) use lua_trim;
 
-const TRIM: &str = concat!(lua_below!(), lua_trim!(), "return trim(KEYS[1], unpack(ARGV))");
+const TRIM: &str = concat!(lua_trim!(), "return trim(KEYS[1], unpack(ARGV))");
 
 impl Trimming {
     /// Redis' own trimming does it.
