@@ -5,6 +5,7 @@ use std::time::Duration;
 use deadpool_redis::redis::Value as Redis;
 use serde_json::json;
 
+use crate::support::gateway::Gateway;
 use crate::support::proxy::Proxy;
 use crate::support::redis::{Server, shared};
 use crate::support::{Answer, TestApp, unique};
@@ -165,6 +166,30 @@ async fn a_request_whose_answer_was_lost_can_be_sent_again_to_any_replica() {
     let again = post(&other, &stream, "1", &[("idempotency-key", "k")]).await;
     assert_eq!((again.status, again.header("idempotency-replayed")), (200, "true"));
     assert_eq!(server.command(&["XLEN", &stream]).await, Redis::Int(2));
+}
+
+#[tokio::test]
+async fn a_request_whose_gateway_was_killed_can_be_sent_again() {
+    let server = Server::start().await;
+    let proxy = Proxy::to(server.port).await;
+    let args = ["serve", "--listen", "127.0.0.1:0", "--redis-url", &proxy.url()];
+    let gateway = Gateway::start(&args);
+    let other = TestApp::on_server(&server).await;
+    let stream = unique("killed");
+    let url = format!("http://{}{}", gateway.address, entries(&stream));
+    let post = |key: &str| other.client.post(&url).header("idempotency-key", key).body("once");
+    assert_eq!(post("before").send().await.unwrap().status(), 201);
+    // Long enough for the entry to be there while its answer is still on the way.
+    proxy.delay(std::time::Duration::from_secs(1));
+    let sent = tokio::spawn(post("k").send());
+    let length = async || server.command(&["XLEN", &stream]).await;
+    crate::support::eventually("it was appended", async || length().await == Redis::Int(2)).await;
+    gateway.signal("KILL");
+    assert!(sent.await.unwrap().is_err(), "nobody was told");
+    let again = other.client.post(other.url(&entries(&stream))).header("idempotency-key", "k");
+    let again = other.send(again.body("once")).await;
+    assert_eq!((again.status, again.header("idempotency-replayed")), (200, "true"));
+    assert_eq!(length().await, Redis::Int(2));
 }
 
 #[tokio::test]

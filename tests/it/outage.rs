@@ -290,6 +290,25 @@ async fn refusals_of_redis_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_redis_that_reads_its_data_is_told_from_one_that_is_away() {
+    let server = Server::start().await;
+    let app = TestApp::on_server(&server).await;
+    let path = format!("/v1/streams/{}/entries", unique("loading"));
+    let batch = vec![r#"{"fields":{"n":1}}"#; 6000].join(",");
+    let sent = app.post_json(&path, &format!("{{\"entries\":[{batch}]}}")).await;
+    assert_eq!(sent.status, 201, "{}", sent.body);
+    server.kill();
+    // Half a millisecond for each command it reads.
+    let load = server.start_again_with(&["--key-load-delay", "500"]);
+    let ask = eventually("it is told", async || {
+        let answer = app.post_form(&path, "n=1").await;
+        answer.status == 503 && answer.json()["code"] == "redis-loading"
+    });
+    tokio::join!(load, ask);
+    eventually("it is there again", async || app.post_form(&path, "n=1").await.status == 201).await;
+}
+
+#[tokio::test]
 async fn stopping_ends_subscriptions_answers_polls_and_is_done_within_the_grace() {
     let app = TestApp::start().await;
     let stream = app.stream_of("stop", 1).await;
