@@ -262,3 +262,23 @@ async fn lines_can_go_on_with_what_comes() {
     let end = new.rest().await;
     assert_eq!(end, [json!({"end": {"reason": "draining"}, "cursor": "3-0:3"})]);
 }
+
+#[tokio::test]
+async fn who_asks_for_receipts_and_reads_none_is_cut() {
+    use tokio::io::AsyncWriteExt as _;
+    let patience = std::time::Duration::from_millis(300);
+    let app = TestApp::start_with(|settings| settings.server.write_timeout = patience).await;
+    let path = format!("{}?receipts=stream&maxlen=100", entries(&unique("unread")));
+    let mut stream = tokio::net::TcpStream::connect(app.address).await.unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\
+         Content-Type: application/x-ndjson\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let lines = "{\"fields\":{\"n\":1}}\n".repeat(1000);
+    let part = format!("{:x}\r\n{lines}\r\n", lines.len());
+    let sending = async { while stream.write_all(part.as_bytes()).await.is_ok() {} };
+    tokio::time::timeout(crate::support::PATIENCE, sending).await.expect("it is cut");
+    let metrics = app.get("/metrics").await.body;
+    assert!(metrics.contains("streamgate_refused_total{bound=\"unread\"} 1"), "{metrics}");
+}
