@@ -7,6 +7,7 @@ pub mod app;
 pub mod background;
 pub mod cli;
 pub mod config;
+mod connection;
 pub mod health;
 pub mod live;
 pub mod metrics;

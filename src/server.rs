@@ -1,24 +1,14 @@
-//! Connections from clients: accepting, bounding, serving, and ending them.
-//! They are served by `workers`.
-//!
-//! Built on hyper's connection builder because `axum::serve` cannot be given a time-out for the
-//! head of a request.
+//! Connections from clients: accepting, bounding, handing them to the workers, and ending them.
 
-use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use prometheus_client::metrics::counter::Counter;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
 
-use crate::api::OverConnectionLimit;
 use crate::config::ServerSettings;
-use crate::metrics::{Held, Metrics};
-use crate::unread::Unread;
+use crate::connection::Accepted;
+use crate::metrics::Metrics;
 use crate::workers::Worker;
 
 /// Connections beyond the bound that are answered with a problem rather than cut.
@@ -77,7 +67,7 @@ pub async fn serve(
             unread: unread.clone(),
             drain: drain.clone(),
             hard: hard.clone(),
-            _held: held,
+            held,
         };
         if let Some(least) = workers.iter().min_by_key(|worker| worker.load()) {
             least.give(accepted).await;
@@ -90,59 +80,5 @@ pub async fn serve(
         tracing::warn!(open, "connections are still open after the grace; cutting them");
         hard.cancel();
         ended.await;
-    }
-}
-
-/// A connection that is yet to be served.
-pub(crate) struct Accepted {
-    stream: std::net::TcpStream,
-    /// It is one too many, and is told so.
-    over: bool,
-    header_timeout: Duration,
-    write_timeout: Duration,
-    unread: Counter,
-    drain: CancellationToken,
-    hard: CancellationToken,
-    _held: Held,
-}
-
-impl Accepted {
-    /// Serves it on the runtime of the caller, to its end.
-    pub(crate) async fn serve(self, router: axum::Router) {
-        let (over, drain, hard) = (self.over, self.drain, self.hard);
-        // Small frames must not wait for each other.
-        let _ = self.stream.set_nodelay(true);
-        let stream = match TcpStream::from_std(self.stream) {
-            Ok(stream) => Unread::new(stream, self.write_timeout, self.unread),
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be served");
-                return;
-            }
-        };
-        let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-            if over {
-                request.extensions_mut().insert(OverConnectionLimit);
-            }
-            router.clone().oneshot(request)
-        });
-        let mut builder = hyper::server::conn::http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(self.header_timeout).keep_alive(!over);
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-        let mut draining = false;
-        loop {
-            tokio::select! {
-                ended = connection.as_mut() => {
-                    if let Err(error) = ended {
-                        tracing::debug!(%error, "a connection broke");
-                    }
-                    return;
-                }
-                () = hard.cancelled() => return,
-                () = drain.cancelled(), if !draining => {
-                    draining = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-            }
-        }
     }
 }

@@ -8,7 +8,7 @@ use axum::Router;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use crate::server::Accepted;
+use crate::connection::Accepted;
 
 /// Connections handed to a thread that it has not yet taken.
 const BACKLOG: usize = 64;

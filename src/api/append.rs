@@ -9,8 +9,7 @@ use axum::extract::{FromRequest as _, Request, State};
 use axum::response::Response;
 
 use super::access::{Access, Publish};
-use super::append_answer::{self, AppendAnswer, AppendedBatch};
-use super::append_lines::Receipt;
+use super::append_answer::{self, AppendAnswer, AppendedBatch, Receipt};
 use super::append_plan::{AppendParams, Plan};
 use super::append_run::{Appender, Base, alone, in_batch};
 use super::error::ApiError;

@@ -9,7 +9,6 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::append_lines::LinesAnswer;
 use super::append_run::{Done, count_new};
 use super::error::{ApiError, Problem};
 use super::paths;
@@ -83,6 +82,47 @@ impl From<Reached> for DurabilityReached {
     fn from(reached: Reached) -> Self {
         Self { replicas: reached.replicas, fsync: reached.fsync }
     }
+}
+
+/// What became of an upload of lines.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LinesAnswer {
+    /// The stream they were appended to.
+    pub(super) stream: String,
+    /// Lines appended now.
+    pub(super) appended: u64,
+    /// Lines appended before, by their keys.
+    pub(super) replayed: u64,
+    /// Lines refused.
+    pub(super) failed: u64,
+    /// The id of the first line that has one.
+    pub(super) first_id: Option<String>,
+    /// The id of the last line that has one.
+    pub(super) last_id: Option<String>,
+    /// The first hundred lines refused.
+    pub(super) errors: Vec<LineError>,
+    /// How safe the entries are, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    pub(super) durability: Option<DurabilityReached>,
+}
+
+/// A line that was refused.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LineError {
+    /// Counted from 1.
+    pub(super) line: u64,
+    /// Why.
+    pub(super) error: Problem,
+}
+
+/// One line of `receipts=stream`; the last one is a [`LinesAnswer`] instead, or has only `error`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Receipt {
+    /// Counted from 1.
+    pub(super) line: u64,
+    #[serde(flatten)]
+    pub(super) result: BatchResult,
 }
 
 /// Either answer.

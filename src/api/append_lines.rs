@@ -17,13 +17,13 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
-use serde::Serialize;
-use utoipa::ToSchema;
 
-use super::append_answer::{AppendAnswer, BatchResult, DurabilityReached};
+use super::append_answer::{
+    AppendAnswer, BatchResult, DurabilityReached, LineError, LinesAnswer, Receipt,
+};
 use super::append_plan::{AppendParams, Plan};
 use super::append_run::{Appender, alone};
-use super::error::{ApiError, ErrorCode, Problem};
+use super::error::{ApiError, ErrorCode};
 use super::extract::media_type;
 use super::request::RequestInfo;
 use crate::model::frame::write_line;
@@ -41,47 +41,6 @@ const LINES: usize = 1000;
 const BYTES: usize = 1 << 20;
 /// Refused lines that are answered one by one.
 const ERRORS: usize = 100;
-
-/// What became of an upload of lines.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct LinesAnswer {
-    /// The stream they were appended to.
-    stream: String,
-    /// Lines appended now.
-    appended: u64,
-    /// Lines appended before, by their keys.
-    replayed: u64,
-    /// Lines refused.
-    failed: u64,
-    /// The id of the first line that has one.
-    first_id: Option<String>,
-    /// The id of the last line that has one.
-    last_id: Option<String>,
-    /// The first hundred lines refused.
-    errors: Vec<LineError>,
-    /// How safe the entries are, where that was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = false)]
-    durability: Option<DurabilityReached>,
-}
-
-/// A line that was refused.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct LineError {
-    /// Counted from 1.
-    line: u64,
-    /// Why.
-    error: Problem,
-}
-
-/// One line of `receipts=stream`; the last one is a [`LinesAnswer`] instead, or has only `error`.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Receipt {
-    /// Counted from 1.
-    line: u64,
-    #[serde(flatten)]
-    result: BatchResult,
-}
 
 pub(super) fn is_wanted(params: &AppendParams, headers: &HeaderMap) -> bool {
     // With attributes of an event, lines are its data.

@@ -12,6 +12,7 @@ use super::error::{ApiError, ErrorCode};
 use super::extract::id;
 use super::params::{Wait, redis_number};
 use crate::model::id::{EntryId, NewId};
+use crate::model::time::Time;
 use crate::state::Shared;
 use crate::store::{Durability, MAX_DURABILITY_WAIT, References, Trim, Trimming};
 
@@ -141,16 +142,10 @@ impl Plan {
         let Some((bound, mut trimming)) = self.trimming else { return Ok(None) };
         if let Bound::Age(age) = bound {
             let now = Box::pin(state.store.now_ms()).await.map_err(ApiError::of_read)?;
-            trimming.trim = Trim::MinId(oldest_kept(now, age));
+            trimming.trim = Trim::MinId(Time::Ago(age).first_id(now));
         }
         Ok(Some(trimming))
     }
-}
-
-/// The least id that is not older than `age`.
-pub(super) fn oldest_kept(now_ms: u64, age: Duration) -> EntryId {
-    let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-    EntryId::new(now_ms.saturating_sub(age), 0)
 }
 
 /// The id that an entry asks for.

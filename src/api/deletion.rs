@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::access::{Access, Manage};
-use super::append_plan::oldest_kept;
 use super::entry::PathId;
 use super::error::{ApiError, ErrorCode};
 use super::extract::{Call, NoParams, Query, id};
@@ -15,6 +14,7 @@ use super::params::{Wait, entry_ids, redis_number};
 use super::paths;
 use super::problems::{DeleteEntriesProblems, DeleteEntryProblems, TrimProblems};
 use crate::model::id::EntryId;
+use crate::model::time::Time;
 use crate::state::AppState;
 use crate::store::{Deletion, References, Trim, Trimming};
 
@@ -194,7 +194,9 @@ pub async fn trim_stream(
         (None, Some(min), None) => {
             Trim::MinId(id("/minid", min, |text| EntryId::parse_with(text, 0))?)
         }
-        (None, None, Some(Wait(age))) => Trim::MinId(oldest_kept(state.store.now_ms().await?, age)),
+        (None, None, Some(Wait(age))) => {
+            Trim::MinId(Time::Ago(age).first_id(state.store.now_ms().await?))
+        }
         _ => {
             let detail = "give exactly one of `maxlen`, `minid` and `max_age`";
             return Err(ApiError::invalid(detail).at("", detail));

@@ -20,6 +20,7 @@ mod error;
 mod event_stream;
 mod events;
 mod extract;
+mod gap;
 mod groups;
 mod guard;
 mod limit;

@@ -14,6 +14,7 @@ use super::access::{Access, Subscribe};
 use super::append_lines::NDJSON;
 use super::error::{ApiError, ErrorCode};
 use super::extract::Query;
+use super::gap::{SkippedGap, overtaken, require_stream};
 use super::params::GapParam;
 use super::paths;
 use super::problems::RangeProblems;
@@ -24,7 +25,6 @@ use super::{event_stream, range_lines};
 use crate::live::RangeWait;
 use crate::model::duration;
 use crate::model::entry::{Entry, View};
-use crate::model::history::{Facts, Standing};
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::position::Position;
@@ -45,36 +45,6 @@ pub struct EntriesPage {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     gap: Option<SkippedGap>,
-}
-
-/// Entries that are gone.
-#[derive(Serialize, ToSchema)]
-pub struct SkippedGap {
-    /// The position they lay after.
-    after: String,
-    /// How many, null where that cannot be known.
-    lost: Option<u64>,
-    /// The stream was deleted and made anew since.
-    reset: bool,
-}
-
-impl SkippedGap {
-    /// What is to be told of how a position stands; `None` where nothing is.
-    #[must_use]
-    pub fn of(after: Position, standing: Standing) -> Option<Self> {
-        let (lost, reset) = match standing {
-            Standing::Intact => return None,
-            Standing::Overtaken { lost } => (lost, false),
-            Standing::Reset => (None, true),
-        };
-        Some(Self { after: after.to_string(), lost, reset })
-    }
-
-    /// Whether the stream was made anew.
-    #[must_use]
-    pub fn is_reset(&self) -> bool {
-        self.reset
-    }
 }
 
 /// Read entries
@@ -147,16 +117,6 @@ fn show(entries: Vec<Entry>, view: &Arc<View>) -> Vec<EntryOut> {
     entries.into_iter().map(|entry| EntryOut { entry, view: view.clone() }).collect()
 }
 
-pub(super) fn require_stream(facts: &Facts) -> Result<(), ApiError> {
-    if facts.exists {
-        return Ok(());
-    }
-    Err(ApiError::new(
-        ErrorCode::StreamNotFound,
-        "there is no stream of this name (with `wait`, one is waited for)",
-    ))
-}
-
 async fn read_upwards(
     state: &AppState,
     stream: &StreamName,
@@ -177,8 +137,8 @@ async fn read_upwards(
         if !upwards.skip_gaps {
             return Err(overtaken(&read.facts, gap));
         }
-        after = if gap.reset { Position::START } else { read.facts.after_gap() };
-        if gap.reset {
+        after = if gap.is_reset() { Position::START } else { read.facts.after_gap() };
+        if gap.is_reset() {
             read = self::read(state, stream, &Upwards { wait: None, ..upwards }, after).await?;
         }
     }
@@ -206,23 +166,6 @@ async fn read(
     let read = RangeWait { from: &[(stream.clone(), after)], limit, max_bytes };
     let mut read = state.hub.read_or_wait(&read, wait).await.map_err(ApiError::of_read)?;
     read.pop().ok_or_else(|| ApiError::new(ErrorCode::Internal, "a read without an answer"))
-}
-
-/// 410, with what is known of what is gone.
-pub(super) fn overtaken(facts: &Facts, gap: &SkippedGap) -> ApiError {
-    let detail = match (gap.reset, gap.lost) {
-        (true, _) => "the stream was deleted or set back since this position was read".to_owned(),
-        (false, Some(lost)) => format!("{lost} entries after this position are gone"),
-        (false, None) => {
-            "entries after this position are gone, how many cannot be known".to_owned()
-        }
-    };
-    let detail = format!("{detail}; `gap=skip` goes on with the oldest entry");
-    ApiError::new(ErrorCode::EntriesTrimmed, detail)
-        .with("after", gap.after.clone())
-        .with("oldest", facts.oldest.map(|id| id.to_string()))
-        .with("lost", gap.lost)
-        .with("reset", gap.reset)
 }
 
 /// The same request with `cursor` in place of the bounds.
