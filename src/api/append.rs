@@ -9,7 +9,7 @@ use axum::extract::{FromRequest as _, Request, State};
 use axum::response::Response;
 
 use super::access::{Access, Publish};
-use super::append_answer::{self, AppendAnswer, AppendedBatch, Receipt};
+use super::append_answer::{self, AppendAnswer, AppendedBatch, BatchResult, Receipt};
 use super::append_plan::{AppendParams, Plan};
 use super::append_run::{Appender, Base, alone, in_batch};
 use super::error::ApiError;
@@ -103,9 +103,13 @@ pub async fn append_entries(
         return Box::pin(append_each(state, stream, plan, entries, told, info)).await;
     }
     let entries = entries.into_iter().collect::<Result<_, _>>()?;
-    let appender = Appender::new(state, stream.clone(), plan).await?;
+    let mut appender = Appender::new(state, stream.clone(), plan).await?;
     let done = appender.all(entries, base).await?;
-    let reached = appender.reach(done.placed.iter().copied()).await?;
+    let reached = appender.reach(done.placed.iter().copied()).await;
+    let reached = reached.map_err(|error| match many {
+        true => append_answer::with_results(error, done.placed.iter().map(Into::into)),
+        false => error,
+    })?;
     Ok(append_answer::all(&stream, &done, many, reached, told))
 }
 
@@ -119,9 +123,11 @@ async fn append_each(
     info: &RequestInfo,
 ) -> Result<Response, ApiError> {
     plan.refuse_conditions("`atomic=false`")?;
-    let appender = Appender::new(state, stream.clone(), plan).await?;
+    let mut appender = Appender::new(state, stream.clone(), plan).await?;
     let entries = entries.into_iter().map(|entry| entry.map_err(ApiError::from)).collect();
     let results = appender.each(entries, in_batch).await?;
-    let reached = appender.reach(results.iter().flatten().copied()).await?;
+    let reached = appender.reach(results.iter().flatten().copied()).await;
+    let shown = results.iter().map(|result| BatchResult::new(result, info));
+    let reached = reached.map_err(|error| append_answer::with_results(error, shown))?;
     Ok(append_answer::each(&stream, &results, reached, told, info))
 }

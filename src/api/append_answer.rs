@@ -205,6 +205,16 @@ pub(super) fn each(
     response
 }
 
+/// An error after the entries were appended, with what became of each.
+pub(super) fn with_results(
+    error: ApiError,
+    results: impl Iterator<Item = BatchResult>,
+) -> ApiError {
+    // Ids and problems are strings and numbers: they always serialize.
+    let results = results.map(|result| serde_json::to_value(result).unwrap_or_default());
+    error.with("results", results.collect::<Vec<_>>())
+}
+
 /// How long keys are remembered, where there were some.
 fn tell_window(response: &mut Response, window: Option<Duration>) {
     if let Some(value) = window.and_then(|window| duration::format(window).parse().ok()) {

@@ -2,8 +2,8 @@
 //!
 //! Lines are gathered for as long as they are there, appended together, and each answered for
 //! itself. What refuses the lines altogether (Redis is away, the key holds something else) ends the
-//! appending, so that no entry overtakes one before it; the body is still read to its end, since
-//! many clients read no answer before they have sent everything.
+//! upload, so that no entry overtakes one before it; the body is read on for a moment, as any that
+//! is refused.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,7 +24,8 @@ use super::append_answer::{
 use super::append_plan::{AppendParams, Plan};
 use super::append_run::{Appender, alone};
 use super::error::{ApiError, ErrorCode};
-use super::extract::media_type;
+use super::event_stream;
+use super::extract::{discard, media_type, refuse_encoded};
 use super::request::RequestInfo;
 use crate::model::frame::write_line;
 use crate::model::lines::{Line, Lines};
@@ -35,6 +36,8 @@ use crate::store::Placed;
 
 /// The media type.
 pub(super) const NDJSON: &str = "application/x-ndjson";
+/// What it is called, too.
+const ALSO: [&str; 2] = ["application/ndjson", "application/jsonl"];
 /// Lines appended together.
 const LINES: usize = 1000;
 /// And their bytes.
@@ -45,7 +48,13 @@ const ERRORS: usize = 100;
 pub(super) fn is_wanted(params: &AppendParams, headers: &HeaderMap) -> bool {
     // With attributes of an event, lines are its data.
     let event = headers.contains_key("ce-specversion");
-    params.payload.is_none() && !event && media_type(headers) == NDJSON
+    let of = media_type(headers);
+    params.payload.is_none() && !event && (of == NDJSON || ALSO.contains(&of.as_ref()))
+}
+
+/// Whether the client accepts lines by name.
+pub(super) fn is_accepted(headers: &HeaderMap) -> bool {
+    [&[NDJSON], &ALSO[..]].concat().iter().any(|name| event_stream::is_wanted(headers, name))
 }
 
 /// # Errors
@@ -59,6 +68,7 @@ pub(super) async fn append(
     request: Request,
 ) -> Result<Response, ApiError> {
     plan.refuse_conditions("lines")?;
+    refuse_encoded(request.headers())?;
     let stalled = state.settings.body_timeout;
     let source = Source {
         lines: Lines::new(state.settings.max_body),
@@ -89,7 +99,7 @@ pub(super) async fn append(
                 return Ok(Json(answer).into_response());
             }
             Err(error) => {
-                upload.source.drain().await;
+                discard(upload.source.body).await;
                 return Err(upload.told.with_counts(error));
             }
         }
@@ -160,11 +170,6 @@ impl Source {
             }
         }
     }
-
-    /// Reads the body to its end, for the sake of a client that reads no answer before.
-    async fn drain(&mut self) {
-        while let Ok(Some(Ok(_))) = tokio::time::timeout(self.stalled, self.body.frame()).await {}
-    }
 }
 
 /// What is told at the end.
@@ -201,12 +206,16 @@ impl Told {
     /// An error that ended the upload, with what had happened by then.
     fn with_counts(&self, error: ApiError) -> ApiError {
         let unknown = error.side_effects_unknown || self.appended > 0;
-        let last = self.last.map(|placed| placed.id.to_string());
+        let id = |placed: Option<Placed>| placed.map(|placed| placed.id.to_string());
+        // Problems are strings and numbers: they always serialize.
+        let errors = serde_json::to_value(&self.errors).unwrap_or_default();
         ApiError { side_effects_unknown: unknown, ..error }
+            .with("lines", errors)
+            .with("first_id", id(self.first))
             .with("appended", self.appended)
             .with("replayed", self.replayed)
             .with("failed", self.failed)
-            .with("last_id", last)
+            .with("last_id", id(self.last))
     }
 }
 
@@ -224,7 +233,9 @@ impl Upload {
     /// Appends the next lines and answers what became of them; `None` at the end.
     async fn step(&mut self) -> Result<Option<Numbered<Placed>>, ApiError> {
         let lines = self.source.next().await?;
-        let (Some(appender), false) = (&self.appender, lines.is_empty()) else { return Ok(None) };
+        let (Some(appender), false) = (&mut self.appender, lines.is_empty()) else {
+            return Ok(None);
+        };
         let (numbers, sent): (Vec<u64>, Vec<_>) = lines.into_iter().unzip();
         let first = numbers.first().copied();
         let placed = appender.each(sent, alone).await.map_err(|error| error.with("line", first))?;

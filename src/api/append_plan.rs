@@ -80,6 +80,8 @@ pub(super) struct Plan {
     pub(super) id: Option<NewId>,
     pub(super) create: bool,
     pub(super) atomic: bool,
+    /// That was asked for by name.
+    all_or_nothing: bool,
     pub(super) conditions: Conditions,
     pub(super) durability: Option<(Durability, Duration)>,
     /// To be kept with each entry.
@@ -109,6 +111,7 @@ impl Plan {
             id: wanted,
             create: params.create.unwrap_or(true),
             atomic: params.atomic.unwrap_or(true),
+            all_or_nothing: params.atomic == Some(true),
             conditions: Conditions::new(headers)?,
             durability: durability(params)?,
             traceparent: traceparent(headers).filter(|_| state.settings.trace_context),
@@ -126,6 +129,7 @@ impl Plan {
             ("If-Match", conditions.if_match.is_some(), ""),
             ("If-None-Match", conditions.if_new, ""),
             ("id", self.id.is_some(), "; entries carry their own"),
+            ("atomic=true", self.all_or_nothing, ""),
         ];
         let Some((name, _, instead)) = given.iter().find(|(_, given, _)| *given) else {
             return Ok(());

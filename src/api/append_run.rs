@@ -53,6 +53,8 @@ pub(super) struct Appender {
     plan: Plan,
     /// Where durability was asked for: the connection that everything goes over.
     durable: Option<(Durable, Duration)>,
+    /// Every entry so far had a key, or the whole has one.
+    keyed: bool,
 }
 
 impl Appender {
@@ -71,15 +73,17 @@ impl Appender {
             }
             None => None,
         };
-        Ok(Self { state, stream, plan, durable })
+        Ok(Self { state, stream, plan, durable, keyed: true })
     }
 
     /// Appends all of the entries or none.
     ///
     /// # Errors
     /// Why nothing was appended.
-    pub(super) async fn all(&self, sent: Vec<SentEntry>, base: Base) -> Result<Done, ApiError> {
+    pub(super) async fn all(&mut self, sent: Vec<SentEntry>, base: Base) -> Result<Done, ApiError> {
         Self::check_count(sent.len())?;
+        let whole = self.plan.conditions.key.is_some();
+        self.keyed &= whole || sent.iter().all(|entry| entry.key.is_some());
         let entries = sent
             .into_iter()
             .enumerate()
@@ -115,11 +119,12 @@ impl Appender {
     /// # Errors
     /// What keeps all of them out; whether the rest happened is in the error.
     pub(super) async fn each(
-        &self,
+        &mut self,
         sent: Vec<Result<SentEntry, ApiError>>,
         base: Base,
     ) -> Result<Vec<Result<Placed, ApiError>>, ApiError> {
         Self::check_count(sent.len())?;
+        self.keyed &= sent.iter().flatten().all(|entry| entry.key.is_some());
         let read = |(index, sent): (usize, Result<SentEntry, ApiError>)| {
             sent.and_then(|entry| self.entry(entry, &base(index)))
         };
@@ -187,8 +192,16 @@ impl Appender {
         match reached.map_err(|error| ApiError::from(error).with("id", id.clone()))? {
             reached if reached.enough => Ok(Some(reached)),
             reached => {
-                let detail = "the entries are in the stream, but not yet as safe as was asked; \
-                              the same request with the same key waits again";
+                let detail = match self.keyed {
+                    true => {
+                        "what was appended is in the stream, but not yet as safe as was asked; the \
+                         same request with the same keys waits again"
+                    }
+                    false => {
+                        "what was appended is in the stream, but not yet as safe as was asked; to \
+                         send it again would append it again, which keys prevent"
+                    }
+                };
                 let mut error = ApiError::new(ErrorCode::DurabilityNotReached, detail)
                     .with("id", id)
                     .with("replicas", reached.replicas);

@@ -10,13 +10,14 @@ use super::access::{Access, Manage};
 use super::entry::PathId;
 use super::error::{ApiError, ErrorCode};
 use super::extract::{Call, NoParams, Query, id};
+use super::gap::require_stream;
 use super::params::{Wait, entry_ids, redis_number};
 use super::paths;
 use super::problems::{DeleteEntriesProblems, DeleteEntryProblems, TrimProblems};
 use crate::model::id::EntryId;
 use crate::model::time::Time;
 use crate::state::AppState;
-use crate::store::{Deletion, References, Trim, Trimming};
+use crate::store::{Deletion, Lane, References, Trim, Trimming};
 
 /// `refs=`: what is done about groups that still refer to an entry.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
@@ -205,5 +206,9 @@ pub async fn trim_stream(
     let references = call.refs.map_or(References::Keep, References::from);
     let trimming = Trimming { trim, exact, limit, references };
     let trimmed = state.store.trim(access.stream(), &trimming).await?;
+    if trimmed == 0 {
+        // Redis says the same of a stream that is not there.
+        require_stream(&state.store.facts(&Lane::Shared, access.stream()).await?)?;
+    }
     Ok(Json(Trimmed { trimmed }))
 }

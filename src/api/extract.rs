@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::RequestPartsExt as _;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -136,6 +136,7 @@ impl FromRequest<AppState> for Body {
             ApiError::new(ErrorCode::TooLarge, format!("a body may have at most {limit} bytes"))
                 .with("max_bytes", limit as u64)
         };
+        refuse_encoded(request.headers())?;
         let (parts, mut body) = request.into_parts();
         let told = parts
             .headers
@@ -160,7 +161,7 @@ impl FromRequest<AppState> for Body {
 
 /// Reads a body that is refused a little further: many clients look for an answer only when they
 /// have sent everything, and do not get it from a connection that was closed on them.
-async fn discard(mut body: axum::body::Body) {
+pub async fn discard(mut body: axum::body::Body) {
     let reading = async {
         let mut read = 0;
         while let Some(Ok(frame)) = body.frame().await {
@@ -171,6 +172,21 @@ async fn discard(mut body: axum::body::Body) {
         }
     };
     let _ = tokio::time::timeout(DISCARD.0, reading).await;
+}
+
+/// What was compressed is not taken: it would be stored, or not understood, as it is.
+///
+/// # Errors
+/// 415 for a body with a `Content-Encoding`.
+pub fn refuse_encoded(headers: &HeaderMap) -> Result<(), ApiError> {
+    match headers.get(CONTENT_ENCODING) {
+        Some(encoding) if encoding != "identity" => Err(ApiError::new(
+            ErrorCode::UnsupportedMediaType,
+            "compressed bodies are not taken: send it without `Content-Encoding`",
+        )
+        .at("Content-Encoding", "is not `identity`")),
+        _ => Ok(()),
+    }
 }
 
 /// JSON or a form, as the fields of `T`: what group calls take. No body at all is an empty form.

@@ -43,10 +43,7 @@ pub(super) fn require_stream(facts: &Facts) -> Result<(), ApiError> {
     if facts.exists {
         return Ok(());
     }
-    Err(ApiError::new(
-        ErrorCode::StreamNotFound,
-        "there is no stream of this name (with `wait`, one is waited for)",
-    ))
+    Err(ApiError::new(ErrorCode::StreamNotFound, "there is no stream of this name"))
 }
 
 /// 410, with what is known of what is gone.

@@ -83,7 +83,7 @@ problems! {
     DeleteEntriesProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[InvalidId];
     /// Of trimming.
     TrimProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
-        InvalidId, TooLarge, UnsupportedMediaType,
+        StreamNotFound, InvalidId, TooLarge, UnsupportedMediaType,
     ];
     /// Of making a stream.
     CreateStreamProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE;

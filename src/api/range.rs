@@ -11,7 +11,6 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::access::{Access, Subscribe};
-use super::append_lines::NDJSON;
 use super::error::{ApiError, ErrorCode};
 use super::extract::Query;
 use super::gap::{SkippedGap, overtaken, require_stream};
@@ -21,7 +20,7 @@ use super::problems::RangeProblems;
 use super::range_plan::{Plan, RangeParams, Upwards};
 use super::request::{RequestInfo, Waited, place_to_wait};
 use super::schema::EntryOut;
-use super::{event_stream, range_lines};
+use super::{append_lines, range_lines};
 use crate::live::RangeWait;
 use crate::model::duration;
 use crate::model::entry::{Entry, View};
@@ -74,7 +73,7 @@ pub async fn read_entries(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let stream = access.into_stream();
-    if event_stream::is_wanted(&headers, NDJSON) {
+    if append_lines::is_accepted(&headers) {
         return range_lines::read(state, stream, params, info).await;
     }
     if params.follow {

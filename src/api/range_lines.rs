@@ -43,12 +43,12 @@ pub(super) async fn read(
     params: RangeParams,
     info: RequestInfo,
 ) -> Result<Response, ApiError> {
-    let now = state.store.now_for(params.times()).await.map_err(ApiError::of_read)?;
-    let plan = Plan::new(&params, now, true)?;
     if params.wait.is_some() {
-        let detail = "a range as NDJSON does not wait: use `follow=true`";
+        let detail = "lines do not wait: `follow=true` goes on with what comes, without `wait`";
         return Err(ApiError::invalid(detail).at("wait", detail));
     }
+    let now = state.store.now_for(params.times()).await.map_err(ApiError::of_read)?;
+    let plan = Plan::new(&params, now, true)?;
     let view = View { payload: params.payload, pairs: params.pairs };
     if params.follow {
         let view = EventView { entry: view, event: None, framing: Framing::Lines };

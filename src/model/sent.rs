@@ -75,8 +75,13 @@ pub fn parse(json: &RawValue) -> Result<Sent, InvalidEntry> {
 /// # Errors
 /// [`InvalidEntry`] points at the first thing that cannot be an entry.
 pub fn parse_line(line: &[u8]) -> Result<SentEntry, InvalidEntry> {
-    let json = serde_json::from_slice(line)
-        .map_err(|error| InvalidEntry::at("", format!("the line is not JSON: {error}")))?;
+    let json = serde_json::from_slice(line).map_err(|error| {
+        let hint = match error.to_string().starts_with("trailing characters") {
+            true => " (one entry on each line; with curl, send them by `--data-binary`)",
+            false => "",
+        };
+        InvalidEntry::at("", format!("the line is not JSON: {error}{hint}"))
+    })?;
     parse_entry(json, "")
 }
 

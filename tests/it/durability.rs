@@ -65,6 +65,25 @@ async fn what_is_not_reached_is_told_with_the_id_and_can_be_waited_for_again() {
 }
 
 #[tokio::test]
+async fn what_became_of_each_entry_is_told_also_where_durability_is_not_reached() {
+    let server = Server::start().await;
+    let app = TestApp::on_server(&server).await;
+    let query = "durability=replicas:1&durability_timeout=50ms";
+    let path = format!("{}?atomic=false&{query}", entries(&unique("each")));
+    let batch = r#"{"entries":[{"fields":{"n":1},"key":"k"},{"fields":{}},{"fields":{"n":2}}]}"#;
+    let problem = app.post_json(&path, batch).await.is_problem(504, "durability-not-reached");
+    assert_eq!(problem["results"][2]["id"], problem["id"], "{problem:#}");
+    assert_eq!(problem["results"][1]["error"]["code"], "invalid-fields");
+    assert!(problem["detail"].as_str().unwrap().contains("keys prevent"), "not all have a key");
+
+    let path = format!("{}?{query}", entries(&unique("lines")));
+    let lines = app.client.post(app.url(&path)).header("content-type", "application/x-ndjson");
+    let lines = lines.body("{\"fields\":{\"n\":1},\"key\":\"a\"}\nwrong\n");
+    let problem = app.send(lines).await.is_problem(504, "durability-not-reached");
+    assert_eq!((&problem["appended"], &problem["lines"][0]["line"]), (&json!(1), &json!(2)));
+}
+
+#[tokio::test]
 async fn an_entry_can_wait_for_the_disk_where_the_server_can() {
     let server = Server::start().await;
     let app = TestApp::on_server(&server).await;

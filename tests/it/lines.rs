@@ -107,6 +107,11 @@ async fn what_does_not_go_with_lines_is_refused() {
     app.send(post(&app, &format!("{path}?id=5-0")).body("{}"))
         .await
         .is_problem(400, "invalid-request");
+    app.send(post(&app, &format!("{path}?atomic=true")).body("{}"))
+        .await
+        .is_problem(400, "invalid-request");
+    let packed = post(&app, &path).header("content-encoding", "gzip").body("{}");
+    app.send(packed).await.is_problem(415, "unsupported-media-type");
     app.post_form(&format!("{path}?receipts=stream"), "n=1")
         .await
         .is_problem(400, "invalid-request");
@@ -140,6 +145,37 @@ async fn what_keeps_all_lines_out_is_a_problem_that_tells_how_far_it_got() {
     let problem: Value = answer.json().await.unwrap();
     assert_eq!((&problem["appended"], &problem["line"]), (&json!(1), &json!(2)), "{problem:#}");
     assert_eq!(problem["side_effects"], "unknown");
+}
+
+#[tokio::test]
+async fn an_upload_that_cannot_go_on_is_told_so_and_not_swallowed() {
+    let app = TestApp::start().await;
+    let path = format!("{}?create=false", entries(&unique("endless")));
+    let (sender, body) = body();
+    let endless = async {
+        while sender.send("{\"fields\":{\"n\":1}}\n".to_owned()).await.is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    let answer = tokio::select! {
+        answer = app.send(post(&app, &path).body(body)) => answer,
+        () = endless => panic!("the body does not end by itself"),
+    };
+    let problem = answer.is_problem(404, "stream-not-found");
+    assert_eq!((&problem["line"], &problem["appended"]), (&json!(1), &json!(0)));
+}
+
+#[tokio::test]
+async fn lines_go_by_more_than_one_name() {
+    let app = TestApp::start().await;
+    let path = entries(&unique("names"));
+    for name in ["application/ndjson", "application/jsonl", "Application/X-NDJSON; charset=utf-8"] {
+        let post = app.client.post(app.url(&path)).header("content-type", name);
+        let told = app.send(post.body("{\"fields\":{\"n\":1}}\n")).await.json();
+        assert_eq!(told["appended"], 1, "{name}: {told:#}");
+    }
+    let accept = app.client.get(app.url(&path)).header("accept", "application/jsonl");
+    assert_eq!(Lines::of(accept).await.rest().await.len(), 3);
 }
 
 #[tokio::test]
