@@ -12,6 +12,7 @@ use crate::metrics::Metrics;
 use crate::openapi;
 use crate::state::{AppState, Shared};
 use crate::store::{Contact, Store, StoreError};
+use crate::workers::Here;
 use crate::{api, server};
 
 /// What background tasks may take to end once nobody is served any more.
@@ -84,10 +85,14 @@ impl App {
     }
 
     async fn serve_as(self, listener: TcpListener, router: fn(AppState) -> axum::Router) {
-        let of = |worker| router(self.state.on_worker(worker));
-        let routers = (0..self.workers).map(of).collect();
+        let here = |worker| {
+            let state = self.state.on_worker(worker);
+            let beside = Box::pin(state.hub.clone().serve_post());
+            Here { router: router(state), beside }
+        };
+        let here = (0..self.workers).map(here).collect();
         let (server, metrics, drain) = (&self.server, &self.state.metrics, &self.state.drain);
-        server::serve(listener, routers, server, metrics, drain).await;
+        server::serve(listener, here, server, metrics, drain).await;
         self.stop.cancel();
         if tokio::time::timeout(TASKS_END_WITHIN, self.background.ended()).await.is_err() {
             tracing::warn!(left = self.background.running(), "tasks did not end in time");

@@ -8,6 +8,7 @@ pub mod background;
 pub mod cli;
 pub mod config;
 mod connection;
+mod handover;
 pub mod health;
 pub mod live;
 pub mod metrics;

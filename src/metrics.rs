@@ -57,6 +57,10 @@ pub struct Metrics {
     pub redis_up: Gauge,
     /// Entries appended.
     pub published: Counter,
+    /// Entries handed to subscriptions.
+    pub delivered: Counter,
+    /// Bytes of pages kept for followers who are a little behind.
+    pub live_bytes: Gauge,
     /// Times a subscription fell behind the live feed and went back to reading the stream.
     pub fell_behind: Counter,
     /// Gaps told to subscribers.
@@ -113,6 +117,12 @@ impl Metrics {
         );
         r.register("redis_up", "1 while Redis answers", self.redis_up.clone());
         r.register("published_entries", "Entries appended", self.published.clone());
+        r.register("delivered_entries", "Entries handed to subscriptions", self.delivered.clone());
+        r.register(
+            "live_bytes",
+            "Bytes of pages kept for followers who are a little behind",
+            self.live_bytes.clone(),
+        );
         r.register(
             "fell_behind",
             "Times a subscription went back from the live feed to the stream",

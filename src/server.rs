@@ -9,16 +9,16 @@ use tokio_util::sync::CancellationToken;
 use crate::config::ServerSettings;
 use crate::connection::Accepted;
 use crate::metrics::Metrics;
-use crate::workers::Worker;
+use crate::workers::{Here, Worker};
 
 /// Connections beyond the bound that are answered with a problem rather than cut.
 const TOLD: usize = 256;
 
-/// Serves the routers, each on a thread of its own, until `drain`; then lets open connections finish
+/// Serves on threads, one for each of `here`, until `drain`; then lets open connections finish
 /// for the grace.
 pub async fn serve(
     listener: TcpListener,
-    routers: Vec<axum::Router>,
+    here: Vec<Here>,
     settings: &ServerSettings,
     metrics: &Metrics,
     drain: &CancellationToken,
@@ -26,7 +26,7 @@ pub async fn serve(
     let hard = CancellationToken::new();
     let unread = metrics.refused.get_or_create_owned(&[("bound", "unread")]);
     let workers: Result<Vec<_>, _> =
-        routers.into_iter().enumerate().map(|(n, router)| Worker::start(n, router)).collect();
+        here.into_iter().enumerate().map(|(n, here)| Worker::start(n, here, &hard)).collect();
     let workers = match workers {
         Ok(workers) => workers,
         Err(error) => {
@@ -66,7 +66,6 @@ pub async fn serve(
             write_timeout: settings.write_timeout,
             unread: unread.clone(),
             drain: drain.clone(),
-            hard: hard.clone(),
             held,
         };
         if let Some(least) = workers.iter().min_by_key(|worker| worker.load()) {

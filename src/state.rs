@@ -26,6 +26,8 @@ pub struct ApiSettings {
     pub max_waiting: usize,
     /// Between comments on a quiet subscription, ±20 %.
     pub heartbeat: Duration,
+    /// How long a subscription lasts at most, ±20 %.
+    pub max_session_age: Option<Duration>,
     /// How long idempotency keys are remembered.
     pub idempotency_window: Duration,
     /// Keep the `traceparent` of an append with its entries.
@@ -48,7 +50,11 @@ impl AppState {
     /// The state of a thread that serves connections: it writes over a connection of its own.
     #[must_use]
     pub fn on_worker(&self, worker: usize) -> Self {
-        Self::new(Shared { store: self.store.on_worker(worker), ..self.0.as_ref().clone() })
+        Self::new(Shared {
+            store: self.store.on_worker(worker),
+            hub: self.hub.on_worker(worker),
+            ..self.0.as_ref().clone()
+        })
     }
 }
 

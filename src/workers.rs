@@ -3,15 +3,25 @@
 //! come together go out together.
 
 use std::io;
+use std::pin::Pin;
 
 use axum::Router;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::connection::Accepted;
 
 /// Connections handed to a thread that it has not yet taken.
 const BACKLOG: usize = 64;
+
+/// What a thread is to do.
+pub struct Here {
+    /// Answers requests.
+    pub router: Router,
+    /// Runs beside the connections, to the end.
+    pub beside: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
 
 /// One thread.
 pub(crate) struct Worker {
@@ -22,20 +32,27 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Starts a thread that serves `router`.
-    pub(crate) fn start(index: usize, router: Router) -> io::Result<Self> {
+    /// Starts a thread. What is left on it when `hard` is cancelled is cut.
+    pub(crate) fn start(index: usize, what: Here, hard: &CancellationToken) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (connections, mut handed) = mpsc::channel::<Accepted>(BACKLOG);
         let (end, ended) = oneshot::channel();
         let open = TaskTracker::new();
-        let here = open.clone();
+        let (here, hard) = (open.clone(), hard.clone());
         let serve = move || {
-            runtime.block_on(async {
+            let served = async {
                 while let Some(accepted) = handed.recv().await {
-                    here.spawn(accepted.serve(router.clone()));
+                    here.spawn(serve(accepted, what.router.clone(), here.clone()));
                 }
                 here.close();
                 here.wait().await;
+            };
+            runtime.block_on(async {
+                tokio::select! {
+                    () = served => {}
+                    () = what.beside => {}
+                    () = hard.cancelled() => {}
+                }
             });
             // What was left of it ends before it is said to have ended.
             drop(runtime);
@@ -59,5 +76,13 @@ impl Worker {
     pub(crate) async fn finish(self) {
         drop(self.connections);
         let _ = self.ended.await;
+    }
+}
+
+/// Serves a connection. What becomes a subscription goes on in a task of its own, which is as small
+/// as that is.
+async fn serve(accepted: Accepted, router: Router, here: TaskTracker) {
+    if let Some(subscriber) = accepted.serve(router).await {
+        here.spawn(subscriber);
     }
 }

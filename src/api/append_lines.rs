@@ -288,18 +288,18 @@ impl Upload {
                 write_line(&mut text, &answer);
                 text.into()
             }
-            Err(error) => error_line(&error, &info),
+            Err(error) => error_line(&error, info.path(), info.id()),
         }
     }
 
     fn failure(&self, error: ApiError) -> Bytes {
-        error_line(&self.told.with_counts(error), &self.info)
+        error_line(&self.told.with_counts(error), self.info.path(), self.info.id())
     }
 }
 
 /// `{"error":problem}` as a line.
-pub(super) fn error_line(error: &ApiError, info: &RequestInfo) -> Bytes {
-    let problem = info.problem(error);
+pub(super) fn error_line(error: &ApiError, path: &str, request_id: &str) -> Bytes {
+    let problem = error.problem(path, request_id);
     let mut text = Vec::new();
     write_line(&mut text, &BTreeMap::from([("error", problem)]));
     text.into()

@@ -219,6 +219,7 @@ impl Appender {
 
     fn count<'p>(&self, placed: impl IntoIterator<Item = &'p Placed>) {
         self.state.metrics.published.inc_by(count_new(placed));
+        self.state.hub.appended(&self.stream);
     }
 
     fn check_count(count: usize) -> Result<(), ApiError> {

@@ -364,6 +364,10 @@ impl From<JoinError> for ApiError {
             JoinError::TooManyStreams => {
                 Self::new(ErrorCode::Overloaded, "as many streams are followed as the gateway may")
             }
+            JoinError::TooManyForOne => Self::new(
+                ErrorCode::TooManyStreams,
+                "more streams match, or their positions are longer, than one connection may follow",
+            ),
             JoinError::Store(error) => error.into(),
         }
     }

@@ -1,8 +1,5 @@
 //! Answers that are event streams: who asks for one, its headers, how it is filled and ended.
 
-use std::convert::Infallible;
-use std::time::Instant;
-
 use axum::body::Body;
 use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
@@ -11,6 +8,7 @@ use bytes::Bytes;
 
 use super::error::{ApiError, ErrorCode};
 use super::request::RequestInfo;
+use super::session::{self, Session};
 use crate::live::{Closing, Subscription};
 use crate::model::frame::{Framing, write_event};
 
@@ -49,57 +47,26 @@ pub fn require_acceptable(headers: &HeaderMap) -> Result<(), ApiError> {
 /// A stream of events that is nothing but its end.
 #[must_use]
 pub fn closed(closing: Closing) -> Response {
-    respond(Body::from(closing.frame(None, Framing::Events)))
+    respond(Body::from(closing.frame(Framing::Events)))
 }
 
 /// The stream of a subscription.
 #[must_use]
-pub fn live(subscription: Subscription, request: RequestInfo) -> Response {
-    respond(events(subscription, request, error_frame))
+pub fn live(subscription: Subscription, request: &RequestInfo) -> Response {
+    session::respond(Session::new(subscription, request, error_frame), respond(Body::empty()))
 }
 
 /// A stream of events that is nothing but `$error`.
 #[must_use]
 pub fn failed(error: &ApiError, request: &RequestInfo) -> Response {
-    respond(Body::from(error_frame(error, request)))
-}
-
-/// Writes what ends a subscription before its time.
-type Failed = fn(&ApiError, &RequestInfo) -> Bytes;
-
-/// What a subscription hands out, and a line in the log when it is over. `failed` writes what ends
-/// it before its time.
-pub fn events(subscription: Subscription, request: RequestInfo, failed: Failed) -> Body {
-    let session = Session { began: Instant::now(), request };
-    let next = async |(mut subscription, session, failed): (Subscription, Session, Failed)| {
-        let bytes = match subscription.next().await? {
-            Ok(bytes) => bytes,
-            Err(error) => failed(&ApiError::of_read(error), &session.request),
-        };
-        Some((Ok::<_, Infallible>(bytes), (subscription, session, failed)))
-    };
-    Body::from_stream(futures_util::stream::unfold((subscription, session, failed), next))
-}
-
-/// A line in the log when a subscription is over, however it ended.
-struct Session {
-    began: Instant,
-    request: RequestInfo,
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        let seconds = self.began.elapsed().as_secs();
-        let (path, id) = (self.request.path(), self.request.id());
-        tracing::info!(path, seconds, request_id = id, "subscription over");
-    }
+    respond(Body::from(error_frame(error, request.path(), request.id())))
 }
 
 /// `$error`, with a long delay: someone has to do something first.
-fn error_frame(error: &ApiError, request: &RequestInfo) -> Bytes {
+fn error_frame(error: &ApiError, path: &str, request_id: &str) -> Bytes {
     let mut frame = Vec::new();
-    let problem = request.problem(error);
-    write_event(&mut frame, None, Some("$error"), Some(fastrand::u64(10_000..30_000)), &problem);
+    let problem = error.problem(path, request_id);
+    write_event(&mut frame, Some("$error"), Some(fastrand::u64(10_000..30_000)), &problem);
     frame.into()
 }
 

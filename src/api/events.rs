@@ -11,25 +11,19 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::access::{Access, Subscribe};
-use super::error::{ApiError, ErrorCode};
+use super::error::ApiError;
 use super::event_stream::{self, EVENT_STREAM};
 use super::extract::{Query, id};
-use super::params::{TimeParam, at_most_one, bounded};
+use super::follow::{begin, filter, follow, resumed};
+use super::params::TimeParam;
 use super::paths;
 use super::problems::EventsProblems;
 use super::request::RequestInfo;
-use crate::live::{Begin, Closing, JoinError, Subscription};
-use crate::metrics::Metrics;
+use crate::live::{Begin, Matched, Wanted};
 use crate::model::entry::View;
 use crate::model::frame::Framing;
-use crate::model::name::StreamName;
-use crate::model::page::EventView;
-use crate::model::position::Start;
+use crate::model::view::EventView;
 use crate::state::AppState;
-use crate::store::StoreError;
-
-/// The greatest `last=`: as many as a first page holds.
-const MAX_LAST: u64 = 500;
 
 /// Where to begin and how to show events. A `Last-Event-ID` header comes before all of these.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -54,6 +48,10 @@ pub struct EventsParams {
     payload: Option<String>,
     /// The field whose value names the event.
     event: Option<String>,
+    /// `FIELD:VALUE`: only entries with this value. Values of one field are alternatives, fields must all fit.
+    #[serde(default)]
+    #[param(required = false, example = json!(["type:paid"]))]
+    filter: Vec<String>,
     /// Show fields as `pairs` throughout.
     #[serde(default)]
     #[param(required = false)]
@@ -64,8 +62,9 @@ pub struct EventsParams {
 ///
 /// Server-sent events: first `$open`, then an event per entry with its position as `id`. After a
 /// lost connection the client goes on where it was, by `Last-Event-ID`. `$gap` tells how many
-/// entries are gone, `$reset` that the stream was made anew, `$end` that the connection ends and
-/// why, `$error` that it makes no sense to go on.
+/// entries are gone, `$reset` that the stream was made anew, `$progress` that the position moved
+/// without an event, `$end` that the connection ends and why, `$error` that it makes no sense to go
+/// on.
 #[utoipa::path(
     get,
     path = paths::EVENTS,
@@ -88,84 +87,23 @@ pub async fn follow_events(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     event_stream::require_acceptable(&headers)?;
-    let begin = begin(&params, &headers)?;
+    let ids = [params.last_event_id.as_deref(), params.last_event_id_camel.as_deref()];
+    let begin = match resumed(&headers, ids)? {
+        Some(text) => id("Last-Event-ID", text, str::parse).map(Begin::After)?,
+        None => begin(params.after.as_deref(), params.since, params.last)?,
+    };
     let view = EventView {
         entry: View { payload: params.payload, pairs: params.pairs },
         event: params.event,
+        filter: filter(&params.filter)?,
         framing: Framing::Events,
     };
-    match open(&state, access.into_stream(), begin, view).await {
-        Ok(subscription) => Ok(event_stream::live(subscription, request)),
-        Err(Refused(_, error)) if !event_stream::is_wanted(&headers, EVENT_STREAM) => Err(error),
-        Err(Refused(Some(closing), _)) => Ok(event_stream::closed(closing)),
-        Err(Refused(None, error)) => Ok(event_stream::failed(&error, &request)),
-    }
-}
-
-fn begin(params: &EventsParams, headers: &HeaderMap) -> Result<Begin, ApiError> {
-    let header = match headers.get("last-event-id") {
-        Some(value) => Some(value.to_str().map_err(|_| {
-            ApiError::new(ErrorCode::InvalidId, "`Last-Event-ID` is not a position")
-        })?),
-        None => None,
+    let wanted = Wanted {
+        streams: vec![(access.into_stream(), begin)],
+        prefixes: Vec::new(),
+        matched: Matched::At(begin),
+        many: false,
+        view,
     };
-    let resumed = [header, params.last_event_id.as_deref(), params.last_event_id_camel.as_deref()];
-    if let Some(text) = resumed.into_iter().flatten().find(|text| !text.is_empty()) {
-        return id("Last-Event-ID", text, str::parse).map(Begin::After);
-    }
-    at_most_one(&[
-        ("after", params.after.is_some()),
-        ("since", params.since.is_some()),
-        ("last", params.last.is_some()),
-    ])?;
-    if let Some(after) = &params.after {
-        return Ok(match id("after", after, str::parse)? {
-            Start::After(position) => Begin::After(position),
-            Start::Tail => Begin::Tail,
-            Start::LastEntry => Begin::Last(1),
-        });
-    }
-    if let Some(TimeParam(since)) = params.since {
-        return Ok(Begin::Since(since));
-    }
-    match params.last {
-        Some(last) => bounded("last", Some(last), 1, MAX_LAST).map(Begin::Last),
-        None => Ok(Begin::Tail),
-    }
-}
-
-/// Why a subscription was not opened: how the stream ends if a retry may mend it, and as a problem.
-pub(super) struct Refused(pub(super) Option<Closing>, pub(super) ApiError);
-
-/// Opens a subscription within the bound on them.
-pub(super) async fn open(
-    state: &AppState,
-    stream: StreamName,
-    begin: Begin,
-    view: EventView,
-) -> Result<Subscription, Refused> {
-    if state.drain.is_cancelled() {
-        let error = ApiError::new(ErrorCode::Draining, "the gateway is stopping");
-        return Err(Refused(Some(Closing::Draining), error));
-    }
-    let Some(counted) =
-        Metrics::hold_below(&state.metrics.subscriptions, state.settings.max_subscriptions)
-    else {
-        state.metrics.refuse("subscriptions");
-        let error =
-            ApiError::new(ErrorCode::Overloaded, "as many subscriptions are open as may be");
-        return Err(Refused(Some(Closing::Overloaded), error));
-    };
-    let (hub, heartbeat, drain) =
-        (state.hub.clone(), state.settings.heartbeat, state.drain.clone());
-    Subscription::open(hub, stream, begin, view, heartbeat, drain, counted).await.map_err(|error| {
-        let closing = match &error {
-            JoinError::TooManyStreams | JoinError::Store(StoreError::Exhausted(_)) => {
-                Some(Closing::Overloaded)
-            }
-            JoinError::Store(error) if error.is_outage() => Some(Closing::RedisUnavailable),
-            JoinError::Store(_) => None,
-        };
-        Refused(closing, ApiError::of_read(error))
-    })
+    follow(&state, wanted, &headers, &request).await
 }

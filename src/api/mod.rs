@@ -19,7 +19,9 @@ mod envelope;
 mod error;
 mod event_stream;
 mod events;
+mod events_many;
 mod extract;
+mod follow;
 mod gap;
 mod groups;
 mod guard;
@@ -35,6 +37,7 @@ mod range_lines;
 mod range_plan;
 mod request;
 mod schema;
+mod session;
 mod stream_full;
 mod streams;
 mod system;
@@ -54,6 +57,7 @@ use envelope::EnvelopeLayer;
 pub use error::{ApiError, ErrorCode, FieldError, Problem, SideEffects};
 pub use pairs::nearest;
 pub use request::OverConnectionLimit;
+pub(crate) use session::{HandOver, Session};
 pub use system::quick_start;
 
 use crate::state::AppState;
@@ -73,6 +77,7 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(deletion::trim_stream))
         .routes(routes!(many::read_many))
         .routes(routes!(events::follow_events))
+        .routes(routes!(events_many::follow_many))
         .routes(routes!(groups::list_groups))
         .routes(routes!(
             groups::create_group,

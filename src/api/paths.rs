@@ -18,6 +18,8 @@ pub const ENTRY: &str = "/v1/streams/{stream}/entries/{id}";
 pub const TRIM: &str = "/v1/streams/{stream}/trim";
 /// Its entries as they come.
 pub const EVENTS: &str = "/v1/streams/{stream}/events";
+/// Entries of many streams as they come.
+pub const MANY_EVENTS: &str = "/v1/events";
 /// Its groups.
 pub const GROUPS: &str = "/v1/streams/{stream}/groups";
 /// One group.

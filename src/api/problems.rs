@@ -55,6 +55,10 @@ problems! {
     /// Of following: only what a retry cannot mend has a status for those who ask for an event
     /// stream; other clients get the rest, too.
     EventsProblems = EVERYWHERE, OF_REDIS, OF_STREAM, &[InvalidId, NotAcceptable, Draining];
+    /// Of following many streams.
+    ManyEventsProblems = EVERYWHERE, OF_REDIS, OF_STREAM, &[
+        InvalidId, NotAcceptable, Draining, TooManyStreams,
+    ];
     /// Of looking at a stream.
     StreamProblems = EVERYWHERE, OF_REDIS, OF_STREAM, &[StreamNotFound];
     /// Of deleting a stream.

@@ -12,21 +12,21 @@ use serde::Serialize;
 
 use super::append_lines::{NDJSON, error_line};
 use super::error::ApiError;
-use super::event_stream::events;
-use super::events::{self, Refused};
+use super::follow::{self, Refused};
 use super::gap::{SkippedGap, overtaken, require_stream};
 use super::params::TimeParam;
 use super::range_plan::{Plan, RangeParams, Upwards};
 use super::request::RequestInfo;
-use crate::live::Begin;
+use super::session::{self, Session};
+use crate::live::{Begin, Matched, Wanted};
 use crate::model::entry::{Entry, View};
 use crate::model::entry_json::EntryJson;
 use crate::model::frame::{Framing, write_line};
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
-use crate::model::page::EventView;
 use crate::model::position::Position;
 use crate::model::range::Order;
+use crate::model::view::EventView;
 use crate::state::AppState;
 use crate::store::Lane;
 
@@ -50,12 +50,20 @@ pub(super) async fn read(
     let now = state.store.now_for(params.times()).await.map_err(ApiError::of_read)?;
     let plan = Plan::new(&params, now, true)?;
     let view = View { payload: params.payload, pairs: params.pairs };
+    if !params.follow && !params.filter.is_empty() {
+        let detail = "`filter` goes with `follow=true`";
+        return Err(ApiError::invalid(detail).at("filter", detail));
+    }
     if params.follow {
-        let view = EventView { entry: view, event: None, framing: Framing::Lines };
+        let filter = follow::filter(&params.filter)?;
+        let view = EventView { entry: view, event: None, filter, framing: Framing::Lines };
         let begin = begin(&plan, params.since)?;
-        let opened = events::open(&state, stream, begin, view).await;
+        let (streams, matched) = (vec![(stream, begin)], Matched::At(begin));
+        let wanted = Wanted { streams, prefixes: Vec::new(), matched, many: false, view };
+        let opened = follow::open(&state, wanted).await;
         let subscription = opened.map_err(|Refused(_, error)| error)?;
-        return Ok(respond(events(subscription, info, error_line)));
+        let session = Session::new(subscription, &info, error_line);
+        return Ok(session::respond(session, respond(Body::empty())));
     }
     let rest = match plan {
         Plan::Upwards(upwards) if upwards.from_tail => {
@@ -83,7 +91,7 @@ pub(super) async fn read(
             }
             match lines.page().await {
                 Ok(page) => page.map(|page| (Ok(page), Some((None, lines, info)))),
-                Err(error) => Some((Ok(error_line(&error, &info)), None)),
+                Err(error) => Some((Ok(error_line(&error, info.path(), info.id())), None)),
             }
         },
     );

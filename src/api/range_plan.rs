@@ -70,6 +70,10 @@ pub struct RangeParams {
     #[serde(default)]
     #[param(required = false)]
     pub(super) follow: bool,
+    /// With `follow`: `FIELD:VALUE`, only entries with this value. Values of one field are alternatives, fields must all fit.
+    #[serde(default)]
+    #[param(required = false, example = json!(["type:paid"]))]
+    pub(super) filter: Vec<String>,
 }
 
 /// The limit that an answer as NDJSON has without one.

@@ -21,6 +21,7 @@ use super::problems::{
 use super::schema::EntryOut;
 use super::stream_full::StreamContent;
 use crate::model::entry::{Entry, View};
+use crate::model::glob::glob;
 use crate::model::name::StreamName;
 use crate::state::AppState;
 use crate::store::{Idmp, StoreError, StreamInfo};
@@ -157,19 +158,6 @@ pub async fn list_streams(
     let streams =
         page.streams.into_iter().map(|stream| StreamItem { stream: stream.to_string() }).collect();
     Ok(Json(Streams { streams, next: page.next.map(|next| next.to_string()) }))
-}
-
-/// A prefix or a name as a glob of Redis: everything but a `*` at the end is meant literally.
-fn glob(text: &str) -> String {
-    let (literal, any) = text.strip_suffix('*').map_or((text, ""), |prefix| (prefix, "*"));
-    let mut glob = String::with_capacity(text.len() + 8);
-    for c in literal.chars() {
-        if matches!(c, '*' | '?' | '[' | ']' | '\\' | '^') {
-            glob.push('\\');
-        }
-        glob.push(c);
-    }
-    glob + any
 }
 
 /// Look at a stream
@@ -329,16 +317,4 @@ pub async fn delete_stream(
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(StoreError::StreamNotFound.into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::glob;
-
-    #[test]
-    fn only_a_star_at_the_end_is_a_wildcard() {
-        assert_eq!(glob("a*"), "a*");
-        assert_eq!(glob("a*b?[c]^\\*"), "a\\*b\\?\\[c\\]\\^\\\\*");
-        assert_eq!(glob("plain"), "plain");
-    }
 }

@@ -118,6 +118,12 @@ impl Reader<'_> {
         self.get(name, positive).unwrap_or(Duration::from_secs(1))
     }
 
+    /// A duration, or 0 for none.
+    fn duration_if_any(&mut self, name: &str) -> Option<Duration> {
+        let read = |text: &str| duration::parse(text).map_err(|error| error.to_string());
+        self.get(name, read).filter(|duration| !duration.is_zero())
+    }
+
     fn count(&mut self, name: &str) -> usize {
         let count = |text: &str| match text.parse::<usize>() {
             Ok(count) if count > 0 => Ok(count),
@@ -188,8 +194,10 @@ impl Settings {
         let live = LiveSettings {
             readers: read.count("redis-blocking-connections"),
             max_streams: read.count("max-followed-streams"),
-            pages: 16,
-            page_bytes: 256 << 10,
+            posts: pool.as_ref().map_or(1, |pool| pool.workers),
+            stream_memory: 4 << 20,
+            memory: read.get("live-memory", size).unwrap_or(0),
+            page_bytes: 64 << 10,
             block,
             look_every: block,
             join_timeout: Duration::from_millis(1500),
@@ -202,6 +210,7 @@ impl Settings {
             max_subscriptions: read.count("max-subscriptions"),
             max_waiting: read.count("max-waiting-reads"),
             heartbeat: read.duration("heartbeat"),
+            max_session_age: read.duration_if_any("max-session-age"),
             idempotency_window: read.duration("idempotency-window"),
             trace_context: read.get("trace-context", boolean).unwrap_or(false),
             slow_request: Duration::from_secs(1),

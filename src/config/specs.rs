@@ -91,6 +91,18 @@ pub const SPECS: &[Spec] = &[
         "15s",
         "Between comments on a quiet subscription, give or take a fifth",
     ),
+    spec(
+        "max-session-age",
+        "DURATION",
+        "0",
+        "How long a subscription lasts before its client is to come back, give or take a fifth; 0 for no end",
+    ),
+    spec(
+        "live-memory",
+        "SIZE",
+        "64MiB",
+        "What is kept of followed streams for subscribers who are a little behind",
+    ),
     spec("idempotency-window", "DURATION", "10m", "How long an Idempotency-Key is remembered"),
     spec("trace-context", "", "", "Keep the traceparent of an append in a field of its entries"),
     spec("shutdown-grace", "DURATION", "10s", "For what is still open when the gateway stops"),

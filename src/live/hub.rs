@@ -1,18 +1,24 @@
 //! The hub: which streams are followed, and by which reader.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::bell::{Bell, OwnBell, Post};
+use super::matching::Matchers;
+use super::memory::Memory;
 use super::reader::Reader;
-use super::tail::{Following, Tail};
+use super::tail::{Awaited, Following, Tail};
 use super::turns::Turns;
 use crate::background::Background;
 use crate::metrics::Metrics;
+use crate::model::cursor::TooLong;
 use crate::model::name::StreamName;
+use crate::model::view::EventView;
 use crate::store::{Contact, Store, StoreError};
 
 /// Bounds and rhythms of following.
@@ -20,26 +26,35 @@ use crate::store::{Contact, Store, StoreError};
 pub struct LiveSettings {
     /// Readers, each with one blocking Redis connection.
     pub readers: usize,
+    /// Threads that followers live on.
+    pub posts: usize,
     /// Streams followed at once.
     pub max_streams: usize,
-    /// Pages kept for followers who are a little slow.
-    pub pages: usize,
+    /// Bytes of pages kept of one stream for followers who are a little behind.
+    pub stream_memory: usize,
+    /// The same for all streams together.
+    pub memory: usize,
     /// Bytes of entries in a page.
     pub page_bytes: usize,
     /// How long a reader blocks, at most.
     pub block: Duration,
     /// How often a quiet stream is looked at for resets; also how long it is followed after the
-    /// last follower has gone.
+    /// last follower has gone, and how long pages are kept.
     pub look_every: Duration,
     /// How long joining may take.
     pub join_timeout: Duration,
 }
+
+/// Pages of one stream kept at most, however small.
+const MAX_PAGES: usize = 1024;
 
 /// Why a stream cannot be followed now.
 #[derive(Debug)]
 pub enum JoinError {
     /// As many streams are followed as may be.
     TooManyStreams,
+    /// One subscription cannot follow so many.
+    TooManyForOne,
     /// Redis is away.
     Store(StoreError),
 }
@@ -50,9 +65,15 @@ impl From<StoreError> for JoinError {
     }
 }
 
-/// Follows streams for everybody. Cheap to clone.
+impl From<TooLong> for JoinError {
+    fn from(_: TooLong) -> Self {
+        Self::TooManyForOne
+    }
+}
+
+/// Follows streams for everybody. Cheap to clone. The number is the post of those it follows for.
 #[derive(Clone)]
-pub struct Hub(pub(super) Arc<Inner>);
+pub struct Hub(pub(super) Arc<Inner>, usize);
 
 pub(super) struct Inner {
     pub(super) store: Store,
@@ -61,6 +82,12 @@ pub(super) struct Inner {
     pub(super) background: Background,
     pub(super) stop: CancellationToken,
     pub(super) turns: Turns,
+    pub(super) matchers: Matchers,
+    /// One for each thread that serves connections.
+    pub(super) posts: Vec<Arc<Post>>,
+    memory: Arc<Memory>,
+    /// Views that somebody has: those that are equal are the same.
+    views: Mutex<HashMap<EventView, Weak<EventView>>>,
     /// Followed streams. A tail is put in by `join` and taken out by its reader, both under this
     /// lock, so that nobody joins a tail that is being dropped.
     tails: Mutex<HashMap<StreamName, Arc<Tail>>>,
@@ -78,16 +105,66 @@ impl Hub {
         background: Background,
         stop: CancellationToken,
     ) -> Self {
-        Self(Arc::new(Inner {
+        let (of_one, of_all) = (settings.stream_memory, settings.memory);
+        let memory = Memory::new(of_one, MAX_PAGES, of_all, metrics.live_bytes.clone());
+        let posts = (0..settings.posts.max(1)).map(|_| Arc::default()).collect();
+        let inner = Inner {
             store,
             settings,
             metrics,
             background,
             stop,
             turns: Turns::default(),
+            matchers: Matchers::default(),
+            posts,
+            memory: Arc::new(memory),
+            views: Mutex::default(),
             tails: Mutex::default(),
             readers: Mutex::default(),
-        }))
+        };
+        Self(Arc::new(inner), 0)
+    }
+
+    /// The same hub, for those who live on the thread of this number.
+    #[must_use]
+    pub fn on_worker(&self, worker: usize) -> Self {
+        Self(self.0.clone(), worker % self.0.posts.len())
+    }
+
+    /// Wakes those of this thread who follow something. Belongs on that thread, for as long as any
+    /// of them lives.
+    pub async fn serve_post(self) {
+        let post = &self.0.posts[self.1];
+        tokio::select! {
+            () = post.serve(self.1) => {}
+            () = self.0.stop.cancelled() => {
+                // They find for themselves that the gateway stops.
+                post.call_all();
+                post.serve(self.1).await;
+            }
+        }
+    }
+
+    /// A bell for someone of this thread.
+    pub(super) fn bell(&self) -> OwnBell {
+        self.0.posts[self.1].bell()
+    }
+
+    /// The post of this thread.
+    pub(super) fn post(&self) -> usize {
+        self.1
+    }
+
+    /// The view that all share who see entries like this.
+    pub(super) fn share_view(&self, view: EventView) -> Arc<EventView> {
+        let mut views = self.0.views.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = views.get(&view).and_then(Weak::upgrade) {
+            return known;
+        }
+        views.retain(|_, known| known.strong_count() > 0);
+        let shared = Arc::new(view.clone());
+        views.insert(view, Arc::downgrade(&shared));
+        shared
     }
 
     /// Starts to listen to a stream: whatever is appended after this returns is heard.
@@ -96,25 +173,45 @@ impl Hub {
     /// [`JoinError`], within the join time-out.
     /// # Cancel safety
     /// Safe: the stream is dropped again when nobody listens.
-    pub async fn join(&self, stream: &StreamName) -> Result<Following, JoinError> {
-        let (tail, feed) = {
-            let mut tails = self.0.tails();
+    pub(super) async fn join(&self, stream: &StreamName) -> Result<Awaited, JoinError> {
+        let bell = self.bell();
+        let following = self.join_as(stream, bell.clone(), 0).await?;
+        Ok(Awaited { _following: following, bell })
+    }
+
+    /// The same, for someone who has a bell: it is rung with this number.
+    ///
+    /// # Errors
+    /// As [`Hub::join`].
+    /// # Cancel safety
+    /// As [`Hub::join`].
+    pub(super) async fn join_as(
+        &self,
+        stream: &StreamName,
+        bell: Arc<Bell>,
+        number: u32,
+    ) -> Result<Following, JoinError> {
+        let (inner, post) = (&self.0, self.1);
+        let mut following = {
+            let mut tails = inner.tails();
             if let Some(tail) = tails.get(stream) {
-                (tail.clone(), tail.feed.subscribe())
-            } else if tails.len() >= self.0.settings.max_streams {
-                self.0.metrics.refuse("followed_streams");
+                tail.follow(post, bell, number)
+            } else if tails.len() >= inner.settings.max_streams {
+                inner.metrics.refuse("followed_streams");
                 return Err(JoinError::TooManyStreams);
             } else {
-                let tail = Arc::new(Tail::new(stream.clone(), self.0.settings.pages));
-                let feed = tail.feed.subscribe();
+                let tail = Tail::new(stream.clone(), inner.posts.len(), inner.memory.clone());
+                let tail = Arc::new(tail);
+                let following = tail.follow(post, bell, number);
                 tails.insert(stream.clone(), tail.clone());
-                self.0.metrics.followed_streams.inc();
-                self.0.assign(&tail);
-                (tail, feed)
+                inner.metrics.followed_streams.inc();
+                inner.assign(&tail);
+                following
             }
         };
-        self.0.until_ready(&tail).await?;
-        Ok(Following { feed })
+        inner.until(&following.tail().ready).await?;
+        following.looks();
+        Ok(following)
     }
 }
 
@@ -130,15 +227,40 @@ impl Inner {
     /// Gives a tail to a reader: one of its own while there are few, the least loaded after that.
     fn assign(self: &Arc<Self>, tail: &Arc<Tail>) {
         let mut readers = self.readers();
-        if readers.len() >= self.settings.readers
-            && let Some(least) = readers.iter().min_by_key(|reader| reader.load())
-        {
-            least.give(tail.clone());
-            return;
+        let least = readers.iter().min_by_key(|reader| reader.load());
+        let reader = match least {
+            Some(least) if readers.len() >= self.settings.readers => {
+                least.give(tail.clone());
+                least.clone()
+            }
+            _ => {
+                let reader = Arc::new(Reader::new(tail.clone()));
+                readers.push(reader.clone());
+                self.background.spawn(reader.clone().run(self.clone()));
+                reader
+            }
+        };
+        drop(readers);
+        if reader.begins_to_be_woken() {
+            self.background.spawn(self.clone().wake(reader));
         }
-        let reader = Arc::new(Reader::new(tail.clone()));
-        readers.push(reader.clone());
-        self.background.spawn(reader.run(self.clone()));
+    }
+
+    /// Wakes a reader that may be blocked on other streams, until it has taken up all it was given.
+    async fn wake(self: Arc<Self>, reader: Arc<Reader>) {
+        let mut patience = Duration::from_millis(1);
+        while !reader.is_awake() {
+            if self.stop.is_cancelled() {
+                return;
+            }
+            if let Some(client) = reader.client()
+                && let Err(error) = self.store.unblock(client).await
+            {
+                tracing::debug!(%error, "a reader could not be woken");
+            }
+            tokio::time::sleep(patience).await;
+            patience = (patience * 2).min(Duration::from_millis(50));
+        }
     }
 
     /// Drops those of `tails` that nobody has begun to listen to meanwhile, and names them.
@@ -147,10 +269,8 @@ impl Inner {
         tails: impl Iterator<Item = &'a Arc<Tail>>,
     ) -> HashSet<StreamName> {
         let mut known = self.tails();
-        let idle: HashSet<StreamName> = tails
-            .filter(|tail| tail.feed.receiver_count() == 0)
-            .map(|tail| tail.stream.clone())
-            .collect();
+        let idle: HashSet<StreamName> =
+            tails.filter(|tail| tail.followers() == 0).map(|tail| tail.stream.clone()).collect();
         for stream in &idle {
             known.remove(stream);
             self.metrics.followed_streams.dec();
@@ -168,13 +288,15 @@ impl Inner {
         true
     }
 
-    /// Waits until a tail is read. Its reader may be blocked on other streams: each round wakes it.
-    async fn until_ready(&self, tail: &Tail) -> Result<(), StoreError> {
-        let mut ready = tail.ready.subscribe();
+    /// Waits until something is known that Redis must be asked for.
+    pub(super) async fn until(&self, known: &watch::Sender<bool>) -> Result<(), StoreError> {
+        if *known.borrow() {
+            return Ok(());
+        }
+        let mut ready = known.subscribe();
         let deadline = Instant::now() + self.settings.join_timeout;
-        let mut patience = Duration::from_millis(2);
         loop {
-            match timeout(patience, ready.wait_for(|ready| *ready)).await {
+            match timeout(LOOK_FOR_REDIS, ready.wait_for(|ready| *ready)).await {
                 Ok(Ok(_)) => return Ok(()),
                 Ok(Err(_)) => return Err(StoreError::Unreachable("the gateway stops".to_owned())),
                 Err(_) => {}
@@ -186,17 +308,9 @@ impl Inner {
             if Instant::now() > deadline {
                 return Err(StoreError::Timeout);
             }
-            let client = self
-                .readers()
-                .iter()
-                .find(|reader| reader.is_given(tail))
-                .and_then(|reader| reader.client());
-            if let Some(client) = client
-                && let Err(error) = self.store.unblock(client).await
-            {
-                tracing::debug!(%error, "a reader could not be woken");
-            }
-            patience = (patience * 2).min(Duration::from_millis(50));
         }
     }
 }
+
+/// How often someone who joins looks whether Redis is there at all.
+const LOOK_FOR_REDIS: Duration = Duration::from_millis(20);

@@ -6,7 +6,15 @@
 //!
 //! Nothing here knows HTTP.
 
+mod bell;
+mod cursors;
+mod feed;
+mod followed;
 mod hub;
+mod matching;
+mod memory;
+mod opening;
+mod out;
 mod reader;
 mod signal;
 mod subscription;
@@ -15,6 +23,8 @@ mod turns;
 mod waiting;
 
 pub use hub::{Hub, JoinError, LiveSettings};
+pub use opening::{Begin, Matched, Wanted};
+pub use out::Out;
 pub use signal::Closing;
-pub use subscription::{Begin, Subscription};
+pub use subscription::{Subscription, Terms};
 pub use waiting::RangeWait;

@@ -5,53 +5,49 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::model::frame::{self, Framing};
-use crate::model::name::StreamName;
-use crate::model::position::Position;
 
 /// Something to tell a subscriber.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(super) enum Signal<'a> {
     /// The subscription begins.
-    Open { streams: [&'a str; 1], cursor: String },
+    Open { streams: Vec<&'a str>, cursor: &'a str },
     /// Entries are gone; how many, if that is known.
     Gap { stream: &'a str, after: String, oldest: Option<String>, lost: Option<u64> },
     /// The stream was deleted and made anew, or set back.
     Reset { stream: &'a str },
+    /// The position has moved without an event.
+    Progress { cursor: &'a str },
     /// The subscription ends.
     End { reason: &'static str },
 }
 
-impl<'a> Signal<'a> {
-    pub(super) fn open(stream: &'a StreamName, cursor: Position) -> Self {
-        Self::Open { streams: [stream.as_str()], cursor: cursor.to_string() }
-    }
-
+impl Signal<'_> {
     /// Appends the event. Where a client should wait before it comes back, it is told how long:
     /// 1 to 3 seconds, spread so that not all come at once. As a line, what opens a subscription is
-    /// left out, and the position stands beside the rest as `cursor`.
-    pub(super) fn write(&self, out: &mut Vec<u8>, at: Option<Position>, framing: Framing) {
+    /// left out, and the cursor stands beside the rest.
+    pub(super) fn write(&self, out: &mut Vec<u8>, cursor: Option<&str>, framing: Framing) {
         let (name, retry) = match self {
             Self::Open { .. } => ("$open", true),
             Self::Gap { .. } => ("$gap", false),
             Self::Reset { .. } => ("$reset", false),
+            Self::Progress { .. } => ("$progress", false),
             Self::End { .. } => ("$end", true),
         };
         match framing {
             Framing::Events => {
                 let retry_ms = retry.then(|| fastrand::u64(1_000..3_000));
-                frame::write_event(out, at, Some(name), retry_ms, self);
+                if let Some(cursor) = cursor {
+                    frame::write_id(out, &cursor);
+                }
+                frame::write_event(out, Some(name), retry_ms, self);
             }
             Framing::Lines if matches!(self, Self::Open { .. }) => {}
-            Framing::Lines => frame::write_line(out, &Line { name: &name[1..], signal: self, at }),
+            Framing::Lines => {
+                let cursor = cursor.filter(|_| !matches!(self, Self::Progress { .. }));
+                frame::write_line(out, &Line { name: &name[1..], signal: self, cursor });
+            }
         }
-    }
-
-    /// The event by itself.
-    pub(super) fn frame(&self, at: Option<Position>, framing: Framing) -> Bytes {
-        let mut frame = Vec::new();
-        self.write(&mut frame, at, framing);
-        frame.into()
     }
 }
 
@@ -59,15 +55,15 @@ impl<'a> Signal<'a> {
 struct Line<'a> {
     name: &'a str,
     signal: &'a Signal<'a>,
-    at: Option<Position>,
+    cursor: Option<&'a str>,
 }
 
 impl Serialize for Line<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry(self.name, self.signal)?;
-        if let Some(at) = self.at {
-            map.serialize_entry("cursor", &format_args!("{at}"))?;
+        if let Some(cursor) = self.cursor {
+            map.serialize_entry("cursor", cursor)?;
         }
         map.end()
     }
@@ -82,17 +78,26 @@ pub enum Closing {
     RedisUnavailable,
     /// A bound is met.
     Overloaded,
+    /// It has lasted as long as one may.
+    SessionAge,
 }
 
 impl Closing {
-    /// The last frame of a subscription, or its only one when it ends before it has begun.
+    /// The only frame of a subscription that ends before it has begun.
     #[must_use]
-    pub fn frame(self, at: Option<Position>, framing: Framing) -> Bytes {
+    pub fn frame(self, framing: Framing) -> Bytes {
+        let mut frame = Vec::new();
+        self.write(&mut frame, None, framing);
+        frame.into()
+    }
+
+    pub(super) fn write(self, out: &mut Vec<u8>, cursor: Option<&str>, framing: Framing) {
         let reason = match self {
             Self::Draining => "draining",
             Self::RedisUnavailable => "redis-unavailable",
             Self::Overloaded => "overloaded",
+            Self::SessionAge => "session-age",
         };
-        Signal::End { reason }.frame(at, framing)
+        Signal::End { reason }.write(out, cursor, framing);
     }
 }

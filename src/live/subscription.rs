@@ -1,272 +1,285 @@
-//! A subscription: one reader of one stream, as bytes of server-sent events or of NDJSON.
+//! A subscription: one reader of one or more streams, as bytes of server-sent events or of NDJSON.
 //!
 //! It has no task of its own. Whoever holds it asks for the next bytes when the socket has room,
 //! so a slow client slows nobody but itself: when it comes back to ask, what it missed is read
 //! from the stream.
 
+use std::collections::HashSet;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::bell::OwnBell;
+use super::cursors::Cursors;
+use super::feed::{Feed, Pen, Step, TURN, spread, tell};
 use super::hub::{Hub, JoinError};
+use super::matching::{MATCH, Matching};
+use super::opening::Wanted;
+use super::out::Out;
 use super::signal::{Closing, Signal};
-use super::tail::{Following, Heard};
 use crate::metrics::Held;
-use crate::model::history::Standing;
-use crate::model::id::EntryId;
+use crate::model::cursor::MAX_STREAMS;
 use crate::model::name::StreamName;
-use crate::model::page::{EventView, Page};
 use crate::model::position::Position;
-use crate::model::time::Time;
-use crate::store::{Lane, StoreError, Stretch};
-
-/// Entries of one read while catching up.
-const CATCH_UP_ENTRIES: usize = 512;
-/// Between attempts while Redis is away: doubled up to the greatest.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
-
-/// Where a subscription begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Begin {
-    /// After a position.
-    After(Position),
-    /// After the last entry there is.
-    Tail,
-    /// With the entries of this time and later.
-    Since(Time),
-    /// With the last so many entries.
-    Last(usize),
-}
-
-/// What a subscription does next.
-enum Phase {
-    /// Read the stream from the cursor.
-    CatchUp,
-    /// Redis is away: the same, at that time.
-    Away(Instant),
-    /// Listen.
-    Live,
-    /// Nothing follows.
-    Ended,
-}
-
-type Reading = Pin<Box<dyn Future<Output = Result<Stretch, StoreError>> + Send>>;
+use crate::model::view::EventView;
 
 /// One subscription.
 pub struct Subscription {
     hub: Hub,
-    stream: StreamName,
-    view: EventView,
-    following: Following,
-    /// Everything up to here was handed out.
-    cursor: Position,
-    phase: Phase,
-    /// The read that is under way: a heartbeat in the middle of it does not begin it anew.
-    reading: Option<Reading>,
-    retry: Duration,
-    /// Comes before anything else.
-    opening: Option<Bytes>,
+    view: Arc<EventView>,
+    bell: OwnBell,
+    /// By their numbers, which the bell rings with; a number that is free is `None`.
+    feeds: Vec<Option<Feed>>,
+    cursors: Cursors,
+    matching: Vec<Matching>,
+    /// Other streams match than before.
+    others_match: bool,
+    /// Whose turn is next.
+    next: usize,
+    /// `$open` was not written yet.
+    unopened: bool,
+    ended: bool,
+    timer: Pin<Box<Sleep>>,
     heartbeat: Duration,
-    next_heartbeat: Instant,
+    last_sent: Instant,
+    ends_at: Option<Instant>,
     drain: CancellationToken,
     _counted: Held,
 }
 
+/// What subscriptions have in common.
+pub struct Terms {
+    /// Between signs of life, ±20 %.
+    pub heartbeat: Duration,
+    /// How long one lasts at most, ±20 %.
+    pub max_age: Option<Duration>,
+    /// Ends them with `$end`.
+    pub drain: CancellationToken,
+    /// Held as long as it lives.
+    pub counted: Held,
+}
+
 impl Subscription {
-    /// Joins a stream and finds where to begin. `drain` ends the subscription with `$end`;
-    /// `counted` is held as long as it lives.
+    /// Joins streams and finds where to begin in each.
     ///
     /// # Errors
     /// [`JoinError`], when nothing was handed out yet.
-    pub async fn open(
-        hub: Hub,
-        stream: StreamName,
-        begin: Begin,
-        view: EventView,
-        heartbeat: Duration,
-        drain: CancellationToken,
-        counted: Held,
-    ) -> Result<Self, JoinError> {
-        let following = hub.join(&stream).await?;
-        let cursor = hub.resolve(&stream, begin).await?;
-        let mut this = Self {
+    /// # Cancel safety
+    /// Safe.
+    pub async fn open(hub: Hub, wanted: Wanted, terms: Terms) -> Result<Self, JoinError> {
+        let bell = hub.bell();
+        let mut matching = Vec::new();
+        for prefix in &wanted.prefixes {
+            matching.push(hub.matching(prefix, bell.clone()).await?);
+        }
+        let begun = hub.begin_all(&wanted, &matching, &bell).await?;
+        let mut cursors = Cursors::new(wanted.many);
+        let feeds = begun.into_iter().map(|(following, at, matched)| {
+            cursors.add(following.stream(), at);
+            Some(Feed::joined(following, at, matched))
+        });
+        let feeds = feeds.collect();
+        let (now, heartbeat) = (Instant::now(), spread(terms.heartbeat));
+        Ok(Self {
+            view: hub.share_view(wanted.view),
             hub,
-            stream,
-            view,
-            following,
-            cursor,
-            phase: Phase::CatchUp,
-            reading: None,
-            retry: RETRY.0,
-            opening: None,
-            heartbeat: spread(heartbeat),
-            next_heartbeat: Instant::now() + heartbeat,
-            drain,
-            _counted: counted,
-        };
-        let opening = Signal::open(&this.stream, cursor).frame(Some(cursor), this.view.framing);
-        this.opening = Some(opening).filter(|opening| !opening.is_empty());
-        Ok(this)
+            bell,
+            feeds,
+            cursors,
+            matching,
+            others_match: false,
+            next: 0,
+            unopened: true,
+            ended: false,
+            timer: Box::pin(sleep_until(now + heartbeat)),
+            heartbeat,
+            last_sent: now,
+            ends_at: terms.max_age.map(|age| now + spread(age)),
+            drain: terms.drain,
+            _counted: terms.counted,
+        })
     }
 
-    /// The next bytes to send; `None` when the subscription is over.
+    /// Writes what is to be sent next into `out`; pending while there is nothing, `None` when the
+    /// subscription is over. To be polled again until it is pending.
     ///
     /// # Errors
     /// What a retry alone does not mend, once: the subscription is over after it.
-    /// # Cancel safety
-    /// Safe: nothing is lost when dropped.
-    pub async fn next(&mut self) -> Option<Result<Bytes, StoreError>> {
-        if let Some(opening) = self.opening.take() {
-            return Some(Ok(opening));
+    pub fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut Out,
+    ) -> Poll<Option<Result<(), JoinError>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let before = out.len();
+        let polled = self.poll_out(cx, out);
+        self.ended |= matches!(polled, Poll::Ready(Err(_)));
+        if out.len() > before {
+            self.last_sent = Instant::now();
+        }
+        polled.map(Some)
+    }
+
+    fn poll_out(&mut self, cx: &mut Context<'_>, out: &mut Out) -> Poll<Result<(), JoinError>> {
+        let before = out.len();
+        if std::mem::take(&mut self.unopened) {
+            self.tell_open(out)?;
+            // As a line, an opening says nothing.
+            if out.len() > before {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let (feeds, others_match) = (&mut self.feeds, &mut self.others_match);
+        self.bell.answer(cx, |number| match feeds.get_mut(number as usize) {
+            Some(Some(feed)) => feed.news = true,
+            _ => *others_match |= number == MATCH,
+        });
+        if self.drain.is_cancelled() {
+            self.tell_end(Closing::Draining, out);
+            return Poll::Ready(Ok(()));
+        }
+        if std::mem::take(&mut self.others_match) {
+            self.match_again()?;
         }
         loop {
-            let wait_until = match self.phase {
-                Phase::Ended => return None,
-                Phase::Away(until) => Some(until),
-                Phase::CatchUp | Phase::Live => None,
+            self.poll_feeds(cx, out)?;
+            if out.len() > before {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.poll_timer(cx));
+            self.on_time(out)?;
+            if out.len() > before {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Gives each stream that may have something its turn, until there is enough for one write.
+    fn poll_feeds(&mut self, cx: &mut Context<'_>, out: &mut Out) -> Result<(), JoinError> {
+        let before = out.len();
+        for _ in 0..self.feeds.len() {
+            let number = self.next % self.feeds.len();
+            let Some(feed) = self.feeds[number].as_mut().filter(|feed| feed.is_due()) else {
+                self.next = number + 1;
+                continue;
             };
-            let live = matches!(self.phase, Phase::Live);
-            let step = tokio::select! {
-                biased;
-                () = self.drain.cancelled() => {
-                    self.phase = Phase::Ended;
-                    return Some(Ok(Closing::Draining.frame(Some(self.cursor), self.view.framing)));
-                }
-                () = sleep_until(self.next_heartbeat) => {
-                    self.next_heartbeat = Instant::now() + self.heartbeat;
-                    return Some(Ok(Bytes::from_static(self.view.framing.heartbeat().as_bytes())));
-                }
-                () = sleep_until(wait_until.unwrap_or_else(Instant::now)), if wait_until.is_some() => {
-                    self.phase = Phase::CatchUp;
-                    continue;
-                }
-                heard = self.following.next(), if live => self.hear(heard).map(Ok),
-                read = read_on(&mut self.reading, &self.hub, &self.stream, self.cursor), if !live && wait_until.is_none() => {
-                    self.reading = None;
-                    self.catch_up(read)
-                }
+            let mut pen = Pen {
+                hub: &self.hub,
+                view: &self.view,
+                bell: &self.bell,
+                cursors: &mut self.cursors,
+                out,
             };
-            if let Some(bytes) = step {
-                self.next_heartbeat = Instant::now() + self.heartbeat;
-                return Some(bytes);
+            let step = feed.poll(number, &mut pen, cx);
+            self.next = number + 1;
+            if let Poll::Ready(Step::Gone) = step.map(|step| step)? {
+                self.feeds[number] = None;
+                self.cursors.remove(number);
             }
+            if out.len() - before >= TURN {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// When there is something to do without news.
+    fn due(&self) -> Instant {
+        let away = self.feeds.iter().flatten().filter_map(Feed::until).min();
+        let heartbeat = self.last_sent + self.heartbeat;
+        [away, self.ends_at].into_iter().flatten().fold(heartbeat, Instant::min)
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let due = self.due();
+            // It may ring too early: what was sent has put the heartbeat off.
+            if due < self.timer.deadline() {
+                self.timer.as_mut().reset(due);
+            }
+            ready!(self.timer.as_mut().poll(cx));
+            if due <= Instant::now() {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(due);
         }
     }
 
-    fn hear(&mut self, heard: Heard) -> Option<Bytes> {
-        match heard {
-            Heard::Page(page) if page.after.id <= self.cursor.id => {
-                let bytes = page.frames(&self.view, self.cursor.id);
-                if page.end().id > self.cursor.id {
-                    self.cursor = page.end();
-                }
-                return Some(bytes).filter(|bytes| !bytes.is_empty());
-            }
-            Heard::Page(_) | Heard::Look => self.phase = Phase::CatchUp,
-            Heard::Behind => {
-                self.hub.0.metrics.fell_behind.inc();
-                self.phase = Phase::CatchUp;
-            }
-            Heard::Closed => {
-                self.phase = Phase::Ended;
-                return Some(Closing::Draining.frame(Some(self.cursor), self.view.framing));
-            }
+    fn on_time(&mut self, out: &mut Out) -> Result<(), JoinError> {
+        let now = Instant::now();
+        if self.ends_at.is_some_and(|end| end <= now) {
+            self.tell_end(Closing::SessionAge, out);
+        } else if self.last_sent + self.heartbeat <= now {
+            self.tell_alive(out)?;
         }
-        None
+        Ok(())
     }
 
-    fn catch_up(&mut self, read: Result<Stretch, StoreError>) -> Option<Result<Bytes, StoreError>> {
-        match read {
-            Ok(read) => self.read_on(read).map(Ok),
-            Err(error) if error.is_outage() => {
-                self.phase = Phase::Away(Instant::now() + spread(self.retry));
-                self.retry = (self.retry * 2).min(RETRY.1);
-                None
-            }
-            Err(error) => {
-                self.phase = Phase::Ended;
-                Some(Err(error))
-            }
-        }
+    fn tell_open(&mut self, out: &mut Out) -> Result<(), JoinError> {
+        let cursor = self.cursors.text()?;
+        let streams = self.feeds.iter().flatten().map(|feed| feed.stream().as_str()).collect();
+        let open = Signal::Open { streams, cursor: &cursor };
+        out.write(|out| open.write(out, Some(&cursor), self.view.framing));
+        Ok(())
     }
 
-    fn read_on(&mut self, read: Stretch) -> Option<Bytes> {
-        self.retry = RETRY.0;
-        let mut bytes = Vec::new();
-        match read.standing {
-            Standing::Intact => {}
-            Standing::Reset => {
-                self.hub.0.metrics.resets.inc();
-                self.cursor = Position::START;
-                let reset = Signal::Reset { stream: self.stream.as_str() };
-                return Some(reset.frame(Some(self.cursor), self.view.framing));
-            }
-            Standing::Overtaken { lost } => {
-                self.hub.0.metrics.gaps.inc();
-                let gap = Signal::Gap {
-                    stream: self.stream.as_str(),
-                    after: self.cursor.to_string(),
-                    oldest: read.facts.oldest.map(|id| id.to_string()),
-                    lost,
-                };
-                self.cursor = read.facts.after_gap();
-                gap.write(&mut bytes, Some(self.cursor), self.view.framing);
-            }
+    /// A sign of life: where the position has moved without an event, the position.
+    fn tell_alive(&mut self, out: &mut Out) -> Result<(), JoinError> {
+        if !self.cursors.untold {
+            out.write(|out| out.extend_from_slice(self.view.framing.heartbeat().as_bytes()));
+            return Ok(());
         }
-        if read.at_tail {
-            self.phase = Phase::Live;
-        }
-        let (after, end) = (self.cursor, read.end(self.cursor));
-        self.cursor = end;
-        if !read.entries.is_empty() {
-            let page = Page::new(self.stream.clone(), after, read.entries, &read.numbers);
-            bytes.extend_from_slice(&page.frames(&self.view, after.id));
-        }
-        Some(Bytes::from(bytes)).filter(|bytes| !bytes.is_empty())
-    }
-}
-
-async fn read_on(
-    reading: &mut Option<Reading>,
-    hub: &Hub,
-    stream: &StreamName,
-    after: Position,
-) -> Result<Stretch, StoreError> {
-    let begin = || -> Reading {
-        let (hub, stream) = (hub.clone(), stream.clone());
-        Box::pin(async move {
-            let (store, bytes) = (&hub.0.store, hub.0.settings.page_bytes);
-            let (lane, end) = (Lane::Shared, EntryId::MAX);
-            store.read_after(&lane, &stream, after, end, CATCH_UP_ENTRIES, bytes).await
-        })
-    };
-    reading.get_or_insert_with(begin).await
-}
-
-impl Hub {
-    /// The position a subscription begins at.
-    async fn resolve(&self, stream: &StreamName, begin: Begin) -> Result<Position, StoreError> {
-        let store = &self.0.store;
-        let (position, facts) = match begin {
-            Begin::Last(count) => {
-                return Ok(store.before_last(stream, count, EntryId::MAX).await?.0);
-            }
-            Begin::Since(time) => store.before_time(stream, time).await?,
-            Begin::After(_) | Begin::Tail => {
-                let facts = store.facts(&Lane::Shared, stream).await?;
-                let after = if let Begin::After(after) = begin { after } else { facts.tail() };
-                (after, facts)
-            }
+        let cursor = self.cursors.text()?;
+        let mut pen = Pen {
+            hub: &self.hub,
+            view: &self.view,
+            bell: &self.bell,
+            cursors: &mut self.cursors,
+            out,
         };
-        let untouched = facts.entries_added == Some(facts.length);
-        Ok(if position.is_oldest() && untouched { Position::START } else { position })
+        tell(&mut pen, &Signal::Progress { cursor: &cursor })
     }
-}
 
-/// ±20 %, so that what began together does not stay together.
-fn spread(duration: Duration) -> Duration {
-    duration.mul_f64(0.8 + 0.4 * fastrand::f64())
+    fn tell_end(&mut self, closing: Closing, out: &mut Out) {
+        // Without a cursor the client goes on from the one it was given last.
+        let cursor = self.cursors.text().ok();
+        out.write(|out| closing.write(out, cursor.as_deref(), self.view.framing));
+        self.ended = true;
+    }
+
+    /// Follows what has come to match, from its beginning, and lets go of what is gone.
+    fn match_again(&mut self) -> Result<(), JoinError> {
+        let mut now: HashSet<StreamName> = HashSet::new();
+        for matching in &self.matching {
+            now.extend(matching.streams()?);
+        }
+        for number in 0..self.feeds.len() {
+            let Some(feed) = &self.feeds[number] else { continue };
+            let known = now.remove(feed.stream());
+            // A reset was told before: the stream is gone for its followers, too.
+            let left = feed.is_live() && self.cursors.at(number) == Position::START;
+            if !known && feed.matched && left {
+                self.feeds[number] = None;
+                self.cursors.remove(number);
+            }
+        }
+        for stream in now {
+            let number = self.cursors.add(&stream, Position::START);
+            if number >= MAX_STREAMS {
+                return Err(JoinError::TooManyForOne);
+            }
+            let feed = Some(Feed::new(stream, true));
+            match self.feeds.get_mut(number) {
+                Some(free) => *free = feed,
+                None => self.feeds.push(feed),
+            }
+        }
+        Ok(())
+    }
 }

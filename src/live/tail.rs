@@ -1,71 +1,242 @@
-//! One followed stream: what everybody who follows it hears.
+//! One followed stream: the pages that were read of it last, and those who follow it.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
+use super::bell::{Bell, Bells, OwnBell, Post, Source};
+use super::memory::Memory;
+use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::page::Page;
+use crate::model::position::Position;
 
-/// What a tail tells its followers.
-#[derive(Clone, Debug)]
-pub enum Feed {
-    /// The next entries.
-    Page(Arc<Page>),
-    /// Something other than appending has happened (a gap, a reset, another type of key): look at
-    /// the stream yourself.
-    Look,
-}
-
-/// A followed stream. Made by the hub, fed by one reader, dropped when nobody has listened for a
+/// A followed stream. Made by the hub, fed by one reader, dropped when nobody has followed it for a
 /// while.
-pub struct Tail {
+pub(super) struct Tail {
     /// Which stream.
-    pub stream: StreamName,
-    /// Written by the reader alone. Bounded: who is too slow is told so, and reads the range.
-    pub feed: broadcast::Sender<Feed>,
+    pub(super) stream: StreamName,
+    /// Written by the reader alone.
+    recent: Mutex<Recent>,
     /// Turned true by the reader once it knows where the stream ends: from then on whatever is
     /// appended is fed.
-    pub ready: watch::Sender<bool>,
+    pub(super) ready: watch::Sender<bool>,
+    /// Those who follow, by their post.
+    posts: Box<[AtPost]>,
+    /// How many they are. Raised by `follow`, lowered when a [`Following`] is dropped.
+    followers: AtomicUsize,
+    memory: Arc<Memory>,
+}
+
+/// What was read last.
+struct Recent {
+    /// Each follows on the one before it, and the last ends at `end`.
+    pages: VecDeque<(Instant, Arc<Page>)>,
+    /// About their bytes.
+    bytes: usize,
+    /// Everything up to here was read.
+    end: Position,
+    /// How often something other than appending has happened.
+    looks: u64,
+}
+
+/// The followers of one thread.
+#[derive(Default)]
+struct AtPost {
+    bells: Bells,
+    /// The post was called and has not yet come to ring.
+    called: AtomicBool,
 }
 
 impl Tail {
     /// A tail that nobody reads yet.
-    #[must_use]
-    pub fn new(stream: StreamName, capacity: usize) -> Self {
-        Self { stream, feed: broadcast::Sender::new(capacity), ready: watch::Sender::new(false) }
+    pub(super) fn new(stream: StreamName, posts: usize, memory: Arc<Memory>) -> Self {
+        let recent = Recent { pages: VecDeque::new(), bytes: 0, end: Position::START, looks: 0 };
+        Self {
+            stream,
+            recent: Mutex::new(recent),
+            ready: watch::Sender::new(false),
+            posts: (0..posts).map(|_| AtPost::default()).collect(),
+            followers: AtomicUsize::new(0),
+            memory,
+        }
+    }
+
+    pub(super) fn followers(&self) -> usize {
+        self.followers.load(Ordering::Relaxed)
+    }
+
+    /// Says where the stream ends, before anything is fed.
+    pub(super) fn begin(&self, end: Position) {
+        self.lock().end = end;
+    }
+
+    /// Feeds the next page.
+    pub(super) fn push(self: &Arc<Self>, page: Page, posts: &[Arc<Post>]) {
+        let (end, size) = (page.end, page.size());
+        let mut recent = self.lock();
+        recent.end = end;
+        recent.bytes += size;
+        self.memory.take(size);
+        recent.pages.push_back((Instant::now(), Arc::new(page)));
+        // The page that is new stays, however large: its followers are about to send it.
+        while recent.pages.len() > 1 && self.memory.is_too_much(recent.bytes, recent.pages.len()) {
+            self.drop_oldest(&mut recent);
+        }
+        drop(recent);
+        self.call(posts);
+    }
+
+    /// Tells the followers that something other than appending has happened (a gap, a reset,
+    /// another type of key): each is to look at the stream itself. It is read on from `at`.
+    pub(super) fn look(self: &Arc<Self>, at: Position, posts: &[Arc<Post>]) {
+        let mut recent = self.lock();
+        while !recent.pages.is_empty() {
+            self.drop_oldest(&mut recent);
+        }
+        recent.looks += 1;
+        recent.end = at;
+        drop(recent);
+        self.call(posts);
+    }
+
+    /// Forgets pages that were read before this time.
+    pub(super) fn forget(&self, before: Instant) {
+        let mut recent = self.lock();
+        while recent.pages.front().is_some_and(|(at, _)| *at < before) {
+            self.drop_oldest(&mut recent);
+        }
+        if recent.pages.is_empty() {
+            recent.pages.shrink_to_fit();
+        }
+    }
+
+    fn drop_oldest(&self, recent: &mut Recent) {
+        if let Some((_, page)) = recent.pages.pop_front() {
+            recent.bytes -= page.size();
+            self.memory.give_back(page.size());
+        }
+    }
+
+    fn call(self: &Arc<Self>, posts: &[Arc<Post>]) {
+        for (at, post) in self.posts.iter().zip(posts) {
+            if !at.called.swap(true, Ordering::AcqRel) {
+                post.call(self.clone());
+            }
+        }
+    }
+
+    /// Adds a follower of a post, whose bell is rung with this number.
+    pub(super) fn follow(self: &Arc<Self>, post: usize, bell: Arc<Bell>, number: u32) -> Following {
+        self.followers.fetch_add(1, Ordering::Relaxed);
+        let key = self.posts[post].bells.add(bell, number);
+        let seen = self.lock().looks;
+        Following { tail: self.clone(), post, key, seen }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The receiving end of a [`Tail`] that is ready.
-pub struct Following {
-    pub(super) feed: broadcast::Receiver<Feed>,
+impl Source for Tail {
+    fn ring(&self, post: usize) {
+        // Before the bells: what comes from here on calls again.
+        self.posts[post].called.store(false, Ordering::Release);
+        self.posts[post].bells.ring();
+    }
 }
 
-/// What a follower hears next.
-#[derive(Debug)]
-pub enum Heard {
+impl Drop for Tail {
+    fn drop(&mut self) {
+        let recent = self.recent.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.memory.give_back(recent.bytes);
+    }
+}
+
+/// A place among the followers of a [`Tail`].
+pub(super) struct Following {
+    tail: Arc<Tail>,
+    post: usize,
+    key: usize,
+    /// Looks that this follower knows of.
+    seen: u64,
+}
+
+/// What a follower finds.
+pub(super) enum News {
     /// The next entries.
     Page(Arc<Page>),
+    /// Nothing that it has not had.
+    Nothing,
     /// Look at the stream: something else has happened.
     Look,
     /// Look at the stream: more has happened than is kept here.
     Behind,
-    /// Nothing will follow, the gateway stops.
-    Closed,
 }
 
 impl Following {
-    /// The next thing that happens.
+    /// The stream that is followed.
+    pub(super) fn stream(&self) -> &StreamName {
+        &self.tail.stream
+    }
+
+    pub(super) fn tail(&self) -> &Tail {
+        &self.tail
+    }
+
+    /// What comes after this id.
+    pub(super) fn after(&self, id: EntryId) -> News {
+        let recent = self.tail.lock();
+        if recent.looks != self.seen {
+            return News::Look;
+        }
+        if recent.end.id <= id {
+            return News::Nothing;
+        }
+        let next = recent.pages.partition_point(|(_, page)| page.end.id <= id);
+        match recent.pages.get(next) {
+            Some((_, page)) if page.after.id <= id => News::Page(page.clone()),
+            _ => News::Behind,
+        }
+    }
+
+    /// To be called before the stream itself is looked at: what happens from here on is news.
+    pub(super) fn looks(&mut self) {
+        self.seen = self.tail.lock().looks;
+    }
+
+    /// Whether this is where the stream was last seen to end, so that it need not be looked at to go
+    /// on from here. (What is kept of it would not do: some of that may be deleted by now.)
+    pub(super) fn ends_at(&self, position: Position) -> bool {
+        let recent = self.tail.lock();
+        recent.looks == self.seen && position.n.is_some() && recent.end == position
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.tail.posts[self.post].bells.remove(self.key);
+        self.tail.followers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A stream that a read waits for, with a bell of its own.
+pub(super) struct Awaited {
+    /// Held so that the bell is rung.
+    pub(super) _following: Following,
+    pub(super) bell: OwnBell,
+}
+
+impl Awaited {
+    /// Until something happens to the stream; at once if that was after the last time.
     ///
     /// # Cancel safety
     /// Safe: nothing is lost when dropped.
-    pub async fn next(&mut self) -> Heard {
-        match self.feed.recv().await {
-            Ok(Feed::Page(page)) => Heard::Page(page),
-            Ok(Feed::Look) => Heard::Look,
-            Err(broadcast::error::RecvError::Lagged(_)) => Heard::Behind,
-            Err(broadcast::error::RecvError::Closed) => Heard::Closed,
-        }
+    pub(super) async fn next(&mut self) {
+        self.bell.rung().await;
     }
 }

@@ -14,7 +14,7 @@ use futures_util::future::{select_all, try_join_all};
 use tokio::time::Instant;
 
 use super::hub::{Hub, JoinError};
-use super::tail::{Following, Heard};
+use super::tail::Awaited;
 use super::turns::Place;
 use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
@@ -173,12 +173,12 @@ impl Hub {
     }
 
     /// Until something happens in one of the streams.
-    async fn heard<'a>(&self, following: impl Iterator<Item = &'a mut Following>) {
+    async fn heard<'a>(&self, following: impl Iterator<Item = &'a mut Awaited>) {
         let next: Vec<_> = following.map(|following| Box::pin(following.next())).collect();
         if next.is_empty() {
             pending::<()>().await;
-        } else if matches!(select_all(next).await, (Heard::Closed, ..)) {
-            self.0.stop.cancelled().await;
+        } else {
+            select_all(next).await;
         }
     }
 
@@ -214,5 +214,5 @@ impl Hub {
 /// A stream that a reader has the turn of, as its index, and follows.
 struct Turn {
     stream: usize,
-    following: Following,
+    following: Awaited,
 }

@@ -3,18 +3,22 @@
 //! Frames are built here and nowhere else. Whatever stands in an entry, a frame is one event: JSON
 //! leaves no CR or LF in `data`, and a name that could break out of its line is left out.
 
-use std::io;
+use std::fmt;
+use std::io::{self, Write as _};
 
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-use super::position::Position;
+/// Bytes of the head of a chunk: its size in hexadecimal, CR, LF.
+pub const CHUNK_HEAD: usize = 10;
+/// Bytes of its end: CR, LF.
+pub const CHUNK_END: usize = 2;
 
 /// A comment line: keeps proxies and clients from giving up on a quiet connection.
 const HEARTBEAT: &str = ": \n\n";
 
 /// How a subscription is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Framing {
     /// As server-sent events.
     #[default]
@@ -61,25 +65,27 @@ impl Formatter for OneLine {
     }
 }
 
-/// Appends one event to `out`: `id` if there is a position, `event` if there is a name, `retry` if
-/// there is a delay in milliseconds, and `data` as JSON on one line.
+/// Appends the line of an event's id. The rest of the event is to follow.
+pub fn write_id(out: &mut Vec<u8>, id: &impl fmt::Display) {
+    // Writing into a `Vec` cannot fail.
+    let _ = writeln!(out, "id: {id}");
+}
+
+/// Appends one event to `out`: `event` if there is a name, `retry` if there is a delay in
+/// milliseconds, and `data` as JSON on one line.
 pub fn write_event(
     out: &mut Vec<u8>,
-    id: Option<Position>,
     event: Option<&str>,
     retry_ms: Option<u64>,
     data: &impl Serialize,
 ) {
     // Writing into a `Vec` cannot fail, nor can serializing what this crate serializes: strings,
     // numbers and maps with string keys.
-    if let Some(id) = id {
-        out.extend_from_slice(format!("id: {id}\n").as_bytes());
-    }
     if let Some(name) = event {
-        out.extend_from_slice(format!("event: {name}\n").as_bytes());
+        let _ = writeln!(out, "event: {name}");
     }
     if let Some(retry_ms) = retry_ms {
-        out.extend_from_slice(format!("retry: {retry_ms}\n").as_bytes());
+        let _ = writeln!(out, "retry: {retry_ms}");
     }
     out.extend_from_slice(b"data: ");
     let written = data.serialize(&mut Serializer::with_formatter(&mut *out, OneLine));
@@ -92,6 +98,16 @@ pub fn write_line(out: &mut Vec<u8>, data: &impl Serialize) {
     let written = serde_json::to_writer(&mut *out, data);
     debug_assert!(written.is_ok(), "lines hold nothing that JSON cannot");
     out.push(b'\n');
+}
+
+/// Makes a chunk of HTTP/1.1 out of bytes that were written after [`CHUNK_HEAD`] of anything.
+pub fn close_chunk(bytes: &mut Vec<u8>) {
+    let size = bytes.len() - CHUNK_HEAD;
+    let mut head = &mut bytes[..CHUNK_HEAD];
+    // The head has room for any size that a page can have.
+    let written = write!(head, "{size:08x}\r\n");
+    debug_assert!(written.is_ok() && size > 0, "a chunk has bytes, and fewer than 4 GiB");
+    bytes.extend_from_slice(b"\r\n");
 }
 
 /// The value of the field chosen by `event=FIELD` as an event name, if it can be one: UTF-8, 1 to
@@ -111,12 +127,12 @@ fn breaks_line(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::id::EntryId;
     use proptest::prelude::*;
 
     fn frame(event: Option<&str>, data: &str) -> String {
         let mut out = Vec::new();
-        write_event(&mut out, Some(Position::new(EntryId::new(5, 1), Some(9))), event, None, &data);
+        write_id(&mut out, &"5-1:9");
+        write_event(&mut out, event, None, &data);
         String::from_utf8(out).unwrap()
     }
 

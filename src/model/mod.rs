@@ -5,11 +5,13 @@
 
 pub mod cloudevent;
 pub mod cloudevent_json;
+pub mod cursor;
 pub mod duration;
 pub mod entry;
 pub mod entry_json;
 pub mod form;
 pub mod frame;
+pub mod glob;
 pub mod history;
 pub mod id;
 pub mod lines;
@@ -19,3 +21,4 @@ pub mod position;
 pub mod range;
 pub mod sent;
 pub mod time;
+pub mod view;

@@ -4,23 +4,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::entry::{Entry, View};
+use super::entry::Entry;
 use super::entry_json::EntryJson;
-use super::frame::{self, Framing};
+use super::frame::{self, CHUNK_END, CHUNK_HEAD, Framing};
 use super::id::EntryId;
 use super::name::StreamName;
 use super::position::Position;
-
-/// How a page looks as events: what of an entry, and which field names the event.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EventView {
-    /// What of each entry is shown.
-    pub entry: View,
-    /// `event=FIELD`: the field whose value names the event.
-    pub event: Option<String>,
-    /// How it is written.
-    pub framing: Framing,
-}
+use super::view::EventView;
 
 /// Entries of one stream that follow each other, oldest first, each with its position.
 #[derive(Debug)]
@@ -29,97 +19,209 @@ pub struct Page {
     pub stream: StreamName,
     /// Where the page follows on: nothing lies between here and the first entry.
     pub after: Position,
+    /// Where it leaves off: nothing is left between the last entry and here.
+    pub end: Position,
     /// The entries; never empty.
     pub entries: Vec<Entry>,
     /// The position of each entry.
     pub positions: Vec<Position>,
-    /// Written by `frames` alone: one rendering for each view that was asked for.
-    rendered: Mutex<Vec<(EventView, Arc<Rendered>)>>,
+    /// Written by `rendered` alone: one rendering for each view that was asked for.
+    rendered: Mutex<Vec<(Arc<EventView>, Arc<Rendered>)>>,
 }
 
 /// A page as bytes ready for the wire.
 #[derive(Debug)]
-struct Rendered {
-    bytes: Bytes,
-    /// Where each entry's frame begins in `bytes`.
-    starts: Vec<usize>,
+pub struct Rendered {
+    /// All frames as one chunk of HTTP/1.1, with its head and end; nothing if there is no frame.
+    chunk: Bytes,
+    frames: Vec<Frame>,
+}
+
+/// One entry in the bytes of a page.
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    id: EntryId,
+    /// Which entry of the page it is.
+    index: usize,
+    /// Where its bytes begin, and where they go on after the line with its id.
+    start: usize,
+    rest: usize,
 }
 
 impl Page {
-    /// A page of `entries` after `after`, with a count for each that has one.
+    /// A page of `entries` between two positions, with a count for each that has one.
     #[must_use]
     pub fn new(
         stream: StreamName,
-        after: Position,
+        (after, end): (Position, Position),
         entries: Vec<Entry>,
         numbers: &[Option<u64>],
     ) -> Self {
         let numbers = numbers.iter().copied().chain(std::iter::repeat(None));
         let positions =
             entries.iter().zip(numbers).map(|(entry, n)| Position::new(entry.id, n)).collect();
-        Self { stream, after, entries, positions, rendered: Mutex::default() }
+        Self { stream, after, end, entries, positions, rendered: Mutex::default() }
     }
 
-    /// The position of the last entry.
+    /// About how many bytes it holds: its entries, and one rendering of them.
     #[must_use]
-    pub fn end(&self) -> Position {
-        self.positions.last().copied().unwrap_or(self.after)
+    pub fn size(&self) -> usize {
+        self.entries.iter().map(|entry| 2 * entry.size() + 256).sum()
     }
 
-    /// The frames of all entries above `after`, as one run of bytes; empty if there are none.
+    /// The page as those see it who have this view.
     #[must_use]
-    pub fn frames(&self, view: &EventView, after: EntryId) -> Bytes {
-        let skip = self.entries.partition_point(|entry| entry.id <= after);
-        let rendered = self.render(view);
-        match rendered.starts.get(skip) {
-            Some(start) => rendered.bytes.slice(*start..),
+    pub fn rendered(&self, view: &Arc<EventView>) -> Arc<Rendered> {
+        // Rendering under the lock: whoever comes second would otherwise do the same work again.
+        let mut known = self.rendered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, rendered)) = known.iter().find(|(of, _)| Arc::ptr_eq(of, view)) {
+            return rendered.clone();
+        }
+        let rendered = Arc::new(self.render(view));
+        known.push((view.clone(), rendered.clone()));
+        rendered
+    }
+
+    fn render(&self, view: &EventView) -> Rendered {
+        let size: usize = self.entries.iter().map(|entry| entry.size() + 128).sum();
+        let mut bytes = Vec::with_capacity(size);
+        bytes.extend_from_slice(&[b'0'; CHUNK_HEAD]);
+        let mut frames = Vec::with_capacity(self.entries.len());
+        let taken = self.entries.iter().enumerate().filter(|(_, entry)| view.filter.takes(entry));
+        for (index, entry) in taken {
+            let start = bytes.len();
+            let json = |stream| EntryJson { stream, entry, view: &view.entry };
+            let rest = if view.framing == Framing::Lines {
+                frame::write_line(&mut bytes, &json(None));
+                start
+            } else {
+                let field = view.event.as_deref();
+                let name = field.and_then(|field| frame::event_name(entry.value(field)));
+                frame::write_id(&mut bytes, &self.positions[index]);
+                let rest = bytes.len();
+                frame::write_event(&mut bytes, name, None, &json(Some(self.stream.as_str())));
+                rest
+            };
+            frames.push(Frame { id: entry.id, index, start, rest });
+        }
+        if frames.is_empty() {
+            return Rendered { chunk: Bytes::new(), frames };
+        }
+        frame::close_chunk(&mut bytes);
+        Rendered { chunk: bytes.into(), frames }
+    }
+}
+
+impl Rendered {
+    /// The index of the first frame above an id; [`Rendered::len`] if there is none.
+    #[must_use]
+    pub fn above(&self, after: EntryId) -> usize {
+        // Nearly everybody is right before the first.
+        match self.frames.first() {
+            Some(first) if first.id > after => 0,
+            _ => self.frames.partition_point(|frame| frame.id <= after),
+        }
+    }
+
+    /// How many frames there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Whether no entry of the page is shown.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// All frames as one chunk of HTTP/1.1.
+    #[must_use]
+    pub fn chunk(&self) -> Bytes {
+        self.chunk.clone()
+    }
+
+    /// The bytes of the frames from this one on, without the framing of a chunk.
+    #[must_use]
+    pub fn frames(&self, from: usize) -> Bytes {
+        match self.frames.get(from) {
+            Some(frame) => self.chunk.slice(frame.start..self.chunk.len() - CHUNK_END),
             None => Bytes::new(),
         }
     }
 
-    fn render(&self, view: &EventView) -> Arc<Rendered> {
-        // Rendering under the lock: whoever comes second would otherwise do the same work again.
-        let mut known = self.rendered.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, rendered)) = known.iter().find(|(of, _)| of == view) {
-            return rendered.clone();
-        }
-        let mut bytes =
-            Vec::with_capacity(self.entries.iter().map(|entry| entry.size() + 128).sum());
-        let mut starts = Vec::with_capacity(self.entries.len());
-        for (entry, position) in self.entries.iter().zip(&self.positions) {
-            starts.push(bytes.len());
-            let json = |stream| EntryJson { stream, entry, view: &view.entry };
-            if view.framing == Framing::Lines {
-                frame::write_line(&mut bytes, &json(None));
-                continue;
-            }
-            let name =
-                view.event.as_deref().and_then(|field| frame::event_name(entry.value(field)));
-            let json = json(Some(self.stream.as_str()));
-            frame::write_event(&mut bytes, Some(*position), name, None, &json);
-        }
-        let rendered = Arc::new(Rendered { bytes: bytes.into(), starts });
-        known.push((view.clone(), rendered.clone()));
-        rendered
+    /// Which entry of the page the last frame is.
+    #[must_use]
+    pub fn last(&self) -> Option<usize> {
+        self.frames.last().map(|frame| frame.index)
+    }
+
+    /// The frames from this one on without the line of their ids, each with the index of its entry.
+    pub fn without_ids(&self, from: usize) -> impl Iterator<Item = (usize, Bytes)> {
+        let ends = self.frames.iter().skip(from + 1).map(|next| next.start);
+        let ends = ends.chain(std::iter::once(self.chunk.len().saturating_sub(CHUNK_END)));
+        let frames = self.frames.iter().skip(from).zip(ends);
+        frames.map(|(frame, end)| (frame.index, self.chunk.slice(frame.rest..end)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::view::Filter;
+
+    fn page() -> Page {
+        let stream = StreamName::new("s").unwrap();
+        let entry = |ms: u64, a: &str| Entry {
+            id: EntryId::new(ms, 0),
+            fields: vec![(b"a".to_vec(), a.as_bytes().to_vec())],
+        };
+        let entries = vec![entry(1, "x"), entry(2, "y"), entry(3, "x")];
+        let end = Position::new(EntryId::new(3, 0), Some(3));
+        Page::new(stream, (Position::START, end), entries, &[Some(1), Some(2), Some(3)])
+    }
+
+    const THIRD: &str =
+        "id: 3-0:3\ndata: {\"stream\":\"s\",\"id\":\"3-0\",\"fields\":{\"a\":\"x\"}}\n\n";
 
     #[test]
     fn a_reader_in_the_middle_of_a_page_gets_the_rest_of_it() {
-        let stream = StreamName::new("s").unwrap();
-        let entry =
-            |ms| Entry { id: EntryId::new(ms, 0), fields: vec![(b"a".to_vec(), b"1".to_vec())] };
-        let page =
-            Page::new(stream, Position::START, vec![entry(1), entry(2)], &[Some(1), Some(2)]);
-        let view = EventView::default();
-        let second =
-            "id: 2-0:2\ndata: {\"stream\":\"s\",\"id\":\"2-0\",\"fields\":{\"a\":\"1\"}}\n\n";
-        assert_eq!(page.frames(&view, EntryId::new(1, 0)), second);
-        assert!(page.frames(&view, EntryId::MIN).ends_with(second.as_bytes()));
-        assert!(page.frames(&view, EntryId::new(2, 0)).is_empty());
+        let rendered = page().rendered(&Arc::default());
+        assert_eq!(rendered.above(EntryId::MIN), 0);
+        assert_eq!(rendered.frames(rendered.above(EntryId::new(2, 0))), THIRD);
+        assert_eq!(rendered.frames(rendered.above(EntryId::new(3, 0))), "");
+        let whole = rendered.frames(0);
+        assert!(whole.ends_with(THIRD.as_bytes()));
+        let chunk = rendered.chunk();
+        let head = format!("{:08x}\r\n", whole.len());
+        assert_eq!(chunk, [head.as_bytes(), &whole, b"\r\n"].concat());
+    }
+
+    #[test]
+    fn what_a_filter_leaves_out_is_not_rendered() {
+        let view = |filter: &str| {
+            let filter = Filter::parse(&[filter.to_owned()]).unwrap();
+            Arc::new(EventView { filter, ..EventView::default() })
+        };
+        let rendered = page().rendered(&view("a:x"));
+        assert_eq!((rendered.len(), rendered.last()), (2, Some(2)));
+        assert_eq!(rendered.frames(rendered.above(EntryId::new(1, 0))), THIRD);
+        let nothing = page().rendered(&view("a:z"));
+        assert!(nothing.is_empty() && nothing.frames(0).is_empty());
+    }
+
+    #[test]
+    fn frames_can_be_had_without_their_ids() {
+        let rendered = page().rendered(&Arc::default());
+        let rest: Vec<_> = rendered.without_ids(1).collect();
+        assert_eq!(rest.len(), 2);
+        let data = THIRD.strip_prefix("id: 3-0:3\n").unwrap();
+        assert_eq!(rest[1], (2, Bytes::from_static(data.as_bytes())));
+    }
+
+    #[test]
+    fn who_sees_a_page_alike_shares_its_bytes() {
+        let (page, view) = (page(), Arc::<EventView>::default());
+        assert!(Arc::ptr_eq(&page.rendered(&view), &page.rendered(&view)));
     }
 }

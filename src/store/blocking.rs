@@ -24,7 +24,7 @@ impl Store {
     pub async fn wait_for_entries(
         &self,
         on: &Blocking,
-        after: &[(StreamName, EntryId)],
+        after: &[(&StreamName, EntryId)],
         block: Duration,
     ) -> Result<Vec<Vec<u8>>, StoreError> {
         let mut command = Cmd::new();

@@ -38,11 +38,14 @@ impl Stretch {
         self.entries.is_empty() && self.standing == Standing::Intact
     }
 
-    /// Where to read on.
+    /// Where to read on: after the last entry, or at the tail of the stream where entries that
+    /// followed were removed again.
     #[must_use]
     pub fn end(&self, after: Position) -> Position {
         match (self.entries.last(), self.numbers.last()) {
-            (Some(entry), Some(n)) => Position::new(entry.id, *n),
+            (Some(entry), Some(n)) if !self.at_tail || entry.id >= self.facts.last_id => {
+                Position::new(entry.id, *n)
+            }
             // Nothing is left between here and the tail, so this is the tail.
             _ if self.at_tail => self.facts.tail(),
             _ => after,

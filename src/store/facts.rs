@@ -6,12 +6,13 @@ use std::sync::atomic::Ordering;
 
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
-use super::decode::{id, optional, optional_id, tuple, unsigned};
+use super::decode::{id, list, optional, optional_id, tuple, unsigned};
 use super::{Lane, Store, StoreError};
 use crate::model::entry::Entry;
 use crate::model::history::Facts;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
+use crate::model::position::Position;
 use crate::model::range::Order;
 
 const SCRIPT: &str = "\
@@ -25,6 +26,24 @@ local facts = {info['length'], info['last-generated-id'], info['entries-added'] 
                info['max-deleted-entry-id'] or false, first and first[1] or false}
 if #ARGV == 0 then return facts end
 return {redis.call(ARGV[1], KEYS[1], ARGV[2], ARGV[3], 'COUNT', ARGV[4]), facts}";
+
+/// Where each of several streams ends: its last id and entries-added; `0-0` and 0 of a key that is not
+/// there, nothing of one that is no stream.
+const GLANCE: &str = "\
+local ends = {}
+for i, key in ipairs(KEYS) do
+  local kind = redis.call('TYPE', key).ok
+  if kind == 'none' then
+    ends[i] = {'0-0', 0}
+  elseif kind == 'stream' then
+    local info, flat = {}, redis.call('XINFO', 'STREAM', key)
+    for j = 1, #flat, 2 do info[flat[j]] = flat[j + 1] end
+    ends[i] = {info['last-generated-id'], info['entries-added'] or false}
+  else
+    ends[i] = {false, false}
+  end
+end
+return ends";
 
 /// Entries between two ids, both included.
 #[derive(Clone, Copy)]
@@ -51,6 +70,34 @@ impl Store {
     /// Reads only.
     pub async fn facts(&self, lane: &Lane, stream: &StreamName) -> Result<Facts, StoreError> {
         self.decode_facts(self.read_on(lane, &command(stream)).await?)
+    }
+
+    /// Where each of several streams ends, as [`Facts::tail`] tells it; `None` for a key that holds
+    /// something else.
+    ///
+    /// # Errors
+    /// That Redis is away.
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn glance(
+        &self,
+        lane: &Lane,
+        streams: &[StreamName],
+    ) -> Result<Vec<Option<Position>>, StoreError> {
+        let mut command = Cmd::new();
+        command.arg("EVAL").arg(GLANCE).arg(streams.len());
+        for stream in streams {
+            command.arg(stream.as_str());
+        }
+        let ends = list(self.read_on(lane, &command).await?)?;
+        ends.into_iter()
+            .map(|end| {
+                let [last_id, added] = tuple(end)?;
+                let last_id = optional_id(last_id)?;
+                let added = optional(&added)?;
+                Ok(last_id.map(|last_id| Position::new(last_id, added)))
+            })
+            .collect()
     }
 
     /// A range and the counters of its stream, read in one step.

@@ -13,6 +13,7 @@ mod conditions;
 mod counters;
 mod durability;
 mod events;
+mod events_many;
 mod fidelity;
 mod groups;
 mod groups_many;

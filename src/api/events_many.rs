@@ -1,0 +1,149 @@
+//! `GET /v1/events`: following many streams on one connection.
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::access::{Access, Subscribe};
+use super::error::ApiError;
+use super::event_stream::{self, EVENT_STREAM};
+use super::extract::{Query, id};
+use super::follow::{begin, begin_at, filter, follow, resumed};
+use super::params::{TimeParam, at_most_streams};
+use super::paths;
+use super::problems::ManyEventsProblems;
+use super::request::RequestInfo;
+use crate::live::{Begin, Matched, Wanted};
+use crate::model::cursor::Cursor;
+use crate::model::entry::View;
+use crate::model::frame::Framing;
+use crate::model::name::StreamName;
+use crate::model::position::Position;
+use crate::model::view::EventView;
+use crate::state::AppState;
+
+/// Which streams, where to begin and how to show events. A `Last-Event-ID` header comes before all
+/// positions.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ManyEventsParams {
+    /// `NAME` or `NAME@POSITION`, given once for each stream; all together at most 256.
+    #[serde(default)]
+    #[param(required = false, example = json!(["orders@0", "payments"]))]
+    stream: Vec<String>,
+    /// `PREFIX*`: all streams whose names begin like this, also those that come later.
+    #[serde(default, rename = "match")]
+    #[param(rename = "match", required = false, example = json!(["sensor:*"]))]
+    matching: Vec<String>,
+    /// For streams without a position of their own: a position, `0`, `$` (the default), `+`.
+    after: Option<String>,
+    /// For streams without a position of their own: begin with the entries of this time and later.
+    #[param(value_type = Option<String>, example = "1h")]
+    since: Option<TimeParam>,
+    /// For streams without a position of their own: begin with the last so many entries of each, at most 500.
+    #[param(minimum = 1, maximum = 500)]
+    last: Option<u64>,
+    /// In place of the header, for clients that cannot send one.
+    last_event_id: Option<String>,
+    /// The same, in the spelling of some polyfills.
+    #[serde(rename = "lastEventId")]
+    #[param(rename = "lastEventId")]
+    last_event_id_camel: Option<String>,
+    /// Show each entry as `{"stream","id","payload"}`, with the value of this field.
+    payload: Option<String>,
+    /// The field whose value names the event.
+    event: Option<String>,
+    /// `FIELD:VALUE`: only entries with this value. Values of one field are alternatives, fields must all fit.
+    #[serde(default)]
+    #[param(required = false, example = json!(["type:paid"]))]
+    filter: Vec<String>,
+    /// Show fields as `pairs` throughout.
+    #[serde(default)]
+    #[param(required = false)]
+    pairs: bool,
+}
+
+/// Follow many streams
+///
+/// As one stream is followed, with one cursor over all of them as the `id` of every event: a client
+/// that comes back with it goes on in each where it was. Streams the cursor does not know are read
+/// from their beginning. Entries of one stream come in their order.
+#[utoipa::path(
+    get,
+    path = paths::MANY_EVENTS,
+    tag = "events",
+    params(
+        ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event received"),
+        ManyEventsParams,
+    ),
+    responses(
+        (status = 200, description = "Events", body = String, content_type = EVENT_STREAM),
+        ManyEventsProblems,
+    ),
+)]
+pub async fn follow_many(
+    Query(params): Query<ManyEventsParams>,
+    State(state): State<AppState>,
+    request: RequestInfo,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    event_stream::require_acceptable(&headers)?;
+    let ids = [params.last_event_id.as_deref(), params.last_event_id_camel.as_deref()];
+    let cursor = match resumed(&headers, ids)? {
+        Some(text) => Some(id("Last-Event-ID", text, Cursor::parse)?),
+        None => None,
+    };
+    let default = begin(params.after.as_deref(), params.since, params.last)?;
+    let (streams, prefixes) = asked(&params, default, cursor.as_ref())?;
+    let view = EventView {
+        entry: View { payload: params.payload, pairs: params.pairs },
+        event: params.event,
+        filter: filter(&params.filter)?,
+        framing: Framing::Events,
+    };
+    let matched = cursor.map_or(Matched::At(default), Matched::Resumed);
+    let wanted = Wanted { streams, prefixes, matched, many: true, view };
+    follow(&state, wanted, &headers, &request).await
+}
+
+type Asked = (Vec<(StreamName, Begin)>, Vec<String>);
+
+fn asked(
+    params: &ManyEventsParams,
+    default: Begin,
+    cursor: Option<&Cursor>,
+) -> Result<Asked, ApiError> {
+    if params.stream.is_empty() && params.matching.is_empty() {
+        let detail = "name streams by `stream`, or all with one beginning by `match`";
+        return Err(ApiError::invalid(detail).at("stream", "is missing"));
+    }
+    at_most_streams(params.stream.len())?;
+    let mut streams: Vec<(StreamName, Begin)> = Vec::new();
+    let mut prefixes = Vec::new();
+    let mut follow = |name: &str, begin| {
+        let stream = Access::<Subscribe>::named(name)?.into_stream();
+        if streams.iter().any(|(known, _)| *known == stream) {
+            return Err(ApiError::invalid(format!("`{stream}` is named twice"))
+                .at("stream", "a stream is followed once"));
+        }
+        // One that is followed since then is read from its beginning.
+        let known = cursor.map(|cursor| cursor.of(&stream).unwrap_or(Position::OLDEST));
+        streams.push((stream, known.map_or(begin, Begin::After)));
+        Ok(())
+    };
+    for text in &params.stream {
+        match text.rsplit_once('@') {
+            Some((name, at)) => follow(name, begin_at(id("stream", at, str::parse)?))?,
+            None => follow(text, default)?,
+        }
+    }
+    for text in &params.matching {
+        match text.strip_suffix('*') {
+            Some(prefix) => prefixes.push(prefix.to_owned()),
+            None => follow(text, default)?,
+        }
+    }
+    Ok((streams, prefixes))
+}

@@ -1,0 +1,134 @@
+//! What all ways to follow streams have in common: where to begin, the bounds, and how a
+//! subscription that cannot be opened is told so.
+
+use axum::http::HeaderMap;
+use axum::response::Response;
+
+use super::error::{ApiError, ErrorCode};
+use super::event_stream::{self, EVENT_STREAM};
+use super::extract::id;
+use super::params::{TimeParam, at_most_one, bounded};
+use super::request::RequestInfo;
+use crate::live::{Begin, Closing, JoinError, Subscription, Terms, Wanted};
+use crate::metrics::Metrics;
+use crate::model::position::Start;
+use crate::model::view::Filter;
+use crate::state::AppState;
+use crate::store::StoreError;
+
+/// The greatest `last=`: as many as a first page holds.
+const MAX_LAST: u64 = 500;
+
+/// Where a client was when it lost its connection: the header, or one of the parameters for those
+/// who cannot send one.
+///
+/// # Errors
+/// 400 `invalid-id` for a header that is no text.
+pub(super) fn resumed<'a>(
+    headers: &'a HeaderMap,
+    params: [Option<&'a str>; 2],
+) -> Result<Option<&'a str>, ApiError> {
+    let header = match headers.get("last-event-id") {
+        Some(value) => Some(value.to_str().map_err(|_| {
+            ApiError::new(ErrorCode::InvalidId, "`Last-Event-ID` is not a position")
+        })?),
+        None => None,
+    };
+    let all = [header, params[0], params[1]];
+    Ok(all.into_iter().flatten().find(|text| !text.is_empty()))
+}
+
+/// Where to begin, by the parameters of a client that comes for the first time.
+///
+/// # Errors
+/// 400 when they exclude each other, or one is wrong.
+pub(super) fn begin(
+    after: Option<&str>,
+    since: Option<TimeParam>,
+    last: Option<u64>,
+) -> Result<Begin, ApiError> {
+    at_most_one(&[
+        ("after", after.is_some()),
+        ("since", since.is_some()),
+        ("last", last.is_some()),
+    ])?;
+    if let Some(after) = after {
+        return id("after", after, str::parse).map(begin_at);
+    }
+    if let Some(TimeParam(since)) = since {
+        return Ok(Begin::Since(since));
+    }
+    match last {
+        Some(last) => bounded("last", Some(last), 1, MAX_LAST).map(Begin::Last),
+        None => Ok(Begin::Tail),
+    }
+}
+
+/// A position as it is given in `after` or behind the name of a stream.
+pub(super) fn begin_at(start: Start) -> Begin {
+    match start {
+        Start::After(position) => Begin::After(position),
+        Start::Tail => Begin::Tail,
+        Start::LastEntry => Begin::Last(1),
+    }
+}
+
+/// # Errors
+/// 400 that points at the filter that is none.
+pub(super) fn filter(filters: &[String]) -> Result<Filter, ApiError> {
+    Filter::parse(filters).map_err(|(index, error)| {
+        ApiError::invalid(format!("{error}, like `type:paid`"))
+            .at(format!("filter/{index}"), error.to_string())
+    })
+}
+
+/// Why a subscription was not opened: how the stream ends if a retry may mend it, and as a problem.
+pub(super) struct Refused(pub(super) Option<Closing>, pub(super) ApiError);
+
+/// Opens a subscription within the bound on them.
+pub(super) async fn open(state: &AppState, wanted: Wanted) -> Result<Subscription, Refused> {
+    if state.drain.is_cancelled() {
+        let error = ApiError::new(ErrorCode::Draining, "the gateway is stopping");
+        return Err(Refused(Some(Closing::Draining), error));
+    }
+    let (metrics, settings) = (&state.metrics, &state.settings);
+    let Some(counted) = Metrics::hold_below(&metrics.subscriptions, settings.max_subscriptions)
+    else {
+        metrics.refuse("subscriptions");
+        let error =
+            ApiError::new(ErrorCode::Overloaded, "as many subscriptions are open as may be");
+        return Err(Refused(Some(Closing::Overloaded), error));
+    };
+    let terms = Terms {
+        heartbeat: settings.heartbeat,
+        max_age: settings.max_session_age,
+        drain: state.drain.clone(),
+        counted,
+    };
+    Subscription::open(state.hub.clone(), wanted, terms).await.map_err(|error| {
+        let closing = match &error {
+            JoinError::TooManyStreams | JoinError::Store(StoreError::Exhausted(_)) => {
+                Some(Closing::Overloaded)
+            }
+            JoinError::Store(error) if error.is_outage() => Some(Closing::RedisUnavailable),
+            JoinError::Store(_) | JoinError::TooManyForOne => None,
+        };
+        Refused(closing, ApiError::of_read(error))
+    })
+}
+
+/// Opens a subscription as server-sent events. A client that asks for an event stream is told in
+/// the stream what a retry may mend, and what it cannot; others get a status.
+pub(super) async fn follow(
+    state: &AppState,
+    wanted: Wanted,
+    headers: &HeaderMap,
+    request: &RequestInfo,
+) -> Result<Response, ApiError> {
+    match open(state, wanted).await {
+        Ok(subscription) => Ok(event_stream::live(subscription, request)),
+        Err(Refused(_, error)) if !event_stream::is_wanted(headers, EVENT_STREAM) => Err(error),
+        Err(Refused(Some(closing), _)) => Ok(event_stream::closed(closing)),
+        Err(Refused(None, error)) => Ok(event_stream::failed(&error, request)),
+    }
+}

@@ -1,0 +1,281 @@
+//! One stream of a subscription: joining it, reading it up to its tail, and then what comes.
+//!
+//! To fall behind is no special case: it means reading the stream again. Ids guard against hearing
+//! an entry twice, counters against losing one in silence.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::bell::Bell;
+use super::cursors::Cursors;
+use super::hub::{Hub, JoinError};
+use super::out::Out;
+use super::signal::Signal;
+use super::tail::{Following, News};
+use crate::model::history::Standing;
+use crate::model::id::EntryId;
+use crate::model::name::StreamName;
+use crate::model::page::Page;
+use crate::model::position::Position;
+use crate::model::view::EventView;
+use crate::store::{Lane, StoreError, Stretch};
+
+/// Entries of one read while catching up.
+const CATCH_UP_ENTRIES: usize = 512;
+/// Between attempts while Redis is away: doubled up to the greatest.
+const RETRY: (Duration, u32) = (Duration::from_millis(100), 10);
+/// Bytes after which a stream lets others have their turn, and the socket.
+pub(super) const TURN: usize = 64 << 10;
+
+type Doing<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
+
+/// What is done about the stream now.
+enum Phase {
+    /// It is joined.
+    Join(Option<Doing<Following, JoinError>>),
+    /// It is read from the cursor.
+    CatchUp(Option<Doing<Stretch, StoreError>>),
+    /// Redis is away: the same again, at that time.
+    Away(Instant),
+    /// What comes is heard.
+    Live,
+}
+
+/// One stream as one subscription follows it.
+pub(super) struct Feed {
+    stream: StreamName,
+    /// There once it was joined.
+    following: Option<Following>,
+    phase: Phase,
+    /// Attempts that failed because Redis is away.
+    attempts: u32,
+    /// The tail may have something.
+    pub(super) news: bool,
+    /// It is followed because its name matches: when it is gone, so is this.
+    pub(super) matched: bool,
+}
+
+/// What a feed writes with.
+pub(super) struct Pen<'a> {
+    pub(super) hub: &'a Hub,
+    pub(super) view: &'a Arc<EventView>,
+    pub(super) bell: &'a Arc<Bell>,
+    pub(super) cursors: &'a mut Cursors,
+    pub(super) out: &'a mut Out,
+}
+
+/// How far a feed has come.
+pub(super) enum Step {
+    /// It has had its turn, and may have more.
+    Turn,
+    /// The key is no stream any more, and was followed only as one of many that match.
+    Gone,
+}
+
+impl Feed {
+    /// A stream that was joined already, to be read from the cursor on.
+    pub(super) fn joined(following: Following, at: Position, matched: bool) -> Self {
+        let stream = following.stream().clone();
+        let mut feed = Self::new(stream, matched);
+        feed.join(following, at);
+        feed
+    }
+
+    /// A stream that is yet to be joined.
+    pub(super) fn new(stream: StreamName, matched: bool) -> Self {
+        Self { stream, following: None, phase: Phase::Join(None), attempts: 0, news: true, matched }
+    }
+
+    fn join(&mut self, following: Following, at: Position) {
+        // At the tail there is nothing to read.
+        self.phase = if following.ends_at(at) { Phase::Live } else { Phase::CatchUp(None) };
+        self.following = Some(following);
+    }
+
+    pub(super) fn stream(&self) -> &StreamName {
+        &self.stream
+    }
+
+    /// Whether there may be something to do.
+    pub(super) fn is_due(&self) -> bool {
+        self.news || !self.is_live()
+    }
+
+    /// Whether all that is in the stream was read.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.phase, Phase::Live)
+    }
+
+    /// When it wants to be polled again.
+    pub(super) fn until(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Away(until) => Some(until),
+            _ => None,
+        }
+    }
+
+    /// Writes what there is, up to about [`TURN`] bytes; pending when there is nothing.
+    ///
+    /// # Errors
+    /// What a retry alone does not mend.
+    pub(super) fn poll(
+        &mut self,
+        number: usize,
+        pen: &mut Pen<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Step, JoinError>> {
+        let before = pen.out.len();
+        loop {
+            match &mut self.phase {
+                Phase::Join(joining) => {
+                    let joining = joining.get_or_insert_with(|| {
+                        let (hub, bell) = (pen.hub.clone(), pen.bell.clone());
+                        let (stream, number) = (self.stream.clone(), u32::try_from(number));
+                        Box::pin(
+                            async move { hub.join_as(&stream, bell, number.unwrap_or(0)).await },
+                        )
+                    });
+                    match ready!(joining.as_mut().poll(cx)) {
+                        Ok(following) => self.join(following, pen.cursors.at(number)),
+                        Err(JoinError::Store(error)) if error.is_outage() => self.away(),
+                        Err(error) => return Poll::Ready(Err(error)),
+                    }
+                }
+                Phase::Away(until) if Instant::now() < *until => return Poll::Pending,
+                Phase::Away(_) if self.following.is_some() => self.phase = Phase::CatchUp(None),
+                Phase::Away(_) => self.phase = Phase::Join(None),
+                Phase::CatchUp(reading) => {
+                    let following = &mut self.following;
+                    let reading = reading.get_or_insert_with(|| {
+                        if let Some(following) = following {
+                            following.looks();
+                        }
+                        read_on(pen.hub, &self.stream, pen.cursors.at(number))
+                    });
+                    match ready!(reading.as_mut().poll(cx)) {
+                        Ok(read) => self.read(number, pen, read)?,
+                        Err(error) if error.is_outage() => self.away(),
+                        Err(StoreError::NotAStream) if self.matched => {
+                            return Poll::Ready(Ok(Step::Gone));
+                        }
+                        Err(error) => return Poll::Ready(Err(error.into())),
+                    }
+                }
+                Phase::Live => {
+                    let after = pen.cursors.at(number).id;
+                    match self.following.as_ref().map_or(News::Look, |tail| tail.after(after)) {
+                        News::Page(page) => show(number, pen, &page)?,
+                        News::Nothing => {
+                            self.news = false;
+                            return Poll::Pending;
+                        }
+                        News::Look => self.phase = Phase::CatchUp(None),
+                        News::Behind => {
+                            pen.hub.0.metrics.fell_behind.inc();
+                            self.phase = Phase::CatchUp(None);
+                        }
+                    }
+                }
+            }
+            if pen.out.len() - before >= TURN {
+                return Poll::Ready(Ok(Step::Turn));
+            }
+        }
+    }
+
+    fn away(&mut self) {
+        let longer = 1_u32.checked_shl(self.attempts).unwrap_or(u32::MAX).min(RETRY.1);
+        self.attempts += 1;
+        self.phase = Phase::Away(Instant::now() + spread(RETRY.0 * longer));
+    }
+
+    fn read(&mut self, number: usize, pen: &mut Pen<'_>, read: Stretch) -> Result<(), JoinError> {
+        self.attempts = 0;
+        self.phase = if read.at_tail { Phase::Live } else { Phase::CatchUp(None) };
+        match read.standing {
+            Standing::Intact => {}
+            Standing::Reset => {
+                pen.hub.0.metrics.resets.inc();
+                pen.cursors.set(number, Position::START);
+                self.phase = Phase::CatchUp(None);
+                return tell(pen, &Signal::Reset { stream: self.stream.as_str() });
+            }
+            Standing::Overtaken { lost } => {
+                pen.hub.0.metrics.gaps.inc();
+                let after = pen.cursors.at(number).to_string();
+                let oldest = read.facts.oldest.map(|id| id.to_string());
+                pen.cursors.set(number, read.facts.after_gap());
+                tell(pen, &Signal::Gap { stream: self.stream.as_str(), after, oldest, lost })?;
+            }
+        }
+        let after = pen.cursors.at(number);
+        let end = read.end(after);
+        if read.entries.is_empty() {
+            pen.cursors.set(number, end);
+            return Ok(());
+        }
+        show(
+            number,
+            pen,
+            &Page::new(self.stream.clone(), (after, end), read.entries, &read.numbers),
+        )
+    }
+}
+
+fn read_on(hub: &Hub, stream: &StreamName, after: Position) -> Doing<Stretch, StoreError> {
+    let (hub, stream) = (hub.clone(), stream.clone());
+    Box::pin(async move {
+        let (store, bytes) = (&hub.0.store, hub.0.settings.page_bytes);
+        store.read_after(&Lane::Shared, &stream, after, EntryId::MAX, CATCH_UP_ENTRIES, bytes).await
+    })
+}
+
+/// Writes a signal, with the cursor as it is now.
+pub(super) fn tell(pen: &mut Pen<'_>, signal: &Signal<'_>) -> Result<(), JoinError> {
+    let cursor = pen.cursors.text()?;
+    pen.out.write(|out| signal.write(out, Some(&cursor), pen.view.framing));
+    pen.cursors.untold = false;
+    Ok(())
+}
+
+/// Writes the entries of a page that lie above the cursor, and moves that to its end.
+fn show(number: usize, pen: &mut Pen<'_>, page: &Page) -> Result<(), JoinError> {
+    let rendered = page.rendered(pen.view);
+    let from = rendered.above(pen.cursors.at(number).id);
+    pen.hub.0.metrics.delivered.inc_by((rendered.len() - from) as u64);
+    if !pen.cursors.are_many() {
+        pen.out.page(&rendered, from);
+        pen.cursors.set(number, page.end);
+        let shown = rendered.last().filter(|_| from < rendered.len());
+        let told = shown.is_some_and(|last| page.positions[last] == page.end);
+        pen.cursors.untold &= !told;
+        return Ok(());
+    }
+    // The data is the same for all; the id is each subscription's own.
+    let (cursors, mut written) = (&mut *pen.cursors, Ok(()));
+    pen.out.write(|out| {
+        for (index, rest) in rendered.without_ids(from) {
+            cursors.set(number, page.positions[index]);
+            let begin = out.len();
+            out.extend_from_slice(b"id: ");
+            written = cursors.write(out);
+            if written.is_err() {
+                return out.truncate(begin);
+            }
+            out.push(b'\n');
+            out.extend_from_slice(&rest);
+            cursors.untold = false;
+        }
+    });
+    pen.cursors.set(number, page.end);
+    Ok(written?)
+}
+
+/// ±20 %, so that what began together does not stay together.
+pub(super) fn spread(duration: Duration) -> Duration {
+    duration.mul_f64(0.8 + 0.4 * fastrand::f64())
+}

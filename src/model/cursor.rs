@@ -1,0 +1,245 @@
+//! The cursor of a subscription to several streams: a position in each of them, as one word that
+//! fits into an event's `id:` and comes back in `Last-Event-ID`.
+//!
+//! `m1.` and base64url of: how many streams, the greatest time among their ids, and for each stream
+//! a hash of its name, how far its time lies below that, the rest of its id, and its count plus one
+//! (0 where that is unknown). All numbers are variable-length, so an ordinary stream takes about 17
+//! characters. Where that is more than a header should carry, counts are left out, those of the
+//! quietest streams first: such a position still resumes exactly, only a gap may go uncounted.
+
+use std::fmt;
+
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+use sha2::{Digest as _, Sha256};
+
+use super::id::{EntryId, InvalidId};
+use super::name::StreamName;
+use super::position::Position;
+
+/// The most streams of one subscription.
+pub const MAX_STREAMS: usize = 256;
+/// The longest cursor, in characters.
+pub const MAX_CURSOR: usize = 4096;
+
+const PREFIX: &str = "m1.";
+/// Bytes that [`MAX_CURSOR`] characters stand for.
+const MAX_BYTES: usize = (MAX_CURSOR - PREFIX.len()) / 4 * 3;
+/// Bytes of a hash: among 256 names two are taken for each other once in 30 million times.
+const HASH: usize = 5;
+
+/// What stands for the name of a stream in a cursor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NameHash([u8; HASH]);
+
+impl From<&StreamName> for NameHash {
+    fn from(name: &StreamName) -> Self {
+        let digest = Sha256::digest(name.as_str().as_bytes());
+        let mut hash = [0; HASH];
+        hash.copy_from_slice(&digest[..HASH]);
+        Self(hash)
+    }
+}
+
+/// Positions in several streams.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cursor(Vec<(NameHash, Position)>);
+
+impl Cursor {
+    /// The position in a stream; `None` if it was not among those followed.
+    #[must_use]
+    pub fn of(&self, stream: &StreamName) -> Option<Position> {
+        let hash = NameHash::from(stream);
+        self.0.iter().find(|(known, _)| *known == hash).map(|(_, position)| *position)
+    }
+
+    /// Reads a cursor.
+    ///
+    /// # Errors
+    /// [`InvalidId`] for anything that [`write`] does not write.
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
+        let encoded = text.strip_prefix(PREFIX).filter(|_| text.len() <= MAX_CURSOR);
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(encoded.ok_or(InvalidId)?);
+        let bytes = bytes.map_err(|_| InvalidId)?;
+        let rest = &mut bytes.as_slice();
+        let (count, base) = (take_number(rest)?, take_number(rest)?);
+        let count = usize::try_from(count).ok().filter(|count| *count <= MAX_STREAMS);
+        let mut positions = Vec::new();
+        for _ in 0..count.ok_or(InvalidId)? {
+            let (hash, after) = rest.split_first_chunk::<HASH>().ok_or(InvalidId)?;
+            *rest = after;
+            let ms = base.checked_sub(take_number(rest)?).ok_or(InvalidId)?;
+            let id = EntryId::new(ms, take_number(rest)?);
+            let n = take_number(rest)?.checked_sub(1);
+            positions.push((NameHash(*hash), Position::new(id, n)));
+        }
+        let latest = positions.iter().map(|(_, position)| position.id.ms).max();
+        let whole = rest.is_empty() && base == latest.unwrap_or(0);
+        whole.then_some(Self(positions)).ok_or(InvalidId)
+    }
+}
+
+/// A cursor would be longer than [`MAX_CURSOR`], even without counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the positions of so many streams do not fit into one cursor")]
+pub struct TooLong;
+
+/// Writes the cursor of these positions.
+///
+/// # Errors
+/// [`TooLong`]; then nothing was written.
+pub fn write(out: &mut Vec<u8>, positions: &[(NameHash, Position)]) -> Result<(), TooLong> {
+    let base = positions.iter().map(|(_, position)| position.id.ms).max().unwrap_or(0);
+    let mut bytes = Vec::with_capacity(20 + 16 * positions.len());
+    put_number(&mut bytes, positions.len() as u64);
+    put_number(&mut bytes, base);
+    let head = bytes.len();
+    let put_all = |bytes: &mut Vec<u8>, counted_from: EntryId| {
+        bytes.truncate(head);
+        for (hash, position) in positions {
+            bytes.extend_from_slice(&hash.0);
+            put_number(bytes, base - position.id.ms);
+            put_number(bytes, position.id.seq);
+            let n = position.n.filter(|_| position.id >= counted_from);
+            // The greatest count there can be is left out rather than overflow.
+            put_number(bytes, n.and_then(|n| n.checked_add(1)).unwrap_or(0));
+        }
+    };
+    put_all(&mut bytes, EntryId::MIN);
+    if bytes.len() > MAX_BYTES {
+        let mut ids: Vec<_> = positions.iter().map(|(_, position)| position.id).collect();
+        ids.sort_unstable();
+        // Half of the counts that are left, until it fits or none is left.
+        let mut from = ids.len() / 2;
+        while bytes.len() > MAX_BYTES && from < ids.len() {
+            put_all(&mut bytes, ids[from]);
+            from += (ids.len() - from).div_ceil(2);
+        }
+        if bytes.len() > MAX_BYTES {
+            put_all(&mut bytes, EntryId::MAX);
+        }
+        if bytes.len() > MAX_BYTES {
+            return Err(TooLong);
+        }
+    }
+    out.extend_from_slice(PREFIX.as_bytes());
+    out.extend_from_slice(BASE64_URL_SAFE_NO_PAD.encode(&bytes).as_bytes());
+    Ok(())
+}
+
+/// Whether a text is meant to be a cursor and not a position.
+#[must_use]
+pub fn is_cursor(text: &str) -> bool {
+    text.starts_with(PREFIX)
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = Vec::new();
+        write(&mut text, &self.0).map_err(|_| fmt::Error)?;
+        f.write_str(&String::from_utf8_lossy(&text))
+    }
+}
+
+fn put_number(bytes: &mut Vec<u8>, mut number: u64) {
+    loop {
+        let low = u8::try_from(number & 0x7f).unwrap_or(0);
+        number >>= 7;
+        if number == 0 {
+            return bytes.push(low);
+        }
+        bytes.push(low | 0x80);
+    }
+}
+
+fn take_number(rest: &mut &[u8]) -> Result<u64, InvalidId> {
+    let mut number = 0_u64;
+    for shift in (0..u64::BITS).step_by(7) {
+        let (byte, after) = rest.split_first().ok_or(InvalidId)?;
+        *rest = after;
+        let low = u64::from(byte & 0x7f);
+        if low.leading_zeros() < shift {
+            return Err(InvalidId);
+        }
+        number |= low << shift;
+        if byte & 0x80 == 0 {
+            // A number has one spelling.
+            return if *byte == 0 && shift > 0 { Err(InvalidId) } else { Ok(number) };
+        }
+    }
+    Err(InvalidId)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn hash(n: u64) -> NameHash {
+        NameHash::from(&StreamName::new(&format!("stream {n}")).unwrap())
+    }
+
+    fn text(positions: &[(NameHash, Position)]) -> String {
+        let mut out = Vec::new();
+        write(&mut out, positions).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn ordinary_streams_fit_with_room_to_spare() {
+        let now = 1_795_232_709_004;
+        let position = |n: u64| Position::new(EntryId::new(now - n * 60_000, 3), Some(4_000 + n));
+        let few: Vec<_> = (0..10).map(|n| (hash(n), position(n))).collect();
+        assert!(text(&few).len() < 180, "{}", text(&few).len());
+        let many: Vec<_> = (0..256).map(|n| (hash(n), position(n))).collect();
+        assert!(text(&many).len() <= MAX_CURSOR);
+        let read = Cursor::parse(&text(&many)).unwrap();
+        assert!(read.0.iter().zip(&many).all(|(read, written)| read.1.id == written.1.id));
+        assert_eq!(read.0[0], many[0], "the busiest keeps its count");
+    }
+
+    #[test]
+    fn what_cannot_fit_is_refused() {
+        let far = |n| (hash(n), Position::new(EntryId::new(u64::MAX * (n % 2), u64::MAX), None));
+        let mut out = Vec::new();
+        assert_eq!(write(&mut out, &(0..256).map(far).collect::<Vec<_>>()), Err(TooLong));
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn a_stream_is_found_by_its_name_and_no_other() {
+        let name = |name| StreamName::new(name).unwrap();
+        let position = Position::new(EntryId::new(5, 1), Some(9));
+        let cursor = Cursor(vec![(NameHash::from(&name("a")), position)]);
+        let read = Cursor::parse(&cursor.to_string()).unwrap();
+        assert_eq!((read.of(&name("a")), read.of(&name("b"))), (Some(position), None));
+    }
+
+    proptest! {
+        #[test]
+        fn every_cursor_survives_being_written_and_read(
+            positions in prop::collection::vec((any::<u64>(), any::<u64>(), prop::option::of(0..u64::MAX)), 0..40)
+        ) {
+            let positions: Vec<_> = (0..).zip(positions)
+                .map(|(at, (ms, seq, n))| (hash(at), Position::new(EntryId::new(ms, seq), n)))
+                .collect();
+            prop_assert_eq!(Cursor::parse(&text(&positions)), Ok(Cursor(positions)));
+        }
+
+        #[test]
+        fn what_was_cut_or_changed_is_refused_or_read_as_what_it_says(
+            at in any::<prop::sample::Index>(), with: u8, cut: bool
+        ) {
+            let positions = [(hash(1), Position::new(EntryId::new(1_795_232_709_004, 0), Some(7))),
+                             (hash(2), Position::new(EntryId::new(1_795_232_000_000, 2), None))];
+            let mut bytes = text(&positions).into_bytes();
+            let at = at.index(bytes.len());
+            if cut { bytes.truncate(at); } else { bytes[at] = with; }
+            if let Ok(changed) = String::from_utf8(bytes)
+                && let Ok(cursor) = Cursor::parse(&changed)
+            {
+                prop_assert!(!cut);
+                prop_assert_eq!(cursor.to_string(), changed);
+            }
+        }
+    }
+}
