@@ -1,0 +1,137 @@
+//! Live delivery, side by side with nchan through the same Redis, and against the floor: one
+//! `write` for each delivery. `make bench-live` installs what this needs.
+//!
+//! Everything runs on this machine, subscribers included, so only the ratios mean anything. Rounds
+//! alternate between the servers; a figure is the median of its rounds. Every subscriber checks
+//! that it gets every entry once and in order: a loss ends up in the table, it is not assumed away.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot go on fails")]
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "figures are rounded anyway"
+)]
+
+#[path = "live/crowd.rs"]
+mod crowd;
+#[path = "live/fanout.rs"]
+mod fanout;
+#[path = "live/feed.rs"]
+mod feed;
+#[path = "live/floor.rs"]
+mod floor;
+#[path = "live/histogram.rs"]
+mod histogram;
+#[path = "live/idle.rs"]
+mod idle;
+#[path = "live/latency.rs"]
+mod latency;
+#[path = "live/publish.rs"]
+mod publish;
+#[path = "live/reconnect.rs"]
+mod reconnect;
+#[path = "live/report.rs"]
+mod report;
+#[path = "live/servers.rs"]
+mod servers;
+#[path = "live/sockets.rs"]
+mod sockets;
+#[path = "live/streams.rs"]
+mod streams;
+#[path = "live/waiters.rs"]
+mod waiters;
+
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::time::Duration;
+
+use publish::Clock;
+
+/// The scenarios by name, and how many subscribers or waiting reads each has.
+type Scenario = fn(&Run, usize);
+const SCENARIOS: [(&str, Scenario, usize); 7] = [
+    ("paced", fanout::paced, 1000),
+    ("saturated", fanout::saturated, 1000),
+    ("idle-memory", idle::memory, 10_000),
+    ("many-streams", streams::many, 10_000),
+    ("waiters", waiters::wait, 5000),
+    ("reconnect", reconnect::all_at_once, 5000),
+    ("latency", latency::one, 1),
+];
+
+/// What a run is asked for, beside the names of scenarios.
+struct Run {
+    clock: Clock,
+    /// How long is measured, each time.
+    time: Duration,
+    rounds: usize,
+    /// Entries per second, in place of what a scenario takes of itself.
+    rate: Option<f64>,
+    /// Bytes of an entry.
+    size: usize,
+    /// Connections that publish to nchan at once when it is saturated.
+    lanes: usize,
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let value = |name: &str| {
+        let at = args.iter().position(|arg| arg == name)?;
+        Some(args.get(at + 1).unwrap_or_else(|| panic!("{name} needs a value")).as_str())
+    };
+    if let Some(port) = value("--floor") {
+        return floor::serve(port);
+    }
+    let number = |name: &str| -> Option<f64> {
+        Some(value(name)?.parse().unwrap_or_else(|_| panic!("{name} needs a number")))
+    };
+    let mut names = Vec::new();
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        match arg.as_str() {
+            "--seconds" | "--rounds" | "--subscribers" | "--rate" | "--size" | "--lanes" => {
+                rest.next();
+            }
+            name if SCENARIOS.iter().any(|(known, ..)| *known == name) => names.push(name),
+            other => panic!(
+                "{other}: neither a scenario ({}) nor --seconds, --rounds, --subscribers, --rate, --size, --lanes",
+                SCENARIOS.map(|(name, ..)| name).join(", ")
+            ),
+        }
+    }
+    let most = number("--subscribers").unwrap_or(10_000.0) as usize;
+    raise_limits(most + 1000);
+    let run = Run {
+        clock: Clock::start(),
+        time: Duration::from_secs_f64(number("--seconds").unwrap_or(5.0)),
+        rounds: number("--rounds").map_or(3, |rounds| rounds as usize),
+        rate: number("--rate"),
+        size: number("--size").map_or(200, |size| size as usize),
+        lanes: number("--lanes").map_or(fanout::LANES, |lanes| lanes as usize),
+    };
+    for program in ["redis-server", "nginx"] {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let found = std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
+        assert!(found, "{program} is not there: `make bench-live` installs it");
+    }
+    report::machine();
+    for (name, scenario, subscribers) in SCENARIOS {
+        if names.is_empty() || names.contains(&name) {
+            let subscribers = number("--subscribers").map_or(subscribers, |count| count as usize);
+            scenario(&run, subscribers);
+        }
+    }
+}
+
+/// Starts itself anew with as many open files as are allowed, when there are not enough.
+fn raise_limits(needed: usize) {
+    if servers::open_files() >= needed {
+        return;
+    }
+    let again = "limit=$(ulimit -Hn); [ \"$(ulimit -Sn)\" != \"$limit\" ] || exit 1; \
+        ulimit -n \"$limit\"; exec \"$0\" \"$@\"";
+    let own = std::env::current_exe().unwrap();
+    let error =
+        Command::new("sh").arg("-c").arg(again).arg(own).args(std::env::args_os().skip(1)).exec();
+    panic!("more than {needed} open files are needed: {error}");
+}
