@@ -8,8 +8,8 @@ use super::publish::{Publisher, Publishing};
 use super::report::goal;
 use super::servers::Server;
 
-/// Entries that go out in the second part, to fill whatever buffers there are.
-const ENTRIES: f64 = 5.0;
+/// Entries per second in the second part, to fill whatever buffers there are.
+const RATE: f64 = 1.0;
 
 /// Resident memory above that of the empty server: with nothing sent yet, and after a few entries.
 pub fn memory(run: &Run, subscribers: usize) {
@@ -54,11 +54,11 @@ fn hold(
     }
     crowd.until_open();
     let mut publishing = Publishing::new(run.clock, run.size, 1);
-    crowd.run(Duration::from_secs(2), &publishing.shared);
+    crowd.run(run.time / 2, &publishing.shared);
     let each = |memory: u64| memory.saturating_sub(empty) as f64 / subscribers as f64;
     let held = each(server.memory());
-    publishing.pace(publisher, ENTRIES / 5.0);
-    crowd.run(Duration::from_secs(5), &publishing.shared);
+    publishing.pace(publisher, RATE);
+    crowd.run(run.time, &publishing.shared);
     publishing.stop();
     let verdict = crowd.verdict(&publishing.shared);
     let used = each(server.memory());

@@ -17,11 +17,8 @@ use super::sockets::{Happened, Sockets};
 /// So many are opened at once.
 const AT_ONCE: usize = 100;
 
-/// How long nothing comes, at least.
-const IDLE: Duration = Duration::from_secs(10);
-
-/// Entries published, one after the other.
-const ENTRIES: usize = 1000;
+/// Entries published one after the other, for each second that a run measures.
+const ENTRIES: f64 = 200.0;
 
 /// The reads that wait: of stream `s<index / 2>`, by its group where the index is even.
 struct Reads {
@@ -61,7 +58,7 @@ pub fn wait(run: &Run, readers: usize) {
         reads.run(Duration::from_millis(100), run);
     }
     reads.run(Duration::from_secs(1), run);
-    let time = run.time.max(IDLE);
+    let time = run.time * 2;
     let (began, before, redis_before) = (Instant::now(), server.cpu(), redis.cpu());
     reads.run(time, run);
     let percent = |cpu: Duration| cpu.as_secs_f64() / began.elapsed().as_secs_f64() * 100.0;
@@ -81,7 +78,8 @@ impl Reads {
         let mut times = [const { Vec::new() }; 2].map(|_: Vec<u64>| Histogram::default());
         self.came.clear();
         let before = (server.cpu(), cpu_of("self"));
-        for number in 0..ENTRIES as u64 {
+        let entries = (run.time.as_secs_f64() * ENTRIES) as u64;
+        for number in 0..entries {
             let stream = fastrand::usize(..streams);
             let mark = Mark { lane: 0, number, micros: run.clock.micros() };
             publisher.send(&[(format!("s{stream}"), feed::value(run.size, mark))]);
@@ -106,7 +104,7 @@ impl Reads {
             // Whoever was answered waits again by then.
             self.run(Duration::from_millis(5), run);
         }
-        let cpu = (server.cpu().saturating_sub(before.0)).as_secs_f64() * 1e6 / ENTRIES as f64;
+        let cpu = (server.cpu().saturating_sub(before.0)).as_secs_f64() * 1e6 / entries as f64;
         for (name, times) in ["group readers", "long polls"].iter().zip(&times) {
             println!(
                 "  an entry at a time, {name}: p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms",
