@@ -59,6 +59,10 @@ const SCENARIOS: [(&str, Scenario, usize); 7] = [
     ("latency", latency::one, 1),
 ];
 
+/// What takes a number; see `Run`.
+const OPTIONS: [&str; 7] =
+    ["--seconds", "--rounds", "--subscribers", "--rate", "--size", "--lanes", "--ahead"];
+
 /// What a run is asked for, beside the names of scenarios.
 struct Run {
     clock: Clock,
@@ -71,6 +75,8 @@ struct Run {
     size: usize,
     /// Connections that publish to nchan at once when it is saturated.
     lanes: usize,
+    /// How far publishers may be before the slowest subscriber then.
+    ahead: u64,
 }
 
 fn main() {
@@ -86,17 +92,15 @@ fn main() {
         Some(value(name)?.parse().unwrap_or_else(|_| panic!("{name} needs a number")))
     };
     let mut names = Vec::new();
-    let mut rest = args.iter();
+    let mut rest = args.iter().map(String::as_str);
     while let Some(arg) = rest.next() {
-        match arg.as_str() {
-            "--seconds" | "--rounds" | "--subscribers" | "--rate" | "--size" | "--lanes" => {
-                rest.next();
-            }
-            name if SCENARIOS.iter().any(|(known, ..)| *known == name) => names.push(name),
-            other => panic!(
-                "{other}: neither a scenario ({}) nor --seconds, --rounds, --subscribers, --rate, --size, --lanes",
-                SCENARIOS.map(|(name, ..)| name).join(", ")
-            ),
+        if OPTIONS.contains(&arg) {
+            rest.next();
+        } else if SCENARIOS.iter().any(|(known, ..)| *known == arg) {
+            names.push(arg);
+        } else {
+            let known = SCENARIOS.map(|(name, ..)| name).join(", ");
+            panic!("{arg}: neither a scenario ({known}) nor an option ({})", OPTIONS.join(", "));
         }
     }
     let most = number("--subscribers").unwrap_or(10_000.0) as usize;
@@ -107,6 +111,7 @@ fn main() {
         rounds: number("--rounds").map_or(3, |rounds| rounds as usize),
         rate: number("--rate"),
         size: number("--size").map_or(200, |size| size as usize),
+        ahead: number("--ahead").map_or(fanout::AHEAD, |ahead| ahead as u64),
         lanes: number("--lanes").map_or(fanout::LANES, |lanes| lanes as usize),
     };
     for program in ["redis-server", "nginx"] {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::feed::{Feed, Mark};
 use super::histogram::Histogram;
-use super::publish::{Clock, Shared};
+use super::publish::{Clock, Publishing, Shared};
 use super::sockets::{Happened, Sockets};
 
 /// So many connections are opened at once: fewer than a listening socket keeps waiting.
@@ -144,11 +144,21 @@ impl Crowd {
                 return;
             }
             self.turn(left.min(LOOK * 10));
-            if self.looked.elapsed() > LOOK {
+            if shared.heeds() && self.looked.elapsed() > LOOK {
                 self.looked = Instant::now();
                 shared.received(self.by_all());
             }
         }
+    }
+
+    /// Stops the publishers, and takes what comes until they have: one of them may wait for a
+    /// server that waits for its subscribers.
+    pub fn run_out(&mut self, publishing: &mut Publishing) {
+        publishing.stop_soon();
+        while !publishing.is_over() {
+            self.run(LOOK, &publishing.shared);
+        }
+        publishing.stop();
     }
 
     fn by_all(&self) -> u64 {

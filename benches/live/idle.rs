@@ -59,7 +59,7 @@ fn hold(
     let held = each(server.memory());
     publishing.pace(publisher, RATE);
     crowd.run(run.time, &publishing.shared);
-    publishing.stop();
+    crowd.run_out(&mut publishing);
     let verdict = crowd.verdict(&publishing.shared);
     let used = each(server.memory());
     println!("{name:<22}{:>14.1}{held:>14.2}{used:>22.2}", empty as f64 / 1024.0);

@@ -35,7 +35,7 @@ pub fn one(run: &Run, _: usize) {
     let plain = follow(redis.connect(), run.clock, stop.clone());
     crowd.run(time, &publishing.shared);
     let ours = crowd.take_latency();
-    publishing.stop();
+    crowd.run_out(&mut publishing);
     stop.store(true, Relaxed);
     let verdict = crowd.verdict(&publishing.shared);
     let plain = plain.join().unwrap();

@@ -125,6 +125,8 @@ pub struct Shared {
     sent: Vec<AtomicU64>,
     /// How many every subscriber has by now.
     received: AtomicU64,
+    /// Whether anybody asks for `received`.
+    heeds: AtomicBool,
 }
 
 impl Shared {
@@ -137,6 +139,12 @@ impl Shared {
         self.sent[index].load(Relaxed)
     }
 
+    /// Whether `received` is to be told.
+    pub fn heeds(&self) -> bool {
+        self.heeds.load(Relaxed)
+    }
+
+    /// Tells how many entries every subscriber has.
     pub fn received(&self, by_all: u64) {
         self.received.store(by_all, Relaxed);
     }
@@ -163,6 +171,7 @@ impl Publishing {
             stop: AtomicBool::new(false),
             sent: (0..counters).map(|_| AtomicU64::new(0)).collect(),
             received: AtomicU64::new(0),
+            heeds: AtomicBool::new(false),
         };
         Self { shared: Arc::new(shared), threads: Vec::new() }
     }
@@ -200,6 +209,7 @@ impl Publishing {
     /// entries before the slowest subscriber.
     pub fn saturate(&mut self, lane: usize, mut publisher: Publisher, batch: u64, ahead: u64) {
         let shared = self.shared.clone();
+        shared.heeds.store(true, Relaxed);
         self.threads.push(thread::spawn(move || {
             let stream = format!("{}0", shared.prefix);
             while !shared.stop.load(Relaxed) {
@@ -216,6 +226,10 @@ impl Publishing {
     /// Nothing more goes out but what is on its way.
     pub fn stop_soon(&self) {
         self.shared.stop.store(true, Relaxed);
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
     }
 
     /// Returns when the last entry has gone out.

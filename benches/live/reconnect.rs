@@ -71,7 +71,7 @@ pub fn all_at_once(run: &Run, subscribers: usize) {
     }
     let (all_after, cpu) = (cut.elapsed(), server.cpu().saturating_sub(before));
     crowd.run(Duration::from_secs(1), &publishing.shared);
-    publishing.stop();
+    crowd.run_out(&mut publishing);
     let verdict = crowd.verdict(&publishing.shared);
     println!(
         "  {resumed} resumed within {all_after:.2?} of the cut; the gateway took {cpu:.2?} of CPU for it, deliveries included"

@@ -58,7 +58,7 @@ fn case(run: &Run, streams: usize, each: usize, deliveries: f64) -> (Figures, us
     let tailing = redis.waiting_connections(|| {
         crowd.run(Duration::from_millis(50), &publishing.shared);
     });
-    publishing.stop();
+    crowd.run_out(&mut publishing);
     figures.verdict = crowd.verdict(&publishing.shared);
     (figures, tailing)
 }
