@@ -133,10 +133,11 @@ fn raise_limits(needed: usize) {
     if servers::open_files() >= needed {
         return;
     }
-    let again = "limit=$(ulimit -Hn); [ \"$(ulimit -Sn)\" != \"$limit\" ] || exit 1; \
+    let again = "limit=$(ulimit -Hn); if [ \"$(ulimit -Sn)\" = \"$limit\" ]; then \
+        echo \"not enough open files are allowed: $limit\" >&2; exit 1; fi; \
         ulimit -n \"$limit\"; exec \"$0\" \"$@\"";
     let own = std::env::current_exe().unwrap();
-    let error =
-        Command::new("sh").arg("-c").arg(again).arg(own).args(std::env::args_os().skip(1)).exec();
+    let mut command = Command::new("sh");
+    let error = command.arg("-c").arg(again).arg(own).args(std::env::args_os().skip(1)).exec();
     panic!("more than {needed} open files are needed: {error}");
 }
