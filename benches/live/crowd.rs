@@ -70,8 +70,8 @@ impl Crowd {
         }
     }
 
-    /// Subscribes to `path` and waits until all subscriptions stand. Its entries come in so many
-    /// lanes, and are counted under `stream`.
+    /// Subscribes to `path`, and now and then waits until all subscriptions stand. Its entries come
+    /// in so many lanes, and are counted under `stream`.
     pub fn join(&mut self, path: &str, stream: usize, lanes: usize, comes_back: bool) {
         let index = self.subscribers.len();
         let request =
@@ -186,6 +186,8 @@ impl Crowd {
                 break;
             }
         }
+        // What comes twice may come after everything else.
+        self.run(Duration::from_millis(200), shared);
         let missing: u64 = self.subscribers.iter().map(missing).sum();
         Verdict { lost: self.counted.lost + missing, twice: self.counted.twice }
     }

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::{self, Connection};
 
+/// nginx takes memory for each connection that there may be, as soon as it starts.
+const MOST_CONNECTIONS: usize = 30_000;
+
 /// A server with its child processes; ended with this value.
 pub struct Server {
     child: Child,
@@ -62,7 +65,7 @@ impl Server {
                 "load_module {modules}/ngx_nchan_module.so;
                 user root; daemon off; pid {path}/pid; error_log /dev/null;
                 worker_processes {workers}; worker_rlimit_nofile {files};
-                events {{ worker_connections {files}; }}
+                events {{ worker_connections {connections}; }}
                 http {{ access_log off; tcp_nodelay on; keepalive_requests 1000000000;
                     client_body_temp_path {path}/b; proxy_temp_path {path}/p;
                     fastcgi_temp_path {path}/f; uwsgi_temp_path {path}/u; scgi_temp_path {path}/s;
@@ -77,6 +80,7 @@ impl Server {
                     }} }}",
                 modules = modules_of_nginx(),
                 files = open_files(),
+                connections = open_files().min(MOST_CONNECTIONS),
                 redis = redis.redis_url(),
             );
             let config = dir.path().join("nginx.conf");
