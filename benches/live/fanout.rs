@@ -139,7 +139,7 @@ pub fn saturated(run: &Run, subscribers: usize) {
     let [ours, batches, one, two] = rounds(run, kinds, |kind| {
         let (lanes, batch) = match kind {
             Kind::Nchan(_) => (run.lanes, 1),
-            Kind::Streamgate(batch) => (1, batch),
+            Kind::Streamgate(batch) => (1, batch.min(run.ahead)),
             Kind::Floor => (1, 1),
         };
         round(run, kind, subscribers, lanes, |publishing, publisher| {

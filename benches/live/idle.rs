@@ -17,7 +17,7 @@ pub fn memory(run: &Run, subscribers: usize) {
         "\nidle-memory: {subscribers} subscribers of one stream, HTTP/1.1, KB of 1024 bytes each"
     );
     println!(
-        "{:<22}{:>14}{:>14}{:>22}",
+        "{:<22}{:>14}{:>16}{:>25}",
         "", "empty, MiB", "held, KB each", "after entries, KB each"
     );
     let redis = Server::redis();
@@ -62,7 +62,7 @@ fn hold(
     crowd.run_out(&mut publishing);
     let verdict = crowd.verdict(&publishing.shared);
     let used = each(server.memory());
-    println!("{name:<22}{:>14.1}{held:>14.2}{used:>22.2}", empty as f64 / 1024.0);
+    println!("{name:<22}{:>14.1}{held:>16.2}{used:>25.2}", empty as f64 / 1024.0);
     assert!(verdict.lost + verdict.twice == 0, "{name}: entries were lost or came twice");
     held
 }

@@ -38,6 +38,7 @@ impl Figures {
         crowd.run(time, shared);
         let (after, seconds) = (cpu(), began.elapsed().as_secs_f64());
         let deliveries = (crowd.deliveries() - had) as f64;
+        assert!(deliveries > 0.0, "nothing was delivered");
         let each = |index: usize| {
             after[index].saturating_sub(before[index]).as_secs_f64() * 1e6 / deliveries
         };
@@ -76,7 +77,7 @@ impl Figures {
 
     pub fn head() {
         println!(
-            "{:<22}{:>14}{:>12}{:>12}{:>14}{:>9}{:>9}{:>7}{:>7}",
+            "{:<22}{:>14}{:>13}{:>12}{:>17}{:>9}{:>9}{:>7}{:>7}",
             "",
             "deliveries/s",
             "CPU µs each",
@@ -91,7 +92,7 @@ impl Figures {
 
     pub fn print(&self, name: &str) {
         println!(
-            "{name:<22}{:>14.0}{:>12.2}{:>12.3}{:>14.2}{:>9.2}{:>9.2}{:>7}{:>7}",
+            "{name:<22}{:>14.0}{:>13.2}{:>12.3}{:>17.2}{:>9.2}{:>9.2}{:>7}{:>7}",
             self.rate,
             self.cpu,
             self.redis,
