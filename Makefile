@@ -3,7 +3,7 @@
 # Passed on to the gateway: make run ARGS="--listen 127.0.0.1:9000"
 ARGS ?=
 
-.PHONY: run test test-servers build openapi lint docs clean
+.PHONY: run test test-servers build bench-publish bench-live openapi lint docs clean
 
 run: ## Run a gateway on a private Redis
 	@scripts/install.sh redis curl
@@ -29,6 +29,10 @@ build: ## Build the optimised binary
 bench-publish: ## Publishing, side by side with webdis; BENCH="--seconds 10 --rounds 5" to be surer
 	@scripts/install.sh redis redis-benchmark webdis wrk nginx
 	cargo bench --locked --bench publish -- $(BENCH)
+
+bench-live: ## Live delivery, side by side with nchan; BENCH="paced waiters --seconds 10" for some of it, longer
+	@scripts/install.sh redis nginx nchan
+	cargo bench --locked --bench live -- $(BENCH)
 
 openapi: ## Write openapi/openapi.json anew
 	cargo run --locked --quiet -- openapi > openapi/openapi.json.new

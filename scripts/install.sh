@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what is missing of: redis (a Redis or Valkey server), and for the tests chromium, curl,
-# procps (ps and kill), pip (of python3); and for the benchmarks redis-benchmark, webdis, wrk, nginx.
+# procps (ps and kill), pip (of python3); and for the benchmarks redis-benchmark, webdis, wrk, nginx,
+# nchan (a module of nginx).
 # By the platform's own package manager; does nothing for what is there. Usage: install.sh NAME...
 set -eu
 
@@ -20,6 +21,7 @@ is_there() {
     curl) command -v curl >/dev/null ;;
     procps) command -v ps >/dev/null && { [ -x /bin/kill ] || [ -x /usr/bin/kill ]; } ;;
     redis-benchmark | webdis | wrk | nginx) command -v "$1" >/dev/null ;;
+    nchan) [ -e "$(nginx -V 2>&1 | sed -n 's/.*--modules-path=\([^ ]*\).*/\1/p')/ngx_nchan_module.so" ] ;;
     pip) python3 -m pip --version >/dev/null 2>&1 ;;
     *) echo "install.sh: unknown: $1" >&2; exit 2 ;;
     esac
@@ -28,7 +30,7 @@ is_there() {
 install() {
     echo "installing $1" >&2
     if command -v apt-get >/dev/null; then
-        case $1 in redis) package=redis-server ;; redis-benchmark) package=redis-tools ;; nginx) package=nginx-light ;; pip) package=python3-pip ;; *) package=$1 ;; esac
+        case $1 in redis) package=redis-server ;; redis-benchmark) package=redis-tools ;; nginx) package=nginx-light ;; nchan) package=libnginx-mod-nchan ;; pip) package=python3-pip ;; *) package=$1 ;; esac
         as_root apt-get update -qq
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >&2
     elif command -v brew >/dev/null; then

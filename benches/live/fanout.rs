@@ -1,0 +1,159 @@
+//! One stream and many subscribers: at a pace, and as many entries as go through.
+
+use std::time::Duration;
+
+use super::Run;
+use super::crowd::Crowd;
+use super::publish::{Publisher, Publishing};
+use super::report::{Figures, goal};
+use super::servers::Server;
+
+/// Before each window, so that nothing measures how things begin.
+const WARM_UP: Duration = Duration::from_secs(1);
+
+const EVENTS: &str = "/v1/streams/s0/events";
+const CHANNEL: &str = "/sub?id=s0";
+
+/// Connections that publish to nchan at once: more of them do not make it faster.
+pub const LANES: usize = 16;
+
+/// How far the publishers may be before the slowest subscriber.
+pub const AHEAD: u64 = 2000;
+
+/// So many entries go to Redis at once, where not one after the other.
+const BATCH: u64 = 50;
+
+#[derive(Clone, Copy)]
+enum Kind {
+    /// With so many entries in each pipeline to Redis.
+    Streamgate(u64),
+    /// With so many workers.
+    Nchan(usize),
+    Floor,
+}
+
+impl Kind {
+    fn name(self) -> String {
+        match self {
+            Self::Streamgate(1) => "streamgate".to_owned(),
+            Self::Streamgate(batch) => format!("streamgate, by {batch}"),
+            Self::Nchan(workers) => format!("nchan, workers: {workers}"),
+            Self::Floor => "one write each".to_owned(),
+        }
+    }
+
+    /// Starts the server with a Redis of its own.
+    fn start(self) -> (Server, Server) {
+        let redis = Server::redis();
+        let server = match self {
+            Self::Streamgate(_) => Server::streamgate(&redis, &[]),
+            Self::Nchan(workers) => Server::nchan(&redis, workers),
+            Self::Floor => Server::floor(),
+        };
+        (redis, server)
+    }
+
+    fn path(self) -> &'static str {
+        if matches!(self, Self::Nchan(_)) { CHANNEL } else { EVENTS }
+    }
+
+    fn publisher(self, redis: &Server, server: &Server, size: usize) -> Publisher {
+        match self {
+            Self::Streamgate(_) => Publisher::redis(redis),
+            Self::Nchan(_) => Publisher::nchan(server),
+            Self::Floor => Publisher::floor(server, size),
+        }
+    }
+}
+
+/// One round: `begin` starts the publishers, in so many lanes.
+fn round(
+    run: &Run,
+    kind: Kind,
+    subscribers: usize,
+    lanes: usize,
+    begin: impl FnOnce(&mut Publishing, &mut dyn FnMut() -> Publisher),
+) -> Figures {
+    let (redis, server) = kind.start();
+    let mut crowd = Crowd::new(server.port, run.clock);
+    for _ in 0..subscribers {
+        crowd.join(kind.path(), 0, lanes, false);
+    }
+    crowd.until_open();
+    let mut publishing = Publishing::new(run.clock, run.size, lanes);
+    begin(&mut publishing, &mut || kind.publisher(&redis, &server, run.size));
+    crowd.run(WARM_UP, &publishing.shared);
+    let mut figures = Figures::measure(&mut crowd, &publishing.shared, run.time, &server, &redis);
+    crowd.run_out(&mut publishing);
+    figures.verdict = crowd.verdict(&publishing.shared);
+    figures
+}
+
+/// All kinds in turn, so many rounds; the medians.
+fn rounds<const N: usize>(
+    run: &Run,
+    kinds: [Kind; N],
+    one: impl Fn(Kind) -> Figures,
+) -> [Figures; N] {
+    let mut figures = [const { Vec::new() }; N];
+    for _ in 0..run.rounds {
+        for (kind, figures) in kinds.iter().zip(&mut figures) {
+            figures.push(one(*kind));
+        }
+    }
+    let medians = figures.map(|rounds| Figures::median(&rounds));
+    Figures::head();
+    for (kind, figures) in kinds.iter().zip(&medians) {
+        figures.print(&kind.name());
+    }
+    medians
+}
+
+/// A few entries a second: a delivery is a `write` and a reader that wakes up.
+pub fn paced(run: &Run, subscribers: usize) {
+    let rate = run.rate.unwrap_or(40.0);
+    println!(
+        "\npaced: {subscribers} subscribers of one stream, {rate} entries/s of {} bytes, {} rounds of {:?}",
+        run.size, run.rounds, run.time
+    );
+    let kinds = [Kind::Streamgate(1), Kind::Nchan(1), Kind::Nchan(2), Kind::Floor];
+    let [ours, one, two, floor] = rounds(run, kinds, |kind| {
+        round(run, kind, subscribers, 1, |publishing, publisher| {
+            publishing.pace(publisher(), rate);
+        })
+    });
+    let nchan = if two.cpu < one.cpu { &two } else { &one };
+    goal("CPU per delivery, streamgate : nchan", ours.cpu / nchan.cpu, "<= 0.9");
+    goal("p99, streamgate : nchan", ours.p99_ms / one.p99_ms.min(two.p99_ms), "<= 1");
+    goal("CPU per delivery, streamgate : one write each", ours.cpu / floor.cpu, "");
+    goal("lost or twice", (ours.verdict.lost + ours.verdict.twice) as f64, "0");
+}
+
+/// The publishers go on as fast as the slowest subscriber receives.
+pub fn saturated(run: &Run, subscribers: usize) {
+    println!(
+        "\nsaturated: {subscribers} subscribers of one stream, as many entries of {} bytes as go through, {} rounds of {:?}",
+        run.size, run.rounds, run.time
+    );
+    let kinds = [Kind::Streamgate(1), Kind::Streamgate(BATCH), Kind::Nchan(1), Kind::Nchan(2)];
+    let [ours, batches, one, two] = rounds(run, kinds, |kind| {
+        let (lanes, batch) = match kind {
+            Kind::Nchan(_) => (run.lanes, 1),
+            Kind::Streamgate(batch) => (1, batch.min(run.ahead)),
+            Kind::Floor => (1, 1),
+        };
+        round(run, kind, subscribers, lanes, |publishing, publisher| {
+            for lane in 0..lanes {
+                publishing.saturate(lane, publisher(), batch, run.ahead);
+            }
+        })
+    });
+    let nchan = if two.rate > one.rate { &two } else { &one };
+    for (ours, how) in [(ours, ""), (batches, ", by 50")] {
+        let name = format!("streamgate{how} : nchan");
+        goal(&format!("deliveries/s, {name}"), ours.rate / nchan.rate, ">= 3");
+        goal(&format!("CPU per delivery, {name}"), ours.cpu / nchan.cpu, "<= 0.4");
+        let wrong = ours.verdict.lost + ours.verdict.twice;
+        goal(&format!("lost or twice{how}"), wrong as f64, "0");
+    }
+}

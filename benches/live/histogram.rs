@@ -1,0 +1,47 @@
+//! Times in µs, counted to within 1 %.
+
+/// Values below this have a count each; above, each power of two is split into this half as many.
+const FINE: u64 = 256;
+
+#[derive(Clone, Default)]
+pub struct Histogram {
+    counts: Vec<u64>,
+    total: u64,
+    max: u64,
+}
+
+impl Histogram {
+    pub fn add(&mut self, micros: u64) {
+        let shift = u64::from((micros / FINE).checked_ilog2().map_or(0, |bits| bits + 1));
+        let index = usize::try_from(shift * FINE / 2 + (micros >> shift)).expect("a short time");
+        if self.counts.len() <= index {
+            self.counts.resize(index + 1, 0);
+        }
+        self.counts[index] += 1;
+        self.total += 1;
+        self.max = self.max.max(micros);
+    }
+
+    pub fn count(&self) -> u64 {
+        self.total
+    }
+
+    pub fn max_ms(&self) -> f64 {
+        self.max as f64 / 1000.0
+    }
+
+    /// In milliseconds; 0 when nothing was counted.
+    pub fn percentile_ms(&self, percent: f64) -> f64 {
+        let wanted = (self.total as f64 * percent / 100.0).ceil().max(1.0);
+        let mut seen = 0;
+        for (index, count) in self.counts.iter().enumerate() {
+            seen += count;
+            if seen as f64 >= wanted {
+                let index = index as u64;
+                let shift = (index / (FINE / 2)).saturating_sub(1);
+                return ((index - shift * FINE / 2) << shift) as f64 / 1000.0;
+            }
+        }
+        0.0
+    }
+}

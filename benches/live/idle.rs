@@ -1,0 +1,68 @@
+//! What a subscriber costs in memory that has nothing to do.
+
+use std::time::Duration;
+
+use super::Run;
+use super::crowd::Crowd;
+use super::publish::{Publisher, Publishing};
+use super::report::goal;
+use super::servers::Server;
+
+/// Entries per second in the second part, to fill whatever buffers there are.
+const RATE: f64 = 1.0;
+
+/// Resident memory above that of the empty server: with nothing sent yet, and after a few entries.
+pub fn memory(run: &Run, subscribers: usize) {
+    println!(
+        "\nidle-memory: {subscribers} subscribers of one stream, HTTP/1.1, KB of 1024 bytes each"
+    );
+    println!(
+        "{:<22}{:>14}{:>16}{:>25}",
+        "", "empty, MiB", "held, KB each", "after entries, KB each"
+    );
+    let redis = Server::redis();
+    let streamgate = Server::streamgate(&redis, &[]);
+    let publisher = Publisher::redis(&redis);
+    let ours =
+        hold(run, "streamgate", &streamgate, "/v1/streams/s0/events", publisher, subscribers);
+    drop(streamgate);
+    let nchan = Server::nchan(&redis, 1);
+    let publisher = Publisher::nchan(&nchan);
+    let theirs = hold(run, "nchan, workers: 1", &nchan, "/sub?id=s0", publisher, subscribers);
+    goal("KB per idle subscriber, streamgate", ours, "<= 4");
+    goal("KB per idle subscriber, streamgate : nchan", ours / theirs, "");
+}
+
+fn hold(
+    run: &Run,
+    name: &str,
+    server: &Server,
+    path: &str,
+    publisher: Publisher,
+    subscribers: usize,
+) -> f64 {
+    // The first of everything is not the memory of a subscriber.
+    let mut first = Crowd::new(server.port, run.clock);
+    first.join(path, 0, 1, false);
+    first.until_open();
+    first.cut();
+    std::thread::sleep(Duration::from_millis(500));
+    let empty = server.memory();
+    let mut crowd = Crowd::new(server.port, run.clock);
+    for _ in 0..subscribers {
+        crowd.join(path, 0, 1, false);
+    }
+    crowd.until_open();
+    let mut publishing = Publishing::new(run.clock, run.size, 1);
+    crowd.run(run.time / 2, &publishing.shared);
+    let each = |memory: u64| memory.saturating_sub(empty) as f64 / subscribers as f64;
+    let held = each(server.memory());
+    publishing.pace(publisher, RATE);
+    crowd.run(run.time, &publishing.shared);
+    crowd.run_out(&mut publishing);
+    let verdict = crowd.verdict(&publishing.shared);
+    let used = each(server.memory());
+    println!("{name:<22}{:>14.1}{held:>16.2}{used:>25.2}", empty as f64 / 1024.0);
+    assert!(verdict.lost + verdict.twice == 0, "{name}: entries were lost or came twice");
+    held
+}

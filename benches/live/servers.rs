@@ -1,0 +1,217 @@
+//! The servers of a run, and what they cost.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use deadpool_redis::redis::{self, Connection};
+
+/// nginx takes memory for each connection that there may be, as soon as it starts.
+const MOST_CONNECTIONS: usize = 30_000;
+
+/// A server with its child processes; ended with this value.
+pub struct Server {
+    child: Child,
+    /// The server and its children.
+    pids: Vec<u32>,
+    pub port: u16,
+    /// What it keeps on disk.
+    dir: Option<tempfile::TempDir>,
+}
+
+impl Server {
+    fn start(program: &str, args: impl FnOnce(&mut Command, u16)) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut command = Command::new(program);
+        args(&mut command, port);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
+        let server = Self { pids: vec![child.id()], child, port, dir: None };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < deadline, "{program} does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        server
+    }
+
+    /// A Redis that writes nothing to disk.
+    pub fn redis() -> Self {
+        Self::start("redis-server", |command, port| {
+            let port = port.to_string();
+            let bind = ["--port", &port, "--bind", "127.0.0.1", "--maxclients", "20000"];
+            command.args(bind).args(["--save", "", "--appendonly", "no"]);
+        })
+    }
+
+    /// The gateway, with `args` beside its defaults.
+    pub fn streamgate(redis: &Self, args: &[&str]) -> Self {
+        Self::start(env!("CARGO_BIN_EXE_streamgate"), |command, port| {
+            command.args(["serve", "--redis-url", &redis.redis_url(), "--listen"]);
+            command.arg(format!("127.0.0.1:{port}")).args(args);
+        })
+    }
+
+    /// nginx with nchan, which keeps its messages in Redis.
+    pub fn nchan(redis: &Self, workers: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut server = Self::start("nginx", |command, port| {
+            // Several workers share connections evenly only with a socket each.
+            let reuse = if workers > 1 { "reuseport" } else { "" };
+            let path = dir.path().display();
+            let text = format!(
+                "load_module {modules}/ngx_nchan_module.so;
+                user root; daemon off; pid {path}/pid; error_log /dev/null;
+                worker_processes {workers}; worker_rlimit_nofile {files};
+                events {{ worker_connections {connections}; }}
+                http {{ access_log off; tcp_nodelay on; keepalive_requests 1000000000;
+                    client_body_temp_path {path}/b; proxy_temp_path {path}/p;
+                    fastcgi_temp_path {path}/f; uwsgi_temp_path {path}/u; scgi_temp_path {path}/s;
+                    nchan_shared_memory_size 512M;
+                    upstream redis {{ nchan_redis_server {redis}; }}
+                    server {{ listen 127.0.0.1:{port} {reuse};
+                        location = /pub {{ nchan_publisher; nchan_channel_id $arg_id;
+                            nchan_redis_pass redis; nchan_message_buffer_length 20000;
+                            nchan_message_timeout 10m; }}
+                        location = /sub {{ nchan_subscriber eventsource; nchan_channel_id $arg_id;
+                            nchan_subscriber_first_message newest; nchan_redis_pass redis; }}
+                    }} }}",
+                modules = modules_of_nginx(),
+                files = open_files(),
+                connections = open_files().min(MOST_CONNECTIONS),
+                redis = redis.redis_url(),
+            );
+            let config = dir.path().join("nginx.conf");
+            fs::write(&config, text).unwrap();
+            command.arg("-c").arg(config);
+        });
+        server.dir = Some(dir);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while server.pids.len() <= workers {
+            assert!(Instant::now() < deadline, "nginx has no workers");
+            server.pids.truncate(1);
+            server.pids.extend(children_of(server.child.id()));
+        }
+        // Each worker connects to Redis by itself, and refuses everybody until then.
+        let mut in_a_row = 0;
+        while in_a_row < 20 {
+            assert!(Instant::now() < deadline, "nchan does not reach Redis");
+            in_a_row = if answers_well(server.port) { in_a_row + 1 } else { 0 };
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        server
+    }
+
+    /// What this machine can do at all: see `floor.rs`.
+    pub fn floor() -> Self {
+        let own = std::env::current_exe().unwrap();
+        Self::start(own.to_str().unwrap(), |command, port| {
+            command.arg("--floor").arg(port.to_string());
+        })
+    }
+
+    fn redis_url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    /// A connection to this Redis, known there as `bench`.
+    pub fn connect(&self) -> Connection {
+        let mut connection =
+            redis::Client::open(self.redis_url()).unwrap().get_connection().unwrap();
+        redis::cmd("CLIENT").arg("SETNAME").arg("bench").exec(&mut connection).unwrap();
+        connection
+    }
+
+    /// Others' connections to this Redis: all, and those that wait for entries.
+    pub fn connections(&self) -> (usize, usize) {
+        let text: String = redis::cmd("CLIENT").arg("LIST").query(&mut self.connect()).unwrap();
+        let others = || text.lines().filter(|line| !line.contains("name=bench"));
+        let waits = |line: &&str| line.contains("cmd=xread ") || line.contains(" flags=b ");
+        (others().count(), others().filter(waits).count())
+    }
+
+    /// The most of others' connections that were seen to wait for entries, in a few looks.
+    pub fn waiting_connections(&self, mut between: impl FnMut()) -> usize {
+        let mut most = 0;
+        for _ in 0..10 {
+            between();
+            most = most.max(self.connections().1);
+        }
+        most
+    }
+
+    /// Time on a CPU so far, in user and kernel mode.
+    pub fn cpu(&self) -> Duration {
+        self.pids.iter().map(|pid| cpu_of(&pid.to_string())).sum()
+    }
+
+    /// Resident memory in KiB; what its processes share is counted once.
+    pub fn memory(&self) -> u64 {
+        let (mut own, mut shared) = (0, 0);
+        for pid in &self.pids {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+            let of = |name: &str| -> u64 {
+                let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+                line.trim().trim_end_matches(" kB").parse().unwrap()
+            };
+            own += of("VmRSS:") - of("RssShmem:");
+            shared = shared.max(of("RssShmem:"));
+        }
+        own + shared
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // A master of nginx that is killed leaves its workers behind.
+        if self.pids.len() > 1 {
+            let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        } else {
+            let _ = self.child.kill();
+        }
+        let _ = self.child.wait();
+        drop(self.dir.take());
+    }
+}
+
+/// Time on a CPU so far of a process (`self` for this one).
+pub fn cpu_of(pid: &str) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, rest) = stat.rsplit_once(')').unwrap();
+    let ticks = rest.split_whitespace().skip(11).take(2);
+    let ticks: u64 = ticks.map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+    // Linux tells this in hundredths of a second.
+    Duration::from_millis(ticks * 10)
+}
+
+/// Whether nchan takes a message.
+fn answers_well(port: u16) -> bool {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let request = "POST /pub?id=ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+        Content-Length: 1\r\n\r\n.";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 20")
+}
+
+fn children_of(pid: u32) -> Vec<u32> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let text = fs::read_to_string(path).unwrap();
+    text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+fn modules_of_nginx() -> String {
+    let output = Command::new("nginx").arg("-V").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let path = text.split("--modules-path=").nth(1).and_then(|rest| rest.split(' ').next());
+    path.unwrap_or("/usr/lib/nginx/modules").to_owned()
+}
+
+/// How many files a process may have open, by its soft limit.
+pub fn open_files() -> usize {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap_or(1 << 20)
+}
