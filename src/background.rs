@@ -26,6 +26,12 @@ impl Background {
         self.tracker.spawn_on(task, &self.on);
     }
 
+    /// Runs a task on the thread of the caller, for as long as that lasts: close to those it works
+    /// for.
+    pub fn spawn_here(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(task);
+    }
+
     /// How many have not ended.
     #[must_use]
     pub fn running(&self) -> usize {

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::hub::Inner;
 use super::tail::Tail;
+use crate::model::entry::Entry;
 use crate::model::history::Standing;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
@@ -45,6 +46,24 @@ impl Followed {
     /// Whether this is where the stream was last seen to end.
     pub(super) fn ends_at(&self, end: Position) -> bool {
         !self.unreadable && self.at == Some(end)
+    }
+
+    /// Feeds entries that XREAD brought, if they are all there was when it was told where the stream
+    /// ends; else the stream is due.
+    pub(super) fn take(&mut self, hub: &Inner, entries: Vec<Entry>, end: Option<Position>) {
+        let count = entries.len() as u64;
+        let last = entries.last().map(|last| last.id);
+        let expected = self.at.and_then(|at| Some(Position::new(last?, Some(at.n? + count))));
+        let (Some(at), Some(end)) = (self.at, expected.filter(|expected| end == Some(*expected)))
+        else {
+            self.due = true;
+            return;
+        };
+        // As many as were added since: nothing is missing between.
+        let numbers: Vec<_> = (1..=count).map(|index| at.n.map(|n| n + index)).collect();
+        let page = Page::new(self.tail.stream.clone(), (at, end), entries, &numbers);
+        self.at = Some(end);
+        self.tail.push(page, &hub.posts);
     }
 
     /// Feeds what is new, up to the tail of the stream or the end of this turn.

@@ -236,7 +236,8 @@ impl Inner {
             _ => {
                 let reader = Arc::new(Reader::new(tail.clone()));
                 readers.push(reader.clone());
-                self.background.spawn(reader.clone().run(self.clone()));
+                // Where its first follower lives nobody must be woken on another thread.
+                self.background.spawn_here(reader.clone().run(self.clone()));
                 reader
             }
         };

@@ -1,8 +1,10 @@
 //! A reader: one blocking Redis connection that follows many streams.
 //!
-//! XREAD only tells *which* streams have something; entries are then read together with the
-//! counters of their stream, in one step, because only that tells whether something was removed in
-//! between. After an outage everything followed is read from where it stood.
+//! XREAD tells *which* streams have something. Their entries are read together with the counters of
+//! their stream, in one step, because only that tells whether something was removed in between. But
+//! XREAD brings the first entries along, and if counters asked for right after it account for every
+//! one of them, they are all there was: nothing else need be read. After an outage everything followed
+//! is read from where it stood.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -16,12 +18,24 @@ use super::followed::Followed;
 use super::hub::Inner;
 use super::tail::Tail;
 use crate::model::name::StreamName;
-use crate::store::{Blocking, Lane, StoreError};
+use crate::model::position::Position;
+use crate::store::{Blocking, Lane, StoreError, Woken};
 
 /// Streams read at once after a wake-up, over the reader's own connection.
 const AT_ONCE: usize = 32;
 /// Quiet streams looked at in one command.
 const GLANCED_AT: usize = 100;
+/// Of so few streams it is asked along with XREAD where they end, which saves a round trip.
+const FEW: usize = 16;
+/// And so many entries come along of each; of more streams one. A stream that has more is read by
+/// itself, with a bound on bytes.
+const AT_A_TIME: usize = 8;
+/// From so many streams on a reader takes its time.
+const CROWD: usize = 64;
+/// How much of it for each.
+const PAUSE_PER_STREAM: Duration = Duration::from_micros(8);
+/// And at most.
+const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 /// Between attempts to get a connection.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
@@ -141,6 +155,7 @@ impl Reader {
         // Nothing is known of what happened while there was no connection.
         mark_all(all);
         let mut look_at_all = Instant::now() + hub.settings.look_every;
+        let mut pause = Duration::ZERO;
         loop {
             let given = std::mem::take(&mut *self.given());
             all.extend(given.into_iter().map(|tail| (tail.stream.clone(), Followed::new(tail))));
@@ -157,6 +172,7 @@ impl Reader {
             if let Err(error) = advance_due(hub, &lane, all).await {
                 return End::Failed(error);
             }
+            tokio::time::sleep(std::mem::take(&mut pause)).await;
 
             let heads: Vec<_> = all.values().filter_map(Followed::head).collect();
             let block =
@@ -168,17 +184,19 @@ impl Reader {
                     () = tokio::time::sleep(block.min(BACKOFF.1)) => continue,
                 }
             }
+            let (ends, count) = if heads.len() <= FEW { (true, AT_A_TIME) } else { (false, 1) };
+            let wait = hub.store.wait_for_entries(connection, &heads, block, count, ends);
             let waited = tokio::select! {
                 () = hub.stop.cancelled() => return End::Stopped,
-                waited = hub.store.wait_for_entries(connection, &heads, block) => waited,
+                waited = wait => waited,
             };
+            let asked = heads.into_iter().map(|(stream, _)| stream).filter(|_| ends);
+            let asked: Vec<StreamName> = asked.cloned().collect();
             match waited {
                 Ok(woken) => {
-                    for stream in woken {
-                        let stream = std::str::from_utf8(&stream).unwrap_or_default();
-                        if let Some(followed) = all.get_mut(stream) {
-                            followed.due = true;
-                        }
+                    pause = pause_after(&woken, all.len());
+                    if let Err(error) = take(hub, &lane, all, woken, asked).await {
+                        return End::Failed(error);
                     }
                 }
                 Err(error) if error.is_outage() => return End::Failed(error),
@@ -214,6 +232,57 @@ impl Reader {
     }
 }
 
+/// Feeds what came along. `asked` are the streams whose ends are told with it; else the ends of those
+/// that have something are asked for now.
+async fn take(
+    hub: &Inner,
+    lane: &Lane,
+    all: &mut All,
+    woken: Woken,
+    mut asked: Vec<StreamName>,
+) -> Result<(), StoreError> {
+    let mut ends = woken.ends;
+    if asked.is_empty() {
+        let names = woken.woken.iter().filter_map(|(stream, _)| all.get_key_value(stream.as_str()));
+        asked = names.map(|(stream, _)| stream.clone()).collect();
+        ends = glance(hub, lane, &asked).await?;
+    }
+    let ends: HashMap<&str, _> = asked.iter().map(StreamName::as_str).zip(ends).collect();
+    for (stream, entries) in woken.woken {
+        if let Some(followed) = all.get_mut(stream.as_str()) {
+            followed.take(hub, entries, ends.get(stream.as_str()).copied().flatten());
+        }
+    }
+    Ok(())
+}
+
+/// Where these streams end; nothing of those that cannot be said of.
+async fn glance(
+    hub: &Inner,
+    lane: &Lane,
+    streams: &[StreamName],
+) -> Result<Vec<Option<Position>>, StoreError> {
+    let mut ends = Vec::with_capacity(streams.len());
+    for some in streams.chunks(GLANCED_AT) {
+        match hub.store.glance(lane, some).await {
+            Ok(glance) => ends.extend(glance),
+            Err(error) if error.is_outage() => return Err(error),
+            // One of them is to blame: each is looked at by itself.
+            Err(_) => ends.extend(some.iter().map(|_| None)),
+        }
+    }
+    Ok(ends)
+}
+
+/// To ask for very many streams costs Redis, and us, for each of them. So after such a reader was
+/// woken it lets more come together before it asks again.
+fn pause_after(woken: &Woken, streams: usize) -> Duration {
+    if woken.woken.is_empty() || streams <= CROWD {
+        return Duration::ZERO;
+    }
+    PAUSE_PER_STREAM.saturating_mul(u32::try_from(streams).unwrap_or(u32::MAX)).min(LONGEST_PAUSE)
+}
+
 /// Everything must be looked at.
 fn mark_all(all: &mut All) {
     for followed in all.values_mut() {
@@ -224,15 +293,7 @@ fn mark_all(all: &mut All) {
 /// Finds those streams whose counters have changed without XREAD telling: they are due.
 async fn glance_at_all(hub: &Inner, lane: &Lane, all: &mut All) -> Result<(), StoreError> {
     let streams: Vec<StreamName> = all.keys().cloned().collect();
-    let mut ends = Vec::with_capacity(streams.len());
-    for some in streams.chunks(GLANCED_AT) {
-        match hub.store.glance(lane, some).await {
-            Ok(glance) => ends.extend(glance),
-            Err(error) if error.is_outage() => return Err(error),
-            // One of them is to blame: each is looked at by itself.
-            Err(_) => ends.extend(some.iter().map(|_| None)),
-        }
-    }
+    let ends = glance(hub, lane, &streams).await?;
     for (stream, end) in streams.iter().zip(ends) {
         if let Some(followed) = all.get_mut(stream) {
             followed.due |= end.is_none_or(|end| !followed.ends_at(end));

@@ -4,18 +4,21 @@ use std::time::Duration;
 
 use deadpool_redis::Connection;
 use deadpool_redis::redis::aio::MultiplexedConnection;
-use deadpool_redis::redis::{Cmd, Value};
+use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
-use super::decode::{bytes, int, list, tuple};
+use super::decode::{int, list, text, tuple};
 use super::{Store, StoreError};
+use crate::model::entry::Entry;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
+use crate::model::position::Position;
 
 impl Store {
     /// Blocks on an exclusive connection until one of the streams has an entry after the id given
-    /// with it, and answers which have; none when `block` has passed or [`Store::unblock`] was
-    /// called. At most one entry of each is carried along and thrown away: entries are read with
-    /// their counters, in one step, by [`Store::read_after`].
+    /// with it, and answers which have, each with its first entries, at most `count`; none when
+    /// `block` has passed or [`Store::unblock`] was called. With `ends` it also answers where each
+    /// stream asked for ended right after that. It is for the caller to see whether entries are
+    /// missing.
     ///
     /// # Errors
     /// [`StoreError::NotAStream`] when one of the keys holds something else, or that Redis is away.
@@ -26,15 +29,13 @@ impl Store {
         on: &Blocking,
         after: &[(&StreamName, EntryId)],
         block: Duration,
-    ) -> Result<Vec<Vec<u8>>, StoreError> {
+        count: usize,
+        ends: bool,
+    ) -> Result<Woken, StoreError> {
         let mut command = Cmd::new();
+        command.arg("XREAD").arg("COUNT").arg(count);
         // BLOCK 0 would be for ever.
-        command
-            .arg("XREAD")
-            .arg("COUNT")
-            .arg(1)
-            .arg("BLOCK")
-            .arg(block.as_millis().max(1).to_string());
+        command.arg("BLOCK").arg(block.as_millis().max(1).to_string());
         command.arg("STREAMS");
         for (stream, _) in after {
             command.arg(stream.as_str());
@@ -42,17 +43,29 @@ impl Store {
         for (_, id) in after {
             command.arg(id.to_string());
         }
-        let woken = command.query_async(&mut on.handle()).await.map_err(StoreError::from);
-        if woken.as_ref().is_err_and(StoreError::is_outage) {
+        let mut pipeline = Pipeline::new();
+        pipeline.add_command(command);
+        if ends {
+            let streams: Vec<_> = after.iter().map(|(stream, _)| *stream).collect();
+            pipeline.add_command(super::facts::glance(&streams));
+        }
+        let replies = pipeline.query_async(&mut on.handle()).await.map_err(StoreError::from);
+        if replies.as_ref().is_err_and(StoreError::is_outage) {
             self.connections.doubt();
         }
-        match woken? {
-            Value::Nil => Ok(Vec::new()),
-            woken => list(woken)?
+        let mut replies: std::vec::IntoIter<Value> = Vec::into_iter(replies?);
+        let woken = match replies.next() {
+            None | Some(Value::Nil) => Vec::new(),
+            Some(woken) => list(woken)?
                 .into_iter()
-                .map(|of_stream| bytes(tuple::<2>(of_stream)?[0].clone()))
-                .collect(),
-        }
+                .map(|of_stream| {
+                    let [name, read] = tuple(of_stream)?;
+                    Ok((text(name)?, super::decode::entries(read)?))
+                })
+                .collect::<Result<_, StoreError>>()?,
+        };
+        let ends = replies.next().map_or(Ok(Vec::new()), super::facts::decode_ends)?;
+        Ok(Woken { woken, ends })
     }
 
     /// The id by which [`Store::unblock`] finds a connection.
@@ -75,6 +88,14 @@ impl Store {
         command.arg("CLIENT").arg("UNBLOCK").arg(client);
         self.read(&command).await.map(drop)
     }
+}
+
+/// What a blocked reader was woken by.
+pub struct Woken {
+    /// The streams that have something, with their first entries.
+    pub woken: Vec<(String, Vec<Entry>)>,
+    /// Where the streams that were asked for ended, in their order; nothing if that was not asked.
+    pub ends: Vec<Option<Position>>,
 }
 
 /// An exclusive connection for blocking commands.

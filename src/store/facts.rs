@@ -61,6 +61,26 @@ fn command(stream: &StreamName) -> Cmd {
     command
 }
 
+/// The script call that tells where streams end.
+pub(super) fn glance(streams: &[&StreamName]) -> Cmd {
+    let mut command = Cmd::new();
+    command.arg("EVAL").arg(GLANCE).arg(streams.len());
+    for stream in streams {
+        command.arg(stream.as_str());
+    }
+    command
+}
+
+/// What it answers.
+pub(super) fn decode_ends(reply: Value) -> Result<Vec<Option<Position>>, StoreError> {
+    let end = |end| {
+        let [last_id, added] = tuple(end)?;
+        let (last_id, added) = (optional_id(last_id)?, optional(&added)?);
+        Ok(last_id.map(|last_id| Position::new(last_id, added)))
+    };
+    list(reply)?.into_iter().map(end).collect()
+}
+
 impl Store {
     /// The counters of a stream; [`Facts::missing`] if there is none.
     ///
@@ -84,20 +104,8 @@ impl Store {
         lane: &Lane,
         streams: &[StreamName],
     ) -> Result<Vec<Option<Position>>, StoreError> {
-        let mut command = Cmd::new();
-        command.arg("EVAL").arg(GLANCE).arg(streams.len());
-        for stream in streams {
-            command.arg(stream.as_str());
-        }
-        let ends = list(self.read_on(lane, &command).await?)?;
-        ends.into_iter()
-            .map(|end| {
-                let [last_id, added] = tuple(end)?;
-                let last_id = optional_id(last_id)?;
-                let added = optional(&added)?;
-                Ok(last_id.map(|last_id| Position::new(last_id, added)))
-            })
-            .collect()
+        let streams: Vec<_> = streams.iter().collect();
+        decode_ends(self.read_on(lane, &glance(&streams)).await?)
     }
 
     /// A range and the counters of its stream, read in one step.

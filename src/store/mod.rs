@@ -67,7 +67,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use ack::Acked;
 pub use append::{Append, Appended, Key, MAX_FIELDS, NewEntry, Placed, Refusal};
-pub use blocking::Blocking;
+pub use blocking::{Blocking, Woken};
 pub use capabilities::{Capabilities, Capability, Used};
 pub use consumers::{AutoClaim, Claim, Claimed, PendingFate};
 pub use deletion::{Deletion, References};
