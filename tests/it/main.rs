@@ -21,6 +21,7 @@ mod groups;
 mod groups_many;
 mod lines;
 mod many;
+mod model;
 mod monitoring;
 mod openapi;
 mod outage;
