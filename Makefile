@@ -3,18 +3,22 @@
 # Passed on to the gateway: make run ARGS="--listen 127.0.0.1:9000"
 ARGS ?=
 
-.PHONY: run test test-servers build bench-publish bench-live openapi lint docs clean
+.PHONY: run test test-clients test-servers build bench-publish bench-live openapi lint docs clean
 
 run: ## Run a gateway on a private Redis
 	@scripts/install.sh redis curl
 	cargo run --locked --quiet -- dev $(ARGS)
 
-test: ## Install what the tests need, and run them all
+test: test-clients ## Install what the tests need, and run them all
 	@scripts/install.sh redis chromium curl procps
 	cargo test --locked
 
-# What meets no server, or only the private one, that on PATH.
-SAME_ON_ALL = browser:: openapi:: process:: readme:: restart:: tidy::
+test-clients: ## Install the clients that the tests follow streams with, into target/clients
+	@scripts/install.sh node npm venv
+	@scripts/clients.sh target/clients
+
+# What meets no server, or only the private one, that on PATH, or is about clients.
+SAME_ON_ALL = browser:: clients:: openapi:: process:: readme:: restart:: tidy::
 
 test-servers: ## Run the tests that meet Redis on a newer Redis and on Valkey
 	@scripts/install.sh procps

@@ -10,7 +10,7 @@ use super::error::{ApiError, ErrorCode};
 use super::request::RequestInfo;
 use super::session::{self, Session};
 use crate::live::{Closing, Subscription};
-use crate::model::frame::{Framing, write_event};
+use crate::model::frame::{Framing, begin_event, end_event};
 
 /// The media type.
 pub const EVENT_STREAM: &str = "text/event-stream";
@@ -66,7 +66,8 @@ pub fn failed(error: &ApiError, request: &RequestInfo) -> Response {
 fn error_frame(error: &ApiError, path: &str, request_id: &str) -> Bytes {
     let mut frame = Vec::new();
     let problem = error.problem(path, request_id);
-    write_event(&mut frame, Some("$error"), Some(fastrand::u64(10_000..30_000)), &problem);
+    begin_event(&mut frame, Some("$error"), Some(fastrand::u64(10_000..30_000)), &problem);
+    end_event(&mut frame, None);
     frame.into()
 }
 

@@ -258,16 +258,16 @@ fn show(number: usize, pen: &mut Pen<'_>, page: &Page) -> Result<(), JoinError> 
     // The data is the same for all; the id is each subscription's own.
     let (cursors, mut written) = (&mut *pen.cursors, Ok(()));
     pen.out.write(|out| {
-        for (index, rest) in rendered.without_ids(from) {
+        for (index, data) in rendered.without_ids(from) {
             cursors.set(number, page.positions[index]);
             let begin = out.len();
+            out.extend_from_slice(&data);
             out.extend_from_slice(b"id: ");
             written = cursors.write(out);
             if written.is_err() {
                 return out.truncate(begin);
             }
-            out.push(b'\n');
-            out.extend_from_slice(&rest);
+            out.extend_from_slice(b"\n\n");
             cursors.untold = false;
         }
     });

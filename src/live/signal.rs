@@ -1,5 +1,7 @@
 //! What a subscription is told besides entries: events whose names begin with `$`.
 
+use std::fmt::Display;
+
 use bytes::Bytes;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -37,10 +39,8 @@ impl Signal<'_> {
         match framing {
             Framing::Events => {
                 let retry_ms = retry.then(|| fastrand::u64(1_000..3_000));
-                if let Some(cursor) = cursor {
-                    frame::write_id(out, &cursor);
-                }
-                frame::write_event(out, Some(name), retry_ms, self);
+                frame::begin_event(out, Some(name), retry_ms, self);
+                frame::end_event(out, cursor.as_ref().map(|cursor| cursor as &dyn Display));
             }
             Framing::Lines if matches!(self, Self::Open { .. }) => {}
             Framing::Lines => {

@@ -65,15 +65,20 @@ impl Formatter for OneLine {
     }
 }
 
-/// Appends the line of an event's id. The rest of the event is to follow.
-pub fn write_id(out: &mut Vec<u8>, id: &impl fmt::Display) {
+/// Ends an event, with its id if it has one. The id comes last: there are clients
+/// (`@microsoft/fetch-event-source`) that resume after an id as soon as they have read its line, and
+/// would leave out an event whose data a broken connection has cut off.
+pub fn end_event(out: &mut Vec<u8>, id: Option<&dyn fmt::Display>) {
     // Writing into a `Vec` cannot fail.
-    let _ = writeln!(out, "id: {id}");
+    if let Some(id) = id {
+        let _ = writeln!(out, "id: {id}");
+    }
+    out.push(b'\n');
 }
 
-/// Appends one event to `out`: `event` if there is a name, `retry` if there is a delay in
-/// milliseconds, and `data` as JSON on one line.
-pub fn write_event(
+/// Begins an event: `event` if there is a name, `retry` if there is a delay in milliseconds, and
+/// `data` as JSON on one line. [`end_event`] is to follow.
+pub fn begin_event(
     out: &mut Vec<u8>,
     event: Option<&str>,
     retry_ms: Option<u64>,
@@ -90,7 +95,7 @@ pub fn write_event(
     out.extend_from_slice(b"data: ");
     let written = data.serialize(&mut Serializer::with_formatter(&mut *out, OneLine));
     debug_assert!(written.is_ok(), "events hold nothing that JSON cannot");
-    out.extend_from_slice(b"\n\n");
+    out.push(b'\n');
 }
 
 /// Appends one line of NDJSON to `out`.
@@ -131,21 +136,21 @@ mod tests {
 
     fn frame(event: Option<&str>, data: &str) -> String {
         let mut out = Vec::new();
-        write_id(&mut out, &"5-1:9");
-        write_event(&mut out, event, None, &data);
+        begin_event(&mut out, event, None, &data);
+        end_event(&mut out, Some(&"5-1:9"));
         String::from_utf8(out).unwrap()
     }
 
     #[test]
-    fn a_frame_has_id_event_and_one_data_line() {
-        assert_eq!(frame(Some("paid"), "x"), "id: 5-1:9\nevent: paid\ndata: \"x\"\n\n");
+    fn a_frame_has_a_name_one_data_line_and_its_id_last() {
+        assert_eq!(frame(Some("paid"), "x"), "event: paid\ndata: \"x\"\nid: 5-1:9\n\n");
     }
 
     #[test]
     fn separators_of_lines_are_escaped() {
         assert_eq!(
             frame(None, "a\r\nb\u{85}c\u{2028}d\u{2029}e\0"),
-            "id: 5-1:9\ndata: \"a\\r\\nb\\u0085c\\u2028d\\u2029e\\u0000\"\n\n"
+            "data: \"a\\r\\nb\\u0085c\\u2028d\\u2029e\\u0000\"\nid: 5-1:9\n\n"
         );
     }
 
@@ -177,7 +182,7 @@ mod tests {
             let frame = frame(None, &text);
             let lines: Vec<&str> = frame.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).collect();
             prop_assert_eq!(lines.len(), 4);
-            let data = lines[1].strip_prefix("data: ").unwrap();
+            let data = lines[0].strip_prefix("data: ").unwrap();
             prop_assert_eq!(serde_json::from_str::<String>(data).unwrap(), text);
         }
     }

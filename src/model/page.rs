@@ -43,9 +43,9 @@ struct Frame {
     id: EntryId,
     /// Which entry of the page it is.
     index: usize,
-    /// Where its bytes begin, and where they go on after the line with its id.
+    /// Where its bytes begin, and where the line with its id does.
     start: usize,
-    rest: usize,
+    end: usize,
 }
 
 impl Page {
@@ -91,18 +91,18 @@ impl Page {
         for (index, entry) in taken {
             let start = bytes.len();
             let json = |stream| EntryJson { stream, entry, view: &view.entry };
-            let rest = if view.framing == Framing::Lines {
+            let end = if view.framing == Framing::Lines {
                 frame::write_line(&mut bytes, &json(None));
-                start
+                bytes.len()
             } else {
                 let field = view.event.as_deref();
                 let name = field.and_then(|field| frame::event_name(entry.value(field)));
-                frame::write_id(&mut bytes, &self.positions[index]);
-                let rest = bytes.len();
-                frame::write_event(&mut bytes, name, None, &json(Some(self.stream.as_str())));
-                rest
+                frame::begin_event(&mut bytes, name, None, &json(Some(self.stream.as_str())));
+                let end = bytes.len();
+                frame::end_event(&mut bytes, Some(&self.positions[index]));
+                end
             };
-            frames.push(Frame { id: entry.id, index, start, rest });
+            frames.push(Frame { id: entry.id, index, start, end });
         }
         if frames.is_empty() {
             return Rendered { chunk: Bytes::new(), frames };
@@ -156,12 +156,10 @@ impl Rendered {
         self.frames.last().map(|frame| frame.index)
     }
 
-    /// The frames from this one on without the line of their ids, each with the index of its entry.
+    /// The frames from this one on up to the line of their ids, each with the index of its entry.
     pub fn without_ids(&self, from: usize) -> impl Iterator<Item = (usize, Bytes)> {
-        let ends = self.frames.iter().skip(from + 1).map(|next| next.start);
-        let ends = ends.chain(std::iter::once(self.chunk.len().saturating_sub(CHUNK_END)));
-        let frames = self.frames.iter().skip(from).zip(ends);
-        frames.map(|(frame, end)| (frame.index, self.chunk.slice(frame.rest..end)))
+        let frames = self.frames.iter().skip(from);
+        frames.map(|frame| (frame.index, self.chunk.slice(frame.start..frame.end)))
     }
 }
 
@@ -182,7 +180,7 @@ mod tests {
     }
 
     const THIRD: &str =
-        "id: 3-0:3\ndata: {\"stream\":\"s\",\"id\":\"3-0\",\"fields\":{\"a\":\"x\"}}\n\n";
+        "data: {\"stream\":\"s\",\"id\":\"3-0\",\"fields\":{\"a\":\"x\"}}\nid: 3-0:3\n\n";
 
     #[test]
     fn a_reader_in_the_middle_of_a_page_gets_the_rest_of_it() {
@@ -215,7 +213,7 @@ mod tests {
         let rendered = page().rendered(&Arc::default());
         let rest: Vec<_> = rendered.without_ids(1).collect();
         assert_eq!(rest.len(), 2);
-        let data = THIRD.strip_prefix("id: 3-0:3\n").unwrap();
+        let data = THIRD.strip_suffix("id: 3-0:3\n\n").unwrap();
         assert_eq!(rest[1], (2, Bytes::from_static(data.as_bytes())));
     }
 

@@ -1,25 +1,15 @@
 //! A real browser: a page of another, allowed origin follows a stream while the gateway is stopped
 //! and started again.
 
-use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::support::chromium::Browser;
 use crate::support::gateway::Gateway;
-use crate::support::redis::{Server, free_port, start_tied, tied};
+use crate::support::redis::{Server, free_port};
 use crate::support::{encode, eventually, unique};
-
-/// Where Chromium may be found.
-const BROWSERS: [&str; 5] = [
-    "chromium",
-    "chromium-browser",
-    "google-chrome",
-    "chrome",
-    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-];
 
 const PAGE: &str = r#"<!doctype html><title>follower</title><script>
 const report = (line) => { queue = queue.then(() => fetch("/report", { method: "POST", body: line })); };
@@ -79,58 +69,6 @@ impl PageServer {
             .iter()
             .filter_map(|line| line.strip_prefix("entry ").map(str::to_owned))
             .collect()
-    }
-}
-
-struct Browser(Child, #[expect(dead_code, reason = "removed with the browser")] tempfile::TempDir);
-
-impl Browser {
-    fn open(url: &str) -> Self {
-        let profile = tempfile::tempdir().unwrap();
-        let found = std::env::var("CHROMIUM").ok().or_else(|| {
-            let there = |name: &&&str| {
-                std::process::Command::new(name)
-                    .arg("--version")
-                    .stdout(Stdio::null())
-                    .stderr(Stdio::null())
-                    .status()
-                    .is_ok()
-            };
-            BROWSERS.iter().find(there).map(|name| (*name).to_owned())
-        });
-        let program =
-            found.expect("no Chromium on PATH: `make test` installs it, or name one by CHROMIUM");
-        let mut command = tied(&program);
-        command
-            .args([
-                "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-quic",
-                "--no-first-run",
-            ])
-            .args([
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-            ])
-            .args(["--disable-dev-shm-usage", "--remote-debugging-port=0"])
-            .arg(format!("--user-data-dir={}", profile.path().display()))
-            .env("TMPDIR", profile.path())
-            .process_group(0)
-            .arg(url)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        Self(start_tied(command), profile)
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        // With all its processes: one that is left would go on writing into the profile.
-        let group = format!("-{}", self.0.id());
-        let _ = std::process::Command::new("kill").args(["-KILL", "--", &group]).status();
-        let _ = self.0.wait();
     }
 }
 

@@ -4,10 +4,12 @@
 #![expect(clippy::disallowed_methods, reason = "tests wait for what they spawn, and read CHROMIUM")]
 
 mod ack;
+mod awkward;
 mod bad_input;
 mod batches;
 mod browser;
 mod capabilities;
+mod clients;
 mod cloudevents;
 mod conditions;
 mod counters;
@@ -19,6 +21,7 @@ mod groups;
 mod groups_many;
 mod lines;
 mod many;
+mod model;
 mod monitoring;
 mod openapi;
 mod outage;

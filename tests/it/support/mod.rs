@@ -1,6 +1,8 @@
 //! What tests are made of.
 
 pub mod app;
+pub mod chromium;
+pub mod cutting;
 pub mod gateway;
 pub mod lines;
 pub mod proxy;

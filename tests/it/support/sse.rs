@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
@@ -27,7 +27,8 @@ impl Event {
 pub struct Sse {
     pub status: u16,
     pub headers: HeaderMap,
-    bytes: futures_util::stream::BoxStream<'static, Result<bytes::Bytes, reqwest::Error>>,
+    /// Ends when the connection breaks, too.
+    bytes: futures_util::stream::BoxStream<'static, bytes::Bytes>,
     buffer: Vec<u8>,
     /// Comments seen.
     pub heartbeats: usize,
@@ -40,13 +41,18 @@ impl Sse {
             request = request.header("last-event-id", id);
         }
         let response = tokio::time::timeout(PATIENCE, request.send()).await.unwrap().unwrap();
-        Self {
-            status: response.status().as_u16(),
-            headers: response.headers().clone(),
-            bytes: response.bytes_stream().boxed(),
-            buffer: Vec::new(),
-            heartbeats: 0,
-        }
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Self::of(status, headers, response.bytes_stream())
+    }
+
+    /// Reads the body of an answer.
+    pub fn of<E>(
+        status: u16,
+        headers: HeaderMap,
+        body: impl Stream<Item = Result<bytes::Bytes, E>> + Send + 'static,
+    ) -> Self {
+        let bytes = body.scan((), |(), part| std::future::ready(part.ok())).boxed();
+        Self { status, headers, bytes, buffer: Vec::new(), heartbeats: 0 }
     }
 
     /// The next event, `None` when the stream has ended.
@@ -76,7 +82,8 @@ impl Sse {
         values
     }
 
-    async fn read(&mut self) -> Option<Event> {
+    /// The next event however late it comes. Safe to drop and to call again.
+    pub async fn read(&mut self) -> Option<Event> {
         loop {
             if let Some(end) = self.buffer.windows(2).position(|pair| pair == b"\n\n") {
                 let block: Vec<u8> = self.buffer.drain(..end + 2).collect();
@@ -86,7 +93,7 @@ impl Sse {
                 }
                 continue;
             }
-            self.buffer.extend_from_slice(&self.bytes.next().await?.ok()?);
+            self.buffer.extend_from_slice(&self.bytes.next().await?);
         }
     }
 }

@@ -1,0 +1,11 @@
+// Follows a stream with the npm package `eventsource`; prints each event as a line of JSON.
+// Runs where node_modules is. Usage: node follow_eventsource.mjs URL
+import { createRequire } from "node:module";
+
+const { EventSource } = createRequire(process.cwd() + "/")("eventsource");
+const source = new EventSource(process.argv[2]);
+for (const name of ["message", "$open", "$gap", "$reset", "$end", "$error"]) {
+  source.addEventListener(name, ({ type, lastEventId, data }) => {
+    process.stdout.write(JSON.stringify({ event: type, id: lastEventId, data }) + "\n");
+  });
+}

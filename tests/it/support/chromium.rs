@@ -1,0 +1,71 @@
+//! A real browser without a window, with a profile of its own.
+
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Stdio};
+
+use super::redis::{start_tied, tied};
+
+/// Where Chromium may be found.
+const BROWSERS: [&str; 5] = [
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "chrome",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+];
+
+/// A browser that shows one page.
+pub struct Browser(
+    Child,
+    #[expect(dead_code, reason = "removed with the browser")] tempfile::TempDir,
+);
+
+impl Browser {
+    pub fn open(url: &str) -> Self {
+        let profile = tempfile::tempdir().unwrap();
+        let found = std::env::var("CHROMIUM").ok().or_else(|| {
+            let there = |name: &&&str| {
+                std::process::Command::new(name)
+                    .arg("--version")
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null())
+                    .status()
+                    .is_ok()
+            };
+            BROWSERS.iter().find(there).map(|name| (*name).to_owned())
+        });
+        let program =
+            found.expect("no Chromium on PATH: `make test` installs it, or name one by CHROMIUM");
+        let mut command = tied(&program);
+        command
+            .args([
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--no-first-run",
+            ])
+            .args([
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+            ])
+            .args(["--disable-dev-shm-usage", "--remote-debugging-port=0"])
+            .arg(format!("--user-data-dir={}", profile.path().display()))
+            .env("TMPDIR", profile.path())
+            .process_group(0)
+            .arg(url)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Self(start_tied(command), profile)
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // With all its processes: one that is left would go on writing into the profile.
+        let group = format!("-{}", self.0.id());
+        let _ = std::process::Command::new("kill").args(["-KILL", "--", &group]).status();
+        let _ = self.0.wait();
+    }
+}
