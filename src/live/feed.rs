@@ -53,6 +53,8 @@ pub(super) struct Feed {
     phase: Phase,
     /// Attempts that failed because Redis is away.
     attempts: u32,
+    /// Where the stream had ended when it was last begun to be read.
+    ended: EntryId,
     /// The tail may have something.
     pub(super) news: bool,
     /// It is followed because its name matches: when it is gone, so is this.
@@ -78,22 +80,26 @@ pub(super) enum Step {
 
 impl Feed {
     /// A stream that was joined already, to be read from the cursor on.
-    pub(super) fn joined(following: Following, at: Position, matched: bool) -> Self {
+    pub(super) fn joined(following: Following, matched: bool) -> Self {
         let stream = following.stream().clone();
-        let mut feed = Self::new(stream, matched);
-        feed.join(following, at);
-        feed
+        Self {
+            following: Some(following),
+            phase: Phase::CatchUp(None),
+            ..Self::new(stream, matched)
+        }
     }
 
     /// A stream that is yet to be joined.
     pub(super) fn new(stream: StreamName, matched: bool) -> Self {
-        Self { stream, following: None, phase: Phase::Join(None), attempts: 0, news: true, matched }
-    }
-
-    fn join(&mut self, following: Following, at: Position) {
-        // At the tail there is nothing to read.
-        self.phase = if following.ends_at(at) { Phase::Live } else { Phase::CatchUp(None) };
-        self.following = Some(following);
+        Self {
+            stream,
+            following: None,
+            phase: Phase::Join(None),
+            attempts: 0,
+            ended: EntryId::MIN,
+            news: true,
+            matched,
+        }
     }
 
     pub(super) fn stream(&self) -> &StreamName {
@@ -140,7 +146,10 @@ impl Feed {
                         )
                     });
                     match ready!(joining.as_mut().poll(cx)) {
-                        Ok(following) => self.join(following, pen.cursors.at(number)),
+                        Ok(following) => {
+                            self.following = Some(following);
+                            self.phase = Phase::CatchUp(None);
+                        }
                         Err(JoinError::Store(error)) if error.is_outage() => self.away(),
                         Err(error) => return Poll::Ready(Err(error)),
                     }
@@ -152,7 +161,7 @@ impl Feed {
                     let following = &mut self.following;
                     let reading = reading.get_or_insert_with(|| {
                         if let Some(following) = following {
-                            following.looks();
+                            self.ended = following.looks();
                         }
                         read_on(pen.hub, &self.stream, pen.cursors.at(number))
                     });
@@ -195,6 +204,10 @@ impl Feed {
 
     fn read(&mut self, number: usize, pen: &mut Pen<'_>, read: Stretch) -> Result<(), JoinError> {
         self.attempts = 0;
+        if let Some(following) = self.following.as_ref().filter(|_| read.facts.last_id < self.ended)
+        {
+            following.found_anew(read.facts.tail(), &pen.hub.0.posts);
+        }
         self.phase = if read.at_tail { Phase::Live } else { Phase::CatchUp(None) };
         match read.standing {
             Standing::Intact => {}

@@ -80,7 +80,7 @@ impl Subscription {
         let mut cursors = Cursors::new(wanted.many);
         let feeds = begun.into_iter().map(|(following, at, matched)| {
             cursors.add(following.stream(), at);
-            Some(Feed::joined(following, at, matched))
+            Some(Feed::joined(following, matched))
         });
         let feeds = feeds.collect();
         let (now, heartbeat) = (Instant::now(), spread(terms.heartbeat));

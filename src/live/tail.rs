@@ -19,7 +19,7 @@ use crate::model::position::Position;
 pub(super) struct Tail {
     /// Which stream.
     pub(super) stream: StreamName,
-    /// Written by the reader alone.
+    /// Written by the reader; emptied by a follower who finds that it is of another stream.
     recent: Mutex<Recent>,
     /// Turned true by the reader once it knows where the stream ends: from then on whatever is
     /// appended is fed.
@@ -91,7 +91,8 @@ impl Tail {
     }
 
     /// Tells the followers that something other than appending has happened (a gap, a reset,
-    /// another type of key): each is to look at the stream itself. It is read on from `at`.
+    /// another type of key): each is to look at the stream itself. What is fed from here on follows
+    /// on `at`.
     pub(super) fn look(self: &Arc<Self>, at: Position, posts: &[Arc<Post>]) {
         let mut recent = self.lock();
         while !recent.pages.is_empty() {
@@ -133,8 +134,7 @@ impl Tail {
     pub(super) fn follow(self: &Arc<Self>, post: usize, bell: Arc<Bell>, number: u32) -> Following {
         self.followers.fetch_add(1, Ordering::Relaxed);
         let key = self.posts[post].bells.add(bell, number);
-        let seen = self.lock().looks;
-        Following { tail: self.clone(), post, key, seen }
+        Following { tail: self.clone(), post, key, seen: self.lock().looks }
     }
 
     fn lock(&self) -> MutexGuard<'_, Recent> {
@@ -204,16 +204,18 @@ impl Following {
         }
     }
 
-    /// To be called before the stream itself is looked at: what happens from here on is news.
-    pub(super) fn looks(&mut self) {
-        self.seen = self.tail.lock().looks;
+    /// To be called before the stream itself is looked at: what happens from here on is news. Answers
+    /// where the stream was last seen to end.
+    pub(super) fn looks(&mut self) -> EntryId {
+        let recent = self.tail.lock();
+        self.seen = recent.looks;
+        recent.end.id
     }
 
-    /// Whether this is where the stream was last seen to end, so that it need not be looked at to go
-    /// on from here. (What is kept of it would not do: some of that may be deleted by now.)
-    pub(super) fn ends_at(&self, position: Position) -> bool {
-        let recent = self.tail.lock();
-        recent.looks == self.seen && position.n.is_some() && recent.end == position
+    /// The stream was found to end here, below where it had ended before: it is not the one that was
+    /// read. Its reader will find that, too; until then nothing of it is to be heard.
+    pub(super) fn found_anew(&self, end: Position, posts: &[Arc<Post>]) {
+        self.tail.look(end, posts);
     }
 }
 

@@ -295,3 +295,24 @@ async fn a_client_that_accepts_no_event_stream_is_told_so() {
         assert_eq!(app.get(&events(&unique("wrong"), wrong)).await.status, 400, "{wrong}");
     }
 }
+
+#[tokio::test]
+async fn what_was_read_of_a_stream_that_is_gone_is_shown_to_nobody_who_comes_later() {
+    let app = TestApp::start().await;
+    let stream = unique("ghost");
+    let mut sse = app.follow(&events(&stream, "after=0")).await;
+    sse.expect("$open").await;
+    app.fill(&stream, 3).await;
+    sse.values(3).await;
+    app.delete(&format!("/v1/streams/{stream}")).await;
+    let mut later = app.follow(&events(&stream, "after=0")).await;
+    later.expect("$open").await;
+    app.fill(&stream, 1).await;
+    let first = later.expect("message").await;
+    assert_eq!(
+        (first.id.as_deref(), later.soon(Duration::from_millis(100)).await),
+        (Some("1-0:1"), None)
+    );
+    assert_eq!(sse.expect("$reset").await.id.unwrap(), "0-0:0");
+    assert_eq!(sse.expect("message").await.id.unwrap(), "1-0:1");
+}
