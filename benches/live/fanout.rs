@@ -1,5 +1,7 @@
 //! One stream and many subscribers: at a pace, and as many entries as go through.
 
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::time::Duration;
 
 use super::Run;
@@ -30,6 +32,8 @@ enum Kind {
     /// With so many workers.
     Nchan(usize),
     Floor,
+    /// Streamgate, with one subscriber more who asks for much and reads nothing.
+    OneStopped,
 }
 
 impl Kind {
@@ -39,6 +43,7 @@ impl Kind {
             Self::Streamgate(batch) => format!("streamgate, by {batch}"),
             Self::Nchan(workers) => format!("nchan, workers: {workers}"),
             Self::Floor => "one write each".to_owned(),
+            Self::OneStopped => "streamgate, one stopped".to_owned(),
         }
     }
 
@@ -46,7 +51,7 @@ impl Kind {
     fn start(self) -> (Server, Server) {
         let redis = Server::redis();
         let server = match self {
-            Self::Streamgate(_) => Server::streamgate(&redis, &[]),
+            Self::Streamgate(_) | Self::OneStopped => Server::streamgate(&redis, &[]),
             Self::Nchan(workers) => Server::nchan(&redis, workers),
             Self::Floor => Server::floor(),
         };
@@ -59,11 +64,24 @@ impl Kind {
 
     fn publisher(self, redis: &Server, server: &Server, size: usize) -> Publisher {
         match self {
-            Self::Streamgate(_) => Publisher::redis(redis),
+            Self::Streamgate(_) | Self::OneStopped => Publisher::redis(redis),
             Self::Nchan(_) => Publisher::nchan(server),
             Self::Floor => Publisher::floor(server, size),
         }
     }
+}
+
+/// A subscriber who has asked for 50 MB that were there before, and reads nothing of it.
+fn stopped(redis: &Server, server: &Server) -> TcpStream {
+    let old = vec![("s1".to_owned(), vec![b'x'; 10_000]); 100];
+    let mut publisher = Publisher::redis(redis);
+    for _ in 0..50 {
+        publisher.send(&old);
+    }
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    let request = "GET /v1/events?stream=s1@0&stream=s0 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    stream
 }
 
 /// One round: `begin` starts the publishers, in so many lanes.
@@ -80,6 +98,7 @@ fn round(
         crowd.join(kind.path(), 0, lanes, false);
     }
     crowd.until_open();
+    let _stopped = matches!(kind, Kind::OneStopped).then(|| stopped(&redis, &server));
     let mut publishing = Publishing::new(run.clock, run.size, lanes);
     begin(&mut publishing, &mut || kind.publisher(&redis, &server, run.size));
     crowd.run(WARM_UP, &publishing.shared);
@@ -116,8 +135,9 @@ pub fn paced(run: &Run, subscribers: usize) {
         "\npaced: {subscribers} subscribers of one stream, {rate} entries/s of {} bytes, {} rounds of {:?}",
         run.size, run.rounds, run.time
     );
-    let kinds = [Kind::Streamgate(1), Kind::Nchan(1), Kind::Nchan(2), Kind::Floor];
-    let [ours, one, two, floor] = rounds(run, kinds, |kind| {
+    let kinds =
+        [Kind::Streamgate(1), Kind::OneStopped, Kind::Nchan(1), Kind::Nchan(2), Kind::Floor];
+    let [ours, stopped, one, two, floor] = rounds(run, kinds, |kind| {
         round(run, kind, subscribers, 1, |publishing, publisher| {
             publishing.pace(publisher(), rate);
         })
@@ -126,7 +146,9 @@ pub fn paced(run: &Run, subscribers: usize) {
     goal("CPU per delivery, streamgate : nchan", ours.cpu / nchan.cpu, "<= 0.9");
     goal("p99, streamgate : nchan", ours.p99_ms / one.p99_ms.min(two.p99_ms), "<= 1");
     goal("CPU per delivery, streamgate : one write each", ours.cpu / floor.cpu, "");
-    goal("lost or twice", (ours.verdict.lost + ours.verdict.twice) as f64, "0");
+    goal("p99, streamgate with one stopped : without", stopped.p99_ms / ours.p99_ms, "about 1");
+    let wrong = [&ours, &stopped].map(|of| of.verdict.lost + of.verdict.twice);
+    goal("lost or twice", wrong.iter().sum::<u64>() as f64, "0");
 }
 
 /// The publishers go on as fast as the slowest subscriber receives.
@@ -140,7 +162,7 @@ pub fn saturated(run: &Run, subscribers: usize) {
         let (lanes, batch) = match kind {
             Kind::Nchan(_) => (run.lanes, 1),
             Kind::Streamgate(batch) => (1, batch.min(run.ahead)),
-            Kind::Floor => (1, 1),
+            Kind::Floor | Kind::OneStopped => (1, 1),
         };
         round(run, kind, subscribers, lanes, |publishing, publisher| {
             for lane in 0..lanes {
