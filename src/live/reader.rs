@@ -36,6 +36,8 @@ const CROWD: usize = 64;
 const PAUSE_PER_STREAM: Duration = Duration::from_micros(8);
 /// And at most.
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
+/// So many streams with something new at once are much.
+const MUCH: usize = 8;
 /// Between attempts to get a connection.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
@@ -275,12 +277,13 @@ async fn glance(
 }
 
 /// To ask for very many streams costs Redis, and us, for each of them. So after such a reader was
-/// woken it lets more come together before it asks again.
+/// woken it lets more come together before it asks again; twice as long when much comes anyway.
 fn pause_after(woken: &Woken, streams: usize) -> Duration {
     if woken.woken.is_empty() || streams <= CROWD {
         return Duration::ZERO;
     }
-    PAUSE_PER_STREAM.saturating_mul(u32::try_from(streams).unwrap_or(u32::MAX)).min(LONGEST_PAUSE)
+    let pause = PAUSE_PER_STREAM.saturating_mul(u32::try_from(streams).unwrap_or(u32::MAX));
+    pause.min(LONGEST_PAUSE) * if woken.woken.len() >= MUCH { 2 } else { 1 }
 }
 
 /// Everything must be looked at.
