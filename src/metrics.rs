@@ -63,14 +63,26 @@ pub struct Metrics {
     pub gaps: Counter,
     /// Resets told to subscribers.
     pub resets: Counter,
-    /// Entries read for a worker who was gone when they came; they stay pending with it.
+    /// Entries read for a worker who was gone when they came: handed back where the group has a
+    /// policy, pending with the worker where not.
     pub undelivered: Counter,
+    /// Entries moved to dead letters, by why.
+    pub dead_letters: Family<Label, Counter>,
+    /// Entries that should have been moved to dead letters, to a key that holds something else.
+    pub stuck: Counter,
 }
 
 impl Metrics {
     /// Counts one request or connection that met `bound`.
     pub fn refuse(&self, bound: &'static str) {
         self.refused.get_or_create(&[("bound", bound)]).inc();
+    }
+
+    /// Counts entries moved to dead letters.
+    pub fn bury(&self, reason: &'static str, count: u64) {
+        if count > 0 {
+            self.dead_letters.get_or_create(&[("reason", reason)]).inc_by(count);
+        }
     }
 
     /// A guard that holds `gauge` up by one.
@@ -124,6 +136,16 @@ impl Metrics {
             "undelivered_entries",
             "Entries read for a worker who was gone by then",
             self.undelivered.clone(),
+        );
+        r.register(
+            "dead_letters",
+            "Entries moved to dead letters, by why",
+            self.dead_letters.clone(),
+        );
+        r.register(
+            "stuck_entries",
+            "Times an entry should have been moved to a dead-letter key that is no stream",
+            self.stuck.clone(),
         );
         let mut text = String::new();
         // Writing into a `String` cannot fail.

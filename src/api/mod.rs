@@ -23,18 +23,21 @@ mod extract;
 mod gap;
 mod groups;
 mod guard;
+mod items;
 mod limit;
 mod many;
 mod pairs;
 mod params;
 mod paths;
 mod pending;
+mod policy;
 mod problems;
 mod range;
 mod range_lines;
 mod range_plan;
 mod request;
 mod schema;
+mod settle;
 mod stream_full;
 mod streams;
 mod system;
@@ -84,6 +87,12 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(work_many::read_many_as_consumer))
         .routes(routes!(ack::ack_entries))
         .routes(routes!(ack::ack_entries_of_many))
+        .routes(routes!(settle::nack_entries))
+        .routes(routes!(settle::nack_entries_of_many))
+        .routes(routes!(settle::reject_entries))
+        .routes(routes!(settle::reject_entries_of_many))
+        .routes(routes!(settle::extend_entries))
+        .routes(routes!(settle::extend_entries_of_many))
         .routes(routes!(pending::list_pending))
         .routes(routes!(claims::claim_entries))
         .routes(routes!(claims::autoclaim_entries))

@@ -7,9 +7,11 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::leased::Leased;
 use super::reader::Reader;
 use super::tail::{Following, Tail};
 use super::turns::Turns;
+use super::wakes::Wakes;
 use crate::background::Background;
 use crate::metrics::Metrics;
 use crate::model::name::StreamName;
@@ -61,6 +63,8 @@ pub(super) struct Inner {
     pub(super) background: Background,
     pub(super) stop: CancellationToken,
     pub(super) turns: Turns,
+    pub(super) wakes: Wakes,
+    pub(super) leased: Leased,
     /// Followed streams. A tail is put in by `join` and taken out by its reader, both under this
     /// lock, so that nobody joins a tail that is being dropped.
     tails: Mutex<HashMap<StreamName, Arc<Tail>>>,
@@ -85,6 +89,8 @@ impl Hub {
             background,
             stop,
             turns: Turns::default(),
+            wakes: Wakes::default(),
+            leased: Leased::default(),
             tails: Mutex::default(),
             readers: Mutex::default(),
         }))

@@ -7,12 +7,15 @@
 //! Nothing here knows HTTP.
 
 mod hub;
+mod leased;
 mod reader;
 mod signal;
 mod subscription;
 mod tail;
 mod turns;
 mod waiting;
+mod wakes;
+mod work;
 
 pub use hub::{Hub, JoinError, LiveSettings};
 pub use signal::Closing;

@@ -92,6 +92,8 @@ pub struct Connections {
     connected: watch::Sender<u64>,
     doubted: Notify,
     started: Instant,
+    /// For connections beside the pools, and how long making one may take.
+    reach: (ConnectionInfo, Duration),
 }
 
 /// The place of one shared handle.
@@ -164,6 +166,7 @@ impl Connections {
             connected: watch::Sender::new(0),
             doubted: Notify::new(),
             started: Instant::now(),
+            reach: (settings.connection.clone(), settings.connect_timeout),
         })
     }
 
@@ -184,6 +187,12 @@ impl Connections {
     pub fn open(&self) -> [(&'static str, usize); 3] {
         [("shared", &self.shared), ("blocking", &self.blocking), ("durable", &self.durable)]
             .map(|(kind, pool)| (kind, pool.status().size))
+    }
+
+    /// How to make a connection beside the pools, and how long that may take.
+    #[must_use]
+    pub const fn reach(&self) -> &(ConnectionInfo, Duration) {
+        &self.reach
     }
 
     /// An exclusive connection for writes that wait for replicas or the disk.

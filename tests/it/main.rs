@@ -16,6 +16,7 @@ mod events;
 mod fidelity;
 mod groups;
 mod groups_many;
+mod leases;
 mod lines;
 mod many;
 mod monitoring;
