@@ -68,6 +68,10 @@ pub struct Metrics {
     pub undelivered: Counter,
     /// Entries moved to dead letters, by why.
     pub dead_letters: Family<Label, Counter>,
+    /// Rounds of the sweeper.
+    pub sweeps: Counter,
+    /// Entries that native consumers took, and that were given leases.
+    pub enrolled: Counter,
     /// Entries that should have been moved to dead letters, to a key that holds something else.
     pub stuck: Counter,
 }
@@ -141,6 +145,16 @@ impl Metrics {
             "dead_letters",
             "Entries moved to dead letters, by why",
             self.dead_letters.clone(),
+        );
+        r.register(
+            "sweeps",
+            "Rounds in which this gateway looked after groups",
+            self.sweeps.clone(),
+        );
+        r.register(
+            "enrolled_entries",
+            "Entries that native consumers took, and that were given leases",
+            self.enrolled.clone(),
         );
         r.register(
             "stuck_entries",

@@ -12,7 +12,7 @@ use super::error::{ApiError, ErrorCode};
 use super::extract::{Call, NoParams, Query, id};
 use super::params::{TimeParam, at_most_one, redis_number};
 use super::paths;
-use super::policy::{PolicyCall, PolicyOut, given};
+use super::policy::{Patch, PolicyCall, PolicyOut};
 use super::problems::{
     CreateGroupProblems, DeleteGroupProblems, GroupProblems, PatchGroupProblems,
 };
@@ -42,9 +42,9 @@ pub struct NewGroup {
     entries_read: Option<u64>,
     /// With a policy entries are lent: handed out again when nothing is heard of them. `{}` is one as
     /// good as any; null is none. What the group has stays unless this is given.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default)]
     #[schema(value_type = Option<PolicyCall>)]
-    policy: Option<Option<PolicyCall>>,
+    policy: Patch<PolicyCall>,
 }
 
 /// A consumer group.
@@ -220,9 +220,9 @@ pub async fn create_group(
         None => Start::After(Position::OLDEST),
     };
     let policy = match &new.policy {
-        Some(Some(policy)) => Some(Some(policy.merge(stream, None)?)),
-        Some(None) => Some(None),
-        None => None,
+        Patch::To(policy) => Some(Some(policy.merge(stream, None)?)),
+        Patch::Null => Some(None),
+        Patch::Absent => None,
     };
     let new = GroupStart { start, entries_read: read, create_stream, only_new, policy };
     let made = state.store.create_group(stream, name, &new).await?;
@@ -250,9 +250,9 @@ pub struct GroupPatch {
     entries_read: Option<u64>,
     /// What of the policy is to be another; a plain group gets one. Null takes the policy away, and
     /// the leases with it: what is pending stays pending.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default)]
     #[schema(value_type = Option<PolicyCall>)]
-    policy: Option<Option<PolicyCall>>,
+    policy: Patch<PolicyCall>,
 }
 
 /// How often a change of a policy is tried while others change it, too.
@@ -280,7 +280,7 @@ pub async fn move_group(
     Call(patch): Call<GroupPatch>,
 ) -> Result<Json<GroupDetail>, ApiError> {
     let place = place(("/last_delivered_id", patch.last_delivered_id.as_deref()), patch.since)?;
-    if place.is_none() && patch.policy.is_none() {
+    if place.is_none() && matches!(patch.policy, Patch::Absent) {
         return Err(ApiError::invalid(
             "say where to, as `last_delivered_id` or `since`, or change the `policy`",
         )
@@ -295,11 +295,18 @@ pub async fn move_group(
     let mut change = GroupChange { to, entries_read: entries_read.transpose()?, policy: None };
     let mut tries = 0..TRIES;
     loop {
-        if let Some(policy) = &patch.policy {
-            let seen = state.store.policy(stream, name).await.map_err(ApiError::of_read)?;
-            let next = policy.as_ref().map(|policy| policy.merge(stream, seen.as_ref()));
-            change.policy = Some((seen, next.transpose()?));
-        }
+        let seen = match patch.policy {
+            Patch::Absent => None,
+            _ => state.store.policy(stream, name).await.map_err(ApiError::of_read)?,
+        };
+        change.policy = match &patch.policy {
+            Patch::Absent => None,
+            Patch::Null => Some((seen, None)),
+            Patch::To(policy) => {
+                let merged = policy.merge(stream, seen.as_ref())?;
+                Some((seen, Some(merged)))
+            }
+        };
         match state.store.change_group(stream, name, &change).await {
             Err(StoreError::Changed) if tries.next().is_some() => {}
             changed => break changed?,

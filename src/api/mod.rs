@@ -13,6 +13,7 @@ mod capabilities;
 mod claims;
 mod conditions;
 mod consumers;
+mod dead_letters;
 mod deletion;
 mod entry;
 mod envelope;
@@ -93,6 +94,9 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(settle::reject_entries_of_many))
         .routes(routes!(settle::extend_entries))
         .routes(routes!(settle::extend_entries_of_many))
+        .routes(routes!(dead_letters::list_dead_letters, dead_letters::purge_dead_letters))
+        .routes(routes!(dead_letters::read_dead_letter, dead_letters::delete_dead_letter))
+        .routes(routes!(dead_letters::redrive_dead_letters))
         .routes(routes!(pending::list_pending))
         .routes(routes!(claims::claim_entries))
         .routes(routes!(claims::autoclaim_entries))

@@ -42,6 +42,12 @@ pub const MANY_NACK: &str = "/v1/groups/{group}/nack";
 pub const MANY_REJECT: &str = "/v1/groups/{group}/reject";
 /// Keeping entries of several streams for longer.
 pub const MANY_EXTEND: &str = "/v1/groups/{group}/extend";
+/// The dead letters of a group.
+pub const DEAD_LETTERS: &str = "/v1/streams/{stream}/groups/{group}/dead-letters";
+/// One of them.
+pub const DEAD_LETTER: &str = "/v1/streams/{stream}/groups/{group}/dead-letters/{id}";
+/// Giving them back.
+pub const REDRIVE: &str = "/v1/streams/{stream}/groups/{group}/dead-letters/redrive";
 /// What is pending.
 pub const GROUP_PENDING: &str = "/v1/streams/{stream}/groups/{group}/pending";
 /// Its consumers.

@@ -10,14 +10,34 @@ use crate::model::duration;
 use crate::model::name::StreamName;
 use crate::model::policy::{self, DEFAULT_LEASE, InvalidPolicy, Policy};
 
-/// What is there, if only as null; with `#[serde(default)]` the rest is `None`.
-///
-/// # Errors
-/// Those of the value.
-pub fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
+/// A member of a JSON merge patch; with `#[serde(default)]`, for it may be left out.
+#[derive(Clone, Debug, Default)]
+pub enum Patch<T> {
+    /// It was left out.
+    #[default]
+    Absent,
+    /// It was null.
+    Null,
+    /// It was this.
+    To(T),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Patch<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let given = Option::deserialize(deserializer)?;
+        Ok(given.map_or(Self::Null, Self::To))
+    }
+}
+
+impl<T> Patch<T> {
+    /// What it makes of what there is.
+    fn of(self, old: T, default: T) -> T {
+        match self {
+            Self::Absent => old,
+            Self::Null => default,
+            Self::To(new) => new,
+        }
+    }
 }
 
 /// A policy: how long entries are lent, how often, and what becomes of them then. What is null is as
@@ -27,23 +47,23 @@ pub fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
 #[schema(as = NewPolicy)]
 pub struct PolicyCall {
     /// How long a consumer has for an entry, 100ms to 12h; 30s unless given.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default)]
     #[schema(value_type = Option<String>, example = "30s")]
-    lease: Option<Option<Wait>>,
+    lease: Patch<Wait>,
     /// After so many deliveries an entry is a dead letter; 0, which is no limit, unless given.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default)]
     #[schema(value_type = Option<u64>, maximum = 1_000_000)]
-    max_deliveries: Option<Option<u64>>,
+    max_deliveries: Patch<u64>,
     /// How long an entry that is handed back waits: after its first delivery, its second, and so on;
     /// the last holds from then on. Each 0, or 100ms to 12h; at most 100, and fewer than deliveries.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default)]
     #[schema(value_type = Option<Vec<String>>, example = json!(["1s", "10s", "1m"]))]
-    backoff: Option<Option<Vec<Wait>>>,
+    backoff: Patch<Vec<Wait>>,
     /// The stream dead letters go to. It must have the same hash tag as the stream: `{orders}.dead`,
     /// which it is unless given, for `orders`. The right to publish there is needed.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default)]
     #[schema(value_type = Option<String>, example = "{orders}.dead")]
-    dead_letter: Option<Option<String>>,
+    dead_letter: Patch<String>,
 }
 
 impl PolicyCall {
@@ -52,39 +72,33 @@ impl PolicyCall {
     /// # Errors
     /// 422 `invalid-policy`; for the dead-letter stream also what [`Access::named`] says.
     pub fn merge(&self, stream: &StreamName, old: Option<&Policy>) -> Result<Policy, ApiError> {
-        let default = match old {
-            Some(old) => old.clone(),
-            None => Policy {
-                lease: DEFAULT_LEASE,
-                max_deliveries: 0,
-                backoff: Vec::new(),
-                // Whatever it is when that fails, it is replaced or told below.
-                dead_letter: policy::default_dead_letter(stream).unwrap_or_else(|_| stream.clone()),
-            },
+        // Whatever the name is when there can be none, it is replaced or told below.
+        let unnamed = policy::default_dead_letter(stream).unwrap_or_else(|_| stream.clone());
+        let old = old.cloned().unwrap_or_else(|| Policy {
+            lease: DEFAULT_LEASE,
+            max_deliveries: 0,
+            backoff: Vec::new(),
+            dead_letter: unnamed.clone(),
+        });
+        let dead_letter = match &self.dead_letter {
+            Patch::To(name) => Access::<Publish>::named(name)
+                .map_err(|error| error.at("/policy/dead_letter", "cannot be a name"))?
+                .into_stream(),
+            Patch::Null => unnamed,
+            Patch::Absent => old.dead_letter,
         };
+        if dead_letter == *stream && !matches!(self.dead_letter, Patch::To(_)) {
+            return Err(refused(InvalidPolicy::Unnamed));
+        }
         let merged = Policy {
-            lease: match self.lease {
-                Some(lease) => lease.map_or(DEFAULT_LEASE, |Wait(lease)| lease),
-                None => default.lease,
+            lease: self.lease.clone().of(Wait(old.lease), Wait(DEFAULT_LEASE)).0,
+            max_deliveries: self.max_deliveries.clone().of(old.max_deliveries, 0),
+            backoff: match self.backoff.clone() {
+                Patch::To(steps) => steps.into_iter().map(|Wait(step)| step).collect(),
+                Patch::Null => Vec::new(),
+                Patch::Absent => old.backoff,
             },
-            max_deliveries: match self.max_deliveries {
-                Some(max) => max.unwrap_or(0),
-                None => default.max_deliveries,
-            },
-            backoff: match &self.backoff {
-                Some(steps) => steps.iter().flatten().map(|Wait(step)| *step).collect(),
-                None => default.backoff,
-            },
-            dead_letter: match &self.dead_letter {
-                Some(Some(name)) => Access::<Publish>::named(name)
-                    .map_err(|error| error.at("/policy/dead_letter", "cannot be a name"))?
-                    .into_stream(),
-                Some(None) => policy::default_dead_letter(stream).map_err(refused)?,
-                None if default.dead_letter == *stream => {
-                    return Err(refused(InvalidPolicy::Unnamed));
-                }
-                None => default.dead_letter,
-            },
+            dead_letter,
         };
         merged.check(stream).map_err(refused)?;
         Ok(merged)

@@ -82,6 +82,10 @@ problems! {
     LeaseProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
         InvalidId, GroupNotFound, GroupHasNoPolicy, TooLarge, UnsupportedMediaType,
     ];
+    /// Of one dead letter.
+    DeadLetterProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
+        InvalidId, GroupNotFound, GroupHasNoPolicy, EntryNotFound,
+    ];
     /// Of what needs a policy, in several streams.
     ManyLeaseProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
         InvalidId, GroupNotFound, GroupHasNoPolicy, TooLarge, UnsupportedMediaType, TooManyStreams,

@@ -168,6 +168,31 @@ pub struct DeliverySchema {
     lease_until: Option<String>,
 }
 
+/// An entry that nobody could work off.
+#[derive(ToSchema)]
+#[schema(as = DeadLetter)]
+#[expect(dead_code, reason = "a schema, never a value")]
+pub struct DeadLetterSchema {
+    /// Its id among the dead letters.
+    id: String,
+    /// The fields of the original, in order; null if that was gone by then.
+    fields: Option<BTreeMap<String, ValueSchema>>,
+    /// `[name, value]`, in order, where an object cannot hold them.
+    pairs: Option<Vec<Vec<ValueSchema>>>,
+    /// The id of the original.
+    entry: String,
+    /// Who held it last; null if it had been handed back.
+    #[schema(required)]
+    consumer: Option<String>,
+    /// How often it was delivered.
+    deliveries: u64,
+    /// Why it is here: `max-deliveries`, `rejected`, `gone` (it was pending, and removed from the
+    /// stream), or what a worker said.
+    reason: String,
+    /// When it came here.
+    time: String,
+}
+
 /// An entry as one reader sees it.
 pub struct EntryOut {
     /// The entry.

@@ -33,6 +33,10 @@ pub struct LiveSettings {
     /// How often a quiet stream is looked at for resets; also how long it is followed after the
     /// last follower has gone.
     pub look_every: Duration,
+    /// How often groups with a policy are looked after.
+    pub sweep_every: Duration,
+    /// Entries of a group that are looked at each time.
+    pub sweep_limit: usize,
     /// How long joining may take.
     pub join_timeout: Duration,
 }
@@ -82,7 +86,7 @@ impl Hub {
         background: Background,
         stop: CancellationToken,
     ) -> Self {
-        Self(Arc::new(Inner {
+        let hub = Self(Arc::new(Inner {
             store,
             settings,
             metrics,
@@ -93,7 +97,9 @@ impl Hub {
             leased: Leased::default(),
             tails: Mutex::default(),
             readers: Mutex::default(),
-        }))
+        }));
+        hub.0.background.spawn(super::sweeper::run(hub.0.clone()));
+        hub
     }
 
     /// Starts to listen to a stream: whatever is appended after this returns is heard.

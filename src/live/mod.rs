@@ -11,6 +11,7 @@ mod leased;
 mod reader;
 mod signal;
 mod subscription;
+mod sweeper;
 mod tail;
 mod turns;
 mod waiting;

@@ -178,7 +178,7 @@ impl Store {
         for id in &claim.ids {
             command.arg(id.to_string());
         }
-        command.arg(&claim.words());
+        command.arg(claim.words());
         let entries = taken(self.write(&command).await?, claim.just_id)?;
         Ok(Claimed { entries, next: EntryId::MIN, deleted: Vec::new(), leased: false })
     }

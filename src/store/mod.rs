@@ -77,8 +77,8 @@ pub use error::StoreError;
 pub use full::{FullConsumer, FullGroup, FullPending, FullStream};
 pub use groups::{ConsumerInfo, Delivery, GroupInfo, GroupRead};
 pub use leases::{
-    Calls, Ear, GroupChange, GroupStart, Handed, HandedOut, Item, Lease, Settled, Settlement,
-    WorkRead,
+    Calls, DeadLetter, DeadLetters, Ear, GroupChange, GroupStart, Handed, HandedOut, Item, Lease,
+    Redrive, Redriven, Settled, Settlement, SweepAt, Swept, WorkRead,
 };
 pub use pending::{Pending, PendingEntry, PendingQuery, PendingSummary};
 use pool::{Connections, Repeat};

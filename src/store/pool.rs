@@ -93,7 +93,7 @@ pub struct Connections {
     doubted: Notify,
     started: Instant,
     /// For connections beside the pools, and how long making one may take.
-    reach: (ConnectionInfo, Duration),
+    pub reach: (ConnectionInfo, Duration),
 }
 
 /// The place of one shared handle.
@@ -187,12 +187,6 @@ impl Connections {
     pub fn open(&self) -> [(&'static str, usize); 3] {
         [("shared", &self.shared), ("blocking", &self.blocking), ("durable", &self.durable)]
             .map(|(kind, pool)| (kind, pool.status().size))
-    }
-
-    /// How to make a connection beside the pools, and how long that may take.
-    #[must_use]
-    pub const fn reach(&self) -> &(ConnectionInfo, Duration) {
-        &self.reach
     }
 
     /// An exclusive connection for writes that wait for replicas or the disk.

@@ -57,14 +57,14 @@ async fn a_policy_is_given_shown_changed_in_part_and_taken_away() {
     let expected = json!({"lease":"1m","max_deliveries":3,"backoff":[],"dead_letter":dead});
     assert_eq!((given.status, &given.json()["policy"]), (200, &expected));
     assert_eq!(app.put_json(&path, "{}").await.json()["policy"], expected, "only if sent");
-    let patch = app.client.patch(app.url(&path)).header("content-type", "application/json");
-    let changed = app.send(patch.body(r#"{"policy":{"backoff":["1s","2s"]}}"#)).await.json();
+    let change = app.client.patch(app.url(&path)).header("content-type", "application/json");
+    let changed = app.send(change.body(r#"{"policy":{"backoff":["1s","2s"]}}"#)).await.json();
     assert_eq!(changed["policy"]["backoff"], json!(["1s", "2s"]));
     assert_eq!(changed["policy"]["max_deliveries"], 3, "the rest stays");
     let listed = app.get(&format!("/v1/streams/{stream}/groups")).await.json();
     assert_eq!(listed["groups"][0]["policy"], changed["policy"]);
-    let patch = app.client.patch(app.url(&path)).header("content-type", "application/json");
-    let taken = app.send(patch.body(r#"{"policy":null}"#)).await.json();
+    let change = app.client.patch(app.url(&path)).header("content-type", "application/json");
+    let taken = app.send(change.body(r#"{"policy":null}"#)).await.json();
     assert_eq!(taken["policy"], Value::Null);
     let only_new = app.client.put(app.url(&path)).header("if-none-match", "*");
     let only_new = only_new.header("content-type", "application/json");

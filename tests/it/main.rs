@@ -11,6 +11,7 @@ mod capabilities;
 mod cloudevents;
 mod conditions;
 mod counters;
+mod dead_letters;
 mod durability;
 mod events;
 mod fidelity;

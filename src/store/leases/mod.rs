@@ -13,10 +13,13 @@
 //! that others do to stream or group (XACK, XDEL, XTRIM, XCLAIM, DELCONSUMER) can break anything.
 
 mod claim;
+mod dead;
 mod lua;
 mod policy;
 mod read;
+mod redrive;
 mod settle;
+mod sweep;
 mod wake;
 
 use std::sync::OnceLock;
@@ -27,11 +30,14 @@ use super::pool::Repeat;
 use super::{Store, StoreError};
 use crate::model::name::{GroupName, OWN_PREFIX, StreamName};
 
+pub use dead::{DeadLetter, DeadLetters};
 pub use policy::{GroupChange, GroupStart};
 pub use read::{Handed, HandedOut, Lease, WorkRead};
+pub use redrive::{Redrive, Redriven};
 pub use settle::{Item, Settled, Settlement};
 pub(super) use settle::{lua_items, write_items};
 
+pub use sweep::{SweepAt, Swept};
 pub use wake::{Calls, Ear};
 
 /// Holds what belongs to nobody: entries that were handed back. No caller can have this name.

@@ -33,7 +33,7 @@ impl Store {
     /// # Cancel safety
     /// Safe.
     pub async fn listen(&self) -> Result<(Ear, Calls), StoreError> {
-        let (info, patience) = self.connections.reach().clone();
+        let (info, patience) = self.connections.reach.clone();
         let made = async { Client::open(info)?.get_async_pubsub().await };
         let made = within(patience, made).await;
         let (sink, stream) =
