@@ -35,3 +35,4 @@ mod tidy;
 mod times;
 mod trimming;
 mod walkthroughs;
+mod work_model;
