@@ -10,7 +10,7 @@ run: ## Run a gateway on a private Redis
 	cargo run --locked --quiet -- dev $(ARGS)
 
 test: ## Install what the tests need, and run them all
-	@scripts/install.sh redis chromium curl procps
+	@scripts/install.sh redis chromium curl procps python3 node php
 	cargo test --locked
 
 # What meets no server, or only the private one, that on PATH.

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what is missing of: redis (a Redis or Valkey server), and for the tests chromium, curl,
-# procps (ps and kill), pip (of python3); and for the benchmarks redis-benchmark, webdis, wrk, nginx.
+# procps (ps and kill), pip (of python3), python3, node, php; and for the benchmarks redis-benchmark, webdis, wrk, nginx.
 # By the platform's own package manager; does nothing for what is there. Usage: install.sh NAME...
 set -eu
 
@@ -17,6 +17,7 @@ is_there() {
     chromium)
         [ -n "${CHROMIUM:-}" ] || command -v chromium >/dev/null || command -v chromium-browser >/dev/null ||
             command -v google-chrome >/dev/null || [ -d "/Applications/Google Chrome.app" ] ;;
+    node | php | python3) command -v "$1" >/dev/null ;;
     curl) command -v curl >/dev/null ;;
     procps) command -v ps >/dev/null && { [ -x /bin/kill ] || [ -x /usr/bin/kill ]; } ;;
     redis-benchmark | webdis | wrk | nginx) command -v "$1" >/dev/null ;;
@@ -28,7 +29,7 @@ is_there() {
 install() {
     echo "installing $1" >&2
     if command -v apt-get >/dev/null; then
-        case $1 in redis) package=redis-server ;; redis-benchmark) package=redis-tools ;; nginx) package=nginx-light ;; pip) package=python3-pip ;; *) package=$1 ;; esac
+        case $1 in redis) package=redis-server ;; redis-benchmark) package=redis-tools ;; nginx) package=nginx-light ;; pip) package=python3-pip ;; node) package=nodejs ;; php) package=php-cli ;; *) package=$1 ;; esac
         as_root apt-get update -qq
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >&2
     elif command -v brew >/dev/null; then
@@ -38,10 +39,10 @@ install() {
         *) brew install "$1" ;;
         esac
     elif command -v dnf >/dev/null; then
-        case $1 in redis) package=valkey ;; procps) package=procps-ng ;; pip) package=python3-pip ;; *) package=$1 ;; esac
+        case $1 in redis) package=valkey ;; procps) package=procps-ng ;; pip) package=python3-pip ;; node) package=nodejs ;; php) package=php-cli ;; *) package=$1 ;; esac
         as_root dnf install -y -q "$package"
     elif command -v pacman >/dev/null; then
-        case $1 in redis) package=valkey ;; procps) package=procps-ng ;; pip) package=python-pip ;; *) package=$1 ;; esac
+        case $1 in redis) package=valkey ;; procps) package=procps-ng ;; pip) package=python-pip ;; node) package=nodejs ;; python3) package=python ;; *) package=$1 ;; esac
         as_root pacman -S --noconfirm --needed "$package"
     else
         echo "install.sh: no package manager I know: please install $1 yourself" >&2

@@ -14,6 +14,7 @@ mod counters;
 mod dead_letters;
 mod durability;
 mod events;
+mod examples;
 mod fidelity;
 mod groups;
 mod groups_many;
