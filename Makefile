@@ -30,6 +30,10 @@ bench-publish: ## Publishing, side by side with webdis; BENCH="--seconds 10 --ro
 	@scripts/install.sh redis redis-benchmark webdis wrk nginx
 	cargo bench --locked --bench publish -- $(BENCH)
 
+bench-work: ## Working in groups, beside a client without a gateway; BENCH="--rounds 5" to be surer
+	@scripts/install.sh redis
+	cargo bench --locked --bench work -- $(BENCH)
+
 openapi: ## Write openapi/openapi.json anew
 	cargo run --locked --quiet -- openapi > openapi/openapi.json.new
 	mv openapi/openapi.json.new openapi/openapi.json

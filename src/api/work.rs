@@ -156,7 +156,7 @@ pub async fn read_as_consumer(
     let (work, wait) = plan(&call)?;
     let waiting = place_to_wait(&state, wait)?;
     let (stream, group) = (access.stream(), &access.group);
-    let entries = state.hub.read_group_or_wait(stream, group, &work, wait).await?;
+    let entries = state.hub.read_group_or_wait(&state.store, stream, group, &work, wait).await?;
     let waited = waiting.map(|_| Extension(Waited));
     Ok((waited, Json(Deliveries::new((stream, group), entries, false, false))))
 }

@@ -95,10 +95,11 @@ pub async fn read_many_as_consumer(
         return Err(ApiError::invalid(detail.clone()).at("/count", detail));
     }
     let waiting = place_to_wait(&state, wait)?;
-    let of_all = match state.hub.read_groups_or_wait(&streams, &group, &work, wait).await {
-        Ok(of_all) => of_all,
-        Err(error) => return Err(located(&state, &streams, &group, error).await),
-    };
+    let of_all =
+        match state.hub.read_groups_or_wait(&state.store, &streams, &group, &work, wait).await {
+            Ok(of_all) => of_all,
+            Err(error) => return Err(located(&state, &streams, &group, error).await),
+        };
     let of_one = |(stream, entries): (&StreamName, _)| DeliveriesOf {
         stream: stream.to_string(),
         entries: Deliveries::new((stream, &group), entries, false, true).into_entries(),

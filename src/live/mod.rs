@@ -14,6 +14,7 @@ mod subscription;
 mod sweeper;
 mod tail;
 mod turns;
+mod unbroken;
 mod waiting;
 mod wakes;
 mod work;

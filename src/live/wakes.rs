@@ -152,11 +152,8 @@ impl Inner {
                 () = self.stop.cancelled() => return,
                 listened = self.listen_once(&mut backoff) => listened,
             };
-            // What was told meanwhile was not heard.
-            self.wakes.tell(None, |told| {
-                told.listening = false;
-                told.freed += 1;
-            });
+            // Nobody is called: to try now would be to lose a command on a connection that breaks.
+            self.wakes.tell(None, |told| told.listening = false);
             if let Err(error) = listened {
                 tracing::debug!(%error, "nothing is heard of groups");
             }

@@ -17,10 +17,11 @@ use tokio::time::Instant;
 use super::hub::{Hub, JoinError};
 use super::tail::Following;
 use super::turns::Place;
+use super::unbroken::Unbroken;
 use super::waiting::RETRY;
 use super::wakes::{Call, Hearing};
 use crate::model::name::{GroupName, StreamName};
-use crate::store::{Delivery, Handed, Item, Settlement, StoreError, WorkRead};
+use crate::store::{Delivery, Handed, Item, Settlement, Store, StoreError, WorkRead};
 
 /// Entries become readable by more than is told: look again this often.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
@@ -41,7 +42,7 @@ struct Turn {
 }
 
 impl Hub {
-    /// Reads a stream for a consumer; if nothing is there, waits up to `wait` for an entry, in the
+    /// Reads a stream for a consumer, over the connections of `store`; if nothing is there, waits up to `wait` for an entry, in the
     /// order readers came.
     ///
     /// # Errors
@@ -50,18 +51,19 @@ impl Hub {
     /// As [`Hub::read_groups_or_wait`].
     pub async fn read_group_or_wait(
         &self,
+        store: &Store,
         stream: &StreamName,
         group: &GroupName,
         work: &WorkRead,
         wait: Duration,
     ) -> Result<Vec<Delivery>, JoinError> {
         let mut of_all =
-            self.read_groups_or_wait(slice::from_ref(stream), group, work, wait).await?;
+            self.read_groups_or_wait(store, slice::from_ref(stream), group, work, wait).await?;
         Ok(of_all.pop().unwrap_or_default())
     }
 
-    /// Reads several streams, each named once, for a consumer of the groups of one name; if
-    /// nothing is there in any, waits up to `wait` for an entry in one of them, in the order
+    /// Reads several streams, each named once, for a consumer of the groups of one name, over the
+    /// connections of `store`; if nothing is there in any, waits up to `wait` for an entry in one of them, in the order
     /// readers came to each. Answers a list for each stream.
     ///
     /// A stream whose turn has not come is not looked at: someone else waits there, and would have
@@ -76,20 +78,24 @@ impl Hub {
     /// it stays pending with its consumer. Either way it is counted.
     pub async fn read_groups_or_wait(
         &self,
+        store: &Store,
         streams: &[StreamName],
         group: &GroupName,
         work: &WorkRead,
         wait: Duration,
     ) -> Result<Vec<Vec<Delivery>>, JoinError> {
         if wait.is_zero() || work.read.history.is_some() {
-            return Ok(self.read_group(streams, group, work).await?.of_all);
+            return Ok(self.read_group(store, streams, group, work).await?.of_all);
         }
         let deadline = Instant::now() + wait;
         let place = self.0.turns.stand(streams, group);
         let mut turns = Vec::new();
         loop {
             let now = Instant::now();
-            let pause = match self.read_in_turn(&place, &mut turns, streams, group, work).await {
+            let pause = match self
+                .read_in_turn(store, &place, &mut turns, streams, group, work)
+                .await
+            {
                 Ok(tried) if !tried.of_all.iter().all(Vec::is_empty) || self.is_over(deadline) => {
                     return Ok(tried.of_all);
                 }
@@ -135,6 +141,7 @@ impl Hub {
     /// Reads the streams whose turn has come, following each before it is read for the first time.
     async fn read_in_turn(
         &self,
+        store: &Store,
         place: &Place<'_>,
         turns: &mut Vec<Turn>,
         streams: &[StreamName],
@@ -153,7 +160,7 @@ impl Hub {
             return Ok(Tried { of_all: vec![Vec::new(); streams.len()], due_in: None });
         }
         let ours: Vec<_> = turns.iter().map(|turn| streams[turn.stream].clone()).collect();
-        let read = self.read_group(&ours, group, work).await?;
+        let read = self.read_group(store, &ours, group, work).await?;
         let mut of_all = vec![Vec::new(); streams.len()];
         for (turn, entries) in turns.iter().zip(read.of_all) {
             of_all[turn.stream] = entries;
@@ -161,38 +168,42 @@ impl Hub {
         Ok(Tried { of_all, due_in: read.due_in })
     }
 
-    /// One read in a task of its own, so that it is never dropped half-way.
+    /// One read that is never dropped half-way.
     async fn read_group(
         &self,
+        store: &Store,
         streams: &[StreamName],
         group: &GroupName,
         work: &WorkRead,
     ) -> Result<Tried, StoreError> {
-        let (answer, answered) = tokio::sync::oneshot::channel();
-        let inner = self.0.clone();
-        let (streams, group, work) = (streams.to_vec(), group.clone(), work.clone());
-        self.0.background.spawn(async move {
-            let leased = inner.leased.any(&streams, &group);
-            let result = inner.store.read_work(&streams, &group, &work, leased).await;
-            for (stream, handed) in streams.iter().zip(result.iter().flatten()) {
-                inner.leased.note(stream, &group, handed.leased);
-                inner.metrics.bury("max-deliveries", handed.dead.exhausted);
-                inner.metrics.bury("gone", handed.dead.gone);
-                inner.metrics.stuck.inc_by(handed.dead.stuck);
+        let read = {
+            let (inner, store) = (self.0.clone(), store.clone());
+            let (streams, group, work) = (streams.to_vec(), group.clone(), work.clone());
+            async move {
+                let leased = inner.leased.any(&streams, &group);
+                let result = store.read_work(&streams, &group, &work, leased).await;
+                for (stream, handed) in streams.iter().zip(result.iter().flatten()) {
+                    inner.leased.note(stream, &group, handed.leased);
+                    inner.metrics.bury("max-deliveries", handed.dead.exhausted);
+                    inner.metrics.bury("gone", handed.dead.gone);
+                    inner.metrics.stuck.inc_by(handed.dead.stuck);
+                }
+                result
             }
-            if let Err(Ok(of_all)) = answer.send(result)
-                && work.read.history.is_none()
-                && !work.read.no_ack
-            {
-                for (stream, handed) in streams.iter().zip(of_all) {
-                    inner.metrics.undelivered.inc_by(handed.entries.len() as u64);
-                    inner.hand_back(stream, &group, &handed.entries).await;
+        };
+        let left = {
+            let (inner, keeps) = (self.0.clone(), work.read.history.is_none() && !work.read.no_ack);
+            let (streams, group) = (streams.to_vec(), group.clone());
+            async move |result: Result<Vec<Handed>, StoreError>| {
+                for (stream, handed) in streams.iter().zip(result.into_iter().flatten()) {
+                    if keeps {
+                        inner.metrics.undelivered.inc_by(handed.entries.len() as u64);
+                        inner.hand_back(stream, &group, &handed.entries).await;
+                    }
                 }
             }
-        });
-        let of_all: Vec<Handed> = answered
-            .await
-            .unwrap_or_else(|_| Err(StoreError::Unexpected("a read was dropped".to_owned())))?;
+        };
+        let of_all = Unbroken::new(self.0.background.clone(), read, left).await?;
         let due_in = of_all.iter().filter_map(|handed| handed.due_in).min();
         Ok(Tried { of_all: of_all.into_iter().map(|handed| handed.entries).collect(), due_in })
     }

@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 use streamgate::model::name::{GroupName, StreamName};
 use streamgate::model::receipt::Receipt;
 
+use crate::support::app::answer;
+use crate::support::proxy::Proxy;
 use crate::support::redis::{Server, json as plain, shared};
 use crate::support::{Answer, TestApp, eventually, unique};
 
@@ -277,6 +279,26 @@ async fn a_delay_longer_than_the_lease_survives_the_gateway() {
     assert_eq!(read(&app, &stream, "consumer=w&wait=10s").await.ids(), ["1-0"]);
     let took = began.elapsed();
     assert!((Duration::from_millis(1400)..Duration::from_secs(4)).contains(&took), "{took:?}");
+}
+
+#[tokio::test]
+async fn what_nobody_is_there_to_receive_is_handed_back_as_if_never_lent() {
+    let server = Server::start().await;
+    let proxy = Proxy::to(server.port).await;
+    let app = TestApp::on(&proxy.url(), |_| {}).await;
+    let stream = lent(&app, 2, "{}").await;
+    proxy.delay(Duration::from_millis(500));
+    let request = app.client.post(app.url(&group(&stream, "/read")));
+    let request = request.header("content-type", "application/x-www-form-urlencoded");
+    let request = request.body("consumer=gone&count=1&lease=1h");
+    assert!(answer(request.timeout(Duration::from_millis(200))).await.is_err());
+    proxy.restore();
+    eventually("it is noticed", async || app.metric("undelivered_entries_total").await == 1).await;
+    let next = read(&app, &stream, "consumer=w&count=9&wait=5s").await;
+    let next =
+        if next.ids().len() == 1 { read(&app, &stream, "consumer=w&wait=5s").await } else { next };
+    assert!(next.ids().contains(&"1-0".to_owned()), "{next:?}");
+    assert_eq!(next.json()["entries"][0]["deliveries"], 1);
 }
 
 #[tokio::test]

@@ -85,23 +85,33 @@ end\n"
 }
 pub(in crate::store) use lua_items;
 
-/// Acknowledges: 0 not pending, 1 acknowledged, 2 lost.
+/// Acknowledges: 0 not pending, 1 acknowledged, 2 lost. All that may be are acknowledged by one XACK:
+/// what a native client acknowledged behind the back of who holds the lease counts with them.
 static ACK: Verb = Verb::new(concat!(
     lua_leases!(),
     lua_items!(),
     "\
 local key, leases, group = KEYS[1], KEYS[3], ARGV[1]
-local scores, results, done = scores_of(leases, 3), {}, {}
-for i = 3, #ARGV, 2 do
-  local id, n = ARGV[i], (i - 1) / 2
-  local may = verdict(key, group, id, ARGV[i + 1], scores[n])
-  if may == 'ok' then
-    results[n] = redis.call('XACK', key, group, id)
-    done[#done + 1] = id
-  else results[n] = may == 'lost' and 2 or 0 end
+local scores, results, done, words = scores_of(leases, 3), {}, {}, {'XACK', key, group}
+for n = 1, #scores do
+  local id, until_us, score = ARGV[2 * n + 1], ARGV[2 * n + 2], scores[n]
+  if done[id] then results[n] = 0
+  elseif score and tonumber(score) == tonumber(until_us) then
+    results[n] = 1
+    done[id] = true
+    words[#words + 1] = id
+  else
+    local may = verdict(key, group, id, until_us, score)
+    results[n] = may == 'ok' and redis.call('XACK', key, group, id) or may == 'lost' and 2 or 0
+    if may == 'ok' then redis.call('ZREM', leases, id) end
+  end
 end
-forget(leases, done)
-if #done == 0 then redis.call('XPENDING', key, group, '-', '+', 1) end
+if #words > 3 then
+  if redis.call(unpack(words)) == 0 then
+    for n = 1, #results do results[n] = results[n] == 1 and 0 or results[n] end
+  end
+  forget(leases, {unpack(words, 4)})
+else redis.call('XPENDING', key, group, '-', '+', 1) end
 return results"
 ));
 
