@@ -33,6 +33,7 @@ mod paths;
 mod pending;
 mod policy;
 mod problems;
+mod push;
 mod range;
 mod range_lines;
 mod range_plan;
@@ -97,6 +98,7 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(dead_letters::list_dead_letters, dead_letters::purge_dead_letters))
         .routes(routes!(dead_letters::read_dead_letter, dead_letters::delete_dead_letter))
         .routes(routes!(dead_letters::redrive_dead_letters))
+        .routes(routes!(push::push_entries))
         .routes(routes!(pending::list_pending))
         .routes(routes!(claims::claim_entries))
         .routes(routes!(claims::autoclaim_entries))

@@ -26,6 +26,8 @@ pub const GROUP: &str = "/v1/streams/{stream}/groups/{group}";
 pub const GROUP_READ: &str = "/v1/streams/{stream}/groups/{group}/read";
 /// Acknowledging.
 pub const GROUP_ACK: &str = "/v1/streams/{stream}/groups/{group}/ack";
+/// Having entries pushed.
+pub const GROUP_EVENTS: &str = "/v1/streams/{stream}/groups/{group}/events";
 /// Handing entries back.
 pub const GROUP_NACK: &str = "/v1/streams/{stream}/groups/{group}/nack";
 /// Putting entries away.

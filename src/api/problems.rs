@@ -82,6 +82,10 @@ problems! {
     LeaseProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
         InvalidId, GroupNotFound, GroupHasNoPolicy, TooLarge, UnsupportedMediaType,
     ];
+    /// Of having entries pushed.
+    PushProblems = EVERYWHERE, OF_REDIS, OF_STREAM, &[
+        GroupNotFound, GroupHasNoPolicy, NotAcceptable,
+    ];
     /// Of one dead letter.
     DeadLetterProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
         InvalidId, GroupNotFound, GroupHasNoPolicy, EntryNotFound,

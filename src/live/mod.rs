@@ -8,6 +8,7 @@
 
 mod hub;
 mod leased;
+mod push;
 mod reader;
 mod signal;
 mod subscription;
@@ -20,6 +21,7 @@ mod wakes;
 mod work;
 
 pub use hub::{Hub, JoinError, LiveSettings};
+pub use push::{Push, PushPlan, Pushed};
 pub use signal::Closing;
 pub use subscription::{Begin, Subscription};
 pub use waiting::RangeWait;

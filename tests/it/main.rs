@@ -26,6 +26,7 @@ mod openapi;
 mod outage;
 mod process;
 mod publish;
+mod push;
 mod range;
 mod readme;
 mod restart;

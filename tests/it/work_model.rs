@@ -22,7 +22,8 @@ use crate::support::redis::Server;
 use crate::support::{TestApp, app, eventually};
 
 const STREAM: &str = "jobs";
-const LEASE: Duration = Duration::from_millis(400);
+const LEASE_US: u64 = 400_000;
+const LEASE: Duration = Duration::from_micros(LEASE_US);
 const MAX_DELIVERIES: u64 = 4;
 const WORKERS: usize = 8;
 
@@ -97,7 +98,7 @@ impl Run {
                     id: entry["id"].as_str().unwrap().to_owned(),
                     worker,
                     deliveries: entry["deliveries"].as_u64().unwrap(),
-                    lent_us: until_us - LEASE.as_micros() as u64,
+                    lent_us: until_us - LEASE_US,
                     until_us,
                     came,
                     said: Vec::new(),
@@ -263,7 +264,7 @@ async fn finish(run: &Run, rng: &mut Rng, path: &str) {
                 id: entry["id"].as_str().unwrap().to_owned(),
                 worker: WORKERS,
                 deliveries: entry["deliveries"].as_u64().unwrap(),
-                lent_us: until_us - LEASE.as_micros() as u64,
+                lent_us: until_us - LEASE_US,
                 until_us,
                 came,
                 said: Vec::new(),

@@ -198,13 +198,18 @@ fn write_keys(command: &mut Cmd, streams: &[StreamName], group: &GroupName) {
 }
 
 impl Store {
-    /// Hands entries of several streams, each named once, to a consumer of the groups of one name,
-    /// as [`Store::read_group`] does and, where a group has a policy, with leases.
+    /// Hands entries of several streams, each named once, to a consumer of the groups of one name;
+    /// at once: waiting is done elsewhere, without a connection. Where a group has a policy they are
+    /// lent; `leased` says whether any is believed to. Redis looks for all groups before anything is
+    /// read.
     ///
     /// # Errors
-    /// As [`Store::read_group`]; with a lease [`StoreError::GroupHasNoPolicy`] if that is so of any.
+    /// [`StoreError::GroupNotFound`] and [`StoreError::NotAStream`] if that is so of any stream
+    /// ([`Store::lacks_group`] tells of which), [`StoreError::GroupHasNoPolicy`] if a lease is asked
+    /// for and any has none, or that Redis is away.
     /// # Cancel safety
-    /// None, as [`Store::read_group`].
+    /// None: dropped after it was sent, the entries are pending with the consumer, who finds them
+    /// in its history. Run it where it is not dropped.
     pub async fn read_work(
         &self,
         streams: &[StreamName],
@@ -259,6 +264,34 @@ impl Store {
             handed.push(one);
         }
         Ok(handed)
+    }
+
+    /// When the leases of entries end, in Unix microseconds; nothing for one without.
+    ///
+    /// # Errors
+    /// That Redis is away.
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn lease_ends(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        ids: &[EntryId],
+    ) -> Result<Vec<Option<u64>>, StoreError> {
+        let mut command = Cmd::new();
+        command.arg("ZMSCORE").arg(leases(stream, group));
+        for id in ids {
+            command.arg(id.to_string());
+        }
+        let end = |score: Value| match score {
+            Value::Nil => Ok(None),
+            // Some servers write great numbers with an exponent.
+            score => match text(score)?.parse::<f64>() {
+                Ok(end) => Ok(format!("{end:.0}").parse().ok()),
+                Err(_) => Err(StoreError::Unexpected("the end of a lease".to_owned())),
+            },
+        };
+        list(self.read(&command).await?)?.into_iter().map(end).collect()
     }
 
     async fn lend(
