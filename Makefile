@@ -10,7 +10,7 @@ run: ## Run a gateway on a private Redis
 	cargo run --locked --quiet -- dev $(ARGS)
 
 test: test-clients ## Install what the tests need, and run them all
-	@scripts/install.sh redis chromium curl procps
+	@scripts/install.sh redis chromium curl procps python3 node php
 	cargo test --locked
 
 test-clients: ## Install the clients that the tests follow streams with, into target/clients
@@ -37,6 +37,10 @@ bench-publish: ## Publishing, side by side with webdis; BENCH="--seconds 10 --ro
 bench-live: ## Live delivery, side by side with nchan; BENCH="paced waiters --seconds 10" for some of it, longer
 	@scripts/install.sh redis nginx nchan
 	cargo bench --locked --bench live -- $(BENCH)
+
+bench-work: ## Working in groups, beside a client without a gateway; BENCH="--rounds 5" to be surer
+	@scripts/install.sh redis
+	cargo bench --locked --bench work -- $(BENCH)
 
 openapi: ## Write openapi/openapi.json anew
 	cargo run --locked --quiet -- openapi > openapi/openapi.json.new

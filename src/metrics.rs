@@ -67,14 +67,30 @@ pub struct Metrics {
     pub gaps: Counter,
     /// Resets told to subscribers.
     pub resets: Counter,
-    /// Entries read for a worker who was gone when they came; they stay pending with it.
+    /// Entries read for a worker who was gone when they came: handed back where the group has a
+    /// policy, pending with the worker where not.
     pub undelivered: Counter,
+    /// Entries moved to dead letters, by why.
+    pub dead_letters: Family<Label, Counter>,
+    /// Rounds of the sweeper.
+    pub sweeps: Counter,
+    /// Entries that native consumers took, and that were given leases.
+    pub enrolled: Counter,
+    /// Entries that should have been moved to dead letters, to a key that holds something else.
+    pub stuck: Counter,
 }
 
 impl Metrics {
     /// Counts one request or connection that met `bound`.
     pub fn refuse(&self, bound: &'static str) {
         self.refused.get_or_create(&[("bound", bound)]).inc();
+    }
+
+    /// Counts entries moved to dead letters.
+    pub fn bury(&self, reason: &'static str, count: u64) {
+        if count > 0 {
+            self.dead_letters.get_or_create(&[("reason", reason)]).inc_by(count);
+        }
     }
 
     /// A guard that holds `gauge` up by one.
@@ -134,6 +150,26 @@ impl Metrics {
             "undelivered_entries",
             "Entries read for a worker who was gone by then",
             self.undelivered.clone(),
+        );
+        r.register(
+            "dead_letters",
+            "Entries moved to dead letters, by why",
+            self.dead_letters.clone(),
+        );
+        r.register(
+            "sweeps",
+            "Rounds in which this gateway looked after groups",
+            self.sweeps.clone(),
+        );
+        r.register(
+            "enrolled_entries",
+            "Entries that native consumers took, and that were given leases",
+            self.enrolled.clone(),
+        );
+        r.register(
+            "stuck_entries",
+            "Times an entry should have been moved to a dead-letter key that is no stream",
+            self.stuck.clone(),
         );
         let mut text = String::new();
         // Writing into a `String` cannot fail.

@@ -28,6 +28,7 @@ pub fn document() -> OpenApi {
         ("events", "Following a stream"),
         ("groups", "Consumer groups"),
         ("work", "Working in a group"),
+        ("dead letters", "What nobody could work off: looking at it, giving it back"),
         ("system", "The gateway itself"),
     ];
     let tag = |(name, text)| TagBuilder::new().name(name).description(Some(text)).build();

@@ -101,8 +101,10 @@ pub async fn claim_entries(
             .map(|text| id("/last_id", text, str::parse))
             .transpose()?,
     };
-    let taken = state.store.claim(access.stream(), &access.group, &claim).await?;
-    Ok(Json(Deliveries::new(taken, just_id)))
+    let claimed = state.store.claim(access.stream(), &access.group, &claim).await?;
+    state.metrics.bury("gone", claimed.deleted.len() as u64);
+    let of = (access.stream(), &access.group);
+    Ok(Json(Deliveries::new(of, claimed.entries, just_id, false)))
 }
 
 /// What to claim.
@@ -132,7 +134,8 @@ pub struct ClaimedPage {
     /// The `start` of the next call; `0-0` when everything pending was looked at.
     next: String,
     /// Entries that were pending but are gone from the stream. They are pending no more, and
-    /// nobody will get them: this is the only place they are named.
+    /// nobody will get them: this is the only place they are named, besides the dead letters of a
+    /// group with a policy.
     deleted: Vec<String>,
 }
 
@@ -172,8 +175,12 @@ pub async fn autoclaim_entries(
         just_id,
     };
     let claimed = state.store.auto_claim(access.stream(), &access.group, &claim).await?;
+    let of = (access.stream(), &access.group);
+    if claimed.leased {
+        state.metrics.bury("gone", claimed.deleted.len() as u64);
+    }
     Ok(Json(ClaimedPage {
-        entries: Deliveries::new(claimed.entries, just_id).into_entries(),
+        entries: Deliveries::new(of, claimed.entries, just_id, false).into_entries(),
         next: claimed.next.to_string(),
         deleted: claimed.deleted.iter().map(ToString::to_string).collect(),
     }))

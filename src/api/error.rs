@@ -11,7 +11,6 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::live::JoinError;
 use crate::model::name::StreamName;
 use crate::store::StoreError;
 
@@ -65,6 +64,8 @@ codes! {
     NotAStream = 409 "not-a-stream" "The key holds something that is no stream" false;
     /// A consumer that has entries pending.
     ConsumerHasPending = 409 "consumer-has-pending" "The consumer has entries pending" false;
+    /// A plain group, where a policy is needed.
+    GroupHasNoPolicy = 409 "group-has-no-policy" "The group has no policy" false;
     /// Entries after the position are gone.
     EntriesTrimmed = 410 "entries-trimmed" "Entries after this position are gone" false;
     /// A condition of the request does not hold.
@@ -75,6 +76,8 @@ codes! {
     UnsupportedMediaType = 415 "unsupported-media-type" "This type of body is not taken here" false;
     /// The body is no entry.
     InvalidFields = 422 "invalid-fields" "These cannot be the fields of an entry" false;
+    /// The policy breaks a rule.
+    InvalidPolicy = 422 "invalid-policy" "This cannot be the policy of a group" false;
     /// More streams than one call may name.
     TooManyStreams = 422 "too-many-streams" "These are too many streams for one call" false;
     /// The key was used for something else.
@@ -338,11 +341,22 @@ impl From<StoreError> for ApiError {
                 "say what becomes of its entries: ?pending=transfer:OTHER gives them to another \
                  consumer, ?pending=drop forgets them",
             ),
+            StoreError::GroupHasNoPolicy => (
+                ErrorCode::GroupHasNoPolicy,
+                "this needs a group with a policy: give it one by PATCH, like {\"policy\":{}}",
+            ),
+            StoreError::DeadLetterNotAStream => (
+                ErrorCode::NotAStream,
+                "the key for the dead letters of the group holds something that is no stream",
+            ),
             StoreError::NotSupported(_) => (
                 ErrorCode::NotSupportedByServer,
                 "this needs a newer Redis server than the gateway has",
             ),
-            StoreError::GroupExists | StoreError::Unexpected(_) => (
+            StoreError::Changed => {
+                (ErrorCode::Overloaded, "others are changing this policy at the same time")
+            }
+            StoreError::GroupExists | StoreError::NoScript | StoreError::Unexpected(_) => (
                 ErrorCode::Internal,
                 "Redis answered something unexpected; the log has more under this request id",
             ),
@@ -354,21 +368,6 @@ impl From<StoreError> for ApiError {
             ),
             cause: Some(Arc::new(error)),
             ..Self::new(code, detail)
-        }
-    }
-}
-
-impl From<JoinError> for ApiError {
-    fn from(error: JoinError) -> Self {
-        match error {
-            JoinError::TooManyStreams => {
-                Self::new(ErrorCode::Overloaded, "as many streams are followed as the gateway may")
-            }
-            JoinError::TooManyForOne => Self::new(
-                ErrorCode::TooManyStreams,
-                "more streams match, or their positions are longer, than one connection may follow",
-            ),
-            JoinError::Store(error) => error.into(),
         }
     }
 }

@@ -132,3 +132,18 @@ pub(super) async fn follow(
         Err(Refused(None, error)) => Ok(event_stream::failed(&error, request)),
     }
 }
+
+impl From<JoinError> for ApiError {
+    fn from(error: JoinError) -> Self {
+        match error {
+            JoinError::TooManyStreams => {
+                Self::new(ErrorCode::Overloaded, "as many streams are followed as the gateway may")
+            }
+            JoinError::TooManyForOne => Self::new(
+                ErrorCode::TooManyStreams,
+                "more streams match, or their positions are longer, than one connection may follow",
+            ),
+            JoinError::Store(error) => error.into(),
+        }
+    }
+}

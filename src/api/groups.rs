@@ -12,14 +12,16 @@ use super::error::{ApiError, ErrorCode};
 use super::extract::{Call, NoParams, Query, id};
 use super::params::{TimeParam, at_most_one, redis_number};
 use super::paths;
+use super::policy::{Patch, PolicyCall, PolicyOut};
 use super::problems::{
     CreateGroupProblems, DeleteGroupProblems, GroupProblems, PatchGroupProblems,
 };
-use crate::model::name::StreamName;
+use crate::model::name::{GroupName, StreamName};
+use crate::model::policy::Policy;
 use crate::model::position::{Position, Start};
 use crate::model::time::Time;
 use crate::state::AppState;
-use crate::store::{ConsumerInfo, GroupInfo, StoreError};
+use crate::store::{ConsumerInfo, GroupChange, GroupInfo, GroupStart, StoreError};
 
 /// How to make a group.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -38,6 +40,11 @@ pub struct NewGroup {
     /// How many entries the stream had been given up to `start`, for the lag; taken from a
     /// position that carries it.
     entries_read: Option<u64>,
+    /// With a policy entries are lent: handed out again when nothing is heard of them. `{}` is one as
+    /// good as any; null is none. What the group has stays unless this is given.
+    #[serde(default)]
+    #[schema(value_type = Option<PolicyCall>)]
+    policy: Patch<PolicyCall>,
 }
 
 /// A consumer group.
@@ -59,6 +66,9 @@ pub struct Group {
     pending: u64,
     /// How many consumers there are.
     consumer_count: u64,
+    /// Its policy; null for a plain group.
+    #[schema(required)]
+    policy: Option<PolicyOut>,
 }
 
 /// A consumer group with its consumers.
@@ -94,8 +104,9 @@ pub struct Groups {
     next: Option<String>,
 }
 
-fn group(stream: &StreamName, info: GroupInfo) -> Group {
+fn group(stream: &StreamName, info: GroupInfo, policy: Option<Policy>) -> Group {
     Group {
+        policy: policy.map(PolicyOut::from),
         stream: stream.to_string(),
         group: info.name,
         last_delivered_id: info.last_delivered.to_string(),
@@ -106,9 +117,16 @@ fn group(stream: &StreamName, info: GroupInfo) -> Group {
     }
 }
 
-fn detail(stream: &StreamName, (info, consumers): (GroupInfo, Vec<ConsumerInfo>)) -> GroupDetail {
+/// The group as it is now.
+async fn detail(
+    state: &AppState,
+    stream: &StreamName,
+    name: &GroupName,
+) -> Result<GroupDetail, ApiError> {
+    let (info, consumers) = state.store.group(stream, name).await.map_err(ApiError::of_read)?;
+    let policy = state.store.policy(stream, name).await.map_err(ApiError::of_read)?;
     let consumers = consumers.into_iter().map(Consumer::from).collect();
-    GroupDetail { group: group(stream, info), consumers }
+    Ok(GroupDetail { group: group(stream, info, policy), consumers })
 }
 
 impl From<ConsumerInfo> for Consumer {
@@ -201,16 +219,22 @@ pub async fn create_group(
         Some(place) => place.find(&state, stream).await?,
         None => Start::After(Position::OLDEST),
     };
-    let made = state.store.create_group(stream, name, start, read, create_stream).await?;
+    let policy = match &new.policy {
+        Patch::To(policy) => Some(Some(policy.merge(stream, None)?)),
+        Patch::Null => Some(None),
+        Patch::Absent => None,
+    };
+    let new = GroupStart { start, entries_read: read, create_stream, only_new, policy };
+    let made = state.store.create_group(stream, name, &new).await?;
     if !made && only_new {
         return Err(ApiError::new(ErrorCode::PreconditionFailed, "the group is there already"));
     }
-    let info = state.store.group(stream, name).await?;
     let status = if made { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, [(LOCATION, paths::group(stream, name.as_str()))], Json(detail(stream, info))))
+    let location = [(LOCATION, paths::group(stream, name.as_str()))];
+    Ok((status, location, Json(detail(&state, stream, name).await?)))
 }
 
-/// How to move a group.
+/// How to move a group, or change its policy.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GroupPatch {
@@ -224,11 +248,20 @@ pub struct GroupPatch {
     /// How many entries the stream had been given up to there, for the lag; taken from a position
     /// that carries it.
     entries_read: Option<u64>,
+    /// What of the policy is to be another; a plain group gets one. Null takes the policy away, and
+    /// the leases with it: what is pending stays pending.
+    #[serde(default)]
+    #[schema(value_type = Option<PolicyCall>)]
+    policy: Patch<PolicyCall>,
 }
 
-/// Move a group
+/// How often a change of a policy is tried while others change it, too.
+const TRIES: usize = 5;
+
+/// Move a group, change its policy
 ///
-/// Back to read again, or on to pass over. What is pending stays pending.
+/// Back to read again, or on to pass over. What is pending stays pending. A policy is merged into the
+/// one there is, and holds for every gateway from the answer on; leases that run keep their ends.
 #[utoipa::path(
     patch,
     path = paths::GROUP,
@@ -238,7 +271,7 @@ pub struct GroupPatch {
         ("group" = String, Path, description = "The group"),
     ),
     request_body(content((GroupPatch = "application/json"), (GroupPatch = "application/x-www-form-urlencoded"))),
-    responses((status = 200, description = "Moved", body = GroupDetail), PatchGroupProblems),
+    responses((status = 200, description = "Changed", body = GroupDetail), PatchGroupProblems),
 )]
 pub async fn move_group(
     access: GroupAccess<Manage>,
@@ -247,15 +280,39 @@ pub async fn move_group(
     Call(patch): Call<GroupPatch>,
 ) -> Result<Json<GroupDetail>, ApiError> {
     let place = place(("/last_delivered_id", patch.last_delivered_id.as_deref()), patch.since)?;
-    let place = place.ok_or_else(|| {
-        ApiError::invalid("say where to, as `last_delivered_id` or `since`")
-            .at("/last_delivered_id", "is missing")
-    })?;
-    let read = patch.entries_read.map(|read| redis_number("/entries_read", read)).transpose()?;
+    if place.is_none() && matches!(patch.policy, Patch::Absent) {
+        return Err(ApiError::invalid(
+            "say where to, as `last_delivered_id` or `since`, or change the `policy`",
+        )
+        .at("/last_delivered_id", "is missing"));
+    }
+    let entries_read = patch.entries_read.map(|read| redis_number("/entries_read", read));
     let (stream, name) = (access.stream(), &access.group);
-    let to = place.find(&state, stream).await?;
-    state.store.move_group(stream, name, to, read).await?;
-    Ok(Json(detail(stream, state.store.group(stream, name).await?)))
+    let to = match place {
+        Some(place) => Some(place.find(&state, stream).await?),
+        None => None,
+    };
+    let mut change = GroupChange { to, entries_read: entries_read.transpose()?, policy: None };
+    let mut tries = 0..TRIES;
+    loop {
+        let seen = match patch.policy {
+            Patch::Absent => None,
+            _ => state.store.policy(stream, name).await.map_err(ApiError::of_read)?,
+        };
+        change.policy = match &patch.policy {
+            Patch::Absent => None,
+            Patch::Null => Some((seen, None)),
+            Patch::To(policy) => {
+                let merged = policy.merge(stream, seen.as_ref())?;
+                Some((seen, Some(merged)))
+            }
+        };
+        match state.store.change_group(stream, name, &change).await {
+            Err(StoreError::Changed) if tries.next().is_some() => {}
+            changed => break changed?,
+        }
+    }
+    Ok(Json(detail(&state, stream, name).await?))
 }
 
 /// List the groups of a stream
@@ -273,10 +330,11 @@ pub async fn list_groups(
 ) -> Result<Json<Groups>, ApiError> {
     let stream = access.stream();
     let infos = state.store.groups(stream).await.map_err(ApiError::of_read)?;
-    Ok(Json(Groups {
-        groups: infos.into_iter().map(|info| group(stream, info)).collect(),
-        next: None,
-    }))
+    let names: Vec<&str> = infos.iter().map(|info| info.name.as_str()).collect();
+    let policies = state.store.policies(stream, &names).await.map_err(ApiError::of_read)?;
+    let groups = infos.into_iter().zip(policies);
+    let groups = groups.map(|(info, policy)| group(stream, info, policy)).collect();
+    Ok(Json(Groups { groups, next: None }))
 }
 
 /// Look at a group
@@ -295,8 +353,7 @@ pub async fn read_group(
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
 ) -> Result<Json<GroupDetail>, ApiError> {
-    let info = state.store.group(access.stream(), &access.group).await;
-    Ok(Json(detail(access.stream(), info.map_err(ApiError::of_read)?)))
+    Ok(Json(detail(&state, access.stream(), &access.group).await?))
 }
 
 /// Delete a group

@@ -13,6 +13,7 @@ mod capabilities;
 mod claims;
 mod conditions;
 mod consumers;
+mod dead_letters;
 mod deletion;
 mod entry;
 mod envelope;
@@ -25,19 +26,23 @@ mod follow;
 mod gap;
 mod groups;
 mod guard;
+mod items;
 mod limit;
 mod many;
 mod pairs;
 mod params;
 mod paths;
 mod pending;
+mod policy;
 mod problems;
+mod push;
 mod range;
 mod range_lines;
 mod range_plan;
 mod request;
 mod schema;
 mod session;
+mod settle;
 mod stream_full;
 mod streams;
 mod system;
@@ -89,6 +94,16 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(work_many::read_many_as_consumer))
         .routes(routes!(ack::ack_entries))
         .routes(routes!(ack::ack_entries_of_many))
+        .routes(routes!(settle::nack_entries))
+        .routes(routes!(settle::nack_entries_of_many))
+        .routes(routes!(settle::reject_entries))
+        .routes(routes!(settle::reject_entries_of_many))
+        .routes(routes!(settle::extend_entries))
+        .routes(routes!(settle::extend_entries_of_many))
+        .routes(routes!(dead_letters::list_dead_letters, dead_letters::purge_dead_letters))
+        .routes(routes!(dead_letters::read_dead_letter, dead_letters::delete_dead_letter))
+        .routes(routes!(dead_letters::redrive_dead_letters))
+        .routes(routes!(push::push_entries))
         .routes(routes!(pending::list_pending))
         .routes(routes!(claims::claim_entries))
         .routes(routes!(claims::autoclaim_entries))

@@ -9,6 +9,7 @@ use super::error::{ApiError, ErrorCode};
 use super::extract::id;
 use crate::model::duration;
 use crate::model::id::EntryId;
+use crate::model::policy;
 use crate::model::time::Time;
 
 /// A duration with its unit, like `20s`.
@@ -107,6 +108,20 @@ pub fn bounded_wait(name: &str, Wait(wait): Wait) -> Result<Duration, ApiError> 
         return Err(ApiError::invalid("`wait` is at most 60s").at(name, "at most 60s"));
     }
     Ok(wait)
+}
+
+/// How long an entry is lent, if that was given.
+///
+/// # Errors
+/// 400 that names the parameter and its bounds.
+pub fn lease(name: &str, given: Option<Wait>) -> Result<Option<Duration>, ApiError> {
+    match given {
+        Some(Wait(lease)) if !policy::is_lease(lease) => {
+            let detail = "a lease is 100ms to 12h";
+            Err(ApiError::invalid(detail).at(name, detail))
+        }
+        given => Ok(given.map(|Wait(lease)| lease)),
+    }
 }
 
 /// A count between 1 and `max`.

@@ -28,10 +28,30 @@ pub const GROUP: &str = "/v1/streams/{stream}/groups/{group}";
 pub const GROUP_READ: &str = "/v1/streams/{stream}/groups/{group}/read";
 /// Acknowledging.
 pub const GROUP_ACK: &str = "/v1/streams/{stream}/groups/{group}/ack";
+/// Having entries pushed.
+pub const GROUP_EVENTS: &str = "/v1/streams/{stream}/groups/{group}/events";
+/// Handing entries back.
+pub const GROUP_NACK: &str = "/v1/streams/{stream}/groups/{group}/nack";
+/// Putting entries away.
+pub const GROUP_REJECT: &str = "/v1/streams/{stream}/groups/{group}/reject";
+/// Keeping entries for longer.
+pub const GROUP_EXTEND: &str = "/v1/streams/{stream}/groups/{group}/extend";
 /// Reading as a consumer, from several streams.
 pub const MANY_READ: &str = "/v1/groups/{group}/read";
 /// Acknowledging in several streams.
 pub const MANY_ACK: &str = "/v1/groups/{group}/ack";
+/// Handing entries of several streams back.
+pub const MANY_NACK: &str = "/v1/groups/{group}/nack";
+/// Putting entries of several streams away.
+pub const MANY_REJECT: &str = "/v1/groups/{group}/reject";
+/// Keeping entries of several streams for longer.
+pub const MANY_EXTEND: &str = "/v1/groups/{group}/extend";
+/// The dead letters of a group.
+pub const DEAD_LETTERS: &str = "/v1/streams/{stream}/groups/{group}/dead-letters";
+/// One of them.
+pub const DEAD_LETTER: &str = "/v1/streams/{stream}/groups/{group}/dead-letters/{id}";
+/// Giving them back.
+pub const REDRIVE: &str = "/v1/streams/{stream}/groups/{group}/dead-letters/redrive";
 /// What is pending.
 pub const GROUP_PENDING: &str = "/v1/streams/{stream}/groups/{group}/pending";
 /// Its consumers.

@@ -141,7 +141,7 @@ pub async fn list_pending(
     let next = last.and_then(|last| last.id.next()).map(|id| id.to_string());
     let entry = |entry: crate::store::PendingEntry| PendingEntryOut {
         id: entry.id.to_string(),
-        consumer: Some(entry.consumer).filter(|name| !name.is_empty()),
+        consumer: entry.consumer,
         idle_ms: entry.idle_ms,
         deliveries: entry.deliveries,
     };

@@ -72,6 +72,7 @@ problems! {
     /// Of making a group.
     CreateGroupProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
         NotSupportedByServer, InvalidId, StreamNotFound, PreconditionFailed, TooLarge, UnsupportedMediaType,
+        InvalidPolicy,
     ];
     /// Of working in a group.
     WorkProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
@@ -80,6 +81,22 @@ problems! {
     /// Of working in the groups of several streams.
     ManyWorkProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
         InvalidId, GroupNotFound, TooLarge, UnsupportedMediaType, TooManyStreams,
+    ];
+    /// Of what needs a policy.
+    LeaseProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
+        InvalidId, GroupNotFound, GroupHasNoPolicy, TooLarge, UnsupportedMediaType,
+    ];
+    /// Of having entries pushed.
+    PushProblems = EVERYWHERE, OF_REDIS, OF_STREAM, &[
+        GroupNotFound, GroupHasNoPolicy, NotAcceptable,
+    ];
+    /// Of one dead letter.
+    DeadLetterProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
+        InvalidId, GroupNotFound, GroupHasNoPolicy, EntryNotFound,
+    ];
+    /// Of what needs a policy, in several streams.
+    ManyLeaseProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
+        InvalidId, GroupNotFound, GroupHasNoPolicy, TooLarge, UnsupportedMediaType, TooManyStreams,
     ];
     /// Of deleting one entry.
     DeleteEntryProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[InvalidId, EntryNotFound];
@@ -97,7 +114,7 @@ problems! {
     ];
     /// Of moving a group.
     PatchGroupProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
-        NotSupportedByServer, InvalidId, GroupNotFound, TooLarge, UnsupportedMediaType,
+        NotSupportedByServer, InvalidId, GroupNotFound, TooLarge, UnsupportedMediaType, InvalidPolicy,
     ];
     /// Of consumers.
     ConsumerProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[

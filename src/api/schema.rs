@@ -149,6 +149,50 @@ struct EntrySchema {
     payload: Option<ValueSchema>,
 }
 
+/// An entry handed to a consumer.
+#[derive(ToSchema)]
+#[schema(as = Delivery, example = json!({"id": "1795232709004-0", "fields": {"user": "alice", "total": "9.50"}, "deliveries": 1, "receipt": "AAABofzMQMw", "lease_until": "2026-11-21T14:30:00.250Z"}))]
+#[expect(dead_code, reason = "a schema, never a value")]
+pub struct DeliverySchema {
+    /// Its id.
+    id: String,
+    /// In stored order; null for an entry that is pending but gone from the stream.
+    fields: Option<BTreeMap<String, ValueSchema>>,
+    /// `[name, value]`, in stored order.
+    pairs: Option<Vec<Vec<ValueSchema>>>,
+    /// In a group with a policy: how often it was delivered, this time with it.
+    deliveries: Option<u64>,
+    /// In a group with a policy: what proves that it is still lent to who has this.
+    receipt: Option<String>,
+    /// In a group with a policy: when the lease ends, by the clock of Redis.
+    lease_until: Option<String>,
+}
+
+/// An entry that nobody could work off.
+#[derive(ToSchema)]
+#[schema(as = DeadLetter)]
+#[expect(dead_code, reason = "a schema, never a value")]
+pub struct DeadLetterSchema {
+    /// Its id among the dead letters.
+    id: String,
+    /// The fields of the original, in order; null if that was gone by then.
+    fields: Option<BTreeMap<String, ValueSchema>>,
+    /// `[name, value]`, in order, where an object cannot hold them.
+    pairs: Option<Vec<Vec<ValueSchema>>>,
+    /// The id of the original.
+    entry: String,
+    /// Who held it last; null if it had been handed back.
+    #[schema(required)]
+    consumer: Option<String>,
+    /// How often it was delivered.
+    deliveries: u64,
+    /// Why it is here: `max-deliveries`, `rejected`, `gone` (it was pending, and removed from the
+    /// stream), or what a worker said.
+    reason: String,
+    /// When it came here.
+    time: String,
+}
+
 /// An entry as one reader sees it.
 pub struct EntryOut {
     /// The entry.

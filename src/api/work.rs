@@ -1,4 +1,4 @@
-//! Working in a plain group: reading as a consumer.
+//! Working in a group: reading as a consumer.
 
 use std::time::Duration;
 
@@ -12,15 +12,19 @@ use utoipa::{PartialSchema, ToSchema};
 use super::access::{Consume, GroupAccess, consumer};
 use super::error::ApiError;
 use super::extract::{Call, NoParams, Query, id};
-use super::params::{Wait, bounded, bounded_wait};
+use super::items::show_receipt;
+use super::params::{Wait, at_most_one, bounded, bounded_wait, lease};
 use super::paths;
-use super::problems::WorkProblems;
+use super::problems::LeaseProblems;
 use super::request::{Waited, place_to_wait};
-use super::schema::EntryOut;
+use super::schema::DeliverySchema;
 use crate::model::entry_json::serialize_fields;
 use crate::model::id::EntryId;
+use crate::model::name::{GroupName, StreamName};
+use crate::model::receipt::Receipt;
+use crate::model::time::show_rfc3339;
 use crate::state::AppState;
-use crate::store::{Delivery, GroupRead};
+use crate::store::{Delivery, GroupRead, WorkRead};
 
 const DEFAULT_COUNT: u64 = 10;
 pub(super) const MAX_COUNT: u64 = 1000;
@@ -42,19 +46,34 @@ pub struct ReadCall {
     pub(super) no_ack: Option<bool>,
     /// What this consumer has pending after this id (`0`: all of it), instead of new entries.
     pub(super) history: Option<String>,
+    /// How long the entries are lent, 100ms to 12h, in place of the lease of the policy; a group
+    /// without one is refused.
+    #[schema(value_type = Option<String>, example = "30s")]
+    pub(super) lease: Option<Wait>,
 }
 
-/// An entry handed to a consumer; the flag says that only its id was asked for.
-pub struct DeliveryOut(Delivery, bool);
+/// An entry handed to a consumer.
+pub struct DeliveryOut {
+    entry: Delivery,
+    /// Only its id was asked for.
+    just_id: bool,
+    receipt: Option<String>,
+}
 
 impl Serialize for DeliveryOut {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("id", &format_args!("{}", self.0.id))?;
-        match &self.0.fields {
+        map.serialize_entry("id", &format_args!("{}", self.entry.id))?;
+        match &self.entry.fields {
             Some(fields) => serialize_fields(&mut map, fields, false)?,
-            None if self.1 => {}
+            None if self.just_id => {}
             None => map.serialize_entry("fields", &None::<()>)?,
+        }
+        if let Some(lease) = &self.entry.lease {
+            map.serialize_entry("deliveries", &lease.deliveries)?;
+            map.serialize_entry("receipt", &self.receipt)?;
+            let until = lease.until_us.map(|until_us| show_rfc3339(until_us / 1000));
+            map.serialize_entry("lease_until", &until)?;
         }
         map.end()
     }
@@ -62,17 +81,17 @@ impl Serialize for DeliveryOut {
 
 impl PartialSchema for DeliveryOut {
     fn schema() -> RefOr<Schema> {
-        EntryOut::schema()
+        DeliverySchema::schema()
     }
 }
 
 impl ToSchema for DeliveryOut {
     fn name() -> std::borrow::Cow<'static, str> {
-        EntryOut::name()
+        "Delivery".into()
     }
 
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        EntryOut::schemas(schemas);
+        DeliverySchema::schemas(schemas);
     }
 }
 
@@ -85,10 +104,21 @@ pub struct Deliveries {
 }
 
 impl Deliveries {
-    /// Entries as they are shown, or their ids alone.
+    /// Entries of a group as they are shown, or their ids alone; `many` in calls on several streams.
     #[must_use]
-    pub fn new(entries: Vec<Delivery>, just_id: bool) -> Self {
-        Self { entries: entries.into_iter().map(|entry| DeliveryOut(entry, just_id)).collect() }
+    pub fn new(
+        of: (&StreamName, &GroupName),
+        entries: Vec<Delivery>,
+        just_id: bool,
+        many: bool,
+    ) -> Self {
+        let show = |entry: Delivery| {
+            let until_us = entry.lease.and_then(|lease| lease.until_us);
+            let receipt = until_us.map(|until_us| Receipt { id: entry.id, until_us });
+            let receipt = receipt.map(|receipt| show_receipt(of, receipt, many));
+            DeliveryOut { entry, just_id, receipt }
+        };
+        Self { entries: entries.into_iter().map(show).collect() }
     }
 
     /// To be put into another answer.
@@ -102,6 +132,10 @@ impl Deliveries {
 ///
 /// Hands out entries that no consumer of the group has had, and keeps them pending until they are
 /// acknowledged. While it waits it holds no connection to Redis.
+///
+/// In a group with a policy entries are lent: each comes with a receipt to acknowledge it by, and is
+/// handed out again when its lease ends first. What is due comes before what is new, up to half of
+/// `count`.
 #[utoipa::path(
     post,
     path = paths::GROUP_READ,
@@ -111,7 +145,7 @@ impl Deliveries {
         ("group" = String, Path, description = "The group"),
     ),
     request_body(content((ReadCall = "application/json"), (ReadCall = "application/x-www-form-urlencoded"))),
-    responses((status = 200, description = "Entries", body = Deliveries), WorkProblems),
+    responses((status = 200, description = "Entries", body = Deliveries), LeaseProblems),
 )]
 pub async fn read_as_consumer(
     access: GroupAccess<Consume>,
@@ -119,18 +153,19 @@ pub async fn read_as_consumer(
     State(state): State<AppState>,
     Call(call): Call<ReadCall>,
 ) -> Result<(Option<Extension<Waited>>, Json<Deliveries>), ApiError> {
-    let (read, wait) = plan(&call)?;
+    let (work, wait) = plan(&call)?;
     let waiting = place_to_wait(&state, wait)?;
-    let entries = state.hub.read_group_or_wait(access.stream(), &access.group, &read, wait).await?;
+    let (stream, group) = (access.stream(), &access.group);
+    let entries = state.hub.read_group_or_wait(&state.store, stream, group, &work, wait).await?;
     let waited = waiting.map(|_| Extension(Waited));
-    Ok((waited, Json(Deliveries::new(entries, false))))
+    Ok((waited, Json(Deliveries::new((stream, group), entries, false, false))))
 }
 
 /// What a call asks for, and how long to wait for it.
 ///
 /// # Errors
 /// 400 that points at what is missing or makes no sense.
-pub(super) fn plan(call: &ReadCall) -> Result<(GroupRead, Duration), ApiError> {
+pub(super) fn plan(call: &ReadCall) -> Result<(WorkRead, Duration), ApiError> {
     let name = call.consumer.as_deref().ok_or_else(|| {
         ApiError::invalid("a read names its `consumer`").at("/consumer", "is missing")
     })?;
@@ -143,11 +178,19 @@ pub(super) fn plan(call: &ReadCall) -> Result<(GroupRead, Duration), ApiError> {
         return Err(ApiError::invalid("a history has nothing to wait for")
             .at("/wait", "given with `history`"));
     }
+    let given = [
+        ("/history", history.is_some()),
+        ("/no_ack", call.no_ack == Some(true)),
+        ("/lease", call.lease.is_some()),
+    ];
+    if call.lease.is_some() {
+        at_most_one(&given)?;
+    }
     let read = GroupRead {
         consumer: consumer(name)?,
         count: bounded("/count", call.count, DEFAULT_COUNT, MAX_COUNT)?,
         no_ack: call.no_ack.unwrap_or(false),
         history,
     };
-    Ok((read, wait))
+    Ok((WorkRead { read, lease: lease("/lease", call.lease)? }, wait))
 }

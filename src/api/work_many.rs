@@ -10,7 +10,7 @@ use super::error::ApiError;
 use super::extract::{Call, NoParams, Query};
 use super::params::{Wait, at_most_streams};
 use super::paths;
-use super::problems::ManyWorkProblems;
+use super::problems::ManyLeaseProblems;
 use super::request::{Waited, place_to_wait};
 use super::work::{Deliveries, DeliveryOut, ReadCall, plan};
 use crate::live::JoinError;
@@ -45,6 +45,10 @@ pub struct ReadManyCall {
     /// What this consumer has pending after this id (`0`: all of it) in each stream, instead of new
     /// entries.
     history: Option<String>,
+    /// How long the entries are lent, 100ms to 12h, in place of the leases of the policies; groups
+    /// without one are refused.
+    #[schema(value_type = Option<String>, example = "30s")]
+    lease: Option<Wait>,
 }
 
 /// Entries for a consumer, by stream.
@@ -75,7 +79,7 @@ pub struct DeliveriesOf {
     tag = "work",
     params(("group" = String, Path, description = "The name of the groups")),
     request_body(content((ReadManyCall = "application/json"), (ReadManyCall = "application/x-www-form-urlencoded"))),
-    responses((status = 200, description = "Entries", body = ManyDeliveries), ManyWorkProblems),
+    responses((status = 200, description = "Entries", body = ManyDeliveries), ManyLeaseProblems),
 )]
 pub async fn read_many_as_consumer(
     PathGroup(group): PathGroup,
@@ -84,20 +88,21 @@ pub async fn read_many_as_consumer(
     Call(call): Call<ReadManyCall>,
 ) -> Result<(Option<Extension<Waited>>, Json<ManyDeliveries>), ApiError> {
     let streams = streams(&call.streams)?;
-    let ReadManyCall { consumer, count, wait, no_ack, history, .. } = call;
-    let (read, wait) = plan(&ReadCall { consumer, count, wait, no_ack, history })?;
-    if read.count * streams.len() > MAX_ENTRIES {
+    let ReadManyCall { consumer, count, wait, no_ack, history, lease, .. } = call;
+    let (work, wait) = plan(&ReadCall { consumer, count, wait, no_ack, history, lease })?;
+    if work.read.count * streams.len() > MAX_ENTRIES {
         let detail = format!("`count` times the streams is at most {MAX_ENTRIES}");
         return Err(ApiError::invalid(detail.clone()).at("/count", detail));
     }
     let waiting = place_to_wait(&state, wait)?;
-    let of_all = match state.hub.read_groups_or_wait(&streams, &group, &read, wait).await {
-        Ok(of_all) => of_all,
-        Err(error) => return Err(located(&state, &streams, &group, error).await),
-    };
+    let of_all =
+        match state.hub.read_groups_or_wait(&state.store, &streams, &group, &work, wait).await {
+            Ok(of_all) => of_all,
+            Err(error) => return Err(located(&state, &streams, &group, error).await),
+        };
     let of_one = |(stream, entries): (&StreamName, _)| DeliveriesOf {
         stream: stream.to_string(),
-        entries: Deliveries::new(entries, false).into_entries(),
+        entries: Deliveries::new((stream, &group), entries, false, true).into_entries(),
     };
     let streams = streams.iter().zip(of_all).map(of_one).collect();
     Ok((waiting.map(|_| Extension(Waited)), Json(ManyDeliveries { streams })))

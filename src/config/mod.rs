@@ -200,6 +200,8 @@ impl Settings {
             page_bytes: 64 << 10,
             block,
             look_every: block,
+            sweep_every: read.duration("sweep-every"),
+            sweep_limit: 1000,
             join_timeout: Duration::from_millis(1500),
         };
         let api = ApiSettings {

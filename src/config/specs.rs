@@ -104,6 +104,12 @@ pub const SPECS: &[Spec] = &[
         "What is kept of followed streams for subscribers who are a little behind",
     ),
     spec("idempotency-window", "DURATION", "10m", "How long an Idempotency-Key is remembered"),
+    spec(
+        "sweep-every",
+        "DURATION",
+        "5s",
+        "How often groups with a policy are looked after though nobody reads; one gateway does it for all",
+    ),
     spec("trace-context", "", "", "Keep the traceparent of an append in a field of its entries"),
     spec("shutdown-grace", "DURATION", "10s", "For what is still open when the gateway stops"),
     spec("log-format", "FORMAT", "text", "text or json"),

@@ -9,11 +9,13 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::bell::{Bell, OwnBell, Post};
+use super::leased::Leased;
 use super::matching::Matchers;
 use super::memory::Memory;
 use super::reader::Reader;
 use super::tail::{Awaited, Following, Tail};
 use super::turns::Turns;
+use super::wakes::Wakes;
 use crate::background::Background;
 use crate::metrics::Metrics;
 use crate::model::cursor::TooLong;
@@ -41,6 +43,10 @@ pub struct LiveSettings {
     /// How often a quiet stream is looked at for resets; also how long it is followed after the
     /// last follower has gone, and how long pages are kept.
     pub look_every: Duration,
+    /// How often groups with a policy are looked after.
+    pub sweep_every: Duration,
+    /// Entries of a group that are looked at each time.
+    pub sweep_limit: usize,
     /// How long joining may take.
     pub join_timeout: Duration,
 }
@@ -88,6 +94,8 @@ pub(super) struct Inner {
     memory: Arc<Memory>,
     /// Views that somebody has: those that are equal are the same.
     views: Mutex<HashMap<EventView, Weak<EventView>>>,
+    pub(super) wakes: Wakes,
+    pub(super) leased: Leased,
     /// Followed streams. A tail is put in by `join` and taken out by its reader, both under this
     /// lock, so that nobody joins a tail that is being dropped.
     tails: Mutex<HashMap<StreamName, Arc<Tail>>>,
@@ -115,6 +123,8 @@ impl Hub {
             background,
             stop,
             turns: Turns::default(),
+            wakes: Wakes::default(),
+            leased: Leased::default(),
             matchers: Matchers::default(),
             posts,
             memory: Arc::new(memory),
@@ -122,7 +132,9 @@ impl Hub {
             tails: Mutex::default(),
             readers: Mutex::default(),
         };
-        Self(Arc::new(inner), 0)
+        let hub = Self(Arc::new(inner), 0);
+        hub.0.background.spawn(super::sweeper::run(hub.0.clone()));
+        hub
     }
 
     /// The same hub, for those who live on the thread of this number.

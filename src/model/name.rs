@@ -42,6 +42,10 @@ fn check(name: &str) -> Result<(), InvalidName> {
     Ok(())
 }
 
+fn check_own(name: &str) -> Result<(), InvalidName> {
+    if name.starts_with(OWN_PREFIX) { Err(InvalidName::Reserved) } else { Ok(()) }
+}
+
 fn check_braces(name: &str) -> Result<(), InvalidName> {
     let (mut opens, mut closes) = (name.match_indices('{'), name.match_indices('}'));
     match (opens.next(), closes.next(), opens.next(), closes.next()) {
@@ -91,10 +95,18 @@ macro_rules! name {
 name!(
     /// The name of a stream, and its Redis key.
     StreamName,
-    |text| check(text).and_then(|()| check_braces(text)).and_then(|()| {
-        if text.starts_with(OWN_PREFIX) { Err(InvalidName::Reserved) } else { Ok(()) }
-    })
+    |text| check(text).and_then(|()| check_braces(text)).and_then(|()| check_own(text))
 );
+impl StreamName {
+    /// What Redis Cluster hashes of it: what stands in braces, or all of it. Names of one tag lie in
+    /// one slot.
+    #[must_use]
+    pub fn tag(&self) -> &str {
+        let braced = self.0.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+        braced.map_or(&*self.0, |(tag, _)| tag)
+    }
+}
+
 name!(
     /// The name of a consumer group.
     GroupName,
@@ -103,7 +115,7 @@ name!(
 name!(
     /// The name of a consumer in a group.
     ConsumerName,
-    |text| check(text)
+    |text| check(text).and_then(|()| check_own(text))
 );
 
 #[cfg(test)]
@@ -139,6 +151,19 @@ mod tests {
         ] {
             assert_eq!(StreamName::new(name), Err(why), "{name:?}");
         }
+    }
+
+    #[test]
+    fn what_redis_hashes_is_in_braces_or_all() {
+        for (name, tag) in [("orders", "orders"), ("{orders}.dead", "orders"), ("a{b}c", "b")] {
+            assert_eq!(StreamName::new(name).map(|name| name.tag() == tag), Ok(true), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_consumer_cannot_have_a_name_of_ours() {
+        assert_eq!(ConsumerName::new("streamgate:x"), Err(InvalidName::Reserved));
+        assert!(GroupName::new("streamgate:x").is_ok());
     }
 
     #[test]

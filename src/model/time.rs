@@ -81,6 +81,22 @@ pub fn is_rfc3339(text: &str) -> bool {
     !text.contains(' ') && rfc3339(text).is_some()
 }
 
+/// Unix milliseconds as `2026-09-20T08:30:00.250Z`.
+#[must_use]
+pub fn show_rfc3339(ms: u64) -> String {
+    // Years begin in March here, and eras of 400 years, so that leap days come last.
+    let days = ms / 86_400_000 + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let (year, month) = (era * 400 + year + month / 10, (month + 2) % 12 + 1);
+    let (hour, minute) = (ms / 3_600_000 % 24, ms / 60_000 % 60);
+    let (second, millis) = (ms / 1000 % 60, ms % 1000);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+}
+
 /// Reads `2026-09-20T08:30:00.250+02:00`, down to milliseconds. A time before 1970 is read as
 /// 1970, which no entry is older than; a leap second as the second after it.
 fn rfc3339(text: &str) -> Option<u64> {
@@ -276,6 +292,11 @@ mod tests {
             let (sign, hours, minutes) = (if offset < 0 { '-' } else { '+' }, offset.abs() / 60, offset.abs() % 60);
             let text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}{sign}{hours:02}:{minutes:02}");
             prop_assert_eq!(text.parse(), Ok(Time::At(ms)), "{}", text);
+        }
+
+        #[test]
+        fn a_time_that_is_shown_is_read_back(ms in 0u64..200_000_000_000_000) {
+            prop_assert_eq!(show_rfc3339(ms).parse(), Ok(Time::At(ms)));
         }
 
         #[test]

@@ -6,39 +6,36 @@ use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
 use super::decode::{int, list};
 use super::deletion::{References, lua_remove};
-use super::{Store, StoreError};
-use crate::model::id::EntryId;
+use super::leases::{self, lua_items};
+use super::pool::Repeat;
+use super::{Item, Settled, Store, StoreError};
 use crate::model::name::{GroupName, StreamName};
 
-/// What became of an entry that was to be acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Acked {
-    /// It was not pending in this group; nothing was done about it.
-    NotPending,
-    /// It was pending, and is no more. It was not deleted: that was not asked for, or another group
-    /// needs it still, or it was gone already.
-    Acknowledged,
-    /// As [`Acked::Acknowledged`], and it was deleted.
-    Deleted,
-}
-
 /// Acknowledges entries and deletes those that were pending; answers for each what `remove` does,
-/// and 0 for one that was not pending.
+/// 0 for one that was not pending, and 3 for one whose lease was lost.
 ///
 /// XACKDEL means nearly the same, but does not tell a group that is not there from entries that are
 /// not pending, and calls an entry deleted that was gone before. So this runs everywhere.
-const ACK_AND_DELETE: &str = concat!(
+static ACK_AND_DELETE: leases::Verb = leases::Verb::new(concat!(
     lua_remove!(),
+    lua_items!(),
     "\
-local groups, known, results = groups_of(KEYS[1]), false, {}
-for _, group in ipairs(groups) do known = known or group['name'] == ARGV[1] end
+local key, leases, group = KEYS[1], KEYS[3], ARGV[1]
+local groups, known, results = groups_of(key), false, {}
+for _, one in ipairs(groups) do known = known or one['name'] == group end
 if not known then return redis.error_reply('NOGROUP there is none of this name') end
-for i = 3, #ARGV do
-  local acked = redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
-  results[#results + 1] = acked == 0 and 0 or remove(KEYS[1], groups, ARGV[2], ARGV[i])
+local scores = scores_of(leases, 4)
+for i = 4, #ARGV, 2 do
+  local id, n = ARGV[i], i / 2 - 1
+  local may = verdict(key, group, id, ARGV[i + 1], scores[n])
+  if may == 'ok' then
+    redis.call('ZREM', leases, id)
+    local acked = redis.call('XACK', key, group, id)
+    results[n] = acked == 0 and 0 or remove(key, groups, ARGV[3], id)
+  else results[n] = may == 'lost' and 3 or 0 end
 end
 return results"
-);
+));
 
 impl Store {
     /// Acknowledges entries and, if told to, deletes those that were pending in the same step;
@@ -53,12 +50,15 @@ impl Store {
         &self,
         stream: &StreamName,
         group: &GroupName,
-        ids: &[EntryId],
+        items: &[Item],
         delete: Option<References>,
-    ) -> Result<Vec<Acked>, StoreError> {
+    ) -> Result<Vec<Settled>, StoreError> {
         match delete {
-            Some(references) => self.ack_and_delete(stream, group, ids, references).await,
-            None => self.ack_only(stream, group, ids).await,
+            Some(references) => self.ack_and_delete(stream, group, items, references).await,
+            None if items.iter().any(|item| item.until_us.is_some()) => {
+                self.ack_leased(stream, group, items).await
+            }
+            None => self.ack_plainly(stream, group, items).await,
         }
     }
 
@@ -66,47 +66,55 @@ impl Store {
         &self,
         stream: &StreamName,
         group: &GroupName,
-        ids: &[EntryId],
+        items: &[Item],
         references: References,
-    ) -> Result<Vec<Acked>, StoreError> {
-        let mut command = Cmd::new();
-        command.arg("EVAL").arg(ACK_AND_DELETE).arg(1).arg(stream.as_str());
-        command.arg(group.as_str()).arg(references.word());
-        for id in ids {
-            command.arg(id.to_string());
-        }
-        let acked = |value: &Value| match int(value)? {
-            0 => Ok(Acked::NotPending),
-            1 => Ok(Acked::Deleted),
-            _ => Ok(Acked::Acknowledged),
+    ) -> Result<Vec<Settled>, StoreError> {
+        let reply = self.verb(&ACK_AND_DELETE, Repeat::Unsafe, |command| {
+            leases::begin(command, stream, group);
+            command.arg(references.word());
+            leases::write_items(command, items);
+        });
+        let settled = |value: &Value| match int(value)? {
+            0 => Ok(Settled::NotPending),
+            1 => Ok(Settled::Deleted),
+            3 => Ok(Settled::LeaseLost),
+            _ => Ok(Settled::Acknowledged),
         };
-        list(self.write(&command).await?)?.iter().map(acked).collect()
+        list(reply.await?)?.iter().map(settled).collect()
     }
 
-    async fn ack_only(
+    /// Whoever holds them. Leases, if there are any, go in the same round trip and not in one step: a
+    /// lease of what is not pending means nothing.
+    async fn ack_plainly(
         &self,
         stream: &StreamName,
         group: &GroupName,
-        ids: &[EntryId],
-    ) -> Result<Vec<Acked>, StoreError> {
-        let mut pipeline = Pipeline::with_capacity(ids.len());
-        for id in ids {
-            let mut command = Cmd::new();
-            command.arg("XACK").arg(stream.as_str()).arg(group.as_str()).arg(id.to_string());
+        items: &[Item],
+    ) -> Result<Vec<Settled>, StoreError> {
+        let mut pipeline = Pipeline::with_capacity(items.len() + 1);
+        let mut forget = Cmd::new();
+        forget.arg("ZREM").arg(leases::leases(stream, group));
+        for item in items {
+            let (mut command, id) = (Cmd::new(), item.id.to_string());
+            forget.arg(id.as_str());
+            command.arg("XACK").arg(stream.as_str()).arg(group.as_str()).arg(id);
             pipeline.add_command(command);
         }
-        let replies = self.write_pipeline(&pipeline).await?;
-        let acked = |reply: &Value| match int(reply)? {
-            1 => Ok(Acked::Acknowledged),
-            _ => Ok(Acked::NotPending),
+        pipeline.add_command(forget);
+        let mut replies = self.write_pipeline(&pipeline).await?;
+        replies.truncate(items.len());
+        let settled = |reply: &Value| match int(reply)? {
+            1 => Ok(Settled::Acknowledged),
+            _ => Ok(Settled::NotPending),
         };
-        let acked: Vec<Acked> = replies.iter().map(acked).collect::<Result<_, StoreError>>()?;
+        let settled: Vec<Settled> =
+            replies.iter().map(settled).collect::<Result<_, StoreError>>()?;
         // XACK answers 0 for a group that is not there, too.
-        if !acked.contains(&Acked::Acknowledged)
+        if !settled.contains(&Settled::Acknowledged)
             && let Some((_, error)) = self.lacks_group(slice::from_ref(stream), group).await?
         {
             return Err(error);
         }
-        Ok(acked)
+        Ok(settled)
     }
 }

@@ -192,11 +192,7 @@ fn refusal(word: &str) -> Option<Refusal> {
 
 /// The keys beside a stream that remember idempotency keys: in its slot, and deleted with it.
 pub(super) fn keys(stream: &StreamName) -> [String; 2] {
-    let name = stream.as_str();
-    let tag = name
-        .split_once('{')
-        .and_then(|(_, rest)| rest.split_once('}'))
-        .map_or(name, |(tag, _)| tag);
+    let (name, tag) = (stream.as_str(), stream.tag());
     // Streams that share a tag share the slot, but not what is remembered of them.
     ["known", "ends"].map(|kind| format!("{OWN_PREFIX}{{{tag}}}:idempotency:{kind}:{name}"))
 }

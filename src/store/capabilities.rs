@@ -133,14 +133,14 @@ const TABLE: &[Row] = &[
         what: "handing an entry back to its group",
         command: "XNACK",
         ask: Ask::Info,
-        used: (Used::Unavailable, Used::Unavailable),
+        used: (Used::Script, Used::Script),
     },
     Row {
         name: "claim-on-read",
         what: "taking over long pending entries in the step that reads new ones",
         command: "XREADGROUP CLAIM",
         ask: Ask::Trial(&["XREADGROUP", "GROUP", "g", "c", "CLAIM", "1", "STREAMS", KEY, ">"]),
-        used: (Used::Unavailable, Used::Unavailable),
+        used: (Used::Script, Used::Script),
     },
     Row {
         name: "wait-for-replicas",

@@ -7,7 +7,6 @@ use super::groups::Delivery;
 use super::{Store, StoreError};
 use crate::model::id::EntryId;
 use crate::model::name::{ConsumerName, GroupName, StreamName};
-use crate::model::position::Start;
 
 /// What is done about what a consumer has pending when it is deleted.
 #[derive(Clone, Debug)]
@@ -43,6 +42,25 @@ pub struct Claim {
     pub last_id: Option<EntryId>,
 }
 
+impl Claim {
+    /// What XCLAIM takes after the ids.
+    pub(super) fn words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        let numbers =
+            [("IDLE", self.idle_ms), ("TIME", self.time_ms), ("RETRYCOUNT", self.retry_count)];
+        for (word, number) in numbers {
+            words.extend(
+                number.into_iter().flat_map(|number| [word.to_owned(), number.to_string()]),
+            );
+        }
+        for (word, given) in [("FORCE", self.force), ("JUSTID", self.just_id)] {
+            words.extend(given.then(|| word.to_owned()));
+        }
+        words.extend(self.last_id.into_iter().flat_map(|id| ["LASTID".to_owned(), id.to_string()]));
+        words
+    }
+}
+
 /// One XAUTOCLAIM.
 #[derive(Clone, Debug)]
 pub struct AutoClaim {
@@ -58,7 +76,7 @@ pub struct AutoClaim {
     pub just_id: bool,
 }
 
-/// What an XAUTOCLAIM took.
+/// What a claim took.
 #[derive(Clone, Debug)]
 pub struct Claimed {
     /// The entries; without fields if only ids were asked for.
@@ -67,6 +85,8 @@ pub struct Claimed {
     pub next: EntryId,
     /// Entries that were pending but are gone from the stream: they are pending no more.
     pub deleted: Vec<EntryId>,
+    /// The group has a policy: those are among its dead letters.
+    pub leased: bool,
 }
 
 /// Deletes a consumer; answers how many pending entries were moved or dropped.
@@ -137,33 +157,7 @@ impl Store {
         unsigned(&self.write(&command).await?)
     }
 
-    /// Moves a group: what it reads next comes after `to`. The count of a position holds unless
-    /// `entries_read` is given.
-    ///
-    /// # Errors
-    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
-    /// # Cancel safety
-    /// Dropped after it was sent, the group may be moved all the same.
-    pub async fn move_group(
-        &self,
-        stream: &StreamName,
-        group: &GroupName,
-        to: Start,
-        entries_read: Option<u64>,
-    ) -> Result<(), StoreError> {
-        let mut command = Cmd::new();
-        command.arg("XGROUP").arg("SETID").arg(stream.as_str()).arg(group.as_str());
-        let counted = super::groups::write_start(&mut command, to);
-        if let Some(read) = entries_read.or(counted) {
-            command.arg("ENTRIESREAD").arg(read);
-        }
-        match self.write(&command).await {
-            Err(StoreError::StreamNotFound) => Err(StoreError::GroupNotFound),
-            moved => moved.map(drop),
-        }
-    }
-
-    /// Takes pending entries for a consumer.
+    /// Takes pending entries for a consumer; with a lease where the group has a policy.
     ///
     /// # Errors
     /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
@@ -174,35 +168,23 @@ impl Store {
         stream: &StreamName,
         group: &GroupName,
         claim: &Claim,
-    ) -> Result<Vec<Delivery>, StoreError> {
+    ) -> Result<Claimed, StoreError> {
+        if let Some(claimed) = self.claim_leased(stream, group, claim).await? {
+            return Ok(claimed);
+        }
         let mut command = Cmd::new();
         command.arg("XCLAIM").arg(stream.as_str()).arg(group.as_str()).arg(claim.consumer.as_str());
         command.arg(claim.min_idle_ms);
         for id in &claim.ids {
             command.arg(id.to_string());
         }
-        if let Some(idle) = claim.idle_ms {
-            command.arg("IDLE").arg(idle);
-        }
-        if let Some(time) = claim.time_ms {
-            command.arg("TIME").arg(time);
-        }
-        if let Some(count) = claim.retry_count {
-            command.arg("RETRYCOUNT").arg(count);
-        }
-        if claim.force {
-            command.arg("FORCE");
-        }
-        if claim.just_id {
-            command.arg("JUSTID");
-        }
-        if let Some(last) = claim.last_id {
-            command.arg("LASTID").arg(last.to_string());
-        }
-        taken(self.write(&command).await?, claim.just_id)
+        command.arg(claim.words());
+        let entries = taken(self.write(&command).await?, claim.just_id)?;
+        Ok(Claimed { entries, next: EntryId::MIN, deleted: Vec::new(), leased: false })
     }
 
-    /// Takes what has been pending for long, whoever holds it.
+    /// Takes what has been pending for long, whoever holds it; with a lease where the group has a
+    /// policy.
     ///
     /// # Errors
     /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
@@ -214,6 +196,9 @@ impl Store {
         group: &GroupName,
         claim: &AutoClaim,
     ) -> Result<Claimed, StoreError> {
+        if let Some(claimed) = self.auto_claim_leased(stream, group, claim).await? {
+            return Ok(claimed);
+        }
         let mut command = Cmd::new();
         command.arg("XAUTOCLAIM").arg(stream.as_str()).arg(group.as_str());
         command.arg(claim.consumer.as_str()).arg(claim.min_idle_ms);
@@ -228,7 +213,12 @@ impl Store {
             Value::Nil => Vec::new(),
             ids => list(ids)?.into_iter().map(id).collect::<Result<_, _>>()?,
         };
-        Ok(Claimed { next: id(cursor)?, entries: taken(entries, claim.just_id)?, deleted })
+        Ok(Claimed {
+            next: id(cursor)?,
+            entries: taken(entries, claim.just_id)?,
+            deleted,
+            leased: false,
+        })
     }
 }
 
@@ -236,8 +226,8 @@ impl Store {
 fn taken(value: Value, just_id: bool) -> Result<Vec<Delivery>, StoreError> {
     let present = list(value)?.into_iter().filter(|value| *value != Value::Nil);
     let one = |value| match just_id {
-        true => Ok(Delivery { id: id(value)?, fields: None }),
-        false => delivery(value).map(|(id, fields)| Delivery { id, fields }),
+        true => Ok(Delivery { id: id(value)?, fields: None, lease: None }),
+        false => delivery(value).map(|(id, fields)| Delivery { id, fields, lease: None }),
     };
     present.map(one).collect()
 }

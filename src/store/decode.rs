@@ -86,7 +86,7 @@ pub(super) fn optional_id(value: Value) -> Decoded<Option<EntryId>> {
     }
 }
 
-fn fields(value: Value) -> Decoded<Fields> {
+pub(super) fn fields(value: Value) -> Decoded<Fields> {
     let flat = list(value)?;
     let mut fields = Vec::with_capacity(flat.len() / 2);
     let mut flat = flat.into_iter();

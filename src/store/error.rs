@@ -46,6 +46,18 @@ pub enum StoreError {
     /// A consumer that still has entries pending.
     #[error("the consumer has entries pending")]
     ConsumerHasPending,
+    /// A plain group, of which only a group with a policy knows what to do.
+    #[error("the consumer group has no policy")]
+    GroupHasNoPolicy,
+    /// What should take the dead letters of a group is no stream.
+    #[error("the dead-letter key holds no stream")]
+    DeadLetterNotAStream,
+    /// What was to be changed had been changed meanwhile.
+    #[error("it was changed by someone else")]
+    Changed,
+    /// The server does not have the script, so nothing ran.
+    #[error("the server does not have the script")]
+    NoScript,
     /// There is no such consumer.
     #[error("no such consumer")]
     ConsumerNotFound,
@@ -120,6 +132,10 @@ fn from_server(error: &ServerError, text: String) -> StoreError {
             StoreError::Unreachable(text)
         }
         "CONSUMERPENDING" => StoreError::ConsumerHasPending,
+        "NOPOLICY" => StoreError::GroupHasNoPolicy,
+        "DEADLETTER" => StoreError::DeadLetterNotAStream,
+        "CHANGED" => StoreError::Changed,
+        "NOSCRIPT" => StoreError::NoScript,
         "NOCONSUMER" => StoreError::ConsumerNotFound,
         _ if detail.contains("XSETID") && !detail.contains("top item") => {
             StoreError::Contradiction(text)

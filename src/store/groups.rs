@@ -3,10 +3,9 @@
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 use futures_util::future::join_all;
 
-use super::decode::{
-    Properties, bytes, delivery, int, list, optional, since, text, tuple, unsigned,
-};
-use super::{Lane, Store, StoreError};
+use super::decode::{Properties, bytes, delivery, list, optional, since, text, tuple, unsigned};
+use super::leases::is_nobody;
+use super::{Lane, Lease, Store, StoreError};
 use crate::model::entry::Fields;
 use crate::model::id::EntryId;
 use crate::model::name::{ConsumerName, GroupName, StreamName};
@@ -19,6 +18,8 @@ pub struct Delivery {
     pub id: EntryId,
     /// `None` when the entry is still pending but gone from the stream.
     pub fields: Option<Fields>,
+    /// What it was lent for, in a group with a policy.
+    pub lease: Option<Lease>,
 }
 
 /// One XREADGROUP, which never blocks.
@@ -65,37 +66,6 @@ pub struct ConsumerInfo {
 }
 
 impl Store {
-    /// Makes a group; false if it was there, which then stays as it is.
-    ///
-    /// # Errors
-    /// [`StoreError::StreamNotFound`] without `create_stream`, [`StoreError::NotAStream`], or that
-    /// Redis is away.
-    /// # Cancel safety
-    /// Dropped after it was sent, the group may be made all the same.
-    pub async fn create_group(
-        &self,
-        stream: &StreamName,
-        group: &GroupName,
-        start: Start,
-        entries_read: Option<u64>,
-        create_stream: bool,
-    ) -> Result<bool, StoreError> {
-        let mut command = Cmd::new();
-        command.arg("XGROUP").arg("CREATE").arg(stream.as_str()).arg(group.as_str());
-        let counted = write_start(&mut command, start);
-        if create_stream {
-            command.arg("MKSTREAM");
-        }
-        if let Some(read) = entries_read.or(counted) {
-            command.arg("ENTRIESREAD").arg(read);
-        }
-        match self.write(&command).await {
-            Ok(_) => Ok(true),
-            Err(StoreError::GroupExists) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Every group of a stream.
     ///
     /// # Errors
@@ -131,74 +101,12 @@ impl Store {
         let groups: Vec<GroupInfo> =
             groups.into_iter().map(group_info).collect::<Result<_, _>>()?;
         let found = groups.into_iter().find(|info| info.name == group.as_str());
-        let consumers = consumers.into_iter().map(consumer_info).collect::<Result<_, _>>()?;
-        Ok((found.ok_or(StoreError::GroupNotFound)?, consumers))
-    }
-
-    /// Deletes a group with all that is pending in it; false if there was none.
-    ///
-    /// # Errors
-    /// [`StoreError::StreamNotFound`], [`StoreError::NotAStream`], or that Redis is away.
-    /// # Cancel safety
-    /// Dropped after it was sent, the group may be gone all the same.
-    pub async fn delete_group(
-        &self,
-        stream: &StreamName,
-        group: &GroupName,
-    ) -> Result<bool, StoreError> {
-        let mut command = Cmd::new();
-        command.arg("XGROUP").arg("DESTROY").arg(stream.as_str()).arg(group.as_str());
-        Ok(int(&self.write(&command).await?)? == 1)
-    }
-
-    /// Hands entries of several streams, each named once, to a consumer of the groups of one name;
-    /// at once: waiting is done elsewhere, without a connection. Answers a list for each stream.
-    /// Redis looks for all groups before it reads anything.
-    ///
-    /// # Errors
-    /// [`StoreError::GroupNotFound`] and [`StoreError::NotAStream`] if that is so of any stream
-    /// ([`Store::lacks_group`] tells of which), or that Redis is away.
-    /// # Cancel safety
-    /// None: dropped after it was sent, the entries are pending with the consumer, who finds them
-    /// in its history. Run it where it is not dropped.
-    pub async fn read_group(
-        &self,
-        streams: &[StreamName],
-        group: &GroupName,
-        read: &GroupRead,
-    ) -> Result<Vec<Vec<Delivery>>, StoreError> {
-        let mut command = Cmd::new();
-        command.arg("XREADGROUP").arg("GROUP").arg(group.as_str()).arg(read.consumer.as_str());
-        command.arg("COUNT").arg(read.count);
-        if read.no_ack {
-            command.arg("NOACK");
-        }
-        command.arg("STREAMS");
-        for stream in streams {
-            command.arg(stream.as_str());
-        }
-        let from = read.history.map_or_else(|| ">".to_owned(), |after| after.to_string());
-        for _ in streams {
-            command.arg(from.as_str());
-        }
-        let mut of_all = vec![Vec::new(); streams.len()];
-        let reply = match self.write(&command).await? {
-            Value::Nil => return Ok(of_all),
-            // Those without anything new are left out.
-            present => list(present)?,
-        };
-        for of_stream in reply {
-            let [name, entries] = tuple(of_stream)?;
-            let name = bytes(name)?;
-            let index = streams.iter().position(|stream| stream.as_str().as_bytes() == name);
-            let index = index
-                .ok_or_else(|| StoreError::Unexpected("a stream nobody asked for".to_owned()))?;
-            let deliveries = list(entries)?.into_iter().map(delivery);
-            let deliveries =
-                deliveries.map(|read| read.map(|(id, fields)| Delivery { id, fields }));
-            of_all[index] = deliveries.collect::<Result<_, _>>()?;
-        }
-        Ok(of_all)
+        let mut consumers: Vec<ConsumerInfo> =
+            consumers.into_iter().map(consumer_info).collect::<Result<_, _>>()?;
+        consumers.retain(|consumer| !is_nobody(&consumer.name));
+        let mut found = found.ok_or(StoreError::GroupNotFound)?;
+        found.consumers = consumers.len() as u64;
+        Ok((found, consumers))
     }
 
     /// The first of several streams that has no group of this name, as its index, with what is
@@ -226,6 +134,53 @@ impl Store {
         }
         Ok(None)
     }
+}
+
+/// XREADGROUP.
+pub(super) fn write_read(
+    command: &mut Cmd,
+    streams: &[StreamName],
+    group: &GroupName,
+    read: &GroupRead,
+) {
+    command.arg("XREADGROUP").arg("GROUP").arg(group.as_str()).arg(read.consumer.as_str());
+    command.arg("COUNT").arg(read.count);
+    if read.no_ack {
+        command.arg("NOACK");
+    }
+    command.arg("STREAMS");
+    for stream in streams {
+        command.arg(stream.as_str());
+    }
+    let from = read.history.map_or_else(|| ">".to_owned(), |after| after.to_string());
+    for _ in streams {
+        command.arg(from.as_str());
+    }
+}
+
+/// What XREADGROUP answers: a list for each stream.
+pub(super) fn read_of(
+    reply: Value,
+    streams: &[StreamName],
+) -> Result<Vec<Vec<Delivery>>, StoreError> {
+    let mut of_all = vec![Vec::new(); streams.len()];
+    let reply = match reply {
+        Value::Nil => return Ok(of_all),
+        // Those without anything new are left out.
+        present => list(present)?,
+    };
+    for of_stream in reply {
+        let [name, entries] = tuple(of_stream)?;
+        let name = bytes(name)?;
+        let index = streams.iter().position(|stream| stream.as_str().as_bytes() == name);
+        let index =
+            index.ok_or_else(|| StoreError::Unexpected("a stream nobody asked for".to_owned()))?;
+        let deliveries = list(entries)?.into_iter().map(delivery);
+        let deliveries =
+            deliveries.map(|read| read.map(|(id, fields)| Delivery { id, fields, lease: None }));
+        of_all[index] = deliveries.collect::<Result<_, _>>()?;
+    }
+    Ok(of_all)
 }
 
 /// The word XGROUP takes for where a group is to stand; answers the count that goes with it.

@@ -50,6 +50,7 @@ mod error;
 mod facts;
 mod full;
 mod groups;
+mod leases;
 mod pending;
 mod pool;
 pub mod private;
@@ -65,7 +66,6 @@ use deadpool_redis::redis::{Cmd, Pipeline, Value};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use ack::Acked;
 pub use append::{Append, Appended, Key, MAX_FIELDS, NewEntry, Placed, Refusal};
 pub use blocking::{Blocking, Woken};
 pub use capabilities::{Capabilities, Capability, Used};
@@ -76,6 +76,10 @@ pub use entries::Stretch;
 pub use error::StoreError;
 pub use full::{FullConsumer, FullGroup, FullPending, FullStream};
 pub use groups::{ConsumerInfo, Delivery, GroupInfo, GroupRead};
+pub use leases::{
+    Calls, DeadLetter, DeadLetters, Ear, GroupChange, GroupStart, Handed, HandedOut, Item, Lease,
+    Redrive, Redriven, Settled, Settlement, SweepAt, Swept, WorkRead,
+};
 pub use pending::{Pending, PendingEntry, PendingQuery, PendingSummary};
 use pool::{Connections, Repeat};
 pub use pool::{Contact, PoolSettings};

@@ -3,6 +3,7 @@
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
 use super::decode::{id, list, optional_id, text, tuple, unsigned};
+use super::leases::is_nobody;
 use super::{Lane, Store, StoreError};
 use crate::model::id::EntryId;
 use crate::model::name::{ConsumerName, GroupName, StreamName};
@@ -27,8 +28,8 @@ pub struct PendingQuery {
 pub struct PendingEntry {
     /// Its id; the entry itself may be gone from the stream.
     pub id: EntryId,
-    /// Who holds it; empty on servers where nobody may.
-    pub consumer: String,
+    /// Who holds it; nobody when it was handed back.
+    pub consumer: Option<String>,
     /// Milliseconds since it was last delivered.
     pub idle_ms: u64,
     /// How often it was delivered.
@@ -105,6 +106,8 @@ fn summary(value: Value) -> Result<PendingSummary, StoreError> {
         Value::Nil => Vec::new(),
         present => list(present)?.into_iter().map(consumer).collect::<Result<_, StoreError>>()?,
     };
+    let mut consumers: Vec<(String, u64)> = consumers;
+    consumers.retain(|(name, _)| !is_nobody(name));
     Ok(PendingSummary {
         count: unsigned(&count)?,
         min_id: optional_id(min_id)?,
@@ -117,7 +120,7 @@ fn entry(value: Value) -> Result<PendingEntry, StoreError> {
     let [entry_id, consumer, idle, deliveries] = tuple(value)?;
     Ok(PendingEntry {
         id: id(entry_id)?,
-        consumer: text(consumer)?,
+        consumer: Some(text(consumer)?).filter(|name| !is_nobody(name) && !name.is_empty()),
         idle_ms: unsigned(&idle)?,
         deliveries: unsigned(&deliveries)?,
     })

@@ -92,6 +92,8 @@ pub struct Connections {
     connected: watch::Sender<u64>,
     doubted: Notify,
     started: Instant,
+    /// For connections beside the pools, and how long making one may take.
+    pub reach: (ConnectionInfo, Duration),
 }
 
 /// The place of one shared handle.
@@ -164,6 +166,7 @@ impl Connections {
             connected: watch::Sender::new(0),
             doubted: Notify::new(),
             started: Instant::now(),
+            reach: (settings.connection.clone(), settings.connect_timeout),
         })
     }
 

@@ -5,7 +5,7 @@ use deadpool_redis::redis::{Cmd, Value};
 use super::decode::{
     Properties, bytes, id, int, list, optional, optional_id, text, tuple, unsigned,
 };
-use super::{Store, StoreError};
+use super::{Store, StoreError, leases};
 use crate::model::entry::Entry;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
@@ -29,7 +29,8 @@ const DELETE: &str = "\
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind == 'none' then return 0 end
 if kind ~= 'stream' then return redis.error_reply('WRONGTYPE the key holds no stream') end
-redis.call('DEL', KEYS[2], KEYS[3])
+for _, group in ipairs(redis.call('HKEYS', KEYS[4])) do redis.call('DEL', ARGV[1] .. group) end
+redis.call('DEL', KEYS[2], KEYS[3], KEYS[4])
 return redis.call('DEL', KEYS[1])";
 
 /// A page of stream names.
@@ -178,7 +179,8 @@ impl Store {
     pub async fn delete_stream(&self, stream: &StreamName) -> Result<bool, StoreError> {
         let mut command = Cmd::new();
         let [known, ends] = super::append_script::keys(stream);
-        command.arg("EVAL").arg(DELETE).arg(3).arg(stream.as_str()).arg(known).arg(ends);
+        command.arg("EVAL").arg(DELETE).arg(4).arg(stream.as_str()).arg(known).arg(ends);
+        command.arg(leases::policies(stream)).arg(leases::leases_prefix(stream));
         Ok(int(&self.write(&command).await?)? == 1)
     }
 }

@@ -79,6 +79,7 @@ pub fn settings(redis_url: &str) -> Settings {
     let mut settings = Settings::load(&layers, Mode::Serve).unwrap();
     // What is looked at every 5 s in earnest is looked at more often here.
     settings.live.look_every = Duration::from_millis(300);
+    settings.live.sweep_every = Duration::from_millis(300);
     settings
 }
 

@@ -1,0 +1,32 @@
+// A worker: node worker.mjs http://127.0.0.1:8080/v1/streams/jobs/groups/mailers w1
+const [group, consumer] = process.argv.slice(2);
+
+async function call(verb, body) {
+  const headers = { "Content-Type": "application/json" };
+  const answer = await fetch(`${group}/${verb}`, { method: "POST", headers, body: JSON.stringify(body) });
+  if (!answer.ok) throw new Error(await answer.text());
+  return answer.json();
+}
+
+async function work(fields) {
+  if (!fields.to) throw new Error("nobody to mail to");
+  console.log("mail to", fields.to);
+}
+
+for (;;) {
+  try {
+    const { entries } = await call("read", { consumer, count: 10, wait: "20s" });
+    for (const { fields, receipt } of entries) {
+      try {
+        await work(fields);
+      } catch (error) { // somebody else may try, as the policy of the group says
+        await call("nack", { receipts: [receipt], reason: String(error) });
+        continue;
+      }
+      await call("ack", { receipts: [receipt] });
+    }
+  } catch (error) { // what was not answered comes again when its lease ends
+    console.error(error);
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+  }
+}

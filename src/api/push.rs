@@ -1,0 +1,195 @@
+//! `GET /v1/streams/{stream}/groups/{group}/events`: deliveries of a group, pushed.
+
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use utoipa::IntoParams;
+
+use super::access::{Consume, GroupAccess, consumer};
+use super::error::{ApiError, ErrorCode};
+use super::event_stream::{self, EVENT_STREAM};
+use super::extract::Query;
+use super::params::{Wait, bounded, lease};
+use super::paths;
+use super::problems::PushProblems;
+use super::request::RequestInfo;
+use super::work::{Deliveries, MAX_COUNT};
+use crate::live::{Closing, Push, PushPlan, Pushed};
+use crate::metrics::Metrics;
+use crate::model::frame::{Framing, begin_event, end_event};
+use crate::model::name::{GroupName, StreamName};
+use crate::state::AppState;
+use crate::store::{GroupRead, WorkRead};
+
+/// The longest a session that is over keeps what it lent.
+const MAX_GRACE: Duration = Duration::from_secs(60);
+
+/// For whom, and how much at once.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct PushParams {
+    /// Who reads; this must be given. Made on first use.
+    #[param(example = "w1")]
+    consumer: Option<String>,
+    /// How many entries are lent at once: 10 unless given, at most 1000.
+    #[param(minimum = 1, maximum = 1000)]
+    prefetch: Option<u64>,
+    /// How long after the connection has ended what nothing was heard of goes back: at once unless
+    /// given, at most 60s.
+    #[param(value_type = Option<String>, example = "2s")]
+    grace: Option<Wait>,
+    /// How long the entries are lent, 100ms to 12h, in place of the lease of the policy.
+    #[param(value_type = Option<String>, example = "30s")]
+    lease: Option<Wait>,
+}
+
+/// Have entries pushed
+///
+/// Server-sent events: first `$open`, then an event for each entry, as `read` answers it, while fewer
+/// than `prefetch` are lent. They are acknowledged (or handed back, or put away) by POST, at any
+/// gateway, which makes room for the next. There is no position: `Last-Event-ID` means nothing here.
+/// When the connection ends, what nothing was heard of is handed out again, and does not count as
+/// delivered. `$end` tells that the gateway stops, `$error` that it makes no sense to go on.
+#[utoipa::path(
+    get,
+    path = paths::GROUP_EVENTS,
+    tag = "work",
+    params(
+        ("stream" = String, Path, description = "The stream"),
+        ("group" = String, Path, description = "The group, which has a policy"),
+        PushParams,
+    ),
+    responses(
+        (status = 200, description = "Events", body = String, content_type = EVENT_STREAM),
+        PushProblems,
+    ),
+)]
+pub async fn push_entries(
+    access: GroupAccess<Consume>,
+    Query(params): Query<PushParams>,
+    State(state): State<AppState>,
+    request: RequestInfo,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    event_stream::require_acceptable(&headers)?;
+    let plan = plan(&access, &params, state.settings.heartbeat)?;
+    let is_event_source = event_stream::is_wanted(&headers, EVENT_STREAM);
+    if let Err(error) = state.store.needed_policy(access.stream(), &access.group).await {
+        let is_outage = error.is_outage();
+        let error = ApiError::of_read(error);
+        return match is_outage && is_event_source {
+            true => Ok(event_stream::closed(Closing::RedisUnavailable)),
+            false => Err(error),
+        };
+    }
+    let bound = state.settings.max_subscriptions;
+    let Some(counted) = Metrics::hold_below(&state.metrics.subscriptions, bound) else {
+        state.metrics.refuse("subscriptions");
+        let detail = "as many subscriptions are open as may be";
+        return match is_event_source {
+            true => Ok(event_stream::closed(Closing::Overloaded)),
+            false => Err(ApiError::new(ErrorCode::Overloaded, detail)),
+        };
+    };
+    let of = (plan.stream.clone(), plan.group.clone());
+    let push = Push::new(state.hub.clone(), state.store.clone(), plan, counted);
+    let session = Session { of, push, began: Instant::now(), request, opened: false };
+    let body = futures_util::stream::unfold(session, async |mut session| {
+        let bytes = session.next().await?;
+        Some((Ok::<_, Infallible>(bytes), session))
+    });
+    let headers = [
+        (CONTENT_TYPE, EVENT_STREAM),
+        (CACHE_CONTROL, "no-cache, no-transform"),
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    Ok((headers, Body::from_stream(body)).into_response())
+}
+
+fn plan(
+    access: &GroupAccess<Consume>,
+    params: &PushParams,
+    heartbeat: Duration,
+) -> Result<PushPlan, ApiError> {
+    let name = params.consumer.as_deref().ok_or_else(|| {
+        ApiError::invalid("whoever has entries pushed is named, as `consumer`")
+            .at("consumer", "is missing")
+    })?;
+    let Wait(grace) = params.grace.unwrap_or_default();
+    if grace > MAX_GRACE {
+        return Err(ApiError::invalid("`grace` is at most 60s").at("grace", "at most 60s"));
+    }
+    let read = GroupRead {
+        consumer: consumer(name)?,
+        count: bounded("prefetch", params.prefetch, 10, MAX_COUNT)?,
+        no_ack: false,
+        history: None,
+    };
+    let work = WorkRead { read, lease: lease("lease", params.lease)? };
+    let (stream, group) = (access.stream().clone(), access.group.clone());
+    Ok(PushPlan { stream, group, work, grace, heartbeat })
+}
+
+/// A session with a line in the log when it is over.
+struct Session {
+    of: (StreamName, GroupName),
+    push: Push,
+    began: Instant,
+    request: RequestInfo,
+    opened: bool,
+}
+
+/// What a session begins with.
+#[derive(Serialize)]
+struct Open<'a> {
+    streams: [&'a str; 1],
+    group: &'a str,
+}
+
+impl Session {
+    async fn next(&mut self) -> Option<Bytes> {
+        let (stream, group) = &self.of;
+        let mut out = Vec::new();
+        if !self.opened {
+            self.opened = true;
+            let open = Open { streams: [stream.as_str()], group: group.as_str() };
+            let retry_ms = fastrand::u64(1_000..3_000);
+            begin_event(&mut out, Some("$open"), Some(retry_ms), &open);
+            end_event(&mut out, None);
+            return Some(out.into());
+        }
+        match self.push.next().await? {
+            Ok(Pushed::Entries(entries)) => {
+                let shown = Deliveries::new((stream, group), entries, false, false);
+                for entry in shown.into_entries() {
+                    begin_event(&mut out, None, None, &entry);
+                    end_event(&mut out, None);
+                }
+            }
+            Ok(Pushed::Quiet) => out.extend_from_slice(Framing::Events.heartbeat().as_bytes()),
+            Ok(Pushed::Draining) => return Some(Closing::Draining.frame(Framing::Events)),
+            Err(error) => {
+                let problem = self.request.problem(&ApiError::of_read(error));
+                let retry_ms = fastrand::u64(10_000..30_000);
+                begin_event(&mut out, Some("$error"), Some(retry_ms), &problem);
+                end_event(&mut out, None);
+            }
+        }
+        Some(out.into())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let seconds = self.began.elapsed().as_secs();
+        let (path, id) = (self.request.path(), self.request.id());
+        tracing::info!(path, seconds, request_id = id, "push over");
+    }
+}

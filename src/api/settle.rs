@@ -1,0 +1,263 @@
+//! What a worker says of entries it was lent besides "done": not yet, never, more time.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::access::{Consume, GroupAccess, PathGroup};
+use super::error::ApiError;
+use super::extract::{Call, NoParams, Query};
+use super::items::{Batch, Outcome, SettledAll};
+use super::params::{Wait, lease};
+use super::paths;
+use super::problems::{LeaseProblems, ManyLeaseProblems};
+use crate::model::name::GroupName;
+use crate::model::policy;
+use crate::state::AppState;
+use crate::store::Settlement;
+
+/// The longest reason, in bytes.
+const MAX_REASON: usize = 1024;
+
+/// What to hand back: `ids` or `receipts`.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NackCall {
+    /// Ids of entries, at most 1000, whoever holds them. In a call on several streams each is
+    /// `STREAM@ID`. In a form, `ids` is given once for each.
+    #[serde(default)]
+    #[schema(required = false, max_items = 1000, example = json!(["1795232709004-0"]))]
+    ids: Vec<String>,
+    /// Receipts that were handed out with entries, at most 1000.
+    #[serde(default)]
+    #[schema(required = false, max_items = 1000)]
+    receipts: Vec<String>,
+    /// How long the entries wait before they are handed out again: 0, or 100ms to 12h; as the backoff
+    /// of the policy says unless given.
+    #[schema(value_type = Option<String>, example = "30s")]
+    delay: Option<Wait>,
+    /// Why, at most 1024 bytes; it is kept with dead letters.
+    reason: Option<String>,
+}
+
+/// What to put away: `ids` or `receipts`.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RejectCall {
+    /// Ids of entries, at most 1000, whoever holds them. In a call on several streams each is
+    /// `STREAM@ID`. In a form, `ids` is given once for each.
+    #[serde(default)]
+    #[schema(required = false, max_items = 1000, example = json!(["1795232709004-0"]))]
+    ids: Vec<String>,
+    /// Receipts that were handed out with entries, at most 1000.
+    #[serde(default)]
+    #[schema(required = false, max_items = 1000)]
+    receipts: Vec<String>,
+    /// Why, at most 1024 bytes; it is kept with dead letters.
+    reason: Option<String>,
+}
+
+/// What to keep for longer: `ids` or `receipts`.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExtendCall {
+    /// Ids of entries, at most 1000, whoever holds them. In a call on several streams each is
+    /// `STREAM@ID`. In a form, `ids` is given once for each.
+    #[serde(default)]
+    #[schema(required = false, max_items = 1000, example = json!(["1795232709004-0"]))]
+    ids: Vec<String>,
+    /// Receipts that were handed out with entries, at most 1000.
+    #[serde(default)]
+    #[schema(required = false, max_items = 1000)]
+    receipts: Vec<String>,
+    /// How long from now on, 100ms to 12h; as long as the policy says unless given.
+    #[schema(value_type = Option<String>, example = "5m")]
+    lease: Option<Wait>,
+}
+
+fn bounded_reason(reason: Option<String>) -> Result<Option<String>, ApiError> {
+    if reason.as_ref().is_some_and(|reason| reason.len() > MAX_REASON) {
+        let detail = format!("at most {MAX_REASON} bytes");
+        return Err(ApiError::invalid(format!("`reason` has {detail}")).at("/reason", detail));
+    }
+    Ok(reason.filter(|reason| !reason.is_empty()))
+}
+
+impl NackCall {
+    fn settlement(&mut self) -> Result<Settlement, ApiError> {
+        let delay = self.delay.map(|Wait(delay)| delay);
+        if delay.is_some_and(|delay| !policy::is_delay(delay)) {
+            let detail = "a delay is 0, or 100ms to 12h";
+            return Err(ApiError::invalid(detail).at("/delay", detail));
+        }
+        Ok(Settlement::Nack { delay, reason: bounded_reason(self.reason.take())? })
+    }
+}
+
+impl RejectCall {
+    fn settlement(&mut self) -> Result<Settlement, ApiError> {
+        Ok(Settlement::Reject { reason: bounded_reason(self.reason.take())? })
+    }
+}
+
+impl ExtendCall {
+    fn settlement(&mut self) -> Result<Settlement, ApiError> {
+        Ok(Settlement::Extend { lease: lease("/lease", self.lease)? })
+    }
+}
+
+/// Hand entries back
+///
+/// Somebody else may try, at once or after a delay, which survives restarts of everything. Those that
+/// were delivered as often as the policy allows go to the dead letters instead.
+#[utoipa::path(
+    post,
+    path = paths::GROUP_NACK,
+    tag = "work",
+    params(
+        ("stream" = String, Path, description = "The stream"),
+        ("group" = String, Path, description = "The group"),
+    ),
+    request_body(content((NackCall = "application/json"), (NackCall = "application/x-www-form-urlencoded"))),
+    responses((status = 200, description = "What became of each", body = SettledAll), LeaseProblems),
+)]
+pub async fn nack_entries(
+    access: GroupAccess<Consume>,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+    Call(mut call): Call<NackCall>,
+) -> Result<Json<SettledAll>, ApiError> {
+    let batch = Batch::of_one(access.stream(), &access.group, &call.ids, &call.receipts)?;
+    settle(&state, &access.group, batch, &call.settlement()?).await
+}
+
+/// Hand entries back of several streams
+///
+/// In the groups of one name; nothing is done unless every stream named has such a group.
+#[utoipa::path(
+    post,
+    path = paths::MANY_NACK,
+    tag = "work",
+    params(("group" = String, Path, description = "The name of the groups")),
+    request_body(content((NackCall = "application/json"), (NackCall = "application/x-www-form-urlencoded"))),
+    responses((status = 200, description = "What became of each", body = SettledAll), ManyLeaseProblems),
+)]
+pub async fn nack_entries_of_many(
+    PathGroup(group): PathGroup,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+    Call(mut call): Call<NackCall>,
+) -> Result<Json<SettledAll>, ApiError> {
+    let batch = Batch::of_many(&group, &call.ids, &call.receipts, |_| Ok(()))?;
+    settle(&state, &group, batch, &call.settlement()?).await
+}
+
+/// Put entries away
+///
+/// They go to the dead letters of the group, however often they were delivered.
+#[utoipa::path(
+    post,
+    path = paths::GROUP_REJECT,
+    tag = "work",
+    params(
+        ("stream" = String, Path, description = "The stream"),
+        ("group" = String, Path, description = "The group"),
+    ),
+    request_body(content((RejectCall = "application/json"), (RejectCall = "application/x-www-form-urlencoded"))),
+    responses((status = 200, description = "What became of each", body = SettledAll), LeaseProblems),
+)]
+pub async fn reject_entries(
+    access: GroupAccess<Consume>,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+    Call(mut call): Call<RejectCall>,
+) -> Result<Json<SettledAll>, ApiError> {
+    let batch = Batch::of_one(access.stream(), &access.group, &call.ids, &call.receipts)?;
+    settle(&state, &access.group, batch, &call.settlement()?).await
+}
+
+/// Put entries away of several streams
+///
+/// In the groups of one name; nothing is done unless every stream named has such a group.
+#[utoipa::path(
+    post,
+    path = paths::MANY_REJECT,
+    tag = "work",
+    params(("group" = String, Path, description = "The name of the groups")),
+    request_body(content((RejectCall = "application/json"), (RejectCall = "application/x-www-form-urlencoded"))),
+    responses((status = 200, description = "What became of each", body = SettledAll), ManyLeaseProblems),
+)]
+pub async fn reject_entries_of_many(
+    PathGroup(group): PathGroup,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+    Call(mut call): Call<RejectCall>,
+) -> Result<Json<SettledAll>, ApiError> {
+    let batch = Batch::of_many(&group, &call.ids, &call.receipts, |_| Ok(()))?;
+    settle(&state, &group, batch, &call.settlement()?).await
+}
+
+/// Keep entries for longer
+///
+/// The answer has the receipts that are good from now on; those from before are not.
+#[utoipa::path(
+    post,
+    path = paths::GROUP_EXTEND,
+    tag = "work",
+    params(
+        ("stream" = String, Path, description = "The stream"),
+        ("group" = String, Path, description = "The group"),
+    ),
+    request_body(content((ExtendCall = "application/json"), (ExtendCall = "application/x-www-form-urlencoded"))),
+    responses((status = 200, description = "What became of each", body = SettledAll), LeaseProblems),
+)]
+pub async fn extend_entries(
+    access: GroupAccess<Consume>,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+    Call(mut call): Call<ExtendCall>,
+) -> Result<Json<SettledAll>, ApiError> {
+    let batch = Batch::of_one(access.stream(), &access.group, &call.ids, &call.receipts)?;
+    settle(&state, &access.group, batch, &call.settlement()?).await
+}
+
+/// Keep entries for longer of several streams
+///
+/// In the groups of one name; nothing is done unless every stream named has such a group.
+#[utoipa::path(
+    post,
+    path = paths::MANY_EXTEND,
+    tag = "work",
+    params(("group" = String, Path, description = "The name of the groups")),
+    request_body(content((ExtendCall = "application/json"), (ExtendCall = "application/x-www-form-urlencoded"))),
+    responses((status = 200, description = "What became of each", body = SettledAll), ManyLeaseProblems),
+)]
+pub async fn extend_entries_of_many(
+    PathGroup(group): PathGroup,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+    Call(mut call): Call<ExtendCall>,
+) -> Result<Json<SettledAll>, ApiError> {
+    let batch = Batch::of_many(&group, &call.ids, &call.receipts, |_| Ok(()))?;
+    settle(&state, &group, batch, &call.settlement()?).await
+}
+
+async fn settle(
+    state: &AppState,
+    group: &GroupName,
+    batch: Batch,
+    settlement: &Settlement,
+) -> Result<Json<SettledAll>, ApiError> {
+    let settle =
+        async |stream, items: Vec<_>| state.store.settle(&stream, group, &items, settlement).await;
+    let results = batch.settle(state, group, false, settle).await?;
+    let (reason, counted): (_, &[Outcome]) = match settlement {
+        Settlement::Reject { .. } => ("rejected", &[Outcome::DeadLettered]),
+        Settlement::Extend { .. } => ("", &[Outcome::Extended]),
+        _ => ("max-deliveries", &[Outcome::Released, Outcome::DeadLettered]),
+    };
+    let all = SettledAll::new(results, counted, false);
+    state.metrics.bury(reason, all.dead_lettered.unwrap_or_default());
+    Ok(Json(all))
+}

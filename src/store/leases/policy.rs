@@ -1,0 +1,253 @@
+//! Groups with their policies: making, changing, looking, deleting, each in one step.
+
+use deadpool_redis::redis::{Cmd, Value};
+
+use super::{Verb, begin, policies};
+use crate::model::name::{GroupName, StreamName};
+use crate::model::policy::Policy;
+use crate::model::position::Start;
+use crate::store::decode::{int, list, text};
+use crate::store::groups::write_start;
+use crate::store::pool::Repeat;
+use crate::store::{Store, StoreError};
+
+/// The set of all groups that have a policy, for the sweeper: `stream\0group`. It lies in a slot of
+/// its own and is written beside the policies, not with them, so what it says is looked up before
+/// it is believed.
+pub(super) const INDEX: &str = "streamgate:{policies}:index";
+
+/// A name in the index.
+pub(super) fn indexed(stream: &StreamName, group: &GroupName) -> String {
+    format!("{stream}\0{group}")
+}
+
+/// How to make a group.
+#[derive(Clone, Debug)]
+pub struct GroupStart {
+    /// Where it begins.
+    pub start: Start,
+    /// How many entries the stream had been given up to there.
+    pub entries_read: Option<u64>,
+    /// Make an empty stream if there is none.
+    pub create_stream: bool,
+    /// Leave a group that is there as it is, its policy too.
+    pub only_new: bool,
+    /// Give it this policy, or none; `None` leaves that of a group that is there.
+    pub policy: Option<Option<Policy>>,
+}
+
+/// How to change a group.
+#[derive(Clone, Debug, Default)]
+pub struct GroupChange {
+    /// Where it reads on.
+    pub to: Option<Start>,
+    /// How many entries the stream had been given up to there.
+    pub entries_read: Option<u64>,
+    /// The policy as it was seen, and as it is to be.
+    pub policy: Option<(Option<Policy>, Option<Policy>)>,
+}
+
+/// Lua: sets a policy, or removes it (`-`) with all leases.
+macro_rules! lua_set_policy {
+    () => {
+        "\
+local function set_policy(text)
+  if text == '-' then
+    redis.call('HDEL', KEYS[2], ARGV[1])
+    redis.call('DEL', KEYS[3])
+  else redis.call('HSET', KEYS[2], ARGV[1], text) end
+end\n"
+    };
+}
+
+/// Makes a group: 1 if it was not there. What a group of this name had before it was destroyed by
+/// others is not its policy.
+static CREATE: Verb = Verb::new(concat!(
+    lua_set_policy!(),
+    "\
+local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], unpack(ARGV, 5))
+if made.err then
+  if not made.err:find('BUSYGROUP') then return redis.error_reply(made.err) end
+  if ARGV[4] == '1' then return 0 end
+else set_policy('-') end
+if ARGV[3] ~= '' then set_policy(ARGV[3]) end
+redis.call('PUBLISH', ARGV[2], '0')
+return made.err and 0 or 1"
+));
+
+/// Moves a group, and changes its policy unless that is another than was seen.
+static CHANGE: Verb = Verb::new(concat!(
+    lua_set_policy!(),
+    "\
+redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1)
+if ARGV[4] ~= '' and (redis.call('HGET', KEYS[2], ARGV[1]) or '-') ~= ARGV[3] then
+  return redis.error_reply('CHANGED by someone else')
+end
+if #ARGV > 4 then redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], unpack(ARGV, 5)) end
+if ARGV[4] ~= '' then set_policy(ARGV[4]) end
+redis.call('PUBLISH', ARGV[2], '0')
+return 1"
+));
+
+/// Deletes a group with its policy and its leases: 1 if there was one.
+static DELETE: Verb = Verb::new(
+    "\
+local gone = redis.call('XGROUP', 'DESTROY', KEYS[1], ARGV[1])
+redis.call('HDEL', KEYS[2], ARGV[1])
+redis.call('DEL', KEYS[3])
+redis.call('PUBLISH', ARGV[2], '0')
+return gone",
+);
+
+fn kept(policy: Option<&Policy>) -> String {
+    policy.map_or_else(|| "-".to_owned(), Policy::encode)
+}
+
+impl Store {
+    /// Makes a group; false if it was there, which then stays where it is.
+    ///
+    /// # Errors
+    /// [`StoreError::StreamNotFound`] without `create_stream`, [`StoreError::NotAStream`], or that
+    /// Redis is away.
+    /// # Cancel safety
+    /// Dropped after it was sent, the group may be made all the same.
+    pub async fn create_group(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        new: &GroupStart,
+    ) -> Result<bool, StoreError> {
+        let made = self.verb(&CREATE, Repeat::Unsafe, |command| {
+            begin(command, stream, group);
+            let policy = new.policy.as_ref().map(|policy| kept(policy.as_ref()));
+            command.arg(policy.unwrap_or_default()).arg(u8::from(new.only_new));
+            let counted = write_start(command, new.start);
+            if new.create_stream {
+                command.arg("MKSTREAM");
+            }
+            if let Some(read) = new.entries_read.or(counted) {
+                command.arg("ENTRIESREAD").arg(read);
+            }
+        });
+        let made = int(&made.await?)? == 1;
+        if let Some(Some(_)) = &new.policy {
+            self.enlist(stream, group).await?;
+        }
+        Ok(made)
+    }
+
+    /// Moves a group, changes its policy, or both.
+    ///
+    /// # Errors
+    /// [`StoreError::GroupNotFound`], [`StoreError::Changed`] when the policy is no longer as it was
+    /// seen (nothing was changed then), [`StoreError::NotAStream`], or that Redis is away.
+    /// # Cancel safety
+    /// Dropped after it was sent, the group may be changed all the same.
+    pub async fn change_group(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        change: &GroupChange,
+    ) -> Result<(), StoreError> {
+        let changed = self.verb(&CHANGE, Repeat::Unsafe, |command| {
+            begin(command, stream, group);
+            match &change.policy {
+                Some((seen, next)) => {
+                    command.arg(kept(seen.as_ref())).arg(kept(next.as_ref()));
+                }
+                None => {
+                    command.arg("").arg("");
+                }
+            }
+            let Some(to) = change.to else { return };
+            let counted = write_start(command, to);
+            if let Some(read) = change.entries_read.or(counted) {
+                command.arg("ENTRIESREAD").arg(read);
+            }
+        });
+        match changed.await {
+            Err(StoreError::StreamNotFound) => return Err(StoreError::GroupNotFound),
+            changed => changed?,
+        };
+        match &change.policy {
+            Some((_, Some(_))) => self.enlist(stream, group).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Deletes a group with all that is pending in it; false if there was none.
+    ///
+    /// # Errors
+    /// [`StoreError::StreamNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// # Cancel safety
+    /// Dropped after it was sent, the group may be gone all the same.
+    pub async fn delete_group(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+    ) -> Result<bool, StoreError> {
+        let deleted =
+            self.verb(&DELETE, Repeat::Unsafe, |command| begin(command, stream, group)).await?;
+        Ok(int(&deleted)? == 1)
+    }
+
+    /// The policies of some groups of a stream, in their order; nothing for one without, also where
+    /// there is no such group.
+    ///
+    /// # Errors
+    /// That Redis is away.
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn policies(
+        &self,
+        stream: &StreamName,
+        groups: &[&str],
+    ) -> Result<Vec<Option<Policy>>, StoreError> {
+        if groups.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut command = Cmd::new();
+        command.arg("HMGET").arg(policies(stream));
+        for group in groups {
+            command.arg(*group);
+        }
+        list(self.read(&command).await?)?.into_iter().map(policy).collect()
+    }
+
+    /// The policy of a group; nothing for one without, also where there is no such group.
+    ///
+    /// # Errors
+    /// That Redis is away.
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn policy(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+    ) -> Result<Option<Policy>, StoreError> {
+        let mut command = Cmd::new();
+        command.arg("HGET").arg(policies(stream)).arg(group.as_str());
+        policy(self.read(&command).await?)
+    }
+
+    /// Puts a group into the index. It comes after the policy: who takes it out looks for the policy
+    /// after that, and puts it in again.
+    pub(super) async fn enlist(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+    ) -> Result<(), StoreError> {
+        let mut command = Cmd::new();
+        command.arg("SADD").arg(INDEX).arg(indexed(stream, group));
+        self.write(&command).await.map(drop)
+    }
+}
+
+fn policy(value: Value) -> Result<Option<Policy>, StoreError> {
+    match value {
+        Value::Nil => Ok(None),
+        present => Policy::decode(&text(present)?)
+            .map(Some)
+            .ok_or_else(|| StoreError::Unexpected("a policy".to_owned())),
+    }
+}

@@ -1,0 +1,94 @@
+//! Hearing that entries of a group were freed: one connection that listens for all groups.
+
+use std::time::Duration;
+
+use deadpool_redis::redis::Client;
+use deadpool_redis::redis::aio::{PubSubSink, PubSubStream};
+use futures_util::StreamExt as _;
+
+use super::channel;
+use crate::model::name::{GroupName, StreamName};
+use crate::store::{Store, StoreError};
+
+/// Says which groups are to be heard of.
+pub struct Ear {
+    sink: PubSubSink,
+    patience: Duration,
+}
+
+/// What is heard.
+pub struct Calls(PubSubStream);
+
+impl Store {
+    /// The channel of a group, as [`Calls::next`] names it.
+    #[must_use]
+    pub fn wake_channel(stream: &StreamName, group: &GroupName) -> String {
+        channel(stream, group)
+    }
+
+    /// A connection of its own that listens, to nothing yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreachable`].
+    /// # Cancel safety
+    /// Safe.
+    pub async fn listen(&self) -> Result<(Ear, Calls), StoreError> {
+        let (info, patience) = self.connections.reach.clone();
+        let made = async { Client::open(info)?.get_async_pubsub().await };
+        let made = within(patience, made).await;
+        let (sink, stream) =
+            made.map_err(|error| StoreError::Unreachable(error.to_string()))?.split();
+        Ok((Ear { sink, patience }, Calls(stream)))
+    }
+}
+
+impl Ear {
+    /// Listens to a channel: what is told after this returns is heard.
+    ///
+    /// # Errors
+    /// That Redis is away; the connection is of no further use then.
+    pub async fn open(&mut self, channel: &str) -> Result<(), StoreError> {
+        within(self.patience, self.sink.subscribe(channel)).await
+    }
+
+    /// Listens to a channel no more.
+    ///
+    /// # Errors
+    /// As [`Ear::open`].
+    pub async fn close(&mut self, channel: &str) -> Result<(), StoreError> {
+        within(self.patience, self.sink.unsubscribe(channel)).await
+    }
+
+    /// Whether anything could be heard: a connection that is half open says nothing for ever.
+    ///
+    /// # Errors
+    /// As [`Ear::open`].
+    pub async fn test(&mut self) -> Result<(), StoreError> {
+        let ping = self.sink.ping::<deadpool_redis::redis::Value>();
+        within(self.patience, ping).await.map(drop)
+    }
+}
+
+impl Calls {
+    /// What is told next: the channel, and in how many milliseconds something falls due; 0 for now.
+    /// `None` when the connection is gone.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn next(&mut self) -> Option<(String, u64)> {
+        let message = self.0.next().await?;
+        let due_ms = std::str::from_utf8(message.get_payload_bytes()).ok();
+        let due_ms = due_ms.and_then(|text| text.parse().ok()).unwrap_or(0);
+        Some((message.get_channel_name().to_owned(), due_ms))
+    }
+}
+
+async fn within<T>(
+    patience: Duration,
+    call: impl Future<Output = Result<T, deadpool_redis::redis::RedisError>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(patience, call).await {
+        Ok(done) => done.map_err(StoreError::from),
+        Err(_) => Err(StoreError::Timeout),
+    }
+}

@@ -1,0 +1,147 @@
+//! Deliveries of a group by server-sent events.
+
+use std::time::{Duration, Instant};
+
+use crate::support::sse::{Event, Sse};
+use crate::support::{TestApp, eventually};
+
+fn group(stream: &str, rest: &str) -> String {
+    format!("/v1/streams/{stream}/groups/g{rest}")
+}
+
+/// A stream with `count` entries, and a group with leases that outlive the test.
+async fn lent(app: &TestApp, count: u32) -> String {
+    let stream = app.stream_of("push", count).await;
+    let made = app.put_json(&group(&stream, ""), r#"{"policy":{"lease":"1h"}}"#).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    stream
+}
+
+async fn open(app: &TestApp, stream: &str, query: &str) -> Sse {
+    let mut sse = app.follow(&group(stream, &format!("/events?consumer=w&{query}"))).await;
+    let opened = sse.expect("$open").await;
+    assert_eq!((&opened.json()["streams"][0], opened.id), (&stream.into(), None));
+    sse
+}
+
+async fn say(app: &TestApp, stream: &str, verb: &str, event: &Event) -> String {
+    let form = format!("receipts={}", event.json()["receipt"].as_str().unwrap());
+    let answer = app.post_form(&group(stream, &format!("/{verb}")), &form).await;
+    answer.json()["results"][0]["outcome"].as_str().unwrap().to_owned()
+}
+
+async fn message(sse: &mut Sse) -> Event {
+    let event = sse.expect("message").await;
+    assert_eq!(event.id, None, "there is no position to come back to");
+    event
+}
+
+#[tokio::test]
+async fn entries_are_pushed_as_far_as_there_is_credit_and_acknowledged_anywhere() {
+    let (app, other) = (TestApp::start().await, TestApp::start().await);
+    let stream = lent(&app, 4).await;
+    let mut sse = open(&app, &stream, "prefetch=2").await;
+    let (first, second) = (message(&mut sse).await, message(&mut sse).await);
+    let entry = first.json();
+    assert_eq!(
+        (&entry["id"], &entry["deliveries"], &entry["fields"]["n"]),
+        (&"1-0".into(), &1.into(), &"1".into())
+    );
+    assert_eq!(sse.soon(Duration::from_millis(400)).await, None, "two are lent");
+    assert_eq!(say(&other, &stream, "ack", &first).await, "acknowledged");
+    let third = message(&mut sse).await;
+    assert_eq!(third.json()["id"], "3-0");
+    assert_eq!(say(&other, &stream, "nack", &second).await, "released");
+    // What was handed back is due, and due comes first or new: either is one of these.
+    let next = message(&mut sse).await.json()["id"].as_str().unwrap().to_owned();
+    assert!(next == "2-0" || next == "4-0", "{next}");
+    let fifth = other.publish(&stream, "5").await;
+    assert_eq!(say(&other, &stream, "ack", &third).await, "acknowledged");
+    let after = message(&mut sse).await.json()["id"].as_str().unwrap().to_owned();
+    let left = ["2-0", "4-0", &fifth];
+    assert!(after != next && left.contains(&after.as_str()), "{after}");
+}
+
+#[tokio::test]
+async fn an_entry_that_comes_is_pushed_at_once() {
+    let app = TestApp::start().await;
+    let stream = lent(&app, 0).await;
+    let mut sse = open(&app, &stream, "").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let began = Instant::now();
+    let id = app.publish(&stream, "x").await;
+    assert_eq!(message(&mut sse).await.json()["id"], id);
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn what_nothing_was_heard_of_goes_back_when_the_connection_ends_and_does_not_count() {
+    let app = TestApp::start().await;
+    let stream = lent(&app, 3).await;
+    let mut sse = open(&app, &stream, "").await;
+    let first = message(&mut sse).await;
+    message(&mut sse).await;
+    message(&mut sse).await;
+    assert_eq!(say(&app, &stream, "ack", &first).await, "acknowledged");
+    drop(sse);
+    let read = app.post_form(&group(&stream, "/read"), "consumer=v&wait=5s").await;
+    assert!(read.ids().iter().all(|id| id != "1-0"));
+    assert_eq!(read.json()["entries"][0]["deliveries"], 1, "{}", read.body);
+    eventually("both have gone back", async || {
+        app.post_form(&group(&stream, "/read"), "consumer=v").await;
+        let pending = app.get(&group(&stream, "/pending?consumer=v")).await;
+        pending.ids() == ["2-0", "3-0"]
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_session_that_asks_for_grace_keeps_its_entries_for_that_long() {
+    let app = TestApp::start().await;
+    let stream = lent(&app, 1).await;
+    let mut sse = open(&app, &stream, "grace=1s").await;
+    let event = message(&mut sse).await;
+    let began = Instant::now();
+    drop(sse);
+    assert_eq!(app.post_form(&group(&stream, "/read"), "consumer=v").await.ids().len(), 0);
+    let read = app.post_form(&group(&stream, "/read"), "consumer=v&wait=10s").await;
+    assert_eq!(read.ids(), ["1-0"]);
+    assert!(began.elapsed() >= Duration::from_millis(900), "{:?}", began.elapsed());
+    assert_eq!(say(&app, &stream, "ack", &event).await, "lease-lost");
+}
+
+#[tokio::test]
+async fn a_gateway_that_stops_says_so_and_gives_everything_back() {
+    let (app, other) = (TestApp::start().await, TestApp::start().await);
+    let stream = lent(&app, 2).await;
+    let mut sse = open(&app, &stream, "grace=60s").await;
+    message(&mut sse).await;
+    message(&mut sse).await;
+    app.drain();
+    assert_eq!(sse.expect("$end").await.json()["reason"], "draining");
+    assert_eq!(sse.next().await, None);
+    let read = other.post_form(&group(&stream, "/read"), "consumer=v&wait=5s").await;
+    assert_eq!(read.ids(), ["1-0", "2-0"]);
+    assert_eq!(read.json()["entries"][1]["deliveries"], 1);
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_is_refused_and_one_whose_group_goes_ends() {
+    let app = TestApp::start().await;
+    let stream = lent(&app, 0).await;
+    let get = async |query: &str| app.get(&group(&stream, &format!("/events?{query}"))).await;
+    get("").await.is_problem(400, "invalid-request");
+    get("consumer=w&prefetch=0").await.is_problem(400, "invalid-request");
+    get("consumer=w&grace=2m").await.is_problem(400, "invalid-request");
+    get("consumer=w&lease=0").await.is_problem(400, "invalid-request");
+    let none = format!("/v1/streams/{stream}/groups/none/events?consumer=w");
+    app.get(&none).await.is_problem(404, "group-not-found");
+    app.put_json(&format!("/v1/streams/{stream}/groups/plain"), "{}").await;
+    let plain = format!("/v1/streams/{stream}/groups/plain/events?consumer=w");
+    app.get(&plain).await.is_problem(409, "group-has-no-policy");
+    let mut sse = open(&app, &stream, "").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    app.delete(&group(&stream, "")).await;
+    assert_eq!(sse.expect("$error").await.json()["code"], "group-not-found");
+    assert_eq!(sse.next().await, None);
+}
