@@ -152,6 +152,7 @@ impl Inner {
                 () = self.stop.cancelled() => return,
                 listened = self.listen_once(&mut backoff) => listened,
             };
+            self.metrics.redis_connections.get_or_create(&[("kind", "listening")]).set(0);
             // Nobody is called: to try now would be to lose a command on a connection that breaks.
             self.wakes.tell(None, |told| told.listening = false);
             if let Err(error) = listened {
@@ -169,6 +170,7 @@ impl Inner {
     async fn listen_once(&self, backoff: &mut Duration) -> Result<(), StoreError> {
         let (mut ear, mut calls) = self.store.listen().await?;
         *backoff = BACKOFF.0;
+        self.metrics.redis_connections.get_or_create(&[("kind", "listening")]).set(1);
         let mut open: HashSet<String> = HashSet::new();
         let mut look = Instant::now() + LOOK_EVERY;
         loop {
