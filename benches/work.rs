@@ -17,7 +17,7 @@ use deadpool_redis::redis::{Client, Cmd, Pipeline, Value};
 
 const ENTRIES: usize = 200_000;
 const BATCHES: usize = 8;
-const SINGLES: usize = 32;
+const SINGLES: usize = 64;
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();

@@ -124,7 +124,8 @@ impl Push {
             self.pause(LOOK_EVERY.min(left)).await;
             return Ok(Vec::new());
         }
-        let wait = READ_FOR.min(left);
+        // While nothing is lent there is no credit to be given back.
+        let wait = if self.lent.is_empty() { left } else { READ_FOR.min(left) };
         let entries = self.hub.read_group_or_wait(&self.store, stream, group, &work, wait).await?;
         for entry in &entries {
             let Some(until_us) = entry.lease.and_then(|lease| lease.until_us) else {

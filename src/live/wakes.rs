@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -152,6 +151,7 @@ impl Inner {
                 () = self.stop.cancelled() => return,
                 listened = self.listen_once(&mut backoff) => listened,
             };
+            self.metrics.redis_connections.get_or_create(&[("kind", "listening")]).set(0);
             // Nobody is called: to try now would be to lose a command on a connection that breaks.
             self.wakes.tell(None, |told| told.listening = false);
             if let Err(error) = listened {
@@ -169,39 +169,40 @@ impl Inner {
     async fn listen_once(&self, backoff: &mut Duration) -> Result<(), StoreError> {
         let (mut ear, mut calls) = self.store.listen().await?;
         *backoff = BACKOFF.0;
+        self.metrics.redis_connections.get_or_create(&[("kind", "listening")]).set(1);
         let mut open: HashSet<String> = HashSet::new();
         let mut look = Instant::now() + LOOK_EVERY;
+        // Not at every call: groups may be many, and calls more.
+        let mut compare = true;
         loop {
-            let wanted = self.wakes.wanted();
-            for channel in wanted.difference(&open) {
-                ear.open(channel).await?;
-                // What was told before this was not heard.
-                self.wakes.tell(Some(channel), |told| {
-                    told.listening = true;
-                    told.freed += 1;
-                });
+            if std::mem::take(&mut compare) {
+                let wanted = self.wakes.wanted();
+                for channel in wanted.difference(&open) {
+                    ear.open(channel).await?;
+                    // What was told before this was not heard.
+                    self.wakes.tell(Some(channel), |told| {
+                        told.listening = true;
+                        told.freed += 1;
+                    });
+                }
+                for channel in open.difference(&wanted) {
+                    ear.close(channel).await?;
+                }
+                open = wanted;
             }
-            for channel in open.difference(&wanted) {
-                ear.close(channel).await?;
-            }
-            open = wanted;
             tokio::select! {
-                () = self.wakes.changed.notified() => {}
+                () = self.wakes.changed.notified() => compare = true,
                 () = tokio::time::sleep_until(look) => {
                     ear.test().await?;
                     look = Instant::now() + LOOK_EVERY;
+                    compare = true;
                 }
                 call = calls.next() => {
-                    let mut call = Some(call);
-                    // All there are before the next look at who waits.
-                    while let Some(heard) = call {
-                        let Some((channel, due_ms)) = heard else { return Ok(()) };
-                        self.wakes.tell(Some(&channel), |told| match due_ms {
-                            0 => told.freed += 1,
-                            _ => told.expect(Duration::from_millis(due_ms)),
-                        });
-                        call = calls.next().now_or_never();
-                    }
+                    let Some((channel, due_ms)) = call else { return Ok(()) };
+                    self.wakes.tell(Some(&channel), |told| match due_ms {
+                        0 => told.freed += 1,
+                        _ => told.expect(Duration::from_millis(due_ms)),
+                    });
                 }
             }
         }

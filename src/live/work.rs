@@ -87,6 +87,9 @@ impl Hub {
         if wait.is_zero() || work.read.history.is_some() {
             return Ok(self.read_group(store, streams, group, work).await?.of_all);
         }
+        // Over the connection that is tried all the time: that of the thread may be the last to be
+        // found dead.
+        let store = &self.0.store;
         let deadline = Instant::now() + wait;
         let place = self.0.turns.stand(streams, group);
         let mut turns = Vec::new();

@@ -92,7 +92,7 @@ pub struct Connections {
     connected: watch::Sender<u64>,
     doubted: Notify,
     started: Instant,
-    /// For connections beside the pools, and how long making one may take.
+    /// For connections beside the pools.
     pub reach: (ConnectionInfo, Duration),
 }
 
@@ -202,8 +202,7 @@ impl Connections {
     /// # Errors
     /// By meaning, see [`StoreError`].
     /// # Cancel safety
-    /// A command whose future is dropped may still run; its answer is thrown away and the
-    /// connection stays usable.
+    /// A command that is dropped may still run; its answer is thrown away, the connection usable.
     pub async fn command(
         &self,
         command: &Cmd,
@@ -249,8 +248,7 @@ impl Connections {
         }
     }
 
-    /// An exclusive connection for commands that block. Give it back with [`Blocking::discard`]
-    /// unless its last command has been answered.
+    /// An exclusive connection for commands that block; [`Blocking::discard`] it unless answered.
     ///
     /// # Errors
     /// [`StoreError::Exhausted`] when all are in use, [`StoreError::Unreachable`] otherwise.
@@ -261,7 +259,7 @@ impl Connections {
         }
     }
 
-    /// Keeps the shared connections alive and `contact` true, until `stop`.
+    /// Keeps the shared connections alive and `contact` true.
     pub async fn supervise(&self, stop: CancellationToken) {
         let mut tick = tokio::time::interval(PING_EVERY);
         loop {
@@ -270,18 +268,21 @@ impl Connections {
                 _ = tick.tick() => {}
                 () = self.doubted.notified() => {}
             }
-            // The connection of a worker is made by that worker, on whose thread it lives.
-            let made = self.writers[1..].iter().filter(|slot| slot.held().is_some());
-            let pings = self.writers[..1].iter().chain(&self.readers).chain(made);
-            let pings = pings.map(|slot| self.ping(slot));
-            for error in futures_util::future::join_all(pings).await {
-                self.note(error.as_ref());
-            }
+            self.check().await;
         }
     }
 
-    /// Has the shared connections tried at once: something suggests that Redis went away. One that
-    /// is dead is then replaced before the next command is lost on it.
+    /// Throws shared connections away that are dead.
+    pub async fn check(&self) {
+        // A worker makes its own.
+        let made = self.writers[1..].iter().filter(|slot| slot.held().is_some());
+        let slots = self.writers[..1].iter().chain(&self.readers).chain(made);
+        for error in futures_util::future::join_all(slots.map(|slot| self.ping(slot))).await {
+            self.note(error.as_ref());
+        }
+    }
+
+    /// Has the shared connections tried at once: something suggests that Redis went away.
     pub fn doubt(&self) {
         self.doubted.notify_one();
     }

@@ -33,7 +33,8 @@ async fn works(program: &str, script: &str) {
     let _worker = Worker(start_tied(command));
     let idle = async || {
         let seen = app.get(&group).await.json();
-        seen["pending"] == 0 && seen["lag"] == 0
+        let last = app.get(&format!("/v1/streams/{stream}")).await.json()["last_id"].clone();
+        seen["pending"] == 0 && seen["last_delivered_id"] == last
     };
     eventually("it works them off", idle).await;
     eventually("it waits for more", async || app.metric("waiting_reads").await == 1).await;

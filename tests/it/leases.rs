@@ -396,6 +396,10 @@ async fn a_history_looks_without_touching_and_finds_the_receipts() {
         assert_eq!(history.json()["entries"][1], lent.json()["entries"][1]);
     }
     assert_eq!(read(&app, &stream, "consumer=v&history=0").await.ids().len(), 0);
+    let last = u64::MAX;
+    let beyond = format!("consumer=w&history={last}-{last}");
+    assert_eq!(read(&app, &stream, &beyond).await.ids().len(), 0);
+    assert_eq!(read(&app, &stream, "consumer=w&history=1-0").await.ids(), ["2-0"]);
 }
 
 #[tokio::test]

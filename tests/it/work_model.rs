@@ -273,7 +273,8 @@ async fn finish(run: &Run, rng: &mut Rng, path: &str) {
             run.history.0.lock().unwrap().push(handout);
         }
         let group = run.apps[2].get(path).await.json();
-        group["pending"] == 0 && group["lag"] == 0
+        let all = format!("{}-0", run.published.load(Ordering::Relaxed));
+        group["pending"] == 0 && group["last_delivered_id"] == all
     })
     .await;
 }

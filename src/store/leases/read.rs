@@ -174,12 +174,12 @@ return digits(until_us)"
 static HISTORY: Verb = Verb::new(concat!(
     lua_leases!(),
     "\
-local group, consumer, after, count = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local group, consumer, from, count = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local answers = {}
 for i = 1, #KEYS, 3 do
   if not policy_of(KEYS[i + 1], group) then return false end
   local found = {}
-  for _, held in ipairs(redis.call('XPENDING', KEYS[i], group, '(' .. after, '+', count, consumer)) do
+  for _, held in ipairs(redis.call('XPENDING', KEYS[i], group, from, '+', count, consumer)) do
     local entry = redis.call('XRANGE', KEYS[i], held[1], held[1])[1]
     local score = redis.call('ZSCORE', KEYS[i + 2], held[1])
     found[#found + 1] = {held[1], entry and entry[2] or false, held[4], score and digits(tonumber(score)) or ''}
@@ -320,9 +320,13 @@ impl Store {
         read: &GroupRead,
         after: EntryId,
     ) -> Result<Vec<Handed>, StoreError> {
+        let Some(from) = after.next() else {
+            // Nothing lies beyond, and XREADGROUP touches nothing then.
+            return self.read_plainly(streams, group, read).await;
+        };
         let reply = self.verb(&HISTORY, Repeat::Safe, |command| {
             write_keys(command, streams, group);
-            command.arg(read.consumer.as_str()).arg(after.to_string()).arg(read.count);
+            command.arg(read.consumer.as_str()).arg(from.to_string()).arg(read.count);
         });
         match reply.await? {
             Value::Nil => self.read_plainly(streams, group, read).await,

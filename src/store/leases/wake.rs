@@ -38,6 +38,8 @@ impl Store {
         let made = within(patience, made).await;
         let (sink, stream) =
             made.map_err(|error| StoreError::Unreachable(error.to_string()))?.split();
+        // Whoever is called next is not to lose a command on a connection that died meanwhile.
+        self.connections.check().await;
         Ok((Ear { sink, patience }, Calls(stream)))
     }
 }
