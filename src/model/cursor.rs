@@ -55,7 +55,7 @@ impl Cursor {
     /// Reads a cursor.
     ///
     /// # Errors
-    /// [`InvalidId`] for anything that [`write`] does not write.
+    /// [`InvalidId`] for anything that [`write()`] does not write.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         let encoded = text.strip_prefix(PREFIX).filter(|_| text.len() <= MAX_CURSOR);
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(encoded.ok_or(InvalidId)?);
