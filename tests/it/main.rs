@@ -18,6 +18,7 @@ mod durability;
 mod events;
 mod events_many;
 mod examples;
+mod failover;
 mod fidelity;
 mod groups;
 mod groups_many;

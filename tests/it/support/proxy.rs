@@ -1,6 +1,8 @@
 //! A TCP proxy that misbehaves on demand.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -25,6 +27,7 @@ enum Mode {
 pub struct Proxy {
     pub address: SocketAddr,
     mode: watch::Sender<Mode>,
+    port: Arc<AtomicU16>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -34,10 +37,12 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let mode = watch::Sender::new(Mode::Pass);
         let modes = mode.subscribe();
+        let port = Arc::new(AtomicU16::new(port));
+        let to = port.clone();
         let task = tokio::spawn(async move {
             loop {
                 let Ok((client, _)) = listener.accept().await else { return };
-                let modes = modes.clone();
+                let (modes, port) = (modes.clone(), to.load(Ordering::Relaxed));
                 tokio::spawn(async move {
                     if *modes.borrow() == Mode::Cut {
                         return;
@@ -52,11 +57,16 @@ impl Proxy {
                 });
             }
         });
-        Self { address, mode, _task: AbortOnDropHandle::new(task) }
+        Self { address, mode, port, _task: AbortOnDropHandle::new(task) }
     }
 
     pub fn url(&self) -> String {
         format!("redis://{}/", self.address)
+    }
+
+    /// Leads new connections to another port.
+    pub fn lead_to(&self, port: u16) {
+        self.port.store(port, Ordering::Relaxed);
     }
 
     pub fn cut(&self) {

@@ -1,0 +1,99 @@
+//! A replica that is promoted before it had everything: what is told of it.
+
+use crate::support::proxy::Proxy;
+use crate::support::redis::{Server, json};
+use crate::support::{TestApp, eventually, unique};
+
+/// A primary and its replica, with a gateway that is led to whichever is the primary.
+struct Pair {
+    primary: Server,
+    replica: Server,
+    proxy: Proxy,
+}
+
+impl Pair {
+    async fn start() -> (Self, TestApp) {
+        let (primary, replica) = (Server::start().await, Server::start().await);
+        let port = primary.port.to_string();
+        replica.command(&["REPLICAOF", "127.0.0.1", &port]).await;
+        let proxy = Proxy::to(primary.port).await;
+        let app = TestApp::on(&proxy.url(), |_| {}).await;
+        (Self { primary, replica, proxy }, app)
+    }
+
+    /// What is written from here on never reaches the replica.
+    async fn part(&self) {
+        let reached = async || json(&self.primary.command(&["WAIT", "1", "100"]).await) == 1;
+        eventually("the replica has all", reached).await;
+        self.replica.command(&["REPLICAOF", "NO", "ONE"]).await;
+    }
+
+    /// The primary is gone, the replica takes its place.
+    fn promote(&self) {
+        self.proxy.lead_to(self.replica.port);
+        self.proxy.cut();
+        self.primary.kill();
+        self.proxy.restore();
+    }
+}
+
+#[tokio::test]
+async fn a_promoted_replica_that_is_behind_is_a_reset_and_is_read_from_its_beginning() {
+    let (pair, app) = Pair::start().await;
+    let (stream, other) = (unique("behind"), unique("level"));
+    for name in [&stream, &other] {
+        app.fill(name, 3).await;
+    }
+    let mut one = app.follow(&format!("/v1/streams/{stream}/events?after=0")).await;
+    let mut many = app.follow(&format!("/v1/events?stream={stream}@0&stream={other}@0")).await;
+    one.expect("$open").await;
+    one.values(3).await;
+    many.expect("$open").await;
+    many.values(6).await;
+    pair.part().await;
+    app.publish(&stream, "never replicated").await;
+    assert_eq!(one.values(1).await, ["never replicated"]);
+    assert_eq!(many.values(1).await, ["never replicated"]);
+    pair.promote();
+    // The other stream is where it was: nothing is told of it.
+    for sse in [&mut one, &mut many] {
+        assert_eq!(sse.expect("$reset").await.json(), serde_json::json!({"stream": stream}));
+        assert_eq!(sse.values(3).await, ["1", "1", "1"]);
+    }
+    pair.replica.command(&["XADD", &other, "*", "n", "on we go"]).await;
+    assert_eq!(many.values(1).await, ["on we go"]);
+}
+
+#[tokio::test]
+async fn what_a_promoted_replica_does_not_know_was_lent_is_lent_again_and_old_receipts_are_no_good()
+{
+    let (pair, app) = Pair::start().await;
+    let stream = app.stream_of("lent", 2).await;
+    let group = format!("/v1/streams/{stream}/groups/g");
+    app.put_json(&group, r#"{"policy":{"lease":"1h"}}"#).await;
+    let read = async |consumer: &str| {
+        let body = format!("consumer={consumer}&count=1&wait=5s");
+        let answer = loop {
+            let answer = app.post_form(&format!("{group}/read"), &body).await;
+            if answer.status == 200 {
+                break answer;
+            }
+        };
+        let entry = answer.json()["entries"][0].clone();
+        (entry["id"].as_str().unwrap().to_owned(), entry["receipt"].as_str().unwrap().to_owned())
+    };
+    let (first, known) = read("before").await;
+    pair.part().await;
+    let (second, unknown) = read("before").await;
+    assert_eq!((first.as_str(), second.as_str()), ("1-0", "2-0"));
+    pair.promote();
+    let (again, receipt) = read("after").await;
+    assert_eq!(again, second, "the first is still lent");
+    let ack = async |receipt: &str| {
+        let answer = app.post_form(&format!("{group}/ack"), &format!("receipts={receipt}")).await;
+        answer.json()["results"][0]["outcome"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(ack(&unknown).await, "lease-lost");
+    assert_eq!(ack(&receipt).await, "acknowledged");
+    assert_eq!(ack(&known).await, "acknowledged");
+}
