@@ -76,6 +76,8 @@ pub struct Metrics {
     pub sweeps: Counter,
     /// Entries that native consumers took, and that were given leases.
     pub enrolled: Counter,
+    /// Consumers deleted because they held nothing and had long been away.
+    pub forgotten: Counter,
     /// Entries that should have been moved to dead letters, to a key that holds something else.
     pub stuck: Counter,
 }
@@ -165,6 +167,11 @@ impl Metrics {
             "enrolled_entries",
             "Entries that native consumers took, and that were given leases",
             self.enrolled.clone(),
+        );
+        r.register(
+            "forgotten_consumers",
+            "Consumers deleted because they held nothing and had long been away",
+            self.forgotten.clone(),
         );
         r.register(
             "stuck_entries",

@@ -1,5 +1,7 @@
 //! The policy of a group, as it is sent and as it is shown.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
@@ -59,6 +61,11 @@ pub struct PolicyCall {
     #[serde(default)]
     #[schema(value_type = Option<Vec<String>>, example = json!(["1s", "10s", "1m"]))]
     backoff: Patch<Vec<Wait>>,
+    /// A consumer that has not asked for anything for so long and holds nothing is deleted, 100ms to
+    /// 365d; 0, which is never, unless given.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "1d")]
+    consumer_expiry: Patch<Wait>,
     /// The stream dead letters go to. It must have the same hash tag as the stream: `{orders}.dead`,
     /// which it is unless given, for `orders`. The right to publish there is needed.
     #[serde(default)]
@@ -78,6 +85,7 @@ impl PolicyCall {
             lease: DEFAULT_LEASE,
             max_deliveries: 0,
             backoff: Vec::new(),
+            consumer_expiry: Duration::ZERO,
             dead_letter: unnamed.clone(),
         });
         let dead_letter = match &self.dead_letter {
@@ -97,6 +105,10 @@ impl PolicyCall {
                 Patch::To(steps) => steps.into_iter().map(|Wait(step)| step).collect(),
                 Patch::Null => Vec::new(),
                 Patch::Absent => old.backoff,
+            },
+            consumer_expiry: {
+                let old = Wait(old.consumer_expiry);
+                self.consumer_expiry.clone().of(old, Wait(Duration::ZERO)).0
             },
             dead_letter,
         };
@@ -122,6 +134,9 @@ pub struct PolicyOut {
     max_deliveries: u64,
     /// How long an entry that is handed back waits, by how often it was delivered.
     backoff: Vec<String>,
+    /// A consumer that has not asked for anything for so long and holds nothing is deleted; 0 is
+    /// never.
+    consumer_expiry: String,
     /// The stream dead letters go to.
     dead_letter: String,
 }
@@ -132,6 +147,7 @@ impl From<Policy> for PolicyOut {
             lease: duration::format(policy.lease),
             max_deliveries: policy.max_deliveries,
             backoff: policy.backoff.into_iter().map(duration::format).collect(),
+            consumer_expiry: duration::format(policy.consumer_expiry),
             dead_letter: policy.dead_letter.to_string(),
         }
     }

@@ -69,6 +69,7 @@ async fn round(hub: &Inner, holder: &str, places: &mut Places) -> Result<bool, S
                 }
             };
             hub.metrics.enrolled.inc_by(swept.enrolled);
+            hub.metrics.forgotten.inc_by(swept.forgotten);
             hub.metrics.bury("max-deliveries", swept.dead.exhausted);
             hub.metrics.bury("gone", swept.dead.gone);
             hub.metrics.stuck.inc_by(swept.dead.stuck);

@@ -11,6 +11,8 @@ pub const MIN_LEASE: Duration = Duration::from_millis(100);
 pub const MAX_LEASE: Duration = Duration::from_secs(12 * 3600);
 /// The lease of a policy that names none.
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(30);
+/// The longest a consumer may be asked to be kept for.
+pub const MAX_EXPIRY: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The most deliveries a policy may ask for.
 pub const MAX_DELIVERIES: u64 = 1_000_000;
 /// The most steps of a backoff.
@@ -26,6 +28,9 @@ pub struct Policy {
     /// How long an entry that was handed back waits, by how often it was delivered; the last
     /// repeats.
     pub backoff: Vec<Duration>,
+    /// A consumer that has not asked for anything for so long, and holds nothing, is deleted; 0 for
+    /// never.
+    pub consumer_expiry: Duration,
     /// Where dead letters go: in the slot of the stream, so that they are moved in one step.
     pub dead_letter: StreamName,
 }
@@ -45,6 +50,9 @@ pub enum InvalidPolicy {
     /// Steps nobody would ever take.
     #[error("the backoff has at most 100 steps, and fewer than there are deliveries")]
     Steps,
+    /// Too short or too long.
+    #[error("`consumer_expiry` is 100ms to 365d; 0 is never")]
+    ConsumerExpiry,
     /// The stream itself.
     #[error("dead letters cannot go to the stream they come from")]
     Itself,
@@ -67,6 +75,7 @@ impl InvalidPolicy {
             Self::MaxDeliveries => "/max_deliveries".to_owned(),
             Self::Step(index) => format!("/backoff/{index}"),
             Self::Steps => "/backoff".to_owned(),
+            Self::ConsumerExpiry => "/consumer_expiry".to_owned(),
             Self::Itself | Self::Slot(_) | Self::Unnamed => "/dead_letter".to_owned(),
         }
     }
@@ -113,6 +122,10 @@ impl Policy {
         if steps > MAX_STEPS || (self.max_deliveries > 0 && steps as u64 >= self.max_deliveries) {
             return Err(InvalidPolicy::Steps);
         }
+        let expiry = self.consumer_expiry;
+        if !expiry.is_zero() && !(MIN_LEASE..=MAX_EXPIRY).contains(&expiry) {
+            return Err(InvalidPolicy::ConsumerExpiry);
+        }
         if self.dead_letter == *stream {
             return Err(InvalidPolicy::Itself);
         }
@@ -125,7 +138,8 @@ impl Policy {
     /// As it is kept: milliseconds, and the name last, since it may hold anything.
     #[must_use]
     pub fn encode(&self) -> String {
-        let mut text = format!("{} {} ", self.lease.as_millis(), self.max_deliveries);
+        let (lease, expiry) = (self.lease.as_millis(), self.consumer_expiry.as_millis());
+        let mut text = format!("{lease} {} {expiry} ", self.max_deliveries);
         for (index, step) in self.backoff.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
             // Writing into a `String` cannot fail.
@@ -137,14 +151,15 @@ impl Policy {
     /// Reads what [`Policy::encode`] wrote.
     #[must_use]
     pub fn decode(text: &str) -> Option<Self> {
-        let mut parts = text.splitn(4, ' ');
+        let mut parts = text.splitn(5, ' ');
         let lease = Duration::from_millis(parts.next()?.parse().ok()?);
         let max_deliveries = parts.next()?.parse().ok()?;
+        let consumer_expiry = Duration::from_millis(parts.next()?.parse().ok()?);
         let steps = parts.next()?.split(',').filter(|step| !step.is_empty());
         let backoff = steps.map(|step| step.parse().ok().map(Duration::from_millis));
         let backoff = backoff.collect::<Option<_>>()?;
         let dead_letter = StreamName::new(parts.next()?).ok()?;
-        Some(Self { lease, max_deliveries, backoff, dead_letter })
+        Some(Self { lease, max_deliveries, backoff, consumer_expiry, dead_letter })
     }
 }
 
@@ -159,7 +174,13 @@ mod tests {
 
     fn policy(dead_letter: &str) -> Policy {
         let dead_letter = stream(dead_letter);
-        Policy { lease: DEFAULT_LEASE, max_deliveries: 3, backoff: Vec::new(), dead_letter }
+        Policy {
+            lease: DEFAULT_LEASE,
+            max_deliveries: 3,
+            backoff: Vec::new(),
+            consumer_expiry: Duration::ZERO,
+            dead_letter,
+        }
     }
 
     #[test]
@@ -192,6 +213,8 @@ mod tests {
         assert_eq!(wrong(|policy| policy.lease = MAX_LEASE + MIN_LEASE), "/lease");
         assert_eq!(wrong(|policy| policy.max_deliveries = u64::MAX), "/max_deliveries");
         assert_eq!(wrong(|policy| policy.backoff = vec![Duration::ZERO; 3]), "/backoff");
+        assert_eq!(wrong(|policy| policy.consumer_expiry = MIN_LEASE / 2), "/consumer_expiry");
+        assert_eq!(wrong(|policy| policy.consumer_expiry = MAX_EXPIRY * 2), "/consumer_expiry");
         let short =
             |policy: &mut Policy| policy.backoff = vec![Duration::ZERO, Duration::from_millis(1)];
         assert_eq!(wrong(short), "/backoff/1");
@@ -199,11 +222,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_policy_survives_being_kept(lease: u32, max: u64, steps: Vec<u32>, name in "[a-z ]{1,9}") {
+        fn a_policy_survives_being_kept(lease: u32, max: u64, expiry: u32, steps: Vec<u32>, name in "[a-z ]{1,9}") {
             let policy = Policy {
                 lease: Duration::from_millis(lease.into()),
                 max_deliveries: max,
                 backoff: steps.into_iter().map(|ms| Duration::from_millis(ms.into())).collect(),
+                consumer_expiry: Duration::from_millis(expiry.into()),
                 dead_letter: stream(&name),
             };
             prop_assert_eq!(Policy::decode(&policy.encode()), Some(policy));

@@ -361,3 +361,21 @@ async fn waiting_readers_of_a_redis_that_comes_back_empty_are_told() {
         app.post_form(&path, body).await.is_problem(404, "group-not-found");
     }
 }
+
+#[tokio::test]
+async fn consumers_that_hold_nothing_and_no_longer_come_are_forgotten() {
+    let (_server, app, stream) = start(2, r#"{"consumer_expiry":"400ms"}"#).await;
+    post(&app, &stream, "/read", "consumer=holds&count=1").await;
+    post(&app, &stream, "/read", "consumer=gone").await;
+    let names = async || {
+        let all = app.get(&group(&stream, "/consumers")).await.json()["consumers"].clone();
+        let all = all.as_array().unwrap().iter();
+        all.map(|one| one["consumer"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names().await, ["gone", "holds"]);
+    post(&app, &stream, "/ack", "ids=2-0").await;
+    eventually("who is gone is forgotten", async || names().await == ["holds"]).await;
+    assert_eq!(app.metric("forgotten_consumers_total").await, 1);
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(names().await, ["holds"], "what it holds is not thrown away");
+}

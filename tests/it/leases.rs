@@ -56,7 +56,7 @@ async fn a_policy_is_given_shown_changed_in_part_and_taken_away() {
     assert_eq!(plain["policy"], Value::Null);
     let given = app.put_json(&path, r#"{"policy":{"lease":"1m","max_deliveries":3}}"#).await;
     let dead = format!("{{{stream}}}.dead");
-    let expected = json!({"lease":"1m","max_deliveries":3,"backoff":[],"dead_letter":dead});
+    let expected = json!({"lease":"1m","max_deliveries":3,"backoff":[],"consumer_expiry":"0ms","dead_letter":dead});
     assert_eq!((given.status, &given.json()["policy"]), (200, &expected));
     assert_eq!(app.put_json(&path, "{}").await.json()["policy"], expected, "only if sent");
     let change = app.client.patch(app.url(&path)).header("content-type", "application/json");

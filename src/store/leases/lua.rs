@@ -15,8 +15,8 @@ local function digits(number) return string.format('%.0f', number) end
 local function policy_of(policies, group)
   local text = redis.call('HGET', policies, group)
   if not text then return nil end
-  local lease, max, steps, dead = text:match('^(%d+) (%d+) ([%d,]*) (.+)$')
-  return {lease = lease * 1000, max = tonumber(max), steps = steps, dead = dead}
+  local lease, max, expiry, steps, dead = text:match('^(%d+) (%d+) (%d+) ([%d,]*) (.+)$')
+  return {lease = lease * 1000, max = tonumber(max), expiry = tonumber(expiry), steps = steps, dead = dead}
 end
 local function needed(policies, key, group)
   local policy = policy_of(policies, group)

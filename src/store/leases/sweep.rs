@@ -1,5 +1,6 @@
 //! What happens without anyone reading: entries that native consumers took are enrolled, entries
-//! that were delivered as often as they may be go to the dead letters.
+//! that were delivered as often as they may be go to the dead letters, consumers that are long gone
+//! are forgotten.
 //!
 //! One gateway at a time sweeps; who does holds a lock in Redis that falls to another soon after its
 //! holder is gone. Two that sweep at once would do no harm.
@@ -38,6 +39,8 @@ pub struct Swept {
     pub enrolled: u64,
     /// What was moved to the dead letters.
     pub dead: HandedOut,
+    /// Consumers that were deleted, because they hold nothing and have long been away.
+    pub forgotten: u64,
 }
 
 /// Takes the lock, or keeps it: 1 if it is held now.
@@ -107,8 +110,17 @@ for _, id in ipairs(due) do
 end
 forget(leases, strays)
 local next_skip = #due == limit and skip + limit - #strays - exhausted - gone or 0
+local forgotten = 0
+for _, flat in ipairs(policy.expiry > 0 and redis.call('XINFO', 'CONSUMERS', key, group) or {}) do
+  local consumer = {}
+  for i = 1, #flat, 2 do consumer[flat[i]] = flat[i + 1] end
+  if consumer['pending'] == 0 and consumer['idle'] >= policy.expiry then
+    redis.call('XGROUP', 'DELCONSUMER', key, group, consumer['name'])
+    forgotten = forgotten + 1
+  end
+end
 if soonest then redis.call('PUBLISH', channel, digits((soonest - now) / 1000)) end
-return {next_after, next_skip, enrolled, exhausted, gone, stuck}"
+return {next_after, next_skip, enrolled, exhausted, gone, stuck, forgotten}"
 ));
 
 impl Store {
@@ -191,7 +203,7 @@ impl Store {
             self.strike(stream, group).await?;
             return Ok(None);
         }
-        let [enrol_after, due_skip, enrolled, exhausted, gone, stuck] = tuple(reply)?;
+        let [enrol_after, due_skip, enrolled, exhausted, gone, stuck, forgotten] = tuple(reply)?;
         Ok(Some(Swept {
             next: SweepAt { enrol_after: id(enrol_after)?, due_skip: unsigned(&due_skip)? },
             enrolled: unsigned(&enrolled)?,
@@ -200,6 +212,7 @@ impl Store {
                 gone: unsigned(&gone)?,
                 stuck: unsigned(&stuck)?,
             },
+            forgotten: unsigned(&forgotten)?,
         }))
     }
 
