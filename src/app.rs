@@ -13,7 +13,7 @@ use crate::openapi;
 use crate::state::{AppState, Shared};
 use crate::store::{Contact, Store, StoreError};
 use crate::workers::Here;
-use crate::{api, server};
+use crate::{api, credentials, server};
 
 /// What background tasks may take to end once nobody is served any more.
 const TASKS_END_WITHIN: Duration = Duration::from_secs(3);
@@ -48,8 +48,16 @@ impl App {
         let supervised = store.clone();
         let until = stop.clone();
         background.spawn(async move { supervised.supervise(until).await });
+        let auth = settings.auth.clone();
+        if auth.is_on() {
+            let watched = (auth.clone(), hub.clone(), metrics.clone(), stop.clone());
+            let (auth, hub, metrics, until) = watched;
+            background.spawn(credentials::watch(auth.clone(), hub, metrics, until));
+            background.spawn(credentials::share(auth, store.clone(), stop.clone()));
+        }
         let state = AppState::new(Shared {
             store,
+            auth,
             hub,
             metrics,
             settings: settings.api.clone(),

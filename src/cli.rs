@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use crate::auth::command::NewKey;
 use crate::config::{Layers, Mode, Problem, SPECS, Settings};
 
 /// What to do.
@@ -20,6 +21,10 @@ pub enum Action {
     CheckConfig,
     /// Print the effective settings.
     PrintConfig(String),
+    /// Make an API key, with its record in this file.
+    NewKey(NewKey, Option<PathBuf>),
+    /// Print the hash of the key on the standard input.
+    HashKey,
 }
 
 /// What the command line is.
@@ -46,6 +51,37 @@ pub fn command() -> Command {
                 .subcommand_required(true)
                 .subcommand(Command::new("check").about("Say what is wrong with them, if anything"))
                 .subcommand(Command::new("print").about("Print them, with where each comes from")),
+        )
+        .subcommand(
+            Command::new("keys")
+                .about("Make API keys")
+                .subcommand_required(true)
+                .subcommand(
+                    Command::new("new")
+                        .about("Make a key and show it, once; with --auth-file its record goes in there")
+                        .arg(
+                            Arg::new("name")
+                                .value_name("NAME")
+                                .required(true)
+                                .help("What to call it"),
+                        )
+                        .arg(
+                            Arg::new("grant")
+                                .long("grant")
+                                .value_name("GRANT")
+                                .action(ArgAction::Append)
+                                .help("Like 'publish,subscribe orders:*' (repeatable) [default: '* *', everything]"),
+                        )
+                        .arg(
+                            Arg::new("prefix")
+                                .long("prefix")
+                                .value_name("PREFIX")
+                                .help("The part of the key space it works in, which it does not see, like acme:"),
+                        ),
+                )
+                .subcommand(
+                    Command::new("hash").about("Print the hash of the key on the standard input"),
+                ),
         )
         .arg(
             Arg::new("config")
@@ -101,6 +137,20 @@ pub fn parse(
     let mode = if name == "dev" { Mode::Dev } else { Mode::Serve };
     let settings = |mode| Settings::load(&layers, mode).map(Box::new).map_err(Refused::Settings);
     match (name, of_command.subcommand_name()) {
+        ("keys", Some("hash")) => Ok(Action::HashKey),
+        ("keys", _) => {
+            let new = NewKey {
+                name: deepest.get_one::<String>("name").cloned().unwrap_or_default(),
+                grants: deepest
+                    .get_many::<String>("grant")
+                    .into_iter()
+                    .flatten()
+                    .cloned()
+                    .collect(),
+                prefix: deepest.get_one::<String>("prefix").cloned(),
+            };
+            Ok(Action::NewKey(new, layers.one("auth-file").map(|(path, _)| path.into())))
+        }
         ("config", Some("print")) => Ok(Action::PrintConfig(layers.print())),
         ("config", _) => settings(Mode::Serve).map(|_| Action::CheckConfig),
         // Which Redis there is does not matter for asking.

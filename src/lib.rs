@@ -4,10 +4,12 @@
 
 pub mod api;
 pub mod app;
+pub mod auth;
 pub mod background;
 pub mod cli;
 pub mod config;
 mod connection;
+mod credentials;
 mod handover;
 pub mod health;
 pub mod live;

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use streamgate::auth::command;
 use streamgate::cli::{self, Action, Refused};
 use streamgate::{health, openapi, run, telemetry};
 
@@ -49,9 +50,24 @@ fn main() -> ExitCode {
             println!("the settings are valid");
             ExitCode::SUCCESS
         }
+        Action::NewKey(new, file) => print(command::make(&new, file.as_deref())),
+        Action::HashKey => print(command::hash()),
         Action::PrintConfig(text) => {
             print!("{text}");
             ExitCode::SUCCESS
+        }
+    }
+}
+
+fn print(text: Result<String, String>) -> ExitCode {
+    match text {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("streamgate: {error}");
+            ExitCode::FAILURE
         }
     }
 }

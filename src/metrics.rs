@@ -78,6 +78,8 @@ pub struct Metrics {
     pub enrolled: Counter,
     /// Consumers deleted because they held nothing and had long been away.
     pub forgotten: Counter,
+    /// Times the auth file was written with a mistake, and not taken.
+    pub auth_file_errors: Counter,
     /// Entries that should have been moved to dead letters, to a key that holds something else.
     pub stuck: Counter,
 }
@@ -177,6 +179,11 @@ impl Metrics {
             "stuck_entries",
             "Times an entry should have been moved to a dead-letter key that is no stream",
             self.stuck.clone(),
+        );
+        r.register(
+            "auth_file_errors",
+            "Times the auth file was written with a mistake, and not taken",
+            self.auth_file_errors.clone(),
         );
         let mut text = String::new();
         // Writing into a `String` cannot fail.

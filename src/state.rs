@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::Auth;
 use crate::live::Hub;
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -71,6 +72,8 @@ impl std::ops::Deref for AppState {
 pub struct Shared {
     /// The streams.
     pub store: Store,
+    /// Who may do what.
+    pub auth: Auth,
     /// Those who wait for them.
     pub hub: Hub,
     /// What is counted.

@@ -1,25 +1,29 @@
 //! The only way from a path to the name of a stream: `Access<P>` names the right an endpoint
 //! needs, so that an endpoint without one has nothing to work on.
-//!
-//! Without authentication every caller the guard lets through has every right; the loopback bind
-//! and the checks of `Host` and `Origin` are what stands between a stranger and a stream then.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 
-use super::error::ApiError;
+use super::error::{ApiError, ErrorCode};
 use super::extract::path_segment;
+use crate::auth::{self, Principal};
 use crate::model::name::{ConsumerName, GroupName, StreamName};
 use crate::state::AppState;
 
 /// A right over streams, as a type.
-pub trait Right: Send + Sync + 'static {}
+pub trait Right: Send + Sync + 'static {
+    /// Which it is.
+    const RIGHT: auth::Right;
+}
 
 macro_rules! rights {
     ($($(#[$doc:meta])* $name:ident),*) => {
-        $($(#[$doc])* pub struct $name; impl Right for $name {})*
+        $($(#[$doc])* pub struct $name; impl Right for $name {
+            const RIGHT: auth::Right = auth::Right::$name;
+        })*
     };
 }
 
@@ -34,33 +38,74 @@ rights! {
     Manage
 }
 
+/// Who is asking, for calls that name their streams elsewhere than in the path.
+pub struct Caller(pub Arc<Principal>);
+
+impl Caller {
+    /// A stream by its name, if the caller has the right `P` to it.
+    ///
+    /// # Errors
+    /// 400 `invalid-name`, 403 `forbidden`.
+    pub fn access<P: Right>(&self, name: &str) -> Result<Access<P>, ApiError> {
+        Access::of(self.0.clone(), name)
+    }
+}
+
+impl FromRequestParts<AppState> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
+        let principal = parts.extensions.get::<Arc<Principal>>().cloned();
+        // Put there by the guard, which every request has passed.
+        let nobody = || ApiError::new(ErrorCode::Internal, "nobody knows who is asking");
+        principal.map(Self).ok_or_else(nobody)
+    }
+}
+
 /// The stream of the path, for a caller with the right `P` to it.
 pub struct Access<P> {
     stream: StreamName,
+    principal: Arc<Principal>,
     right: PhantomData<P>,
 }
 
 impl<P: Right> Access<P> {
+    fn of(principal: Arc<Principal>, name: &str) -> Result<Self, ApiError> {
+        let stream = principal.stream(name)?;
+        if principal.may(P::RIGHT, name) {
+            return Ok(Self { stream, principal, right: PhantomData });
+        }
+        let right = P::RIGHT.as_str();
+        let detail = format!("the credential gives no right to {right} `{name}`");
+        Err(ApiError::new(ErrorCode::Forbidden, detail).with("right", right).with("stream", name))
+    }
+
     /// The stream.
     #[must_use]
     pub fn stream(&self) -> &StreamName {
         &self.stream
     }
 
-    /// A stream that was named elsewhere than in the path, for a caller with the right `P` to it.
+    /// Who is asking.
+    #[must_use]
+    pub fn principal(&self) -> &Arc<Principal> {
+        &self.principal
+    }
+
+    /// Another stream, for the same caller, who has the right `Q` to it.
     ///
     /// # Errors
-    /// 400 `invalid-name`.
-    pub fn named(name: &str) -> Result<Self, ApiError> {
-        Ok(Self { stream: StreamName::new(name)?, right: PhantomData })
+    /// 400 `invalid-name`, 403 `forbidden`.
+    pub fn other<Q: Right>(&self, name: &str) -> Result<Access<Q>, ApiError> {
+        Access::of(self.principal.clone(), name)
     }
 
     /// The same stream, for a caller who has the right `Q` to it as well.
     ///
     /// # Errors
-    /// As [`Access::named`].
+    /// 403 `forbidden`.
     pub fn also<Q: Right>(&self) -> Result<Access<Q>, ApiError> {
-        Access::named(self.stream.as_str())
+        self.other(&self.stream.shown())
     }
 
     /// The stream, to keep.
@@ -73,8 +118,9 @@ impl<P: Right> Access<P> {
 impl<P: Right> FromRequestParts<AppState> for Access<P> {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
-        Self::named(&path_segment(parts, "stream").await?)
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let Caller(principal) = Caller::from_request_parts(parts, state).await?;
+        Self::of(principal, &path_segment(parts, "stream").await?)
     }
 }
 

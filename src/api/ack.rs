@@ -5,7 +5,7 @@ use axum::extract::State;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::access::{Access, Consume, GroupAccess, Manage, PathGroup};
+use super::access::{Access, Caller, Consume, GroupAccess, Manage, PathGroup};
 use super::deletion::RefsParam;
 use super::error::ApiError;
 use super::extract::{Call, Query};
@@ -107,12 +107,15 @@ pub async fn ack_entries(
 )]
 pub async fn ack_entries_of_many(
     PathGroup(group): PathGroup,
+    caller: Caller,
     Query(params): Query<AckParams>,
     State(state): State<AppState>,
     Call(call): Call<AckCall>,
 ) -> Result<Json<SettledAll>, ApiError> {
     let delete = params.delete()?;
-    let batch = Batch::of_many(&group, &call.ids, &call.receipts, |access| permit(access, delete))?;
+    let batch = Batch::of_many((&caller, &group), &call.ids, &call.receipts, |access| {
+        permit(access, delete)
+    })?;
     acknowledge(&state, &group, batch, delete).await
 }
 

@@ -74,7 +74,7 @@ pub async fn append_entries(
     info: RequestInfo,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let plan = Plan::new(&state, &params, request.headers())?;
+    let plan = Plan::new(&state, access.principal(), &params, request.headers())?;
     if append_lines::is_wanted(&params, request.headers()) {
         let stream = access.into_stream();
         return Box::pin(append_lines::append(state, stream, plan, &params, info, request)).await;

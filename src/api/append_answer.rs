@@ -161,7 +161,7 @@ pub(super) fn all(
     window: Option<Duration>,
 ) -> Response {
     let last = done.last().id.to_string();
-    let (named, durability) = (stream.to_string(), reached.map(DurabilityReached::from));
+    let (named, durability) = (stream.shown().into_owned(), reached.map(DurabilityReached::from));
     let appended = count_new(&done.placed);
     let location = [(LOCATION, paths::entry(stream, &last))];
     let tag = format!("\"{last}\"");
@@ -190,7 +190,7 @@ pub(super) fn each(
     info: &RequestInfo,
 ) -> Response {
     let body = AppendedBatch {
-        stream: stream.to_string(),
+        stream: stream.shown().into_owned(),
         results: results.iter().map(|result| BatchResult::new(result, info)).collect(),
         appended: count_new(results.iter().flatten()),
         durability: reached.map(DurabilityReached::from),

@@ -245,7 +245,7 @@ impl Upload {
     }
 
     async fn answer(mut self) -> Result<LinesAnswer, ApiError> {
-        let stream = self.stream.to_string();
+        let stream = self.stream.shown().into_owned();
         let reached = match self.appender.take() {
             Some(appender) => {
                 // If any line was new, it is waited for what is new.

@@ -11,6 +11,7 @@ use super::deletion::RefsParam;
 use super::error::{ApiError, ErrorCode};
 use super::extract::id;
 use super::params::{Wait, redis_number};
+use crate::auth::Principal;
 use crate::model::id::{EntryId, NewId};
 use crate::model::time::Time;
 use crate::state::Shared;
@@ -103,6 +104,7 @@ impl Plan {
     /// 400 for what makes no sense.
     pub(super) fn new(
         state: &Shared,
+        principal: &Principal,
         params: &AppendParams,
         headers: &HeaderMap,
     ) -> Result<Self, ApiError> {
@@ -112,7 +114,7 @@ impl Plan {
             create: params.create.unwrap_or(true),
             atomic: params.atomic.unwrap_or(true),
             all_or_nothing: params.atomic == Some(true),
-            conditions: Conditions::new(headers)?,
+            conditions: Conditions::new(principal, headers)?,
             durability: durability(params)?,
             traceparent: traceparent(headers).filter(|_| state.settings.trace_context),
             window: state.settings.idempotency_window,

@@ -5,6 +5,7 @@ use axum::http::{HeaderMap, HeaderName};
 
 use super::error::ApiError;
 use super::extract::id;
+use crate::auth::Principal;
 use crate::model::id::EntryId;
 use crate::store::Key;
 
@@ -22,13 +23,19 @@ pub struct Conditions {
     /// The idempotency key of the whole request.
     pub key: Option<Key>,
     /// Whose keys these are.
-    pub producer: String,
+    pub producer: Producer,
+}
+
+/// Whose idempotency keys they are: nobody else's are the same.
+pub struct Producer {
+    principal: Box<str>,
+    name: Box<str>,
 }
 
 impl Conditions {
     /// # Errors
     /// 400 for what makes no sense.
-    pub fn new(headers: &HeaderMap) -> Result<Self, ApiError> {
+    pub fn new(principal: &Principal, headers: &HeaderMap) -> Result<Self, ApiError> {
         let text = |name: &HeaderName| match headers.get(name).map(|value| value.to_str()) {
             None => Ok(None),
             Some(Ok(text)) => Ok(Some(text)),
@@ -52,7 +59,10 @@ impl Conditions {
                     .at("If-None-Match", "is not `*`"));
             }
         };
-        let producer = text(&IDEMPOTENCY_PRODUCER)?.unwrap_or_default().to_owned();
+        let producer = Producer {
+            principal: principal.name.clone(),
+            name: text(&IDEMPOTENCY_PRODUCER)?.unwrap_or_default().into(),
+        };
         let key = text(&IDEMPOTENCY_KEY)?
             .map(|text| key("Idempotency-Key", &producer, text))
             .transpose()?;
@@ -64,10 +74,10 @@ impl Conditions {
 ///
 /// # Errors
 /// 400 when it is empty or too long.
-pub fn key(pointer: &str, producer: &str, text: &str) -> Result<Key, ApiError> {
+pub fn key(pointer: &str, producer: &Producer, text: &str) -> Result<Key, ApiError> {
     if text.is_empty() || text.len() > MAX_KEY {
         let detail = "an idempotency key has 1 to 255 bytes";
         return Err(ApiError::invalid(detail).at(pointer, detail));
     }
-    Ok(Key::new(producer, text))
+    Ok(Key::new(&producer.principal, &producer.name, text))
 }

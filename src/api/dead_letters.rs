@@ -125,7 +125,7 @@ pub async fn list_dead_letters(
     let page = state.store.dead_letters(stream, group, &policy, start, limit).await;
     let page = page.map_err(ApiError::of_read)?;
     Ok(Json(DeadLettersPage {
-        stream: policy.dead_letter.to_string(),
+        stream: access.access.principal().namespace.show(&policy.dead_letter).into_owned(),
         dead_letters: page.letters.into_iter().map(DeadLetterOut).collect(),
         next: page.next.map(|id| id.to_string()),
     }))
@@ -341,8 +341,9 @@ fn how(call: &RedriveCall, access: &Access<Manage>) -> Result<Redrive, ApiError>
     let Some(name) = &call.to else {
         return Ok(if call.copy { Redrive::OrCopy } else { Redrive::Original });
     };
-    let to = Access::<Publish>::named(name)
-        .map_err(|error| error.at("/to", "cannot be a name"))?
+    let to = access
+        .other::<Publish>(name)
+        .map_err(|error| error.at("/to", "this stream"))?
         .into_stream();
     if to.tag() != access.stream().tag() {
         let detail = "copies are appended in one step: the stream must have the same hash tag";

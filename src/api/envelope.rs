@@ -18,7 +18,9 @@ use tower::{Layer, Service};
 
 use super::error::{ApiError, ErrorCode};
 use super::guard;
+use super::identify::{self, Unknown};
 use super::request::{RequestInfo, Waited};
+use crate::auth::{Issuer, Principal};
 use crate::metrics::RequestLabels;
 use crate::state::AppState;
 
@@ -48,7 +50,7 @@ pub struct Envelope<S> {
 
 impl<S> Service<Request> for Envelope<S>
 where
-    S: Service<Request, Response = Response, Error = Infallible>,
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
     type Response = Response;
@@ -60,12 +62,18 @@ where
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
+        let admitted = guard::admit(&self.state, &mut request);
+        // After that, which may have taken something out of the URI.
         let sent = Sent::new(&mut request);
-        let answer = match guard::admit(&self.state, &request) {
-            Ok(()) => Ok(self.inner.call(request)),
-            Err(refused) => Err(refused),
-        };
         let state = self.state.clone();
+        let answer = match admitted {
+            Ok(()) => Ok(self.inner.call(request)),
+            Err(Unknown::Answer(refused)) => Err(refused),
+            Err(Unknown::Fetch(issuer)) => {
+                let again = self.clone().after_fetching(issuer, request);
+                return Box::pin(async move { Ok(finish(&state, &sent, again.await?)) });
+            }
+        };
         Box::pin(async move {
             let response = match answer {
                 // Nothing is shared with what panicked but what a poisoned lock would show.
@@ -80,12 +88,43 @@ where
     }
 }
 
+impl<S> Envelope<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    /// Asks again who it is that asks, once there are other keys to tell by.
+    async fn after_fetching(
+        mut self,
+        issuer: Arc<Issuer>,
+        mut request: Request,
+    ) -> Result<Response, Infallible> {
+        if issuer.fetch().await {
+            self.state.hub.call_all();
+        }
+        match guard::admit(&self.state, &mut request) {
+            Ok(()) => {}
+            Err(Unknown::Answer(refused)) => return Ok(*refused),
+            Err(Unknown::Fetch(_)) => {
+                let detail = "the keys that tokens are checked with could not be fetched";
+                return Ok(ApiError::new(ErrorCode::AuthUnavailable, detail).into_response());
+            }
+        }
+        match AssertUnwindSafe(self.inner.call(request)).catch_unwind().await {
+            Ok(response) => response,
+            Err(panic) => Ok(panicked(&*panic)),
+        }
+    }
+}
+
 /// What is known of a request when it comes.
 struct Sent {
     began: Instant,
     info: RequestInfo,
     method: Method,
     route: Option<MatchedPath>,
+    /// Who has asked, where that was found out.
+    by: Option<Arc<Principal>>,
 }
 
 impl Sent {
@@ -93,13 +132,15 @@ impl Sent {
         let info = RequestInfo::new(request.uri(), request_id(request.headers()));
         request.extensions_mut().insert(info.clone());
         let route = request.extensions().get::<MatchedPath>().cloned();
-        Self { began: Instant::now(), info, method: request.method().clone(), route }
+        let by = request.extensions().get::<Arc<Principal>>().cloned();
+        Self { began: Instant::now(), info, method: request.method().clone(), route, by }
     }
 }
 
 /// Writes the body of a problem, the headers that all answers have, and the line in the log.
 fn finish(state: &AppState, sent: &Sent, mut response: Response) -> Response {
-    let Sent { began, info, method, route } = sent;
+    let Sent { began, info, method, route, by } = sent;
+    let by = by.as_ref().map(|by| &*by.name).filter(|name| !name.is_empty());
     let error = response.extensions_mut().remove::<ApiError>().or_else(|| foreign(&response));
     if let Some(error) = &error {
         write_problem(&mut response, error, info);
@@ -122,12 +163,14 @@ fn finish(state: &AppState, sent: &Sent, mut response: Response) -> Response {
     let code = error.as_ref().map(|error| error.code.as_str());
     let cause = error.and_then(|error| error.cause).map(|cause| cause.to_string());
     match status {
-        500.. => tracing::error!(method, path, status, ms, code, cause, request_id = id, "failed"),
-        400.. => tracing::warn!(method, path, status, ms, code, request_id = id, "refused"),
-        _ if slow || matches!(method, "PUT" | "DELETE" | "PATCH") => {
-            tracing::info!(method, path, status, ms, request_id = id, "answered");
+        500.. => {
+            tracing::error!(method, path, status, ms, code, cause, by, request_id = id, "failed")
         }
-        _ => tracing::debug!(method, path, status, ms, request_id = id, "answered"),
+        400.. => tracing::warn!(method, path, status, ms, code, by, request_id = id, "refused"),
+        _ if slow || matches!(method, "PUT" | "DELETE" | "PATCH") => {
+            tracing::info!(method, path, status, ms, by, request_id = id, "answered");
+        }
+        _ => tracing::debug!(method, path, status, ms, by, request_id = id, "answered"),
     }
     response
 }
@@ -179,6 +222,9 @@ fn write_problem(response: &mut Response, error: &ApiError, info: &RequestInfo) 
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     response.headers_mut().remove(CONTENT_LENGTH);
     *response.status_mut() = error.code.status();
+    if error.code == ErrorCode::Unauthenticated {
+        identify::challenge(response.headers_mut());
+    }
     *response.body_mut() = Body::from(body);
 }
 

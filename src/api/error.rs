@@ -40,6 +40,8 @@ codes! {
     InvalidName = 400 "invalid-name" "This cannot be a name" false;
     /// A query parameter that is not known here.
     UnknownParameter = 400 "unknown-parameter" "There is no such parameter" false;
+    /// Nobody knows who is asking.
+    Unauthenticated = 401 "unauthenticated" "Say who you are" false;
     /// The caller may not do this.
     Forbidden = 403 "forbidden" "This is not allowed" false;
     /// A web page of an origin that is not listed.
@@ -86,6 +88,8 @@ codes! {
     Internal = 500 "internal" "Something went wrong here" false;
     /// The Redis server is too old.
     NotSupportedByServer = 501 "not-supported-by-server" "The Redis server cannot do this" false;
+    /// A caller has more connections than it may.
+    TooManyConnections = 429 "too-many-connections" "The caller has as many connections as it may" true;
     /// Redis is away.
     RedisUnavailable = 503 "redis-unavailable" "Redis cannot be reached" true;
     /// Redis is reading its data.
@@ -94,6 +98,8 @@ codes! {
     RedisReadOnly = 503 "redis-read-only" "Redis takes no writes" true;
     /// Redis is full.
     RedisOutOfMemory = 503 "redis-out-of-memory" "Redis is out of memory" true;
+    /// It cannot be told who is asking.
+    AuthUnavailable = 503 "auth-unavailable" "It cannot be told who is asking" true;
     /// A bound of the gateway is met.
     Overloaded = 503 "overloaded" "The gateway has more to do than it may" true;
     /// The gateway stops.
@@ -193,8 +199,8 @@ impl ApiError {
     /// For a call on several streams: says of which this is true.
     #[must_use]
     pub fn in_stream(mut self, stream: &StreamName) -> Self {
-        self.detail = format!("`{stream}`: {}", self.detail).into();
-        self.with("stream", stream.as_str())
+        self.detail = format!("`{}`: {}", stream.shown(), self.detail).into();
+        self.with("stream", stream.shown())
     }
 
     /// For a call on several streams that went on with the others.

@@ -97,13 +97,16 @@ pub async fn follow_events(
         event: params.event,
         filter: filter(&params.filter)?,
         framing: Framing::Events,
+        namespace: access.principal().namespace.clone(),
     };
+    let principal = access.principal().clone();
     let wanted = Wanted {
         streams: vec![(access.into_stream(), begin)],
         prefixes: Vec::new(),
         matched: Matched::At(begin),
         many: false,
+        visible: None,
         view,
     };
-    follow(&state, wanted, &headers, &request).await
+    follow(&state, &principal, wanted, &headers, &request).await
 }

@@ -1,13 +1,15 @@
 //! `GET /v1/events`: following many streams on one connection.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::access::{Access, Subscribe};
-use super::error::ApiError;
+use super::access::{Caller, Subscribe};
+use super::error::{ApiError, ErrorCode};
 use super::event_stream::{self, EVENT_STREAM};
 use super::extract::{Query, id};
 use super::follow::{begin, begin_at, filter, follow, resumed};
@@ -15,7 +17,8 @@ use super::params::{TimeParam, at_most_streams};
 use super::paths;
 use super::problems::ManyEventsProblems;
 use super::request::RequestInfo;
-use crate::live::{Begin, Matched, Wanted};
+use crate::auth::{self, Kind, Principal};
+use crate::live::{Begin, Matched, Visible, Wanted};
 use crate::model::cursor::Cursor;
 use crate::model::entry::View;
 use crate::model::frame::Framing;
@@ -84,6 +87,7 @@ pub struct ManyEventsParams {
     ),
 )]
 pub async fn follow_many(
+    caller: Caller,
     Query(params): Query<ManyEventsParams>,
     State(state): State<AppState>,
     request: RequestInfo,
@@ -96,21 +100,47 @@ pub async fn follow_many(
         None => None,
     };
     let default = begin(params.after.as_deref(), params.since, params.last)?;
-    let (streams, prefixes) = asked(&params, default, cursor.as_ref())?;
+    let (streams, prefixes) = asked(&caller, &params, default, cursor.as_ref())?;
     let view = EventView {
         entry: View { payload: params.payload, pairs: params.pairs },
         event: params.event,
         filter: filter(&params.filter)?,
         framing: Framing::Events,
+        namespace: caller.0.namespace.clone(),
     };
     let matched = cursor.map_or(Matched::At(default), Matched::Resumed);
-    let wanted = Wanted { streams, prefixes, matched, many: true, view };
-    follow(&state, wanted, &headers, &request).await
+    let visible = visible(&caller.0).filter(|_| !prefixes.is_empty());
+    let wanted = Wanted { streams, prefixes, matched, many: true, visible, view };
+    follow(&state, &caller.0, wanted, &headers, &request).await
+}
+
+/// Which streams a principal may follow, if not all.
+fn visible(principal: &Arc<Principal>) -> Option<Visible> {
+    if principal.kind == Kind::Anyone {
+        return None;
+    }
+    let principal = principal.clone();
+    Some(Arc::new(move |stream| {
+        let own = principal.namespace.adopt(stream);
+        own.is_some_and(|stream| principal.may(auth::Right::Subscribe, &stream.shown()))
+    }))
+}
+
+/// What the keys of those streams begin with that a principal may follow.
+fn beginnings(principal: &Principal, prefix: &str) -> Result<Vec<String>, ApiError> {
+    let narrowed = principal.narrow(auth::Right::Subscribe, prefix);
+    if narrowed.is_empty() {
+        let detail = format!("the credential gives no right to subscribe to any `{prefix}*`");
+        let error = ApiError::new(ErrorCode::Forbidden, detail).with("right", "subscribe");
+        return Err(error.with("stream", format!("{prefix}*")));
+    }
+    Ok(narrowed.iter().flat_map(|one| principal.namespace.beginnings(one)).collect())
 }
 
 type Asked = (Vec<(StreamName, Begin)>, Vec<String>);
 
 fn asked(
+    caller: &Caller,
     params: &ManyEventsParams,
     default: Begin,
     cursor: Option<&Cursor>,
@@ -123,9 +153,9 @@ fn asked(
     let mut streams: Vec<(StreamName, Begin)> = Vec::new();
     let mut prefixes = Vec::new();
     let mut follow = |name: &str, begin| {
-        let stream = Access::<Subscribe>::named(name)?.into_stream();
+        let stream = caller.access::<Subscribe>(name)?.into_stream();
         if streams.iter().any(|(known, _)| *known == stream) {
-            return Err(ApiError::invalid(format!("`{stream}` is named twice"))
+            return Err(ApiError::invalid(format!("`{name}` is named twice"))
                 .at("stream", "a stream is followed once"));
         }
         // One that is followed since then is read from its beginning.
@@ -141,7 +171,7 @@ fn asked(
     }
     for text in &params.matching {
         match text.strip_suffix('*') {
-            Some(prefix) => prefixes.push(prefix.to_owned()),
+            Some(prefix) => prefixes.extend(beginnings(&caller.0, prefix)?),
             None => follow(text, default)?,
         }
     }

@@ -9,8 +9,9 @@ use super::event_stream::{self, EVENT_STREAM};
 use super::extract::id;
 use super::params::{TimeParam, at_most_one, bounded};
 use super::request::RequestInfo;
+use crate::auth::Principal;
 use crate::live::{Begin, Closing, JoinError, Subscription, Terms, Wanted};
-use crate::metrics::Metrics;
+use crate::metrics::{Held, Metrics};
 use crate::model::position::Start;
 use crate::model::view::Filter;
 use crate::state::AppState;
@@ -85,24 +86,45 @@ pub(super) fn filter(filters: &[String]) -> Result<Filter, ApiError> {
 /// Why a subscription was not opened: how the stream ends if a retry may mend it, and as a problem.
 pub(super) struct Refused(pub(super) Option<Closing>, pub(super) ApiError);
 
-/// Opens a subscription within the bound on them.
-pub(super) async fn open(state: &AppState, wanted: Wanted) -> Result<Subscription, Refused> {
+/// A place among the subscriptions there may be, of all and of this principal.
+///
+/// # Errors
+/// 503 `overloaded`, or 429 `too-many-connections`.
+pub(super) fn place(state: &AppState, principal: &Principal) -> Result<(Held, Held), ApiError> {
+    let (metrics, all) = (&state.metrics, state.settings.max_subscriptions);
+    let usage = &principal.usage;
+    let own = usage.limits.max_subscriptions.unwrap_or(usize::MAX);
+    let Some(of_own) = Metrics::hold_below(&usage.subscriptions, own) else {
+        metrics.refuse("subscriptions_of_principal");
+        let detail = "as many subscriptions of this principal are open as may be";
+        return Err(ApiError::new(ErrorCode::TooManyConnections, detail));
+    };
+    let Some(of_all) = Metrics::hold_below(&metrics.subscriptions, all) else {
+        metrics.refuse("subscriptions");
+        let detail = "as many subscriptions are open as may be";
+        return Err(ApiError::new(ErrorCode::Overloaded, detail));
+    };
+    Ok((of_all, of_own))
+}
+
+/// Opens a subscription within the bounds on them.
+pub(super) async fn open(
+    state: &AppState,
+    principal: &Principal,
+    wanted: Wanted,
+) -> Result<Subscription, Refused> {
     if state.drain.is_cancelled() {
         let error = ApiError::new(ErrorCode::Draining, "the gateway is stopping");
         return Err(Refused(Some(Closing::Draining), error));
     }
-    let (metrics, settings) = (&state.metrics, &state.settings);
-    let Some(counted) = Metrics::hold_below(&metrics.subscriptions, settings.max_subscriptions)
-    else {
-        metrics.refuse("subscriptions");
-        let error =
-            ApiError::new(ErrorCode::Overloaded, "as many subscriptions are open as may be");
-        return Err(Refused(Some(Closing::Overloaded), error));
-    };
+    let settings = &state.settings;
+    let counted =
+        place(state, principal).map_err(|error| Refused(Some(Closing::Overloaded), error))?;
     let terms = Terms {
         heartbeat: settings.heartbeat,
         max_age: settings.max_session_age,
         drain: state.drain.clone(),
+        validity: principal.validity.clone(),
         counted,
     };
     Subscription::open(state.hub.clone(), wanted, terms).await.map_err(|error| {
@@ -121,11 +143,12 @@ pub(super) async fn open(state: &AppState, wanted: Wanted) -> Result<Subscriptio
 /// the stream what a retry may mend, and what it cannot; others get a status.
 pub(super) async fn follow(
     state: &AppState,
+    principal: &Principal,
     wanted: Wanted,
     headers: &HeaderMap,
     request: &RequestInfo,
 ) -> Result<Response, ApiError> {
-    match open(state, wanted).await {
+    match open(state, principal, wanted).await {
         Ok(subscription) => Ok(event_stream::live(subscription, request)),
         Err(Refused(_, error)) if !event_stream::is_wanted(headers, EVENT_STREAM) => Err(error),
         Err(Refused(Some(closing), _)) => Ok(event_stream::closed(closing)),

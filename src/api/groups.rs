@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::access::{Access, Consume, GroupAccess, Manage};
+use super::access::{Access, Consume, GroupAccess, Manage, Right};
 use super::error::{ApiError, ErrorCode};
 use super::extract::{Call, NoParams, Query, id};
 use super::params::{TimeParam, at_most_one, redis_number};
@@ -16,7 +16,7 @@ use super::policy::{Patch, PolicyCall, PolicyOut};
 use super::problems::{
     CreateGroupProblems, DeleteGroupProblems, GroupProblems, PatchGroupProblems,
 };
-use crate::model::name::{GroupName, StreamName};
+use crate::model::name::StreamName;
 use crate::model::policy::Policy;
 use crate::model::position::{Position, Start};
 use crate::model::time::Time;
@@ -104,10 +104,10 @@ pub struct Groups {
     next: Option<String>,
 }
 
-fn group(stream: &StreamName, info: GroupInfo, policy: Option<Policy>) -> Group {
+fn group<P: Right>(access: &Access<P>, info: GroupInfo, policy: Option<Policy>) -> Group {
     Group {
-        policy: policy.map(PolicyOut::from),
-        stream: stream.to_string(),
+        policy: policy.map(|policy| PolicyOut::new(policy, &access.principal().namespace)),
+        stream: access.stream().shown().into_owned(),
         group: info.name,
         last_delivered_id: info.last_delivered.to_string(),
         entries_read: info.entries_read,
@@ -118,15 +118,15 @@ fn group(stream: &StreamName, info: GroupInfo, policy: Option<Policy>) -> Group 
 }
 
 /// The group as it is now.
-async fn detail(
+async fn detail<P: Right>(
     state: &AppState,
-    stream: &StreamName,
-    name: &GroupName,
+    GroupAccess { access, group: name }: &GroupAccess<P>,
 ) -> Result<GroupDetail, ApiError> {
+    let stream = access.stream();
     let (info, consumers) = state.store.group(stream, name).await.map_err(ApiError::of_read)?;
     let policy = state.store.policy(stream, name).await.map_err(ApiError::of_read)?;
     let consumers = consumers.into_iter().map(Consumer::from).collect();
-    Ok(GroupDetail { group: group(stream, info, policy), consumers })
+    Ok(GroupDetail { group: group(access, info, policy), consumers })
 }
 
 impl From<ConsumerInfo> for Consumer {
@@ -220,7 +220,7 @@ pub async fn create_group(
         None => Start::After(Position::OLDEST),
     };
     let policy = match &new.policy {
-        Patch::To(policy) => Some(Some(policy.merge(stream, None)?)),
+        Patch::To(policy) => Some(Some(policy.merge(&access.access, None)?)),
         Patch::Null => Some(None),
         Patch::Absent => None,
     };
@@ -231,7 +231,7 @@ pub async fn create_group(
     }
     let status = if made { StatusCode::CREATED } else { StatusCode::OK };
     let location = [(LOCATION, paths::group(stream, name.as_str()))];
-    Ok((status, location, Json(detail(&state, stream, name).await?)))
+    Ok((status, location, Json(detail(&state, &access).await?)))
 }
 
 /// How to move a group, or change its policy.
@@ -303,7 +303,7 @@ pub async fn move_group(
             Patch::Absent => None,
             Patch::Null => Some((seen, None)),
             Patch::To(policy) => {
-                let merged = policy.merge(stream, seen.as_ref())?;
+                let merged = policy.merge(&access.access, seen.as_ref())?;
                 Some((seen, Some(merged)))
             }
         };
@@ -312,7 +312,7 @@ pub async fn move_group(
             changed => break changed?,
         }
     }
-    Ok(Json(detail(&state, stream, name).await?))
+    Ok(Json(detail(&state, &access).await?))
 }
 
 /// List the groups of a stream
@@ -333,7 +333,7 @@ pub async fn list_groups(
     let names: Vec<&str> = infos.iter().map(|info| info.name.as_str()).collect();
     let policies = state.store.policies(stream, &names).await.map_err(ApiError::of_read)?;
     let groups = infos.into_iter().zip(policies);
-    let groups = groups.map(|(info, policy)| group(stream, info, policy)).collect();
+    let groups = groups.map(|(info, policy)| group(&access, info, policy)).collect();
     Ok(Json(Groups { groups, next: None }))
 }
 
@@ -353,7 +353,7 @@ pub async fn read_group(
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
 ) -> Result<Json<GroupDetail>, ApiError> {
-    Ok(Json(detail(&state, access.stream(), &access.group).await?))
+    Ok(Json(detail(&state, &access).await?))
 }
 
 /// Delete a group

@@ -1,45 +1,52 @@
-//! Who may ask at all: refuses what a web page elsewhere could make a browser send, and
-//! connections beyond the bound.
+//! Who may ask at all: refuses what a web page elsewhere could make a browser send, connections
+//! beyond the bound, and those who do not say who they are.
 
 use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::uri::Authority;
-use axum::response::{IntoResponse, Response};
 
 use super::error::{ApiError, ErrorCode};
 use super::event_stream::{self, EVENT_STREAM};
+use super::identify::{Unknown, identify};
 use super::request::OverConnectionLimit;
 use crate::live::Closing;
 use crate::state::AppState;
 
 /// Refuses what a web page elsewhere could make a browser send, before the body is read: a foreign
 /// `Origin`, and a foreign `Host` (a name that was made to point here). Probes of liveness and
-/// readiness show nothing and may come under any name.
+/// readiness show nothing and may come under any name. Whoever is let through is noted in the
+/// extensions of the request, as its `Arc<Principal>`.
 ///
 /// # Errors
-/// The answer to give instead.
-pub fn admit(state: &AppState, request: &Request) -> Result<(), Box<Response>> {
+/// [`Unknown`], with the answer to give instead.
+pub fn admit(state: &AppState, request: &mut Request) -> Result<(), Unknown> {
     let headers = request.headers();
     if request.extensions().get::<OverConnectionLimit>().is_some() {
         if event_stream::is_wanted(headers, EVENT_STREAM) {
-            return Err(Box::new(event_stream::closed(Closing::Overloaded)));
+            let closed = event_stream::closed(Closing::Overloaded);
+            return Err(Unknown::Answer(Box::new(closed)));
         }
         let detail = "as many connections are open as may be";
-        return Err(Box::new(ApiError::new(ErrorCode::Overloaded, detail).into_response()));
+        return Err(ApiError::new(ErrorCode::Overloaded, detail).into());
     }
     let is_probe = matches!(request.uri().path(), "/livez" | "/readyz");
     match check(state, headers, request.uri().authority().map(Authority::as_str)) {
-        Err(error) if !is_probe => Err(Box::new(error.into_response())),
-        _ => Ok(()),
+        Err(error) if !is_probe => return Err(error.into()),
+        _ => {}
     }
+    let principal = identify(&state.auth, request)?;
+    request.extensions_mut().insert(principal);
+    Ok(())
 }
 
 fn check(state: &AppState, headers: &HeaderMap, authority: Option<&str>) -> Result<(), ApiError> {
     let host = headers.get(HOST).and_then(|value| value.to_str().ok()).or(authority);
     let host = host.ok_or_else(|| ApiError::invalid("a request names its `Host`"))?;
     let name = host_name(host).to_ascii_lowercase();
-    if !is_loopback(&name) && !state.settings.hosts.contains(&name) {
+    // A page of elsewhere that got a name to point here has no credential to show.
+    let is_ours = state.auth.is_on() && state.settings.hosts.is_empty();
+    if !is_ours && !is_loopback(&name) && !state.settings.hosts.contains(&name) {
         return Err(ApiError::new(
             ErrorCode::Forbidden,
             format!(

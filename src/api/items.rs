@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::access::{Access, Consume};
+use super::access::{Access, Caller, Consume};
 use super::error::ApiError;
 use super::extract::id;
 use super::params::{at_most_streams, exclusive, some_ids};
@@ -135,7 +135,7 @@ pub fn show_receipt(
     many: bool,
 ) -> String {
     let text = receipt.encode(stream, group);
-    if many { format!("{stream}@{text}") } else { text }
+    if many { format!("{}@{text}", stream.shown()) } else { text }
 }
 
 impl Batch {
@@ -158,7 +158,7 @@ impl Batch {
     /// # Errors
     /// As [`Batch::of_one`], 422 for too many streams, and what `permit` says.
     pub fn of_many(
-        group: &GroupName,
+        (caller, group): (&Caller, &GroupName),
         ids: &[String],
         receipts: &[String],
         permit: impl Fn(&Access<Consume>) -> Result<(), ApiError>,
@@ -169,7 +169,8 @@ impl Batch {
                               receipt that was handed out with it";
                 return Err(ApiError::invalid(detail).at(at, detail));
             };
-            let access = Access::<Consume>::named(name)
+            let access = caller
+                .access::<Consume>(name)
                 .map_err(|error| error.at(at, "the name of the stream"))?;
             permit(&access)?;
             Ok((access.into_stream(), rest.to_owned()))
@@ -252,7 +253,7 @@ impl Batch {
             }
         }
         results.extend(self.invalid.into_iter().map(|(place, stream)| {
-            let stream = many.then(|| stream.to_string());
+            let stream = many.then(|| stream.shown().into_owned());
             (place, SettledOut { stream, ..out(None, Outcome::InvalidReceipt) })
         }));
         results.sort_unstable_by_key(|(place, _)| *place);
@@ -280,7 +281,7 @@ fn show(
         Settled::Extended(_) => Outcome::Extended,
     };
     let mut shown = out(Some(item.id.to_string()), outcome);
-    shown.stream = many.then(|| stream.to_string());
+    shown.stream = many.then(|| stream.shown().into_owned());
     shown.deleted = delete.then_some(settled == Settled::Deleted);
     if let Settled::Extended(until_us) = settled {
         let receipt = Receipt { id: item.id, until_us };

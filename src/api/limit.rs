@@ -20,7 +20,7 @@ pub(super) async fn append_nothing(
     State(state): State<AppState>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    Plan::new(&state, &params, request.headers())?;
+    Plan::new(&state, access.principal(), &params, request.headers())?;
     let body = Body::from_request(request, &state).await?;
     append_body::read(params.payload.as_deref(), &body)?;
     let placed = vec![Placed { id: EntryId::new(1_795_232_709_004, 0), replayed: false }];

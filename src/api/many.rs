@@ -8,7 +8,7 @@ use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::access::{Access, Subscribe};
+use super::access::{Caller, Subscribe};
 use super::error::ApiError;
 use super::extract::{Query, id};
 use super::gap::SkippedGap;
@@ -87,12 +87,13 @@ pub struct OfStream {
     responses((status = 200, description = "Entries", body = ManyEntries), ManyProblems),
 )]
 pub async fn read_many(
+    caller: Caller,
     Query(params): Query<ManyParams>,
     State(state): State<AppState>,
 ) -> Result<(Option<Extension<Waited>>, Json<ManyEntries>), ApiError> {
     let limit = bounded("limit", params.limit, 100, 1000)?;
     let wait = bounded_wait("wait", params.wait.unwrap_or_default())?;
-    let asked = asked(&params)?;
+    let asked = asked(&caller, &params)?;
     let starts = asked.iter().map(|(stream, start)| resolve(&state, stream, *start));
     let starts = try_join_all(starts).await?;
     let from: Vec<_> = asked.into_iter().map(|(stream, _)| stream).zip(starts).collect();
@@ -107,7 +108,7 @@ pub async fn read_many(
     Ok((waiting.map(|_| Extension(Waited)), Json(ManyEntries { streams })))
 }
 
-fn asked(params: &ManyParams) -> Result<Vec<(StreamName, Start)>, ApiError> {
+fn asked(caller: &Caller, params: &ManyParams) -> Result<Vec<(StreamName, Start)>, ApiError> {
     if params.stream.is_empty() {
         return Err(ApiError::invalid("name streams by `stream`").at("stream", "is missing"));
     }
@@ -121,7 +122,7 @@ fn asked(params: &ManyParams) -> Result<Vec<(StreamName, Start)>, ApiError> {
             Some((name, position)) => (name, id("stream", position, str::parse)?),
             None => (text.as_str(), after),
         };
-        Ok((Access::<Subscribe>::named(name)?.into_stream(), start))
+        Ok((caller.access::<Subscribe>(name)?.into_stream(), start))
     };
     params.stream.iter().map(one).collect()
 }
@@ -150,7 +151,7 @@ fn show(stream: &StreamName, after: Position, read: Stretch, view: &Arc<View>) -
     };
     let entry = |entry| EntryOut { entry, view: view.clone() };
     OfStream {
-        stream: stream.to_string(),
+        stream: stream.shown().into_owned(),
         entries: read.entries.into_iter().map(entry).collect(),
         next: next.to_string(),
         gap,

@@ -26,6 +26,7 @@ mod follow;
 mod gap;
 mod groups;
 mod guard;
+mod identify;
 mod items;
 mod limit;
 mod many;
@@ -46,10 +47,13 @@ mod settle;
 mod stream_full;
 mod streams;
 mod system;
+mod tickets;
 mod work;
 mod work_many;
 
-use axum::http::header::{ACCEPT, CONTENT_TYPE, ETAG, LINK, LOCATION, RETRY_AFTER};
+use axum::http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, LINK, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
@@ -60,6 +64,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use envelope::EnvelopeLayer;
 pub use error::{ApiError, ErrorCode, FieldError, Problem, SideEffects};
+pub use identify::is_public_path as is_public;
 pub use pairs::nearest;
 pub use request::OverConnectionLimit;
 pub(crate) use session::{HandOver, Session};
@@ -113,6 +118,7 @@ pub fn documented() -> OpenApiRouter<AppState> {
             consumers::create_consumer,
             consumers::delete_consumer
         ))
+        .routes(routes!(tickets::make_ticket))
         .routes(routes!(capabilities::read_capabilities))
         .routes(routes!(system::index))
         .routes(routes!(system::live))
@@ -166,6 +172,8 @@ fn cors(origins: &[String]) -> CorsLayer {
     let name = HeaderName::from_static;
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
+        // For the cookie with a ticket, which goes to subscriptions alone.
+        .allow_credentials(true)
         .allow_methods([
             Method::GET,
             Method::HEAD,
@@ -176,7 +184,9 @@ fn cors(origins: &[String]) -> CorsLayer {
         ])
         .allow_headers([
             ACCEPT,
+            AUTHORIZATION,
             CONTENT_TYPE,
+            name("x-api-key"),
             name("last-event-id"),
             name("x-request-id"),
             name("if-match"),
@@ -197,6 +207,7 @@ fn cors(origins: &[String]) -> CorsLayer {
             LINK,
             LOCATION,
             RETRY_AFTER,
+            WWW_AUTHENTICATE,
             name("x-request-id"),
             name("idempotency-window"),
             name("idempotency-replayed"),

@@ -62,6 +62,8 @@ pub const CONSUMER: &str = "/v1/streams/{stream}/groups/{group}/consumers/{consu
 pub const GROUP_CLAIM: &str = "/v1/streams/{stream}/groups/{group}/claim";
 /// Taking what has been pending for long.
 pub const GROUP_AUTOCLAIM: &str = "/v1/streams/{stream}/groups/{group}/autoclaim";
+/// Rights that fit into a URL.
+pub const TICKETS: &str = "/v1/tickets";
 /// What depends on the server.
 pub const CAPABILITIES: &str = "/v1/capabilities";
 
@@ -77,12 +79,12 @@ pub fn encode(text: &str) -> String {
 /// Where an entry can be read.
 #[must_use]
 pub fn entry(stream: &StreamName, id: &str) -> String {
-    let stream = utf8_percent_encode(stream.as_str(), SEGMENT);
+    let stream = encode(&stream.shown());
     format!("/v1/streams/{stream}/entries/{id}")
 }
 
 /// Where a group can be looked at.
 #[must_use]
 pub fn group(stream: &StreamName, group: &str) -> String {
-    format!("/v1/streams/{}/groups/{}", encode(stream.as_str()), encode(group))
+    format!("/v1/streams/{}/groups/{}", encode(&stream.shown()), encode(group))
 }

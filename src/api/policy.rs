@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-use super::access::{Access, Publish};
+use super::access::{Access, Manage, Publish};
 use super::error::{ApiError, ErrorCode};
 use super::params::Wait;
 use crate::model::duration;
-use crate::model::name::StreamName;
+use crate::model::namespace::Namespace;
 use crate::model::policy::{self, DEFAULT_LEASE, InvalidPolicy, Policy};
 
 /// A member of a JSON merge patch; with `#[serde(default)]`, for it may be left out.
@@ -78,7 +78,8 @@ impl PolicyCall {
     ///
     /// # Errors
     /// 422 `invalid-policy`; for the dead-letter stream also what [`Access::named`] says.
-    pub fn merge(&self, stream: &StreamName, old: Option<&Policy>) -> Result<Policy, ApiError> {
+    pub fn merge(&self, access: &Access<Manage>, old: Option<&Policy>) -> Result<Policy, ApiError> {
+        let stream = access.stream();
         // Whatever the name is when there can be none, it is replaced or told below.
         let unnamed = policy::default_dead_letter(stream).unwrap_or_else(|_| stream.clone());
         let old = old.cloned().unwrap_or_else(|| Policy {
@@ -87,10 +88,12 @@ impl PolicyCall {
             backoff: Vec::new(),
             consumer_expiry: Duration::ZERO,
             dead_letter: unnamed.clone(),
+            hidden: stream.hidden(),
         });
         let dead_letter = match &self.dead_letter {
-            Patch::To(name) => Access::<Publish>::named(name)
-                .map_err(|error| error.at("/policy/dead_letter", "cannot be a name"))?
+            Patch::To(name) => access
+                .other::<Publish>(name)
+                .map_err(|error| error.at("/policy/dead_letter", "this stream"))?
                 .into_stream(),
             Patch::Null => unnamed,
             Patch::Absent => old.dead_letter,
@@ -111,6 +114,7 @@ impl PolicyCall {
                 self.consumer_expiry.clone().of(old, Wait(Duration::ZERO)).0
             },
             dead_letter,
+            hidden: old.hidden,
         };
         merged.check(stream).map_err(refused)?;
         Ok(merged)
@@ -141,14 +145,16 @@ pub struct PolicyOut {
     dead_letter: String,
 }
 
-impl From<Policy> for PolicyOut {
-    fn from(policy: Policy) -> Self {
+impl PolicyOut {
+    /// A policy as it is seen in a namespace.
+    #[must_use]
+    pub fn new(policy: Policy, seen_in: &Namespace) -> Self {
         Self {
             lease: duration::format(policy.lease),
             max_deliveries: policy.max_deliveries,
             backoff: policy.backoff.into_iter().map(duration::format).collect(),
             consumer_expiry: duration::format(policy.consumer_expiry),
-            dead_letter: policy.dead_letter.to_string(),
+            dead_letter: seen_in.show(&policy.dead_letter).into_owned(),
         }
     }
 }

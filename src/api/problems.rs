@@ -12,6 +12,8 @@ use super::error::ErrorCode::{self, *};
 /// What any operation may answer: the guard, the router, the runtime.
 const EVERYWHERE: &[ErrorCode] =
     &[InvalidRequest, Forbidden, OriginNotAllowed, Internal, Overloaded];
+/// What any operation may answer that is not for everybody.
+const GUARDED: &[ErrorCode] = &[Unauthenticated, AuthUnavailable];
 /// What any operation that asks Redis may answer.
 const OF_REDIS: &[ErrorCode] = &[UnknownParameter, RedisUnavailable, RedisLoading, RedisTimeout];
 /// What any operation on a stream may answer besides.
@@ -35,97 +37,105 @@ macro_rules! problems {
 problems! {
     /// Of operations that need nothing but the process.
     PlainProblems = EVERYWHERE;
+    /// Of metrics.
+    MetricsProblems = EVERYWHERE, GUARDED;
+    /// Of making a ticket.
+    TicketProblems = EVERYWHERE, GUARDED, &[
+        UnknownParameter, InvalidName, TooLarge, UnsupportedMediaType,
+    ];
     /// Of readiness.
     ReadyProblems = EVERYWHERE, &[RedisUnavailable, Draining];
     /// Of what depends on the server.
-    CapabilitiesProblems = EVERYWHERE, &[UnknownParameter, RedisUnavailable];
+    CapabilitiesProblems = EVERYWHERE, GUARDED, &[UnknownParameter, RedisUnavailable];
     /// Of appending.
-    AppendProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
+    AppendProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         PreconditionFailed, IdempotencyKeyReused, NotSupportedByServer, InvalidId, StreamNotFound,
         IdNotMonotonic, TooLarge, UnsupportedMediaType, InvalidFields, DurabilityNotReached,
     ];
     /// Of reading a range.
-    RangeProblems = EVERYWHERE, OF_REDIS, OF_STREAM, &[InvalidId, StreamNotFound, EntriesTrimmed];
+    RangeProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[
+        InvalidId, StreamNotFound, EntriesTrimmed, TooManyConnections,
+    ];
     /// Of reading several streams.
-    ManyProblems = EVERYWHERE, OF_REDIS, OF_STREAM, &[InvalidId, TooManyStreams];
+    ManyProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[InvalidId, TooManyStreams];
     /// Of reading one entry.
-    EntryProblems = EVERYWHERE, OF_REDIS, OF_STREAM, &[
+    EntryProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[
         InvalidId, StreamNotFound, EntryNotFound, EntriesTrimmed,
     ];
     /// Of following: only what a retry cannot mend has a status for those who ask for an event
     /// stream; other clients get the rest, too.
-    EventsProblems = EVERYWHERE, OF_REDIS, OF_STREAM, &[InvalidId, NotAcceptable, Draining];
+    EventsProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[InvalidId, NotAcceptable, Draining, TooManyConnections];
     /// Of following many streams.
-    ManyEventsProblems = EVERYWHERE, OF_REDIS, OF_STREAM, &[
-        InvalidId, NotAcceptable, Draining, TooManyStreams,
+    ManyEventsProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[
+        InvalidId, NotAcceptable, Draining, TooManyStreams, TooManyConnections,
     ];
     /// Of looking at a stream.
-    StreamProblems = EVERYWHERE, OF_REDIS, OF_STREAM, &[StreamNotFound];
+    StreamProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[StreamNotFound];
     /// Of deleting a stream.
-    DeleteStreamProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[StreamNotFound];
+    DeleteStreamProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[StreamNotFound];
     /// Of the list of streams.
-    StreamsProblems = EVERYWHERE, OF_REDIS;
+    StreamsProblems = EVERYWHERE, GUARDED, OF_REDIS;
     /// Of looking at groups.
-    GroupProblems = EVERYWHERE, OF_REDIS, OF_STREAM, &[StreamNotFound, GroupNotFound];
+    GroupProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[StreamNotFound, GroupNotFound];
     /// Of deleting a group.
-    DeleteGroupProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[StreamNotFound, GroupNotFound];
+    DeleteGroupProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[StreamNotFound, GroupNotFound];
     /// Of making a group.
-    CreateGroupProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
+    CreateGroupProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         NotSupportedByServer, InvalidId, StreamNotFound, PreconditionFailed, TooLarge, UnsupportedMediaType,
         InvalidPolicy,
     ];
     /// Of working in a group.
-    WorkProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
+    WorkProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         InvalidId, GroupNotFound, TooLarge, UnsupportedMediaType,
     ];
     /// Of working in the groups of several streams.
-    ManyWorkProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
+    ManyWorkProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         InvalidId, GroupNotFound, TooLarge, UnsupportedMediaType, TooManyStreams,
     ];
     /// Of what needs a policy.
-    LeaseProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
+    LeaseProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         InvalidId, GroupNotFound, GroupHasNoPolicy, TooLarge, UnsupportedMediaType,
     ];
     /// Of having entries pushed.
-    PushProblems = EVERYWHERE, OF_REDIS, OF_STREAM, &[
-        GroupNotFound, GroupHasNoPolicy, NotAcceptable,
+    PushProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[
+        GroupNotFound, GroupHasNoPolicy, NotAcceptable, TooManyConnections,
     ];
     /// Of one dead letter.
-    DeadLetterProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
+    DeadLetterProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         InvalidId, GroupNotFound, GroupHasNoPolicy, EntryNotFound,
     ];
     /// Of what needs a policy, in several streams.
-    ManyLeaseProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
+    ManyLeaseProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         InvalidId, GroupNotFound, GroupHasNoPolicy, TooLarge, UnsupportedMediaType, TooManyStreams,
     ];
     /// Of deleting one entry.
-    DeleteEntryProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[InvalidId, EntryNotFound];
+    DeleteEntryProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[InvalidId, EntryNotFound];
     /// Of deleting entries, with an outcome for each.
-    DeleteEntriesProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[InvalidId];
+    DeleteEntriesProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[InvalidId];
     /// Of trimming.
-    TrimProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
+    TrimProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         StreamNotFound, InvalidId, TooLarge, UnsupportedMediaType,
     ];
     /// Of making a stream.
-    CreateStreamProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE;
+    CreateStreamProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE;
     /// Of setting the counters of a stream.
-    PatchStreamProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
+    PatchStreamProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         NotSupportedByServer, InvalidId, StreamNotFound, IdNotMonotonic, TooLarge, UnsupportedMediaType,
     ];
     /// Of moving a group.
-    PatchGroupProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
+    PatchGroupProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         NotSupportedByServer, InvalidId, GroupNotFound, TooLarge, UnsupportedMediaType, InvalidPolicy,
     ];
     /// Of consumers.
-    ConsumerProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
+    ConsumerProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         StreamNotFound, GroupNotFound, ConsumerNotFound,
     ];
     /// Of deleting a consumer.
-    DeleteConsumerProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
+    DeleteConsumerProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         GroupNotFound, ConsumerNotFound, ConsumerHasPending,
     ];
     /// Of looking at what is pending.
-    PendingProblems = EVERYWHERE, OF_REDIS, OF_STREAM, &[InvalidId, GroupNotFound];
+    PendingProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[InvalidId, GroupNotFound];
 }
 
 fn responses(lists: &[&[ErrorCode]]) -> BTreeMap<String, RefOr<Response>> {

@@ -13,16 +13,16 @@ use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
 use super::access::{Consume, GroupAccess, consumer};
-use super::error::{ApiError, ErrorCode};
+use super::error::ApiError;
 use super::event_stream::{self, EVENT_STREAM};
 use super::extract::Query;
+use super::follow::place;
 use super::params::{Wait, bounded, lease};
 use super::paths;
 use super::problems::PushProblems;
 use super::request::RequestInfo;
 use super::work::{Deliveries, MAX_COUNT};
 use crate::live::{Closing, Push, PushPlan, Pushed};
-use crate::metrics::Metrics;
 use crate::model::frame::{Framing, begin_event, end_event};
 use crate::model::name::{GroupName, StreamName};
 use crate::state::AppState;
@@ -89,14 +89,10 @@ pub async fn push_entries(
             false => Err(error),
         };
     }
-    let bound = state.settings.max_subscriptions;
-    let Some(counted) = Metrics::hold_below(&state.metrics.subscriptions, bound) else {
-        state.metrics.refuse("subscriptions");
-        let detail = "as many subscriptions are open as may be";
-        return match is_event_source {
-            true => Ok(event_stream::closed(Closing::Overloaded)),
-            false => Err(ApiError::new(ErrorCode::Overloaded, detail)),
-        };
+    let counted = match place(&state, access.access.principal()) {
+        Ok(counted) => counted,
+        Err(_) if is_event_source => return Ok(event_stream::closed(Closing::Overloaded)),
+        Err(error) => return Err(error),
     };
     let of = (plan.stream.clone(), plan.group.clone());
     let push = Push::new(state.hub.clone(), state.store.clone(), plan, counted);
@@ -134,7 +130,8 @@ fn plan(
     };
     let work = WorkRead { read, lease: lease("lease", params.lease)? };
     let (stream, group) = (access.stream().clone(), access.group.clone());
-    Ok(PushPlan { stream, group, work, grace, heartbeat })
+    let validity = access.access.principal().validity.clone();
+    Ok(PushPlan { stream, group, work, grace, heartbeat, validity })
 }
 
 /// A session with a line in the log when it is over.
@@ -159,7 +156,7 @@ impl Session {
         let mut out = Vec::new();
         if !self.opened {
             self.opened = true;
-            let open = Open { streams: [stream.as_str()], group: group.as_str() };
+            let open = Open { streams: [&stream.shown()], group: group.as_str() };
             let retry_ms = fastrand::u64(1_000..3_000);
             begin_event(&mut out, Some("$open"), Some(retry_ms), &open);
             end_event(&mut out, None);
@@ -174,7 +171,7 @@ impl Session {
                 }
             }
             Ok(Pushed::Quiet) => out.extend_from_slice(Framing::Events.heartbeat().as_bytes()),
-            Ok(Pushed::Draining) => return Some(Closing::Draining.frame(Framing::Events)),
+            Ok(Pushed::Over(closing)) => return Some(closing.frame(Framing::Events)),
             Err(error) => {
                 let problem = self.request.problem(&ApiError::of_read(error));
                 let retry_ms = fastrand::u64(10_000..30_000);

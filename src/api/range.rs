@@ -72,10 +72,10 @@ pub async fn read_entries(
     info: RequestInfo,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let stream = access.into_stream();
     if append_lines::is_accepted(&headers) {
-        return range_lines::read(state, stream, params, info).await;
+        return range_lines::read(state, access, params, info).await;
     }
+    let stream = access.into_stream();
     if params.follow {
         let detail =
             "`follow` goes with `Accept: application/x-ndjson`; other clients use `/events`";
@@ -180,6 +180,6 @@ fn next_link(stream: &StreamName, params: &RangeParams, next: &str) -> String {
     ];
     let pairs: Vec<String> =
         rest.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value?))).collect();
-    let stream = paths::encode(stream.as_str());
+    let stream = paths::encode(&stream.shown());
     format!("</v1/streams/{stream}/entries?{}>; rel=\"next\"", pairs.join("&"))
 }

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Serialize;
 
+use super::access::{Access, Subscribe};
 use super::append_lines::{NDJSON, error_line};
 use super::error::ApiError;
 use super::follow::{self, Refused};
@@ -39,7 +40,7 @@ const PAGE_BYTES: usize = 256 << 10;
 /// As for a page, as long as nothing was sent.
 pub(super) async fn read(
     state: AppState,
-    stream: StreamName,
+    access: Access<Subscribe>,
     params: RangeParams,
     info: RequestInfo,
 ) -> Result<Response, ApiError> {
@@ -47,6 +48,8 @@ pub(super) async fn read(
         let detail = "lines do not wait: `follow=true` goes on with what comes, without `wait`";
         return Err(ApiError::invalid(detail).at("wait", detail));
     }
+    let principal = access.principal().clone();
+    let stream = access.into_stream();
     let now = state.store.now_for(params.times()).await.map_err(ApiError::of_read)?;
     let plan = Plan::new(&params, now, true)?;
     let view = View { payload: params.payload, pairs: params.pairs };
@@ -56,11 +59,18 @@ pub(super) async fn read(
     }
     if params.follow {
         let filter = follow::filter(&params.filter)?;
-        let view = EventView { entry: view, event: None, filter, framing: Framing::Lines };
+        let view = EventView {
+            entry: view,
+            event: None,
+            filter,
+            framing: Framing::Lines,
+            namespace: principal.namespace.clone(),
+        };
         let begin = begin(&plan, params.since)?;
         let (streams, matched) = (vec![(stream, begin)], Matched::At(begin));
-        let wanted = Wanted { streams, prefixes: Vec::new(), matched, many: false, view };
-        let opened = follow::open(&state, wanted).await;
+        let wanted =
+            Wanted { streams, prefixes: Vec::new(), matched, many: false, visible: None, view };
+        let opened = follow::open(&state, &principal, wanted).await;
         let subscription = opened.map_err(|Refused(_, error)| error)?;
         let session = Session::new(subscription, &info, error_line);
         return Ok(session::respond(session, respond(Body::empty())));

@@ -5,7 +5,7 @@ use axum::extract::State;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::access::{Consume, GroupAccess, PathGroup};
+use super::access::{Caller, Consume, GroupAccess, PathGroup};
 use super::error::ApiError;
 use super::extract::{Call, NoParams, Query};
 use super::items::{Batch, Outcome, SettledAll};
@@ -145,11 +145,12 @@ pub async fn nack_entries(
 )]
 pub async fn nack_entries_of_many(
     PathGroup(group): PathGroup,
+    caller: Caller,
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
     Call(mut call): Call<NackCall>,
 ) -> Result<Json<SettledAll>, ApiError> {
-    let batch = Batch::of_many(&group, &call.ids, &call.receipts, |_| Ok(()))?;
+    let batch = Batch::of_many((&caller, &group), &call.ids, &call.receipts, |_| Ok(()))?;
     settle(&state, &group, batch, &call.settlement()?).await
 }
 
@@ -190,11 +191,12 @@ pub async fn reject_entries(
 )]
 pub async fn reject_entries_of_many(
     PathGroup(group): PathGroup,
+    caller: Caller,
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
     Call(mut call): Call<RejectCall>,
 ) -> Result<Json<SettledAll>, ApiError> {
-    let batch = Batch::of_many(&group, &call.ids, &call.receipts, |_| Ok(()))?;
+    let batch = Batch::of_many((&caller, &group), &call.ids, &call.receipts, |_| Ok(()))?;
     settle(&state, &group, batch, &call.settlement()?).await
 }
 
@@ -235,11 +237,12 @@ pub async fn extend_entries(
 )]
 pub async fn extend_entries_of_many(
     PathGroup(group): PathGroup,
+    caller: Caller,
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
     Call(mut call): Call<ExtendCall>,
 ) -> Result<Json<SettledAll>, ApiError> {
-    let batch = Batch::of_many(&group, &call.ids, &call.receipts, |_| Ok(()))?;
+    let batch = Batch::of_many((&caller, &group), &call.ids, &call.receipts, |_| Ok(()))?;
     settle(&state, &group, batch, &call.settlement()?).await
 }
 

@@ -9,7 +9,7 @@ use axum::http::{HeaderName, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::access::{Access, Manage, Subscribe};
+use super::access::{Access, Caller, Manage, Subscribe};
 use super::error::ApiError;
 use super::extract::{Call, NoParams, Query, id};
 use super::params::{bounded, redis_number};
@@ -20,6 +20,7 @@ use super::problems::{
 };
 use super::schema::EntryOut;
 use super::stream_full::StreamContent;
+use crate::auth::{Pattern, Principal};
 use crate::model::entry::{Entry, View};
 use crate::model::glob::glob;
 use crate::model::name::StreamName;
@@ -140,6 +141,7 @@ pub struct StreamParams {
     responses((status = 200, description = "Streams", body = Streams), StreamsProblems),
 )]
 pub async fn list_streams(
+    Caller(principal): Caller,
     Query(params): Query<StreamsParams>,
     State(state): State<AppState>,
 ) -> Result<Json<Streams>, ApiError> {
@@ -153,11 +155,25 @@ pub async fn list_streams(
             );
         }
     };
-    let glob = params.matching.as_deref().map_or_else(|| "*".to_owned(), glob);
+    let wanted = Pattern::new(params.matching.as_deref().unwrap_or("*"));
+    let glob = keys_like(&principal, &wanted)?;
     let page = state.store.streams(&glob, cursor, limit).await.map_err(ApiError::of_read)?;
-    let streams =
-        page.streams.into_iter().map(|stream| StreamItem { stream: stream.to_string() }).collect();
+    let found = page.streams.iter().filter_map(|stream| principal.namespace.adopt(stream));
+    let names = found.map(|stream| stream.shown().into_owned());
+    let visible = names.filter(|name| wanted.takes(name) && principal.may_any(name));
+    let streams = visible.map(|stream| StreamItem { stream }).collect();
     Ok(Json(Streams { streams, next: page.next.map(|next| next.to_string()) }))
+}
+
+/// The keys of all streams that a principal calls so, and perhaps of others.
+fn keys_like(principal: &Principal, wanted: &Pattern) -> Result<String, ApiError> {
+    let text = wanted.to_string();
+    let Some(beginning) = text.strip_suffix('*') else {
+        return Ok(glob(principal.stream(&text)?.as_str()));
+    };
+    let beginnings = principal.namespace.beginnings(beginning);
+    let one = glob(&format!("{}*", beginnings[0]));
+    Ok(if beginnings.len() == 1 { one } else { format!("*{one}") })
 }
 
 /// Look at a stream
@@ -209,7 +225,7 @@ fn detail(stream: &StreamName, info: StreamInfo, full: Option<StreamContent>) ->
         duplicates: idmp.duplicates,
     };
     StreamDetail {
-        stream: stream.to_string(),
+        stream: stream.shown().into_owned(),
         length: info.length,
         entries_added: info.entries_added,
         last_id: info.last_id.to_string(),

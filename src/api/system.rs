@@ -8,8 +8,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::access::Caller;
 use super::error::{ApiError, ErrorCode};
-use super::problems::{PlainProblems, ReadyProblems};
+use super::problems::{MetricsProblems, PlainProblems, ReadyProblems};
 use crate::state::AppState;
 use crate::store::Contact;
 
@@ -77,23 +78,28 @@ pub async fn ready(State(state): State<AppState>) -> Result<Json<Ready>, ApiErro
 
 /// Metrics
 ///
-/// In the OpenMetrics text format.
+/// In the OpenMetrics text format. Where callers say who they are, for those who may manage `*`.
 #[utoipa::path(
     get,
     path = "/metrics",
     tag = "system",
-    responses((status = 200, description = "Metrics", body = String, content_type = "application/openmetrics-text"), PlainProblems),
+    responses((status = 200, description = "Metrics", body = String, content_type = "application/openmetrics-text"), MetricsProblems),
 )]
-pub async fn metrics(State(state): State<AppState>) -> impl IntoResponse {
+pub async fn metrics(
+    Caller(principal): Caller,
+    State(state): State<AppState>,
+) -> Result<impl IntoResponse, ApiError> {
+    if !principal.may_see_all() {
+        let detail = "metrics are about everybody: they take a right to manage `*`";
+        return Err(ApiError::new(ErrorCode::Forbidden, detail));
+    }
     for (kind, open) in state.store.open_connections() {
         let gauge = state.metrics.redis_connections.get_or_create_owned(&[("kind", kind)]);
         gauge.set(i64::try_from(open).unwrap_or(i64::MAX));
     }
     state.metrics.redis_up.set(i64::from(matches!(*state.store.contact().borrow(), Contact::Up)));
-    (
-        [(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
-        state.metrics.text(),
-    )
+    let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(CONTENT_TYPE, media_type)], state.metrics.text()))
 }
 
 /// This document

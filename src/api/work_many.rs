@@ -5,7 +5,7 @@ use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::access::{Access, Consume, PathGroup};
+use super::access::{Caller, Consume, PathGroup};
 use super::error::ApiError;
 use super::extract::{Call, NoParams, Query};
 use super::params::{Wait, at_most_streams};
@@ -83,11 +83,12 @@ pub struct DeliveriesOf {
 )]
 pub async fn read_many_as_consumer(
     PathGroup(group): PathGroup,
+    caller: Caller,
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
     Call(call): Call<ReadManyCall>,
 ) -> Result<(Option<Extension<Waited>>, Json<ManyDeliveries>), ApiError> {
-    let streams = streams(&call.streams)?;
+    let streams = streams(&caller, &call.streams)?;
     let ReadManyCall { consumer, count, wait, no_ack, history, lease, .. } = call;
     let (work, wait) = plan(&ReadCall { consumer, count, wait, no_ack, history, lease })?;
     if work.read.count * streams.len() > MAX_ENTRIES {
@@ -101,14 +102,14 @@ pub async fn read_many_as_consumer(
             Err(error) => return Err(located(&state, &streams, &group, error).await),
         };
     let of_one = |(stream, entries): (&StreamName, _)| DeliveriesOf {
-        stream: stream.to_string(),
+        stream: stream.shown().into_owned(),
         entries: Deliveries::new((stream, &group), entries, false, true).into_entries(),
     };
     let streams = streams.iter().zip(of_all).map(of_one).collect();
     Ok((waiting.map(|_| Extension(Waited)), Json(ManyDeliveries { streams })))
 }
 
-fn streams(names: &[String]) -> Result<Vec<StreamName>, ApiError> {
+fn streams(caller: &Caller, names: &[String]) -> Result<Vec<StreamName>, ApiError> {
     if names.is_empty() {
         return Err(ApiError::invalid("a read names its `streams`").at("/streams", "is missing"));
     }
@@ -116,8 +117,8 @@ fn streams(names: &[String]) -> Result<Vec<StreamName>, ApiError> {
     let mut streams = Vec::with_capacity(names.len());
     for (index, name) in names.iter().enumerate() {
         let at = format!("/streams/{index}");
-        let access = Access::<Consume>::named(name);
-        let stream = access.map_err(|error| error.at(&at, "cannot be a name"))?.into_stream();
+        let access = caller.access::<Consume>(name);
+        let stream = access.map_err(|error| error.at(&at, "this stream"))?.into_stream();
         if streams.contains(&stream) {
             return Err(ApiError::invalid("each stream is named once").at(at, "is named before"));
         }

@@ -6,16 +6,22 @@
 
 mod layers;
 mod specs;
+mod values;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use deadpool_redis::redis::{ConnectionInfo, IntoConnectionInfo as _};
+use deadpool_redis::redis::ConnectionInfo;
 
 pub use layers::{Layers, Source};
 pub use specs::{SPECS, Spec};
 
+use values::{
+    boolean, cores, listen_address, log_format, log_level, origin, placeholder, redis_url, size,
+};
+
+use crate::auth::Auth;
 use crate::live::LiveSettings;
 use crate::model::duration;
 use crate::state::ApiSettings;
@@ -57,6 +63,8 @@ pub struct Settings {
     pub live: LiveSettings,
     /// The HTTP side.
     pub api: ApiSettings,
+    /// Who may do what.
+    pub auth: Auth,
     /// Connections from clients.
     pub server: ServerSettings,
     /// The log.
@@ -124,6 +132,18 @@ impl Reader<'_> {
         self.get(name, read).filter(|duration| !duration.is_zero())
     }
 
+    /// Nobody is asked who they are without a file that says whom to believe.
+    fn auth(&mut self) -> Auth {
+        let Some(path) = self.get("auth-file", |text| Ok(PathBuf::from(text))) else {
+            return Auth::off();
+        };
+        Auth::from_file(&path).unwrap_or_else(|wrong| {
+            let of = format!("auth-file ({})", path.display());
+            self.problems.extend(wrong.into_iter().map(|wrong| Problem(format!("{of}: {wrong}"))));
+            Auth::off()
+        })
+    }
+
     fn count(&mut self, name: &str) -> usize {
         let count = |text: &str| match text.parse::<usize>() {
             Ok(count) if count > 0 => Ok(count),
@@ -142,13 +162,15 @@ impl Settings {
         let mut read = Reader { layers, problems: layers.problems() };
         let listen = read.get("listen", listen_address);
         let insecure = read.get("insecure", boolean).unwrap_or(false);
+        let auth = read.auth();
         if let Some(listen) = listen
             && !listen.ip().is_loopback()
             && !insecure
+            && !auth.is_on()
         {
             read.problems.push(Problem(format!(
-                "listen: {listen} can be reached from elsewhere, and there is no authentication; \
-                 listen on 127.0.0.1, or say --insecure"
+                "listen: {listen} can be reached from elsewhere, and there is no authentication: give \
+                 it an --auth-file, listen on 127.0.0.1, or say --insecure"
             )));
         }
         let url = read.get("redis-url", redis_url);
@@ -230,91 +252,13 @@ impl Settings {
         };
         match (redis, pool) {
             (Some(redis), Some(pool)) if read.problems.is_empty() => {
-                Ok(Self { redis, pool, live, api, server, log })
+                Ok(Self { redis, pool, live, api, auth, server, log })
             }
             _ => {
                 read.problems.dedup();
                 Err(read.problems)
             }
         }
-    }
-}
-
-/// One worker for each core, but not more than a handful of connections to Redis.
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(16)
-}
-
-fn placeholder() -> Option<ConnectionInfo> {
-    deadpool_redis::redis::ConnectionAddr::Unix(PathBuf::new()).into_connection_info().ok()
-}
-
-fn listen_address(text: &str) -> Result<SocketAddr, String> {
-    let text = text.replacen("localhost:", "127.0.0.1:", 1);
-    text.parse().map_err(|_| format!("{text:?} is not an address and a port, like 127.0.0.1:8080"))
-}
-
-fn boolean(text: &str) -> Result<bool, String> {
-    match text {
-        "true" | "1" => Ok(true),
-        "false" | "0" => Ok(false),
-        _ => Err(format!("{text:?} is neither true nor false")),
-    }
-}
-
-/// Never repeats the text, which may hold a password.
-fn redis_url(text: &str) -> Result<ConnectionInfo, String> {
-    let scheme = text.split("://").next().unwrap_or_default();
-    if !matches!(scheme, "redis" | "unix" | "redis+unix") {
-        return Err("must begin with redis:// or unix://".to_owned());
-    }
-    let info = text
-        .into_connection_info()
-        .map_err(|_| "is not a URL of Redis, like redis://host:6379/0")?;
-    let tcp = info.tcp_settings().clone().set_nodelay(true);
-    Ok(info.set_tcp_settings(tcp))
-}
-
-fn origin(text: &str) -> Result<String, String> {
-    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    match rest {
-        Some(rest) if !rest.is_empty() && !rest.contains(['/', '*', ' ']) => {
-            Ok(text.to_ascii_lowercase())
-        }
-        _ => Err(format!("{text:?} is not an origin, like https://app.example.com")),
-    }
-}
-
-fn size(text: &str) -> Result<usize, String> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let factor: usize = match unit.trim_start() {
-        "" | "B" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        _ => 0,
-    };
-    let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(factor));
-    bytes
-        .filter(|bytes| *bytes > 0)
-        .ok_or_else(|| format!("{text:?} is not a size, like 512KiB or 8MiB"))
-}
-
-fn log_format(text: &str) -> Result<bool, String> {
-    match text {
-        "text" => Ok(false),
-        "json" => Ok(true),
-        _ => Err(format!("{text:?} is neither text nor json")),
-    }
-}
-
-fn log_level(text: &str) -> Result<tracing::Level, String> {
-    match text {
-        "error" => Ok(tracing::Level::ERROR),
-        "warn" => Ok(tracing::Level::WARN),
-        "info" => Ok(tracing::Level::INFO),
-        "debug" => Ok(tracing::Level::DEBUG),
-        _ => Err(format!("{text:?} is none of error, warn, info, debug")),
     }
 }
 

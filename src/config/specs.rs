@@ -32,6 +32,12 @@ const fn list(name: &'static str, value: &'static str, help: &'static str) -> Sp
 /// All settings.
 pub const SPECS: &[Spec] = &[
     spec("listen", "ADDRESS:PORT", "127.0.0.1:8080", "Where to listen; port 0 takes a free one"),
+    spec(
+        "auth-file",
+        "FILE",
+        "",
+        "Who may do what: keys and issuers of tokens; made by `streamgate keys new`",
+    ),
     spec("insecure", "", "", "Listen on an address that others can reach, without authentication"),
     spec(
         "redis-url",

@@ -215,14 +215,18 @@ impl Feed {
                 pen.hub.0.metrics.resets.inc();
                 pen.cursors.set(number, Position::START);
                 self.phase = Phase::CatchUp(None);
-                return tell(pen, &Signal::Reset { stream: self.stream.as_str() });
+                let view = pen.view.clone();
+                let stream = view.namespace.show(&self.stream);
+                return tell(pen, &Signal::Reset { stream: &stream });
             }
             Standing::Overtaken { lost } => {
                 pen.hub.0.metrics.gaps.inc();
                 let after = pen.cursors.at(number).to_string();
                 let oldest = read.facts.oldest.map(|id| id.to_string());
                 pen.cursors.set(number, read.facts.after_gap());
-                tell(pen, &Signal::Gap { stream: self.stream.as_str(), after, oldest, lost })?;
+                let view = pen.view.clone();
+                let stream = view.namespace.show(&self.stream);
+                tell(pen, &Signal::Gap { stream: &stream, after, oldest, lost })?;
             }
         }
         let after = pen.cursors.at(number);

@@ -88,7 +88,7 @@ impl Followed {
             Err(error) if error.is_outage() => return Err(error),
             Err(error) => {
                 if !self.unreadable {
-                    tracing::info!(stream = %self.tail.stream, %error, "a followed stream cannot be read");
+                    tracing::info!(stream = self.tail.stream.as_str(), %error, "a followed stream cannot be read");
                 }
                 self.unreadable = true;
                 // Whatever comes to stand there is new from its beginning.

@@ -157,6 +157,11 @@ impl Hub {
         }
     }
 
+    /// Has all who follow something look whether they still may.
+    pub fn call_all(&self) {
+        self.0.posts.iter().for_each(|post| post.call_all());
+    }
+
     /// A bell for someone of this thread.
     pub(super) fn bell(&self) -> OwnBell {
         self.0.posts[self.1].bell()

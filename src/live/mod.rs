@@ -29,7 +29,7 @@ mod wakes;
 mod work;
 
 pub use hub::{Hub, JoinError, LiveSettings};
-pub use opening::{Begin, Matched, Wanted};
+pub use opening::{Begin, Matched, Visible, Wanted};
 pub use out::Out;
 pub use push::{Push, PushPlan, Pushed};
 pub use signal::Closing;

@@ -40,8 +40,17 @@ pub struct Wanted {
     pub matched: Matched,
     /// It is asked for as a subscription to many: its cursor names each stream.
     pub many: bool,
+    /// Which of the streams that match are to be followed, if not all.
+    pub visible: Option<Visible>,
     /// What is seen of entries.
     pub view: EventView,
+}
+
+/// Tells whether a stream that matches is to be followed.
+pub type Visible = Arc<dyn Fn(&StreamName) -> bool + Send + Sync>;
+
+pub(super) fn is_visible(visible: Option<&Visible>, stream: &StreamName) -> bool {
+    visible.is_none_or(|visible| visible(stream))
 }
 
 /// Where to begin in streams that match.
@@ -79,7 +88,8 @@ impl Hub {
         }
         for matching in matching {
             for stream in matching.streams()? {
-                if named.insert(stream.clone()) {
+                let visible = is_visible(wanted.visible.as_ref(), &stream);
+                if visible && named.insert(stream.clone()) {
                     let begin = wanted.matched.begin(&stream);
                     all.push((stream, begin, true));
                 }

@@ -12,10 +12,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::hub::{Hub, JoinError};
+use super::signal::Closing;
 use super::waiting::RETRY;
 use crate::metrics::Held;
 use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
+use crate::model::validity::Validity;
 use crate::store::{Delivery, Item, Settlement, Store, StoreError, WorkRead};
 
 /// Between looks for credit.
@@ -36,6 +38,8 @@ pub struct PushPlan {
     pub grace: Duration,
     /// Between signs of life, at most.
     pub heartbeat: Duration,
+    /// How long the credential is good.
+    pub validity: Validity,
 }
 
 /// What a session hands out next.
@@ -44,9 +48,12 @@ pub enum Pushed {
     Entries(Vec<Delivery>),
     /// Nothing, for a while.
     Quiet,
-    /// The gateway stops; everything has gone back.
-    Draining,
+    /// It is over, and why; everything has gone back.
+    Over(Closing),
 }
+
+/// How often a session looks whether its credential is still good.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A session.
 pub struct Push {
@@ -56,13 +63,13 @@ pub struct Push {
     /// What was lent and not heard of since, with the ends of the leases.
     lent: BTreeMap<EntryId, u64>,
     ended: bool,
-    _counted: Held,
+    _counted: (Held, Held),
 }
 
 impl Push {
     /// A session that has read nothing yet.
     #[must_use]
-    pub fn new(hub: Hub, store: Store, plan: PushPlan, counted: Held) -> Self {
+    pub fn new(hub: Hub, store: Store, plan: PushPlan, counted: (Held, Held)) -> Self {
         Self { hub, store, plan, lent: BTreeMap::new(), ended: false, _counted: counted }
     }
 
@@ -78,13 +85,20 @@ impl Push {
         }
         let quiet_at = Instant::now() + self.plan.heartbeat.mul_f64(0.8 + 0.4 * fastrand::f64());
         loop {
-            if self.hub.0.stop.is_cancelled() {
+            let over = match () {
+                () if self.hub.0.stop.is_cancelled() => Some(Closing::Draining),
+                () if self.plan.validity.is_over() => Some(Closing::Expired),
+                () => None,
+            };
+            if let Some(closing) = over {
                 self.ended = true;
                 hand_back(&self.store, &self.plan, std::mem::take(&mut self.lent)).await;
-                return Some(Ok(Pushed::Draining));
+                return Some(Ok(Pushed::Over(closing)));
             }
             let left = quiet_at.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            // Nobody is woken when a credential is taken back.
+            let left = left.min(LOOK_AGAIN).min(self.plan.validity.left().unwrap_or(left));
+            if quiet_at <= Instant::now() {
                 return Some(Ok(Pushed::Quiet));
             }
             match self.read(left).await {

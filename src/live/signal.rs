@@ -1,5 +1,6 @@
 //! What a subscription is told besides entries: events whose names begin with `$`.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use crate::model::frame::{self, Framing};
 #[serde(untagged)]
 pub(super) enum Signal<'a> {
     /// The subscription begins.
-    Open { streams: Vec<&'a str>, cursor: &'a str },
+    Open { streams: Vec<Cow<'a, str>>, cursor: &'a str },
     /// Entries are gone; how many, if that is known.
     Gap { stream: &'a str, after: String, oldest: Option<String>, lost: Option<u64> },
     /// The stream was deleted and made anew, or set back.
@@ -80,6 +81,10 @@ pub enum Closing {
     Overloaded,
     /// It has lasted as long as one may.
     SessionAge,
+    /// The credential it was opened with is no longer good.
+    Expired,
+    /// It cannot be told for the moment whether the credential is good.
+    AuthUnavailable,
 }
 
 impl Closing {
@@ -97,6 +102,8 @@ impl Closing {
             Self::RedisUnavailable => "redis-unavailable",
             Self::Overloaded => "overloaded",
             Self::SessionAge => "session-age",
+            Self::Expired => "expired",
+            Self::AuthUnavailable => "auth-unavailable",
         };
         Signal::End { reason }.write(out, cursor, framing);
     }

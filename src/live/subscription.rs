@@ -18,13 +18,14 @@ use super::cursors::Cursors;
 use super::feed::{Feed, Pen, Step, TURN, spread, tell};
 use super::hub::{Hub, JoinError};
 use super::matching::{MATCH, Matching};
-use super::opening::Wanted;
+use super::opening::{Visible, Wanted, is_visible};
 use super::out::Out;
 use super::signal::{Closing, Signal};
 use crate::metrics::Held;
 use crate::model::cursor::MAX_STREAMS;
 use crate::model::name::StreamName;
 use crate::model::position::Position;
+use crate::model::validity::Validity;
 use crate::model::view::EventView;
 
 /// One subscription.
@@ -47,8 +48,12 @@ pub struct Subscription {
     heartbeat: Duration,
     last_sent: Instant,
     ends_at: Option<Instant>,
+    expires_at: Option<Instant>,
+    validity: Validity,
+    /// Which of the streams that match are to be followed, if not all.
+    visible: Option<Visible>,
     drain: CancellationToken,
-    _counted: Held,
+    _counted: (Held, Held),
 }
 
 /// What subscriptions have in common.
@@ -59,8 +64,10 @@ pub struct Terms {
     pub max_age: Option<Duration>,
     /// Ends them with `$end`.
     pub drain: CancellationToken,
+    /// How long the credential is good.
+    pub validity: Validity,
     /// Held as long as it lives.
-    pub counted: Held,
+    pub counted: (Held, Held),
 }
 
 impl Subscription {
@@ -99,6 +106,9 @@ impl Subscription {
             heartbeat,
             last_sent: now,
             ends_at: terms.max_age.map(|age| now + spread(age)),
+            expires_at: terms.validity.left().and_then(|left| now.checked_add(left)),
+            visible: wanted.visible,
+            validity: terms.validity,
             drain: terms.drain,
             _counted: terms.counted,
         })
@@ -140,8 +150,13 @@ impl Subscription {
             Some(Some(feed)) => feed.news = true,
             _ => *others_match |= number == MATCH,
         });
-        if self.drain.is_cancelled() {
-            self.tell_end(Closing::Draining, out);
+        let closing = match () {
+            () if self.drain.is_cancelled() => Some(Closing::Draining),
+            () if self.validity.is_over() => Some(Closing::Expired),
+            () => None,
+        };
+        if let Some(closing) = closing {
+            self.tell_end(closing, out);
             return Poll::Ready(Ok(()));
         }
         if std::mem::take(&mut self.others_match) {
@@ -193,7 +208,7 @@ impl Subscription {
     fn due(&self) -> Instant {
         let away = self.feeds.iter().flatten().filter_map(Feed::until).min();
         let heartbeat = self.last_sent + self.heartbeat;
-        [away, self.ends_at].into_iter().flatten().fold(heartbeat, Instant::min)
+        [away, self.ends_at, self.expires_at].into_iter().flatten().fold(heartbeat, Instant::min)
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -213,7 +228,9 @@ impl Subscription {
 
     fn on_time(&mut self, out: &mut Out) -> Result<(), JoinError> {
         let now = Instant::now();
-        if self.ends_at.is_some_and(|end| end <= now) {
+        if self.expires_at.is_some_and(|end| end <= now) {
+            self.tell_end(Closing::Expired, out);
+        } else if self.ends_at.is_some_and(|end| end <= now) {
             self.tell_end(Closing::SessionAge, out);
         } else if self.last_sent + self.heartbeat <= now {
             self.tell_alive(out)?;
@@ -223,7 +240,8 @@ impl Subscription {
 
     fn tell_open(&mut self, out: &mut Out) -> Result<(), JoinError> {
         let cursor = self.cursors.text()?;
-        let streams = self.feeds.iter().flatten().map(|feed| feed.stream().as_str()).collect();
+        let shown = |feed| self.view.namespace.show(Feed::stream(feed));
+        let streams = self.feeds.iter().flatten().map(shown).collect();
         let open = Signal::Open { streams, cursor: &cursor };
         out.write(|out| open.write(out, Some(&cursor), self.view.framing));
         Ok(())
@@ -257,7 +275,8 @@ impl Subscription {
     fn match_again(&mut self) -> Result<(), JoinError> {
         let mut now: HashSet<StreamName> = HashSet::new();
         for matching in &self.matching {
-            now.extend(matching.streams()?);
+            let all = matching.streams()?.into_iter();
+            now.extend(all.filter(|stream| is_visible(self.visible.as_ref(), stream)));
         }
         for number in 0..self.feeds.len() {
             let Some(feed) = &self.feeds[number] else { continue };

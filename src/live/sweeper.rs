@@ -64,7 +64,7 @@ async fn round(hub: &Inner, holder: &str, places: &mut Places) -> Result<bool, S
                 Err(error) if error.is_outage() => return Err(error),
                 // One group is to blame; the others are looked after.
                 Err(error) => {
-                    tracing::warn!(%error, %stream, %group, "a group was not swept");
+                    tracing::warn!(%error, stream = stream.as_str(), %group, "a group was not swept");
                     continue;
                 }
             };

@@ -1,7 +1,9 @@
 //! Names of streams, groups and consumers, checked once on the way in.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// The longest name, in bytes.
@@ -92,18 +94,97 @@ macro_rules! name {
     };
 }
 
-name!(
-    /// The name of a stream, and its Redis key.
-    StreamName,
-    |text| check(text).and_then(|()| check_braces(text)).and_then(|()| check_own(text))
-);
+/// A stream: its Redis key, and how much of that its caller does not see. Two are the same if their
+/// keys are. It has no `Display`: whoever writes it says whether it is for Redis ([`Self::as_str`])
+/// or for a caller ([`Self::shown`]).
+#[derive(Clone, Debug)]
+pub struct StreamName {
+    key: Arc<str>,
+    /// Bytes of the prefix of a namespace.
+    hidden: usize,
+}
+
 impl StreamName {
+    /// Checks the name of a stream, which is also its key.
+    ///
+    /// # Errors
+    /// [`InvalidName`] says which rule it breaks.
+    pub fn new(key: &str) -> Result<Self, InvalidName> {
+        check(key).and_then(|()| check_braces(key)).and_then(|()| check_own(key))?;
+        Ok(Self { key: Arc::from(key), hidden: 0 })
+    }
+
+    /// The key, as Redis sees it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.key
+    }
+
+    /// The name, as its caller sees it.
+    #[must_use]
+    pub fn shown(&self) -> Cow<'_, str> {
+        self.without(self.hidden)
+    }
+
+    /// The same stream for a caller who does not see the first bytes of its name, which are there.
+    pub(super) fn hiding(self, bytes: usize) -> Self {
+        Self { hidden: bytes, ..self }
+    }
+
+    /// The key without a prefix of so many bytes, which stands inside of a tag that it begins with.
+    pub(super) fn without(&self, bytes: usize) -> Cow<'_, str> {
+        match self.key.strip_prefix('{') {
+            Some(inner) if bytes > 0 => {
+                format!("{{{}", inner.get(bytes..).unwrap_or_default()).into()
+            }
+            _ => self.key.get(bytes..).unwrap_or_default().into(),
+        }
+    }
+
+    /// How many bytes of the key its caller does not see.
+    #[must_use]
+    pub fn hidden(&self) -> usize {
+        self.hidden
+    }
+
     /// What Redis Cluster hashes of it: what stands in braces, or all of it. Names of one tag lie in
     /// one slot.
     #[must_use]
     pub fn tag(&self) -> &str {
-        let braced = self.0.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
-        braced.map_or(&*self.0, |(tag, _)| tag)
+        let braced = self.key.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+        braced.map_or(&*self.key, |(tag, _)| tag)
+    }
+}
+
+impl PartialEq for StreamName {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+impl Eq for StreamName {}
+
+impl PartialOrd for StreamName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for StreamName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key.cmp(&other.key)
+    }
+}
+
+impl Hash for StreamName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key.hash(state);
+    }
+}
+
+impl Borrow<str> for StreamName {
+    fn borrow(&self) -> &str {
+        &self.key
     }
 }
 

@@ -88,6 +88,7 @@ impl Page {
         bytes.extend_from_slice(&[b'0'; CHUNK_HEAD]);
         let mut frames = Vec::with_capacity(self.entries.len());
         let taken = self.entries.iter().enumerate().filter(|(_, entry)| view.filter.takes(entry));
+        let stream = view.namespace.show(&self.stream);
         for (index, entry) in taken {
             let start = bytes.len();
             let json = |stream| EntryJson { stream, entry, view: &view.entry };
@@ -97,7 +98,7 @@ impl Page {
             } else {
                 let field = view.event.as_deref();
                 let name = field.and_then(|field| frame::event_name(entry.value(field)));
-                frame::begin_event(&mut bytes, name, None, &json(Some(self.stream.as_str())));
+                frame::begin_event(&mut bytes, name, None, &json(Some(&stream)));
                 let end = bytes.len();
                 frame::end_event(&mut bytes, Some(&self.positions[index]));
                 end

@@ -1,5 +1,6 @@
 //! The policy of a group: how long an entry is lent, how often, and what becomes of it then.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -33,6 +34,9 @@ pub struct Policy {
     pub consumer_expiry: Duration,
     /// Where dead letters go: in the slot of the stream, so that they are moved in one step.
     pub dead_letter: StreamName,
+    /// How many bytes of the stream's key those do not see who work in the group: dead letters tell
+    /// where they came from without them.
+    pub hidden: usize,
 }
 
 /// Which rule a policy breaks, and the member that does. The text is fit for the caller.
@@ -88,7 +92,8 @@ impl InvalidPolicy {
 pub fn default_dead_letter(stream: &StreamName) -> Result<StreamName, InvalidPolicy> {
     let name = stream.as_str();
     let text = if name.contains('{') { format!("{name}.dead") } else { format!("{{{name}}}.dead") };
-    StreamName::new(&text).map_err(|_| InvalidPolicy::Unnamed)
+    let named = StreamName::new(&text).map_err(|_| InvalidPolicy::Unnamed)?;
+    Ok(named.hiding(stream.hidden()))
 }
 
 /// Whether a lease may be so long.
@@ -135,11 +140,17 @@ impl Policy {
         Ok(())
     }
 
+    /// What dead letters call the stream they came from.
+    #[must_use]
+    pub fn calls<'a>(&self, stream: &'a StreamName) -> Cow<'a, str> {
+        stream.without(self.hidden)
+    }
+
     /// As it is kept: milliseconds, and the name last, since it may hold anything.
     #[must_use]
     pub fn encode(&self) -> String {
         let (lease, expiry) = (self.lease.as_millis(), self.consumer_expiry.as_millis());
-        let mut text = format!("{lease} {} {expiry} ", self.max_deliveries);
+        let mut text = format!("{lease} {} {expiry} {} ", self.max_deliveries, self.hidden);
         for (index, step) in self.backoff.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
             // Writing into a `String` cannot fail.
@@ -151,15 +162,16 @@ impl Policy {
     /// Reads what [`Policy::encode`] wrote.
     #[must_use]
     pub fn decode(text: &str) -> Option<Self> {
-        let mut parts = text.splitn(5, ' ');
+        let mut parts = text.splitn(6, ' ');
         let lease = Duration::from_millis(parts.next()?.parse().ok()?);
         let max_deliveries = parts.next()?.parse().ok()?;
         let consumer_expiry = Duration::from_millis(parts.next()?.parse().ok()?);
+        let hidden = parts.next()?.parse().ok()?;
         let steps = parts.next()?.split(',').filter(|step| !step.is_empty());
         let backoff = steps.map(|step| step.parse().ok().map(Duration::from_millis));
         let backoff = backoff.collect::<Option<_>>()?;
         let dead_letter = StreamName::new(parts.next()?).ok()?;
-        Some(Self { lease, max_deliveries, backoff, consumer_expiry, dead_letter })
+        Some(Self { lease, max_deliveries, backoff, consumer_expiry, dead_letter, hidden })
     }
 }
 
@@ -180,6 +192,7 @@ mod tests {
             backoff: Vec::new(),
             consumer_expiry: Duration::ZERO,
             dead_letter,
+            hidden: 0,
         }
     }
 
@@ -222,13 +235,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_policy_survives_being_kept(lease: u32, max: u64, expiry: u32, steps: Vec<u32>, name in "[a-z ]{1,9}") {
+        fn a_policy_survives_being_kept(lease: u32, max: u64, expiry: u32, steps: Vec<u32>, hidden: u16, name in "[a-z ]{1,9}") {
             let policy = Policy {
                 lease: Duration::from_millis(lease.into()),
                 max_deliveries: max,
                 backoff: steps.into_iter().map(|ms| Duration::from_millis(ms.into())).collect(),
                 consumer_expiry: Duration::from_millis(expiry.into()),
                 dead_letter: stream(&name),
+                hidden: hidden.into(),
             };
             prop_assert_eq!(Policy::decode(&policy.encode()), Some(policy));
         }

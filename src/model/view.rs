@@ -2,6 +2,7 @@
 
 use super::entry::{Entry, View};
 use super::frame::Framing;
+use super::namespace::Namespace;
 
 /// How a page looks to those who follow its stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -14,6 +15,8 @@ pub struct EventView {
     pub filter: Filter,
     /// How it is written.
     pub framing: Framing,
+    /// Where the stream is called as it is shown.
+    pub namespace: Namespace,
 }
 
 /// `filter=FIELD:VALUE`, any number of times: for each field that is named, one of its values.

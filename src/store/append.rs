@@ -56,10 +56,11 @@ pub struct NewEntry {
 pub struct Key(String);
 
 impl Key {
-    /// The key of one producer.
+    /// The key of one producer of a principal.
     #[must_use]
-    pub fn new(producer: &str, key: &str) -> Self {
+    pub fn new(principal: &str, producer: &str, key: &str) -> Self {
         let mut digest = Sha256::new();
+        add(&mut digest, principal.as_bytes());
         add(&mut digest, producer.as_bytes());
         add(&mut digest, key.as_bytes());
         Self(hex(digest))

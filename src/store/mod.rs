@@ -54,6 +54,7 @@ mod leases;
 mod pending;
 mod pool;
 pub mod private;
+mod secret;
 mod streams;
 mod trim;
 

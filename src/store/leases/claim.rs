@@ -26,7 +26,7 @@ local until_us = now + policy.lease
 local taken, gone, lent = {}, {}, {}
 local function take(id, held, min_idle, words)
   if #redis.call('XRANGE', key, id, id) == 0 then
-    if held and bury(key, leases, group, policy.dead, id, nil, held[2], held[4], 'gone', now) then
+    if held and bury(key, leases, group, policy, id, nil, held[2], held[4], 'gone', now) then
       gone[#gone + 1] = id
     end
     return

@@ -49,7 +49,7 @@ pub struct DeadLetters {
 impl DeadLetter {
     /// An entry of a dead-letter stream, if it came from this group.
     #[must_use]
-    fn read(entry: Entry, stream: &StreamName, group: &GroupName) -> Option<Self> {
+    fn read(entry: Entry, from: &str, group: &GroupName) -> Option<Self> {
         let mut fields = entry.fields;
         let telling = fields.split_off(fields.len().checked_sub(TELLING)?);
         let of = |name: &str| {
@@ -57,7 +57,7 @@ impl DeadLetter {
             let named = found.find(|(key, _)| key.strip_prefix(OURS) == Some(name.as_bytes()));
             named.and_then(|(_, value)| std::str::from_utf8(value).ok())
         };
-        if of("stream")? != stream.as_str() || of("group")? != group.as_str() {
+        if of("stream")? != from || of("group")? != group.as_str() {
             return None;
         }
         Some(Self {
@@ -106,7 +106,7 @@ impl Store {
         start: EntryId,
         limit: usize,
     ) -> Result<DeadLetters, StoreError> {
-        let (mut letters, mut start) = (Vec::new(), start);
+        let (mut letters, mut start, from) = (Vec::new(), start, policy.calls(stream));
         for _ in 0..STEPS {
             let mut command = Cmd::new();
             command.arg("XRANGE").arg(policy.dead_letter.as_str()).arg(start.to_string());
@@ -118,7 +118,7 @@ impl Store {
                     return Ok(DeadLetters { letters, next: Some(entry.id) });
                 }
                 start = entry.id.next().unwrap_or(EntryId::MAX);
-                letters.extend(DeadLetter::read(entry, stream, group));
+                letters.extend(DeadLetter::read(entry, &from, group));
             }
             if is_last {
                 return Ok(DeadLetters { letters, next: None });
@@ -144,7 +144,7 @@ impl Store {
         command.arg("XRANGE").arg(policy.dead_letter.as_str());
         command.arg(id.to_string()).arg(id.to_string());
         let found = entries(self.read(&command).await.map_err(of_dead)?)?.pop();
-        Ok(found.and_then(|entry| DeadLetter::read(entry, stream, group)))
+        Ok(found.and_then(|entry| DeadLetter::read(entry, &policy.calls(stream), group)))
     }
 
     /// Deletes dead letters of a group, which must be its own; answers how many there were.

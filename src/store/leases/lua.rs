@@ -15,14 +15,20 @@ local function digits(number) return string.format('%.0f', number) end
 local function policy_of(policies, group)
   local text = redis.call('HGET', policies, group)
   if not text then return nil end
-  local lease, max, expiry, steps, dead = text:match('^(%d+) (%d+) (%d+) ([%d,]*) (.+)$')
-  return {lease = lease * 1000, max = tonumber(max), expiry = tonumber(expiry), steps = steps, dead = dead}
+  local lease, max, expiry, hidden, steps, dead = text:match('^(%d+) (%d+) (%d+) (%d+) ([%d,]*) (.+)$')
+  return {lease = lease * 1000, max = tonumber(max), expiry = tonumber(expiry), hidden = tonumber(hidden),
+    steps = steps, dead = dead}
 end
 local function needed(policies, key, group)
   local policy = policy_of(policies, group)
   if policy then return policy end
   redis.call('XPENDING', key, group, '-', '+', 1)
   return nil, redis.error_reply('NOPOLICY the group has none')
+end
+local function shown(key, hidden)
+  if hidden == 0 then return key end
+  if key:sub(1, 1) == '{' then return '{' .. key:sub(hidden + 2) end
+  return key:sub(hidden + 1)
 end
 local function held_by(key, group, id) return redis.call('XPENDING', key, group, id, id, 1)[1] end
 local function lend(leases, ids, until_us)
@@ -50,9 +56,9 @@ local function can_bury(dead)
   local kind = redis.call('TYPE', dead).ok
   return kind == 'stream' or kind == 'none'
 end
-local function bury(key, leases, group, dead, id, fields, consumer, count, reason, now)
-  local words, said = {'XADD', dead, '*'}, {
-    'stream', key, 'id', id, 'group', group, 'consumer', consumer == 'streamgate:nobody' and '' or consumer,
+local function bury(key, leases, group, policy, id, fields, consumer, count, reason, now)
+  local words, said = {'XADD', policy.dead, '*'}, {
+    'stream', shown(key, policy.hidden), 'id', id, 'group', group, 'consumer', consumer == 'streamgate:nobody' and '' or consumer,
     'deliveries', digits(count), 'reason', reason, 'time', digits(math.floor(now / 1000))}
   if fields and #fields <= 7000 then
     for i = 1, #fields do words[i + 3] = fields[i] end

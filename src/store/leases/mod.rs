@@ -61,13 +61,14 @@ impl Verb {
 
 /// The hash with the policies of a stream's groups.
 pub(super) fn policies(stream: &StreamName) -> String {
-    format!("{OWN_PREFIX}{{{}}}:policies:{stream}", stream.tag())
+    format!("{OWN_PREFIX}{{{}}}:policies:{}", stream.tag(), stream.as_str())
 }
 
 /// What the keys of all leases of a stream begin with: names may hold anything, so the length of the
 /// first tells where the second begins.
 pub(super) fn leases_prefix(stream: &StreamName) -> String {
-    format!("{OWN_PREFIX}{{{}}}:leases:{}:{stream}:", stream.tag(), stream.as_str().len())
+    let key = stream.as_str();
+    format!("{OWN_PREFIX}{{{}}}:leases:{}:{key}:", stream.tag(), key.len())
 }
 
 /// The sorted set with the leases of a group.
@@ -77,8 +78,8 @@ pub(super) fn leases(stream: &StreamName, group: &GroupName) -> String {
 
 /// Where it is told that entries of a group were freed.
 pub(super) fn channel(stream: &StreamName, group: &GroupName) -> String {
-    let length = stream.as_str().len();
-    format!("{OWN_PREFIX}{{{}}}:wake:{length}:{stream}:{group}", stream.tag())
+    let key = stream.as_str();
+    format!("{OWN_PREFIX}{{{}}}:wake:{}:{key}:{group}", stream.tag(), key.len())
 }
 
 /// The consumer that holds what belongs to nobody is not shown.

@@ -18,7 +18,7 @@ pub(super) const INDEX: &str = "streamgate:{policies}:index";
 
 /// A name in the index.
 pub(super) fn indexed(stream: &StreamName, group: &GroupName) -> String {
-    format!("{stream}\0{group}")
+    format!("{}\0{group}", stream.as_str())
 }
 
 /// How to make a group.

@@ -88,7 +88,7 @@ local function read(key, leases, policy, channel)
   local until_us, taken, counts = now + length, {}, {}
   local exhausted, gone, stuck = 0, 0, 0
   local function lay_down(id, fields, held, reason)
-    if bury(key, leases, group, policy.dead, id, fields, held[2], held[4], reason, now) then return true end
+    if bury(key, leases, group, policy, id, fields, held[2], held[4], reason, now) then return true end
     lend(leases, {id}, now + policy.lease)
     stuck = stuck + 1
     return false

@@ -56,7 +56,7 @@ local function redrive(id)
   local letter = redis.call('XRANGE', policy.dead, id, id)[1]
   local fields = letter and letter[2]
   local at = fields and #fields - 14 or -1
-  if at < 0 or fields[at + 1] ~= 'streamgate-stream' or fields[at + 2] ~= key
+  if at < 0 or fields[at + 1] ~= 'streamgate-stream' or fields[at + 2] ~= shown(key, policy.hidden)
       or fields[at + 5] ~= 'streamgate-group' or fields[at + 6] ~= group then return {'not-found', ''} end
   local original = fields[at + 4]
   if to == '' then

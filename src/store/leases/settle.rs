@@ -139,7 +139,7 @@ local function due(at)
   return at
 end
 local function lay_down(id, held, fields, why)
-  if bury(key, leases, group, policy.dead, id, fields, held[2], held[4], why, now) then return {4, ''} end
+  if bury(key, leases, group, policy, id, fields, held[2], held[4], why, now) then return {4, ''} end
   lend(leases, {id}, due(now + policy.lease))
   return {3, ''}
 end

@@ -102,7 +102,7 @@ for _, id in ipairs(due) do
     local fields = entry(key, id)
     if over or not fields then
       local why = fields and 'max-deliveries' or 'gone'
-      if not bury(key, leases, group, policy.dead, id, fields, held[2], held[4], why, now) then stuck = stuck + 1
+      if not bury(key, leases, group, policy, id, fields, held[2], held[4], why, now) then stuck = stuck + 1
       elseif fields then exhausted = exhausted + 1
       else gone = gone + 1 end
     end

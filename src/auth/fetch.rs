@@ -1,0 +1,157 @@
+//! Where the keys of an issuer are fetched from: a file, or a URL.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::Uri;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use super::verifying::VerifyingKey;
+
+/// For everything, from name lookup to the last byte.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The largest set of keys, in bytes.
+const MAX_SET: usize = 256 << 10;
+
+/// A place with a JSON Web Key Set.
+pub enum Fetcher {
+    /// A file.
+    File(PathBuf),
+    /// A URL: https, or http on this very machine.
+    Url(Box<Uri>, Option<Arc<ClientConfig>>),
+}
+
+/// What a place cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidUrl {
+    /// Anybody on the way could give us keys.
+    #[error("keys are fetched by https, or by http from this machine (localhost)")]
+    Scheme,
+    /// Not a URL.
+    #[error("this is no URL")]
+    Url,
+    /// What should be believed.
+    #[error("the certificates to believe cannot be read: {0}")]
+    Roots(String),
+}
+
+impl Fetcher {
+    /// A place by its URL; certificates are believed that this file holds, or the system's.
+    ///
+    /// # Errors
+    /// [`InvalidUrl`].
+    pub fn url(text: &str, ca: Option<&[u8]>) -> Result<Self, InvalidUrl> {
+        let uri: Uri = text.parse().map_err(|_| InvalidUrl::Url)?;
+        let host = uri.host().ok_or(InvalidUrl::Url)?;
+        match uri.scheme_str() {
+            Some("https") => {}
+            Some("http") if matches!(host, "localhost" | "127.0.0.1" | "[::1]") => {
+                return Ok(Self::Url(Box::new(uri), None));
+            }
+            _ => return Err(InvalidUrl::Scheme),
+        }
+        Ok(Self::Url(Box::new(uri), Some(Arc::new(believing(ca)?))))
+    }
+
+    /// The keys that are there now.
+    ///
+    /// # Errors
+    /// What went wrong, for the log.
+    /// # Cancel safety
+    /// Safe.
+    pub async fn fetch(&self) -> Result<Vec<VerifyingKey>, String> {
+        let text = match self {
+            Self::File(path) => {
+                tokio::fs::read_to_string(path).await.map_err(|error| error.to_string())?
+            }
+            Self::Url(uri, tls) => tokio::time::timeout(PATIENCE, get(uri, tls.as_ref()))
+                .await
+                .map_err(|_| "no answer in time".to_owned())??,
+        };
+        VerifyingKey::set(&text).map_err(|error| error.to_string())
+    }
+}
+
+fn believing(ca: Option<&[u8]>) -> Result<ClientConfig, InvalidUrl> {
+    use tokio_rustls::rustls::pki_types::CertificateDer;
+    use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+    let mut roots = RootCertStore::empty();
+    let of = |error: &dyn std::fmt::Display| InvalidUrl::Roots(error.to_string());
+    if let Some(pem) = ca {
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            roots.add(certificate.map_err(|error| of(&error))?).map_err(|error| of(&error))?;
+        }
+    } else {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    }
+    if roots.is_empty() {
+        return Err(InvalidUrl::Roots("there are none".to_owned()));
+    }
+    let provider = tokio_rustls::rustls::crypto::ring::default_provider();
+    let config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| of(&error))?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+async fn get(uri: &Uri, tls: Option<&Arc<ClientConfig>>) -> Result<String, String> {
+    let host = uri.host().unwrap_or_default();
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let port = uri.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
+    let stream = TcpStream::connect((bare, port)).await.map_err(|error| error.to_string())?;
+    match tls {
+        Some(tls) => {
+            let name = ServerName::try_from(bare.to_owned()).map_err(|error| error.to_string())?;
+            let stream = TlsConnector::from(tls.clone()).connect(name, stream).await;
+            ask(uri, stream.map_err(|error| error.to_string())?).await
+        }
+        None => ask(uri, stream).await,
+    }
+}
+
+async fn ask(
+    uri: &Uri,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<String, String> {
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let request = hyper::Request::get(path)
+        .header("host", authority)
+        .header("accept", "application/jwk-set+json, application/json")
+        .header("connection", "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| error.to_string())?;
+    let asked = async {
+        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+        if response.status() != 200 {
+            return Err(format!("answered {}", response.status()));
+        }
+        let body = Limited::new(response.into_body(), MAX_SET).collect().await;
+        let bytes = body.map_err(|error| error.to_string())?.to_bytes();
+        String::from_utf8(bytes.to_vec()).map_err(|error| error.to_string())
+    };
+    // The connection does nothing unless it is polled, and is over when the answer is there.
+    let mut connection = std::pin::pin!(connection);
+    let mut asked = std::pin::pin!(asked);
+    std::future::poll_fn(|cx| {
+        let ended = connection.as_mut().poll(cx);
+        match asked.as_mut().poll(cx) {
+            std::task::Poll::Pending if ended.is_ready() => {
+                std::task::Poll::Ready(Err("the connection broke".to_owned()))
+            }
+            polled => polled,
+        }
+    })
+    .await
+}

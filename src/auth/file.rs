@@ -1,0 +1,330 @@
+//! The file that says who may do what: API keys and issuers of tokens.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde::Deserialize;
+
+use super::api_key::KeyHash;
+use super::fetch::Fetcher;
+use super::grants::Grants;
+use super::issuer::{Issuer, Rules};
+use super::principal::{Kind, Limits, Principal, Usages};
+use super::verifying::{VerifyingKey, algorithm};
+use crate::model::duration;
+use crate::model::namespace::Namespace;
+use crate::model::time::Time;
+use crate::model::validity::{Revocable, Validity};
+
+/// The most that clocks may differ by.
+const MAX_LEEWAY: Duration = Duration::from_secs(300);
+/// The claim that grants are in unless told otherwise.
+const CLAIM: &str = "streamgate";
+
+/// The file as it is written.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    #[serde(default)]
+    key: Vec<KeyRecord>,
+    #[serde(default)]
+    issuer: Vec<IssuerRecord>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyRecord {
+    name: String,
+    hash: OneOrMore,
+    #[serde(default)]
+    grants: Vec<String>,
+    prefix: Option<String>,
+    expires: Option<String>,
+    max_subscriptions: Option<usize>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IssuerRecord {
+    name: String,
+    iss: String,
+    audience: OneOrMore,
+    #[serde(default)]
+    key: Vec<SigningRecord>,
+    jwks_file: Option<String>,
+    jwks_url: Option<String>,
+    jwks_ca: Option<String>,
+    claim: Option<String>,
+    #[serde(default)]
+    ceiling: Vec<String>,
+    leeway: Option<String>,
+    prefix: Option<String>,
+    max_subscriptions: Option<usize>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SigningRecord {
+    id: Option<String>,
+    algorithm: String,
+    /// HS256: the file holds the secret as it is, without the line's end.
+    secret_file: Option<String>,
+    /// The others: the file holds a public key in PEM.
+    public_key_file: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+impl OneOrMore {
+    fn all(&self) -> &[String] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::More(all) => all,
+        }
+    }
+}
+
+/// Everybody there is.
+#[derive(Default)]
+pub struct Book {
+    /// By a part of the hash of their keys.
+    keys: HashMap<[u8; 8], Vec<(KeyHash, Arc<Principal>)>>,
+    /// By their names, with what they were made of.
+    named: HashMap<String, (KeyRecord, Arc<Principal>, Revocable)>,
+    issuers: Vec<(IssuerRecord, Vec<Vec<u8>>, Arc<Issuer>)>,
+}
+
+impl Book {
+    /// Reads the file. What is written as it was before stays what it was: only what was changed is
+    /// made anew.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn read(text: &str, beside: &Path, before: &Self) -> Result<Self, Vec<String>> {
+        let written: Written =
+            toml::from_str(text).map_err(|error| vec![error.message().to_owned()])?;
+        let mut book = Self::default();
+        let mut wrong = Vec::new();
+        for record in written.key {
+            let of = format!("key {:?}", record.name);
+            if let Err(why) = book.add_key(record, before) {
+                wrong.push(format!("{of}: {why}"));
+            }
+        }
+        for record in written.issuer {
+            let of = format!("issuer {:?}", record.name);
+            if let Err(why) = book.add_issuer(record, beside, before) {
+                wrong.push(format!("{of}: {why}"));
+            }
+        }
+        wrong.extend(book.namespaces_that_meet());
+        if wrong.is_empty() { Ok(book) } else { Err(wrong) }
+    }
+
+    fn add_key(&mut self, record: KeyRecord, before: &Self) -> Result<(), String> {
+        let name = record.name.clone();
+        if name.is_empty() || name.contains('/') || name.contains(char::is_control) {
+            return Err("a name is not empty and has no `/` and no control characters".to_owned());
+        }
+        if self.named.contains_key(&name) {
+            return Err("another key has the same name".to_owned());
+        }
+        let known = before.named.get(&name);
+        let (principal, on) = match known.filter(|(known, ..)| *known == record) {
+            Some((_, principal, on)) => (principal.clone(), on.clone()),
+            None => principal(&record)?,
+        };
+        for text in record.hash.all() {
+            let hash = KeyHash::parse(text).ok_or("a hash is `sha256:` and 64 hexadecimal digits, as `streamgate keys hash` prints it")?;
+            let shelf = self.keys.entry(hash.shelf()).or_default();
+            if shelf.iter().any(|(other, _)| other.is(&hash)) {
+                return Err("another key has the same hash".to_owned());
+            }
+            shelf.push((hash, principal.clone()));
+        }
+        self.named.insert(name, (record, principal, on));
+        Ok(())
+    }
+
+    fn add_issuer(
+        &mut self,
+        record: IssuerRecord,
+        beside: &Path,
+        before: &Self,
+    ) -> Result<(), String> {
+        if record.name.is_empty() || record.name.contains('/') {
+            return Err("a name is not empty and has no `/`".to_owned());
+        }
+        let same = |(other, ..): &(IssuerRecord, _, _)| {
+            other.name == record.name || other.iss == record.iss
+        };
+        if self.issuers.iter().any(same) {
+            return Err("another issuer has the same name or the same `iss`".to_owned());
+        }
+        let read = |path: &String| {
+            std::fs::read(beside.join(path)).map_err(|error| format!("{path}: {error}"))
+        };
+        let mut contents = Vec::new();
+        for key in &record.key {
+            let file = match (&key.secret_file, &key.public_key_file) {
+                (Some(file), None) | (None, Some(file)) => file,
+                _ => {
+                    return Err(
+                        "a key has either a `secret_file` or a `public_key_file`".to_owned()
+                    );
+                }
+            };
+            contents.push(read(file)?);
+        }
+        if let Some(ca) = &record.jwks_ca {
+            contents.push(read(ca)?);
+        }
+        let mut known = before.issuers.iter();
+        let known = known.find(|(known, files, _)| *known == record && *files == contents);
+        let issuer = match known {
+            Some((.., issuer)) => issuer.clone(),
+            None => Arc::new(issuer(&record, beside, &contents)?),
+        };
+        self.issuers.push((record, contents, issuer));
+        Ok(())
+    }
+
+    fn namespaces_that_meet(&self) -> Vec<String> {
+        let of_keys = self.named.values().map(|(_, principal, _)| &principal.namespace);
+        let of_issuers = self.issuers.iter().map(|(.., issuer)| &issuer.rules.namespace);
+        let whole = Namespace::default();
+        let mut all: Vec<_> = of_keys.chain(of_issuers).filter(|one| **one != whole).collect();
+        all.sort_by_key(|one| one.beginnings("x"));
+        all.dedup();
+        let meet = all.windows(2).filter(|pair| pair[0].meets(pair[1]));
+        let told = |pair: &[&Namespace]| {
+            let begin = |one: &Namespace| one.beginnings("").swap_remove(0);
+            format!("the prefix {:?} is the beginning of {:?}", begin(pair[0]), begin(pair[1]))
+        };
+        meet.map(told).collect()
+    }
+
+    /// Whose key this is.
+    #[must_use]
+    pub fn bearer(&self, key: &str) -> Option<&Arc<Principal>> {
+        let hash = KeyHash::of(key);
+        let shelf = self.keys.get(&hash.shelf())?;
+        shelf.iter().find(|(known, _)| known.is(&hash)).map(|(_, principal)| principal)
+    }
+
+    /// The principal with the key of this name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&Arc<Principal>> {
+        self.named.get(name).map(|(_, principal, _)| principal)
+    }
+
+    /// All issuers.
+    pub fn issuers(&self) -> impl Iterator<Item = &Arc<Issuer>> {
+        self.issuers.iter().map(|(.., issuer)| issuer)
+    }
+
+    /// Takes back what is no longer in `next`. True if there was anything.
+    pub fn revoke_but(&self, next: &Self) -> bool {
+        let mut any = false;
+        for (name, (_, principal, on)) in &self.named {
+            if !next.named(name).is_some_and(|other| Arc::ptr_eq(other, principal)) {
+                on.revoke();
+                any = true;
+            }
+        }
+        for issuer in self.issuers() {
+            if !next.issuers().any(|other| Arc::ptr_eq(other, issuer)) {
+                issuer.revoke();
+                any = true;
+            }
+        }
+        any
+    }
+}
+
+fn principal(record: &KeyRecord) -> Result<(Arc<Principal>, Revocable), String> {
+    let until = record.expires.as_deref().map(expiry).transpose()?;
+    let on = Revocable::default();
+    let limits = Limits { max_subscriptions: record.max_subscriptions };
+    let principal = Principal {
+        name: record.name.as_str().into(),
+        kind: Kind::Key,
+        grants: Grants::parse(&record.grants).map_err(|error| error.to_string())?,
+        ceiling: None,
+        namespace: namespace(record.prefix.as_deref())?,
+        validity: Validity::new(until, on.clone()),
+        usage: Usages::default().of(&record.name, &limits),
+    };
+    Ok((Arc::new(principal), on))
+}
+
+fn issuer(record: &IssuerRecord, beside: &Path, contents: &[Vec<u8>]) -> Result<Issuer, String> {
+    let mut keys = Vec::new();
+    for (key, content) in record.key.iter().zip(contents) {
+        let algorithm = algorithm(&key.algorithm).map_err(|error| error.to_string())?;
+        let is_secret = algorithm == jsonwebtoken::Algorithm::HS256;
+        if is_secret != key.secret_file.is_some() {
+            return Err("HS256 takes a `secret_file`, the others a `public_key_file`".to_owned());
+        }
+        keys.push(match is_secret {
+            true => VerifyingKey::secret(key.id.clone(), content.trim_ascii_end()),
+            false => VerifyingKey::public(key.id.clone(), algorithm, content),
+        });
+    }
+    let keys =
+        keys.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+    let fetcher = match (&record.jwks_file, &record.jwks_url) {
+        (Some(_), Some(_)) => {
+            return Err("`jwks_file` and `jwks_url` exclude each other".to_owned());
+        }
+        (Some(file), None) => Some(Fetcher::File(beside.join(file))),
+        (None, Some(url)) => {
+            let ca = record.jwks_ca.as_ref().and_then(|_| contents.last());
+            Some(Fetcher::url(url, ca.map(Vec::as_slice)).map_err(|error| error.to_string())?)
+        }
+        (None, None) if keys.is_empty() => {
+            return Err("it has no keys: give it a `key`, a `jwks_file` or a `jwks_url`".to_owned());
+        }
+        (None, None) => None,
+    };
+    let leeway = record.leeway.as_deref().map_or(Ok(Duration::from_secs(30)), duration::parse);
+    let leeway = leeway.map_err(|error| format!("leeway: {error}"))?;
+    if leeway > MAX_LEEWAY {
+        return Err("leeway: at most 5m".to_owned());
+    }
+    if record.audience.all().is_empty() {
+        return Err("audience: name at least one".to_owned());
+    }
+    let rules = Rules {
+        name: record.name.as_str().into(),
+        iss: record.iss.clone(),
+        audience: record.audience.all().to_vec(),
+        leeway,
+        claim: record.claim.clone().unwrap_or_else(|| CLAIM.to_owned()),
+        ceiling: Grants::parse(&record.ceiling).map_err(|error| error.to_string())?,
+        namespace: namespace(record.prefix.as_deref())?,
+        limits: Limits { max_subscriptions: record.max_subscriptions },
+        fetcher,
+    };
+    Ok(Issuer::new(rules, keys))
+}
+
+fn namespace(prefix: Option<&str>) -> Result<Namespace, String> {
+    prefix.map_or(Ok(Namespace::default()), Namespace::new).map_err(|error| error.to_string())
+}
+
+fn expiry(text: &str) -> Result<SystemTime, String> {
+    match text.parse() {
+        Ok(Time::At(ms)) => SystemTime::UNIX_EPOCH
+            .checked_add(Duration::from_millis(ms))
+            .ok_or_else(|| "expires: too late".to_owned()),
+        _ => Err("expires: a time like 2027-01-01T00:00:00Z".to_owned()),
+    }
+}

@@ -1,0 +1,227 @@
+//! Grants: which rights a caller has, over which streams.
+
+use std::fmt;
+
+/// What may be done with a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// Append entries.
+    Publish,
+    /// Read entries and follow them.
+    Subscribe,
+    /// Work in groups.
+    Consume,
+    /// Everything else.
+    Manage,
+}
+
+impl Right {
+    /// All there are.
+    pub const ALL: [Self; 4] = [Self::Publish, Self::Subscribe, Self::Consume, Self::Manage];
+
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Subscribe => "subscribe",
+            Self::Consume => "consume",
+            Self::Manage => "manage",
+        }
+    }
+
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// The names a grant is about: one, or all with one beginning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    text: Box<str>,
+    is_prefix: bool,
+}
+
+impl Pattern {
+    /// `NAME`, or `PREFIX*`.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        match text.strip_suffix('*') {
+            Some(prefix) => Self { text: prefix.into(), is_prefix: true },
+            None => Self { text: text.into(), is_prefix: false },
+        }
+    }
+
+    /// Whether it is about this name.
+    #[must_use]
+    pub fn takes(&self, name: &str) -> bool {
+        if self.is_prefix { name.starts_with(&*self.text) } else { name == &*self.text }
+    }
+
+    /// Whether this takes whatever the other does.
+    fn covers(&self, other: &Self) -> bool {
+        if other.is_prefix {
+            self.is_prefix && self.takes(&other.text)
+        } else {
+            self.takes(&other.text)
+        }
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.text, if self.is_prefix { "*" } else { "" })
+    }
+}
+
+/// A grant that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no grant: rights and a name or a beginning, like `publish,subscribe orders:*` \
+     (publish, subscribe, consume, manage, or * for all)"
+)]
+pub struct InvalidGrant(String);
+
+/// All grants of a caller. None gives no right to anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grants(Vec<(u8, Pattern)>);
+
+impl Grants {
+    /// Every right to every stream.
+    #[must_use]
+    pub fn all() -> Self {
+        let every = Right::ALL.iter().fold(0, |bits, right| bits | right.bit());
+        Self(vec![(every, Pattern::new("*"))])
+    }
+
+    /// One right to the streams of these patterns.
+    #[must_use]
+    pub fn only(right: Right, patterns: impl IntoIterator<Item = Pattern>) -> Self {
+        Self(patterns.into_iter().map(|pattern| (right.bit(), pattern)).collect())
+    }
+
+    /// Reads grants, each `RIGHT[,RIGHT…] NAME` or `RIGHT[,RIGHT…] PREFIX*`.
+    ///
+    /// # Errors
+    /// [`InvalidGrant`], with the first that is none.
+    pub fn parse<T: AsRef<str>>(grants: &[T]) -> Result<Self, InvalidGrant> {
+        grants.iter().map(|grant| one(grant.as_ref())).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether this right to the stream of this name is among them.
+    #[must_use]
+    pub fn allow(&self, right: Right, name: &str) -> bool {
+        self.0.iter().any(|(rights, pattern)| rights & right.bit() != 0 && pattern.takes(name))
+    }
+
+    /// Whether there is any right to the stream of this name among them.
+    #[must_use]
+    pub fn allow_any(&self, name: &str) -> bool {
+        self.0.iter().any(|(_, pattern)| pattern.takes(name))
+    }
+
+    /// Whether they give this right to whatever the pattern takes.
+    #[must_use]
+    pub fn cover(&self, right: Right, wanted: &Pattern) -> bool {
+        self.0.iter().any(|(rights, pattern)| rights & right.bit() != 0 && pattern.covers(wanted))
+    }
+
+    /// What of all names with this beginning may lie within this right, as beginnings.
+    #[must_use]
+    pub fn narrow(&self, right: Right, beginning: &str) -> Vec<String> {
+        let mut narrowed: Vec<String> = Vec::new();
+        for (rights, pattern) in &self.0 {
+            let narrow = match () {
+                () if rights & right.bit() == 0 => continue,
+                () if pattern.text.starts_with(beginning) => &*pattern.text,
+                () if pattern.is_prefix && pattern.takes(beginning) => beginning,
+                () => continue,
+            };
+            if !narrowed.iter().any(|wider| narrow.starts_with(wider)) {
+                narrowed.retain(|other| !other.starts_with(narrow));
+                narrowed.push(narrow.to_owned());
+            }
+        }
+        narrowed
+    }
+}
+
+fn one(grant: &str) -> Result<(u8, Pattern), InvalidGrant> {
+    let invalid = || InvalidGrant(grant.to_owned());
+    let (rights, pattern) = grant.trim().split_once(' ').ok_or_else(invalid)?;
+    let mut bits = 0;
+    for word in rights.split(',') {
+        let named = |right: &&Right| word == "*" || right.as_str() == word;
+        let mut of_word = Right::ALL.iter().filter(named).peekable();
+        of_word.peek().ok_or_else(invalid)?;
+        bits = of_word.fold(bits, |bits, right| bits | right.bit());
+    }
+    let pattern = pattern.trim();
+    if pattern.is_empty() { Err(invalid()) } else { Ok((bits, Pattern::new(pattern))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grants(texts: &[&str]) -> Grants {
+        Grants::parse(texts).unwrap()
+    }
+
+    #[test]
+    fn a_grant_is_rights_and_a_name_or_a_beginning() {
+        let grants = grants(&["publish,subscribe orders", "consume jobs:*", "* {shop}*"]);
+        for (right, name, allowed) in [
+            (Right::Publish, "orders", true),
+            (Right::Subscribe, "orders", true),
+            (Right::Consume, "orders", false),
+            (Right::Publish, "orders2", false),
+            (Right::Consume, "jobs:", true),
+            (Right::Consume, "jobs:a", true),
+            (Right::Consume, "jobs", false),
+            (Right::Manage, "{shop}.x", true),
+        ] {
+            assert_eq!(grants.allow(right, name), allowed, "{right:?} {name}");
+        }
+        assert!(!Grants::default().allow(Right::Publish, "orders"));
+        assert!(Right::ALL.iter().all(|right| Grants::all().allow(*right, "anything")));
+    }
+
+    #[test]
+    fn what_is_no_grant_is_refused() {
+        for wrong in ["", "publish", "publish ", "read orders", "publish, orders", "publish,, x"] {
+            assert!(Grants::parse(&[wrong]).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_beginning_is_narrowed_to_what_is_granted() {
+        let grants = grants(&["subscribe orders:*", "subscribe oil", "publish o*", "subscribe a*"]);
+        let narrow = |beginning| grants.narrow(Right::Subscribe, beginning);
+        assert_eq!(narrow("o"), ["orders:", "oil"]);
+        assert_eq!(narrow("orders:eu:"), ["orders:eu:"]);
+        assert_eq!(narrow(""), ["orders:", "oil", "a"]);
+        assert_eq!(narrow("x"), [""; 0]);
+        assert_eq!(Grants::all().narrow(Right::Subscribe, "x"), ["x"]);
+    }
+
+    #[test]
+    fn patterns_are_covered_by_wider_ones() {
+        let grants = grants(&["subscribe orders:*", "subscribe one"]);
+        for (pattern, covered) in [
+            ("orders:a", true),
+            ("orders:a*", true),
+            ("orders:*", true),
+            ("orders*", false),
+            ("one", true),
+            ("one*", false),
+        ] {
+            assert_eq!(
+                grants.cover(Right::Subscribe, &Pattern::new(pattern)),
+                covered,
+                "{pattern}"
+            );
+            assert!(!grants.cover(Right::Publish, &Pattern::new(pattern)));
+        }
+    }
+}

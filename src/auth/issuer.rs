@@ -1,0 +1,267 @@
+//! Issuers of tokens: whose signatures are believed, and how far.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use jsonwebtoken::dangerous::insecure_decode_claims;
+use jsonwebtoken::{Validation, decode, decode_header};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
+
+use super::fetch::Fetcher;
+use super::grants::Grants;
+use super::principal::{Kind, Limits, Principal, Usage, Usages};
+use super::verifying::VerifyingKey;
+use super::{Refused, Unavailable};
+use crate::model::namespace::Namespace;
+use crate::model::validity::{Revocable, Validity};
+
+/// The longest token looked at, in bytes.
+const MAX_TOKEN: usize = 8 << 10;
+/// Tokens remembered as checked.
+const MAX_CHECKED: usize = 10_000;
+/// Between two attempts to fetch keys because a token names one that is unknown.
+const FETCH_AGAIN: Duration = Duration::from_secs(10);
+
+/// What is believed of an issuer.
+pub struct Rules {
+    /// What we call it.
+    pub name: Box<str>,
+    /// The `iss` of its tokens.
+    pub iss: String,
+    /// One of these is in the `aud` of its tokens.
+    pub audience: Vec<String>,
+    /// By how much clocks may differ.
+    pub leeway: Duration,
+    /// The claim that holds grants.
+    pub claim: String,
+    /// No token of its gets more than this.
+    pub ceiling: Grants,
+    /// Where its tokens work.
+    pub namespace: Namespace,
+    /// What each of its subjects may use.
+    pub limits: Limits,
+    /// Where keys are fetched from.
+    pub fetcher: Option<Fetcher>,
+}
+
+/// An issuer of tokens.
+pub struct Issuer {
+    /// What is believed of it.
+    pub rules: Rules,
+    /// Revoked when nothing is believed of it any more.
+    good: Revocable,
+    usages: Usages,
+    keys: RwLock<Keys>,
+    /// Tokens that were checked, by their hash: the check is dear, and most come again.
+    checked: Mutex<HashMap<[u8; 32], Arc<Principal>>>,
+}
+
+#[derive(Default)]
+struct Keys {
+    own: Vec<VerifyingKey>,
+    /// `None` until they were fetched once.
+    fetched: Option<Vec<VerifyingKey>>,
+    tried: Option<Instant>,
+}
+
+/// What is read of a token besides what `jsonwebtoken` checks.
+#[derive(Deserialize)]
+struct Claims {
+    exp: f64,
+    #[serde(default)]
+    sub: Option<String>,
+    #[serde(flatten)]
+    others: HashMap<String, serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct Unchecked {
+    iss: Option<String>,
+}
+
+/// The `iss` a token claims to be from; nothing of it is believed yet.
+pub(super) fn claimed(token: &str) -> Option<String> {
+    if token.len() > MAX_TOKEN {
+        return None;
+    }
+    insecure_decode_claims::<Unchecked>(token).ok()?.iss
+}
+
+impl Issuer {
+    /// An issuer with keys of its own; others may be fetched.
+    #[must_use]
+    pub fn new(rules: Rules, own: Vec<VerifyingKey>) -> Self {
+        let keys = RwLock::new(Keys { own, ..Keys::default() });
+        Self {
+            rules,
+            good: Revocable::default(),
+            usages: Usages::default(),
+            keys,
+            checked: Mutex::default(),
+        }
+    }
+
+    /// Who comes with this token.
+    ///
+    /// # Errors
+    /// [`Refused`]; [`Refused::Fetch`] when keys should be fetched before it is said for good.
+    pub fn check(self: &Arc<Self>, token: &str) -> Result<Arc<Principal>, Refused> {
+        let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        if let Some(known) = self.checked().get(&hash).filter(|known| !known.validity.is_over()) {
+            return Ok(known.clone());
+        }
+        let header =
+            decode_header(token).map_err(|_| Refused::Wrong("the token cannot be read"))?;
+        let candidates: Vec<VerifyingKey> = {
+            let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+            // A key without an id is there for all tokens, a token without one may be of any key.
+            let named = |key: &&VerifyingKey| {
+                header.kid.is_none() || key.id.is_none() || key.id == header.kid
+            };
+            let all = keys.own.iter().chain(keys.fetched.iter().flatten());
+            let fit: Vec<_> = all.filter(named).cloned().collect();
+            if fit.is_empty() && self.rules.fetcher.is_some() {
+                let lately = keys.tried.is_some_and(|tried| tried.elapsed() < FETCH_AGAIN);
+                return Err(match (lately, &keys.fetched) {
+                    (false, _) => Refused::Fetch(self.clone()),
+                    (true, None) => Refused::Unavailable(Unavailable::Keys),
+                    (true, Some(_)) => {
+                        Refused::Wrong("the token is signed with a key that is not known")
+                    }
+                });
+            }
+            fit
+        };
+        // Each key is tried with its own algorithm alone: what the token says must be the same.
+        let mut refused = Refused::Wrong("the token is signed with a key that is not known");
+        for key in candidates.iter().filter(|key| key.algorithm == header.alg) {
+            match self.check_by(token, key) {
+                Ok(principal) => {
+                    let principal = Arc::new(principal);
+                    self.remember(hash, &principal);
+                    return Ok(principal);
+                }
+                Err(wrong) => refused = wrong,
+            }
+        }
+        Err(refused)
+    }
+
+    fn check_by(&self, token: &str, key: &VerifyingKey) -> Result<Principal, Refused> {
+        let mut rules = Validation::new(key.algorithm);
+        rules.leeway = self.rules.leeway.as_secs();
+        rules.validate_nbf = true;
+        rules.set_issuer(&[&self.rules.iss]);
+        rules.set_audience(&self.rules.audience);
+        rules.set_required_spec_claims(&["exp", "iss", "aud"]);
+        let claims =
+            decode::<Claims>(token, &key.key, &rules).map_err(|error| wrong(&error))?.claims;
+        let until = Duration::try_from_secs_f64(claims.exp).ok();
+        let until =
+            until.and_then(|exp| SystemTime::UNIX_EPOCH.checked_add(exp + self.rules.leeway));
+        let until = until.ok_or(Refused::Wrong("the token's `exp` is no time"))?;
+        let grants =
+            claims.others.get(&self.rules.claim).map_or(Some(Grants::default()), |claim| {
+                let texts: Vec<&str> = match claim {
+                    serde_json::Value::String(one) => vec![one.as_str()],
+                    serde_json::Value::Array(all) => {
+                        all.iter().map(serde_json::Value::as_str).collect::<Option<_>>()?
+                    }
+                    _ => return None,
+                };
+                Grants::parse(&texts).ok()
+            });
+        let grants = grants.ok_or(Refused::Wrong("the token's claim of grants holds none"))?;
+        let name =
+            format!("{}/{}", self.rules.name, claims.sub.unwrap_or_default()).into_boxed_str();
+        Ok(Principal {
+            usage: self.usage(&name),
+            name,
+            kind: Kind::Token,
+            grants,
+            ceiling: Some(self.rules.ceiling.clone()),
+            namespace: self.rules.namespace.clone(),
+            validity: Validity::new(Some(until), key.good.clone()),
+        })
+    }
+
+    fn remember(&self, hash: [u8; 32], principal: &Arc<Principal>) {
+        let mut checked = self.checked();
+        if checked.len() >= MAX_CHECKED {
+            checked.retain(|_, known| !known.validity.is_over());
+        }
+        if checked.len() >= MAX_CHECKED {
+            checked.clear();
+        }
+        checked.insert(hash, principal.clone());
+    }
+
+    /// Fetches its keys, unless that was tried lately. What it has stays when that fails. True if a
+    /// key is gone that tokens may still be used with.
+    ///
+    /// # Cancel safety
+    /// Safe: nothing is changed before everything is there.
+    pub async fn fetch(&self) -> bool {
+        let Some(fetcher) = &self.rules.fetcher else { return false };
+        self.keys.write().unwrap_or_else(PoisonError::into_inner).tried = Some(Instant::now());
+        let found = match fetcher.fetch().await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(issuer = %self.rules.name, %error, "keys of an issuer could not be fetched");
+                return false;
+            }
+        };
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        let old = keys.fetched.take().unwrap_or_default();
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            old.into_iter().partition(|key| found.iter().any(|other| key.is(other)));
+        let known = |key: &&VerifyingKey| kept.iter().any(|other| key.is(other));
+        let new: Vec<_> = found.iter().filter(|key| !known(key)).cloned().collect();
+        if !new.is_empty() || !gone.is_empty() {
+            tracing::info!(issuer = %self.rules.name, new = new.len(), gone = gone.len(), "keys of an issuer");
+        }
+        gone.iter().for_each(|key| key.good.revoke());
+        keys.fetched = Some(kept.into_iter().chain(new).collect());
+        !gone.is_empty()
+    }
+
+    /// What its tickets rest on.
+    #[must_use]
+    pub fn good(&self) -> &Revocable {
+        &self.good
+    }
+
+    /// What is counted of one of its subjects.
+    #[must_use]
+    pub fn usage(&self, subject: &str) -> Arc<Usage> {
+        self.usages.of(subject, &self.rules.limits)
+    }
+
+    /// Takes back all its tokens.
+    pub fn revoke(&self) {
+        self.good.revoke();
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.own.iter().chain(keys.fetched.iter().flatten()).for_each(|key| key.good.revoke());
+    }
+
+    fn checked(&self) -> MutexGuard<'_, HashMap<[u8; 32], Arc<Principal>>> {
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is wrong with a token, without anything of it.
+fn wrong(error: &jsonwebtoken::errors::Error) -> Refused {
+    use jsonwebtoken::errors::ErrorKind;
+    Refused::Wrong(match error.kind() {
+        ErrorKind::ExpiredSignature => "the token has expired",
+        ErrorKind::ImmatureSignature => "the token is not valid yet",
+        ErrorKind::InvalidAudience => "the token is for another audience",
+        ErrorKind::InvalidIssuer => "the token is from another issuer",
+        ErrorKind::InvalidSignature => "the token's signature is wrong",
+        ErrorKind::MissingRequiredClaim(_) => "the token lacks one of `exp`, `iss` and `aud`",
+        _ => "the token cannot be read",
+    })
+}

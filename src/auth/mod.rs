@@ -1,0 +1,284 @@
+//! Who may do what: credentials, the principals behind them, and their grants.
+//!
+//! Nothing here knows HTTP beyond the texts of credentials, or Redis. Nobody is asked who they are
+//! unless there is a file that says whom to believe.
+
+mod api_key;
+pub mod command;
+mod crypto;
+mod fetch;
+mod file;
+mod grants;
+mod issuer;
+mod principal;
+pub mod ticket;
+mod verifying;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+pub use grants::{Grants, InvalidGrant, Pattern, Right};
+pub use issuer::Issuer;
+pub use principal::{Kind, Limits, Principal, Usage};
+
+use crate::model::validity::Validity;
+use file::Book;
+use ticket::{Maker, Ticket, Tickets};
+
+/// What a caller shows.
+#[derive(Clone, Copy, Debug)]
+pub enum Credential<'a> {
+    /// An API key, or a token.
+    Bearer(&'a str),
+    /// An API key.
+    Key(&'a str),
+    /// A ticket.
+    Ticket(&'a str),
+}
+
+/// What cannot be had at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unavailable {
+    /// The keys of an issuer.
+    Keys,
+    /// The secret that tickets are signed with.
+    Secret,
+}
+
+/// Why it is not known who is asking.
+pub enum Refused {
+    /// The credential is not good, and why.
+    Wrong(&'static str),
+    /// It cannot be told at the moment.
+    Unavailable(Unavailable),
+    /// Keys of this issuer are to be fetched first.
+    Fetch(Arc<Issuer>),
+}
+
+/// Tells who is asking. Cheap to clone.
+#[derive(Clone)]
+pub struct Auth(Arc<Inner>);
+
+impl std::fmt::Debug for Auth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Auth").field("is_on", &self.is_on()).finish_non_exhaustive()
+    }
+}
+
+struct Inner {
+    anyone: Arc<Principal>,
+    /// `None` where nobody is asked.
+    kept: Option<Kept>,
+    tickets: Tickets,
+}
+
+struct Kept {
+    path: PathBuf,
+    /// What was read last, right or wrong, with the files it names.
+    text: RwLock<Option<String>>,
+    book: RwLock<Arc<Book>>,
+}
+
+impl Auth {
+    /// Believes everybody.
+    #[must_use]
+    pub fn off() -> Self {
+        Self::with(None)
+    }
+
+    /// Believes whom this file says.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn from_file(path: &Path) -> Result<Self, Vec<String>> {
+        crypto::install();
+        let text = std::fs::read_to_string(path).map_err(|error| vec![error.to_string()])?;
+        let book = Book::read(&text, beside(path), &Book::default())?;
+        Ok(Self::with(Some(Kept {
+            path: path.to_owned(),
+            text: RwLock::new(Some(text)),
+            book: RwLock::new(Arc::new(book)),
+        })))
+    }
+
+    fn with(kept: Option<Kept>) -> Self {
+        let anyone = Arc::new(Principal::anyone());
+        Self(Arc::new(Inner { anyone, kept, tickets: Tickets::default() }))
+    }
+
+    /// Whether callers are asked who they are.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.0.kept.is_some()
+    }
+
+    /// Who asks where nobody is asked.
+    #[must_use]
+    pub fn anyone(&self) -> &Arc<Principal> {
+        &self.0.anyone
+    }
+
+    fn book(&self) -> Option<Arc<Book>> {
+        let book = &self.0.kept.as_ref()?.book;
+        Some(book.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// Who shows this credential.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn identify(&self, credential: Credential<'_>) -> Result<Arc<Principal>, Refused> {
+        let Some(book) = self.book() else { return Ok(self.0.anyone.clone()) };
+        let principal = match credential {
+            Credential::Key(key) => book.bearer(key).cloned(),
+            Credential::Bearer(text) => match book.bearer(text) {
+                Some(principal) => Some(principal.clone()),
+                None => match issuer::claimed(text) {
+                    Some(iss) => match book.issuers().find(|issuer| issuer.rules.iss == iss) {
+                        Some(issuer) => Some(issuer.check(text)?),
+                        None => return Err(Refused::Wrong("the token is from another issuer")),
+                    },
+                    None => None,
+                },
+            },
+            Credential::Ticket(text) => Some(self.bearer_of_ticket(&book, text)?),
+        };
+        let principal = principal.ok_or(Refused::Wrong("the credential is not known"))?;
+        match principal.validity.is_over() {
+            true => Err(Refused::Wrong("the credential has expired")),
+            false => Ok(principal),
+        }
+    }
+
+    /// A ticket is good as long as what its maker has shown is, and for no more than its maker may.
+    fn bearer_of_ticket(&self, book: &Book, text: &str) -> Result<Arc<Principal>, Refused> {
+        let ticket = self.0.tickets.read(text).map_err(|unknown| match unknown {
+            true => Refused::Unavailable(Unavailable::Secret),
+            false => Refused::Wrong("this is no ticket"),
+        })?;
+        let gone = Refused::Wrong("who made the ticket is no longer known");
+        let patterns = ticket.streams.iter().map(|name| Pattern::new(name));
+        let grants = Grants::only(Right::Subscribe, patterns);
+        let principal = match &ticket.maker {
+            Maker::Key(name) => {
+                let maker = book.named(name).ok_or(gone)?;
+                Principal {
+                    name: maker.name.clone(),
+                    kind: Kind::Ticket,
+                    grants,
+                    ceiling: Some(maker.grants.clone()),
+                    namespace: maker.namespace.clone(),
+                    validity: maker.validity.at_most(ticket.end()),
+                    usage: maker.usage.clone(),
+                }
+            }
+            Maker::Token(issuer, subject) => {
+                let issuer =
+                    book.issuers().find(|known| *known.rules.name == **issuer).ok_or(gone)?;
+                Principal {
+                    name: subject.as_str().into(),
+                    kind: Kind::Ticket,
+                    grants,
+                    ceiling: Some(issuer.rules.ceiling.clone()),
+                    namespace: issuer.rules.namespace.clone(),
+                    validity: Validity::new(Some(ticket.end()), issuer.good().clone()),
+                    usage: issuer.usage(subject),
+                }
+            }
+        };
+        Ok(Arc::new(principal))
+    }
+
+    /// What a principal says of itself in a ticket that it makes; `None` for those who cannot.
+    #[must_use]
+    pub fn maker(&self, principal: &Principal) -> Option<Maker> {
+        match principal.kind {
+            Kind::Key => Some(Maker::Key(principal.name.to_string())),
+            Kind::Token => {
+                let (issuer, _) = principal.name.split_once('/')?;
+                Some(Maker::Token(issuer.to_owned(), principal.name.to_string()))
+            }
+            Kind::Anyone | Kind::Ticket => None,
+        }
+    }
+
+    /// A ticket for these streams, as its bearer has it; `None` while it cannot be signed.
+    #[must_use]
+    pub fn ticket(&self, ticket: &Ticket) -> Option<String> {
+        self.0.tickets.sign(ticket)
+    }
+
+    /// Reads the file again. What is wrong is kept out: then all stays as it was. True if somebody
+    /// has lost what they had.
+    ///
+    /// # Errors
+    /// What is wrong with it, once for each time it is written.
+    pub fn reload(&self) -> Result<bool, Vec<String>> {
+        let Some(kept) = &self.0.kept else { return Ok(false) };
+        let text = std::fs::read_to_string(&kept.path);
+        let mut last = kept.text.write().unwrap_or_else(PoisonError::into_inner);
+        let text = match text {
+            Ok(text) => text,
+            Err(error) => {
+                // Told once, until it is there again.
+                return if last.take().is_some() {
+                    Err(vec![error.to_string()])
+                } else {
+                    Ok(false)
+                };
+            }
+        };
+        let before = self.book().unwrap_or_default();
+        let is_same = last.as_ref() == Some(&text);
+        *last = Some(text.clone());
+        let next = match Book::read(&text, beside(&kept.path), &before) {
+            Ok(next) => Arc::new(next),
+            // The files it names may have changed under it.
+            Err(_) if is_same => return Ok(false),
+            Err(wrong) => return Err(wrong),
+        };
+        let revoked = before.revoke_but(&next);
+        *kept.book.write().unwrap_or_else(PoisonError::into_inner) = next;
+        if !is_same {
+            tracing::info!(file = %kept.path.display(), revoked, "credentials were read again");
+        }
+        Ok(revoked)
+    }
+
+    /// The secret that tickets are signed with: the one there is, or a new one. `None` where the
+    /// system gives no random bytes.
+    #[must_use]
+    pub fn secret(&self) -> Option<Vec<u8>> {
+        self.0.tickets.secret().or_else(|| api_key::new_key().map(String::into_bytes))
+    }
+
+    /// Takes the secret that tickets are signed with from now on.
+    pub fn share_secret(&self, secret: &[u8]) {
+        self.0.tickets.share(secret);
+    }
+
+    /// Fetches the keys of issuers again that come from files, or by URL. True if a key is gone.
+    ///
+    /// # Cancel safety
+    /// Safe: an issuer has its old keys or its new ones.
+    pub async fn fetch_keys(&self, files: bool, urls: bool) -> bool {
+        let Some(book) = self.book() else { return false };
+        let mut gone = false;
+        for issuer in book.issuers() {
+            let due = match &issuer.rules.fetcher {
+                Some(fetch::Fetcher::File(_)) => files,
+                Some(fetch::Fetcher::Url(..)) => urls,
+                None => false,
+            };
+            if due {
+                gone |= issuer.fetch().await;
+            }
+        }
+        gone
+    }
+}
+
+/// Where files are looked for that the file names.
+fn beside(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
+}

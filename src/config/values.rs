@@ -1,0 +1,84 @@
+//! What the values of settings look like, and how they are read.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use deadpool_redis::redis::{ConnectionInfo, IntoConnectionInfo as _};
+
+/// One worker for each core, but not more than a handful of connections to Redis.
+pub(super) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(16)
+}
+
+pub(super) fn placeholder() -> Option<ConnectionInfo> {
+    deadpool_redis::redis::ConnectionAddr::Unix(PathBuf::new()).into_connection_info().ok()
+}
+
+pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let text = text.replacen("localhost:", "127.0.0.1:", 1);
+    text.parse().map_err(|_| format!("{text:?} is not an address and a port, like 127.0.0.1:8080"))
+}
+
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(format!("{text:?} is neither true nor false")),
+    }
+}
+
+/// Never repeats the text, which may hold a password.
+pub(super) fn redis_url(text: &str) -> Result<ConnectionInfo, String> {
+    let scheme = text.split("://").next().unwrap_or_default();
+    if !matches!(scheme, "redis" | "unix" | "redis+unix") {
+        return Err("must begin with redis:// or unix://".to_owned());
+    }
+    let info = text
+        .into_connection_info()
+        .map_err(|_| "is not a URL of Redis, like redis://host:6379/0")?;
+    let tcp = info.tcp_settings().clone().set_nodelay(true);
+    Ok(info.set_tcp_settings(tcp))
+}
+
+pub(super) fn origin(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    match rest {
+        Some(rest) if !rest.is_empty() && !rest.contains(['/', '*', ' ']) => {
+            Ok(text.to_ascii_lowercase())
+        }
+        _ => Err(format!("{text:?} is not an origin, like https://app.example.com")),
+    }
+}
+
+pub(super) fn size(text: &str) -> Result<usize, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let factor: usize = match unit.trim_start() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        _ => 0,
+    };
+    let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(factor));
+    bytes
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| format!("{text:?} is not a size, like 512KiB or 8MiB"))
+}
+
+pub(super) fn log_format(text: &str) -> Result<bool, String> {
+    match text {
+        "text" => Ok(false),
+        "json" => Ok(true),
+        _ => Err(format!("{text:?} is neither text nor json")),
+    }
+}
+
+pub(super) fn log_level(text: &str) -> Result<tracing::Level, String> {
+    match text {
+        "error" => Ok(tracing::Level::ERROR),
+        "warn" => Ok(tracing::Level::WARN),
+        "info" => Ok(tracing::Level::INFO),
+        "debug" => Ok(tracing::Level::DEBUG),
+        _ => Err(format!("{text:?} is none of error, warn, info, debug")),
+    }
+}

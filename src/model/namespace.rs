@@ -1,0 +1,157 @@
+//! Namespaces: the part of the key space that a caller works in, without seeing that there is more.
+//!
+//! A caller with a namespace names its streams as if they were all; the key in Redis begins with the
+//! prefix of the namespace. Where a name begins with a hash tag the prefix stands inside of it, so
+//! that names which share a slot go on sharing it: `orders` is `acme:orders`, and `{orders}.dead`
+//! is `{acme:orders}.dead`.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::name::{InvalidName, OWN_PREFIX, StreamName};
+
+/// The longest prefix, in bytes.
+const MAX_PREFIX: usize = 128;
+
+/// A part of the key space; all of it unless it has a prefix.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Namespace(Option<Arc<str>>);
+
+/// Why a prefix was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a prefix has 1 to 128 bytes without control characters and braces, ends in one of : . / - _, \
+     and is not part of `streamgate:`"
+)]
+pub struct InvalidPrefix;
+
+impl Namespace {
+    /// The names that begin with this prefix. It must end in a delimiter, so that no prefix is the
+    /// beginning of another by accident.
+    ///
+    /// # Errors
+    /// [`InvalidPrefix`].
+    pub fn new(prefix: &str) -> Result<Self, InvalidPrefix> {
+        let fits = prefix.len() <= MAX_PREFIX
+            && prefix.ends_with([':', '.', '/', '-', '_'])
+            && !prefix.contains(|c: char| c.is_control() || c == '{' || c == '}')
+            && !prefix.starts_with(OWN_PREFIX);
+        if fits { Ok(Self(Some(prefix.into()))) } else { Err(InvalidPrefix) }
+    }
+
+    /// Whether some names lie in both.
+    #[must_use]
+    pub fn meets(&self, other: &Self) -> bool {
+        let (a, b) = (self.prefix(), other.prefix());
+        a.starts_with(b) || b.starts_with(a)
+    }
+
+    fn prefix(&self) -> &str {
+        self.0.as_deref().unwrap_or_default()
+    }
+
+    /// The stream that is called so in here.
+    ///
+    /// # Errors
+    /// [`InvalidName`].
+    pub fn stream(&self, name: &str) -> Result<StreamName, InvalidName> {
+        let plain = StreamName::new(name)?;
+        let Some(prefix) = &self.0 else { return Ok(plain) };
+        let key = match name.strip_prefix('{') {
+            Some(rest) => format!("{{{prefix}{rest}"),
+            None => format!("{prefix}{name}"),
+        };
+        StreamName::new(&key).map(|stream| stream.hiding(prefix.len()))
+    }
+
+    /// A stream as it is called in here; `None` for one of elsewhere.
+    #[must_use]
+    pub fn adopt(&self, stream: &StreamName) -> Option<StreamName> {
+        let Some(prefix) = &self.0 else { return Some(stream.clone().hiding(0)) };
+        let key = stream.as_str();
+        let inner = key.strip_prefix('{').unwrap_or(key);
+        let adopted = inner.starts_with(&**prefix).then(|| stream.clone().hiding(prefix.len()))?;
+        // A key that somebody else made may lie in here and yet have no name.
+        StreamName::new(&adopted.shown()).is_ok().then_some(adopted)
+    }
+
+    /// What a stream is called in here; the whole key for one of elsewhere.
+    #[must_use]
+    pub fn show<'a>(&self, stream: &'a StreamName) -> Cow<'a, str> {
+        let Some(prefix) = &self.0 else { return Cow::Borrowed(stream.as_str()) };
+        stream.without(prefix.len())
+    }
+
+    /// What the keys of those streams begin with whose names begin so in here.
+    #[must_use]
+    pub fn beginnings(&self, name: &str) -> Vec<String> {
+        let Some(prefix) = &self.0 else { return vec![name.to_owned()] };
+        match name.strip_prefix('{') {
+            Some(rest) => vec![format!("{{{prefix}{rest}")],
+            None if name.is_empty() => vec![prefix.to_string(), format!("{{{prefix}")],
+            None => vec![format!("{prefix}{name}")],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn acme() -> Namespace {
+        Namespace::new("acme:").unwrap()
+    }
+
+    #[test]
+    fn names_get_the_prefix_and_lose_it_again() {
+        for (name, key) in [
+            ("orders", "acme:orders"),
+            ("{orders}.dead", "{acme:orders}.dead"),
+            ("a{b}c", "acme:a{b}c"),
+            ("acme:x", "acme:acme:x"),
+        ] {
+            let stream = acme().stream(name).unwrap();
+            assert_eq!((stream.as_str(), &*stream.shown()), (key, name));
+        }
+    }
+
+    #[test]
+    fn what_shares_a_slot_outside_shares_one_inside() {
+        let (orders, dead) =
+            (acme().stream("orders").unwrap(), acme().stream("{orders}.dead").unwrap());
+        assert_eq!(orders.tag(), dead.tag());
+    }
+
+    #[test]
+    fn prefixes_that_could_be_mistaken_are_refused() {
+        for wrong in ["", "acme", "a{b}:", "a\n:", "streamgate:", "streamgate:x:", &"x:".repeat(65)]
+        {
+            assert_eq!(Namespace::new(wrong), Err(InvalidPrefix), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn beginnings_cover_both_forms() {
+        assert_eq!(acme().beginnings(""), ["acme:", "{acme:"]);
+        assert_eq!(acme().beginnings("{o"), ["{acme:o"]);
+        assert_eq!(acme().beginnings("o"), ["acme:o"]);
+        assert_eq!(Namespace::default().beginnings("o"), ["o"]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_leaves_its_namespace(name in "[a-z{}:.*/\\\\\u{e4}\u{1}]{0,12}|acme:.{0,6}|\\{acme:.{0,6}|.{0,20}") {
+            let Ok(stream) = acme().stream(&name) else { return Ok(()) };
+            let key = stream.as_str();
+            prop_assert!(key.starts_with("acme:") || key.starts_with("{acme:"), "{key:?}");
+            prop_assert_eq!(&*stream.shown(), name.as_str());
+            let found = StreamName::new(key).unwrap();
+            prop_assert_eq!(acme().adopt(&found).map(|s| s.shown().into_owned()), Some(name.clone()));
+            prop_assert_eq!(acme().show(&found), name.as_str());
+            prop_assert_eq!(Namespace::new("other:").unwrap().adopt(&found), None);
+            prop_assert!(acme().beginnings("").iter().any(|beginning| key.starts_with(beginning)));
+        }
+    }
+}
