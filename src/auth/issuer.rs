@@ -70,7 +70,7 @@ struct Keys {
 /// What is read of a token besides what `jsonwebtoken` checks.
 #[derive(Deserialize)]
 struct Claims {
-    exp: f64,
+    exp: Option<f64>,
     #[serde(default)]
     sub: Option<String>,
     #[serde(flatten)]
@@ -159,7 +159,7 @@ impl Issuer {
         rules.set_required_spec_claims(&["exp", "iss", "aud"]);
         let claims =
             decode::<Claims>(token, &key.key, &rules).map_err(|error| wrong(&error))?.claims;
-        let until = Duration::try_from_secs_f64(claims.exp).ok();
+        let until = claims.exp.and_then(|exp| Duration::try_from_secs_f64(exp).ok());
         let until =
             until.and_then(|exp| SystemTime::UNIX_EPOCH.checked_add(exp + self.rules.leeway));
         let until = until.ok_or(Refused::Wrong("the token's `exp` is no time"))?;

@@ -57,6 +57,12 @@ fn check_braces(name: &str) -> Result<(), InvalidName> {
     }
 }
 
+/// What stands in braces, or all of it.
+pub(super) fn tag_of(name: &str) -> &str {
+    let braced = name.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+    braced.map_or(name, |(tag, _)| tag)
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, |$text:ident| $check:expr) => {
         $(#[$doc])*
@@ -151,8 +157,7 @@ impl StreamName {
     /// one slot.
     #[must_use]
     pub fn tag(&self) -> &str {
-        let braced = self.key.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
-        braced.map_or(&*self.key, |(tag, _)| tag)
+        tag_of(&self.key)
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::name::StreamName;
+use super::name::{StreamName, tag_of};
 
 /// The shortest lease.
 pub const MIN_LEASE: Duration = Duration::from_millis(100);
@@ -135,7 +135,7 @@ impl Policy {
             return Err(InvalidPolicy::Itself);
         }
         if self.dead_letter.tag() != stream.tag() {
-            return Err(InvalidPolicy::Slot(format!("{{{}}}.dead", stream.tag())));
+            return Err(InvalidPolicy::Slot(format!("{{{}}}.dead", tag_of(&stream.shown()))));
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 #![expect(clippy::disallowed_methods, reason = "tests wait for what they spawn, and read CHROMIUM")]
 
+mod access;
 mod ack;
 mod awkward;
 mod bad_input;
@@ -22,6 +23,7 @@ mod failover;
 mod fidelity;
 mod groups;
 mod groups_many;
+mod keys;
 mod leases;
 mod lines;
 mod many;
@@ -38,8 +40,11 @@ mod restart;
 mod streams;
 mod support;
 mod surface;
+mod tenants;
+mod tickets;
 mod tidy;
 mod times;
+mod tokens;
 mod trimming;
 mod walkthroughs;
 mod work_model;

@@ -121,6 +121,11 @@ impl TestApp {
         self.send(self.client.get(self.url(path))).await
     }
 
+    /// The status alone, of answers that do not end.
+    pub async fn get_status(&self, path: &str) -> u16 {
+        self.client.get(self.url(path)).send().await.unwrap().status().as_u16()
+    }
+
     pub async fn delete(&self, path: &str) -> Answer {
         self.send(self.client.delete(self.url(path))).await
     }

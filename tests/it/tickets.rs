@@ -1,0 +1,192 @@
+//! Tickets: for whom, for what, for how long.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::support::auth::{AuthFile, Signer, claims, issuer, record};
+use crate::support::proxy::Proxy;
+use crate::support::redis::Server;
+use crate::support::{TestApp, eventually, unique};
+
+fn two(stream: &str) -> AuthFile {
+    AuthFile::new(
+        &(record("root", &["* *"])
+            + &record(
+                "page",
+                &[&format!("subscribe {stream}"), &format!("publish {stream}"), "subscribe news:*"],
+            )),
+    )
+}
+
+#[tokio::test]
+async fn a_ticket_follows_what_it_names_as_often_as_it_likes() {
+    let stream = unique("ticket");
+    let app = two(&stream).app().await;
+    app.as_key("root").publish(&stream, "1").await;
+    let ticket = app.as_key("page").ticket(&[&stream], "1h").await;
+    for _ in 0..2 {
+        let mut events =
+            app.follow(&format!("/v1/streams/{stream}/events?after=0&ticket={ticket}")).await;
+        events.expect("$open").await;
+        assert_eq!(events.values(1).await, ["1"]);
+    }
+    let path = format!("/v1/streams/{stream}/entries?after=0&ticket={ticket}");
+    let page = app.get(&path).await;
+    assert_eq!(page.status, 200, "{}", page.body);
+    assert!(!page.body.contains(&ticket) && !page.header("link").contains(&ticket));
+    let many = app.get(&format!("/v1/entries?ticket={ticket}&stream={stream}@0")).await;
+    assert_eq!(many.status, 200, "{}", many.body);
+}
+
+#[tokio::test]
+async fn a_ticket_is_for_nothing_else() {
+    let stream = unique("narrow");
+    let app = two(&stream).app().await;
+    app.as_key("root").publish(&stream, "1").await;
+    app.as_key("root").publish("other", "1").await;
+    let page = app.as_key("page");
+    let ticket = page.ticket(&[&stream, "news:eu:*"], "1h").await;
+    let get = async |path: &str| app.get(&format!("{path}ticket={ticket}")).await;
+    get("/v1/streams/other/entries?").await.is_problem(403, "forbidden");
+    get("/v1/streams/news:us/entries?").await.is_problem(403, "forbidden");
+    assert_eq!(get("/v1/streams/news:eu:x/entries?").await.status, 404);
+    get(&format!("/v1/streams/{stream}/groups?")).await.is_problem(403, "forbidden");
+    get("/metrics?").await.is_problem(403, "forbidden");
+    let post = app.client.post(app.url(&format!("/v1/streams/{stream}/entries?ticket={ticket}")));
+    app.send(post.body("n=1")).await.is_problem(401, "unauthenticated");
+    // Neither is it a bearer token, nor does it make others.
+    app.bearing(&ticket).get("/v1/streams").await.is_problem(401, "unauthenticated");
+    for (streams, code) in [
+        (json!(["other"]), 403),
+        (json!(["news*"]), 403),
+        (json!(["*"]), 403),
+        (json!([""]), 400),
+        (json!(["a\u{0}b"]), 400),
+        (json!([]), 400),
+        (json!(["news:x"]), 200),
+    ] {
+        let answer = page.call("POST", "/v1/tickets", json!({"streams": streams})).await;
+        assert_eq!(answer.status, code, "{streams}: {}", answer.body);
+    }
+    for ttl in ["0s", "8d", "500ms"] {
+        let answer =
+            page.call("POST", "/v1/tickets", json!({"streams": ["news:x"], "ttl": ttl})).await;
+        answer.is_problem(400, "invalid-request");
+    }
+    let many: Vec<String> = (0..1000).map(|n| format!("news:{n}")).collect();
+    page.call("POST", "/v1/tickets", json!({"streams": many}))
+        .await
+        .is_problem(400, "invalid-request");
+}
+
+#[tokio::test]
+async fn a_ticket_ends_by_itself_and_with_its_maker() {
+    let stream = unique("ends");
+    let file = two(&stream);
+    let app = file.app().await;
+    let short = app.as_key("page").ticket(&[&stream], "2s").await;
+    let long = app.as_key("page").ticket(&[&stream], "1h").await;
+    let path = |ticket: &str| format!("/v1/streams/{stream}/events?ticket={ticket}");
+    let mut of_short = app.follow(&path(&short)).await;
+    let mut of_long = app.follow(&path(&long)).await;
+    of_short.expect("$open").await;
+    of_long.expect("$open").await;
+    assert_eq!(of_short.expect("$end").await.json(), json!({"reason": "expired"}));
+    app.get(&path(&short)).await.is_problem(401, "unauthenticated");
+    // Its maker loses the right to this stream, and then is gone.
+    file.write(&(record("root", &["* *"]) + &record("page", &["publish *"])));
+    assert_eq!(of_long.expect("$end").await.json(), json!({"reason": "expired"}));
+    app.get(&path(&long)).await.is_problem(403, "forbidden");
+    file.write(&record("root", &["* *"]));
+    eventually("the maker is gone", async || app.get(&path(&long)).await.status == 401).await;
+}
+
+#[tokio::test]
+async fn a_ticket_outlives_neither_the_token_it_was_made_with_nor_its_issuer() {
+    let stream = unique("issuer");
+    let signer = Signer::ec();
+    let file = AuthFile::new("");
+    file.beside("keys.json", json!({"keys": [signer.jwk("k")]}).to_string().as_bytes());
+    let all =
+        |ceiling: &[&str]| record("root", &["* *"]) + &issuer("jwks_file = \"keys.json\"", ceiling);
+    file.write(&all(&["* *"]));
+    let app = file.app().await;
+    let mut of_page = claims(&[&format!("subscribe {stream}")]);
+    let expires = crate::support::auth::from_now(30);
+    of_page["exp"] = json!(expires);
+    let token = signer.token("k", &of_page);
+    let made = app
+        .bearing(&token)
+        .call("POST", "/v1/tickets", json!({"streams": [stream], "ttl": "1d"}))
+        .await;
+    let until =
+        made.json()["expires"].as_str().unwrap().parse::<streamgate::model::time::Time>().unwrap();
+    assert!(until.unix_ms(0) / 1000 <= u64::try_from(expires).unwrap(), "{}", made.body);
+    let ticket = made.json()["ticket"].as_str().unwrap().to_owned();
+    let path = format!("/v1/streams/{stream}/events?ticket={ticket}");
+    app.follow(&path).await.expect("$open").await;
+    file.write(&all(&["publish *"]));
+    eventually("the issuer gives it no more", async || app.get(&path).await.status == 403).await;
+    file.write(&record("root", &["* *"]));
+    eventually("the issuer is gone", async || app.get(&path).await.status == 401).await;
+}
+
+#[tokio::test]
+async fn a_ticket_as_a_cookie_is_for_subscriptions_alone() {
+    let stream = unique("cookie");
+    let app = two(&stream).app().await;
+    let call = json!({"streams": [stream], "ttl": "1h", "cookie": true});
+    let made = app.as_key("page").call("POST", "/v1/tickets", call).await;
+    assert_eq!(made.json()["ticket"], json!(null));
+    let set = made.header("set-cookie");
+    for part in
+        ["streamgate_ticket=t1.", "HttpOnly", "Secure", "SameSite=Strict", "Path=/v1", "Max-Age=3"]
+    {
+        assert!(set.contains(part), "{set}");
+    }
+    let cookie = set.split(';').next().unwrap().to_owned();
+    let with = |method: Method, path: String| {
+        app.client.request(method, app.url(&path)).header("cookie", &cookie)
+    };
+    let events = with(Method::GET, format!("/v1/streams/{stream}/events")).send().await.unwrap();
+    assert_eq!(events.status(), 200);
+    let entries = with(Method::GET, format!("/v1/streams/{stream}/entries"));
+    app.send(entries).await.is_problem(401, "unauthenticated");
+    let post = with(Method::POST, format!("/v1/streams/{stream}/entries")).body("n=1");
+    app.send(post).await.is_problem(401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn any_gateway_takes_a_ticket_also_after_redis_has_lost_everything() {
+    let stream = unique("replicas");
+    let server = Server::start().await;
+    let proxy = Proxy::to(server.port).await;
+    let file = two(&stream);
+    let on = async || {
+        let auth = file.auth();
+        TestApp::on(&proxy.url(), |settings| settings.auth = auth).await
+    };
+    let (one, two) = (on().await, on().await);
+    let call = json!({"streams": [stream]});
+    eventually("tickets are made", async || {
+        one.as_key("page").call("POST", "/v1/tickets", call.clone()).await.status == 200
+    })
+    .await;
+    let ticket = one.as_key("page").ticket(&[&stream], "1h").await;
+    let path = format!("/v1/streams/{stream}/events?ticket={ticket}");
+    eventually("the other takes it", async || two.get_status(&path).await == 200).await;
+    // Away: what a gateway knows it knows.
+    proxy.cut();
+    let mut events = one.follow(&path).await;
+    let ended = events.expect("$end").await.json();
+    assert_eq!(ended, json!({"reason": "redis-unavailable"}));
+    server.kill();
+    server.start_empty().await;
+    proxy.restore();
+    eventually("and again", async || {
+        one.get_status(&path).await == 200 && two.get_status(&path).await == 200
+    })
+    .await;
+    let third = on().await;
+    eventually("a new one, too", async || third.get_status(&path).await == 200).await;
+}
