@@ -150,6 +150,8 @@ fn from_server(error: &ServerError, text: String) -> StoreError {
         _ if detail.contains("no such key") || detail.contains("requires the key to exist") => {
             StoreError::StreamNotFound
         }
+        // Inside of a script it comes without a code of its own.
+        _ if detail.contains("user executing the script can't") => StoreError::Denied(text),
         // What we send is well formed, so it is the server that does not know it.
         _ if [
             "Invalid stream ID",

@@ -3,9 +3,11 @@
 
 use std::sync::{Arc, Mutex};
 
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::support::auth::{AuthFile, key, record};
 use crate::support::chromium::Browser;
 use crate::support::gateway::Gateway;
 use crate::support::redis::{Server, free_port};
@@ -14,12 +16,21 @@ use crate::support::{encode, eventually, unique};
 const PAGE: &str = r#"<!doctype html><title>follower</title><script>
 const report = (line) => { queue = queue.then(() => fetch("/report", { method: "POST", body: line })); };
 let queue = Promise.resolve();
-const url = new URLSearchParams(location.search).get("url");
-const source = new EventSource(url);
+const { url, tickets, key, stream } = Object.fromEntries(new URLSearchParams(location.search));
+const cookie = async () => {
+  const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
+  const body = JSON.stringify({ streams: [stream], cookie: true });
+  const made = await fetch(tickets, { method: "POST", credentials: "include", headers, body });
+  report("made " + (await made.json()).ticket);
+};
+const begin = tickets ? cookie() : Promise.resolve();
+begin.catch((error) => report("failed " + error)).then(() => {
+const source = new EventSource(url, { withCredentials: Boolean(tickets) });
 source.onopen = () => report("open");
 source.onerror = () => report("error " + source.readyState);
 source.onmessage = (event) => report("entry " + JSON.parse(event.data).fields.n);
 for (const name of ["$open", "$end", "$gap", "$reset"]) source.addEventListener(name, (event) => report(name + " " + event.data));
+});
 </script>"#;
 
 /// The page of the examples, which also reports what it shows.
@@ -141,6 +152,84 @@ async fn an_event_source_of_an_allowed_origin_gets_every_entry_once_across_resta
     );
     assert!(
         !page.lines().iter().any(|line| line.starts_with("$gap") || line.starts_with("$reset"))
+    );
+}
+
+/// What is opened with a ticket outlives the connection it was opened on, and not the ticket.
+#[tokio::test]
+async fn a_browser_with_a_ticket_comes_back_until_it_ends() {
+    let (server, page) = (Server::start().await, PageServer::start().await);
+    let (stream, listen) = (unique("ticket"), format!("127.0.0.1:{}", free_port()));
+    let file = AuthFile::new(&record("root", &["* *"]));
+    let path = file.path();
+    let arguments = [
+        "serve",
+        "--listen",
+        &listen,
+        "--redis-url",
+        &server.url(),
+        "--allow-origin",
+        &page.origin,
+    ];
+    let start =
+        || Gateway::start(&[&arguments[..], &["--auth-file", path.to_str().unwrap()]].concat());
+    let mut gateway = start();
+    let client = crate::support::app::client();
+    let ticket = async |cookie: bool| {
+        let body = json!({"streams": [stream], "ttl": "12s", "cookie": cookie}).to_string();
+        let request = client.post(format!("http://{listen}/v1/tickets")).bearer_auth(key("root"));
+        let request = request.header("content-type", "application/json").body(body);
+        crate::support::app::answer(request).await.unwrap()
+    };
+    eventually("tickets are made", async || ticket(false).await.status == 200).await;
+    let ticket = ticket(false).await.json()["ticket"].as_str().unwrap().to_owned();
+    let url = format!("http://{listen}/v1/streams/{stream}/events?after=0&ticket={ticket}");
+    let _browser = Browser::open(&format!("{}/?url={}", page.origin, encode(&url)));
+    let add = async |n: &str| {
+        server.command(&["XADD", &stream, "*", "n", n]).await;
+    };
+    add("1").await;
+    eventually("the first came", async || page.entries() == ["1"]).await;
+    gateway.signal("TERM");
+    assert!(gateway.wait().success());
+    add("2").await;
+    let _gateway = start();
+    eventually("the second came", async || page.entries() == ["1", "2"]).await;
+    eventually("it has ended", async || {
+        page.lines().contains(&r#"$end {"reason":"expired"}"#.to_owned())
+    })
+    .await;
+    eventually("the browser gives up", async || page.lines().contains(&"error 2".to_owned())).await;
+}
+
+#[tokio::test]
+async fn a_browser_with_a_cookie_follows_what_that_is_for() {
+    let (server, page) = (Server::start().await, PageServer::start().await);
+    let stream = unique("cookie");
+    let file = AuthFile::new(&record("root", &["* *"]));
+    let path = file.path();
+    let arguments = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--redis-url",
+        &server.url(),
+        "--allow-origin",
+        &page.origin,
+    ];
+    let gateway =
+        Gateway::start(&[&arguments[..], &["--auth-file", path.to_str().unwrap()]].concat());
+    server.command(&["XADD", &stream, "*", "n", "1"]).await;
+    let base = format!("http://{}/v1", gateway.address);
+    let url = encode(&format!("{base}/streams/{stream}/events?after=0"));
+    let (tickets, key) = (encode(&format!("{base}/tickets")), key("root"));
+    let query = format!("url={url}&tickets={tickets}&key={key}&stream={stream}");
+    let _browser = Browser::open(&format!("{}/?{query}", page.origin));
+    eventually("the entry came", async || page.entries() == ["1"]).await;
+    assert!(
+        page.lines().contains(&"made null".to_owned()),
+        "no script sees the ticket: {:?}",
+        page.lines()
     );
 }
 

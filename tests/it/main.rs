@@ -5,6 +5,7 @@
 
 mod access;
 mod ack;
+mod acl;
 mod awkward;
 mod bad_input;
 mod batches;

@@ -35,6 +35,11 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
     }
 
+    /// The same, of an answer that may have no body.
+    pub fn json_or_null(&self) -> Value {
+        if self.body.is_empty() { Value::Null } else { self.json() }
+    }
+
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
