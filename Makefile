@@ -10,7 +10,7 @@ run: ## Run a gateway on a private Redis
 	cargo run --locked --quiet -- dev $(ARGS)
 
 test: test-clients ## Install what the tests need, and run them all
-	@scripts/install.sh redis chromium curl procps python3 node php
+	@scripts/install.sh redis chromium curl openssl procps python3 node php
 	cargo test --locked
 
 test-clients: ## Install the clients that the tests follow streams with, into target/clients
@@ -18,7 +18,7 @@ test-clients: ## Install the clients that the tests follow streams with, into ta
 	@scripts/clients.sh target/clients
 
 # What meets no server, or only the private one, that on PATH, or is about clients.
-SAME_ON_ALL = browser:: clients:: openapi:: process:: readme:: restart:: tidy::
+SAME_ON_ALL = access:: browser:: clients:: keys:: openapi:: process:: readme:: restart:: tidy:: tokens::
 
 test-servers: ## Run the tests that meet Redis on a newer Redis and on Valkey
 	@scripts/install.sh procps

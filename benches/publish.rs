@@ -48,14 +48,16 @@ fn single(seconds: u32, rounds: usize) {
     );
     let path = "/v1/streams/bench/entries";
     let webdis = format!("wrk.method='POST' wrk.body='{WEBDIS_POST}'");
-    let runs: [(&str, &Process, &str, &str); 4] = [
+    let keyed = format!("{plain} wrk.headers['Authorization']='Bearer {}'", bench.key);
+    let runs: [(&str, &Process, &str, &str); 5] = [
         ("webdis", &bench.webdis, "/", &webdis),
         ("streamgate", &bench.streamgate, path, &plain),
+        ("with a key", &bench.guarded, path, &keyed),
         ("limit", &bench.limit, path, &plain),
         ("nginx", &bench.nginx, path, &plain),
     ];
     println!("\none entry per POST, {CONNECTIONS} connections, {rounds} rounds of {seconds} s");
-    let mut figures = [const { Vec::new() }; 4];
+    let mut figures = [const { Vec::new() }; 5];
     for _ in 0..rounds {
         for (index, (_, server, path, script)) in runs.iter().enumerate() {
             figures[index].push(bench.load(server, path, script, CONNECTIONS, seconds, 1));
@@ -69,11 +71,12 @@ fn single(seconds: u32, rounds: usize) {
     for ((name, ..), figures) in runs.iter().zip(&medians) {
         figures.print(name);
     }
-    let [webdis_at, ours, limit, nginx] = &medians;
+    let [webdis_at, ours, guarded, limit, nginx] = &medians;
     ratio("entries/s, streamgate : webdis", ours.rate / webdis_at.rate, ">= 1.7");
     ratio("CPU per entry, streamgate : webdis", ours.cpu / webdis_at.cpu, "<= 0.7");
     ratio("Redis' CPU per entry, streamgate : webdis", ours.redis / webdis_at.redis, "<= 0.6");
     ratio("entries/s, streamgate : its own limit", ours.rate / limit.rate, ">= 0.65");
+    ratio("CPU per entry, with a key : without", guarded.cpu / ours.cpu, "<= 1.1");
     ratio("for comparison, nginx' constant : webdis", nginx.rate / webdis_at.rate, "");
 
     // wrk waits whole milliseconds between the requests of a connection.
@@ -204,6 +207,9 @@ struct Bench {
     redis: Process,
     webdis: Process,
     streamgate: Process,
+    /// One that asks who is calling.
+    guarded: Process,
+    key: String,
     limit: Process,
     nginx: Process,
     dir: tempfile::TempDir,
@@ -242,6 +248,20 @@ impl Bench {
                 .args(["serve", "--redis-url", &url, "--listen"])
                 .arg(format!("127.0.0.1:{port}"));
         });
+        let auth = dir.path().join("auth.toml");
+        let made = Command::new(env!("CARGO_BIN_EXE_streamgate"))
+            .args(["keys", "new", "bench", "--grant", "publish bench", "--auth-file"])
+            .arg(&auth)
+            .output()
+            .unwrap();
+        let key = String::from_utf8(made.stdout).unwrap().lines().next().unwrap().to_owned();
+        let guarded = Process::start(env!("CARGO_BIN_EXE_streamgate"), |command, port| {
+            command
+                .args(["serve", "--redis-url", &url, "--listen"])
+                .arg(format!("127.0.0.1:{port}"))
+                .arg("--auth-file")
+                .arg(&auth);
+        });
         let own = std::env::current_exe().unwrap();
         let limit = Process::start(own.to_str().unwrap(), |command, port| {
             command.args(["--limit", port, "--redis-url", &url]);
@@ -261,7 +281,7 @@ impl Bench {
             fs::write(&config, text).unwrap();
             command.args(["-c", &config]);
         });
-        Self { redis, webdis, streamgate, limit, nginx, dir }
+        Self { redis, webdis, streamgate, guarded, key, limit, nginx, dir }
     }
 
     /// Loads `server` with wrk; `each` is how many entries a request carries.

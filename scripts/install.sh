@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what is missing of: redis (a Redis or Valkey server), and for the tests chromium, curl,
-# procps (ps and kill), python3, node, npm, php, pip and venv (of python3); and for the benchmarks
+# openssl, procps (ps and kill), python3, node, npm, php, pip and venv (of python3); and for the benchmarks
 # redis-benchmark, webdis, wrk, nginx, nchan (a module of nginx).
 # By the platform's own package manager; does nothing for what is there. Usage: install.sh NAME...
 set -eu
@@ -21,7 +21,7 @@ is_there() {
     node | php | python3) command -v "$1" >/dev/null ;;
     curl) command -v curl >/dev/null ;;
     procps) command -v ps >/dev/null && { [ -x /bin/kill ] || [ -x /usr/bin/kill ]; } ;;
-    redis-benchmark | webdis | wrk | nginx | npm) command -v "$1" >/dev/null ;;
+    openssl | redis-benchmark | webdis | wrk | nginx | npm) command -v "$1" >/dev/null ;;
     nchan) [ -e "$(nginx -V 2>&1 | sed -n 's/.*--modules-path=\([^ ]*\).*/\1/p')/ngx_nchan_module.so" ] ;;
     pip) python3 -m pip --version >/dev/null 2>&1 ;;
     venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;

@@ -164,7 +164,7 @@ fn finish(state: &AppState, sent: &Sent, mut response: Response) -> Response {
     let cause = error.and_then(|error| error.cause).map(|cause| cause.to_string());
     match status {
         500.. => {
-            tracing::error!(method, path, status, ms, code, cause, by, request_id = id, "failed")
+            tracing::error!(method, path, status, ms, code, cause, by, request_id = id, "failed");
         }
         400.. => tracing::warn!(method, path, status, ms, code, by, request_id = id, "refused"),
         _ if slow || matches!(method, "PUT" | "DELETE" | "PATCH") => {

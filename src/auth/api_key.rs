@@ -47,9 +47,9 @@ impl KeyHash {
     /// caller could find out about hashes of its own.
     #[must_use]
     pub fn shelf(&self) -> [u8; 8] {
-        let mut shelf = [0; 8];
-        shelf.copy_from_slice(&self.0[..8]);
-        shelf
+        let mut begin = [0; 8];
+        begin.copy_from_slice(&self.0[..8]);
+        begin
     }
 
     /// Whether both are the same, in constant time.

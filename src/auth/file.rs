@@ -143,11 +143,11 @@ impl Book {
         };
         for text in record.hash.all() {
             let hash = KeyHash::parse(text).ok_or("a hash is `sha256:` and 64 hexadecimal digits, as `streamgate keys hash` prints it")?;
-            let shelf = self.keys.entry(hash.shelf()).or_default();
-            if shelf.iter().any(|(other, _)| other.is(&hash)) {
+            let place = self.keys.entry(hash.shelf()).or_default();
+            if place.iter().any(|(other, _)| other.is(&hash)) {
                 return Err("another key has the same hash".to_owned());
             }
-            shelf.push((hash, principal.clone()));
+            place.push((hash, principal.clone()));
         }
         self.named.insert(name, (record, principal, on));
         Ok(())
@@ -173,13 +173,11 @@ impl Book {
         };
         let mut contents = Vec::new();
         for key in &record.key {
-            let file = match (&key.secret_file, &key.public_key_file) {
-                (Some(file), None) | (None, Some(file)) => file,
-                _ => {
-                    return Err(
-                        "a key has either a `secret_file` or a `public_key_file`".to_owned()
-                    );
-                }
+            let ((Some(file), None) | (None, Some(file))) =
+                (&key.secret_file, &key.public_key_file)
+            else {
+                let detail = "a key has either a `secret_file` or a `public_key_file`";
+                return Err(detail.to_owned());
             };
             contents.push(read(file)?);
         }
@@ -215,8 +213,8 @@ impl Book {
     #[must_use]
     pub fn bearer(&self, key: &str) -> Option<&Arc<Principal>> {
         let hash = KeyHash::of(key);
-        let shelf = self.keys.get(&hash.shelf())?;
-        shelf.iter().find(|(known, _)| known.is(&hash)).map(|(_, principal)| principal)
+        let place = self.keys.get(&hash.shelf())?;
+        place.iter().find(|(known, _)| known.is(&hash)).map(|(_, principal)| principal)
     }
 
     /// The principal with the key of this name.

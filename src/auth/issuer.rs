@@ -223,7 +223,9 @@ impl Issuer {
         if !new.is_empty() || !gone.is_empty() {
             tracing::info!(issuer = %self.rules.name, new = new.len(), gone = gone.len(), "keys of an issuer");
         }
-        gone.iter().for_each(|key| key.good.revoke());
+        for key in &gone {
+            key.good.revoke();
+        }
         keys.fetched = Some(kept.into_iter().chain(new).collect());
         !gone.is_empty()
     }

@@ -17,6 +17,7 @@ mod verifying;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
+pub use api_key::KeyHash;
 pub use grants::{Grants, InvalidGrant, Pattern, Right};
 pub use issuer::Issuer;
 pub use principal::{Kind, Limits, Principal, Usage};

@@ -24,9 +24,9 @@ async fn one_command_makes_a_key_that_works() {
     let made = out.lines().next().unwrap();
     let kept = std::fs::read_to_string(file).unwrap();
     assert!(!kept.contains(made), "the key itself is kept nowhere");
-    let mode =
+    let bits =
         std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(file).unwrap().permissions());
-    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(bits & 0o777, 0o600);
     // A second of the same name is refused, and changes nothing.
     let (done, _, err) = keys(&["new", "ci", "--auth-file", file]);
     assert!(!done && err.contains("same name"), "{err}");

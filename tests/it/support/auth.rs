@@ -12,8 +12,7 @@ use ring::signature::{
 };
 use ring::{hmac, signature};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
-use streamgate::auth::Auth;
+use streamgate::auth::{Auth, KeyHash};
 use tempfile::TempDir;
 
 use super::{Answer, TestApp};
@@ -25,8 +24,8 @@ pub fn key(name: &str) -> String {
 
 /// Its record.
 pub fn record(name: &str, grants: &[&str]) -> String {
-    let hash: String = Sha256::digest(key(name)).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("[[key]]\nname = {name:?}\nhash = \"sha256:{hash}\"\ngrants = {grants:?}\n")
+    let hash = KeyHash::of(&key(name));
+    format!("[[key]]\nname = {name:?}\nhash = \"{hash}\"\ngrants = {grants:?}\n")
 }
 
 /// An auth file, with room for others beside it.
