@@ -328,3 +328,118 @@ async fn nothing_is_reached_by_way_of_something_else() {
     let both = format!("/v1/entries?stream={stream}@0&stream=foreign@0");
     refused(manager.get(&both).await);
 }
+
+#[tokio::test]
+async fn pages_of_listed_origins_may_ask_before_they_ask_and_read_what_they_need() {
+    const ORIGIN: &str = "https://app.example.com";
+    let file = AuthFile::new(&record("root", &["* *"]));
+    let auth = file.auth();
+    let app = TestApp::start_with(|settings| {
+        settings.auth = auth;
+        settings.api.origins = vec![ORIGIN.to_owned()];
+    })
+    .await;
+    for operation in operations() {
+        let preflight = |origin: &str| {
+            let request = operation.on(&app, "orders").build().unwrap();
+            let mut asked = app.client.request(Method::OPTIONS, request.url().clone());
+            asked = asked.header("origin", origin).header(
+                "access-control-request-headers",
+                "authorization,x-api-key,last-event-id,idempotency-key",
+            );
+            asked.header("access-control-request-method", operation.method.as_str())
+        };
+        let answer = app.send(preflight(ORIGIN)).await;
+        assert_eq!(answer.status, 200, "{}", operation.name);
+        assert_eq!(answer.header("access-control-allow-origin"), ORIGIN);
+        assert!(answer.header("access-control-allow-methods").contains(operation.method.as_str()));
+        for name in ["authorization", "x-api-key", "last-event-id", "idempotency-key"] {
+            assert!(answer.header("access-control-allow-headers").contains(name), "{name}");
+        }
+        let foreign = app.send(preflight("https://evil.example.com")).await;
+        match operation.path.as_str() {
+            // Probes may come under any name, and show nothing.
+            "/livez" | "/readyz" => assert_eq!(foreign.header("access-control-allow-origin"), ""),
+            _ => drop(foreign.is_problem(403, "origin-not-allowed")),
+        }
+    }
+    // A refusal can be read, too.
+    let refused = app.client.get(app.url("/v1/streams")).header("origin", ORIGIN);
+    let answer = app.send(refused).await;
+    answer.is_problem(401, "unauthenticated");
+    assert_eq!(answer.header("access-control-allow-origin"), ORIGIN);
+    for name in ["etag", "link", "location", "retry-after", "x-request-id", "www-authenticate"] {
+        assert!(answer.header("access-control-expose-headers").contains(name), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn no_credential_ever_stands_in_the_log_or_in_an_answer() {
+    let server = crate::support::redis::Server::start().await;
+    let file = AuthFile::new(&record("root", &["* *"]));
+    let (path, log) = (file.path(), file.dir.path().join("log"));
+    let mut command = crate::support::redis::tied(crate::support::gateway::BINARY);
+    let listen = format!("127.0.0.1:{}", crate::support::redis::free_port());
+    command.args([
+        "serve",
+        "--redis-url",
+        &server.url(),
+        "--listen",
+        &listen,
+        "--log-level",
+        "debug",
+    ]);
+    command.arg("--auth-file").arg(path).stderr(std::fs::File::create(&log).unwrap());
+    let mut child = crate::support::redis::start_tied(command);
+    let (client, key) = (crate::support::app::client(), crate::support::auth::key("root"));
+    let base = format!("http://{listen}");
+    let ask =
+        async |request: reqwest::RequestBuilder| crate::support::app::answer(request).await.ok();
+    let body = r#"{"streams":["orders"]}"#;
+    let make = || {
+        client
+            .post(format!("{base}/v1/tickets"))
+            .bearer_auth(&key)
+            .header("content-type", "application/json")
+            .body(body)
+    };
+    crate::support::eventually("tickets are made", async || {
+        ask(make()).await.is_some_and(|answer| answer.status == 200)
+    })
+    .await;
+    let ticket = ask(make()).await.unwrap().json()["ticket"].as_str().unwrap().to_owned();
+    let (mut answers, mut seen) = (Vec::new(), String::new());
+    for path in [
+        "/v1/streams/orders/entries?ticket=TICKET",
+        "/v1/streams/orders/entries?limit=x&ticket=TICKET",
+        "/v1/streams/orders/entries?tiket=TICKET",
+        "/v1/streams/orders/entries?ticket=TICKET&ticket=TICKET",
+        "/v1/streams/other/entries?ticket=TICKET",
+        "/v1/streams/orders/entries?ticket=TICKETx",
+        "/nothing?ticket=TICKET",
+        "/v1/streams/orders/groups?ticket=TICKET",
+        "/?ticket=TICKET",
+        "/metrics?ticket=TICKET",
+    ] {
+        let url = format!("{base}{}", path.replace("TICKET", &ticket));
+        answers.extend(ask(client.get(&url)).await);
+        answers.extend(ask(client.post(&url).body("a=b")).await);
+        answers.extend(ask(client.get(&url).bearer_auth(&key)).await);
+    }
+    answers
+        .extend(ask(client.get(format!("{base}/v1/streams")).bearer_auth(format!("{key}x"))).await);
+    answers.extend(ask(client.get(format!("{base}/metrics")).bearer_auth(&key)).await);
+    assert!(answers.len() > 20);
+    for answer in &answers {
+        seen += &format!("{:?} {}\n", answer.headers, answer.body);
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    let logged = std::fs::read_to_string(log).unwrap();
+    assert!(logged.contains("/v1/streams/orders/entries") && logged.contains("root"), "{logged}");
+    // A parameter that is none of ours is told by its name, and its value to nobody.
+    for secret in [&ticket[3..20], &ticket[ticket.len() - 20..], &key[4..]] {
+        assert!(!logged.contains(secret), "{logged}");
+        assert!(!seen.contains(secret), "{seen}");
+    }
+}
