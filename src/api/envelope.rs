@@ -16,6 +16,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tower::{Layer, Service};
 
+use super::cors;
 use super::error::{ApiError, ErrorCode};
 use super::guard;
 use super::identify::{self, Unknown};
@@ -64,7 +65,10 @@ where
     fn call(&mut self, mut request: Request) -> Self::Future {
         let admitted = guard::admit(&self.state, &mut request);
         // After that, which may have taken something out of the URI.
-        let sent = Sent::new(&mut request);
+        let mut sent = Sent::new(&mut request);
+        if admitted.is_err() {
+            sent.refused_from = guard::listed_origin(&self.state, request.headers());
+        }
         let state = self.state.clone();
         let answer = match admitted {
             Ok(()) => Ok(self.inner.call(request)),
@@ -123,6 +127,8 @@ struct Sent {
     info: RequestInfo,
     method: Method,
     route: Option<MatchedPath>,
+    /// The listed origin whose page has asked, if it was refused before it got further.
+    refused_from: Option<HeaderValue>,
     /// Who has asked, where that was found out.
     by: Option<Arc<Principal>>,
 }
@@ -133,13 +139,17 @@ impl Sent {
         request.extensions_mut().insert(info.clone());
         let route = request.extensions().get::<MatchedPath>().cloned();
         let by = request.extensions().get::<Arc<Principal>>().cloned();
-        Self { began: Instant::now(), info, method: request.method().clone(), route, by }
+        let method = request.method().clone();
+        Self { began: Instant::now(), info, method, route, refused_from: None, by }
     }
 }
 
 /// Writes the body of a problem, the headers that all answers have, and the line in the log.
 fn finish(state: &AppState, sent: &Sent, mut response: Response) -> Response {
-    let Sent { began, info, method, route, by } = sent;
+    let Sent { began, info, method, route, refused_from, by } = sent;
+    if let Some(origin) = refused_from {
+        cors::let_read(response.headers_mut(), origin.clone());
+    }
     let by = by.as_ref().map(|by| &*by.name).filter(|name| !name.is_empty());
     let error = response.extensions_mut().remove::<ApiError>().or_else(|| foreign(&response));
     if let Some(error) = &error {

@@ -2,9 +2,9 @@
 //! beyond the bound, and those who do not say who they are.
 
 use axum::extract::Request;
-use axum::http::HeaderMap;
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue};
 
 use super::error::{ApiError, ErrorCode};
 use super::event_stream::{self, EVENT_STREAM};
@@ -69,6 +69,15 @@ fn check(state: &AppState, headers: &HeaderMap, authority: Option<&str>) -> Resu
             "pages of {origin:?} may not call: start the gateway with --allow-origin to let them"
         ),
     ))
+}
+
+/// The origin of the page that asks, if it is listed.
+#[must_use]
+pub fn listed_origin(state: &AppState, headers: &HeaderMap) -> Option<HeaderValue> {
+    let listed = |origin: &&HeaderValue| {
+        state.settings.origins.iter().any(|listed| listed.as_bytes() == origin.as_bytes())
+    };
+    headers.get(ORIGIN).filter(listed).cloned()
 }
 
 /// `Host` without its port.

@@ -13,6 +13,7 @@ mod capabilities;
 mod claims;
 mod conditions;
 mod consumers;
+mod cors;
 mod dead_letters;
 mod deletion;
 mod entry;
@@ -51,13 +52,8 @@ mod tickets;
 mod work;
 mod work_many;
 
-use axum::http::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, LINK, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
-};
-use axum::http::{HeaderName, HeaderValue, Method};
 use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
-use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
@@ -144,7 +140,7 @@ fn layered(routes: axum::Router<AppState>, state: AppState) -> axum::Router {
         SwaggerUi::new("/docs").config(Config::from("/openapi.json").try_it_out_enabled(true));
     // Without listed origins every foreign one is refused before, so there is nothing to allow.
     let origins = &state.settings.origins;
-    let cors = (!origins.is_empty()).then(|| cors(origins));
+    let cors = (!origins.is_empty()).then(|| cors::layer(origins));
     let envelope = EnvelopeLayer(state.clone());
     let routes = routes
         .route("/assets/style.css", get(system::style))
@@ -163,54 +159,4 @@ fn layered(routes: axum::Router<AppState>, state: AppState) -> axum::Router {
         None => routes,
     };
     routes.layer(envelope).with_state(state)
-}
-
-/// For pages of the listed origins; any other origin was refused before.
-fn cors(origins: &[String]) -> CorsLayer {
-    let origins: Vec<HeaderValue> =
-        origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect();
-    let name = HeaderName::from_static;
-    CorsLayer::new()
-        .allow_origin(AllowOrigin::list(origins))
-        // For the cookie with a ticket, which goes to subscriptions alone.
-        .allow_credentials(true)
-        .allow_methods([
-            Method::GET,
-            Method::HEAD,
-            Method::POST,
-            Method::PUT,
-            Method::PATCH,
-            Method::DELETE,
-        ])
-        .allow_headers([
-            ACCEPT,
-            AUTHORIZATION,
-            CONTENT_TYPE,
-            name("x-api-key"),
-            name("last-event-id"),
-            name("x-request-id"),
-            name("if-match"),
-            name("if-none-match"),
-            name("idempotency-key"),
-            name("idempotency-producer"),
-            // What the specification of CloudEvents defines; whoever has extensions sends JSON.
-            name("ce-specversion"),
-            name("ce-id"),
-            name("ce-source"),
-            name("ce-type"),
-            name("ce-dataschema"),
-            name("ce-subject"),
-            name("ce-time"),
-        ])
-        .expose_headers([
-            ETAG,
-            LINK,
-            LOCATION,
-            RETRY_AFTER,
-            WWW_AUTHENTICATE,
-            name("x-request-id"),
-            name("idempotency-window"),
-            name("idempotency-replayed"),
-        ])
-        .max_age(std::time::Duration::from_secs(600))
 }
