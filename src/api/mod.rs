@@ -29,6 +29,7 @@ mod guard;
 mod items;
 mod limit;
 mod many;
+mod pages;
 mod pairs;
 mod params;
 mod paths;
@@ -56,7 +57,6 @@ use axum::routing::{get, post};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use envelope::EnvelopeLayer;
 pub use error::{ApiError, ErrorCode, FieldError, Problem, SideEffects};
@@ -134,15 +134,13 @@ pub fn limit_router(state: AppState) -> axum::Router {
 }
 
 fn layered(routes: axum::Router<AppState>, state: AppState) -> axum::Router {
-    let docs =
-        SwaggerUi::new("/docs").config(Config::from("/openapi.json").try_it_out_enabled(true));
     // Without listed origins every foreign one is refused before, so there is nothing to allow.
     let origins = &state.settings.origins;
     let cors = (!origins.is_empty()).then(|| cors(origins));
     let envelope = EnvelopeLayer(state.clone());
     let routes = routes
         .route("/assets/style.css", get(system::style))
-        .merge(docs)
+        .merge(pages::docs())
         .fallback(async || {
             ApiError::new(ErrorCode::RouteNotFound, "no route of this gateway has this path")
                 .into_response()

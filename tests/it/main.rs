@@ -29,6 +29,7 @@ mod model;
 mod monitoring;
 mod openapi;
 mod outage;
+mod pages;
 mod process;
 mod publish;
 mod push;
