@@ -11,8 +11,14 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::shorten::shortened;
 use crate::model::name::StreamName;
 use crate::store::StoreError;
+
+/// The most characters of a text in a problem: it may hold what was sent, which has megabytes.
+const MAX_TEXT: usize = 1000;
+/// The most characters of a path in a problem: more than the longest names take when encoded.
+const MAX_INSTANCE: usize = 6000;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $status:literal $code:literal $title:literal $retryable:literal;)*) => {
@@ -139,6 +145,13 @@ pub struct FieldError {
     pub detail: String,
 }
 
+impl FieldError {
+    fn shortened(&self) -> Self {
+        let shortened = |text: &str| shortened(text, MAX_TEXT).into_owned();
+        Self { pointer: shortened(&self.pointer), detail: shortened(&self.detail) }
+    }
+}
+
 /// An error on its way to the client.
 #[derive(Clone, Debug)]
 pub struct ApiError {
@@ -217,8 +230,8 @@ impl ApiError {
             r#type: format!("urn:streamgate:problem:{}", self.code.as_str()),
             title: self.code.title(),
             status: self.code.status().as_u16(),
-            detail: self.detail.to_string(),
-            instance: instance.to_owned(),
+            detail: shortened(&self.detail, MAX_TEXT).into_owned(),
+            instance: shortened(instance, MAX_INSTANCE).into_owned(),
             code: self.code.as_str(),
             retryable: self.code.retryable(),
             side_effects: if self.side_effects_unknown {
@@ -227,7 +240,7 @@ impl ApiError {
                 SideEffects::None
             },
             request_id: request_id.to_owned(),
-            errors: self.errors.clone(),
+            errors: self.errors.iter().map(FieldError::shortened).collect(),
             extra: self.extra.clone(),
         }
     }

@@ -44,6 +44,7 @@ mod request;
 mod schema;
 mod session;
 mod settle;
+mod shorten;
 mod stream_full;
 mod streams;
 mod system;

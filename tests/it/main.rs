@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests wait for what they spawn, and read CHROMIUM")]
 
 mod ack;
+mod attacks;
 mod awkward;
 mod bad_input;
 mod batches;
