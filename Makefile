@@ -3,7 +3,7 @@
 # Passed on to the gateway: make run ARGS="--listen 127.0.0.1:9000"
 ARGS ?=
 
-.PHONY: run test test-clients test-servers build bench-publish bench-live openapi lint docs clean
+.PHONY: run test test-clients test-servers fuzz build bench-publish bench-live bench-work openapi lint docs clean
 
 run: ## Run a gateway on a private Redis
 	@scripts/install.sh redis curl
@@ -26,6 +26,11 @@ test-servers: ## Run the tests that meet Redis on a newer Redis and on Valkey
 		$$server --version && REDIS_SERVER=$$server \
 			cargo test --locked --test it -- $(SAME_ON_ALL:%=--skip %) || exit 1; \
 	done
+
+fuzz: ## Throw bytes at everything that reads them, SECONDS for each target; TARGETS="ids form" for some
+	@scripts/install.sh c++
+	@scripts/cargo-tool.sh cargo-fuzz 0.13.2
+	PATH="$(CURDIR)/target/tools/bin:$$PATH" fuzz/run.sh $(or $(SECONDS),60) $(TARGETS)
 
 build: ## Build the optimised binary
 	cargo build --locked --release

@@ -40,6 +40,8 @@ mod push;
 mod range;
 mod range_lines;
 mod range_plan;
+#[doc(hidden)]
+pub mod reading;
 mod request;
 mod schema;
 mod session;

@@ -43,5 +43,6 @@ mod surface;
 mod tidy;
 mod times;
 mod trimming;
+mod untrusted;
 mod walkthroughs;
 mod work_model;
