@@ -3,7 +3,7 @@
 # Passed on to the gateway: make run ARGS="--listen 127.0.0.1:9000"
 ARGS ?=
 
-.PHONY: run test test-clients test-servers fuzz build bench-publish bench-live bench-work openapi lint docs clean
+.PHONY: run test test-clients test-servers schemathesis fuzz build bench-publish bench-live bench-work openapi lint docs clean
 
 run: ## Run a gateway on a private Redis
 	@scripts/install.sh redis curl
@@ -26,6 +26,11 @@ test-servers: ## Run the tests that meet Redis on a newer Redis and on Valkey
 		$$server --version && REDIS_SERVER=$$server \
 			cargo test --locked --test it -- $(SAME_ON_ALL:%=--skip %) || exit 1; \
 	done
+
+schemathesis: ## Hold a gateway against its own document; SECONDS=600 for longer, SEED=2 for another run
+	@scripts/install.sh redis curl venv
+	cargo build --locked
+	scripts/schemathesis.sh target/debug/streamgate target/schemathesis $(or $(SECONDS),45)
 
 fuzz: ## Throw bytes at everything that reads them, SECONDS for each target; TARGETS="ids form" for some
 	@scripts/install.sh c++

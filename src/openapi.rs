@@ -1,7 +1,11 @@
 //! The OpenAPI document: what the handlers' types say, with a cover.
 
+mod forms;
+mod words;
+
+use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::tag::TagBuilder;
-use utoipa::openapi::{ContactBuilder, InfoBuilder, LicenseBuilder, OpenApi};
+use utoipa::openapi::{ContactBuilder, InfoBuilder, LicenseBuilder, OpenApi, RefOr};
 use utoipa::{PartialSchema as _, ToSchema as _};
 
 use crate::api;
@@ -39,7 +43,23 @@ pub fn document() -> OpenApi {
     let mut referred = Vec::new();
     api::Problem::schemas(&mut referred);
     components.schemas.extend(referred);
+    for (name, schema) in &mut components.schemas {
+        words::tell_members(name, schema);
+    }
+    for operation in document.paths.paths.values_mut().flat_map(operations) {
+        for parameter in operation.parameters.iter_mut().flatten() {
+            if let RefOr::T(parameter) = parameter {
+                words::tell_parameter(parameter);
+            }
+        }
+        forms::tell_form(operation, components);
+    }
     document
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem { get, put, post, delete, patch, .. } = item;
+    [get, put, post, delete, patch].into_iter().flatten()
 }
 
 /// The document as it is served and committed.
