@@ -3,7 +3,7 @@
 # Passed on to the gateway: make run ARGS="--listen 127.0.0.1:9000"
 ARGS ?=
 
-.PHONY: run test test-clients test-servers build bench-publish bench-live openapi lint docs clean
+.PHONY: run test test-clients test-servers schemathesis fuzz deny advisories build bench-publish bench-live bench-work openapi lint docs clean
 
 run: ## Run a gateway on a private Redis
 	@scripts/install.sh redis curl
@@ -26,6 +26,25 @@ test-servers: ## Run the tests that meet Redis on a newer Redis and on Valkey
 		$$server --version && REDIS_SERVER=$$server \
 			cargo test --locked --test it -- $(SAME_ON_ALL:%=--skip %) || exit 1; \
 	done
+
+schemathesis: ## Hold a gateway against its own document; SECONDS=600 for longer, SEED=2 for another run
+	@scripts/install.sh redis curl venv
+	cargo build --locked
+	scripts/schemathesis.sh target/debug/streamgate target/schemathesis $(or $(SECONDS),45)
+
+fuzz: ## Throw bytes at everything that reads them, SECONDS for each target; TARGETS="ids form" for some
+	@scripts/install.sh c++
+	@scripts/cargo-tool.sh cargo-fuzz 0.13.2
+	PATH="$(CURDIR)/target/tools/bin:$$PATH" fuzz/run.sh $(or $(SECONDS),60) $(TARGETS)
+
+deny: ## Look at what the gateway is made of: licenses, banned and doubled crates, where they come from
+	@scripts/cargo-tool.sh cargo-deny 0.20.2
+	cargo fetch --locked --quiet
+	PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo deny --offline check --deny unmatched-skip licenses bans sources
+
+advisories: ## Look for known vulnerabilities of what the gateway is made of; needs the network
+	@scripts/cargo-tool.sh cargo-deny 0.20.2
+	PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo deny check advisories
 
 build: ## Build the optimised binary
 	cargo build --locked --release

@@ -1,10 +1,12 @@
 //! The OpenAPI document: what the handlers' types say, with a cover.
 
-use utoipa::openapi::security::{
-    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
-};
+mod forms;
+mod security;
+mod words;
+
+use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::tag::TagBuilder;
-use utoipa::openapi::{ContactBuilder, InfoBuilder, LicenseBuilder, OpenApi};
+use utoipa::openapi::{ContactBuilder, InfoBuilder, LicenseBuilder, OpenApi, RefOr};
 use utoipa::{PartialSchema as _, ToSchema as _};
 
 use crate::api;
@@ -43,44 +45,24 @@ pub fn document() -> OpenApi {
     let mut referred = Vec::new();
     api::Problem::schemas(&mut referred);
     components.schemas.extend(referred);
-    secure(&mut document);
+    for (name, schema) in &mut components.schemas {
+        words::tell_members(name, schema);
+    }
+    for operation in document.paths.paths.values_mut().flat_map(operations) {
+        for parameter in operation.parameters.iter_mut().flatten() {
+            if let RefOr::T(parameter) = parameter {
+                words::tell_parameter(parameter);
+            }
+        }
+        forms::tell_form(operation, components);
+    }
+    security::tell(&mut document);
     document
 }
 
-/// Says how callers show who they are, and where they need not.
-fn secure(document: &mut OpenApi) {
-    let components = document.components.get_or_insert_default();
-    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
-    let bearer = bearer.description(Some("An API key, or a token that a known issuer has signed"));
-    let key = ApiKeyValue::with_description("X-API-Key", "An API key");
-    let ticket = ApiKeyValue::with_description("ticket", "A ticket; for reading alone");
-    for (name, scheme) in [
-        ("bearer", SecurityScheme::Http(bearer.build())),
-        ("key", SecurityScheme::ApiKey(ApiKey::Header(key))),
-        ("ticket", SecurityScheme::ApiKey(ApiKey::Query(ticket))),
-    ] {
-        components.add_security_scheme(name, scheme);
-    }
-    let asked = |name: &str| SecurityRequirement::new(name, Vec::<String>::new());
-    for (path, item) in &mut document.paths.paths {
-        let public = api::is_public(path);
-        let operations = [
-            (&mut item.get, true),
-            (&mut item.put, false),
-            (&mut item.post, false),
-            (&mut item.patch, false),
-            (&mut item.delete, false),
-        ];
-        for (operation, reads) in operations {
-            let Some(operation) = operation else { continue };
-            let mut all = vec![asked("bearer"), asked("key")];
-            if reads {
-                all.push(asked("ticket"));
-            }
-            // Nothing is asked of anybody where no credentials are configured.
-            operation.security = Some(if public { Vec::new() } else { all });
-        }
-    }
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem { get, put, post, delete, patch, .. } = item;
+    [get, put, post, delete, patch].into_iter().flatten()
 }
 
 /// The document as it is served and committed.

@@ -7,14 +7,12 @@ use super::conditions::key;
 use super::error::{ApiError, ErrorCode};
 use crate::model::id::{EntryId, NewId};
 use crate::model::name::StreamName;
-use crate::model::sent::SentEntry;
+use crate::model::sent::{MAX_BATCH, SentEntry};
 use crate::state::AppState;
 use crate::store::{
     Append, Appended, Durable, Lane, MAX_FIELDS, NewEntry, Placed, Reached, Refusal,
 };
 
-/// The most entries of a batch.
-const MAX_BATCH: usize = 10_000;
 /// The field that a `traceparent` is kept in.
 const TRACEPARENT: &[u8] = b"traceparent";
 

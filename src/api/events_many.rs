@@ -149,7 +149,7 @@ fn asked(
         let detail = "name streams by `stream`, or all with one beginning by `match`";
         return Err(ApiError::invalid(detail).at("stream", "is missing"));
     }
-    at_most_streams(params.stream.len())?;
+    at_most_streams(params.stream.len() + params.matching.len())?;
     let mut streams: Vec<(StreamName, Begin)> = Vec::new();
     let mut prefixes = Vec::new();
     let mut follow = |name: &str, begin| {

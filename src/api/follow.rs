@@ -74,9 +74,16 @@ pub(super) fn begin_at(start: Start) -> Begin {
     }
 }
 
+/// The most filters of a subscription: each costs something for each entry.
+const MAX_FILTERS: usize = 100;
+
 /// # Errors
-/// 400 that points at the filter that is none.
+/// 400 that points at the filter that is none, or one too many.
 pub(super) fn filter(filters: &[String]) -> Result<Filter, ApiError> {
+    if filters.len() > MAX_FILTERS {
+        let detail = format!("at most {MAX_FILTERS} of them are taken");
+        return Err(ApiError::invalid(format!("`filter`: {detail}")).at("filter", detail));
+    }
     Filter::parse(filters).map_err(|(index, error)| {
         ApiError::invalid(format!("{error}, like `type:paid`"))
             .at(format!("filter/{index}"), error.to_string())

@@ -11,6 +11,7 @@ mod append_plan;
 mod append_run;
 mod capabilities;
 mod claims;
+mod code;
 mod conditions;
 mod consumers;
 mod cors;
@@ -31,6 +32,7 @@ mod identify;
 mod items;
 mod limit;
 mod many;
+mod pages;
 mod pairs;
 mod params;
 mod paths;
@@ -41,10 +43,13 @@ mod push;
 mod range;
 mod range_lines;
 mod range_plan;
+#[doc(hidden)]
+pub mod reading;
 mod request;
 mod schema;
 mod session;
 mod settle;
+mod shorten;
 mod stream_full;
 mod streams;
 mod system;
@@ -56,7 +61,6 @@ use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use envelope::EnvelopeLayer;
 pub use error::{ApiError, ErrorCode, FieldError, Problem, SideEffects};
@@ -136,15 +140,13 @@ pub fn limit_router(state: AppState) -> axum::Router {
 }
 
 fn layered(routes: axum::Router<AppState>, state: AppState) -> axum::Router {
-    let docs =
-        SwaggerUi::new("/docs").config(Config::from("/openapi.json").try_it_out_enabled(true));
     // Without listed origins every foreign one is refused before, so there is nothing to allow.
     let origins = &state.settings.origins;
     let cors = (!origins.is_empty()).then(|| cors::layer(origins));
     let envelope = EnvelopeLayer(state.clone());
     let routes = routes
         .route("/assets/style.css", get(system::style))
-        .merge(docs)
+        .merge(pages::docs())
         .fallback(async || {
             ApiError::new(ErrorCode::RouteNotFound, "no route of this gateway has this path")
                 .into_response()

@@ -7,14 +7,18 @@ use serde::de::value::{SeqDeserializer, StrDeserializer};
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
+use super::shorten::shortened;
 use crate::model::form;
+
+/// The most characters of a name that are shown to whoever sent it. No name is longer.
+const MAX_SHOWN: usize = 64;
 
 /// Why pairs were refused.
 #[derive(Debug, PartialEq, Eq)]
 pub enum PairsError {
     /// A name that is not known here, with the nearest that is.
     Unknown {
-        /// As it was sent.
+        /// As it was sent, but for the end of one that is very long.
         name: String,
         /// The nearest known name, if one is near at all.
         nearest: Option<&'static str>,
@@ -34,7 +38,16 @@ pub enum PairsError {
 /// # Errors
 /// [`PairsError`] for the first thing that does not fit.
 pub fn parse<T: DeserializeOwned>(input: &[u8]) -> Result<T, PairsError> {
-    let mut pairs: Vec<(String, Vec<String>)> = Vec::new();
+    T::deserialize(Pairs(input))
+}
+
+/// Values by name. A body can hold a million names: the first that is not known ends it, so that
+/// no more are gathered than a struct has fields.
+fn gather(
+    input: &[u8],
+    known: &'static [&'static str],
+) -> Result<Vec<(&'static str, Vec<String>)>, PairsError> {
+    let mut gathered: Vec<(&str, Vec<String>)> = Vec::new();
     for (name, value) in form::pairs(input) {
         let (Ok(name), Ok(value)) = (String::from_utf8(name), String::from_utf8(value)) else {
             return Err(PairsError::Invalid {
@@ -45,12 +58,19 @@ pub fn parse<T: DeserializeOwned>(input: &[u8]) -> Result<T, PairsError> {
         if name.starts_with('_') {
             continue;
         }
-        match pairs.iter_mut().find(|(known, _)| *known == name) {
+        let Some(known) = known.iter().find(|known| **known == name) else {
+            let nearest = nearest(&name, known.iter().copied());
+            return Err(PairsError::Unknown {
+                name: shortened(&name, MAX_SHOWN).into_owned(),
+                nearest,
+            });
+        };
+        match gathered.iter_mut().find(|(name, _)| name == known) {
             Some((_, values)) => values.push(value),
-            None => pairs.push((name, vec![value])),
+            None => gathered.push((known, vec![value])),
         }
     }
-    T::deserialize(Pairs(pairs))
+    Ok(gathered)
 }
 
 impl fmt::Display for PairsError {
@@ -81,14 +101,18 @@ impl de::Error for PairsError {
 /// The nearest of `known` to `name`, unless none is near.
 #[must_use]
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Comparing costs as much as both are long, and a name of megabytes is near nothing.
+    if name.len() > MAX_SHOWN {
+        return None;
+    }
     let scored = known.into_iter().map(|known| (strsim::jaro_winkler(name, known), known));
     let best = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
     (best.0 > 0.7).then_some(best.1)
 }
 
-struct Pairs(Vec<(String, Vec<String>)>);
+struct Pairs<'i>(&'i [u8]);
 
-impl<'de> Deserializer<'de> for Pairs {
+impl<'de> Deserializer<'de> for Pairs<'_> {
     type Error = PairsError;
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -97,17 +121,12 @@ impl<'de> Deserializer<'de> for Pairs {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, PairsError> {
-        if let Some((name, _)) = self.0.iter().find(|(name, _)| !fields.contains(&name.as_str())) {
-            return Err(PairsError::Unknown {
-                name: name.clone(),
-                nearest: nearest(name, fields.iter().copied()),
-            });
-        }
-        visitor.visit_map(Entries { rest: self.0.into_iter(), value: None })
+        let rest = gather(self.0, fields)?.into_iter();
+        visitor.visit_map(Entries { rest, value: None })
     }
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PairsError> {
-        visitor.visit_map(Entries { rest: self.0.into_iter(), value: None })
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, PairsError> {
+        Err(de::Error::custom("pairs are read as a struct"))
     }
 
     forward_to_deserialize_any! {
@@ -117,8 +136,8 @@ impl<'de> Deserializer<'de> for Pairs {
 }
 
 struct Entries {
-    rest: std::vec::IntoIter<(String, Vec<String>)>,
-    value: Option<(String, Vec<String>)>,
+    rest: std::vec::IntoIter<(&'static str, Vec<String>)>,
+    value: Option<(&'static str, Vec<String>)>,
 }
 
 impl<'de> MapAccess<'de> for Entries {
@@ -141,7 +160,9 @@ impl<'de> MapAccess<'de> for Entries {
     ) -> Result<S::Value, PairsError> {
         let (name, values) = self.value.take().unwrap_or_default();
         seed.deserialize(Values(values)).map_err(|error| match error {
-            PairsError::Invalid { detail, .. } => PairsError::Invalid { name, detail },
+            PairsError::Invalid { detail, .. } => {
+                PairsError::Invalid { name: name.to_owned(), detail }
+            }
             unknown @ PairsError::Unknown { .. } => unknown,
         })
     }

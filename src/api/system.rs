@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::header::{ACCEPT, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, HOST};
 use axum::http::{HeaderMap, HeaderName};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::access::Caller;
 use super::error::{ApiError, ErrorCode};
+use super::pages;
 use super::problems::{MetricsProblems, PlainProblems, ReadyProblems};
 use crate::state::AppState;
 use crate::store::Contact;
@@ -128,12 +129,10 @@ pub async fn index(headers: HeaderMap) -> Response {
         |host: &&str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-[]".contains(&b));
     let host = of(HOST).filter(plain).unwrap_or(EXAMPLE_HOST);
     if of(ACCEPT).is_some_and(|accept| accept.contains("text/html")) {
-        let policy =
-            "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'";
-        let headers =
-            [(CONTENT_TYPE, "text/html; charset=utf-8"), (CONTENT_SECURITY_POLICY, policy)];
         let page = include_str!("../../assets/index.html").replace(EXAMPLE_HOST, host);
-        return (headers, page).into_response();
+        let mut response = ([(CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response();
+        pages::keep_to_itself(response.headers_mut(), pages::OF_FIRST_PAGE);
+        return response;
     }
     ([(CONTENT_TYPE, "text/plain; charset=utf-8")], quick_start(host)).into_response()
 }

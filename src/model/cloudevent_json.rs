@@ -6,7 +6,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::value::RawValue;
 
 use super::cloudevent::{Attributes, OPTIONAL, REQUIRED, TYPE_OF_DATA, fields};
-use super::sent::{InvalidEntry, Members, Sent, SentEntry, escape};
+use super::sent::{InvalidEntry, MAX_BATCH, Members, Sent, SentEntry, escape};
 
 /// Structured mode: one event as JSON, which must be valid already.
 ///
@@ -27,7 +27,8 @@ pub fn batch(json: &RawValue) -> Result<Sent, InvalidEntry> {
     if list.is_empty() {
         return Err(InvalidEntry::at("", "a batch has at least one event"));
     }
-    let events = list.iter().enumerate().map(|(index, json)| event(json, &format!("/{index}")));
+    let events = list.iter().take(MAX_BATCH + 1).enumerate();
+    let events = events.map(|(index, json)| event(json, &format!("/{index}")));
     Ok(Sent::Many(events.collect()))
 }
 

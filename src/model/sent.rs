@@ -11,6 +11,9 @@ use serde_json::value::RawValue;
 
 use super::entry::Fields;
 
+/// The most entries of a batch.
+pub const MAX_BATCH: usize = 10_000;
+
 /// Why a JSON entry was refused: where, as a JSON pointer, and what is wrong there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidEntry {
@@ -65,7 +68,8 @@ pub fn parse(json: &RawValue) -> Result<Sent, InvalidEntry> {
     if list.is_empty() {
         return Err(InvalidEntry::at("/entries", "a batch has at least one entry"));
     }
-    let entries = list.iter().enumerate();
+    // One too many is as good as all: what is wrong with each of a million is not gathered.
+    let entries = list.iter().take(MAX_BATCH + 1).enumerate();
     let entries = entries.map(|(index, entry)| parse_entry(entry, &format!("/entries/{index}")));
     Ok(Sent::Many(entries.collect()))
 }

@@ -3,6 +3,7 @@
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Stdio};
 
+use super::PATIENCE;
 use super::redis::{start_tied, tied};
 
 /// Where Chromium may be found.
@@ -14,6 +15,40 @@ const BROWSERS: [&str; 5] = [
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 ];
 
+/// Where Chromium is.
+fn program() -> String {
+    let there = |name: &&&str| {
+        std::process::Command::new(name)
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok()
+    };
+    let found = std::env::var("CHROMIUM").ok();
+    let found = found.or_else(|| BROWSERS.iter().find(there).map(|name| (*name).to_owned()));
+    found.expect("no Chromium on PATH: `make test` installs it, or name one by CHROMIUM")
+}
+
+/// A page as it stands when its scripts are done, and what the browser logged.
+pub async fn dump(url: &str) -> (String, String) {
+    let profile = tempfile::tempdir().unwrap();
+    let command = tokio::process::Command::new(program())
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .args(["--disable-dev-shm-usage", "--enable-logging=stderr"])
+        .args(["--virtual-time-budget=10000", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", profile.path().display()))
+        .env("TMPDIR", profile.path())
+        .arg(url)
+        .kill_on_drop(true)
+        .output();
+    let output =
+        tokio::time::timeout(3 * PATIENCE, command).await.expect("a page in time").unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr))
+}
+
 /// A browser that shows one page.
 pub struct Browser(
     Child,
@@ -23,19 +58,7 @@ pub struct Browser(
 impl Browser {
     pub fn open(url: &str) -> Self {
         let profile = tempfile::tempdir().unwrap();
-        let found = std::env::var("CHROMIUM").ok().or_else(|| {
-            let there = |name: &&&str| {
-                std::process::Command::new(name)
-                    .arg("--version")
-                    .stdout(Stdio::null())
-                    .stderr(Stdio::null())
-                    .status()
-                    .is_ok()
-            };
-            BROWSERS.iter().find(there).map(|name| (*name).to_owned())
-        });
-        let program =
-            found.expect("no Chromium on PATH: `make test` installs it, or name one by CHROMIUM");
+        let program = program();
         let mut command = tied(&program);
         command
             .args([

@@ -1,0 +1,120 @@
+//! Entries as JSON, and bodies cut into lines.
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use streamgate::model::entry::{Entry, View};
+use streamgate::model::entry_json::EntryJson;
+use streamgate::model::id::EntryId;
+use streamgate::model::lines::{Line, Lines};
+use streamgate::model::sent::{self, InvalidEntry, Sent, SentEntry};
+
+use super::bytes::Taker;
+
+/// One entry, or many: what was read is what was sent, and what was refused is pointed at.
+pub fn json(data: &[u8]) {
+    let value = serde_json::from_slice::<Value>(data).ok();
+    let alone = sent::parse_line(data);
+    let Ok(raw) = serde_json::from_slice::<&RawValue>(data) else {
+        assert!(alone.is_err());
+        return;
+    };
+    match sent::parse(raw) {
+        Ok(Sent::One(entry)) => {
+            assert_eq!(alone.as_ref(), Ok(&entry));
+            check(&entry, value.as_ref());
+        }
+        Ok(Sent::Many(entries)) => {
+            assert!(alone.is_err() && !entries.is_empty());
+            for (index, entry) in entries.iter().enumerate() {
+                match entry {
+                    Ok(entry) => check(entry, value.as_ref().map(|value| &value["entries"][index])),
+                    Err(refused) => points(refused, value.as_ref()),
+                }
+            }
+        }
+        Err(refused) => points(&refused, value.as_ref()),
+    }
+}
+
+/// Against what a general reader of JSON makes of it, and through our own writer.
+fn check(entry: &SentEntry, value: Option<&Value>) {
+    assert!(!entry.fields.is_empty());
+    if let Some(fields) = value.and_then(|value| value["fields"].as_object()) {
+        assert_eq!(fields.len(), entry.fields.len());
+        for (name, bytes) in &entry.fields {
+            let name = String::from_utf8_lossy(name);
+            assert_eq!(&bytes_of(&fields[name.as_ref()], bytes), bytes, "{name:?}");
+        }
+    }
+    let entry = Entry { id: EntryId::new(1, 0), fields: entry.fields.clone() };
+    for pairs in [false, true] {
+        let view = View { payload: None, pairs };
+        let json = EntryJson { stream: None, entry: &entry, view: &view };
+        let Ok(text) = serde_json::to_string(&json) else { panic!("an entry is not written") };
+        let again = sent::parse_line(text.as_bytes());
+        assert_eq!(again.map(|sent| sent.fields).as_ref(), Ok(&entry.fields), "{text}");
+    }
+}
+
+fn bytes_of(value: &Value, stored: &[u8]) -> Vec<u8> {
+    match value {
+        Value::String(text) => text.clone().into_bytes(),
+        Value::Bool(truth) => truth.to_string().into_bytes(),
+        // Kept as it was written: another reader must take it for the same number.
+        Value::Number(number) => {
+            let same = serde_json::from_slice::<Value>(stored).is_ok_and(|read| read == *value);
+            if same { stored.to_vec() } else { number.to_string().into_bytes() }
+        }
+        other => {
+            let text = other["base64"].as_str().unwrap_or_else(|| panic!("{other} was taken"));
+            BASE64_STANDARD.decode(text).unwrap_or_else(|_| panic!("{text} was taken"))
+        }
+    }
+}
+
+/// What is blamed is there.
+pub fn points(refused: &InvalidEntry, value: Option<&Value>) {
+    assert!(!refused.detail.is_empty());
+    if let Some(value) = value {
+        let found = value.pointer(&refused.pointer);
+        assert!(found.is_some(), "{:?} is nowhere in {value}", refused.pointer);
+    }
+}
+
+/// However a body is cut into parts, its lines are the same, and no more is held than one of them.
+pub fn lines(data: &[u8]) {
+    let mut from = Taker(data);
+    let longest = usize::from(from.byte() % 32) + 1;
+    let cuts: Vec<usize> = from.bytes().iter().map(|cut| usize::from(*cut)).collect();
+    let text = from.0;
+    let whole = text.strip_suffix(b"\n").unwrap_or(text);
+    let mut expected: Vec<Option<&[u8]>> = whole
+        .split(|byte| *byte == b'\n')
+        .map(|line| (line.len() <= longest).then(|| line.strip_suffix(b"\r").unwrap_or(line)))
+        .collect();
+    if text.is_empty() {
+        expected.clear();
+    }
+    let mut expected = expected.into_iter();
+    let mut lines = Lines::new(longest);
+    let mut take = |lines: &mut Lines| {
+        while let Some(line) = lines.take() {
+            let line = match line {
+                Line::Text(text) => Some(text),
+                Line::TooLong => None,
+            };
+            assert_eq!(expected.next(), Some(line));
+        }
+    };
+    let (mut rest, mut cuts) = (text, cuts.into_iter());
+    while !rest.is_empty() {
+        let (part, after) = rest.split_at(cuts.next().unwrap_or(rest.len()).min(rest.len()));
+        lines.push(part);
+        take(&mut lines);
+        rest = after;
+    }
+    lines.end();
+    take(&mut lines);
+    assert_eq!(expected.next(), None);
+}

@@ -1,0 +1,33 @@
+//! What holds of everything that reads what strangers send: one function for each reader, which is
+//! given bytes and panics when something does not hold. The long runs (`make fuzz`) and the short
+//! ones (`tests/it/untrusted.rs`) call the same.
+
+pub mod bytes;
+pub mod cloudevents;
+pub mod entries;
+pub mod frames;
+pub mod pairs;
+pub mod requests;
+pub mod words;
+
+/// Panics when something does not hold.
+pub type Body = fn(&[u8]);
+
+/// Every target by its name.
+pub const ALL: [(&str, Body); 15] = [
+    ("append_body", requests::append_body),
+    ("cloudevent_binary", cloudevents::binary),
+    ("cloudevent_json", cloudevents::json),
+    ("cursors", words::cursors),
+    ("form", pairs::form),
+    ("frames", frames::frames),
+    ("globs", words::globs),
+    ("headers", requests::headers),
+    ("ids", words::ids),
+    ("json_entries", entries::json),
+    ("lines", entries::lines),
+    ("names", words::names),
+    ("policies", words::policies),
+    ("query", pairs::query),
+    ("times", words::times),
+];

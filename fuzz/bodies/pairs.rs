@@ -1,0 +1,98 @@
+//! Forms and queries.
+
+use serde::Deserialize;
+use streamgate::api::reading::{PairsError, pairs};
+use streamgate::model::form;
+
+/// Decoded as the standard for forms has it, but for bytes that are not UTF-8, which stay.
+pub fn form(data: &[u8]) {
+    let read: Vec<_> = form::pairs(data).collect();
+    let parts = data.split(|byte| *byte == b'&').filter(|part| !part.is_empty());
+    let expected: Vec<_> = parts
+        .map(|part| {
+            let at = part.iter().position(|byte| *byte == b'=');
+            let value = at.map_or(&part[part.len()..], |at| &part[at + 1..]);
+            (decode(&part[..at.unwrap_or(part.len())]), decode(value))
+        })
+        .collect();
+    assert_eq!(read, expected);
+}
+
+fn decode(text: &[u8]) -> Vec<u8> {
+    let digit = |at: usize| text.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+    let (mut decoded, mut at) = (Vec::new(), 0);
+    while let Some(byte) = text.get(at) {
+        let (plain, step) = match (byte, digit(at + 1), digit(at + 2)) {
+            (b'%', Some(high), Some(low)) => (u8::try_from(high * 16 + low).unwrap_or(0), 3),
+            (b'+', ..) => (b' ', 1),
+            (plain, ..) => (*plain, 1),
+        };
+        decoded.push(plain);
+        at += step;
+    }
+    decoded
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Sample {
+    limit: Option<u64>,
+    small: u16,
+    signed: Option<i64>,
+    pairs: bool,
+    name: Option<String>,
+    order: Option<Order>,
+    ids: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Order {
+    Asc,
+    Desc,
+}
+
+const KNOWN: [&str; 7] = ["limit", "small", "signed", "pairs", "name", "order", "ids"];
+
+/// Parameters are read by type, or one of them is named.
+pub fn query(data: &[u8]) {
+    let sent: Vec<_> = form::pairs(data)
+        .map(|(name, value)| (String::from_utf8(name), String::from_utf8(value)))
+        .collect();
+    let values = |wanted: &str| -> Vec<String> {
+        let named = sent.iter().filter(|(name, _)| name.as_deref() == Ok(wanted));
+        named.filter_map(|(_, value)| value.clone().ok()).collect()
+    };
+    match pairs::<Sample>(data) {
+        Ok(sample) => {
+            let one = |name: &str| values(name).first().cloned();
+            assert_eq!(sample.limit, one("limit").map(|text| text.parse().unwrap_or(0)));
+            assert_eq!(sample.small, one("small").map_or(0, |text| text.parse().unwrap_or(0)));
+            assert_eq!(sample.signed, one("signed").map(|text| text.parse().unwrap_or(0)));
+            let on = one("pairs");
+            assert_eq!(sample.pairs, on.is_some_and(|text| text.is_empty() || text == "true"));
+            assert_eq!(sample.name, one("name"));
+            let order = sample.order.map(|order| match order {
+                Order::Asc => "asc".to_owned(),
+                Order::Desc => "desc".to_owned(),
+            });
+            assert_eq!(order, one("order"));
+            assert_eq!(sample.ids, values("ids"));
+            let known = |name: &String| name.starts_with('_') || KNOWN.contains(&name.as_str());
+            assert!(sent.iter().all(|(name, _)| name.as_ref().is_ok_and(known)));
+        }
+        Err(PairsError::Unknown { name, nearest }) => {
+            assert!(!KNOWN.contains(&name.as_str()) && !name.starts_with('_'));
+            // Of one that is very long only the beginning is told.
+            let is_it = |sent: &String| match name.strip_suffix('…') {
+                Some(beginning) => sent.starts_with(beginning),
+                None => *sent == name,
+            };
+            assert!(sent.iter().any(|(sent, _)| sent.as_ref().is_ok_and(is_it)));
+            assert!(nearest.is_none_or(|nearest| KNOWN.contains(&nearest)));
+        }
+        Err(PairsError::Invalid { name, .. }) => {
+            assert!(name.is_empty() || KNOWN.contains(&name.as_str()));
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Ids, positions, cursors, receipts, names, times: what is read is what is written again.
+
+use std::str::from_utf8;
+
+use streamgate::model::cursor::{self, Cursor};
+use streamgate::model::glob::glob;
+use streamgate::model::id::{EntryId, NewId};
+use streamgate::model::name::{ConsumerName, GroupName, MAX_NAME, OWN_PREFIX, StreamName};
+use streamgate::model::policy::{self, Policy};
+use streamgate::model::position::{Position, Start};
+use streamgate::model::receipt::Receipt;
+use streamgate::model::time::{Time, is_rfc3339, show_rfc3339};
+use streamgate::model::{duration, range};
+
+use super::bytes::Taker;
+
+/// Ids, positions, bounds and the cursors of ranges.
+pub fn ids(data: &[u8]) {
+    let Ok(text) = from_utf8(data) else { return };
+    if let Ok(id) = text.parse::<EntryId>() {
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(EntryId::parse_with(text, 7), Ok(id));
+        assert_eq!(text.parse(), Ok(NewId::Exact(id)));
+        assert_eq!(text.parse(), Ok(Position::from(id)));
+        assert_eq!(range::lower(text), Ok(Some(id)));
+        assert_eq!(range::upper(text), Ok(Some(id)));
+        assert!(id.next().is_none_or(|next| next > id && next.previous() == Some(id)));
+    }
+    if let Ok(new) = text.parse::<NewId>() {
+        assert_eq!(new.to_string().parse(), Ok(new));
+    }
+    if let Ok(position) = text.parse::<Position>() {
+        assert_eq!(position.to_string().parse(), Ok(position));
+        assert_eq!(text.parse(), Ok(Start::After(position)));
+        assert!(!cursor::is_cursor(text), "a position is never taken for a cursor");
+    }
+    if let (Ok(lower), Ok(upper)) = (range::lower(text), range::upper(text))
+        && let (Some(lower), Some(upper), false) = (lower, upper, text.starts_with('('))
+    {
+        assert!(lower <= upper, "one word as both bounds holds at least itself");
+    }
+    if let Ok(cursor) = text.parse::<range::Cursor>() {
+        assert_eq!(cursor.to_string().parse(), Ok(cursor));
+    }
+}
+
+/// Cursors over many streams, and receipts: opaque words with one spelling each.
+pub fn cursors(data: &[u8]) {
+    let Ok(text) = from_utf8(data) else { return };
+    for text in [text, &format!("m1.{text}")] {
+        if let Ok(read) = Cursor::parse(text) {
+            assert_eq!(read.to_string(), text);
+            assert!(text.len() <= cursor::MAX_CURSOR && cursor::is_cursor(text));
+            assert!(text.parse::<Position>().is_err(), "a cursor is never taken for a position");
+        }
+    }
+    let (Ok(stream), Ok(group)) = (StreamName::new("orders"), GroupName::new("billing")) else {
+        unreachable!()
+    };
+    if let Ok(receipt) = Receipt::decode(text, &stream, &group) {
+        assert_eq!(receipt.encode(&stream, &group), text);
+    }
+    // And one that is right but for its check, which hardly comes about by chance.
+    let mut from = Taker(data);
+    let id = EntryId::new(from.number(), from.number());
+    let receipt = Receipt { id, until_us: from.number() };
+    let text = receipt.encode(&stream, &group);
+    let read = Receipt::decode(&text, &stream, &group);
+    assert_eq!(read.is_ok(), receipt.until_us < 1 << 53);
+    assert!(read.is_err() || read == Ok(receipt));
+}
+
+/// Names, and the slot that Redis Cluster puts them into.
+pub fn names(data: &[u8]) {
+    let Ok(text) = from_utf8(data) else { return };
+    let plain = |text: &str| {
+        (1..=MAX_NAME).contains(&text.len())
+            && !text.chars().any(char::is_control)
+            && ![".", ".."].contains(&text)
+    };
+    assert_eq!(GroupName::new(text).is_ok(), plain(text));
+    let own = text.starts_with(OWN_PREFIX);
+    assert_eq!(ConsumerName::new(text).is_ok(), plain(text) && !own);
+    let Ok(stream) = StreamName::new(text) else { return };
+    assert!(plain(text) && !own && stream.as_str() == text);
+    assert_eq!(stream.tag(), hash_tag(text));
+    // What a stream's own keys are made of has the stream's slot.
+    let beside = format!("{OWN_PREFIX}{{{}}}:kind:{text}", stream.tag());
+    assert_eq!(hash_tag(&beside), stream.tag());
+    if let Ok(dead) = policy::default_dead_letter(&stream) {
+        assert_eq!(dead.tag(), stream.tag());
+    }
+    // In a path, and back.
+    let encoded = percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC);
+    let decoded = percent_encoding::percent_decode_str(&encoded.to_string()).collect::<Vec<_>>();
+    assert_eq!(decoded, text.as_bytes());
+}
+
+/// The part of a key that is hashed, as the specification of Redis Cluster has it.
+fn hash_tag(key: &str) -> &str {
+    let Some(open) = key.find('{') else { return key };
+    match key[open + 1..].find('}') {
+        None | Some(0) => key,
+        Some(length) => &key[open + 1..open + 1 + length],
+    }
+}
+
+/// The first millisecond that RFC 3339 has no text for.
+const YEAR_10000: u64 = 253_402_300_800_000;
+
+/// Times and durations.
+pub fn times(data: &[u8]) {
+    let mut from = Taker(data);
+    let ms = from.number() % YEAR_10000;
+    let shown = show_rfc3339(ms);
+    assert!(is_rfc3339(&shown), "{shown}");
+    assert_eq!(shown.parse(), Ok(Time::At(ms)));
+
+    let Ok(text) = from_utf8(data) else { return };
+    if let Ok(duration) = duration::parse(text) {
+        assert_eq!(duration::parse(&duration::format(duration)), Ok(duration));
+        assert!(
+            text == "0"
+                || text.ends_with(|last: char| last.is_ascii_lowercase())
+                || duration.is_zero()
+        );
+    }
+    match text.parse::<Time>() {
+        Ok(Time::At(ms)) => {
+            assert!(Time::At(ms).first_id(0) <= Time::At(ms).last_id(0));
+            // RFC 3339 ends with the year 9999.
+            if ms < YEAR_10000 {
+                assert_eq!(show_rfc3339(ms).parse(), Ok(Time::At(ms)));
+            }
+        }
+        Ok(Time::Ago(ago)) => assert_eq!(duration::parse(text), Ok(ago)),
+        Err(_) => assert!(!is_rfc3339(text)),
+    }
+}
+
+/// Policies as they are kept: whatever stands in Redis, reading it does not fail in a new way.
+pub fn policies(data: &[u8]) {
+    let Ok(text) = from_utf8(data) else { return };
+    let Ok(stream) = StreamName::new("orders") else { unreachable!() };
+    if let Some(policy) = Policy::decode(text) {
+        let again = Policy::decode(&policy.encode());
+        assert_eq!(again.as_ref(), Some(&policy));
+        if policy.check(&stream).is_ok() {
+            assert_eq!(policy.dead_letter.tag(), "orders");
+        }
+    }
+}
+
+/// `match=`: Redis must take everything but a last `*` to the letter.
+pub fn globs(data: &[u8]) {
+    let mut from = Taker(data);
+    let (pattern, name) = (from.bytes(), from.bytes());
+    let (Ok(asked), Ok(name)) = (from_utf8(pattern), from_utf8(name)) else { return };
+    let expected = |name: &str| match asked.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix),
+        None => name == asked,
+    };
+    let glob = glob(asked);
+    assert!(glob.len() <= 2 * asked.len());
+    let star = format!("{}{name}", asked.strip_suffix('*').unwrap_or(asked));
+    for name in [name, asked, &star] {
+        assert_eq!(matches(glob.as_bytes(), name.as_bytes()), expected(name), "{glob:?} {name:?}");
+    }
+}
+
+/// Redis' own matching (`stringmatchlen`), but for ranges in brackets, which must never come about.
+fn matches(glob: &[u8], name: &[u8]) -> bool {
+    match (glob, name) {
+        ([], name) => name.is_empty(),
+        ([b'*', rest @ ..], _) => (0..=name.len()).any(|at| matches(rest, &name[at..])),
+        ([b'?' | b'[', ..], _) => panic!("a special character that nobody asked for"),
+        ([b'\\', literal, glob @ ..], [first, name @ ..]) => {
+            literal == first && matches(glob, name)
+        }
+        ([literal, glob @ ..], [first, name @ ..]) => literal == first && matches(glob, name),
+        (_, []) => false,
+    }
+}

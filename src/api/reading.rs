@@ -1,0 +1,37 @@
+//! What reads requests, for those who throw bytes at it: `fuzz/` and `tests/it/untrusted.rs`.
+
+use axum::body::Bytes;
+use axum::http::HeaderMap;
+
+use super::append_body;
+use super::conditions::Conditions;
+use super::error::ApiError;
+use super::extract::{Body, media_type, refuse_encoded};
+pub use super::pairs::{PairsError, parse as pairs};
+use super::{append_lines, event_stream, follow};
+use crate::auth::Principal;
+use crate::model::sent::Sent;
+
+/// Reads the body of an append.
+///
+/// # Errors
+/// As the append would be refused.
+pub fn append_body(
+    payload: Option<&str>,
+    headers: HeaderMap,
+    bytes: &[u8],
+) -> Result<Sent, ApiError> {
+    append_body::read(payload, &Body { headers, bytes: Bytes::copy_from_slice(bytes) })
+}
+
+/// Reads every header that means something somewhere.
+///
+/// # Errors
+/// As the request would be refused.
+pub fn headers(headers: &HeaderMap) -> Result<(), ApiError> {
+    Conditions::new(&Principal::anyone(), headers)?;
+    follow::resumed(headers, [None, None])?;
+    refuse_encoded(headers)?;
+    let _ = (media_type(headers), append_lines::is_accepted(headers));
+    event_stream::require_acceptable(headers)
+}

@@ -1,0 +1,216 @@
+//! What texts look like, by the names of what holds them: patterns and lengths, told once for the
+//! whole document. A pattern is never narrower than what is taken.
+
+use utoipa::Number;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::schema::{ArrayItems, Object, SchemaType, Type};
+use utoipa::openapi::{RefOr, Required, Schema};
+
+/// How a text looks.
+#[derive(Clone, Copy)]
+struct Word {
+    pattern: &'static str,
+    most: Option<usize>,
+}
+
+const fn word(pattern: &'static str) -> Word {
+    Word { pattern, most: None }
+}
+
+/// No control characters; not `.` or `..`.
+const GROUP: Word =
+    Word { pattern: r"^(?!\.\.?$)[^\u0000-\u001f\u007f-\u009f]+$", most: Some(512) };
+/// Neither one of our own.
+const CONSUMER: Word =
+    Word { pattern: r"^(?!\.\.?$)(?!streamgate:)[^\u0000-\u001f\u007f-\u009f]+$", most: Some(512) };
+/// And braces only as one `{tag}`.
+const STREAM: Word = Word {
+    pattern: r"^(?!\.\.?$)(?!streamgate:)(?:[^\u0000-\u001f\u007f-\u009f{}]+|[^\u0000-\u001f\u007f-\u009f{}]*\{[^\u0000-\u001f\u007f-\u009f{}]+\}[^\u0000-\u001f\u007f-\u009f{}]*)$",
+    most: Some(512),
+};
+const ID: Word = word(r"^[0-9]{1,20}-[0-9]{1,20}$");
+/// An id, or its milliseconds alone.
+const SHORT_ID: Word = word(r"^[0-9]{1,20}(?:-[0-9]{1,20})?$");
+const NEW_ID: Word = word(r"^(?:\*|[0-9]{1,20}-(?:\*|[0-9]{1,20}))$");
+const BOUND: Word = word(r"^(?:[-+ ]|\(?[0-9]{1,20}(?:-[0-9]{1,20})?)$");
+const START: Word = word(r"^(?:[-+ $]|[0-9]{1,20}(?:-[0-9]{1,20}(?::[0-9]{1,20})?)?)$");
+/// Where a group stands: not with the last entry.
+const PLACE: Word = word(r"^(?:[-$]|[0-9]{1,20}(?:-[0-9]{1,20}(?::[0-9]{1,20})?)?)$");
+const DURATION: Word = word(r"^(?:0+|[0-9]{1,20}(?:ms|s|m|h|d))$");
+/// At most a minute.
+const WAIT: Word = word(r"^0*(?:0|(?:[1-5]?[0-9]{1,4}|60000)ms|(?:[1-5]?[0-9]|60)s|[01]m|0[hd])$");
+/// Above 0, at most ten seconds.
+const DURABILITY_WAIT: Word = word(r"^0*(?:(?:[1-9][0-9]{0,3}|10000)ms|(?:[1-9]|10)s)$");
+/// RFC 3339, Unix milliseconds of 1973 and later, or how long ago.
+const TIME: Word = word(
+    r"^(?:[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])[Tt ](?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)(?:\.[0-9]+)?(?:[Zz]|[-+ ](?:[01][0-9]|2[0-3]):[0-5][0-9])|0*[1-9][0-9]{11,19}|[0-9]{1,20}(?:ms|s|m|h|d))$",
+);
+const DURABILITY: Word = word(r"^(?:fsync|replicas:0*(?:[1-9][0-9]{0,2}|1000))$");
+const FILTER: Word = word(r"^[^:]+:");
+const PENDING: Word =
+    word(r"^(?:drop|transfer:(?!\.\.?$)(?!streamgate:)[^\u0000-\u001f\u007f-\u009f]+)$");
+/// A stream, with where to begin behind its last `@`. Which braces are right is left out here.
+const STREAM_AT: Word = word(
+    r"^(?!\.\.?(?:@|$))(?!streamgate:)(?:[^\u0000-\u001f\u007f-\u009f@]+|[^\u0000-\u001f\u007f-\u009f]+@(?:[-+ $]|[0-9]{1,20}(?:-[0-9]{1,20}(?::[0-9]{1,20})?)?))$",
+);
+const TAG: Word = word(r#"^"[0-9]{1,20}-[0-9]{1,20}"$"#);
+const STAR: Word = word(r"^\*$");
+const KEY: Word = Word { pattern: r"^[!-~](?:[ -~]*[!-~])?$", most: Some(255) };
+const PRODUCER: Word = word(r"^[ -~]*$");
+
+/// What a parameter holds, or each of a list.
+#[expect(clippy::match_same_arms, reason = "a table, in the order of the document")]
+fn of_parameter(parameter: &Parameter) -> Option<Word> {
+    let list = matches!(parameter.schema, Some(RefOr::T(Schema::Array(_))));
+    Some(match (&parameter.parameter_in, parameter.name.as_str()) {
+        (ParameterIn::Path, "stream") => STREAM,
+        (ParameterIn::Path, "group") => GROUP,
+        (_, "consumer") => CONSUMER,
+        (ParameterIn::Path, "id") => ID,
+        (ParameterIn::Query, "id") => {
+            if list {
+                ID
+            } else {
+                NEW_ID
+            }
+        }
+        (_, "after") => START,
+        (_, "before") => SHORT_ID,
+        (_, "start" | "end") => BOUND,
+        (_, "since" | "until") => TIME,
+        (_, "wait" | "grace") => WAIT,
+        (_, "durability_timeout") => DURABILITY_WAIT,
+        (_, "lease" | "min_idle" | "max_age") => DURATION,
+        (_, "minid") => SHORT_ID,
+        (_, "durability") => DURABILITY,
+        (_, "filter") => FILTER,
+        (ParameterIn::Query, "stream") => STREAM_AT,
+        (_, "pending") => PENDING,
+        (_, "If-Match") => TAG,
+        (_, "If-None-Match") => STAR,
+        (_, "Idempotency-Key") => KEY,
+        (_, "Idempotency-Producer") => PRODUCER,
+        _ => return None,
+    })
+}
+
+/// What a member of a body holds, or each of a list.
+#[expect(clippy::match_same_arms, reason = "a table, in the order of the document")]
+fn of_member(schema: &str, member: &str) -> Option<Word> {
+    Some(match (schema, member) {
+        (_, "consumer") => CONSUMER,
+        // Of one of several streams they are named with it.
+        ("ClaimCall" | "RedriveCall", "ids") => ID,
+        ("RedriveCall", "start") | (_, "last_id" | "max_deleted_id") => ID,
+        ("NewGroup", "start") | (_, "last_delivered_id") => PLACE,
+        ("AutoClaimCall", "start") | (_, "history" | "minid") => SHORT_ID,
+        ("NewEntry", "id") => NEW_ID,
+        (_, "dead_letter" | "to" | "streams") => STREAM,
+        ("ClaimCall", "time") | (_, "since") => TIME,
+        (_, "wait") => WAIT,
+        (
+            _,
+            "lease" | "delay" | "min_idle" | "idle" | "max_age" | "backoff" | "consumer_expiry",
+        ) => DURATION,
+        (_, "reason") => Word { pattern: "", most: Some(1024) },
+        ("NewEntry", "key") => Word { pattern: ".", most: Some(255) },
+        _ => return None,
+    })
+}
+
+/// Tells what a parameter looks like. One that is there is not null.
+pub fn tell_parameter(parameter: &mut Parameter) {
+    let word = of_parameter(parameter);
+    if let Some(schema) = &mut parameter.schema {
+        if let RefOr::T(Schema::Object(object)) = schema {
+            never_null(object);
+        }
+        if let RefOr::T(Schema::Array(list)) = schema {
+            list.max_items = match parameter.name.as_str() {
+                "stream" => Some(256),
+                "id" => Some(1000),
+                "filter" => Some(100),
+                _ => None,
+            };
+            list.min_items = (parameter.required == Required::True).then_some(1);
+        }
+        if let Some(word) = word {
+            tell(schema, word);
+        }
+    }
+}
+
+/// Tells what the members of a schema look like, if it is one of a body.
+pub fn tell_members(name: &str, schema: &mut RefOr<Schema>) {
+    let sent = name.ends_with("Call") || name.ends_with("Patch") || name.starts_with("New");
+    let RefOr::T(Schema::Object(object)) = schema else { return };
+    // Read as if they could be left out, so that it is told in our own words when they are.
+    for member in ["consumer", "fields", "id", "key"] {
+        if let Some(RefOr::T(Schema::Object(member))) = object.properties.get_mut(member)
+            && sent
+        {
+            never_null(member);
+        }
+    }
+    if name == "NewEntry" {
+        tell_entry(object);
+    }
+    if let Some(RefOr::T(Schema::Array(streams))) = object.properties.get_mut("streams")
+        && sent
+    {
+        streams.unique_items = true;
+    }
+    for (member, schema) in object.properties.iter_mut().filter(|_| sent) {
+        let counts = ["entries_added", "entries_read", "limit", "maxlen", "retry_count"];
+        if let RefOr::T(Schema::Object(count)) = schema
+            && counts.contains(&member.as_str())
+        {
+            // Redis keeps them as signed numbers.
+            count.maximum = Some(Number::Int(isize::MAX));
+        }
+        if let Some(word) = of_member(name, member) {
+            tell(schema, word);
+        }
+    }
+}
+
+/// An entry has at least one field; a pair is two.
+fn tell_entry(entry: &mut Object) {
+    if let Some(RefOr::T(Schema::Object(fields))) = entry.properties.get_mut("fields") {
+        fields.min_properties = Some(1);
+    }
+    if let Some(RefOr::T(Schema::Array(pairs))) = entry.properties.get_mut("pairs") {
+        pairs.schema_type = SchemaType::Type(Type::Array);
+        pairs.min_items = Some(1);
+        if let ArrayItems::RefOrSchema(pair) = &mut pairs.items
+            && let RefOr::T(Schema::Array(pair)) = &mut **pair
+        {
+            (pair.min_items, pair.max_items) = (Some(2), Some(2));
+        }
+    }
+}
+
+fn tell(schema: &mut RefOr<Schema>, word: Word) {
+    match schema {
+        RefOr::T(Schema::Object(object)) => {
+            object.pattern = (!word.pattern.is_empty()).then(|| word.pattern.to_owned());
+            object.max_length = word.most;
+        }
+        RefOr::T(Schema::Array(list)) => {
+            if let ArrayItems::RefOrSchema(items) = &mut list.items {
+                tell(items, word);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Takes null out of the types of a value.
+pub fn never_null(object: &mut Object) {
+    if let SchemaType::Array(types) = &mut object.schema_type {
+        types.retain(|kind| *kind != Type::Null);
+        if let [one] = types.as_slice() {
+            object.schema_type = SchemaType::Type(one.clone());
+        }
+    }
+}
