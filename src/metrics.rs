@@ -45,6 +45,8 @@ pub struct Metrics {
     pub refused: Family<Label, Counter>,
     /// Connections from clients.
     pub connections: Gauge,
+    /// TLS handshakes, by what became of them.
+    pub handshakes: Family<Label, Counter>,
     /// Subscriptions open.
     pub subscriptions: Gauge,
     /// Reads that wait for an entry.
@@ -88,6 +90,11 @@ impl Metrics {
         self.refused.get_or_create(&[("bound", bound)]).inc();
     }
 
+    /// Counts a TLS handshake that ended like this.
+    pub fn shaken(&self, outcome: &'static str) {
+        self.handshakes.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
     /// Counts entries moved to dead letters.
     pub fn bury(&self, reason: &'static str, count: u64) {
         if count > 0 {
@@ -121,6 +128,11 @@ impl Metrics {
             self.refused.clone(),
         );
         r.register("connections", "Connections from clients", self.connections.clone());
+        r.register(
+            "tls_handshakes",
+            "TLS handshakes, by what became of them",
+            self.handshakes.clone(),
+        );
         r.register("subscriptions", "Subscriptions open", self.subscriptions.clone());
         r.register("waiting_reads", "Reads waiting for an entry", self.waiting.clone());
         r.register(

@@ -16,8 +16,14 @@ pub struct ApiSettings {
     pub hosts: Vec<String>,
     /// Origins of web pages that may call, besides our own.
     pub origins: Vec<String>,
+    /// Clients come over TLS.
+    pub https: bool,
     /// Bytes of a body.
     pub max_body: usize,
+    /// Fields of an entry.
+    pub max_fields: usize,
+    /// Bytes of a field's name.
+    pub max_field_name: usize,
     /// Until a body must have come.
     pub body_timeout: Duration,
     /// Subscriptions at once.

@@ -3,14 +3,11 @@
 
 use axum::extract::Request;
 use axum::http::HeaderMap;
-use axum::http::header::{HOST, ORIGIN};
-use axum::http::uri::Authority;
+use axum::http::header::ORIGIN;
 use axum::response::{IntoResponse, Response};
 
 use super::error::{ApiError, ErrorCode};
-use super::event_stream::{self, EVENT_STREAM};
-use super::request::OverConnectionLimit;
-use crate::live::Closing;
+use super::{host, turned_away};
 use crate::state::AppState;
 
 /// Refuses what a web page elsewhere could make a browser send, before the body is read: a foreign
@@ -20,24 +17,18 @@ use crate::state::AppState;
 /// # Errors
 /// The answer to give instead.
 pub fn admit(state: &AppState, request: &Request) -> Result<(), Box<Response>> {
-    let headers = request.headers();
-    if request.extensions().get::<OverConnectionLimit>().is_some() {
-        if event_stream::is_wanted(headers, EVENT_STREAM) {
-            return Err(Box::new(event_stream::closed(Closing::Overloaded)));
-        }
-        let detail = "as many connections are open as may be";
-        return Err(Box::new(ApiError::new(ErrorCode::Overloaded, detail).into_response()));
+    if let Some(answer) = turned_away::answer(request) {
+        return Err(Box::new(answer));
     }
     let is_probe = matches!(request.uri().path(), "/livez" | "/readyz");
-    match check(state, headers, request.uri().authority().map(Authority::as_str)) {
-        Err(error) if !is_probe => Err(Box::new(error.into_response())),
-        _ => Ok(()),
-    }
+    let checked = match is_probe {
+        true => Ok(()),
+        false => host::of(request).and_then(|host| check(state, request.headers(), host)),
+    };
+    checked.map_err(|error| Box::new(error.into_response()))
 }
 
-fn check(state: &AppState, headers: &HeaderMap, authority: Option<&str>) -> Result<(), ApiError> {
-    let host = headers.get(HOST).and_then(|value| value.to_str().ok()).or(authority);
-    let host = host.ok_or_else(|| ApiError::invalid("a request names its `Host`"))?;
+fn check(state: &AppState, headers: &HeaderMap, host: &str) -> Result<(), ApiError> {
     let name = host_name(host).to_ascii_lowercase();
     if !is_loopback(&name) && !state.settings.hosts.contains(&name) {
         return Err(ApiError::new(

@@ -16,6 +16,7 @@ mod consumers;
 mod dead_letters;
 mod deletion;
 mod entry;
+mod entry_bounds;
 mod envelope;
 mod error;
 mod event_stream;
@@ -26,6 +27,7 @@ mod follow;
 mod gap;
 mod groups;
 mod guard;
+mod host;
 mod items;
 mod limit;
 mod many;
@@ -46,6 +48,7 @@ mod settle;
 mod stream_full;
 mod streams;
 mod system;
+mod turned_away;
 mod work;
 mod work_many;
 
@@ -61,9 +64,9 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use envelope::EnvelopeLayer;
 pub use error::{ApiError, ErrorCode, FieldError, Problem, SideEffects};
 pub use pairs::nearest;
-pub use request::OverConnectionLimit;
 pub(crate) use session::{HandOver, Session};
 pub use system::quick_start;
+pub use turned_away::TurnedAway;
 
 use crate::state::AppState;
 
@@ -200,6 +203,8 @@ fn cors(origins: &[String]) -> CorsLayer {
             name("x-request-id"),
             name("idempotency-window"),
             name("idempotency-replayed"),
+            name("ratelimit"),
+            name("ratelimit-policy"),
         ])
         .max_age(std::time::Duration::from_secs(600))
 }

@@ -10,8 +10,15 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use super::error::ErrorCode::{self, *};
 
 /// What any operation may answer: the guard, the router, the runtime.
-const EVERYWHERE: &[ErrorCode] =
-    &[InvalidRequest, Forbidden, OriginNotAllowed, Internal, Overloaded];
+const EVERYWHERE: &[ErrorCode] = &[
+    InvalidRequest,
+    Forbidden,
+    OriginNotAllowed,
+    RateLimited,
+    TooManyConnections,
+    Internal,
+    Overloaded,
+];
 /// What any operation that asks Redis may answer.
 const OF_REDIS: &[ErrorCode] = &[UnknownParameter, RedisUnavailable, RedisLoading, RedisTimeout];
 /// What any operation on a stream may answer besides.

@@ -5,6 +5,7 @@
 //! reads the environment for settings.
 
 mod layers;
+mod network;
 mod specs;
 
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use deadpool_redis::redis::{ConnectionInfo, IntoConnectionInfo as _};
 
 pub use layers::{Layers, Source};
+pub use network::ServerSettings;
 pub use specs::{SPECS, Spec};
 
 use crate::live::LiveSettings;
@@ -29,21 +31,6 @@ pub enum RedisSource {
     Url(Box<ConnectionInfo>),
     /// One of our own, in this directory.
     Private(PathBuf),
-}
-
-/// What connections from clients may do.
-#[derive(Clone, Debug)]
-pub struct ServerSettings {
-    /// Where to listen.
-    pub listen: SocketAddr,
-    /// Connections served at once.
-    pub max_connections: usize,
-    /// Until a request's head must have come; also how long a connection may be idle.
-    pub header_timeout: Duration,
-    /// How long a client may leave an answer unread.
-    pub write_timeout: Duration,
-    /// From the beginning of a stop to its end, whatever is still open.
-    pub shutdown_grace: Duration,
 }
 
 /// All settings of a gateway.
@@ -75,6 +62,8 @@ pub enum Mode {
     Serve,
     /// A private Redis in the platform's data directory unless something else is named.
     Dev,
+    /// A gateway that runs is asked: which Redis it has does not matter, nor what is in files.
+    Ask,
 }
 
 /// Reads values one after the other and gathers what is wrong with them.
@@ -151,7 +140,7 @@ impl Settings {
                  listen on 127.0.0.1, or say --insecure"
             )));
         }
-        let url = read.get("redis-url", redis_url);
+        let url = read.get("redis-url", network::redis_url);
         let data_dir = read.get("data-dir", |text| Ok(PathBuf::from(text)));
         let redis = match (url, data_dir) {
             (Some(_), Some(_)) => {
@@ -161,7 +150,7 @@ impl Settings {
             (Some(url), None) => Some(RedisSource::Url(Box::new(url))),
             (None, Some(dir)) => Some(RedisSource::Private(dir)),
             (None, None) if layers.one("redis-url").is_some() => None,
-            (None, None) if mode == Mode::Dev => {
+            (None, None) if mode != Mode::Serve => {
                 let dir = layers::data_dir();
                 if dir.is_none() {
                     let text = "there is no home directory for data: use --data-dir";
@@ -177,7 +166,7 @@ impl Settings {
             }
         };
         let connection = match &redis {
-            Some(RedisSource::Url(info)) => Some((**info).clone()),
+            Some(RedisSource::Url(info)) => read.redis_tls((**info).clone(), mode),
             _ => placeholder(),
         };
         let block = Duration::from_secs(5);
@@ -205,9 +194,12 @@ impl Settings {
             join_timeout: Duration::from_millis(1500),
         };
         let api = ApiSettings {
+            https: layers.one("tls-cert").is_some(),
             hosts: read.all("host", |text| Ok(text.to_ascii_lowercase())),
             origins: read.all("allow-origin", origin),
             max_body: read.get("max-body", size).unwrap_or(0),
+            max_fields: read.get("max-fields", network::fields).unwrap_or(1),
+            max_field_name: read.get("max-field-name", size).unwrap_or(1),
             body_timeout: read.duration("body-timeout"),
             max_subscriptions: read.count("max-subscriptions"),
             max_waiting: read.count("max-waiting-reads"),
@@ -217,13 +209,8 @@ impl Settings {
             trace_context: read.get("trace-context", boolean).unwrap_or(false),
             slow_request: Duration::from_secs(1),
         };
-        let server = ServerSettings {
-            listen: listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
-            max_connections: read.count("max-connections"),
-            header_timeout: read.duration("header-timeout"),
-            write_timeout: read.duration("write-timeout"),
-            shutdown_grace: read.duration("shutdown-grace"),
-        };
+        let listen = listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let server = read.server(listen, mode);
         let log = LogSettings {
             json: read.get("log-format", log_format).unwrap_or(false),
             level: read.get("log-level", log_level).unwrap_or(tracing::Level::INFO),
@@ -260,19 +247,6 @@ fn boolean(text: &str) -> Result<bool, String> {
         "false" | "0" => Ok(false),
         _ => Err(format!("{text:?} is neither true nor false")),
     }
-}
-
-/// Never repeats the text, which may hold a password.
-fn redis_url(text: &str) -> Result<ConnectionInfo, String> {
-    let scheme = text.split("://").next().unwrap_or_default();
-    if !matches!(scheme, "redis" | "unix" | "redis+unix") {
-        return Err("must begin with redis:// or unix://".to_owned());
-    }
-    let info = text
-        .into_connection_info()
-        .map_err(|_| "is not a URL of Redis, like redis://host:6379/0")?;
-    let tcp = info.tcp_settings().clone().set_nodelay(true);
-    Ok(info.set_tcp_settings(tcp))
 }
 
 fn origin(text: &str) -> Result<String, String> {

@@ -16,6 +16,7 @@ pub mod history;
 pub mod id;
 pub mod lines;
 pub mod name;
+pub mod network;
 pub mod page;
 pub mod policy;
 pub mod position;

@@ -1,6 +1,7 @@
 //! What tests are made of.
 
 pub mod app;
+pub mod certs;
 pub mod chromium;
 pub mod cutting;
 pub mod gateway;
