@@ -20,6 +20,8 @@ pub struct ApiSettings {
     pub https: bool,
     /// Bytes of a body.
     pub max_body: usize,
+    /// Bytes of large answers that clients have not taken yet.
+    pub answer_memory: usize,
     /// Fields of an entry.
     pub max_fields: usize,
     /// Bytes of a field's name.

@@ -16,6 +16,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tower::{Layer, Service};
 
+use super::answers;
 use super::error::{ApiError, ErrorCode};
 use super::guard;
 use super::request::{RequestInfo, Waited};
@@ -98,7 +99,8 @@ impl Sent {
 }
 
 /// Writes the body of a problem, the headers that all answers have, and the line in the log.
-fn finish(state: &AppState, sent: &Sent, mut response: Response) -> Response {
+fn finish(state: &AppState, sent: &Sent, response: Response) -> Response {
+    let mut response = answers::account(state, response);
     let Sent { began, info, method, route } = sent;
     let error = response.extensions_mut().remove::<ApiError>().or_else(|| foreign(&response));
     if let Some(error) = &error {

@@ -3,6 +3,7 @@
 
 mod access;
 mod ack;
+mod answers;
 mod append;
 mod append_answer;
 mod append_body;

@@ -198,6 +198,7 @@ impl Settings {
             hosts: read.all("host", |text| Ok(text.to_ascii_lowercase())),
             origins: read.all("allow-origin", origin),
             max_body: read.get("max-body", size).unwrap_or(0),
+            answer_memory: read.get("answer-memory", network::answer_memory).unwrap_or(0),
             max_fields: read.get("max-fields", network::fields).unwrap_or(1),
             max_field_name: read.get("max-field-name", size).unwrap_or(1),
             body_timeout: read.duration("body-timeout"),

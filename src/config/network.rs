@@ -164,6 +164,12 @@ fn header_size(text: &str) -> Result<usize, String> {
     fits.then_some(bytes).ok_or_else(|| format!("{text:?} is not between 8KiB and 1MiB"))
 }
 
+/// The largest answer there is has to fit.
+pub(super) fn answer_memory(text: &str) -> Result<usize, String> {
+    let bytes = size(text)?;
+    (bytes >= 64 << 20).then_some(bytes).ok_or_else(|| format!("{text:?} is less than 64MiB"))
+}
+
 /// A command of Redis has a million words at most in versions before 7, of which a field takes two.
 pub(super) fn fields(text: &str) -> Result<usize, String> {
     let fits = text.parse().ok().filter(|count| (1..=500_000).contains(count));

@@ -152,6 +152,12 @@ pub const SPECS: &[Spec] = &[
         "64MiB",
         "What is kept of followed streams for subscribers who are a little behind",
     ),
+    spec(
+        "answer-memory",
+        "SIZE",
+        "256MiB",
+        "What is held of large answers that their clients have not taken yet",
+    ),
     spec("idempotency-window", "DURATION", "10m", "How long an Idempotency-Key is remembered"),
     spec(
         "sweep-every",

@@ -207,3 +207,31 @@ async fn an_entry_with_more_fields_than_may_be_is_refused_and_disturbs_nobody() 
     }
     assert_eq!(app.post_form(&path, &form(10_000, "a")).await.status, 201);
 }
+
+#[tokio::test]
+async fn those_who_ask_for_much_and_read_nothing_take_no_more_memory_than_there_is_for_it() {
+    let app = TestApp::start_with(|settings| settings.api.answer_memory = 20 << 20).await;
+    let stream = unique("much");
+    for _ in 0..2 {
+        app.publish(&stream, &"x".repeat(4 << 20)).await;
+    }
+    let path = format!("/v1/streams/{stream}/entries?max_bytes=16777216");
+    let get = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    let mut greedy = Vec::new();
+    for _ in 0..6 {
+        let mut stream = TcpStream::connect(app.address).await.unwrap();
+        stream.write_all(get.as_bytes()).await.unwrap();
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).await.unwrap();
+        greedy.push((stream, String::from_utf8_lossy(&first).into_owned()));
+    }
+    let served = greedy.iter().filter(|(_, first)| first == "HTTP/1.1 200").count();
+    assert!((1..=4).contains(&served), "{served} are served at once");
+    assert!(greedy.iter().all(|(_, first)| first == "HTTP/1.1 200" || first == "HTTP/1.1 503"));
+    app.get(&path).await.is_problem(503, "overloaded");
+    assert!(app.metric("answer_bytes").await <= 20 << 20);
+    assert_eq!(app.get("/v1/streams?limit=1").await.status, 200, "small answers go on");
+    drop(greedy);
+    eventually("there is room again", async || app.get(&path).await.status == 200).await;
+    eventually("all is given back", async || app.metric("answer_bytes").await == 0).await;
+}
