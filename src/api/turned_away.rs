@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::HeaderValue;
 use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, Method};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 
@@ -35,7 +35,9 @@ struct End {
 /// retry can mend it.
 pub fn answer(request: &Request) -> Option<Response> {
     let turned_away = *request.extensions().get::<TurnedAway>()?;
-    Some(refuse(turned_away, event_stream::is_wanted(request.headers(), EVENT_STREAM)))
+    // Whoever sends something is not to take a stream that begins with 200 for success.
+    let follows = request.method() == Method::GET;
+    Some(refuse(turned_away, follows && event_stream::is_wanted(request.headers(), EVENT_STREAM)))
 }
 
 /// The same, for whoever knows by themselves that a client asks too often.

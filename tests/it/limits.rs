@@ -40,6 +40,9 @@ async fn whoever_asks_too_often_is_told_when_to_come_back() {
     assert_eq!(end.json()["reason"], "rate-limited");
     assert!(end.retry.unwrap() >= 1_190_000, "{end:?}");
     assert!(events.next().await.is_none());
+    let post =
+        app.client.post(app.url("/v1/streams/a/entries")).header("accept", "text/event-stream");
+    app.send(post.body("n=1")).await.is_problem(429, "rate-limited");
     for probe in ["/livez", "/readyz"] {
         assert_eq!(app.get(probe).await.status, 200, "{probe}");
     }
