@@ -351,7 +351,7 @@ mod tests {
 
     #[test]
     fn a_password_is_never_repeated() {
-        for url in ["redis://:secret@[", "rediss://:secret@host", "secret"] {
+        for url in ["redis://:secret@[", "rediss://:secret@host/#insecure", "secret"] {
             let wrong = problems(&[("redis-url", url)], &[], "");
             assert!(!wrong.concat().contains("secret"), "{wrong:?}");
         }
