@@ -18,7 +18,7 @@ test-clients: ## Install the clients that the tests follow streams with, into ta
 	@scripts/clients.sh target/clients
 
 # What meets no server, or only the private one, that on PATH, or is about clients.
-SAME_ON_ALL = access:: browser:: clients:: keys:: openapi:: process:: readme:: restart:: tidy:: tokens::
+SAME_ON_ALL = access:: browser:: clients:: keys:: openapi:: process:: readme:: redis_tls:: restart:: tidy:: tokens::
 
 test-servers: ## Run the tests that meet Redis on a newer Redis and on Valkey
 	@scripts/install.sh procps

@@ -40,6 +40,8 @@ mod sockets;
 mod streams;
 #[path = "live/waiters.rs"]
 mod waiters;
+#[path = "live/ways.rs"]
+mod ways;
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -49,10 +51,11 @@ use publish::Clock;
 
 /// The scenarios by name, and how many subscribers or waiting reads each has.
 type Scenario = fn(&Run, usize);
-const SCENARIOS: [(&str, Scenario, usize); 7] = [
+const SCENARIOS: [(&str, Scenario, usize); 8] = [
     ("paced", fanout::paced, 1000),
     ("saturated", fanout::saturated, 1000),
     ("idle-memory", idle::memory, 10_000),
+    ("idle-ways", idle::ways, 10_000),
     ("many-streams", streams::many, 10_000),
     ("waiters", waiters::wait, 5000),
     ("reconnect", reconnect::all_at_once, 5000),
@@ -103,6 +106,7 @@ fn main() {
             panic!("{arg}: neither a scenario ({known}) nor an option ({})", OPTIONS.join(", "));
         }
     }
+    streamgate::tls::install_provider();
     let most = number("--subscribers").unwrap_or(10_000.0) as usize;
     raise_limits(most + 1000);
     let run = Run {

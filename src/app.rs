@@ -12,6 +12,7 @@ use crate::metrics::Metrics;
 use crate::openapi;
 use crate::state::{AppState, Shared};
 use crate::store::{Contact, Store, StoreError};
+use crate::tls::Shown;
 use crate::workers::Here;
 use crate::{api, credentials, server};
 
@@ -100,7 +101,25 @@ impl App {
         };
         let here = (0..self.workers).map(here).collect();
         let (server, metrics, drain) = (&self.server, &self.state.metrics, &self.state.drain);
-        server::serve(listener, here, server, metrics, drain).await;
+        let tls = match server.tls.as_ref().map(Shown::new).transpose() {
+            Ok(tls) => tls,
+            // Files that were right when the settings were read.
+            Err(problems) => {
+                for error in problems {
+                    tracing::error!(%error, "TLS cannot be served");
+                }
+                drain.cancel();
+                None
+            }
+        };
+        let tls = tls.map(|(shown, acceptor)| {
+            let stop = self.stop.clone();
+            self.background.spawn(async move {
+                tokio::select! { () = shown.watch() => {}, () = stop.cancelled() => {} }
+            });
+            acceptor
+        });
+        server::serve(listener, here, server, tls, metrics, drain).await;
         self.stop.cancel();
         if tokio::time::timeout(TASKS_END_WITHIN, self.background.ended()).await.is_err() {
             tracing::warn!(left = self.background.running(), "tasks did not end in time");

@@ -153,8 +153,7 @@ pub fn parse(
         }
         ("config", Some("print")) => Ok(Action::PrintConfig(layers.print())),
         ("config", _) => settings(Mode::Serve).map(|_| Action::CheckConfig),
-        // Which Redis there is does not matter for asking.
-        ("healthcheck", _) => settings(Mode::Dev).map(Action::HealthCheck),
+        ("healthcheck", _) => settings(Mode::Ask).map(Action::HealthCheck),
         _ => settings(mode).map(|settings| Action::Run(settings, mode)),
     }
 }

@@ -1,89 +1,130 @@
-//! One connection from a client: hyper's, with the time-outs that `axum::serve` cannot be given.
+//! One connection from a client, from the moment it is accepted: what protocol it speaks, and what
+//! becomes of it.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::metrics::counter::Counter;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
+use tokio_util::task::TaskTracker;
 
-use crate::api::OverConnectionLimit;
-use crate::handover::{Baton, Lent, Subscriber};
-use crate::metrics::Held;
+use crate::http1::{self, Left};
+use crate::http2;
+use crate::metrics::{Held, Metrics};
 use crate::unread::Unread;
+use crate::visitors::{Place, Visitor};
 
 /// A quiet connection is asked whether its peer is there after so long, and again as often.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));
 
+/// What all connections have in common.
+pub(crate) struct Serving {
+    pub(crate) header_timeout: Duration,
+    pub(crate) write_timeout: Duration,
+    pub(crate) handshake_timeout: Duration,
+    pub(crate) max_header_size: usize,
+    pub(crate) max_streams: u32,
+    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) unread: Counter,
+    pub(crate) metrics: Metrics,
+    pub(crate) drain: CancellationToken,
+}
+
+impl Serving {
+    pub(crate) fn refused(&self, bound: &'static str) {
+        self.metrics.refuse(bound);
+    }
+}
+
+/// Counts a connection for as long as it lasts, whatever becomes of it.
+pub(crate) struct Open {
+    pub(crate) _held: Held,
+    pub(crate) _place: Option<Place>,
+}
+
 /// A connection that is yet to be served.
 pub(crate) struct Accepted {
     pub(crate) stream: std::net::TcpStream,
-    /// It is one too many, and is told so.
-    pub(crate) over: bool,
-    pub(crate) header_timeout: Duration,
-    pub(crate) write_timeout: Duration,
-    pub(crate) unread: Counter,
-    pub(crate) drain: CancellationToken,
-    /// Counts it for as long as it lasts.
-    pub(crate) held: Held,
+    pub(crate) visitor: Visitor,
+    pub(crate) open: Open,
+    pub(crate) serving: Arc<Serving>,
 }
+
+type Plain = Unread<TcpStream>;
 
 impl Accepted {
     /// Serves it on the runtime of the caller, to its end or until nothing is left of it but a
-    /// subscription.
-    pub(crate) async fn serve(self, router: axum::Router) -> Option<Subscriber> {
-        let (over, drain, held) = (self.over, self.drain, self.held);
-        set_options(&self.stream, self.write_timeout);
-        let stream = match TcpStream::from_std(self.stream) {
-            Ok(stream) => Unread::new(stream, self.write_timeout, self.unread),
+    /// subscription. That goes on `here` in a task of its own, which is as small as it is.
+    pub(crate) async fn serve(self, router: axum::Router, here: TaskTracker) {
+        let Self { stream, visitor, open, serving } = self;
+        set_options(&stream, serving.write_timeout);
+        let stream = match TcpStream::from_std(stream) {
+            Ok(stream) => Unread::new(stream, serving.write_timeout, serving.unread.clone()),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be served");
-                return None;
+                return;
             }
         };
-        let baton = Arc::<Baton>::default();
-        let lent = TokioIo::new(Lent::new(stream, baton.clone()));
-        let taking = baton.clone();
-        let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-            if over {
-                request.extensions_mut().insert(OverConnectionLimit);
+        // The larger ways are boxed: most connections go the first.
+        let Some(tls) = &serving.tls else {
+            let served = http1::serve(stream, true, router.clone(), visitor, open, &serving).await;
+            return Box::pin(go_on(served, router, &serving, here)).await;
+        };
+        Box::pin(async {
+            let Some(stream) = shake_hands(stream, tls, &serving).await else { return };
+            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                let here_too = here.clone();
+                let of = (visitor, open);
+                return http2::serve(stream, Vec::new(), router, of, &serving, here_too).await;
             }
-            let (method, version) = (request.method().clone(), request.version());
-            let (answer, baton) = (router.clone().oneshot(request), taking.clone());
-            async move {
-                let mut response = answer.await?;
-                baton.take_from(&method, version, &mut response);
-                Ok::<_, std::convert::Infallible>(response)
-            }
-        });
-        let mut builder = hyper::server::conn::http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(self.header_timeout).keep_alive(!over);
-        let mut connection = Box::pin(builder.serve_connection(lent, service));
-        let mut draining = std::pin::pin!(drain.cancelled());
-        let mut asked_to_end = false;
-        let session = std::future::poll_fn(|cx| {
-            if !asked_to_end && draining.as_mut().poll(cx).is_ready() {
-                asked_to_end = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "a connection broke");
-                }
-                return Poll::Ready(None);
-            }
-            baton.ready().map_or(Poll::Pending, |session| Poll::Ready(Some(session)))
-        });
-        let session = session.await?;
-        let lent = Pin::into_inner(connection).into_parts().io.into_inner();
-        Some(Subscriber::new(lent.give_back(), session, held))
+            let served = http1::serve(stream, true, router.clone(), visitor, open, &serving).await;
+            go_on(served, router, &serving, here).await;
+        })
+        .await;
     }
+}
+
+/// Whatever is left of a connection that began as one of HTTP/1.1.
+async fn go_on<S>(left: Left<S>, router: axum::Router, serving: &Serving, here: TaskTracker)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    match left {
+        Left::Nothing => {}
+        Left::Subscriber(subscriber) => drop(here.spawn(subscriber)),
+        Left::Http2(stream, read, visitor, open) => {
+            http2::serve(stream, read, router, (visitor, open), serving, here.clone()).await;
+        }
+    }
+}
+
+/// TLS, if the client comes to terms with us in time.
+async fn shake_hands(
+    stream: Plain,
+    tls: &TlsAcceptor,
+    serving: &Serving,
+) -> Option<TlsStream<Plain>> {
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(serving.handshake_timeout, tls.accept(stream)) => shaken,
+        () = serving.drain.cancelled() => return None,
+    };
+    let outcome = match shaken {
+        Ok(Ok(stream)) => {
+            serving.metrics.shaken("done");
+            return Some(stream);
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a handshake failed");
+            "failed"
+        }
+        Err(_) => "timeout",
+    };
+    serving.metrics.shaken(outcome);
+    None
 }
 
 /// What makes small frames leave at once, and a peer that has vanished be noticed.

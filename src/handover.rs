@@ -3,8 +3,11 @@
 //! A subscriber is quiet for most of its life, and hyper keeps buffers and the state of a request
 //! for it as long: several times what the subscription itself needs. So where an answer is nothing
 //! but a subscription on HTTP/1.1, hyper writes its head and is then left; what remains is a socket
-//! and a session ([`Subscriber`]), which writes chunks by itself and closes when the session ends.
-//! Every other answer, and every other protocol, takes the same session as an ordinary body.
+//! and a session ([`Subscriber`]), which writes chunks by itself and closes when the session ends,
+//! through TLS as without. Every other answer, and HTTP/2, takes the same session as an ordinary body.
+//!
+//! The same loan tells a client that speaks HTTP/2 without having been asked for it: what comes
+//! first goes past here on its way to hyper, and costs a comparison.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -15,12 +18,10 @@ use std::task::{Context, Poll, ready};
 use axum::http::{Method, Version};
 use axum::response::Response;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::api::{HandOver, Session};
+use crate::connection::Open;
 use crate::live::Out;
-use crate::metrics::Held;
-use crate::unread::Unread;
 
 /// Pieces in one write.
 const SLICES: usize = 16;
@@ -40,6 +41,11 @@ const IDLE: u8 = 0;
 const TAKEN: u8 = 1;
 /// The head was handed to the socket.
 const HEAD_SENT: u8 = 2;
+/// The client speaks HTTP/2.
+const HTTP_2: u8 = 3;
+
+/// What a client of HTTP/2 begins with, as far as it is needed: there is no such method.
+const PREFACE: &[u8] = b"PRI ";
 
 impl Baton {
     /// Takes the session out of an answer, if the connection can be left to it.
@@ -67,35 +73,85 @@ impl Baton {
         self.step.store(IDLE, Ordering::Release);
         self.session.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+
+    /// Whether the client turned out to speak HTTP/2: hyper has seen nothing of it.
+    pub(crate) fn is_http2(&self) -> bool {
+        self.step.load(Ordering::Acquire) == HTTP_2
+    }
 }
 
 /// The connection as hyper has it.
-pub(crate) struct Lent {
-    stream: Unread<TcpStream>,
+pub(crate) struct Lent<S> {
+    stream: S,
     baton: Arc<Baton>,
+    /// What the client has sent so far, until it is clear that it is not HTTP/2.
+    first: Option<Vec<u8>>,
 }
 
-impl Lent {
-    pub(crate) fn new(stream: Unread<TcpStream>, baton: Arc<Baton>) -> Self {
-        Self { stream, baton }
+impl<S> Lent<S> {
+    /// Of a client that may turn out to speak HTTP/2 if `undecided`.
+    pub(crate) fn new(stream: S, baton: Arc<Baton>, undecided: bool) -> Self {
+        Self { stream, baton, first: undecided.then(Vec::new) }
     }
 
-    pub(crate) fn give_back(self) -> Unread<TcpStream> {
-        self.stream
+    /// The connection, with what was read of it and not passed on.
+    pub(crate) fn give_back(self) -> (S, Vec<u8>) {
+        (self.stream, self.first.unwrap_or_default())
     }
 }
 
-impl AsyncRead for Lent {
+impl<S: AsyncRead + Unpin> Lent<S> {
+    /// Reads until it is clear which protocol this is; once it is HTTP/2, nothing more is read.
+    fn poll_first(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.baton.is_http2() {
+            return Poll::Pending;
+        }
+        loop {
+            let before = buffer.filled().len();
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+            let Some(first) = &mut self.first else { return Poll::Ready(Ok(())) };
+            let new = &buffer.filled()[before..];
+            let ended = new.is_empty();
+            // Nearly always: a whole request, of which not a byte is moved.
+            if first.is_empty() && !ended && new[0] != PREFACE[0] {
+                self.first = None;
+                return Poll::Ready(Ok(()));
+            }
+            first.extend_from_slice(new);
+            buffer.set_filled(before);
+            if first.starts_with(PREFACE) {
+                self.baton.step.store(HTTP_2, Ordering::Release);
+                return Poll::Pending;
+            }
+            if ended || !PREFACE.starts_with(first) {
+                // Never more than the buffer has room for: all but the last read were of three bytes.
+                let length = first.len().min(buffer.remaining());
+                buffer.put_slice(&first[..length]);
+                self.first = None;
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Lent<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.first.is_some() {
+            return self.poll_first(cx, buffer);
+        }
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
-impl AsyncWrite for Lent {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Lent<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -128,19 +184,19 @@ impl AsyncWrite for Lent {
 }
 
 /// A connection that has nothing left but a subscription. Runs until either side ends it.
-pub(crate) struct Subscriber {
-    stream: Unread<TcpStream>,
+pub(crate) struct Subscriber<S> {
+    stream: S,
     /// Gone when it has said all.
     session: Option<Session>,
     out: Out,
     /// Bytes the client has sent since.
     chatter: usize,
-    _held: Held,
+    _open: Open,
 }
 
-impl Subscriber {
-    pub(crate) fn new(stream: Unread<TcpStream>, session: Session, held: Held) -> Self {
-        Self { stream, session: Some(session), out: Out::chunked(), chatter: 0, _held: held }
+impl<S: AsyncRead + AsyncWrite + Unpin> Subscriber<S> {
+    pub(crate) fn new(stream: S, session: Session, open: Open) -> Self {
+        Self { stream, session: Some(session), out: Out::chunked(), chatter: 0, _open: open }
     }
 
     /// Ready when the client has gone, or talks and talks.
@@ -169,11 +225,12 @@ impl Subscriber {
             };
             self.out.advance(written);
         }
-        Poll::Ready(Ok(()))
+        // What TLS has taken it need not have sent.
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 }
 
-impl Future for Subscriber {
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for Subscriber<S> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {

@@ -4,9 +4,10 @@ use std::process::ExitCode;
 
 use streamgate::auth::command;
 use streamgate::cli::{self, Action, Refused};
-use streamgate::{health, openapi, run, telemetry};
+use streamgate::{health, openapi, run, telemetry, tls};
 
 fn main() -> ExitCode {
+    tls::install_provider();
     // Variables that are not text are none of ours.
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
@@ -33,15 +34,13 @@ fn main() -> ExitCode {
             telemetry::init(settings.log);
             runtime.block_on(run::run(*settings, mode))
         }
-        Action::HealthCheck(settings) => {
-            match runtime.block_on(health::check(settings.server.listen)) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    eprintln!("streamgate: {error}");
-                    ExitCode::FAILURE
-                }
+        Action::HealthCheck(settings) => match runtime.block_on(health::check(&settings.server)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("streamgate: {error}");
+                ExitCode::FAILURE
             }
-        }
+        },
         Action::OpenApi => {
             print!("{}", openapi::text());
             ExitCode::SUCCESS

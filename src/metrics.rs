@@ -45,10 +45,14 @@ pub struct Metrics {
     pub refused: Family<Label, Counter>,
     /// Connections from clients.
     pub connections: Gauge,
+    /// TLS handshakes, by what became of them.
+    pub handshakes: Family<Label, Counter>,
     /// Subscriptions open.
     pub subscriptions: Gauge,
     /// Reads that wait for an entry.
     pub waiting: Gauge,
+    /// Bytes of large answers that clients have not taken yet.
+    pub answer_bytes: Gauge,
     /// Streams that are followed for subscriptions and waiting reads.
     pub followed_streams: Gauge,
     /// Connections to Redis, by kind.
@@ -90,6 +94,11 @@ impl Metrics {
         self.refused.get_or_create(&[("bound", bound)]).inc();
     }
 
+    /// Counts a TLS handshake that ended like this.
+    pub fn shaken(&self, outcome: &'static str) {
+        self.handshakes.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
     /// Counts entries moved to dead letters.
     pub fn bury(&self, reason: &'static str, count: u64) {
         if count > 0 {
@@ -111,6 +120,15 @@ impl Metrics {
         usize::try_from(gauge.get()).is_ok_and(|count| count <= limit).then_some(held)
     }
 
+    /// A guard that holds `gauge` up by so many bytes, unless that is more than `limit`.
+    #[must_use]
+    pub fn hold_bytes(gauge: &Gauge, bytes: u64, limit: usize) -> Option<HeldBytes> {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let after = gauge.inc_by(bytes).saturating_add(bytes);
+        let held = HeldBytes { gauge: gauge.clone(), bytes };
+        usize::try_from(after).is_ok_and(|after| after <= limit).then_some(held)
+    }
+
     /// The text of `/metrics`, in the OpenMetrics format.
     #[must_use]
     pub fn text(&self) -> String {
@@ -123,8 +141,18 @@ impl Metrics {
             self.refused.clone(),
         );
         r.register("connections", "Connections from clients", self.connections.clone());
+        r.register(
+            "tls_handshakes",
+            "TLS handshakes, by what became of them",
+            self.handshakes.clone(),
+        );
         r.register("subscriptions", "Subscriptions open", self.subscriptions.clone());
         r.register("waiting_reads", "Reads waiting for an entry", self.waiting.clone());
+        r.register(
+            "answer_bytes",
+            "Bytes of large answers that clients have not taken yet",
+            self.answer_bytes.clone(),
+        );
         r.register(
             "followed_streams",
             "Streams followed for subscriptions and waiting reads",
@@ -198,5 +226,17 @@ pub struct Held(Gauge);
 impl Drop for Held {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+/// Lowers its gauge again, by as many bytes as it was raised, when dropped.
+pub struct HeldBytes {
+    gauge: Gauge,
+    bytes: i64,
+}
+
+impl Drop for HeldBytes {
+    fn drop(&mut self) {
+        self.gauge.dec_by(self.bytes);
     }
 }

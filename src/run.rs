@@ -79,7 +79,7 @@ async fn serve(settings: &Settings, mode: Mode, listener: TcpListener) -> ExitCo
     };
     app.reach_redis(REDIS_PATIENCE).await;
     match listener.local_addr() {
-        Ok(address) => announce(address, mode),
+        Ok(address) => announce(address, settings.server.tls.is_some(), mode),
         Err(error) => tracing::warn!("the address is unknown: {error}"),
     }
     let drain = app.drain();
@@ -99,10 +99,11 @@ pub async fn serve_limit(settings: &Settings) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn announce(address: SocketAddr, mode: Mode) {
-    tracing::info!("listening on http://{address}");
+fn announce(address: SocketAddr, tls: bool, mode: Mode) {
+    let base = format!("{}://{address}", if tls { "https" } else { "http" });
+    tracing::info!("listening on {base}");
     if mode == Mode::Dev {
-        println!("{}", quick_start(&address.to_string()));
+        println!("{}", quick_start(&base));
     }
 }
 

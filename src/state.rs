@@ -17,8 +17,16 @@ pub struct ApiSettings {
     pub hosts: Vec<String>,
     /// Origins of web pages that may call, besides our own.
     pub origins: Vec<String>,
+    /// Clients come over TLS.
+    pub https: bool,
     /// Bytes of a body.
     pub max_body: usize,
+    /// Bytes of large answers that clients have not taken yet.
+    pub answer_memory: usize,
+    /// Fields of an entry.
+    pub max_fields: usize,
+    /// Bytes of a field's name.
+    pub max_field_name: usize,
     /// Until a body must have come.
     pub body_timeout: Duration,
     /// Subscriptions at once.

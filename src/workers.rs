@@ -42,7 +42,7 @@ impl Worker {
         let serve = move || {
             let served = async {
                 while let Some(accepted) = handed.recv().await {
-                    here.spawn(serve(accepted, what.router.clone(), here.clone()));
+                    here.spawn(accepted.serve(what.router.clone(), here.clone()));
                 }
                 here.close();
                 here.wait().await;
@@ -76,13 +76,5 @@ impl Worker {
     pub(crate) async fn finish(self) {
         drop(self.connections);
         let _ = self.ended.await;
-    }
-}
-
-/// Serves a connection. What becomes a subscription goes on in a task of its own, which is as small
-/// as that is.
-async fn serve(accepted: Accepted, router: Router, here: TaskTracker) {
-    if let Some(subscriber) = accepted.serve(router).await {
-        here.spawn(subscriber);
     }
 }

@@ -7,6 +7,7 @@ use super::crowd::Crowd;
 use super::publish::{Publisher, Publishing};
 use super::report::goal;
 use super::servers::Server;
+use super::ways;
 
 /// Entries per second in the second part, to fill whatever buffers there are.
 const RATE: f64 = 1.0;
@@ -31,6 +32,18 @@ pub fn memory(run: &Run, subscribers: usize) {
     let theirs = hold(run, "nchan, workers: 1", &nchan, "/sub?id=s0", publisher, subscribers);
     goal("KB per idle subscriber, streamgate", ours, "<= 4");
     goal("KB per idle subscriber, streamgate : nchan", ours / theirs, "");
+}
+
+/// The same over TLS and over HTTP/2: with nothing sent yet, and after three entries.
+pub fn ways(_: &Run, subscribers: usize) {
+    println!("\nidle-ways: {subscribers} subscribers of one stream, KB of 1024 bytes each");
+    println!(
+        "{:<22}{:>14}{:>16}{:>25}",
+        "", "empty, MiB", "held, KB each", "after entries, KB each"
+    );
+    for way in ways::WAYS {
+        ways::hold(way, subscribers);
+    }
 }
 
 fn hold(

@@ -10,6 +10,7 @@ use streamgate::model::entry::{Entry, View};
 use streamgate::model::frame::{CHUNK_END, CHUNK_HEAD, Framing, end_event};
 use streamgate::model::id::EntryId;
 use streamgate::model::name::StreamName;
+use streamgate::model::namespace::Namespace;
 use streamgate::model::page::Page;
 use streamgate::model::position::Position;
 use streamgate::model::sent;
@@ -29,6 +30,7 @@ pub fn frames(data: &[u8]) {
         event: from.maybe_text(),
         filter: Filter::parse(&filters).unwrap_or_default(),
         framing: if lines { Framing::Lines } else { Framing::Events },
+        namespace: Namespace::default(),
     };
     let (mut entries, mut numbers, mut id) = (Vec::new(), Vec::new(), EntryId::MIN);
     while !from.is_empty() && entries.len() < 8 {

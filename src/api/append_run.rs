@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::append_plan::{Plan, new_id};
 use super::conditions::key;
+use super::entry_bounds;
 use super::error::{ApiError, ErrorCode};
 use crate::model::id::{EntryId, NewId};
 use crate::model::name::StreamName;
@@ -259,6 +260,7 @@ impl Appender {
         {
             fields.push((TRACEPARENT.to_vec(), parent.clone()));
         }
+        entry_bounds::check(&self.state, &fields, base)?;
         let producer = &self.plan.conditions.producer;
         let own = sent.key.as_deref().map(|text| key(&format!("{base}/key"), producer, text));
         Ok(NewEntry { id: wanted, fields, key: own.transpose()? })

@@ -73,12 +73,14 @@ codes! {
     TooManyStreams = 422 "too-many-streams" "These are too many streams for one call" false;
     /// The key was used for something else.
     IdempotencyKeyReused = 422 "idempotency-key-reused" "This key was used for something else" false;
+    /// More requests than may come in a time.
+    RateLimited = 429 "rate-limited" "These are too many requests" true;
+    /// More connections than one client may have.
+    TooManyConnections = 429 "too-many-connections" "These are too many connections" true;
     /// A fault of ours.
     Internal = 500 "internal" "Something went wrong here" false;
     /// The Redis server is too old.
     NotSupportedByServer = 501 "not-supported-by-server" "The Redis server cannot do this" false;
-    /// A caller has more connections than it may.
-    TooManyConnections = 429 "too-many-connections" "The caller has as many connections as it may" true;
     /// Redis is away.
     RedisUnavailable = 503 "redis-unavailable" "Redis cannot be reached" true;
     /// Redis is reading its data.

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 /// Headers of answers that a page may read.
-const EXPOSED: [&str; 8] = [
+const EXPOSED: [&str; 10] = [
     "etag",
     "link",
     "location",
@@ -17,6 +17,8 @@ const EXPOSED: [&str; 8] = [
     "x-request-id",
     "idempotency-window",
     "idempotency-replayed",
+    "ratelimit",
+    "ratelimit-policy",
 ];
 
 /// Lets a page of a listed origin read an answer that was given before the layer was reached.

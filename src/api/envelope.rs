@@ -16,6 +16,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tower::{Layer, Service};
 
+use super::answers;
 use super::cors;
 use super::error::{ApiError, ErrorCode};
 use super::guard;
@@ -145,7 +146,8 @@ impl Sent {
 }
 
 /// Writes the body of a problem, the headers that all answers have, and the line in the log.
-fn finish(state: &AppState, sent: &Sent, mut response: Response) -> Response {
+fn finish(state: &AppState, sent: &Sent, response: Response) -> Response {
+    let mut response = answers::account(state, response);
     let Sent { began, info, method, route, refused_from, by } = sent;
     if let Some(origin) = refused_from {
         cors::let_read(response.headers_mut(), origin.clone());

@@ -72,7 +72,7 @@ fn error_frame(error: &ApiError, path: &str, request_id: &str) -> Bytes {
 }
 
 /// The headers that keep proxies from holding events back.
-fn respond(body: Body) -> Response {
+pub(super) fn respond(body: Body) -> Response {
     let headers = [
         (CONTENT_TYPE, EVENT_STREAM),
         (CACHE_CONTROL, "no-cache, no-transform"),

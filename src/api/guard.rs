@@ -2,15 +2,12 @@
 //! beyond the bound, and those who do not say who they are.
 
 use axum::extract::Request;
-use axum::http::header::{HOST, ORIGIN};
-use axum::http::uri::Authority;
+use axum::http::header::ORIGIN;
 use axum::http::{HeaderMap, HeaderValue};
 
 use super::error::{ApiError, ErrorCode};
-use super::event_stream::{self, EVENT_STREAM};
 use super::identify::{Unknown, identify};
-use super::request::OverConnectionLimit;
-use crate::live::Closing;
+use super::{host, turned_away};
 use crate::state::AppState;
 
 /// Refuses what a web page elsewhere could make a browser send, before the body is read: a foreign
@@ -21,28 +18,19 @@ use crate::state::AppState;
 /// # Errors
 /// [`Unknown`], with the answer to give instead.
 pub fn admit(state: &AppState, request: &mut Request) -> Result<(), Unknown> {
-    let headers = request.headers();
-    if request.extensions().get::<OverConnectionLimit>().is_some() {
-        if event_stream::is_wanted(headers, EVENT_STREAM) {
-            let closed = event_stream::closed(Closing::Overloaded);
-            return Err(Unknown::Answer(Box::new(closed)));
-        }
-        let detail = "as many connections are open as may be";
-        return Err(ApiError::new(ErrorCode::Overloaded, detail).into());
+    if let Some(answer) = turned_away::answer(request) {
+        return Err(Unknown::Answer(Box::new(answer)));
     }
     let is_probe = matches!(request.uri().path(), "/livez" | "/readyz");
-    match check(state, headers, request.uri().authority().map(Authority::as_str)) {
-        Err(error) if !is_probe => return Err(error.into()),
-        _ => {}
+    if !is_probe {
+        check(state, request.headers(), host::of(request)?)?;
     }
     let principal = identify(&state.auth, request)?;
     request.extensions_mut().insert(principal);
     Ok(())
 }
 
-fn check(state: &AppState, headers: &HeaderMap, authority: Option<&str>) -> Result<(), ApiError> {
-    let host = headers.get(HOST).and_then(|value| value.to_str().ok()).or(authority);
-    let host = host.ok_or_else(|| ApiError::invalid("a request names its `Host`"))?;
+fn check(state: &AppState, headers: &HeaderMap, host: &str) -> Result<(), ApiError> {
     let name = host_name(host).to_ascii_lowercase();
     // A page of elsewhere that got a name to point here has no credential to show.
     let is_ours = state.auth.is_on() && state.settings.hosts.is_empty();
@@ -83,7 +71,9 @@ pub fn listed_origin(state: &AppState, headers: &HeaderMap) -> Option<HeaderValu
 /// `Host` without its port.
 fn host_name(host: &str) -> &str {
     match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((v6, _)) => v6,
+        Some((v6, port)) if port.is_empty() || port.starts_with(':') => v6,
+        // No name at all.
+        Some(_) => host,
         None => host.split_once(':').map_or(host, |(name, _)| name),
     }
 }
@@ -106,6 +96,7 @@ mod tests {
             ("[::1]:80", "::1"),
             ("[::1]", "::1"),
             ("127.0.0.1:1", "127.0.0.1"),
+            ("[::1].evil", "[::1].evil"),
         ] {
             assert_eq!(host_name(host), name);
         }

@@ -3,6 +3,7 @@
 
 mod access;
 mod ack;
+mod answers;
 mod append;
 mod append_answer;
 mod append_body;
@@ -18,6 +19,7 @@ mod cors;
 mod dead_letters;
 mod deletion;
 mod entry;
+mod entry_bounds;
 mod envelope;
 mod error;
 mod event_stream;
@@ -28,6 +30,7 @@ mod follow;
 mod gap;
 mod groups;
 mod guard;
+mod host;
 mod identify;
 mod items;
 mod limit;
@@ -54,6 +57,7 @@ mod stream_full;
 mod streams;
 mod system;
 mod tickets;
+mod turned_away;
 mod work;
 mod work_many;
 
@@ -66,9 +70,9 @@ use envelope::EnvelopeLayer;
 pub use error::{ApiError, ErrorCode, FieldError, Problem, SideEffects};
 pub use identify::is_public_path as is_public;
 pub use pairs::nearest;
-pub use request::OverConnectionLimit;
 pub(crate) use session::{HandOver, Session};
 pub use system::quick_start;
+pub use turned_away::TurnedAway;
 
 use crate::state::AppState;
 

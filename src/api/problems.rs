@@ -10,8 +10,15 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use super::error::ErrorCode::{self, *};
 
 /// What any operation may answer: the guard, the router, the runtime.
-const EVERYWHERE: &[ErrorCode] =
-    &[InvalidRequest, Forbidden, OriginNotAllowed, Internal, Overloaded];
+const EVERYWHERE: &[ErrorCode] = &[
+    InvalidRequest,
+    Forbidden,
+    OriginNotAllowed,
+    RateLimited,
+    TooManyConnections,
+    Internal,
+    Overloaded,
+];
 /// What any operation may answer that is not for everybody.
 const GUARDED: &[ErrorCode] = &[Unauthenticated, AuthUnavailable];
 /// What any operation that asks Redis may answer.
@@ -53,9 +60,7 @@ problems! {
         IdNotMonotonic, TooLarge, UnsupportedMediaType, InvalidFields, DurabilityNotReached,
     ];
     /// Of reading a range.
-    RangeProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[
-        InvalidId, StreamNotFound, EntriesTrimmed, TooManyConnections,
-    ];
+    RangeProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[InvalidId, StreamNotFound, EntriesTrimmed];
     /// Of reading several streams.
     ManyProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[InvalidId, TooManyStreams];
     /// Of reading one entry.
@@ -64,10 +69,10 @@ problems! {
     ];
     /// Of following: only what a retry cannot mend has a status for those who ask for an event
     /// stream; other clients get the rest, too.
-    EventsProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[InvalidId, NotAcceptable, Draining, TooManyConnections];
+    EventsProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[InvalidId, NotAcceptable, Draining];
     /// Of following many streams.
     ManyEventsProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[
-        InvalidId, NotAcceptable, Draining, TooManyStreams, TooManyConnections,
+        InvalidId, NotAcceptable, Draining, TooManyStreams,
     ];
     /// Of looking at a stream.
     StreamProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[StreamNotFound];
@@ -98,7 +103,7 @@ problems! {
     ];
     /// Of having entries pushed.
     PushProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[
-        GroupNotFound, GroupHasNoPolicy, NotAcceptable, TooManyConnections,
+        GroupNotFound, GroupHasNoPolicy, NotAcceptable,
     ];
     /// Of one dead letter.
     DeadLetterProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[

@@ -64,10 +64,6 @@ impl FromRequestParts<AppState> for RequestInfo {
 #[derive(Clone, Copy)]
 pub struct Waited;
 
-/// Set on requests of a connection beyond the bound: they are told so.
-#[derive(Clone, Copy)]
-pub struct OverConnectionLimit;
-
 /// A place among the reads that wait, held as long as the answer is waited for; none is needed for
 /// a read that does not.
 ///

@@ -1,22 +1,22 @@
 //! Everything beside streams: probes, metrics, the document, and a first page for whoever arrives.
 
 use axum::Json;
-use axum::extract::State;
-use axum::http::header::{ACCEPT, CONTENT_TYPE, HOST};
-use axum::http::{HeaderMap, HeaderName};
+use axum::extract::{Request, State};
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::access::Caller;
 use super::error::{ApiError, ErrorCode};
+use super::host;
 use super::pages;
 use super::problems::{MetricsProblems, PlainProblems, ReadyProblems};
 use crate::state::AppState;
 use crate::store::Contact;
 
 /// What stands for the gateway's address where it is not known, and in the page.
-const EXAMPLE_HOST: &str = "127.0.0.1:8080";
+const EXAMPLE: &str = "http://127.0.0.1:8080";
 
 /// Readiness.
 #[derive(Debug, Serialize, ToSchema)]
@@ -123,18 +123,22 @@ pub async fn openapi(State(state): State<AppState>) -> impl IntoResponse {
     tag = "system",
     responses((status = 200, description = "A quick start", body = String, content_type = "text/plain"), PlainProblems),
 )]
-pub async fn index(headers: HeaderMap) -> Response {
-    let of = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+pub async fn index(State(state): State<AppState>, request: Request) -> Response {
     let plain =
         |host: &&str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-[]".contains(&b));
-    let host = of(HOST).filter(plain).unwrap_or(EXAMPLE_HOST);
-    if of(ACCEPT).is_some_and(|accept| accept.contains("text/html")) {
-        let page = include_str!("../../assets/index.html").replace(EXAMPLE_HOST, host);
+    let scheme = if state.settings.https { "https" } else { "http" };
+    let base = match host::of(&request).ok().filter(plain) {
+        Some(host) => format!("{scheme}://{host}"),
+        None => EXAMPLE.to_owned(),
+    };
+    let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
+    if accept.is_some_and(|accept| accept.contains("text/html")) {
+        let page = include_str!("../../assets/index.html").replace(EXAMPLE, &base);
         let mut response = ([(CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response();
         pages::keep_to_itself(response.headers_mut(), pages::OF_FIRST_PAGE);
         return response;
     }
-    ([(CONTENT_TYPE, "text/plain; charset=utf-8")], quick_start(host)).into_response()
+    ([(CONTENT_TYPE, "text/plain; charset=utf-8")], quick_start(&base)).into_response()
 }
 
 /// The style of the first page.
@@ -142,23 +146,23 @@ pub async fn style() -> impl IntoResponse {
     ([(CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("../../assets/style.css"))
 }
 
-/// Commands that work as they stand against a gateway at `host`.
+/// Commands that work as they stand against a gateway at `base`, like `http://localhost:8080`.
 #[must_use]
-pub fn quick_start(host: &str) -> String {
+pub fn quick_start(base: &str) -> String {
     format!(
         "\
 streamgate: HTTP for Redis Streams
 
 Publish an entry:
-  curl http://{host}/v1/streams/orders/entries -d user=alice -d total=9.50
+  curl {base}/v1/streams/orders/entries -d user=alice -d total=9.50
 
 Follow the stream, from its beginning (Ctrl-C ends it):
-  curl -N 'http://{host}/v1/streams/orders/events?after=0'
+  curl -N '{base}/v1/streams/orders/events?after=0'
 
 Work an entry off in a group, and acknowledge it:
-  G=http://{host}/v1/streams/orders/groups/billing; curl -s -o /dev/null -X PUT $G; ID=$(curl -s $G/read -d consumer=w1 -d count=1 -d wait=20s | grep -oE '[0-9]+-[0-9]+' | head -n1); curl -s $G/ack -d ids=$ID
+  G={base}/v1/streams/orders/groups/billing; curl -s -o /dev/null -X PUT $G; ID=$(curl -s $G/read -d consumer=w1 -d count=1 -d wait=20s | grep -oE '[0-9]+-[0-9]+' | head -n1); curl -s $G/ack -d ids=$ID
 
-All of it: http://{host}/docs (for reading), http://{host}/openapi.json (for programs)
+All of it: {base}/docs (for reading), {base}/openapi.json (for programs)
 "
     )
 }

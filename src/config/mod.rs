@@ -5,6 +5,7 @@
 //! reads the environment for settings.
 
 mod layers;
+mod network;
 mod specs;
 mod values;
 
@@ -15,11 +16,10 @@ use std::time::Duration;
 use deadpool_redis::redis::ConnectionInfo;
 
 pub use layers::{Layers, Source};
+pub use network::ServerSettings;
 pub use specs::{SPECS, Spec};
 
-use values::{
-    boolean, cores, listen_address, log_format, log_level, origin, placeholder, redis_url, size,
-};
+use values::{boolean, cores, listen_address, log_format, log_level, origin, placeholder, size};
 
 use crate::auth::Auth;
 use crate::live::LiveSettings;
@@ -35,21 +35,6 @@ pub enum RedisSource {
     Url(Box<ConnectionInfo>),
     /// One of our own, in this directory.
     Private(PathBuf),
-}
-
-/// What connections from clients may do.
-#[derive(Clone, Debug)]
-pub struct ServerSettings {
-    /// Where to listen.
-    pub listen: SocketAddr,
-    /// Connections served at once.
-    pub max_connections: usize,
-    /// Until a request's head must have come; also how long a connection may be idle.
-    pub header_timeout: Duration,
-    /// How long a client may leave an answer unread.
-    pub write_timeout: Duration,
-    /// From the beginning of a stop to its end, whatever is still open.
-    pub shutdown_grace: Duration,
 }
 
 /// All settings of a gateway.
@@ -83,6 +68,8 @@ pub enum Mode {
     Serve,
     /// A private Redis in the platform's data directory unless something else is named.
     Dev,
+    /// A gateway that runs is asked: which Redis it has does not matter, nor what is in files.
+    Ask,
 }
 
 /// Reads values one after the other and gathers what is wrong with them.
@@ -133,8 +120,9 @@ impl Reader<'_> {
     }
 
     /// Nobody is asked who they are without a file that says whom to believe.
-    fn auth(&mut self) -> Auth {
-        let Some(path) = self.get("auth-file", |text| Ok(PathBuf::from(text))) else {
+    fn auth(&mut self, mode: Mode) -> Auth {
+        let path = self.get("auth-file", |text| Ok(PathBuf::from(text)));
+        let Some(path) = path.filter(|_| mode != Mode::Ask) else {
             return Auth::off();
         };
         Auth::from_file(&path).unwrap_or_else(|wrong| {
@@ -162,18 +150,19 @@ impl Settings {
         let mut read = Reader { layers, problems: layers.problems() };
         let listen = read.get("listen", listen_address);
         let insecure = read.get("insecure", boolean).unwrap_or(false);
-        let auth = read.auth();
+        let auth = read.auth(mode);
         if let Some(listen) = listen
             && !listen.ip().is_loopback()
             && !insecure
             && !auth.is_on()
+            && mode != Mode::Ask
         {
             read.problems.push(Problem(format!(
                 "listen: {listen} can be reached from elsewhere, and there is no authentication: give \
                  it an --auth-file, listen on 127.0.0.1, or say --insecure"
             )));
         }
-        let url = read.get("redis-url", redis_url);
+        let url = read.get("redis-url", network::redis_url);
         let data_dir = read.get("data-dir", |text| Ok(PathBuf::from(text)));
         let redis = match (url, data_dir) {
             (Some(_), Some(_)) => {
@@ -183,7 +172,7 @@ impl Settings {
             (Some(url), None) => Some(RedisSource::Url(Box::new(url))),
             (None, Some(dir)) => Some(RedisSource::Private(dir)),
             (None, None) if layers.one("redis-url").is_some() => None,
-            (None, None) if mode == Mode::Dev => {
+            (None, None) if mode != Mode::Serve => {
                 let dir = layers::data_dir();
                 if dir.is_none() {
                     let text = "there is no home directory for data: use --data-dir";
@@ -199,7 +188,7 @@ impl Settings {
             }
         };
         let connection = match &redis {
-            Some(RedisSource::Url(info)) => Some((**info).clone()),
+            Some(RedisSource::Url(info)) => read.redis_tls((**info).clone(), mode),
             _ => placeholder(),
         };
         let block = Duration::from_secs(5);
@@ -227,9 +216,13 @@ impl Settings {
             join_timeout: Duration::from_millis(1500),
         };
         let api = ApiSettings {
+            https: layers.one("tls-cert").is_some(),
             hosts: read.all("host", |text| Ok(text.to_ascii_lowercase())),
             origins: read.all("allow-origin", origin),
             max_body: read.get("max-body", size).unwrap_or(0),
+            answer_memory: read.get("answer-memory", network::answer_memory).unwrap_or(0),
+            max_fields: read.get("max-fields", network::fields).unwrap_or(1),
+            max_field_name: read.get("max-field-name", size).unwrap_or(1),
             body_timeout: read.duration("body-timeout"),
             max_subscriptions: read.count("max-subscriptions"),
             max_waiting: read.count("max-waiting-reads"),
@@ -239,13 +232,8 @@ impl Settings {
             trace_context: read.get("trace-context", boolean).unwrap_or(false),
             slow_request: Duration::from_secs(1),
         };
-        let server = ServerSettings {
-            listen: listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
-            max_connections: read.count("max-connections"),
-            header_timeout: read.duration("header-timeout"),
-            write_timeout: read.duration("write-timeout"),
-            shutdown_grace: read.duration("shutdown-grace"),
-        };
+        let listen = listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let server = read.server(listen, mode);
         let log = LogSettings {
             json: read.get("log-format", log_format).unwrap_or(false),
             level: read.get("log-level", log_level).unwrap_or(tracing::Level::INFO),
@@ -320,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_password_is_never_repeated() {
-        for url in ["redis://:secret@[", "rediss://:secret@host", "secret"] {
+        for url in ["redis://:secret@[", "rediss://:secret@host/#insecure", "secret"] {
             let wrong = problems(&[("redis-url", url)], &[], "");
             assert!(!wrong.concat().contains("secret"), "{wrong:?}");
         }

@@ -27,19 +27,6 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
     }
 }
 
-/// Never repeats the text, which may hold a password.
-pub(super) fn redis_url(text: &str) -> Result<ConnectionInfo, String> {
-    let scheme = text.split("://").next().unwrap_or_default();
-    if !matches!(scheme, "redis" | "unix" | "redis+unix") {
-        return Err("must begin with redis:// or unix://".to_owned());
-    }
-    let info = text
-        .into_connection_info()
-        .map_err(|_| "is not a URL of Redis, like redis://host:6379/0")?;
-    let tcp = info.tcp_settings().clone().set_nodelay(true);
-    Ok(info.set_tcp_settings(tcp))
-}
-
 pub(super) fn origin(text: &str) -> Result<String, String> {
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     match rest {

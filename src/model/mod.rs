@@ -17,6 +17,7 @@ pub mod id;
 pub mod lines;
 pub mod name;
 pub mod namespace;
+pub mod network;
 pub mod page;
 pub mod policy;
 pub mod position;

@@ -7,6 +7,7 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::Value;
 use streamgate::app::App;
 use streamgate::config::{Layers, Mode, Settings};
+use streamgate::tls::install_provider;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +19,7 @@ use super::unique;
 pub struct TestApp {
     pub address: SocketAddr,
     pub client: reqwest::Client,
+    scheme: &'static str,
     drain: CancellationToken,
     task: Option<tokio::task::JoinHandle<()>>,
 }
@@ -77,10 +79,12 @@ impl Answer {
 }
 
 /// Settings as the command line would make them.
-pub fn settings(redis_url: &str) -> Settings {
+pub fn settings(flags: &[(&str, &str)]) -> Settings {
     let mut layers = Layers::default();
-    layers.flag("redis-url", redis_url.to_owned());
     layers.flag("listen", "127.0.0.1:0".to_owned());
+    for (name, value) in flags {
+        layers.flag(name, (*value).to_owned());
+    }
     let mut settings = Settings::load(&layers, Mode::Serve).unwrap();
     // What is looked at every 5 s in earnest is looked at more often here.
     settings.live.look_every = Duration::from_millis(300);
@@ -103,19 +107,25 @@ impl TestApp {
     }
 
     pub async fn on(redis_url: &str, change: impl FnOnce(&mut Settings)) -> Self {
-        let mut settings = settings(redis_url);
+        let mut settings = settings(&[("redis-url", redis_url)]);
         change(&mut settings);
-        let app = App::new(&settings).unwrap();
+        Self::of(&settings).await
+    }
+
+    pub async fn of(settings: &Settings) -> Self {
+        install_provider();
+        let app = App::new(settings).unwrap();
         app.reach_redis(Duration::from_secs(5)).await;
         let listener = TcpListener::bind(settings.server.listen).await.unwrap();
         let address = listener.local_addr().unwrap();
         let drain = app.drain();
         let task = Some(tokio::spawn(app.serve(listener)));
-        Self { address, client: client(), drain, task }
+        let scheme = if settings.server.tls.is_some() { "https" } else { "http" };
+        Self { address, client: client(), scheme, drain, task }
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}://{}{path}", self.scheme, self.address)
     }
 
     pub async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
@@ -185,14 +195,14 @@ impl TestApp {
 
     /// The value of a metric without labels.
     pub async fn metric(&self, name: &str) -> usize {
+        self.metric_if_any(name).await.unwrap_or_else(|| panic!("no {name}"))
+    }
+
+    /// The value of a metric, with its labels as they are written, if it was ever counted.
+    pub async fn metric_if_any(&self, name: &str) -> Option<usize> {
         let text = self.get("/metrics").await.body;
         let line = text.lines().find(|line| line.starts_with(&format!("streamgate_{name} ")));
-        line.unwrap_or_else(|| panic!("no {name} in {text}"))
-            .rsplit(' ')
-            .next()
-            .unwrap()
-            .parse()
-            .unwrap()
+        line?.rsplit(' ').next()?.parse().ok()
     }
 
     /// Stops it in the orderly way and waits for the end.
@@ -213,9 +223,16 @@ impl Drop for TestApp {
 }
 
 pub fn client() -> reqwest::Client {
+    client_with(|builder| builder)
+}
+
+pub fn client_with(
+    change: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+) -> reqwest::Client {
+    install_provider();
     let mut headers = HeaderMap::new();
     headers.insert("user-agent", HeaderValue::from_static("streamgate-tests"));
-    reqwest::Client::builder().default_headers(headers).no_proxy().build().unwrap()
+    change(reqwest::Client::builder().default_headers(headers).no_proxy()).build().unwrap()
 }
 
 pub async fn answer(request: reqwest::RequestBuilder) -> Result<Answer, reqwest::Error> {

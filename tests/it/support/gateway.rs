@@ -15,6 +15,8 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_streamgate");
 pub struct Gateway {
     pub child: Child,
     pub address: SocketAddr,
+    /// Lines of its log from then on.
+    pub log: mpsc::Receiver<String>,
 }
 
 impl Gateway {
@@ -35,12 +37,13 @@ impl Gateway {
             let line = log
                 .recv_timeout(PATIENCE)
                 .unwrap_or_else(|_| panic!("it does not listen: {seen:#?}"));
-            if let Some((_, address)) = line.split_once("listening on http://") {
+            if let Some((_, url)) = line.split_once("listening on ") {
+                let (_, address) = url.split_once("://").unwrap();
                 break address.trim().parse().unwrap();
             }
             seen.push(line);
         };
-        Self { child, address }
+        Self { child, address, log }
     }
 
     /// On a private Redis in `dir`.

@@ -1,0 +1,77 @@
+//! Requests that are answered with nothing but that there are too many: of connections, or of
+//! requests of one client. Known before anything else of a request is looked at.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, Method};
+use axum::response::{IntoResponse as _, Response};
+use serde::Serialize;
+
+use super::error::{ApiError, ErrorCode};
+use super::event_stream::{self, EVENT_STREAM};
+use crate::limit::RetryAfter;
+use crate::model::frame::{begin_event, end_event};
+
+/// Why; set on requests by what serves connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnedAway {
+    /// As many connections are open as may be.
+    Overloaded,
+    /// As many connections of this client are open as may be.
+    TooManyConnections,
+    /// This client asks too often.
+    TooOften(RetryAfter),
+}
+
+#[derive(Serialize)]
+struct End {
+    reason: &'static str,
+}
+
+/// The answer to a request that is turned away: in the stream for those who ask for events, since a
+/// retry can mend it.
+pub fn answer(request: &Request) -> Option<Response> {
+    let turned_away = *request.extensions().get::<TurnedAway>()?;
+    // Whoever sends something is not to take a stream that begins with 200 for success.
+    let follows = request.method() == Method::GET;
+    Some(refuse(turned_away, follows && event_stream::is_wanted(request.headers(), EVENT_STREAM)))
+}
+
+/// The same, for whoever knows by themselves that a client asks too often.
+#[must_use]
+pub fn refuse(turned_away: TurnedAway, in_stream: bool) -> Response {
+    let (code, reason, detail) = match turned_away {
+        TurnedAway::Overloaded => {
+            (ErrorCode::Overloaded, "overloaded", "as many connections are open as may be")
+        }
+        TurnedAway::TooManyConnections => (
+            ErrorCode::TooManyConnections,
+            "too-many-connections",
+            "this client has as many connections as one may have",
+        ),
+        TurnedAway::TooOften(_) => (
+            ErrorCode::RateLimited,
+            "rate-limited",
+            "this client asks more often than it may; `RateLimit` tells what is left to it",
+        ),
+    };
+    let after = match turned_away {
+        TurnedAway::TooOften(after) => after,
+        _ => RetryAfter(Duration::from_secs(1)),
+    };
+    if in_stream {
+        let mut frame = Vec::new();
+        // Spread, so that not all come at once.
+        let least = u64::try_from(after.0.as_millis()).unwrap_or(u64::MAX).clamp(1_000, 86_400_000);
+        let retry_ms = fastrand::u64(least..least + 2_000);
+        begin_event(&mut frame, Some("$end"), Some(retry_ms), &End { reason });
+        end_event(&mut frame, None);
+        return event_stream::respond(Body::from(frame));
+    }
+    let mut response = ApiError::new(code, detail).into_response();
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after.seconds()));
+    response
+}

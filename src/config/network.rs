@@ -1,0 +1,195 @@
+//! Settings of connections: those of clients, and who clients are; TLS, theirs and that to Redis.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use deadpool_redis::redis::{
+    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
+    TlsCertificates,
+};
+
+use super::{Mode, Problem, Reader, size};
+use crate::forwarded::{Proxies, Written};
+use crate::tls::{self, TlsFiles, TlsProblem};
+use crate::visitors::VisitorSettings;
+
+/// What connections from clients may do.
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Over TLS, with this certificate.
+    pub tls: Option<TlsFiles>,
+    /// Connections served at once.
+    pub max_connections: usize,
+    /// Requests at once on a connection of HTTP/2.
+    pub max_streams: u32,
+    /// Bytes of a request's head.
+    pub max_header_size: usize,
+    /// Until TLS must stand.
+    pub handshake_timeout: Duration,
+    /// Until a request's head must have come; also how long a connection may be idle.
+    pub header_timeout: Duration,
+    /// How long a client may leave an answer unread.
+    pub write_timeout: Duration,
+    /// From the beginning of a stop to its end, whatever is still open.
+    pub shutdown_grace: Duration,
+    /// What one client may do.
+    pub visitors: VisitorSettings,
+}
+
+impl Reader<'_> {
+    pub(super) fn server(&mut self, listen: SocketAddr, mode: Mode) -> ServerSettings {
+        ServerSettings {
+            listen,
+            tls: self.tls(mode),
+            max_connections: self.count("max-connections"),
+            max_streams: u32::try_from(self.count("max-streams-per-connection"))
+                .unwrap_or(u32::MAX),
+            max_header_size: self.get("max-header-size", header_size).unwrap_or(8 << 10),
+            handshake_timeout: self.duration("tls-handshake-timeout"),
+            header_timeout: self.duration("header-timeout"),
+            write_timeout: self.duration("write-timeout"),
+            shutdown_grace: self.duration("shutdown-grace"),
+            visitors: VisitorSettings {
+                rate: self.get("rate-per-address", parsed),
+                max_addresses: self.count("max-addresses"),
+                max_connections: self
+                    .get("max-connections-per-address", parsed)
+                    .filter(|most| *most > 0),
+                proxies: Proxies {
+                    trusted: self.all("trusted-proxy", parsed),
+                    written: self.get("forwarded-header", written).unwrap_or_default(),
+                },
+            },
+        }
+    }
+
+    fn file(&mut self, name: &str) -> Option<PathBuf> {
+        self.get(name, |text| Ok(PathBuf::from(text)))
+    }
+
+    /// Two settings of which neither makes sense without the other.
+    fn both<T>(&mut self, one: (&str, Option<T>), other: (&str, Option<T>)) -> Option<(T, T)> {
+        match (one, other) {
+            ((_, Some(one)), (_, Some(other))) => Some((one, other)),
+            ((given, Some(_)), (missing, None)) | ((missing, None), (given, Some(_))) => {
+                self.problems.push(Problem(format!("{given} needs {missing} beside it")));
+                None
+            }
+            ((_, None), (_, None)) => None,
+        }
+    }
+
+    fn tls(&mut self, mode: Mode) -> Option<TlsFiles> {
+        let (cert, key) = (self.file("tls-cert"), self.file("tls-key"));
+        let (cert, key) = self.both(("tls-cert", cert), ("tls-key", key))?;
+        let files = TlsFiles { cert, key };
+        if mode != Mode::Ask
+            && let Err(problems) = files.check()
+        {
+            self.problems.extend(problems.into_iter().map(|problem| match problem {
+                TlsProblem::Cert(text) => Problem(format!("tls-cert: {text}")),
+                TlsProblem::Key(text) => Problem(format!("tls-key: {text}")),
+            }));
+        }
+        Some(files)
+    }
+
+    /// The way to Redis, with the certificates it needs.
+    pub(super) fn redis_tls(&mut self, info: ConnectionInfo, mode: Mode) -> Option<ConnectionInfo> {
+        let ca = self.file("redis-ca");
+        let (cert, key) = (self.file("redis-client-cert"), self.file("redis-client-key"));
+        let given = ca.is_some() || cert.is_some() || key.is_some();
+        if !matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
+            if given {
+                let text = "redis-ca and redis-client-cert are for a redis-url with rediss://";
+                self.problems.push(Problem(text.to_owned()));
+            }
+            return Some(info);
+        }
+        let client = self.both(("redis-client-cert", cert), ("redis-client-key", key));
+        if !given || mode == Mode::Ask {
+            return Some(info);
+        }
+        let before = self.problems.len();
+        let root_cert = ca.and_then(|path| self.certificates("redis-ca", &path));
+        let client_tls = client.and_then(|(cert, key)| {
+            let files = TlsFiles { cert, key };
+            let problems = files.check().err().unwrap_or_default();
+            self.problems.extend(problems.into_iter().map(|problem| match problem {
+                TlsProblem::Cert(text) => Problem(format!("redis-client-cert: {text}")),
+                TlsProblem::Key(text) => Problem(format!("redis-client-key: {text}")),
+            }));
+            let (client_cert, client_key) = (tls::read(&files.cert), tls::read(&files.key));
+            Some(ClientTlsConfig { client_cert: client_cert.ok()?, client_key: client_key.ok()? })
+        });
+        if self.problems.len() > before {
+            return None;
+        }
+        if let Ok(client) = Client::build_with_tls(info, TlsCertificates { client_tls, root_cert })
+        {
+            return Some(client.get_connection_info().clone());
+        }
+        let text = "redis-ca: holds a certificate that cannot sign others";
+        self.problems.push(Problem(text.to_owned()));
+        None
+    }
+
+    fn certificates(&mut self, name: &str, path: &std::path::Path) -> Option<Vec<u8>> {
+        let read = tls::read(path).and_then(|pem| match tls::certificates(&pem) {
+            Ok(_) => Ok(pem),
+            Err(wrong) => Err(format!("{} {wrong}", path.display())),
+        });
+        read.map_err(|wrong| self.problems.push(Problem(format!("{name}: {wrong}")))).ok()
+    }
+}
+
+fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error| format!("{text:?}: {error}"))
+}
+
+fn written(text: &str) -> Result<Written, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "x-forwarded-for" => Ok(Written::XForwardedFor),
+        "forwarded" => Ok(Written::Forwarded),
+        _ => Err(format!("{text:?} is neither x-forwarded-for nor forwarded")),
+    }
+}
+
+fn header_size(text: &str) -> Result<usize, String> {
+    let bytes = size(text)?;
+    let fits = (8 << 10..=1 << 20).contains(&bytes);
+    fits.then_some(bytes).ok_or_else(|| format!("{text:?} is not between 8KiB and 1MiB"))
+}
+
+/// The largest answer there is has to fit.
+pub(super) fn answer_memory(text: &str) -> Result<usize, String> {
+    let bytes = size(text)?;
+    (bytes >= 64 << 20).then_some(bytes).ok_or_else(|| format!("{text:?} is less than 64MiB"))
+}
+
+/// A command of Redis has a million words at most in versions before 7, of which a field takes two.
+pub(super) fn fields(text: &str) -> Result<usize, String> {
+    let fits = text.parse().ok().filter(|count| (1..=500_000).contains(count));
+    fits.ok_or_else(|| format!("{text:?} is not a whole number from 1 to 500000"))
+}
+
+/// Never repeats the text, which may hold a password.
+pub(super) fn redis_url(text: &str) -> Result<ConnectionInfo, String> {
+    let scheme = text.split("://").next().unwrap_or_default();
+    if !matches!(scheme, "redis" | "rediss" | "unix" | "redis+unix") {
+        return Err("must begin with redis://, rediss:// or unix://".to_owned());
+    }
+    let info = text
+        .into_connection_info()
+        .map_err(|_| "is not a URL of Redis, like redis://host:6379/0")?;
+    if matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
+        return Err("the certificate of Redis is always checked: name who signs it by \
+                    --redis-ca, in place of #insecure"
+            .to_owned());
+    }
+    let tcp = info.tcp_settings().clone().set_nodelay(true);
+    Ok(info.set_tcp_settings(tcp))
+}

@@ -1,0 +1,152 @@
+//! A connection that speaks HTTP/2: hyper's, with what it leaves to be bounded. A connection that
+//! has nothing to do is closed, an answer that is left unread is reset, and whoever takes back more
+//! requests than it lets be answered is sent away.
+
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+
+use crate::connection::{Open, Serving};
+use crate::rewound::Rewound;
+use crate::streams::{Paced, Streams};
+use crate::visitors::Visitor;
+
+/// A quiet connection is asked whether its peer is there after so long, and closed when no answer
+/// came for so long.
+const PING: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
+/// Streams that a client opened and reset before they were looked at; more end the connection.
+const MAX_PENDING_RESETS: usize = 20;
+/// Streams that were reset for a mistake of the client; more end the connection.
+const MAX_ERROR_RESETS: usize = 256;
+/// Requests that a client took back unanswered; more end the connection, unless more than these
+/// were answered.
+const MAX_TAKEN_BACK: usize = 200;
+/// What a connection without streams may take to end that was told to.
+const ENDS_WITHIN: Duration = Duration::from_secs(1);
+
+/// Serves a connection to its end. The tasks of its streams run on `here`.
+pub(crate) async fn serve<S>(
+    stream: S,
+    read: Vec<u8>,
+    router: axum::Router,
+    (visitor, open): (Visitor, Open),
+    serving: &Serving,
+    here: TaskTracker,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (visitor, _open) = (Arc::new(visitor), open);
+    let turned_away = visitor.is_turned_away();
+    let streams = Streams::new(here, serving.write_timeout, serving.unread.clone());
+    let of = streams.clone();
+    let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+        let standing = visitor.enter(&mut request);
+        let (answer, stream) = (router.clone().oneshot(request), of.begin());
+        async move {
+            let mut response = answer.await?;
+            if let Some(standing) = standing {
+                standing.tell(response.headers_mut());
+            }
+            stream.answered();
+            Ok::<_, Infallible>(response.map(|body| Paced::new(body, stream)))
+        }
+    });
+    let mut builder = hyper::server::conn::http2::Builder::new(streams.clone());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(if turned_away { 1 } else { serving.max_streams })
+        .max_header_list_size(u32::try_from(serving.max_header_size).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_ERROR_RESETS)
+        .keep_alive_interval(PING.0)
+        .keep_alive_timeout(PING.1);
+    let io = TokioIo::new(Rewound::new(read, stream));
+    let mut connection = Box::pin(builder.serve_connection(io, service));
+    let mut draining = pin!(serving.drain.cancelled());
+    let mut clock = pin!(Clock::new(serving.header_timeout));
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a connection of HTTP/2 broke");
+            }
+            return Poll::Ready(());
+        }
+        let (taken_back, answered) = (streams.taken_back(), streams.answered());
+        let flooded = taken_back > MAX_TAKEN_BACK.max(answered);
+        if flooded && !clock.is_ending() {
+            serving.refused("resets");
+        }
+        let had_its_answer = turned_away && answered > 0;
+        if flooded || had_its_answer || draining.as_mut().poll(cx).is_ready() {
+            clock.as_mut().end(|| connection.as_mut().graceful_shutdown());
+        }
+        clock.as_mut().poll(cx, &streams, || connection.as_mut().graceful_shutdown())
+    })
+    .await;
+}
+
+/// When a connection is to end: after it had nothing to do for a while, or was told to.
+struct Clock {
+    idle: Duration,
+    sleep: Pin<Box<Sleep>>,
+    /// Streams begun when it was last looked at.
+    seen: usize,
+    ending: bool,
+}
+
+impl Clock {
+    fn new(idle: Duration) -> Self {
+        let sleep = Box::pin(sleep_until(Instant::now() + idle));
+        Self { idle, sleep, seen: 0, ending: false }
+    }
+
+    fn is_ending(&self) -> bool {
+        self.ending
+    }
+
+    /// Has the connection end: no stream begins any more.
+    fn end(mut self: Pin<&mut Self>, end: impl FnOnce()) {
+        if !self.ending {
+            self.ending = true;
+            end();
+            self.sleep.as_mut().reset(Instant::now() + ENDS_WITHIN);
+        }
+    }
+
+    /// Ready when the connection is to be dropped: it is ending, without streams, and its peer
+    /// does not do its part.
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        streams: &Streams,
+        end: impl FnOnce(),
+    ) -> Poll<()> {
+        let mut end = Some(end);
+        while self.sleep.as_mut().poll(cx).is_ready() {
+            let quiet = streams.open() == 0 && streams.begun() == self.seen;
+            self.seen = streams.begun();
+            match (quiet, self.ending) {
+                (true, true) => return Poll::Ready(()),
+                (true, false) => {
+                    if let Some(end) = end.take() {
+                        self.as_mut().end(end);
+                    }
+                }
+                (false, _) => {
+                    let after = if self.ending { ENDS_WITHIN } else { self.idle };
+                    self.sleep.as_mut().reset(Instant::now() + after);
+                }
+            }
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,218 @@
+//! The streams of a connection that speaks HTTP/2: how many there are, what became of them, and an
+//! end to those whose client leaves an answer unread.
+//!
+//! hyper asks for the next part of an answer when it has passed the last one on, which waits for the
+//! client's window. So each part is small, and each has to be passed on within a time; else the task
+//! of the stream is dropped, which resets the stream and forgets what was to be sent. Other streams
+//! of the connection go on.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use hyper::rt::Executor;
+use prometheus_client::metrics::counter::Counter;
+use tokio::time::Sleep;
+use tokio_util::task::TaskTracker;
+
+/// Bytes of an answer in one part: as many as a frame has.
+const PART: usize = 16 << 10;
+
+/// The streams of one connection. Cheap to clone; runs their tasks.
+#[derive(Clone)]
+pub(crate) struct Streams(Arc<Shared>);
+
+struct Shared {
+    here: TaskTracker,
+    patience: Duration,
+    cut: Counter,
+    /// Streams whose tasks run; changed by those.
+    open: AtomicUsize,
+    begun: AtomicUsize,
+    answered: AtomicUsize,
+    taken_back: AtomicUsize,
+    /// The stream whose request is being taken: its task is what is run next.
+    next: Mutex<Option<Arc<Stream>>>,
+}
+
+/// What a stream's task and the body of its answer share.
+pub(crate) struct Stream {
+    of: Arc<Shared>,
+    /// The head of the answer is there.
+    answered: AtomicBool,
+    /// Parts that hyper was given.
+    parts: AtomicUsize,
+    /// The last of them could not be passed on yet.
+    held: AtomicBool,
+}
+
+impl Stream {
+    /// There is an answer: whoever resets it now has only had enough.
+    pub(crate) fn answered(&self) {
+        self.answered.store(true, Relaxed);
+        self.of.answered.fetch_add(1, Relaxed);
+    }
+}
+
+impl Streams {
+    pub(crate) fn new(here: TaskTracker, patience: Duration, cut: Counter) -> Self {
+        let zero = || AtomicUsize::new(0);
+        Self(Arc::new(Shared {
+            here,
+            patience,
+            cut,
+            open: zero(),
+            begun: zero(),
+            answered: zero(),
+            taken_back: zero(),
+            next: Mutex::new(None),
+        }))
+    }
+
+    /// A stream whose request has come.
+    pub(crate) fn begin(&self) -> Arc<Stream> {
+        self.0.begun.fetch_add(1, Relaxed);
+        let (answered, held) = (AtomicBool::new(false), AtomicBool::new(false));
+        let parts = AtomicUsize::new(0);
+        let stream = Arc::new(Stream { of: self.0.clone(), answered, parts, held });
+        *self.0.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream.clone());
+        stream
+    }
+
+    pub(crate) fn open(&self) -> usize {
+        self.0.open.load(Relaxed)
+    }
+
+    pub(crate) fn begun(&self) -> usize {
+        self.0.begun.load(Relaxed)
+    }
+
+    pub(crate) fn answered(&self) -> usize {
+        self.0.answered.load(Relaxed)
+    }
+
+    /// Requests that ended before there was an answer.
+    pub(crate) fn taken_back(&self) -> usize {
+        self.0.taken_back.load(Relaxed)
+    }
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
+    fn execute(&self, task: F) {
+        let next = self.0.next.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match next {
+            Some(stream) => {
+                self.0.open.fetch_add(1, Relaxed);
+                let counted = Counted(stream);
+                self.0.here.spawn(Task { task: Box::pin(task), counted, unread: None });
+            }
+            None => drop(self.0.here.spawn(task)),
+        }
+    }
+}
+
+/// Counts a stream for as long as its task lasts.
+struct Counted(Arc<Stream>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let Stream { of, answered, .. } = &*self.0;
+        of.open.fetch_sub(1, Relaxed);
+        if !answered.load(Relaxed) {
+            of.taken_back.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// What hyper does for a stream.
+struct Task<F> {
+    task: Pin<Box<F>>,
+    counted: Counted,
+    /// The part that waits, and how long it still may.
+    unread: Option<(usize, Pin<Box<Sleep>>)>,
+}
+
+impl<F: Future<Output = ()>> Future for Task<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { task, counted, unread } = &mut *self;
+        if task.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let Stream { of, parts, held, .. } = &*counted.0;
+        if !held.load(Relaxed) {
+            *unread = None;
+            return Poll::Pending;
+        }
+        let part = parts.load(Relaxed);
+        if unread.as_ref().is_none_or(|(waits, _)| *waits != part) {
+            *unread = Some((part, Box::pin(tokio::time::sleep(of.patience))));
+        }
+        let Some((_, sleep)) = unread else { return Poll::Pending };
+        if sleep.as_mut().poll(cx).is_ready() {
+            of.cut.inc();
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+}
+
+/// The body of an answer, in small parts.
+pub(crate) struct Paced {
+    body: axum::body::Body,
+    left: Bytes,
+    stream: Arc<Stream>,
+}
+
+impl Paced {
+    pub(crate) fn new(body: axum::body::Body, stream: Arc<Stream>) -> Self {
+        Self { body, left: Bytes::new(), stream }
+    }
+}
+
+impl Body for Paced {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let Self { body, left, stream } = &mut *self;
+        // Asked again: what was held is on its way.
+        stream.held.store(false, Relaxed);
+        if left.is_empty() {
+            match std::task::ready!(Pin::new(body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => *left = data,
+                    Err(other) => return Poll::Ready(Some(Ok(other))),
+                },
+                other => return Poll::Ready(other),
+            }
+        }
+        let part = left.split_to(left.len().min(PART));
+        stream.held.store(true, Relaxed);
+        stream.parts.fetch_add(1, Relaxed);
+        Poll::Ready(Some(Ok(Frame::data(part))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.left.len() as u64;
+        let of_body = self.body.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(of_body.lower() + rest);
+        if let Some(upper) = of_body.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint
+    }
+}

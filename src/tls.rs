@@ -1,0 +1,184 @@
+//! TLS for connections from clients: the certificate, which may change while we run, and the
+//! handshake.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::{self, ServerConfig};
+
+/// How often the files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// What is spoken over TLS, the preferred first.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// Has rustls use the one provider there is. To be called before anything else of TLS.
+pub fn install_provider() {
+    // An error says that one is installed already: this one.
+    let _ = ring::default_provider().install_default();
+}
+
+/// Where the certificate is.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// The certificate with its chain, PEM.
+    pub cert: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+}
+
+/// What is wrong with a certificate. Never says what stands in a file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TlsProblem {
+    /// In the file of the certificate.
+    #[error("{0}")]
+    Cert(String),
+    /// In the file of the key.
+    #[error("{0}")]
+    Key(String),
+}
+
+/// The contents of both files.
+#[derive(PartialEq, Eq)]
+struct Contents {
+    cert: Vec<u8>,
+    key: Vec<u8>,
+}
+
+impl TlsFiles {
+    fn read(&self) -> Result<Contents, Vec<TlsProblem>> {
+        let cert = read(&self.cert).map_err(TlsProblem::Cert);
+        let key = read(&self.key).map_err(TlsProblem::Key);
+        match (cert, key) {
+            (Ok(cert), Ok(key)) => Ok(Contents { cert, key }),
+            (cert, key) => Err([cert.err(), key.err()].into_iter().flatten().collect()),
+        }
+    }
+
+    /// Looks whether the files can be used.
+    ///
+    /// # Errors
+    /// All that is wrong with them.
+    pub fn check(&self) -> Result<(), Vec<TlsProblem>> {
+        self.certified(&self.read()?).map(drop)
+    }
+
+    fn certified(&self, contents: &Contents) -> Result<CertifiedKey, Vec<TlsProblem>> {
+        let (cert, key) = (self.cert.display(), self.key.display());
+        let chain = certificates(&contents.cert)
+            .map_err(|wrong| TlsProblem::Cert(format!("{cert} {wrong}")));
+        let private = PrivateKeyDer::from_pem_slice(&contents.key)
+            .map_err(|_| TlsProblem::Key(format!("{key} holds no private key in PEM")));
+        let (chain, private) = match (chain, private) {
+            (Ok(chain), Ok(private)) => (chain, private),
+            (chain, private) => {
+                return Err([chain.err(), private.err()].into_iter().flatten().collect());
+            }
+        };
+        CertifiedKey::from_der(chain, private, &provider()).map_err(|error| {
+            vec![match error {
+                rustls::Error::InconsistentKeys(_) => {
+                    TlsProblem::Key(format!("{key} is not the key of {cert}"))
+                }
+                rustls::Error::InvalidCertificate(_) => {
+                    TlsProblem::Cert(format!("{cert} holds a certificate that cannot be read"))
+                }
+                _ => TlsProblem::Key(format!("{key} holds a key of a kind that cannot be used")),
+            }]
+        })
+    }
+}
+
+fn provider() -> CryptoProvider {
+    ring::default_provider()
+}
+
+/// # Errors
+/// Why not, with the name of the file.
+pub fn read(path: &std::path::Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
+}
+
+/// All certificates of a file, of which there is one at least.
+///
+/// # Errors
+/// What is wrong, to be said after the name of the file.
+pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match chain {
+        Ok(chain) if !chain.is_empty() => Ok(chain),
+        _ => Err("holds no certificate in PEM"),
+    }
+}
+
+/// The certificate that is shown at the moment.
+pub(crate) struct Shown {
+    files: TlsFiles,
+    /// Written by `watch`.
+    now: RwLock<Arc<CertifiedKey>>,
+}
+
+impl std::fmt::Debug for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shown").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.now.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+impl Shown {
+    /// Shows the certificate of the files from now on, as it changes.
+    ///
+    /// # Errors
+    /// All that is wrong with them.
+    pub(crate) fn new(files: &TlsFiles) -> Result<(Arc<Self>, TlsAcceptor), Vec<TlsProblem>> {
+        let now = files.certified(&files.read()?)?;
+        let shown = Arc::new(Self { files: files.clone(), now: RwLock::new(Arc::new(now)) });
+        let builder = ServerConfig::builder_with_provider(Arc::new(provider()));
+        let mut config = builder
+            .with_safe_default_protocol_versions()
+            .map_err(|error| vec![TlsProblem::Cert(error.to_string())])?
+            .with_no_client_auth()
+            .with_cert_resolver(shown.clone());
+        config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+        Ok((shown, TlsAcceptor::from(Arc::new(config))))
+    }
+
+    /// Looks at the files again and again. What cannot be used is told once, and changes nothing.
+    pub(crate) async fn watch(self: Arc<Self>) {
+        let mut seen = self.files.read().ok();
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            // Two small files: not worth another thread.
+            let read = self.files.read();
+            if read.as_ref().ok() == seen.as_ref() {
+                continue;
+            }
+            let loaded = read.as_ref().map_err(Clone::clone);
+            match loaded.and_then(|contents| self.files.certified(contents)) {
+                Ok(certified) => {
+                    *self.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(certified);
+                    tracing::info!(cert = %self.files.cert.display(), "the certificate was changed");
+                }
+                Err(problems) => {
+                    for error in problems {
+                        tracing::error!(%error, "the certificate is not changed");
+                    }
+                }
+            }
+            seen = read.ok();
+        }
+    }
+}
