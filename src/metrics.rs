@@ -78,6 +78,14 @@ pub struct Metrics {
     pub enrolled: Counter,
     /// Consumers deleted because they held nothing and had long been away.
     pub forgotten: Counter,
+    /// Rounds in which streams were kept to their retention.
+    pub retention_sweeps: Counter,
+    /// Entries removed by retention.
+    pub retention_trimmed: Counter,
+    /// Of these, such as some group had not read or not acknowledged.
+    pub retention_forced: Counter,
+    /// Streams whose retention a group blocks, at the end of the last round here.
+    pub retention_blocked: Gauge,
     /// Entries that should have been moved to dead letters, to a key that holds something else.
     pub stuck: Counter,
 }
@@ -172,6 +180,26 @@ impl Metrics {
             "forgotten_consumers",
             "Consumers deleted because they held nothing and had long been away",
             self.forgotten.clone(),
+        );
+        r.register(
+            "retention_sweeps",
+            "Rounds in which this gateway kept streams to their retention",
+            self.retention_sweeps.clone(),
+        );
+        r.register(
+            "retention_trimmed_entries",
+            "Entries removed by retention",
+            self.retention_trimmed.clone(),
+        );
+        r.register(
+            "retention_forced_entries",
+            "Entries removed by hard_maxlen though some group had not read or acknowledged them",
+            self.retention_forced.clone(),
+        );
+        r.register(
+            "retention_blocked_streams",
+            "Streams of which a group holds back what should go, by the last round here",
+            self.retention_blocked.clone(),
         );
         r.register(
             "stuck_entries",

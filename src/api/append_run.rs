@@ -97,7 +97,7 @@ impl Appender {
             Appended::Each(each) => {
                 let placed = each.into_iter().collect::<Result<Vec<_>, _>>();
                 let placed = placed.map_err(|refusal| refused(refusal, ""))?;
-                self.count(&placed);
+                self.count(&placed).await;
                 Ok(Done { placed, replayed: false })
             }
             Appended::Replayed(ids) => {
@@ -167,7 +167,7 @@ impl Appender {
         };
         let results: Vec<Result<Placed, ApiError>> =
             results.into_iter().enumerate().map(result).collect();
-        self.count(results.iter().flatten());
+        self.count(results.iter().flatten()).await;
         Ok(results)
     }
 
@@ -217,9 +217,11 @@ impl Appender {
         self.durable.as_ref().map_or(Lane::Shared, |(durable, _)| durable.lane())
     }
 
-    fn count<'p>(&self, placed: impl IntoIterator<Item = &'p Placed>) {
-        self.state.metrics.published.inc_by(count_new(placed));
+    async fn count<'p>(&self, placed: impl IntoIterator<Item = &'p Placed>) {
+        let new = count_new(placed);
+        self.state.metrics.published.inc_by(new);
         self.state.hub.appended(&self.stream);
+        self.state.hub.retain_after(&self.state.store, &self.stream, new).await;
     }
 
     fn check_count(count: usize) -> Result<(), ApiError> {

@@ -40,10 +40,12 @@ mod range;
 mod range_lines;
 mod range_plan;
 mod request;
+mod retention;
 mod schema;
 mod session;
 mod settle;
 mod stream_full;
+mod stream_patch;
 mod streams;
 mod system;
 mod work;
@@ -74,7 +76,7 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(
             streams::read_stream,
             streams::create_stream,
-            streams::patch_stream,
+            stream_patch::patch_stream,
             streams::delete_stream
         ))
         .routes(routes!(range::read_entries, append::append_entries, deletion::delete_entries))

@@ -111,6 +111,7 @@ problems! {
     /// Of setting the counters of a stream.
     PatchStreamProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
         NotSupportedByServer, InvalidId, StreamNotFound, IdNotMonotonic, TooLarge, UnsupportedMediaType,
+        InvalidRetention,
     ];
     /// Of moving a group.
     PatchGroupProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[

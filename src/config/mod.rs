@@ -202,6 +202,7 @@ impl Settings {
             look_every: block,
             sweep_every: read.duration("sweep-every"),
             sweep_limit: 1000,
+            retention_every: read.duration("retention-every"),
             join_timeout: Duration::from_millis(1500),
         };
         let api = ApiSettings {

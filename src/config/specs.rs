@@ -110,6 +110,12 @@ pub const SPECS: &[Spec] = &[
         "5s",
         "How often groups with a policy are looked after though nobody reads; one gateway does it for all",
     ),
+    spec(
+        "retention-every",
+        "DURATION",
+        "30s",
+        "How often streams are kept to their retention though nobody appends through a gateway; one gateway does it for all",
+    ),
     spec("trace-context", "", "", "Keep the traceparent of an append in a field of its entries"),
     spec("shutdown-grace", "DURATION", "10s", "For what is still open when the gateway stops"),
     spec("log-format", "FORMAT", "text", "text or json"),

@@ -18,6 +18,7 @@ mod opening;
 mod out;
 mod push;
 mod reader;
+mod retained;
 mod signal;
 mod subscription;
 mod sweeper;

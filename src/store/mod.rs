@@ -45,6 +45,7 @@ mod consumers;
 mod decode;
 mod deletion;
 mod durability;
+mod duty;
 mod entries;
 mod error;
 mod facts;
@@ -54,6 +55,7 @@ mod leases;
 mod pending;
 mod pool;
 pub mod private;
+mod retention;
 mod streams;
 mod trim;
 
@@ -72,6 +74,7 @@ pub use capabilities::{Capabilities, Capability, Used};
 pub use consumers::{AutoClaim, Claim, Claimed, PendingFate};
 pub use deletion::{Deletion, References};
 pub use durability::{Durability, Durable, MAX_DURABILITY_WAIT, Reached};
+pub use duty::Duty;
 pub use entries::Stretch;
 pub use error::StoreError;
 pub use full::{FullConsumer, FullGroup, FullPending, FullStream};
@@ -83,6 +86,7 @@ pub use leases::{
 pub use pending::{Pending, PendingEntry, PendingQuery, PendingSummary};
 use pool::{Connections, Repeat};
 pub use pool::{Contact, PoolSettings};
+pub use retention::{BlockedBy, Retained, StreamChange};
 pub use streams::{Idmp, StreamInfo, StreamsPage};
 pub use trim::{Trim, Trimming};
 

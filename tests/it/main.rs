@@ -35,6 +35,7 @@ mod push;
 mod range;
 mod readme;
 mod restart;
+mod retention;
 mod streams;
 mod support;
 mod surface;
