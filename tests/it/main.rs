@@ -33,6 +33,7 @@ mod process;
 mod publish;
 mod push;
 mod range;
+mod read_bytes;
 mod readme;
 mod restart;
 mod retention;

@@ -365,7 +365,7 @@ async fn a_redis_that_comes_back_keeps_its_retentions_or_takes_new_ones() {
     };
     let trimmed = async |what: &str| {
         write_natively(&server, "s", 10).await;
-        eventually(what, async || length(&app, "s").await == 2).await;
+        eventually(what, async || look(&app, "s").await["length"] == 2).await;
     };
     set().await;
     server.kill();
