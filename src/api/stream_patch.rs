@@ -15,9 +15,8 @@ use super::policy::Patch;
 use super::problems::PatchStreamProblems;
 use super::retention::RetentionCall;
 use super::streams::{StreamDetail, show};
-use crate::model::id::EntryId;
 use crate::state::AppState;
-use crate::store::{StoreError, StreamChange};
+use crate::store::{Counters, StoreError, StreamChange};
 
 /// How often a change of a retention is tried while others change it, too.
 const TRIES: usize = 5;
@@ -41,7 +40,7 @@ pub struct StreamPatch {
 
 impl StreamPatch {
     /// What XSETID sets.
-    fn counters(&self) -> Result<Option<(EntryId, Option<(u64, EntryId)>)>, ApiError> {
+    fn counters(&self) -> Result<Option<Counters>, ApiError> {
         let others = match (self.entries_added, self.max_deleted_id.as_deref()) {
             (None, None) => None,
             (Some(added), Some(max)) => Some((
@@ -54,7 +53,9 @@ impl StreamPatch {
             }
         };
         match &self.last_id {
-            Some(last_id) => Ok(Some((id("/last_id", last_id, str::parse)?, others))),
+            Some(last_id) => {
+                Ok(Some(Counters { last_id: id("/last_id", last_id, str::parse)?, others }))
+            }
             None if others.is_none() && !matches!(self.retention, Patch::Absent) => Ok(None),
             None => Err(ApiError::invalid("say which, as `last_id`, or change the `retention`")
                 .at("/last_id", "is missing")),

@@ -206,15 +206,15 @@ pub(super) async fn sweep(hub: Arc<Inner>) {
 /// One round; how many streams are blocked by a group, or nothing if another gateway sweeps.
 async fn round(hub: &Inner, holder: &str) -> Result<Option<i64>, StoreError> {
     let hold = hub.settings.retention_every.mul_f64(1.5).max(AT_LEAST);
-    let (mut cursor, mut blocked, mut held) = (0, 0, None::<Instant>);
+    let (mut cursor, mut blocked, mut taken) = (0, 0, None::<Instant>);
     loop {
         let (streams, next) = hub.store.retention_index(cursor).await?;
         for stream in streams {
-            if held.is_none_or(|at| at.elapsed() > hold / 4) {
+            if taken.is_none_or(|at| at.elapsed() > hold / 4) {
                 if !hub.store.take_duty(Duty::Retention, holder, hold).await? {
                     return Ok(None);
                 }
-                held = Some(Instant::now());
+                taken = Some(Instant::now());
             }
             match passes(hub, &stream).await {
                 Ok(is_blocked) => blocked += i64::from(is_blocked),
@@ -225,7 +225,7 @@ async fn round(hub: &Inner, holder: &str) -> Result<Option<i64>, StoreError> {
         }
         cursor = next;
         if cursor == 0 {
-            hub.metrics.retention_sweeps.inc_by(u64::from(held.is_some()));
+            hub.metrics.retention_sweeps.inc_by(u64::from(taken.is_some()));
             return Ok(Some(blocked));
         }
     }

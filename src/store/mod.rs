@@ -86,7 +86,7 @@ pub use leases::{
 pub use pending::{Pending, PendingEntry, PendingQuery, PendingSummary};
 use pool::{Connections, Repeat};
 pub use pool::{Contact, PoolSettings};
-pub use retention::{BlockedBy, Retained, StreamChange};
+pub use retention::{BlockedBy, Counters, Retained, StreamChange};
 pub use streams::{Idmp, StreamInfo, StreamsPage};
 pub use trim::{Trim, Trimming};
 

@@ -26,11 +26,20 @@ pub(super) fn key(stream: &StreamName) -> String {
     format!("{OWN_PREFIX}{{{}}}:retention:{stream}", stream.tag())
 }
 
+/// Counters of a stream, as XSETID sets them.
+#[derive(Clone, Copy, Debug)]
+pub struct Counters {
+    /// The id last generated.
+    pub last_id: EntryId,
+    /// How many entries the stream was ever given, and the greatest id ever deleted.
+    pub others: Option<(u64, EntryId)>,
+}
+
 /// How to change a stream.
 #[derive(Clone, Debug, Default)]
 pub struct StreamChange {
-    /// The id last generated, and with it how many entries there were and the greatest id deleted.
-    pub counters: Option<(EntryId, Option<(u64, EntryId)>)>,
+    /// Its counters.
+    pub counters: Option<Counters>,
     /// The retention as it was seen, and as it is to be.
     pub retention: Option<(Option<Retention>, Option<Retention>)>,
 }
@@ -207,7 +216,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let Some((seen, next)) = &change.retention else {
             return match change.counters {
-                Some((last_id, others)) => self.set_counters(stream, last_id, others).await,
+                Some(counters) => self.set_counters(stream, counters).await,
                 None => Ok(()),
             };
         };
@@ -219,8 +228,8 @@ impl Store {
         let changed = self.verb(&CHANGE, Repeat::Unsafe, |command| {
             begin(command, stream);
             command.arg(kept(seen.as_ref())).arg(kept(next.as_ref()));
-            if let Some((last_id, others)) = change.counters {
-                super::streams::write_counters(command, last_id, others);
+            if let Some(counters) = change.counters {
+                super::streams::write_counters(command, counters);
             }
         });
         changed.await?;

@@ -5,7 +5,8 @@ use deadpool_redis::redis::{Cmd, Value};
 use super::decode::{
     Properties, bytes, id, int, list, optional, optional_id, text, tuple, unsigned,
 };
-use super::{Store, StoreError, leases, retention};
+use super::retention::{self, Counters};
+use super::{Store, StoreError, leases};
 use crate::model::entry::Entry;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
@@ -147,8 +148,7 @@ impl Store {
         Ok(int(&self.write(&command).await?)? == 1)
     }
 
-    /// Sets the counters of a stream: the id last generated, how many entries it was ever given,
-    /// the greatest id ever deleted.
+    /// Sets the counters of a stream.
     ///
     /// # Errors
     /// [`StoreError::StreamNotFound`], [`StoreError::NotAStream`], [`StoreError::IdNotMonotonic`]
@@ -159,12 +159,11 @@ impl Store {
     pub async fn set_counters(
         &self,
         stream: &StreamName,
-        last_id: EntryId,
-        others: Option<(u64, EntryId)>,
+        counters: Counters,
     ) -> Result<(), StoreError> {
         let mut command = Cmd::new();
         command.arg("XSETID").arg(stream.as_str());
-        write_counters(&mut command, last_id, others);
+        write_counters(&mut command, counters);
         self.write(&command).await.map(drop)
     }
 
@@ -185,9 +184,9 @@ impl Store {
 }
 
 /// The words XSETID takes after the stream.
-pub(super) fn write_counters(command: &mut Cmd, last_id: EntryId, others: Option<(u64, EntryId)>) {
-    command.arg(last_id.to_string());
-    if let Some((added, max_deleted)) = others {
+pub(super) fn write_counters(command: &mut Cmd, counters: Counters) {
+    command.arg(counters.last_id.to_string());
+    if let Some((added, max_deleted)) = counters.others {
         command.arg("ENTRIESADDED").arg(added).arg("MAXDELETEDID").arg(max_deleted.to_string());
     }
 }

@@ -129,7 +129,8 @@ async fn neither_what_is_due_nor_what_is_new_uses_up_all_the_room_for_good() {
     let stream = sized(&app, &[100; 40], r#"{"policy":{"lease":"10m"}}"#).await;
     let first = read(&app, &stream, "consumer=w&count=20").await;
     let (mut due, mut new) = (0, 0);
-    let released: String = first.iter().map(|(id, _)| format!("ids={id}&")).collect();
+    let released: Vec<String> = first.iter().map(|(id, _)| format!("ids={id}")).collect();
+    let released = released.join("&");
     app.post_form(&group(&stream, "/nack"), &released).await;
     for _ in 0..30 {
         // There is room for one entry, and there are always both.
@@ -156,7 +157,8 @@ async fn several_streams_share_the_bound_and_take_turns() {
             sized(&app, &[100; 30], made).await,
             sized(&app, &[100; 30], made).await,
         ];
-        let named: String = streams.iter().map(|stream| format!("streams={stream}&")).collect();
+        let [a, b, c] = &streams;
+        let named = format!("streams={a}&streams={b}&streams={c}&");
         let mut counts = [0; 3];
         for _ in 0..30 {
             let form = format!("{named}consumer=w&count=10&max_bytes=250&wait=5s");

@@ -123,7 +123,9 @@ impl Store {
         if let Some(after) = read.history {
             let mut handed = self.read_history(streams, group, read, after).await?;
             let share = work.max_bytes.map_or(usize::MAX, |bytes| bytes / streams.len());
-            handed.iter_mut().for_each(|one| cut(&mut one.entries, share));
+            for one in &mut handed {
+                cut(&mut one.entries, share);
+            }
             return Ok(handed);
         }
         let plainly = read.no_ack || !(leased || work.lease.is_some());
