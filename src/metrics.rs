@@ -86,6 +86,8 @@ pub struct Metrics {
     pub retention_forced: Counter,
     /// Streams whose retention a group blocks, at the end of the last round here.
     pub retention_blocked: Gauge,
+    /// Times what was scheduled could not be appended.
+    pub scheduled_stuck: Counter,
     /// Entries that should have been moved to dead letters, to a key that holds something else.
     pub stuck: Counter,
 }
@@ -200,6 +202,11 @@ impl Metrics {
             "retention_blocked_streams",
             "Streams of which a group holds back what should go, by the last round here",
             self.retention_blocked.clone(),
+        );
+        r.register(
+            "scheduled_stuck",
+            "Times what was scheduled could not be appended, and was left for later",
+            self.scheduled_stuck.clone(),
         );
         r.register(
             "stuck_entries",

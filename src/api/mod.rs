@@ -41,6 +41,7 @@ mod range_lines;
 mod range_plan;
 mod request;
 mod retention;
+mod scheduled;
 mod schema;
 mod session;
 mod settle;
@@ -82,6 +83,8 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(range::read_entries, append::append_entries, deletion::delete_entries))
         .routes(routes!(entry::read_entry, deletion::delete_entry))
         .routes(routes!(deletion::trim_stream))
+        .routes(routes!(scheduled::list_scheduled))
+        .routes(routes!(scheduled::read_scheduled, scheduled::cancel_scheduled))
         .routes(routes!(many::read_many))
         .routes(routes!(events::follow_events))
         .routes(routes!(events_many::follow_many))

@@ -43,7 +43,14 @@ problems! {
     AppendProblems = EVERYWHERE, OF_REDIS, OF_STREAM, OF_WRITE, &[
         PreconditionFailed, IdempotencyKeyReused, NotSupportedByServer, InvalidId, StreamNotFound,
         IdNotMonotonic, TooLarge, UnsupportedMediaType, InvalidFields, DurabilityNotReached,
+        InvalidDelay,
     ];
+    /// Of what is to be appended later.
+    ScheduledProblems = EVERYWHERE, OF_REDIS, &[InvalidName];
+    /// Of one append that is to come.
+    OneScheduledProblems = EVERYWHERE, OF_REDIS, &[InvalidName, EntryNotFound];
+    /// Of taking one back.
+    CancelProblems = EVERYWHERE, OF_REDIS, OF_WRITE, &[InvalidName, EntryNotFound];
     /// Of reading a range.
     RangeProblems = EVERYWHERE, OF_REDIS, OF_STREAM, &[InvalidId, StreamNotFound, EntriesTrimmed];
     /// Of reading several streams.

@@ -50,6 +50,7 @@ pub const SPECS: &[Spec] = &[
     spec("max-connections", "N", "20000", "Connections from clients served at once"),
     spec("max-subscriptions", "N", "20000", "Subscriptions open at once"),
     spec("max-waiting-reads", "N", "10000", "Reads that wait for an entry at once"),
+    spec("max-scheduled", "N", "10000", "Appends of one stream that wait for their time"),
     spec(
         "max-followed-streams",
         "N",

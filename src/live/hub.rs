@@ -14,6 +14,7 @@ use super::matching::Matchers;
 use super::memory::Memory;
 use super::reader::Reader;
 use super::retained::{self, Known};
+use super::scheduled::{self, Clock};
 use super::tail::{Awaited, Following, Tail};
 use super::turns::Turns;
 use super::wakes::Wakes;
@@ -100,6 +101,7 @@ pub(super) struct Inner {
     pub(super) wakes: Wakes,
     pub(super) leased: Leased,
     pub(super) known: Known,
+    pub(super) clock: Clock,
     /// Followed streams. A tail is put in by `join` and taken out by its reader, both under this
     /// lock, so that nobody joins a tail that is being dropped.
     tails: Mutex<HashMap<StreamName, Arc<Tail>>>,
@@ -130,6 +132,7 @@ impl Hub {
             wakes: Wakes::default(),
             leased: Leased::default(),
             known: Known::default(),
+            clock: Clock::default(),
             matchers: Matchers::default(),
             posts,
             memory: Arc::new(memory),
@@ -141,6 +144,7 @@ impl Hub {
         hub.0.background.spawn(super::sweeper::run(hub.0.clone()));
         hub.0.background.spawn(retained::follow_index(hub.0.clone()));
         hub.0.background.spawn(retained::sweep(hub.0.clone()));
+        hub.0.background.spawn(scheduled::run(hub.clone()));
         hub
     }
 

@@ -19,6 +19,7 @@ mod out;
 mod push;
 mod reader;
 mod retained;
+mod scheduled;
 mod signal;
 mod subscription;
 mod sweeper;

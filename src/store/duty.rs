@@ -15,6 +15,8 @@ pub enum Duty {
     Groups,
     /// Keeping streams to their retention.
     Retention,
+    /// Appending what was scheduled.
+    Scheduled,
 }
 
 impl Duty {
@@ -22,6 +24,7 @@ impl Duty {
         match self {
             Self::Groups => "streamgate:{policies}:sweeper",
             Self::Retention => "streamgate:{retention}:sweeper",
+            Self::Scheduled => "streamgate:{scheduled}:mover",
         }
     }
 }

@@ -56,6 +56,7 @@ mod pending;
 mod pool;
 pub mod private;
 mod retention;
+mod scheduled;
 mod streams;
 mod trim;
 
@@ -87,6 +88,7 @@ pub use pending::{Pending, PendingEntry, PendingQuery, PendingSummary};
 use pool::{Connections, Repeat};
 pub use pool::{Contact, PoolSettings};
 pub use retention::{BlockedBy, Counters, Retained, StreamChange};
+pub use scheduled::{DueStream, Moved, Scheduled};
 pub use streams::{Idmp, StreamInfo, StreamsPage};
 pub use trim::{Trim, Trimming};
 

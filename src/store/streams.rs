@@ -31,7 +31,7 @@ local kind = redis.call('TYPE', KEYS[1]).ok
 if kind == 'none' then return 0 end
 if kind ~= 'stream' then return redis.error_reply('WRONGTYPE the key holds no stream') end
 for _, group in ipairs(redis.call('HKEYS', KEYS[4])) do redis.call('DEL', ARGV[1] .. group) end
-redis.call('DEL', KEYS[2], KEYS[3], KEYS[4], KEYS[5])
+redis.call('DEL', unpack(KEYS, 2))
 return redis.call('DEL', KEYS[1])";
 
 /// A page of stream names.
@@ -176,8 +176,10 @@ impl Store {
     pub async fn delete_stream(&self, stream: &StreamName) -> Result<bool, StoreError> {
         let mut command = Cmd::new();
         let [known, ends] = super::append_script::keys(stream);
-        command.arg("EVAL").arg(DELETE).arg(5).arg(stream.as_str()).arg(known).arg(ends);
+        command.arg("EVAL").arg(DELETE).arg(7).arg(stream.as_str()).arg(known).arg(ends);
         command.arg(leases::policies(stream)).arg(retention::key(stream));
+        let [due, scheduled] = super::scheduled::keys(stream);
+        command.arg(due).arg(scheduled);
         command.arg(leases::leases_prefix(stream));
         Ok(int(&self.write(&command).await?)? == 1)
     }

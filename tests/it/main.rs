@@ -37,6 +37,7 @@ mod read_bytes;
 mod readme;
 mod restart;
 mod retention;
+mod scheduled;
 mod streams;
 mod support;
 mod surface;
