@@ -57,6 +57,7 @@ mod pool;
 pub mod private;
 mod retention;
 mod scheduled;
+mod scheduled_look;
 mod streams;
 mod trim;
 

@@ -265,7 +265,8 @@ async fn another_gateway_goes_on_when_the_one_that_sweeps_is_killed() {
 
 #[tokio::test]
 async fn a_group_keeps_what_it_has_not_acknowledged_and_is_named() {
-    let app = TestApp::start().await;
+    let server = Server::start().await; // The figures are those of the gateway that sweeps.
+    let app = TestApp::on_server(&server).await;
     let stream = app.stream_of("blocked", 10).await;
     for (name, start) in [("fast", "$"), ("slow", "2-0")] {
         app.put_json(&group(&stream, name, ""), &format!(r#"{{"start":"{start}"}}"#)).await;
