@@ -84,6 +84,16 @@ pub struct Metrics {
     pub forgotten: Counter,
     /// Times the auth file was written with a mistake, and not taken.
     pub auth_file_errors: Counter,
+    /// Rounds in which streams were kept to their retention.
+    pub retention_sweeps: Counter,
+    /// Entries removed by retention.
+    pub retention_trimmed: Counter,
+    /// Of these, such as some group had not read or not acknowledged.
+    pub retention_forced: Counter,
+    /// Streams whose retention a group blocks, at the end of the last round here.
+    pub retention_blocked: Gauge,
+    /// Times what was scheduled could not be appended.
+    pub scheduled_stuck: Counter,
     /// Entries that should have been moved to dead letters, to a key that holds something else.
     pub stuck: Counter,
 }
@@ -202,6 +212,31 @@ impl Metrics {
             "forgotten_consumers",
             "Consumers deleted because they held nothing and had long been away",
             self.forgotten.clone(),
+        );
+        r.register(
+            "retention_sweeps",
+            "Rounds in which this gateway kept streams to their retention",
+            self.retention_sweeps.clone(),
+        );
+        r.register(
+            "retention_trimmed_entries",
+            "Entries removed by retention",
+            self.retention_trimmed.clone(),
+        );
+        r.register(
+            "retention_forced_entries",
+            "Entries removed by hard_maxlen though some group had not read or acknowledged them",
+            self.retention_forced.clone(),
+        );
+        r.register(
+            "retention_blocked_streams",
+            "Streams of which a group holds back what should go, by the last round here",
+            self.retention_blocked.clone(),
+        );
+        r.register(
+            "scheduled_stuck",
+            "Times what was scheduled could not be appended, and was left for later",
+            self.scheduled_stuck.clone(),
         );
         r.register(
             "stuck_entries",

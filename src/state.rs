@@ -33,6 +33,8 @@ pub struct ApiSettings {
     pub max_subscriptions: usize,
     /// Reads at once that wait for an entry.
     pub max_waiting: usize,
+    /// Appends of one stream that wait for their time.
+    pub max_scheduled: usize,
     /// Between comments on a quiet subscription, ±20 %.
     pub heartbeat: Duration,
     /// How long a subscription lasts at most, ±20 %.

@@ -10,14 +10,15 @@ use axum::response::Response;
 
 use super::access::{Access, Publish};
 use super::append_answer::{self, AppendAnswer, AppendedBatch, BatchResult, Receipt};
-use super::append_plan::{AppendParams, Plan};
+use super::append_plan::{AppendParams, Plan, undelayed};
 use super::append_run::{Appender, Base, alone, in_batch};
 use super::error::ApiError;
 use super::extract::{Body, Query};
 use super::problems::AppendProblems;
 use super::request::RequestInfo;
+use super::scheduled::ScheduledAppend;
 use super::schema::{CloudEvent, NewEntries};
-use super::{append_body, append_lines, paths};
+use super::{append_body, append_lines, paths, scheduled};
 use crate::model::name::StreamName;
 use crate::model::sent::{InvalidEntry, Sent, SentEntry};
 use crate::state::AppState;
@@ -28,7 +29,8 @@ use crate::state::AppState;
 /// nothing is appended unless `atomic=false`), a form whose pairs are the fields, or anything else,
 /// which is stored as it is in one field. NDJSON is appended line by line, in an upload of any
 /// length; the answer comes when the body has ended, or with `receipts=stream` line by line. With
-/// an `Idempotency-Key` a repeated request appends once; a `key` does the same for one entry.
+/// an `Idempotency-Key` a repeated request appends once; a `key` does the same for one entry. With
+/// `delay` an entry or a batch is kept, and appended as one when it is due.
 ///
 /// `CloudEvents` 1.0 become fields `ce_<attribute>`, `content-type` and `data`: as JSON, as a batch,
 /// or binary: with a `ce-specversion` header a body of any type is the data, and `ce-*` headers are
@@ -58,6 +60,9 @@ use crate::state::AppState;
             (AppendAnswer = "application/json"),
             (Receipt = "application/x-ndjson"),
         )),
+        (status = 202, description = "With `delay`: it is kept, and appended when it is due", body = ScheduledAppend, headers(
+            ("Location" = String, description = "Where it can be looked at and taken back"),
+        )),
         (status = 207, description = "With `atomic=false`: some entries were refused", body = AppendedBatch),
         (status = 201, description = "Appended", body = AppendAnswer, headers(
             ("Location" = String, description = "Where the (last) entry can be read"),
@@ -76,6 +81,9 @@ pub async fn append_entries(
 ) -> Result<Response, ApiError> {
     let plan = Plan::new(&state, access.principal(), &params, request.headers())?;
     if append_lines::is_wanted(&params, request.headers()) {
+        if plan.delay.is_some() {
+            return Err(undelayed("delay", "lines are appended as they come: send a batch"));
+        }
         let stream = access.into_stream();
         return Box::pin(append_lines::append(state, stream, plan, &params, info, request)).await;
     }
@@ -103,7 +111,12 @@ pub async fn append_entries(
         return Box::pin(append_each(state, stream, plan, entries, told, info)).await;
     }
     let entries = entries.into_iter().collect::<Result<_, _>>()?;
+    let delay = plan.delay;
     let mut appender = Appender::new(state, stream.clone(), plan).await?;
+    if let Some(delay) = delay {
+        let kept = Box::pin(appender.later(entries, base, delay)).await?;
+        return Ok(scheduled::accepted(&stream, &kept));
+    }
     let done = appender.all(entries, base).await?;
     let reached = appender.reach(done.placed.iter().copied()).await;
     let reached = reached.map_err(|error| match many {

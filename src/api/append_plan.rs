@@ -19,6 +19,8 @@ use crate::store::{Durability, MAX_DURABILITY_WAIT, References, Trim, Trimming};
 
 /// How long durability is waited for unless told.
 const DURABILITY_WAIT: Duration = Duration::from_secs(1);
+/// The longest an append may be put off.
+const MAX_DELAY: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The most replicas that can be asked for.
 const MAX_REPLICAS: u32 = 1000;
 
@@ -59,6 +61,9 @@ pub struct AppendParams {
     /// How long to wait for that: 1s unless given, at most 10s.
     #[param(value_type = Option<String>, example = "1s")]
     durability_timeout: Option<Wait>,
+    /// Append after so long, at most 7d, and answer 202 now. With nothing but `payload` besides.
+    #[param(value_type = Option<String>, example = "30s")]
+    delay: Option<Wait>,
     /// Store the whole body, untouched, in this field.
     #[param(example = "data")]
     pub(super) payload: Option<String>,
@@ -81,6 +86,8 @@ pub(super) struct Plan {
     pub(super) id: Option<NewId>,
     pub(super) create: bool,
     pub(super) atomic: bool,
+    /// How much later it is to be appended.
+    pub(super) delay: Option<Duration>,
     /// That was asked for by name.
     all_or_nothing: bool,
     pub(super) conditions: Conditions,
@@ -109,8 +116,9 @@ impl Plan {
         headers: &HeaderMap,
     ) -> Result<Self, ApiError> {
         let wanted = params.id.as_deref().map(|text| new_id("id", text)).transpose()?;
-        Ok(Self {
+        let plan = Self {
             id: wanted,
+            delay: params.delay.map(|Wait(delay)| delay).filter(|delay| !delay.is_zero()),
             create: params.create.unwrap_or(true),
             atomic: params.atomic.unwrap_or(true),
             all_or_nothing: params.atomic == Some(true),
@@ -119,7 +127,35 @@ impl Plan {
             traceparent: traceparent(headers).filter(|_| state.settings.trace_context),
             window: state.settings.idempotency_window,
             trimming: trimming(params)?,
-        })
+        };
+        plan.check_delay(params)?;
+        Ok(plan)
+    }
+
+    /// That what is to be appended later can be: nothing is known then of who asked for it.
+    fn check_delay(&self, params: &AppendParams) -> Result<(), ApiError> {
+        let Some(delay) = self.delay else { return Ok(()) };
+        if delay > MAX_DELAY {
+            return Err(undelayed("delay", "`delay` is at most 7d"));
+        }
+        let conditions = &self.conditions;
+        let given = [
+            ("id", self.id.is_some()),
+            ("If-Match", conditions.if_match.is_some()),
+            ("If-None-Match", conditions.if_new),
+            ("Idempotency-Key", conditions.key.is_some()),
+            ("durability", self.durability.is_some()),
+            ("atomic", !self.atomic),
+            ("create", !self.create),
+            ("maxlen", params.maxlen.is_some()),
+            ("minid", params.minid.is_some()),
+            ("max_age", params.max_age.is_some()),
+            ("receipts", params.receipts.is_some()),
+        ];
+        match given.iter().find(|(_, given)| *given) {
+            Some((name, _)) => Err(undelayed(name, format!("`{name}` does not go with `delay`"))),
+            None => Ok(()),
+        }
     }
 
     /// # Errors
@@ -152,6 +188,12 @@ impl Plan {
         }
         Ok(Some(trimming))
     }
+}
+
+/// 422 for what cannot be appended later.
+pub(super) fn undelayed(pointer: &str, detail: impl Into<String>) -> ApiError {
+    let detail = detail.into();
+    ApiError::new(ErrorCode::InvalidDelay, detail.clone()).at(pointer, detail)
 }
 
 /// The id that an entry asks for.

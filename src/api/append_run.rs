@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::append_plan::{Plan, new_id};
+use super::append_plan::{Plan, new_id, undelayed};
 use super::conditions::key;
 use super::entry_bounds;
 use super::error::{ApiError, ErrorCode};
@@ -11,7 +11,7 @@ use crate::model::name::StreamName;
 use crate::model::sent::{MAX_BATCH, SentEntry};
 use crate::state::AppState;
 use crate::store::{
-    Append, Appended, Durable, Lane, MAX_FIELDS, NewEntry, Placed, Reached, Refusal,
+    Append, Appended, Durable, Lane, MAX_FIELDS, NewEntry, Placed, Reached, Refusal, Scheduled,
 };
 
 /// The field that a `traceparent` is kept in.
@@ -96,7 +96,7 @@ impl Appender {
             Appended::Each(each) => {
                 let placed = each.into_iter().collect::<Result<Vec<_>, _>>();
                 let placed = placed.map_err(|refusal| refused(refusal, ""))?;
-                self.count(&placed);
+                self.count(&placed).await;
                 Ok(Done { placed, replayed: false })
             }
             Appended::Replayed(ids) => {
@@ -111,6 +111,42 @@ impl Appender {
                 })
             }
         }
+    }
+
+    /// Keeps all of the entries, to be appended together after `delay`.
+    ///
+    /// # Errors
+    /// Why nothing was kept.
+    pub(super) async fn later(
+        &self,
+        sent: Vec<SentEntry>,
+        base: Base,
+        delay: Duration,
+    ) -> Result<Scheduled, ApiError> {
+        Self::check_count(sent.len())?;
+        let mut entries = Vec::with_capacity(sent.len());
+        for (index, entry) in sent.into_iter().enumerate() {
+            let base = base(index);
+            let own = [("id", entry.id.is_some()), ("key", entry.key.is_some())];
+            if let Some((name, _)) = own.iter().find(|(_, given)| *given) {
+                let detail = format!("`{name}` does not go with `delay`");
+                return Err(undelayed(&format!("{base}/{name}"), detail));
+            }
+            let entry = self.entry(entry, &base)?;
+            if entry.fields.len() > MAX_FIELDS {
+                return Err(too_wide(&base));
+            }
+            entries.push(entry);
+        }
+        let (state, most) = (&self.state, self.state.settings.max_scheduled);
+        let kept = state.store.schedule(&self.stream, &entries, delay, most).await?;
+        let kept = kept.ok_or_else(|| {
+            state.metrics.refuse("scheduled");
+            let detail = format!("{most} appends wait for their time in this stream already");
+            ApiError::new(ErrorCode::Overloaded, detail)
+        })?;
+        state.hub.scheduled();
+        Ok(kept)
     }
 
     /// Appends each of the entries for itself, in their order.
@@ -166,7 +202,7 @@ impl Appender {
         };
         let results: Vec<Result<Placed, ApiError>> =
             results.into_iter().enumerate().map(result).collect();
-        self.count(results.iter().flatten());
+        self.count(results.iter().flatten()).await;
         Ok(results)
     }
 
@@ -216,9 +252,11 @@ impl Appender {
         self.durable.as_ref().map_or(Lane::Shared, |(durable, _)| durable.lane())
     }
 
-    fn count<'p>(&self, placed: impl IntoIterator<Item = &'p Placed>) {
-        self.state.metrics.published.inc_by(count_new(placed));
+    async fn count<'p>(&self, placed: impl IntoIterator<Item = &'p Placed>) {
+        let new = count_new(placed);
+        self.state.metrics.published.inc_by(new);
         self.state.hub.appended(&self.stream);
+        self.state.hub.retain_after(&self.state.store, &self.stream, new).await;
     }
 
     fn check_count(count: usize) -> Result<(), ApiError> {
@@ -274,7 +312,7 @@ pub(super) fn count_new<'a>(placed: impl IntoIterator<Item = &'a Placed>) -> u64
 
 fn too_wide(base: &str) -> ApiError {
     let detail = format!(
-        "an entry with a condition, a key or a given id in a batch has at most {MAX_FIELDS} fields"
+        "an entry with a condition, a key, a delay or a given id in a batch has at most {MAX_FIELDS} fields"
     );
     ApiError::new(ErrorCode::InvalidFields, detail.clone()).at(base, detail)
 }

@@ -67,8 +67,12 @@ codes! {
     UnsupportedMediaType = 415 "unsupported-media-type" "This type of body is not taken here" false;
     /// The body is no entry.
     InvalidFields = 422 "invalid-fields" "These cannot be the fields of an entry" false;
+    /// What cannot be appended later.
+    InvalidDelay = 422 "invalid-delay" "This cannot be appended later" false;
     /// The policy breaks a rule.
     InvalidPolicy = 422 "invalid-policy" "This cannot be the policy of a group" false;
+    /// The retention breaks a rule.
+    InvalidRetention = 422 "invalid-retention" "This cannot be the retention of a stream" false;
     /// More streams than one call may name.
     TooManyStreams = 422 "too-many-streams" "These are too many streams for one call" false;
     /// The key was used for something else.

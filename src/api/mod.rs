@@ -49,11 +49,14 @@ mod range_plan;
 #[doc(hidden)]
 pub mod reading;
 mod request;
+mod retention;
+mod scheduled;
 mod schema;
 mod session;
 mod settle;
 mod shorten;
 mod stream_full;
+mod stream_patch;
 mod streams;
 mod system;
 mod tickets;
@@ -83,12 +86,14 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(
             streams::read_stream,
             streams::create_stream,
-            streams::patch_stream,
+            stream_patch::patch_stream,
             streams::delete_stream
         ))
         .routes(routes!(range::read_entries, append::append_entries, deletion::delete_entries))
         .routes(routes!(entry::read_entry, deletion::delete_entry))
         .routes(routes!(deletion::trim_stream))
+        .routes(routes!(scheduled::list_scheduled))
+        .routes(routes!(scheduled::read_scheduled, scheduled::cancel_scheduled))
         .routes(routes!(many::read_many))
         .routes(routes!(events::follow_events))
         .routes(routes!(events_many::follow_many))

@@ -10,6 +10,10 @@ pub const STREAMS: &str = "/v1/streams";
 pub const STREAM: &str = "/v1/streams/{stream}";
 /// Its entries.
 pub const ENTRIES: &str = "/v1/streams/{stream}/entries";
+/// What is to be appended to it later.
+pub const SCHEDULED: &str = "/v1/streams/{stream}/scheduled";
+/// One append that is to come.
+pub const SCHEDULED_ONE: &str = "/v1/streams/{stream}/scheduled/{token}";
 /// Entries of several streams.
 pub const MANY: &str = "/v1/entries";
 /// One entry.
@@ -87,4 +91,10 @@ pub fn entry(stream: &StreamName, id: &str) -> String {
 #[must_use]
 pub fn group(stream: &StreamName, group: &str) -> String {
     format!("/v1/streams/{}/groups/{}", encode(&stream.shown()), encode(group))
+}
+
+/// Where an append that is to come can be looked at.
+#[must_use]
+pub fn scheduled(stream: &StreamName, token: &str) -> String {
+    format!("/v1/streams/{}/scheduled/{}", encode(stream.as_str()), encode(token))
 }

@@ -33,7 +33,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Patch<T> {
 
 impl<T> Patch<T> {
     /// What it makes of what there is.
-    fn of(self, old: T, default: T) -> T {
+    pub(super) fn of(self, old: T, default: T) -> T {
         match self {
             Self::Absent => old,
             Self::Null => default,

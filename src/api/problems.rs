@@ -58,7 +58,14 @@ problems! {
     AppendProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         PreconditionFailed, IdempotencyKeyReused, NotSupportedByServer, InvalidId, StreamNotFound,
         IdNotMonotonic, TooLarge, UnsupportedMediaType, InvalidFields, DurabilityNotReached,
+        InvalidDelay,
     ];
+    /// Of what is to be appended later.
+    ScheduledProblems = EVERYWHERE, GUARDED, OF_REDIS, &[InvalidName];
+    /// Of one append that is to come.
+    OneScheduledProblems = EVERYWHERE, GUARDED, OF_REDIS, &[InvalidName, EntryNotFound];
+    /// Of taking one back.
+    CancelProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_WRITE, &[InvalidName, EntryNotFound];
     /// Of reading a range.
     RangeProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[InvalidId, StreamNotFound, EntriesTrimmed];
     /// Of reading several streams.
@@ -126,6 +133,7 @@ problems! {
     /// Of setting the counters of a stream.
     PatchStreamProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         NotSupportedByServer, InvalidId, StreamNotFound, IdNotMonotonic, TooLarge, UnsupportedMediaType,
+        InvalidRetention,
     ];
     /// Of moving a group.
     PatchGroupProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[

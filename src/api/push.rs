@@ -128,7 +128,7 @@ fn plan(
         no_ack: false,
         history: None,
     };
-    let work = WorkRead { read, lease: lease("lease", params.lease)? };
+    let work = WorkRead { read, lease: lease("lease", params.lease)?, max_bytes: None };
     let (stream, group) = (access.stream().clone(), access.group.clone());
     let validity = access.access.principal().validity.clone();
     Ok(PushPlan { stream, group, work, grace, heartbeat, validity })

@@ -11,13 +11,13 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::access::{Access, Caller, Manage, Subscribe};
 use super::error::ApiError;
-use super::extract::{Call, NoParams, Query, id};
-use super::params::{bounded, redis_number};
+use super::extract::{NoParams, Query};
+use super::params::bounded;
 use super::paths;
 use super::problems::{
-    CreateStreamProblems, DeleteStreamProblems, PatchStreamProblems, StreamProblems,
-    StreamsProblems,
+    CreateStreamProblems, DeleteStreamProblems, StreamProblems, StreamsProblems,
 };
+use super::retention::RetentionOut;
 use super::schema::EntryOut;
 use super::stream_full::StreamContent;
 use crate::auth::{Pattern, Principal};
@@ -95,6 +95,9 @@ pub struct StreamDetail {
     /// The newest entry; null when it is empty.
     #[schema(required)]
     last_entry: Option<EntryOut>,
+    /// What is kept of it; null when everything is.
+    #[schema(required)]
+    retention: Option<RetentionOut>,
     /// What lies in it and beside it; only with `full=true`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
@@ -202,18 +205,37 @@ pub async fn read_stream(
         return Err(ApiError::invalid(detail).at("count", "given without `full`"));
     }
     let count = bounded("count", params.count, 10, 1000)?;
-    let read = if params.full {
-        let read = state.store.full_stream(stream, count).await;
-        read.map(|found| found.map(|(info, full)| (info, Some(full.into()))))
-    } else {
-        state.store.stream(stream).await.map(|found| found.map(|info| (info, None)))
-    };
-    let (info, full) = read.map_err(ApiError::of_read)?.ok_or(StoreError::StreamNotFound)?;
-    let tag = format!("\"{}\"", info.last_id);
-    Ok(([(ETAG, tag)], Json(detail(stream, info, full))))
+    show(&state, stream, params.full.then_some(count)).await.map_err(ApiError::of_read)
 }
 
-fn detail(stream: &StreamName, info: StreamInfo, full: Option<StreamContent>) -> StreamDetail {
+/// A stream as it is shown, with so much of what lies in it if any, and its `ETag`.
+///
+/// # Errors
+/// [`StoreError::StreamNotFound`], or that Redis is away.
+pub(super) async fn show(
+    state: &AppState,
+    stream: &StreamName,
+    full: Option<usize>,
+) -> Result<([(HeaderName, String); 1], Json<StreamDetail>), StoreError> {
+    let found = match full {
+        Some(count) => {
+            let found = state.store.full_stream(stream, count).await?;
+            found.map(|(info, full)| (info, Some(full.into())))
+        }
+        None => state.store.stream(stream).await?.map(|info| (info, None)),
+    };
+    let (info, full) = found.ok_or(StoreError::StreamNotFound)?;
+    let retention = state.store.retention(stream).await?;
+    let tag = format!("\"{}\"", info.last_id);
+    Ok(([(ETAG, tag)], Json(detail(stream, info, retention.map(RetentionOut::from), full))))
+}
+
+fn detail(
+    stream: &StreamName,
+    info: StreamInfo,
+    retention: Option<RetentionOut>,
+    full: Option<StreamContent>,
+) -> StreamDetail {
     let view = Arc::new(View::default());
     let show = |entry: Entry| EntryOut { entry, view: view.clone() };
     let idmp = |idmp: Idmp| IdmpDetail {
@@ -238,6 +260,7 @@ fn detail(stream: &StreamName, info: StreamInfo, full: Option<StreamContent>) ->
         idmp: info.idmp.map(idmp),
         first_entry: info.first_entry.map(show),
         last_entry: info.last_entry.map(show),
+        retention,
         full,
     }
 }
@@ -263,55 +286,6 @@ pub async fn create_stream(
 ) -> Result<StatusCode, ApiError> {
     let made = state.store.create_stream(access.stream()).await?;
     Ok(if made { StatusCode::CREATED } else { StatusCode::OK })
-}
-
-/// Counters to set, as XSETID does.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct StreamPatch {
-    /// The id generated last: the next one lies above it. No entry may lie above it now.
-    #[schema(required, example = "1795232709004-0")]
-    last_id: Option<String>,
-    /// How many entries the stream was ever given; together with `max_deleted_id`.
-    entries_added: Option<u64>,
-    /// The greatest id ever deleted; together with `entries_added`.
-    max_deleted_id: Option<String>,
-}
-
-/// Set the counters of a stream
-///
-/// For restoring a stream from elsewhere. Positions handed out before count from other numbers then.
-#[utoipa::path(
-    patch,
-    path = paths::STREAM,
-    tag = "streams",
-    params(("stream" = String, Path, description = "The stream")),
-    request_body(content((StreamPatch = "application/json"), (StreamPatch = "application/x-www-form-urlencoded"))),
-    responses((status = 204, description = "Set"), PatchStreamProblems),
-)]
-pub async fn patch_stream(
-    access: Access<Manage>,
-    Query(NoParams {}): Query<NoParams>,
-    State(state): State<AppState>,
-    Call(patch): Call<StreamPatch>,
-) -> Result<StatusCode, ApiError> {
-    let last_id = patch
-        .last_id
-        .as_deref()
-        .ok_or_else(|| ApiError::invalid("say which, as `last_id`").at("/last_id", "is missing"))?;
-    let others = match (patch.entries_added, patch.max_deleted_id.as_deref()) {
-        (None, None) => None,
-        (Some(added), Some(max)) => {
-            Some((redis_number("/entries_added", added)?, id("/max_deleted_id", max, str::parse)?))
-        }
-        _ => {
-            let detail = "`entries_added` and `max_deleted_id` go together";
-            return Err(ApiError::invalid(detail).at("", detail));
-        }
-    };
-    let last_id = id("/last_id", last_id, str::parse)?;
-    state.store.set_counters(access.stream(), last_id, others).await?;
-    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Delete a stream

@@ -28,6 +28,7 @@ use crate::store::{Delivery, GroupRead, WorkRead};
 
 const DEFAULT_COUNT: u64 = 10;
 pub(super) const MAX_COUNT: u64 = 1000;
+const MAX_BYTES: u64 = 16 << 20;
 
 /// What to read.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -39,6 +40,10 @@ pub struct ReadCall {
     /// At most so many entries: 10 unless given, at most 1000.
     #[schema(minimum = 1, maximum = 1000)]
     pub(super) count: Option<u64>,
+    /// Hand out no more bytes of names and values than this, at most 16 MiB, but one entry at least;
+    /// no bound unless given. What is over stays as it is: to be read next.
+    #[schema(minimum = 1, maximum = 16_777_216)]
+    pub(super) max_bytes: Option<u64>,
     /// How long to wait for an entry if there is none, at most 60s.
     #[schema(value_type = Option<String>, example = "20s")]
     pub(super) wait: Option<Wait>,
@@ -192,5 +197,7 @@ pub(super) fn plan(call: &ReadCall) -> Result<(WorkRead, Duration), ApiError> {
         no_ack: call.no_ack.unwrap_or(false),
         history,
     };
-    Ok((WorkRead { read, lease: lease("/lease", call.lease)? }, wait))
+    let max_bytes = call.max_bytes.map(|bytes| bounded("/max_bytes", Some(bytes), 0, MAX_BYTES));
+    let (lease, max_bytes) = (lease("/lease", call.lease)?, max_bytes.transpose()?);
+    Ok((WorkRead { read, lease, max_bytes }, wait))
 }

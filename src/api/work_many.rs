@@ -37,6 +37,11 @@ pub struct ReadManyCall {
     /// over all streams.
     #[schema(minimum = 1, maximum = 1000)]
     count: Option<u64>,
+    /// Hand out no more bytes of names and values than this over all streams, at most 16 MiB, but one
+    /// entry at least; no bound unless given. What is over stays as it is: to be read next. Streams
+    /// take turns to be the first. Of a history, each stream has an equal share and at least one entry.
+    #[schema(minimum = 1, maximum = 16_777_216)]
+    max_bytes: Option<u64>,
     /// How long to wait for an entry if there is none in any of them, at most 60s.
     #[schema(value_type = Option<String>, example = "20s")]
     wait: Option<Wait>,
@@ -89,8 +94,9 @@ pub async fn read_many_as_consumer(
     Call(call): Call<ReadManyCall>,
 ) -> Result<(Option<Extension<Waited>>, Json<ManyDeliveries>), ApiError> {
     let streams = streams(&caller, &call.streams)?;
-    let ReadManyCall { consumer, count, wait, no_ack, history, lease, .. } = call;
-    let (work, wait) = plan(&ReadCall { consumer, count, wait, no_ack, history, lease })?;
+    let ReadManyCall { consumer, count, max_bytes, wait, no_ack, history, lease, .. } = call;
+    let call = ReadCall { consumer, count, max_bytes, wait, no_ack, history, lease };
+    let (work, wait) = plan(&call)?;
     if work.read.count * streams.len() > MAX_ENTRIES {
         let detail = format!("`count` times the streams is at most {MAX_ENTRIES}");
         return Err(ApiError::invalid(detail.clone()).at("/count", detail));

@@ -5,6 +5,7 @@
 //! reads the environment for settings.
 
 mod layers;
+mod live;
 mod network;
 mod specs;
 mod values;
@@ -202,19 +203,7 @@ impl Settings {
             block,
             durable: read.count("redis-durable-connections"),
         });
-        let live = LiveSettings {
-            readers: read.count("redis-blocking-connections"),
-            max_streams: read.count("max-followed-streams"),
-            posts: pool.as_ref().map_or(1, |pool| pool.workers),
-            stream_memory: 4 << 20,
-            memory: read.get("live-memory", size).unwrap_or(0),
-            page_bytes: 64 << 10,
-            block,
-            look_every: block,
-            sweep_every: read.duration("sweep-every"),
-            sweep_limit: 1000,
-            join_timeout: Duration::from_millis(1500),
-        };
+        let live = live::read(&mut read, pool.as_ref().map_or(1, |pool| pool.workers), block);
         let api = ApiSettings {
             https: layers.one("tls-cert").is_some(),
             hosts: read.all("host", |text| Ok(text.to_ascii_lowercase())),
@@ -228,6 +217,7 @@ impl Settings {
             max_waiting: read.count("max-waiting-reads"),
             heartbeat: read.duration("heartbeat"),
             max_session_age: read.duration_if_any("max-session-age"),
+            max_scheduled: read.count("max-scheduled"),
             idempotency_window: read.duration("idempotency-window"),
             trace_context: read.get("trace-context", boolean).unwrap_or(false),
             slow_request: Duration::from_secs(1),

@@ -104,6 +104,7 @@ pub const SPECS: &[Spec] = &[
     ),
     spec("max-subscriptions", "N", "20000", "Subscriptions open at once"),
     spec("max-waiting-reads", "N", "10000", "Reads that wait for an entry at once"),
+    spec("max-scheduled", "N", "10000", "Appends of one stream that wait for their time"),
     spec(
         "max-followed-streams",
         "N",
@@ -170,6 +171,12 @@ pub const SPECS: &[Spec] = &[
         "DURATION",
         "5s",
         "How often groups with a policy are looked after though nobody reads; one gateway does it for all",
+    ),
+    spec(
+        "retention-every",
+        "DURATION",
+        "30s",
+        "How often streams are kept to their retention though nobody appends through a gateway; one gateway does it for all",
     ),
     spec("trace-context", "", "", "Keep the traceparent of an append in a field of its entries"),
     spec("shutdown-grace", "DURATION", "10s", "For what is still open when the gateway stops"),

@@ -13,6 +13,8 @@ use super::leased::Leased;
 use super::matching::Matchers;
 use super::memory::Memory;
 use super::reader::Reader;
+use super::retained::{self, Known};
+use super::scheduled::{self, Clock};
 use super::tail::{Awaited, Following, Tail};
 use super::turns::Turns;
 use super::wakes::Wakes;
@@ -47,6 +49,8 @@ pub struct LiveSettings {
     pub sweep_every: Duration,
     /// Entries of a group that are looked at each time.
     pub sweep_limit: usize,
+    /// How often streams are kept to their retention though nobody appends.
+    pub retention_every: Duration,
     /// How long joining may take.
     pub join_timeout: Duration,
 }
@@ -96,6 +100,8 @@ pub(super) struct Inner {
     views: Mutex<HashMap<EventView, Weak<EventView>>>,
     pub(super) wakes: Wakes,
     pub(super) leased: Leased,
+    pub(super) known: Known,
+    pub(super) clock: Clock,
     /// Followed streams. A tail is put in by `join` and taken out by its reader, both under this
     /// lock, so that nobody joins a tail that is being dropped.
     tails: Mutex<HashMap<StreamName, Arc<Tail>>>,
@@ -125,6 +131,8 @@ impl Hub {
             turns: Turns::default(),
             wakes: Wakes::default(),
             leased: Leased::default(),
+            known: Known::default(),
+            clock: Clock::default(),
             matchers: Matchers::default(),
             posts,
             memory: Arc::new(memory),
@@ -134,6 +142,9 @@ impl Hub {
         };
         let hub = Self(Arc::new(inner), 0);
         hub.0.background.spawn(super::sweeper::run(hub.0.clone()));
+        hub.0.background.spawn(retained::follow_index(hub.0.clone()));
+        hub.0.background.spawn(retained::sweep(hub.0.clone()));
+        hub.0.background.spawn(scheduled::run(hub.clone()));
         hub
     }
 

@@ -18,6 +18,8 @@ mod opening;
 mod out;
 mod push;
 mod reader;
+mod retained;
+mod scheduled;
 mod signal;
 mod subscription;
 mod sweeper;

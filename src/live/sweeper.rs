@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::hub::Inner;
 use crate::model::name::{GroupName, StreamName};
-use crate::store::{StoreError, SweepAt};
+use crate::store::{Duty, StoreError, SweepAt};
 
 /// The longest the lock is kept after the last round, beside three rounds.
 const AT_LEAST: Duration = Duration::from_secs(2);
@@ -40,7 +40,7 @@ pub(super) async fn run(hub: Arc<Inner>) {
             Err(error) => tracing::debug!(%error, "a sweep was broken off"),
         }
     }
-    if let Err(error) = hub.store.release_sweeper(&holder).await {
+    if let Err(error) = hub.store.leave_duty(Duty::Groups, &holder).await {
         tracing::debug!(%error, "the lock of the sweeper was not let go of");
     }
 }
@@ -50,7 +50,7 @@ async fn round(hub: &Inner, holder: &str, places: &mut Places) -> Result<bool, S
     let hold = (hub.settings.sweep_every * 3).max(AT_LEAST);
     let (mut cursor, mut next) = (0, Places::new());
     loop {
-        if !hub.store.hold_sweeper(holder, hold).await? {
+        if !hub.store.take_duty(Duty::Groups, holder, hold).await? {
             return Ok(false);
         }
         let (groups, go_on) = hub.store.policy_index(cursor).await?;

@@ -23,6 +23,7 @@ pub mod policy;
 pub mod position;
 pub mod range;
 pub mod receipt;
+pub mod retention;
 pub mod sent;
 pub mod time;
 pub mod validity;

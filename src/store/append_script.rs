@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::append::{Append, Appended, Key, Placed, Refusal, fingerprint, hex};
 use super::decode::{list, text};
-use super::trim::lua_trim;
+use super::trim::{lua_held_back, lua_trim};
 use super::{Lane, Store, StoreError};
 use crate::model::name::{OWN_PREFIX, StreamName};
 

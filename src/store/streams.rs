@@ -5,6 +5,7 @@ use deadpool_redis::redis::{Cmd, Value};
 use super::decode::{
     Properties, bytes, id, int, list, optional, optional_id, text, tuple, unsigned,
 };
+use super::retention::{self, Counters};
 use super::{Store, StoreError, leases};
 use crate::model::entry::Entry;
 use crate::model::id::EntryId;
@@ -30,7 +31,7 @@ local kind = redis.call('TYPE', KEYS[1]).ok
 if kind == 'none' then return 0 end
 if kind ~= 'stream' then return redis.error_reply('WRONGTYPE the key holds no stream') end
 for _, group in ipairs(redis.call('HKEYS', KEYS[4])) do redis.call('DEL', ARGV[1] .. group) end
-redis.call('DEL', KEYS[2], KEYS[3], KEYS[4])
+redis.call('DEL', unpack(KEYS, 2))
 return redis.call('DEL', KEYS[1])";
 
 /// A page of stream names.
@@ -147,8 +148,7 @@ impl Store {
         Ok(int(&self.write(&command).await?)? == 1)
     }
 
-    /// Sets the counters of a stream: the id last generated, how many entries it was ever given,
-    /// the greatest id ever deleted.
+    /// Sets the counters of a stream.
     ///
     /// # Errors
     /// [`StoreError::StreamNotFound`], [`StoreError::NotAStream`], [`StoreError::IdNotMonotonic`]
@@ -159,14 +159,11 @@ impl Store {
     pub async fn set_counters(
         &self,
         stream: &StreamName,
-        last_id: EntryId,
-        others: Option<(u64, EntryId)>,
+        counters: Counters,
     ) -> Result<(), StoreError> {
         let mut command = Cmd::new();
-        command.arg("XSETID").arg(stream.as_str()).arg(last_id.to_string());
-        if let Some((added, max_deleted)) = others {
-            command.arg("ENTRIESADDED").arg(added).arg("MAXDELETEDID").arg(max_deleted.to_string());
-        }
+        command.arg("XSETID").arg(stream.as_str());
+        write_counters(&mut command, counters);
         self.write(&command).await.map(drop)
     }
 
@@ -179,9 +176,20 @@ impl Store {
     pub async fn delete_stream(&self, stream: &StreamName) -> Result<bool, StoreError> {
         let mut command = Cmd::new();
         let [known, ends] = super::append_script::keys(stream);
-        command.arg("EVAL").arg(DELETE).arg(4).arg(stream.as_str()).arg(known).arg(ends);
-        command.arg(leases::policies(stream)).arg(leases::leases_prefix(stream));
+        command.arg("EVAL").arg(DELETE).arg(7).arg(stream.as_str()).arg(known).arg(ends);
+        command.arg(leases::policies(stream)).arg(retention::key(stream));
+        let [due, scheduled] = super::scheduled::keys(stream);
+        command.arg(due).arg(scheduled);
+        command.arg(leases::leases_prefix(stream));
         Ok(int(&self.write(&command).await?)? == 1)
+    }
+}
+
+/// The words XSETID takes after the stream.
+pub(super) fn write_counters(command: &mut Cmd, counters: Counters) {
+    command.arg(counters.last_id.to_string());
+    if let Some((added, max_deleted)) = counters.others {
+        command.arg("ENTRIESADDED").arg(added).arg("MAXDELETEDID").arg(max_deleted.to_string());
     }
 }
 

@@ -36,9 +36,10 @@ pub struct Trimming {
     pub references: References,
 }
 
-/// Lua: `trim(stream, references, kind, how, threshold, limit)` answers how many entries went. An
-/// exact trim to a length that looks at groups removes at most 10,000 entries in one call.
-macro_rules! lua_trim {
+/// Lua: `held_back(stream)` answers the first entry that some group has not read or acknowledged,
+/// with the group and `unread` or `pending`; nothing where all groups are done with all entries. A
+/// record of an entry that is gone holds nothing back; of those, 1000 of a group are looked past.
+macro_rules! lua_held_back {
     () => {
         concat!(
             lua_below!(),
@@ -48,17 +49,45 @@ local function oldest(stream)
   local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
   return first and first[1]
 end
-local function held_back(stream)
-  local bound, first = nil, oldest(stream)
-  for _, group in ipairs(groups_of(stream)) do
-    local held = first and redis.call('XPENDING', stream, group['name'], first, '+', 1)[1]
-    local next = redis.call('XRANGE', stream, '(' .. group['last-delivered-id'], '+', 'COUNT', 1)[1]
-    for _, one in ipairs({held or false, next or false}) do
-      if one and (not bound or below(one[1], bound)) then bound = one[1] end
+local function first_pending(stream, group, from)
+  local last, looked, count = nil, 0, 1
+  while looked < 1000 do
+    local page = redis.call('XPENDING', stream, group, from, '+', count)
+    for _, one in ipairs(page) do
+      last, looked = one[1], looked + 1
+      if #redis.call('XRANGE', stream, last, last) > 0 then return last end
     end
+    if #page < count then return nil end
+    from, count = '(' .. last, 100
   end
-  return bound
+  return last
 end
+local function held_back(stream)
+  local bound, by, why
+  local first = oldest(stream)
+  for _, group in ipairs(first and groups_of(stream) or {}) do
+    local function hold(id, reason)
+      if id and (not bound or below(id, bound)) then bound, by, why = id, group['name'], reason end
+    end
+    hold(first_pending(stream, group['name'], first), 'pending')
+    -- Nothing lies above the greatest id, which Redis refuses to look beyond.
+    local rest = redis.pcall('XRANGE', stream, '(' .. group['last-delivered-id'], '+', 'COUNT', 1)
+    hold(rest[1] and rest[1][1], 'unread')
+  end
+  return bound, by, why
+end\n"
+        )
+    };
+}
+pub(super) use lua_held_back;
+
+/// Lua: `trim(stream, references, kind, how, threshold, limit)` answers how many entries went. An
+/// exact trim to a length that looks at groups removes at most 10,000 entries in one call.
+macro_rules! lua_trim {
+    () => {
+        concat!(
+            lua_held_back!(),
+            "\
 local function trim(stream, references, kind, how, threshold, limit)
   if references == 'acked' then
     local bound = held_back(stream)

@@ -52,6 +52,9 @@ fn right(operation: &str) -> &'static str {
         | "delete_consumer"
         | "purge_dead_letters"
         | "delete_dead_letter"
+        | "list_scheduled"
+        | "read_scheduled"
+        | "cancel_scheduled"
         | "redrive_dead_letters"
         | "metrics" => "manage",
         other => panic!("which right does {other} take?"),
@@ -86,7 +89,7 @@ impl Operation {
     /// The same, with another parameter.
     fn with(&self, app: &TestApp, stream: &str, parameter: &str) -> reqwest::RequestBuilder {
         let path = self.path.replace("{stream}", stream).replace("{group}", "g");
-        let path = path.replace("{id}", "1-0").replace("{consumer}", "c");
+        let path = path.replace("{id}", "1-0").replace("{consumer}", "c").replace("{token}", "1-0");
         let query = match self.name.as_str() {
             "read_many" | "follow_many" => format!("?stream={stream}@0&{parameter}"),
             _ => format!("?{parameter}"),

@@ -1,7 +1,9 @@
 //! What workers saw of a queue while everything around it broke, checked against what may be.
 //!
 //! Random runs: several gateways, each behind a proxy that is cut and stalled; a Redis that is paused
-//! and killed; workers that are quick, late, hang, crash, hand back, put away and ask for more time.
+//! and killed; workers that are quick, late, hang, crash, hand back, put away and ask for more time;
+//! native consumers beside them; entries that are deleted and trimmed, held or not. A second group of
+//! the same stream has no policy: there nobody gets what another was given.
 //! `WORK_MODEL_SEED=n` repeats the choices of a run, `WORK_MODEL_SECONDS=n` makes it longer and
 //! `WORK_MODEL_RUNS=n` makes it many.
 
@@ -10,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use deadpool_redis::redis::Value as Redis;
 use fastrand::Rng;
 use futures_util::future::join_all;
 use serde_json::Value;
@@ -18,7 +21,7 @@ use streamgate::model::receipt::Receipt;
 
 use crate::support::gateway::signal;
 use crate::support::proxy::Proxy;
-use crate::support::redis::Server;
+use crate::support::redis::{Server, json as plain};
 use crate::support::{TestApp, app, eventually};
 
 const STREAM: &str = "jobs";
@@ -26,6 +29,10 @@ const LEASE_US: u64 = 400_000;
 const LEASE: Duration = Duration::from_micros(LEASE_US);
 const MAX_DELIVERIES: u64 = 4;
 const WORKERS: usize = 8;
+/// The native consumer, in either group.
+const NATIVE: &str = "native";
+/// What the times of Redis' own pending lists may be off: they are in milliseconds.
+const ROUNDED_US: u64 = 2_000;
 
 /// An entry that came into a worker's hands.
 #[derive(Clone, Debug)]
@@ -39,6 +46,8 @@ struct Handout {
     until_us: u64,
     /// When it had come, by the clock of the test.
     came: Instant,
+    /// A native consumer read it, whose word counts whoever holds it by then.
+    native: bool,
     said: Vec<Said>,
 }
 
@@ -59,6 +68,10 @@ struct Run {
     history: History,
     stop: AtomicBool,
     published: AtomicU64,
+    /// What was deleted or trimmed, as far as that may have gone through.
+    removed: Mutex<BTreeSet<u64>>,
+    /// What the group without a policy handed out: through gateways, and natively.
+    plain: [Mutex<Vec<String>>; 2],
 }
 
 fn names() -> (StreamName, GroupName) {
@@ -72,8 +85,13 @@ fn until(receipt: &str) -> u64 {
 
 impl Run {
     async fn post(&self, rng: &mut Rng, verb: &str, form: String) -> Option<Value> {
+        self.post_in("g", rng, verb, form).await
+    }
+
+    async fn post_in(&self, group: &str, rng: &mut Rng, verb: &str, form: String) -> Option<Value> {
         let app = &self.apps[rng.usize(..self.apps.len())];
-        let request = app.client.post(app.url(&format!("/v1/streams/{STREAM}/groups/g/{verb}")));
+        let request =
+            app.client.post(app.url(&format!("/v1/streams/{STREAM}/groups/{group}/{verb}")));
         let request = request.header("content-type", "application/x-www-form-urlencoded");
         let answer = app::answer(request.body(form).timeout(Duration::from_secs(5))).await.ok()?;
         assert!(matches!(answer.status, 200 | 503 | 504), "{verb}: {answer:?}");
@@ -85,7 +103,11 @@ impl Run {
         while !self.stop.load(Ordering::Relaxed) {
             let (count, wait) = (rng.u32(1..6), rng.u32(0..300));
             // Consumers share names, so that these tell nobody apart.
-            let form = format!("consumer=w{}&count={count}&wait={wait}ms", worker % 3);
+            let mut form = format!("consumer=w{}&count={count}&wait={wait}ms", worker % 3);
+            if rng.u32(..3) == 0 {
+                // An entry has two bytes and more.
+                form.push_str(["&max_bytes=1", "&max_bytes=4", "&max_bytes=7"][rng.usize(..3)]);
+            }
             let Some(read) = self.post(&mut rng, "read", form).await else {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
@@ -101,6 +123,7 @@ impl Run {
                     lent_us: until_us - LEASE_US,
                     until_us,
                     came,
+                    native: false,
                     said: Vec::new(),
                 };
                 self.settle(&mut rng, &mut handout, receipt).await;
@@ -174,6 +197,89 @@ impl Run {
         }
     }
 
+    /// A native consumer of the group with the policy: it reads and acknowledges, or does not.
+    async fn work_natively(&self, server: &Server, mut rng: Rng) {
+        while !self.stop.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(rng.u64(..120))).await;
+            let Ok(before) = server.try_command(&["TIME"]).await else { continue };
+            let before = plain(&before);
+            let part = |i: usize| before[i].as_str().unwrap().parse::<u64>().unwrap();
+            let lent_us = part(0) * 1_000_000 + part(1) - ROUNDED_US;
+            let ids = read_natively(server, "g", rng.usize(1..4)).await;
+            let came = Instant::now();
+            match rng.u32(..4) {
+                0 => {}
+                1 => tokio::time::sleep(LEASE.mul_f64(rng.f64() * 2.0)).await,
+                _ => tokio::time::sleep(LEASE.mul_f64(rng.f64() * 0.3)).await,
+            }
+            let crashed = rng.u32(..4) == 0;
+            for id in ids {
+                let mut handout = Handout {
+                    id,
+                    worker: WORKERS,
+                    deliveries: 1,
+                    lent_us,
+                    until_us: lent_us + LEASE_US,
+                    came,
+                    native: true,
+                    said: Vec::new(),
+                };
+                if !crashed {
+                    let at = Instant::now();
+                    let reply = server.try_command(&["XACK", STREAM, "g", &handout.id]).await;
+                    let outcome = reply.ok().map(|reply| match reply {
+                        Redis::Int(1) => "acknowledged".to_owned(),
+                        _ => "not-pending".to_owned(),
+                    });
+                    handout.said.push(Said { verb: "ack", at, outcome, until_us: None });
+                }
+                self.history.0.lock().unwrap().push(handout);
+            }
+        }
+    }
+
+    /// Reads the group without a policy, through gateways and natively, and acknowledges nothing.
+    async fn read_plain(&self, server: &Server, mut rng: Rng) {
+        while !self.stop.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(rng.u64(..40))).await;
+            let count = rng.usize(1..5);
+            if rng.bool() {
+                let ids = read_natively(server, "plain", count).await;
+                self.plain[1].lock().unwrap().extend(ids);
+                continue;
+            }
+            let mut form = format!("consumer=http&count={count}&wait={}ms", rng.u32(..50));
+            if rng.bool() {
+                form.push_str(["&max_bytes=1", "&max_bytes=4", "&max_bytes=7"][rng.usize(..3)]);
+            }
+            let Some(read) = self.post_in("plain", &mut rng, "read", form).await else { continue };
+            let entries = read["entries"].as_array().unwrap().iter();
+            let ids = entries.map(|entry| entry["id"].as_str().unwrap().to_owned());
+            self.plain[0].lock().unwrap().extend(ids);
+        }
+    }
+
+    /// Deletes entries now and then, most of them held by somebody, and trims.
+    async fn remove(&self, server: &Server, mut rng: Rng) {
+        while !self.stop.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(rng.u64(20..250))).await;
+            let handed = |one: &Handout| one.id.replace("-0", "").parse::<u64>().unwrap();
+            let newest = self.history.0.lock().unwrap().iter().map(handed).max().unwrap_or(0);
+            // Somewhat more than was handed out is also there.
+            let newest = (newest + 3).min(self.published.load(Ordering::Relaxed));
+            let low = newest.saturating_sub(15).max(1);
+            if rng.u32(..12) == 0 {
+                self.removed.lock().unwrap().extend(1..low);
+                let words = ["XTRIM", STREAM, "MINID", "=", &format!("{low}-0")];
+                drop(server.try_command(&words).await);
+            } else if newest > low {
+                let chosen = rng.u64(low..newest);
+                self.removed.lock().unwrap().insert(chosen);
+                drop(server.try_command(&["XDEL", STREAM, &format!("{chosen}-0")]).await);
+            }
+        }
+    }
+
     async fn disturb(&self, server: &Server, proxies: &[Proxy], mut rng: Rng, until: Instant) {
         while Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(rng.u64(50..500))).await;
@@ -204,6 +310,15 @@ impl Run {
     }
 }
 
+/// The ids that the native consumer is given; none when there is no answer.
+async fn read_natively(server: &Server, group: &str, count: usize) -> Vec<String> {
+    let count = count.to_string();
+    let words = ["XREADGROUP", "GROUP", group, NATIVE, "COUNT", &count, "STREAMS", STREAM, ">"];
+    let Ok(Redis::Array(reply)) = server.try_command(&words).await else { return Vec::new() };
+    let entries = plain(&reply[0])[1].as_array().unwrap().clone();
+    entries.iter().map(|entry| entry[0].as_str().unwrap().to_owned()).collect()
+}
+
 #[tokio::test]
 async fn whatever_breaks_no_entry_is_lost_and_none_is_held_by_two() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
@@ -229,26 +344,35 @@ async fn one_run(seed: u64, length: Duration) {
     );
     let path = format!("/v1/streams/{STREAM}/groups/g");
     assert_eq!(apps[0].put_json(&path, &policy).await.status, 201);
+    let other = format!("/v1/streams/{STREAM}/groups/plain");
+    assert_eq!(apps[0].put_json(&other, "{}").await.status, 201);
     let run = Arc::new(Run {
         apps,
         history: History::default(),
         stop: AtomicBool::new(false),
         published: AtomicU64::new(0),
+        removed: Mutex::default(),
+        plain: [Mutex::default(), Mutex::default()],
     });
     let end = Instant::now() + length;
     let working = join_all((0..WORKERS).map(|worker| run.work(worker, rng.fork())));
     let publishing = run.publish(&server, rng.fork());
+    let working_natively = run.work_natively(&server, rng.fork());
+    let reading_plain = run.read_plain(&server, rng.fork());
+    let removing = run.remove(&server, rng.fork());
     let disturbing = async {
         run.disturb(&server, &proxies, rng.fork(), end).await;
         proxies.iter().for_each(Proxy::restore);
         tokio::time::sleep(Duration::from_millis(500)).await;
         run.stop.store(true, Ordering::Relaxed);
     };
-    tokio::join!(working, publishing, disturbing);
+    tokio::join!(working, publishing, working_natively, reading_plain, removing, disturbing);
     finish(&run, &mut rng, &path).await;
     let letters = dead_letters(&run.apps[2], &path).await;
     let history = run.history.0.lock().unwrap().clone();
-    check(&history, &letters, run.published.load(Ordering::Relaxed));
+    let removed = run.removed.lock().unwrap().clone();
+    check(&history, &letters, run.published.load(Ordering::Relaxed), &removed);
+    check_plain(&server, &run).await;
 }
 
 /// Works off what is left, as a worker that never fails.
@@ -267,14 +391,18 @@ async fn finish(run: &Run, rng: &mut Rng, path: &str) {
                 lent_us: until_us - LEASE_US,
                 until_us,
                 came,
+                native: false,
                 said: Vec::new(),
             };
             run.say(rng, &mut handout, "ack", &receipt, "").await;
             run.history.0.lock().unwrap().push(handout);
         }
         let group = run.apps[2].get(path).await.json();
-        let all = format!("{}-0", run.published.load(Ordering::Relaxed));
-        group["pending"] == 0 && group["last_delivered_id"] == all
+        let delivered = group["last_delivered_id"].as_str().unwrap().replace("-0", "");
+        let (delivered, removed): (u64, _) =
+            (delivered.parse().unwrap(), run.removed.lock().unwrap());
+        let mut unread = delivered + 1..=run.published.load(Ordering::Relaxed);
+        group["pending"] == 0 && unread.all(|id| removed.contains(&id))
     })
     .await;
 }
@@ -292,15 +420,16 @@ async fn dead_letters(app: &TestApp, path: &str) -> Vec<String> {
     }
 }
 
-fn check(history: &[Handout], letters: &[String], published: u64) {
+fn check(history: &[Handout], letters: &[String], published: u64, removed: &BTreeSet<u64>) {
     let mut of_each: BTreeMap<&str, Vec<&Handout>> = BTreeMap::new();
     for handout in history {
         of_each.entry(&handout.id).or_default().push(handout);
     }
     let dead: BTreeSet<&str> = letters.iter().map(String::as_str).collect();
     assert_eq!(dead.len(), letters.len(), "dead-lettered once");
-    let (mut acknowledged, mut unknown) = (0, 0);
-    for id in (1..=published).map(|n| format!("{n}-0")) {
+    let (mut acknowledged, mut unknown, mut never) = (0, 0, 0);
+    for n in 1..=published {
+        let id = format!("{n}-0");
         let mut handouts = of_each.remove(id.as_str()).unwrap_or_default();
         handouts.sort_by_key(|handout| handout.lent_us);
         let said = || {
@@ -311,16 +440,19 @@ fn check(history: &[Handout], letters: &[String], published: u64) {
         let acks = said().filter(|(_, said)| said.outcome.as_deref() == Some("acknowledged"));
         let acks: Vec<_> = acks.collect();
         let unanswered = said().any(|(_, said)| said.outcome.is_none() && said.verb == "ack");
+        // What was removed before anybody had it is nobody's; what somebody held leaves a stone.
+        let nobodys = removed.contains(&n) && handouts.is_empty() && !dead.contains(id.as_str());
+        never += usize::from(nobodys);
         assert!(acks.len() <= 1, "acknowledged twice: {handouts:#?}");
         assert!(acks.is_empty() || !dead.contains(id.as_str()), "done and dead: {handouts:#?}");
-        let settled = !acks.is_empty() || unanswered || dead.contains(id.as_str());
+        let settled = !acks.is_empty() || unanswered || dead.contains(id.as_str()) || nobodys;
         assert!(settled, "{id} is lost: {handouts:#?}");
         acknowledged += acks.len();
-        unknown += usize::from(acks.is_empty() && !dead.contains(id.as_str()));
+        unknown += usize::from(acks.is_empty() && !dead.contains(id.as_str()) && !nobodys);
         for pair in handouts.windows(2) {
             one_after_the_other(pair[0], pair[1]);
         }
-        for (holder, ack) in acks {
+        for (holder, ack) in acks.into_iter().filter(|(holder, _)| !holder.native) {
             let later =
                 handouts.iter().find(|other| other.lent_us > holder.lent_us && other.came < ack.at);
             assert!(later.is_none(), "acknowledged by one who had lost it: {holder:#?} {later:#?}");
@@ -330,8 +462,11 @@ fn check(history: &[Handout], letters: &[String], published: u64) {
     }
     assert!(of_each.is_empty(), "entries nobody published: {of_each:#?}");
     println!(
-        "{published} entries, {} handed out, {acknowledged} acknowledged, {} dead, {unknown} unanswered",
+        "{published} entries, {} removed, {} handed out, {} natively, {acknowledged} acknowledged, \
+         {} dead, {unknown} unanswered, {never} never read",
+        removed.len(),
         history.len(),
+        history.iter().filter(|handout| handout.native).count(),
         letters.len()
     );
     assert!(published > 50 && acknowledged > 20, "nothing much happened");
@@ -348,4 +483,24 @@ fn one_after_the_other(first: &Handout, second: &Handout) {
     let until_us = until_us.unwrap_or(first.until_us);
     assert!(gave_back || second.lent_us >= until_us, "held by two at once: {first:#?} {second:#?}");
     assert!(second.deliveries > first.deliveries, "{first:#?} {second:#?}");
+}
+
+/// In the group without a policy nothing is handed out twice, and what the native consumer took is
+/// its own to the end.
+async fn check_plain(server: &Server, run: &Run) {
+    let [http, native] = [0, 1].map(|i| run.plain[i].lock().unwrap().clone());
+    let all: BTreeSet<&String> = http.iter().chain(&native).collect();
+    assert_eq!(all.len(), http.len() + native.len(), "given to two: {http:?} {native:?}");
+    assert!(!http.is_empty() && !native.is_empty());
+    let words = ["XPENDING", STREAM, "plain", "-", "+", "1000000"];
+    let held = plain(&server.command(&words).await);
+    let held: BTreeMap<&str, (&Value, &Value)> = held
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one[0].as_str().unwrap(), (&one[1], &one[3])))
+        .collect();
+    for id in &native {
+        assert_eq!(held.get(id.as_str()), Some(&(&NATIVE.into(), &1.into())), "{id}");
+    }
 }

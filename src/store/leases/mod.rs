@@ -14,6 +14,7 @@
 
 mod claim;
 mod dead;
+mod hand_out;
 mod lua;
 mod policy;
 mod read;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
-use super::lua::{lua_bury, lua_leases};
+use super::hand_out::READ;
+use super::lua::lua_leases;
 use super::{Verb, channel, leases, policies};
 use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
@@ -30,6 +31,8 @@ pub struct WorkRead {
     pub read: GroupRead,
     /// In place of the lease of the policy.
     pub lease: Option<Duration>,
+    /// Hand out no more bytes of names and values than this over all streams, but one entry at least.
+    pub max_bytes: Option<usize>,
 }
 
 /// What one group handed out.
@@ -55,107 +58,6 @@ pub struct HandedOut {
     /// They should have been moved, but the dead-letter key holds something else.
     pub stuck: u64,
 }
-
-/// Hands out: of each stream entries that are due up to half of the count, then new ones, then due
-/// ones again. A group without a policy is read as XREADGROUP does.
-///
-/// An entry that is pending and that XCLAIM does not return is gone from the stream: Redis 7.0
-/// drops it from the pending list without a word, 6.2 answers nil. Either way it leaves a stone.
-static READ: Verb = Verb::new(concat!(
-    lua_leases!(),
-    lua_bury!(),
-    "\
-local group, consumer, count, own = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local streams, now = #KEYS / 3, now_us()
-if streams > 1 then
-  for i = 1, streams do redis.call('XPENDING', KEYS[3 * i - 2], group, '-', '+', 1) end
-end
-local rules = {}
-for i = 1, streams do
-  local policy, refused = nil, nil
-  if own ~= '' then policy, refused = needed(KEYS[3 * i - 1], KEYS[3 * i - 2], group)
-  else policy = policy_of(KEYS[3 * i - 1], group) end
-  if refused then return refused end
-  rules[i] = policy or false
-end
-local function fresh_of(key, limit)
-  local read = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', limit, 'STREAMS', key, '>')
-  return read and read[1] and read[1][2] or {}
-end
-local function read(key, leases, policy, channel)
-  if not policy then return {'', {}, {}, fresh_of(key, count), '', 0, 0, 0} end
-  local length = own ~= '' and own * 1000 or policy.lease
-  local until_us, taken, counts = now + length, {}, {}
-  local exhausted, gone, stuck = 0, 0, 0
-  local function lay_down(id, fields, held, reason)
-    if bury(key, leases, group, policy, id, fields, held[2], held[4], reason, now) then return true end
-    lend(leases, {id}, now + policy.lease)
-    stuck = stuck + 1
-    return false
-  end
-  local function take(limit)
-    local looked = 0
-    while limit > 0 and looked < 1000 do
-      local due = redis.call('ZRANGEBYSCORE', leases, '-inf', digits(now), 'LIMIT', 0, limit)
-      if #due == 0 then return end
-      looked = looked + #due
-      local ids, records, strays = {}, {}, {}
-      for _, id in ipairs(due) do
-        local held = held_by(key, group, id)
-        if not held then strays[#strays + 1] = id
-        elseif policy.max > 0 and held[4] >= policy.max then
-          local fields = entry(key, id)
-          if lay_down(id, fields, held, fields and 'max-deliveries' or 'gone') then
-            if fields then exhausted = exhausted + 1 else gone = gone + 1 end
-          end
-        else
-          ids[#ids + 1] = id
-          records[id] = held
-        end
-      end
-      forget(leases, strays)
-      if #ids > 0 then
-        local lent = {}
-        for _, got in ipairs(redis.call('XCLAIM', key, group, consumer, 0, unpack(ids))) do
-          if got and got[2] then
-            taken[#taken + 1] = got
-            counts[#counts + 1] = records[got[1]][4] + 1
-            lent[#lent + 1] = got[1]
-            records[got[1]] = nil
-          end
-        end
-        lend(leases, lent, until_us)
-        for id, held in pairs(records) do
-          if lay_down(id, nil, held, 'gone') then gone = gone + 1 end
-        end
-        limit = limit - #lent
-      end
-    end
-  end
-  take(math.floor((count + now % 2) / 2))
-  local fresh = {}
-  if #taken < count then
-    fresh = fresh_of(key, count - #taken)
-    local ids = {}
-    for i, got in ipairs(fresh) do ids[i] = got[1] end
-    lend(leases, ids, until_us)
-  end
-  take(count - #taken - #fresh)
-  local due_in = ''
-  if #taken + #fresh == 0 then
-    local first = redis.call('ZRANGE', leases, 0, 0, 'WITHSCORES')
-    if first[2] then due_in = digits(math.max(0, first[2] - now)) end
-  elseif length < 5000000 then
-    redis.call('PUBLISH', channel, digits(length / 1000))
-  end
-  return {digits(until_us), taken, counts, fresh, due_in, exhausted, gone, stuck}
-end
-local answers = {}
-for i = 1, streams do
-  answers[i] = read(KEYS[3 * i - 2], KEYS[3 * i], rules[i], ARGV[4 + i])
-end
-return answers"
-));
 
 /// Gives leases to entries that were just read as if their group had no policy.
 static LEND: Verb = Verb::new(concat!(
@@ -219,15 +121,23 @@ impl Store {
     ) -> Result<Vec<Handed>, StoreError> {
         let read = &work.read;
         if let Some(after) = read.history {
-            return self.read_history(streams, group, read, after).await;
+            let mut handed = self.read_history(streams, group, read, after).await?;
+            let share = work.max_bytes.map_or(usize::MAX, |bytes| bytes / streams.len());
+            for one in &mut handed {
+                cut(&mut one.entries, share);
+            }
+            return Ok(handed);
         }
-        if read.no_ack || !(leased || work.lease.is_some()) {
+        let plainly = read.no_ack || !(leased || work.lease.is_some());
+        if plainly && work.max_bytes.is_none() {
             return self.read_plainly(streams, group, read).await;
         }
         let reply = self.verb(&READ, Repeat::Unsafe, |command| {
             write_keys(command, streams, group);
             command.arg(read.consumer.as_str()).arg(read.count);
             command.arg(work.lease.map(|lease| lease.as_millis().to_string()).unwrap_or_default());
+            command.arg(work.max_bytes.map(|bytes| bytes.to_string()).unwrap_or_default());
+            command.arg(u8::from(read.no_ack));
             for stream in streams {
                 command.arg(channel(stream, group));
             }
@@ -340,6 +250,20 @@ impl Store {
             }
         }
     }
+}
+
+/// Keeps of a history what fits into `bytes`, but one entry at least; the rest is pending, and read
+/// after the last that was kept.
+fn cut(entries: &mut Vec<Delivery>, bytes: usize) {
+    let mut left = bytes;
+    let kept = entries.iter().position(|entry| {
+        let fields = entry.fields.iter().flatten();
+        let size: usize = fields.map(|(name, value)| name.len() + value.len()).sum();
+        let over = size > left;
+        left = left.saturating_sub(size);
+        over
+    });
+    entries.truncate(kept.unwrap_or(entries.len()).max(1));
 }
 
 /// The end of a lease as the scripts write it; empty for none.

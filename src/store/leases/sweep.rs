@@ -1,11 +1,6 @@
 //! What happens without anyone reading: entries that native consumers took are enrolled, entries
 //! that were delivered as often as they may be go to the dead letters, consumers that are long gone
 //! are forgotten.
-//!
-//! One gateway at a time sweeps; who does holds a lock in Redis that falls to another soon after its
-//! holder is gone. Two that sweep at once would do no harm.
-
-use std::time::Duration;
 
 use deadpool_redis::redis::{Cmd, Value};
 
@@ -17,9 +12,6 @@ use crate::model::name::{GroupName, StreamName};
 use crate::store::decode::{bytes, id, list, text, tuple, unsigned};
 use crate::store::pool::Repeat;
 use crate::store::{HandedOut, Store, StoreError};
-
-/// The lock of who sweeps.
-const LOCK: &str = "streamgate:{policies}:sweeper";
 
 /// Where a sweep of a group goes on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,22 +34,6 @@ pub struct Swept {
     /// Consumers that were deleted, because they hold nothing and have long been away.
     pub forgotten: u64,
 }
-
-/// Takes the lock, or keeps it: 1 if it is held now.
-static HOLD: Verb = Verb::new(
-    "\
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1",
-);
-
-/// Lets go of the lock.
-static RELEASE: Verb = Verb::new(
-    "\
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0",
-);
 
 /// Sweeps a group; false if it has no policy, or is no more and what was kept of it went with it.
 ///
@@ -124,30 +100,6 @@ return {next_after, next_skip, enrolled, exhausted, gone, stuck, forgotten}"
 ));
 
 impl Store {
-    /// Takes the lock of the sweeper, or keeps it for `hold` from now on; whether it is held.
-    ///
-    /// # Errors
-    /// That Redis is away.
-    /// # Cancel safety
-    /// Dropped after it was sent, the lock may be held until `hold` is over.
-    pub async fn hold_sweeper(&self, holder: &str, hold: Duration) -> Result<bool, StoreError> {
-        let reply = self.verb(&HOLD, Repeat::Unsafe, |command| {
-            command.arg(1).arg(LOCK).arg(holder).arg(hold.as_millis().to_string());
-        });
-        Ok(unsigned(&reply.await?)? == 1)
-    }
-
-    /// Lets go of the lock, if it is held.
-    ///
-    /// # Errors
-    /// That Redis is away.
-    pub async fn release_sweeper(&self, holder: &str) -> Result<(), StoreError> {
-        let released = self.verb(&RELEASE, Repeat::Unsafe, |command| {
-            command.arg(1).arg(LOCK).arg(holder);
-        });
-        released.await.map(drop)
-    }
-
     /// Some of the groups that have a policy, as far as the index knows, and where to go on; 0 is the
     /// beginning and the end.
     ///

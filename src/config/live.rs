@@ -1,0 +1,24 @@
+//! The settings of what goes on without a request: following, sweeping, retention.
+
+use std::time::Duration;
+
+use super::{Reader, size};
+use crate::live::LiveSettings;
+
+/// For `posts` threads that serve connections; a reader blocks for `block`.
+pub(super) fn read(read: &mut Reader<'_>, posts: usize, block: Duration) -> LiveSettings {
+    LiveSettings {
+        readers: read.count("redis-blocking-connections"),
+        max_streams: read.count("max-followed-streams"),
+        posts,
+        stream_memory: 4 << 20,
+        memory: read.get("live-memory", size).unwrap_or(0),
+        page_bytes: 64 << 10,
+        block,
+        look_every: block,
+        sweep_every: read.duration("sweep-every"),
+        sweep_limit: 1000,
+        retention_every: read.duration("retention-every"),
+        join_timeout: Duration::from_millis(1500),
+    }
+}
