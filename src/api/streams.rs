@@ -159,7 +159,9 @@ pub async fn list_streams(
         }
     };
     let wanted = Pattern::new(params.matching.as_deref().unwrap_or("*"));
-    let glob = keys_like(&principal, &wanted)?;
+    let Some(glob) = keys_like(&principal, &wanted) else {
+        return Ok(Json(Streams { streams: Vec::new(), next: None }));
+    };
     let page = state.store.streams(&glob, cursor, limit).await.map_err(ApiError::of_read)?;
     let found = page.streams.iter().filter_map(|stream| principal.namespace.adopt(stream));
     let names = found.map(|stream| stream.shown().into_owned());
@@ -168,15 +170,16 @@ pub async fn list_streams(
     Ok(Json(Streams { streams, next: page.next.map(|next| next.to_string()) }))
 }
 
-/// The keys of all streams that a principal calls so, and perhaps of others.
-fn keys_like(principal: &Principal, wanted: &Pattern) -> Result<String, ApiError> {
+/// The keys of all streams that a principal calls so, and perhaps of others; `None` for what is no
+/// name.
+fn keys_like(principal: &Principal, wanted: &Pattern) -> Option<String> {
     let text = wanted.to_string();
     let Some(beginning) = text.strip_suffix('*') else {
-        return Ok(glob(principal.stream(&text)?.as_str()));
+        return principal.stream(&text).ok().map(|stream| glob(stream.as_str()));
     };
     let beginnings = principal.namespace.beginnings(beginning);
     let one = glob(&format!("{}*", beginnings[0]));
-    Ok(if beginnings.len() == 1 { one } else { format!("*{one}") })
+    Some(if beginnings.len() == 1 { one } else { format!("*{one}") })
 }
 
 /// Look at a stream
