@@ -188,6 +188,15 @@ impl Metrics {
         );
         r.register("gaps", "Gaps told to subscribers", self.gaps.clone());
         r.register("resets", "Resets told to subscribers", self.resets.clone());
+        self.register_work(r);
+        let mut text = String::new();
+        // Writing into a `String` cannot fail.
+        let _ = encode(&mut text, &registry);
+        text
+    }
+
+    /// What groups, retention and credentials are about.
+    fn register_work(&self, r: &mut Registry) {
         r.register(
             "undelivered_entries",
             "Entries read for a worker who was gone by then",
@@ -248,10 +257,6 @@ impl Metrics {
             "Times the auth file was written with a mistake, and not taken",
             self.auth_file_errors.clone(),
         );
-        let mut text = String::new();
-        // Writing into a `String` cannot fail.
-        let _ = encode(&mut text, &registry);
-        text
     }
 }
 

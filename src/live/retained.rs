@@ -221,7 +221,7 @@ async fn round(hub: &Inner, holder: &str) -> Result<Option<i64>, StoreError> {
                 Err(error) if error.is_outage() => return Err(error),
                 // One stream is to blame; the others are looked after.
                 Err(error) => {
-                    tracing::warn!(%error, stream = stream.as_str(), "a stream was not trimmed")
+                    tracing::warn!(%error, stream = stream.as_str(), "a stream was not trimmed");
                 }
             }
         }
