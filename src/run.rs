@@ -79,7 +79,7 @@ async fn serve(settings: &Settings, mode: Mode, listener: TcpListener) -> ExitCo
     };
     app.reach_redis(REDIS_PATIENCE).await;
     match listener.local_addr() {
-        Ok(address) => announce(address, settings.server.tls.is_some(), mode),
+        Ok(address) => announce(address, settings, mode),
         Err(error) => tracing::warn!("the address is unknown: {error}"),
     }
     let drain = app.drain();
@@ -99,11 +99,12 @@ pub async fn serve_limit(settings: &Settings) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn announce(address: SocketAddr, tls: bool, mode: Mode) {
-    let base = format!("{}://{address}", if tls { "https" } else { "http" });
+fn announce(address: SocketAddr, settings: &Settings, mode: Mode) {
+    let scheme = if settings.server.tls.is_some() { "https" } else { "http" };
+    let base = format!("{scheme}://{address}");
     tracing::info!("listening on {base}");
     if mode == Mode::Dev {
-        println!("{}", quick_start(&base));
+        println!("{}", quick_start(&base, settings.auth.is_on()));
     }
 }
 

@@ -245,7 +245,7 @@ fn write_problem(response: &mut Response, error: &ApiError, info: &RequestInfo) 
     response.headers_mut().remove(CONTENT_LENGTH);
     *response.status_mut() = error.code.status();
     if error.code == ErrorCode::Unauthenticated {
-        identify::challenge(response.headers_mut());
+        identify::challenge(error, response.headers_mut());
     }
     *response.body_mut() = Body::from(body);
 }

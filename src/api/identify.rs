@@ -21,6 +21,9 @@ const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// stream.
 const PUBLIC: [&str; 6] = ["/", "/livez", "/readyz", "/openapi.json", "/docs", "/assets/style.css"];
 
+/// Stands in a problem about a credential that was shown.
+const REASON: &str = "reason";
+
 /// Why a request goes no further for now.
 pub enum Unknown {
     /// This is its answer.
@@ -65,7 +68,7 @@ pub fn identify(auth: &Auth, request: &mut Request) -> Result<Arc<Principal>, Un
         },
     };
     auth.identify(shown).map_err(|refused| match refused {
-        Refused::Wrong(why) => unauthenticated(why).with("reason", "invalid-credential").into(),
+        Refused::Wrong(why) => unauthenticated(why).with(REASON, "invalid-credential").into(),
         Refused::Fetch(issuer) => Unknown::Fetch(issuer),
         Refused::Unavailable(_) if event_stream::is_wanted(headers, EVENT_STREAM) => {
             Unknown::Answer(Box::new(event_stream::closed(Closing::AuthUnavailable)))
@@ -86,9 +89,16 @@ fn unauthenticated(detail: &'static str) -> ApiError {
     ApiError::new(ErrorCode::Unauthenticated, detail)
 }
 
-/// Says how to authenticate, as an answer 401 must.
-pub fn challenge(headers: &mut HeaderMap) {
-    headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"streamgate\""));
+/// Says how to authenticate, as an answer 401 must, and whether what was shown is to blame.
+pub fn challenge(error: &ApiError, headers: &mut HeaderMap) {
+    let shown = error.extra.contains_key(REASON);
+    headers.insert(
+        WWW_AUTHENTICATE,
+        HeaderValue::from_static(match shown {
+            true => "Bearer realm=\"streamgate\", error=\"invalid_token\"",
+            false => "Bearer realm=\"streamgate\"",
+        }),
+    );
 }
 
 fn is_public(request: &Request) -> bool {

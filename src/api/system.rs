@@ -133,12 +133,16 @@ pub async fn index(State(state): State<AppState>, request: Request) -> Response 
     };
     let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
     if accept.is_some_and(|accept| accept.contains("text/html")) {
-        let page = include_str!("../../assets/index.html").replace(EXAMPLE, &base);
+        let mut page = include_str!("../../assets/index.html").replace(EXAMPLE, &base);
+        if state.auth.is_on() {
+            page = with_key(&page).replace("?after=0", "?after=0&amp;ticket=t1.…");
+        }
         let mut response = ([(CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response();
         pages::keep_to_itself(response.headers_mut(), pages::OF_FIRST_PAGE);
         return response;
     }
-    ([(CONTENT_TYPE, "text/plain; charset=utf-8")], quick_start(&base)).into_response()
+    let text = quick_start(&base, state.auth.is_on());
+    ([(CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
 
 /// The style of the first page.
@@ -146,9 +150,27 @@ pub async fn style() -> impl IntoResponse {
     ([(CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("../../assets/style.css"))
 }
 
-/// Commands that work as they stand against a gateway at `base`, like `http://localhost:8080`.
+/// Shows a key with each call.
+fn with_key(text: &str) -> String {
+    text.replace("curl ", "curl -H \"X-API-Key: $KEY\" ")
+}
+
+/// Commands that work as they stand against a gateway at `base`, like `http://localhost:8080`; where
+/// callers say who they are, with their key in a variable.
 #[must_use]
-pub fn quick_start(base: &str) -> String {
+pub fn quick_start(base: &str, with_keys: bool) -> String {
+    let text = commands(base);
+    match with_keys {
+        false => text,
+        true => with_key(&text).replacen(
+            "Publish an entry:",
+            "Say who you are, by a key of `streamgate keys new`:\n  KEY=sgk_…\n\nPublish an entry:",
+            1,
+        ),
+    }
+}
+
+fn commands(base: &str) -> String {
     format!(
         "\
 streamgate: HTTP for Redis Streams

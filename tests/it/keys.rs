@@ -258,3 +258,31 @@ async fn a_key_may_ask_only_so_often() {
     let told = streamgate::auth::Auth::from_file(&wrong.path()).unwrap_err().join("; ");
     assert!(told.contains("rate: is not a rate"), "{told}");
 }
+
+#[tokio::test]
+async fn the_first_commands_show_a_key_where_one_is_needed() {
+    let file = AuthFile::new(&record("a", &["* *"]));
+    let app = file.app().await;
+    let text = app.get("/").await.body;
+    let commands: Vec<&str> = text.lines().filter(|line| line.contains("curl ")).collect();
+    assert_eq!(commands.len(), 3, "{text}");
+    let shown = commands.iter().all(|line| {
+        line.matches("curl ").count() == line.matches("-H \"X-API-Key: $KEY\"").count()
+    });
+    assert!(shown && text.contains("KEY="), "{text}");
+    // The first and the last of them, as they stand.
+    for command in [commands[0], commands[2]] {
+        let script = format!("set -eu; KEY={}; {command}", key("a"));
+        // The gateway runs on this thread.
+        let mut shell = tokio::process::Command::new("sh");
+        let done = shell.args(["-c", &script]).output().await.unwrap();
+        let out = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(done.status.success() && !out.contains("problem"), "{command}: {out}");
+    }
+    let page = app.client.get(app.url("/")).header("accept", "text/html");
+    let page = app.send(page).await.body;
+    assert!(page.contains("X-API-Key: $KEY") && page.contains("ticket="), "{page}");
+    let wrong = app.as_key("b").get("/v1/streams").await;
+    let challenge = wrong.header("www-authenticate");
+    assert_eq!(challenge, "Bearer realm=\"streamgate\", error=\"invalid_token\"");
+}
