@@ -18,6 +18,8 @@ RUN find src assets -type f -exec touch {} + \
 
 FROM debian:bookworm-slim
 
+# The slim image has none. `rediss://` and `jwks_url` believe these, unless told which to believe.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /build/target/release/streamgate /usr/local/bin/streamgate
 
 # A number, so that an orchestrator can tell that it is not root.

@@ -3,7 +3,11 @@
 # Passed on to the gateway: make run ARGS="--listen 127.0.0.1:9000"
 ARGS ?=
 
-.PHONY: run test test-clients test-servers schemathesis fuzz deny advisories build bench-publish bench-live bench-work openapi lint docs clean
+.DEFAULT_GOAL = help
+.PHONY: help run test test-clients test-servers schemathesis fuzz deny advisories build bench-publish bench-live bench-work openapi lint docs clean
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Run a gateway on a private Redis
 	@scripts/install.sh redis curl
@@ -72,5 +76,5 @@ lint: ## What CI checks beside the tests
 docs: ## The documentation of the code
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
-clean:
+clean: ## Remove all that was built
 	cargo clean

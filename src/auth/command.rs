@@ -1,7 +1,9 @@
 //! `streamgate keys`: making keys, and what is kept of them.
 
 use std::fmt::Write as _;
+use std::fs::{File, Metadata};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::Path;
 
 use super::api_key::{KeyHash, MIN_LENGTH, new_key};
@@ -72,8 +74,21 @@ fn append(file: &Path, record: &str) -> Result<(), String> {
     // Secrets are not in it, but who may do what is nobody else's business.
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut written = options.open(&new).map_err(of)?;
+    if let Ok(old) = file.metadata() {
+        keep_access(&written, &old).map_err(of)?;
+    }
     written.write_all(text.as_bytes()).and_then(|()| written.sync_all()).map_err(of)?;
     std::fs::rename(&new, file).map_err(of)
+}
+
+/// Who could read the old file can read the new one, such as a gateway that runs as a user of its own
+/// while root makes the keys.
+fn keep_access(new: &File, old: &Metadata) -> io::Result<()> {
+    let made = new.metadata()?;
+    if (made.uid(), made.gid()) != (old.uid(), old.gid()) {
+        fchown(new, Some(old.uid()), Some(old.gid()))?;
+    }
+    new.set_permissions(old.permissions())
 }
 
 /// The hash of the key on the standard input.
