@@ -10,11 +10,11 @@ help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Run a gateway on a private Redis
-	@scripts/install.sh redis curl
+	@scripts/install.sh cc redis curl
 	cargo run --locked --quiet -- dev $(ARGS)
 
 test: test-clients ## Install what the tests need, and run them all
-	@scripts/install.sh redis chromium curl openssl procps python3 node php
+	@scripts/install.sh cc redis chromium curl openssl procps python3 node php
 	cargo test --locked
 
 test-clients: ## Install the clients that the tests follow streams with, into target/clients
