@@ -4,6 +4,7 @@
 
 pub mod bytes;
 pub mod cloudevents;
+pub mod credentials;
 pub mod entries;
 pub mod frames;
 pub mod pairs;
@@ -14,10 +15,11 @@ pub mod words;
 pub type Body = fn(&[u8]);
 
 /// Every target by its name.
-pub const ALL: [(&str, Body); 15] = [
+pub const ALL: [(&str, Body); 16] = [
     ("append_body", requests::append_body),
     ("cloudevent_binary", cloudevents::binary),
     ("cloudevent_json", cloudevents::json),
+    ("credentials", credentials::credentials),
     ("cursors", words::cursors),
     ("form", pairs::form),
     ("frames", frames::frames),

@@ -22,6 +22,7 @@ use super::error::{ApiError, ErrorCode};
 use super::guard;
 use super::identify::{self, Unknown};
 use super::request::{RequestInfo, Waited};
+use super::turned_away::Left;
 use crate::auth::{Issuer, Principal};
 use crate::metrics::RequestLabels;
 use crate::state::AppState;
@@ -130,6 +131,8 @@ struct Sent {
     route: Option<MatchedPath>,
     /// The listed origin whose page has asked, if it was refused before it got further.
     refused_from: Option<HeaderValue>,
+    /// What is left to a principal that may ask only so often.
+    left: Option<Left>,
     /// Who has asked, where that was found out.
     by: Option<Arc<Principal>>,
 }
@@ -140,15 +143,19 @@ impl Sent {
         request.extensions_mut().insert(info.clone());
         let route = request.extensions().get::<MatchedPath>().cloned();
         let by = request.extensions().get::<Arc<Principal>>().cloned();
+        let left = request.extensions_mut().remove::<Left>();
         let method = request.method().clone();
-        Self { began: Instant::now(), info, method, route, refused_from: None, by }
+        Self { began: Instant::now(), info, method, route, refused_from: None, left, by }
     }
 }
 
 /// Writes the body of a problem, the headers that all answers have, and the line in the log.
 fn finish(state: &AppState, sent: &Sent, response: Response) -> Response {
     let mut response = answers::account(state, response);
-    let Sent { began, info, method, route, refused_from, by } = sent;
+    let Sent { began, info, method, route, refused_from, left, by } = sent;
+    if let Some(left) = left {
+        left.tell(response.headers_mut());
+    }
     if let Some(origin) = refused_from {
         cors::let_read(response.headers_mut(), origin.clone());
     }

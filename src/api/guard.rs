@@ -26,8 +26,9 @@ pub fn admit(state: &AppState, request: &mut Request) -> Result<(), Unknown> {
         check(state, request.headers(), host::of(request)?)?;
     }
     let principal = identify(&state.auth, request)?;
+    let counted = turned_away::count(state, &principal, request);
     request.extensions_mut().insert(principal);
-    Ok(())
+    counted.map_err(|answer| Unknown::Answer(Box::new(answer)))
 }
 
 fn check(state: &AppState, headers: &HeaderMap, host: &str) -> Result<(), ApiError> {

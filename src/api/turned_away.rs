@@ -6,14 +6,16 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::RETRY_AFTER;
-use axum::http::{HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 
 use super::error::{ApiError, ErrorCode};
 use super::event_stream::{self, EVENT_STREAM};
+use crate::auth::Principal;
 use crate::limit::RetryAfter;
 use crate::model::frame::{begin_event, end_event};
+use crate::state::AppState;
 
 /// Why; set on requests by what serves connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,55 @@ pub fn answer(request: &Request) -> Option<Response> {
     // Whoever sends something is not to take a stream that begins with 200 for success.
     let follows = request.method() == Method::GET;
     Some(refuse(turned_away, follows && event_stream::is_wanted(request.headers(), EVENT_STREAM)))
+}
+
+/// What is left to a principal whose requests are counted: told in the headers of its answer.
+#[derive(Clone, Debug)]
+pub struct Left {
+    policy: String,
+    item: String,
+}
+
+/// The name of the bound in `RateLimit`.
+const PRINCIPAL: &str = "principal";
+
+impl Left {
+    /// Tells it.
+    pub fn tell(&self, headers: &mut HeaderMap) {
+        for (name, text) in [("ratelimit-policy", &self.policy), ("ratelimit", &self.item)] {
+            if let Ok(value) = HeaderValue::from_str(text) {
+                headers.append(name, value);
+            }
+        }
+    }
+}
+
+/// Counts a request of a principal that may ask only so often, and notes what is left to it in the
+/// extensions of the request.
+///
+/// # Errors
+/// The answer, when it is one too many.
+pub fn count(
+    state: &AppState,
+    principal: &Principal,
+    request: &mut Request,
+) -> Result<(), Response> {
+    let Some(bucket) = &principal.usage.requests else { return Ok(()) };
+    let policy = bucket.quota().policy(PRINCIPAL);
+    match bucket.take() {
+        Ok(remaining) => {
+            request.extensions_mut().insert(Left { policy, item: remaining.item(PRINCIPAL) });
+            Ok(())
+        }
+        Err(after) => {
+            state.metrics.refuse("rate_of_principal");
+            let follows = request.method() == Method::GET;
+            let in_stream = follows && event_stream::is_wanted(request.headers(), EVENT_STREAM);
+            let mut answer = refuse(TurnedAway::TooOften(after), in_stream);
+            Left { policy, item: after.item(PRINCIPAL) }.tell(answer.headers_mut());
+            Err(answer)
+        }
+    }
 }
 
 /// The same, for whoever knows by themselves that a client asks too often.

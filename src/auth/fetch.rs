@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::Uri;
 use hyper::client::conn::http1;
@@ -141,17 +142,11 @@ async fn ask(
         let bytes = body.map_err(|error| error.to_string())?.to_bytes();
         String::from_utf8(bytes.to_vec()).map_err(|error| error.to_string())
     };
-    // The connection does nothing unless it is polled, and is over when the answer is there.
-    let mut connection = std::pin::pin!(connection);
-    let mut asked = std::pin::pin!(asked);
+    // The connection does nothing unless it is polled, and may end before its answer was read.
+    let (mut connection, mut asked) = (std::pin::pin!(connection.fuse()), std::pin::pin!(asked));
     std::future::poll_fn(|cx| {
-        let ended = connection.as_mut().poll(cx);
-        match asked.as_mut().poll(cx) {
-            std::task::Poll::Pending if ended.is_ready() => {
-                std::task::Poll::Ready(Err("the connection broke".to_owned()))
-            }
-            polled => polled,
-        }
+        let _ = connection.as_mut().poll(cx);
+        asked.as_mut().poll(cx)
     })
     .await
 }

@@ -13,6 +13,7 @@ use super::grants::Grants;
 use super::issuer::{Issuer, Rules};
 use super::principal::{Kind, Limits, Principal, Usages};
 use super::verifying::{VerifyingKey, algorithm};
+use crate::limit::NotAQuota;
 use crate::model::duration;
 use crate::model::namespace::Namespace;
 use crate::model::time::Time;
@@ -43,6 +44,7 @@ struct KeyRecord {
     prefix: Option<String>,
     expires: Option<String>,
     max_subscriptions: Option<usize>,
+    rate: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -62,6 +64,7 @@ struct IssuerRecord {
     leeway: Option<String>,
     prefix: Option<String>,
     max_subscriptions: Option<usize>,
+    rate: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -250,7 +253,7 @@ impl Book {
 fn principal(record: &KeyRecord) -> Result<(Arc<Principal>, Revocable), String> {
     let until = record.expires.as_deref().map(expiry).transpose()?;
     let on = Revocable::default();
-    let limits = Limits { max_subscriptions: record.max_subscriptions };
+    let limits = limits(record.max_subscriptions, record.rate.as_deref())?;
     let principal = Principal {
         name: record.name.as_str().into(),
         kind: Kind::Key,
@@ -308,10 +311,16 @@ fn issuer(record: &IssuerRecord, beside: &Path, contents: &[Vec<u8>]) -> Result<
         claim: record.claim.clone().unwrap_or_else(|| CLAIM.to_owned()),
         ceiling: Grants::parse(&record.ceiling).map_err(|error| error.to_string())?,
         namespace: namespace(record.prefix.as_deref())?,
-        limits: Limits { max_subscriptions: record.max_subscriptions },
+        limits: limits(record.max_subscriptions, record.rate.as_deref())?,
         fetcher,
     };
     Ok(Issuer::new(rules, keys))
+}
+
+fn limits(max_subscriptions: Option<usize>, rate: Option<&str>) -> Result<Limits, String> {
+    let rate = rate.map(str::parse).transpose();
+    let rate = rate.map_err(|error: NotAQuota| format!("rate: {error}"))?;
+    Ok(Limits { max_subscriptions, rate })
 }
 
 fn namespace(prefix: Option<&str>) -> Result<Namespace, String> {

@@ -55,6 +55,8 @@ pub struct Issuer {
     good: Revocable,
     usages: Usages,
     keys: RwLock<Keys>,
+    /// Held while keys are fetched: whoever comes meanwhile waits for the same.
+    fetching: tokio::sync::Mutex<()>,
     /// Tokens that were checked, by their hash: the check is dear, and most come again.
     checked: Mutex<HashMap<[u8; 32], Arc<Principal>>>,
 }
@@ -64,6 +66,7 @@ struct Keys {
     own: Vec<VerifyingKey>,
     /// `None` until they were fetched once.
     fetched: Option<Vec<VerifyingKey>>,
+    /// When the last attempt to fetch them ended.
     tried: Option<Instant>,
 }
 
@@ -100,6 +103,7 @@ impl Issuer {
             good: Revocable::default(),
             usages: Usages::default(),
             keys,
+            fetching: tokio::sync::Mutex::default(),
             checked: Mutex::default(),
         }
     }
@@ -199,15 +203,22 @@ impl Issuer {
         checked.insert(hash, principal.clone());
     }
 
-    /// Fetches its keys, unless that was tried lately. What it has stays when that fails. True if a
+    /// Fetches its keys, or waits for somebody who does. What it has stays when that fails. True if a
     /// key is gone that tokens may still be used with.
     ///
     /// # Cancel safety
     /// Safe: nothing is changed before everything is there.
     pub async fn fetch(&self) -> bool {
         let Some(fetcher) = &self.rules.fetcher else { return false };
+        let came = Instant::now();
+        let _alone = self.fetching.lock().await;
+        let tried = self.keys.read().unwrap_or_else(PoisonError::into_inner).tried;
+        if tried.is_some_and(|tried| tried >= came) {
+            return false;
+        }
+        let fetched = fetcher.fetch().await;
         self.keys.write().unwrap_or_else(PoisonError::into_inner).tried = Some(Instant::now());
-        let found = match fetcher.fetch().await {
+        let found = match fetched {
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!(issuer = %self.rules.name, %error, "keys of an issuer could not be fetched");

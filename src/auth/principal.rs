@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::grants::{Grants, Pattern, Right};
+use crate::limit::{Bucket, Quota};
 use crate::model::name::{InvalidName, StreamName};
 use crate::model::namespace::Namespace;
 use crate::model::validity::Validity;
@@ -32,6 +33,8 @@ pub enum Kind {
 pub struct Limits {
     /// Subscriptions open at once; as many as the gateway has unless set.
     pub max_subscriptions: Option<usize>,
+    /// How often it may ask; as often as it likes unless set.
+    pub rate: Option<Quota>,
 }
 
 /// What a principal uses, over all its credentials.
@@ -41,6 +44,8 @@ pub struct Usage {
     pub subscriptions: Gauge<i64, AtomicI64>,
     /// What it may use.
     pub limits: Limits,
+    /// How often it has asked, where that is bounded.
+    pub requests: Option<Bucket>,
 }
 
 /// What each of many principals uses, for as long as it is there.
@@ -59,7 +64,11 @@ impl Usages {
         if all.len() >= 64 && all.len().is_power_of_two() {
             all.retain(|_, usage| usage.strong_count() > 0);
         }
-        let usage = Arc::new(Usage { limits: limits.clone(), ..Usage::default() });
+        let usage = Arc::new(Usage {
+            subscriptions: Gauge::default(),
+            limits: limits.clone(),
+            requests: limits.rate.map(Bucket::new),
+        });
         all.insert(name.into(), Arc::downgrade(&usage));
         usage
     }

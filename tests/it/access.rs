@@ -434,7 +434,7 @@ async fn no_credential_ever_stands_in_the_log_or_in_an_answer() {
     answers.extend(ask(client.get(format!("{base}/metrics")).bearer_auth(&key)).await);
     assert!(answers.len() > 20);
     for answer in &answers {
-        seen.push_str(&format!("{:?}", answer.headers));
+        seen.extend(answer.headers.values().filter_map(|value| value.to_str().ok()));
         seen.push_str(&answer.body);
     }
     let _ = child.kill();

@@ -69,6 +69,16 @@ async fn a_user_with_the_least_rights_is_enough() {
     .await;
     events.values(5).await;
     matched.values(5).await;
+    let retention = json!({"retention": {"maxlen": 1000, "mode": "acked"}});
+    done("PATCH", "/v1/streams/orders", retention).await;
+    done("POST", entries, one.clone()).await;
+    let later = done("POST", &format!("{entries}?delay=1h"), one.clone()).await;
+    let token = later["scheduled"].as_str().unwrap();
+    done("GET", "/v1/streams/orders/scheduled", json!(null)).await;
+    done("DELETE", &format!("/v1/streams/orders/scheduled/{token}"), json!(null)).await;
+    done("POST", &format!("{entries}?delay=100ms"), one.clone()).await;
+    events.values(2).await;
+    matched.values(2).await;
     done("GET", &format!("{entries}?since=1h&max_bytes=1000"), json!(null)).await;
     done("GET", "/v1/streams/orders?full=true", json!(null)).await;
     done("GET", "/v1/streams", json!(null)).await;
@@ -76,7 +86,7 @@ async fn a_user_with_the_least_rights_is_enough() {
     // A group, plain and with a policy, all the way to a dead letter and back.
     let group = "/v1/streams/orders/groups/g";
     done("PUT", group, json!({})).await;
-    let read = json!({"consumer": "w", "count": 2});
+    let read = json!({"consumer": "w", "count": 2, "max_bytes": 100_000});
     let plain = done("POST", &format!("{group}/read"), read.clone()).await;
     done(
         "POST",

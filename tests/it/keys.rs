@@ -225,3 +225,36 @@ async fn two_principals_never_share_an_idempotency_key() {
     };
     assert_eq!([post("a").await, post("b").await, post("a").await], [201, 201, 200]);
 }
+
+#[tokio::test]
+async fn a_key_may_ask_only_so_often() {
+    let file =
+        AuthFile::new(&(record("a", &["* *"]) + "rate = \"3/m\"\n" + &record("b", &["* *"])));
+    let app = file.app().await;
+    for left in [2, 1, 0] {
+        let answer = app.as_key("a").get("/v1/streams").await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(answer.header("ratelimit-policy"), "\"principal\";q=3;w=60");
+        let told = answer.header("ratelimit").to_owned();
+        assert!(told.starts_with(&format!("\"principal\";r={left};t=")), "{told}");
+    }
+    let refused = app.as_key("a").get("/v1/streams").await;
+    refused.is_problem(429, "rate-limited");
+    let after: u64 = refused.header("retry-after").parse().unwrap();
+    assert!((1..=20).contains(&after), "{after}");
+    assert!(refused.header("ratelimit").starts_with("\"principal\";r=0;t="));
+    // An EventSource is told in the stream, and when to come back.
+    let mut events = app.as_key("a").follow("/v1/streams/a/events").await;
+    let end = events.expect("$end").await;
+    assert_eq!((events.status, end.json()), (200, json!({"reason": "rate-limited"})));
+    assert!(end.retry.unwrap() >= 1000);
+    // By whatever it shows, and nobody else.
+    let by_header = app.showing("x-api-key", &key("a")).get("/v1/streams").await;
+    by_header.is_problem(429, "rate-limited");
+    let answer = app.as_key("b").get("/v1/streams").await;
+    assert_eq!((answer.status, answer.header("ratelimit")), (200, ""));
+    let wrong = record("a", &[]) + "rate = \"fast\"\n";
+    let wrong = AuthFile::new(&wrong);
+    let told = streamgate::auth::Auth::from_file(&wrong.path()).unwrap_err().join("; ");
+    assert!(told.contains("rate: is not a rate"), "{told}");
+}

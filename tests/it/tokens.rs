@@ -5,10 +5,16 @@ use std::sync::{Arc, Mutex};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use streamgate::tls::TlsFiles;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::support::auth::{AuthFile, Signer, claims, from_now, issuer, record};
+use crate::support::certs::Authority;
 use crate::support::{TestApp, eventually, unique};
 
 const GRANTS: [&str; 1] = ["* *"];
@@ -203,24 +209,42 @@ struct Keys {
 
 impl Keys {
     async fn serve(set: &[Value]) -> Self {
+        Self::serve_over(None, set).await
+    }
+
+    async fn serve_over(tls: Option<&TlsFiles>, set: &[Value]) -> Self {
+        let tls = tls.map(|files| {
+            streamgate::tls::install_provider();
+            let chain = CertificateDer::pem_file_iter(&files.cert).unwrap();
+            let chain = chain.collect::<Result<_, _>>().unwrap();
+            let key = PrivateKeyDer::from_pem_file(&files.key).unwrap();
+            let config = ServerConfig::builder().with_no_client_auth();
+            TlsAcceptor::from(Arc::new(config.with_single_cert(chain, key).unwrap()))
+        });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/keys", listener.local_addr().unwrap());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}/keys", listener.local_addr().unwrap());
         let set = Arc::new(Mutex::new(Some(json!({"keys": set}).to_string())));
         let asked = Arc::new(Mutex::new(0));
         let (served, count) = (set.clone(), asked.clone());
         let task = tokio::spawn(async move {
             loop {
-                let (mut stream, _) = listener.accept().await.unwrap();
+                let (stream, _) = listener.accept().await.unwrap();
                 *count.lock().unwrap() += 1;
-                let mut head = [0; 2048];
-                let _ = stream.read(&mut head).await;
                 let answer = match &*served.lock().unwrap() {
                     Some(body) => {
                         format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
                     }
                     None => "HTTP/1.1 500 Broken\r\nContent-Length: 0\r\n\r\n".to_owned(),
                 };
-                let _ = stream.write_all(answer.as_bytes()).await;
+                match &tls {
+                    None => speak(stream, &answer).await,
+                    Some(tls) => {
+                        if let Ok(stream) = tls.accept(stream).await {
+                            speak(stream, &answer).await;
+                        }
+                    }
+                }
             }
         });
         Self { url, set, asked, task }
@@ -238,6 +262,30 @@ impl Keys {
 impl Drop for Keys {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// Answers one request, and hangs up.
+async fn speak(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &str) {
+    let mut head = [0; 2048];
+    let _ = stream.read(&mut head).await;
+    let _ = stream.write_all(answer.as_bytes()).await;
+    let _ = stream.shutdown().await;
+}
+
+#[tokio::test]
+async fn keys_are_fetched_from_whom_a_known_authority_vouches_for() {
+    let (signer, dir) = (Signer::ed(), tempfile::tempdir().unwrap());
+    let (known, unknown) = (Authority::new(), Authority::new());
+    let keys = Keys::serve_over(Some(&known.issue(dir.path())), &[signer.jwk("1")]).await;
+    for (authority, expected) in [(&known, 200), (&unknown, 503)] {
+        let file = AuthFile::new("");
+        file.beside("ca.pem", authority.pem.as_bytes());
+        let more = format!("jwks_url = \"{}\"\njwks_ca = \"ca.pem\"", keys.url);
+        file.write(&issuer(&more, &GRANTS));
+        let app = file.app().await;
+        let token = signer.token("1", &claims(&GRANTS));
+        assert_eq!(status(&app, &token).await, expected);
     }
 }
 

@@ -1,0 +1,45 @@
+//! Credentials: none is taken but those that were made, to the letter.
+
+use std::sync::OnceLock;
+
+use streamgate::auth::ticket::{Maker, Ticket};
+use streamgate::auth::{Auth, Credential};
+
+const KEY: &str = "sgk_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+/// Until 2100, by the secret below.
+const TOKEN: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJpIiwiYXVkIjoiYSIsInN1YiI6InMiLCJleHAiOjQxMDI0NDQ4MDAsInN0cmVhbWdhdGUiOlsiKiAqIl19.-sAStcvkFSsjO3Gl8lIO1imwVFG20DSKJmwXNE5kLFY";
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// Who believes these, and no others.
+fn believer() -> &'static (Auth, String) {
+    static BELIEVER: OnceLock<(Auth, String)> = OnceLock::new();
+    BELIEVER.get_or_init(|| {
+        let dir = std::env::temp_dir().join(format!("streamgate-fuzz-{}", std::process::id()));
+        let Ok(()) = std::fs::create_dir_all(&dir) else { panic!("no place for a file") };
+        let file = format!(
+            "[[key]]\nname = \"k\"\nhash = \"{}\"\ngrants = [\"* *\"]\n[[issuer]]\nname = \"i\"\n\
+             iss = \"i\"\naudience = \"a\"\nceiling = [\"* *\"]\n[[issuer.key]]\n\
+             algorithm = \"HS256\"\nsecret_file = \"secret\"\n",
+            streamgate::auth::KeyHash::of(KEY)
+        );
+        let written = std::fs::write(dir.join("secret"), SECRET)
+            .and_then(|()| std::fs::write(dir.join("auth.toml"), file));
+        let Ok(auth) = Auth::from_file(&dir.join("auth.toml")) else { panic!("{written:?}") };
+        auth.share_secret(SECRET.as_bytes());
+        let maker = Maker::Key("k".to_owned());
+        let ticket = Ticket { maker, streams: vec!["s".to_owned()], until: 4_102_444_800 };
+        let Some(ticket) = auth.ticket(&ticket) else { panic!("no ticket") };
+        let _ = std::fs::remove_dir_all(dir);
+        (auth, ticket)
+    })
+}
+
+/// Shown in every way there is.
+pub fn credentials(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let (auth, ticket) = believer();
+    let taken = |shown| auth.identify(shown).is_ok();
+    assert_eq!(taken(Credential::Key(text)), text == KEY);
+    assert_eq!(taken(Credential::Bearer(text)), text == KEY || text == TOKEN);
+    assert_eq!(taken(Credential::Ticket(text)), text == ticket);
+}
