@@ -4,8 +4,8 @@ WORKDIR /build
 # Dependencies alone: this layer stays until Cargo.toml or Cargo.lock changes.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src \
-    && echo 'fn main() {}' > src/main.rs \
-    && touch src/lib.rs \
+    && echo '//! In place of the sources.' | tee src/lib.rs > src/main.rs \
+    && echo 'fn main() {}' >> src/main.rs \
     && cargo build --release --locked --bin streamgate \
     && rm -r src
 
@@ -18,6 +18,8 @@ RUN find src assets -type f -exec touch {} + \
 
 FROM debian:bookworm-slim
 
+# The slim image has none. `rediss://` and `jwks_url` believe these, unless told which to believe.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /build/target/release/streamgate /usr/local/bin/streamgate
 
 # A number, so that an orchestrator can tell that it is not root.

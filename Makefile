@@ -3,14 +3,18 @@
 # Passed on to the gateway: make run ARGS="--listen 127.0.0.1:9000"
 ARGS ?=
 
-.PHONY: run test test-clients test-servers schemathesis fuzz deny advisories build bench-publish bench-live bench-work openapi lint docs clean
+.DEFAULT_GOAL = help
+.PHONY: help run test test-clients test-servers test-nginx schemathesis fuzz deny advisories build bench-publish bench-live bench-work openapi lint docs clean
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Run a gateway on a private Redis
-	@scripts/install.sh redis curl
+	@scripts/install.sh cc redis curl
 	cargo run --locked --quiet -- dev $(ARGS)
 
 test: test-clients ## Install what the tests need, and run them all
-	@scripts/install.sh redis chromium curl openssl procps python3 node php
+	@scripts/install.sh cc redis chromium curl openssl procps python3 node php
 	cargo test --locked
 
 test-clients: ## Install the clients that the tests follow streams with, into target/clients
@@ -18,7 +22,7 @@ test-clients: ## Install the clients that the tests follow streams with, into ta
 	@scripts/clients.sh target/clients
 
 # What meets no server, or only the private one, that on PATH, or is about clients.
-SAME_ON_ALL = access:: browser:: clients:: keys:: openapi:: process:: readme:: redis_tls:: restart:: tidy:: tokens::
+SAME_ON_ALL = access:: browser:: clients:: deploying:: keys:: openapi:: process:: readme:: redis_tls:: restart:: tidy:: tokens::
 
 test-servers: ## Run the tests that meet Redis on a newer Redis and on Valkey
 	@scripts/install.sh procps
@@ -26,6 +30,10 @@ test-servers: ## Run the tests that meet Redis on a newer Redis and on Valkey
 		$$server --version && REDIS_SERVER=$$server \
 			cargo test --locked --test it -- $(SAME_ON_ALL:%=--skip %) || exit 1; \
 	done
+
+test-nginx: ## Run the test of what docs/deploying.md puts in front of a gateway
+	@scripts/install.sh cc redis nginx
+	cargo test --locked --test it -- --ignored deploying::
 
 schemathesis: ## Hold a gateway against its own document; SECONDS=600 for longer, SEED=2 for another run
 	@scripts/install.sh redis curl venv
@@ -72,5 +80,5 @@ lint: ## What CI checks beside the tests
 docs: ## The documentation of the code
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
-clean:
+clean: ## Remove all that was built
 	cargo clean

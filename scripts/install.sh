@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what is missing of: redis (a Redis or Valkey server), and for the tests chromium, curl,
 # openssl, procps (ps and kill), python3, node, npm, php, pip and venv (of python3); and for the benchmarks
-# redis-benchmark, webdis, wrk, nginx, nchan (a module of nginx); and for fuzzing c++.
+# redis-benchmark, webdis, wrk, nginx, nchan (a module of nginx); and for building cc, for fuzzing c++.
 # By the platform's own package manager; does nothing for what is there. Usage: install.sh NAME...
 set -eu
 
@@ -22,7 +22,7 @@ is_there() {
     curl) command -v curl >/dev/null ;;
     procps) command -v ps >/dev/null && { [ -x /bin/kill ] || [ -x /usr/bin/kill ]; } ;;
     openssl | redis-benchmark | webdis | wrk | nginx | npm) command -v "$1" >/dev/null ;;
-    c++) command -v c++ >/dev/null ;;
+    cc | c++) command -v "$1" >/dev/null ;;
     nchan) [ -e "$(nginx -V 2>&1 | sed -n 's/.*--modules-path=\([^ ]*\).*/\1/p')/ngx_nchan_module.so" ] ;;
     pip) python3 -m pip --version >/dev/null 2>&1 ;;
     venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
@@ -33,22 +33,23 @@ is_there() {
 install() {
     echo "installing $1" >&2
     if command -v apt-get >/dev/null; then
-        case $1 in redis) package=redis-server ;; redis-benchmark) package=redis-tools ;; nginx) package=nginx-light ;; nchan) package=libnginx-mod-nchan ;; node) package=nodejs ;; php) package=php-cli ;; pip) package=python3-pip ;; venv) package=python3-venv ;; c++) package=g++ ;; *) package=$1 ;; esac
+        case $1 in redis) package=redis-server ;; cc) package="gcc libc6-dev" ;; redis-benchmark) package=redis-tools ;; nginx) package=nginx-light ;; nchan) package=libnginx-mod-nchan ;; node) package=nodejs ;; php) package=php-cli ;; pip) package=python3-pip ;; venv) package=python3-venv ;; c++) package=g++ ;; *) package=$1 ;; esac
         as_root apt-get update -qq
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >&2
+        # Not quoted: some are two.
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $package >&2
     elif command -v brew >/dev/null; then
         case $1 in
         chromium) brew install --cask google-chrome ;;
         npm) brew install node ;;
         pip | venv) brew install python ;;
-        c++) xcode-select --install ;;
+        cc | c++) xcode-select --install ;;
         *) brew install "$1" ;;
         esac
     elif command -v dnf >/dev/null; then
-        case $1 in redis) package=valkey ;; procps) package=procps-ng ;; node) package=nodejs ;; npm) package=nodejs-npm ;; php) package=php-cli ;; pip) package=python3-pip ;; venv) package=python3 ;; *) package=$1 ;; esac
+        case $1 in redis) package=valkey ;; cc) package=gcc ;; c++) package=gcc-c++ ;; procps) package=procps-ng ;; node) package=nodejs ;; npm) package=nodejs-npm ;; php) package=php-cli ;; pip) package=python3-pip ;; venv) package=python3 ;; *) package=$1 ;; esac
         as_root dnf install -y -q "$package"
     elif command -v pacman >/dev/null; then
-        case $1 in redis) package=valkey ;; procps) package=procps-ng ;; node) package=nodejs ;; pip) package=python-pip ;; python3 | venv) package=python ;; c++) package=gcc ;; *) package=$1 ;; esac
+        case $1 in redis) package=valkey ;; procps) package=procps-ng ;; node) package=nodejs ;; pip) package=python-pip ;; python3 | venv) package=python ;; cc | c++) package=gcc ;; *) package=$1 ;; esac
         as_root pacman -S --noconfirm --needed "$package"
     else
         echo "install.sh: no package manager I know: please install $1 yourself" >&2

@@ -1,7 +1,9 @@
 //! `streamgate keys`: making keys, and what is kept of them.
 
 use std::fmt::Write as _;
+use std::fs::{File, Metadata};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::Path;
 
 use super::api_key::{KeyHash, MIN_LENGTH, new_key};
@@ -67,13 +69,35 @@ fn append(file: &Path, record: &str) -> Result<(), String> {
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = file.with_file_name(name);
+    let written = write_in_place_of(file, &new, &text);
+    if written.is_err() {
+        let _ = std::fs::remove_file(&new);
+    }
+    written.map_err(of)
+}
+
+fn write_in_place_of(old: &Path, new: &Path, text: &str) -> io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);
     // Secrets are not in it, but who may do what is nobody else's business.
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut written = options.open(&new).map_err(of)?;
-    written.write_all(text.as_bytes()).and_then(|()| written.sync_all()).map_err(of)?;
-    std::fs::rename(&new, file).map_err(of)
+    let mut written = options.open(new)?;
+    if let Ok(old) = old.metadata() {
+        keep_access(&written, &old)?;
+    }
+    written.write_all(text.as_bytes())?;
+    written.sync_all()?;
+    std::fs::rename(new, old)
+}
+
+/// Who could read the old file can read the new one, such as a gateway that runs as a user of its own
+/// while root makes the keys.
+fn keep_access(new: &File, old: &Metadata) -> io::Result<()> {
+    let made = new.metadata()?;
+    if (made.uid(), made.gid()) != (old.uid(), old.gid()) {
+        fchown(new, Some(old.uid()), Some(old.gid()))?;
+    }
+    new.set_permissions(old.permissions())
 }
 
 /// The hash of the key on the standard input.

@@ -17,6 +17,7 @@ mod cloudevents;
 mod conditions;
 mod counters;
 mod dead_letters;
+mod deploying;
 mod durability;
 mod events;
 mod events_many;

@@ -50,6 +50,25 @@ fn settings_are_checked_and_printed_with_their_sources() {
 }
 
 #[test]
+fn who_could_read_the_auth_file_can_read_it_with_a_new_key() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("auth.toml");
+    let new_key = |name| run(&["keys", "new", name, "--auth-file", file.to_str().unwrap()], &[]);
+    assert_eq!(new_key("first").0, Some(0));
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+    // Only root may give a file away; root is who would lock a gateway out.
+    let _ = chown(&file, Some(10001), Some(10001));
+    let before = std::fs::metadata(&file).unwrap();
+    let (code, _, err) = new_key("second");
+    assert_eq!(code, Some(0), "{err}");
+    let after = std::fs::metadata(&file).unwrap();
+    let access = |of: &std::fs::Metadata| (of.mode(), of.uid(), of.gid());
+    assert_eq!(access(&after), access(&before));
+    assert!(after.len() > before.len());
+}
+
+#[test]
 fn the_document_is_printed() {
     let (code, out, _) = run(&["openapi"], &[]);
     assert_eq!(code, Some(0));
