@@ -211,9 +211,7 @@ impl Connections {
         loop {
             let (slot, held) = self.held(repeat, writer).await?;
             let before = held.answered.load(Ordering::Relaxed);
-            // What `query_async` does, without its box.
-            let result = held.handle.clone().send_packed_command(command).await;
-            let result = result.and_then(Value::extract_error);
+            let result = command.query_async(&mut held.handle.clone()).await;
             tries -= 1;
             match self.settle(slot, &held, before, result) {
                 Err(StoreError::Broken(_)) if tries > 0 => {}
