@@ -12,6 +12,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::ending::Ending;
 use crate::http1::{self, Left};
 use crate::http2;
 use crate::metrics::{Held, Metrics};
@@ -32,6 +33,8 @@ pub(crate) struct Serving {
     pub(crate) unread: Counter,
     pub(crate) metrics: Metrics,
     pub(crate) drain: CancellationToken,
+    /// Begins when `drain` is cancelled.
+    pub(crate) ending: Ending,
 }
 
 impl Serving {

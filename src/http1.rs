@@ -62,10 +62,13 @@ where
         .max_buf_size(serving.max_header_size)
         .keep_alive(keep_alive);
     let mut connection = Box::pin(builder.serve_connection(lent, service));
-    let mut draining = std::pin::pin!(serving.drain.cancelled());
-    let mut asked_to_end = false;
+    let mut ends = std::pin::pin!(serving.ending.begins());
+    let (mut listening, mut asked_to_end) = (false, false);
     let session = std::future::poll_fn(|cx| {
-        if !asked_to_end && draining.as_mut().poll(cx).is_ready() {
+        // Once it has been polled it wakes this task, whose waker stays the same.
+        let to_poll = !asked_to_end && (!listening || serving.ending.has_begun());
+        listening = true;
+        if to_poll && ends.as_mut().poll(cx).is_ready() {
             asked_to_end = true;
             connection.as_mut().graceful_shutdown();
         }

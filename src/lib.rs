@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 mod connection;
 mod credentials;
+mod ending;
 pub mod forwarded;
 mod handover;
 pub mod health;

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::TurnedAway;
 use crate::config::ServerSettings;
 use crate::connection::{Accepted, Open, Serving};
+use crate::ending::Ending;
 use crate::metrics::Metrics;
 use crate::visitors::Visitors;
 use crate::workers::{Here, Worker};
@@ -39,6 +40,7 @@ pub async fn serve(
         unread: metrics.refused.get_or_create_owned(&[("bound", "unread")]),
         metrics: metrics.clone(),
         drain: drain.clone(),
+        ending: Ending::default(),
     });
     let visitors = Visitors::new(settings.visitors.clone(), metrics.clone());
     let workers: Result<Vec<_>, _> =
@@ -83,6 +85,7 @@ pub async fn serve(
             least.give(accepted).await;
         }
     }
+    serving.ending.begin();
     drop(listener);
     let mut ended = std::pin::pin!(join_all(workers.into_iter().map(Worker::finish)));
     if tokio::time::timeout(settings.shutdown_grace, ended.as_mut()).await.is_err() {

@@ -8,7 +8,8 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 
 use super::error::{ApiError, ErrorCode};
-use super::extract::path_segment;
+use super::extract::{path_segment, path_segments};
+use super::request::RequestInfo;
 use crate::auth::{self, Principal};
 use crate::model::name::{ConsumerName, GroupName, StreamName};
 use crate::state::AppState;
@@ -55,7 +56,8 @@ impl FromRequestParts<AppState> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
-        let principal = parts.extensions.get::<Arc<Principal>>().cloned();
+        let info = parts.extensions.get::<RequestInfo>();
+        let principal = info.and_then(RequestInfo::by).cloned();
         // Put there by the guard, which every request has passed.
         let nobody = || ApiError::new(ErrorCode::Internal, "nobody knows who is asking");
         principal.map(Self).ok_or_else(nobody)
@@ -144,9 +146,9 @@ impl<P: Right> FromRequestParts<AppState> for GroupAccess<P> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        let access = Access::from_request_parts(parts, state).await?;
-        let PathGroup(group) = PathGroup::from_request_parts(parts, state).await?;
-        Ok(Self { access, group })
+        let Caller(principal) = Caller::from_request_parts(parts, state).await?;
+        let [stream, group] = path_segments(parts, ["stream", "group"]).await?;
+        Ok(Self { access: Access::of(principal, &stream)?, group: GroupName::new(&group)? })
     }
 }
 

@@ -124,7 +124,7 @@ impl Plan {
             all_or_nothing: params.atomic == Some(true),
             conditions: Conditions::new(principal, headers)?,
             durability: durability(params)?,
-            traceparent: traceparent(headers).filter(|_| state.settings.trace_context),
+            traceparent: state.settings.trace_context.then(|| traceparent(headers)).flatten(),
             window: state.settings.idempotency_window,
             trimming: trimming(params)?,
         };

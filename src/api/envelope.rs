@@ -67,13 +67,13 @@ where
     fn call(&mut self, mut request: Request) -> Self::Future {
         let admitted = guard::admit(&self.state, &mut request);
         // After that, which may have taken something out of the URI.
-        let mut sent = Sent::new(&mut request);
+        let mut sent = Sent::new(&mut request, admitted.as_ref().ok().cloned());
         if admitted.is_err() {
             sent.refused_from = guard::listed_origin(&self.state, request.headers());
         }
         let state = self.state.clone();
         let answer = match admitted {
-            Ok(()) => Ok(self.inner.call(request)),
+            Ok(_) => Ok(self.inner.call(request)),
             Err(Unknown::Answer(refused)) => Err(refused),
             Err(Unknown::Fetch(issuer)) => {
                 let again = self.clone().after_fetching(issuer, request);
@@ -109,7 +109,11 @@ where
             self.state.hub.call_all();
         }
         match guard::admit(&self.state, &mut request) {
-            Ok(()) => {}
+            Ok(by) => {
+                let asked = request.extensions().get::<RequestInfo>();
+                let asked = asked.map(|asked| asked.clone().of(by));
+                asked.and_then(|asked| request.extensions_mut().insert(asked));
+            }
             Err(Unknown::Answer(refused)) => return Ok(*refused),
             Err(Unknown::Fetch(_)) => {
                 let detail = "the keys that tokens are checked with could not be fetched";
@@ -133,33 +137,30 @@ struct Sent {
     refused_from: Option<HeaderValue>,
     /// What is left to a principal that may ask only so often.
     left: Option<Left>,
-    /// Who has asked, where that was found out.
-    by: Option<Arc<Principal>>,
 }
 
 impl Sent {
-    fn new(request: &mut Request) -> Self {
-        let info = RequestInfo::new(request.uri(), request_id(request.headers()));
+    fn new(request: &mut Request, by: Option<Arc<Principal>>) -> Self {
+        let info = RequestInfo::new(request.uri(), request_id(request.headers()), by);
         request.extensions_mut().insert(info.clone());
         let route = request.extensions().get::<MatchedPath>().cloned();
-        let by = request.extensions().get::<Arc<Principal>>().cloned();
         let left = request.extensions_mut().remove::<Left>();
         let method = request.method().clone();
-        Self { began: Instant::now(), info, method, route, refused_from: None, left, by }
+        Self { began: Instant::now(), info, method, route, refused_from: None, left }
     }
 }
 
 /// Writes the body of a problem, the headers that all answers have, and the line in the log.
 fn finish(state: &AppState, sent: &Sent, response: Response) -> Response {
     let mut response = answers::account(state, response);
-    let Sent { began, info, method, route, refused_from, left, by } = sent;
+    let Sent { began, info, method, route, refused_from, left } = sent;
     if let Some(left) = left {
         left.tell(response.headers_mut());
     }
     if let Some(origin) = refused_from {
         cors::let_read(response.headers_mut(), origin.clone());
     }
-    let by = by.as_ref().map(|by| &*by.name).filter(|name| !name.is_empty());
+    let by = info.by().map(|by| &*by.name).filter(|name| !name.is_empty());
     let error = response.extensions_mut().remove::<ApiError>().or_else(|| foreign(&response));
     if let Some(error) = &error {
         write_problem(&mut response, error, info);
@@ -178,9 +179,10 @@ fn finish(state: &AppState, sent: &Sent, response: Response) -> Response {
     let labels = RequestLabels { method: known(method), route, status };
     state.metrics.requests.get_or_create(&labels).inc();
 
-    let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let took = began.elapsed();
+    let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let waited = response.extensions().get::<Waited>().is_some();
-    let slow = !waited && began.elapsed() >= state.settings.slow_request;
+    let slow = !waited && took >= state.settings.slow_request;
     let (method, id, path) = (method.as_str(), info.id(), info.path());
     let code = error.as_ref().map(|error| error.code.as_str());
     let cause = error.and_then(|error| error.cause).map(|cause| cause.to_string());

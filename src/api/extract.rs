@@ -55,12 +55,27 @@ pub struct NoParams {}
 /// # Errors
 /// 400 when it is not UTF-8.
 pub async fn path_segment(parts: &mut Parts, name: &str) -> Result<String, ApiError> {
+    path_segments(parts, [name]).await.map(|[segment]| segment)
+}
+
+/// Several segments of the path, decoded. Each look at the path copies it.
+///
+/// # Errors
+/// 400 when the path is not UTF-8.
+pub async fn path_segments<const N: usize>(
+    parts: &mut Parts,
+    names: [&str; N],
+) -> Result<[String; N], ApiError> {
     let params = parts.extract::<RawPathParams>().await.map_err(|_| {
         ApiError::new(ErrorCode::InvalidName, "the path is not UTF-8 once it is decoded")
     })?;
-    let segment =
-        params.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_owned());
-    segment.ok_or_else(|| ApiError::new(ErrorCode::Internal, "a route without its parameter"))
+    let mut segments = [const { String::new() }; N];
+    for (segment, name) in segments.iter_mut().zip(names) {
+        let found = params.iter().find(|(known, _)| *known == name);
+        let lacks = || ApiError::new(ErrorCode::Internal, "a route without its parameter");
+        found.ok_or_else(lacks)?.1.clone_into(segment);
+    }
+    Ok(segments)
 }
 
 impl From<InvalidName> for ApiError {

@@ -1,6 +1,8 @@
 //! Who may ask at all: refuses what a web page elsewhere could make a browser send, connections
 //! beyond the bound, and those who do not say who they are.
 
+use std::sync::Arc;
+
 use axum::extract::Request;
 use axum::http::header::ORIGIN;
 use axum::http::{HeaderMap, HeaderValue};
@@ -8,16 +10,16 @@ use axum::http::{HeaderMap, HeaderValue};
 use super::error::{ApiError, ErrorCode};
 use super::identify::{Unknown, identify};
 use super::{host, turned_away};
+use crate::auth::Principal;
 use crate::state::AppState;
 
 /// Refuses what a web page elsewhere could make a browser send, before the body is read: a foreign
 /// `Origin`, and a foreign `Host` (a name that was made to point here). Probes of liveness and
-/// readiness show nothing and may come under any name. Whoever is let through is noted in the
-/// extensions of the request, as its `Arc<Principal>`.
+/// readiness show nothing and may come under any name. Answers who is let through.
 ///
 /// # Errors
 /// [`Unknown`], with the answer to give instead.
-pub fn admit(state: &AppState, request: &mut Request) -> Result<(), Unknown> {
+pub fn admit(state: &AppState, request: &mut Request) -> Result<Arc<Principal>, Unknown> {
     if let Some(answer) = turned_away::answer(request) {
         return Err(Unknown::Answer(Box::new(answer)));
     }
@@ -26,16 +28,17 @@ pub fn admit(state: &AppState, request: &mut Request) -> Result<(), Unknown> {
         check(state, request.headers(), host::of(request)?)?;
     }
     let principal = identify(&state.auth, request)?;
-    let counted = turned_away::count(state, &principal, request);
-    request.extensions_mut().insert(principal);
-    counted.map_err(|answer| Unknown::Answer(Box::new(answer)))
+    turned_away::count(state, &principal, request).map_err(Unknown::Answer)?;
+    Ok(principal)
 }
 
 fn check(state: &AppState, headers: &HeaderMap, host: &str) -> Result<(), ApiError> {
-    let name = host_name(host).to_ascii_lowercase();
+    let name = host_name(host);
     // A page of elsewhere that got a name to point here has no credential to show.
     let is_ours = state.auth.is_on() && state.settings.hosts.is_empty();
-    if !is_ours && !is_loopback(&name) && !state.settings.hosts.contains(&name) {
+    let is_listed = || state.settings.hosts.iter().any(|listed| listed.eq_ignore_ascii_case(name));
+    if !is_ours && !is_loopback(name) && !is_listed() {
+        let name = name.to_ascii_lowercase();
         return Err(ApiError::new(
             ErrorCode::Forbidden,
             format!(
@@ -80,8 +83,7 @@ fn host_name(host: &str) -> &str {
 }
 
 fn is_loopback(name: &str) -> bool {
-    name == "localhost"
-        || name.ends_with(".localhost")
+    name.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case("localhost"))
         || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
@@ -105,7 +107,7 @@ mod tests {
 
     #[test]
     fn only_loopback_names_are_loopback() {
-        for name in ["localhost", "a.localhost", "127.0.0.1", "127.9.9.9", "::1"] {
+        for name in ["localhost", "LocalHost", "a.localhost", "127.0.0.1", "127.9.9.9", "::1"] {
             assert!(is_loopback(name), "{name}");
         }
         for name in ["", "localhost.evil", "evil", "10.0.0.1", "0.0.0.0", "127.0.0.1.evil"] {

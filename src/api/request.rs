@@ -1,5 +1,6 @@
 //! What the layers tell a handler of its request, and a handler the layers of its answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
@@ -7,41 +8,59 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, Uri};
 
 use super::error::{ApiError, ErrorCode, Problem};
+use crate::auth::Principal;
 use crate::metrics::{Held, Metrics};
 use crate::state::AppState;
 
-/// What a handler may want to know of its request besides its parameters. Made for every request, so
-/// it shares what is there already.
+/// What a handler may want to know of its request besides its parameters. Made for every request,
+/// and the one thing that is put into its extensions: each thing there is a box of its own, and one
+/// more makes the map grow.
 #[derive(Clone)]
-pub struct RequestInfo {
+pub struct RequestInfo(Arc<Known>);
+
+struct Known {
     uri: Uri,
     /// Visible ASCII.
     id: HeaderValue,
+    /// `None` for a request that was refused.
+    by: Option<Arc<Principal>>,
 }
 
 impl RequestInfo {
     /// Of a request that goes by this id, which is visible ASCII.
     #[must_use]
-    pub fn new(uri: &Uri, id: HeaderValue) -> Self {
-        Self { uri: uri.clone(), id }
+    pub fn new(uri: &Uri, id: HeaderValue, by: Option<Arc<Principal>>) -> Self {
+        Self(Arc::new(Known { uri: uri.clone(), id, by }))
+    }
+
+    /// The same request, now that it is known who asks.
+    #[must_use]
+    pub fn of(self, by: Arc<Principal>) -> Self {
+        Self::new(&self.0.uri, self.0.id.clone(), Some(by))
+    }
+
+    /// Who asks, where that was found out.
+    #[must_use]
+    pub fn by(&self) -> Option<&Arc<Principal>> {
+        self.0.by.as_ref()
     }
 
     /// The path that was asked for.
     #[must_use]
     pub fn path(&self) -> &str {
-        self.uri.path()
+        self.0.uri.path()
     }
 
     /// The request id.
     #[must_use]
     pub fn id(&self) -> &str {
-        self.id.to_str().unwrap_or_default()
+        self.0.id.to_str().unwrap_or_default()
     }
 
     /// The request id, as a header has it.
     #[must_use]
     pub fn id_header(&self) -> &HeaderValue {
-        &self.id
+        &self.0.id
     }
 
     /// An error as this request is told it.

@@ -72,7 +72,7 @@ pub fn count(
     state: &AppState,
     principal: &Principal,
     request: &mut Request,
-) -> Result<(), Response> {
+) -> Result<(), Box<Response>> {
     let Some(bucket) = &principal.usage.requests else { return Ok(()) };
     let policy = bucket.quota().policy(PRINCIPAL);
     match bucket.take() {
@@ -86,7 +86,7 @@ pub fn count(
             let in_stream = follows && event_stream::is_wanted(request.headers(), EVENT_STREAM);
             let mut answer = refuse(TurnedAway::TooOften(after), in_stream);
             Left { policy, item: after.item(PRINCIPAL) }.tell(answer.headers_mut());
-            Err(answer)
+            Err(Box::new(answer))
         }
     }
 }

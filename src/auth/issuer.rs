@@ -216,9 +216,9 @@ impl Issuer {
         if tried.is_some_and(|tried| tried >= came) {
             return false;
         }
-        let fetched = fetcher.fetch().await;
+        let answer = fetcher.fetch().await;
         self.keys.write().unwrap_or_else(PoisonError::into_inner).tried = Some(Instant::now());
-        let found = match fetched {
+        let found = match answer {
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!(issuer = %self.rules.name, %error, "keys of an issuer could not be fetched");

@@ -15,6 +15,10 @@ pub fn pairs(input: &[u8]) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
 }
 
 fn decode(text: &[u8]) -> Vec<u8> {
+    // Nearly always.
+    if !text.iter().any(|byte| matches!(byte, b'+' | b'%')) {
+        return text.to_vec();
+    }
     let spaced: Vec<u8> =
         text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
     percent_decode(&spaced).collect()

@@ -92,10 +92,10 @@ impl Store {
         items: &[Item],
     ) -> Result<Vec<Settled>, StoreError> {
         let mut pipeline = Pipeline::with_capacity(items.len() + 1);
-        let mut forget = Cmd::new();
+        let mut forget = Cmd::with_capacity(2 + items.len(), 128 + 24 * items.len());
         forget.arg("ZREM").arg(leases::leases(stream, group));
         for item in items {
-            let (mut command, id) = (Cmd::new(), item.id.to_string());
+            let (mut command, id) = (Cmd::with_capacity(4, 128), item.id.to_string());
             forget.arg(id.as_str());
             command.arg("XACK").arg(stream.as_str()).arg(group.as_str()).arg(id);
             pipeline.add_command(command);

@@ -91,7 +91,6 @@ pub struct Connections {
     /// How many shared connections were ever made; counted by `connect`.
     connected: watch::Sender<u64>,
     doubted: Notify,
-    started: Instant,
     /// For connections beside the pools.
     pub reach: (ConnectionInfo, Duration),
 }
@@ -127,7 +126,7 @@ struct Held {
     handle: MultiplexedConnection,
     /// Keeps the place in the pool; taken by `discard`.
     owner: Mutex<Option<Connection>>,
-    /// When the last reply came, in milliseconds since `started`.
+    /// Replies that came over it.
     answered: AtomicU64,
 }
 
@@ -165,7 +164,6 @@ impl Connections {
             contact: watch::Sender::new(Contact::Never(None)),
             connected: watch::Sender::new(0),
             doubted: Notify::new(),
-            started: Instant::now(),
             reach: (settings.connection.clone(), settings.connect_timeout),
         })
     }
@@ -212,10 +210,10 @@ impl Connections {
         let mut tries = repeat.tries();
         loop {
             let (slot, held) = self.held(repeat, writer).await?;
-            let sent = self.now();
+            let before = held.answered.load(Ordering::Relaxed);
             let result = command.query_async(&mut held.handle.clone()).await;
             tries -= 1;
-            match self.settle(slot, &held, sent, result) {
+            match self.settle(slot, &held, before, result) {
                 Err(StoreError::Broken(_)) if tries > 0 => {}
                 result => return result,
             }
@@ -238,10 +236,10 @@ impl Connections {
         let mut tries = repeat.tries();
         loop {
             let (slot, held) = self.held(repeat, writer).await?;
-            let sent = self.now();
+            let before = held.answered.load(Ordering::Relaxed);
             let result = pipeline.query_async(&mut held.handle.clone()).await;
             tries -= 1;
-            match self.settle(slot, &held, sent, result) {
+            match self.settle(slot, &held, before, result) {
                 Err(StoreError::Broken(_)) if tries > 0 => {}
                 result => return result,
             }
@@ -292,15 +290,11 @@ impl Connections {
             Ok(held) => held,
             Err(error) => return Some(error),
         };
-        let sent = self.now();
+        let before = held.answered.load(Ordering::Relaxed);
         let mut ping = Cmd::new();
         ping.arg("PING");
         let result = ping.query_async::<Value>(&mut held.handle.clone()).await;
-        self.settle(slot, &held, sent, result).err()
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.settle(slot, &held, before, result).err()
     }
 
     /// Writes of a thread share a handle, where many at once become few packets; reads go over
@@ -339,7 +333,7 @@ impl Connections {
                 let held = Arc::new(Held {
                     handle: MultiplexedConnection::clone(&owner),
                     owner: Mutex::new(Some(owner)),
-                    answered: AtomicU64::new(self.now()),
+                    answered: AtomicU64::new(0),
                 });
                 *slot.held.write().unwrap_or_else(PoisonError::into_inner) = Some(held.clone());
                 self.note(None);
@@ -355,24 +349,27 @@ impl Connections {
         }
     }
 
-    /// Notes how a command ended; throws the handle away if it is of no further use.
+    /// Notes how a command ended, before which so many had been answered; throws the handle away if
+    /// it is of no further use.
     fn settle<T>(
         &self,
         slot: &Slot,
         held: &Arc<Held>,
-        sent: u64,
+        before: u64,
         result: Result<T, deadpool_redis::redis::RedisError>,
     ) -> Result<T, StoreError> {
         let result = result.map_err(StoreError::from);
         match &result {
             Err(StoreError::Broken(_)) => slot.discard(held),
             // Others were answered meanwhile: this one is slow, the connection is not dead.
-            Err(StoreError::Timeout) if held.answered.load(Ordering::Relaxed) < sent => {
+            Err(StoreError::Timeout) if held.answered.load(Ordering::Relaxed) == before => {
                 slot.discard(held);
                 self.note(Some(&StoreError::Timeout));
             }
             Err(StoreError::Timeout) => {}
-            _ => held.answered.store(self.now(), Ordering::Relaxed),
+            _ => {
+                held.answered.fetch_add(1, Ordering::Relaxed);
+            }
         }
         result
     }

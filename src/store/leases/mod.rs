@@ -62,19 +62,24 @@ impl Verb {
 
 /// The hash with the policies of a stream's groups.
 pub(super) fn policies(stream: &StreamName) -> String {
-    format!("{OWN_PREFIX}{{{}}}:policies:{}", stream.tag(), stream.as_str())
+    // For every read and acknowledgement: at once, where `format!` grows as it goes.
+    [OWN_PREFIX, "{", stream.tag(), "}:policies:", stream.as_str()].concat()
 }
 
 /// What the keys of all leases of a stream begin with: names may hold anything, so the length of the
 /// first tells where the second begins.
 pub(super) fn leases_prefix(stream: &StreamName) -> String {
-    let key = stream.as_str();
-    format!("{OWN_PREFIX}{{{}}}:leases:{}:{key}:", stream.tag(), key.len())
+    leases_of(stream, "")
+}
+
+fn leases_of(stream: &StreamName, group: &str) -> String {
+    let (key, length) = (stream.as_str(), stream.as_str().len().to_string());
+    [OWN_PREFIX, "{", stream.tag(), "}:leases:", &length, ":", key, ":", group].concat()
 }
 
 /// The sorted set with the leases of a group.
 pub(super) fn leases(stream: &StreamName, group: &GroupName) -> String {
-    leases_prefix(stream) + group.as_str()
+    leases_of(stream, group.as_str())
 }
 
 /// Where it is told that entries of a group were freed.

@@ -154,11 +154,11 @@ impl Store {
         read: &GroupRead,
     ) -> Result<Vec<Handed>, StoreError> {
         let mut pipeline = Pipeline::with_capacity(1 + streams.len());
-        let mut command = Cmd::new();
+        let mut command = Cmd::with_capacity(10 + 2 * streams.len(), 128 * (1 + streams.len()));
         write_read(&mut command, streams, group, read);
         pipeline.add_command(command);
         for stream in streams {
-            let mut command = Cmd::new();
+            let mut command = Cmd::with_capacity(3, 128);
             command.arg("HEXISTS").arg(policies(stream)).arg(group.as_str());
             pipeline.add_command(command);
         }
