@@ -1,5 +1,5 @@
 //! That the gateway is stopping, for connections: each asks whenever it is polled, several times for
-//! each request. A `CancellationToken` takes two locks to answer, which all threads share.
+//! each request. A `CancellationToken` takes a lock to answer, which all threads share.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
