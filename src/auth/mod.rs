@@ -253,6 +253,12 @@ impl Auth {
         self.0.tickets.secret().or_else(|| api_key::new_key().map(String::into_bytes))
     }
 
+    /// Whether a secret is known that tickets are signed with.
+    #[must_use]
+    pub fn signs_tickets(&self) -> bool {
+        self.0.tickets.secret().is_some()
+    }
+
     /// Takes the secret that tickets are signed with from now on.
     pub fn share_secret(&self, secret: &[u8]) {
         self.0.tickets.share(secret);
