@@ -77,7 +77,7 @@ impl PolicyCall {
     /// The policy this makes of the one there is.
     ///
     /// # Errors
-    /// 422 `invalid-policy`; for the dead-letter stream also what [`Access::named`] says.
+    /// 422 `invalid-policy`; for the dead-letter stream also what [`Access::other`] says.
     pub fn merge(&self, access: &Access<Manage>, old: Option<&Policy>) -> Result<Policy, ApiError> {
         let stream = access.stream();
         // Whatever the name is when there can be none, it is replaced or told below.
