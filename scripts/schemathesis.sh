@@ -24,7 +24,8 @@ fi
 work=$(mktemp -d)
 gateway_pid=
 trap '[ -z "$gateway_pid" ] || { kill "$gateway_pid"; wait "$gateway_pid" || true; }; rm -rf "$work"' EXIT
-"$gateway" serve --listen 127.0.0.1:0 --data-dir "$work/data" >"$work/log" 2>&1 &
+key=$("$gateway" keys new schemathesis --auth-file "$work/auth.toml" | head -n1)
+"$gateway" serve --listen 127.0.0.1:0 --data-dir "$work/data" --auth-file "$work/auth.toml" >"$work/log" 2>&1 &
 gateway_pid=$!
 url=
 for _ in $(seq 100); do
@@ -37,5 +38,6 @@ done
 cd "$work"
 PYTHONPATH=$here SCHEMATHESIS_HOOKS=hooks "$dir/python/bin/schemathesis" run "$url/openapi.json" \
     --checks all --exclude-checks positive_data_acceptance,negative_data_rejection,not_a_server_error \
+    --header "Authorization: Bearer $key" \
     --max-time "$seconds" --seed "${SEED:-1}" --continue-on-failure --suppress-health-check all \
     --exclude-path-regex '/events$' --request-timeout 10 --warnings off

@@ -33,7 +33,7 @@ const TTLS: std::ops::RangeInclusive<Duration> =
 pub struct TicketCall {
     /// The streams that may be read with it, by name or as `PREFIX*`.
     #[serde(default)]
-    #[schema(min_items = 1, example = json!(["orders"]))]
+    #[schema(required = true, min_items = 1, example = json!(["orders"]))]
     streams: Vec<String>,
     /// How long it is good, 1s to 7d: 1h unless given, and never longer than the credential it is
     /// made with.

@@ -56,7 +56,10 @@ fn as_form(mut schema: Schema) -> Schema {
 /// Words, or a list of them.
 fn is_flat(schema: &RefOr<Schema>) -> bool {
     match schema {
-        RefOr::Ref(reference) => !reference.ref_location.ends_with("/NewPolicy"),
+        RefOr::Ref(reference) => {
+            let nested = ["/NewPolicy", "/NewRetention"];
+            !nested.iter().any(|name| reference.ref_location.ends_with(name))
+        }
         RefOr::T(Schema::OneOf(choice)) => choice.items.iter().all(is_flat),
         RefOr::T(Schema::Array(list)) => match &list.items {
             ArrayItems::RefOrSchema(items) => is_flat(items),
