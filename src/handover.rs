@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use axum::http::{Method, Version};
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Method, Version};
 use axum::response::Response;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -56,6 +57,9 @@ impl Baton {
             return;
         };
         *self.session.lock().unwrap_or_else(PoisonError::into_inner) = hand_over.take();
+        // Nothing comes after the session: a client that kept the connection for its next request would
+        // lose that now and then.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         self.step.store(TAKEN, Ordering::Release);
     }
 

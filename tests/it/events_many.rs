@@ -250,6 +250,8 @@ async fn a_subscription_ends_at_its_age_and_its_client_goes_on() {
     let app = TestApp::start_with(|settings| settings.api.max_session_age = Some(age)).await;
     let stream = app.stream_of("age", 2).await;
     let mut sse = app.follow(&format!("/v1/streams/{stream}/events?after=0")).await;
+    // Its client is not to keep the connection for the next request.
+    assert_eq!(sse.headers["connection"], "close");
     sse.expect("$open").await;
     sse.values(2).await;
     let end = sse.expect("$end").await;
