@@ -9,10 +9,10 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::header::HeaderValue;
 use hyper::{Request, body::Incoming};
 
-use crate::api::TurnedAway;
+use crate::api::{Standing, TurnedAway};
 use crate::forwarded::Proxies;
 use crate::limit::{Bucket, Quota};
 use crate::metrics::Metrics;
@@ -194,18 +194,5 @@ impl Visitor {
         };
         let item = HeaderValue::try_from(item).ok()?;
         Some(Standing { policy: buckets.policy.clone(), item })
-    }
-}
-
-/// What a client is told of its quota, with every answer.
-pub(crate) struct Standing {
-    policy: HeaderValue,
-    item: HeaderValue,
-}
-
-impl Standing {
-    pub(crate) fn tell(self, headers: &mut HeaderMap) {
-        headers.append(HeaderName::from_static("ratelimit-policy"), self.policy);
-        headers.append(HeaderName::from_static("ratelimit"), self.item);
     }
 }

@@ -22,8 +22,8 @@ use super::error::{ApiError, ErrorCode};
 use super::guard;
 use super::identify::{self, Unknown};
 use super::request::{RequestInfo, Waited};
-use super::turned_away::Left;
-use crate::auth::{Issuer, Principal};
+use super::turned_away::Standing;
+use crate::auth::Principal;
 use crate::metrics::RequestLabels;
 use crate::state::AppState;
 
@@ -76,8 +76,14 @@ where
             Ok(_) => Ok(self.inner.call(request)),
             Err(Unknown::Answer(refused)) => Err(refused),
             Err(Unknown::Fetch(issuer)) => {
-                let again = self.clone().after_fetching(issuer, request);
-                return Box::pin(async move { Ok(finish(&state, &sent, again.await?)) });
+                // From the beginning, which asks for the same only after a while.
+                let mut again = self.clone();
+                return Box::pin(async move {
+                    if issuer.fetch().await {
+                        state.hub.call_all();
+                    }
+                    again.call(request).await
+                });
             }
         };
         Box::pin(async move {
@@ -94,39 +100,6 @@ where
     }
 }
 
-impl<S> Envelope<S>
-where
-    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-{
-    /// Asks again who it is that asks, once there are other keys to tell by.
-    async fn after_fetching(
-        mut self,
-        issuer: Arc<Issuer>,
-        mut request: Request,
-    ) -> Result<Response, Infallible> {
-        if issuer.fetch().await {
-            self.state.hub.call_all();
-        }
-        match guard::admit(&self.state, &mut request) {
-            Ok(by) => {
-                let asked = request.extensions().get::<RequestInfo>();
-                let asked = asked.map(|asked| asked.clone().of(by));
-                asked.and_then(|asked| request.extensions_mut().insert(asked));
-            }
-            Err(Unknown::Answer(refused)) => return Ok(*refused),
-            Err(Unknown::Fetch(_)) => {
-                let detail = "the keys that tokens are checked with could not be fetched";
-                return Ok(ApiError::new(ErrorCode::AuthUnavailable, detail).into_response());
-            }
-        }
-        match AssertUnwindSafe(self.inner.call(request)).catch_unwind().await {
-            Ok(response) => response,
-            Err(panic) => Ok(panicked(&*panic)),
-        }
-    }
-}
-
 /// What is known of a request when it comes.
 struct Sent {
     began: Instant,
@@ -136,7 +109,7 @@ struct Sent {
     /// The listed origin whose page has asked, if it was refused before it got further.
     refused_from: Option<HeaderValue>,
     /// What is left to a principal that may ask only so often.
-    left: Option<Left>,
+    left: Option<Standing>,
 }
 
 impl Sent {
@@ -144,7 +117,7 @@ impl Sent {
         let info = RequestInfo::new(request.uri(), request_id(request.headers()), by);
         request.extensions_mut().insert(info.clone());
         let route = request.extensions().get::<MatchedPath>().cloned();
-        let left = request.extensions_mut().remove::<Left>();
+        let left = request.extensions_mut().remove::<Standing>();
         let method = request.method().clone();
         Self { began: Instant::now(), info, method, route, refused_from: None, left }
     }
@@ -155,7 +128,7 @@ fn finish(state: &AppState, sent: &Sent, response: Response) -> Response {
     let mut response = answers::account(state, response);
     let Sent { began, info, method, route, refused_from, left } = sent;
     if let Some(left) = left {
-        left.tell(response.headers_mut());
+        left.clone().tell(response.headers_mut());
     }
     if let Some(origin) = refused_from {
         cors::let_read(response.headers_mut(), origin.clone());

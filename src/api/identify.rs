@@ -49,18 +49,17 @@ pub fn identify(auth: &Auth, request: &mut Request) -> Result<Arc<Principal>, Un
         return Ok(auth.anyone().clone());
     }
     let (headers, is_get) = (request.headers(), request.method() == Method::GET);
-    let cookie = in_cookie(headers).filter(|_| is_get && is_subscription(request));
+    let cookie = || in_cookie(headers).filter(|_| is_get && is_subscription(request));
     let shown = match header_credential(headers)? {
         Some(credential) => credential,
-        None => match (&in_query, cookie) {
-            (Some(_), _) if !is_get => {
+        None => match in_query.as_deref().or_else(cookie) {
+            Some(_) if !is_get => {
                 return Err(
                     unauthenticated("a ticket is for reading: it is taken with GET alone").into()
                 );
             }
-            (Some(ticket), _) => Credential::Ticket(ticket),
-            (None, Some(ticket)) => Credential::Ticket(ticket),
-            (None, None) => {
+            Some(ticket) => Credential::Ticket(ticket),
+            None => {
                 let detail = "say who you are: `Authorization: Bearer KEY-OR-TOKEN`, `X-API-Key: KEY`, \
                               or a ticket as `?ticket=`";
                 return Err(unauthenticated(detail).into());

@@ -75,7 +75,7 @@ pub use identify::is_public_path as is_public;
 pub use pairs::nearest;
 pub(crate) use session::{HandOver, Session};
 pub use system::quick_start;
-pub use turned_away::TurnedAway;
+pub use turned_away::{Standing, TurnedAway};
 
 use crate::state::AppState;
 

@@ -33,12 +33,6 @@ impl RequestInfo {
         Self(Arc::new(Known { uri: uri.clone(), id, by }))
     }
 
-    /// The same request, now that it is known who asks.
-    #[must_use]
-    pub fn of(self, by: Arc<Principal>) -> Self {
-        Self::new(&self.0.uri, self.0.id.clone(), Some(by))
-    }
-
     /// Who asks, where that was found out.
     #[must_use]
     pub fn by(&self) -> Option<&Arc<Principal>> {

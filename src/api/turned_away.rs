@@ -37,30 +37,33 @@ struct End {
 /// retry can mend it.
 pub fn answer(request: &Request) -> Option<Response> {
     let turned_away = *request.extensions().get::<TurnedAway>()?;
-    // Whoever sends something is not to take a stream that begins with 200 for success.
-    let follows = request.method() == Method::GET;
-    Some(refuse(turned_away, follows && event_stream::is_wanted(request.headers(), EVENT_STREAM)))
+    Some(refuse(turned_away, in_stream(request)))
 }
 
-/// What is left to a principal whose requests are counted: told in the headers of its answer.
+/// What somebody whose requests are counted is told of their quota, with every answer.
 #[derive(Clone, Debug)]
-pub struct Left {
-    policy: String,
-    item: String,
+pub struct Standing {
+    /// An item of `RateLimit-Policy`.
+    pub policy: HeaderValue,
+    /// An item of `RateLimit`.
+    pub item: HeaderValue,
 }
 
 /// The name of the bound in `RateLimit`.
 const PRINCIPAL: &str = "principal";
 
-impl Left {
+impl Standing {
     /// Tells it.
-    pub fn tell(&self, headers: &mut HeaderMap) {
-        for (name, text) in [("ratelimit-policy", &self.policy), ("ratelimit", &self.item)] {
-            if let Ok(value) = HeaderValue::from_str(text) {
-                headers.append(name, value);
-            }
-        }
+    pub fn tell(self, headers: &mut HeaderMap) {
+        headers.append("ratelimit-policy", self.policy);
+        headers.append("ratelimit", self.item);
     }
+}
+
+/// Whether whoever is turned away is told so in the stream: who sends something is not to take a
+/// stream that begins with 200 for success.
+fn in_stream(request: &Request) -> bool {
+    request.method() == Method::GET && event_stream::is_wanted(request.headers(), EVENT_STREAM)
 }
 
 /// Counts a request of a principal that may ask only so often, and notes what is left to it in the
@@ -75,17 +78,23 @@ pub fn count(
 ) -> Result<(), Box<Response>> {
     let Some(bucket) = &principal.usage.requests else { return Ok(()) };
     let policy = bucket.quota().policy(PRINCIPAL);
+    let standing = |item: String| {
+        // Quotas are numbers and names of ours, which are always fit for a header.
+        let (policy, item) = (HeaderValue::try_from(&policy).ok()?, item.try_into().ok()?);
+        Some(Standing { policy, item })
+    };
     match bucket.take() {
         Ok(remaining) => {
-            request.extensions_mut().insert(Left { policy, item: remaining.item(PRINCIPAL) });
+            let standing = standing(remaining.item(PRINCIPAL));
+            standing.map(|standing| request.extensions_mut().insert(standing));
             Ok(())
         }
         Err(after) => {
             state.metrics.refuse("rate_of_principal");
-            let follows = request.method() == Method::GET;
-            let in_stream = follows && event_stream::is_wanted(request.headers(), EVENT_STREAM);
-            let mut answer = refuse(TurnedAway::TooOften(after), in_stream);
-            Left { policy, item: after.item(PRINCIPAL) }.tell(answer.headers_mut());
+            let mut answer = refuse(TurnedAway::TooOften(after), in_stream(request));
+            if let Some(standing) = standing(after.item(PRINCIPAL)) {
+                standing.tell(answer.headers_mut());
+            }
             Err(Box::new(answer))
         }
     }

@@ -11,7 +11,7 @@ use super::api_key::KeyHash;
 use super::fetch::Fetcher;
 use super::grants::Grants;
 use super::issuer::{Issuer, Rules};
-use super::principal::{Kind, Limits, Principal, Usages};
+use super::principal::{Kind, Limits, Principal, Usage};
 use super::verifying::{VerifyingKey, algorithm};
 use crate::limit::NotAQuota;
 use crate::model::duration;
@@ -261,7 +261,7 @@ fn principal(record: &KeyRecord) -> Result<(Arc<Principal>, Revocable), String> 
         ceiling: None,
         namespace: namespace(record.prefix.as_deref())?,
         validity: Validity::new(until, on.clone()),
-        usage: Usages::default().of(&record.name, &limits),
+        usage: Arc::new(Usage::new(limits)),
     };
     Ok((Arc::new(principal), on))
 }

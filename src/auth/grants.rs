@@ -114,12 +114,6 @@ impl Grants {
         self.0.iter().any(|(rights, pattern)| rights & right.bit() != 0 && pattern.takes(name))
     }
 
-    /// Whether there is any right to the stream of this name among them.
-    #[must_use]
-    pub fn allow_any(&self, name: &str) -> bool {
-        self.0.iter().any(|(_, pattern)| pattern.takes(name))
-    }
-
     /// Whether they give this right to whatever the pattern takes.
     #[must_use]
     pub fn cover(&self, right: Right, wanted: &Pattern) -> bool {

@@ -48,6 +48,15 @@ pub struct Usage {
     pub requests: Option<Bucket>,
 }
 
+impl Usage {
+    /// Of a principal that has used nothing yet.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        let requests = limits.rate.map(Bucket::new);
+        Self { subscriptions: Gauge::default(), limits, requests }
+    }
+}
+
 /// What each of many principals uses, for as long as it is there.
 #[derive(Debug, Default)]
 pub struct Usages(Mutex<HashMap<Box<str>, Weak<Usage>>>);
@@ -64,11 +73,7 @@ impl Usages {
         if all.len() >= 64 && all.len().is_power_of_two() {
             all.retain(|_, usage| usage.strong_count() > 0);
         }
-        let usage = Arc::new(Usage {
-            subscriptions: Gauge::default(),
-            limits: limits.clone(),
-            requests: limits.rate.map(Bucket::new),
-        });
+        let usage = Arc::new(Usage::new(limits.clone()));
         all.insert(name.into(), Arc::downgrade(&usage));
         usage
     }

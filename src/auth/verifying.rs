@@ -113,10 +113,8 @@ fn of_set(jwk: &Jwk) -> Option<VerifyingKey> {
         _ => return None,
     };
     let common = &jwk.common;
-    let for_this = match (common.key_algorithm, algorithm) {
-        (None, _) => true,
-        (Some(named), _) => named.to_string() == format!("{algorithm:?}"),
-    };
+    let named = common.key_algorithm.map(|named| self::algorithm(&named.to_string()));
+    let for_this = named.is_none_or(|named| named == Ok(algorithm));
     let signs = common.public_key_use.as_ref().is_none_or(|used| *used == PublicKeyUse::Signature);
     let key = DecodingKey::from_jwk(jwk).ok().filter(|_| for_this && signs)?;
     let of_set = Some(Box::new(jwk.clone()));
