@@ -106,7 +106,7 @@ fn main() {
             panic!("{arg}: neither a scenario ({known}) nor an option ({})", OPTIONS.join(", "));
         }
     }
-    streamgate::tls::install_provider();
+    streamgate::net::tls::install_provider();
     let most = number("--subscribers").unwrap_or(10_000.0) as usize;
     raise_limits(most + 1000);
     let run = Run {

@@ -9,12 +9,13 @@ use crate::background::Background;
 use crate::config::{ServerSettings, Settings};
 use crate::live::Hub;
 use crate::metrics::Metrics;
+use crate::net::Here;
+use crate::net::server;
+use crate::net::tls::Shown;
 use crate::openapi;
 use crate::state::{AppState, Shared};
 use crate::store::{Contact, Store, StoreError};
-use crate::tls::Shown;
-use crate::workers::Here;
-use crate::{api, credentials, server};
+use crate::{api, credentials};
 
 /// What background tasks may take to end once nobody is served any more.
 const TASKS_END_WITHIN: Duration = Duration::from_secs(3);

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use streamgate::auth::command;
 use streamgate::cli::{self, Action, Refused};
-use streamgate::{health, openapi, run, telemetry, tls};
+use streamgate::net::tls;
+use streamgate::{health, openapi, run, telemetry};
 
 fn main() -> ExitCode {
     tls::install_provider();

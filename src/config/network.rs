@@ -10,9 +10,9 @@ use deadpool_redis::redis::{
 };
 
 use super::{Mode, Problem, Reader, size};
-use crate::forwarded::{Proxies, Written};
-use crate::tls::{self, TlsFiles, TlsProblem};
-use crate::visitors::VisitorSettings;
+use crate::net::forwarded::{Proxies, Written};
+use crate::net::tls::{self, TlsFiles, TlsProblem};
+use crate::net::visitors::VisitorSettings;
 
 /// What connections from clients may do.
 #[derive(Clone, Debug)]

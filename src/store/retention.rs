@@ -7,6 +7,7 @@
 
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
+use super::counters::{Counters, write_counters};
 use super::decode::{bytes, id, list, text, tuple, unsigned};
 use super::leases::Verb;
 use super::pool::Repeat;
@@ -24,15 +25,6 @@ const EDITION: &str = "streamgate:{retention}:edition";
 /// Where the retention of a stream is kept.
 pub(super) fn key(stream: &StreamName) -> String {
     format!("{OWN_PREFIX}{{{}}}:retention:{}", stream.tag(), stream.as_str())
-}
-
-/// Counters of a stream, as XSETID sets them.
-#[derive(Clone, Copy, Debug)]
-pub struct Counters {
-    /// The id last generated.
-    pub last_id: EntryId,
-    /// How many entries the stream was ever given, and the greatest id ever deleted.
-    pub others: Option<(u64, EntryId)>,
 }
 
 /// How to change a stream.
@@ -229,7 +221,7 @@ impl Store {
             begin(command, stream);
             command.arg(kept(seen.as_ref())).arg(kept(next.as_ref()));
             if let Some(counters) = change.counters {
-                super::streams::write_counters(command, counters);
+                write_counters(command, counters);
             }
         });
         changed.await?;

@@ -5,8 +5,7 @@ use deadpool_redis::redis::{Cmd, Value};
 use super::decode::{
     Properties, bytes, id, int, list, optional, optional_id, text, tuple, unsigned,
 };
-use super::retention::{self, Counters};
-use super::{Store, StoreError, leases};
+use super::{Store, StoreError, leases, retention};
 use crate::model::entry::Entry;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
@@ -148,25 +147,6 @@ impl Store {
         Ok(int(&self.write(&command).await?)? == 1)
     }
 
-    /// Sets the counters of a stream.
-    ///
-    /// # Errors
-    /// [`StoreError::StreamNotFound`], [`StoreError::NotAStream`], [`StoreError::IdNotMonotonic`]
-    /// when entries lie above `last_id`, [`StoreError::Contradiction`] when the others cannot be,
-    /// or that Redis is away.
-    /// # Cancel safety
-    /// Dropped after it was sent, the counters may be set all the same.
-    pub async fn set_counters(
-        &self,
-        stream: &StreamName,
-        counters: Counters,
-    ) -> Result<(), StoreError> {
-        let mut command = Cmd::new();
-        command.arg("XSETID").arg(stream.as_str());
-        write_counters(&mut command, counters);
-        self.write(&command).await.map(drop)
-    }
-
     /// Deletes a stream with its groups and what is remembered beside it; false if there was none.
     ///
     /// # Errors
@@ -182,14 +162,6 @@ impl Store {
         command.arg(due).arg(scheduled);
         command.arg(leases::leases_prefix(stream));
         Ok(int(&self.write(&command).await?)? == 1)
-    }
-}
-
-/// The words XSETID takes after the stream.
-pub(super) fn write_counters(command: &mut Cmd, counters: Counters) {
-    command.arg(counters.last_id.to_string());
-    if let Some((added, max_deleted)) = counters.others {
-        command.arg("ENTRIESADDED").arg(added).arg("MAXDELETEDID").arg(max_deleted.to_string());
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
-use streamgate::tls::TlsFiles;
+use streamgate::net::tls::TlsFiles;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -214,7 +214,7 @@ impl Keys {
 
     async fn serve_over(tls: Option<&TlsFiles>, set: &[Value]) -> Self {
         let tls = tls.map(|files| {
-            streamgate::tls::install_provider();
+            streamgate::net::tls::install_provider();
             let chain = CertificateDer::pem_file_iter(&files.cert).unwrap();
             let chain = chain.collect::<Result<_, _>>().unwrap();
             let key = PrivateKeyDer::from_pem_file(&files.key).unwrap();

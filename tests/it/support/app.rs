@@ -7,7 +7,7 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::Value;
 use streamgate::app::App;
 use streamgate::config::{Layers, Mode, Settings};
-use streamgate::tls::install_provider;
+use streamgate::net::tls::install_provider;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 

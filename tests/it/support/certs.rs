@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use streamgate::tls::TlsFiles;
+use streamgate::net::tls::TlsFiles;
 
 use super::app::client_with;
 

@@ -15,10 +15,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
-use crate::connection::{Open, Serving};
-use crate::rewound::Rewound;
-use crate::streams::{Paced, Streams};
-use crate::visitors::Visitor;
+use crate::net::connection::{Open, Serving};
+use crate::net::rewound::Rewound;
+use crate::net::streams::{Paced, Streams};
+use crate::net::visitors::Visitor;
 
 /// A quiet connection is asked whether its peer is there after so long, and closed when no answer
 /// came for so long.

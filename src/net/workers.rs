@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::connection::Accepted;
+use crate::net::connection::Accepted;
 
 /// Connections handed to a thread that it has not yet taken.
 const BACKLOG: usize = 64;

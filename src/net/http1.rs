@@ -11,9 +11,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::ServiceExt as _;
 
-use crate::connection::{Open, Serving};
-use crate::handover::{Baton, Lent, Subscriber};
-use crate::visitors::Visitor;
+use crate::net::connection::{Open, Serving};
+use crate::net::handover::{Baton, Lent, Subscriber};
+use crate::net::visitors::Visitor;
 
 /// What is left of a connection that hyper has done with.
 #[expect(clippy::large_enum_variant, reason = "it is taken apart as soon as it is made")]

@@ -13,10 +13,10 @@ use hyper::header::HeaderValue;
 use hyper::{Request, body::Incoming};
 
 use crate::api::{Standing, TurnedAway};
-use crate::forwarded::Proxies;
 use crate::limit::{Bucket, Quota};
 use crate::metrics::Metrics;
 use crate::model::network::client_of;
+use crate::net::forwarded::Proxies;
 
 /// Connections of one address beyond its bound that are told so rather than cut.
 const TOLD: u32 = 8;

@@ -12,12 +12,12 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::ending::Ending;
-use crate::http1::{self, Left};
-use crate::http2;
 use crate::metrics::{Held, Metrics};
-use crate::unread::Unread;
-use crate::visitors::{Place, Visitor};
+use crate::net::ending::Ending;
+use crate::net::http1::{self, Left};
+use crate::net::http2;
+use crate::net::unread::Unread;
+use crate::net::visitors::{Place, Visitor};
 
 /// A quiet connection is asked whether its peer is there after so long, and again as often.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));

@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::TurnedAway;
 use crate::config::ServerSettings;
-use crate::connection::{Accepted, Open, Serving};
-use crate::ending::Ending;
 use crate::metrics::Metrics;
-use crate::visitors::Visitors;
-use crate::workers::{Here, Worker};
+use crate::net::connection::{Accepted, Open, Serving};
+use crate::net::ending::Ending;
+use crate::net::visitors::Visitors;
+use crate::net::workers::{Here, Worker};
 
 /// Connections beyond the bound that are answered with a problem rather than cut.
 const TOLD: usize = 256;

@@ -21,8 +21,8 @@ use axum::response::Response;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::api::{HandOver, Session};
-use crate::connection::Open;
 use crate::live::Out;
+use crate::net::connection::Open;
 
 /// Pieces in one write.
 const SLICES: usize = 16;
