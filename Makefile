@@ -4,7 +4,7 @@
 ARGS ?=
 
 .DEFAULT_GOAL = help
-.PHONY: help run test test-clients test-servers test-nginx schemathesis fuzz deny advisories build bench-publish bench-live bench-work openapi lint docs clean
+.PHONY: help run test test-clients test-servers test-nginx test-slow schemathesis fuzz deny advisories build bench-publish bench-live bench-work openapi lint docs clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ test-servers: ## Run the tests that meet Redis on a newer Redis and on Valkey
 test-nginx: ## Run the test of what docs/deploying.md puts in front of a gateway
 	@scripts/install.sh cc redis nginx
 	cargo test --locked --test it -- --ignored deploying::
+
+test-slow: ## Run the tests with clients that are slow on purpose, as slowhttptest makes them
+	@scripts/install.sh cc redis slowhttptest
+	cargo test --locked --test it -- --ignored slow_clients::
 
 schemathesis: ## Hold a gateway against its own document; SECONDS=600 for longer, SEED=2 for another run
 	@scripts/install.sh redis curl venv

@@ -1,8 +1,9 @@
 #!/bin/sh
 # Installs what is missing of: redis (a Redis or Valkey server), and for the tests chromium, curl,
-# openssl, procps (ps and kill), python3, node, npm, php, pip and venv (of python3); and for the benchmarks
-# redis-benchmark, webdis, wrk, nginx, nchan (a module of nginx); and for building cc, for fuzzing c++.
-# By the platform's own package manager; does nothing for what is there. Usage: install.sh NAME...
+# openssl, procps (ps and kill), python3, node, npm, php, pip and venv (of python3), slowhttptest; for
+# the benchmarks redis-benchmark, webdis, wrk, nginx, nchan (a module of nginx); for building cc, for
+# fuzzing c++. By the platform's own package manager; does nothing for what is there.
+# Usage: install.sh NAME...
 set -eu
 
 as_root() {
@@ -18,7 +19,7 @@ is_there() {
     chromium)
         [ -n "${CHROMIUM:-}" ] || command -v chromium >/dev/null || command -v chromium-browser >/dev/null ||
             command -v google-chrome >/dev/null || [ -d "/Applications/Google Chrome.app" ] ;;
-    node | php | python3) command -v "$1" >/dev/null ;;
+    node | php | python3 | slowhttptest) command -v "$1" >/dev/null ;;
     curl) command -v curl >/dev/null ;;
     procps) command -v ps >/dev/null && { [ -x /bin/kill ] || [ -x /usr/bin/kill ]; } ;;
     openssl | redis-benchmark | webdis | wrk | nginx | npm) command -v "$1" >/dev/null ;;

@@ -47,6 +47,7 @@ mod redis_tls;
 mod restart;
 mod retention;
 mod scheduled;
+mod slow_clients;
 mod strangers;
 mod streams;
 mod support;

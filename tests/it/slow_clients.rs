@@ -1,0 +1,89 @@
+//! Slow clients as slowhttptest makes them, the tool that servers are tried with: heads, bodies and
+//! reading, a few bytes at a time, over hundreds of connections. It asks all the while whether others
+//! are served. Apart from the suite because not every platform has it: `make test-slow`.
+
+use std::time::{Duration, Instant};
+
+use tokio::process::Command;
+
+use crate::support::{TestApp, eventually, unique};
+
+async fn gateway() -> TestApp {
+    TestApp::start_with(|settings| {
+        settings.server.header_timeout = Duration::from_secs(2);
+        settings.api.body_timeout = Duration::from_secs(2);
+        settings.server.write_timeout = Duration::from_secs(2);
+        // Not optimised, a page of 3 MiB takes a thread some fifty milliseconds.
+        settings.pool.large_reads = 8 << 20;
+    })
+    .await
+}
+
+/// What it noted each second: connections open, and whether others were served.
+async fn trial(app: &TestApp, path: &str, connections: &str, kind: &[&str]) -> Vec<(usize, bool)> {
+    let dir = tempfile::tempdir().unwrap();
+    let prefix = dir.path().join("trial");
+    let run = Command::new("slowhttptest")
+        .args(kind)
+        .args(["-c", connections, "-r", connections, "-p", "2", "-g", "-o"])
+        .args([prefix.to_str().unwrap(), "-u", &app.url(path)])
+        .stdout(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .status();
+    let ended = tokio::time::timeout(Duration::from_secs(60), run).await.unwrap();
+    assert!(ended.expect("slowhttptest is installed by make test-slow").success());
+    let noted = std::fs::read_to_string(prefix.with_extension("csv")).unwrap();
+    let row = |line: &str| {
+        let numbers: Vec<usize> = line.split(',').map(|word| word.parse().unwrap()).collect();
+        let [_, _, _, open, available] = numbers[..] else { panic!("{line}") };
+        (open, available > 0)
+    };
+    noted.lines().skip(1).map(row).collect()
+}
+
+#[tokio::test]
+#[ignore = "needs slowhttptest: make test-slow"]
+async fn slow_heads_and_slow_bodies_are_closed_in_time_and_others_are_served() {
+    let app = gateway().await;
+    let entries = format!("/v1/streams/{}/entries", unique("slow"));
+    let (heads, bodies) =
+        (["-H", "-i", "1", "-l", "20"], ["-B", "-s", "100000", "-i", "1", "-l", "20"]);
+    for (path, kind) in [("/livez", &heads[..]), (&entries, &bodies[..])] {
+        let noted = trial(&app, path, "300", kind).await;
+        assert!(noted.iter().any(|(open, _)| *open > 0), "{kind:?} had nothing open: {noted:?}");
+        assert!(noted.iter().all(|(_, available)| *available), "others waited: {noted:?}");
+        // It ends before its time when no connection is left.
+        assert!(noted.len() < 12, "some were open to the end: {noted:?}");
+        eventually("all are closed", async || app.metric("connections").await <= 1).await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs slowhttptest: make test-slow"]
+async fn those_who_do_not_read_what_they_asked_for_are_cut_and_others_are_served() {
+    let app = gateway().await;
+    let stream = unique("unread");
+    for _ in 0..3 {
+        app.publish(&stream, &"x".repeat(1 << 20)).await;
+    }
+    let path = format!("/v1/streams/{stream}/entries?start=0&max_bytes=16777216");
+    let kind = ["-X", "-n", "1", "-w", "1", "-y", "512", "-z", "5", "-l", "15"];
+    // It asks for the same large answer, which may have to wait for its like; others ask for little.
+    let served = async {
+        let mut slowest = Duration::ZERO;
+        loop {
+            let asked = Instant::now();
+            assert_eq!(app.get("/v1/streams?limit=1").await.status, 200);
+            slowest = slowest.max(asked.elapsed());
+            assert!(slowest < Duration::from_secs(1), "others waited {slowest:?}");
+        }
+    };
+    tokio::select! {
+        _ = trial(&app, &path, "100", &kind) => {}
+        () = served => {}
+    }
+    // Its end of a connection learns of that only when it has read what was sent before.
+    eventually("all are cut", async || app.metric("connections").await <= 1).await;
+    assert!(app.metric_if_any("refused_total{bound=\"unread\"}").await > Some(0));
+    eventually("all is given back", async || app.metric("answer_bytes").await == 0).await;
+}
