@@ -51,6 +51,8 @@ pub struct Metrics {
     pub subscriptions: Gauge,
     /// Reads that wait for an entry.
     pub waiting: Gauge,
+    /// Bytes of large reads that are under way.
+    pub read_bytes: Gauge,
     /// Bytes of large answers that clients have not taken yet.
     pub answer_bytes: Gauge,
     /// Streams that are followed for subscriptions and waiting reads.
@@ -158,6 +160,11 @@ impl Metrics {
         );
         r.register("subscriptions", "Subscriptions open", self.subscriptions.clone());
         r.register("waiting_reads", "Reads waiting for an entry", self.waiting.clone());
+        r.register(
+            "read_bytes",
+            "Bytes of large reads from Redis that are under way",
+            self.read_bytes.clone(),
+        );
         r.register(
             "answer_bytes",
             "Bytes of large answers that clients have not taken yet",

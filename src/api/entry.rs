@@ -18,7 +18,7 @@ use crate::model::entry::View;
 use crate::model::id::EntryId;
 use crate::model::range::Order;
 use crate::state::AppState;
-use crate::store::StoreError;
+use crate::store::{Between, StoreError};
 
 /// The id in the path.
 pub struct PathId(pub EntryId);
@@ -64,7 +64,7 @@ pub async fn read_entry(
     State(state): State<AppState>,
 ) -> Result<Json<EntryOut>, ApiError> {
     let read = state.store.read_between(access.stream(), Order::Asc, (id, id), 1, usize::MAX).await;
-    let (entries, facts, _) = read.map_err(ApiError::of_read)?;
+    let Between { entries, facts, .. } = read.map_err(ApiError::of_read)?;
     if let Some(entry) = entries.into_iter().next() {
         let view = Arc::new(View { payload: params.payload, pairs: params.pairs });
         return Ok(Json(EntryOut { entry, view }));

@@ -205,6 +205,10 @@ impl From<StoreError> for ApiError {
             StoreError::Exhausted(_) => {
                 (ErrorCode::Overloaded, "all connections to Redis are in use")
             }
+            StoreError::Crowded => (
+                ErrorCode::Overloaded,
+                "other large reads take all the room there is for them: ask for less, or later",
+            ),
             StoreError::Loading => (ErrorCode::RedisLoading, "Redis is reading its data from disk"),
             StoreError::ReadOnly(_) => {
                 (ErrorCode::RedisReadOnly, "the Redis server takes no writes at the moment")

@@ -29,7 +29,7 @@ use crate::model::name::StreamName;
 use crate::model::position::Position;
 use crate::model::range::{Cursor, Order};
 use crate::state::AppState;
-use crate::store::{Lane, Stretch};
+use crate::store::{Between, Lane, Room, Stretch};
 
 /// A page of entries.
 #[derive(Serialize, ToSchema)]
@@ -44,6 +44,8 @@ pub struct EntriesPage {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     gap: Option<SkippedGap>,
+    #[serde(skip)]
+    _room: Room,
 }
 
 /// Read entries
@@ -94,16 +96,16 @@ pub async fn read_entries(
         Plan::Downwards { low, high, limit, max_bytes } => {
             let read =
                 state.store.read_between(&stream, Order::Desc, (low, high), limit, max_bytes).await;
-            let (entries, facts, done) = read.map_err(ApiError::of_read)?;
+            let Between { entries, facts, ended, room } = read.map_err(ApiError::of_read)?;
             require_stream(&facts)?;
             let start = Some(low).filter(|low| *low > EntryId::MIN);
             let next = entries
                 .last()
-                .filter(|_| !done)
+                .filter(|_| !ended)
                 .map(|last| Cursor::Desc { before: last.id, start }.to_string());
             let at_tail = entries.first().is_none_or(|first| first.id >= facts.last_id)
                 && high >= facts.last_id;
-            Ok(EntriesPage { entries: show(entries, &view), next, at_tail, gap: None })
+            Ok(EntriesPage { entries: show(entries, &view), next, at_tail, gap: None, _room: room })
         }
     }?;
     let link =
@@ -144,7 +146,8 @@ async fn read_upwards(
     let end = Some(upwards.end).filter(|end| *end < EntryId::MAX);
     let more = end.is_none() || !read.ended;
     let next = more.then(|| Cursor::Asc { after: read.end(after), end }.to_string());
-    Ok(EntriesPage { entries: show(read.entries, &view), next, at_tail: read.at_tail, gap })
+    let Stretch { entries, at_tail, room, .. } = read;
+    Ok(EntriesPage { entries: show(entries, &view), next, at_tail, gap, _room: room })
 }
 
 async fn read(

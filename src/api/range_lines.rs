@@ -29,7 +29,7 @@ use crate::model::position::Position;
 use crate::model::range::Order;
 use crate::model::view::EventView;
 use crate::state::AppState;
-use crate::store::Lane;
+use crate::store::{Between, Lane};
 
 /// Entries of one read.
 const PAGE: usize = 1000;
@@ -209,7 +209,8 @@ impl Lines {
     async fn down(&mut self, low: EntryId, high: EntryId, left: usize) -> Result<Bytes, ApiError> {
         let (store, limit) = (&self.state.store, left.min(PAGE));
         let read = store.read_between(&self.stream, Order::Desc, (low, high), limit, PAGE_BYTES);
-        let (entries, facts, done) = read.await.map_err(ApiError::of_read)?;
+        let Between { entries, facts, ended: done, room: _room } =
+            read.await.map_err(ApiError::of_read)?;
         if !self.begun {
             require_stream(&facts)?;
         }

@@ -202,6 +202,7 @@ impl Settings {
             blocking: read.count("redis-blocking-connections"),
             block,
             durable: read.count("redis-durable-connections"),
+            large_reads: read.get("read-memory", size).unwrap_or(1),
         });
         let live = live::read(&mut read, pool.as_ref().map_or(1, |pool| pool.workers), block);
         let api = ApiSettings {

@@ -160,6 +160,12 @@ pub const SPECS: &[Spec] = &[
         "What is kept of followed streams for subscribers who are a little behind",
     ),
     spec(
+        "read-memory",
+        "SIZE",
+        "64MiB",
+        "What is read from Redis at once by large reads, those of 64 KiB and more",
+    ),
+    spec(
         "answer-memory",
         "SIZE",
         "256MiB",

@@ -12,7 +12,7 @@ use super::tail::Awaited;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::position::Position;
-use crate::store::{Lane, Stretch};
+use crate::store::{Lane, Room, StoreError, Stretch};
 
 /// While Redis is away.
 pub(super) const RETRY: Duration = Duration::from_millis(200);
@@ -42,13 +42,21 @@ impl Hub {
     ) -> Result<Vec<Stretch>, JoinError> {
         let deadline = Instant::now() + wait;
         let mut following = Vec::new();
+        let alone = read.from.len() == 1;
         if !wait.is_zero() {
             following = try_join_all(read.from.iter().map(|(stream, _)| self.join(stream))).await?;
         }
         loop {
-            let reads = read.from.iter().map(|(stream, after)| {
-                let (lane, end) = (&Lane::Shared, EntryId::MAX);
-                self.0.store.read_after(lane, stream, *after, end, read.limit, read.max_bytes)
+            let reads = read.from.iter().map(async |(stream, after)| {
+                let (store, limit, bytes) = (&self.0.store, read.limit, read.max_bytes);
+                let lane = &Lane::Shared;
+                let mut read =
+                    store.read_after(lane, stream, *after, EntryId::MAX, limit, bytes).await?;
+                if !alone {
+                    // Who held room while waiting for more might wait for those who do the same.
+                    read.room = Room::default();
+                }
+                Ok::<_, StoreError>(read)
             });
             let pause = match try_join_all(reads).await {
                 Ok(all) if !all.iter().all(Stretch::is_quiet) || self.is_over(deadline) => {

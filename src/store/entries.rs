@@ -1,6 +1,7 @@
 //! Reading entries.
 
 use super::facts::Range;
+use super::large::{Budget, Room};
 use super::{Lane, Store, StoreError};
 use crate::model::entry::Entry;
 use crate::model::history::{Facts, Standing};
@@ -9,13 +10,11 @@ use crate::model::name::StreamName;
 use crate::model::position::Position;
 use crate::model::range::Order;
 
-/// The first read of a budgeted range, when nothing is known of the size of its entries.
-const FIRST_READ: usize = 32;
 /// Bytes read in one go where only ids are wanted.
 const SCAN_BYTES: usize = 256 << 10;
 
 /// A run of entries read upwards, with what was known of the stream when it was read.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Stretch {
     /// Oldest first.
     pub entries: Vec<Entry>,
@@ -29,6 +28,21 @@ pub struct Stretch {
     pub ended: bool,
     /// Nothing more lay in the stream.
     pub at_tail: bool,
+    /// To be held until the entries are rendered.
+    pub room: Room,
+}
+
+/// Entries between two ids, with the counters of their stream.
+#[derive(Debug)]
+pub struct Between {
+    /// In the order asked for.
+    pub entries: Vec<Entry>,
+    /// Read in one step with the first of them.
+    pub facts: Facts,
+    /// Nothing more lay between the ids.
+    pub ended: bool,
+    /// To be held until the entries are rendered.
+    pub room: Room,
 }
 
 impl Stretch {
@@ -58,7 +72,7 @@ impl Store {
     /// fit into `max_bytes` unless a single one is larger.
     ///
     /// # Errors
-    /// [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::NotAStream`], [`StoreError::Crowded`], or that Redis is away.
     /// # Cancel safety
     /// Reads only.
     pub async fn read_after(
@@ -70,23 +84,33 @@ impl Store {
         limit: usize,
         max_bytes: usize,
     ) -> Result<Stretch, StoreError> {
-        let mut budget = Budget::new(limit, max_bytes);
+        let large = &self.large;
+        let mut budget = Budget::new(limit, max_bytes, large.weight(stream.as_str()));
+        // A connection of its own holds up nobody, and there are few.
+        let shared = matches!(lane, Lane::Shared);
+        let mut room = if shared { large.room(budget.expects()).await? } else { Room::default() };
         let mut whole = self.read_step(lane, stream, after, end, budget.next()).await?;
         if whole.standing == Standing::Reset {
             return Ok(whole);
         }
-        budget.cut(&mut whole);
+        cut(&mut budget, &mut whole);
+        if shared && room.is_none() && !whole.ended {
+            room = large.room(budget.expects()).await?;
+        }
         while !whole.ended && budget.next() > 0 {
             let from = whole.end(after);
             let mut more = self.read_step(lane, stream, from, end, budget.next()).await?;
             if more.standing != Standing::Intact {
                 break; // Overtaken while reading: whoever reads on is told.
             }
-            budget.cut(&mut more);
+            cut(&mut budget, &mut more);
             whole.entries.append(&mut more.entries);
             whole.numbers.append(&mut more.numbers);
             (whole.ended, whole.at_tail) = (more.ended, more.at_tail);
         }
+        let (seen, bytes) = budget.seen();
+        large.saw(stream.as_str(), seen, bytes);
+        whole.room = room;
         Ok(whole)
     }
 
@@ -114,7 +138,8 @@ impl Store {
         };
         let numbers = facts.number(from, &ids, at_tail);
         let entries = if standing == Standing::Reset { Vec::new() } else { entries };
-        Ok(Stretch { entries, numbers, facts, standing, ended: short || at_tail, at_tail })
+        let (ended, room) = (short || at_tail, Room::default());
+        Ok(Stretch { entries, numbers, facts, standing, ended, at_tail, room })
     }
 
     /// The position right before the last `count` entries up to `end`, with the counters of the
@@ -133,14 +158,13 @@ impl Store {
         let (mut ids, mut facts, mut high) = (Vec::new(), None, end);
         loop {
             let (span, left) = ((EntryId::MIN, high), count - ids.len());
-            let (read, counters, done) =
-                self.read_between(stream, Order::Desc, span, left, SCAN_BYTES).await?;
+            let read = self.read_between(stream, Order::Desc, span, left, SCAN_BYTES).await?;
             let first = facts.is_none();
-            let facts = *facts.get_or_insert(counters);
-            ids.extend(read.iter().map(|entry| entry.id));
+            let facts = *facts.get_or_insert(read.facts);
+            ids.extend(read.entries.iter().map(|entry| entry.id));
             let below = ids.last().and_then(|id| id.previous());
             match below {
-                Some(below) if !done && ids.len() < count => high = below,
+                Some(below) if !read.ended && ids.len() < count => high = below,
                 Some(below) => {
                     ids.reverse();
                     let numbers = facts.number(Position::OLDEST, &ids, end >= facts.last_id);
@@ -154,11 +178,10 @@ impl Store {
     }
 
     /// Reads between two ids, both included, with the counters of the stream; what does not fit
-    /// into `max_bytes` is cut off, but never the first entry. The flag says that nothing more
-    /// lies in the range.
+    /// into `max_bytes` is cut off, but never the first entry.
     ///
     /// # Errors
-    /// [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::NotAStream`], [`StoreError::Crowded`], or that Redis is away.
     /// # Cancel safety
     /// Reads only.
     pub async fn read_between(
@@ -168,17 +191,19 @@ impl Store {
         (low, high): (EntryId, EntryId),
         limit: usize,
         max_bytes: usize,
-    ) -> Result<(Vec<Entry>, Facts, bool), StoreError> {
-        let mut budget = Budget::new(limit, max_bytes);
+    ) -> Result<Between, StoreError> {
+        let large = &self.large;
+        let mut budget = Budget::new(limit, max_bytes, large.weight(stream.as_str()));
+        let mut room = large.room(budget.expects()).await?;
         let (mut low, mut high) = (low, high);
         let (mut all, mut first) = (Vec::new(), None);
-        loop {
+        let (entries, facts, ended) = loop {
             let count = budget.next();
             let range = Range { order, low, high, count };
             let (mut read, facts) = self.range_with_facts(&Lane::Shared, stream, &range).await?;
             let facts = *first.get_or_insert(facts);
             let ended = read.len() < count;
-            let kept = budget.keep(&read);
+            let kept = budget.keep(read.iter().map(Entry::size));
             let cut = kept < read.len();
             read.truncate(kept);
             let last = read.last().map(|entry| entry.id);
@@ -188,64 +213,31 @@ impl Store {
                 Order::Desc => last.previous(),
             });
             let Some(next) = next.filter(|_| !ended || cut) else {
-                return Ok((all, facts, true));
+                break (all, facts, true);
             };
             match order {
                 Order::Asc => low = next,
                 Order::Desc => high = next,
             }
             if cut || budget.next() == 0 || low > high {
-                return Ok((all, facts, low > high));
+                break (all, facts, low > high);
             }
-        }
+            if room.is_none() {
+                room = large.room(budget.expects()).await?;
+            }
+        };
+        let (seen, bytes) = budget.seen();
+        large.saw(stream.as_str(), seen, bytes);
+        Ok(Between { entries, facts, ended, room })
     }
 }
 
-/// Redis counts entries, not bytes: this asks for few entries first and then for as many as the
-/// ones seen so far let expect.
-struct Budget {
-    entries: usize,
-    bytes: usize,
-    seen: usize,
-    seen_bytes: usize,
-}
-
-impl Budget {
-    fn new(entries: usize, bytes: usize) -> Self {
-        Self { entries, bytes, seen: 0, seen_bytes: 0 }
-    }
-
-    /// How many entries to ask for next; 0 when the budget is spent.
-    fn next(&self) -> usize {
-        let left = self.entries.saturating_sub(self.seen);
-        let bytes_left = self.bytes.saturating_sub(self.seen_bytes);
-        match self.seen_bytes.checked_div(self.seen) {
-            None => left.min(FIRST_READ),
-            Some(_) if bytes_left == 0 => 0,
-            Some(average) => left.min((bytes_left / average.max(1)).max(1)),
-        }
-    }
-
-    /// How many of `entries` fit; counts them as seen. The very first always fits.
-    fn keep(&mut self, entries: &[Entry]) -> usize {
-        for (index, entry) in entries.iter().enumerate() {
-            let size = entry.size();
-            if self.seen > 0 && self.seen_bytes + size > self.bytes {
-                self.seen_bytes = self.bytes;
-                return index;
-            }
-            self.seen += 1;
-            self.seen_bytes += size;
-        }
-        entries.len()
-    }
-
-    fn cut(&mut self, stretch: &mut Stretch) {
-        let kept = self.keep(&stretch.entries);
-        if kept < stretch.entries.len() {
-            stretch.entries.truncate(kept);
-            stretch.numbers.truncate(kept);
-            (stretch.ended, stretch.at_tail) = (false, false);
-        }
+/// Keeps of what was read upwards what fits.
+fn cut(budget: &mut Budget, stretch: &mut Stretch) {
+    let kept = budget.keep(stretch.entries.iter().map(Entry::size));
+    if kept < stretch.entries.len() {
+        stretch.entries.truncate(kept);
+        stretch.numbers.truncate(kept);
+        (stretch.ended, stretch.at_tail) = (false, false);
     }
 }

@@ -19,6 +19,9 @@ pub enum StoreError {
     /// Every connection that may be opened is in use.
     #[error("all {0} Redis connections are in use")]
     Exhausted(&'static str),
+    /// Other large reads take all the room there is for them.
+    #[error("there was no room for a large read in time")]
+    Crowded,
     /// Redis is reading its data from disk.
     #[error("Redis is loading its data")]
     Loading,
@@ -94,6 +97,7 @@ impl StoreError {
                 | Self::Broken(_)
                 | Self::Timeout
                 | Self::Exhausted(_)
+                | Self::Crowded
                 | Self::Loading
         )
     }

@@ -52,6 +52,7 @@ mod error;
 mod facts;
 mod full;
 mod groups;
+mod large;
 mod leases;
 mod pending;
 mod pool;
@@ -80,10 +81,12 @@ pub use counters::Counters;
 pub use deletion::{Deletion, References};
 pub use durability::{Durability, Durable, MAX_DURABILITY_WAIT, Reached};
 pub use duty::Duty;
-pub use entries::Stretch;
+pub use entries::{Between, Stretch};
 pub use error::StoreError;
 pub use full::{FullConsumer, FullGroup, FullPending, FullStream};
 pub use groups::{ConsumerInfo, Delivery, GroupInfo, GroupRead};
+use large::LargeReads;
+pub use large::Room;
 pub use leases::{
     Calls, DeadLetter, DeadLetters, Ear, GroupChange, GroupStart, Handed, HandedOut, Item, Lease,
     Redrive, Redriven, Settled, Settlement, SweepAt, Swept, WorkRead,
@@ -100,6 +103,7 @@ pub use trim::{Trim, Trimming};
 #[derive(Clone)]
 pub struct Store {
     connections: Arc<Connections>,
+    large: Arc<LargeReads>,
     /// Which of the connections for writes is used.
     writer: usize,
     /// Written by `probe`: whether this server can leave holes that its counters do not show.
@@ -118,9 +122,10 @@ impl Store {
     /// [`StoreError::Unexpected`] when the settings cannot make a pool.
     pub fn new(settings: &PoolSettings) -> Result<Self, StoreError> {
         let connections = Arc::new(Connections::new(settings)?);
+        let large = Arc::new(LargeReads::new(settings.large_reads, settings.response_timeout));
         // Assumed until the server says otherwise: it only makes positions say less.
         let untraced_holes = Arc::new(AtomicBool::new(true));
-        Ok(Self { connections, writer: 0, untraced_holes, capabilities: Arc::default() })
+        Ok(Self { connections, large, writer: 0, untraced_holes, capabilities: Arc::default() })
     }
 
     /// The same store, for the thread of this number that serves connections.
@@ -139,6 +144,18 @@ impl Store {
     #[must_use]
     pub fn open_connections(&self) -> [(&'static str, usize); 3] {
         self.connections.open()
+    }
+
+    /// Bytes of large reads that are under way.
+    #[must_use]
+    pub fn large_read_bytes(&self) -> usize {
+        self.large.bytes()
+    }
+
+    /// Large reads for which there was no room in time, since this was last asked.
+    #[must_use]
+    pub fn take_refused_reads(&self) -> u64 {
+        self.large.take_refused()
     }
 
     /// An exclusive connection for blocking reads.

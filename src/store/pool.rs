@@ -47,6 +47,8 @@ pub struct PoolSettings {
     pub block: Duration,
     /// Connections for writes that wait for replicas or the disk.
     pub durable: usize,
+    /// Bytes of large reads at once.
+    pub large_reads: usize,
 }
 
 /// What is known of Redis.

@@ -1,7 +1,10 @@
 //! How much one client may do: requests, connections; and who a client is behind proxies.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use reqwest::RequestBuilder;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -237,4 +240,46 @@ async fn those_who_ask_for_much_and_read_nothing_take_no_more_memory_than_there_
     drop(greedy);
     eventually("there is room again", async || app.get(&path).await.status == 200).await;
     eventually("all is given back", async || app.metric("answer_bytes").await == 0).await;
+}
+
+#[tokio::test]
+async fn those_who_read_much_at_once_wait_for_each_other_and_hold_up_nobody_else() {
+    let app = TestApp::start_with(|settings| {
+        settings.pool.large_reads = 16 << 20;
+        settings.api.answer_memory = 1 << 30;
+    })
+    .await;
+    let (large, small) = (unique("large"), unique("small"));
+    for _ in 0..4 {
+        app.publish(&large, &"x".repeat(3 << 20)).await;
+    }
+    app.publish(&small, "1").await;
+    let (large, small) = (format!("/v1/streams/{large}/entries"), format!("/v1/streams/{small}"));
+    let path = format!("{large}?max_bytes=16777216");
+    assert_eq!(app.get(&path).await.ids().len(), 4);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let greedy = join_all((0..60).map(async |_| {
+        let answer = app.get(&path).await;
+        asked.fetch_add(1, Ordering::Relaxed);
+        answer
+    }));
+    let others = async {
+        let mut slowest = Duration::ZERO;
+        while asked.load(Ordering::Relaxed) < 60 {
+            let began = Instant::now();
+            assert_eq!(app.get(&format!("{small}/entries")).await.status, 200);
+            slowest = slowest.max(began.elapsed());
+        }
+        slowest
+    };
+    let (answers, slowest) = tokio::join!(greedy, others);
+    let served = answers.iter().filter(|answer| answer.status == 200).count();
+    for answer in answers.iter().filter(|answer| answer.status != 200) {
+        answer.is_problem(503, "overloaded");
+    }
+    assert!(served > 0);
+    assert!(slowest < Duration::from_millis(1500), "others waited {slowest:?}");
+    let refused = app.metric_if_any("refused_total{bound=\"reads\"}").await;
+    assert_eq!(refused, Some(60 - served));
+    assert_eq!(app.metric("read_bytes").await, 0);
 }
