@@ -65,7 +65,7 @@ fn single(seconds: u32, rounds: usize) {
     }
     let medians = figures.map(|rounds| Figures::median(&rounds));
     println!(
-        "{:<12}{:>12}{:>14}{:>14}{:>10}",
+        "{:<12}{:>12}{:>14}{:>16}{:>10}",
         "", "entries/s", "CPU µs/entry", "Redis µs/entry", "p99 ms"
     );
     for ((name, ..), figures) in runs.iter().zip(&medians) {
@@ -196,7 +196,7 @@ impl Figures {
 
     fn print(&self, name: &str) {
         println!(
-            "{name:<12}{:>12.0}{:>14.1}{:>14.1}{:>10.2}",
+            "{name:<12}{:>12.0}{:>14.1}{:>16.1}{:>10.2}",
             self.rate, self.cpu, self.redis, self.p99_ms
         );
     }
