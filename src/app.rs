@@ -52,10 +52,14 @@ impl App {
         background.spawn(async move { supervised.supervise(until).await });
         let auth = settings.auth.clone();
         if auth.is_on() {
-            let watched = (auth.clone(), hub.clone(), metrics.clone(), stop.clone());
-            let (auth, hub, metrics, until) = watched;
-            background.spawn(credentials::watch(auth.clone(), hub, metrics, until));
-            background.spawn(credentials::share(auth, store.clone(), stop.clone()));
+            let watched = || (auth.clone(), hub.clone(), stop.clone());
+            for by_url in [false, true] {
+                let (auth, hub, stop) = watched();
+                background.spawn(credentials::watch_keys(auth, hub, by_url, stop));
+            }
+            let (auth, hub, stop) = watched();
+            background.spawn(credentials::share(auth.clone(), store.clone(), stop.clone()));
+            background.spawn(credentials::watch_file(auth, hub, metrics.clone(), stop));
         }
         let state = AppState::new(Shared {
             store,

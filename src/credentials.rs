@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
@@ -18,17 +18,10 @@ const FETCH_EVERY: (Duration, Duration) = (Duration::from_secs(5), Duration::fro
 /// Between attempts to share the secret of tickets.
 const SHARE_AGAIN: Duration = Duration::from_secs(1);
 
-/// Looks at the file and at the keys of issuers, until it is stopped. Whoever follows something by
-/// what is gone is told at once.
-pub async fn watch(auth: Auth, hub: Hub, metrics: Metrics, stop: CancellationToken) {
-    let mut ticks = interval(LOOK_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut files_at, mut urls_at) = (Instant::now(), Instant::now());
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
+/// Looks at the file, until it is stopped. Whoever follows something by what is gone is told at once.
+pub async fn watch_file(auth: Auth, hub: Hub, metrics: Metrics, stop: CancellationToken) {
+    let mut ticks = ticks(LOOK_EVERY);
+    while ticked(&mut ticks, &stop).await {
         match auth.reload() {
             Ok(true) => hub.call_all(),
             Ok(false) => {}
@@ -39,21 +32,35 @@ pub async fn watch(auth: Auth, hub: Hub, metrics: Metrics, stop: CancellationTok
                 }
             }
         }
-        let now = Instant::now();
-        let (files, urls) = (now >= files_at, now >= urls_at);
-        if files {
-            files_at = now + FETCH_EVERY.0;
-        }
-        if urls {
-            urls_at = now + FETCH_EVERY.1;
-        }
-        let fetched = tokio::select! {
+    }
+}
+
+/// Looks at the keys of issuers that are fetched from files, or by URL, until it is stopped. Apart
+/// from the file, which no issuer that is slow may hold up.
+pub async fn watch_keys(auth: Auth, hub: Hub, by_url: bool, stop: CancellationToken) {
+    let mut ticks = ticks(if by_url { FETCH_EVERY.1 } else { FETCH_EVERY.0 });
+    while ticked(&mut ticks, &stop).await {
+        let gone = tokio::select! {
             () = stop.cancelled() => return,
-            gone = auth.fetch_keys(files, urls) => gone,
+            gone = auth.fetch_keys(by_url) => gone,
         };
-        if fetched {
+        if gone {
             hub.call_all();
         }
+    }
+}
+
+fn ticks(every: Duration) -> Interval {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Waits for the next tick; false when it is time to stop.
+async fn ticked(ticks: &mut Interval, stop: &CancellationToken) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => false,
+        _ = ticks.tick() => true,
     }
 }
 

@@ -26,7 +26,7 @@ fn believer() -> &'static (Auth, String) {
             .and_then(|()| std::fs::write(dir.join("auth.toml"), file));
         let Ok(auth) = Auth::from_file(&dir.join("auth.toml")) else { panic!("{written:?}") };
         auth.share_secret(SECRET.as_bytes());
-        let maker = Maker::Key("k".to_owned());
+        let maker = Maker::Key("k".to_owned(), "m".to_owned());
         let ticket = Ticket { maker, streams: vec!["s".to_owned()], until: 4_102_444_800 };
         let Some(ticket) = auth.ticket(&ticket) else { panic!("no ticket") };
         let _ = std::fs::remove_dir_all(dir);

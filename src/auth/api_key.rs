@@ -10,6 +10,8 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+use super::mark::mark;
+
 /// What keys begin with, so that they are found where they should not be.
 const PREFIX: &str = "sgk_";
 /// What hashes begin with.
@@ -50,6 +52,12 @@ impl KeyHash {
         let mut begin = [0; 8];
         begin.copy_from_slice(&self.0[..8]);
         begin
+    }
+
+    /// What tickets call it.
+    #[must_use]
+    pub fn mark(&self) -> Box<str> {
+        mark("api key", &self.0)
     }
 
     /// Whether both are the same, in constant time.

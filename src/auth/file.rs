@@ -99,9 +99,19 @@ impl OneOrMore {
 pub struct Book {
     /// By a part of the hash of their keys.
     keys: HashMap<[u8; 8], Vec<(KeyHash, Arc<Principal>)>>,
-    /// By their names, with what they were made of.
-    named: HashMap<String, (KeyRecord, Arc<Principal>, Revocable)>,
+    /// By their names.
+    named: HashMap<String, Named>,
     issuers: Vec<(IssuerRecord, Vec<Vec<u8>>, Arc<Issuer>)>,
+}
+
+/// A principal with keys.
+struct Named {
+    /// What it was made of.
+    record: KeyRecord,
+    /// It, once for each of its keys.
+    bearers: Bearers,
+    /// Revoked when the record changes.
+    on: Revocable,
 }
 
 impl Book {
@@ -139,20 +149,19 @@ impl Book {
         if self.named.contains_key(&name) {
             return Err("another key has the same name".to_owned());
         }
-        let known = before.named.get(&name);
-        let (principal, on) = match known.filter(|(known, ..)| *known == record) {
-            Some((_, principal, on)) => (principal.clone(), on.clone()),
-            None => principal(&record)?,
+        let known = before.named.get(&name).filter(|known| known.record == record);
+        let (bearers, on) = match known {
+            Some(known) => (known.bearers.clone(), known.on.clone()),
+            None => bearers(&record)?,
         };
-        for text in record.hash.all() {
-            let hash = KeyHash::parse(text).ok_or("a hash is `sha256:` and 64 hexadecimal digits, as `streamgate keys hash` prints it")?;
+        for (hash, principal) in &bearers {
             let place = self.keys.entry(hash.shelf()).or_default();
-            if place.iter().any(|(other, _)| other.is(&hash)) {
+            if place.iter().any(|(other, _)| other.is(hash)) {
                 return Err("another key has the same hash".to_owned());
             }
-            place.push((hash, principal.clone()));
+            place.push((hash.clone(), principal.clone()));
         }
-        self.named.insert(name, (record, principal, on));
+        self.named.insert(name, Named { record, bearers, on });
         Ok(())
     }
 
@@ -198,7 +207,8 @@ impl Book {
     }
 
     fn namespaces_that_meet(&self) -> Vec<String> {
-        let of_keys = self.named.values().map(|(_, principal, _)| &principal.namespace);
+        let keys = self.named.values().flat_map(|named| &named.bearers);
+        let of_keys = keys.map(|(_, principal)| &principal.namespace);
         let of_issuers = self.issuers.iter().map(|(.., issuer)| &issuer.rules.namespace);
         let whole = Namespace::default();
         let mut all: Vec<_> = of_keys.chain(of_issuers).filter(|one| **one != whole).collect();
@@ -220,10 +230,11 @@ impl Book {
         place.iter().find(|(known, _)| known.is(&hash)).map(|(_, principal)| principal)
     }
 
-    /// The principal with the key of this name.
+    /// The principal of this name, by the key of this mark.
     #[must_use]
-    pub fn named(&self, name: &str) -> Option<&Arc<Principal>> {
-        self.named.get(name).map(|(_, principal, _)| principal)
+    pub fn named(&self, name: &str, mark: &str) -> Option<&Arc<Principal>> {
+        let bearers = &self.named.get(name)?.bearers;
+        bearers.iter().map(|(_, principal)| principal).find(|principal| *principal.mark == *mark)
     }
 
     /// All issuers.
@@ -234,9 +245,9 @@ impl Book {
     /// Takes back what is no longer in `next`. True if there was anything.
     pub fn revoke_but(&self, next: &Self) -> bool {
         let mut any = false;
-        for (name, (_, principal, on)) in &self.named {
-            if !next.named(name).is_some_and(|other| Arc::ptr_eq(other, principal)) {
-                on.revoke();
+        for (name, named) in &self.named {
+            if next.named.get(name).is_none_or(|other| other.record != named.record) {
+                named.on.revoke();
                 any = true;
             }
         }
@@ -250,20 +261,33 @@ impl Book {
     }
 }
 
-fn principal(record: &KeyRecord) -> Result<(Arc<Principal>, Revocable), String> {
+type Bearers = Vec<(KeyHash, Arc<Principal>)>;
+
+fn bearers(record: &KeyRecord) -> Result<(Bearers, Revocable), String> {
     let until = record.expires.as_deref().map(expiry).transpose()?;
     let on = Revocable::default();
     let limits = limits(record.max_subscriptions, record.rate.as_deref())?;
-    let principal = Principal {
-        name: record.name.as_str().into(),
-        kind: Kind::Key,
-        grants: Grants::parse(&record.grants).map_err(|error| error.to_string())?,
-        ceiling: None,
-        namespace: namespace(record.prefix.as_deref())?,
-        validity: Validity::new(until, on.clone()),
-        usage: Arc::new(Usage::new(limits)),
+    let usage = Arc::new(Usage::new(limits));
+    let grants = Grants::parse(&record.grants).map_err(|error| error.to_string())?;
+    let namespace = namespace(record.prefix.as_deref())?;
+    let bearer = |text: &String| {
+        let hash = KeyHash::parse(text).ok_or(
+            "a hash is `sha256:` and 64 hexadecimal digits, as `streamgate keys hash` prints it",
+        )?;
+        let principal = Principal {
+            name: record.name.as_str().into(),
+            kind: Kind::Key,
+            mark: hash.mark(),
+            grants: grants.clone(),
+            ceiling: None,
+            namespace: namespace.clone(),
+            validity: Validity::new(until, on.clone()),
+            usage: usage.clone(),
+        };
+        Ok((hash, Arc::new(principal)))
     };
-    Ok((Arc::new(principal), on))
+    let bearers = record.hash.all().iter().map(bearer).collect::<Result<_, String>>()?;
+    Ok((bearers, on))
 }
 
 fn issuer(record: &IssuerRecord, beside: &Path, contents: &[Vec<u8>]) -> Result<Issuer, String> {

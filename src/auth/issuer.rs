@@ -51,8 +51,6 @@ pub struct Rules {
 pub struct Issuer {
     /// What is believed of it.
     pub rules: Rules,
-    /// Revoked when nothing is believed of it any more.
-    good: Revocable,
     usages: Usages,
     keys: RwLock<Keys>,
     /// Held while keys are fetched: whoever comes meanwhile waits for the same.
@@ -68,6 +66,13 @@ struct Keys {
     fetched: Option<Vec<VerifyingKey>>,
     /// When the last attempt to fetch them ended.
     tried: Option<Instant>,
+}
+
+impl Keys {
+    /// Whether it was tried to fetch them so short a time ago that it need not be tried again.
+    fn lately(&self) -> bool {
+        self.tried.is_some_and(|tried| tried.elapsed() < FETCH_AGAIN)
+    }
 }
 
 /// What is read of a token besides what `jsonwebtoken` checks.
@@ -100,7 +105,6 @@ impl Issuer {
         let keys = RwLock::new(Keys { own, ..Keys::default() });
         Self {
             rules,
-            good: Revocable::default(),
             usages: Usages::default(),
             keys,
             fetching: tokio::sync::Mutex::default(),
@@ -128,8 +132,7 @@ impl Issuer {
             let all = keys.own.iter().chain(keys.fetched.iter().flatten());
             let fit: Vec<_> = all.filter(named).cloned().collect();
             if fit.is_empty() && self.rules.fetcher.is_some() {
-                let lately = keys.tried.is_some_and(|tried| tried.elapsed() < FETCH_AGAIN);
-                return Err(match (lately, &keys.fetched) {
+                return Err(match (keys.lately(), &keys.fetched) {
                     (false, _) => Refused::Fetch(self.clone()),
                     (true, None) => Refused::Unavailable(Unavailable::Keys),
                     (true, Some(_)) => {
@@ -185,6 +188,7 @@ impl Issuer {
             usage: self.usage(&name),
             name,
             kind: Kind::Token,
+            mark: key.mark.clone(),
             grants,
             ceiling: Some(self.rules.ceiling.clone()),
             namespace: self.rules.namespace.clone(),
@@ -241,10 +245,21 @@ impl Issuer {
         !gone.is_empty()
     }
 
-    /// What its tickets rest on.
-    #[must_use]
-    pub fn good(&self) -> &Revocable {
-        &self.good
+    /// What a ticket rests on that was made with a token which the key of this mark signed.
+    ///
+    /// # Errors
+    /// [`Refused`]; [`Refused::Fetch`] where it was never seen which keys there are.
+    pub fn signer(self: &Arc<Self>, mark: &str) -> Result<Revocable, Refused> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all = keys.own.iter().chain(keys.fetched.iter().flatten());
+        if let Some(key) = all.find(|key| *key.mark == *mark) {
+            return Ok(key.good.clone());
+        }
+        Err(match (&self.rules.fetcher, &keys.fetched, keys.lately()) {
+            (Some(_), None, false) => Refused::Fetch(self.clone()),
+            (Some(_), None, true) => Refused::Unavailable(Unavailable::Keys),
+            _ => Refused::Wrong("the key that signed its maker's token is no longer known"),
+        })
     }
 
     /// What is counted of one of its subjects.
@@ -255,7 +270,6 @@ impl Issuer {
 
     /// Takes back all its tokens.
     pub fn revoke(&self) {
-        self.good.revoke();
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         keys.own.iter().chain(keys.fetched.iter().flatten()).for_each(|key| key.good.revoke());
     }

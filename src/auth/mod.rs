@@ -10,12 +10,15 @@ mod fetch;
 mod file;
 mod grants;
 mod issuer;
+mod mark;
 mod principal;
 pub mod ticket;
 mod verifying;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+
+use futures_util::future::join_all;
 
 pub use api_key::KeyHash;
 pub use grants::{Grants, InvalidGrant, Pattern, Right};
@@ -161,11 +164,12 @@ impl Auth {
         let patterns = ticket.streams.iter().map(|name| Pattern::new(name));
         let grants = Grants::only(Right::Subscribe, patterns);
         let principal = match &ticket.maker {
-            Maker::Key(name) => {
-                let maker = book.named(name).ok_or(gone)?;
+            Maker::Key(name, mark) => {
+                let maker = book.named(name, mark).ok_or(gone)?;
                 Principal {
                     name: maker.name.clone(),
                     kind: Kind::Ticket,
+                    mark: mark.as_str().into(),
                     grants,
                     ceiling: Some(maker.grants.clone()),
                     namespace: maker.namespace.clone(),
@@ -173,16 +177,17 @@ impl Auth {
                     usage: maker.usage.clone(),
                 }
             }
-            Maker::Token(issuer, subject) => {
+            Maker::Token(issuer, subject, mark) => {
                 let issuer =
                     book.issuers().find(|known| *known.rules.name == **issuer).ok_or(gone)?;
                 Principal {
                     name: subject.as_str().into(),
                     kind: Kind::Ticket,
+                    mark: mark.as_str().into(),
                     grants,
                     ceiling: Some(issuer.rules.ceiling.clone()),
                     namespace: issuer.rules.namespace.clone(),
-                    validity: Validity::new(Some(ticket.end()), issuer.good().clone()),
+                    validity: Validity::new(Some(ticket.end()), issuer.signer(mark)?),
                     usage: issuer.usage(subject),
                 }
             }
@@ -194,10 +199,11 @@ impl Auth {
     #[must_use]
     pub fn maker(&self, principal: &Principal) -> Option<Maker> {
         match principal.kind {
-            Kind::Key => Some(Maker::Key(principal.name.to_string())),
+            Kind::Key => Some(Maker::Key(principal.name.to_string(), principal.mark.to_string())),
             Kind::Token => {
                 let (issuer, _) = principal.name.split_once('/')?;
-                Some(Maker::Token(issuer.to_owned(), principal.name.to_string()))
+                let (name, mark) = (principal.name.to_string(), principal.mark.to_string());
+                Some(Maker::Token(issuer.to_owned(), name, mark))
             }
             Kind::Anyone | Kind::Ticket => None,
         }
@@ -264,24 +270,19 @@ impl Auth {
         self.0.tickets.share(secret);
     }
 
-    /// Fetches the keys of issuers again that come from files, or by URL. True if a key is gone.
+    /// Fetches the keys of issuers again that come by URL, or from files, all at the same time. True
+    /// if a key is gone.
     ///
     /// # Cancel safety
     /// Safe: an issuer has its old keys or its new ones.
-    pub async fn fetch_keys(&self, files: bool, urls: bool) -> bool {
+    pub async fn fetch_keys(&self, by_url: bool) -> bool {
         let Some(book) = self.book() else { return false };
-        let mut gone = false;
-        for issuer in book.issuers() {
-            let due = match &issuer.rules.fetcher {
-                Some(fetch::Fetcher::File(_)) => files,
-                Some(fetch::Fetcher::Url(..)) => urls,
-                None => false,
-            };
-            if due {
-                gone |= issuer.fetch().await;
-            }
-        }
-        gone
+        let due = book.issuers().filter(|issuer| match &issuer.rules.fetcher {
+            Some(fetch::Fetcher::Url(..)) => by_url,
+            Some(fetch::Fetcher::File(_)) => !by_url,
+            None => false,
+        });
+        join_all(due.map(|issuer| issuer.fetch())).await.contains(&true)
     }
 }
 

@@ -86,6 +86,8 @@ pub struct Principal {
     pub name: Box<str>,
     /// What it has shown.
     pub kind: Kind,
+    /// Which of its credentials that is: the key, or the key that signed the token.
+    pub mark: Box<str>,
     /// What it was granted.
     pub grants: Grants,
     /// What bounds its grants: of a token those of its issuer, of a ticket those of its maker.
@@ -105,6 +107,7 @@ impl Principal {
         Self {
             name: Box::default(),
             kind: Kind::Anyone,
+            mark: Box::default(),
             grants: Grants::all(),
             ceiling: None,
             namespace: Namespace::default(),

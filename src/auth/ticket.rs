@@ -35,10 +35,11 @@ pub struct Ticket {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Maker {
-    /// The bearer of the key of this name.
-    Key(String),
-    /// A subject of the issuer that we call so, which is known by this name.
-    Token(String, String),
+    /// The bearer of the key of this name and mark.
+    Key(String, String),
+    /// A subject of the issuer that we call so, which is known by this name, and the mark of the key
+    /// that signed its token.
+    Token(String, String, String),
 }
 
 impl Ticket {
@@ -109,7 +110,11 @@ mod tests {
     use super::*;
 
     fn ticket() -> Ticket {
-        Ticket { maker: Maker::Key("k".to_owned()), streams: vec!["a".to_owned()], until: 9 }
+        Ticket {
+            maker: Maker::Key("k".to_owned(), "m".to_owned()),
+            streams: vec!["a".to_owned()],
+            until: 9,
+        }
     }
 
     #[test]

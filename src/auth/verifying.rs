@@ -4,6 +4,7 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicK
 use jsonwebtoken::{Algorithm, DecodingKey};
 
 use super::crypto::ALGORITHMS;
+use super::mark::mark;
 use crate::model::validity::Revocable;
 
 /// Keys taken from one set.
@@ -22,6 +23,8 @@ pub struct VerifyingKey {
     pub key: DecodingKey,
     /// What it was in a set of keys.
     of_set: Option<Box<Jwk>>,
+    /// What tickets call it.
+    pub mark: Box<str>,
     /// Revoked when the key is no longer among those of its issuer.
     pub good: Revocable,
 }
@@ -62,7 +65,8 @@ impl VerifyingKey {
             return Err(InvalidKey::Short);
         }
         let key = DecodingKey::from_secret(secret);
-        Ok(Self { id, algorithm: Algorithm::HS256, key, of_set: None, good: Revocable::default() })
+        let (algorithm, mark) = (Algorithm::HS256, mark("secret", secret));
+        Ok(Self { id, algorithm, key, of_set: None, mark, good: Revocable::default() })
     }
 
     /// A public key in PEM.
@@ -81,7 +85,8 @@ impl VerifyingKey {
             _ => return Err(InvalidKey::Algorithm),
         };
         let key = key.map_err(|_| InvalidKey::Pem)?;
-        Ok(Self { id, algorithm, key, of_set: None, good: Revocable::default() })
+        let mark = mark("public key", pem);
+        Ok(Self { id, algorithm, key, of_set: None, mark, good: Revocable::default() })
     }
 
     /// The public keys of a JWK set that are for signatures and that we know how to use. What else
@@ -118,11 +123,13 @@ fn of_set(jwk: &Jwk) -> Option<VerifyingKey> {
     let signs = common.public_key_use.as_ref().is_none_or(|used| *used == PublicKeyUse::Signature);
     let key = DecodingKey::from_jwk(jwk).ok().filter(|_| for_this && signs)?;
     let of_set = Some(Box::new(jwk.clone()));
+    let mark = mark("jwk", &serde_json::to_vec(jwk).ok()?);
     Some(VerifyingKey {
         id: common.key_id.clone(),
         algorithm,
         key,
         of_set,
+        mark,
         good: Revocable::default(),
     })
 }

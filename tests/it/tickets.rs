@@ -3,7 +3,9 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::auth::{AuthFile, Signer, claims, issuer, record};
+use streamgate::auth::KeyHash;
+
+use crate::support::auth::{AuthFile, Signer, claims, issuer, key, record};
 use crate::support::proxy::Proxy;
 use crate::support::redis::Server;
 use crate::support::{TestApp, eventually, unique};
@@ -129,6 +131,64 @@ async fn a_ticket_outlives_neither_the_token_it_was_made_with_nor_its_issuer() {
     eventually("the issuer gives it no more", async || app.get(&path).await.status == 403).await;
     file.write(&record("root", &["* *"]));
     eventually("the issuer is gone", async || app.get(&path).await.status == 401).await;
+}
+
+#[tokio::test]
+async fn a_ticket_ends_with_the_very_key_that_it_was_made_with() {
+    let stream = unique("rotated");
+    let (old, new) = (Signer::ec(), Signer::ec());
+    let file = AuthFile::new("");
+    let keys = |signers: &[(&str, &Signer)]| {
+        let keys: Vec<_> = signers.iter().map(|(id, signer)| signer.jwk(id)).collect();
+        file.beside("keys.json", json!({ "keys": keys }).to_string().as_bytes());
+    };
+    let secret = Signer::Secret(vec![b'x'; 40]);
+    file.beside("secret", &[b'x'; 40]);
+    let issuer = issuer(
+        "jwks_file = \"keys.json\"\n[[issuer.key]]\nid = \"hs\"\nalgorithm = \"HS256\"\nsecret_file = \"secret\"",
+        &["* *"],
+    );
+    let two_keys = format!("[\"{}\", \"{}\"]", KeyHash::of(&key("a")), KeyHash::of(&key("b")));
+    let page = |hash: &str| {
+        format!("[[key]]\nname = \"page\"\nhash = {hash}\ngrants = [\"subscribe *\"]\n{issuer}")
+    };
+    keys(&[("old", &old), ("new", &new)]);
+    file.write(&page(&two_keys));
+    let app = file.app().await;
+    let path = |ticket: &str| format!("/v1/streams/{stream}/events?ticket={ticket}");
+    let claims = claims(&["subscribe *"]);
+    let mut tickets = Vec::new();
+    for credential in [
+        key("a"),
+        key("b"),
+        old.token("old", &claims),
+        new.token("new", &claims),
+        secret.token("hs", &claims),
+    ] {
+        tickets.push(app.bearing(&credential).ticket(&[&stream], "1h").await);
+    }
+    let [by_a, by_b, by_old, by_new, by_secret] = &tickets[..] else { unreachable!() };
+    let mut open = app.follow(&path(by_old)).await;
+    open.expect("$open").await;
+    let good = async |ticket: &str| {
+        app.get(&format!("/v1/streams/{stream}/entries?after=0&wait=1ms&ticket={ticket}")).await.status
+    };
+    for ticket in &tickets {
+        assert_eq!(good(ticket).await, 200);
+    }
+
+    keys(&[("old", &new), ("new", &new)]);
+    assert_eq!(open.expect("$end").await.json(), json!({"reason": "expired"}));
+    eventually("the old key is gone", async || good(by_old).await == 401).await;
+    assert_eq!(good(by_new).await, 200, "another key of the same name does not stand for it");
+
+    file.write(&page(&format!("\"{}\"", KeyHash::of(&key("a")))));
+    eventually("the second key is gone", async || good(by_b).await == 401).await;
+    assert_eq!((good(by_a).await, good(by_secret).await), (200, 200));
+    file.beside("secret", &[b'y'; 40]);
+    eventually("the secret is another", async || good(by_secret).await == 401).await;
+    eventually("the others are as they were", async || good(by_new).await == 200).await;
+    assert_eq!(good(by_a).await, 200);
 }
 
 #[tokio::test]
