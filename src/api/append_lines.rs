@@ -233,6 +233,7 @@ impl Upload {
     /// Appends the next lines and answers what became of them; `None` at the end.
     async fn step(&mut self) -> Result<Option<Numbered<Placed>>, ApiError> {
         let lines = self.source.next().await?;
+        self.info.still_good()?;
         let (Some(appender), false) = (&mut self.appender, lines.is_empty()) else {
             return Ok(None);
         };

@@ -99,7 +99,11 @@ pub(super) async fn read(
             if let Some(first) = first {
                 return Some((Ok::<_, Infallible>(first), Some((None, lines, info))));
             }
-            match lines.page().await {
+            let page = match info.still_good() {
+                Ok(()) => lines.page().await,
+                Err(error) => Err(error),
+            };
+            match page {
                 Ok(page) => page.map(|page| (Ok(page), Some((None, lines, info)))),
                 Err(error) => Some((Ok(error_line(&error, info.path(), info.id())), None)),
             }

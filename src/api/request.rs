@@ -39,6 +39,20 @@ impl RequestInfo {
         self.0.by.as_ref()
     }
 
+    /// For calls that take their time: who asks may still do so.
+    ///
+    /// # Errors
+    /// 401 `unauthenticated`.
+    pub fn still_good(&self) -> Result<(), ApiError> {
+        match self.by().is_some_and(|principal| principal.validity.is_over()) {
+            true => Err(ApiError::new(
+                ErrorCode::Unauthenticated,
+                "the credential has ended, or was taken back, while the call was under way",
+            )),
+            false => Ok(()),
+        }
+    }
+
     /// The path that was asked for.
     #[must_use]
     pub fn path(&self) -> &str {

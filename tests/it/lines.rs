@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json};
 
+use crate::support::auth::{AuthFile, key, record};
 use crate::support::gateway::Gateway;
 use crate::support::lines::Lines;
 use crate::support::redis::{Server, shared};
-use crate::support::{TestApp, unique};
+use crate::support::{TestApp, eventually, unique};
 
 fn entries(stream: &str) -> String {
     format!("/v1/streams/{stream}/entries")
@@ -317,4 +318,37 @@ async fn who_asks_for_receipts_and_reads_none_is_cut() {
     tokio::time::timeout(crate::support::PATIENCE, sending).await.expect("it is cut");
     let metrics = app.get("/metrics").await.body;
     assert!(metrics.contains("streamgate_refused_total{bound=\"unread\"} 1"), "{metrics}");
+}
+
+#[tokio::test]
+async fn what_takes_long_ends_with_the_credential_that_it_was_asked_with() {
+    let stream = unique("ended");
+    let file = AuthFile::new(&(record("root", &["* *"]) + &record("a", &["* *"])));
+    let app = file.app().await;
+    for _ in 0..12 {
+        assert_eq!(app.as_key("root").publish(&stream, &"x".repeat(1 << 20)).await.status, 201);
+    }
+    let (sender, body) = body();
+    let by_key = |request: reqwest::RequestBuilder| request.header("x-api-key", key("a"));
+    let upload = by_key(post(&app, &format!("{}?receipts=stream", entries(&stream)))).body(body);
+    sender.send("{\"fields\":{\"n\":1}}\n".to_owned()).await.unwrap();
+    let mut receipts = Lines::of(upload).await;
+    assert_eq!(receipts.next().await.unwrap()["line"], 1);
+    let mut range = Lines::of(by_key(get(&app, &format!("{}?after=0", entries(&stream))))).await;
+    assert!(range.next().await.unwrap()["id"].is_string());
+
+    file.write(&record("root", &["* *"]));
+    eventually("the key is gone", async || app.as_key("a").get("/v1/streams").await.status == 401)
+        .await;
+    sender.send("{\"fields\":{\"n\":2}}\n".to_owned()).await.unwrap();
+    let end = receipts.rest().await.pop().unwrap();
+    assert_eq!(
+        (&end["error"]["code"], &end["error"]["appended"]),
+        (&json!("unauthenticated"), &json!(1))
+    );
+    let lines = range.rest().await;
+    assert_eq!(lines.last().unwrap()["error"]["code"], "unauthenticated");
+    assert!(lines.len() < 12, "all was told before");
+    let page = app.as_key("root").get(&format!("{}?last=1&payload=n", entries(&stream))).await;
+    assert_eq!(page.json()["entries"][0]["payload"], "1", "what came after was not appended");
 }

@@ -171,7 +171,9 @@ async fn a_ticket_ends_with_the_very_key_that_it_was_made_with() {
     let mut open = app.follow(&path(by_old)).await;
     open.expect("$open").await;
     let good = async |ticket: &str| {
-        app.get(&format!("/v1/streams/{stream}/entries?after=0&wait=1ms&ticket={ticket}")).await.status
+        app.get(&format!("/v1/streams/{stream}/entries?after=0&wait=1ms&ticket={ticket}"))
+            .await
+            .status
     };
     for ticket in &tickets {
         assert_eq!(good(ticket).await, 200);
