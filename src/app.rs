@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -12,6 +13,7 @@ use crate::metrics::Metrics;
 use crate::net::Here;
 use crate::net::server;
 use crate::net::tls::Shown;
+use crate::net::visitors::VisitorSettings;
 use crate::openapi;
 use crate::state::{AppState, Shared};
 use crate::store::{Contact, Store, StoreError};
@@ -19,6 +21,9 @@ use crate::{api, credentials};
 
 /// What background tasks may take to end once nobody is served any more.
 const TASKS_END_WITHIN: Duration = Duration::from_secs(3);
+
+/// Connections at once of those who look after the gateway.
+const PROBE_CONNECTIONS: usize = 64;
 
 /// A gateway that is not yet listening.
 pub struct App {
@@ -88,8 +93,25 @@ impl App {
     }
 
     /// Serves until it is drained and everything has ended.
-    pub async fn serve(self, listener: TcpListener) {
-        self.serve_as(listener, api::router).await;
+    ///
+    /// `probes` is where else those may ask who look after it; they may until the end.
+    pub async fn serve(self, listener: TcpListener, probes: Option<TcpListener>) {
+        let asked = probes.map(|listener| {
+            let settings = ServerSettings {
+                max_connections: PROBE_CONNECTIONS,
+                shutdown_grace: TASKS_END_WITHIN,
+                visitors: VisitorSettings::default(),
+                ..self.server.clone()
+            };
+            let router = api::probes_router(self.state.for_probes());
+            let here = vec![Here { router, beside: Box::pin(std::future::pending()) }];
+            let stop = self.stop.clone();
+            // Its connections are none of the clients'.
+            let metrics = Metrics::default();
+            async move { server::serve(listener, here, &settings, None, &metrics, &stop).await }
+        });
+        let served = self.serve_as(listener, api::router);
+        tokio::join!(served, OptionFuture::from(asked));
     }
 
     /// Serves with a constant for an answer to every append: what publishing is held against.

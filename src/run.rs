@@ -21,15 +21,15 @@ const REDIS_PATIENCE: Duration = Duration::from_secs(1);
 /// Runs until a signal says stop. The exit code is 0 after an orderly stop.
 pub async fn run(mut settings: Settings, mode: Mode) -> ExitCode {
     let tracker = TaskTracker::new();
-    let listener = match TcpListener::bind(settings.server.listen).await {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::error!(
-                "cannot listen on {}: {error}; choose another address with --listen",
-                settings.server.listen
-            );
-            return ExitCode::FAILURE;
-        }
+    let Some(listener) = bind(settings.server.listen, "listen").await else {
+        return ExitCode::FAILURE;
+    };
+    let probes = match settings.server.metrics_listen {
+        Some(address) => match bind(address, "metrics-listen").await {
+            Some(listener) => Some(listener),
+            None => return ExitCode::FAILURE,
+        },
+        None => None,
     };
     let private = match &settings.redis {
         RedisSource::Url(_) => None,
@@ -52,7 +52,7 @@ pub async fn run(mut settings: Settings, mode: Mode) -> ExitCode {
         }
         tracing::info!(dir = %private.dir().display(), "a private Redis keeps the streams");
     }
-    let code = serve(&settings, mode, listener).await;
+    let code = serve(&settings, mode, listener, probes).await;
     if let Some(private) = private {
         private.stop().await;
     }
@@ -62,7 +62,22 @@ pub async fn run(mut settings: Settings, mode: Mode) -> ExitCode {
     code
 }
 
-async fn serve(settings: &Settings, mode: Mode, listener: TcpListener) -> ExitCode {
+async fn bind(address: SocketAddr, setting: &str) -> Option<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    let told = |error: &std::io::Error| {
+        tracing::error!(
+            "cannot listen on {address}: {error}; choose another address with --{setting}"
+        );
+    };
+    bound.inspect_err(told).ok()
+}
+
+async fn serve(
+    settings: &Settings,
+    mode: Mode,
+    listener: TcpListener,
+    probes: Option<TcpListener>,
+) -> ExitCode {
     let app = match App::new(settings) {
         Ok(app) => app,
         Err(error) => {
@@ -82,8 +97,11 @@ async fn serve(settings: &Settings, mode: Mode, listener: TcpListener) -> ExitCo
         Ok(address) => announce(address, settings, mode),
         Err(error) => tracing::warn!("the address is unknown: {error}"),
     }
+    if let Some(Ok(address)) = probes.as_ref().map(TcpListener::local_addr) {
+        tracing::info!("metrics are at http://{address}/metrics");
+    }
     let drain = app.drain();
-    tokio::join!(app.serve(listener), signals.cancel(drain));
+    tokio::join!(app.serve(listener, probes), signals.cancel(drain));
     ExitCode::SUCCESS
 }
 

@@ -37,7 +37,7 @@ fn check(state: &AppState, headers: &HeaderMap, host: &str) -> Result<(), ApiErr
     // A page of elsewhere that got a name to point here has no credential to show.
     let is_ours = state.auth.is_on() && state.settings.hosts.is_empty();
     let is_listed = || state.settings.hosts.iter().any(|listed| listed.eq_ignore_ascii_case(name));
-    if !is_ours && !is_loopback(name) && !is_listed() {
+    if !is_ours && !state.settings.any_host && !is_loopback(name) && !is_listed() {
         let name = name.to_ascii_lowercase();
         return Err(ApiError::new(
             ErrorCode::Forbidden,

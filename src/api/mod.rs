@@ -139,7 +139,16 @@ pub fn documented() -> OpenApiRouter<AppState> {
 /// The whole service.
 pub fn router(state: AppState) -> axum::Router {
     let (documented, _) = documented().split_for_parts();
-    layered(documented, state)
+    layered(documented.route("/assets/style.css", get(system::style)).merge(pages::docs()), state)
+}
+
+/// What there is for those who look after the gateway.
+pub fn probes_router(state: AppState) -> axum::Router {
+    let routes = axum::Router::new()
+        .route("/livez", get(system::live))
+        .route("/readyz", get(system::ready))
+        .route("/metrics", get(system::metrics));
+    layered(routes, state)
 }
 
 /// Appending alone, which appends nothing.
@@ -154,8 +163,6 @@ fn layered(routes: axum::Router<AppState>, state: AppState) -> axum::Router {
     let cors = (!origins.is_empty()).then(|| cors::layer(origins));
     let envelope = EnvelopeLayer(state.clone());
     let routes = routes
-        .route("/assets/style.css", get(system::style))
-        .merge(pages::docs())
         .fallback(async || {
             ApiError::new(ErrorCode::RouteNotFound, "no route of this gateway has this path")
                 .into_response()

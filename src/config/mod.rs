@@ -207,6 +207,7 @@ impl Settings {
         let live = live::read(&mut read, pool.as_ref().map_or(1, |pool| pool.workers), block);
         let api = ApiSettings {
             https: layers.one("tls-cert").is_some(),
+            any_host: false,
             hosts: read.all("host", |text| Ok(text.to_ascii_lowercase())),
             origins: read.all("allow-origin", origin),
             max_body: read.get("max-body", size).unwrap_or(0),

@@ -9,6 +9,7 @@ use deadpool_redis::redis::{
     TlsCertificates,
 };
 
+use super::values::listen_address;
 use super::{Mode, Problem, Reader, size};
 use crate::net::forwarded::{Proxies, Written};
 use crate::net::tls::{self, TlsFiles, TlsProblem};
@@ -19,6 +20,8 @@ use crate::net::visitors::VisitorSettings;
 pub struct ServerSettings {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Where else to answer probes, and who wants the metrics.
+    pub metrics_listen: Option<SocketAddr>,
     /// Over TLS, with this certificate.
     pub tls: Option<TlsFiles>,
     /// Connections served at once.
@@ -43,6 +46,7 @@ impl Reader<'_> {
     pub(super) fn server(&mut self, listen: SocketAddr, mode: Mode) -> ServerSettings {
         ServerSettings {
             listen,
+            metrics_listen: self.get("metrics-listen", listen_address),
             tls: self.tls(mode),
             max_connections: self.count("max-connections"),
             max_streams: u32::try_from(self.count("max-streams-per-connection"))

@@ -33,6 +33,12 @@ const fn list(name: &'static str, value: &'static str, help: &'static str) -> Sp
 pub const SPECS: &[Spec] = &[
     spec("listen", "ADDRESS:PORT", "127.0.0.1:8080", "Where to listen; port 0 takes a free one"),
     spec(
+        "metrics-listen",
+        "ADDRESS:PORT",
+        "",
+        "Where else to answer /metrics, /livez and /readyz: to anybody there, and nothing else",
+    ),
+    spec(
         "auth-file",
         "FILE",
         "",

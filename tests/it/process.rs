@@ -3,8 +3,10 @@
 use std::process::{Command, Stdio};
 
 use crate::support::app::{answer, client};
+use crate::support::auth::{AuthFile, record};
 use crate::support::gateway::{BINARY, Gateway, run};
 use crate::support::redis::shared;
+use crate::support::{PATIENCE, eventually};
 
 #[test]
 fn settings_that_cannot_be_are_refused_all_at_once() {
@@ -187,4 +189,50 @@ async fn the_log_has_a_line_for_what_went_wrong_and_none_for_what_went_well() {
     assert!(!line.to_string().contains("s3cret"), "queries stay out of the log");
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+#[tokio::test]
+async fn those_who_look_after_a_gateway_may_have_an_address_of_their_own() {
+    let file = AuthFile::new(&record("root", &["* *"]));
+    let url = shared().await.url();
+    let gateway = Gateway::start(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--metrics-listen",
+        "127.0.0.1:0",
+        "--redis-url",
+        &url,
+        "--auth-file",
+        file.path().to_str().unwrap(),
+    ]);
+    let line = gateway.log.recv_timeout(PATIENCE).unwrap();
+    let (_, metrics) = line.split_once("metrics are at ").unwrap_or_else(|| panic!("{line}"));
+    let base = metrics.trim().strip_suffix("/metrics").unwrap().to_owned();
+    let get = async |url: String, host: &str| {
+        answer(client().get(url).header("host", host)).await.unwrap()
+    };
+    let shown = get(format!("{base}/metrics"), "gateway.example:9090").await;
+    assert_eq!(shown.status, 200, "{}", shown.body);
+    assert!(shown.body.contains("streamgate_connections 0"), "they are none of the clients'");
+    assert_eq!(get(format!("{base}/livez"), "x").await.status, 200);
+    eventually("it is ready", async || get(format!("{base}/readyz"), "x").await.status == 200)
+        .await;
+    for path in ["/v1/streams", "/docs", "/", "/openapi.json"] {
+        get(format!("{base}{path}"), "localhost").await.is_problem(404, "route-not-found");
+    }
+    let post = client().post(format!("{base}/v1/streams/s/entries")).body("n=1");
+    answer(post).await.unwrap().is_problem(404, "route-not-found");
+    // At the address for all nothing has changed.
+    let all = format!("http://{}/metrics", gateway.address);
+    get(all, "localhost").await.is_problem(401, "unauthenticated");
+    assert_eq!(gateway.stop().code(), Some(0));
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, _, err) = run(
+        &["serve", "--redis-url", &url, "--listen", "127.0.0.1:0", "--metrics-listen", &address],
+        &[],
+    );
+    assert!(code == Some(1) && err.contains("--metrics-listen"), "{err}");
 }

@@ -120,7 +120,7 @@ impl TestApp {
         let listener = TcpListener::bind(settings.server.listen).await.unwrap();
         let address = listener.local_addr().unwrap();
         let drain = app.drain();
-        let task = Some(tokio::spawn(app.serve(listener)));
+        let task = Some(tokio::spawn(app.serve(listener, None)));
         let scheme = if settings.server.tls.is_some() { "https" } else { "http" };
         Self { address, client: client(), scheme, drain, task }
     }
