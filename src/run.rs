@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::api::quick_start;
 use crate::app::App;
 use crate::config::{Mode, RedisSource, Settings};
+use crate::net::files;
 use crate::store::private::PrivateRedis;
 
 /// How long the start waits for Redis before listening all the same.
@@ -21,6 +22,7 @@ const REDIS_PATIENCE: Duration = Duration::from_secs(1);
 /// Runs until a signal says stop. The exit code is 0 after an orderly stop.
 pub async fn run(mut settings: Settings, mode: Mode) -> ExitCode {
     let tracker = TaskTracker::new();
+    files::allow(settings.server.max_connections);
     let Some(listener) = bind(settings.server.listen, "listen").await else {
         return ExitCode::FAILURE;
     };

@@ -3,6 +3,7 @@
 
 mod connection;
 mod ending;
+pub mod files;
 pub mod forwarded;
 mod handover;
 mod http1;

@@ -2,10 +2,12 @@
 
 use std::process::{Command, Stdio};
 
+use tokio::net::TcpStream;
+
 use crate::support::app::{answer, client};
 use crate::support::auth::{AuthFile, record};
 use crate::support::gateway::{BINARY, Gateway, run};
-use crate::support::redis::shared;
+use crate::support::redis::{shared, tied};
 use crate::support::{PATIENCE, eventually};
 
 #[test]
@@ -235,4 +237,27 @@ async fn those_who_look_after_a_gateway_may_have_an_address_of_their_own() {
         &[],
     );
     assert!(code == Some(1) && err.contains("--metrics-listen"), "{err}");
+}
+
+#[tokio::test]
+async fn more_may_connect_than_a_process_may_have_files_open_to_begin_with() {
+    let url = shared().await.url();
+    let start = |limit: &str| {
+        let mut command = tied("sh");
+        command.args(["-c", &format!("ulimit {limit} && exec \"$0\" \"$@\""), BINARY, "serve"]);
+        command.args(["--listen", "127.0.0.1:0", "--max-connections", "500", "--redis-url", &url]);
+        Gateway::by(command)
+    };
+    let gateway = start("-Sn 64");
+    let mut open = Vec::new();
+    for _ in 0..200 {
+        open.push(TcpStream::connect(gateway.address).await.unwrap());
+    }
+    let base = format!("http://{}", gateway.address);
+    let metrics = answer(client().get(format!("{base}/metrics"))).await.unwrap().body;
+    assert!(metrics.contains("streamgate_connections 201"), "{metrics}");
+    let warned = |gateway: &Gateway| gateway.before.iter().any(|line| line.contains("LimitNOFILE"));
+    assert!(!warned(&gateway), "{:?}", gateway.before);
+    let bounded = start("-n 400");
+    assert!(warned(&bounded), "{:?}", bounded.before);
 }

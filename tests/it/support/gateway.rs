@@ -15,6 +15,8 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_streamgate");
 pub struct Gateway {
     pub child: Child,
     pub address: SocketAddr,
+    /// Lines of its log before it listened.
+    pub before: Vec<String>,
     /// Lines of its log from then on.
     pub log: mpsc::Receiver<String>,
 }
@@ -23,7 +25,13 @@ impl Gateway {
     /// Starts it and waits until it says where it listens.
     pub fn start(args: &[&str]) -> Self {
         let mut command = tied(BINARY);
-        command.args(args).stderr(Stdio::piped()).stdout(Stdio::null());
+        command.args(args);
+        Self::by(command)
+    }
+
+    /// The same, by a command that becomes it.
+    pub fn by(mut command: Command) -> Self {
+        command.stderr(Stdio::piped()).stdout(Stdio::null());
         let mut child = start_tied(command);
         let (lines, log) = mpsc::channel();
         let stderr = child.stderr.take().unwrap();
@@ -32,18 +40,18 @@ impl Gateway {
                 let _ = lines.send(line);
             }
         });
-        let mut seen = Vec::new();
+        let mut before = Vec::new();
         let address = loop {
             let line = log
                 .recv_timeout(PATIENCE)
-                .unwrap_or_else(|_| panic!("it does not listen: {seen:#?}"));
+                .unwrap_or_else(|_| panic!("it does not listen: {before:#?}"));
             if let Some((_, url)) = line.split_once("listening on ") {
                 let (_, address) = url.split_once("://").unwrap();
                 break address.trim().parse().unwrap();
             }
-            seen.push(line);
+            before.push(line);
         };
-        Self { child, address, log }
+        Self { child, address, before, log }
     }
 
     /// On a private Redis in `dir`.
