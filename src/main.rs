@@ -1,5 +1,6 @@
 //! The binary: from the command line to an exit code.
 
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use streamgate::auth::command;
@@ -42,29 +43,28 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        Action::OpenApi => {
-            print!("{}", openapi::text());
-            ExitCode::SUCCESS
-        }
-        Action::CheckConfig => {
-            println!("the settings are valid");
-            ExitCode::SUCCESS
-        }
+        Action::OpenApi => say(&openapi::text()),
+        Action::CheckConfig => say("the settings are valid\n"),
         Action::NewKey(new, file) => print(command::make(&new, file.as_deref())),
         Action::HashKey => print(command::hash()),
-        Action::PrintConfig(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
+        Action::PrintConfig(text) => say(&text),
+    }
+}
+
+/// Writes to standard output. That nobody reads on, like `head`, is no failure.
+fn say(text: &str) -> ExitCode {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("streamgate: {error}");
+            ExitCode::FAILURE
         }
+        _ => ExitCode::SUCCESS,
     }
 }
 
 fn print(text: Result<String, String>) -> ExitCode {
     match text {
-        Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
+        Ok(text) => say(&text),
         Err(error) => {
             eprintln!("streamgate: {error}");
             ExitCode::FAILURE

@@ -73,6 +73,16 @@ fn who_could_read_the_auth_file_can_read_it_with_a_new_key() {
 }
 
 #[test]
+fn whoever_reads_only_the_beginning_of_what_is_printed_gets_that() {
+    let script =
+        format!("{BINARY} openapi | head -c 9; echo; {BINARY} openapi >/dev/full; echo $?");
+    let done = Command::new("sh").args(["-c", &script]).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(out.ends_with("\n1\n") && !err.contains("panicked"), "{out}: {err}");
+    assert_eq!(err.lines().count(), 1, "{err}");
+}
+
+#[test]
 fn the_document_is_printed() {
     let (code, out, _) = run(&["openapi"], &[]);
     assert_eq!(code, Some(0));
