@@ -1,6 +1,5 @@
 //! Acknowledging entries: of one stream, of several.
 
-use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
@@ -10,6 +9,7 @@ use super::deletion::RefsParam;
 use super::error::ApiError;
 use super::extract::{Call, Query};
 use super::items::{Batch, Outcome, SettledAll};
+use super::json::Json;
 use super::paths;
 use super::problems::{ManyWorkProblems, WorkProblems};
 use crate::state::AppState;

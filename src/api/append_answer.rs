@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, ETAG, LOCATION};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -12,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::append_run::{Done, count_new};
 use super::error::{ApiError, Problem};
+use super::json::Json;
 use super::paths;
 use super::request::RequestInfo;
 use crate::model::duration;

@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::HeaderMap;
@@ -26,6 +25,7 @@ use super::append_run::{Appender, alone};
 use super::error::{ApiError, ErrorCode};
 use super::event_stream;
 use super::extract::{discard, media_type, refuse_encoded};
+use super::json::Json;
 use super::request::RequestInfo;
 use crate::model::frame::write_line;
 use crate::model::lines::{Line, Lines};

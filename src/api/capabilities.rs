@@ -1,12 +1,12 @@
 //! `GET /v1/capabilities`: what the Redis server can do, and what the gateway does about it.
 
-use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::error::{ApiError, ErrorCode};
 use super::extract::{NoParams, Query};
+use super::json::Json;
 use super::paths;
 use super::problems::CapabilitiesProblems;
 use crate::state::AppState;

@@ -1,6 +1,5 @@
 //! Taking over what is pending: by id, and by how long it has been.
 
-use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -8,6 +7,7 @@ use utoipa::ToSchema;
 use super::access::{Consume, GroupAccess, consumer};
 use super::error::ApiError;
 use super::extract::{Call, NoParams, Query, id};
+use super::json::Json;
 use super::params::{TimeParam, Wait, at_most_one, bounded, entry_ids, redis_number};
 use super::paths;
 use super::problems::WorkProblems;

@@ -1,6 +1,5 @@
 //! Consumers of a group.
 
-use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -11,6 +10,7 @@ use super::access::{Consume, GroupAccess, Manage, consumer};
 use super::error::ApiError;
 use super::extract::{NoParams, Query, path_segment};
 use super::groups::Consumer;
+use super::json::Json;
 use super::paths;
 use super::problems::{ConsumerProblems, DeleteConsumerProblems};
 use crate::model::name::ConsumerName;

@@ -1,6 +1,5 @@
 //! Dead letters of a group: looking at them, deleting them, giving them back.
 
-use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -12,6 +11,7 @@ use utoipa::{IntoParams, PartialSchema, ToSchema};
 use super::access::{Access, Consume, GroupAccess, Manage, Publish};
 use super::error::{ApiError, ErrorCode};
 use super::extract::{Call, NoParams, Query, id, path_segment};
+use super::json::Json;
 use super::params::{at_most_one, bounded, entry_ids};
 use super::paths;
 use super::problems::{DeadLetterProblems, LeaseProblems};

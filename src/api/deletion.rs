@@ -1,6 +1,5 @@
 //! Removing entries: by id, and by trimming.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -11,6 +10,7 @@ use super::entry::PathId;
 use super::error::{ApiError, ErrorCode};
 use super::extract::{Call, NoParams, Query, id};
 use super::gap::require_stream;
+use super::json::Json;
 use super::params::{Wait, entry_ids, redis_number};
 use super::paths;
 use super::problems::{DeleteEntriesProblems, DeleteEntryProblems, TrimProblems};

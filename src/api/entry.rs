@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use serde::Deserialize;
@@ -11,6 +10,7 @@ use utoipa::IntoParams;
 use super::access::{Access, Subscribe};
 use super::error::{ApiError, ErrorCode};
 use super::extract::{Query, path_id};
+use super::json::Json;
 use super::paths;
 use super::problems::EntryProblems;
 use super::schema::EntryOut;

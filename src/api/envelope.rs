@@ -213,7 +213,8 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 fn write_problem(response: &mut Response, error: &ApiError, info: &RequestInfo) {
     let problem = info.problem(error);
     // A problem is strings and numbers: it always serializes.
-    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    let mut body = serde_json::to_vec(&problem).unwrap_or_default();
+    body.push(b'\n');
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

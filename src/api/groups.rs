@@ -1,6 +1,5 @@
 //! Consumer groups: making, looking at, deleting.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::header::{IF_NONE_MATCH, LOCATION};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
@@ -10,6 +9,7 @@ use utoipa::ToSchema;
 use super::access::{Access, Consume, GroupAccess, Manage, Right};
 use super::error::{ApiError, ErrorCode};
 use super::extract::{Call, NoParams, Query, id};
+use super::json::Json;
 use super::params::{TimeParam, at_most_one, redis_number};
 use super::paths;
 use super::policy::{Patch, PolicyCall, PolicyOut};

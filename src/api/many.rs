@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
-use axum::{Extension, Json};
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -12,6 +12,7 @@ use super::access::{Caller, Subscribe};
 use super::error::ApiError;
 use super::extract::{Query, id};
 use super::gap::SkippedGap;
+use super::json::Json;
 use super::params::{Wait, at_most_streams, bounded, bounded_wait};
 use super::paths;
 use super::problems::ManyProblems;

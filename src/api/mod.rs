@@ -33,6 +33,7 @@ mod guard;
 mod host;
 mod identify;
 mod items;
+mod json;
 mod limit;
 mod many;
 mod pages;

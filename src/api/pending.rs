@@ -1,6 +1,5 @@
 //! What a group has handed out and not had acknowledged.
 
-use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -8,6 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::access::{Consume, GroupAccess, consumer};
 use super::error::ApiError;
 use super::extract::{Query, id};
+use super::json::Json;
 use super::params::{Wait, bounded, exclusive, redis_number};
 use super::paths;
 use super::problems::PendingProblems;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header::LINK;
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -14,6 +14,7 @@ use super::access::{Access, Subscribe};
 use super::error::{ApiError, ErrorCode};
 use super::extract::Query;
 use super::gap::{SkippedGap, overtaken, require_stream};
+use super::json::Json;
 use super::params::GapParam;
 use super::paths;
 use super::problems::RangeProblems;

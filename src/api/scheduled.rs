@@ -1,6 +1,5 @@
 //! What is to be appended later: looking at it, taking it back.
 
-use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
@@ -12,6 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::access::{Access, Manage};
 use super::error::{ApiError, ErrorCode};
 use super::extract::{NoParams, Query, path_segment};
+use super::json::Json;
 use super::params::bounded;
 use super::paths;
 use super::problems::{CancelProblems, OneScheduledProblems, ScheduledProblems};

@@ -1,6 +1,5 @@
 //! What a worker says of entries it was lent besides "done": not yet, never, more time.
 
-use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -9,6 +8,7 @@ use super::access::{Caller, Consume, GroupAccess, PathGroup};
 use super::error::ApiError;
 use super::extract::{Call, NoParams, Query};
 use super::items::{Batch, Outcome, SettledAll};
+use super::json::Json;
 use super::params::{Wait, lease};
 use super::paths;
 use super::problems::{LeaseProblems, ManyLeaseProblems};

@@ -1,6 +1,5 @@
 //! `PATCH /v1/streams/{stream}`: what is kept of a stream, and its counters.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderName;
 use serde::Deserialize;
@@ -9,6 +8,7 @@ use utoipa::ToSchema;
 use super::access::{Access, Manage};
 use super::error::ApiError;
 use super::extract::{Call, NoParams, Query, id};
+use super::json::Json;
 use super::params::redis_number;
 use super::paths;
 use super::policy::Patch;

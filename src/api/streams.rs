@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::header::ETAG;
 use axum::http::{HeaderName, StatusCode};
@@ -12,6 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::access::{Access, Caller, Manage, Subscribe};
 use super::error::ApiError;
 use super::extract::{NoParams, Query};
+use super::json::Json;
 use super::params::bounded;
 use super::paths;
 use super::problems::{

@@ -1,6 +1,5 @@
 //! Everything beside streams: probes, metrics, the document, and a first page for whoever arrives.
 
-use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
@@ -10,6 +9,7 @@ use utoipa::ToSchema;
 use super::access::Caller;
 use super::error::{ApiError, ErrorCode};
 use super::host;
+use super::json::Json;
 use super::pages;
 use super::problems::{MetricsProblems, PlainProblems, ReadyProblems};
 use crate::state::AppState;

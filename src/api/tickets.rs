@@ -2,7 +2,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::header::SET_COOKIE;
 use axum::http::{HeaderName, HeaderValue};
@@ -13,6 +12,7 @@ use super::access::Caller;
 use super::error::{ApiError, ErrorCode};
 use super::extract::{Call, NoParams, Query};
 use super::identify::TICKET_COOKIE;
+use super::json::Json;
 use super::params::Wait;
 use super::paths;
 use super::problems::TicketProblems;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
-use axum::{Extension, Json};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::openapi::{RefOr, Schema};
@@ -13,6 +13,7 @@ use super::access::{Consume, GroupAccess, consumer};
 use super::error::ApiError;
 use super::extract::{Call, NoParams, Query, id};
 use super::items::show_receipt;
+use super::json::Json;
 use super::params::{Wait, at_most_one, bounded, bounded_wait, lease};
 use super::paths;
 use super::problems::LeaseProblems;

@@ -1,13 +1,14 @@
 //! `POST /v1/groups/{group}/read`: working in the groups of one name, of several streams.
 
+use axum::Extension;
 use axum::extract::State;
-use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::access::{Caller, Consume, PathGroup};
 use super::error::ApiError;
 use super::extract::{Call, NoParams, Query};
+use super::json::Json;
 use super::params::{Wait, at_most_streams};
 use super::paths;
 use super::problems::ManyLeaseProblems;

@@ -127,9 +127,9 @@ async fn check(fields: Fields) {
     for id in &ids {
         assert_eq!(raw(stream, id).await, fields, "{id}");
         let shown = app.get(&format!("{path}/{id}")).await.body;
-        assert_eq!(shown, format!(r#"{{"id":"{id}",{as_shown}}}"#));
+        assert_eq!(shown, format!("{{\"id\":\"{id}\",{as_shown}}}\n"));
         let shown = app.get(&format!("{path}/{id}?pairs=true")).await.body;
-        assert_eq!(shown, format!(r#"{{"id":"{id}",{as_pairs}}}"#));
+        assert_eq!(shown, format!("{{\"id\":\"{id}\",{as_pairs}}}\n"));
     }
     let page = app.get(&format!("{path}?last={}", ids.len())).await;
     let entries: Vec<String> =

@@ -128,9 +128,9 @@ async fn a_single_entry_is_there_gone_or_was_never_there() {
     let app = TestApp::start().await;
     let stream = app.stream_of("single", 6).await;
     let path = |id: &str| format!("/v1/streams/{stream}/entries/{id}");
-    assert_eq!(app.get(&path("3-0")).await.body, r#"{"id":"3-0","fields":{"n":"1"}}"#);
+    assert_eq!(app.get(&path("3-0")).await.body.trim_end(), r#"{"id":"3-0","fields":{"n":"1"}}"#);
     assert_eq!(
-        app.get(&format!("{}?payload=n", path("3-0"))).await.body,
+        app.get(&format!("{}?payload=n", path("3-0"))).await.body.trim_end(),
         r#"{"id":"3-0","payload":"1"}"#
     );
     app.get(&path("3-1")).await.is_problem(404, "entry-not-found");

@@ -51,6 +51,7 @@ impl Answer {
     pub fn is_problem(&self, status: u16, code: &str) -> Value {
         assert_eq!(self.status, status, "{}", self.body);
         assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
+        assert!(self.body.ends_with("}\n"), "a terminal goes on in the same line: {}", self.body);
         let problem = self.json();
         assert_eq!(problem["code"], code, "{problem:#}");
         assert_eq!(problem["status"], status);
