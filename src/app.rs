@@ -1,5 +1,6 @@
 //! A gateway, put together: what `main` runs and what the tests run.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::OptionFuture;
@@ -15,6 +16,7 @@ use crate::net::server;
 use crate::net::tls::Shown;
 use crate::net::visitors::VisitorSettings;
 use crate::openapi;
+use crate::refusals::Refusals;
 use crate::state::{AppState, Shared};
 use crate::store::{Contact, Store, StoreError};
 use crate::{api, credentials};
@@ -74,6 +76,7 @@ impl App {
             settings: settings.api.clone(),
             drain,
             openapi: openapi::text().into(),
+            refusals: Arc::new(Refusals::new(settings.log.refusals)),
         });
         let workers = settings.pool.workers;
         Ok(Self { state, server: settings.server.clone(), background, workers, stop })

@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod model;
 pub mod net;
 pub mod openapi;
+pub mod refusals;
 pub mod run;
 pub mod state;
 pub mod store;

@@ -40,6 +40,9 @@ impl FromStr for Quota {
 }
 
 impl Quota {
+    /// One each second.
+    pub const SECONDLY: Self = Self { limit: 1, window: Duration::from_secs(1) };
+
     /// As an item of `RateLimit-Policy`, under this name.
     #[must_use]
     pub fn policy(&self, name: &str) -> String {

@@ -43,6 +43,8 @@ pub struct Metrics {
     pub requests: Family<RequestLabels, Counter>,
     /// Requests and connections turned away, by the bound they met.
     pub refused: Family<Label, Counter>,
+    /// Refusals that the log does not tell one by one.
+    pub untold: Counter,
     /// Connections from clients.
     pub connections: Gauge,
     /// TLS handshakes, by what became of them.
@@ -151,6 +153,11 @@ impl Metrics {
             "refused",
             "Requests and connections turned away, by the bound met",
             self.refused.clone(),
+        );
+        r.register(
+            "unlogged_refusals",
+            "Refusals that were not logged one by one",
+            self.untold.clone(),
         );
         r.register("connections", "Connections from clients", self.connections.clone());
         r.register(

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
 use crate::live::Hub;
 use crate::metrics::Metrics;
+use crate::refusals::Refusals;
 use crate::store::Store;
 
 /// Bounds and rules of the HTTP side.
@@ -103,5 +105,7 @@ pub struct Shared {
     /// Cancelled when the gateway begins to stop.
     pub drain: CancellationToken,
     /// The OpenAPI document, as it is served.
-    pub openapi: Arc<str>,
+    pub openapi: Bytes,
+    /// How many refusals are logged one by one.
+    pub refusals: Arc<Refusals>,
 }

@@ -7,6 +7,8 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::limit::Quota;
+
 /// How to log.
 #[derive(Clone, Copy, Debug)]
 pub struct LogSettings {
@@ -14,6 +16,8 @@ pub struct LogSettings {
     pub json: bool,
     /// The least important level that is shown.
     pub level: Level,
+    /// How many refusals are told one by one.
+    pub refusals: Quota,
 }
 
 /// Starts the log. Called once, by `main`.

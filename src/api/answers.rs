@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, HttpBody as _};
+use axum::http::Method;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
@@ -17,11 +18,24 @@ use crate::state::AppState;
 const LARGE: u64 = 64 << 10;
 
 /// Counts an answer until its last byte is on its way, or refuses it when too much is held already.
-pub(super) fn account(state: &AppState, response: Response) -> Response {
-    let Some(size) = response.body().size_hint().exact().filter(|size| *size >= LARGE) else {
+/// What a call that may have changed something has to say is told in any case. What is the same for
+/// everybody takes no memory.
+pub(super) fn account(
+    state: &AppState,
+    method: &Method,
+    path: &str,
+    response: Response,
+) -> Response {
+    let size = response.body().size_hint().exact().filter(|size| *size >= LARGE);
+    let Some(size) =
+        size.filter(|_| !matches!(path, "/openapi.json") && !path.starts_with("/docs"))
+    else {
         return response;
     };
-    let most = state.settings.answer_memory;
+    let most = match *method {
+        Method::GET | Method::HEAD => state.settings.answer_memory,
+        _ => usize::MAX,
+    };
     let Some(held) = Metrics::hold_bytes(&state.metrics.answer_bytes, size, most) else {
         state.metrics.refuse("answers");
         let detail = "other answers take all the memory there is for them: ask for less, or later";

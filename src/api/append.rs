@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::extract::{FromRequest as _, Request, State};
 use axum::response::Response;
 
-use super::access::{Access, Publish};
+use super::access::{Access, Manage, Publish};
 use super::append_answer::{self, AppendAnswer, AppendedBatch, BatchResult, Receipt};
 use super::append_plan::{AppendParams, Plan, undelayed};
 use super::append_run::{Appender, Base, alone, in_batch};
@@ -79,7 +79,12 @@ pub async fn append_entries(
     info: RequestInfo,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let plan = Plan::new(&state, access.principal(), &params, request.headers())?;
+    let mut plan = Plan::new(&state, access.principal(), &params, request.headers())?;
+    plan.manages = access.also::<Manage>().is_ok();
+    if params.forgets() {
+        // It decides for groups, too.
+        access.also::<Manage>()?;
+    }
     if append_lines::is_wanted(&params, request.headers()) {
         if plan.delay.is_some() {
             return Err(undelayed("delay", "lines are appended as they come: send a batch"));

@@ -81,9 +81,12 @@ pub enum ReceiptsParam {
 }
 
 /// What an append asks for besides its entries.
+#[expect(clippy::struct_excessive_bools, reason = "each is a parameter of its own")]
 pub(super) struct Plan {
     /// The id of the one entry.
     pub(super) id: Option<NewId>,
+    /// Whoever asks may manage the stream.
+    pub(super) manages: bool,
     pub(super) create: bool,
     pub(super) atomic: bool,
     /// How much later it is to be appended.
@@ -118,6 +121,7 @@ impl Plan {
         let wanted = params.id.as_deref().map(|text| new_id("id", text)).transpose()?;
         let plan = Self {
             id: wanted,
+            manages: false,
             delay: params.delay.map(|Wait(delay)| delay).filter(|delay| !delay.is_zero()),
             create: params.create.unwrap_or(true),
             atomic: params.atomic.unwrap_or(true),
@@ -207,6 +211,13 @@ pub(super) fn new_id(pointer: &str, text: &str) -> Result<NewId, ApiError> {
         return Err(error.at(pointer, "is 0-0"));
     }
     Ok(wanted)
+}
+
+impl AppendParams {
+    /// What is trimmed is taken out of the lists of groups, too.
+    pub(super) fn forgets(&self) -> bool {
+        self.refs == Some(RefsParam::Delete)
+    }
 }
 
 fn trimming(params: &AppendParams) -> Result<Option<(Bound, Trimming)>, ApiError> {

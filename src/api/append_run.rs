@@ -292,6 +292,12 @@ impl Appender {
             (None, Some(text)) => new_id(&format!("{base}/id"), text)?,
             (None, None) => NewId::Auto,
         };
+        if wanted.is_of_the_end() && !self.plan.manages {
+            let detail = "an id at the end of all ids takes a right to manage: nothing follows it";
+            return Err(
+                ApiError::new(ErrorCode::Forbidden, detail).at(format!("{base}/id"), detail)
+            );
+        }
         let mut fields = sent.fields;
         if let Some(parent) = &self.plan.traceparent
             && !fields.iter().any(|(name, _)| name == TRACEPARENT)

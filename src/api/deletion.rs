@@ -20,7 +20,7 @@ use crate::state::AppState;
 use crate::store::{Deletion, Lane, References, Trim, Trimming};
 
 /// `refs=`: what is done about groups that still refer to an entry.
-#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RefsParam {
     /// They keep their pending records, of an entry that is gone.

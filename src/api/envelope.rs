@@ -22,6 +22,7 @@ use super::error::{ApiError, ErrorCode};
 use super::guard;
 use super::identify::{self, Unknown};
 use super::request::{RequestInfo, Waited};
+use super::shorten::shortened;
 use super::turned_away::Standing;
 use crate::auth::Principal;
 use crate::metrics::RequestLabels;
@@ -30,6 +31,8 @@ use crate::state::AppState;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest request id taken from a client.
 const MAX_REQUEST_ID: usize = 128;
+/// The most characters of a path in the log. Over HTTP/2 it costs who sends it next to nothing.
+const MAX_PATH: usize = 256;
 
 /// The outermost layer. Written out rather than made of a function: that would cost each request
 /// several boxes and copies of what lies below.
@@ -125,8 +128,8 @@ impl Sent {
 
 /// Writes the body of a problem, the headers that all answers have, and the line in the log.
 fn finish(state: &AppState, sent: &Sent, response: Response) -> Response {
-    let mut response = answers::account(state, response);
     let Sent { began, info, method, route, refused_from, left } = sent;
+    let mut response = answers::account(state, method, info.path(), response);
     if let Some(left) = left {
         left.clone().tell(response.headers_mut());
     }
@@ -156,14 +159,19 @@ fn finish(state: &AppState, sent: &Sent, response: Response) -> Response {
     let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let waited = response.extensions().get::<Waited>().is_some();
     let slow = !waited && took >= state.settings.slow_request;
-    let (method, id, path) = (method.as_str(), info.id(), info.path());
+    let (method, id) = (method.as_str(), info.id());
+    let path = &*shortened(info.path(), MAX_PATH);
     let code = error.as_ref().map(|error| error.code.as_str());
     let cause = error.and_then(|error| error.cause).map(|cause| cause.to_string());
     match status {
         500.. => {
             tracing::error!(method, path, status, ms, code, cause, by, request_id = id, "failed");
         }
-        400.. => tracing::warn!(method, path, status, ms, code, by, request_id = id, "refused"),
+        400.. => {
+            if state.refusals.is_told(&state.metrics) {
+                tracing::warn!(method, path, status, ms, code, by, request_id = id, "refused");
+            }
+        }
         _ if slow || matches!(method, "PUT" | "DELETE" | "PATCH") => {
             tracing::info!(method, path, status, ms, by, request_id = id, "answered");
         }

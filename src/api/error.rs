@@ -18,8 +18,8 @@ use crate::store::StoreError;
 
 /// The most characters of a text in a problem: it may hold what was sent, which has megabytes.
 const MAX_TEXT: usize = 1000;
-/// The most characters of a path in a problem: more than the longest names take when encoded.
-const MAX_INSTANCE: usize = 6000;
+/// The most characters of a path in a problem. Over HTTP/2 it costs who sends it next to nothing.
+const MAX_INSTANCE: usize = 512;
 
 /// One place in the body that is wrong.
 #[derive(Clone, Debug, Serialize, ToSchema)]

@@ -44,9 +44,13 @@ impl From<ApiError> for Unknown {
 /// # Errors
 /// [`Unknown`].
 pub fn identify(auth: &Auth, request: &mut Request) -> Result<Arc<Principal>, Unknown> {
-    let in_query = take_ticket(request.uri_mut());
-    if !auth.is_on() || is_public(request) {
+    let public = is_public(request);
+    let in_query = take_ticket(request.uri_mut())?;
+    if !auth.is_on() {
         return Ok(auth.anyone().clone());
+    }
+    if public {
+        return Ok(auth.nobody().clone());
     }
     let (headers, is_get) = (request.headers(), request.method() == Method::GET);
     let cookie = || in_cookie(headers).filter(|_| is_get && is_subscription(request));
@@ -152,19 +156,26 @@ fn in_cookie(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Takes `ticket=` out of the query.
-fn take_ticket(uri: &mut Uri) -> Option<String> {
-    let query = uri.query().filter(|query| query.contains("ticket="))?;
+///
+/// # Errors
+/// 400 where there is no telling what is left of the URI then.
+fn take_ticket(uri: &mut Uri) -> Result<Option<String>, ApiError> {
+    let Some(query) = uri.query().filter(|query| query.contains("ticket=")) else {
+        return Ok(None);
+    };
     let (tickets, others): (Vec<&str>, Vec<&str>) =
         query.split('&').partition(|pair| pair.starts_with("ticket="));
-    let ticket = tickets.first()?.strip_prefix("ticket=")?.to_owned();
-    let path = uri.path();
+    let Some(ticket) = tickets.first().and_then(|pair| pair.strip_prefix("ticket=")) else {
+        return Ok(None);
+    };
+    let (ticket, path) = (ticket.to_owned(), uri.path());
     let rest =
         if others.is_empty() { path.to_owned() } else { format!("{path}?{}", others.join("&")) };
     let mut parts = std::mem::take(uri).into_parts();
     // What was a path and a query is one without a part of the query.
     parts.path_and_query = rest.parse().ok();
-    *uri = Uri::from_parts(parts).unwrap_or_default();
-    Some(ticket)
+    *uri = Uri::from_parts(parts).map_err(|_| ApiError::invalid("the path cannot be read"))?;
+    Ok(Some(ticket))
 }
 
 #[cfg(test)]
@@ -182,7 +193,10 @@ mod tests {
             ("/a", "/a", None),
         ] {
             let mut uri: Uri = from.parse().unwrap();
-            assert_eq!((take_ticket(&mut uri).as_deref(), uri.to_string().as_str()), (ticket, to));
+            assert_eq!(
+                (take_ticket(&mut uri).unwrap().as_deref(), uri.to_string().as_str()),
+                (ticket, to)
+            );
         }
     }
 }

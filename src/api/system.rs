@@ -115,7 +115,7 @@ pub async fn metrics(
     responses((status = 200, description = "OpenAPI 3.1", body = Object, content_type = "application/json"), PlainProblems),
 )]
 pub async fn openapi(State(state): State<AppState>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "application/json")], state.openapi.to_string())
+    ([(CONTENT_TYPE, "application/json")], state.openapi.clone())
 }
 
 /// A first page

@@ -71,6 +71,7 @@ impl std::fmt::Debug for Auth {
 
 struct Inner {
     anyone: Arc<Principal>,
+    nobody: Arc<Principal>,
     /// `None` where nobody is asked.
     kept: Option<Kept>,
     tickets: Tickets,
@@ -107,7 +108,8 @@ impl Auth {
 
     fn with(kept: Option<Kept>) -> Self {
         let anyone = Arc::new(Principal::anyone());
-        Self(Arc::new(Inner { anyone, kept, tickets: Tickets::default() }))
+        let nobody = Arc::new(Principal { grants: Grants::default(), ..Principal::anyone() });
+        Self(Arc::new(Inner { anyone, nobody, kept, tickets: Tickets::default() }))
     }
 
     /// Whether callers are asked who they are.
@@ -120,6 +122,13 @@ impl Auth {
     #[must_use]
     pub fn anyone(&self) -> &Arc<Principal> {
         &self.0.anyone
+    }
+
+    /// Who asks for what is for everybody, where others are asked who they are: there is nothing else
+    /// they may do.
+    #[must_use]
+    pub fn nobody(&self) -> &Arc<Principal> {
+        &self.0.nobody
     }
 
     fn book(&self) -> Option<Arc<Book>> {

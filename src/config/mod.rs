@@ -23,6 +23,7 @@ pub use specs::{SPECS, Spec};
 use values::{boolean, cores, listen_address, log_format, log_level, origin, placeholder, size};
 
 use crate::auth::Auth;
+use crate::limit::Quota;
 use crate::live::LiveSettings;
 use crate::model::duration;
 use crate::state::ApiSettings;
@@ -229,6 +230,7 @@ impl Settings {
         let log = LogSettings {
             json: read.get("log-format", log_format).unwrap_or(false),
             level: read.get("log-level", log_level).unwrap_or(tracing::Level::INFO),
+            refusals: read.get("log-refusals", network::parsed).unwrap_or(Quota::SECONDLY),
         };
         match (redis, pool) {
             (Some(redis), Some(pool)) if read.problems.is_empty() => {

@@ -193,6 +193,12 @@ pub const SPECS: &[Spec] = &[
     spec("trace-context", "", "", "Keep the traceparent of an append in a field of its entries"),
     spec("shutdown-grace", "DURATION", "10s", "For what is still open when the gateway stops"),
     spec("log-format", "FORMAT", "text", "text or json"),
+    spec(
+        "log-refusals",
+        "N/TIME",
+        "100/s",
+        "How many refusals (4xx) are logged one by one; of more there is a count",
+    ),
     spec("log-level", "LEVEL", "info", "error, warn, info or debug (debug shows every request)"),
 ];
 

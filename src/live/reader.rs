@@ -186,7 +186,11 @@ impl Reader {
                     () = tokio::time::sleep(block.min(BACKOFF.1)) => continue,
                 }
             }
-            let (ends, count) = if heads.len() <= FEW { (true, AT_A_TIME) } else { (false, 1) };
+            // Of those with large entries one comes along, and none with the counters.
+            let few = heads.len() <= FEW
+                && hub.store.glanced_at_once(heads.iter().map(|(stream, _)| *stream))
+                    == heads.len();
+            let (ends, count) = if few { (true, AT_A_TIME) } else { (false, 1) };
             let wait = hub.store.wait_for_entries(connection, &heads, block, count, ends);
             let waited = tokio::select! {
                 () = hub.stop.cancelled() => return End::Stopped,
@@ -265,7 +269,11 @@ async fn glance(
     streams: &[StreamName],
 ) -> Result<Vec<Option<Position>>, StoreError> {
     let mut ends = Vec::with_capacity(streams.len());
-    for some in streams.chunks(GLANCED_AT) {
+    let mut rest = streams;
+    while !rest.is_empty() {
+        let some = &rest[..rest.len().min(GLANCED_AT)];
+        let some = &some[..hub.store.glanced_at_once(some.iter())];
+        rest = &rest[some.len()..];
         match hub.store.glance(lane, some).await {
             Ok(glance) => ends.extend(glance),
             Err(error) if error.is_outage() => return Err(error),

@@ -19,7 +19,7 @@ impl Entry {
     /// The bytes of names and values together.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.fields.iter().map(|(name, value)| name.len() + value.len()).sum()
+        size(&self.fields)
     }
 
     /// The value of the first field with this name.
@@ -28,6 +28,12 @@ impl Entry {
         let mut named = self.fields.iter().filter(|(field, _)| field == name.as_bytes());
         named.next().map(|(_, value)| value.as_slice())
     }
+}
+
+/// The bytes of names and values together.
+#[must_use]
+pub fn size(fields: &Fields) -> usize {
+    fields.iter().map(|(name, value)| name.len() + value.len()).sum()
 }
 
 /// How entries are shown to one reader.

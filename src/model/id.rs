@@ -100,6 +100,14 @@ pub enum NewId {
     Exact(EntryId),
 }
 
+impl NewId {
+    /// Of the last millisecond there is: ids that can follow it are numbered, and then there are none.
+    #[must_use]
+    pub fn is_of_the_end(self) -> bool {
+        matches!(self, Self::AutoSeq(u64::MAX) | Self::Exact(EntryId { ms: u64::MAX, .. }))
+    }
+}
+
 impl FromStr for NewId {
     type Err = InvalidId;
 

@@ -11,6 +11,7 @@ use super::append::{Append, Appended, Key, Placed, Refusal, fingerprint, hex};
 use super::decode::{list, text};
 use super::trim::{lua_held_back, lua_trim};
 use super::{Lane, Store, StoreError};
+use crate::model::id::NewId;
 use crate::model::name::{OWN_PREFIX, StreamName};
 
 const SCRIPT: &str = concat!(
@@ -20,6 +21,7 @@ local stream, known, ends = KEYS[1], KEYS[2], KEYS[3]
 local at = 0
 local function take() at = at + 1 return ARGV[at] end
 local if_match, if_new, no_make, window = take(), take(), take(), tonumber(take())
+local by_last = take() == '1'
 local whole, whole_print, atomic = take(), take(), take() == '1'
 local trimming = {}
 for i = 1, tonumber(take()) do trimming[i] = take() end
@@ -41,10 +43,10 @@ if whole ~= '' then
 end
 
 local last = '0-0'
-if kind == 'stream' then
+if kind == 'stream' and by_last then
   local info = redis.call('XINFO', 'STREAM', stream)
   for i = 1, #info, 2 do if info[i] == 'last-generated-id' then last = info[i + 1] end end
-elseif no_make == '1' then return {'no-stream'} end
+elseif kind == 'none' and no_make == '1' then return {'no-stream'} end
 if (if_match ~= '' and if_match ~= last) or (if_new == '1' and last ~= '0-0') then return {'stale', last} end
 
 local entries, seen, chosen, from = {}, {}, false, last
@@ -73,7 +75,7 @@ for i = 1, tonumber(take()) do
   if atomic and entry.refused then return {entry.refused, tostring(i)} end
 end
 
-for _, key in ipairs(redis.call('ZRANGEBYSCORE', ends, '-inf', now, 'LIMIT', 0, 100)) do
+for _, key in ipairs(redis.call('ZRANGEBYSCORE', ends, '-inf', now, 'LIMIT', 0, 100 + 2 * #entries)) do
   redis.call('HDEL', known, key)
   redis.call('ZREM', ends, key)
 end
@@ -120,6 +122,14 @@ impl Store {
         command.arg("EVAL").arg(SCRIPT).arg(3).arg(stream.as_str()).arg(known).arg(ends);
         command.arg(append.if_match.map(|id| id.to_string()).unwrap_or_default());
         command.arg(u8::from(append.if_new)).arg(u8::from(!append.create)).arg(append.window_ms);
+        // XINFO copies two entries of the stream into the script, which may be large: only for those
+        // who compare something with the last id.
+        let by_last = append.if_match.is_some()
+            || append.if_new
+            || append.entries.iter().any(|entry| entry.id != NewId::Auto);
+        command.arg(u8::from(by_last));
+        let weight = if by_last { self.large.weight_of_facts(stream.as_str()) } else { 0 };
+        let _room = self.large.room(weight).await?;
         let keyed = append.key.is_some();
         let prints: Vec<String> = append
             .entries

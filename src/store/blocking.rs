@@ -7,6 +7,7 @@ use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
 use super::decode::{int, list, text, tuple};
+use super::large::heaviest;
 use super::{Store, StoreError};
 use crate::model::entry::Entry;
 use crate::model::id::EntryId;
@@ -60,7 +61,9 @@ impl Store {
                 .into_iter()
                 .map(|of_stream| {
                     let [name, read] = tuple(of_stream)?;
-                    Ok((text(name)?, super::decode::entries(read)?))
+                    let (name, read) = (text(name)?, super::decode::entries(read)?);
+                    self.large.saw(&name, heaviest(&read));
+                    Ok((name, read))
                 })
                 .collect::<Result<_, StoreError>>()?,
         };

@@ -4,7 +4,9 @@ use deadpool_redis::redis::{Cmd, Value};
 
 use super::decode::{delivery, id, int, list, unsigned};
 use super::groups::Delivery;
+use super::large::{ANSWER, Room, heaviest_handed};
 use super::{Store, StoreError};
+use crate::model::entry::size;
 use crate::model::id::EntryId;
 use crate::model::name::{ConsumerName, GroupName, StreamName};
 
@@ -157,13 +159,53 @@ impl Store {
         unsigned(&self.write(&command).await?)
     }
 
-    /// Takes pending entries for a consumer; with a lease where the group has a policy.
+    /// Takes pending entries for a consumer; with a lease where the group has a policy. Of large ones
+    /// no more than make an answer, in the order asked for.
     ///
     /// # Errors
     /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
     /// # Cancel safety
     /// Dropped after it was sent, the entries may be the consumer's all the same.
     pub async fn claim(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        claim: &Claim,
+    ) -> Result<Claimed, StoreError> {
+        if claim.just_id {
+            return self.claim_some(stream, group, claim).await;
+        }
+        let (portion, _room) = self.portion(stream, claim.ids.len()).await?;
+        let (mut all, mut bytes) = (None::<Claimed>, 0);
+        for ids in claim.ids.chunks(portion) {
+            let some = Claim { ids: ids.to_vec(), ..claim.clone() };
+            let some = match (self.claim_some(stream, group, &some).await, &all) {
+                // What was taken before is the consumer's: it is told of that.
+                (Err(_), Some(_)) => break,
+                (some, _) => some?,
+            };
+            self.large.saw(stream.as_str(), heaviest_handed(&some.entries));
+            bytes += some
+                .entries
+                .iter()
+                .filter_map(|entry| entry.fields.as_ref())
+                .map(size)
+                .sum::<usize>();
+            match &mut all {
+                None => all = Some(some),
+                Some(all) => {
+                    all.entries.extend(some.entries);
+                    all.deleted.extend(some.deleted);
+                }
+            }
+            if bytes >= ANSWER {
+                break;
+            }
+        }
+        all.ok_or_else(|| StoreError::Unexpected("nothing was to be claimed".to_owned()))
+    }
+
+    async fn claim_some(
         &self,
         stream: &StreamName,
         group: &GroupName,
@@ -191,6 +233,22 @@ impl Store {
     /// # Cancel safety
     /// Dropped after it was sent, the entries may be the consumer's all the same.
     pub async fn auto_claim(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        claim: &AutoClaim,
+    ) -> Result<Claimed, StoreError> {
+        let mut claim = claim.clone();
+        let mut _room = Room::default();
+        if !claim.just_id {
+            (claim.count, _room) = self.portion(stream, claim.count).await?;
+        }
+        let claimed = self.auto_claim_some(stream, group, &claim).await?;
+        self.large.saw(stream.as_str(), heaviest_handed(&claimed.entries));
+        Ok(claimed)
+    }
+
+    async fn auto_claim_some(
         &self,
         stream: &StreamName,
         group: &GroupName,

@@ -1,7 +1,7 @@
 //! Reading entries.
 
 use super::facts::Range;
-use super::large::{Budget, Room};
+use super::large::{Budget, Room, heaviest};
 use super::{Lane, Store, StoreError};
 use crate::model::entry::Entry;
 use crate::model::history::{Facts, Standing};
@@ -88,18 +88,23 @@ impl Store {
         let mut budget = Budget::new(limit, max_bytes, large.weight(stream.as_str()));
         // A connection of its own holds up nobody, and there are few.
         let shared = matches!(lane, Lane::Shared);
-        let mut room = if shared { large.room(budget.expects()).await? } else { Room::default() };
-        let mut whole = self.read_step(lane, stream, after, end, budget.next()).await?;
-        if whole.standing == Standing::Reset {
-            return Ok(whole);
-        }
-        cut(&mut budget, &mut whole);
-        if shared && room.is_none() && !whole.ended {
-            room = large.room(budget.expects()).await?;
-        }
-        while !whole.ended && budget.next() > 0 {
-            let from = whole.end(after);
+        let mut room = Room::default();
+        let mut whole: Option<Stretch> = None;
+        while whole.as_ref().is_none_or(|whole| !whole.ended) && budget.next() > 0 {
+            if shared {
+                room = large.at_least(room, budget.expects()).await?;
+            }
+            let from = whole.as_ref().map_or(after, |whole| whole.end(after));
             let mut more = self.read_step(lane, stream, from, end, budget.next()).await?;
+            large.saw(stream.as_str(), heaviest(&more.entries));
+            let Some(whole) = &mut whole else {
+                if more.standing == Standing::Reset {
+                    return Ok(more);
+                }
+                cut(&mut budget, &mut more);
+                whole = Some(more);
+                continue;
+            };
             if more.standing != Standing::Intact {
                 break; // Overtaken while reading: whoever reads on is told.
             }
@@ -108,10 +113,9 @@ impl Store {
             whole.numbers.append(&mut more.numbers);
             (whole.ended, whole.at_tail) = (more.ended, more.at_tail);
         }
-        let (seen, bytes) = budget.seen();
-        large.saw(stream.as_str(), seen, bytes);
-        whole.room = room;
-        Ok(whole)
+        let whole =
+            whole.ok_or_else(|| StoreError::Unexpected("nothing was asked for".to_owned()))?;
+        Ok(Stretch { room, ..whole })
     }
 
     async fn read_step(
@@ -194,16 +198,18 @@ impl Store {
     ) -> Result<Between, StoreError> {
         let large = &self.large;
         let mut budget = Budget::new(limit, max_bytes, large.weight(stream.as_str()));
-        let mut room = large.room(budget.expects()).await?;
+        let mut room = Room::default();
         let (mut low, mut high) = (low, high);
         let (mut all, mut first) = (Vec::new(), None);
         let (entries, facts, ended) = loop {
+            room = large.at_least(room, budget.expects()).await?;
             let count = budget.next();
             let range = Range { order, low, high, count };
             let (mut read, facts) = self.range_with_facts(&Lane::Shared, stream, &range).await?;
             let facts = *first.get_or_insert(facts);
             let ended = read.len() < count;
-            let kept = budget.keep(read.iter().map(Entry::size));
+            large.saw(stream.as_str(), heaviest(&read));
+            let kept = budget.keep(&read);
             let cut = kept < read.len();
             read.truncate(kept);
             let last = read.last().map(|entry| entry.id);
@@ -222,19 +228,14 @@ impl Store {
             if cut || budget.next() == 0 || low > high {
                 break (all, facts, low > high);
             }
-            if room.is_none() {
-                room = large.room(budget.expects()).await?;
-            }
         };
-        let (seen, bytes) = budget.seen();
-        large.saw(stream.as_str(), seen, bytes);
         Ok(Between { entries, facts, ended, room })
     }
 }
 
 /// Keeps of what was read upwards what fits.
 fn cut(budget: &mut Budget, stretch: &mut Stretch) {
-    let kept = budget.keep(stretch.entries.iter().map(Entry::size));
+    let kept = budget.keep(&stretch.entries);
     if kept < stretch.entries.len() {
         stretch.entries.truncate(kept);
         stretch.numbers.truncate(kept);

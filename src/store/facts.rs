@@ -85,10 +85,16 @@ impl Store {
     /// The counters of a stream; [`Facts::missing`] if there is none.
     ///
     /// # Errors
-    /// [`StoreError::NotAStream`] when the key holds something else, or that Redis is away.
+    /// [`StoreError::NotAStream`] when the key holds something else, [`StoreError::Crowded`], or
+    /// that Redis is away.
     /// # Cancel safety
     /// Reads only.
     pub async fn facts(&self, lane: &Lane, stream: &StreamName) -> Result<Facts, StoreError> {
+        let weight = match lane {
+            Lane::Shared => self.large.weight_of_facts(stream.as_str()),
+            Lane::Own(_) => 0,
+        };
+        let _room = self.large.room(weight).await?;
         self.decode_facts(self.read_on(lane, &command(stream)).await?)
     }
 

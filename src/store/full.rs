@@ -67,7 +67,7 @@ pub struct FullPending {
 
 impl Store {
     /// A stream with all that is in it and beside it, at most `count` (not 0) of each kind of
-    /// entry; `None` if there is none.
+    /// entry, fewer if they are large; `None` if there is none.
     ///
     /// # Errors
     /// [`StoreError::NotAStream`], or that Redis is away.
@@ -78,6 +78,9 @@ impl Store {
         stream: &StreamName,
         count: usize,
     ) -> Result<Option<(StreamInfo, FullStream)>, StoreError> {
+        // With the first and the last entry once more.
+        let (count, _room) = self.portion(stream, count + 4).await?;
+        let count = count.saturating_sub(4).max(1);
         let xinfo = || {
             let mut command = Cmd::new();
             command.arg("XINFO").arg("STREAM").arg(stream.as_str());

@@ -3,6 +3,8 @@
 //! Redis counts entries and not bytes, and all reads share few connections: without a bound some who
 //! ask for much would make everybody's reads too late, and fill our memory and the buffers of Redis
 //! with answers that nobody can take yet. A read holds its room until it is done.
+//!
+//! What an entry weighs is its bytes, and something for each field, which costs Redis more than its bytes.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,26 +13,54 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::StoreError;
+use super::{Delivery, Store, StoreError};
+use crate::model::entry::{Entry, Fields, size};
+use crate::model::id::EntryId;
+use crate::model::name::StreamName;
+use crate::model::range::Order;
 
 /// A read that is expected to be larger takes room.
-const LARGE: usize = 64 << 10;
+pub(super) const LARGE: usize = 64 << 10;
+/// First reads at once of streams of which nothing is known, an entry each. Apart from the others, so
+/// that those who read much do not keep anybody from reading something else.
+const UNKNOWN: usize = 16;
+/// What a field weighs besides its bytes.
+const FIELD: usize = 256;
 /// What room is counted in, bytes.
 const UNIT: usize = 1 << 10;
 /// Streams of which the weight of entries is remembered.
 const STREAMS: usize = 10_000;
+/// What one answer holds at most that is not bounded otherwise, but one entry at least.
+pub(super) const ANSWER: usize = 16 << 20;
+/// How much the counters of several streams may weigh that are asked for in one script.
+const GLANCE: usize = 1 << 20;
 
 /// What is known of large reads, and the room there is for them.
 pub struct LargeReads {
-    /// The mean size of the entries of a stream when it was last read, bytes.
+    /// The weight of the heaviest entry that was lately seen of a stream.
     weights: Mutex<HashMap<Box<str>, usize>>,
     room: Arc<Semaphore>,
+    unknown: Arc<Semaphore>,
     /// All room there is, in units.
     all: u32,
     /// How long a read waits for room.
     patience: Duration,
     /// Reads that got none in time, since this was last asked.
     refused: AtomicU64,
+}
+
+/// The weight of the heaviest.
+pub(super) fn heaviest(entries: &[Entry]) -> Option<usize> {
+    heaviest_of(entries.iter().map(|entry| &entry.fields))
+}
+
+/// The same, of entries that were handed to a consumer.
+pub(super) fn heaviest_handed(entries: &[Delivery]) -> Option<usize> {
+    heaviest_of(entries.iter().filter_map(|entry| entry.fields.as_ref()))
+}
+
+fn heaviest_of<'a>(entries: impl Iterator<Item = &'a Fields>) -> Option<usize> {
+    entries.map(|fields| size(fields) + FIELD * fields.len()).max()
 }
 
 impl LargeReads {
@@ -41,30 +71,36 @@ impl LargeReads {
         Self {
             weights: Mutex::default(),
             room: Arc::new(Semaphore::new(all as usize)),
+            unknown: Arc::new(Semaphore::new(UNKNOWN)),
             all,
             patience,
             refused: AtomicU64::new(0),
         }
     }
 
-    /// What an entry of this stream weighs, if some were seen.
+    /// What the heaviest entries of a stream weigh, if some were seen.
     pub(super) fn weight(&self, stream: &str) -> Option<usize> {
         self.weights.lock().unwrap_or_else(PoisonError::into_inner).get(stream).copied()
     }
 
-    /// Notes what was seen. What was heavier is forgotten by halves, so that one read of small
-    /// entries does not make a stream of large ones look harmless.
-    pub(super) fn saw(&self, stream: &str, entries: usize, bytes: usize) {
-        let Some(mean) = bytes.checked_div(entries) else { return };
+    /// What a look at the counters of a stream weighs: XINFO copies the first and the last entry along.
+    pub(super) fn weight_of_facts(&self, stream: &str) -> usize {
+        2 * self.weight(stream).unwrap_or(0)
+    }
+
+    /// Notes what the heaviest of some entries weighed, also of such that were thrown away. What was
+    /// heavier is forgotten by eighths, so that a few light ones do not make a stream look harmless.
+    pub(super) fn saw(&self, stream: &str, heaviest: Option<usize>) {
+        let Some(heaviest) = heaviest else { return };
         let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(weight) = weights.get_mut(stream) {
-            *weight = mean.max(*weight / 2);
+            *weight = heaviest.max(*weight - *weight / 8);
             return;
         }
         if weights.len() >= STREAMS {
             weights.clear();
         }
-        weights.insert(stream.into(), mean);
+        weights.insert(stream.into(), heaviest);
     }
 
     /// Room for a read of about so many bytes, for as long as it is held; small ones need none.
@@ -76,13 +112,36 @@ impl LargeReads {
             return Ok(Room::default());
         }
         let units = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).min(self.all);
-        let room =
-            tokio::time::timeout(self.patience, self.room.clone().acquire_many_owned(units)).await;
-        if let Ok(Ok(room)) = room {
+        self.wait_for(&self.room, units).await
+    }
+
+    async fn wait_for(&self, room: &Arc<Semaphore>, units: u32) -> Result<Room, StoreError> {
+        let room = room.clone().acquire_many_owned(units);
+        if let Ok(Ok(room)) = tokio::time::timeout(self.patience, room).await {
             return Ok(Room(Some(room)));
         }
         self.refused.fetch_add(1, Ordering::Relaxed);
         Err(StoreError::Crowded)
+    }
+
+    /// As much room as is held if that is enough, else as much as is needed for so many bytes; for an
+    /// entry of which nothing is known if there is no telling.
+    ///
+    /// # Errors
+    /// As [`LargeReads::room`].
+    pub(super) async fn at_least(
+        &self,
+        held: Room,
+        bytes: Option<usize>,
+    ) -> Result<Room, StoreError> {
+        let Some(bytes) = bytes else { return self.wait_for(&self.unknown, 1).await };
+        let has = held.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        if bytes < LARGE || has >= (bytes / UNIT).min(self.all as usize) {
+            return Ok(held);
+        }
+        // Who held some while waiting for more might wait for those who do the same.
+        drop(held);
+        self.room(bytes).await
     }
 
     /// Bytes for which room is held now.
@@ -98,17 +157,49 @@ impl LargeReads {
     }
 }
 
+impl Store {
+    /// How many of these streams, from the first on, may be asked for their counters at once: at least
+    /// one.
+    #[must_use]
+    pub fn glanced_at_once<'a>(&self, streams: impl Iterator<Item = &'a StreamName>) -> usize {
+        let mut weight = 0;
+        let fits = streams.take_while(|stream| {
+            weight += self.large.weight_of_facts(stream.as_str());
+            weight <= GLANCE
+        });
+        fits.count().max(1)
+    }
+}
+
+impl Store {
+    /// What the heaviest entries of a stream weigh. Of one that nobody has read lately the last is
+    /// looked at.
+    pub(super) async fn weigh(&self, stream: &StreamName) -> Result<usize, StoreError> {
+        if let Some(weight) = self.large.weight(stream.as_str()) {
+            return Ok(weight);
+        }
+        let all = (EntryId::MIN, EntryId::MAX);
+        let last = self.read_between(stream, Order::Desc, all, 1, usize::MAX).await?;
+        Ok(heaviest(&last.entries).unwrap_or(0))
+    }
+
+    /// How many of `count` entries make an answer, one at least, and room for them.
+    pub(super) async fn portion(
+        &self,
+        stream: &StreamName,
+        count: usize,
+    ) -> Result<(usize, Room), StoreError> {
+        let weight = self.weigh(stream).await?.max(1);
+        let portion = count.min(ANSWER / weight).max(1);
+        Ok((portion, self.large.room(portion.saturating_mul(weight)).await?))
+    }
+}
+
 /// Room for a large read, or none that a small one needs. To be held until what was read is in the
 /// form it is answered in: what is read faster than that would only pile up before the threads that do
 /// it, and small requests behind it.
 #[derive(Debug, Default)]
 pub struct Room(Option<OwnedSemaphorePermit>);
-
-impl Room {
-    pub(super) fn is_none(&self) -> bool {
-        self.0.is_none()
-    }
-}
 
 /// How much of a range is still to be read: at most so many entries, and no more than fit into so many
 /// bytes unless a single one is larger.
@@ -117,22 +208,19 @@ pub(super) struct Budget {
     bytes: usize,
     seen: usize,
     seen_bytes: usize,
-    /// What an entry weighs, by earlier reads.
-    known: Option<usize>,
+    /// The weight of the heaviest entry, by what was read earlier and now; of those that did not fit,
+    /// too.
+    heaviest: Option<usize>,
 }
 
 impl Budget {
     /// How many entries the first read asks for at most, if it is known what they weigh; and how many
     /// times as many as were seen each one after it. What is known may be wrong by then.
     const FIRST: usize = 64;
-    const GROWTH: usize = 16;
+    const GROWTH: usize = 4;
 
     pub(super) fn new(entries: usize, bytes: usize, known: Option<usize>) -> Self {
-        Self { entries, bytes, seen: 0, seen_bytes: 0, known }
-    }
-
-    fn weight(&self) -> Option<usize> {
-        self.seen_bytes.checked_div(self.seen).or(self.known).map(|weight| weight.max(1))
+        Self { entries, bytes, seen: 0, seen_bytes: 0, heaviest: known }
     }
 
     fn left(&self) -> (usize, usize) {
@@ -142,28 +230,33 @@ impl Budget {
     /// How many entries to ask for next; 0 when the budget is spent.
     pub(super) fn next(&self) -> usize {
         let (left, bytes) = self.left();
-        let most = if self.seen == 0 { Self::FIRST } else { self.seen * Self::GROWTH };
-        match self.weight() {
-            Some(_) if bytes == 0 => 0,
-            Some(weight) => left.min((bytes / weight).max(1)).min(most),
-            None => left.min(1),
-        }
-    }
-
-    /// How many bytes all that is left will be; 0 while nothing is known.
-    pub(super) fn expects(&self) -> usize {
-        if self.next() == 0 {
+        let Some(heaviest) = self.heaviest else { return left.min(1) };
+        if self.seen > 0 && bytes == 0 {
             return 0;
         }
-        let (left, bytes) = self.left();
-        let weight = self.weight().unwrap_or(0);
-        left.saturating_mul(weight).min(bytes.max(weight))
+        let mean = self.seen_bytes.checked_div(self.seen).unwrap_or(heaviest);
+        let fit = bytes / mean.max(1);
+        // If all of them are heavy it is not much more than what fits, nor much at all.
+        let harmless = bytes.max(LARGE) / heaviest.max(1);
+        let most = if self.seen == 0 { Self::FIRST } else { self.seen * Self::GROWTH };
+        left.min(fit.min(harmless).max(1)).min(most)
     }
 
-    /// How many of entries of these sizes fit; counts them as seen. The very first always fits.
-    pub(super) fn keep(&mut self, sizes: impl ExactSizeIterator<Item = usize>) -> usize {
-        let all = sizes.len();
-        for (index, size) in sizes.enumerate() {
+    /// What all that is left will weigh in Redis, with the counters that are read along; nothing if
+    /// there is no telling.
+    pub(super) fn expects(&self) -> Option<usize> {
+        if self.next() == 0 {
+            return Some(0);
+        }
+        let ((left, bytes), heaviest) = (self.left(), self.heaviest?);
+        Some(left.saturating_mul(heaviest).min(bytes.max(heaviest)).saturating_add(2 * heaviest))
+    }
+
+    /// How many of these entries fit; counts them as seen. The very first always fits.
+    pub(super) fn keep(&mut self, entries: &[Entry]) -> usize {
+        self.heaviest = self.heaviest.max(heaviest(entries));
+        for (index, entry) in entries.iter().enumerate() {
+            let size = entry.size();
             if self.seen > 0 && self.seen_bytes + size > self.bytes {
                 self.bytes = self.seen_bytes;
                 return index;
@@ -171,12 +264,7 @@ impl Budget {
             self.seen += 1;
             self.seen_bytes += size;
         }
-        all
-    }
-
-    /// Entries seen, and their bytes.
-    pub(super) fn seen(&self) -> (usize, usize) {
-        (self.seen, self.seen_bytes)
+        entries.len()
     }
 }
 
@@ -184,42 +272,56 @@ impl Budget {
 mod tests {
     use super::*;
 
+    fn entries(sizes: &[usize]) -> Vec<Entry> {
+        let entry = |size: &usize| Entry {
+            id: EntryId::MIN,
+            fields: vec![(Vec::new(), vec![b'x'; *size])],
+        };
+        sizes.iter().map(entry).collect()
+    }
+
     #[test]
     fn of_what_nobody_has_seen_one_is_read_first() {
         let mut budget = Budget::new(1000, 1 << 20, None);
-        assert_eq!((budget.next(), budget.expects()), (1, 0));
-        assert_eq!(budget.keep([8 << 20].into_iter()), 1);
+        assert_eq!((budget.next(), budget.expects()), (1, None));
+        assert_eq!(budget.keep(&entries(&[8 << 20])), 1);
         assert_eq!(budget.next(), 0, "one that is larger than all there may be is all there is");
         let mut budget = Budget::new(1000, 1 << 20, None);
-        assert_eq!(budget.keep([100].into_iter()), 1);
+        assert_eq!(budget.keep(&entries(&[100])), 1);
         assert_eq!(budget.next(), Budget::GROWTH, "what is small so far need not stay so");
     }
 
     #[test]
     fn what_is_known_to_be_large_is_asked_for_by_its_weight() {
-        let budget = Budget::new(100, 1 << 20, Some(512 << 10));
-        assert_eq!((budget.next(), budget.expects()), (2, 1 << 20));
-        let budget = Budget::new(100, 1 << 20, Some(8 << 20));
-        assert_eq!((budget.next(), budget.expects()), (1, 8 << 20));
-        let budget = Budget::new(100, 1 << 20, Some(100));
-        assert_eq!((budget.next(), budget.expects()), (Budget::FIRST, 10_000));
+        for (weight, next) in [(512 << 10, 2), (8 << 20, 1), (100, Budget::FIRST)] {
+            assert_eq!(Budget::new(100, 1 << 20, Some(weight)).next(), next);
+        }
+        let many = Budget::new(100, 1 << 20, Some(8 << 20));
+        assert_eq!(
+            many.expects(),
+            Some(3 * (8 << 20)),
+            "itself, and the two that counters bring along"
+        );
     }
 
     #[test]
-    fn what_does_not_fit_ends_the_budget() {
-        let mut budget = Budget::new(100, 250, Some(10));
-        assert_eq!(budget.keep([100, 100, 100, 1].into_iter()), 2);
-        assert_eq!((budget.next(), budget.seen()), (0, (2, 200)));
+    fn a_large_one_among_small_ones_is_not_forgotten_when_it_did_not_fit() {
+        let mut budget = Budget::new(100, 250, Some(300));
+        assert_eq!(budget.keep(&entries(&[100, 100, 1 << 20, 1])), 2);
+        assert_eq!(budget.next(), 0, "what does not fit ends it");
+        assert_eq!(budget.heaviest, Some((1 << 20) + FIELD));
+        let mut budget = Budget::new(1000, 4 << 20, Some(300));
+        budget.keep(&entries(&[100, 1 << 20, 100]));
+        assert_eq!(budget.next(), 2, "no more than would fit if all were like it");
     }
 
     #[test]
-    fn weights_rise_at_once_and_fall_by_halves() {
+    fn weights_rise_at_once_and_fall_by_and_by() {
         let large = LargeReads::new(1 << 20, Duration::ZERO);
+        large.saw("s", None);
         assert_eq!(large.weight("s"), None);
-        large.saw("s", 0, 0);
-        assert_eq!(large.weight("s"), None);
-        for (bytes, weight) in [(1000, 100), (80_000, 8000), (10, 4000), (10, 2000)] {
-            large.saw("s", 10, bytes);
+        for (seen, weight) in [(100, 100), (8000, 8000), (10, 7000), (10, 6125)] {
+            large.saw("s", Some(seen));
             assert_eq!(large.weight("s"), Some(weight));
         }
     }
@@ -227,12 +329,14 @@ mod tests {
     #[tokio::test]
     async fn who_gets_no_room_in_time_is_told_and_counted() {
         let large = LargeReads::new(1 << 20, Duration::from_millis(1));
-        assert!(large.room(LARGE - 1).await.unwrap().is_none());
+        assert!(large.room(LARGE - 1).await.unwrap().0.is_none());
         let all = large.room(usize::MAX).await.unwrap();
         assert_eq!(large.bytes(), 1 << 20);
         assert!(matches!(large.room(LARGE).await, Err(StoreError::Crowded)));
+        let all = large.at_least(all, Some(usize::MAX)).await.unwrap();
         drop(all);
-        assert!(!large.room(LARGE).await.unwrap().is_none());
+        let some = large.room(LARGE).await.unwrap();
+        assert!(large.at_least(some, Some(2 * LARGE)).await.unwrap().0.is_some());
         assert_eq!((large.take_refused(), large.take_refused(), large.bytes()), (1, 0, 0));
     }
 }

@@ -127,6 +127,7 @@ impl Store {
     /// # Cancel safety
     /// Reads only.
     pub async fn stream(&self, stream: &StreamName) -> Result<Option<StreamInfo>, StoreError> {
+        let _room = self.large.room(2 * self.weigh(stream).await?).await?;
         let mut info = Cmd::new();
         info.arg("XINFO").arg("STREAM").arg(stream.as_str());
         match self.read(&info).await {

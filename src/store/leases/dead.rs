@@ -7,6 +7,7 @@ use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
 use crate::model::policy::Policy;
 use crate::store::decode::{entries, unsigned};
+use crate::store::large::{ANSWER, heaviest};
 use crate::store::{Store, StoreError};
 
 /// What stands before the names of the fields that tell where a dead letter came from.
@@ -91,8 +92,8 @@ impl Store {
         self.policy(stream, group).await?.ok_or(StoreError::GroupHasNoPolicy)
     }
 
-    /// Dead letters of a group from an id on, at most `limit`; fewer where other groups share the
-    /// stream, though there may be more.
+    /// Dead letters of a group from an id on, at most `limit`; fewer where they are large or where
+    /// other groups share the stream, though there may be more.
     ///
     /// # Errors
     /// [`StoreError::DeadLetterNotAStream`], or that Redis is away.
@@ -107,16 +108,22 @@ impl Store {
         limit: usize,
     ) -> Result<DeadLetters, StoreError> {
         let (mut letters, mut start, from) = (Vec::new(), start, policy.calls(stream));
+        let mut bytes = 0;
         for _ in 0..STEPS {
+            let count = limit.min(AT_ONCE);
+            let portion = self.portion(&policy.dead_letter, count).await;
+            let (count, _room) = portion.map_err(of_dead)?;
             let mut command = Cmd::new();
             command.arg("XRANGE").arg(policy.dead_letter.as_str()).arg(start.to_string());
-            command.arg("+").arg("COUNT").arg(limit.min(AT_ONCE));
+            command.arg("+").arg("COUNT").arg(count);
             let page = entries(self.read(&command).await.map_err(of_dead)?)?;
-            let is_last = page.len() < limit.min(AT_ONCE);
+            self.large.saw(policy.dead_letter.as_str(), heaviest(&page));
+            let is_last = page.len() < count;
             for entry in page {
-                if letters.len() == limit {
+                if letters.len() == limit || bytes >= ANSWER {
                     return Ok(DeadLetters { letters, next: Some(entry.id) });
                 }
+                bytes += entry.size();
                 start = entry.id.next().unwrap_or(EntryId::MAX);
                 letters.extend(DeadLetter::read(entry, &from, group));
             }

@@ -11,6 +11,8 @@ use super::lua::{lua_bury, lua_leases};
 /// then take turns to be the first, and what is due and what is new take turns, too, since either may
 /// use up all there is room for.
 ///
+/// No more than 16 are looked at in one go, since what follows small ones may be large.
+///
 /// An entry that is pending and that XCLAIM does not return is gone from the stream: Redis 7.0
 /// drops it from the pending list without a word, 6.2 answers nil. Either way it leaves a stone.
 pub(super) static READ: Verb = Verb::new(concat!(
@@ -56,7 +58,7 @@ local function fitting(key, limit)
     end
     if #page < math.min(limit - fit + #page, step) then return fit end
     from = '(' .. page[#page][1]
-    step = math.max(1, math.min(200, math.floor((bytes - spent) * fit / math.max(1, spent - before))))
+    step = math.max(1, math.min(16, math.floor((bytes - spent) * fit / math.max(1, spent - before))))
   end
   return fit
 end

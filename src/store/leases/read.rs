@@ -11,6 +11,7 @@ use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
 use crate::store::decode::{delivery, fields, id, list, text, tuple, unsigned};
 use crate::store::groups::write_read;
+use crate::store::large::{ANSWER, LARGE, heaviest_handed};
 use crate::store::pool::Repeat;
 use crate::store::{Delivery, GroupRead, Store, StoreError};
 
@@ -77,12 +78,14 @@ static HISTORY: Verb = Verb::new(concat!(
     lua_leases!(),
     "\
 local group, consumer, from, count = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local answers = {}
+local answers, share = {}, tonumber(ARGV[5])
 for i = 1, #KEYS, 3 do
   if not policy_of(KEYS[i + 1], group) then return false end
-  local found = {}
+  local found, spent = {}, 0
   for _, held in ipairs(redis.call('XPENDING', KEYS[i], group, from, '+', count, consumer)) do
     local entry = redis.call('XRANGE', KEYS[i], held[1], held[1])[1]
+    for _, text in ipairs(entry and entry[2] or {}) do spent = spent + #text end
+    if spent > share and #found > 0 then break end
     local score = redis.call('ZSCORE', KEYS[i + 2], held[1])
     found[#found + 1] = {held[1], entry and entry[2] or false, held[4], score and digits(tonumber(score)) or ''}
   end
@@ -108,7 +111,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::GroupNotFound`] and [`StoreError::NotAStream`] if that is so of any stream
     /// ([`Store::lacks_group`] tells of which), [`StoreError::GroupHasNoPolicy`] if a lease is asked
-    /// for and any has none, or that Redis is away.
+    /// for and any has none, [`StoreError::Crowded`], or that Redis is away.
     /// # Cancel safety
     /// None: dropped after it was sent, the entries are pending with the consumer, who finds them
     /// in its history. Run it where it is not dropped.
@@ -120,23 +123,46 @@ impl Store {
         leased: bool,
     ) -> Result<Vec<Handed>, StoreError> {
         let read = &work.read;
-        if let Some(after) = read.history {
-            let mut handed = self.read_history(streams, group, read, after).await?;
-            let share = work.max_bytes.map_or(usize::MAX, |bytes| bytes / streams.len());
-            for one in &mut handed {
-                cut(&mut one.entries, share);
-            }
-            return Ok(handed);
+        let mut heaviest = 1;
+        for stream in streams {
+            heaviest = heaviest.max(self.weigh(stream).await?);
         }
+        let most = work.max_bytes.unwrap_or(ANSWER);
+        let expected = read.count.saturating_mul(streams.len()).saturating_mul(heaviest);
+        let _room = self.large.room(expected.min(most.max(heaviest))).await?;
+        let mut handed = if let Some(after) = read.history {
+            let share = most / streams.len();
+            let share = (share, share.max(LARGE) / heaviest);
+            self.read_history(streams, group, read, after, share).await?
+        } else {
+            // Where it may come to much it is looked at before it is read.
+            let bound = work.max_bytes.or((expected > ANSWER).then_some(ANSWER));
+            self.read_fresh(streams, group, work, leased, bound).await?
+        };
+        for (stream, one) in streams.iter().zip(&mut handed) {
+            self.large.saw(stream.as_str(), heaviest_handed(&one.entries));
+        }
+        Ok(handed)
+    }
+
+    async fn read_fresh(
+        &self,
+        streams: &[StreamName],
+        group: &GroupName,
+        work: &WorkRead,
+        leased: bool,
+        max_bytes: Option<usize>,
+    ) -> Result<Vec<Handed>, StoreError> {
+        let read = &work.read;
         let plainly = read.no_ack || !(leased || work.lease.is_some());
-        if plainly && work.max_bytes.is_none() {
+        if plainly && max_bytes.is_none() {
             return self.read_plainly(streams, group, read).await;
         }
         let reply = self.verb(&READ, Repeat::Unsafe, |command| {
             write_keys(command, streams, group);
             command.arg(read.consumer.as_str()).arg(read.count);
             command.arg(work.lease.map(|lease| lease.as_millis().to_string()).unwrap_or_default());
-            command.arg(work.max_bytes.map(|bytes| bytes.to_string()).unwrap_or_default());
+            command.arg(max_bytes.map(|bytes| bytes.to_string()).unwrap_or_default());
             command.arg(u8::from(read.no_ack));
             for stream in streams {
                 command.arg(channel(stream, group));
@@ -229,17 +255,27 @@ impl Store {
         group: &GroupName,
         read: &GroupRead,
         after: EntryId,
+        (share, portion): (usize, usize),
     ) -> Result<Vec<Handed>, StoreError> {
+        let plainly = async || {
+            // Redis knows no bytes: as many as will fit if all are like the heaviest.
+            let read = GroupRead { count: read.count.min(portion).max(1), ..read.clone() };
+            let mut handed = self.read_plainly(streams, group, &read).await?;
+            for one in &mut handed {
+                cut(&mut one.entries, share);
+            }
+            Ok(handed)
+        };
         let Some(from) = after.next() else {
             // Nothing lies beyond, and XREADGROUP touches nothing then.
-            return self.read_plainly(streams, group, read).await;
+            return plainly().await;
         };
         let reply = self.verb(&HISTORY, Repeat::Safe, |command| {
             write_keys(command, streams, group);
-            command.arg(read.consumer.as_str()).arg(from.to_string()).arg(read.count);
+            command.arg(read.consumer.as_str()).arg(from.to_string()).arg(read.count).arg(share);
         });
         match reply.await? {
-            Value::Nil => self.read_plainly(streams, group, read).await,
+            Value::Nil => plainly().await,
             present => {
                 let of_one = |entries| {
                     let entries = list(entries)?.into_iter().map(pending);
