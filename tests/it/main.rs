@@ -24,6 +24,7 @@ mod events_many;
 mod examples;
 mod failover;
 mod fidelity;
+mod greed;
 mod groups;
 mod groups_many;
 mod http2;
