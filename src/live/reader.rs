@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
 use super::followed::Followed;
@@ -315,11 +315,12 @@ async fn glance_at_all(hub: &Inner, lane: &Lane, all: &mut All) -> Result<(), St
 
 /// Reads whatever is due, several streams at a time.
 async fn advance_due(hub: &Inner, lane: &Lane, all: &mut All) -> Result<(), StoreError> {
-    let due = all.values_mut().filter(|followed| followed.due);
-    let due: Vec<_> = due.map(|followed| followed.advance(hub, lane)).collect();
-    let mut advancing = futures_util::stream::iter(due).buffer_unordered(AT_ONCE);
-    while let Some(advanced) = advancing.next().await {
-        advanced?;
+    let mut due: Vec<_> = all.values_mut().filter(|followed| followed.due).collect();
+    while !due.is_empty() {
+        // Redis goes through all that comes at once before it looks at anybody else.
+        let together = hub.store.glanced_at_once(due.iter().map(|followed| &followed.tail.stream));
+        let some = due.drain(..together.min(AT_ONCE));
+        try_join_all(some.map(|followed| followed.advance(hub, lane))).await?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::append::{Append, Appended, Key, Placed, Refusal, fingerprint, hex};
 use super::decode::{list, text};
+use super::large::Room;
 use super::trim::{lua_held_back, lua_trim};
 use super::{Lane, Store, StoreError};
 use crate::model::id::NewId;
@@ -128,8 +129,10 @@ impl Store {
             || append.if_new
             || append.entries.iter().any(|entry| entry.id != NewId::Auto);
         command.arg(u8::from(by_last));
-        let weight = if by_last { self.large.weight_of_facts(stream.as_str()) } else { 0 };
-        let _room = self.large.room(weight).await?;
+        let _room = match by_last {
+            true => self.large.room_for_facts(stream.as_str()).await?,
+            false => Room::default(),
+        };
         let keyed = append.key.is_some();
         let prints: Vec<String> = append
             .entries

@@ -46,8 +46,8 @@ impl Store {
         }
         let mut pipeline = Pipeline::new();
         pipeline.add_command(command);
+        let streams: Vec<_> = after.iter().map(|(stream, _)| *stream).collect();
         if ends {
-            let streams: Vec<_> = after.iter().map(|(stream, _)| *stream).collect();
             pipeline.add_command(super::facts::glance(&streams));
         }
         let replies = pipeline.query_async(&mut on.handle()).await.map_err(StoreError::from);
@@ -67,7 +67,10 @@ impl Store {
                 })
                 .collect::<Result<_, StoreError>>()?,
         };
-        let ends = replies.next().map_or(Ok(Vec::new()), super::facts::decode_ends)?;
+        let ends = match replies.next() {
+            Some(ends) => self.decode_ends(&streams, ends)?,
+            None => Vec::new(),
+        };
         Ok(Woken { woken, ends })
     }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
 use super::decode::{id, list, optional, optional_id, tuple, unsigned};
+use super::large::Room;
 use super::{Lane, Store, StoreError};
 use crate::model::entry::Entry;
 use crate::model::history::Facts;
@@ -15,7 +16,25 @@ use crate::model::name::StreamName;
 use crate::model::position::Position;
 use crate::model::range::Order;
 
-const SCRIPT: &str = "\
+/// Lua: `weight_of(info)` is what the heavier of the two entries weighs that XINFO copied along.
+macro_rules! lua_weight {
+    () => {
+        "\
+local function weight_of(info)
+  local most = 0
+  for _, which in ipairs({'first-entry', 'last-entry'}) do
+    local weight = 0
+    for _, text in ipairs(info[which] and info[which][2] or {}) do weight = weight + #text + 128 end
+    most = math.max(most, weight)
+  end
+  return most
+end\n"
+    };
+}
+
+const SCRIPT: &str = concat!(
+    lua_weight!(),
+    "\
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind == 'none' then return false end
 if kind ~= 'stream' then return redis.error_reply('WRONGTYPE the key holds no stream') end
@@ -23,27 +42,31 @@ local info, flat = {}, redis.call('XINFO', 'STREAM', KEYS[1])
 for i = 1, #flat, 2 do info[flat[i]] = flat[i + 1] end
 local first = info['first-entry']
 local facts = {info['length'], info['last-generated-id'], info['entries-added'] or false,
-               info['max-deleted-entry-id'] or false, first and first[1] or false}
+               info['max-deleted-entry-id'] or false, first and first[1] or false, weight_of(info)}
 if #ARGV == 0 then return facts end
-return {redis.call(ARGV[1], KEYS[1], ARGV[2], ARGV[3], 'COUNT', ARGV[4]), facts}";
+return {redis.call(ARGV[1], KEYS[1], ARGV[2], ARGV[3], 'COUNT', ARGV[4]), facts}"
+);
 
 /// Where each of several streams ends: its last id and entries-added; `0-0` and 0 of a key that is not
 /// there, nothing of one that is no stream.
-const GLANCE: &str = "\
+const GLANCE: &str = concat!(
+    lua_weight!(),
+    "\
 local ends = {}
 for i, key in ipairs(KEYS) do
   local kind = redis.call('TYPE', key).ok
   if kind == 'none' then
-    ends[i] = {'0-0', 0}
+    ends[i] = {'0-0', 0, 0}
   elseif kind == 'stream' then
     local info, flat = {}, redis.call('XINFO', 'STREAM', key)
     for j = 1, #flat, 2 do info[flat[j]] = flat[j + 1] end
-    ends[i] = {info['last-generated-id'], info['entries-added'] or false}
+    ends[i] = {info['last-generated-id'], info['entries-added'] or false, weight_of(info)}
   else
-    ends[i] = {false, false}
+    ends[i] = {false, false, 0}
   end
 end
-return ends";
+return ends"
+);
 
 /// Entries between two ids, both included.
 #[derive(Clone, Copy)]
@@ -71,17 +94,28 @@ pub(super) fn glance(streams: &[&StreamName]) -> Cmd {
     command
 }
 
-/// What it answers.
-pub(super) fn decode_ends(reply: Value) -> Result<Vec<Option<Position>>, StoreError> {
-    let end = |end| {
-        let [last_id, added] = tuple(end)?;
-        let (last_id, added) = (optional_id(last_id)?, optional(&added)?);
-        Ok(last_id.map(|last_id| Position::new(last_id, added)))
-    };
-    list(reply)?.into_iter().map(end).collect()
-}
-
 impl Store {
+    /// What it answers.
+    pub(super) fn decode_ends(
+        &self,
+        streams: &[&StreamName],
+        reply: Value,
+    ) -> Result<Vec<Option<Position>>, StoreError> {
+        let end = |(stream, end): (&&StreamName, Value)| {
+            let [last_id, added, weight] = tuple(end)?;
+            let (last_id, added) = (optional_id(last_id)?, optional(&added)?);
+            self.weighed(stream, &weight)?;
+            Ok(last_id.map(|last_id| Position::new(last_id, added)))
+        };
+        streams.iter().zip(list(reply)?).map(end).collect()
+    }
+
+    fn weighed(&self, stream: &StreamName, weight: &Value) -> Result<(), StoreError> {
+        let weight = usize::try_from(unsigned(weight)?).unwrap_or(usize::MAX);
+        self.large.saw(stream.as_str(), Some(weight).filter(|weight| *weight > 0));
+        Ok(())
+    }
+
     /// The counters of a stream; [`Facts::missing`] if there is none.
     ///
     /// # Errors
@@ -90,12 +124,11 @@ impl Store {
     /// # Cancel safety
     /// Reads only.
     pub async fn facts(&self, lane: &Lane, stream: &StreamName) -> Result<Facts, StoreError> {
-        let weight = match lane {
-            Lane::Shared => self.large.weight_of_facts(stream.as_str()),
-            Lane::Own(_) => 0,
+        let _room = match lane {
+            Lane::Shared => self.large.room_for_facts(stream.as_str()).await?,
+            Lane::Own(_) => Room::default(),
         };
-        let _room = self.large.room(weight).await?;
-        self.decode_facts(self.read_on(lane, &command(stream)).await?)
+        self.decode_facts(stream, self.read_on(lane, &command(stream)).await?)
     }
 
     /// Where each of several streams ends, as [`Facts::tail`] tells it; `None` for a key that holds
@@ -111,7 +144,7 @@ impl Store {
         streams: &[StreamName],
     ) -> Result<Vec<Option<Position>>, StoreError> {
         let streams: Vec<_> = streams.iter().collect();
-        decode_ends(self.read_on(lane, &glance(&streams)).await?)
+        self.decode_ends(&streams, self.read_on(lane, &glance(&streams)).await?)
     }
 
     /// A range and the counters of its stream, read in one step.
@@ -148,7 +181,7 @@ impl Store {
             }
             replies => tuple(Value::Array(replies?))?,
         };
-        Ok((super::decode::entries(entries)?, self.decode_facts(facts)?))
+        Ok((super::decode::entries(entries)?, self.decode_facts(stream, facts)?))
     }
 
     async fn read_on(&self, lane: &Lane, command: &Cmd) -> Result<Value, StoreError> {
@@ -158,11 +191,12 @@ impl Store {
         }
     }
 
-    fn decode_facts(&self, value: Value) -> Result<Facts, StoreError> {
+    fn decode_facts(&self, stream: &StreamName, value: Value) -> Result<Facts, StoreError> {
         if value == Value::Nil {
             return Ok(Facts::missing());
         }
-        let [length, last_id, added, max_deleted, oldest] = tuple(value)?;
+        let [length, last_id, added, max_deleted, oldest, weight] = tuple(value)?;
+        self.weighed(stream, &weight)?;
         Ok(Facts {
             exists: true,
             length: unsigned(&length)?,

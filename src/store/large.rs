@@ -32,8 +32,10 @@ const UNIT: usize = 1 << 10;
 const STREAMS: usize = 10_000;
 /// What one answer holds at most that is not bounded otherwise, but one entry at least.
 pub(super) const ANSWER: usize = 16 << 20;
-/// How much the counters of several streams may weigh that are asked for in one script.
+/// How much the counters of several streams may weigh that are asked for in one script, and what they
+/// are taken to weigh of a stream that was never looked at.
 const GLANCE: usize = 1 << 20;
+const UNSEEN: usize = 128 << 10;
 
 /// What is known of large reads, and the room there is for them.
 pub struct LargeReads {
@@ -83,9 +85,13 @@ impl LargeReads {
         self.weights.lock().unwrap_or_else(PoisonError::into_inner).get(stream).copied()
     }
 
-    /// What a look at the counters of a stream weighs: XINFO copies the first and the last entry along.
-    pub(super) fn weight_of_facts(&self, stream: &str) -> usize {
-        2 * self.weight(stream).unwrap_or(0)
+    /// Room for a look at the counters of a stream: XINFO copies the first and the last entry along.
+    ///
+    /// # Errors
+    /// As [`LargeReads::room`].
+    pub(super) async fn room_for_facts(&self, stream: &str) -> Result<Room, StoreError> {
+        let weight = self.weight(stream).map(|weight| 2 * weight);
+        self.at_least(Room::default(), weight).await
     }
 
     /// Notes what the heaviest of some entries weighed, also of such that were thrown away. What was
@@ -164,7 +170,7 @@ impl Store {
     pub fn glanced_at_once<'a>(&self, streams: impl Iterator<Item = &'a StreamName>) -> usize {
         let mut weight = 0;
         let fits = streams.take_while(|stream| {
-            weight += self.large.weight_of_facts(stream.as_str());
+            weight += 2 * self.large.weight(stream.as_str()).unwrap_or(UNSEEN);
             weight <= GLANCE
         });
         fits.count().max(1)
