@@ -25,6 +25,8 @@ pub struct ApiSettings {
     pub https: bool,
     /// Bytes of a body.
     pub max_body: usize,
+    /// Bytes of large bodies that are gathered, of all requests.
+    pub body_memory: usize,
     /// Bytes of large answers that clients have not taken yet.
     pub answer_memory: usize,
     /// Fields of an entry.

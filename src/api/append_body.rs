@@ -2,8 +2,9 @@
 
 use serde_json::value::RawValue;
 
+use super::body::Body;
 use super::error::{ApiError, ErrorCode};
-use super::extract::{Body, refuse_json_as_form};
+use super::extract::refuse_json_as_form;
 use crate::model::entry::Fields;
 use crate::model::form;
 use crate::model::sent::{self, InvalidEntry, Sent, SentEntry};

@@ -206,12 +206,14 @@ impl Settings {
             large_reads: read.get("read-memory", size).unwrap_or(1),
         });
         let live = live::read(&mut read, pool.as_ref().map_or(1, |pool| pool.workers), block);
+        let max_body = read.get("max-body", size).unwrap_or(0);
         let api = ApiSettings {
             https: layers.one("tls-cert").is_some(),
             any_host: false,
             hosts: read.all("host", |text| Ok(text.to_ascii_lowercase())),
             origins: read.all("allow-origin", origin),
-            max_body: read.get("max-body", size).unwrap_or(0),
+            max_body,
+            body_memory: read.body_memory(max_body),
             answer_memory: read.get("answer-memory", network::answer_memory).unwrap_or(0),
             max_fields: read.get("max-fields", network::fields).unwrap_or(1),
             max_field_name: read.get("max-field-name", size).unwrap_or(1),
@@ -298,6 +300,14 @@ mod tests {
         ] {
             assert!(wrong.iter().any(|problem| problem.contains(part)), "{part}: {wrong:#?}");
         }
+    }
+
+    #[test]
+    fn the_largest_body_fits_into_the_memory_of_all() {
+        let flags = [URL, ("body-memory", "1MiB")];
+        let wrong = problems(&flags, &[], "");
+        assert_eq!(wrong, ["body-memory (--body-memory): \"1MiB\" is less than max-body"]);
+        assert!(load(&flags, &[], "max_body = \"1MiB\"", Mode::Serve).is_ok());
     }
 
     #[test]

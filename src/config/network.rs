@@ -101,6 +101,15 @@ impl Reader<'_> {
         Some(files)
     }
 
+    /// The largest body there is has to fit.
+    pub(super) fn body_memory(&mut self, max_body: usize) -> usize {
+        let fits = |text: &str| match size(text)? {
+            bytes if bytes >= max_body => Ok(bytes),
+            _ => Err(format!("{text:?} is less than max-body")),
+        };
+        self.get("body-memory", fits).unwrap_or(0)
+    }
+
     /// The way to Redis, with the certificates it needs.
     pub(super) fn redis_tls(&mut self, info: ConnectionInfo, mode: Mode) -> Option<ConnectionInfo> {
         let ca = self.file("redis-ca");

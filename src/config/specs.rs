@@ -177,6 +177,12 @@ pub const SPECS: &[Spec] = &[
         "256MiB",
         "What is held of large answers that their clients have not taken yet",
     ),
+    spec(
+        "body-memory",
+        "SIZE",
+        "256MiB",
+        "What is held of large bodies, beyond 64 KiB of each, until they are dealt with; max-body at least",
+    ),
     spec("idempotency-window", "DURATION", "10m", "How long an Idempotency-Key is remembered"),
     spec(
         "sweep-every",

@@ -10,6 +10,7 @@ mod attacks;
 mod awkward;
 mod bad_input;
 mod batches;
+mod bodies;
 mod browser;
 mod capabilities;
 mod clients;
