@@ -39,6 +39,8 @@ pub struct ApiSettings {
     pub max_subscriptions: usize,
     /// Reads at once that wait for an entry.
     pub max_waiting: usize,
+    /// Consumers of a group, when one is added.
+    pub max_consumers: usize,
     /// Appends of one stream that wait for their time.
     pub max_scheduled: usize,
     /// Between comments on a quiet subscription, ±20 %.

@@ -222,6 +222,7 @@ impl Settings {
             max_waiting: read.count("max-waiting-reads"),
             heartbeat: read.duration("heartbeat"),
             max_session_age: read.duration_if_any("max-session-age"),
+            max_consumers: read.count("max-consumers"),
             max_scheduled: read.count("max-scheduled"),
             idempotency_window: read.duration("idempotency-window"),
             trace_context: read.get("trace-context", boolean).unwrap_or(false),

@@ -110,6 +110,12 @@ pub const SPECS: &[Spec] = &[
     ),
     spec("max-subscriptions", "N", "20000", "Subscriptions open at once"),
     spec("max-waiting-reads", "N", "10000", "Reads that wait for an entry at once"),
+    spec(
+        "max-consumers",
+        "N",
+        "10000",
+        "Consumers of a group; native ones are counted, but not held up",
+    ),
     spec("max-scheduled", "N", "10000", "Appends of one stream that wait for their time"),
     spec(
         "max-followed-streams",

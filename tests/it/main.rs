@@ -16,6 +16,7 @@ mod capabilities;
 mod clients;
 mod cloudevents;
 mod conditions;
+mod consumers;
 mod counters;
 mod dead_letters;
 mod deploying;
