@@ -43,6 +43,8 @@ pub struct ApiSettings {
     pub max_consumers: usize,
     /// Appends of one stream that wait for their time.
     pub max_scheduled: usize,
+    /// And their bytes.
+    pub max_scheduled_bytes: usize,
     /// Between comments on a quiet subscription, ±20 %.
     pub heartbeat: Duration,
     /// How long a subscription lasts at most, ±20 %.

@@ -102,12 +102,12 @@ impl Reader<'_> {
     }
 
     /// The largest body there is has to fit.
-    pub(super) fn body_memory(&mut self, max_body: usize) -> usize {
+    pub(super) fn at_least_a_body(&mut self, name: &str, max_body: usize) -> usize {
         let fits = |text: &str| match size(text)? {
             bytes if bytes >= max_body => Ok(bytes),
             _ => Err(format!("{text:?} is less than max-body")),
         };
-        self.get("body-memory", fits).unwrap_or(0)
+        self.get(name, fits).unwrap_or(0)
     }
 
     /// The way to Redis, with the certificates it needs.

@@ -117,6 +117,7 @@ pub const SPECS: &[Spec] = &[
         "Consumers of a group; native ones are counted, but not held up",
     ),
     spec("max-scheduled", "N", "10000", "Appends of one stream that wait for their time"),
+    spec("max-scheduled-bytes", "SIZE", "64MiB", "And their bytes; max-body at least"),
     spec(
         "max-followed-streams",
         "N",
