@@ -98,7 +98,7 @@ pub async fn append_entries(
             .at("receipts", "given without lines"));
     }
     let body = Body::from_request(request, &state).await?;
-    let sent = append_body::read(params.payload.as_deref(), &body)?;
+    let sent = append_body::read(params.payload.as_deref(), &body, state.settings.max_fields)?;
     // What was made of it takes its place until this is answered.
     let _memory = body.into_memory();
     let many = matches!(sent, Sent::Many(_));

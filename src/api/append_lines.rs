@@ -128,6 +128,7 @@ impl Source {
     /// when the body has ended.
     async fn next(&mut self) -> Result<Numbered<SentEntry>, ApiError> {
         let (mut taken, mut bytes) = (Vec::new(), 0);
+        let most = self.state.settings.max_fields;
         loop {
             while taken.len() < LINES && bytes < BYTES {
                 let Some(line) = self.lines.take() else { break };
@@ -136,7 +137,10 @@ impl Source {
                     Line::Text(text) if text.iter().all(u8::is_ascii_whitespace) => {}
                     Line::Text(text) => {
                         bytes += text.len();
-                        taken.push((self.line, sent::parse_line(text).map_err(ApiError::from)));
+                        taken.push((
+                            self.line,
+                            sent::parse_line(text, most).map_err(ApiError::from),
+                        ));
                     }
                     Line::TooLong => {
                         let error = ApiError::new(ErrorCode::TooLarge, "the line is too long");

@@ -23,7 +23,7 @@ pub fn append_body(
 ) -> Result<Sent, ApiError> {
     let (bytes, memory) = (Bytes::copy_from_slice(bytes), BodyMemory::default());
     let body = Body { headers, bytes, memory };
-    append_body::read(payload, &body)
+    append_body::read(payload, &body, usize::MAX)
 }
 
 /// Reads every header that means something somewhere.
