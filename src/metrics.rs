@@ -57,6 +57,8 @@ pub struct Metrics {
     pub read_bytes: Gauge,
     /// Bytes of large answers that clients have not taken yet.
     pub answer_bytes: Gauge,
+    /// Bytes of large bodies that are gathered.
+    pub body_bytes: Gauge,
     /// Streams that are followed for subscriptions and waiting reads.
     pub followed_streams: Gauge,
     /// Connections to Redis, by kind.
@@ -137,10 +139,8 @@ impl Metrics {
     /// A guard that holds `gauge` up by so many bytes, unless that is more than `limit`.
     #[must_use]
     pub fn hold_bytes(gauge: &Gauge, bytes: u64, limit: usize) -> Option<HeldBytes> {
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        let after = gauge.inc_by(bytes).saturating_add(bytes);
-        let held = HeldBytes { gauge: gauge.clone(), bytes };
-        usize::try_from(after).is_ok_and(|after| after <= limit).then_some(held)
+        let mut held = HeldBytes { gauge: gauge.clone(), bytes: 0 };
+        held.resize(bytes, limit).then_some(held)
     }
 
     /// The text of `/metrics`, in the OpenMetrics format.
@@ -176,6 +176,11 @@ impl Metrics {
             "answer_bytes",
             "Bytes of large answers that clients have not taken yet",
             self.answer_bytes.clone(),
+        );
+        r.register(
+            "body_bytes",
+            "Bytes of large bodies of requests that are gathered",
+            self.body_bytes.clone(),
         );
         r.register(
             "followed_streams",
@@ -287,6 +292,23 @@ impl Drop for Held {
 pub struct HeldBytes {
     gauge: Gauge,
     bytes: i64,
+}
+
+impl HeldBytes {
+    /// Holds so many bytes from now on; false if that is more than before and the gauge would be
+    /// above `limit`: then it holds what it held.
+    #[must_use]
+    pub fn resize(&mut self, bytes: u64, limit: usize) -> bool {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let more = bytes - self.bytes;
+        let after = self.gauge.inc_by(more).saturating_add(more);
+        if more > 0 && usize::try_from(after).is_ok_and(|after| after > limit) {
+            self.gauge.dec_by(more);
+            return false;
+        }
+        self.bytes = bytes;
+        true
+    }
 }
 
 impl Drop for HeldBytes {

@@ -25,6 +25,8 @@ pub struct ApiSettings {
     pub https: bool,
     /// Bytes of a body.
     pub max_body: usize,
+    /// Bytes of large bodies that are gathered, of all requests.
+    pub body_memory: usize,
     /// Bytes of large answers that clients have not taken yet.
     pub answer_memory: usize,
     /// Fields of an entry.
@@ -37,8 +39,12 @@ pub struct ApiSettings {
     pub max_subscriptions: usize,
     /// Reads at once that wait for an entry.
     pub max_waiting: usize,
+    /// Consumers of a group, when one is added.
+    pub max_consumers: usize,
     /// Appends of one stream that wait for their time.
     pub max_scheduled: usize,
+    /// And their bytes.
+    pub max_scheduled_bytes: usize,
     /// Between comments on a quiet subscription, ±20 %.
     pub heartbeat: Duration,
     /// How long a subscription lasts at most, ±20 %.

@@ -14,7 +14,7 @@ use super::bytes::Taker;
 /// Structured and batched.
 pub fn json(data: &[u8]) {
     let Ok(json) = serde_json::from_slice::<&RawValue>(data) else { return };
-    for sent in [structured(json), batch(json)] {
+    for sent in [structured(json, usize::MAX), batch(json, usize::MAX)] {
         let entries = match sent {
             Ok(Sent::One(entry)) => vec![Ok(entry)],
             Ok(Sent::Many(entries)) => entries,

@@ -14,12 +14,12 @@ use super::bytes::Taker;
 /// One entry, or many: what was read is what was sent, and what was refused is pointed at.
 pub fn json(data: &[u8]) {
     let value = serde_json::from_slice::<Value>(data).ok();
-    let alone = sent::parse_line(data);
+    let alone = sent::parse_line(data, usize::MAX);
     let Ok(raw) = serde_json::from_slice::<&RawValue>(data) else {
         assert!(alone.is_err());
         return;
     };
-    match sent::parse(raw) {
+    match sent::parse(raw, usize::MAX) {
         Ok(Sent::One(entry)) => {
             assert_eq!(alone.as_ref(), Ok(&entry));
             check(&entry, value.as_ref());
@@ -52,7 +52,7 @@ fn check(entry: &SentEntry, value: Option<&Value>) {
         let view = View { payload: None, pairs };
         let json = EntryJson { stream: None, entry: &entry, view: &view };
         let Ok(text) = serde_json::to_string(&json) else { panic!("an entry is not written") };
-        let again = sent::parse_line(text.as_bytes());
+        let again = sent::parse_line(text.as_bytes(), usize::MAX);
         assert_eq!(again.map(|sent| sent.fields).as_ref(), Ok(&entry.fields), "{text}");
     }
 }

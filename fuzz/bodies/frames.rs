@@ -117,14 +117,17 @@ fn same(json: &str, stream: Option<&str>, entry: &Entry, view: &EventView) {
                 return assert!(shown.payload.is_none(), "{json}");
             };
             let payload = shown.payload.unwrap_or_default();
-            let read = sent::parse_line(format!("{{\"fields\":{{\"p\":{payload}}}}}").as_bytes());
+            let read = sent::parse_line(
+                format!("{{\"fields\":{{\"p\":{payload}}}}}").as_bytes(),
+                usize::MAX,
+            );
             return assert_eq!(read.map(|read| read.fields[0].1.clone()), Ok(value.to_vec()));
         }
         (None, Some(fields), None) if !view.entry.pairs => format!("{{\"fields\":{fields}}}"),
         (None, None, Some(pairs)) => format!("{{\"pairs\":{pairs}}}"),
         _ => panic!("{json}"),
     };
-    let read = sent::parse_line(as_entry.as_bytes());
+    let read = sent::parse_line(as_entry.as_bytes(), usize::MAX);
     assert_eq!(read.map(|read| read.fields).as_ref(), Ok(&entry.fields), "{json}");
 }
 

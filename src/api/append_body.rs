@@ -2,8 +2,9 @@
 
 use serde_json::value::RawValue;
 
+use super::body::Body;
 use super::error::{ApiError, ErrorCode};
-use super::extract::{Body, refuse_json_as_form};
+use super::extract::refuse_json_as_form;
 use crate::model::entry::Fields;
 use crate::model::form;
 use crate::model::sent::{self, InvalidEntry, Sent, SentEntry};
@@ -14,17 +15,18 @@ const PAYLOAD_FIELD: &str = "data";
 /// The field that holds the media type of a payload.
 const TYPE_FIELD: &str = "content-type";
 
-/// What a body holds, by its media type.
+/// What a body holds, by its media type. Of an entry with more than `most` fields no more is read than
+/// tells that it has.
 ///
 /// # Errors
 /// 400, 415 or 422, pointing at what cannot be an entry.
-pub fn read(payload: Option<&str>, body: &Body) -> Result<Sent, ApiError> {
+pub fn read(payload: Option<&str>, body: &Body, most: usize) -> Result<Sent, ApiError> {
     if let Some(field) = payload {
         return Ok(one(whole(field, body)));
     }
     match body.media_type().as_ref() {
-        "application/cloudevents+json" => json(&body.bytes, cloudevent_json::structured),
-        "application/cloudevents-batch+json" => json(&body.bytes, cloudevent_json::batch),
+        "application/cloudevents+json" => json(&body.bytes, most, cloudevent_json::structured),
+        "application/cloudevents-batch+json" => json(&body.bytes, most, cloudevent_json::batch),
         // Another format of events, which no consumer could tell from data.
         media_type if media_type.starts_with("application/cloudevents") => Err(reserved()),
         // Whatever its type: in this mode that is the type of the data.
@@ -33,10 +35,10 @@ pub fn read(payload: Option<&str>, body: &Body) -> Result<Sent, ApiError> {
                 body.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
             Ok(cloudevent::binary(headers, &body.bytes)?)
         }
-        "application/json" => json(&body.bytes, sent::parse),
+        "application/json" => json(&body.bytes, most, sent::parse),
         "application/x-www-form-urlencoded" => {
             refuse_json_as_form(&body.bytes)?;
-            let fields: Fields = form::pairs(&body.bytes).collect();
+            let fields: Fields = form::pairs(&body.bytes).take(most.saturating_add(1)).collect();
             if fields.is_empty() {
                 return Err(nothing());
             }
@@ -75,11 +77,12 @@ fn one(fields: Fields) -> Sent {
 
 fn json(
     bytes: &[u8],
-    parse: fn(&RawValue) -> Result<Sent, InvalidEntry>,
+    most: usize,
+    parse: fn(&RawValue, usize) -> Result<Sent, InvalidEntry>,
 ) -> Result<Sent, ApiError> {
     let json = serde_json::from_slice(bytes)
         .map_err(|error| ApiError::invalid(format!("the body is not JSON: {error}")))?;
-    Ok(parse(json)?)
+    Ok(parse(json, most)?)
 }
 
 impl From<InvalidEntry> for ApiError {

@@ -22,9 +22,9 @@ use super::append_answer::{
 };
 use super::append_plan::{AppendParams, Plan};
 use super::append_run::{Appender, alone};
+use super::body::{BodyMemory, discard, media_type, refuse_encoded};
 use super::error::{ApiError, ErrorCode};
 use super::event_stream;
-use super::extract::{discard, media_type, refuse_encoded};
 use super::json::Json;
 use super::request::RequestInfo;
 use crate::model::frame::write_line;
@@ -71,6 +71,8 @@ pub(super) async fn append(
     refuse_encoded(request.headers())?;
     let stalled = state.settings.body_timeout;
     let source = Source {
+        state: state.clone(),
+        memory: BodyMemory::default(),
         lines: Lines::new(state.settings.max_body),
         body: request.into_body(),
         stalled,
@@ -108,6 +110,8 @@ pub(super) async fn append(
 
 /// The lines of a body.
 struct Source {
+    state: AppState,
+    memory: BodyMemory,
     lines: Lines,
     body: Body,
     /// How long the body may stand still.
@@ -124,6 +128,7 @@ impl Source {
     /// when the body has ended.
     async fn next(&mut self) -> Result<Numbered<SentEntry>, ApiError> {
         let (mut taken, mut bytes) = (Vec::new(), 0);
+        let most = self.state.settings.max_fields;
         loop {
             while taken.len() < LINES && bytes < BYTES {
                 let Some(line) = self.lines.take() else { break };
@@ -132,7 +137,10 @@ impl Source {
                     Line::Text(text) if text.iter().all(u8::is_ascii_whitespace) => {}
                     Line::Text(text) => {
                         bytes += text.len();
-                        taken.push((self.line, sent::parse_line(text).map_err(ApiError::from)));
+                        taken.push((
+                            self.line,
+                            sent::parse_line(text, most).map_err(ApiError::from),
+                        ));
                     }
                     Line::TooLong => {
                         let error = ApiError::new(ErrorCode::TooLarge, "the line is too long");
@@ -140,8 +148,15 @@ impl Source {
                     }
                 }
             }
+            let held = self.memory.hold(&self.state, bytes + self.lines.settle());
             if self.ended || taken.len() >= LINES || bytes >= BYTES {
                 return Ok(taken);
+            }
+            match (held, taken.is_empty()) {
+                (true, _) => {}
+                // What is there is appended first, which makes room.
+                (false, false) => return Ok(taken),
+                (false, true) => return Err(BodyMemory::refused(&self.state)),
             }
             if taken.is_empty() {
                 self.fill().await?;

@@ -138,11 +138,14 @@ impl Appender {
             }
             entries.push(entry);
         }
-        let (state, most) = (&self.state, self.state.settings.max_scheduled);
-        let kept = state.store.schedule(&self.stream, &entries, delay, most).await?;
+        let (state, settings) = (&self.state, &self.state.settings);
+        let (most, bytes) = (settings.max_scheduled, settings.max_scheduled_bytes);
+        let kept = state.store.schedule(&self.stream, &entries, delay, most, bytes).await?;
         let kept = kept.ok_or_else(|| {
             state.metrics.refuse("scheduled");
-            let detail = format!("{most} appends wait for their time in this stream already");
+            let detail = format!(
+                "{most} appends may wait for their time in this stream, and {bytes} bytes of them"
+            );
             ApiError::new(ErrorCode::Overloaded, detail)
         })?;
         state.hub.scheduled();

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::access::{Consume, GroupAccess, consumer};
+use super::consumers::admit;
 use super::error::ApiError;
 use super::extract::{Call, NoParams, Query, id};
 use super::json::Json;
@@ -101,6 +102,7 @@ pub async fn claim_entries(
             .map(|text| id("/last_id", text, str::parse))
             .transpose()?,
     };
+    admit(&state, access.stream(), &access.group, &claim.consumer).await?;
     let claimed = state.store.claim(access.stream(), &access.group, &claim).await?;
     state.metrics.bury("gone", claimed.deleted.len() as u64);
     let of = (access.stream(), &access.group);
@@ -174,6 +176,7 @@ pub async fn autoclaim_entries(
         count: bounded("/count", call.count, 100, MAX_COUNT)?,
         just_id,
     };
+    admit(&state, access.stream(), &access.group, &claim.consumer).await?;
     let claimed = state.store.auto_claim(access.stream(), &access.group, &claim).await?;
     let of = (access.stream(), &access.group);
     if claimed.leased {

@@ -7,13 +7,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::access::{Consume, GroupAccess, Manage, consumer};
-use super::error::ApiError;
+use super::error::{ApiError, ErrorCode};
 use super::extract::{NoParams, Query, path_segment};
-use super::groups::Consumer;
+use super::groups::{Consumer, MAX_CONSUMERS};
 use super::json::Json;
+use super::params::bounded;
 use super::paths;
 use super::problems::{ConsumerProblems, DeleteConsumerProblems};
-use crate::model::name::ConsumerName;
+use crate::model::name::{ConsumerName, GroupName, StreamName};
 use crate::state::AppState;
 use crate::store::{PendingFate, StoreError};
 
@@ -31,11 +32,42 @@ impl FromRequestParts<AppState> for PathConsumer {
 /// The consumers of a group.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Consumers {
-    /// All of them.
+    /// By name.
     consumers: Vec<Consumer>,
-    /// Always null: there are no more pages.
+    /// The `cursor` of the next page; null at the end.
     #[schema(required)]
     next: Option<String>,
+}
+
+/// Which to list.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ConsumersParams {
+    /// At most so many: 100 unless given, at most 1000.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u64>,
+    /// The `next` of the page before.
+    cursor: Option<String>,
+}
+
+/// 503 for a consumer that is not there, in a group that has as many as it may.
+///
+/// # Errors
+/// That, or that Redis is away.
+pub(super) async fn admit(
+    state: &AppState,
+    stream: &StreamName,
+    group: &GroupName,
+    consumer: &ConsumerName,
+) -> Result<(), ApiError> {
+    let most = state.settings.max_consumers;
+    let admitted = state.store.admits(stream, group, consumer, most).await;
+    if admitted.map_err(ApiError::of_read)? {
+        return Ok(());
+    }
+    state.metrics.refuse("consumers");
+    let detail = format!("the group has {most} consumers already: read as one of them");
+    Err(ApiError::new(ErrorCode::Overloaded, detail))
 }
 
 /// List the consumers of a group
@@ -46,18 +78,23 @@ pub struct Consumers {
     params(
         ("stream" = String, Path, description = "The stream"),
         ("group" = String, Path, description = "The group"),
+        ConsumersParams,
     ),
     responses((status = 200, description = "Its consumers", body = Consumers), ConsumerProblems),
 )]
 pub async fn list_consumers(
     access: GroupAccess<Consume>,
-    Query(NoParams {}): Query<NoParams>,
+    Query(params): Query<ConsumersParams>,
     State(state): State<AppState>,
 ) -> Result<Json<Consumers>, ApiError> {
-    let read = state.store.group(access.stream(), &access.group).await;
-    let (_, consumers) = read.map_err(ApiError::of_read)?;
-    let consumers = consumers.into_iter().map(Consumer::from).collect();
-    Ok(Json(Consumers { consumers, next: None }))
+    let limit = bounded("limit", params.limit, 100, MAX_CONSUMERS as u64)?;
+    let read = state.store.consumers(access.stream(), &access.group).await;
+    let all = read.map_err(ApiError::of_read)?;
+    let after = params.cursor.as_deref();
+    let from = after.map_or(0, |after| all.partition_point(|info| info.name.as_str() <= after));
+    let page = &all[from..all.len().min(from + limit)];
+    let next = page.last().filter(|_| from + limit < all.len()).map(|last| last.name.clone());
+    Ok(Json(Consumers { consumers: page.iter().map(Consumer::from).collect(), next }))
 }
 
 /// Look at a consumer
@@ -78,9 +115,9 @@ pub async fn read_consumer(
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
 ) -> Result<Json<Consumer>, ApiError> {
-    let read = state.store.group(access.stream(), &access.group).await;
-    let (_, consumers) = read.map_err(ApiError::of_read)?;
-    let found = consumers.into_iter().find(|info| info.name == name.as_str());
+    let read = state.store.consumers(access.stream(), &access.group).await;
+    let consumers = read.map_err(ApiError::of_read)?;
+    let found = consumers.iter().find(|info| info.name == name.as_str());
     Ok(Json(found.ok_or(StoreError::ConsumerNotFound)?.into()))
 }
 
@@ -108,6 +145,7 @@ pub async fn create_consumer(
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
 ) -> Result<StatusCode, ApiError> {
+    admit(&state, access.stream(), &access.group, &name).await?;
     let made = state.store.create_consumer(access.stream(), &access.group, &name).await?;
     Ok(if made { StatusCode::CREATED } else { StatusCode::OK })
 }

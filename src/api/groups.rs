@@ -23,6 +23,9 @@ use crate::model::time::Time;
 use crate::state::AppState;
 use crate::store::{ConsumerInfo, GroupChange, GroupInfo, GroupStart, StoreError};
 
+/// The most consumers in one answer.
+pub(super) const MAX_CONSUMERS: usize = 1000;
+
 /// How to make a group.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -76,7 +79,8 @@ pub struct Group {
 pub struct GroupDetail {
     #[serde(flatten)]
     group: Group,
-    /// Its consumers.
+    /// Its consumers: the first 1000 by name.
+    #[schema(max_items = 1000)]
     consumers: Vec<Consumer>,
 }
 
@@ -125,14 +129,14 @@ async fn detail<P: Right>(
     let stream = access.stream();
     let (info, consumers) = state.store.group(stream, name).await.map_err(ApiError::of_read)?;
     let policy = state.store.policy(stream, name).await.map_err(ApiError::of_read)?;
-    let consumers = consumers.into_iter().map(Consumer::from).collect();
+    let consumers = consumers.iter().take(MAX_CONSUMERS).map(Consumer::from).collect();
     Ok(GroupDetail { group: group(access, info, policy), consumers })
 }
 
-impl From<ConsumerInfo> for Consumer {
-    fn from(info: ConsumerInfo) -> Self {
+impl From<&ConsumerInfo> for Consumer {
+    fn from(info: &ConsumerInfo) -> Self {
         Self {
-            consumer: info.name,
+            consumer: info.name.clone(),
             pending: info.pending,
             idle_ms: info.idle_ms,
             inactive_ms: info.inactive_ms,

@@ -7,8 +7,9 @@ use axum::response::Response;
 use super::access::{Access, Publish};
 use super::append_plan::{AppendParams, Plan};
 use super::append_run::Done;
+use super::body::Body;
 use super::error::ApiError;
-use super::extract::{Body, Query};
+use super::extract::Query;
 use super::{append_answer, append_body};
 use crate::model::id::EntryId;
 use crate::state::AppState;
@@ -22,7 +23,7 @@ pub(super) async fn append_nothing(
 ) -> Result<Response, ApiError> {
     Plan::new(&state, access.principal(), &params, request.headers())?;
     let body = Body::from_request(request, &state).await?;
-    append_body::read(params.payload.as_deref(), &body)?;
+    append_body::read(params.payload.as_deref(), &body, state.settings.max_fields)?;
     let placed = vec![Placed { id: EntryId::new(1_795_232_709_004, 0), replayed: false }];
     let done = Done { placed, replayed: false };
     Ok(append_answer::all(access.stream(), &done, false, None, None))

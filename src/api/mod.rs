@@ -10,6 +10,7 @@ mod append_body;
 mod append_lines;
 mod append_plan;
 mod append_run;
+mod body;
 mod capabilities;
 mod claims;
 mod code;

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
 use super::access::{Consume, GroupAccess, consumer};
+use super::consumers::admit;
 use super::error::ApiError;
 use super::event_stream::{self, EVENT_STREAM};
 use super::extract::Query;
@@ -89,7 +90,8 @@ pub async fn push_entries(
             false => Err(error),
         };
     }
-    let counted = match place(&state, access.access.principal()) {
+    let counted = admit(&state, &plan.stream, &plan.group, &plan.work.read.consumer).await;
+    let counted = match counted.and_then(|()| place(&state, access.access.principal())) {
         Ok(counted) => counted,
         Err(_) if is_event_source => return Ok(event_stream::closed(Closing::Overloaded)),
         Err(error) => return Err(error),

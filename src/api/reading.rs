@@ -4,9 +4,9 @@ use axum::body::Bytes;
 use axum::http::HeaderMap;
 
 use super::append_body;
+use super::body::{Body, BodyMemory, media_type, refuse_encoded};
 use super::conditions::Conditions;
 use super::error::ApiError;
-use super::extract::{Body, media_type, refuse_encoded};
 pub use super::pairs::{PairsError, parse as pairs};
 use super::{append_lines, event_stream, follow};
 use crate::auth::Principal;
@@ -21,7 +21,9 @@ pub fn append_body(
     headers: HeaderMap,
     bytes: &[u8],
 ) -> Result<Sent, ApiError> {
-    append_body::read(payload, &Body { headers, bytes: Bytes::copy_from_slice(bytes) })
+    let (bytes, memory) = (Bytes::copy_from_slice(bytes), BodyMemory::default());
+    let body = Body { headers, bytes, memory };
+    append_body::read(payload, &body, usize::MAX)
 }
 
 /// Reads every header that means something somewhere.

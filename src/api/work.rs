@@ -10,6 +10,7 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::access::{Consume, GroupAccess, consumer};
+use super::consumers::admit;
 use super::error::ApiError;
 use super::extract::{Call, NoParams, Query, id};
 use super::items::show_receipt;
@@ -160,8 +161,9 @@ pub async fn read_as_consumer(
     Call(call): Call<ReadCall>,
 ) -> Result<(Option<Extension<Waited>>, Json<Deliveries>), ApiError> {
     let (work, wait) = plan(&call)?;
-    let waiting = place_to_wait(&state, wait)?;
     let (stream, group) = (access.stream(), &access.group);
+    admit(&state, stream, group, &work.read.consumer).await?;
+    let waiting = place_to_wait(&state, wait)?;
     let entries = state.hub.read_group_or_wait(&state.store, stream, group, &work, wait).await?;
     let waited = waiting.map(|_| Extension(Waited));
     Ok((waited, Json(Deliveries::new((stream, group), entries, false, false))))

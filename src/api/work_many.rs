@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::access::{Caller, Consume, PathGroup};
+use super::consumers::admit;
 use super::error::ApiError;
 use super::extract::{Call, NoParams, Query};
 use super::json::Json;
@@ -101,6 +102,13 @@ pub async fn read_many_as_consumer(
     if work.read.count * streams.len() > MAX_ENTRIES {
         let detail = format!("`count` times the streams is at most {MAX_ENTRIES}");
         return Err(ApiError::invalid(detail.clone()).at("/count", detail));
+    }
+    for (index, stream) in streams.iter().enumerate() {
+        let admitted = admit(&state, stream, &group, &work.read.consumer).await;
+        let at = |error: ApiError| {
+            error.in_stream(stream).at(format!("/streams/{index}"), "it is this stream")
+        };
+        admitted.map_err(|error| if error.cause.is_some() { error } else { at(error) })?;
     }
     let waiting = place_to_wait(&state, wait)?;
     let of_all =

@@ -17,6 +17,7 @@ pub(super) fn read(read: &mut Reader<'_>, posts: usize, block: Duration) -> Live
         block,
         look_every: block,
         sweep_every: read.duration("sweep-every"),
+        expire_every: Duration::from_secs(60),
         sweep_limit: 1000,
         retention_every: read.duration("retention-every"),
         join_timeout: Duration::from_millis(1500),

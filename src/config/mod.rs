@@ -206,12 +206,14 @@ impl Settings {
             large_reads: read.get("read-memory", size).unwrap_or(1),
         });
         let live = live::read(&mut read, pool.as_ref().map_or(1, |pool| pool.workers), block);
+        let max_body = read.get("max-body", size).unwrap_or(0);
         let api = ApiSettings {
             https: layers.one("tls-cert").is_some(),
             any_host: false,
             hosts: read.all("host", |text| Ok(text.to_ascii_lowercase())),
             origins: read.all("allow-origin", origin),
-            max_body: read.get("max-body", size).unwrap_or(0),
+            max_body,
+            body_memory: read.at_least_a_body("body-memory", max_body),
             answer_memory: read.get("answer-memory", network::answer_memory).unwrap_or(0),
             max_fields: read.get("max-fields", network::fields).unwrap_or(1),
             max_field_name: read.get("max-field-name", size).unwrap_or(1),
@@ -220,7 +222,9 @@ impl Settings {
             max_waiting: read.count("max-waiting-reads"),
             heartbeat: read.duration("heartbeat"),
             max_session_age: read.duration_if_any("max-session-age"),
+            max_consumers: read.count("max-consumers"),
             max_scheduled: read.count("max-scheduled"),
+            max_scheduled_bytes: read.at_least_a_body("max-scheduled-bytes", max_body),
             idempotency_window: read.duration("idempotency-window"),
             trace_context: read.get("trace-context", boolean).unwrap_or(false),
             slow_request: Duration::from_secs(1),
@@ -298,6 +302,14 @@ mod tests {
         ] {
             assert!(wrong.iter().any(|problem| problem.contains(part)), "{part}: {wrong:#?}");
         }
+    }
+
+    #[test]
+    fn the_largest_body_fits_into_the_memory_of_all() {
+        let flags = [URL, ("body-memory", "1MiB")];
+        let wrong = problems(&flags, &[], "");
+        assert_eq!(wrong, ["body-memory (--body-memory): \"1MiB\" is less than max-body"]);
+        assert!(load(&flags, &[], "max_body = \"1MiB\"", Mode::Serve).is_ok());
     }
 
     #[test]

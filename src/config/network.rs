@@ -101,6 +101,15 @@ impl Reader<'_> {
         Some(files)
     }
 
+    /// The largest body there is has to fit.
+    pub(super) fn at_least_a_body(&mut self, name: &str, max_body: usize) -> usize {
+        let fits = |text: &str| match size(text)? {
+            bytes if bytes >= max_body => Ok(bytes),
+            _ => Err(format!("{text:?} is less than max-body")),
+        };
+        self.get(name, fits).unwrap_or(0)
+    }
+
     /// The way to Redis, with the certificates it needs.
     pub(super) fn redis_tls(&mut self, info: ConnectionInfo, mode: Mode) -> Option<ConnectionInfo> {
         let ca = self.file("redis-ca");

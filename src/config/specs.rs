@@ -110,7 +110,14 @@ pub const SPECS: &[Spec] = &[
     ),
     spec("max-subscriptions", "N", "20000", "Subscriptions open at once"),
     spec("max-waiting-reads", "N", "10000", "Reads that wait for an entry at once"),
+    spec(
+        "max-consumers",
+        "N",
+        "10000",
+        "Consumers of a group; native ones are counted, but not held up",
+    ),
     spec("max-scheduled", "N", "10000", "Appends of one stream that wait for their time"),
+    spec("max-scheduled-bytes", "SIZE", "64MiB", "And their bytes; max-body at least"),
     spec(
         "max-followed-streams",
         "N",
@@ -176,6 +183,12 @@ pub const SPECS: &[Spec] = &[
         "SIZE",
         "256MiB",
         "What is held of large answers that their clients have not taken yet",
+    ),
+    spec(
+        "body-memory",
+        "SIZE",
+        "256MiB",
+        "What is held of large bodies, beyond 64 KiB of each, until they are dealt with; max-body at least",
     ),
     spec("idempotency-window", "DURATION", "10m", "How long an Idempotency-Key is remembered"),
     spec(

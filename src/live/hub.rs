@@ -47,6 +47,8 @@ pub struct LiveSettings {
     pub look_every: Duration,
     /// How often groups with a policy are looked after.
     pub sweep_every: Duration,
+    /// How often their consumers are looked at, for those who are gone.
+    pub expire_every: Duration,
     /// Entries of a group that are looked at each time.
     pub sweep_limit: usize,
     /// How often streams are kept to their retention though nobody appends.

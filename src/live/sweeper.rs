@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::hub::Inner;
 use crate::model::name::{GroupName, StreamName};
@@ -22,19 +22,24 @@ type Places = HashMap<(StreamName, GroupName), SweepAt>;
 pub(super) async fn run(hub: Arc<Inner>) {
     let holder = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
     let every = hub.settings.sweep_every;
-    let mut places = Places::new();
+    let (mut places, mut looked) = (Places::new(), None::<Instant>);
     loop {
         tokio::select! {
             () = hub.stop.cancelled() => break,
             () = tokio::time::sleep(every) => {}
         }
+        let expire_every = hub.settings.expire_every;
+        let forget = looked.is_none_or(|looked| looked.elapsed() >= expire_every);
         let swept = tokio::select! {
             () = hub.stop.cancelled() => break,
-            swept = round(&hub, &holder, &mut places) => swept,
+            swept = round(&hub, &holder, &mut places, forget) => swept,
         };
         match swept {
             Ok(true) => {
                 hub.metrics.sweeps.inc();
+                if forget {
+                    looked = Some(Instant::now());
+                }
             }
             Ok(false) => places.clear(),
             Err(error) => tracing::debug!(%error, "a sweep was broken off"),
@@ -46,7 +51,12 @@ pub(super) async fn run(hub: Arc<Inner>) {
 }
 
 /// One round; false if another gateway sweeps.
-async fn round(hub: &Inner, holder: &str, places: &mut Places) -> Result<bool, StoreError> {
+async fn round(
+    hub: &Inner,
+    holder: &str,
+    places: &mut Places,
+    forget: bool,
+) -> Result<bool, StoreError> {
     let hold = (hub.settings.sweep_every * 3).max(AT_LEAST);
     let (mut cursor, mut next) = (0, Places::new());
     loop {
@@ -58,7 +68,11 @@ async fn round(hub: &Inner, holder: &str, places: &mut Places) -> Result<bool, S
             let key = (stream, group);
             let at = places.remove(&key).unwrap_or_default();
             let (stream, group) = &key;
-            let swept = match hub.store.sweep(stream, group, at, hub.settings.sweep_limit).await {
+            let swept = match hub
+                .store
+                .sweep(stream, group, at, hub.settings.sweep_limit, forget)
+                .await
+            {
                 Ok(Some(swept)) => swept,
                 Ok(None) => continue,
                 Err(error) if error.is_outage() => return Err(error),

@@ -6,40 +6,50 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::value::RawValue;
 
 use super::cloudevent::{Attributes, OPTIONAL, REQUIRED, TYPE_OF_DATA, fields};
-use super::sent::{InvalidEntry, MAX_BATCH, Members, Sent, SentEntry, escape};
+use super::members::{Member, items, members};
+use super::sent::{InvalidEntry, MAX_BATCH, Sent, SentEntry, escape};
 
-/// Structured mode: one event as JSON, which must be valid already.
+/// Structured mode: one event as JSON, which must be valid already. Of more than `most` members one more
+/// is read, and no further, as its fields: whoever takes it refuses it.
 ///
 /// # Errors
 /// [`InvalidEntry`] points at the first thing that cannot be an event.
-pub fn structured(json: &RawValue) -> Result<Sent, InvalidEntry> {
-    event(json, "").map(Sent::One)
+pub fn structured(json: &RawValue, most: usize) -> Result<Sent, InvalidEntry> {
+    event(json, "", most).map(Sent::One)
 }
 
-/// Batched mode: a JSON array of events.
+/// Batched mode: a JSON array of events, each as [`structured`] reads it.
 ///
 /// # Errors
 /// [`InvalidEntry`] points at the first thing that cannot be an event.
-pub fn batch(json: &RawValue) -> Result<Sent, InvalidEntry> {
-    let Ok(list) = serde_json::from_str::<Vec<&RawValue>>(json.get()) else {
+pub fn batch(json: &RawValue, most: usize) -> Result<Sent, InvalidEntry> {
+    let Some(list) = items(json, MAX_BATCH) else {
         return Err(InvalidEntry::at("", "a batch is a JSON array of events"));
     };
     if list.is_empty() {
         return Err(InvalidEntry::at("", "a batch has at least one event"));
     }
-    let events = list.iter().take(MAX_BATCH + 1).enumerate();
-    let events = events.map(|(index, json)| event(json, &format!("/{index}")));
+    let event = |(index, json)| event(json, &format!("/{index}"), most);
+    let events = list.into_iter().enumerate().map(event);
     Ok(Sent::Many(events.collect()))
 }
 
 /// One event as JSON; `pointer` is where it stands in the body.
-fn event(json: &RawValue, pointer: &str) -> Result<SentEntry, InvalidEntry> {
-    let Ok(Members(members)) = serde_json::from_str(json.get()) else {
+fn event(json: &RawValue, pointer: &str, most: usize) -> Result<SentEntry, InvalidEntry> {
+    let Some(members) = members(json, most) else {
         return Err(InvalidEntry::at(
             pointer,
             "an event is a JSON object; several are sent as application/cloudevents-batch+json",
         ));
     };
+    if members.len() > most {
+        // The rest was not read: these are its fields, which are too many.
+        let field = |(name, _): Member<'_>| (name.into_owned().into_bytes(), Vec::new());
+        return Ok(SentEntry {
+            fields: members.into_iter().map(field).collect(),
+            ..SentEntry::default()
+        });
+    }
     let at = |name: &str| format!("{pointer}/{}", escape(name));
     let (mut attributes, mut data, mut encoded) = (Attributes::new(), None, None);
     let mut seen = BTreeSet::new();
@@ -126,7 +136,9 @@ mod tests {
     const MINIMAL: &str = r#""specversion":"1.0","id":"1","source":"/s","type":"t""#;
 
     fn read(json: &str) -> Result<Vec<(String, String)>, InvalidEntry> {
-        let Sent::One(entry) = structured(serde_json::from_str(json).unwrap())? else { panic!() };
+        let Sent::One(entry) = structured(serde_json::from_str(json).unwrap(), 100)? else {
+            panic!()
+        };
         Ok(texts(entry))
     }
 
@@ -224,7 +236,7 @@ mod tests {
         ] {
             assert_eq!(read(json).unwrap_err().pointer, pointer, "{json}");
         }
-        let batch_of = |list: &str| batch(serde_json::from_str(list).unwrap());
+        let batch_of = |list: &str| batch(serde_json::from_str(list).unwrap(), 100);
         for (list, pointer) in [
             ("[]".to_owned(), ""),
             (format!("{{{MINIMAL}}}"), ""),

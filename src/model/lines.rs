@@ -9,6 +9,9 @@ pub enum Line<'a> {
     TooLong,
 }
 
+/// Room for as many bytes is kept.
+const ROOM: usize = 256 << 10;
+
 /// Cuts what is pushed into it into lines.
 #[derive(Debug)]
 pub struct Lines {
@@ -35,10 +38,21 @@ impl Lines {
 
     /// More of the text. Take all lines out before pushing more, or they pile up.
     pub fn push(&mut self, bytes: &[u8]) {
+        self.settle();
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Lets go of what was taken out, and of the room that a long line left; answers how many bytes
+    /// are still held.
+    pub fn settle(&mut self) -> usize {
         self.buffer.drain(..self.from);
         self.looked -= self.from;
         self.from = 0;
-        self.buffer.extend_from_slice(bytes);
+        let held = self.buffer.len();
+        if self.buffer.capacity() > ROOM.max(4 * held) {
+            self.buffer.shrink_to(2 * held);
+        }
+        held
     }
 
     /// Nothing more comes: what is left is the last line.

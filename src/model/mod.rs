@@ -15,6 +15,7 @@ pub mod glob;
 pub mod history;
 pub mod id;
 pub mod lines;
+mod members;
 pub mod name;
 pub mod namespace;
 pub mod network;

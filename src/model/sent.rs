@@ -2,15 +2,16 @@
 //! booleans keep the text they came with; whatever cannot be an entry is pointed at.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::entry::Fields;
+use super::members::{items, members};
 
+/// More members than an entry can have, or a batch.
+const MEMBERS: usize = 16;
 /// The most entries of a batch.
 pub const MAX_BATCH: usize = 10_000;
 
@@ -49,36 +50,37 @@ pub enum Sent {
     Many(Vec<Result<SentEntry, InvalidEntry>>),
 }
 
-/// Reads one entry, or `{"entries":[…]}`. The text must be valid JSON already.
+/// Reads one entry, or `{"entries":[…]}`. The text must be valid JSON already. Of an entry with more
+/// than `most` fields one more is read than it may have, and no further: whoever takes it refuses it.
 ///
 /// # Errors
 /// [`InvalidEntry`] points at the first thing that cannot be an entry.
-pub fn parse(json: &RawValue) -> Result<Sent, InvalidEntry> {
-    let members = serde_json::from_str::<Members<'_>>(json.get()).map(|members| members.0);
-    let Some((_, list)) = members.iter().flatten().find(|(name, _)| name == "entries") else {
-        return parse_entry(json, "").map(Sent::One);
+pub fn parse(json: &RawValue, most: usize) -> Result<Sent, InvalidEntry> {
+    let members = members(json, MEMBERS).unwrap_or_default();
+    let Some((_, list)) = members.iter().find(|(name, _)| name == "entries") else {
+        return parse_entry(json, "", most).map(Sent::One);
     };
-    if let Some((other, _)) = members.iter().flatten().find(|(name, _)| name != "entries") {
+    if let Some((other, _)) = members.iter().find(|(name, _)| name != "entries") {
         let at = format!("/{}", escape(other));
         return Err(InvalidEntry::at(at, "stands beside `entries`, which stands alone"));
     }
-    let Ok(list) = serde_json::from_str::<Vec<&RawValue>>(list.get()) else {
+    // One too many is as good as all: what is wrong with each of a million is not gathered.
+    let Some(list) = items(list, MAX_BATCH) else {
         return Err(InvalidEntry::at("/entries", "`entries` is a list of entries"));
     };
     if list.is_empty() {
         return Err(InvalidEntry::at("/entries", "a batch has at least one entry"));
     }
-    // One too many is as good as all: what is wrong with each of a million is not gathered.
-    let entries = list.iter().take(MAX_BATCH + 1).enumerate();
-    let entries = entries.map(|(index, entry)| parse_entry(entry, &format!("/entries/{index}")));
+    let entry = |(index, entry)| parse_entry(entry, &format!("/entries/{index}"), most);
+    let entries = list.into_iter().enumerate().map(entry);
     Ok(Sent::Many(entries.collect()))
 }
 
-/// Reads one entry from a line of NDJSON.
+/// Reads one entry from a line of NDJSON, and of its fields one more than `most` as [`parse`] does.
 ///
 /// # Errors
 /// [`InvalidEntry`] points at the first thing that cannot be an entry.
-pub fn parse_line(line: &[u8]) -> Result<SentEntry, InvalidEntry> {
+pub fn parse_line(line: &[u8], most: usize) -> Result<SentEntry, InvalidEntry> {
     let json = serde_json::from_slice(line).map_err(|error| {
         let hint = match error.to_string().starts_with("trailing characters") {
             true => " (one entry on each line; with curl, send them by `--data-binary`)",
@@ -86,32 +88,7 @@ pub fn parse_line(line: &[u8]) -> Result<SentEntry, InvalidEntry> {
         };
         InvalidEntry::at("", format!("the line is not JSON: {error}{hint}"))
     })?;
-    parse_entry(json, "")
-}
-
-/// An object as a list, so that order and repeats are not lost before they can be judged.
-pub(super) struct Members<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct List<'a>(std::marker::PhantomData<&'a ()>);
-        impl<'de: 'a, 'a> Visitor<'de> for List<'a> {
-            type Value = Members<'a>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
-
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Members<'a>, M::Error> {
-                let mut list = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    list.push(member);
-                }
-                Ok(Members(list))
-            }
-        }
-        deserializer.deserialize_map(List(std::marker::PhantomData))
-    }
+    parse_entry(json, "", most)
 }
 
 /// Reads `{"fields":{…}}` or `{"pairs":[[name,value],…]}`, with `id` if there is one.
@@ -120,9 +97,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 ///
 /// # Errors
 /// [`InvalidEntry`] points at the first thing that cannot be an entry.
-fn parse_entry(json: &RawValue, pointer: &str) -> Result<SentEntry, InvalidEntry> {
+fn parse_entry(json: &RawValue, pointer: &str, most: usize) -> Result<SentEntry, InvalidEntry> {
     let hint = "an entry is {\"fields\":{…}} or {\"pairs\":[[name,value],…]}";
-    let Ok(Members(members)) = serde_json::from_str(json.get()) else {
+    let Some(members) = members(json, MEMBERS) else {
         return Err(InvalidEntry::at(
             pointer,
             format!("{hint}; to store any other JSON untouched, use ?payload=data"),
@@ -137,11 +114,11 @@ fn parse_entry(json: &RawValue, pointer: &str) -> Result<SentEntry, InvalidEntry
         }
         seen.push(name);
         match name.as_ref() {
-            "fields" => fields = Some(parse_object(value, &at)?),
+            "fields" => fields = Some(parse_object(value, &at, most)?),
             "pairs" if fields.is_some() => {
                 return Err(InvalidEntry::at(at, "send `fields` or `pairs`, not both"));
             }
-            "pairs" => fields = Some(parse_pairs(value, &at)?),
+            "pairs" => fields = Some(parse_pairs(value, &at, most)?),
             "id" => sent.id = Some(parse_text(value, &at)?),
             "key" => sent.key = Some(parse_text(value, &at)?),
             _ if !members.iter().any(|(name, _)| name == "fields" || name == "pairs") => {
@@ -169,8 +146,8 @@ fn parse_text(json: &RawValue, pointer: &str) -> Result<String, InvalidEntry> {
     serde_json::from_str(json.get()).map_err(|_| InvalidEntry::at(pointer, "is a string"))
 }
 
-fn parse_object(json: &RawValue, pointer: &str) -> Result<Fields, InvalidEntry> {
-    let Ok(Members(members)) = serde_json::from_str(json.get()) else {
+fn parse_object(json: &RawValue, pointer: &str, most: usize) -> Result<Fields, InvalidEntry> {
+    let Some(members) = members(json, most) else {
         return Err(InvalidEntry::at(pointer, "`fields` is an object"));
     };
     let mut names: Vec<&str> = members.iter().map(|(name, _)| name.as_ref()).collect();
@@ -189,8 +166,8 @@ fn parse_object(json: &RawValue, pointer: &str) -> Result<Fields, InvalidEntry> 
     fields.collect()
 }
 
-fn parse_pairs(json: &RawValue, pointer: &str) -> Result<Fields, InvalidEntry> {
-    let Ok(list) = serde_json::from_str::<Vec<&RawValue>>(json.get()) else {
+fn parse_pairs(json: &RawValue, pointer: &str, most: usize) -> Result<Fields, InvalidEntry> {
+    let Some(list) = items(json, most) else {
         return Err(InvalidEntry::at(pointer, "`pairs` is a list of [name, value]"));
     };
     let pairs = list.iter().enumerate().map(|(index, pair)| {
@@ -262,7 +239,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn parse(json: &str) -> Result<SentEntry, InvalidEntry> {
-        match super::parse(serde_json::from_str(json).unwrap())? {
+        match super::parse(serde_json::from_str(json).unwrap(), 100)? {
             Sent::One(entry) => Ok(entry),
             Sent::Many(entries) => panic!("{entries:?}"),
         }
@@ -318,6 +295,17 @@ mod tests {
     }
 
     #[test]
+    fn no_more_fields_are_read_than_tell_that_there_are_too_many() {
+        let pairs = format!("{{\"pairs\":[{}]}}", vec!["[\"a\",1]"; 1000].join(","));
+        let fields: Vec<String> = (0..1000).map(|n| format!("\"{n}\":1")).collect();
+        for json in [pairs, format!("{{\"fields\":{{{}}}}}", fields.join(","))] {
+            assert_eq!(parse(&json).unwrap().fields.len(), 101, "{json}");
+            assert_eq!(parse_line(json.as_bytes(), 999).unwrap().fields.len(), 1000);
+            assert_eq!(parse_line(json.as_bytes(), 1000).unwrap().fields.len(), 1000);
+        }
+    }
+
+    #[test]
     fn a_batch_is_pointed_into() {
         for (json, pointer) in [
             (r#"{"entries":[]}"#, "/entries"),
@@ -326,7 +314,7 @@ mod tests {
             (r#"{"entries":[{"fields":{"a":1}}],"id":"*"}"#, "/id"),
             (r#"{"entries":[{"fields":{"a":1},"key":5}]}"#, "/entries/0/key"),
         ] {
-            let refused = first_refused(super::parse(serde_json::from_str(json).unwrap()));
+            let refused = first_refused(super::parse(serde_json::from_str(json).unwrap(), 100));
             assert_eq!(refused.pointer, pointer, "{json}");
         }
     }

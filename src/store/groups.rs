@@ -1,11 +1,10 @@
 //! Plain consumer groups: XGROUP, XREADGROUP, XACK, and what XINFO says of them.
 
-use deadpool_redis::redis::{Cmd, Pipeline, Value};
+use deadpool_redis::redis::{Cmd, Value};
 use futures_util::future::join_all;
 
 use super::decode::{Properties, bytes, delivery, list, optional, since, text, tuple, unsigned};
-use super::leases::is_nobody;
-use super::{Lane, Lease, Store, StoreError};
+use super::{Lease, Store, StoreError};
 use crate::model::entry::Fields;
 use crate::model::id::EntryId;
 use crate::model::name::{ConsumerName, GroupName, StreamName};
@@ -76,37 +75,6 @@ impl Store {
         let mut command = Cmd::new();
         command.arg("XINFO").arg("GROUPS").arg(stream.as_str());
         list(self.read(&command).await?)?.into_iter().map(group_info).collect()
-    }
-
-    /// One group and its consumers.
-    ///
-    /// # Errors
-    /// [`StoreError::GroupNotFound`], [`StoreError::StreamNotFound`], [`StoreError::NotAStream`],
-    /// or that Redis is away.
-    /// # Cancel safety
-    /// Reads only.
-    pub async fn group(
-        &self,
-        stream: &StreamName,
-        group: &GroupName,
-    ) -> Result<(GroupInfo, Vec<ConsumerInfo>), StoreError> {
-        let (mut groups, mut consumers) = (Cmd::new(), Cmd::new());
-        groups.arg("XINFO").arg("GROUPS").arg(stream.as_str());
-        consumers.arg("XINFO").arg("CONSUMERS").arg(stream.as_str()).arg(group.as_str());
-        let mut pipeline = Pipeline::new();
-        pipeline.add_command(groups).add_command(consumers);
-        let mut replies = self.read_pipeline(&Lane::Shared, &pipeline).await?.into_iter();
-        let groups = list(replies.next().unwrap_or_default())?;
-        let consumers = list(replies.next().unwrap_or_default())?;
-        let groups: Vec<GroupInfo> =
-            groups.into_iter().map(group_info).collect::<Result<_, _>>()?;
-        let found = groups.into_iter().find(|info| info.name == group.as_str());
-        let mut consumers: Vec<ConsumerInfo> =
-            consumers.into_iter().map(consumer_info).collect::<Result<_, _>>()?;
-        consumers.retain(|consumer| !is_nobody(&consumer.name));
-        let mut found = found.ok_or(StoreError::GroupNotFound)?;
-        found.consumers = consumers.len() as u64;
-        Ok((found, consumers))
     }
 
     /// The first of several streams that has no group of this name, as its index, with what is
@@ -209,7 +177,7 @@ fn group_info(value: Value) -> Result<GroupInfo, StoreError> {
     })
 }
 
-fn consumer_info(value: Value) -> Result<ConsumerInfo, StoreError> {
+pub(super) fn consumer_info(value: Value) -> Result<ConsumerInfo, StoreError> {
     let mut info = Properties::new(value)?;
     Ok(ConsumerInfo {
         name: text(info.take("name"))?,

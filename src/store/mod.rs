@@ -41,6 +41,7 @@ mod append_script;
 mod blocking;
 mod capabilities;
 mod clock;
+mod consumer_looks;
 mod consumers;
 mod counters;
 mod decode;
@@ -52,6 +53,7 @@ mod error;
 mod facts;
 mod full;
 mod groups;
+mod known_consumers;
 mod large;
 mod leases;
 mod pending;
@@ -76,6 +78,7 @@ use tokio_util::sync::CancellationToken;
 pub use append::{Append, Appended, Key, MAX_FIELDS, NewEntry, Placed, Refusal};
 pub use blocking::{Blocking, Woken};
 pub use capabilities::{Capabilities, Capability, Used};
+use consumer_looks::Looks;
 pub use consumers::{AutoClaim, Claim, Claimed, PendingFate};
 pub use counters::Counters;
 pub use deletion::{Deletion, References};
@@ -85,6 +88,7 @@ pub use entries::{Between, Stretch};
 pub use error::StoreError;
 pub use full::{FullConsumer, FullGroup, FullPending, FullStream};
 pub use groups::{ConsumerInfo, Delivery, GroupInfo, GroupRead};
+use known_consumers::KnownConsumers;
 use large::LargeReads;
 pub use large::Room;
 pub use leases::{
@@ -104,6 +108,8 @@ pub use trim::{Trim, Trimming};
 pub struct Store {
     connections: Arc<Connections>,
     large: Arc<LargeReads>,
+    looks: Arc<Looks>,
+    known: Arc<KnownConsumers>,
     /// Which of the connections for writes is used.
     writer: usize,
     /// Written by `probe`: whether this server can leave holes that its counters do not show.
@@ -125,7 +131,15 @@ impl Store {
         let large = Arc::new(LargeReads::new(settings.large_reads, settings.response_timeout));
         // Assumed until the server says otherwise: it only makes positions say less.
         let untraced_holes = Arc::new(AtomicBool::new(true));
-        Ok(Self { connections, large, writer: 0, untraced_holes, capabilities: Arc::default() })
+        Ok(Self {
+            connections,
+            large,
+            looks: Arc::default(),
+            known: Arc::default(),
+            writer: 0,
+            untraced_holes,
+            capabilities: Arc::default(),
+        })
     }
 
     /// The same store, for the thread of this number that serves connections.

@@ -1,7 +1,7 @@
 //! Entries that are to be appended later.
 //!
 //! Beside each stream lie, in its slot, a sorted set of what is due when, by tokens, and a hash of
-//! what is to be appended. One script takes something out of both and appends it, so that happens
+//! what is to be appended, and of how many bytes that is. One script takes something out of both and appends it, so that happens
 //! once, whoever runs it. Which streams have something is in an index in a slot of its own, by when
 //! the first of it is due at the latest; it is written before and after the stream's own keys, and
 //! counts how often, so that whoever finds a stream empty takes it out only if nobody has been there
@@ -72,17 +72,34 @@ if ARGV[3] == '1' then redis.call('PUBLISH', ARGV[4], ARGV[2]) end
 return 1",
 );
 
+/// Lua: takes out one that is kept, of so many bytes; 1 if it was there. Nothing is left of the last.
+macro_rules! lua_release {
+    () => {
+        "\
+local function release(due, entries, token, size)
+  local found = redis.call('ZREM', due, token)
+  redis.call('HDEL', entries, token)
+  if redis.call('EXISTS', due) == 0 then redis.call('DEL', entries)
+  elseif size > 0 then redis.call('HINCRBY', entries, 'bytes', -size) end
+  return found
+end\n"
+    };
+}
+pub(super) use lua_release;
+
 /// Keeps entries for later; false if there is no room.
 static SCHEDULE: Verb = Verb::new(
     "\
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'none' and kind ~= 'stream' then return redis.error_reply('WRONGTYPE the key holds no stream') end
 if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[1]) then return false end
+if (redis.call('HGET', KEYS[3], 'bytes') or 0) + #ARGV[4] > tonumber(ARGV[5]) then return false end
 local time = redis.call('TIME')
 local due = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2])
 local token = string.format('%.0f', time[1] * 1000000 + time[2]) .. ARGV[3]
 redis.call('ZADD', KEYS[2], due, token)
 redis.call('HSET', KEYS[3], token, ARGV[4])
+redis.call('HINCRBY', KEYS[3], 'bytes', #ARGV[4])
 return {token, due}",
 );
 
@@ -99,17 +116,18 @@ for i, stream in ipairs(streams) do editions[i] = redis.call('HGET', KEYS[2], st
 return {streams, editions, first[2] and math.max(0, first[2] - now) or -1}",
 );
 
-/// Appends what is due, some thousand entries at most; answers how many, whether more is due, when
+/// Appends what is due, some thousand entries or a MiB at most, for nobody else is served meanwhile; answers how many, whether more is due, when
 /// the next is, and whether the key holds something else.
-static MOVE: Verb = Verb::new(
+static MOVE: Verb = Verb::new(concat!(
+    lua_release!(),
     "\
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-local moved, stuck, more = 0, 0, 0
+local moved, size, more = 0, 0, 0
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'none' and kind ~= 'stream' then return {0, 0, '', redis.call('ZCARD', KEYS[2]) > 0 and 1 or 0} end
 for _, token in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 1000)) do
-  if moved >= 1000 then
+  if moved >= 1000 or size >= 1048576 then
     more = 1
     break
   end
@@ -127,13 +145,12 @@ for _, token in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT'
     at = from - 1
     redis.call(unpack(words))
   end
-  redis.call('ZREM', KEYS[2], token)
-  redis.call('HDEL', KEYS[3], token)
-  moved = moved + count
+  release(KEYS[2], KEYS[3], token, text and #text or 0)
+  moved, size = moved + count, size + (text and #text or 0)
 end
 local next = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
-return {moved, more, next[2] or '', 0}",
-);
+return {moved, more, next[2] or '', 0}"
+));
 
 /// Notes when a stream is to be looked at again, or never, unless something was scheduled there
 /// since it was looked at.
@@ -175,7 +192,7 @@ pub(super) fn number(value: Value) -> Result<u64, StoreError> {
 
 impl Store {
     /// Keeps entries, to be appended together after `delay`; `None` if as many as `most` are kept
-    /// for this stream already.
+    /// for this stream already, or with these more than `most_bytes`.
     ///
     /// # Errors
     /// [`StoreError::NotAStream`], [`StoreError::OutOfMemory`], or that Redis is away.
@@ -187,6 +204,7 @@ impl Store {
         entries: &[NewEntry],
         delay: Duration,
         most: usize,
+        most_bytes: usize,
     ) -> Result<Option<Scheduled>, StoreError> {
         let delay_ms = delay.as_millis().to_string();
         self.announce(stream, &delay_ms, false).await?;
@@ -195,6 +213,7 @@ impl Store {
             let [due, entries] = keys(stream);
             command.arg(3).arg(stream.as_str()).arg(due).arg(entries);
             command.arg(most).arg(&delay_ms).arg(&salt).arg(kept.as_slice());
+            command.arg(most_bytes);
         });
         let reply = reply.await?;
         if reply == Value::Nil {

@@ -5,7 +5,7 @@ use deadpool_redis::redis::{Cmd, Value};
 use super::decode::{list, text, tuple, unsigned};
 use super::leases::Verb;
 use super::pool::Repeat;
-use super::scheduled::{Scheduled, keys, number};
+use super::scheduled::{Scheduled, keys, lua_release, number};
 use super::{Store, StoreError};
 use crate::model::name::StreamName;
 
@@ -34,11 +34,11 @@ return {ARGV[1], due, (redis.call('HGET', KEYS[2], ARGV[1]) or '0\\n'):match('^%
 );
 
 /// Takes one back: 1 if it was still there.
-static CANCEL: Verb = Verb::new(
+static CANCEL: Verb = Verb::new(concat!(
+    lua_release!(),
     "\
-redis.call('HDEL', KEYS[2], ARGV[1])
-return redis.call('ZREM', KEYS[1], ARGV[1])",
-);
+return release(KEYS[1], KEYS[2], ARGV[1], #(redis.call('HGET', KEYS[2], ARGV[1]) or ''))"
+));
 
 fn beside(command: &mut Cmd, stream: &StreamName) {
     let [due, entries] = keys(stream);

@@ -196,6 +196,17 @@ async fn an_entry_with_more_fields_than_may_be_is_refused_and_disturbs_nobody() 
     let form = |count: usize, name: &str| vec![format!("{name}=1"); count].join("&");
     let lines = format!("{{\"pairs\":[{}]}}\n", vec!["[\"a\",\"1\"]"; 10_001].join(","));
     let mut published = Vec::new();
+    let json = |body: String, kind: &'static str| {
+        app.send(app.client.post(app.url(&path)).header("content-type", kind).body(body))
+    };
+    let many = format!("[{}]", vec!["[\"a\",\"1\"]"; 600_000].join(","));
+    let object: Vec<String> = (0..300_000).map(|n| format!("\"{n}\":null")).collect();
+    for (body, kind) in [
+        (format!("{{\"pairs\":{many}}}"), "application/json"),
+        (format!("{{{}}}", object.join(",")), "application/cloudevents+json"),
+    ] {
+        json(body, kind).await.is_problem(422, "invalid-fields");
+    }
     for body in [form(600_000, "a"), form(10_001, "a"), form(1, &"x".repeat((64 << 10) + 1))] {
         let refused = app.post_form(&path, &body);
         let (refused, id) = tokio::join!(refused, app.publish(&other, "1"));
@@ -207,7 +218,7 @@ async fn an_entry_with_more_fields_than_may_be_is_refused_and_disturbs_nobody() 
     assert_eq!((&summary["appended"], &summary["failed"]), (&0.into(), &1.into()), "{summary}");
     assert_eq!(app.get(&format!("/v1/streams/{other}/entries")).await.ids(), published);
     app.get(&format!("/v1/streams/{wide}")).await.is_problem(404, "stream-not-found");
-    for (bound, count) in [("fields", 3), ("field_name", 1)] {
+    for (bound, count) in [("fields", 5), ("field_name", 1)] {
         let name = format!("refused_total{{bound=\"{bound}\"}}");
         assert_eq!(app.metric_if_any(&name).await, Some(count), "{bound}");
     }

@@ -203,6 +203,70 @@ async fn no_more_is_kept_than_may_be() {
 }
 
 #[tokio::test]
+async fn no_more_bytes_are_kept_than_may_be_and_what_has_gone_makes_room() {
+    let server = Server::start().await;
+    let few = |settings: &mut streamgate::config::Settings| {
+        settings.api.max_scheduled_bytes = 1000;
+    };
+    let app = TestApp::on(&server.url(), few).await;
+    let stream = unique("bytes");
+    let kept = format!("streamgate:{{{stream}}}:scheduled:entries:{stream}");
+    let told = later(&app, &stream, "1h", &"x".repeat(400)).await;
+    later(&app, &stream, "300ms", &"y".repeat(400)).await;
+    let to = path(&stream, "entries?delay=1h");
+    let much = format!("n={}", "z".repeat(400));
+    app.post_form(&to, &much).await.is_problem(503, "overloaded");
+    assert_eq!(app.metric("refused_total{bound=\"scheduled\"}").await, 1);
+    later(&app, &stream, "1h", "small").await;
+    eventually("what came made room", async || app.post_form(&to, &much).await.status == 202).await;
+    // It is counted beside the stream, not in a gateway.
+    let other = TestApp::on(&server.url(), few).await;
+    other.post_form(&to, &much).await.is_problem(503, "overloaded");
+    let one = path(&stream, &format!("scheduled/{}", told["scheduled"].as_str().unwrap()));
+    assert_eq!(app.delete(&one).await.status, 204);
+    assert_eq!(app.delete(&one).await.status, 404, "counted once");
+    assert_eq!(other.post_form(&to, &much).await.status, 202);
+    other.post_form(&to, &much).await.is_problem(503, "overloaded");
+    for token in tokens(&app, &stream).await {
+        let one = path(&stream, &format!("scheduled/{}", token.as_str().unwrap()));
+        assert_eq!(app.delete(&one).await.status, 204);
+    }
+    assert_eq!(server.command(&["EXISTS", &kept]).await, Redis::Int(0));
+    let fits = "q".repeat(980);
+    later(&app, &stream, "1h", &fits).await;
+    app.post_form(&to, &much).await.is_problem(503, "overloaded");
+    app.put_json(&format!("/v1/streams/{stream}"), "").await;
+    assert_eq!(app.delete(&format!("/v1/streams/{stream}")).await.status, 204);
+    later(&app, &stream, "1h", &fits).await;
+}
+
+#[tokio::test]
+async fn much_that_is_due_is_appended_in_steps() {
+    let server = Server::start().await;
+    let app = TestApp::on_server(&server).await;
+    for (name, value) in [("slowlog-log-slower-than", "0"), ("slowlog-max-len", "100000")] {
+        server.command(&["CONFIG", "SET", name, value]).await;
+    }
+    let stream = unique("steps");
+    let begun = Instant::now();
+    for _ in 0..12 {
+        let left = Duration::from_secs(3).saturating_sub(begun.elapsed()).as_millis().max(1);
+        later(&app, &stream, &format!("{left}ms"), &"x".repeat(400 << 10)).await;
+    }
+    let key = format!("streamgate:{{{stream}}}:scheduled:due:{stream}");
+    let length = async || server.command(&["XLEN", &stream]).await;
+    eventually("all came", async || length().await == Redis::Int(12)).await;
+    let Redis::Array(log) = server.command(&["SLOWLOG", "GET", "100000"]).await else { panic!() };
+    let is_move = |call: &&Redis| {
+        let Redis::Array(call) = call else { return false };
+        let Redis::Array(words) = &call[3] else { return false };
+        words.len() == 6 && words[4] == Redis::BulkString(key.clone().into_bytes())
+    };
+    let moves = log.iter().filter(is_move).count();
+    assert!(moves >= 4, "4.7 MiB came in {moves} steps");
+}
+
+#[tokio::test]
 async fn what_cannot_be_appended_waits_and_keeps_nobody_else_waiting() {
     let server = Server::start().await;
     let app = TestApp::on_server(&server).await;

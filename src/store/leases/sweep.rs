@@ -87,7 +87,7 @@ end
 forget(leases, strays)
 local next_skip = #due == limit and skip + limit - #strays - exhausted - gone or 0
 local forgotten = 0
-for _, flat in ipairs(policy.expiry > 0 and redis.call('XINFO', 'CONSUMERS', key, group) or {}) do
+for _, flat in ipairs(ARGV[6] == '1' and policy.expiry > 0 and redis.call('XINFO', 'CONSUMERS', key, group) or {}) do
   local consumer = {}
   for i = 1, #flat, 2 do consumer[flat[i]] = flat[i + 1] end
   if consumer['pending'] == 0 and consumer['idle'] >= policy.expiry then
@@ -128,7 +128,8 @@ impl Store {
         Ok((groups, next))
     }
 
-    /// Sweeps a group: looks at `limit` of its pending entries, and at as many leases that are over.
+    /// Sweeps a group: looks at `limit` of its pending entries, at as many leases that are over, and to
+    /// `forget` those who are gone at all of its consumers, which keeps Redis long where they are many.
     /// `None` if it turns out to have no policy; it is taken out of the index then.
     ///
     /// # Errors
@@ -141,6 +142,7 @@ impl Store {
         group: &GroupName,
         at: SweepAt,
         limit: usize,
+        forget: bool,
     ) -> Result<Option<Swept>, StoreError> {
         let after = match at.enrol_after {
             EntryId::MIN => "-".to_owned(),
@@ -148,7 +150,7 @@ impl Store {
         };
         let reply = self.verb(&SWEEP, Repeat::Unsafe, |command| {
             begin(command, stream, group);
-            command.arg(after.as_str()).arg(at.due_skip).arg(limit);
+            command.arg(after.as_str()).arg(at.due_skip).arg(limit).arg(u8::from(forget));
         });
         let reply = reply.await?;
         if reply == Value::Nil {

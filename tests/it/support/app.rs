@@ -90,6 +90,7 @@ pub fn settings(flags: &[(&str, &str)]) -> Settings {
     // What is looked at every 5 s in earnest is looked at more often here.
     settings.live.look_every = Duration::from_millis(300);
     settings.live.sweep_every = Duration::from_millis(300);
+    settings.live.expire_every = Duration::from_millis(300);
     settings.live.retention_every = Duration::from_millis(300);
     settings
 }
