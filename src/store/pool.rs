@@ -261,8 +261,8 @@ impl Connections {
             };
             let before = held.answered.load(Ordering::Relaxed);
             let mut handle = held.handle.clone();
-            let pong = held.left.run_until_cancelled(ping.query_async::<Value>(&mut handle));
-            if let Some(result) = pong.await {
+            let answer = held.left.run_until_cancelled(ping.query_async::<Value>(&mut handle));
+            if let Some(result) = answer.await {
                 return self.settle(slot, &held, before, result).err();
             }
         }

@@ -11,9 +11,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use deadpool_redis::redis::aio::MultiplexedConnection;
-use deadpool_redis::redis::{Client, Cmd, ConnectionAddr, ConnectionInfo, RedisError, Value};
+use deadpool_redis::redis::{Client, Cmd, ConnectionAddr, ConnectionInfo, RedisError};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::pool::Connections;
 use super::site::connecting;
@@ -22,6 +23,9 @@ use super::site::connecting;
 const ASK_EVERY: Duration = Duration::from_secs(1);
 /// And at most, however much goes wrong.
 const ASK_PAUSE: Duration = Duration::from_millis(150);
+/// How long the others are waited for once most of them agree. Not at all would be to connect to
+/// the slowest anew each time.
+const REST_WITHIN: Duration = Duration::from_millis(100);
 
 /// Who knows which server is the master.
 #[derive(Clone, Debug)]
@@ -147,19 +151,20 @@ impl Asked<'_> {
         Err(Trouble::Useless(useless))
     }
 
-    /// What is named, most likely first. It is enough that most of them agree: who does not answer
-    /// is not waited for then.
+    /// What is named, most likely first. Where most of them agree, who does not answer is not waited
+    /// for.
     async fn named(&mut self, used: Option<&ConnectionAddr>) -> Result<Vec<Named>, Trouble> {
         let (all, master, like) = (self.nodes.len(), self.master, self.like);
         let (mut named, mut unknown, mut silent) = (Vec::<Named>::new(), false, Vec::new());
         let asking = self.nodes.iter_mut().map(|node| node.ask(master, like, self.patience));
         let mut asking: FuturesUnordered<_> = asking.collect();
-        while let Some(answer) = asking.next().await {
+        let mut until = Instant::now() + self.patience + REST_WITHIN;
+        while let Ok(Some(answer)) = timeout_at(until, asking.next()).await {
             match answer {
                 Ok(Some(one)) => {
                     named.push(one);
                     if named.iter().filter(|other| Some(*other) == named.last()).count() * 2 > all {
-                        break;
+                        until = until.min(Instant::now() + REST_WITHIN);
                     }
                 }
                 Ok(None) => unknown = true,
@@ -179,24 +184,22 @@ impl Asked<'_> {
         Ok(best)
     }
 
+    /// Whether a server says that it is a master: by INFO, because not every user that the gateway
+    /// can work as may ask for ROLE.
     async fn is_master(&self, address: &ConnectionAddr) -> Result<(), String> {
         let asked = async {
             let info = self.like.clone().set_addr(address.clone());
-            let mut role = Cmd::new();
-            role.arg("ROLE");
-            role.query_async::<Value>(&mut connect(info, self.patience).await?).await
+            let mut command = Cmd::new();
+            command.arg("INFO").arg("replication");
+            command.query_async::<String>(&mut connect(info, self.patience).await?).await
         };
-        let role = match tokio::time::timeout(self.patience, asked).await {
-            Ok(Ok(Value::Array(role))) => role.into_iter().next(),
-            // What it is shows with the first write.
-            Ok(Err(error)) if error.code() == Some("NOPERM") => return Ok(()),
-            Ok(Err(error)) => return Err(format!("which cannot be asked for its role: {error}")),
-            Ok(Ok(_)) => None,
-            Err(_) => return Err("which does not answer".to_owned()),
-        };
-        match role {
-            Some(Value::BulkString(role)) if role == b"master" => Ok(()),
-            _ => Err("which is no master".to_owned()),
+        match timeout(self.patience, asked).await {
+            Ok(Ok(facts)) if facts.lines().any(|line| line.trim_end() == "role:master") => Ok(()),
+            Ok(Ok(_)) => Err("which is no master".to_owned()),
+            // If it is none, the first write tells.
+            Ok(Err(error)) if error.code() == Some("NOPERM") => Ok(()),
+            Ok(Err(error)) => Err(format!("which cannot be asked for its role: {error}")),
+            Err(_) => Err("which does not answer".to_owned()),
         }
     }
 }
@@ -236,7 +239,7 @@ impl Node {
             self.connection = Some(connection);
             Ok::<_, RedisError>(Some((epoch.unwrap_or(0), beside(like, host, port))))
         };
-        match tokio::time::timeout(patience, asked).await {
+        match timeout(patience, asked).await {
             Ok(answer) => answer.map_err(|error| format!("{}: {error}", self.info.addr())),
             Err(_) => Err(format!("{}: no answer in time", self.info.addr())),
         }

@@ -22,6 +22,11 @@ fn entries(stream: &str) -> String {
     format!("/v1/streams/{stream}/entries")
 }
 
+/// To append to a stream that nobody is interested in: what came before has been replicated then.
+fn replicated() -> String {
+    format!("{}?durability=replicas:1&durability_timeout=10s", entries(&unique("barrier")))
+}
+
 /// Appends one number after the other, each until it is acknowledged; then `end`.
 async fn publish(app: &TestApp, stream: &str, acknowledged: &AtomicU32, enough: &AtomicBool) {
     let path = format!("{}?durability=replicas:1&durability_timeout=500ms", entries(stream));
@@ -134,6 +139,7 @@ async fn whatever_waits_for_a_frozen_master_goes_on_with_the_next() {
     let change = async {
         assert_eq!(events.values(1).await, ["stuck"]);
         app.post_form(&read, "consumer=a").await;
+        assert_eq!(app.post_form(&replicated(), "n=1").await.status, 201);
         let frozen = async {
             let listening = "redis_connections{kind=\"listening\"}";
             eventually("it listens", async || app.metric_if_any(listening).await == Some(1)).await;
@@ -191,18 +197,18 @@ async fn a_master_that_hands_over_is_left_at_once_and_what_was_put_off_comes_onc
     let stream = unique("hands-over");
     let later = format!("{}?delay=1s", entries(&stream));
     assert_eq!(post(&gateway, &later, "later").await.status, 202);
+    assert_eq!(post(&gateway, &replicated(), "barrier").await.status, 201);
     watched.sentinels[0].fail_over().await;
     let to = watched.promoted().await;
     let began = Instant::now();
-    let published = async || post(&gateway, &entries(&stream), "now").await.status == 201;
-    eventually("it can be published", published).await;
+    let line = logged(&gateway, "another Redis is the master", LONG).unwrap();
+    assert!(line.contains(&to.port.to_string()), "{line}");
+    assert!(line.contains(&watched.master().port.to_string()), "{line}");
+    assert_eq!(post(&gateway, &entries(&stream), "now").await.status, 201);
     eventually("nothing of ours is there", async || of_gateway(watched.master()).await == 0).await;
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
     let role = shown(&watched.master().command(&["ROLE"]).await);
     assert_eq!(role[0], "master", "it would still have taken writes");
-    let line = logged(&gateway, "another Redis is the master", LONG).unwrap();
-    assert!(line.contains(&to.port.to_string()), "{line}");
-    assert!(line.contains(&watched.master().port.to_string()), "{line}");
     let there = async || {
         let url = format!("http://{}{}?after=0", gateway.address, entries(&stream));
         let there = answer(client().get(url)).await.unwrap().json_or_null();
@@ -303,7 +309,7 @@ async fn sentinels_and_redis_each_have_their_own_password() {
     let server = Server::start().await;
     server.command(&["ACL", "SETUSER", "gate", "on", ">s3cret", "~*", "&*", "+@all"]).await;
     // What is asked for as well, to know how new an answer is, this user may not ask for.
-    let may = "user asks on >pass%word +auth +client +sentinel|get-master-addr-by-name";
+    let may = "user asks on >pass%word +auth +sentinel|get-master-addr-by-name";
     let sentinel = Sentinel::start(server.port, 1, may).await;
     let node = format!("127.0.0.1:{}", sentinel.port);
     let of = |login: &str, asks: &str| {
