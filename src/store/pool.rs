@@ -265,6 +265,7 @@ impl Connections {
             if let Some(result) = answer.await {
                 return self.settle(slot, &held, before, result).err();
             }
+            slot.discard(&held);
         }
     }
 
