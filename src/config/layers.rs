@@ -178,6 +178,11 @@ fn toml_of(spec: &Spec, text: &str) -> String {
 
 /// A URL without its password.
 fn mask(name: &str, text: &str) -> String {
+    if name == "redis-url"
+        && let Some(masked) = super::sentinel::masked(text)
+    {
+        return masked;
+    }
     let secret =
         (name == "redis-url").then(|| text.split_once("://").zip(text.rsplit_once('@'))).flatten();
     match secret {

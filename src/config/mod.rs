@@ -7,6 +7,8 @@
 mod layers;
 mod live;
 mod network;
+mod redis;
+mod sentinel;
 mod specs;
 mod values;
 
@@ -14,10 +16,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use deadpool_redis::redis::ConnectionInfo;
-
 pub use layers::{Layers, Source};
 pub use network::ServerSettings;
+pub use redis::RedisUrl;
 pub use specs::{SPECS, Spec};
 
 use values::{boolean, cores, listen_address, log_format, log_level, origin, placeholder, size};
@@ -34,7 +35,7 @@ use crate::telemetry::LogSettings;
 #[derive(Clone, Debug)]
 pub enum RedisSource {
     /// A Redis that somebody else runs.
-    Url(Box<ConnectionInfo>),
+    Url(Box<RedisUrl>),
     /// One of our own, in this directory.
     Private(PathBuf),
 }
@@ -164,7 +165,7 @@ impl Settings {
                  it an --auth-file, listen on 127.0.0.1, or say --insecure"
             )));
         }
-        let url = read.get("redis-url", network::redis_url);
+        let url = read.get("redis-url", redis::url);
         let data_dir = read.get("data-dir", |text| Ok(PathBuf::from(text)));
         let redis = match (url, data_dir) {
             (Some(_), Some(_)) => {
@@ -190,12 +191,13 @@ impl Settings {
             }
         };
         let connection = match &redis {
-            Some(RedisSource::Url(info)) => read.redis_tls((**info).clone(), mode),
+            Some(RedisSource::Url(url)) => read.redis_tls((**url).clone(), mode),
             _ => placeholder(),
         };
         let block = Duration::from_secs(5);
-        let pool = connection.map(|connection| PoolSettings {
+        let pool = connection.map(|RedisUrl { connection, sentinels }| PoolSettings {
             connection,
+            sentinels,
             connect_timeout: read.duration("redis-connect-timeout"),
             response_timeout: read.duration("redis-timeout"),
             workers: if layers.one("workers").is_some() { read.count("workers") } else { cores() },

@@ -1,18 +1,13 @@
-//! Settings of connections: those of clients, and who clients are; TLS, theirs and that to Redis.
+//! Settings of connections from clients, and who clients are.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use deadpool_redis::redis::{
-    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
-    TlsCertificates,
-};
-
 use super::values::listen_address;
 use super::{Mode, Problem, Reader, size};
 use crate::net::forwarded::{Proxies, Written};
-use crate::net::tls::{self, TlsFiles, TlsProblem};
+use crate::net::tls::{TlsFiles, TlsProblem};
 use crate::net::visitors::VisitorSettings;
 
 /// What connections from clients may do.
@@ -70,12 +65,16 @@ impl Reader<'_> {
         }
     }
 
-    fn file(&mut self, name: &str) -> Option<PathBuf> {
+    pub(super) fn file(&mut self, name: &str) -> Option<PathBuf> {
         self.get(name, |text| Ok(PathBuf::from(text)))
     }
 
     /// Two settings of which neither makes sense without the other.
-    fn both<T>(&mut self, one: (&str, Option<T>), other: (&str, Option<T>)) -> Option<(T, T)> {
+    pub(super) fn both<T>(
+        &mut self,
+        one: (&str, Option<T>),
+        other: (&str, Option<T>),
+    ) -> Option<(T, T)> {
         match (one, other) {
             ((_, Some(one)), (_, Some(other))) => Some((one, other)),
             ((given, Some(_)), (missing, None)) | ((missing, None), (given, Some(_))) => {
@@ -109,54 +108,6 @@ impl Reader<'_> {
         };
         self.get(name, fits).unwrap_or(0)
     }
-
-    /// The way to Redis, with the certificates it needs.
-    pub(super) fn redis_tls(&mut self, info: ConnectionInfo, mode: Mode) -> Option<ConnectionInfo> {
-        let ca = self.file("redis-ca");
-        let (cert, key) = (self.file("redis-client-cert"), self.file("redis-client-key"));
-        let given = ca.is_some() || cert.is_some() || key.is_some();
-        if !matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
-            if given {
-                let text = "redis-ca and redis-client-cert are for a redis-url with rediss://";
-                self.problems.push(Problem(text.to_owned()));
-            }
-            return Some(info);
-        }
-        let client = self.both(("redis-client-cert", cert), ("redis-client-key", key));
-        if !given || mode == Mode::Ask {
-            return Some(info);
-        }
-        let before = self.problems.len();
-        let root_cert = ca.and_then(|path| self.certificates("redis-ca", &path));
-        let client_tls = client.and_then(|(cert, key)| {
-            let files = TlsFiles { cert, key };
-            let problems = files.check().err().unwrap_or_default();
-            self.problems.extend(problems.into_iter().map(|problem| match problem {
-                TlsProblem::Cert(text) => Problem(format!("redis-client-cert: {text}")),
-                TlsProblem::Key(text) => Problem(format!("redis-client-key: {text}")),
-            }));
-            let (client_cert, client_key) = (tls::read(&files.cert), tls::read(&files.key));
-            Some(ClientTlsConfig { client_cert: client_cert.ok()?, client_key: client_key.ok()? })
-        });
-        if self.problems.len() > before {
-            return None;
-        }
-        if let Ok(client) = Client::build_with_tls(info, TlsCertificates { client_tls, root_cert })
-        {
-            return Some(client.get_connection_info().clone());
-        }
-        let text = "redis-ca: holds a certificate that cannot sign others";
-        self.problems.push(Problem(text.to_owned()));
-        None
-    }
-
-    fn certificates(&mut self, name: &str, path: &std::path::Path) -> Option<Vec<u8>> {
-        let read = tls::read(path).and_then(|pem| match tls::certificates(&pem) {
-            Ok(_) => Ok(pem),
-            Err(wrong) => Err(format!("{} {wrong}", path.display())),
-        });
-        read.map_err(|wrong| self.problems.push(Problem(format!("{name}: {wrong}")))).ok()
-    }
 }
 
 pub(super) fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
@@ -189,22 +140,4 @@ pub(super) fn answer_memory(text: &str) -> Result<usize, String> {
 pub(super) fn fields(text: &str) -> Result<usize, String> {
     let fits = text.parse().ok().filter(|count| (1..=500_000).contains(count));
     fits.ok_or_else(|| format!("{text:?} is not a whole number from 1 to 500000"))
-}
-
-/// Never repeats the text, which may hold a password.
-pub(super) fn redis_url(text: &str) -> Result<ConnectionInfo, String> {
-    let scheme = text.split("://").next().unwrap_or_default();
-    if !matches!(scheme, "redis" | "rediss" | "unix" | "redis+unix") {
-        return Err("must begin with redis://, rediss:// or unix://".to_owned());
-    }
-    let info = text
-        .into_connection_info()
-        .map_err(|_| "is not a URL of Redis, like redis://host:6379/0")?;
-    if matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
-        return Err("the certificate of Redis is always checked: name who signs it by \
-                    --redis-ca, in place of #insecure"
-            .to_owned());
-    }
-    let tcp = info.tcp_settings().clone().set_nodelay(true);
-    Ok(info.set_tcp_settings(tcp))
 }

@@ -49,7 +49,7 @@ pub const SPECS: &[Spec] = &[
         "redis-url",
         "URL",
         "",
-        "The Redis to use: redis://[user:password@]host:port/db, rediss:// for TLS, or unix:///path",
+        "The Redis to use: redis://[user:password@]host:port/db, rediss:// for TLS, unix:///path, or sentinels that know it: redis-sentinel://host,host?sentinelMasterId=NAME",
     ),
     spec(
         "redis-ca",

@@ -3,15 +3,18 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use deadpool_redis::redis::{ConnectionInfo, IntoConnectionInfo as _};
+use deadpool_redis::redis::{ConnectionAddr, IntoConnectionInfo as _};
+
+use super::RedisUrl;
 
 /// One worker for each core, but not more than a handful of connections to Redis.
 pub(super) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(16)
 }
 
-pub(super) fn placeholder() -> Option<ConnectionInfo> {
-    deadpool_redis::redis::ConnectionAddr::Unix(PathBuf::new()).into_connection_info().ok()
+pub(super) fn placeholder() -> Option<RedisUrl> {
+    let connection = ConnectionAddr::Unix(PathBuf::new()).into_connection_info().ok()?;
+    Some(RedisUrl { connection, sentinels: None })
 }
 
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {

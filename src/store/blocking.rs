@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use deadpool_redis::Connection;
 use deadpool_redis::redis::aio::MultiplexedConnection;
-use deadpool_redis::redis::{Cmd, Pipeline, Value};
+use deadpool_redis::redis::{Cmd, Pipeline, RedisError, Value};
+use tokio_util::sync::CancellationToken;
 
 use super::decode::{int, list, text, tuple};
 use super::large::heaviest;
@@ -50,11 +51,11 @@ impl Store {
         if ends {
             pipeline.add_command(super::facts::glance(&streams));
         }
-        let replies = pipeline.query_async(&mut on.handle()).await.map_err(StoreError::from);
+        let replies = on.handle().pipeline(&pipeline).await;
         if replies.as_ref().is_err_and(StoreError::is_outage) {
             self.connections.doubt();
         }
-        let mut replies: std::vec::IntoIter<Value> = Vec::into_iter(replies?);
+        let mut replies = replies?.into_iter();
         let woken = match replies.next() {
             None | Some(Value::Nil) => Vec::new(),
             Some(woken) => list(woken)?
@@ -81,7 +82,7 @@ impl Store {
     pub async fn client_id(&self, on: &Blocking) -> Result<i64, StoreError> {
         let mut command = Cmd::new();
         command.arg("CLIENT").arg("ID");
-        int(&command.query_async(&mut on.handle()).await?)
+        int(&on.handle().command(&command).await?)
     }
 
     /// Ends the wait of a blocked connection as if its time had passed; nothing if it is not
@@ -104,19 +105,56 @@ pub struct Woken {
     pub ends: Vec<Option<Position>>,
 }
 
-/// An exclusive connection for blocking commands.
-pub struct Blocking(pub(super) Connection);
+/// An exclusive connection, for commands that block or wait.
+pub struct Blocking {
+    connection: Connection,
+    left: CancellationToken,
+}
+
+/// A handle to an exclusive connection. What is asked over it fails as soon as another server is
+/// used: from one that is cut off or frozen there would be nothing to hear.
+#[derive(Clone)]
+pub struct Handle {
+    connection: MultiplexedConnection,
+    left: CancellationToken,
+}
 
 impl Blocking {
+    /// `left` is that of its site.
+    pub(super) const fn new(connection: Connection, left: CancellationToken) -> Self {
+        Self { connection, left }
+    }
+
     /// A handle to the connection, for commands that follow each other.
     #[must_use]
-    pub fn handle(&self) -> MultiplexedConnection {
-        MultiplexedConnection::clone(&self.0)
+    pub fn handle(&self) -> Handle {
+        let connection = MultiplexedConnection::clone(&self.connection);
+        Handle { connection, left: self.left.clone() }
     }
 
     /// Closes the connection and frees its place: a command may still be blocked on it, and would
     /// answer a reader who is gone.
     pub fn discard(self) {
-        drop(Connection::take(self.0));
+        drop(Connection::take(self.connection));
+    }
+}
+
+impl Handle {
+    pub(super) async fn command(&self, command: &Cmd) -> Result<Value, StoreError> {
+        self.until_left(command.query_async(&mut self.connection.clone())).await
+    }
+
+    pub(super) async fn pipeline(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
+        self.until_left(pipeline.query_async(&mut self.connection.clone())).await
+    }
+
+    async fn until_left<T>(
+        &self,
+        call: impl Future<Output = Result<T, RedisError>>,
+    ) -> Result<T, StoreError> {
+        match self.left.run_until_cancelled(call).await {
+            Some(done) => Ok(done?),
+            None => Err(StoreError::Broken("another Redis is the master".to_owned())),
+        }
     }
 }

@@ -3,12 +3,11 @@
 
 use std::time::Duration;
 
-use deadpool_redis::Connection;
 use deadpool_redis::redis::Cmd;
 
 use super::append_script::keys;
 use super::decode::{tuple, unsigned};
-use super::error::from_pool;
+use super::site::Kind;
 use super::{Blocking, Lane, Store, StoreError};
 use crate::model::name::StreamName;
 
@@ -51,10 +50,7 @@ impl Store {
     /// # Cancel safety
     /// Writes nothing.
     pub async fn durable(&self, wanted: Durability) -> Result<Durable, StoreError> {
-        let connection = match self.connections.durable().await {
-            Ok(connection) => Blocking(connection),
-            Err(error) => return Err(from_pool(error, "durable")),
-        };
+        let connection = self.connections.exclusive(Kind::Durable).await?;
         let durable = Durable { connection: Some(connection), wanted };
         if wanted == Durability::Fsync {
             // Nothing was written yet, so this does not wait; but a server that keeps no file, or
@@ -129,7 +125,7 @@ impl Durable {
 impl Drop for Durable {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
-            drop(Connection::take(connection.0));
+            connection.discard();
         }
     }
 }

@@ -187,7 +187,7 @@ impl Store {
     async fn read_on(&self, lane: &Lane, command: &Cmd) -> Result<Value, StoreError> {
         match lane {
             Lane::Shared => self.read(command).await,
-            Lane::Own(handle) => Ok(command.query_async(&mut handle.clone()).await?),
+            Lane::Own(handle) => self.connections.heed(handle.command(command).await),
         }
     }
 

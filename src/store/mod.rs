@@ -63,6 +63,9 @@ mod retention;
 mod scheduled;
 mod scheduled_look;
 mod secret;
+mod sentinel;
+mod site;
+mod slot;
 mod streams;
 mod trim;
 
@@ -70,13 +73,12 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use append::{Append, Appended, Key, MAX_FIELDS, NewEntry, Placed, Refusal};
-pub use blocking::{Blocking, Woken};
+pub use blocking::{Blocking, Handle, Woken};
 pub use capabilities::{Capabilities, Capability, Used};
 use consumer_looks::Looks;
 pub use consumers::{AutoClaim, Claim, Claimed, PendingFate};
@@ -96,10 +98,13 @@ pub use leases::{
     Redrive, Redriven, Settled, Settlement, SweepAt, Swept, WorkRead,
 };
 pub use pending::{Pending, PendingEntry, PendingQuery, PendingSummary};
+pub use pool::Contact;
 use pool::{Connections, Repeat};
-pub use pool::{Contact, PoolSettings};
 pub use retention::{BlockedBy, Retained, StreamChange};
 pub use scheduled::{DueStream, Moved, Scheduled};
+pub use sentinel::Sentinels;
+use site::Kind;
+pub use site::PoolSettings;
 pub use streams::{Idmp, StreamInfo, StreamsPage};
 pub use trim::{Trim, Trimming};
 
@@ -177,7 +182,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Exhausted`] when all are in use, [`StoreError::Unreachable`] otherwise.
     pub async fn blocking(&self) -> Result<Blocking, StoreError> {
-        self.connections.blocking().await
+        self.connections.exclusive(Kind::Blocking).await
     }
 
     /// Keeps connections alive and knowledge of the server fresh, until `stop`.
@@ -198,6 +203,7 @@ impl Store {
         };
         tokio::select! {
             () = self.connections.supervise(stop) => {}
+            () = self.connections.follow_master() => {}
             () = probing => {}
         }
     }
@@ -221,7 +227,7 @@ pub enum Lane {
     /// The shared ones.
     Shared,
     /// An exclusive one.
-    Own(MultiplexedConnection),
+    Own(Handle),
 }
 
 impl Store {
@@ -232,14 +238,14 @@ impl Store {
     ) -> Result<Vec<Value>, StoreError> {
         match lane {
             Lane::Shared => self.connections.pipeline(pipeline, Repeat::Safe, self.writer).await,
-            Lane::Own(handle) => Ok(pipeline.query_async(&mut handle.clone()).await?),
+            Lane::Own(handle) => self.connections.heed(handle.pipeline(pipeline).await),
         }
     }
 
     async fn write_on(&self, lane: &Lane, command: &Cmd) -> Result<Value, StoreError> {
         match lane {
             Lane::Shared => self.write(command).await,
-            Lane::Own(handle) => Ok(command.query_async(&mut handle.clone()).await?),
+            Lane::Own(handle) => self.connections.heed(handle.command(command).await),
         }
     }
 
@@ -250,7 +256,7 @@ impl Store {
     ) -> Result<Vec<Value>, StoreError> {
         match lane {
             Lane::Shared => self.write_pipeline(pipeline).await,
-            Lane::Own(handle) => Ok(pipeline.query_async(&mut handle.clone()).await?),
+            Lane::Own(handle) => self.connections.heed(handle.pipeline(pipeline).await),
         }
     }
 }

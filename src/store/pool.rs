@@ -11,45 +11,19 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::aio::MultiplexedConnection;
-use deadpool_redis::redis::{AsyncConnectionConfig, Cmd, ConnectionInfo, Pipeline, Value};
-use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime};
+use deadpool_redis::redis::{Cmd, ConnectionInfo, Pipeline, Value};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Blocking;
-use super::durability::MAX_DURABILITY_WAIT;
-use super::error::{StoreError, from_pool};
+use super::error::StoreError;
+use super::site::{Kind, PoolSettings, Site};
+use super::slot::{Held, Slot};
 
 /// How long a failed attempt to connect answers for the callers right behind it.
 const FAILURE_COUNTS_FOR: Duration = Duration::from_millis(250);
 /// How often an idle shared connection is tried.
 const PING_EVERY: Duration = Duration::from_secs(1);
-/// What a blocking call may take beyond the time it asked Redis to block.
-const BLOCK_MARGIN: Duration = Duration::from_secs(3);
-
-/// How to reach Redis, and how much of it to use.
-#[derive(Clone, Debug)]
-pub struct PoolSettings {
-    /// Where Redis is, and as whom to log in.
-    pub connection: ConnectionInfo,
-    /// For making a connection.
-    pub connect_timeout: Duration,
-    /// For the answer to a command that does not block.
-    pub response_timeout: Duration,
-    /// Threads that serve connections: each has a shared connection for writes, and one more is for
-    /// what else writes.
-    pub workers: usize,
-    /// Shared connections for reads.
-    pub readers: usize,
-    /// Blocking connections.
-    pub blocking: usize,
-    /// How long the blocking calls block at most.
-    pub block: Duration,
-    /// Connections for writes that wait for replicas or the disk.
-    pub durable: usize,
-    /// Bytes of large reads at once.
-    pub large_reads: usize,
-}
 
 /// What is known of Redis.
 #[derive(Clone, Debug)]
@@ -82,9 +56,9 @@ impl Repeat {
 
 /// All connections of this process to its Redis.
 pub struct Connections {
-    shared: Pool,
-    blocking: Pool,
-    durable: Pool,
+    pub(super) settings: PoolSettings,
+    /// Where all of them go, or why they go nowhere. Written by `move_to` and `has_no_site`.
+    site: RwLock<Result<Arc<Site>, StoreError>>,
     /// For writes: the first for whoever is no worker, then one for each of them.
     writers: Box<[Slot]>,
     readers: Box<[Slot]>,
@@ -93,43 +67,8 @@ pub struct Connections {
     /// How many shared connections were ever made; counted by `connect`.
     connected: watch::Sender<u64>,
     doubted: Notify,
-    /// For connections beside the pools.
-    pub reach: (ConnectionInfo, Duration),
-}
-
-/// The place of one shared handle.
-#[derive(Default)]
-struct Slot {
-    /// Written by `connect` and `discard`.
-    held: RwLock<Option<Arc<Held>>>,
-    /// Held by whoever connects; remembers the last failure for those who queued behind it.
-    connecting: tokio::sync::Mutex<Option<(Instant, StoreError)>>,
-}
-
-impl Slot {
-    fn held(&self) -> Option<Arc<Held>> {
-        self.held.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Throws a handle away with its connection, unless someone else has done so.
-    fn discard(&self, broken: &Arc<Held>) {
-        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        if held.as_ref().is_some_and(|held| Arc::ptr_eq(held, broken)) {
-            *held = None;
-        }
-        let owner = broken.owner.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(owner) = owner {
-            drop(Connection::take(owner));
-        }
-    }
-}
-
-struct Held {
-    handle: MultiplexedConnection,
-    /// Keeps the place in the pool; taken by `discard`.
-    owner: Mutex<Option<Connection>>,
-    /// Replies that came over it.
-    answered: AtomicU64,
+    /// Called when something went wrong that another master would explain.
+    pub(super) suspected: Notify,
 }
 
 impl Connections {
@@ -138,35 +77,20 @@ impl Connections {
     /// # Errors
     /// [`StoreError::Unexpected`] when the settings cannot make a pool.
     pub fn new(settings: &PoolSettings) -> Result<Self, StoreError> {
-        let pool = |size: usize, response: Duration| {
-            let config = AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(settings.connect_timeout))
-                .set_response_timeout(Some(response))
-                .set_pipeline_buffer_size(1024);
-            Manager::new_with_config(settings.connection.clone(), config)
-                .map_err(|error| StoreError::Unexpected(error.to_string()))
-                .and_then(|manager| {
-                    Pool::builder(manager)
-                        .max_size(size)
-                        .wait_timeout(Some(settings.connect_timeout))
-                        .create_timeout(Some(settings.connect_timeout))
-                        .recycle_timeout(Some(settings.connect_timeout))
-                        .runtime(Runtime::Tokio1)
-                        .build()
-                        .map_err(|error| StoreError::Unexpected(error.to_string()))
-                })
+        let site = match settings.sentinels {
+            None => Ok(Arc::new(Site::new(settings, settings.connection.clone())?)),
+            Some(_) => Err(StoreError::Unreachable("no sentinel was asked yet".to_owned())),
         };
         Ok(Self {
-            shared: pool(settings.readers + settings.workers + 1, settings.response_timeout)?,
-            blocking: pool(settings.blocking, settings.block + BLOCK_MARGIN)?,
-            durable: pool(settings.durable, MAX_DURABILITY_WAIT + BLOCK_MARGIN)?,
+            settings: settings.clone(),
+            site: RwLock::new(site),
             writers: (0..=settings.workers).map(|_| Slot::default()).collect(),
             readers: (0..settings.readers).map(|_| Slot::default()).collect(),
             turn: AtomicUsize::new(0),
             contact: watch::Sender::new(Contact::Never(None)),
             connected: watch::Sender::new(0),
             doubted: Notify::new(),
-            reach: (settings.connection.clone(), settings.connect_timeout),
+            suspected: Notify::new(),
         })
     }
 
@@ -185,16 +109,58 @@ impl Connections {
     /// Connections open now, by kind.
     #[must_use]
     pub fn open(&self) -> [(&'static str, usize); 3] {
-        [("shared", &self.shared), ("blocking", &self.blocking), ("durable", &self.durable)]
-            .map(|(kind, pool)| (kind, pool.status().size))
+        let site = self.site();
+        Kind::ALL.map(|kind| (kind.name(), site.as_ref().map_or(0, |site| site.open(kind))))
     }
 
-    /// An exclusive connection for writes that wait for replicas or the disk.
+    /// The server that is used.
     ///
     /// # Errors
-    /// As the pool.
-    pub async fn durable(&self) -> Result<Connection, PoolError> {
-        self.durable.get().await
+    /// [`StoreError::Unreachable`] while sentinels have not named any.
+    pub(super) fn site(&self) -> Result<Arc<Site>, StoreError> {
+        self.site.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From here on another server is used: whatever still waits for the one before ends.
+    ///
+    /// # Errors
+    /// [`StoreError::Unexpected`] when no pool can be made of this; nothing has changed then.
+    pub(super) fn move_to(&self, there: ConnectionInfo) -> Result<(), StoreError> {
+        let site = Ok(Arc::new(Site::new(&self.settings, there)?));
+        let mut place = self.site.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *place, site);
+        drop(place);
+        if let Ok(before) = before {
+            before.leave();
+        }
+        for slot in self.writers.iter().chain(&self.readers) {
+            if let Some(held) = slot.held() {
+                slot.discard(&held);
+            }
+        }
+        self.doubt();
+        Ok(())
+    }
+
+    /// Why no server is used, unless one is.
+    pub(super) fn has_no_site(&self, why: &str) {
+        let mut site = self.site.write().unwrap_or_else(PoisonError::into_inner);
+        if site.is_err() {
+            *site = Err(StoreError::Unreachable(why.to_owned()));
+        }
+    }
+
+    /// An exclusive connection; [`Blocking::discard`] it unless all it was asked was answered.
+    ///
+    /// # Errors
+    /// [`StoreError::Exhausted`] when all are in use, [`StoreError::Unreachable`] otherwise.
+    pub(super) async fn exclusive(&self, kind: Kind) -> Result<Blocking, StoreError> {
+        loop {
+            let site = self.site()?;
+            if let Some(taken) = site.take(kind).await {
+                return taken.map(|connection| Blocking::new(connection, site.left.clone()));
+            }
+        }
     }
 
     /// One command on a shared connection, on that of the writer if it changes something.
@@ -248,17 +214,6 @@ impl Connections {
         }
     }
 
-    /// An exclusive connection for commands that block; [`Blocking::discard`] it unless answered.
-    ///
-    /// # Errors
-    /// [`StoreError::Exhausted`] when all are in use, [`StoreError::Unreachable`] otherwise.
-    pub async fn blocking(&self) -> Result<Blocking, StoreError> {
-        match self.blocking.get().await {
-            Ok(connection) => Ok(Blocking(connection)),
-            Err(error) => Err(from_pool(error, "blocking")),
-        }
-    }
-
     /// Keeps the shared connections alive and `contact` true.
     pub async fn supervise(&self, stop: CancellationToken) {
         let mut tick = tokio::time::interval(PING_EVERY);
@@ -285,18 +240,33 @@ impl Connections {
     /// Has the shared connections tried at once: something suggests that Redis went away.
     pub fn doubt(&self) {
         self.doubted.notify_one();
+        self.suspected.notify_one();
+    }
+
+    /// Looks for another master if this is how one would be noticed.
+    pub(super) fn heed<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(StoreError::ReadOnly(_) | StoreError::Broken(_) | StoreError::Timeout) = result {
+            self.suspected.notify_one();
+        }
+        result
     }
 
     async fn ping(&self, slot: &Slot) -> Option<StoreError> {
-        let held = match self.held_in(slot).await {
-            Ok(held) => held,
-            Err(error) => return Some(error),
-        };
-        let before = held.answered.load(Ordering::Relaxed);
         let mut ping = Cmd::new();
         ping.arg("PING");
-        let result = ping.query_async::<Value>(&mut held.handle.clone()).await;
-        self.settle(slot, &held, before, result).err()
+        loop {
+            let held = match self.held_in(slot).await {
+                Ok(held) => held,
+                Err(error) => return Some(error),
+            };
+            let before = held.answered.load(Ordering::Relaxed);
+            let mut handle = held.handle.clone();
+            let answer = held.left.run_until_cancelled(ping.query_async::<Value>(&mut handle));
+            if let Some(result) = answer.await {
+                return self.settle(slot, &held, before, result).err();
+            }
+            slot.discard(&held);
+        }
     }
 
     /// Writes of a thread share a handle, where many at once become few packets; reads go over
@@ -324,30 +294,43 @@ impl Connections {
         if let Some(held) = slot.held() {
             return Ok(held);
         }
-        if let Some((at, error)) = &*last_failure
-            && at.elapsed() < FAILURE_COUNTS_FOR
-        {
-            return Err(error.clone());
-        }
-        match self.shared.get().await {
-            Ok(owner) => {
-                *last_failure = None;
-                let held = Arc::new(Held {
-                    handle: MultiplexedConnection::clone(&owner),
-                    owner: Mutex::new(Some(owner)),
-                    answered: AtomicU64::new(0),
-                });
-                *slot.held.write().unwrap_or_else(PoisonError::into_inner) = Some(held.clone());
-                self.note(None);
-                self.connected.send_modify(|made| *made += 1);
-                Ok(held)
+        loop {
+            let site = self.site().inspect_err(|error| self.note(Some(error)))?;
+            if let Some((at, left, error)) = &*last_failure
+                && at.elapsed() < FAILURE_COUNTS_FOR
+                && !left.is_cancelled()
+            {
+                return Err(error.clone());
             }
-            Err(error) => {
-                let error = from_pool(error, "shared");
-                *last_failure = Some((Instant::now(), error.clone()));
-                self.note(Some(&error));
-                Err(error)
+            let left = site.left.clone();
+            let owner = match site.take(Kind::Shared).await {
+                Some(Ok(owner)) => owner,
+                Some(Err(error)) => {
+                    *last_failure = Some((Instant::now(), left, error.clone()));
+                    self.note(Some(&error));
+                    self.suspected.notify_one();
+                    return Err(error);
+                }
+                None => continue,
+            };
+            let held = Arc::new(Held {
+                handle: MultiplexedConnection::clone(&owner),
+                owner: Mutex::new(Some(owner)),
+                answered: AtomicU64::new(0),
+                left,
+            });
+            let mut place = slot.held.write().unwrap_or_else(PoisonError::into_inner);
+            // Looked at under the lock that `move_to` takes when it has left the site: what is put
+            // here is thrown away by that, or is of the new site.
+            if held.left.is_cancelled() {
+                continue;
             }
+            *place = Some(held.clone());
+            drop(place);
+            *last_failure = None;
+            self.note(None);
+            self.connected.send_modify(|made| *made += 1);
+            return Ok(held);
         }
     }
 
@@ -362,18 +345,21 @@ impl Connections {
     ) -> Result<T, StoreError> {
         let result = result.map_err(StoreError::from);
         match &result {
-            Err(StoreError::Broken(_)) => slot.discard(held),
+            Err(StoreError::Broken(_)) => {
+                slot.discard(held);
+            }
             // Others were answered meanwhile: this one is slow, the connection is not dead.
             Err(StoreError::Timeout) if held.answered.load(Ordering::Relaxed) == before => {
-                slot.discard(held);
-                self.note(Some(&StoreError::Timeout));
+                if slot.discard(held) {
+                    self.note(Some(&StoreError::Timeout));
+                }
             }
             Err(StoreError::Timeout) => {}
             _ => {
                 held.answered.fetch_add(1, Ordering::Relaxed);
             }
         }
-        result
+        self.heed(result)
     }
 
     fn note(&self, error: Option<&StoreError>) {

@@ -290,6 +290,7 @@ impl Store {
     /// Dropped after it was sent, it may be appended all the same, once.
     pub async fn move_due(&self, due: &DueStream) -> Result<Moved, StoreError> {
         let mut all = Moved { entries: 0, stuck: false };
+        let site = self.connections.site()?;
         loop {
             let reply = self.verb(&MOVE, Repeat::Unsafe, |command| {
                 let [times, entries] = keys(&due.stream);
@@ -313,6 +314,10 @@ impl Store {
                     if all.stuck { format!("+{AGAIN_MS}") } else { text(next)? }
                 }
             };
+            // What was moved on one server must not be taken out of the index of another.
+            if site.left.is_cancelled() {
+                return Err(StoreError::Broken("another Redis is the master".to_owned()));
+            }
             let settled = self.verb(&SETTLE, Repeat::Unsafe, |command| {
                 command.arg(2).arg(INDEX).arg(EDITIONS).arg(due.stream.as_str());
                 command.arg(&due.edition).arg(&again);

@@ -50,6 +50,7 @@ mod redis_tls;
 mod restart;
 mod retention;
 mod scheduled;
+mod sentinel;
 mod slow_clients;
 mod strangers;
 mod streams;

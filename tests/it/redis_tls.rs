@@ -10,6 +10,7 @@ use crate::support::app::settings;
 use crate::support::certs::Authority;
 use crate::support::gateway::run;
 use crate::support::redis::{Server, free_port};
+use crate::support::sentinels::{NAME, Sentinel};
 use crate::support::{TestApp, eventually, unique};
 
 fn text(path: &Path) -> &str {
@@ -111,6 +112,31 @@ async fn a_redis_is_not_believed_whose_certificate_nobody_signed_nor_one_without
         app.get("/readyz").await.is_problem(503, "redis-unavailable");
         app.post_form("/v1/streams/a/entries", "n=1").await.is_problem(503, "redis-unavailable");
     }
+}
+
+#[tokio::test]
+async fn sentinels_and_the_master_they_name_are_reached_over_tls() {
+    let (authority, dir) = (Authority::new(), tempfile::tempdir().unwrap());
+    let (_server, port) = secured(&authority, dir.path()).await;
+    let (path, tls_port) = (text(dir.path()), free_port());
+    let further = format!(
+        "tls-port {tls_port}\ntls-replication yes\ntls-cert-file {path}/cert.pem\n\
+         tls-key-file {path}/key.pem\ntls-ca-cert-file {path}/ca.pem"
+    );
+    let _sentinel = Sentinel::start(port, 1, &further).await;
+    let url = format!("rediss-sentinel://localhost:{tls_port}?sentinelMasterId={NAME}");
+    let flags = [
+        ("redis-url", url.as_str()),
+        ("redis-ca", &format!("{path}/ca.pem")),
+        ("redis-client-cert", &format!("{path}/cert.pem")),
+        ("redis-client-key", &format!("{path}/key.pem")),
+    ];
+    let app = TestApp::of(&settings(&flags)).await;
+    app.publish(&unique("secure"), "1").await;
+    let mut settings = settings(&flags[..2]);
+    settings.pool.connect_timeout = Duration::from_millis(300);
+    let app = TestApp::of(&settings).await;
+    app.get("/readyz").await.is_problem(503, "redis-unavailable");
 }
 
 #[test]

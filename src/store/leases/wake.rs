@@ -5,6 +5,7 @@ use std::time::Duration;
 use deadpool_redis::redis::Client;
 use deadpool_redis::redis::aio::{PubSubSink, PubSubStream};
 use futures_util::StreamExt as _;
+use tokio_util::sync::CancellationToken;
 
 use super::channel;
 use crate::model::name::{GroupName, StreamName};
@@ -17,7 +18,10 @@ pub struct Ear {
 }
 
 /// What is heard.
-pub struct Calls(PubSubStream);
+pub struct Calls {
+    stream: PubSubStream,
+    left: CancellationToken,
+}
 
 impl Store {
     /// The channel of a group, as [`Calls::next`] names it.
@@ -33,14 +37,15 @@ impl Store {
     /// # Cancel safety
     /// Safe.
     pub async fn listen(&self) -> Result<(Ear, Calls), StoreError> {
-        let (info, patience) = self.connections.reach.clone();
-        let made = async { Client::open(info)?.get_async_pubsub().await };
+        let (site, patience) =
+            (self.connections.site()?, self.connections.settings.connect_timeout);
+        let made = async { Client::open(site.info.clone())?.get_async_pubsub().await };
         let made = within(patience, made).await;
         let (sink, stream) =
             made.map_err(|error| StoreError::Unreachable(error.to_string()))?.split();
         // Whoever is called next is not to lose a command on a connection that died meanwhile.
         self.connections.check().await;
-        Ok((Ear { sink, patience }, Calls(stream)))
+        Ok((Ear { sink, patience }, Calls { stream, left: site.left.clone() }))
     }
 }
 
@@ -73,12 +78,12 @@ impl Ear {
 
 impl Calls {
     /// What is told next: the channel, and in how many milliseconds something falls due; 0 for now.
-    /// `None` when the connection is gone.
+    /// `None` when the connection is gone, or goes to a server that is no longer used.
     ///
     /// # Cancel safety
     /// Safe.
     pub async fn next(&mut self) -> Option<(String, u64)> {
-        let message = self.0.next().await?;
+        let message = self.left.run_until_cancelled(self.stream.next()).await??;
         let due_ms = std::str::from_utf8(message.get_payload_bytes()).ok();
         let due_ms = due_ms.and_then(|text| text.parse().ok()).unwrap_or(0);
         Some((message.get_channel_name().to_owned(), due_ms))

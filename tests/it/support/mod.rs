@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod lines;
 pub mod proxy;
 pub mod redis;
+pub mod sentinels;
 pub mod sse;
 
 use std::time::{Duration, Instant};

@@ -60,7 +60,7 @@ pub fn start_tied(command: Command) -> Child {
 }
 
 /// The server program: `REDIS_SERVER`, or what is on `PATH`.
-fn program() -> String {
+pub fn program() -> String {
     std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned())
 }
 

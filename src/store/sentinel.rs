@@ -1,0 +1,268 @@
+//! Asking sentinels which server is the master, and moving all connections when that changes.
+//!
+//! All are asked at once, each second and when something suggests a change. What counts is what
+//! the one with the newest knowledge says (every failover has a number, the epoch, greater than those
+//! before), then what most of them say: a sentinel that was cut off knows an old master only, which
+//! may well be there and take writes that nobody will ever see. What they name is asked for its
+//! role before it is used. While they are silent, whatever is in use stays in use.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use deadpool_redis::redis::aio::MultiplexedConnection;
+use deadpool_redis::redis::{Client, Cmd, ConnectionAddr, ConnectionInfo, RedisError};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::pool::Connections;
+use super::site::connecting;
+
+/// How often they are asked, at least.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+/// And at most, however much goes wrong.
+const ASK_PAUSE: Duration = Duration::from_millis(150);
+/// How long the others are waited for once most of them agree. Not at all would be to connect to
+/// the slowest anew each time.
+const REST_WITHIN: Duration = Duration::from_millis(100);
+
+/// Who knows which server is the master.
+#[derive(Clone, Debug)]
+pub struct Sentinels {
+    /// Where they are, and as whom to log in there.
+    pub nodes: Vec<ConnectionInfo>,
+    /// What they call the master.
+    pub master: String,
+}
+
+/// One of them.
+struct Node {
+    info: ConnectionInfo,
+    /// Kept while it answers; dropped with a question that nobody waits for any more.
+    connection: Option<MultiplexedConnection>,
+}
+
+/// What a sentinel says: the epoch of the last failover it knows of (0 where it does not tell), and
+/// where the master is since.
+type Named = (u64, ConnectionAddr);
+
+/// Why there is no master to use.
+#[derive(Clone, Debug, thiserror::Error)]
+enum Trouble {
+    #[error("no sentinel answers: {0}")]
+    Silent(String),
+    #[error("no sentinel knows a master called {0:?}")]
+    Unknown(String),
+    #[error("the sentinels name {0}")]
+    Useless(String),
+}
+
+/// All of them, asked from one task.
+struct Asked<'a> {
+    nodes: Vec<Node>,
+    /// What they call the master.
+    master: &'a str,
+    /// How to connect to what they name.
+    like: &'a ConnectionInfo,
+    patience: Duration,
+    /// Of what is in use.
+    epoch: u64,
+}
+
+impl Connections {
+    /// Moves to whatever the sentinels name, for ever; does nothing where there are none.
+    pub(super) async fn follow_master(&self) {
+        let Some(sentinels) = &self.settings.sentinels else {
+            return std::future::pending().await;
+        };
+        let mut asked = Asked {
+            nodes: sentinels.nodes.iter().cloned().map(Node::new).collect(),
+            master: &sentinels.master,
+            like: &self.settings.connection,
+            patience: self.settings.connect_timeout,
+            epoch: 0,
+        };
+        // What was logged last: again every second, it would bury all else.
+        let mut logged = None;
+        loop {
+            let used = self.site().ok().map(|site| site.info.addr().clone());
+            match asked.for_master(used.as_ref()).await {
+                Ok(master) => {
+                    if logged.take().is_some() {
+                        tracing::info!(%master, "the sentinels name a master again");
+                    }
+                    if used.as_ref() != Some(&master) {
+                        self.follow_to(master, used.as_ref());
+                    }
+                }
+                Err(trouble) => {
+                    let kind = std::mem::discriminant(&trouble);
+                    if logged.replace(kind) != Some(kind) {
+                        let goes_on = used.map(|used| used.to_string());
+                        tracing::warn!(error = %trouble, goes_on, "the sentinels do not help");
+                    }
+                    self.has_no_site(&trouble.to_string());
+                }
+            }
+            tokio::time::sleep(ASK_PAUSE).await;
+            tokio::select! {
+                () = tokio::time::sleep(ASK_EVERY) => {}
+                () = self.suspected.notified() => {}
+            }
+        }
+    }
+
+    fn follow_to(&self, master: ConnectionAddr, before: Option<&ConnectionAddr>) {
+        match before {
+            None => tracing::info!(%master, "the sentinels name the master"),
+            Some(before) => tracing::warn!(%master, %before, "another Redis is the master"),
+        }
+        if let Err(error) = self.move_to(self.settings.connection.clone().set_addr(master)) {
+            tracing::error!(%error, "it cannot be used");
+        }
+    }
+}
+
+impl Asked<'_> {
+    /// Where the master is: what is `used` by now, or another that says that it is one.
+    async fn for_master(
+        &mut self,
+        used: Option<&ConnectionAddr>,
+    ) -> Result<ConnectionAddr, Trouble> {
+        let mut useless = String::new();
+        for (epoch, address) in self.named(used).await? {
+            if Some(&address) != used {
+                if let Err(why) = self.is_master(&address).await {
+                    useless = format!("{address} {why}");
+                    continue;
+                }
+                // Whoever says this was away when the master changed, and nobody else was heard.
+                if let Some(used) = used
+                    && epoch < self.epoch
+                    && self.is_master(used).await.is_ok()
+                {
+                    return Ok(used.clone());
+                }
+            }
+            self.epoch = epoch;
+            return Ok(address);
+        }
+        Err(Trouble::Useless(useless))
+    }
+
+    /// What is named, most likely first. Where most of them agree, who does not answer is not waited
+    /// for.
+    async fn named(&mut self, used: Option<&ConnectionAddr>) -> Result<Vec<Named>, Trouble> {
+        let (all, master, like) = (self.nodes.len(), self.master, self.like);
+        let (mut named, mut unknown, mut silent) = (Vec::<Named>::new(), false, Vec::new());
+        let asking = self.nodes.iter_mut().map(|node| node.ask(master, like, self.patience));
+        let mut asking: FuturesUnordered<_> = asking.collect();
+        let mut until = Instant::now() + self.patience + REST_WITHIN;
+        while let Ok(Some(answer)) = timeout_at(until, asking.next()).await {
+            match answer {
+                Ok(Some(one)) => {
+                    named.push(one);
+                    if named.iter().filter(|other| Some(*other) == named.last()).count() * 2 > all {
+                        until = until.min(Instant::now() + REST_WITHIN);
+                    }
+                }
+                Ok(None) => unknown = true,
+                Err(why) => silent.push(why),
+            }
+        }
+        if named.is_empty() {
+            return Err(match unknown {
+                true => Trouble::Unknown(master.to_owned()),
+                false => Trouble::Silent(silent.join("; ")),
+            });
+        }
+        let votes = |one: &Named| named.iter().filter(|other| *other == one).count();
+        let mut best = named.clone();
+        best.sort_by_key(|one| Reverse((one.0, votes(one), Some(&one.1) == used)));
+        best.dedup();
+        Ok(best)
+    }
+
+    /// Whether a server says that it is a master: by INFO, because not every user that the gateway
+    /// can work as may ask for ROLE.
+    async fn is_master(&self, address: &ConnectionAddr) -> Result<(), String> {
+        let asked = async {
+            let info = self.like.clone().set_addr(address.clone());
+            let mut command = Cmd::new();
+            command.arg("INFO").arg("replication");
+            command.query_async::<String>(&mut connect(info, self.patience).await?).await
+        };
+        match timeout(self.patience, asked).await {
+            Ok(Ok(facts)) if facts.lines().any(|line| line.trim_end() == "role:master") => Ok(()),
+            Ok(Ok(_)) => Err("which is no master".to_owned()),
+            // If it is none, the first write tells.
+            Ok(Err(error)) if error.code() == Some("NOPERM") => Ok(()),
+            Ok(Err(error)) => Err(format!("which cannot be asked for its role: {error}")),
+            Err(_) => Err("which does not answer".to_owned()),
+        }
+    }
+}
+
+impl Node {
+    const fn new(info: ConnectionInfo) -> Self {
+        Self { info, connection: None }
+    }
+
+    /// What it says; nothing if it does not know such a master.
+    async fn ask(
+        &mut self,
+        master: &str,
+        like: &ConnectionInfo,
+        patience: Duration,
+    ) -> Result<Option<Named>, String> {
+        let asked = async {
+            let mut connection = match self.connection.take() {
+                Some(kept) => kept,
+                None => connect(self.info.clone(), patience).await?,
+            };
+            let ask = |what| {
+                let mut command = Cmd::new();
+                command.arg("SENTINEL").arg(what).arg(master);
+                command
+            };
+            let place = ask("GET-MASTER-ADDR-BY-NAME")
+                .query_async::<Option<(String, u16)>>(&mut connection)
+                .await?;
+            let Some((host, port)) = place else {
+                self.connection = Some(connection);
+                return Ok(None);
+            };
+            // Who may not ask this is told what all believe, only less surely.
+            let facts = ask("MASTER").query_async::<HashMap<String, String>>(&mut connection).await;
+            let epoch = facts.ok().and_then(|facts| facts.get("config-epoch")?.parse().ok());
+            self.connection = Some(connection);
+            Ok::<_, RedisError>(Some((epoch.unwrap_or(0), beside(like, host, port))))
+        };
+        match timeout(patience, asked).await {
+            Ok(answer) => answer.map_err(|error| format!("{}: {error}", self.info.addr())),
+            Err(_) => Err(format!("{}: no answer in time", self.info.addr())),
+        }
+    }
+}
+
+async fn connect(
+    info: ConnectionInfo,
+    patience: Duration,
+) -> Result<MultiplexedConnection, RedisError> {
+    let config = connecting(patience);
+    Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await
+}
+
+/// There, by the same means.
+fn beside(like: &ConnectionInfo, host: String, port: u16) -> ConnectionAddr {
+    match like.addr() {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
+            host,
+            port,
+            insecure: *insecure,
+            tls_params: tls_params.clone(),
+        },
+        _ => ConnectionAddr::Tcp(host, port),
+    }
+}

@@ -1,0 +1,48 @@
+//! The place of a shared handle, from which it is taken for each command and thrown away when it is
+//! of no further use.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
+
+use deadpool_redis::Connection;
+use deadpool_redis::redis::aio::MultiplexedConnection;
+use tokio_util::sync::CancellationToken;
+
+use super::StoreError;
+
+/// The place of one shared handle.
+#[derive(Default)]
+pub(super) struct Slot {
+    /// Written by `connect` and `discard`.
+    pub held: RwLock<Option<Arc<Held>>>,
+    /// Held by whoever connects; remembers the last failure for those who queued behind it.
+    pub connecting: tokio::sync::Mutex<Option<(Instant, CancellationToken, StoreError)>>,
+}
+
+impl Slot {
+    pub fn held(&self) -> Option<Arc<Held>> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Throws a handle away with its connection; false if someone else has done so.
+    pub fn discard(&self, broken: &Arc<Held>) -> bool {
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        let here = held.take_if(|held| Arc::ptr_eq(held, broken)).is_some();
+        let owner = broken.owner.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(owner) = owner {
+            drop(Connection::take(owner));
+        }
+        here
+    }
+}
+
+pub(super) struct Held {
+    pub handle: MultiplexedConnection,
+    /// Keeps the place in the pool; taken by `discard`.
+    pub owner: Mutex<Option<Connection>>,
+    /// Replies that came over it.
+    pub answered: AtomicU64,
+    /// Of its site.
+    pub left: CancellationToken,
+}
