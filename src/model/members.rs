@@ -105,6 +105,6 @@ mod tests {
         assert_eq!(names(1), ["b=1", r#"a={"x":[]}"#]);
         let list = items(json("[1, [2], {}, 3]"), 2).unwrap();
         assert_eq!(list.iter().map(|item| item.get()).collect::<Vec<_>>(), ["1", "[2]", "{}"]);
-        assert_eq!((members(json("[]"), 1), items(json("{}"), 1).is_none()), (None, true));
+        assert!(members(json("[]"), 1).is_none() && items(json("{}"), 1).is_none());
     }
 }

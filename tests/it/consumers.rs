@@ -7,7 +7,7 @@ use crate::support::redis::Server;
 use crate::support::{TestApp, eventually};
 
 async fn group(app: &TestApp, policy: Value) -> (String, String) {
-    let stream = app.stream_of("consumers", 9).await;
+    let stream = app.stream_of("consumers", 20).await;
     let group = format!("/v1/streams/{stream}/groups/g");
     let made = app.put_json(&group, &json!({ "policy": policy }).to_string()).await;
     assert_eq!(made.status, 201, "{}", made.body);
@@ -133,9 +133,9 @@ async fn those_who_look_at_consumers_at_the_same_time_share_a_look() {
     let server = Server::start().await;
     let app = TestApp::on_server(&server).await;
     let (stream, group) = group(&app, Value::Null).await;
-    let make =
+    let script =
         "for i = 1, 20000 do redis.call('XGROUP', 'CREATECONSUMER', KEYS[1], 'g', 'c' .. i) end";
-    server.command(&["EVAL", make, "1", &stream]).await;
+    server.command(&["EVAL", script, "1", &stream]).await;
     let path = format!("{group}/consumers/c7");
     let looks = (0..50).map(async |_| app.get(&path).await.json()["consumer"] == "c7");
     let looks = futures_util::future::join_all(looks).await;
@@ -145,11 +145,11 @@ async fn those_who_look_at_consumers_at_the_same_time_share_a_look() {
     // What began before is not taken for what is there now.
     for n in 0..20 {
         let one = format!("{group}/consumers/new{n}");
-        let (_, made) = tokio::join!(app.get(&path), async {
+        let (_, status) = tokio::join!(app.get(&path), async {
             server.command(&["XGROUP", "CREATECONSUMER", &stream, "g", &format!("new{n}")]).await;
             app.get(&one).await.status
         });
-        assert_eq!(made, 200);
+        assert_eq!(status, 200);
     }
     app.get(&format!("{group}/consumers/none")).await.is_problem(404, "consumer-not-found");
 }
