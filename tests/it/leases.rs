@@ -287,6 +287,8 @@ async fn what_nobody_is_there_to_receive_is_handed_back_as_if_never_lent() {
     let proxy = Proxy::to(server.port).await;
     let app = TestApp::on(&proxy.url(), |_| {}).await;
     let stream = lent(&app, 2, "{}").await;
+    // A new name is looked for before anything is read.
+    read(&app, &stream, "consumer=gone&history=0").await;
     proxy.delay(Duration::from_millis(500));
     let request = app.client.post(app.url(&group(&stream, "/read")));
     let request = request.header("content-type", "application/x-www-form-urlencoded");
