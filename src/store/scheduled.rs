@@ -116,8 +116,8 @@ for i, stream in ipairs(streams) do editions[i] = redis.call('HGET', KEYS[2], st
 return {streams, editions, first[2] and math.max(0, first[2] - now) or -1}",
 );
 
-/// Appends what is due, some thousand entries or a MiB at most, for nobody else is served meanwhile; answers how many, whether more is due, when
-/// the next is, and whether the key holds something else.
+/// Appends what is due, about a thousand entries or a MiB at most, for nobody else is served meanwhile;
+/// answers how many, whether more is due, when the next is, and whether the key holds something else.
 static MOVE: Verb = Verb::new(concat!(
     lua_release!(),
     "\

@@ -281,6 +281,8 @@ async fn what_cannot_be_appended_waits_and_keeps_nobody_else_waiting() {
 #[tokio::test]
 async fn what_is_scheduled_outlives_its_gateway_and_its_redis() {
     let server = Server::start().await;
+    // By default a Redis whose disk is busy may answer before it has written.
+    server.command(&["CONFIG", "SET", "appendfsync", "always"]).await;
     let start =
         || Gateway::start(&["serve", "--redis-url", &server.url(), "--listen", "127.0.0.1:0"]);
     let (client, gateways) = (app::client(), [start(), start()]);
