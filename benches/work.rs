@@ -188,7 +188,7 @@ impl Bench {
             }
             let acked = http.call("POST", "/ack", form, &ack);
             let (_, acked) = acked.rsplit_once("\"acknowledged\":").unwrap();
-            done += acked.trim_end_matches('}').parse::<usize>().unwrap();
+            done += acked.trim_end().trim_end_matches('}').parse::<usize>().unwrap();
         }
     }
 }
