@@ -47,7 +47,8 @@ pub struct AppendParams {
     #[param(maximum = 9_223_372_036_854_775_807_u64)]
     trim_limit: Option<u64>,
     /// What trimming does about groups: `keep` (the default) their pending records, `delete` them,
-    /// or trim only what every group has read and acknowledged (`acked`).
+    /// which takes the right to manage the stream, or trim only what every group has read and
+    /// acknowledged (`acked`).
     #[param(inline)]
     refs: Option<RefsParam>,
     /// `false`: do not make the stream if there is none, but answer 404.
