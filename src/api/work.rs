@@ -42,8 +42,8 @@ pub struct ReadCall {
     /// At most so many entries: 10 unless given, at most 1000.
     #[schema(minimum = 1, maximum = 1000)]
     pub(super) count: Option<u64>,
-    /// Hand out no more bytes of names and values than this, at most 16 MiB, but one entry at least;
-    /// no bound unless given. What is over stays as it is: to be read next.
+    /// Hand out no more bytes of names and values than this, but one entry at least: 16 MiB unless
+    /// given, and at most. What is over stays as it is: to be read next.
     #[schema(minimum = 1, maximum = 16_777_216)]
     pub(super) max_bytes: Option<u64>,
     /// How long to wait for an entry if there is none, at most 60s.

@@ -39,9 +39,9 @@ pub struct ReadManyCall {
     /// over all streams.
     #[schema(minimum = 1, maximum = 1000)]
     count: Option<u64>,
-    /// Hand out no more bytes of names and values than this over all streams, at most 16 MiB, but one
-    /// entry at least; no bound unless given. What is over stays as it is: to be read next. Streams
-    /// take turns to be the first. Of a history, each stream has an equal share and at least one entry.
+    /// Hand out no more bytes of names and values than this over all streams, but one entry at least:
+    /// 16 MiB unless given, and at most. What is over stays as it is: to be read next. Streams take
+    /// turns to be the first. Of a history, each stream has an equal share and at least one entry.
     #[schema(minimum = 1, maximum = 16_777_216)]
     max_bytes: Option<u64>,
     /// How long to wait for an entry if there is none in any of them, at most 60s.

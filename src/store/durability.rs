@@ -7,12 +7,9 @@ use deadpool_redis::redis::Cmd;
 
 use super::append_script::keys;
 use super::decode::{tuple, unsigned};
-use super::site::Kind;
+use super::site::{Kind, MAX_DURABILITY_WAIT};
 use super::{Blocking, Lane, Store, StoreError};
 use crate::model::name::StreamName;
-
-/// The longest wait that a connection is made for.
-pub const MAX_DURABILITY_WAIT: Duration = Duration::from_secs(10);
 
 /// What a write is to have reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

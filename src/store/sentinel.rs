@@ -27,15 +27,6 @@ const ASK_PAUSE: Duration = Duration::from_millis(150);
 /// the slowest anew each time.
 const REST_WITHIN: Duration = Duration::from_millis(100);
 
-/// Who knows which server is the master.
-#[derive(Clone, Debug)]
-pub struct Sentinels {
-    /// Where they are, and as whom to log in there.
-    pub nodes: Vec<ConnectionInfo>,
-    /// What they call the master.
-    pub master: String,
-}
-
 /// One of them.
 struct Node {
     info: ConnectionInfo,

@@ -10,12 +10,22 @@ use deadpool_redis::redis::{AsyncConnectionConfig, ConnectionInfo};
 use deadpool_redis::{Connection, Manager, Pool, Runtime};
 use tokio_util::sync::CancellationToken;
 
-use super::durability::MAX_DURABILITY_WAIT;
 use super::error::{StoreError, from_pool};
-use super::sentinel::Sentinels;
 
 /// What a blocking call may take beyond the time it asked Redis to block.
 const BLOCK_MARGIN: Duration = Duration::from_secs(3);
+
+/// The longest wait for replicas or the disk.
+pub const MAX_DURABILITY_WAIT: Duration = Duration::from_secs(10);
+
+/// Who knows which server is the master.
+#[derive(Clone, Debug)]
+pub struct Sentinels {
+    /// Where they are, and as whom to log in there.
+    pub nodes: Vec<ConnectionInfo>,
+    /// What they call the master.
+    pub master: String,
+}
 
 /// How to reach Redis, and how much of it to use.
 #[derive(Clone, Debug)]
