@@ -9,6 +9,7 @@ pub mod entries;
 pub mod frames;
 pub mod pairs;
 pub mod requests;
+pub mod tree;
 pub mod words;
 
 /// Panics when something does not hold.
