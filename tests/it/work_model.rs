@@ -22,7 +22,7 @@ use streamgate::model::receipt::Receipt;
 use crate::support::gateway::signal;
 use crate::support::proxy::Proxy;
 use crate::support::redis::{Server, json as plain};
-use crate::support::{TestApp, app, eventually};
+use crate::support::{PATIENCE, TestApp, app};
 
 const STREAM: &str = "jobs";
 const LEASE_US: u64 = 400_000;
@@ -375,13 +375,16 @@ async fn one_run(seed: u64, length: Duration) {
     check_plain(&server, &run).await;
 }
 
-/// Works off what is left, as a worker that never fails.
+/// Works off what is left, as a worker that never fails: for as long as it takes, while there is more
+/// every now and then.
 async fn finish(run: &Run, rng: &mut Rng, path: &str) {
-    eventually("everything was worked off", async || {
+    let mut last = Instant::now();
+    loop {
         let form = "consumer=last&count=1000&wait=100ms".to_owned();
-        let Some(read) = run.post(rng, "read", form).await else { return false };
+        let read = run.post(rng, "read", form).await;
         let came = Instant::now();
-        for entry in read["entries"].as_array().unwrap() {
+        for entry in read.iter().flat_map(|read| read["entries"].as_array().unwrap()) {
+            last = came;
             let receipt = entry["receipt"].as_str().unwrap().to_owned();
             let until_us = until(&receipt);
             let mut handout = Handout {
@@ -399,12 +402,17 @@ async fn finish(run: &Run, rng: &mut Rng, path: &str) {
         }
         let group = run.apps[2].get(path).await.json();
         let delivered = group["last_delivered_id"].as_str().unwrap().replace("-0", "");
-        let (delivered, removed): (u64, _) =
-            (delivered.parse().unwrap(), run.removed.lock().unwrap());
-        let mut unread = delivered + 1..=run.published.load(Ordering::Relaxed);
-        group["pending"] == 0 && unread.all(|id| removed.contains(&id))
-    })
-    .await;
+        let delivered: u64 = delivered.parse().unwrap();
+        let published = run.published.load(Ordering::Relaxed);
+        let is_read = {
+            let removed = run.removed.lock().unwrap();
+            (delivered + 1..=published).all(|id| removed.contains(&id))
+        };
+        if group["pending"] == 0 && is_read {
+            return;
+        }
+        assert!(last.elapsed() < PATIENCE, "{published} were published, and it stands: {group:#}");
+    }
 }
 
 async fn dead_letters(app: &TestApp, path: &str) -> Vec<String> {
