@@ -22,7 +22,14 @@ const REDIS_PATIENCE: Duration = Duration::from_secs(1);
 /// Runs until a signal says stop. The exit code is 0 after an orderly stop.
 pub async fn run(mut settings: Settings, mode: Mode) -> ExitCode {
     let tracker = TaskTracker::new();
-    files::allow(settings.server.max_connections);
+    let connections = settings.server.max_connections;
+    // Whoever tries it out has not asked for so many.
+    if let Some((may, needed)) = files::allow(connections).filter(|_| mode == Mode::Serve) {
+        tracing::warn!(
+            "this process may have {may} files open, and {connections} connections need {needed}: raise \
+             its limit (ulimit -n, LimitNOFILE), or lower --max-connections"
+        );
+    }
     let Some(listener) = bind(settings.server.listen, "listen").await else {
         return ExitCode::FAILURE;
     };

@@ -7,10 +7,11 @@ const OTHERS: u64 = 128;
 /// What every system takes that has a limit but does not say which.
 const ANYWHERE: u64 = 10_240;
 
-/// Raises the limit of this process as far as it may, and says so in the log if that is less than so
-/// many connections from clients need. Most systems start a process with 1024, of which it may have as
+/// Raises the limit of this process as far as it may, and answers it if that is less than so many
+/// connections from clients need, with what they need. Most systems start a process with 1024, of which it may have as
 /// many as it likes for the asking.
-pub fn allow(connections: usize) {
+#[must_use]
+pub fn allow(connections: usize) -> Option<(u64, u64)> {
     let limit = getrlimit(Resource::Nofile);
     for most in [limit.maximum, Some(ANYWHERE.min(limit.maximum.unwrap_or(ANYWHERE)))] {
         let more = most.is_none_or(|most| limit.current.is_some_and(|now| now < most));
@@ -19,10 +20,6 @@ pub fn allow(connections: usize) {
         }
     }
     let needed = OTHERS + connections as u64;
-    if let Some(may) = getrlimit(Resource::Nofile).current.filter(|may| *may < needed) {
-        tracing::warn!(
-            "this process may have {may} files open, and {connections} connections need {needed}: raise \
-             its limit (ulimit -n, LimitNOFILE), or lower --max-connections"
-        );
-    }
+    let may = getrlimit(Resource::Nofile).current.filter(|may| *may < needed)?;
+    Some((may, needed))
 }
