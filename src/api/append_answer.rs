@@ -187,7 +187,8 @@ pub(super) fn all(
         AppendAnswer::One(AppendedEntry { stream: named, id: last, durability })
     };
     // Names, ids and numbers: it always serializes.
-    let body = serde_json::to_vec(&body).unwrap_or_default();
+    let mut body = serde_json::to_vec(&body).unwrap_or_default();
+    body.push(b'\n');
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;

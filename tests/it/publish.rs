@@ -17,6 +17,7 @@ async fn a_form_is_an_entry_whose_fields_stand_in_the_order_sent() {
     assert_eq!(answer.status, 201);
     let id = answer.json()["id"].as_str().unwrap().to_owned();
     assert_eq!(answer.json()["stream"], stream);
+    assert!(answer.body.ends_with("}\n"), "a terminal goes on in the same line");
     assert_eq!(answer.header("etag"), format!("\"{id}\""));
     let read = app.get(answer.header("location")).await;
     assert_eq!(
