@@ -11,10 +11,11 @@ use utoipa::ToSchema;
 
 use super::append_run::{Done, count_new};
 use super::error::{ApiError, Problem};
-use super::json::Json;
+use super::json::{self, Json};
 use super::paths;
 use super::request::RequestInfo;
 use crate::model::duration;
+use crate::model::frame::write_line;
 use crate::model::name::StreamName;
 use crate::store::{Placed, Reached};
 
@@ -186,10 +187,9 @@ pub(super) fn all(
     } else {
         AppendAnswer::One(AppendedEntry { stream: named, id: last, durability })
     };
-    // Names, ids and numbers: it always serializes.
-    let mut body = serde_json::to_vec(&body).unwrap_or_default();
-    body.push(b'\n');
-    let mut response = Response::new(Body::from(body));
+    let mut text = Vec::with_capacity(json::MOST);
+    write_line(&mut text, &body);
+    let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     tell_window(&mut response, window);

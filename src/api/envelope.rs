@@ -26,6 +26,7 @@ use super::shorten::shortened;
 use super::turned_away::Standing;
 use crate::auth::Principal;
 use crate::metrics::RequestLabels;
+use crate::model::frame::write_line;
 use crate::state::AppState;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -220,9 +221,8 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 
 fn write_problem(response: &mut Response, error: &ApiError, info: &RequestInfo) {
     let problem = info.problem(error);
-    // A problem is strings and numbers: it always serializes.
-    let mut body = serde_json::to_vec(&problem).unwrap_or_default();
-    body.push(b'\n');
+    let mut body = Vec::new();
+    write_line(&mut body, &problem);
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::error::{ApiError, ErrorCode};
 
 /// What most answers fit into, bytes.
-const MOST: usize = 256;
+pub(super) const MOST: usize = 256;
 
 /// An answer in JSON.
 pub struct Json<T>(pub T);
