@@ -130,7 +130,7 @@ impl Store {
         let most = work.max_bytes.unwrap_or(ANSWER);
         let expected = read.count.saturating_mul(streams.len()).saturating_mul(heaviest);
         let _room = self.large.room(expected.min(most.max(heaviest))).await?;
-        let mut handed = if let Some(after) = read.history {
+        let handed = if let Some(after) = read.history {
             let share = most / streams.len();
             let share = (share, share.max(LARGE) / heaviest);
             self.read_history(streams, group, read, after, share).await?
@@ -139,7 +139,7 @@ impl Store {
             let bound = work.max_bytes.or((expected > ANSWER).then_some(ANSWER));
             self.read_fresh(streams, group, work, leased, bound).await?
         };
-        for (stream, one) in streams.iter().zip(&mut handed) {
+        for (stream, one) in streams.iter().zip(&handed) {
             self.large.saw(stream.as_str(), heaviest_handed(&one.entries));
         }
         Ok(handed)
