@@ -139,7 +139,7 @@ pub(super) async fn open(
             JoinError::TooManyStreams | JoinError::Store(StoreError::Exhausted(_)) => {
                 Some(Closing::Overloaded)
             }
-            JoinError::Store(error) if error.is_outage() => Some(Closing::RedisUnavailable),
+            JoinError::Store(error) if error.is_passing() => Some(Closing::RedisUnavailable),
             JoinError::Store(_) | JoinError::TooManyForOne => None,
         };
         Refused(closing, ApiError::of_read(error))

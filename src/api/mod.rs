@@ -57,6 +57,7 @@ mod schema;
 mod session;
 mod settle;
 mod shorten;
+mod store_error;
 mod stream_full;
 mod stream_patch;
 mod streams;

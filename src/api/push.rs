@@ -83,9 +83,9 @@ pub async fn push_entries(
     let plan = plan(&access, &params, state.settings.heartbeat)?;
     let is_event_source = event_stream::is_wanted(&headers, EVENT_STREAM);
     if let Err(error) = state.store.needed_policy(access.stream(), &access.group).await {
-        let is_outage = error.is_outage();
+        let is_passing = error.is_passing();
         let error = ApiError::of_read(error);
-        return match is_outage && is_event_source {
+        return match is_passing && is_event_source {
             true => Ok(event_stream::closed(Closing::RedisUnavailable)),
             false => Err(error),
         };

@@ -150,7 +150,7 @@ impl Feed {
                             self.following = Some(following);
                             self.phase = Phase::CatchUp(None);
                         }
-                        Err(JoinError::Store(error)) if error.is_outage() => self.away(),
+                        Err(JoinError::Store(error)) if error.is_passing() => self.away(),
                         Err(error) => return Poll::Ready(Err(error)),
                     }
                 }
@@ -167,7 +167,7 @@ impl Feed {
                     });
                     match ready!(reading.as_mut().poll(cx)) {
                         Ok(read) => self.read(number, pen, read)?,
-                        Err(error) if error.is_outage() => self.away(),
+                        Err(error) if error.is_passing() => self.away(),
                         Err(StoreError::NotAStream) if self.matched => {
                             return Poll::Ready(Ok(Step::Gone));
                         }

@@ -73,7 +73,7 @@ impl Push {
         Self { hub, store, plan, lent: BTreeMap::new(), ended: false, _counted: counted }
     }
 
-    /// What comes next; `None` after the end. While Redis is away this is quiet.
+    /// What comes next; `None` after the end. Quiet until a passing failure of Redis is over.
     ///
     /// # Errors
     /// What ends the session: [`JoinError`].
@@ -104,7 +104,7 @@ impl Push {
             match self.read(left).await {
                 Ok(entries) if entries.is_empty() => {}
                 Ok(entries) => return Some(Ok(Pushed::Entries(entries))),
-                Err(JoinError::Store(error)) if error.is_outage() => self.pause(RETRY).await,
+                Err(JoinError::Store(error)) if error.is_passing() => self.pause(RETRY).await,
                 Err(error) => {
                     self.ended = true;
                     return Some(Err(error));

@@ -218,7 +218,7 @@ async fn round(hub: &Inner, holder: &str) -> Result<Option<i64>, StoreError> {
             }
             match passes(hub, &stream).await {
                 Ok(is_blocked) => blocked += i64::from(is_blocked),
-                Err(error) if error.is_outage() => return Err(error),
+                Err(error) if error.is_outage_for_writes() => return Err(error),
                 // One stream is to blame; the others are looked after.
                 Err(error) => {
                     tracing::warn!(%error, stream = stream.as_str(), "a stream was not trimmed");

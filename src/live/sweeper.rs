@@ -75,7 +75,7 @@ async fn round(
             {
                 Ok(Some(swept)) => swept,
                 Ok(None) => continue,
-                Err(error) if error.is_outage() => return Err(error),
+                Err(error) if error.is_outage_for_writes() => return Err(error),
                 // One group is to blame; the others are looked after.
                 Err(error) => {
                     tracing::warn!(%error, stream = stream.as_str(), %group, "a group was not swept");

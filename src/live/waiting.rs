@@ -63,7 +63,7 @@ impl Hub {
                     return Ok(all);
                 }
                 Ok(_) => deadline,
-                Err(error) if !error.is_outage() || self.is_over(deadline) => {
+                Err(error) if !error.is_passing() || self.is_over(deadline) => {
                     return Err(error.into());
                 }
                 Err(_) => deadline.min(Instant::now() + RETRY),

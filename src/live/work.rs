@@ -71,8 +71,8 @@ impl Hub {
     ///
     /// # Errors
     /// [`JoinError`], whose [`StoreError::GroupNotFound`] also ends a wait; nothing is read then.
-    /// While Redis cannot be reached this waits on; when it broke off in the middle of a read the
-    /// caller is told at once, for entries may have become pending.
+    /// This waits on while a passing state keeps Redis from running the read. Where the read may have
+    /// run (a broken connection, a timeout) the caller is told at once: entries may be pending.
     /// # Cancel safety
     /// What is read for a caller who is gone is handed back where the group has a policy; elsewhere
     /// it stays pending with its consumer. Either way it is counted.
@@ -104,8 +104,11 @@ impl Hub {
                 }
                 Ok(tried) => now + tried.due_in.unwrap_or(TRY_AGAIN).min(TRY_AGAIN),
                 // Without a turn yet it is the first attempt to follow that failed.
-                Err(JoinError::Store(StoreError::Unreachable(_) | StoreError::Loading))
-                    if !turns.is_empty() && !self.is_over(deadline) =>
+                Err(JoinError::Store(error))
+                    if error.is_passing()
+                        && error.ran_nothing()
+                        && !turns.is_empty()
+                        && !self.is_over(deadline) =>
                 {
                     now + RETRY
                 }

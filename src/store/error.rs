@@ -1,8 +1,10 @@
-//! What can go wrong with Redis, by meaning. No HTTP here, and no Redis text beyond this room
-//! except inside the `String`s, which are for the log.
+//! Failures of Redis, by meaning. No HTTP here, and no Redis text leaves this module except inside the
+//! `String`s, which are for the log. The replies of servers and their meanings are in `replies.rs`.
 
 use deadpool_redis::PoolError;
-use deadpool_redis::redis::{ErrorKind, RedisError, ServerError};
+use deadpool_redis::redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use super::replies;
 
 /// A failed call to Redis.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -25,9 +27,27 @@ pub enum StoreError {
     /// Redis is reading its data from disk.
     #[error("Redis is loading its data")]
     Loading,
-    /// A replica, or a server that may not write now.
-    #[error("Redis takes no writes: {0}")]
+    /// Redis runs a script of another client that takes long, and nothing else.
+    #[error("Redis is busy with a script of another client")]
+    Busy,
+    /// Somebody killed the script, which had written nothing.
+    #[error("the script was killed: {0}")]
+    Killed(String),
+    /// The server is a replica.
+    #[error("Redis is a read-only replica: {0}")]
     ReadOnly(String),
+    /// A master that takes no writes now: it cannot save, or has too few replicas.
+    #[error("Redis takes no writes: {0}")]
+    NotWriting(String),
+    /// The server serves no key now: a replica without its master, or a cluster that is down.
+    #[error("Redis serves no keys: {0}")]
+    NotServing(String),
+    /// A node of a cluster that does not serve these keys, or not all of them.
+    #[error("this Redis node does not serve the keys: {0}")]
+    Elsewhere(String),
+    /// The connection is not authenticated, or its password is no longer right.
+    #[error("Redis does not accept the login of the gateway: {0}")]
+    LoggedOut(String),
     /// `maxmemory` is reached.
     #[error("Redis is out of memory")]
     OutOfMemory,
@@ -79,18 +99,21 @@ pub enum StoreError {
     /// An answer nobody planned for.
     #[error("Redis answered unexpectedly: {0}")]
     Unexpected(String),
+    /// A passing failure after other commands of the same call had run.
+    #[error("{0}; other commands of the call had run")]
+    AfterOthers(Box<Self>),
 }
 
 impl StoreError {
     /// Whether the connection the command went over is of no further use.
     #[must_use]
-    pub fn breaks_connection(&self) -> bool {
-        matches!(self, Self::Broken(_))
+    pub const fn breaks_connection(&self) -> bool {
+        matches!(self, Self::Broken(_) | Self::LoggedOut(_))
     }
 
     /// Whether Redis as a whole is out of reach for now, as opposed to refusing this one thing.
     #[must_use]
-    pub fn is_outage(&self) -> bool {
+    pub const fn is_outage(&self) -> bool {
         matches!(
             self,
             Self::Unreachable(_)
@@ -99,7 +122,39 @@ impl StoreError {
                 | Self::Exhausted(_)
                 | Self::Crowded
                 | Self::Loading
+                | Self::Busy
+                | Self::NotServing(_)
+                | Self::LoggedOut(_)
         )
+    }
+
+    /// Whether Redis takes no writes for now, of any stream.
+    #[must_use]
+    pub const fn is_outage_for_writes(&self) -> bool {
+        self.is_outage()
+            || matches!(self, Self::ReadOnly(_) | Self::NotWriting(_) | Self::OutOfMemory)
+    }
+
+    /// Whether the same call may succeed later without anything being changed by the caller. A
+    /// long-lived reader waits until a passing failure is over; any other failure ends the reader.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        self.is_outage_for_writes()
+            || matches!(
+                self,
+                Self::Killed(_) | Self::Elsewhere(_) | Self::Denied(_) | Self::AfterOthers(_)
+            )
+    }
+
+    /// Whether it is certain that the command changed nothing.
+    #[must_use]
+    pub fn ran_nothing(&self) -> bool {
+        match self {
+            Self::Broken(_) | Self::Timeout | Self::Unexpected(_) | Self::AfterOthers(_) => false,
+            // A script may have written before the command that it may not run.
+            Self::Denied(text) => !replies::is_from_script(text),
+            _ => true,
+        }
     }
 }
 
@@ -109,76 +164,23 @@ impl From<RedisError> for StoreError {
             return Self::Timeout;
         }
         let text = error.to_string();
+        let aborted = error.kind() == ErrorKind::Server(ServerErrorKind::ExecAbort);
         match error.kind() {
             ErrorKind::Io | ErrorKind::Parse => return Self::Broken(text),
             ErrorKind::AuthenticationFailed => return Self::Unreachable(text),
             _ => {}
         }
-        match error.into_server_errors().as_deref() {
-            Some([(_, first), ..]) => from_server(first, text),
-            _ => Self::Unexpected(text),
+        let replies = error.into_server_errors();
+        let Some((index, first)) = replies.as_deref().and_then(<[_]>::first) else {
+            return Self::Unexpected(text);
+        };
+        let error = replies::meaning(first, text);
+        // What came before in the pipeline was not refused.
+        match *index > 0 && !aborted && error.is_passing() {
+            true => Self::AfterOthers(Box::new(error)),
+            false => error,
         }
     }
-}
-
-/// By code where Redis has one for the case, by the unchanging part of the text where all is `ERR`.
-fn from_server(error: &ServerError, text: String) -> StoreError {
-    let detail = error.details().unwrap_or_default();
-    match code(error, detail) {
-        "WRONGTYPE" => StoreError::NotAStream,
-        "NOGROUP" => StoreError::GroupNotFound,
-        "BUSYGROUP" => StoreError::GroupExists,
-        "OOM" => StoreError::OutOfMemory,
-        "LOADING" => StoreError::Loading,
-        "READONLY" | "MISCONF" | "NOREPLICAS" => StoreError::ReadOnly(text),
-        "NOPERM" => StoreError::Denied(text),
-        "NOAUTH" | "WRONGPASS" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" => {
-            StoreError::Unreachable(text)
-        }
-        "CONSUMERPENDING" => StoreError::ConsumerHasPending,
-        "NOPOLICY" => StoreError::GroupHasNoPolicy,
-        "DEADLETTER" => StoreError::DeadLetterNotAStream,
-        "CHANGED" => StoreError::Changed,
-        "NOSCRIPT" => StoreError::NoScript,
-        "NOCONSUMER" => StoreError::ConsumerNotFound,
-        _ if detail.contains("XSETID") && !detail.contains("top item") => {
-            StoreError::Contradiction(text)
-        }
-        _ if detail.contains("equal or smaller")
-            || detail.contains("smaller than the target stream top item")
-            || detail.contains("exhausted the last possible") =>
-        {
-            StoreError::IdNotMonotonic
-        }
-        _ if detail.contains("must be greater than 0-0") => StoreError::IdZero,
-        _ if detail.contains("no such key") || detail.contains("requires the key to exist") => {
-            StoreError::StreamNotFound
-        }
-        // Inside of a script it comes without a code of its own.
-        _ if detail.contains("user executing the script can't") => StoreError::Denied(text),
-        // What we send is well formed, so it is the server that does not know it.
-        _ if [
-            "Invalid stream ID",
-            "syntax error",
-            "unknown command",
-            "nknown subcommand",
-            "wrong number of arguments",
-        ]
-        .iter()
-        .any(|known| detail.contains(known)) =>
-        {
-            StoreError::NotSupported(text)
-        }
-        _ => StoreError::Unexpected(text),
-    }
-}
-
-/// Before Redis 7.0 an error inside a script comes as `ERR`, with its own code in the text.
-fn code<'a>(error: &'a ServerError, detail: &str) -> &'a str {
-    let nested = ["WRONGTYPE ", "NOGROUP ", "OOM ", "READONLY "];
-    let found =
-        nested.iter().find(|code| detail.contains("user_script") && detail.contains(**code));
-    found.map_or(error.code(), |code| code.trim_end())
 }
 
 /// For making connections: whatever fails there, nothing was sent.

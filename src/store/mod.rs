@@ -59,6 +59,7 @@ mod leases;
 mod pending;
 mod pool;
 pub mod private;
+mod replies;
 mod retention;
 mod scheduled;
 mod scheduled_look;
@@ -100,6 +101,7 @@ pub use leases::{
 pub use pending::{Pending, PendingEntry, PendingQuery, PendingSummary};
 pub use pool::Contact;
 use pool::{Connections, Repeat};
+pub use replies::{Effects, Lasts, REPLIES, Reply};
 pub use retention::{BlockedBy, Retained, StreamChange};
 pub use scheduled::{DueStream, Moved, Scheduled};
 use site::Kind;

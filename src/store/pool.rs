@@ -345,7 +345,7 @@ impl Connections {
     ) -> Result<T, StoreError> {
         let result = result.map_err(StoreError::from);
         match &result {
-            Err(StoreError::Broken(_)) => {
+            Err(error) if error.breaks_connection() => {
                 slot.discard(held);
             }
             // Others were answered meanwhile: this one is slow, the connection is not dead.

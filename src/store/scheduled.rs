@@ -297,7 +297,7 @@ impl Store {
                 command.arg(3).arg(due.stream.as_str()).arg(times).arg(entries);
             });
             let again = match reply.await {
-                Err(error) if error.is_outage() => return Err(error),
+                Err(error) if error.is_outage_for_writes() => return Err(error),
                 // One stream is to blame; the others are not to wait for it.
                 Err(error) => {
                     tracing::warn!(%error, stream = due.stream.as_str(), "what is due was not appended");

@@ -40,6 +40,7 @@ mod monitoring;
 mod openapi;
 mod outage;
 mod pages;
+mod passing;
 mod process;
 mod publish;
 mod push;

@@ -286,7 +286,8 @@ async fn refusals_of_redis_are_told_apart() {
     app.post_form(&path, "n=1").await.is_problem(503, "redis-read-only");
     server.command(&["REPLICAOF", "NO", "ONE"]).await;
     server.command(&["ACL", "SETUSER", "default", "-xadd"]).await;
-    app.post_form(&path, "n=1").await.is_problem(403, "forbidden");
+    let problem = app.post_form(&path, "n=1").await.is_problem(503, "redis-unavailable");
+    assert_eq!((&problem["retryable"], &problem["side_effects"]), (&true.into(), &"none".into()));
     server.command(&["ACL", "SETUSER", "default", "+xadd"]).await;
     assert_eq!(app.post_form(&path, "n=1").await.status, 201);
 }

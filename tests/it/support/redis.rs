@@ -75,6 +75,18 @@ impl Server {
         server
     }
 
+    /// One with further settings.
+    pub async fn start_with(settings: &[&str]) -> Self {
+        let server = Self::on(free_port());
+        server.launch(settings).await;
+        server
+    }
+
+    /// Where it keeps its files.
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
     /// One that does not run yet.
     pub fn on(port: u16) -> Self {
         Self { port, dir: tempfile::tempdir().unwrap(), child: Mutex::new(None) }
@@ -85,6 +97,12 @@ impl Server {
     }
 
     async fn launch(&self, settings: &[&str]) {
+        self.begin_again_with(settings);
+        eventually("Redis answers", async || self.try_command(&["PING"]).await.is_ok()).await;
+    }
+
+    /// Starts it again on the same port and waits for nothing.
+    pub fn begin_again_with(&self, settings: &[&str]) {
         let mut command = tied(&program());
         command.args([
             "--port",
@@ -99,7 +117,6 @@ impl Server {
         command.args(settings);
         command.arg("--dir").arg(self.dir.path()).stdout(Stdio::null()).stderr(Stdio::null());
         *self.child.lock().unwrap() = Some(spawn(command));
-        eventually("Redis answers", async || self.try_command(&["PING"]).await.is_ok()).await;
     }
 
     pub fn pid(&self) -> u32 {
