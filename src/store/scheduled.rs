@@ -13,7 +13,7 @@ use std::time::Duration;
 use deadpool_redis::redis::{Cmd, Value};
 
 use super::append::NewEntry;
-use super::decode::{list, text, tuple, unsigned};
+use super::decode::{bytes, list, text, tuple, unsigned};
 use super::leases::Verb;
 use super::pool::Repeat;
 use super::{Store, StoreError};
@@ -272,11 +272,26 @@ impl Store {
             command.arg(2).arg(INDEX).arg(EDITIONS);
         });
         let [names, editions, due_in] = tuple(reply.await?)?;
-        let mut streams = Vec::new();
+        let (mut streams, mut invalid) = (Vec::new(), 0);
         for (name, edition) in list(names)?.into_iter().zip(list(editions)?) {
-            if let Ok(stream) = StreamName::new(&text(name)?) {
-                streams.push(DueStream { stream, edition: text(edition)? });
+            let (name, edition) = (bytes(name)?, text(edition)?);
+            let stream =
+                std::str::from_utf8(&name).ok().and_then(|name| StreamName::new(name).ok());
+            if let Some(stream) = stream {
+                streams.push(DueStream { stream, edition });
+                continue;
             }
+            // Somebody else wrote it. Left where it is, it would be the first that is due for ever,
+            // and keep others from their turn.
+            self.settle_due(&name, &edition, &format!("+{AGAIN_MS}")).await?;
+            invalid += 1;
+        }
+        if invalid > 0 {
+            tracing::warn!(
+                key = INDEX,
+                invalid,
+                "names that no stream can have are skipped for 30 s"
+            );
         }
         let due_in = u64::try_from(super::decode::int(&due_in)?).ok();
         Ok((streams, due_in.map(Duration::from_millis)))
@@ -318,12 +333,15 @@ impl Store {
             if site.left.is_cancelled() {
                 return Err(StoreError::Broken("another Redis is the master".to_owned()));
             }
-            let settled = self.verb(&SETTLE, Repeat::Unsafe, |command| {
-                command.arg(2).arg(INDEX).arg(EDITIONS).arg(due.stream.as_str());
-                command.arg(&due.edition).arg(&again);
-            });
-            settled.await?;
+            self.settle_due(due.stream.as_str().as_bytes(), &due.edition, &again).await?;
             return Ok(all);
         }
+    }
+
+    async fn settle_due(&self, name: &[u8], edition: &str, again: &str) -> Result<(), StoreError> {
+        let settled = self.verb(&SETTLE, Repeat::Unsafe, |command| {
+            command.arg(2).arg(INDEX).arg(EDITIONS).arg(name).arg(edition).arg(again);
+        });
+        settled.await.map(drop)
     }
 }
