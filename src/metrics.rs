@@ -86,6 +86,8 @@ pub struct Metrics {
     pub sweeps: Counter,
     /// Entries that native consumers took, and that were given leases.
     pub enrolled: Counter,
+    /// Entries of native consumers that have no lease yet, as far as the sweeper of this gateway knows.
+    pub unenrolled: Gauge,
     /// Consumers deleted because they held nothing and had long been away.
     pub forgotten: Counter,
     /// Times the auth file was written with a mistake, and not taken.
@@ -235,6 +237,11 @@ impl Metrics {
             "enrolled_entries",
             "Entries that native consumers took, and that were given leases",
             self.enrolled.clone(),
+        );
+        r.register(
+            "unenrolled_entries",
+            "Entries of native consumers without a lease yet, as seen by this gateway's sweeper",
+            self.unenrolled.clone(),
         );
         r.register(
             "forgotten_consumers",

@@ -46,6 +46,11 @@ pub struct PushParams {
     /// given, at most 60s.
     #[param(value_type = Option<String>, example = "2s")]
     grace: Option<Wait>,
+    /// How many entries the worker processes at once: 1 unless given, at most 1000. When the connection
+    /// breaks, so many of the oldest entries without an answer count as delivered, if they were sent
+    /// at least 1s before.
+    #[param(minimum = 1, maximum = 1000)]
+    concurrency: Option<u64>,
     /// How long the entries are lent, 100ms to 12h, in place of the lease of the policy.
     #[param(value_type = Option<String>, example = "30s")]
     lease: Option<Wait>,
@@ -56,8 +61,10 @@ pub struct PushParams {
 /// Server-sent events: first `$open`, then an event for each entry, as `read` answers it, while fewer
 /// than `prefetch` are lent. They are acknowledged (or handed back, or put away) by POST, at any
 /// gateway, which makes room for the next. There is no position: `Last-Event-ID` means nothing here.
-/// When the connection ends, what nothing was heard of is handed out again, and does not count as
-/// delivered. `$end` tells that the gateway stops, `$error` that it makes no sense to go on.
+/// An entry whose lease ends without an answer is handed out again, to any reader of the group.
+///
+/// When the connection ends, the entries without an answer are handed out again. They do not count as
+/// delivered, except for the oldest `concurrency` of them: the worker may have died of one. `$end` tells that the gateway stops, `$error` that it makes no sense to go on.
 #[utoipa::path(
     get,
     path = paths::GROUP_EVENTS,
@@ -124,6 +131,7 @@ fn plan(
     if grace > MAX_GRACE {
         return Err(ApiError::invalid("`grace` is at most 60s").at("grace", "at most 60s"));
     }
+    let concurrency = bounded("concurrency", params.concurrency, 1, MAX_COUNT)?;
     let read = GroupRead {
         consumer: consumer(name)?,
         count: bounded("prefetch", params.prefetch, 10, MAX_COUNT)?,
@@ -133,7 +141,7 @@ fn plan(
     let work = WorkRead { read, lease: lease("lease", params.lease)?, max_bytes: None };
     let (stream, group) = (access.stream().clone(), access.group.clone());
     let validity = access.access.principal().validity.clone();
-    Ok(PushPlan { stream, group, work, grace, heartbeat, validity })
+    Ok(PushPlan { stream, group, work, grace, concurrency, heartbeat, validity })
 }
 
 /// A session with a line in the log when it is over.

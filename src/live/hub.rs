@@ -9,9 +9,9 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::bell::{Bell, OwnBell, Post};
-use super::leased::Leased;
 use super::matching::Matchers;
 use super::memory::Memory;
+use super::policy_cache::PolicyCache;
 use super::reader::Reader;
 use super::retained::{self, Known};
 use super::scheduled::{self, Clock};
@@ -101,7 +101,7 @@ pub(super) struct Inner {
     /// Views that somebody has: those that are equal are the same.
     views: Mutex<HashMap<EventView, Weak<EventView>>>,
     pub(super) wakes: Wakes,
-    pub(super) leased: Leased,
+    pub(super) policy_cache: PolicyCache,
     pub(super) known: Known,
     pub(super) clock: Clock,
     /// Followed streams. A tail is put in by `join` and taken out by its reader, both under this
@@ -132,7 +132,7 @@ impl Hub {
             stop,
             turns: Turns::default(),
             wakes: Wakes::default(),
-            leased: Leased::default(),
+            policy_cache: PolicyCache::default(),
             known: Known::default(),
             clock: Clock::default(),
             matchers: Matchers::default(),

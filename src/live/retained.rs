@@ -1,10 +1,12 @@
 //! Keeping streams to their retention: after appends through this gateway, and in rounds for all.
 //!
 //! An append to a stream without a retention must not pay for there being such a thing. So each
-//! gateway has a copy of the index of streams that have one, read again within a second of a change;
+//! gateway has a copy of the index of streams that have one, read again within 100 ms of a change;
 //! an append looks into the copy and no further. The copy only says *that* there is a retention: what
-//! it is stands in Redis, and is read by the script that trims. A copy that is behind costs a script
-//! that does nothing, or leaves an entry to the next round; it never removes by yesterday's rules.
+//! it is stands in Redis, and is read by the script that trims. A copy that is behind never removes by
+//! yesterday's rules. It costs a script that does nothing, or it leaves entries for those 100 ms: when
+//! the copy changes, what was left is trimmed at once. Until a gateway has read the index for the first
+//! time, it runs the script after every append.
 //!
 //! Rounds go on though nobody appends here, or native clients do: every gateway has a sweeper, and
 //! the one that holds the lock works, a bounded number of passes for each stream.
@@ -21,9 +23,11 @@ use crate::model::name::StreamName;
 use crate::store::{Duty, Retained, Store, StoreError};
 
 /// How often it is asked whether the index has changed.
-const ASK_EVERY: Duration = Duration::from_secs(1);
+const ASK_EVERY: Duration = Duration::from_millis(100);
 /// More streams are not known here, and left to the rounds.
 const MAX_KNOWN: usize = 100_000;
+/// More streams than this that a change of the index concerns are left to the next round.
+const MAX_UNTRIMMED: usize = 100;
 /// After so many entries appended here, or so much time, an append trims; to the letter, each does.
 const TRIM_EVERY: (u64, Duration) = (100, Duration::from_secs(1));
 /// Passes over a stream in one round.
@@ -34,8 +38,10 @@ const AT_LEAST: Duration = Duration::from_secs(2);
 /// The streams that have a retention, as far as this gateway knows.
 #[derive(Default)]
 pub(super) struct Known {
-    /// Whether there are any: most appends look no further.
-    any: AtomicBool,
+    /// Whether the index was read and is empty: most appends look no further.
+    none: AtomicBool,
+    /// Whether the index was read. Written by `replace`.
+    loaded: AtomicBool,
     streams: RwLock<HashMap<StreamName, Mutex<Since>>>,
 }
 
@@ -50,11 +56,13 @@ struct Since {
 impl Known {
     /// Whether an append of so many entries is to trim.
     fn is_due(&self, stream: &StreamName, appended: u64) -> bool {
-        if !self.any.load(Ordering::Relaxed) {
+        if self.none.load(Ordering::Relaxed) {
             return false;
         }
         let streams = self.streams.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(since) = streams.get(stream) else { return false };
+        let Some(since) = streams.get(stream) else {
+            return !self.loaded.load(Ordering::Relaxed);
+        };
         let mut since = since.lock().unwrap_or_else(PoisonError::into_inner);
         since.appended += appended;
         let (entries, time) = TRIM_EVERY;
@@ -83,19 +91,30 @@ impl Known {
                 since.get_mut().unwrap_or_else(PoisonError::into_inner).exact = retained.exact;
             }
         }
-        self.any.store(!streams.is_empty(), Ordering::Relaxed);
+        let none = self.loaded.load(Ordering::Relaxed) && streams.is_empty();
+        self.none.store(none, Ordering::Relaxed);
     }
 
-    /// Takes a new copy of the index.
-    fn replace(&self, index: Vec<StreamName>) {
+    /// Takes a new copy of the index; answers the streams that may have entries appended here that
+    /// were not trimmed: those that the copy before did not have, and those that were not due.
+    fn replace(&self, index: Vec<StreamName>) -> Vec<StreamName> {
         let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
-        let mut old = std::mem::take(&mut *streams);
+        let (mut old, mut untrimmed) = (std::mem::take(&mut *streams), Vec::new());
         let kept = index.into_iter().map(|stream| {
-            let since = old.remove(&stream).unwrap_or_default();
-            (stream, since)
+            let since = old.remove(&stream);
+            let since =
+                since.map(|since| since.into_inner().unwrap_or_else(PoisonError::into_inner));
+            if since.is_none_or(|since| since.appended > 0) {
+                untrimmed.push(stream.clone());
+            }
+            // Its retention may be another now: the next append looks.
+            let since = Since { at: None, ..since.unwrap_or_default() };
+            (stream, Mutex::new(since))
         });
         *streams = kept.collect();
-        self.any.store(!streams.is_empty(), Ordering::Relaxed);
+        self.loaded.store(true, Ordering::Relaxed);
+        self.none.store(streams.is_empty(), Ordering::Relaxed);
+        untrimmed
     }
 }
 
@@ -144,8 +163,15 @@ pub(super) async fn follow_index(hub: Arc<Inner>) {
         match read_index(&hub, seen.as_ref()).await {
             Ok(None) => {}
             Ok(Some((edition, index))) => {
-                hub.known.replace(index);
-                seen = Some(edition);
+                let untrimmed = hub.known.replace(index);
+                // At the start nothing was left out.
+                if seen.replace(edition).is_some() && untrimmed.len() <= MAX_UNTRIMMED {
+                    for stream in &untrimmed {
+                        if let Err(error) = pass(&hub, &hub.store, stream).await {
+                            tracing::debug!(%error, "a stream was not trimmed");
+                        }
+                    }
+                }
             }
             Err(error) => tracing::debug!(%error, "the index of retentions was not read"),
         }

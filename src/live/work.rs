@@ -100,6 +100,11 @@ impl Hub {
                 .await
             {
                 Ok(tried) if !tried.of_all.iter().all(Vec::is_empty) || self.is_over(deadline) => {
+                    if turns.is_empty() && !self.0.policy_cache.all_plain(streams, group) {
+                        // Nothing was read for this consumer. It asked all the same, which counts
+                        // for `consumer_expiry`.
+                        store.touch_consumer(streams, group, &work.read.consumer).await?;
+                    }
                     return Ok(tried.of_all);
                 }
                 Ok(tried) => now + tried.due_in.unwrap_or(TRY_AGAIN).min(TRY_AGAIN),
@@ -186,10 +191,12 @@ impl Hub {
             let (inner, store) = (self.0.clone(), store.clone());
             let (streams, group, work) = (streams.to_vec(), group.clone(), work.clone());
             async move {
-                let leased = inner.leased.any(&streams, &group);
-                let result = store.read_work(&streams, &group, &work, leased).await;
+                let plain = inner.policy_cache.all_plain(&streams, &group);
+                let result = store.read_work(&streams, &group, &work, plain).await;
                 for (stream, handed) in streams.iter().zip(result.iter().flatten()) {
-                    inner.leased.note(stream, &group, handed.leased);
+                    if work.read.history.is_none() {
+                        inner.policy_cache.note(stream, &group, handed.leased);
+                    }
                     inner.metrics.bury("max-deliveries", handed.dead.exhausted);
                     inner.metrics.bury("gone", handed.dead.gone);
                     inner.metrics.stuck.inc_by(handed.dead.stuck);

@@ -156,6 +156,7 @@ impl Store {
             PendingFate::Drop => command.arg("drop"),
             PendingFate::Transfer(to) => command.arg("transfer").arg(to.as_str()),
         };
+        self.admissions.forget(stream, group, consumer);
         unsigned(&self.write(&command).await?)
     }
 

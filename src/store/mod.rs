@@ -41,6 +41,7 @@ mod append_script;
 mod blocking;
 mod capabilities;
 mod clock;
+mod consumer_admission;
 mod consumer_looks;
 mod consumers;
 mod counters;
@@ -53,7 +54,6 @@ mod error;
 mod facts;
 mod full;
 mod groups;
-mod known_consumers;
 mod large;
 mod leases;
 mod pending;
@@ -81,6 +81,7 @@ use tokio_util::sync::CancellationToken;
 pub use append::{Append, Appended, Key, MAX_FIELDS, NewEntry, Placed, Refusal};
 pub use blocking::{Blocking, Handle, Woken};
 pub use capabilities::{Capabilities, Capability, Used};
+use consumer_admission::Admissions;
 use consumer_looks::Looks;
 pub use consumers::{AutoClaim, Claim, Claimed, PendingFate};
 pub use counters::Counters;
@@ -91,12 +92,11 @@ pub use entries::{Between, Stretch};
 pub use error::StoreError;
 pub use full::{FullConsumer, FullGroup, FullPending, FullStream};
 pub use groups::{ConsumerInfo, Delivery, GroupInfo, GroupRead};
-use known_consumers::KnownConsumers;
 use large::LargeReads;
 pub use large::Room;
 pub use leases::{
     Calls, DeadLetter, DeadLetters, Ear, GroupChange, GroupStart, Handed, HandedOut, Item, Lease,
-    Redrive, Redriven, Settled, Settlement, SweepAt, Swept, WorkRead,
+    Redrive, Redriven, Settled, Settlement, SweepAt, SweepParts, Swept, WorkRead,
 };
 pub use pending::{Pending, PendingEntry, PendingQuery, PendingSummary};
 pub use pool::Contact;
@@ -115,7 +115,7 @@ pub struct Store {
     connections: Arc<Connections>,
     large: Arc<LargeReads>,
     looks: Arc<Looks>,
-    known: Arc<KnownConsumers>,
+    admissions: Arc<Admissions>,
     /// Which of the connections for writes is used.
     writer: usize,
     /// Written by `probe`: whether this server can leave holes that its counters do not show.
@@ -141,7 +141,7 @@ impl Store {
             connections,
             large,
             looks: Arc::default(),
-            known: Arc::default(),
+            admissions: Arc::default(),
             writer: 0,
             untraced_holes,
             capabilities: Arc::default(),

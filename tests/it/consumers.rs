@@ -1,5 +1,7 @@
 //! How many consumers a group may have, and what it costs to look at them.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use streamgate::config::Settings;
 
@@ -166,4 +168,54 @@ async fn the_sweeper_does_not_look_at_all_consumers_in_each_round() {
     let begun = app.metric("sweeps_total").await;
     eventually("it sweeps", async || app.metric("sweeps_total").await >= begun + 5).await;
     assert!(calls(&server, "xinfo|consumers").await - before <= 1);
+}
+
+#[tokio::test]
+async fn a_consumer_that_asks_and_finds_nothing_stays_however_it_asks() {
+    let server = Server::start().await;
+    let app = TestApp::on_server(&server).await;
+    let (_, group) = group(&app, json!({"consumer_expiry": "2s"})).await;
+    app.post_form(&format!("{group}/read"), "consumer=w&count=100").await;
+    let ways = [
+        ("plain", ""),
+        ("default", "&max_bytes=16777216&count=10&wait=0ms&no_ack=false"),
+        ("small", "&max_bytes=1"),
+        ("lease", "&lease=10s"),
+        ("waits", "&wait=200ms"),
+        ("behind", "&wait=200ms"),
+    ];
+    let ask = async |name: &str, form: &str| {
+        let form = format!("consumer={name}{form}");
+        let read = app.post_form(&format!("{group}/read"), &form).await;
+        assert_eq!((read.status, read.ids().len()), (200, 0), "{}", read.body);
+    };
+    let until = Instant::now() + Duration::from_secs(4);
+    let rounds = async |name: &str, form: &str| {
+        while Instant::now() < until {
+            ask(name, form).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    futures_util::future::join_all(ways.iter().map(|(name, form)| rounds(name, form))).await;
+    let there = names(&app, &group).await;
+    for (name, _) in ways {
+        assert!(there.iter().any(|one| one == name), "{name}: {there:?}");
+    }
+    assert_eq!(app.metric("forgotten_consumers_total").await, 0);
+    eventually("who asks no more is forgotten", async || names(&app, &group).await == ["w"]).await;
+}
+
+#[tokio::test]
+async fn a_bound_that_is_the_default_makes_the_same_consumers_as_none() {
+    let app = TestApp::start().await;
+    let (_, group) = group(&app, Value::Null).await;
+    app.post_form(&format!("{group}/read"), "consumer=w&count=100").await;
+    for _ in 0..2 {
+        for form in ["none", "default&max_bytes=16777216", "small&max_bytes=1"] {
+            app.post_form(&format!("{group}/read"), &format!("consumer={form}")).await;
+        }
+    }
+    let names = names(&app, &group).await;
+    // Before 7.2 Redis makes no consumer for a read that finds nothing.
+    assert!(names == ["w"] || names == ["default", "none", "small", "w"], "{names:?}");
 }

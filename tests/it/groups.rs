@@ -297,3 +297,20 @@ async fn calls_that_make_no_sense_are_refused() {
         "nothing was handed out"
     );
 }
+
+#[tokio::test]
+async fn a_history_after_the_last_possible_id_hands_out_nothing() {
+    let app = TestApp::start().await;
+    for policy in ["{}", r#"{"policy":{}}"#] {
+        let stream = app.stream_of("end", 2).await;
+        let group = format!("/v1/streams/{stream}/groups/g");
+        app.put_json(&group, policy).await;
+        let last = "18446744073709551615-18446744073709551615";
+        let form = format!("consumer=w&history={last}");
+        for _ in 0..2 {
+            let read = app.post_form(&format!("{group}/read"), &form).await;
+            assert_eq!((read.status, read.ids().len()), (200, 0), "{}", read.body);
+        }
+        assert_eq!(app.post_form(&format!("{group}/read"), "consumer=w").await.ids().len(), 2);
+    }
+}

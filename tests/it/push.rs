@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::redis::shared;
 use crate::support::sse::{Event, Sse};
 use crate::support::{TestApp, eventually};
 
@@ -144,4 +145,102 @@ async fn a_session_that_cannot_be_is_refused_and_one_whose_group_goes_ends() {
     app.delete(&group(&stream, "")).await;
     assert_eq!(sse.expect("$error").await.json()["code"], "group-not-found");
     assert_eq!(sse.next().await, None);
+}
+
+#[tokio::test]
+async fn an_entry_whose_lease_ends_is_pushed_again_to_a_session_that_is_alone() {
+    let app = TestApp::start().await;
+    let stream = lent(&app, 2).await;
+    let mut sse = open(&app, &stream, "prefetch=2&lease=300ms").await;
+    let mut deliveries = std::collections::BTreeMap::<String, u64>::new();
+    while deliveries.len() < 2 || deliveries.values().any(|count| *count < 3) {
+        let event = message(&mut sse).await.json();
+        let count = deliveries.entry(event["id"].as_str().unwrap().to_owned()).or_default();
+        *count += 1;
+        assert_eq!(event["deliveries"], *count, "each lease that ends counts");
+    }
+}
+
+#[tokio::test]
+async fn credit_comes_back_when_native_clients_acknowledge_or_claim() {
+    let app = TestApp::start().await;
+    let stream = lent(&app, 3).await;
+    let mut sse = open(&app, &stream, "prefetch=1").await;
+    assert_eq!(message(&mut sse).await.json()["id"], "1-0");
+    shared().await.command(&["XACK", &stream, "g", "1-0"]).await;
+    assert_eq!(message(&mut sse).await.json()["id"], "2-0");
+    shared().await.command(&["XCLAIM", &stream, "g", "native", "0", "2-0"]).await;
+    assert_eq!(message(&mut sse).await.json()["id"], "3-0");
+}
+
+/// Waits until entries written before count as begun.
+async fn let_them_begin() {
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+}
+
+/// The delivery counts of pending entries, in order of ids.
+async fn counts(app: &TestApp, stream: &str) -> Vec<(String, u64)> {
+    let pending = app.get(&group(stream, "/pending?limit=100")).await.json();
+    let of = |entry: &serde_json::Value| {
+        (entry["id"].as_str().unwrap().to_owned(), entry["deliveries"].as_u64().unwrap())
+    };
+    pending["entries"].as_array().unwrap().iter().map(of).collect()
+}
+
+fn counted(expected: &[(&str, u64)]) -> Vec<(String, u64)> {
+    expected.iter().map(|(id, count)| ((*id).to_owned(), *count)).collect()
+}
+
+#[tokio::test]
+async fn an_entry_that_kills_its_worker_counts_and_becomes_a_dead_letter() {
+    let app = TestApp::start().await;
+    let stream = app.stream_of("poison", 3).await;
+    let policy = r#"{"policy":{"lease":"1h","max_deliveries":2}}"#;
+    app.put_json(&group(&stream, ""), policy).await;
+    let mut sse = open(&app, &stream, "prefetch=3").await;
+    let done = message(&mut sse).await;
+    message(&mut sse).await;
+    message(&mut sse).await;
+    assert_eq!(say(&app, &stream, "ack", &done).await, "acknowledged");
+    let_them_begin().await;
+    drop(sse);
+    let once = counted(&[("2-0", 1), ("3-0", 0)]);
+    eventually("the oldest without an answer counts", async || counts(&app, &stream).await == once)
+        .await;
+    let mut sse = open(&app, &stream, "prefetch=3").await;
+    assert_eq!(message(&mut sse).await.json()["deliveries"], 2);
+    assert_eq!(message(&mut sse).await.json()["deliveries"], 1);
+    let_them_begin().await;
+    drop(sse);
+    eventually("it is a dead letter", async || {
+        let letters = app.get(&group(&stream, "/dead-letters")).await.json();
+        letters["dead_letters"][0]["entry"] == "2-0"
+            && letters["dead_letters"][0]["reason"] == "max-deliveries"
+    })
+    .await;
+    let rest = counted(&[("3-0", 0)]);
+    eventually("the other goes back", async || counts(&app, &stream).await == rest).await;
+}
+
+#[tokio::test]
+async fn as_many_entries_count_as_the_worker_processes_at_once_if_it_had_the_time() {
+    let app = TestApp::start().await;
+    let stream = lent(&app, 3).await;
+    let mut sse = open(&app, &stream, "prefetch=3&concurrency=2").await;
+    for _ in 0..3 {
+        message(&mut sse).await;
+    }
+    let_them_begin().await;
+    drop(sse);
+    let two = counted(&[("1-0", 1), ("2-0", 1), ("3-0", 0)]);
+    eventually("two count", async || counts(&app, &stream).await == two).await;
+    let mut sse = open(&app, &stream, "prefetch=3&concurrency=3").await;
+    for _ in 0..3 {
+        message(&mut sse).await;
+    }
+    drop(sse);
+    eventually("none counts again", async || counts(&app, &stream).await == two).await;
+    app.get(&group(&stream, "/events?consumer=w&concurrency=0"))
+        .await
+        .is_problem(400, "invalid-request");
 }

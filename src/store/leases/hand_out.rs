@@ -13,6 +13,11 @@ use super::lua::{lua_bury, lua_leases};
 ///
 /// No more than 16 are looked at in one go, since what follows small ones may be large.
 ///
+/// A consumer that asks is made, and its idle time begins anew, also when it gets nothing: in a plain
+/// group as XREADGROUP does on this server, in a group with a policy on every server, since
+/// `consumer_expiry` deletes consumers that do not ask. A read of the history behind the last
+/// possible id does that and nothing else; the very last id would mean `>`.
+///
 /// An entry that is pending and that XCLAIM does not return is gone from the stream: Redis 7.0
 /// drops it from the pending list without a word, 6.2 answers nil. Either way it leaves a stone.
 pub(super) static READ: Verb = Verb::new(concat!(
@@ -41,6 +46,10 @@ local function fits(fields, most)
   spent, some = spent + size, true
   return true
 end
+local function touch(key)
+  redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 1, 'STREAMS', key,
+    '18446744073709551615-18446744073709551614')
+end
 local function fitting(key, limit)
   local groups, from = redis.pcall('XINFO', 'GROUPS', key), nil
   for _, flat in ipairs(groups) do
@@ -56,7 +65,7 @@ local function fitting(key, limit)
       if not fits(found[2], bytes) then return fit end
       fit = fit + 1
     end
-    if #page < math.min(limit - fit + #page, step) then return fit end
+    if #page < math.min(limit - fit + #page, step) then return math.max(fit, 1) end
     from = '(' .. page[#page][1]
     step = math.max(1, math.min(16, math.floor((bytes - spent) * fit / math.max(1, spent - before))))
   end
@@ -64,7 +73,10 @@ local function fitting(key, limit)
 end
 local function fresh_of(key, limit)
   if bytes then limit = fitting(key, limit) end
-  if limit == 0 then return {} end
+  if limit == 0 then
+    touch(key)
+    return {}
+  end
   local words = {'XREADGROUP', 'GROUP', group, consumer, 'COUNT', limit}
   if no_ack then words[7] = 'NOACK' end
   local at = #words
@@ -139,6 +151,7 @@ local function read(key, leases, policy, channel)
   take(count - #taken - #fresh, bytes)
   local due_in = ''
   if #taken + #fresh == 0 then
+    touch(key)
     local first = redis.call('ZRANGE', leases, 0, 0, 'WITHSCORES')
     if first[2] then due_in = digits(math.max(0, first[2] - now)) end
   elseif length < 5000000 then

@@ -15,6 +15,8 @@
 mod claim;
 mod dead;
 mod hand_out;
+mod history;
+mod holds;
 mod lua;
 mod policy;
 mod read;
@@ -38,7 +40,7 @@ pub use redrive::{Redrive, Redriven};
 pub use settle::{Item, Settled, Settlement};
 pub(super) use settle::{lua_items, write_items};
 
-pub use sweep::{SweepAt, Swept};
+pub use sweep::{SweepAt, SweepParts, Swept};
 pub use wake::{Calls, Ear};
 
 /// Holds what belongs to nobody: entries that were handed back. No caller can have this name.

@@ -7,9 +7,8 @@ use deadpool_redis::redis::{Cmd, Pipeline, Value};
 use super::hand_out::READ;
 use super::lua::lua_leases;
 use super::{Verb, channel, leases, policies};
-use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
-use crate::store::decode::{delivery, fields, id, list, text, tuple, unsigned};
+use crate::store::decode::{delivery, list, text, tuple, unsigned};
 use crate::store::groups::write_read;
 use crate::store::large::{ANSWER, LARGE, heaviest_handed};
 use crate::store::pool::Repeat;
@@ -72,29 +71,7 @@ if policy.lease < 5000000 then redis.call('PUBLISH', ARGV[2], digits(policy.leas
 return digits(until_us)"
 ));
 
-/// What a consumer holds, looked at without touching it: XREADGROUP would count a delivery and set
-/// its time. Answers false for a group without a policy.
-static HISTORY: Verb = Verb::new(concat!(
-    lua_leases!(),
-    "\
-local group, consumer, from, count = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local answers, share = {}, tonumber(ARGV[5])
-for i = 1, #KEYS, 3 do
-  if not policy_of(KEYS[i + 1], group) then return false end
-  local found, spent = {}, 0
-  for _, held in ipairs(redis.call('XPENDING', KEYS[i], group, from, '+', count, consumer)) do
-    local entry = redis.call('XRANGE', KEYS[i], held[1], held[1])[1]
-    for _, text in ipairs(entry and entry[2] or {}) do spent = spent + #text end
-    if spent > share and #found > 0 then break end
-    local score = redis.call('ZSCORE', KEYS[i + 2], held[1])
-    found[#found + 1] = {held[1], entry and entry[2] or false, held[4], score and digits(tonumber(score)) or ''}
-  end
-  answers[#answers + 1] = found
-end
-return answers"
-));
-
-fn write_keys(command: &mut Cmd, streams: &[StreamName], group: &GroupName) {
+pub(super) fn write_keys(command: &mut Cmd, streams: &[StreamName], group: &GroupName) {
     command.arg(3 * streams.len());
     for stream in streams {
         command.arg(stream.as_str()).arg(policies(stream)).arg(leases(stream, group));
@@ -105,8 +82,8 @@ fn write_keys(command: &mut Cmd, streams: &[StreamName], group: &GroupName) {
 impl Store {
     /// Hands entries of several streams, each named once, to a consumer of the groups of one name;
     /// at once: waiting is done elsewhere, without a connection. Where a group has a policy they are
-    /// lent; `leased` says whether any is believed to. Redis looks for all groups before anything is
-    /// read.
+    /// lent. `plain` says that all groups had no policy at their last read, which may be outdated.
+    /// Redis looks for all groups before anything is read.
     ///
     /// # Errors
     /// [`StoreError::GroupNotFound`] and [`StoreError::NotAStream`] if that is so of any stream
@@ -120,7 +97,7 @@ impl Store {
         streams: &[StreamName],
         group: &GroupName,
         work: &WorkRead,
-        leased: bool,
+        plain: bool,
     ) -> Result<Vec<Handed>, StoreError> {
         let read = &work.read;
         let mut heaviest = 1;
@@ -135,9 +112,11 @@ impl Store {
             let share = (share, share.max(LARGE) / heaviest);
             self.read_history(streams, group, read, after, share).await?
         } else {
-            // Where it may come to much it is looked at before it is read.
-            let bound = work.max_bytes.or((expected > ANSWER).then_some(ANSWER));
-            self.read_fresh(streams, group, work, leased, bound).await?
+            // Where it may come to much it is looked at before it is read. The default bound is the
+            // same whether the caller names it or not.
+            let bound = work.max_bytes.filter(|bytes| *bytes < ANSWER);
+            let bound = bound.or((expected > ANSWER).then_some(ANSWER));
+            self.read_fresh(streams, group, work, plain, bound).await?
         };
         for (stream, one) in streams.iter().zip(&handed) {
             self.large.saw(stream.as_str(), heaviest_handed(&one.entries));
@@ -150,17 +129,42 @@ impl Store {
         streams: &[StreamName],
         group: &GroupName,
         work: &WorkRead,
-        leased: bool,
+        plain: bool,
         max_bytes: Option<usize>,
     ) -> Result<Vec<Handed>, StoreError> {
         let read = &work.read;
-        let plainly = read.no_ack || !(leased || work.lease.is_some());
-        if plainly && max_bytes.is_none() {
-            return self.read_plainly(streams, group, read).await;
+        let plainly = read.no_ack || (plain && work.lease.is_none());
+        if !plainly || max_bytes.is_some() {
+            return self.read_by_script(streams, group, work, read.count, max_bytes).await;
         }
+        let mut handed = self.read_plainly(streams, group, read).await?;
+        for (stream, one) in streams.iter().zip(&mut handed) {
+            let left = read.count.saturating_sub(one.entries.len());
+            if one.leased && !read.no_ack && left > 0 {
+                // The group got a policy since: entries may be due that XREADGROUP does not know of.
+                let only = std::slice::from_ref(stream);
+                let due = self.read_by_script(only, group, work, left, None).await?.pop();
+                let due = due.unwrap_or_default();
+                one.entries.extend(due.entries);
+                (one.due_in, one.dead) = (due.due_in, due.dead);
+            }
+        }
+        Ok(handed)
+    }
+
+    /// Runs the script, for at most `count` entries of each stream.
+    async fn read_by_script(
+        &self,
+        streams: &[StreamName],
+        group: &GroupName,
+        work: &WorkRead,
+        count: usize,
+        max_bytes: Option<usize>,
+    ) -> Result<Vec<Handed>, StoreError> {
+        let read = &work.read;
         let reply = self.verb(&READ, Repeat::Unsafe, |command| {
             write_keys(command, streams, group);
-            command.arg(read.consumer.as_str()).arg(read.count);
+            command.arg(read.consumer.as_str()).arg(count);
             command.arg(work.lease.map(|lease| lease.as_millis().to_string()).unwrap_or_default());
             command.arg(max_bytes.map(|bytes| bytes.to_string()).unwrap_or_default());
             command.arg(u8::from(read.no_ack));
@@ -173,7 +177,7 @@ impl Store {
 
     /// Reads as if no group had a policy, and asks in the same breath whether one has; if so its
     /// entries are given leases before anybody sees them. So plain groups pay for no script.
-    async fn read_plainly(
+    pub(super) async fn read_plainly(
         &self,
         streams: &[StreamName],
         group: &GroupName,
@@ -202,34 +206,6 @@ impl Store {
         Ok(handed)
     }
 
-    /// When the leases of entries end, in Unix microseconds; nothing for one without.
-    ///
-    /// # Errors
-    /// That Redis is away.
-    /// # Cancel safety
-    /// Reads only.
-    pub async fn lease_ends(
-        &self,
-        stream: &StreamName,
-        group: &GroupName,
-        ids: &[EntryId],
-    ) -> Result<Vec<Option<u64>>, StoreError> {
-        let mut command = Cmd::new();
-        command.arg("ZMSCORE").arg(leases(stream, group));
-        for id in ids {
-            command.arg(id.to_string());
-        }
-        let end = |score: Value| match score {
-            Value::Nil => Ok(None),
-            // Some servers write great numbers with an exponent.
-            score => match text(score)?.parse::<f64>() {
-                Ok(end) => Ok(format!("{end:.0}").parse().ok()),
-                Err(_) => Err(StoreError::Unexpected("the end of a lease".to_owned())),
-            },
-        };
-        list(self.read(&command).await?)?.into_iter().map(end).collect()
-    }
-
     async fn lend(
         &self,
         stream: &StreamName,
@@ -248,58 +224,6 @@ impl Store {
         }
         Ok(())
     }
-
-    async fn read_history(
-        &self,
-        streams: &[StreamName],
-        group: &GroupName,
-        read: &GroupRead,
-        after: EntryId,
-        (share, portion): (usize, usize),
-    ) -> Result<Vec<Handed>, StoreError> {
-        let plainly = async || {
-            // Redis knows no bytes: as many as will fit if all are like the heaviest.
-            let read = GroupRead { count: read.count.min(portion).max(1), ..read.clone() };
-            let mut handed = self.read_plainly(streams, group, &read).await?;
-            for one in &mut handed {
-                cut(&mut one.entries, share);
-            }
-            Ok(handed)
-        };
-        let Some(from) = after.next() else {
-            // Nothing lies beyond, and XREADGROUP touches nothing then.
-            return plainly().await;
-        };
-        let reply = self.verb(&HISTORY, Repeat::Safe, |command| {
-            write_keys(command, streams, group);
-            command.arg(read.consumer.as_str()).arg(from.to_string()).arg(read.count).arg(share);
-        });
-        match reply.await? {
-            Value::Nil => plainly().await,
-            present => {
-                let of_one = |entries| {
-                    let entries = list(entries)?.into_iter().map(pending);
-                    let entries = entries.collect::<Result<_, _>>()?;
-                    Ok(Handed { entries, leased: true, ..Handed::default() })
-                };
-                list(present)?.into_iter().map(of_one).collect()
-            }
-        }
-    }
-}
-
-/// Keeps of a history what fits into `bytes`, but one entry at least; the rest is pending, and read
-/// after the last that was kept.
-fn cut(entries: &mut Vec<Delivery>, bytes: usize) {
-    let mut left = bytes;
-    let kept = entries.iter().position(|entry| {
-        let fields = entry.fields.iter().flatten();
-        let size: usize = fields.map(|(name, value)| name.len() + value.len()).sum();
-        let over = size > left;
-        left = left.saturating_sub(size);
-        over
-    });
-    entries.truncate(kept.unwrap_or(entries.len()).max(1));
 }
 
 /// The end of a lease as the scripts write it; empty for none.
@@ -334,14 +258,4 @@ fn handed(value: Value) -> Result<Handed, StoreError> {
             stuck: unsigned(&stuck)?,
         },
     })
-}
-
-fn pending(value: Value) -> Result<Delivery, StoreError> {
-    let [entry, found, count, score] = tuple(value)?;
-    let found = match found {
-        Value::Nil => None,
-        present => Some(fields(present)?),
-    };
-    let lease = Some(Lease { deliveries: unsigned(&count)?, until_us: micros(score)? });
-    Ok(Delivery { id: id(entry)?, fields: found, lease })
 }

@@ -1,6 +1,6 @@
-//! What happens without anyone reading: entries that native consumers took are enrolled, entries
-//! that were delivered as often as they may be go to the dead letters, consumers that are long gone
-//! are forgotten.
+//! The upkeep of groups, which needs no reader: entries that native consumers took are enrolled,
+//! entries that were delivered as often as they may be go to the dead letters, consumers that are long
+//! gone are forgotten.
 
 use deadpool_redis::redis::{Cmd, Value};
 
@@ -22,6 +22,18 @@ pub struct SweepAt {
     pub due_skip: u64,
 }
 
+/// The parts of a sweep and their bounds; 0 leaves a part out.
+#[derive(Clone, Copy, Debug)]
+pub struct SweepParts {
+    /// Pending entries to look at.
+    pub enrol: usize,
+    /// Leases that are over to look at.
+    pub due: usize,
+    /// Whether to look at all consumers for those who are gone, which keeps Redis long where they are
+    /// many.
+    pub forget: bool,
+}
+
 /// What one sweep of a group did.
 #[derive(Clone, Copy, Debug)]
 pub struct Swept {
@@ -29,8 +41,15 @@ pub struct Swept {
     pub next: SweepAt,
     /// Entries that were enrolled.
     pub enrolled: u64,
+    /// Entries that are pending without a lease and were not looked at in this pass, about: members of
+    /// the leases that are not pending hide some.
+    pub backlog: u64,
     /// What was moved to the dead letters.
     pub dead: HandedOut,
+    /// Leases of entries that are no longer pending, which were removed.
+    pub strays: u64,
+    /// More leases are over than were looked at.
+    pub more_due: bool,
     /// Consumers that were deleted, because they hold nothing and have long been away.
     pub forgotten: u64,
 }
@@ -38,16 +57,18 @@ pub struct Swept {
 /// Sweeps a group; false if it has no policy, or is no more and what was kept of it went with it.
 ///
 /// A native consumer has `lease` from when it was handed the entry. Members that are due and not
-/// pending are strays; those that are due and may be delivered again are left to readers.
+/// pending are strays; those that are due and may be delivered again are left to readers. Entries of
+/// 4 MiB are looked at in one pass, since they are copied into the script.
 static SWEEP: Verb = Verb::new(concat!(
+    lua_groups!(),
     lua_leases!(),
     lua_bury!(),
     "\
 local key, leases, group, channel = KEYS[1], KEYS[3], ARGV[1], ARGV[2]
-local after, skip, limit = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local after, skip, limit, most_due = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local policy, now = policy_of(KEYS[2], group), now_us()
 if not policy then return false end
-local batch = redis.pcall('XPENDING', key, group, after, '+', limit)
+local batch = redis.pcall('XPENDING', key, group, after, '+', math.max(limit, 1))
 if batch.err then
   if not batch.err:find('NOGROUP') and not batch.err:find('WRONGTYPE') then return redis.error_reply(batch.err) end
   redis.call('HDEL', KEYS[2], group)
@@ -55,7 +76,7 @@ if batch.err then
   return false
 end
 local enrolled, soonest = 0, nil
-if #batch > 0 then
+if limit > 0 and #batch > 0 then
   local words = {'ZMSCORE', leases}
   for i, held in ipairs(batch) do words[i + 2] = held[1] end
   for i, score in ipairs(redis.call(unpack(words))) do
@@ -67,15 +88,24 @@ if #batch > 0 then
     end
   end
 end
-local next_after = #batch == limit and batch[#batch][1] or '0-0'
-local due = redis.call('ZRANGEBYSCORE', leases, '-inf', digits(now), 'LIMIT', skip, limit)
-local strays, exhausted, gone, stuck = {}, 0, 0, 0
+local next_after, backlog = '0-0', 0
+if limit > 0 and #batch == limit then
+  next_after = batch[#batch][1]
+  for _, info in ipairs(groups_of(key)) do
+    if info['name'] == group then backlog = math.max(0, info['pending'] - redis.call('ZCARD', leases)) end
+  end
+end
+local due = redis.call('ZRANGEBYSCORE', leases, '-inf', digits(now), 'LIMIT', skip, most_due)
+local strays, exhausted, gone, stuck, looked, bytes = {}, 0, 0, 0, 0, 0
 for _, id in ipairs(due) do
+  if bytes > 4194304 then break end
+  looked = looked + 1
   local held = held_by(key, group, id)
   if not held then strays[#strays + 1] = id
   else
     local over = policy.max > 0 and held[4] >= policy.max
     local fields = entry(key, id)
+    for _, text in ipairs(fields or {}) do bytes = bytes + #text end
     if over or not fields then
       local why = fields and 'max-deliveries' or 'gone'
       if not bury(key, leases, group, policy, id, fields, held[2], held[4], why, now) then stuck = stuck + 1
@@ -85,9 +115,10 @@ for _, id in ipairs(due) do
   end
 end
 forget(leases, strays)
-local next_skip = #due == limit and skip + limit - #strays - exhausted - gone or 0
+local more_due = looked > 0 and (#due == most_due or looked < #due)
+local next_skip = more_due and skip + looked - #strays - exhausted - gone or 0
 local forgotten = 0
-for _, flat in ipairs(ARGV[6] == '1' and policy.expiry > 0 and redis.call('XINFO', 'CONSUMERS', key, group) or {}) do
+for _, flat in ipairs(ARGV[7] == '1' and policy.expiry > 0 and redis.call('XINFO', 'CONSUMERS', key, group) or {}) do
   local consumer = {}
   for i = 1, #flat, 2 do consumer[flat[i]] = flat[i + 1] end
   if consumer['pending'] == 0 and consumer['idle'] >= policy.expiry then
@@ -96,8 +127,20 @@ for _, flat in ipairs(ARGV[6] == '1' and policy.expiry > 0 and redis.call('XINFO
   end
 end
 if soonest then redis.call('PUBLISH', channel, digits((soonest - now) / 1000)) end
-return {next_after, next_skip, enrolled, exhausted, gone, stuck, forgotten}"
+return {next_after, next_skip, enrolled, exhausted, gone, stuck, forgotten, backlog, #strays, more_due and 1 or 0}"
 ));
+
+impl Swept {
+    /// What there is to do at once, rather than in the next round: to enrol while entries are known to
+    /// be without a lease, to clear leases that are over while that removes any.
+    #[must_use]
+    pub fn left(&self) -> (bool, bool) {
+        let enrol =
+            self.next.enrol_after != EntryId::MIN && (self.enrolled > 0 || self.backlog > 0);
+        let cleared = self.strays + self.dead.exhausted + self.dead.gone;
+        (enrol, self.more_due && cleared > 0)
+    }
+}
 
 impl Store {
     /// Some of the groups that have a policy, as far as the index knows, and where to go on; 0 is the
@@ -128,9 +171,7 @@ impl Store {
         Ok((groups, next))
     }
 
-    /// Sweeps a group: looks at `limit` of its pending entries, at as many leases that are over, and to
-    /// `forget` those who are gone at all of its consumers, which keeps Redis long where they are many.
-    /// `None` if it turns out to have no policy; it is taken out of the index then.
+    /// Sweeps a group. `None` if it turns out to have no policy; it is taken out of the index then.
     ///
     /// # Errors
     /// That Redis is away.
@@ -141,8 +182,7 @@ impl Store {
         stream: &StreamName,
         group: &GroupName,
         at: SweepAt,
-        limit: usize,
-        forget: bool,
+        parts: SweepParts,
     ) -> Result<Option<Swept>, StoreError> {
         let after = match at.enrol_after {
             EntryId::MIN => "-".to_owned(),
@@ -150,17 +190,31 @@ impl Store {
         };
         let reply = self.verb(&SWEEP, Repeat::Unsafe, |command| {
             begin(command, stream, group);
-            command.arg(after.as_str()).arg(at.due_skip).arg(limit).arg(u8::from(forget));
+            command.arg(after.as_str()).arg(at.due_skip).arg(parts.enrol).arg(parts.due);
+            command.arg(u8::from(parts.forget));
         });
         let reply = reply.await?;
         if reply == Value::Nil {
             self.strike(stream, group).await?;
             return Ok(None);
         }
-        let [enrol_after, due_skip, enrolled, exhausted, gone, stuck, forgotten] = tuple(reply)?;
+        let [enrol_after, due_skip, enrolled, exhausted, gone, stuck, forgotten, rest @ ..] =
+            tuple::<10>(reply)?;
+        let [backlog, strays, more_due] = rest;
+        // A part that was left out goes on where it was.
+        let mut next = at;
+        if parts.enrol > 0 {
+            next.enrol_after = id(enrol_after)?;
+        }
+        if parts.due > 0 {
+            next.due_skip = unsigned(&due_skip)?;
+        }
         Ok(Some(Swept {
-            next: SweepAt { enrol_after: id(enrol_after)?, due_skip: unsigned(&due_skip)? },
+            next,
             enrolled: unsigned(&enrolled)?,
+            backlog: unsigned(&backlog)?,
+            strays: unsigned(&strays)?,
+            more_due: unsigned(&more_due)? == 1,
             dead: HandedOut {
                 exhausted: unsigned(&exhausted)?,
                 gone: unsigned(&gone)?,
