@@ -11,17 +11,22 @@ use std::time::{Duration, Instant};
 
 use crate::model::duration;
 
-/// So many in a window, all at once if need be.
+/// A number of requests per window, all at once if need be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     limit: u32,
     window: Duration,
 }
 
-/// The text is no quota.
+/// The text is no quota, or one of a rate that a bucket cannot keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("is not a rate, like 100/s, 6000/m or 500/10s")]
+#[error(
+    "is not a rate like 100/s, 6000/m or 500/10s, with a window of 1s to 1d and at most 1000000 a second"
+)]
 pub struct NotAQuota;
+
+/// The highest rate. A token then takes a microsecond, which the nanoseconds of a bucket still count.
+const MAX_PER_SECOND: u64 = 1_000_000;
 
 impl FromStr for Quota {
     type Err = NotAQuota;
@@ -34,7 +39,10 @@ impl FromStr for Quota {
             window => duration::parse(window),
         };
         let window = window.map_err(|_| NotAQuota)?;
-        let fits = limit > 0 && window >= Duration::from_secs(1) && window.as_secs() <= 86_400;
+        let fits = limit > 0
+            && window >= Duration::from_secs(1)
+            && window.as_secs() <= 86_400
+            && u64::from(limit) <= MAX_PER_SECOND * window.as_secs();
         fits.then_some(Self { limit, window }).ok_or(NotAQuota)
     }
 }
@@ -176,7 +184,20 @@ mod tests {
         {
             assert_eq!(quota(text), expected, "{text}");
         }
-        for wrong in ["", "100", "0/s", "-1/s", "1/0s", "1/10", "1/500ms", "1/2d", "1/x", "1.5/s"] {
+        for wrong in [
+            "",
+            "100",
+            "0/s",
+            "-1/s",
+            "1/0s",
+            "1/10",
+            "1/500ms",
+            "1/2d",
+            "1/x",
+            "1.5/s",
+            "1000001/s",
+            "2000000000/s",
+        ] {
             assert_eq!(wrong.parse::<Quota>(), Err(NotAQuota), "{wrong}");
         }
         assert_eq!(quota("100/m").policy("address"), "\"address\";q=100;w=60");

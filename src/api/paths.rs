@@ -96,5 +96,5 @@ pub fn group(stream: &StreamName, group: &str) -> String {
 /// Where an append that is to come can be looked at.
 #[must_use]
 pub fn scheduled(stream: &StreamName, token: &str) -> String {
-    format!("/v1/streams/{}/scheduled/{}", encode(stream.as_str()), encode(token))
+    format!("/v1/streams/{}/scheduled/{}", encode(&stream.shown()), encode(token))
 }

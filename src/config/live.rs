@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Reader, size};
+use super::Reader;
 use crate::live::LiveSettings;
 
 /// For `posts` threads that serve connections; a reader blocks for `block`.
@@ -12,7 +12,7 @@ pub(super) fn read(read: &mut Reader<'_>, posts: usize, block: Duration) -> Live
         max_streams: read.count("max-followed-streams"),
         posts,
         stream_memory: 4 << 20,
-        memory: read.get("live-memory", size).unwrap_or(0),
+        memory: read.size("live-memory"),
         page_bytes: 64 << 10,
         block,
         look_every: block,

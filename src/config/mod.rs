@@ -19,6 +19,7 @@ use std::time::Duration;
 pub use layers::{Layers, Source};
 pub use network::ServerSettings;
 pub use redis::RedisUrl;
+use specs::find;
 pub use specs::{SPECS, Spec};
 
 use values::{boolean, cores, listen_address, log_format, log_level, origin, placeholder, size};
@@ -64,6 +65,14 @@ pub struct Settings {
 #[error("{0}")]
 pub struct Problem(String);
 
+impl Problem {
+    /// A problem with its whole text.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
 /// Which command the settings are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -103,23 +112,42 @@ impl Reader<'_> {
         }
     }
 
+    /// Reads a value that has an order, and checks the range that the table gives the setting.
+    fn ranged<T: PartialOrd>(
+        &mut self,
+        name: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let (least, most) = find(name).map_or(("", ""), |spec| spec.range);
+        let in_range = |text: &str| {
+            let value = read(text)?;
+            let low = read(least).is_ok_and(|least| value < least);
+            let high = read(most).is_ok_and(|most| value > most);
+            match low || high {
+                true => Err(format!("{text:?} is not between {least} and {most}")),
+                false => Ok(value),
+            }
+        };
+        self.get(name, in_range)
+    }
+
     fn all<T>(&mut self, name: &str, read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
         let values = self.layers.many(name);
         values.iter().filter_map(|(text, source)| self.keep(name, text, source, &read)).collect()
     }
 
     fn duration(&mut self, name: &str) -> Duration {
-        let positive = |text: &str| match duration::parse(text) {
-            Ok(duration) if duration.is_zero() => Err("must be more than 0".to_owned()),
-            other => other.map_err(|error| error.to_string()),
-        };
-        self.get(name, positive).unwrap_or(Duration::from_secs(1))
+        self.duration_if_any(name).unwrap_or(Duration::from_secs(1))
     }
 
     /// A duration, or 0 for none.
     fn duration_if_any(&mut self, name: &str) -> Option<Duration> {
         let read = |text: &str| duration::parse(text).map_err(|error| error.to_string());
-        self.get(name, read).filter(|duration| !duration.is_zero())
+        self.ranged(name, read).filter(|duration| !duration.is_zero())
+    }
+
+    fn size(&mut self, name: &str) -> usize {
+        self.ranged(name, size).unwrap_or(1)
     }
 
     /// Nobody is asked who they are without a file that says whom to believe.
@@ -136,11 +164,10 @@ impl Reader<'_> {
     }
 
     fn count(&mut self, name: &str) -> usize {
-        let count = |text: &str| match text.parse::<usize>() {
-            Ok(count) if count > 0 => Ok(count),
-            _ => Err(format!("{text:?} is not a whole number above 0")),
+        let count = |text: &str| {
+            text.parse::<usize>().map_err(|_| format!("{text:?} is not a whole number"))
         };
-        self.get(name, count).unwrap_or(1)
+        self.ranged(name, count).unwrap_or(1)
     }
 }
 
@@ -205,10 +232,10 @@ impl Settings {
             blocking: read.count("redis-blocking-connections"),
             block,
             durable: read.count("redis-durable-connections"),
-            large_reads: read.get("read-memory", size).unwrap_or(1),
+            large_reads: read.size("read-memory"),
         });
         let live = live::read(&mut read, pool.as_ref().map_or(1, |pool| pool.workers), block);
-        let max_body = read.get("max-body", size).unwrap_or(0);
+        let max_body = read.size("max-body");
         let api = ApiSettings {
             https: layers.one("tls-cert").is_some(),
             any_host: false,
@@ -216,9 +243,9 @@ impl Settings {
             origins: read.all("allow-origin", origin),
             max_body,
             body_memory: read.at_least_a_body("body-memory", max_body),
-            answer_memory: read.get("answer-memory", network::answer_memory).unwrap_or(0),
-            max_fields: read.get("max-fields", network::fields).unwrap_or(1),
-            max_field_name: read.get("max-field-name", size).unwrap_or(1),
+            answer_memory: read.size("answer-memory"),
+            max_fields: read.count("max-fields"),
+            max_field_name: read.size("max-field-name"),
             body_timeout: read.duration("body-timeout"),
             max_subscriptions: read.count("max-subscriptions"),
             max_waiting: read.count("max-waiting-reads"),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::values::listen_address;
-use super::{Mode, Problem, Reader, size};
+use super::{Mode, Problem, Reader, Source};
 use crate::net::forwarded::{Proxies, Written};
 use crate::net::tls::{TlsFiles, TlsProblem};
 use crate::net::visitors::VisitorSettings;
@@ -46,7 +46,7 @@ impl Reader<'_> {
             max_connections: self.count("max-connections"),
             max_streams: u32::try_from(self.count("max-streams-per-connection"))
                 .unwrap_or(u32::MAX),
-            max_header_size: self.get("max-header-size", header_size).unwrap_or(8 << 10),
+            max_header_size: self.size("max-header-size"),
             handshake_timeout: self.duration("tls-handshake-timeout"),
             header_timeout: self.duration("header-timeout"),
             write_timeout: self.duration("write-timeout"),
@@ -55,7 +55,7 @@ impl Reader<'_> {
                 rate: self.get("rate-per-address", parsed),
                 max_addresses: self.count("max-addresses"),
                 max_connections: self
-                    .get("max-connections-per-address", parsed)
+                    .ranged("max-connections-per-address", parsed)
                     .filter(|most| *most > 0),
                 proxies: Proxies {
                     trusted: self.all("trusted-proxy", parsed),
@@ -102,11 +102,13 @@ impl Reader<'_> {
 
     /// The largest body there is has to fit.
     pub(super) fn at_least_a_body(&mut self, name: &str, max_body: usize) -> usize {
-        let fits = |text: &str| match size(text)? {
-            bytes if bytes >= max_body => Ok(bytes),
-            _ => Err(format!("{text:?} is less than max-body")),
-        };
-        self.get(name, fits).unwrap_or(0)
+        let bytes = self.size(name);
+        if bytes < max_body {
+            let (text, source) = self.layers.one(name).unwrap_or((String::new(), Source::Default));
+            self.problems
+                .push(Problem(format!("{name} ({source}): {text:?} is less than max-body")));
+        }
+        bytes
     }
 }
 
@@ -122,22 +124,4 @@ fn written(text: &str) -> Result<Written, String> {
         "forwarded" => Ok(Written::Forwarded),
         _ => Err(format!("{text:?} is neither x-forwarded-for nor forwarded")),
     }
-}
-
-fn header_size(text: &str) -> Result<usize, String> {
-    let bytes = size(text)?;
-    let fits = (8 << 10..=1 << 20).contains(&bytes);
-    fits.then_some(bytes).ok_or_else(|| format!("{text:?} is not between 8KiB and 1MiB"))
-}
-
-/// The largest answer there is has to fit.
-pub(super) fn answer_memory(text: &str) -> Result<usize, String> {
-    let bytes = size(text)?;
-    (bytes >= 64 << 20).then_some(bytes).ok_or_else(|| format!("{text:?} is less than 64MiB"))
-}
-
-/// A command of Redis has a million words at most in versions before 7, of which a field takes two.
-pub(super) fn fields(text: &str) -> Result<usize, String> {
-    let fits = text.parse().ok().filter(|count| (1..=500_000).contains(count));
-    fits.ok_or_else(|| format!("{text:?} is not a whole number from 1 to 500000"))
 }

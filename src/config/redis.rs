@@ -35,10 +35,34 @@ pub(super) fn url(text: &str) -> Result<RedisUrl, String> {
             Ok(RedisUrl { connection: without_delay(info), sentinels: None })
         }
         "redis-sentinel" | "rediss-sentinel" => of_sentinels(&SentinelUrl::parse(text)?),
-        _ => Err("must begin with redis://, rediss://, unix://, redis-sentinel:// or \
-                  rediss-sentinel://"
-            .to_owned()),
+        _ => Err(format!(
+            "must begin with redis://, rediss://, unix://, redis-sentinel:// or rediss-sentinel://{}",
+            suggestion(text)
+        )),
     }
+}
+
+/// The URL that was probably meant. Only for a text that holds no password.
+fn suggestion(text: &str) -> String {
+    let is_address = |text: &str| {
+        text.parse::<std::net::SocketAddr>().is_ok()
+            || text.split_once(':').is_some_and(|(host, port)| {
+                is_host(host)
+                    && port.split('/').next().is_some_and(|port| port.parse::<u16>().is_ok())
+            })
+    };
+    match text {
+        _ if text.starts_with('/') && !text.contains('@') => {
+            format!("; for this socket write unix://{text}")
+        }
+        _ if is_address(text) => format!("; for this address write redis://{text}"),
+        "localhost" => "; for this host write redis://localhost:6379".to_owned(),
+        _ => String::new(),
+    }
+}
+
+fn is_host(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
 }
 
 fn of_sentinels(url: &SentinelUrl) -> Result<RedisUrl, String> {

@@ -12,8 +12,30 @@ pub struct Spec {
     pub default: &'static str,
     /// May be given several times.
     pub many: bool,
+    /// Smallest and largest accepted value, as they are written; both empty where values have no order.
+    pub range: (&'static str, &'static str),
     /// What it does.
     pub help: &'static str,
+}
+
+impl Spec {
+    /// Narrows the range of accepted values.
+    const fn within(mut self, least: &'static str, most: &'static str) -> Self {
+        self.range = (least, most);
+        self
+    }
+}
+
+/// The range of a setting that states none of its own. Beyond it no value makes sense, and sums of
+/// several values could overflow.
+const fn usual_range(value: &str) -> (&'static str, &'static str) {
+    match value.as_bytes() {
+        b"N" => ("1", "1000000"),
+        b"N/TIME" => ("1/d", "1000000/s"),
+        b"SIZE" => ("1B", "1024GiB"),
+        b"DURATION" => ("1ms", "365d"),
+        _ => ("", ""),
+    }
 }
 
 const fn spec(
@@ -22,16 +44,16 @@ const fn spec(
     default: &'static str,
     help: &'static str,
 ) -> Spec {
-    Spec { name, value, default, many: false, help }
+    Spec { name, value, default, many: false, range: usual_range(value), help }
 }
 
 const fn list(name: &'static str, value: &'static str, help: &'static str) -> Spec {
-    Spec { name, value, default: "", many: true, help }
+    Spec { name, value, default: "", many: true, range: ("", ""), help }
 }
 
 /// All settings.
 pub const SPECS: &[Spec] = &[
-    spec("listen", "ADDRESS:PORT", "127.0.0.1:8080", "Where to listen; port 0 takes a free one"),
+    spec("listen", "ADDRESS:PORT", "127.0.0.1:8080", "Address and port to listen on; a port alone listens on 127.0.0.1, port 0 takes a free one"),
     spec(
         "metrics-listen",
         "ADDRESS:PORT",
@@ -73,18 +95,18 @@ pub const SPECS: &[Spec] = &[
         "ORIGIN",
         "An origin whose web pages may call, like https://app.example.com (repeatable)",
     ),
-    spec("max-body", "SIZE", "8MiB", "The largest body taken"),
-    spec("max-fields", "N", "10000", "Fields of an entry"),
-    spec("max-field-name", "SIZE", "64KiB", "The longest name of a field"),
+    spec("max-body", "SIZE", "8MiB", "The largest body taken").within("1B", "512MiB"),
+    spec("max-fields", "N", "10000", "Fields of an entry").within("1", "500000"),
+    spec("max-field-name", "SIZE", "64KiB", "The longest name of a field").within("1B", "512MiB"),
     spec("max-connections", "N", "20000", "Connections from clients served at once"),
     spec(
         "max-connections-per-address",
         "N",
         "0",
         "Connections of one client at once; 0 for no bound. Trusted proxies have none",
-    ),
-    spec("max-streams-per-connection", "N", "128", "Requests at once on a connection of HTTP/2"),
-    spec("max-header-size", "SIZE", "128KiB", "The largest head of a request taken"),
+    ).within("0", "1000000"),
+    spec("max-streams-per-connection", "N", "128", "Requests at once on a connection of HTTP/2").within("1", "10000"),
+    spec("max-header-size", "SIZE", "128KiB", "The largest head of a request taken").within("8KiB", "1MiB"),
     spec(
         "rate-per-address",
         "N/TIME",
@@ -129,17 +151,17 @@ pub const SPECS: &[Spec] = &[
         "N",
         "",
         "Threads that serve connections, each with a connection to Redis for writes; as many as cores unless set, at most 16 then",
-    ),
-    spec("redis-connections", "N", "1", "Connections to Redis shared by all short reads"),
-    spec("redis-blocking-connections", "N", "4", "Connections to Redis that wait for new entries"),
+    ).within("1", "256"),
+    spec("redis-connections", "N", "1", "Connections to Redis shared by all short reads").within("1", "256"),
+    spec("redis-blocking-connections", "N", "4", "Connections to Redis that wait for new entries").within("1", "256"),
     spec(
         "redis-durable-connections",
         "N",
         "8",
         "Connections to Redis for writes that wait for replicas or the disk",
-    ),
-    spec("redis-connect-timeout", "DURATION", "1s", "For making a connection to Redis"),
-    spec("redis-timeout", "DURATION", "1500ms", "For an answer from Redis"),
+    ).within("1", "256"),
+    spec("redis-connect-timeout", "DURATION", "1s", "For making a connection to Redis").within("10ms", "1h"),
+    spec("redis-timeout", "DURATION", "1500ms", "For an answer from Redis").within("10ms", "1h"),
     spec("tls-handshake-timeout", "DURATION", "10s", "For a TLS handshake"),
     spec(
         "header-timeout",
@@ -165,7 +187,7 @@ pub const SPECS: &[Spec] = &[
         "DURATION",
         "0",
         "How long a subscription lasts before its client is to come back, give or take a fifth; 0 for no end",
-    ),
+    ).within("0", "365d"),
     spec(
         "live-memory",
         "SIZE",
@@ -183,7 +205,7 @@ pub const SPECS: &[Spec] = &[
         "SIZE",
         "256MiB",
         "What is held of large answers that their clients have not taken yet",
-    ),
+    ).within("64MiB", "1024GiB"),
     spec(
         "body-memory",
         "SIZE",

@@ -17,9 +17,15 @@ pub(super) fn placeholder() -> Option<RedisUrl> {
     Some(RedisUrl { connection, sentinels: None })
 }
 
+/// An address and a port. A port alone, with or without a colon, listens on 127.0.0.1.
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
-    let text = text.replacen("localhost:", "127.0.0.1:", 1);
-    text.parse().map_err(|_| format!("{text:?} is not an address and a port, like 127.0.0.1:8080"))
+    if let Ok(port) = text.strip_prefix(':').unwrap_or(text).parse() {
+        return Ok(SocketAddr::from(([127, 0, 0, 1], port)));
+    }
+    let address = text.replacen("localhost:", "127.0.0.1:", 1);
+    address.parse().map_err(|_| {
+        format!("{text:?} is not an address and a port, like 127.0.0.1:8080, or a port")
+    })
 }
 
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
@@ -47,6 +53,7 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
         "" | "B" => 1,
         "KiB" => 1 << 10,
         "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
         _ => 0,
     };
     let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(factor));
@@ -70,5 +77,22 @@ pub(super) fn log_level(text: &str) -> Result<tracing::Level, String> {
         "info" => Ok(tracing::Level::INFO),
         "debug" => Ok(tracing::Level::DEBUG),
         _ => Err(format!("{text:?} is none of error, warn, info, debug")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_alone_listens_on_loopback() {
+        let of = |text: &str| listen_address(text).map(|address| address.to_string());
+        for text in ["8080", ":8080", "localhost:8080", "127.0.0.1:8080"] {
+            assert_eq!(of(text).as_deref(), Ok("127.0.0.1:8080"), "{text}");
+        }
+        assert_eq!(of("[::1]:80").as_deref(), Ok("[::1]:80"));
+        for wrong in ["", ":", "example", "127.0.0.1", "70000", "a:80"] {
+            assert!(of(wrong).is_err(), "{wrong}");
+        }
     }
 }
