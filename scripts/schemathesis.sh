@@ -24,7 +24,7 @@ fi
 work=$(mktemp -d)
 gateway_pid=
 trap '[ -z "$gateway_pid" ] || { kill "$gateway_pid"; wait "$gateway_pid" || true; }; rm -rf "$work"' EXIT
-key=$("$gateway" keys new schemathesis --auth-file "$work/auth.toml" | head -n1)
+key=$("$gateway" keys new schemathesis --admin --auth-file "$work/auth.toml" | head -n1)
 "$gateway" serve --listen 127.0.0.1:0 --data-dir "$work/data" --auth-file "$work/auth.toml" >"$work/log" 2>&1 &
 gateway_pid=$!
 url=

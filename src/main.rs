@@ -46,6 +46,8 @@ fn main() -> ExitCode {
         Action::OpenApi => say(&openapi::text()),
         Action::CheckConfig => say("the settings are valid\n"),
         Action::NewKey(new, file) => print(command::make(&new, file.as_deref())),
+        Action::ListKeys(file) => print(command::list(&file)),
+        Action::RevokeKey(name, file) => print(command::revoke(&name, &file)),
         Action::HashKey => print(command::hash()),
         Action::PrintConfig(text) => say(&text),
     }

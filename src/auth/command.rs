@@ -1,22 +1,30 @@
-//! `streamgate keys`: making keys, and what is kept of them.
+//! `streamgate keys`: makes, lists and revokes the keys of an auth file. Every change is checked as a
+//! gateway would, and replaces the file in one step.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::Path;
 
+use toml_edit::{DocumentMut, Item, Table};
+
 use super::api_key::{KeyHash, MIN_LENGTH, new_key};
 use super::file::Book;
 use super::grants::Grants;
 
-/// A key that is to be made.
+/// The grant of a key made with `--admin`: every right on every stream.
+const EVERYTHING: &str = "* *";
+
+/// A key to make.
 #[derive(Debug)]
 pub struct NewKey {
-    /// What it is called.
+    /// The name of its principal.
     pub name: String,
-    /// What it is granted; everything unless something is given.
+    /// Its grants, at least one unless `admin`.
     pub grants: Vec<String>,
+    /// Grants every right on every stream.
+    pub admin: bool,
     /// The prefix of the namespace it works in.
     pub prefix: Option<String>,
 }
@@ -27,9 +35,15 @@ pub struct NewKey {
 /// # Errors
 /// What is wrong with the name, the grants or the file; then nothing was written.
 pub fn make(new: &NewKey, file: Option<&Path>) -> Result<String, String> {
-    let grants = match new.grants.is_empty() {
-        true => vec!["* *".to_owned()],
-        false => new.grants.clone(),
+    let grants = match (new.admin, new.grants.is_empty()) {
+        (true, true) => vec![EVERYTHING.to_owned()],
+        (false, false) => new.grants.clone(),
+        (true, false) => return Err("--admin and --grant exclude each other".to_owned()),
+        (false, true) => {
+            return Err("a key needs at least one --grant, like --grant 'publish orders:*', or \
+                        --admin for every right on every stream"
+                .to_owned());
+        }
     };
     Grants::parse(&grants).map_err(|error| error.to_string())?;
     let key = new_key().ok_or("the system gives no random bytes")?;
@@ -42,7 +56,7 @@ pub fn make(new: &NewKey, file: Option<&Path>) -> Result<String, String> {
         let _ = writeln!(record, "prefix = {}", text(prefix));
     }
     let Some(file) = file else {
-        Book::read(&record, Path::new("."), &Book::default()).map_err(|wrong| wrong.join("; "))?;
+        check(Path::new("auth.toml"), &record)?;
         return Ok(format!(
             "{key}\n\nThis is the key; it is shown this once. For the auth file:\n\n{record}"
         ));
@@ -54,26 +68,83 @@ pub fn make(new: &NewKey, file: Option<&Path>) -> Result<String, String> {
     ))
 }
 
+/// Lists the keys of a file, a line each: name, number of keys, grants, prefix and expiry, separated by
+/// tabs, below a line that names the columns.
+///
+/// # Errors
+/// Why the file cannot be read.
+pub fn list(file: &Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| in_file(file, &error))?;
+    check(file, &text)?;
+    let mut lines = "NAME\tKEYS\tGRANTS\tPREFIX\tEXPIRES\n".to_owned();
+    for key in Book::records(&text).map_err(|error| in_file(file, &error))? {
+        let (prefix, expires) = (key.prefix.as_deref(), key.expires.as_deref());
+        // Writing into a `String` cannot fail.
+        let _ = writeln!(
+            lines,
+            "{}\t{}\t{}\t{}\t{}",
+            key.name,
+            key.hash.all().len(),
+            key.grants.join("; "),
+            prefix.unwrap_or("-"),
+            expires.unwrap_or("-")
+        );
+    }
+    Ok(lines)
+}
+
+/// Removes the record of a name, and with it all its keys. Running gateways follow within a second.
+///
+/// # Errors
+/// That there is no such key, or why the file cannot be read or written; then nothing was changed.
+pub fn revoke(name: &str, file: &Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| in_file(file, &error))?;
+    let mut document: DocumentMut = text.parse().map_err(|error| in_file(file, &error))?;
+    let missing = || format!("{}: no key is called {name:?}", file.display());
+    let keys = document.get_mut("key").and_then(Item::as_array_of_tables_mut);
+    let keys = keys.ok_or_else(missing)?;
+    let is_it = |key: &Table| key.get("name").and_then(Item::as_str) == Some(name);
+    let index = keys.iter().position(is_it).ok_or_else(missing)?;
+    keys.remove(index);
+    replace(file, &document.to_string())?;
+    Ok(format!(
+        "revoked {name}: gateways that use {} refuse its keys from now on\n",
+        file.display()
+    ))
+}
+
+fn in_file(file: &Path, error: &dyn Display) -> String {
+    format!("{}: {error}", file.display())
+}
+
+/// Reads the text as a gateway would.
+fn check(file: &Path, text: &str) -> Result<(), String> {
+    let beside = file.parent().unwrap_or(Path::new("."));
+    Book::read(text, beside, &Book::default()).map(drop).map_err(|wrong| wrong.join("; "))
+}
+
 /// Adds a record to the file, all or nothing.
 fn append(file: &Path, record: &str) -> Result<(), String> {
-    let of = |error: io::Error| format!("{}: {error}", file.display());
     let before = match std::fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(of(error)),
+        Err(error) => return Err(in_file(file, &error)),
     };
     let gap = if before.is_empty() || before.ends_with("\n\n") { "" } else { "\n" };
-    let text = format!("{before}{gap}{record}");
-    let beside = file.parent().unwrap_or(Path::new("."));
-    Book::read(&text, beside, &Book::default()).map_err(|wrong| wrong.join("; "))?;
+    replace(file, &format!("{before}{gap}{record}"))
+}
+
+/// Replaces the file in one step, unless a gateway would not take the new text.
+fn replace(file: &Path, text: &str) -> Result<(), String> {
+    check(file, text)?;
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = file.with_file_name(name);
-    let written = write_in_place_of(file, &new, &text);
+    let written = write_in_place_of(file, &new, text);
     if written.is_err() {
         let _ = std::fs::remove_file(&new);
     }
-    written.map_err(of)
+    written.map_err(|error| in_file(file, &error))
 }
 
 fn write_in_place_of(old: &Path, new: &Path, text: &str) -> io::Result<()> {

@@ -36,13 +36,13 @@ struct Written {
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct KeyRecord {
-    name: String,
-    hash: OneOrMore,
+pub(super) struct KeyRecord {
+    pub(super) name: String,
+    pub(super) hash: OneOrMore,
     #[serde(default)]
-    grants: Vec<String>,
-    prefix: Option<String>,
-    expires: Option<String>,
+    pub(super) grants: Vec<String>,
+    pub(super) prefix: Option<String>,
+    pub(super) expires: Option<String>,
     max_subscriptions: Option<usize>,
     rate: Option<String>,
 }
@@ -80,13 +80,13 @@ struct SigningRecord {
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged)]
-enum OneOrMore {
+pub(super) enum OneOrMore {
     One(String),
     More(Vec<String>),
 }
 
 impl OneOrMore {
-    fn all(&self) -> &[String] {
+    pub(super) fn all(&self) -> &[String] {
         match self {
             Self::One(one) => std::slice::from_ref(one),
             Self::More(all) => all,
@@ -115,6 +115,16 @@ struct Named {
 }
 
 impl Book {
+    /// The keys as they are written in the file, unchecked.
+    ///
+    /// # Errors
+    /// The message of the parser.
+    pub(super) fn records(text: &str) -> Result<Vec<KeyRecord>, String> {
+        toml::from_str::<Written>(text)
+            .map(|file| file.key)
+            .map_err(|error| error.message().to_owned())
+    }
+
     /// Reads the file. What is written as it was before stays what it was: only what was changed is
     /// made anew.
     ///

@@ -28,7 +28,7 @@ async fn one_command_makes_a_key_that_works() {
         std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(file).unwrap().permissions());
     assert_eq!(bits & 0o777, 0o600);
     // A second of the same name is refused, and changes nothing.
-    let (done, _, err) = keys(&["new", "ci", "--auth-file", file]);
+    let (done, _, err) = keys(&["new", "ci", "--admin", "--auth-file", file]);
     assert!(!done && err.contains("same name"), "{err}");
     assert_eq!(std::fs::read_to_string(file).unwrap(), kept);
     let (done, _, err) = keys(&["new", "x", "--grant", "read everything", "--auth-file", file]);
@@ -55,6 +55,53 @@ async fn one_command_makes_a_key_that_works() {
     assert_eq!(post(made).send().await.unwrap().status(), 201);
     assert_eq!(post("sgk_wrong").send().await.unwrap().status(), 401);
     assert_eq!(gateway.stop().code(), Some(0));
+}
+
+#[test]
+fn a_key_has_only_the_rights_that_were_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("auth.toml");
+    let path = file.to_str().unwrap();
+    let (done, out, err) = keys(&["new", "ci", "--auth-file", path]);
+    assert!(!done && out.is_empty() && err.contains("--grant") && err.contains("--admin"), "{err}");
+    assert!(!file.exists(), "nothing was written");
+    let (done, _, err) = keys(&["new", "ci", "--admin", "--grant", "publish a"]);
+    assert!(!done && err.contains("exclude each other"), "{err}");
+    let (done, out, err) = keys(&["new", "ci", "--admin"]);
+    assert!(done && out.contains("grants = [\"* *\"]"), "{out}{err}");
+}
+
+#[test]
+fn keys_are_listed_and_revoked_and_the_rest_of_the_file_stays_as_it_is() {
+    let head = "# Who may call.\n\n# The first.\n";
+    let tail = "# The last, with a comment beside it.\n";
+    let (one, two) = (record("one", &["* *"]), record("two", &["publish a", "consume b*"]));
+    let two_more = format!("{two}expires = \"2027-01-01T00:00:00Z\"\nprefix = \"acme:\"\n");
+    let file =
+        AuthFile::new(&format!("{head}{one}\n{two_more}\n{tail}{}", record("three", &["* c"])));
+    let path = file.path();
+    let path = path.to_str().unwrap();
+    let (done, out, err) = keys(&["list", "--auth-file", path]);
+    assert!(done, "{err}");
+    let rows: Vec<Vec<&str>> = out.lines().map(|line| line.split('\t').collect()).collect();
+    assert_eq!(rows[0], ["NAME", "KEYS", "GRANTS", "PREFIX", "EXPIRES"]);
+    assert_eq!(rows[2], ["two", "1", "publish a; consume b*", "acme:", "2027-01-01T00:00:00Z"]);
+    assert_eq!(rows.len(), 4);
+    assert!(!out.contains("sha256"), "{out}");
+
+    let (done, out, err) = keys(&["revoke", "two", "--auth-file", path]);
+    assert!(done && out.contains("two"), "{out}{err}");
+    let left = std::fs::read_to_string(path).unwrap();
+    assert_eq!(left, format!("{head}{one}\n{tail}{}", record("three", &["* c"])));
+    for (args, part) in [
+        (&["revoke", "two", "--auth-file", path][..], "no key is called \"two\""),
+        (&["revoke", "two"], "--auth-file"),
+        (&["list", "--auth-file", "/nowhere/auth.toml"], "/nowhere/auth.toml"),
+    ] {
+        let (done, _, err) = keys(args);
+        assert!(!done && err.contains(part), "{args:?}: {err}");
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap(), left);
 }
 
 #[test]

@@ -58,7 +58,8 @@ fn who_could_read_the_auth_file_can_read_it_with_a_new_key() {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("auth.toml");
-    let new_key = |name| run(&["keys", "new", name, "--auth-file", file.to_str().unwrap()], &[]);
+    let path = file.to_str().unwrap();
+    let new_key = |name| run(&["keys", "new", name, "--admin", "--auth-file", path], &[]);
     assert_eq!(new_key("first").0, Some(0));
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
     // Only root may give a file away; root is who would lock a gateway out.
@@ -80,6 +81,52 @@ fn whoever_reads_only_the_beginning_of_what_is_printed_gets_that() {
     let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(out.ends_with("\n1\n") && !err.contains("panicked"), "{out}: {err}");
     assert_eq!(err.lines().count(), 1, "{err}");
+}
+
+#[test]
+fn help_lists_the_options_of_its_command_only() {
+    let help = |command: &[&str]| {
+        let (code, out, err) = run(&[command, &["--help"]].concat(), &[]);
+        assert_eq!(code, Some(0), "{command:?}: {err}");
+        out
+    };
+    assert!(help(&["serve"]).contains("--redis-url") && help(&["dev"]).contains("--data-dir"));
+    assert!(help(&["config", "check"]).contains("--max-body"));
+    for (command, has, has_not) in [
+        (&["openapi"][..], "Print the OpenAPI document", "--listen"),
+        (&["healthcheck"], "--listen", "--redis-url"),
+        (&["keys", "new"], "--grant", "--listen"),
+        (&["keys", "list"], "--auth-file", "--grant"),
+        (&["keys", "revoke"], "--auth-file", "--max-body"),
+        (&["keys", "hash"], "standard input", "--auth-file"),
+    ] {
+        let text = help(command);
+        assert!(text.contains(has) && !text.contains(has_not), "{command:?}: {text}");
+    }
+}
+
+#[test]
+fn an_address_of_redis_without_a_scheme_is_answered_with_its_url() {
+    for (given, told) in [
+        ("localhost:6379", "write redis://localhost:6379"),
+        ("10.0.0.5:6379/2", "write redis://10.0.0.5:6379/2"),
+        ("/run/redis.sock", "write unix:///run/redis.sock"),
+    ] {
+        let (code, _, err) = run(&["config", "check", "--redis-url", given], &[]);
+        assert_eq!(code, Some(2), "{given}");
+        assert!(err.contains(told), "{given}: {err}");
+    }
+    let (_, _, err) = run(&["config", "check", "--redis-url", "user:secret@host:6379"], &[]);
+    assert!(!err.contains("secret"), "{err}");
+}
+
+#[tokio::test]
+async fn a_port_alone_is_where_to_listen() {
+    let url = shared().await.url();
+    for listen in ["0", ":0"] {
+        let gateway = Gateway::start(&["serve", "--listen", listen, "--redis-url", &url]);
+        assert!(gateway.address.ip().is_loopback(), "{}", gateway.address);
+    }
 }
 
 #[test]
@@ -270,4 +317,41 @@ async fn more_may_connect_than_a_process_may_have_files_open_to_begin_with() {
     assert!(!warned(&gateway), "{:?}", gateway.before);
     let bounded = start("-n 400");
     assert!(warned(&bounded), "{:?}", bounded.before);
+}
+
+#[tokio::test]
+async fn a_refused_request_is_logged_with_who_sent_it_and_is_no_warning() {
+    let url = shared().await.url();
+    let args =
+        ["serve", "--listen", "127.0.0.1:0", "--redis-url", &url, "--trusted-proxy", "127.0.0.1"];
+    let gateway = Gateway::start(&args);
+    let client = crate::support::app::client();
+    let of = |path: &str| format!("http://{}{path}", gateway.address);
+    let missing = client.get(of("/v1/streams/none%20such"));
+    let missing =
+        missing.header("x-forwarded-for", "203.0.113.9").header("user-agent", "probe \"1\"");
+    assert_eq!(missing.send().await.unwrap().status(), 404);
+    let foreign = client.get(of("/v1/streams")).header("origin", "https://evil.example");
+    assert_eq!(foreign.send().await.unwrap().status(), 403);
+    let mut lines = std::iter::from_fn(|| gateway.log.recv_timeout(PATIENCE).ok())
+        .filter(|line| line.contains("request refused"));
+    let line = lines.next().unwrap();
+    for part in [
+        " INFO request refused method=GET path=/v1/streams/none%20such status=404 ms=",
+        " code=stream-not-found client=203.0.113.9 agent=\"probe \\\"1\\\"\" request_id=",
+    ] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    let line = lines.next().unwrap();
+    let part = " code=origin-not-allowed client=127.0.0.1 agent=streamgate-tests origin=https://evil.example";
+    assert!(line.contains(part), "{line}");
+}
+
+#[tokio::test]
+async fn a_path_that_is_nearly_right_is_answered_with_the_right_one() {
+    let app = crate::support::TestApp::start().await;
+    for (path, hint) in [("/healthz", "/livez"), ("/v1/streams/", "/v1/streams"), ("/v2", "/v1")] {
+        let problem = app.get(path).await.is_problem(404, "route-not-found");
+        assert!(problem["detail"].as_str().unwrap().contains(hint), "{problem}");
+    }
 }
