@@ -45,7 +45,8 @@ impl App {
     pub fn new(settings: &Settings) -> Result<Self, StoreError> {
         let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
         let background = Background::here();
-        let metrics = Metrics::default();
+        let document = openapi::document();
+        let metrics = Metrics::with_known_series(openapi::expected_requests(&document));
         let store = Store::new(&settings.pool)?;
         let hub = Hub::new(
             store.clone(),
@@ -75,7 +76,7 @@ impl App {
             metrics,
             settings: settings.api.clone(),
             drain,
-            openapi: openapi::text().into(),
+            openapi: openapi::text_of(&document).into(),
             refusals: Arc::new(Refusals::new(settings.log.refusals)),
         });
         let workers = settings.pool.workers;

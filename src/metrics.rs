@@ -12,6 +12,35 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+/// Values of `bound` in `refused`: the limits that requests and connections can meet.
+pub const BOUNDS: &[&str] = &[
+    "accept",
+    "addresses",
+    "answers",
+    "bodies",
+    "connections",
+    "connections_per_address",
+    "consumers",
+    "field_name",
+    "fields",
+    "followed_streams",
+    "rate",
+    "rate_of_principal",
+    "reads",
+    "resets",
+    "scheduled",
+    "subscriptions",
+    "subscriptions_of_principal",
+    "unread",
+    "waiting_reads",
+];
+/// Values of `outcome` in `tls_handshakes`.
+const OUTCOMES: [&str; 3] = ["done", "failed", "timeout"];
+/// Values of `reason` in `dead_letters`.
+const REASONS: [&str; 3] = ["gone", "max-deliveries", "rejected"];
+/// Values of `kind` in `redis_connections`.
+const KINDS: [&str; 5] = ["blocking", "durable", "listening", "scheduling", "shared"];
+
 /// One label with a name and a value from the code.
 type Label = [(&'static str, &'static str); 1];
 
@@ -107,8 +136,36 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Counts one request or connection that met `bound`.
+    /// Metrics in which every series with known labels exists, at 0. A series that begins at 1 hides its
+    /// first event from rates and alerts. `operations` are methods, routes and statuses of requests.
+    #[must_use]
+    pub fn with_known_series(
+        operations: impl IntoIterator<Item = (&'static str, Arc<str>, u16)>,
+    ) -> Self {
+        let metrics = Self::default();
+        for (method, route, status) in operations {
+            let labels = RequestLabels { method, route, status };
+            drop(metrics.requests.get_or_create(&labels));
+        }
+        let counters = [
+            (&metrics.refused, "bound", BOUNDS),
+            (&metrics.handshakes, "outcome", &OUTCOMES),
+            (&metrics.dead_letters, "reason", &REASONS),
+        ];
+        for (family, label, values) in counters {
+            for value in values {
+                drop(family.get_or_create(&[(label, value)]));
+            }
+        }
+        for kind in KINDS {
+            drop(metrics.redis_connections.get_or_create(&[("kind", kind)]));
+        }
+        metrics
+    }
+
+    /// Counts one request or connection that met `bound`, one of [`BOUNDS`].
     pub fn refuse(&self, bound: &'static str) {
+        debug_assert!(BOUNDS.contains(&bound), "{bound} is missing from BOUNDS");
         self.refused.get_or_create(&[("bound", bound)]).inc();
     }
 
@@ -120,6 +177,7 @@ impl Metrics {
     /// Counts entries moved to dead letters.
     pub fn bury(&self, reason: &'static str, count: u64) {
         if count > 0 {
+            debug_assert!(REASONS.contains(&reason), "{reason} is missing from REASONS");
             self.dead_letters.get_or_create(&[("reason", reason)]).inc_by(count);
         }
     }

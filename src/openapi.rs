@@ -4,6 +4,8 @@ mod forms;
 mod security;
 mod words;
 
+use std::sync::Arc;
+
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{ContactBuilder, InfoBuilder, LicenseBuilder, OpenApi, RefOr};
@@ -65,11 +67,42 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [get, put, post, delete, patch].into_iter().flatten()
 }
 
+/// Method, path and status of requests to expect: what each operation answers when it succeeds, and
+/// the failures of the gateway and of Redis.
+#[must_use]
+pub fn expected_requests(document: &OpenApi) -> Vec<(&'static str, Arc<str>, u16)> {
+    let mut expected = Vec::new();
+    for (path, item) in &document.paths.paths {
+        let path: Arc<str> = path.as_str().into();
+        let methods = [
+            ("GET", &item.get),
+            ("PUT", &item.put),
+            ("POST", &item.post),
+            ("DELETE", &item.delete),
+            ("PATCH", &item.patch),
+        ];
+        for (method, operation) in methods {
+            let Some(operation) = operation else { continue };
+            let statuses =
+                operation.responses.responses.keys().filter_map(|code| code.parse().ok());
+            let statuses = statuses.filter(|status| (200..300).contains(status) || *status >= 500);
+            expected.extend(statuses.map(|status| (method, path.clone(), status)));
+        }
+    }
+    expected
+}
+
 /// The document as it is served and committed.
 #[must_use]
 pub fn text() -> String {
+    text_of(&document())
+}
+
+/// The text of a document.
+#[must_use]
+pub fn text_of(document: &OpenApi) -> String {
     // A document of strings, numbers and maps always serializes.
-    let mut text = document().to_pretty_json().unwrap_or_default();
+    let mut text = document.to_pretty_json().unwrap_or_default();
     text.push('\n');
     text
 }

@@ -31,7 +31,7 @@ impl Refusals {
         }
         let untold = self.untold.swap(0, Relaxed);
         if untold > 0 {
-            tracing::warn!(untold, "more was refused than is told one by one");
+            tracing::info!(unlogged = untold, "further refusals were not logged one by one");
         }
         true
     }

@@ -9,8 +9,10 @@ use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
-use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN, USER_AGENT, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -21,7 +23,9 @@ use super::cors;
 use super::error::{ApiError, ErrorCode};
 use super::guard;
 use super::identify::{self, Unknown};
-use super::request::{RequestInfo, Waited};
+use super::no_route;
+use super::request::{Client, RequestInfo};
+use super::request_log;
 use super::shorten::shortened;
 use super::turned_away::Standing;
 use crate::auth::Principal;
@@ -32,8 +36,6 @@ use crate::state::AppState;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest request id taken from a client.
 const MAX_REQUEST_ID: usize = 128;
-/// The most characters of a path in the log. Over HTTP/2 it costs who sends it next to nothing.
-const MAX_PATH: usize = 256;
 
 /// The outermost layer. Written out rather than made of a function: that would cost each request
 /// several boxes and copies of what lies below.
@@ -69,7 +71,9 @@ where
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let admitted = guard::admit(&self.state, &mut request);
+        let admit = AssertUnwindSafe(|| guard::admit(&self.state, &mut request));
+        let admitted = std::panic::catch_unwind(admit)
+            .unwrap_or_else(|panic| Err(Unknown::Answer(Box::new(panicked(&*panic)))));
         // After that, which may have taken something out of the URI.
         let mut sent = Sent::new(&mut request, admitted.as_ref().ok().cloned());
         if admitted.is_err() {
@@ -105,15 +109,20 @@ where
 }
 
 /// What is known of a request when it comes.
-struct Sent {
-    began: Instant,
-    info: RequestInfo,
-    method: Method,
+pub(super) struct Sent {
+    pub(super) began: Instant,
+    pub(super) info: RequestInfo,
+    pub(super) method: Method,
     route: Option<MatchedPath>,
     /// The listed origin whose page has asked, if it was refused before it got further.
     refused_from: Option<HeaderValue>,
     /// What is left to a principal that may ask only so often.
     left: Option<Standing>,
+    /// Address of the client, which a trusted proxy may have named.
+    pub(super) client: Option<Client>,
+    pub(super) user_agent: Option<HeaderValue>,
+    /// Origin of the page that sent it.
+    pub(super) origin: Option<HeaderValue>,
 }
 
 impl Sent {
@@ -123,13 +132,17 @@ impl Sent {
         let route = request.extensions().get::<MatchedPath>().cloned();
         let left = request.extensions_mut().remove::<Standing>();
         let method = request.method().clone();
-        Self { began: Instant::now(), info, method, route, refused_from: None, left }
+        let client = request.extensions().get::<Client>().copied();
+        let header = |name: HeaderName| request.headers().get(name).cloned();
+        let (user_agent, origin) = (header(USER_AGENT), header(ORIGIN));
+        let (began, refused_from) = (Instant::now(), None);
+        Self { began, info, method, route, refused_from, left, client, user_agent, origin }
     }
 }
 
 /// Writes the body of a problem, the headers that all answers have, and the line in the log.
 fn finish(state: &AppState, sent: &Sent, response: Response) -> Response {
-    let Sent { began, info, method, route, refused_from, left } = sent;
+    let Sent { info, method, route, refused_from, left, .. } = sent;
     let mut response = answers::account(state, method, info.path(), response);
     if let Some(left) = left {
         left.clone().tell(response.headers_mut());
@@ -137,8 +150,8 @@ fn finish(state: &AppState, sent: &Sent, response: Response) -> Response {
     if let Some(origin) = refused_from {
         cors::let_read(response.headers_mut(), origin.clone());
     }
-    let by = info.by().map(|by| &*by.name).filter(|name| !name.is_empty());
-    let error = response.extensions_mut().remove::<ApiError>().or_else(|| foreign(&response));
+    let error =
+        response.extensions_mut().remove::<ApiError>().or_else(|| foreign(&response, info.path()));
     if let Some(error) = &error {
         write_problem(&mut response, error, info);
     }
@@ -156,35 +169,14 @@ fn finish(state: &AppState, sent: &Sent, response: Response) -> Response {
     let labels = RequestLabels { method: known(method), route, status };
     state.metrics.requests.get_or_create(&labels).inc();
 
-    let took = began.elapsed();
-    let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-    let waited = response.extensions().get::<Waited>().is_some();
-    let slow = !waited && took >= state.settings.slow_request;
-    let (method, id) = (method.as_str(), info.id());
-    let path = &*shortened(info.path(), MAX_PATH);
-    let code = error.as_ref().map(|error| error.code.as_str());
-    let cause = error.and_then(|error| error.cause).map(|cause| cause.to_string());
-    match status {
-        500.. => {
-            tracing::error!(method, path, status, ms, code, cause, by, request_id = id, "failed");
-        }
-        400.. => {
-            if state.refusals.is_told(&state.metrics) {
-                tracing::warn!(method, path, status, ms, code, by, request_id = id, "refused");
-            }
-        }
-        _ if slow || matches!(method, "PUT" | "DELETE" | "PATCH") => {
-            tracing::info!(method, path, status, ms, by, request_id = id, "answered");
-        }
-        _ => tracing::debug!(method, path, status, ms, by, request_id = id, "answered"),
-    }
+    request_log::write(state, sent, &response, error.as_ref());
     response
 }
 
 /// What axum or another crate answered by itself becomes a problem like all others.
-fn foreign(response: &Response) -> Option<ApiError> {
+fn foreign(response: &Response, path: &str) -> Option<ApiError> {
     Some(match response.status().as_u16() {
-        404 => ApiError::new(ErrorCode::RouteNotFound, "no route of this gateway has this path"),
+        404 => no_route::problem(path),
         400..500 => ApiError::invalid("the request cannot be read"),
         500.. => ApiError::new(ErrorCode::Internal, "something went wrong here"),
         _ => return None,
@@ -234,16 +226,50 @@ fn write_problem(response: &mut Response, error: &ApiError, info: &RequestInfo) 
     *response.body_mut() = Body::from(body);
 }
 
-/// What a panic in a handler becomes. Its text stays here.
+/// Answers a request whose handling panicked. The text of the panic goes to the log alone.
 fn panicked(panic: &(dyn Any + Send)) -> Response {
     let text = panic
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    tracing::error!(panic = text.unwrap_or("without a message"), "a handler panicked");
+    tracing::error!(panic = text.unwrap_or("without a message"), "a request handler panicked");
     ApiError::new(
         ErrorCode::Internal,
-        "something went wrong here; the log has more under this request id",
+        "an internal error; the gateway's log has more under this request id",
     )
     .into_response()
+}
+
+/// Answers a request that panicked outside of [`Envelope`], which did not see it: a whole problem
+/// with a request id of its own.
+pub(crate) fn answer_panic(method: &Method, uri: &Uri, panic: &(dyn Any + Send)) -> Response {
+    let mut response = panicked(panic);
+    let info = RequestInfo::new(uri, request_id(&HeaderMap::new()), None);
+    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+        write_problem(&mut response, &error, &info);
+    }
+    response.headers_mut().insert(REQUEST_ID, info.id_header().clone());
+    let (method, path, id) =
+        (method.as_str(), shortened(info.path(), request_log::MAX_TEXT), info.id());
+    tracing::error!(method, path = &*path, status = 500, request_id = id, "request failed");
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_outside_of_the_layer_is_answered_with_a_whole_problem() {
+        let uri = Uri::from_static("/v1/streams");
+        let mut response = answer_panic(&Method::GET, &uri, &"secret");
+        assert_eq!(response.status().as_u16(), 500);
+        let body = std::mem::take(response.body_mut());
+        let body = futures_util::FutureExt::now_or_never(http_body_util::BodyExt::collect(body));
+        let problem = String::from_utf8(body.unwrap().unwrap().to_bytes().to_vec()).unwrap();
+        let id = response.headers()[REQUEST_ID].to_str().unwrap();
+        assert!(problem.contains("\"code\":\"internal\""), "{problem}");
+        assert!(problem.contains(&format!("\"request_id\":\"{id}\"")), "{problem}");
+        assert!(!problem.contains("secret"), "{problem}");
+    }
 }

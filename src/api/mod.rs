@@ -37,6 +37,7 @@ mod items;
 mod json;
 mod limit;
 mod many;
+mod no_route;
 mod pages;
 mod pairs;
 mod params;
@@ -51,6 +52,7 @@ mod range_plan;
 #[doc(hidden)]
 pub mod reading;
 mod request;
+mod request_log;
 mod retention;
 mod scheduled;
 mod schema;
@@ -67,15 +69,18 @@ mod turned_away;
 mod work;
 mod work_many;
 
+use axum::http::Uri;
 use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use envelope::EnvelopeLayer;
+pub(crate) use envelope::answer_panic;
 pub use error::{ApiError, ErrorCode, FieldError, Problem, SideEffects};
 pub use identify::is_public_path as is_public;
 pub use pairs::nearest;
+pub use request::Client;
 pub(crate) use session::{HandOver, Session};
 pub use system::quick_start;
 pub use turned_away::{Standing, TurnedAway};
@@ -166,10 +171,7 @@ fn layered(routes: axum::Router<AppState>, state: AppState) -> axum::Router {
     let cors = (!origins.is_empty()).then(|| cors::layer(origins));
     let envelope = EnvelopeLayer(state.clone());
     let routes = routes
-        .fallback(async || {
-            ApiError::new(ErrorCode::RouteNotFound, "no route of this gateway has this path")
-                .into_response()
-        })
+        .fallback(async |uri: Uri| no_route::problem(uri.path()).into_response())
         .method_not_allowed_fallback(async || {
             let detail = "this route does not take this method; `Allow` lists those it takes";
             ApiError::new(ErrorCode::MethodNotAllowed, detail).into_response()

@@ -1,5 +1,6 @@
 //! What the layers tell a handler of its request, and a handler the layers of its answer.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,6 +87,10 @@ impl FromRequestParts<AppState> for RequestInfo {
         info.ok_or_else(|| ApiError::new(ErrorCode::Internal, "a request without an id"))
     }
 }
+
+/// The address of the client of a request; set by the server on requests it passes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Client(pub IpAddr);
 
 /// Set on answers that were waited for: they are not slow.
 #[derive(Clone, Copy)]

@@ -9,7 +9,6 @@ use std::task::Poll;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tower::ServiceExt as _;
 
 use crate::net::connection::{Open, Serving};
 use crate::net::handover::{Baton, Lent, Subscriber};
@@ -42,15 +41,11 @@ where
     let (taking, keep_alive) = (baton.clone(), !visitor.is_turned_away());
     let visitor = Arc::new(visitor);
     let asking = visitor.clone();
-    let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-        let standing = asking.enter(&mut request);
+    let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
         let (method, version) = (request.method().clone(), request.version());
-        let (answer, baton) = (router.clone().oneshot(request), taking.clone());
+        let (visitor, router, baton) = (asking.clone(), router.clone(), taking.clone());
         async move {
-            let mut response = answer.await?;
-            if let Some(standing) = standing {
-                standing.tell(response.headers_mut());
-            }
+            let mut response = visitor.answer(router, request).await;
             baton.take_from(&method, version, &mut response);
             Ok::<_, Infallible>(response)
         }

@@ -13,7 +13,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt as _;
 
 use crate::net::connection::{Open, Serving};
 use crate::net::rewound::Rewound;
@@ -48,14 +47,10 @@ pub(crate) async fn serve<S>(
     let turned_away = visitor.is_turned_away();
     let streams = Streams::new(here, serving.write_timeout, serving.unread.clone());
     let of = streams.clone();
-    let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-        let standing = visitor.enter(&mut request);
-        let (answer, stream) = (router.clone().oneshot(request), of.begin());
+    let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+        let (visitor, router, stream) = (visitor.clone(), router.clone(), of.begin());
         async move {
-            let mut response = answer.await?;
-            if let Some(standing) = standing {
-                standing.tell(response.headers_mut());
-            }
+            let response = visitor.answer(router, request).await;
             stream.answered();
             Ok::<_, Infallible>(response.map(|body| Paced::new(body, stream)))
         }

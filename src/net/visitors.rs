@@ -6,13 +6,17 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::response::Response;
+use futures_util::FutureExt as _;
 use hyper::header::HeaderValue;
 use hyper::{Request, body::Incoming};
+use tower::ServiceExt as _;
 
-use crate::api::{Standing, TurnedAway};
+use crate::api::{Client, Standing, TurnedAway, answer_panic};
 use crate::limit::{Bucket, Quota};
 use crate::metrics::Metrics;
 use crate::model::network::client_of;
@@ -104,8 +108,7 @@ impl Visitors {
         }
         let buckets = self.buckets.as_ref().filter(|_| !is_proxy);
         let bucket = buckets.map(|buckets| self.bucket(buckets, peer));
-        let all = (is_proxy && self.buckets.is_some() || bucket.is_some()).then(|| self.clone());
-        Some((Visitor { peer, turned_away, bucket, all }, place))
+        Some((Visitor { peer, is_proxy, turned_away, bucket, all: self.clone() }, place))
     }
 
     fn bucket(&self, buckets: &Buckets, address: IpAddr) -> Arc<Bucket> {
@@ -154,11 +157,12 @@ impl Buckets {
 /// Who is at the other end of a connection.
 pub(crate) struct Visitor {
     peer: IpAddr,
+    /// Whether the peer is trusted to name the client.
+    is_proxy: bool,
     turned_away: Option<TurnedAway>,
     /// Of a client that comes by itself.
     bucket: Option<Arc<Bucket>>,
-    /// Where requests are counted.
-    all: Option<Arc<Visitors>>,
+    all: Arc<Visitors>,
 }
 
 impl Visitor {
@@ -166,13 +170,37 @@ impl Visitor {
         self.turned_away.is_some()
     }
 
+    /// Answers a request of this client, whatever panics on the way.
+    pub(crate) async fn answer(
+        &self,
+        router: axum::Router,
+        mut request: Request<Incoming>,
+    ) -> Response {
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let answer = async {
+            let standing = self.enter(&mut request);
+            let Ok(mut response) = router.oneshot(request).await;
+            if let Some(standing) = standing {
+                standing.tell(response.headers_mut());
+            }
+            response
+        };
+        let answer = AssertUnwindSafe(answer).catch_unwind().await;
+        answer.unwrap_or_else(|panic| answer_panic(&method, &uri, &*panic))
+    }
+
     /// Counts a request, and has it refused if it is one too many.
-    pub(crate) fn enter(&self, request: &mut Request<Incoming>) -> Option<Standing> {
+    fn enter(&self, request: &mut Request<Incoming>) -> Option<Standing> {
+        let all = &self.all;
+        let client = match self.is_proxy {
+            true => all.settings.proxies.client(self.peer, request.headers()),
+            false => self.peer,
+        };
+        request.extensions_mut().insert(Client(client));
         if let Some(turned_away) = self.turned_away {
             request.extensions_mut().insert(turned_away);
             return None;
         }
-        let all = self.all.as_ref()?;
         // Whoever is asked whether it lives answers that.
         if matches!(request.uri().path(), "/livez" | "/readyz") {
             return None;
@@ -181,7 +209,6 @@ impl Visitor {
         let taken = if let Some(bucket) = &self.bucket {
             bucket.take()
         } else {
-            let client = all.settings.proxies.client(self.peer, request.headers());
             all.bucket(buckets, client).take()
         };
         let item = match taken {

@@ -242,3 +242,30 @@ async fn what_redis_itself_remembers_of_producers_is_shown() {
     assert_eq!((&idmp["added"], &idmp["duplicates"]), (&json!(2), &json!(1)), "{seen}");
     compare_stream(&properties(&xinfo(&["STREAM", &stream]).await), &seen);
 }
+
+#[tokio::test]
+async fn every_series_with_known_labels_is_there_before_anything_happens() {
+    let app = TestApp::start().await;
+    let text = app.get("/metrics").await.body;
+    let at_zero = |series: &str| text.contains(&format!("streamgate_{series} 0\n"));
+    for bound in streamgate::metrics::BOUNDS {
+        assert!(at_zero(&format!("refused_total{{bound=\"{bound}\"}}")), "{bound}: {text}");
+    }
+    for reason in ["gone", "max-deliveries", "rejected"] {
+        assert!(at_zero(&format!("dead_letters_total{{reason=\"{reason}\"}}")), "{reason}: {text}");
+    }
+    for outcome in ["done", "failed", "timeout"] {
+        assert!(at_zero(&format!("tls_handshakes_total{{outcome=\"{outcome}\"}}")), "{outcome}");
+    }
+    let route = "route=\"/v1/streams/{stream}/entries\"";
+    for (method, status) in [("POST", 201), ("POST", 503), ("GET", 200)] {
+        let series = format!("requests_total{{method=\"{method}\",{route},status=\"{status}\"}}");
+        assert!(at_zero(&series), "{series}: {text}");
+    }
+    // Counters without labels too: no line of any counter is missing.
+    for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let (name, _) = line.split_once(' ').unwrap();
+        let any = text.lines().any(|line| line.starts_with(name) && !line.starts_with('#'));
+        assert!(any, "{name} has no series");
+    }
+}
