@@ -17,7 +17,7 @@ pub fn json(data: &[u8]) {
     for sent in [structured(json, usize::MAX), batch(json, usize::MAX)] {
         let entries = match sent {
             Ok(Sent::One(entry)) => vec![Ok(entry)],
-            Ok(Sent::Many(entries)) => entries,
+            Ok(Sent::Many(batch)) => batch.entries,
             Err(refused) => vec![Err(refused)],
         };
         assert!(!entries.is_empty());

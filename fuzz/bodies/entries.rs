@@ -8,12 +8,14 @@ use streamgate::model::entry_json::EntryJson;
 use streamgate::model::id::EntryId;
 use streamgate::model::lines::{Line, Lines};
 use streamgate::model::sent::{self, InvalidEntry, Sent, SentEntry};
+use streamgate::model::{bare, json_text};
 
 use super::bytes::Taker;
 use super::tree::Tree;
 
 /// One entry, or many: what was read is what was sent, and what was refused is pointed at.
 pub fn json(data: &[u8]) {
+    let data = json_text::without_mark(data);
     let value = serde_json::from_slice::<Value>(data).ok();
     let tree = serde_json::from_slice::<Tree>(data).ok();
     let alone = sent::parse_line(data, usize::MAX);
@@ -26,14 +28,55 @@ pub fn json(data: &[u8]) {
             assert_eq!(alone.as_ref(), Ok(&entry));
             check(&entry, value.as_ref());
         }
-        Ok(Sent::Many(entries)) => {
-            assert!(alone.is_err() && !entries.is_empty());
-            for (index, entry) in entries.iter().enumerate() {
+        Ok(Sent::Many(batch)) => {
+            assert!(alone.is_err() && !batch.entries.is_empty());
+            let list = value.as_ref().and_then(|value| value.pointer(batch.at));
+            for (index, entry) in batch.entries.iter().enumerate() {
                 match entry {
-                    Ok(entry) => check(entry, value.as_ref().map(|value| &value["entries"][index])),
+                    Ok(entry) => check(entry, list.map(|list| &list[index])),
                     Err(refused) => points(refused, tree.as_ref()),
                 }
             }
+        }
+        Err(refused) => points(&refused, tree.as_ref()),
+    }
+}
+
+/// An object whose members are fields; and what is no JSON at all is explained.
+pub fn bare(data: &[u8]) {
+    let alone = bare::parse_line(data, usize::MAX);
+    let text = json_text::without_mark(data);
+    let raw = match serde_json::from_slice::<&RawValue>(text) {
+        Ok(raw) => raw,
+        Err(error) => {
+            let why = json_text::explain(text, &error);
+            assert!(alone.is_err() && why.starts_with(|char: char| char != ' '));
+            // What was sent may stand in it, but no more of it than a character.
+            assert!(why.len() < 200, "{why}");
+            return;
+        }
+    };
+    let tree = serde_json::from_str::<Tree>(raw.get()).ok();
+    match bare::parse(raw, usize::MAX) {
+        Ok(Sent::One(entry)) => {
+            assert_eq!(alone.as_ref(), Ok(&entry));
+            let members = serde_json::from_str::<Value>(raw.get()).ok();
+            let Some(members) = members.as_ref().and_then(Value::as_object) else { return };
+            assert_eq!(members.len(), entry.fields.len());
+            for (name, stored) in &entry.fields {
+                match &members[String::from_utf8_lossy(name).as_ref()] {
+                    Value::String(text) => assert_eq!(text.as_bytes(), stored),
+                    Value::Null => panic!("null was taken"),
+                    other => assert!(
+                        serde_json::from_slice::<Value>(stored).is_ok_and(|it| it == *other)
+                    ),
+                }
+            }
+        }
+        Ok(Sent::Many(batch)) => {
+            assert!(alone.is_err() && batch.at.is_empty() && !batch.entries.is_empty());
+            let refused = batch.entries.iter().filter_map(|entry| entry.as_ref().err());
+            refused.for_each(|refused| points(refused, tree.as_ref()));
         }
         Err(refused) => points(&refused, tree.as_ref()),
     }

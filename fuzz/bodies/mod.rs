@@ -16,13 +16,15 @@ pub mod words;
 pub type Body = fn(&[u8]);
 
 /// Every target by its name.
-pub const ALL: [(&str, Body); 16] = [
+pub const ALL: [(&str, Body); 18] = [
     ("append_body", requests::append_body),
+    ("bare_entries", entries::bare),
     ("cloudevent_binary", cloudevents::binary),
     ("cloudevent_json", cloudevents::json),
     ("credentials", credentials::credentials),
     ("cursors", words::cursors),
     ("form", pairs::form),
+    ("form_check", pairs::form_check),
     ("frames", frames::frames),
     ("globs", words::globs),
     ("headers", requests::headers),

@@ -1,8 +1,11 @@
 //! Forms and queries.
 
+use std::str::from_utf8;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use streamgate::api::reading::{PairsError, pairs};
-use streamgate::model::form;
+use streamgate::model::{form, form_check};
 
 /// Decoded as the standard for forms has it, but for bytes that are not UTF-8, which stay.
 pub fn form(data: &[u8]) {
@@ -16,6 +19,24 @@ pub fn form(data: &[u8]) {
         })
         .collect();
     assert_eq!(read, expected);
+}
+
+/// What is taken for a form is read as one and can be sent again; what is not is no form by some rule.
+pub fn form_check(data: &[u8]) {
+    let few = form_check::fields(data, 2);
+    let Ok(fields) = form_check::fields(data, usize::MAX) else { return };
+    assert_eq!(few.map(|few| few.len()), Ok(fields.len().min(3)));
+    assert!(form::pairs(data).eq(fields.iter().cloned()));
+    assert!(form_check::check_start(data).is_ok());
+    let text = |bytes: &[u8]| from_utf8(bytes).map_or_else(|_| panic!("not text"), str::to_owned);
+    assert!(fields.iter().all(|(name, _)| (1..=256).contains(&name.len())));
+    assert!(data.split(|byte| *byte == b'&').all(|pair| pair.is_empty() || pair.contains(&b'=')));
+    let encode = |bytes| utf8_percent_encode(&text(bytes), NON_ALPHANUMERIC).to_string();
+    // Another pair, so that one of letters alone is not taken for base64.
+    let again: Vec<_> =
+        fields.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
+    let again = form_check::fields(format!("{}&last=1", again.join("&")).as_bytes(), usize::MAX);
+    assert_eq!(again.map(|mut again| (again.pop().is_some(), again)), Ok((true, fields)));
 }
 
 fn decode(text: &[u8]) -> Vec<u8> {

@@ -61,7 +61,7 @@ pub fn append_body(data: &[u8]) {
         Ok(sent) => {
             let entries = match sent {
                 Sent::One(entry) => vec![Ok(entry)],
-                Sent::Many(entries) => entries,
+                Sent::Many(batch) => batch.entries,
             };
             assert!(!entries.is_empty());
             assert!(entries.iter().flatten().all(|entry| !entry.fields.is_empty()));

@@ -9,9 +9,9 @@ use axum::extract::{FromRequest as _, Request, State};
 use axum::response::Response;
 
 use super::access::{Access, Manage, Publish};
-use super::append_answer::{self, AppendAnswer, AppendedBatch, BatchResult, Receipt};
+use super::append_answer::{self, AppendAnswer, BatchResult, Receipt};
 use super::append_plan::{AppendParams, Plan, undelayed};
-use super::append_run::{Appender, Base, alone, in_batch};
+use super::append_run::{Appender, Base, alone, in_batch, in_list};
 use super::body::Body;
 use super::error::ApiError;
 use super::extract::Query;
@@ -26,10 +26,12 @@ use crate::state::AppState;
 
 /// Append entries
 ///
-/// The body is one entry as JSON (`fields` or `pairs`), a batch (`{"entries":[…]}`, of which all or
-/// nothing is appended unless `atomic=false`), a form whose pairs are the fields, or anything else,
-/// which is stored as it is in one field. NDJSON is appended line by line, in an upload of any
-/// length; the answer comes when the body has ended, or with `receipts=stream` line by line. With
+/// The body is one entry as JSON (`fields` or `pairs`), a batch (`{"entries":[…]}` or a list of
+/// entries, of which all or nothing is appended unless `atomic=false`), a form whose pairs are the
+/// fields, or anything else, which is stored as it is in one field. With `as=fields` the members of
+/// a JSON object are the fields. NDJSON is appended line by line, in an upload of any length; the
+/// answer comes when the body has ended (200 if all lines were appended, 207 if some were, 422 if
+/// none was), or with `receipts=stream` line by line. With
 /// an `Idempotency-Key` a repeated request appends once; a `key` does the same for one entry. With
 /// `delay` an entry or a batch is kept, and appended as one when it is due.
 ///
@@ -64,7 +66,7 @@ use crate::state::AppState;
         (status = 202, description = "With `delay`: it is kept, and appended when it is due", body = ScheduledAppend, headers(
             ("Location" = String, description = "Where it can be looked at and taken back"),
         )),
-        (status = 207, description = "With `atomic=false`: some entries were refused", body = AppendedBatch),
+        (status = 207, description = "Some lines, or with `atomic=false` some entries, were refused", body = AppendAnswer),
         (status = 201, description = "Appended", body = AppendAnswer, headers(
             ("Location" = String, description = "Where the (last) entry can be read"),
             ("ETag" = String, description = "The last id of the stream, quoted"),
@@ -98,7 +100,7 @@ pub async fn append_entries(
             .at("receipts", "given without lines"));
     }
     let body = Body::from_request(request, &state).await?;
-    let sent = append_body::read(params.payload.as_deref(), &body, state.settings.max_fields)?;
+    let sent = append_body::read(params.shape(), &body, state.settings.max_fields)?;
     // What was made of it takes its place until this is answered.
     let _memory = body.into_memory();
     let many = matches!(sent, Sent::Many(_));
@@ -110,13 +112,14 @@ pub async fn append_entries(
     let keyed = |entry: &SentEntry| entry.key.is_some();
     let (entries, base): (Vec<_>, Base) = match sent {
         Sent::One(entry) => (vec![Ok(entry)], alone),
-        Sent::Many(entries) => (entries, in_batch),
+        Sent::Many(batch) if batch.at.is_empty() => (batch.entries, in_list),
+        Sent::Many(batch) => (batch.entries, in_batch),
     };
     let keys = plan.conditions.key.is_some() || entries.iter().flatten().any(keyed);
     let told = keys.then_some(window);
     if many && !plan.atomic {
         let info = &info;
-        return Box::pin(append_each(state, stream, plan, entries, told, info)).await;
+        return Box::pin(append_each(state, stream, plan, (entries, base), told, info)).await;
     }
     let entries = entries.into_iter().collect::<Result<_, _>>()?;
     let delay = plan.delay;
@@ -139,14 +142,14 @@ async fn append_each(
     state: AppState,
     stream: StreamName,
     plan: Plan,
-    entries: Vec<Result<SentEntry, InvalidEntry>>,
+    (entries, base): (Vec<Result<SentEntry, InvalidEntry>>, Base),
     told: Option<Duration>,
     info: &RequestInfo,
 ) -> Result<Response, ApiError> {
     plan.refuse_conditions("`atomic=false`")?;
     let mut appender = Appender::new(state, stream.clone(), plan).await?;
     let entries = entries.into_iter().map(|entry| entry.map_err(ApiError::from)).collect();
-    let results = appender.each(entries, in_batch).await?;
+    let results = appender.each(entries, base).await?;
     let reached = appender.reach(results.iter().flatten().copied()).await;
     let shown = results.iter().map(|result| BatchResult::new(result, info));
     let reached = reached.map_err(|error| append_answer::with_results(error, shown))?;

@@ -2,27 +2,33 @@
 
 use serde_json::value::RawValue;
 
+use super::append_plan::Shape;
 use super::body::Body;
 use super::error::{ApiError, ErrorCode};
-use super::extract::refuse_json_as_form;
+use super::extract::{FORM, not_a_form, not_json};
 use crate::model::entry::Fields;
-use crate::model::form;
+use crate::model::json_text;
 use crate::model::sent::{self, InvalidEntry, Sent, SentEntry};
-use crate::model::{cloudevent, cloudevent_json};
+use crate::model::{bare, cloudevent, cloudevent_json, form_check};
 
 /// The field that holds a payload unless another is named.
 const PAYLOAD_FIELD: &str = "data";
 /// The field that holds the media type of a payload.
 const TYPE_FIELD: &str = "content-type";
 
-/// What a body holds, by its media type. Of an entry with more than `most` fields no more is read than
-/// tells that it has.
+/// The entries of a body. Of an entry with more than `most` fields no more is read than tells that it
+/// has.
 ///
 /// # Errors
 /// 400, 415 or 422, pointing at what cannot be an entry.
-pub fn read(payload: Option<&str>, body: &Body, most: usize) -> Result<Sent, ApiError> {
-    if let Some(field) = payload {
-        return Ok(one(whole(field, body)));
+pub fn read(shape: Shape<'_>, body: &Body, most: usize) -> Result<Sent, ApiError> {
+    match shape {
+        Shape::Payload(field) => return Ok(one(whole(field, body))),
+        Shape::Members => {
+            check_type_of_members(body)?;
+            return json(&body.bytes, most, bare::parse);
+        }
+        Shape::ByType => {}
     }
     match body.media_type().as_ref() {
         "application/cloudevents+json" => json(&body.bytes, most, cloudevent_json::structured),
@@ -36,9 +42,9 @@ pub fn read(payload: Option<&str>, body: &Body, most: usize) -> Result<Sent, Api
             Ok(cloudevent::binary(headers, &body.bytes)?)
         }
         "application/json" => json(&body.bytes, most, sent::parse),
-        "application/x-www-form-urlencoded" => {
-            refuse_json_as_form(&body.bytes)?;
-            let fields: Fields = form::pairs(&body.bytes).take(most.saturating_add(1)).collect();
+        FORM => {
+            body.refuse_charset()?;
+            let fields = form_check::fields(&body.bytes, most).map_err(not_a_form)?;
             if fields.is_empty() {
                 return Err(nothing());
             }
@@ -47,6 +53,18 @@ pub fn read(payload: Option<&str>, body: &Body, most: usize) -> Result<Sent, Api
         _ if body.bytes.is_empty() => Err(nothing()),
         _ => Ok(one(whole(PAYLOAD_FIELD, body))),
     }
+}
+
+/// That a body whose members are to be fields is JSON, and not an event.
+fn check_type_of_members(body: &Body) -> Result<(), ApiError> {
+    let media_type = body.media_type();
+    let json = matches!(&*media_type, "application/json" | "text/json")
+        || (media_type.ends_with("+json") && !media_type.starts_with("application/cloudevents"));
+    if json && !body.headers.contains_key("ce-specversion") {
+        return Ok(());
+    }
+    let detail = "`as=fields` goes with JSON: send `Content-Type: application/json`";
+    Err(ApiError::new(ErrorCode::UnsupportedMediaType, detail).at("as", "the body is not JSON"))
 }
 
 fn reserved() -> ApiError {
@@ -80,8 +98,8 @@ fn json(
     most: usize,
     parse: fn(&RawValue, usize) -> Result<Sent, InvalidEntry>,
 ) -> Result<Sent, ApiError> {
-    let json = serde_json::from_slice(bytes)
-        .map_err(|error| ApiError::invalid(format!("the body is not JSON: {error}")))?;
+    let text = json_text::without_mark(bytes);
+    let json = serde_json::from_slice(text).map_err(|error| not_json(text, &error))?;
     Ok(parse(json, most)?)
 }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -20,17 +20,20 @@ use http_body_util::BodyExt as _;
 use super::append_answer::{
     AppendAnswer, BatchResult, DurabilityReached, LineError, LinesAnswer, Receipt,
 };
-use super::append_plan::{AppendParams, Plan};
+use super::append_plan::{AppendParams, Plan, Shape};
 use super::append_run::{Appender, alone};
 use super::body::{BodyMemory, discard, media_type, refuse_encoded};
 use super::error::{ApiError, ErrorCode};
 use super::event_stream;
 use super::json::Json;
 use super::request::RequestInfo;
+use super::single::single;
+use crate::model::bare;
 use crate::model::frame::write_line;
+use crate::model::json_text::without_mark;
 use crate::model::lines::{Line, Lines};
 use crate::model::name::StreamName;
-use crate::model::sent::{self, SentEntry};
+use crate::model::sent::{self, InvalidEntry, SentEntry};
 use crate::state::AppState;
 use crate::store::Placed;
 
@@ -68,11 +71,16 @@ pub(super) async fn append(
     request: Request,
 ) -> Result<Response, ApiError> {
     plan.refuse_conditions("lines")?;
+    single(request.headers(), &CONTENT_TYPE)?;
     refuse_encoded(request.headers())?;
     let stalled = state.settings.body_timeout;
     let source = Source {
         state: state.clone(),
         memory: BodyMemory::default(),
+        parse: match params.shape() {
+            Shape::Members => bare::parse_line,
+            _ => sent::parse_line,
+        },
         lines: Lines::new(state.settings.max_body),
         body: request.into_body(),
         stalled,
@@ -96,9 +104,14 @@ pub(super) async fn append(
     loop {
         match upload.step().await {
             Ok(Some(_)) => {}
+            Ok(None) if upload.told.is_nothing() => return Err(upload.told.nothing_appended()),
             Ok(None) => {
-                let answer = AppendAnswer::Lines(upload.answer().await?);
-                return Ok(Json(answer).into_response());
+                let answer = upload.answer().await?;
+                let status = match answer.failed {
+                    0 => StatusCode::OK,
+                    _ => StatusCode::MULTI_STATUS,
+                };
+                return Ok((status, Json(AppendAnswer::Lines(answer))).into_response());
             }
             Err(error) => {
                 discard(upload.source.body).await;
@@ -112,6 +125,7 @@ pub(super) async fn append(
 struct Source {
     state: AppState,
     memory: BodyMemory,
+    parse: fn(&[u8], usize) -> Result<SentEntry, InvalidEntry>,
     lines: Lines,
     body: Body,
     /// How long the body may stand still.
@@ -134,13 +148,11 @@ impl Source {
                 let Some(line) = self.lines.take() else { break };
                 self.line += 1;
                 match line {
-                    Line::Text(text) if text.iter().all(u8::is_ascii_whitespace) => {}
+                    Line::Text(text) if without_mark(text).iter().all(u8::is_ascii_whitespace) => {}
                     Line::Text(text) => {
                         bytes += text.len();
-                        taken.push((
-                            self.line,
-                            sent::parse_line(text, most).map_err(ApiError::from),
-                        ));
+                        let entry = (self.parse)(text, most).map_err(ApiError::from);
+                        taken.push((self.line, entry));
                     }
                     Line::TooLong => {
                         let error = ApiError::new(ErrorCode::TooLarge, "the line is too long");
@@ -216,6 +228,21 @@ impl Told {
                 }
             }
         }
+    }
+
+    /// Whether every line was refused, and there was one.
+    fn is_nothing(&self) -> bool {
+        self.failed > 0 && self.first.is_none()
+    }
+
+    /// 422 for an upload of which every line was refused.
+    fn nothing_appended(&self) -> ApiError {
+        let (failed, first) = (self.failed, self.errors.first());
+        let first = first.map_or_else(String::new, |LineError { line, error }| {
+            format!("; line {line}: {}", error.detail)
+        });
+        let detail = format!("no line was appended, {failed} were refused{first}");
+        self.with_counts(ApiError::new(ErrorCode::InvalidFields, detail))
     }
 
     /// An error that ended the upload, with what had happened by then.

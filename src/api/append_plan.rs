@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
@@ -10,7 +10,8 @@ use super::conditions::Conditions;
 use super::deletion::RefsParam;
 use super::error::{ApiError, ErrorCode};
 use super::extract::id;
-use super::params::{Wait, redis_number};
+use super::params::{Wait, at_most_one, redis_number};
+use super::single::single;
 use crate::auth::Principal;
 use crate::model::id::{EntryId, NewId};
 use crate::model::time::Time;
@@ -68,9 +69,33 @@ pub struct AppendParams {
     /// Store the whole body, untouched, in this field.
     #[param(example = "data")]
     pub(super) payload: Option<String>,
+    /// `fields`: take each member of a JSON object as a field, whatever its name; lists and objects
+    /// as JSON text. Of a list of objects, or of NDJSON, each is an entry.
+    #[serde(rename = "as")]
+    #[param(rename = "as", inline)]
+    form: Option<AsParam>,
     /// `stream`: answer each line of NDJSON while the next are sent.
     #[param(inline)]
     pub(super) receipts: Option<ReceiptsParam>,
+}
+
+/// `as=`: what the members of a JSON object are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AsParam {
+    /// The fields of an entry.
+    Fields,
+}
+
+/// How a body becomes entries, where its media type does not decide.
+#[derive(Clone, Copy)]
+pub(super) enum Shape<'a> {
+    /// By its media type.
+    ByType,
+    /// Untouched, in this field.
+    Payload(&'a str),
+    /// Every member of a JSON object is a field.
+    Members,
 }
 
 /// `receipts=`: how an upload of lines is answered.
@@ -119,6 +144,7 @@ impl Plan {
         params: &AppendParams,
         headers: &HeaderMap,
     ) -> Result<Self, ApiError> {
+        at_most_one(&[("payload", params.payload.is_some()), ("as", params.form.is_some())])?;
         let wanted = params.id.as_deref().map(|text| new_id("id", text)).transpose()?;
         let plan = Self {
             id: wanted,
@@ -215,6 +241,14 @@ pub(super) fn new_id(pointer: &str, text: &str) -> Result<NewId, ApiError> {
 }
 
 impl AppendParams {
+    pub(super) fn shape(&self) -> Shape<'_> {
+        match (&self.payload, self.form) {
+            (Some(field), _) => Shape::Payload(field),
+            (None, Some(AsParam::Fields)) => Shape::Members,
+            (None, None) => Shape::ByType,
+        }
+    }
+
     /// What is trimmed is taken out of the lists of groups, too.
     pub(super) fn forgets(&self) -> bool {
         self.refs == Some(RefsParam::Delete)
@@ -284,9 +318,9 @@ fn durability(params: &AppendParams) -> Result<Option<(Durability, Duration)>, A
     Ok(Some((wanted, timeout)))
 }
 
-/// The header of the W3C Trace Context, if it is one.
+/// The header of the W3C Trace Context, if it is one: of several none is.
 fn traceparent(headers: &HeaderMap) -> Option<Vec<u8>> {
-    let value = headers.get("traceparent")?.as_bytes();
+    let value = single(headers, &HeaderName::from_static("traceparent")).ok()??.as_bytes();
     let part = |from: usize, to: usize| {
         value[from..to].iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b))
     };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::append_answer::{self, BatchResult};
 use super::append_plan::{Plan, new_id, undelayed};
 use super::conditions::key;
 use super::entry_bounds;
@@ -12,6 +13,7 @@ use crate::model::sent::{MAX_BATCH, SentEntry};
 use crate::state::AppState;
 use crate::store::{
     Append, Appended, Durable, Lane, MAX_FIELDS, NewEntry, Placed, Reached, Refusal, Scheduled,
+    StoreError,
 };
 
 /// The field that a `traceparent` is kept in.
@@ -28,6 +30,11 @@ pub(super) fn alone(_: usize) -> String {
 /// The entry is one of a batch.
 pub(super) fn in_batch(index: usize) -> String {
     format!("/entries/{index}")
+}
+
+/// The body is a list of entries.
+pub(super) fn in_list(index: usize) -> String {
+    format!("/{index}")
 }
 
 /// What became of an append of which all or nothing is appended.
@@ -94,10 +101,15 @@ impl Appender {
         }
         match self.state.store.append(&self.lane(), &self.stream, &append).await? {
             Appended::Each(each) => {
-                let placed = each.into_iter().collect::<Result<Vec<_>, _>>();
-                let placed = placed.map_err(|refusal| refused(refusal, ""))?;
-                self.count(&placed).await;
-                Ok(Done { placed, replayed: false })
+                let placed: Vec<Placed> = each.iter().flatten().copied().collect();
+                if count_new(&placed) > 0 {
+                    self.count(&placed).await;
+                }
+                match each.iter().find_map(|result| result.err()) {
+                    None => Ok(Done { placed, replayed: false }),
+                    Some(refusal) if placed.is_empty() => Err(refused(refusal, "")),
+                    Some(_) => Err(stopped(each.len(), &placed)),
+                }
             }
             Appended::Replayed(ids) => {
                 let placed = ids.into_iter().map(|id| Placed { id, replayed: true }).collect();
@@ -319,6 +331,18 @@ pub(super) fn count_new<'a>(placed: impl IntoIterator<Item = &'a Placed>) -> u64
     placed.into_iter().filter(|placed| !placed.replayed).count() as u64
 }
 
+/// 409 for a batch that could not be appended to its end, with the entries that were.
+fn stopped(sent: usize, placed: &[Placed]) -> ApiError {
+    let count = placed.len();
+    let detail = format!(
+        "the stream ran out of ids: the first {count} of {sent} entries were appended, the others were not"
+    );
+    let error =
+        ApiError::new(ErrorCode::IdNotMonotonic, detail).with("appended", count_new(placed));
+    let results = placed.iter().map(BatchResult::from);
+    ApiError { side_effects_unknown: true, ..append_answer::with_results(error, results) }
+}
+
 fn too_wide(base: &str) -> ApiError {
     let detail = format!(
         "an entry with a condition, a key, a delay or a given id in a batch has at most {MAX_FIELDS} fields"
@@ -339,6 +363,7 @@ fn refused_at(refusal: Refusal, pointer: &str) -> ApiError {
             return ApiError::new(ErrorCode::PreconditionFailed, detail)
                 .with("last_id", last.to_string());
         }
+        Refusal::Exhausted => return StoreError::IdsExhausted.into(),
         Refusal::NoStream => {
             let detail = "there is no stream of this name, and `create=false` makes none";
             return ApiError::new(ErrorCode::StreamNotFound, detail);

@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt as _;
 
 use super::error::{ApiError, ErrorCode};
+use super::single::single;
 use crate::metrics::{HeldBytes, Metrics};
 use crate::state::{AppState, Shared};
 
@@ -52,7 +53,34 @@ pub fn media_type(headers: &HeaderMap) -> Cow<'_, str> {
     }
 }
 
+/// The parameter `charset` of a media type.
+fn charset(media_type: &str) -> Option<&str> {
+    let parameters = media_type.split(';').skip(1).filter_map(|part| part.split_once('='));
+    let mut named = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
+    named.next().map(|(_, value)| value.trim().trim_matches('"'))
+}
+
 impl Body {
+    /// Refuses text in another charset than UTF-8, which would be stored as something else.
+    ///
+    /// # Errors
+    /// 415 for a `charset` that is neither UTF-8 nor a part of it.
+    pub(super) fn refuse_charset(&self) -> Result<(), ApiError> {
+        let value = self.content_type().and_then(|value| value.to_str().ok()).unwrap_or_default();
+        match charset(value) {
+            Some(charset)
+                if !["utf-8", "utf8", "us-ascii"].contains(&&*charset.to_ascii_lowercase()) =>
+            {
+                Err(ApiError::new(
+                    ErrorCode::UnsupportedMediaType,
+                    format!("a form in the charset {charset:?} is not taken: send it as UTF-8"),
+                )
+                .at("Content-Type", "names another charset than UTF-8"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Frees the body, and keeps its share of the memory for what was made of it.
     pub(super) fn into_memory(self) -> BodyMemory {
         self.memory
@@ -67,6 +95,7 @@ impl Body {
         state: &AppState,
         most: usize,
     ) -> Result<Self, ApiError> {
+        single(request.headers(), &CONTENT_TYPE)?;
         refuse_encoded(request.headers())?;
         let (parts, mut body) = request.into_parts();
         let limit = state.settings.max_body.min(most);

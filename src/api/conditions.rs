@@ -1,10 +1,11 @@
 //! What the headers of an append ask for: conditions, and idempotency.
 
-use axum::http::header::{IF_MATCH, IF_NONE_MATCH};
+use axum::http::header::IF_MATCH;
 use axum::http::{HeaderMap, HeaderName};
 
 use super::error::ApiError;
 use super::extract::id;
+use super::single::{only_new, single_text};
 use crate::auth::Principal;
 use crate::model::id::EntryId;
 use crate::store::Key;
@@ -36,11 +37,7 @@ impl Conditions {
     /// # Errors
     /// 400 for what makes no sense.
     pub fn new(principal: &Principal, headers: &HeaderMap) -> Result<Self, ApiError> {
-        let text = |name: &HeaderName| match headers.get(name).map(|value| value.to_str()) {
-            None => Ok(None),
-            Some(Ok(text)) => Ok(Some(text)),
-            Some(Err(_)) => Err(ApiError::invalid(format!("`{name}` is not text"))),
-        };
+        let text = |name: &HeaderName| single_text(headers, name);
         let if_match = match text(&IF_MATCH)? {
             None => None,
             Some(tag) => {
@@ -51,14 +48,7 @@ impl Conditions {
                 Some(id("If-Match", bare, str::parse)?)
             }
         };
-        let if_new = match text(&IF_NONE_MATCH)? {
-            None => false,
-            Some("*") => true,
-            Some(_) => {
-                return Err(ApiError::invalid("`If-None-Match` is `*` here")
-                    .at("If-None-Match", "is not `*`"));
-            }
-        };
+        let if_new = only_new(headers)?;
         let producer = Producer {
             principal: principal.name.clone(),
             name: text(&IDEMPOTENCY_PRODUCER)?.unwrap_or_default().into(),

@@ -14,6 +14,7 @@ use super::json::Json;
 use super::params::bounded;
 use super::paths;
 use super::problems::{ConsumerProblems, DeleteConsumerProblems};
+use super::unread_body::NoBody;
 use crate::model::name::{ConsumerName, GroupName, StreamName};
 use crate::state::AppState;
 use crate::store::{PendingFate, StoreError};
@@ -144,6 +145,7 @@ pub async fn create_consumer(
     PathConsumer(name): PathConsumer,
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
+    NoBody: NoBody,
 ) -> Result<StatusCode, ApiError> {
     admit(&state, access.stream(), &access.group, &name).await?;
     let made = state.store.create_consumer(access.stream(), &access.group, &name).await?;

@@ -27,7 +27,9 @@ use super::no_route;
 use super::request::{Client, RequestInfo};
 use super::request_log;
 use super::shorten::shortened;
+use super::single::single;
 use super::turned_away::Standing;
+use super::unread_body;
 use crate::auth::Principal;
 use crate::metrics::RequestLabels;
 use crate::model::frame::write_line;
@@ -81,6 +83,16 @@ where
         }
         let state = self.state.clone();
         let answer = match admitted {
+            Ok(_) if unread_body::is_possible(&request) => {
+                let mut inner = self.inner.clone();
+                return Box::pin(async move {
+                    let response = match unread_body::refuse(&state, request).await {
+                        Ok(request) => caught(inner.call(request)).await?,
+                        Err(error) => error.into_response(),
+                    };
+                    Ok(finish(&state, &sent, response))
+                });
+            }
             Ok(_) => Ok(self.inner.call(request)),
             Err(Unknown::Answer(refused)) => Err(refused),
             Err(Unknown::Fetch(issuer)) => {
@@ -96,15 +108,22 @@ where
         };
         Box::pin(async move {
             let response = match answer {
-                // Nothing is shared with what panicked but what a poisoned lock would show.
-                Ok(answer) => match AssertUnwindSafe(answer).catch_unwind().await {
-                    Ok(response) => response?,
-                    Err(panic) => panicked(&*panic),
-                },
+                Ok(answer) => caught(answer).await?,
                 Err(refused) => *refused,
             };
             Ok(finish(&state, &sent, response))
         })
+    }
+}
+
+/// The answer of a handler, also of one that panics.
+async fn caught(
+    answer: impl Future<Output = Result<Response, Infallible>>,
+) -> Result<Response, Infallible> {
+    // Nothing is shared with what panicked but what a poisoned lock would show.
+    match AssertUnwindSafe(answer).catch_unwind().await {
+        Ok(response) => response,
+        Err(panic) => Ok(panicked(&*panic)),
     }
 }
 
@@ -203,7 +222,10 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
             && id.len() <= MAX_REQUEST_ID
             && id.as_bytes().iter().all(u8::is_ascii_graphic)
     };
-    if let Some(id) = headers.get(REQUEST_ID).filter(fit) {
+    // Of several none is the id.
+    if let Ok(Some(id)) = single(headers, &REQUEST_ID)
+        && fit(&id)
+    {
         return id.clone();
     }
     // Digits are always fit for a header.

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -50,6 +50,8 @@ pub struct ApiError {
     pub side_effects_unknown: bool,
     /// Members that belong to one code alone.
     pub extra: serde_json::Map<String, serde_json::Value>,
+    /// A header that belongs to the answer.
+    pub header: Option<&'static (&'static str, &'static str)>,
     /// For the log alone.
     pub cause: Option<Arc<StoreError>>,
 }
@@ -64,6 +66,7 @@ impl ApiError {
             errors: Vec::new(),
             side_effects_unknown: false,
             extra: serde_json::Map::new(),
+            header: None,
             cause: None,
         }
     }
@@ -85,6 +88,13 @@ impl ApiError {
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
         self.extra.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Adds a header to the answer.
+    #[must_use]
+    pub fn with_header(mut self, header: &'static (&'static str, &'static str)) -> Self {
+        self.header = Some(header);
         self
     }
 
@@ -186,6 +196,9 @@ impl IntoResponse for ApiError {
             && let Ok(tag) = HeaderValue::from_str(&format!("\"{tag}\""))
         {
             headers.insert(header::ETAG, tag);
+        }
+        if let Some((name, value)) = self.header {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         let mut response = (self.code.status(), headers).into_response();
         response.extensions_mut().insert(self);

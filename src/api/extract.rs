@@ -3,6 +3,7 @@
 
 use axum::RequestPartsExt as _;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::http::Method;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
@@ -10,7 +11,10 @@ use serde_path_to_error::Segment;
 use super::body::Body;
 use super::error::{ApiError, ErrorCode};
 use super::pairs::{self, PairsError};
+use super::type_errors;
+use crate::model::form_check::{self, NotAForm};
 use crate::model::id::{EntryId, InvalidId};
+use crate::model::json_text;
 use crate::model::name::InvalidName;
 use crate::state::AppState;
 
@@ -110,22 +114,18 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Call<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        let is_patch = request.method() == Method::PATCH;
         let body = Body::read(request, state, CALL).await?;
         let is_form = match body.media_type().as_ref() {
-            "application/x-www-form-urlencoded" => {
-                refuse_json_as_form(&body.bytes)?;
+            FORM => {
+                body.refuse_charset()?;
+                form_check::check_start(&body.bytes).map_err(not_a_form)?;
                 true
             }
-            "" => body.bytes.is_empty(),
-            media_type => {
-                if media_type != "application/json" && !body.bytes.is_empty() {
-                    return Err(ApiError::new(
-                        ErrorCode::UnsupportedMediaType,
-                        "this call takes application/json or a form",
-                    ));
-                }
-                body.bytes.is_empty()
-            }
+            "" | "application/json" => body.bytes.is_empty(),
+            MERGE_PATCH if is_patch => body.bytes.is_empty(),
+            _ if body.bytes.is_empty() => true,
+            _ => return Err(other_type(is_patch)),
         };
         if is_form {
             return pairs::parse(&body.bytes).map(Self).map_err(|error| {
@@ -134,33 +134,92 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Call<T> {
                 ApiError::invalid(error.to_string()).at(pointer, error.to_string())
             });
         }
-        let mut json = serde_json::Deserializer::from_slice(&body.bytes);
-        let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            let segment = |segment: &Segment| match segment {
-                Segment::Seq { index } => format!("/{index}"),
-                named => format!("/{}", named.to_string().replace('~', "~0").replace('/', "~1")),
-            };
-            let pointer: String = error.path().iter().map(segment).collect();
-            let detail = error.inner().to_string();
-            ApiError::invalid(format!("the body is not what this call takes: {detail}"))
-                .at(pointer, detail)
-        })?;
-        json.end()
-            .map_err(|_| ApiError::invalid("there is more in the body than one JSON value"))?;
-        Ok(Self(parsed))
+        call_of_json(json_text::without_mark(&body.bytes)).map(Self)
     }
 }
 
-/// JSON that was sent with `curl -d`, which calls everything a form.
-///
-/// # Errors
-/// 415, with what to type instead.
-pub fn refuse_json_as_form(body: &[u8]) -> Result<(), ApiError> {
-    match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
-        Some(b'{' | b'[') => Err(ApiError::new(
-            ErrorCode::UnsupportedMediaType,
-            "this looks like JSON, but came as a form: use `curl --json`, or send `Content-Type: application/json`",
-        )),
-        _ => Ok(()),
+/// 415 for a call of another media type.
+fn other_type(is_patch: bool) -> ApiError {
+    if !is_patch {
+        let detail = "this call takes application/json or a form";
+        return ApiError::new(ErrorCode::UnsupportedMediaType, detail);
     }
+    let detail = format!("a patch is {MERGE_PATCH}, application/json or a form");
+    ApiError::new(ErrorCode::UnsupportedMediaType, detail).with_header(&ACCEPT_PATCH)
+}
+
+fn call_of_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        if !error.inner().is_data() {
+            return not_json(text, error.inner());
+        }
+        let segment = |segment: &Segment| match segment {
+            Segment::Seq { index } => format!("/{index}"),
+            named => format!("/{}", named.to_string().replace('~', "~0").replace('/', "~1")),
+        };
+        let pointer: String = error.path().iter().map(segment).collect();
+        let detail = type_errors::explain(&error.inner().to_string());
+        let place = if pointer.is_empty() { "the body" } else { &pointer };
+        ApiError::invalid(format!("{place}: {detail}")).at(&*pointer, detail)
+    })?;
+    json.end().map_err(|error| not_json(text, &error))?;
+    Ok(parsed)
+}
+
+/// 400 for a text, without its mark, that is not JSON.
+pub fn not_json(text: &[u8], error: &serde_json::Error) -> ApiError {
+    ApiError::invalid(format!("the body is not JSON: {}", json_text::explain(text, error)))
+}
+
+/// The media type of a JSON merge patch (RFC 7396).
+const MERGE_PATCH: &str = "application/merge-patch+json";
+/// The media types that PATCH takes (RFC 5789).
+pub static ACCEPT_PATCH: (&str, &str) = (
+    "accept-patch",
+    "application/merge-patch+json, application/json, application/x-www-form-urlencoded",
+);
+/// The media type of forms.
+pub const FORM: &str = "application/x-www-form-urlencoded";
+
+/// 415 for a body that came as a form and is none, with what to type instead.
+pub fn not_a_form(why: NotAForm) -> ApiError {
+    let json = "use `curl --json`, or send `Content-Type: application/json`";
+    let other = "send it with its own `Content-Type` (with curl: `-H 'Content-Type: text/plain' --data-binary \
+                 @FILE`), or store it untouched in a field, by `?payload=data`";
+    let detail = match why {
+        NotAForm::Json => format!("this looks like JSON, but came as a form: {json}"),
+        NotAForm::Mark => format!(
+            "this begins with a byte order mark, which no form does; if it is JSON, {json}; else {other}"
+        ),
+        NotAForm::Quote => format!(
+            "this begins with a quote, but came as a form: if it is JSON, {json}; if the shell left the \
+             quote (cmd.exe leaves single ones), use double quotes around the form"
+        ),
+        NotAForm::Markup => format!("this looks like XML or HTML, but came as a form: {other}"),
+        NotAForm::Base64 => format!("this looks like base64, but came as a form: {other}"),
+        NotAForm::Control => {
+            format!("this has control characters, which a form encodes as `%XX`: {other}")
+        }
+        NotAForm::Lines => format!(
+            "this has several lines of `name=value`, but a form has one, joined by `&`; {other}"
+        ),
+        NotAForm::NoValue => {
+            format!(
+                "this is no form, which is `name=value` joined by `&`: a part has no `=`; {other}"
+            )
+        }
+        NotAForm::Name => format!(
+            "this is no form, which is `name=value` joined by `&`: a name is empty, over 256 bytes, or has \
+             characters that forms encode as `%XX`; {other}"
+        ),
+        NotAForm::Escape => format!(
+            "this came as a form, where `%` stands before two hexadecimal digits; a percent sign is sent as \
+             `%25` (with curl by `--data-urlencode`); if it is no form, {other}"
+        ),
+        NotAForm::NotUtf8 => format!(
+            "this came as a form, and is not UTF-8; send bytes as JSON with {{\"base64\":\"…\"}}, or {other}"
+        ),
+    };
+    ApiError::new(ErrorCode::UnsupportedMediaType, detail)
 }

@@ -1,7 +1,7 @@
 //! What all ways to follow streams have in common: where to begin, the bounds, and how a
 //! subscription that cannot be opened is told so.
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName};
 use axum::response::Response;
 
 use super::error::{ApiError, ErrorCode};
@@ -9,6 +9,7 @@ use super::event_stream::{self, EVENT_STREAM};
 use super::extract::id;
 use super::params::{TimeParam, at_most_one, bounded};
 use super::request::RequestInfo;
+use super::single::single;
 use crate::auth::Principal;
 use crate::live::{Begin, Closing, JoinError, Subscription, Terms, Wanted};
 use crate::metrics::{Held, Metrics};
@@ -17,6 +18,7 @@ use crate::model::view::Filter;
 use crate::state::AppState;
 use crate::store::StoreError;
 
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// The greatest `last=`: as many as a first page holds.
 const MAX_LAST: u64 = 500;
 
@@ -24,12 +26,12 @@ const MAX_LAST: u64 = 500;
 /// who cannot send one.
 ///
 /// # Errors
-/// 400 `invalid-id` for a header that is no text.
+/// 400 for a header that is given twice, `invalid-id` for one that is no text.
 pub(super) fn resumed<'a>(
     headers: &'a HeaderMap,
     params: [Option<&'a str>; 2],
 ) -> Result<Option<&'a str>, ApiError> {
-    let header = match headers.get("last-event-id") {
+    let header = match single(headers, &LAST_EVENT_ID)? {
         Some(value) => Some(value.to_str().map_err(|_| {
             ApiError::new(ErrorCode::InvalidId, "`Last-Event-ID` is not a position")
         })?),

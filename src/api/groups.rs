@@ -1,14 +1,14 @@
 //! Consumer groups: making, looking at, deleting.
 
 use axum::extract::State;
-use axum::http::header::{IF_NONE_MATCH, LOCATION};
+use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::access::{Access, Consume, GroupAccess, Manage, Right};
 use super::error::{ApiError, ErrorCode};
-use super::extract::{Call, NoParams, Query, id};
+use super::extract::{ACCEPT_PATCH, Call, NoParams, Query, id};
 use super::json::Json;
 use super::params::{TimeParam, at_most_one, redis_number};
 use super::paths;
@@ -16,6 +16,7 @@ use super::policy::{Patch, PolicyCall, PolicyOut};
 use super::problems::{
     CreateGroupProblems, DeleteGroupProblems, GroupProblems, PatchGroupProblems,
 };
+use super::single::only_new;
 use crate::model::name::StreamName;
 use crate::model::policy::Policy;
 use crate::model::position::{Position, Start};
@@ -207,15 +208,7 @@ pub async fn create_group(
     Call(new): Call<NewGroup>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<GroupDetail>), ApiError> {
     let place = place(("/start", new.start.as_deref()), new.since)?;
-    let only_new = match headers.get(IF_NONE_MATCH) {
-        None => false,
-        Some(value) if value == "*" => true,
-        Some(_) => {
-            return Err(
-                ApiError::invalid("`If-None-Match` is `*` here").at("If-None-Match", "is not `*`")
-            );
-        }
-    };
+    let only_new = only_new(&headers)?;
     let read = new.entries_read.map(|read| redis_number("/entries_read", read)).transpose()?;
     let (stream, name) = (access.stream(), &access.group);
     let create_stream = new.create_stream.unwrap_or(true);
@@ -274,15 +267,24 @@ const TRIES: usize = 5;
         ("stream" = String, Path, description = "The stream"),
         ("group" = String, Path, description = "The group"),
     ),
-    request_body(content((GroupPatch = "application/json"), (GroupPatch = "application/x-www-form-urlencoded"))),
-    responses((status = 200, description = "Changed", body = GroupDetail), PatchGroupProblems),
+    request_body(content(
+        (GroupPatch = "application/json"),
+        (GroupPatch = "application/merge-patch+json"),
+        (GroupPatch = "application/x-www-form-urlencoded"),
+    )),
+    responses(
+        (status = 200, description = "Changed", body = GroupDetail, headers(
+            ("Accept-Patch" = String, description = "Media types that PATCH takes"),
+        )),
+        PatchGroupProblems,
+    ),
 )]
 pub async fn move_group(
     access: GroupAccess<Manage>,
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
     Call(patch): Call<GroupPatch>,
-) -> Result<Json<GroupDetail>, ApiError> {
+) -> Result<([(&'static str, &'static str); 1], Json<GroupDetail>), ApiError> {
     let place = place(("/last_delivered_id", patch.last_delivered_id.as_deref()), patch.since)?;
     if place.is_none() && matches!(patch.policy, Patch::Absent) {
         return Err(ApiError::invalid(
@@ -316,7 +318,7 @@ pub async fn move_group(
             changed => break changed?,
         }
     }
-    Ok(Json(detail(&state, &access).await?))
+    Ok(([ACCEPT_PATCH], Json(detail(&state, &access).await?)))
 }
 
 /// List the groups of a stream

@@ -9,7 +9,8 @@ use axum::http::{HeaderMap, HeaderValue};
 
 use super::error::{ApiError, ErrorCode};
 use super::identify::{Unknown, identify};
-use super::{host, turned_away};
+use super::single::single;
+use super::{cors, host, turned_away};
 use crate::auth::Principal;
 use crate::state::AppState;
 
@@ -22,6 +23,9 @@ use crate::state::AppState;
 pub fn admit(state: &AppState, request: &mut Request) -> Result<Arc<Principal>, Unknown> {
     if let Some(answer) = turned_away::answer(request) {
         return Err(Unknown::Answer(Box::new(answer)));
+    }
+    if !state.settings.origins.is_empty() {
+        cors::narrow(request);
     }
     let is_probe = matches!(request.uri().path(), "/livez" | "/readyz");
     if !is_probe {
@@ -46,7 +50,7 @@ fn check(state: &AppState, headers: &HeaderMap, host: &str) -> Result<(), ApiErr
             ),
         ));
     }
-    let Some(origin) = headers.get(ORIGIN) else {
+    let Some(origin) = single(headers, &ORIGIN)? else {
         return Ok(());
     };
     let origin = origin.to_str().unwrap_or_default();

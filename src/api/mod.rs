@@ -59,6 +59,7 @@ mod schema;
 mod session;
 mod settle;
 mod shorten;
+mod single;
 mod store_error;
 mod stream_full;
 mod stream_patch;
@@ -66,6 +67,8 @@ mod streams;
 mod system;
 mod tickets;
 mod turned_away;
+mod type_errors;
+mod unread_body;
 mod work;
 mod work_many;
 
@@ -93,7 +96,7 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(streams::list_streams))
         .routes(routes!(
             streams::read_stream,
-            streams::create_stream,
+            stream_patch::create_stream,
             stream_patch::patch_stream,
             streams::delete_stream
         ))

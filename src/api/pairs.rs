@@ -8,6 +8,7 @@ use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess
 use serde::forward_to_deserialize_any;
 
 use super::shorten::shortened;
+use super::type_errors;
 use crate::model::form;
 
 /// The most characters of a name that are shown to whoever sent it. No name is longer.
@@ -90,7 +91,7 @@ impl std::error::Error for PairsError {}
 
 impl de::Error for PairsError {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::Invalid { name: String::new(), detail: message.to_string() }
+        Self::Invalid { name: String::new(), detail: type_errors::explain(&message.to_string()) }
     }
 
     fn missing_field(field: &'static str) -> Self {

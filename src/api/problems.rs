@@ -129,7 +129,9 @@ problems! {
         StreamNotFound, InvalidId, TooLarge, UnsupportedMediaType,
     ];
     /// Of making a stream.
-    CreateStreamProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE;
+    CreateStreamProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
+        NotSupportedByServer, InvalidId, IdNotMonotonic, TooLarge, UnsupportedMediaType, InvalidRetention,
+    ];
     /// Of setting the counters of a stream.
     PatchStreamProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         NotSupportedByServer, InvalidId, StreamNotFound, IdNotMonotonic, TooLarge, UnsupportedMediaType,

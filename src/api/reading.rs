@@ -2,12 +2,15 @@
 
 use axum::body::Bytes;
 use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
 
 use super::append_body;
+use super::append_plan::Shape;
 use super::body::{Body, BodyMemory, media_type, refuse_encoded};
 use super::conditions::Conditions;
 use super::error::ApiError;
 pub use super::pairs::{PairsError, parse as pairs};
+use super::single::single;
 use super::{append_lines, event_stream, follow};
 use crate::auth::Principal;
 use crate::model::sent::Sent;
@@ -23,7 +26,8 @@ pub fn append_body(
 ) -> Result<Sent, ApiError> {
     let (bytes, memory) = (Bytes::copy_from_slice(bytes), BodyMemory::default());
     let body = Body { headers, bytes, memory };
-    append_body::read(payload, &body, usize::MAX)
+    let shape = payload.map_or(Shape::ByType, Shape::Payload);
+    append_body::read(shape, &body, usize::MAX)
 }
 
 /// Reads every header that means something somewhere.
@@ -33,6 +37,7 @@ pub fn append_body(
 pub fn headers(headers: &HeaderMap) -> Result<(), ApiError> {
     Conditions::new(&Principal::anyone(), headers)?;
     follow::resumed(headers, [None, None])?;
+    single(headers, &CONTENT_TYPE)?;
     refuse_encoded(headers)?;
     let _ = (media_type(headers), append_lines::is_accepted(headers));
     event_stream::require_acceptable(headers)

@@ -92,6 +92,11 @@ fn lasting(error: &StoreError) -> (ErrorCode, &'static str) {
         StoreError::IdNotMonotonic => {
             (ErrorCode::IdNotMonotonic, "an id must lie above the last one of the stream")
         }
+        StoreError::IdsExhausted => (
+            ErrorCode::IdNotMonotonic,
+            "the stream has had the greatest id there is, so nothing can follow: append to another \
+             stream, or delete this one and start anew",
+        ),
         StoreError::IdZero => (ErrorCode::InvalidId, "0-0 cannot be the id of an entry"),
         StoreError::Contradiction(_) => {
             (ErrorCode::InvalidRequest, "these counters cannot be true of the stream as it is")

@@ -1,27 +1,28 @@
-//! `PATCH /v1/streams/{stream}`: what is kept of a stream, and its counters.
+//! `PUT` and `PATCH /v1/streams/{stream}`: making a stream; its retention and its counters.
 
 use axum::extract::State;
-use axum::http::HeaderName;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::access::{Access, Manage};
 use super::error::ApiError;
-use super::extract::{Call, NoParams, Query, id};
-use super::json::Json;
+use super::extract::{ACCEPT_PATCH, Call, NoParams, Query, id};
 use super::params::redis_number;
 use super::paths;
 use super::policy::Patch;
-use super::problems::PatchStreamProblems;
+use super::problems::{CreateStreamProblems, PatchStreamProblems};
 use super::retention::RetentionCall;
 use super::streams::{StreamDetail, show};
+use crate::model::name::StreamName;
 use crate::state::AppState;
 use crate::store::{Counters, StoreError, StreamChange};
 
 /// How often a change of a retention is tried while others change it, too.
 const TRIES: usize = 5;
 
-/// What is to be another of a stream.
+/// The retention and the counters of a stream.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StreamPatch {
@@ -56,42 +57,31 @@ impl StreamPatch {
             Some(last_id) => {
                 Ok(Some(Counters { last_id: id("/last_id", last_id, str::parse)?, others }))
             }
-            None if others.is_none() && !matches!(self.retention, Patch::Absent) => Ok(None),
-            None => Err(ApiError::invalid("say which, as `last_id`, or change the `retention`")
-                .at("/last_id", "is missing")),
+            None if others.is_none() => Ok(None),
+            None => {
+                Err(ApiError::invalid("`entries_added` and `max_deleted_id` go with `last_id`")
+                    .at("/last_id", "is missing"))
+            }
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        let Self { retention, last_id, entries_added, max_deleted_id } = self;
+        let none = last_id.is_none() && entries_added.is_none() && max_deleted_id.is_none();
+        none && matches!(retention, Patch::Absent)
     }
 }
 
-/// Change a stream
-///
-/// What is kept of it, merged into what was said before: it holds for every gateway from the answer
-/// on, and the stream is trimmed by it at once, as far as one step goes. And its counters, as XSETID
-/// sets them, for restoring a stream from elsewhere; positions handed out before count from other
-/// numbers then. All of it happens, or nothing.
-#[utoipa::path(
-    patch,
-    path = paths::STREAM,
-    tag = "streams",
-    params(("stream" = String, Path, description = "The stream")),
-    request_body(content((StreamPatch = "application/json"), (StreamPatch = "application/x-www-form-urlencoded"))),
-    responses(
-        (status = 200, description = "The stream as it is now", body = StreamDetail, headers(
-            ("ETag" = String, description = "The last id of the stream, quoted"),
-        )),
-        PatchStreamProblems,
-    ),
-)]
-pub async fn patch_stream(
-    access: Access<Manage>,
-    Query(NoParams {}): Query<NoParams>,
-    State(state): State<AppState>,
-    Call(patch): Call<StreamPatch>,
-) -> Result<([(HeaderName, String); 1], Json<StreamDetail>), ApiError> {
-    let stream = access.stream();
-    let mut change = StreamChange { counters: patch.counters()?, retention: None };
+/// Applies a change; true if the stream was made for that.
+async fn apply(
+    state: &AppState,
+    stream: &StreamName,
+    patch: &StreamPatch,
+    create: bool,
+) -> Result<bool, ApiError> {
+    let mut change = StreamChange { create, counters: patch.counters()?, retention: None };
     let mut tries = 0..TRIES;
-    loop {
+    let made = loop {
         let seen = match patch.retention {
             Patch::Absent => None,
             _ => state.store.retention(stream).await.map_err(ApiError::of_read)?,
@@ -106,9 +96,73 @@ pub async fn patch_stream(
             Err(StoreError::Changed) if tries.next().is_some() => {}
             changed => break changed?,
         }
-    }
+    };
     if let Some((_, Some(_))) = change.retention {
         state.hub.retain(&state.store, stream).await;
     }
-    Ok(show(&state, stream, None).await?)
+    Ok(made)
+}
+
+/// Make a stream
+///
+/// An empty one; appending makes one, too. A body sets its retention and its counters in the same
+/// step, as PATCH does; of a stream that is there only what the body names is changed.
+#[utoipa::path(
+    put,
+    path = paths::STREAM,
+    tag = "streams",
+    params(("stream" = String, Path, description = "The stream")),
+    request_body(content((Option<StreamPatch> = "application/json"), (StreamPatch = "application/x-www-form-urlencoded"))),
+    responses(
+        (status = 201, description = "Made"),
+        (status = 200, description = "It was there"),
+        CreateStreamProblems,
+    ),
+)]
+pub async fn create_stream(
+    access: Access<Manage>,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+    Call(new): Call<StreamPatch>,
+) -> Result<StatusCode, ApiError> {
+    let made = apply(&state, access.stream(), &new, true).await?;
+    Ok(if made { StatusCode::CREATED } else { StatusCode::OK })
+}
+
+/// Change a stream
+///
+/// What is kept of it, merged into what was said before: it holds for every gateway from the answer
+/// on, and the stream is trimmed by it at once, as far as one step goes. And its counters, as XSETID
+/// sets them, for restoring a stream from elsewhere; positions handed out before count from other
+/// numbers then. All of it happens, or nothing.
+#[utoipa::path(
+    patch,
+    path = paths::STREAM,
+    tag = "streams",
+    params(("stream" = String, Path, description = "The stream")),
+    request_body(content(
+        (StreamPatch = "application/json"),
+        (StreamPatch = "application/merge-patch+json"),
+        (StreamPatch = "application/x-www-form-urlencoded"),
+    )),
+    responses(
+        (status = 200, description = "The stream as it is now", body = StreamDetail, headers(
+            ("ETag" = String, description = "The last id of the stream, quoted"),
+            ("Accept-Patch" = String, description = "Media types that PATCH takes"),
+        )),
+        PatchStreamProblems,
+    ),
+)]
+pub async fn patch_stream(
+    access: Access<Manage>,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+    Call(patch): Call<StreamPatch>,
+) -> Result<impl IntoResponse, ApiError> {
+    if patch.is_empty() {
+        let detail = "say what to change: `retention`, or the counters by `last_id`";
+        return Err(ApiError::invalid(detail).at("/last_id", "is missing"));
+    }
+    apply(&state, access.stream(), &patch, false).await?;
+    Ok(([ACCEPT_PATCH], show(&state, access.stream(), None).await?))
 }

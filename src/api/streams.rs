@@ -14,9 +14,7 @@ use super::extract::{NoParams, Query};
 use super::json::Json;
 use super::params::bounded;
 use super::paths;
-use super::problems::{
-    CreateStreamProblems, DeleteStreamProblems, StreamProblems, StreamsProblems,
-};
+use super::problems::{DeleteStreamProblems, StreamProblems, StreamsProblems};
 use super::retention::RetentionOut;
 use super::schema::EntryOut;
 use super::stream_full::StreamContent;
@@ -266,29 +264,6 @@ fn detail(
         retention,
         full,
     }
-}
-
-/// Make a stream
-///
-/// An empty one; appending makes one, too.
-#[utoipa::path(
-    put,
-    path = paths::STREAM,
-    tag = "streams",
-    params(("stream" = String, Path, description = "The stream")),
-    responses(
-        (status = 201, description = "Made"),
-        (status = 200, description = "It was there"),
-        CreateStreamProblems,
-    ),
-)]
-pub async fn create_stream(
-    access: Access<Manage>,
-    Query(NoParams {}): Query<NoParams>,
-    State(state): State<AppState>,
-) -> Result<StatusCode, ApiError> {
-    let made = state.store.create_stream(access.stream()).await?;
-    Ok(if made { StatusCode::CREATED } else { StatusCode::OK })
 }
 
 /// Delete a stream

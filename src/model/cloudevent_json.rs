@@ -6,8 +6,8 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::value::RawValue;
 
 use super::cloudevent::{Attributes, OPTIONAL, REQUIRED, TYPE_OF_DATA, fields};
-use super::members::{Member, items, members};
-use super::sent::{InvalidEntry, MAX_BATCH, Sent, SentEntry, escape};
+use super::members::{Member, members};
+use super::sent::{self, InvalidEntry, Sent, SentEntry, escape};
 
 /// Structured mode: one event as JSON, which must be valid already. Of more than `most` members one more
 /// is read, and no further, as its fields: whoever takes it refuses it.
@@ -23,15 +23,7 @@ pub fn structured(json: &RawValue, most: usize) -> Result<Sent, InvalidEntry> {
 /// # Errors
 /// [`InvalidEntry`] points at the first thing that cannot be an event.
 pub fn batch(json: &RawValue, most: usize) -> Result<Sent, InvalidEntry> {
-    let Some(list) = items(json, MAX_BATCH) else {
-        return Err(InvalidEntry::at("", "a batch is a JSON array of events"));
-    };
-    if list.is_empty() {
-        return Err(InvalidEntry::at("", "a batch has at least one event"));
-    }
-    let event = |(index, json)| event(json, &format!("/{index}"), most);
-    let events = list.into_iter().enumerate().map(event);
-    Ok(Sent::Many(events.collect()))
+    sent::batch(json, "", most, event)
 }
 
 /// One event as JSON; `pointer` is where it stands in the body.

@@ -1,5 +1,5 @@
 //! `application/x-www-form-urlencoded`, byte for byte: unlike the usual parsers this one never
-//! replaces bytes that are not UTF-8.
+//! replaces bytes that are not UTF-8. `form_check` decides whether a body is a form at all.
 
 use percent_encoding::percent_decode;
 
@@ -14,7 +14,8 @@ pub fn pairs(input: &[u8]) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
     })
 }
 
-fn decode(text: &[u8]) -> Vec<u8> {
+/// Undoes the encoding of a name or a value. What only looks like an escape stays.
+pub(super) fn decode(text: &[u8]) -> Vec<u8> {
     // Nearly always.
     if !text.iter().any(|byte| matches!(byte, b'+' | b'%')) {
         return text.to_vec();

@@ -3,6 +3,7 @@
 //! Nothing here does I/O or knows Redis, HTTP or the runtime; every rule in this room can be
 //! tested without any of them.
 
+pub mod bare;
 pub mod cloudevent;
 pub mod cloudevent_json;
 pub mod cursor;
@@ -10,10 +11,12 @@ pub mod duration;
 pub mod entry;
 pub mod entry_json;
 pub mod form;
+pub mod form_check;
 pub mod frame;
 pub mod glob;
 pub mod history;
 pub mod id;
+pub mod json_text;
 pub mod lines;
 mod members;
 pub mod name;

@@ -1,4 +1,4 @@
-//! Entries as JSON, on their way in: `{"fields":{…}}` or `{"pairs":[…]}`, one or many. Numbers and
+//! Entries as JSON, on their way in: `{"fields":{…}}` or `{"pairs":[…]}`, one or a batch. Numbers and
 //! booleans keep the text they came with; whatever cannot be an entry is pointed at.
 
 use std::borrow::Cow;
@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::entry::Fields;
+use super::json_text;
 use super::members::{items, members};
 
 /// More members than an entry can have, or a batch.
@@ -46,16 +47,28 @@ pub struct SentEntry {
 pub enum Sent {
     /// One entry.
     One(SentEntry),
-    /// `{"entries":[…]}`, and which of them cannot be entries.
-    Many(Vec<Result<SentEntry, InvalidEntry>>),
+    /// `{"entries":[…]}`, or a list of entries.
+    Many(Batch),
 }
 
-/// Reads one entry, or `{"entries":[…]}`. The text must be valid JSON already. Of an entry with more
+/// A batch of entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Where the list stands in the body, as a JSON pointer.
+    pub at: &'static str,
+    /// The entries; an error for each item that cannot be one.
+    pub entries: Vec<Result<SentEntry, InvalidEntry>>,
+}
+
+/// Reads one entry, or a batch: `{"entries":[…]}` or a list of entries. The text must be valid JSON already. Of an entry with more
 /// than `most` fields one more is read than it may have, and no further: whoever takes it refuses it.
 ///
 /// # Errors
 /// [`InvalidEntry`] points at the first thing that cannot be an entry.
 pub fn parse(json: &RawValue, most: usize) -> Result<Sent, InvalidEntry> {
+    if json.get().starts_with('[') {
+        return batch(json, "", most, parse_entry);
+    }
     let members = members(json, MEMBERS).unwrap_or_default();
     let Some((_, list)) = members.iter().find(|(name, _)| name == "entries") else {
         return parse_entry(json, "", most).map(Sent::One);
@@ -64,31 +77,43 @@ pub fn parse(json: &RawValue, most: usize) -> Result<Sent, InvalidEntry> {
         let at = format!("/{}", escape(other));
         return Err(InvalidEntry::at(at, "stands beside `entries`, which stands alone"));
     }
+    batch(list, "/entries", most, parse_entry)
+}
+
+/// Reads a list of entries that stands at `at`.
+pub(super) fn batch(
+    json: &RawValue,
+    at: &'static str,
+    most: usize,
+    parse: fn(&RawValue, &str, usize) -> Result<SentEntry, InvalidEntry>,
+) -> Result<Sent, InvalidEntry> {
     // One too many is as good as all: what is wrong with each of a million is not gathered.
-    let Some(list) = items(list, MAX_BATCH) else {
-        return Err(InvalidEntry::at("/entries", "`entries` is a list of entries"));
+    let Some(list) = items(json, MAX_BATCH) else {
+        return Err(InvalidEntry::at(at, "a batch is a list of entries"));
     };
     if list.is_empty() {
-        return Err(InvalidEntry::at("/entries", "a batch has at least one entry"));
+        return Err(InvalidEntry::at(at, "a batch has at least one entry"));
     }
-    let entry = |(index, entry)| parse_entry(entry, &format!("/entries/{index}"), most);
-    let entries = list.into_iter().enumerate().map(entry);
-    Ok(Sent::Many(entries.collect()))
+    let entry = |(index, entry)| parse(entry, &format!("{at}/{index}"), most);
+    let entries = list.into_iter().enumerate().map(entry).collect();
+    Ok(Sent::Many(Batch { at, entries }))
 }
 
 /// Reads one entry from a line of NDJSON, and of its fields one more than `most` as [`parse`] does.
 ///
 /// # Errors
 /// [`InvalidEntry`] points at the first thing that cannot be an entry.
-pub fn parse_line(line: &[u8], most: usize) -> Result<SentEntry, InvalidEntry> {
-    let json = serde_json::from_slice(line).map_err(|error| {
-        let hint = match error.to_string().starts_with("trailing characters") {
-            true => " (one entry on each line; with curl, send them by `--data-binary`)",
-            false => "",
-        };
-        InvalidEntry::at("", format!("the line is not JSON: {error}{hint}"))
-    })?;
-    parse_entry(json, "", most)
+pub fn parse_line(text: &[u8], most: usize) -> Result<SentEntry, InvalidEntry> {
+    parse_entry(line(text)?, "", most)
+}
+
+/// The JSON value on a line of NDJSON.
+pub(super) fn line(text: &[u8]) -> Result<&RawValue, InvalidEntry> {
+    let text = json_text::without_mark(text);
+    serde_json::from_slice(text).map_err(|error| {
+        let why = json_text::explain_line(text, &error);
+        InvalidEntry::at("", format!("the line is not JSON: {why}"))
+    })
 }
 
 /// Reads `{"fields":{…}}` or `{"pairs":[[name,value],…]}`, with `id` if there is one.
@@ -105,6 +130,13 @@ fn parse_entry(json: &RawValue, pointer: &str, most: usize) -> Result<SentEntry,
             format!("{hint}; to store any other JSON untouched, use ?payload=data"),
         ));
     };
+    if !members.iter().any(|(name, _)| name == "fields" || name == "pairs") {
+        return Err(InvalidEntry::at(
+            pointer,
+            "this has neither `fields` nor `pairs`: wrap it in `fields`, as {\"fields\":{…}}, take its \
+             members as fields with ?as=fields, or store it untouched with ?payload=data",
+        ));
+    }
     let (mut fields, mut sent) = (None, SentEntry::default());
     let mut seen = Vec::new();
     for (name, value) in &members {
@@ -121,12 +153,6 @@ fn parse_entry(json: &RawValue, pointer: &str, most: usize) -> Result<SentEntry,
             "pairs" => fields = Some(parse_pairs(value, &at, most)?),
             "id" => sent.id = Some(parse_text(value, &at)?),
             "key" => sent.key = Some(parse_text(value, &at)?),
-            _ if !members.iter().any(|(name, _)| name == "fields" || name == "pairs") => {
-                return Err(InvalidEntry::at(
-                    pointer,
-                    "wrap it in `fields`, as {\"fields\":{…}}, or store it untouched with ?payload=data",
-                ));
-            }
             _ => {
                 return Err(InvalidEntry::at(
                     at,
@@ -225,7 +251,7 @@ pub(super) fn escape(token: &str) -> String {
 #[cfg(test)]
 pub(super) fn first_refused(sent: Result<Sent, InvalidEntry>) -> InvalidEntry {
     match sent {
-        Ok(Sent::Many(entries)) => entries.into_iter().find_map(Result::err).unwrap(),
+        Ok(Sent::Many(batch)) => batch.entries.into_iter().find_map(Result::err).unwrap(),
         other => other.unwrap_err(),
     }
 }
@@ -241,7 +267,7 @@ mod tests {
     fn parse(json: &str) -> Result<SentEntry, InvalidEntry> {
         match super::parse(serde_json::from_str(json).unwrap(), 100)? {
             Sent::One(entry) => Ok(entry),
-            Sent::Many(entries) => panic!("{entries:?}"),
+            Sent::Many(batch) => panic!("{batch:?}"),
         }
     }
 
@@ -274,6 +300,7 @@ mod tests {
             ("[]", ""),
             ("{}", ""),
             (r#"{"user":"alice"}"#, ""),
+            (r#"{"id":8209,"email":"a@b.example"}"#, ""),
             (r#"{"fields":{}}"#, ""),
             (r#"{"pairs":[]}"#, ""),
             (r#"{"fields":[]}"#, "/fields"),
@@ -310,6 +337,8 @@ mod tests {
         for (json, pointer) in [
             (r#"{"entries":[]}"#, "/entries"),
             (r#"{"entries":{}}"#, "/entries"),
+            (r#"[{"fields":{"a":1}},{"fields":{"a":null}}]"#, "/1/fields/a"),
+            ("[5]", "/0"),
             (r#"{"entries":[{"fields":{"a":1}},{"fields":{"a":null}}]}"#, "/entries/1/fields/a"),
             (r#"{"entries":[{"fields":{"a":1}}],"id":"*"}"#, "/id"),
             (r#"{"entries":[{"fields":{"a":1},"key":5}]}"#, "/entries/0/key"),

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use deadpool_redis::redis::{Cmd, Pipeline, Value};
+use deadpool_redis::redis::{Cmd, Pipeline, RedisError, Value};
 use sha2::{Digest, Sha256};
 
 use super::decode::id;
@@ -74,7 +74,8 @@ impl Key {
 /// What became of an append.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Appended {
-    /// What became of each entry. Without [`Append::atomic`] some may have been refused.
+    /// What became of each entry. Without [`Append::atomic`] some may have been refused; with it only
+    /// the last of them, when the stream ran out of ids in the middle.
     Each(Vec<Result<Placed, Refusal>>),
     /// The whole was appended before, with these ids.
     Replayed(Vec<EntryId>),
@@ -104,6 +105,8 @@ pub enum Refusal {
     AfterChosen,
     /// There is no stream, and none was to be made.
     NoStream,
+    /// The stream has had the greatest id there is.
+    Exhausted,
 }
 
 impl Append {
@@ -155,7 +158,8 @@ impl Store {
     /// Appends entries, or says why not.
     ///
     /// # Errors
-    /// [`StoreError::IdNotMonotonic`] and [`StoreError::IdZero`] of a single entry,
+    /// [`StoreError::IdNotMonotonic`], [`StoreError::IdsExhausted`] and [`StoreError::IdZero`] of a
+    /// single entry,
     /// [`StoreError::NotAStream`], [`StoreError::OutOfMemory`], or that Redis is away; after
     /// [`StoreError::Broken`] and [`StoreError::Timeout`] all of it may be there, or nothing.
     /// # Cancel safety
@@ -173,7 +177,8 @@ impl Store {
             vec![self.write_on(lane, &append.command(stream, 0)).await?]
         } else {
             let mut transaction = Pipeline::with_capacity(append.entries.len());
-            transaction.atomic();
+            // Each is answered for itself: an error would not tell what was appended before it.
+            transaction.atomic().ignore_errors();
             for index in 0..append.entries.len() {
                 transaction.add_command(append.command(stream, index));
             }
@@ -182,9 +187,20 @@ impl Store {
         if given.contains(&Value::Nil) {
             return Ok(Appended::Refused(None, Refusal::NoStream));
         }
-        let each =
-            given.into_iter().map(|given| Ok(Ok(Placed { id: id(given)?, replayed: false })));
-        each.collect::<Result<_, _>>().map(Appended::Each)
+        given.into_iter().map(placed).collect::<Result<_, _>>().map(Appended::Each)
+    }
+}
+
+/// What an XADD answered.
+fn placed(given: Value) -> Result<Result<Placed, Refusal>, StoreError> {
+    let id = match given {
+        Value::ServerError(error) => Err(StoreError::from(RedisError::from(error))),
+        given => id(given),
+    };
+    match id {
+        Ok(id) => Ok(Ok(Placed { id, replayed: false })),
+        Err(StoreError::IdsExhausted) => Ok(Err(Refusal::Exhausted)),
+        Err(error) => Err(error),
     }
 }
 

@@ -86,17 +86,23 @@ local function remember(key, print, ids)
   redis.call('PEXPIRE', known, window + 1000)
   redis.call('PEXPIRE', ends, window + 1000)
 end
-local results, ids, wrote = {'each'}, {}, false
+local results, ids, wrote, stopped = {'each'}, {}, false, false
 for i, entry in ipairs(entries) do
   if entry.twin then entry.given, entry.refused = entry.twin.given, entry.refused or entry.twin.refused end
+  if stopped then entry.refused = 'exhausted' end
   local mark = '~'
   if not entry.given and not entry.refused then
     local words = {'XADD', stream, entry.id}
     for _, word in ipairs(entry.fields) do words[#words + 1] = word end
     local given = redis.pcall(unpack(words))
     if type(given) == 'table' then
-      if atomic or not tostring(given.err):find('equal or smaller', 1, true) then return given end
-      entry.refused = 'not-monotonic'
+      local why = tostring(given.err)
+      local function says(text) return why:find(text, 1, true) end
+      if says('exhausted the last possible') then
+        entry.refused, stopped = 'exhausted', atomic
+      elseif not atomic and (says('equal or smaller') or says('too large to be stored')) then
+        entry.refused = 'not-monotonic'
+      else return given end
     else
       entry.given, mark, wrote = given, '', true
       if entry.key ~= '' then remember(entry.key, entry.print, given) end
@@ -106,7 +112,7 @@ for i, entry in ipairs(entries) do
   results[#results + 1] = entry.refused and '!' .. entry.refused or mark .. entry.given
 end
 if wrote and #trimming > 0 then trim(stream, unpack(trimming)) end
-if whole ~= '' then remember(whole, whole_print, table.concat(ids, ',')) end
+if whole ~= '' and not stopped then remember(whole, whole_print, table.concat(ids, ',')) end
 return results"
 );
 
@@ -199,6 +205,7 @@ fn refusal(word: &str) -> Option<Refusal> {
         "reused" => Refusal::KeyReused,
         "not-monotonic" => Refusal::NotMonotonic,
         "after-chosen" => Refusal::AfterChosen,
+        "exhausted" => Refusal::Exhausted,
         _ => return None,
     })
 }

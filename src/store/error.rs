@@ -93,6 +93,9 @@ pub enum StoreError {
     /// XADD with an id not above the last one.
     #[error("the id is not above the last one")]
     IdNotMonotonic,
+    /// The stream has had the greatest id there is.
+    #[error("the stream has no id left")]
+    IdsExhausted,
     /// XADD with the id `0-0`.
     #[error("0-0 is not the id of an entry")]
     IdZero,

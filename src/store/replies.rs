@@ -95,7 +95,10 @@ pub const REPLIES: &[Reply] = &[
     row("", "smaller than the target stream top item", ForGood, Nothing, |_| E::IdNotMonotonic),
     row("", "XSETID", ForGood, Nothing, E::Contradiction),
     row("", "equal or smaller", ForGood, Nothing, |_| E::IdNotMonotonic),
-    row("", "exhausted the last possible", ForGood, Nothing, |_| E::IdNotMonotonic),
+    // Redis 7.0 says so of `ms-*` where no sequence number is left. An entry that is really too large
+    // has more than 1 GiB.
+    row("", "Elements are too large to be stored", ForGood, Nothing, |_| E::IdNotMonotonic),
+    row("", "exhausted the last possible", ForGood, Nothing, |_| E::IdsExhausted),
     row("", "must be greater than 0-0", ForGood, Nothing, |_| E::IdZero),
     row("", "no such key", ForGood, Nothing, |_| E::StreamNotFound),
     row("", "requires the key to exist", ForGood, Nothing, |_| E::StreamNotFound),

@@ -8,7 +8,7 @@
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
 use super::counters::{Counters, write_counters};
-use super::decode::{bytes, id, list, text, tuple, unsigned};
+use super::decode::{bytes, id, int, list, text, tuple, unsigned};
 use super::leases::Verb;
 use super::pool::Repeat;
 use super::trim::lua_held_back;
@@ -30,6 +30,8 @@ pub(super) fn key(stream: &StreamName) -> String {
 /// How to change a stream.
 #[derive(Clone, Debug, Default)]
 pub struct StreamChange {
+    /// Make the stream, empty, if there is none.
+    pub create: bool,
     /// Its counters.
     pub counters: Option<Counters>,
     /// The retention as it was seen, and as it is to be.
@@ -171,18 +173,30 @@ if not text or redis.call('TYPE', KEYS[1]).ok ~= 'stream' then return false end
 return {text, blocked_by(KEYS[1], rules_of(text))}"
 ));
 
-/// Sets the counters and the retention of a stream, unless that is another than was seen.
+/// Sets the counters and the retention of a stream, unless that is another than was seen. Makes the
+/// stream first if that is asked for and there is none: 1 if so. All of it happens, or nothing.
 static CHANGE: Verb = Verb::new(
     "\
-local kind = redis.call('TYPE', KEYS[1]).ok
-if kind == 'none' then return redis.error_reply('ERR no such key') end
-if kind ~= 'stream' then return redis.error_reply('WRONGTYPE the key holds no stream') end
-if (redis.call('GET', KEYS[2]) or '-') ~= ARGV[1] then
+local stream, seen, next, create = KEYS[1], ARGV[1], ARGV[2], ARGV[3] == '1'
+local kind = redis.call('TYPE', stream).ok
+if kind == 'none' and not create then return redis.error_reply('ERR no such key') end
+if kind ~= 'none' and kind ~= 'stream' then return redis.error_reply('WRONGTYPE the key holds no stream') end
+if next ~= '' and (redis.call('GET', KEYS[2]) or '-') ~= seen then
   return redis.error_reply('CHANGED by someone else')
 end
-if #ARGV > 2 then redis.call('XSETID', KEYS[1], unpack(ARGV, 3)) end
-if ARGV[2] == '-' then redis.call('DEL', KEYS[2]) else redis.call('SET', KEYS[2], ARGV[2]) end
-return 1",
+if kind == 'none' then
+  redis.call('XGROUP', 'CREATE', stream, 'streamgate', '0', 'MKSTREAM')
+  redis.call('XGROUP', 'DESTROY', stream, 'streamgate')
+end
+if #ARGV > 3 then
+  local set = redis.pcall('XSETID', stream, unpack(ARGV, 4))
+  if type(set) == 'table' and set.err then
+    if kind == 'none' then redis.call('DEL', stream) end
+    return set
+  end
+end
+if next == '-' then redis.call('DEL', KEYS[2]) elseif next ~= '' then redis.call('SET', KEYS[2], next) end
+return kind == 'none' and 1 or 0",
 );
 
 fn begin(command: &mut Cmd, stream: &StreamName) {
@@ -194,41 +208,44 @@ fn kept(retention: Option<&Retention>) -> String {
 }
 
 impl Store {
-    /// Changes the counters of a stream, its retention, or both, in one step.
+    /// Changes the counters of a stream, its retention, or both, in one step; true if the stream was
+    /// made for that.
     ///
     /// # Errors
-    /// Those of [`Store::set_counters`], and [`StoreError::Changed`] when the retention is no longer
-    /// as it was seen; nothing was changed then.
+    /// [`StoreError::StreamNotFound`] unless the stream may be made, [`StoreError::NotAStream`],
+    /// [`StoreError::IdNotMonotonic`] when entries lie above the new last id,
+    /// [`StoreError::Contradiction`] when the other counters cannot be, [`StoreError::Changed`] when
+    /// the retention is no longer as it was seen, or that Redis is away. Nothing was changed then.
     /// # Cancel safety
     /// Dropped after it was sent, the stream may be changed all the same.
     pub async fn change_stream(
         &self,
         stream: &StreamName,
         change: &StreamChange,
-    ) -> Result<(), StoreError> {
-        let Some((seen, next)) = &change.retention else {
-            return match change.counters {
-                Some(counters) => self.set_counters(stream, counters).await,
-                None => Ok(()),
-            };
+    ) -> Result<bool, StoreError> {
+        let (seen, next) = match &change.retention {
+            Some((seen, next)) => (seen.as_ref(), Some(next.as_ref())),
+            None => (None, None),
         };
+        let has_retention = matches!(next, Some(Some(_)));
         // Before, so that no gateway that dies here leaves a retention nobody knows of; and after,
         // because who takes it out of the index looks for it after that.
-        if next.is_some() {
+        if has_retention {
             self.enlist_retention(stream).await?;
         }
         let changed = self.verb(&CHANGE, Repeat::Unsafe, |command| {
             begin(command, stream);
-            command.arg(kept(seen.as_ref())).arg(kept(next.as_ref()));
+            command.arg(kept(seen)).arg(next.map(kept).unwrap_or_default());
+            command.arg(u8::from(change.create));
             if let Some(counters) = change.counters {
                 write_counters(command, counters);
             }
         });
-        changed.await?;
-        match next {
-            Some(_) => self.enlist_retention(stream).await,
-            None => Ok(()),
+        let made = int(&changed.await?)? == 1;
+        if has_retention {
+            self.enlist_retention(stream).await?;
         }
+        Ok(made)
     }
 
     /// What is to be kept of a stream, and the group that keeps more from going; nothing for one

@@ -15,15 +15,6 @@ const ROUNDS: usize = 16;
 /// Keys Redis looks at per round.
 const KEYS_PER_ROUND: usize = 1000;
 
-/// Makes a stream without an entry, which no command of Redis does by itself: 1 made, 0 it was there.
-const CREATE: &str = "\
-local kind = redis.call('TYPE', KEYS[1]).ok
-if kind == 'stream' then return 0 end
-if kind ~= 'none' then return redis.error_reply('WRONGTYPE the key holds no stream') end
-redis.call('XGROUP', 'CREATE', KEYS[1], 'streamgate', '0', 'MKSTREAM')
-redis.call('XGROUP', 'DESTROY', KEYS[1], 'streamgate')
-return 1";
-
 /// Deletes a key only while it is a stream: 1 done, 0 there was none.
 const DELETE: &str = "\
 local kind = redis.call('TYPE', KEYS[1]).ok
@@ -134,18 +125,6 @@ impl Store {
             Err(StoreError::StreamNotFound) => Ok(None),
             reply => stream_info(reply?).map(Some),
         }
-    }
-
-    /// Makes an empty stream; false if it was there.
-    ///
-    /// # Errors
-    /// [`StoreError::NotAStream`] for any other key, or that Redis is away.
-    /// # Cancel safety
-    /// Dropped after it was sent, the stream may be made all the same.
-    pub async fn create_stream(&self, stream: &StreamName) -> Result<bool, StoreError> {
-        let mut command = Cmd::new();
-        command.arg("EVAL").arg(CREATE).arg(1).arg(stream.as_str());
-        Ok(int(&self.write(&command).await?)? == 1)
     }
 
     /// Deletes a stream with its groups and what is remembered beside it; false if there was none.

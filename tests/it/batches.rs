@@ -121,3 +121,104 @@ async fn the_trace_an_entry_belongs_to_is_kept_with_it_if_wanted() {
     let read = app.get(&format!("{}?after=0", entries(&stream))).await.json();
     assert_eq!(read["entries"][0]["fields"], json!({"n": "1"}));
 }
+
+const LAST_MS: &str = "18446744073709551615";
+
+/// A stream that has three ids left.
+async fn nearly_full(name: &str) -> String {
+    let stream = unique(name);
+    let redis = crate::support::redis::shared().await;
+    redis.command(&["XADD", &stream, &format!("{LAST_MS}-18446744073709551612"), "n", "0"]).await;
+    stream
+}
+
+fn batch_of(count: usize, key: bool) -> String {
+    let entry = |n: usize| match key {
+        true => json!({"fields": {"n": n}, "key": format!("k{n}")}),
+        false => json!({"fields": {"n": n}}),
+    };
+    json!({"entries": (1..=count).map(entry).collect::<Vec<_>>()}).to_string()
+}
+
+#[tokio::test]
+async fn a_batch_that_runs_out_of_ids_says_which_of_its_entries_are_there() {
+    let app = TestApp::start().await;
+    for keyed in [false, true] {
+        let stream = nearly_full("stopped").await;
+        let answer = app.post_json(&entries(&stream), &batch_of(5, keyed)).await;
+        let problem = answer.is_problem(409, "id-not-monotonic");
+        assert_eq!(problem["side_effects"], "unknown", "{problem:#}");
+        assert_eq!(
+            (&problem["appended"], problem["results"].as_array().unwrap().len()),
+            (&json!(3), 3)
+        );
+        let ids = app.get(&format!("{}?after=0", entries(&stream))).await.ids();
+        assert_eq!(problem["results"][2]["id"], ids[3]);
+        assert_eq!(ids.len(), 4, "{ids:?}");
+        assert_eq!(app.metric("published_entries_total").await, if keyed { 6 } else { 3 });
+        // Nothing at all is a refusal like any other.
+        let answer = app.post_json(&entries(&stream), &batch_of(2, false)).await;
+        let problem = answer.is_problem(409, "id-not-monotonic");
+        assert_eq!((&problem["side_effects"], &problem["results"]), (&json!("none"), &json!(null)));
+    }
+    // Each for itself: what was appended is told, the rest refused.
+    for keyed in [false, true] {
+        let stream = nearly_full("each").await;
+        let path = format!("{}?atomic=false", entries(&stream));
+        let answer = app.post_json(&path, &batch_of(5, keyed)).await;
+        assert_eq!(
+            (answer.status, &answer.json()["appended"]),
+            (207, &json!(3)),
+            "{}",
+            answer.body
+        );
+        assert_eq!(answer.json()["results"][4]["error"]["code"], "id-not-monotonic");
+    }
+    let stream = nearly_full("lines").await;
+    let lines = "{\"fields\":{\"n\":1}}\n".repeat(5);
+    let post =
+        app.client.post(app.url(&entries(&stream))).header("content-type", "application/x-ndjson");
+    let answer = app.send(post.body(lines)).await;
+    let told = answer.json();
+    assert_eq!((answer.status, &told["appended"], &told["failed"]), (207, &json!(3), &json!(2)));
+}
+
+#[tokio::test]
+async fn a_key_of_a_batch_that_was_stopped_is_not_remembered() {
+    let app = TestApp::start().await;
+    let stream = nearly_full("key").await;
+    let post = |body: String| {
+        let request = app.client.post(app.url(&entries(&stream))).header("idempotency-key", "k");
+        app.send(request.header("content-type", "application/json").body(body))
+    };
+    let problem = post(batch_of(5, false)).await.is_problem(409, "id-not-monotonic");
+    assert_eq!((&problem["side_effects"], &problem["appended"]), (&json!("unknown"), &json!(3)));
+    let again = post(batch_of(5, false)).await.is_problem(409, "id-not-monotonic");
+    assert_eq!(again["side_effects"], "none", "{again:#}");
+}
+
+#[tokio::test]
+async fn a_stream_without_ids_says_so_and_names_none_that_nobody_gave() {
+    let app = TestApp::start().await;
+    let stream = unique("end");
+    let post =
+        async |query: &str| app.post_form(&format!("{}?{query}", entries(&stream)), "n=1").await;
+    assert_eq!(post("id=5-18446744073709551615").await.status, 201);
+    // No sequence number is left of that millisecond, on any server.
+    let problem = post("id=5-*").await.is_problem(409, "id-not-monotonic");
+    assert_eq!(problem["side_effects"], "none");
+    let batch = r#"{"entries":[{"fields":{"n":1},"id":"5-*"},{"fields":{"n":1}}]}"#;
+    app.post_json(&entries(&stream), batch).await.is_problem(409, "id-not-monotonic");
+    let answer = app.post_json(&format!("{}?atomic=false", entries(&stream)), batch).await;
+    assert_eq!(answer.json()["results"][0]["error"]["code"], "id-not-monotonic", "{}", answer.body);
+    assert_eq!(post(&format!("id={LAST_MS}-18446744073709551615")).await.status, 201);
+    for query in ["_", "id=*", "maxlen=5"] {
+        let problem = post(query).await.is_problem(409, "id-not-monotonic");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("the stream has had the greatest id"), "{query}: {detail}");
+        assert_eq!((&problem["side_effects"], &problem["errors"]), (&json!("none"), &json!(null)));
+    }
+    let keyed = r#"{"fields":{"n":1},"key":"k"}"#;
+    let problem = app.post_json(&entries(&stream), keyed).await.is_problem(409, "id-not-monotonic");
+    assert!(problem["detail"].as_str().unwrap().contains("greatest id"), "{problem:#}");
+}

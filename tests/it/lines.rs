@@ -45,7 +45,7 @@ async fn every_line_is_an_entry_and_what_is_none_is_told_by_its_number() {
         "{\"pairs\":[[\"n\",\"4\"],[\"n\",\"5\"]]}",
     );
     let answer = app.send(post(&app, &entries(&stream)).body(text)).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.status, 207, "{}", answer.body);
     let told = answer.json();
     let counts = ["appended", "replayed", "failed"].map(|name| told[name].as_u64().unwrap());
     assert_eq!(counts, [3, 1, 3], "{told:#}");
