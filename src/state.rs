@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::BasePath;
 use crate::auth::Auth;
 use crate::live::Hub;
 use crate::metrics::Metrics;
@@ -21,6 +22,8 @@ pub struct ApiSettings {
     pub any_host: bool,
     /// Origins of web pages that may call, besides our own.
     pub origins: Vec<String>,
+    /// The path under which a proxy that strips it publishes the gateway.
+    pub base_path: BasePath,
     /// Clients come over TLS.
     pub https: bool,
     /// Bytes of a body.

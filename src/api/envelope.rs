@@ -19,6 +19,7 @@ use futures_util::future::BoxFuture;
 use tower::{Layer, Service};
 
 use super::answers;
+use super::base_path::BasePath;
 use super::cors;
 use super::error::{ApiError, ErrorCode};
 use super::guard;
@@ -77,7 +78,11 @@ where
         let admitted = std::panic::catch_unwind(admit)
             .unwrap_or_else(|panic| Err(Unknown::Answer(Box::new(panicked(&*panic)))));
         // After that, which may have taken something out of the URI.
-        let mut sent = Sent::new(&mut request, admitted.as_ref().ok().cloned());
+        let mut sent = Sent::new(
+            &mut request,
+            admitted.as_ref().ok().cloned(),
+            &self.state.settings.base_path,
+        );
         if admitted.is_err() {
             sent.refused_from = guard::listed_origin(&self.state, request.headers());
         }
@@ -145,8 +150,10 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    fn new(request: &mut Request, by: Option<Arc<Principal>>) -> Self {
-        let info = RequestInfo::new(request.uri(), request_id(request.headers()), by);
+    fn new(request: &mut Request, by: Option<Arc<Principal>>, base: &BasePath) -> Self {
+        let base = request.extensions_mut().remove::<BasePath>().unwrap_or_else(|| base.clone());
+        let id = request_id(request.headers());
+        let info = RequestInfo::new(request.uri(), id, by, base);
         request.extensions_mut().insert(info.clone());
         let route = request.extensions().get::<MatchedPath>().cloned();
         let left = request.extensions_mut().remove::<Standing>();
@@ -183,6 +190,7 @@ fn finish(state: &AppState, sent: &Sent, response: Response) -> Response {
     let nosniff = HeaderValue::from_static("nosniff");
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, nosniff);
     response.headers_mut().insert(REQUEST_ID, info.id_header().clone());
+    info.base().apply(response.headers_mut());
     let status = response.status().as_u16();
     let route = Arc::from(route.as_ref().map_or("none", MatchedPath::as_str));
     let labels = RequestLabels { method: known(method), route, status };
@@ -266,7 +274,7 @@ fn panicked(panic: &(dyn Any + Send)) -> Response {
 /// with a request id of its own.
 pub(crate) fn answer_panic(method: &Method, uri: &Uri, panic: &(dyn Any + Send)) -> Response {
     let mut response = panicked(panic);
-    let info = RequestInfo::new(uri, request_id(&HeaderMap::new()), None);
+    let info = RequestInfo::new(uri, request_id(&HeaderMap::new()), None, BasePath::default());
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
         write_problem(&mut response, &error, &info);
     }

@@ -10,6 +10,7 @@ mod append_body;
 mod append_lines;
 mod append_plan;
 mod append_run;
+mod base_path;
 mod body;
 mod capabilities;
 mod claims;
@@ -78,6 +79,7 @@ use axum::routing::{get, post};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub use base_path::BasePath;
 use envelope::EnvelopeLayer;
 pub(crate) use envelope::answer_panic;
 pub use error::{ApiError, ErrorCode, FieldError, Problem, SideEffects};

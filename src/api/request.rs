@@ -8,6 +8,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Uri};
 
+use super::base_path::BasePath;
 use super::error::{ApiError, ErrorCode, Problem};
 use crate::auth::Principal;
 use crate::metrics::{Held, Metrics};
@@ -25,13 +26,21 @@ struct Known {
     id: HeaderValue,
     /// `None` for a request that was refused.
     by: Option<Arc<Principal>>,
+    /// The path that the proxy in front has stripped.
+    base: BasePath,
 }
 
 impl RequestInfo {
     /// Of a request that goes by this id, which is visible ASCII.
     #[must_use]
-    pub fn new(uri: &Uri, id: HeaderValue, by: Option<Arc<Principal>>) -> Self {
-        Self(Arc::new(Known { uri: uri.clone(), id, by }))
+    pub fn new(uri: &Uri, id: HeaderValue, by: Option<Arc<Principal>>, base: BasePath) -> Self {
+        Self(Arc::new(Known { uri: uri.clone(), id, by, base }))
+    }
+
+    /// The base path under which the client sees the gateway.
+    #[must_use]
+    pub fn base(&self) -> &BasePath {
+        &self.0.base
     }
 
     /// Who asks, where that was found out.
@@ -75,7 +84,10 @@ impl RequestInfo {
     /// An error as this request is told it.
     #[must_use]
     pub fn problem(&self, error: &ApiError) -> Problem {
-        error.problem(self.path(), self.id())
+        match self.0.base.as_str() {
+            "" => error.problem(self.path(), self.id()),
+            base => error.problem(&[base, self.path()].concat(), self.id()),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use super::host;
 use super::json::Json;
 use super::pages;
 use super::problems::{MetricsProblems, PlainProblems, ReadyProblems};
+use super::request::RequestInfo;
 use crate::state::AppState;
 use crate::store::Contact;
 
@@ -127,12 +128,12 @@ pub async fn openapi(State(state): State<AppState>) -> impl IntoResponse {
     tag = "system",
     responses((status = 200, description = "A quick start", body = String, content_type = "text/plain"), PlainProblems),
 )]
-pub async fn index(State(state): State<AppState>, request: Request) -> Response {
+pub async fn index(State(state): State<AppState>, info: RequestInfo, request: Request) -> Response {
     let plain =
         |host: &&str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-[]".contains(&b));
     let scheme = if state.settings.https { "https" } else { "http" };
     let base = match host::of(&request).ok().filter(plain) {
-        Some(host) => format!("{scheme}://{host}"),
+        Some(host) => format!("{scheme}://{host}{}", info.base().as_str()),
         None => EXAMPLE.to_owned(),
     };
     let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());

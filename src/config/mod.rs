@@ -238,6 +238,7 @@ impl Settings {
         let max_body = read.size("max-body");
         let api = ApiSettings {
             https: layers.one("tls-cert").is_some(),
+            base_path: read.get("base-path", network::parsed).unwrap_or_default(),
             any_host: false,
             hosts: read.all("host", |text| Ok(text.to_ascii_lowercase())),
             origins: read.all("allow-origin", origin),

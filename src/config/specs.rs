@@ -95,6 +95,12 @@ pub const SPECS: &[Spec] = &[
         "ORIGIN",
         "An origin whose web pages may call, like https://app.example.com (repeatable)",
     ),
+    spec(
+        "base-path",
+        "PATH",
+        "",
+        "Path under which a proxy that strips it publishes the gateway, like /streams; trusted proxies can name another in X-Forwarded-Prefix",
+    ),
     spec("max-body", "SIZE", "8MiB", "The largest body taken").within("1B", "512MiB"),
     spec("max-fields", "N", "10000", "Fields of an entry").within("1", "500000"),
     spec("max-field-name", "SIZE", "64KiB", "The longest name of a field").within("1B", "512MiB"),

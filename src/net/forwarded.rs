@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use hyper::HeaderMap;
 
+use crate::api::BasePath;
 use crate::model::network::Network;
 
 /// Which header the proxies write. Only one is read: the other passes through a proxy as the
@@ -60,6 +61,13 @@ impl Proxies {
         }
         client
     }
+}
+
+/// The path that a trusted proxy says it has stripped; nothing where it says none, or one that cannot be.
+/// Of several proxies the last one that a request passed names it.
+pub(crate) fn prefix(headers: &HeaderMap) -> Option<BasePath> {
+    let named = headers.get_all("x-forwarded-prefix").iter().next_back()?.to_str().ok()?;
+    named.rsplit(',').next()?.trim().parse().ok()
 }
 
 /// `for=` of one element of `Forwarded`.

@@ -20,7 +20,7 @@ use crate::api::{Client, Standing, TurnedAway, answer_panic};
 use crate::limit::{Bucket, Quota};
 use crate::metrics::Metrics;
 use crate::model::network::client_of;
-use crate::net::forwarded::Proxies;
+use crate::net::forwarded::{self, Proxies};
 
 /// Connections of one address beyond its bound that are told so rather than cut.
 const TOLD: u32 = 8;
@@ -197,6 +197,11 @@ impl Visitor {
             false => self.peer,
         };
         request.extensions_mut().insert(Client(client));
+        if self.is_proxy
+            && let Some(base) = forwarded::prefix(request.headers())
+        {
+            request.extensions_mut().insert(base);
+        }
         if let Some(turned_away) = self.turned_away {
             request.extensions_mut().insert(turned_away);
             return None;

@@ -9,6 +9,7 @@ mod acl;
 mod attacks;
 mod awkward;
 mod bad_input;
+mod base_path;
 mod batches;
 mod bodies;
 mod browser;
