@@ -47,7 +47,7 @@ pub fn ids(data: &[u8]) {
 /// Cursors over many streams, and receipts: opaque words with one spelling each.
 pub fn cursors(data: &[u8]) {
     let Ok(text) = from_utf8(data) else { return };
-    for text in [text, &format!("m1.{text}")] {
+    for text in [text, &format!("m1.{text}"), &format!("m2.{text}")] {
         if let Ok(read) = Cursor::parse(text) {
             assert_eq!(read.to_string(), text);
             assert!(text.len() <= cursor::MAX_CURSOR && cursor::is_cursor(text));

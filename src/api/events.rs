@@ -14,7 +14,7 @@ use super::access::{Access, Subscribe};
 use super::error::ApiError;
 use super::event_stream::{self, EVENT_STREAM};
 use super::extract::{Query, id};
-use super::follow::{begin, filter, follow, resumed};
+use super::follow::{ResumeParams, begin, filter, follow, is_beginning, resumed};
 use super::params::TimeParam;
 use super::paths;
 use super::problems::EventsProblems;
@@ -22,6 +22,7 @@ use super::request::RequestInfo;
 use crate::live::{Begin, Matched, Wanted};
 use crate::model::entry::View;
 use crate::model::frame::Framing;
+use crate::model::position::Position;
 use crate::model::view::EventView;
 use crate::state::AppState;
 
@@ -38,12 +39,14 @@ pub struct EventsParams {
     /// Begin with the last so many entries, at most 500.
     #[param(minimum = 1, maximum = 500)]
     last: Option<u64>,
-    /// In place of the header, for clients that cannot send one.
-    last_event_id: Option<String>,
-    /// The same, in the spelling of some polyfills.
-    #[serde(rename = "lastEventId")]
-    #[param(rename = "lastEventId")]
-    last_event_id_camel: Option<String>,
+    /// In place of the header, for clients that cannot send one; the last value given counts.
+    #[serde(default)]
+    #[param(required = false)]
+    last_event_id: Vec<String>,
+    /// The same, in the spelling of some polyfills; before `last_event_id`.
+    #[serde(default, rename = "lastEventId")]
+    #[param(rename = "lastEventId", required = false)]
+    last_event_id_camel: Vec<String>,
     /// Show each entry as `{"stream","id","payload"}`, with the value of this field.
     payload: Option<String>,
     /// The field whose value names the event.
@@ -87,8 +90,10 @@ pub async fn follow_events(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     event_stream::require_acceptable(&headers)?;
-    let ids = [params.last_event_id.as_deref(), params.last_event_id_camel.as_deref()];
-    let begin = match resumed(&headers, ids)? {
+    let ids =
+        ResumeParams { by_polyfill: &params.last_event_id_camel, by_page: &params.last_event_id };
+    let begin = match resumed(&headers, &ids)? {
+        Some(text) if is_beginning(text) => Begin::After(Position::OLDEST),
         Some(text) => id("Last-Event-ID", text, str::parse).map(Begin::After)?,
         None => begin(params.after.as_deref(), params.since, params.last)?,
     };

@@ -12,7 +12,7 @@ use super::access::{Caller, Subscribe};
 use super::error::{ApiError, ErrorCode};
 use super::event_stream::{self, EVENT_STREAM};
 use super::extract::{Query, id};
-use super::follow::{begin, begin_at, filter, follow, resumed};
+use super::follow::{ResumeParams, begin, begin_at, filter, follow, is_beginning, resumed};
 use super::params::{TimeParam, at_most_streams};
 use super::paths;
 use super::problems::ManyEventsProblems;
@@ -48,12 +48,14 @@ pub struct ManyEventsParams {
     /// For streams without a position of their own: begin with the last so many entries of each, at most 500.
     #[param(minimum = 1, maximum = 500)]
     last: Option<u64>,
-    /// In place of the header, for clients that cannot send one.
-    last_event_id: Option<String>,
-    /// The same, in the spelling of some polyfills.
-    #[serde(rename = "lastEventId")]
-    #[param(rename = "lastEventId")]
-    last_event_id_camel: Option<String>,
+    /// In place of the header, for clients that cannot send one; the last value given counts.
+    #[serde(default)]
+    #[param(required = false)]
+    last_event_id: Vec<String>,
+    /// The same, in the spelling of some polyfills; before `last_event_id`.
+    #[serde(default, rename = "lastEventId")]
+    #[param(rename = "lastEventId", required = false)]
+    last_event_id_camel: Vec<String>,
     /// Show each entry as `{"stream","id","payload"}`, with the value of this field.
     payload: Option<String>,
     /// The field whose value names the event.
@@ -94,8 +96,12 @@ pub async fn follow_many(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     event_stream::require_acceptable(&headers)?;
-    let ids = [params.last_event_id.as_deref(), params.last_event_id_camel.as_deref()];
-    let cursor = match resumed(&headers, ids)? {
+    let ids =
+        ResumeParams { by_polyfill: &params.last_event_id_camel, by_page: &params.last_event_id };
+    let resumed = resumed(&headers, &ids)?;
+    let from_beginning = resumed.is_some_and(is_beginning);
+    let cursor = match resumed {
+        Some(_) if from_beginning => Some(Cursor::default()),
         Some(text) => Some(id("Last-Event-ID", text, Cursor::parse)?),
         None => None,
     };
@@ -108,7 +114,11 @@ pub async fn follow_many(
         framing: Framing::Events,
         namespace: caller.0.namespace.clone(),
     };
-    let matched = cursor.map_or(Matched::At(default), Matched::Resumed);
+    let matched = match cursor {
+        Some(_) if from_beginning => Matched::At(Begin::After(Position::OLDEST)),
+        Some(cursor) => Matched::Resumed(cursor),
+        None => Matched::At(default),
+    };
     let visible = visible(&caller.0).filter(|_| !prefixes.is_empty());
     let wanted = Wanted { streams, prefixes, matched, many: true, visible, view };
     follow(&state, &caller.0, wanted, &headers, &request).await

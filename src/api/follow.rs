@@ -22,14 +22,26 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// The greatest `last=`: as many as a first page holds.
 const MAX_LAST: u64 = 500;
 
-/// Where a client was when it lost its connection: the header, or one of the parameters for those
-/// who cannot send one.
+/// Positions that a client may send in the query, because it cannot set a header or because its
+/// page remembers them in the URL.
+#[derive(Debug, Default)]
+pub(super) struct ResumeParams<'a> {
+    /// `lastEventId`, which polyfills add when they reconnect.
+    pub(super) by_polyfill: &'a [String],
+    /// `last_event_id`, which a page writes into the URL once.
+    pub(super) by_page: &'a [String],
+}
+
+/// The position a client resumes from: the `Last-Event-ID` header, else the parameters in the order
+/// of [`ResumeParams`], which is from the most to the least recent. A repeated name counts with its
+/// last value. Positions are never compared with each other: a stale one may come from another
+/// history of the stream, and cursors of several streams have no order.
 ///
 /// # Errors
 /// 400 for a header that is given twice, `invalid-id` for one that is no text.
 pub(super) fn resumed<'a>(
     headers: &'a HeaderMap,
-    params: [Option<&'a str>; 2],
+    params: &ResumeParams<'a>,
 ) -> Result<Option<&'a str>, ApiError> {
     let header = match single(headers, &LAST_EVENT_ID)? {
         Some(value) => Some(value.to_str().map_err(|_| {
@@ -37,8 +49,15 @@ pub(super) fn resumed<'a>(
         })?),
         None => None,
     };
-    let all = [header, params[0], params[1]];
+    let last = |values: &'a [String]| values.last().map(String::as_str);
+    let all = [header, last(params.by_polyfill), last(params.by_page)];
     Ok(all.into_iter().flatten().find(|text| !text.is_empty()))
+}
+
+/// Whether a client resumes from before the first entry: some SDKs send `-1` until they have seen an
+/// event.
+pub(super) fn is_beginning(resumed: &str) -> bool {
+    matches!(resumed, "-1" | "0")
 }
 
 /// Where to begin, by the parameters of a client that comes for the first time.
@@ -173,7 +192,7 @@ impl From<JoinError> for ApiError {
             }
             JoinError::TooManyForOne => Self::new(
                 ErrorCode::TooManyStreams,
-                "more streams match, or their positions are longer, than one connection may follow",
+                "more than 256 streams match: one connection follows at most that many; narrow `match`",
             ),
             JoinError::Store(error) => error.into(),
         }

@@ -36,7 +36,7 @@ pub fn append_body(
 /// As the request would be refused.
 pub fn headers(headers: &HeaderMap) -> Result<(), ApiError> {
     Conditions::new(&Principal::anyone(), headers)?;
-    follow::resumed(headers, [None, None])?;
+    follow::resumed(headers, &follow::ResumeParams::default())?;
     single(headers, &CONTENT_TYPE)?;
     refuse_encoded(headers)?;
     let _ = (media_type(headers), append_lines::is_accepted(headers));

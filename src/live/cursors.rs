@@ -1,6 +1,6 @@
 //! Where a subscription stands in its streams, and how that is written.
 
-use crate::model::cursor::{self, NameHash, TooLong};
+use crate::model::cursor::{self, NameHash};
 use crate::model::name::StreamName;
 use crate::model::position::Position;
 
@@ -53,31 +53,25 @@ impl Cursors {
     }
 
     /// Writes the cursor.
-    ///
-    /// # Errors
-    /// [`TooLong`], of several streams; then nothing was written.
-    pub(super) fn write(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
         if !self.many {
             let position = self.at.first().map(|(_, at)| *at).unwrap_or_default();
             // Writing into a `Vec` cannot fail.
             let _ = std::io::Write::write_fmt(out, format_args!("{position}"));
-            return Ok(());
+            return;
         }
         if !self.free.contains(&true) {
             return cursor::write(out, &self.at);
         }
         let taken = self.at.iter().zip(&self.free).filter(|(_, free)| !**free);
         let taken: Vec<_> = taken.map(|(at, _)| *at).collect();
-        cursor::write(out, &taken)
+        cursor::write(out, &taken);
     }
 
     /// The cursor as a text.
-    ///
-    /// # Errors
-    /// [`TooLong`].
-    pub(super) fn text(&self) -> Result<String, TooLong> {
+    pub(super) fn text(&self) -> String {
         let mut text = Vec::new();
-        self.write(&mut text)?;
-        Ok(String::from_utf8_lossy(&text).into_owned())
+        self.write(&mut text);
+        String::from_utf8_lossy(&text).into_owned()
     }
 }

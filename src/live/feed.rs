@@ -166,7 +166,7 @@ impl Feed {
                         read_on(pen.hub, &self.stream, pen.cursors.at(number))
                     });
                     match ready!(reading.as_mut().poll(cx)) {
-                        Ok(read) => self.read(number, pen, read)?,
+                        Ok(read) => self.read(number, pen, read),
                         Err(error) if error.is_passing() => self.away(),
                         Err(StoreError::NotAStream) if self.matched => {
                             return Poll::Ready(Ok(Step::Gone));
@@ -177,7 +177,7 @@ impl Feed {
                 Phase::Live => {
                     let after = pen.cursors.at(number).id;
                     match self.following.as_ref().map_or(News::Look, |tail| tail.after(after)) {
-                        News::Page(page) => show(number, pen, &page)?,
+                        News::Page(page) => show(number, pen, &page),
                         News::Nothing => {
                             self.news = false;
                             return Poll::Pending;
@@ -202,7 +202,7 @@ impl Feed {
         self.phase = Phase::Away(Instant::now() + spread(RETRY.0 * longer));
     }
 
-    fn read(&mut self, number: usize, pen: &mut Pen<'_>, read: Stretch) -> Result<(), JoinError> {
+    fn read(&mut self, number: usize, pen: &mut Pen<'_>, read: Stretch) {
         self.attempts = 0;
         if let Some(following) = self.following.as_ref().filter(|_| read.facts.last_id < self.ended)
         {
@@ -226,20 +226,16 @@ impl Feed {
                 pen.cursors.set(number, read.facts.after_gap());
                 let view = pen.view.clone();
                 let stream = view.namespace.show(&self.stream);
-                tell(pen, &Signal::Gap { stream: &stream, after, oldest, lost })?;
+                tell(pen, &Signal::Gap { stream: &stream, after, oldest, lost });
             }
         }
         let after = pen.cursors.at(number);
         let end = read.end(after);
         if read.entries.is_empty() {
-            pen.cursors.set(number, end);
-            return Ok(());
+            return pen.cursors.set(number, end);
         }
-        show(
-            number,
-            pen,
-            &Page::new(self.stream.clone(), (after, end), read.entries, &read.numbers),
-        )
+        let page = Page::new(self.stream.clone(), (after, end), read.entries, &read.numbers);
+        show(number, pen, &page);
     }
 }
 
@@ -252,15 +248,14 @@ fn read_on(hub: &Hub, stream: &StreamName, after: Position) -> Doing<Stretch, St
 }
 
 /// Writes a signal, with the cursor as it is now.
-pub(super) fn tell(pen: &mut Pen<'_>, signal: &Signal<'_>) -> Result<(), JoinError> {
-    let cursor = pen.cursors.text()?;
+pub(super) fn tell(pen: &mut Pen<'_>, signal: &Signal<'_>) {
+    let cursor = pen.cursors.text();
     pen.out.write(|out| signal.write(out, Some(&cursor), pen.view.framing));
     pen.cursors.untold = false;
-    Ok(())
 }
 
 /// Writes the entries of a page that lie above the cursor, and moves that to its end.
-fn show(number: usize, pen: &mut Pen<'_>, page: &Page) -> Result<(), JoinError> {
+fn show(number: usize, pen: &mut Pen<'_>, page: &Page) {
     let rendered = page.rendered(pen.view);
     let from = rendered.above(pen.cursors.at(number).id);
     pen.hub.0.metrics.delivered.inc_by((rendered.len() - from) as u64);
@@ -270,26 +265,21 @@ fn show(number: usize, pen: &mut Pen<'_>, page: &Page) -> Result<(), JoinError> 
         let shown = rendered.last().filter(|_| from < rendered.len());
         let told = shown.is_some_and(|last| page.positions[last] == page.end);
         pen.cursors.untold &= !told;
-        return Ok(());
+        return;
     }
     // The data is the same for all; the id is each subscription's own.
-    let (cursors, mut written) = (&mut *pen.cursors, Ok(()));
+    let cursors = &mut *pen.cursors;
     pen.out.write(|out| {
         for (index, data) in rendered.without_ids(from) {
             cursors.set(number, page.positions[index]);
-            let begin = out.len();
             out.extend_from_slice(&data);
             out.extend_from_slice(b"id: ");
-            written = cursors.write(out);
-            if written.is_err() {
-                return out.truncate(begin);
-            }
+            cursors.write(out);
             out.extend_from_slice(b"\n\n");
             cursors.untold = false;
         }
     });
     pen.cursors.set(number, page.end);
-    Ok(written?)
 }
 
 /// ±20 %, so that what began together does not stay together.

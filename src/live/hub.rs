@@ -20,7 +20,6 @@ use super::turns::Turns;
 use super::wakes::Wakes;
 use crate::background::Background;
 use crate::metrics::Metrics;
-use crate::model::cursor::TooLong;
 use crate::model::name::StreamName;
 use crate::model::view::EventView;
 use crate::store::{Contact, Store, StoreError};
@@ -74,12 +73,6 @@ pub enum JoinError {
 impl From<StoreError> for JoinError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
-    }
-}
-
-impl From<TooLong> for JoinError {
-    fn from(_: TooLong) -> Self {
-        Self::TooManyForOne
     }
 }
 

@@ -139,7 +139,7 @@ impl Subscription {
     fn poll_out(&mut self, cx: &mut Context<'_>, out: &mut Out) -> Poll<Result<(), JoinError>> {
         let before = out.len();
         if std::mem::take(&mut self.unopened) {
-            self.tell_open(out)?;
+            self.tell_open(out);
             // As a line, an opening says nothing.
             if out.len() > before {
                 return Poll::Ready(Ok(()));
@@ -168,7 +168,7 @@ impl Subscription {
                 return Poll::Ready(Ok(()));
             }
             ready!(self.poll_timer(cx));
-            self.on_time(out)?;
+            self.on_time(out);
             if out.len() > before {
                 return Poll::Ready(Ok(()));
             }
@@ -226,34 +226,32 @@ impl Subscription {
         }
     }
 
-    fn on_time(&mut self, out: &mut Out) -> Result<(), JoinError> {
+    fn on_time(&mut self, out: &mut Out) {
         let now = Instant::now();
         if self.expires_at.is_some_and(|end| end <= now) {
             self.tell_end(Closing::Expired, out);
         } else if self.ends_at.is_some_and(|end| end <= now) {
             self.tell_end(Closing::SessionAge, out);
         } else if self.last_sent + self.heartbeat <= now {
-            self.tell_alive(out)?;
+            self.tell_alive(out);
         }
-        Ok(())
     }
 
-    fn tell_open(&mut self, out: &mut Out) -> Result<(), JoinError> {
-        let cursor = self.cursors.text()?;
+    fn tell_open(&mut self, out: &mut Out) {
+        let cursor = self.cursors.text();
         let shown = |feed| self.view.namespace.show(Feed::stream(feed));
         let streams = self.feeds.iter().flatten().map(shown).collect();
         let open = Signal::Open { streams, cursor: &cursor };
         out.write(|out| open.write(out, Some(&cursor), self.view.framing));
-        Ok(())
     }
 
     /// A sign of life: where the position has moved without an event, the position.
-    fn tell_alive(&mut self, out: &mut Out) -> Result<(), JoinError> {
+    fn tell_alive(&mut self, out: &mut Out) {
         if !self.cursors.untold {
-            out.write(|out| out.extend_from_slice(self.view.framing.heartbeat().as_bytes()));
-            return Ok(());
+            return out
+                .write(|out| out.extend_from_slice(self.view.framing.heartbeat().as_bytes()));
         }
-        let cursor = self.cursors.text()?;
+        let cursor = self.cursors.text();
         let mut pen = Pen {
             hub: &self.hub,
             view: &self.view,
@@ -261,13 +259,12 @@ impl Subscription {
             cursors: &mut self.cursors,
             out,
         };
-        tell(&mut pen, &Signal::Progress { cursor: &cursor })
+        tell(&mut pen, &Signal::Progress { cursor: &cursor });
     }
 
     fn tell_end(&mut self, closing: Closing, out: &mut Out) {
-        // Without a cursor the client goes on from the one it was given last.
-        let cursor = self.cursors.text().ok();
-        out.write(|out| closing.write(out, cursor.as_deref(), self.view.framing));
+        let cursor = self.cursors.text();
+        out.write(|out| closing.write(out, Some(&cursor), self.view.framing));
         self.ended = true;
     }
 

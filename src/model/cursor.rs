@@ -1,11 +1,13 @@
 //! The cursor of a subscription to several streams: a position in each of them, as one word that
 //! fits into an event's `id:` and comes back in `Last-Event-ID`.
 //!
-//! `m1.` and base64url of: how many streams, the greatest time among their ids, and for each stream
-//! a hash of its name, how far its time lies below that, the rest of its id, and its count plus one
-//! (0 where that is unknown). All numbers are variable-length, so an ordinary stream takes about 17
-//! characters. Where that is more than a header should carry, counts are left out, those of the
-//! quietest streams first: such a position still resumes exactly, only a gap may go uncounted.
+//! `m1.` and base64url of: the number of streams, the greatest time among their ids, and for each
+//! stream a hash of its name, how far its time lies below that, the rest of its id, and its count
+//! plus one (0 where that is unknown). All numbers are variable-length, so an ordinary stream takes
+//! about 17 characters. Where the whole is longer than [`MAX_CURSOR`], counts are left out, those of
+//! the quietest streams first: such a position still resumes exactly, only a gap may go uncounted.
+//! Ids that are too long even then are written in 16 bytes each, after `m2.`: at most
+//! [`MAX_STREAMS`] of those always fit.
 
 use std::fmt;
 
@@ -18,14 +20,20 @@ use super::position::Position;
 
 /// The most streams of one subscription.
 pub const MAX_STREAMS: usize = 256;
-/// The longest cursor, in characters.
-pub const MAX_CURSOR: usize = 4096;
+/// The longest cursor, in characters. With it in the query a request line stays below the 8 KiB that
+/// common proxies accept.
+pub const MAX_CURSOR: usize = 7400;
 
+/// Numbers of variable length, and counts.
 const PREFIX: &str = "m1.";
+/// Ids of 16 bytes, without counts.
+const PREFIX_FIXED: &str = "m2.";
 /// Bytes that [`MAX_CURSOR`] characters stand for.
 const MAX_BYTES: usize = (MAX_CURSOR - PREFIX.len()) / 4 * 3;
 /// Bytes of a hash: among 256 names two are taken for each other once in 30 million times.
 const HASH: usize = 5;
+/// Bytes of a stream whose id has 16.
+const FIXED: usize = HASH + 16;
 
 /// What stands for the name of a stream in a cursor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,10 +65,21 @@ impl Cursor {
     /// # Errors
     /// [`InvalidId`] for anything that [`write()`] does not write.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
-        let encoded = text.strip_prefix(PREFIX).filter(|_| text.len() <= MAX_CURSOR);
-        let bytes = BASE64_URL_SAFE_NO_PAD.decode(encoded.ok_or(InvalidId)?);
-        let bytes = bytes.map_err(|_| InvalidId)?;
-        let rest = &mut bytes.as_slice();
+        if text.len() > MAX_CURSOR {
+            return Err(InvalidId);
+        }
+        let decode = |encoded: &str| BASE64_URL_SAFE_NO_PAD.decode(encoded).map_err(|_| InvalidId);
+        if let Some(encoded) = text.strip_prefix(PREFIX) {
+            return Self::parse_variable(&decode(encoded)?);
+        }
+        let cursor =
+            Self::parse_fixed(&decode(text.strip_prefix(PREFIX_FIXED).ok_or(InvalidId)?)?)?;
+        // One spelling for each cursor: this form is only for those that the other one cannot hold.
+        (cursor.to_string() == text).then_some(cursor).ok_or(InvalidId)
+    }
+
+    fn parse_variable(bytes: &[u8]) -> Result<Self, InvalidId> {
+        let rest = &mut &*bytes;
         let (count, base) = (take_number(rest)?, take_number(rest)?);
         let count = usize::try_from(count).ok().filter(|count| *count <= MAX_STREAMS);
         let mut positions = Vec::new();
@@ -76,18 +95,36 @@ impl Cursor {
         let whole = rest.is_empty() && base == latest.unwrap_or(0);
         whole.then_some(Self(positions)).ok_or(InvalidId)
     }
+
+    fn parse_fixed(bytes: &[u8]) -> Result<Self, InvalidId> {
+        let (streams, rest) = bytes.as_chunks::<FIXED>();
+        if !rest.is_empty() || streams.len() > MAX_STREAMS {
+            return Err(InvalidId);
+        }
+        let position = |stream: &[u8; FIXED]| {
+            let (hash, rest) = stream.split_first_chunk::<HASH>()?;
+            let (ms, rest) = rest.split_first_chunk::<8>()?;
+            let (seq, _) = rest.split_first_chunk::<8>()?;
+            let id = EntryId::new(u64::from_be_bytes(*ms), u64::from_be_bytes(*seq));
+            Some((NameHash(*hash), Position::new(id, None)))
+        };
+        streams.iter().map(position).collect::<Option<_>>().map(Self).ok_or(InvalidId)
+    }
 }
 
-/// A cursor would be longer than [`MAX_CURSOR`], even without counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the positions of so many streams do not fit into one cursor")]
-pub struct TooLong;
+/// Writes the cursor of these positions, at most [`MAX_STREAMS`].
+pub fn write(out: &mut Vec<u8>, positions: &[(NameHash, Position)]) {
+    debug_assert!(positions.len() <= MAX_STREAMS, "a subscription follows no more streams");
+    let (prefix, bytes) = match variable(positions) {
+        Some(bytes) => (PREFIX, bytes),
+        None => (PREFIX_FIXED, fixed(positions)),
+    };
+    out.extend_from_slice(prefix.as_bytes());
+    out.extend_from_slice(BASE64_URL_SAFE_NO_PAD.encode(&bytes).as_bytes());
+}
 
-/// Writes the cursor of these positions.
-///
-/// # Errors
-/// [`TooLong`]; then nothing was written.
-pub fn write(out: &mut Vec<u8>, positions: &[(NameHash, Position)]) -> Result<(), TooLong> {
+/// Numbers of variable length, with as many counts as fit; `None` if the ids alone are too long.
+fn variable(positions: &[(NameHash, Position)]) -> Option<Vec<u8>> {
     let base = positions.iter().map(|(_, position)| position.id.ms).max().unwrap_or(0);
     let mut bytes = Vec::with_capacity(20 + 16 * positions.len());
     put_number(&mut bytes, positions.len() as u64);
@@ -117,25 +154,31 @@ pub fn write(out: &mut Vec<u8>, positions: &[(NameHash, Position)]) -> Result<()
         if bytes.len() > MAX_BYTES {
             put_all(&mut bytes, EntryId::MAX);
         }
-        if bytes.len() > MAX_BYTES {
-            return Err(TooLong);
-        }
     }
-    out.extend_from_slice(PREFIX.as_bytes());
-    out.extend_from_slice(BASE64_URL_SAFE_NO_PAD.encode(&bytes).as_bytes());
-    Ok(())
+    (bytes.len() <= MAX_BYTES).then_some(bytes)
+}
+
+/// Ids of 16 bytes, and no counts.
+fn fixed(positions: &[(NameHash, Position)]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(FIXED * positions.len());
+    for (hash, position) in positions {
+        bytes.extend_from_slice(&hash.0);
+        bytes.extend_from_slice(&position.id.ms.to_be_bytes());
+        bytes.extend_from_slice(&position.id.seq.to_be_bytes());
+    }
+    bytes
 }
 
 /// Whether a text is meant to be a cursor and not a position.
 #[must_use]
 pub fn is_cursor(text: &str) -> bool {
-    text.starts_with(PREFIX)
+    text.starts_with(PREFIX) || text.starts_with(PREFIX_FIXED)
 }
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = Vec::new();
-        write(&mut text, &self.0).map_err(|_| fmt::Error)?;
+        write(&mut text, &self.0);
         f.write_str(&String::from_utf8_lossy(&text))
     }
 }
@@ -180,7 +223,7 @@ mod tests {
 
     fn text(positions: &[(NameHash, Position)]) -> String {
         let mut out = Vec::new();
-        write(&mut out, positions).unwrap();
+        write(&mut out, positions);
         String::from_utf8(out).unwrap()
     }
 
@@ -198,11 +241,28 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_fit_is_refused() {
-        let far = |n| (hash(n), Position::new(EntryId::new(u64::MAX * (n % 2), u64::MAX), None));
-        let mut out = Vec::new();
-        assert_eq!(write(&mut out, &(0..256).map(far).collect::<Vec<_>>()), Err(TooLong));
-        assert!(out.is_empty());
+    fn as_many_streams_as_may_be_always_fit_without_losing_an_id() {
+        let now = 1_795_232_709_004;
+        let quiet = |n: u64| EntryId::new(if n == 0 { now } else { n * 1_000_000 }, 0);
+        let longest = |n: u64| EntryId::new(u64::MAX * (n % 2), u64::MAX);
+        for (id, prefix) in [(&quiet as &dyn Fn(u64) -> EntryId, "m1."), (&longest, "m2.")] {
+            let position = |n| Position::new(id(n), Some(u64::MAX - 1));
+            let all: Vec<_> = (0..256).map(|n| (hash(n), position(n))).collect();
+            let text = text(&all);
+            assert!(text.len() <= MAX_CURSOR && text.starts_with(prefix), "{}", text.len());
+            let read = Cursor::parse(&text).unwrap();
+            assert!(
+                read.0.iter().zip(&all).all(|(read, of)| (read.0, read.1.id) == (of.0, of.1.id))
+            );
+            assert_eq!(read.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn ids_of_16_bytes_are_taken_only_where_nothing_shorter_fits() {
+        let short = [(hash(1), Position::from(EntryId::new(5, 1)))];
+        let text = format!("{PREFIX_FIXED}{}", BASE64_URL_SAFE_NO_PAD.encode(fixed(&short)));
+        assert_eq!(Cursor::parse(&text), Err(InvalidId));
     }
 
     #[test]

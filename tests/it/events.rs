@@ -56,6 +56,29 @@ async fn resuming_works_by_header_and_by_every_spelling_of_the_parameter() {
 }
 
 #[tokio::test]
+async fn the_latest_of_several_resume_positions_counts() {
+    let app = TestApp::start().await;
+    let stream = app.stream_of("latest", 4).await;
+    let header = |header| (header, "2-0:2");
+    for (query, (header, opens_at)) in [
+        // A page that remembered a position in its URL, and the polyfill that adds its own.
+        ("last_event_id=0&lastEventId=2-0:2", header(None)),
+        ("lastEventId=2-0:2&last_event_id=3-0:3", header(None)),
+        ("lastEventId=3-0:3&last_event_id=1-0", header(Some("2-0:2"))),
+        ("lastEventId=0&lastEventId=1-0:1&lastEventId=2-0:2", header(None)),
+        ("last_event_id=3-0:3&last_event_id=2-0:2", header(None)),
+        ("last_event_id=2-0:2&lastEventId=", header(Some(""))),
+        ("last_event_id=-1", (None, "0-0:0")),
+        ("last_event_id=2-0&after=3-0", (Some("-1"), "0-0:0")),
+    ] {
+        let url = app.url(&events(&stream, query));
+        let mut sse = Sse::open(&app.client, &url, header).await;
+        assert_eq!(sse.status, 200, "{query}");
+        assert_eq!(sse.expect("$open").await.id.as_deref(), Some(opens_at), "{query}");
+    }
+}
+
+#[tokio::test]
 async fn without_a_position_only_what_comes_is_seen() {
     let app = TestApp::start().await;
     let stream = app.stream_of("tail", 3).await;

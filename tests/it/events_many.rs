@@ -81,6 +81,19 @@ async fn a_cursor_fits_the_streams_that_are_asked_for_now() {
 }
 
 #[tokio::test]
+async fn a_client_that_has_seen_nothing_yet_follows_many_streams_from_their_beginning() {
+    let app = TestApp::start().await;
+    let (a, b) = (app.stream_of("a", 1).await, app.stream_of("b", 1).await);
+    shared().await.command(&["XTRIM", &b, "MAXLEN", "0"]).await;
+    for query in [format!("stream={a}@1-0&stream={b}"), format!("match={a}*&stream={b}")] {
+        let url = app.url(&many(&query));
+        let mut sse = Sse::open(&app.client, &url, Some("-1")).await;
+        sse.expect("$open").await;
+        assert_eq!(entries(&mut sse, 1).await, [format!("{a} 1-0")], "{query}");
+    }
+}
+
+#[tokio::test]
 async fn gaps_and_resets_are_told_of_each_stream_by_itself() {
     let app = TestApp::start().await;
     let (a, b) = (app.stream_of("a", 10).await, app.stream_of("b", 2).await);
@@ -167,6 +180,46 @@ async fn a_stream_that_matched_and_is_gone_makes_room_for_others() {
 }
 
 #[tokio::test]
+async fn as_many_streams_as_may_be_are_followed_and_resumed_whatever_their_ids() {
+    let server = Server::start().await;
+    let app = TestApp::on_server(&server).await;
+    let name = |n: u64| format!("s{n}");
+    let named: Vec<String> = (0..256).map(|n| format!("stream={}", name(n))).collect();
+    let query = many(&format!("{}&after=0", named.join("&")));
+    // Nothing was ever appended, and then ids of a whole year, and the longest there are.
+    let of_a_year = |n: u64| (1_764_000_000_000 + n * 100_000_000, 0);
+    let longest = |n: u64| (u64::MAX - 2 * (n % 2) * (u64::MAX / 3), u64::MAX - 1);
+    for id in [&of_a_year as &dyn Fn(u64) -> (u64, u64), &longest] {
+        server.command(&["FLUSHALL"]).await;
+        let mut sse = app.follow(&query).await;
+        sse.expect("$open").await;
+        let add = async |n: u64, further: u64| {
+            let (ms, seq) = id(n);
+            server.command(&["XADD", &name(n), &format!("{ms}-{}", seq + further), "n", "1"]).await;
+        };
+        for n in 0..256 {
+            add(n, 0).await;
+        }
+        let (mut seen, mut cursor) = (0, String::new());
+        while seen < 256 {
+            let event = sse.next().await.unwrap();
+            assert!(["message", "$reset"].contains(&&*event.event), "{event:?}");
+            seen += usize::from(event.event == "message");
+            cursor = event.id.unwrap();
+            assert!(cursor.len() <= 7400, "{}", cursor.len());
+        }
+        // In the header, and in the query.
+        let by_query = format!("{query}&lastEventId={cursor}");
+        for (count, path, header) in [(1, &query, Some(&*cursor)), (2, &by_query, None)] {
+            let mut again = Sse::open(&app.client, &app.url(path), header).await;
+            assert_eq!(again.expect("$open").await.id.as_deref(), Some(&*cursor));
+            add(count, 1).await;
+            assert_eq!(entries(&mut again, count as usize).await.len(), count as usize);
+        }
+    }
+}
+
+#[tokio::test]
 async fn too_many_streams_are_refused_at_once_and_told_later() {
     let server = Server::start().await;
     let app = TestApp::on_server(&server).await;
@@ -180,7 +233,7 @@ async fn too_many_streams_are_refused_at_once_and_told_later() {
     let open = sse.expect("$open").await;
     assert_eq!(open.json()["streams"].as_array().unwrap().len(), 256);
     let cursor = open.id.unwrap();
-    assert!(cursor.len() <= 4096, "{}", cursor.len());
+    assert!(cursor.len() <= 7400, "{}", cursor.len());
     assert_eq!(entries(&mut sse, 256).await.len(), 256);
     app.publish(&format!("{prefix}:one-more"), "1").await;
     let error = sse.expect("$error").await.json();
@@ -200,7 +253,7 @@ async fn what_is_asked_for_wrongly_is_refused_with_its_reason() {
         assert_eq!(app.get(&of(wrong)).await.status, 400, "{wrong}");
     }
     app.get(&many("stream=a&stream=a@0")).await.is_problem(400, "invalid-request");
-    for cursor in ["5-0:5", "m1.", "m1.AQ", "m1.not~base64"] {
+    for cursor in ["5-0:5", "m1.", "m1.AQ", "m1.not~base64", "m2.AQ"] {
         let path = many(&format!("stream=a&last_event_id={cursor}"));
         app.get(&path).await.is_problem(400, "invalid-id");
     }
