@@ -39,7 +39,7 @@ pub struct EntriesPage {
     entries: Vec<EntryOut>,
     /// The `cursor` of the next page; null where none can follow.
     next: Option<String>,
-    /// Nothing more is in the stream for now.
+    /// Nothing more is in the stream for now, in the order asked for.
     at_tail: bool,
     /// Entries that were gone before the first of these; only with `gap=skip`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,12 +100,13 @@ pub async fn read_entries(
             let Between { entries, facts, ended, room } = read.map_err(ApiError::of_read)?;
             require_stream(&facts)?;
             let start = Some(low).filter(|low| *low > EntryId::MIN);
-            let next = entries
-                .last()
-                .filter(|_| !ended)
-                .map(|last| Cursor::Desc { before: last.id, start }.to_string());
-            let at_tail = entries.first().is_none_or(|first| first.id >= facts.last_id)
-                && high >= facts.last_id;
+            let last = entries.last().map(|last| last.id);
+            // Nothing lies below the oldest entry.
+            let at_oldest =
+                last.is_some_and(|last| facts.oldest.is_none_or(|oldest| last <= oldest));
+            let at_tail = at_oldest || (ended && facts.oldest.is_none_or(|oldest| low <= oldest));
+            let next = last.filter(|_| !ended && !at_oldest);
+            let next = next.map(|before| Cursor::Desc { before, start }.to_string());
             Ok(EntriesPage { entries: show(entries, &view), next, at_tail, gap: None, _room: room })
         }
     }?;

@@ -31,13 +31,14 @@ pub fn lower(text: &str) -> Result<Option<EntryId>, InvalidId> {
 }
 
 /// Reads an upper bound as Redis does: `+`, `ms` (to its last entry), a full id, or `(` and one of
-/// these for what comes before it. `None`: nothing can lie there.
+/// these for what comes before it: `(ms` leaves out the greatest id of that millisecond alone. `None`:
+/// nothing can lie there.
 ///
 /// # Errors
 /// [`InvalidId`] for anything else.
 pub fn upper(text: &str) -> Result<Option<EntryId>, InvalidId> {
     match text.strip_prefix('(') {
-        Some(before) => Ok(EntryId::parse_with(before, 0)?.previous()),
+        Some(before) => Ok(EntryId::parse_with(before, u64::MAX)?.previous()),
         None if text == "+" || text == " " => Ok(Some(EntryId::MAX)),
         None if text == "-" => Ok(Some(EntryId::MIN)),
         None => EntryId::parse_with(text, u64::MAX).map(Some),
@@ -113,6 +114,8 @@ mod tests {
         assert_eq!(lower("(5-1"), Ok(Some(EntryId::new(5, 2))));
         assert_eq!(upper("(5-1"), Ok(Some(EntryId::new(5, 0))));
         assert_eq!(upper("(0-0"), Ok(None));
+        assert_eq!(upper("(5"), Ok(Some(EntryId::new(5, u64::MAX - 1))));
+        assert_eq!(lower("(5"), Ok(Some(EntryId::new(5, 1))));
         assert_eq!(lower("-"), Ok(Some(EntryId::MIN)));
         assert_eq!(upper("+"), Ok(Some(EntryId::MAX)));
         assert!(lower("x").is_err());

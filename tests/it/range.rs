@@ -27,6 +27,9 @@ async fn bounds_are_those_of_redis() {
         ("start=(3-0", ids(4..10)),
         ("start=3&end=5", ids(3..6)),
         ("end=(3-0", ids(1..3)),
+        // As XRANGE: only the greatest id of that millisecond is left out.
+        ("end=(3", ids(1..4)),
+        ("start=(3", ids(4..10)),
         ("before=3-0", ids(1..3)),
         ("start=-&end=+", ids(1..10)),
         ("last=2", ids(8..10)),
@@ -42,6 +45,31 @@ async fn bounds_are_those_of_redis() {
         ("start=20-0", vec![]),
     ] {
         assert_eq!(read(query).await, expected, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_is_at_the_tail_when_nothing_follows_it_in_its_order() {
+    let app = TestApp::start().await;
+    let stream = app.stream_of("tail", 6).await;
+    for (query, at_tail, has_next) in [
+        ("order=desc&limit=2", false, true),
+        ("order=desc&limit=6", true, false),
+        ("order=desc", true, false),
+        ("order=desc&end=3", true, false),
+        ("order=desc&start=3", false, false),
+        ("order=desc&start=3&limit=2", false, true),
+        ("order=desc&end=0", true, false),
+        ("limit=2", false, true),
+        ("after=4-0", true, true),
+        ("end=3", false, false),
+    ] {
+        let page = app.get(&format!("/v1/streams/{stream}/entries?{query}")).await.json();
+        assert_eq!(
+            (&page["at_tail"], page["next"].is_string()),
+            (&at_tail.into(), has_next),
+            "{query}"
+        );
     }
 }
 
