@@ -10,8 +10,9 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::state::AppState;
 
-/// The first page: text and a style sheet.
-pub const OF_FIRST_PAGE: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; \
+/// The first page: text and a style sheet. What it says can be run in the browser's console, which
+/// calls this origin.
+pub const OF_FIRST_PAGE: &str = "default-src 'none'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'";
 /// The docs: scripts of this origin that call this origin. Their library writes styles into its
 /// elements and has pictures in its style sheet.
