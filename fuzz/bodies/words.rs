@@ -3,7 +3,7 @@
 use std::str::from_utf8;
 
 use streamgate::model::cursor::{self, Cursor};
-use streamgate::model::glob::glob;
+use streamgate::model::glob::{NamePattern, literal, prefixed};
 use streamgate::model::id::{EntryId, NewId};
 use streamgate::model::name::{ConsumerName, GroupName, MAX_NAME, OWN_PREFIX, StreamName};
 use streamgate::model::policy::{self, Policy};
@@ -151,20 +151,24 @@ pub fn policies(data: &[u8]) {
     }
 }
 
-/// `match=`: Redis must take everything but a last `*` to the letter.
+/// `match=`: Redis must take everything but the `*` that ends a prefix literally.
 pub fn globs(data: &[u8]) {
     let mut from = Taker(data);
     let (pattern, name) = (from.bytes(), from.bytes());
     let (Ok(asked), Ok(name)) = (from_utf8(pattern), from_utf8(name)) else { return };
-    let expected = |name: &str| match asked.strip_suffix('*') {
-        Some(prefix) => name.starts_with(prefix),
-        None => name == asked,
+    let Ok(pattern) = NamePattern::parse(asked) else { return };
+    let (text, glob) = match &pattern {
+        NamePattern::One(name) => (name, literal(name)),
+        NamePattern::Prefix(prefix) => (prefix, prefixed(prefix)),
     };
-    let glob = glob(asked);
     assert!(glob.len() <= 2 * asked.len());
-    let star = format!("{}{name}", asked.strip_suffix('*').unwrap_or(asked));
-    for name in [name, asked, &star] {
-        assert_eq!(matches(glob.as_bytes(), name.as_bytes()), expected(name), "{glob:?} {name:?}");
+    let longer = format!("{text}{name}");
+    for name in [name, asked, text, &longer] {
+        assert_eq!(
+            matches(glob.as_bytes(), name.as_bytes()),
+            pattern.takes(name),
+            "{glob:?} {name:?}"
+        );
     }
 }
 

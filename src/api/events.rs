@@ -14,7 +14,7 @@ use super::access::{Access, Subscribe};
 use super::error::ApiError;
 use super::event_stream::{self, EVENT_STREAM};
 use super::extract::{Query, id};
-use super::follow::{ResumeParams, begin, filter, follow, is_beginning, resumed};
+use super::follow::{ResumeParams, begin, end, filter, follow, is_beginning, resumed};
 use super::params::TimeParam;
 use super::paths;
 use super::problems::EventsProblems;
@@ -39,6 +39,10 @@ pub struct EventsParams {
     /// Begin with the last so many entries, at most 500.
     #[param(minimum = 1, maximum = 500)]
     last: Option<u64>,
+    /// Hand out entries up to this position or time, and then `$end` with the reason `complete`.
+    /// Whoever resumes with nothing left gets 204. `$` is the last entry there is when it is opened.
+    #[param(example = "2026-09-20T08:30:00Z")]
+    end: Option<String>,
     /// In place of the header, for clients that cannot send one; the last value given counts.
     #[serde(default)]
     #[param(required = false)]
@@ -79,6 +83,7 @@ pub struct EventsParams {
     ),
     responses(
         (status = 200, description = "Events", body = String, content_type = EVENT_STREAM),
+        (status = 204, description = "With `end`, to whoever resumes: nothing is left"),
         EventsProblems,
     ),
 )]
@@ -92,10 +97,15 @@ pub async fn follow_events(
     event_stream::require_acceptable(&headers)?;
     let ids =
         ResumeParams { by_polyfill: &params.last_event_id_camel, by_page: &params.last_event_id };
-    let begin = match resumed(&headers, &ids)? {
+    let resumed = resumed(&headers, &ids)?;
+    let begin = match resumed {
         Some(text) if is_beginning(text) => Begin::After(Position::OLDEST),
         Some(text) => id("Last-Event-ID", text, str::parse).map(Begin::After)?,
         None => begin(params.after.as_deref(), params.since, params.last)?,
+    };
+    let end = match &params.end {
+        Some(text) => Some(end(&state, text).await?),
+        None => None,
     };
     let view = EventView {
         entry: View { payload: params.payload, pairs: params.pairs },
@@ -109,9 +119,10 @@ pub async fn follow_events(
         streams: vec![(access.into_stream(), begin)],
         prefixes: Vec::new(),
         matched: Matched::At(begin),
+        end,
         many: false,
         visible: None,
         view,
     };
-    follow(&state, &principal, wanted, &headers, &request).await
+    follow(&state, &principal, (wanted, resumed.is_some()), &headers, &request).await
 }

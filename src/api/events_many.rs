@@ -12,16 +12,18 @@ use super::access::{Caller, Subscribe};
 use super::error::{ApiError, ErrorCode};
 use super::event_stream::{self, EVENT_STREAM};
 use super::extract::{Query, id};
-use super::follow::{ResumeParams, begin, begin_at, filter, follow, is_beginning, resumed};
+use super::follow::{ResumeParams, begin, begin_at, end, filter, follow, is_beginning, resumed};
 use super::params::{TimeParam, at_most_streams};
 use super::paths;
 use super::problems::ManyEventsProblems;
 use super::request::RequestInfo;
+use super::stream_param;
 use crate::auth::{self, Kind, Principal};
 use crate::live::{Begin, Matched, Visible, Wanted};
 use crate::model::cursor::Cursor;
 use crate::model::entry::View;
 use crate::model::frame::Framing;
+use crate::model::glob::NamePattern;
 use crate::model::name::StreamName;
 use crate::model::position::Position;
 use crate::model::view::EventView;
@@ -48,6 +50,10 @@ pub struct ManyEventsParams {
     /// For streams without a position of their own: begin with the last so many entries of each, at most 500.
     #[param(minimum = 1, maximum = 500)]
     last: Option<u64>,
+    /// Hand out entries up to this position or time, and then `$end` with the reason `complete`.
+    /// Whoever resumes with nothing left gets 204. `$` is the last entry there is when it is opened.
+    #[param(example = "2026-09-20T08:30:00Z")]
+    end: Option<String>,
     /// In place of the header, for clients that cannot send one; the last value given counts.
     #[serde(default)]
     #[param(required = false)]
@@ -85,6 +91,7 @@ pub struct ManyEventsParams {
     ),
     responses(
         (status = 200, description = "Events", body = String, content_type = EVENT_STREAM),
+        (status = 204, description = "With `end`, to whoever resumes: nothing is left"),
         ManyEventsProblems,
     ),
 )]
@@ -105,6 +112,14 @@ pub async fn follow_many(
         Some(text) => Some(id("Last-Event-ID", text, Cursor::parse)?),
         None => None,
     };
+    let end = match &params.end {
+        Some(_) if params.matching.iter().any(|text| text.ends_with('*')) => {
+            let detail = "`end` goes with streams named by `stream`: of a prefix more may come";
+            return Err(ApiError::invalid(detail).at("end", "given with `match`"));
+        }
+        Some(text) => Some(end(&state, text).await?),
+        None => None,
+    };
     let default = begin(params.after.as_deref(), params.since, params.last)?;
     let (streams, prefixes) = asked(&caller, &params, default, cursor.as_ref())?;
     let view = EventView {
@@ -120,8 +135,8 @@ pub async fn follow_many(
         None => Matched::At(default),
     };
     let visible = visible(&caller.0).filter(|_| !prefixes.is_empty());
-    let wanted = Wanted { streams, prefixes, matched, many: true, visible, view };
-    follow(&state, &caller.0, wanted, &headers, &request).await
+    let wanted = Wanted { streams, prefixes, matched, end, many: true, visible, view };
+    follow(&state, &caller.0, (wanted, resumed.is_some()), &headers, &request).await
 }
 
 /// Which streams a principal may follow, if not all.
@@ -174,15 +189,13 @@ fn asked(
         Ok(())
     };
     for text in &params.stream {
-        match text.rsplit_once('@') {
-            Some((name, at)) => follow(name, begin_at(id("stream", at, str::parse)?))?,
-            None => follow(text, default)?,
-        }
+        let (name, start) = stream_param::stream(text)?;
+        follow(&name, start.map_or(default, begin_at))?;
     }
     for text in &params.matching {
-        match text.strip_suffix('*') {
-            Some(prefix) => prefixes.extend(beginnings(&caller.0, prefix)?),
-            None => follow(text, default)?,
+        match stream_param::pattern(text)? {
+            NamePattern::Prefix(prefix) => prefixes.extend(beginnings(&caller.0, &prefix)?),
+            NamePattern::One(name) => follow(&name, default)?,
         }
     }
     Ok((streams, prefixes))

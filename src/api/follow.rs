@@ -1,8 +1,11 @@
 //! What all ways to follow streams have in common: where to begin, the bounds, and how a
 //! subscription that cannot be opened is told so.
 
-use axum::http::{HeaderMap, HeaderName};
-use axum::response::Response;
+use std::str::FromStr;
+
+use axum::http::header::CACHE_CONTROL;
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::response::{IntoResponse as _, Response};
 
 use super::error::{ApiError, ErrorCode};
 use super::event_stream::{self, EVENT_STREAM};
@@ -11,9 +14,12 @@ use super::params::{TimeParam, at_most_one, bounded};
 use super::request::RequestInfo;
 use super::single::single;
 use crate::auth::Principal;
-use crate::live::{Begin, Closing, JoinError, Subscription, Terms, Wanted};
+use crate::live::{Begin, Closing, End, JoinError, Subscription, Terms, Wanted};
 use crate::metrics::{Held, Metrics};
-use crate::model::position::Start;
+use crate::model::id::EntryId;
+use crate::model::position::{Position, Start};
+use crate::model::range;
+use crate::model::time::{InvalidTime, Time};
 use crate::model::view::Filter;
 use crate::state::AppState;
 use crate::store::StoreError;
@@ -95,6 +101,47 @@ pub(super) fn begin_at(start: Start) -> Begin {
     }
 }
 
+/// The end of a subscription: a position, or a time by the clock of Redis.
+///
+/// # Errors
+/// 400 for what is neither, or that Redis is away.
+pub(super) async fn end(state: &AppState, text: &str) -> Result<End, ApiError> {
+    let time = match text.parse::<EndParam>() {
+        Ok(EndParam::At(end)) => return Ok(end),
+        Ok(EndParam::Time(time)) => time,
+        Err(error) => {
+            let detail = format!("`end` is a position, `$` or a time, and {error}");
+            return Err(ApiError::invalid(detail).at("end", error.to_string()));
+        }
+    };
+    let now = state.store.now_for([time]).await.map_err(ApiError::of_read)?;
+    Ok(End::Time(time.unix_ms(now)))
+}
+
+/// `end=` as it is given.
+enum EndParam {
+    At(End),
+    Time(Time),
+}
+
+impl FromStr for EndParam {
+    type Err = InvalidTime;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTime> {
+        // Digits alone are a time if they can be one: then the clock can reach it, too.
+        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+        if let (true, Ok(time)) = (is_number, text.parse()) {
+            return Ok(Self::Time(time));
+        }
+        let position = |text: &str| text.parse::<Position>().map(|position| Some(position.id));
+        match range::upper(text).or_else(|_| position(text)) {
+            _ if text == "$" => Ok(Self::At(End::Tail)),
+            Ok(bound) => Ok(Self::At(End::At(bound.unwrap_or(EntryId::MIN)))),
+            Err(_) => text.parse().map(Self::Time),
+        }
+    }
+}
+
 /// The most filters of a subscription: each costs something for each entry.
 const MAX_FILTERS: usize = 100;
 
@@ -169,13 +216,20 @@ pub(super) async fn open(
 
 /// Opens a subscription as server-sent events. A client that asks for an event stream is told in
 /// the stream what a retry may mend, and what it cannot; others get a status.
+///
+/// A client that resumes with nothing left before the end gets 204, at which an `EventSource` stops.
 pub(super) async fn follow(
     state: &AppState,
     principal: &Principal,
-    wanted: Wanted,
+    (wanted, resumes): (Wanted, bool),
     headers: &HeaderMap,
     request: &RequestInfo,
 ) -> Result<Response, ApiError> {
+    // What keeps this from being known is told by opening the subscription.
+    if resumes && matches!(state.hub.is_complete(&wanted).await, Ok(true)) {
+        let headers = [(CACHE_CONTROL, "no-cache, no-transform")];
+        return Ok((StatusCode::NO_CONTENT, headers).into_response());
+    }
     match open(state, principal, wanted).await {
         Ok(subscription) => Ok(event_stream::live(subscription, request)),
         Err(Refused(_, error)) if !event_stream::is_wanted(headers, EVENT_STREAM) => Err(error),

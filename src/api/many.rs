@@ -18,6 +18,7 @@ use super::paths;
 use super::problems::ManyProblems;
 use super::request::{Waited, place_to_wait};
 use super::schema::EntryOut;
+use super::stream_param;
 use crate::live::RangeWait;
 use crate::model::entry::View;
 use crate::model::id::EntryId;
@@ -119,11 +120,8 @@ fn asked(caller: &Caller, params: &ManyParams) -> Result<Vec<(StreamName, Start)
         None => Start::Tail,
     };
     let one = |text: &String| {
-        let (name, start) = match text.rsplit_once('@') {
-            Some((name, position)) => (name, id("stream", position, str::parse)?),
-            None => (text.as_str(), after),
-        };
-        Ok((caller.access::<Subscribe>(name)?.into_stream(), start))
+        let (name, start) = stream_param::stream(text)?;
+        Ok((caller.access::<Subscribe>(&name)?.into_stream(), start.unwrap_or(after)))
     };
     params.stream.iter().map(one).collect()
 }

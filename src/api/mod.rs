@@ -63,6 +63,7 @@ mod shorten;
 mod single;
 mod store_error;
 mod stream_full;
+mod stream_param;
 mod stream_patch;
 mod streams;
 mod system;

@@ -19,7 +19,7 @@ use super::params::TimeParam;
 use super::range_plan::{Plan, RangeParams, Upwards};
 use super::request::RequestInfo;
 use super::session::{self, Session};
-use crate::live::{Begin, Matched, Wanted};
+use crate::live::{Begin, End, Matched, Wanted};
 use crate::model::entry::{Entry, View};
 use crate::model::entry_json::EntryJson;
 use crate::model::frame::{Framing, write_line};
@@ -66,10 +66,21 @@ pub(super) async fn read(
             framing: Framing::Lines,
             namespace: principal.namespace.clone(),
         };
-        let begin = begin(&plan, params.since)?;
+        let (begin, last) = span(&plan, params.since)?;
+        let end = match params.until {
+            Some(TimeParam(until)) => Some(End::Time(until.unix_ms(now))),
+            None => last.map(End::At),
+        };
         let (streams, matched) = (vec![(stream, begin)], Matched::At(begin));
-        let wanted =
-            Wanted { streams, prefixes: Vec::new(), matched, many: false, visible: None, view };
+        let wanted = Wanted {
+            streams,
+            prefixes: Vec::new(),
+            matched,
+            end,
+            many: false,
+            visible: None,
+            view,
+        };
         let opened = follow::open(&state, &principal, wanted).await;
         let subscription = opened.map_err(|Refused(_, error)| error)?;
         let session = Session::new(subscription, &info, error_line);
@@ -112,22 +123,22 @@ pub(super) async fn read(
     Ok(respond(Body::from_stream(pages)))
 }
 
-/// Where to begin a subscription that was asked for as a range.
-fn begin(plan: &Plan, since: Option<TimeParam>) -> Result<Begin, ApiError> {
-    let open = |upwards: &Upwards| {
-        let whole = usize::try_from(super::range_plan::ALL).unwrap_or(usize::MAX);
-        upwards.end == EntryId::MAX && upwards.limit == whole
-    };
+/// Where a subscription begins that was asked for as a range, and with which id it ends.
+fn span(plan: &Plan, since: Option<TimeParam>) -> Result<(Begin, Option<EntryId>), ApiError> {
+    let whole = usize::try_from(super::range_plan::ALL).unwrap_or(usize::MAX);
+    let last = |upwards: &Upwards| Some(upwards.end).filter(|end| *end < EntryId::MAX);
     match plan {
-        Plan::Upwards(upwards) if open(upwards) => {
-            if let Some(TimeParam(since)) = since {
-                return Ok(Begin::Since(since));
-            }
-            Ok(if upwards.from_tail { Begin::Tail } else { Begin::After(upwards.after) })
+        Plan::Upwards(upwards) if upwards.limit == whole && upwards.after.id < EntryId::MAX => {
+            let begin = match since {
+                Some(TimeParam(since)) => Begin::Since(since),
+                None if upwards.from_tail => Begin::Tail,
+                None => Begin::After(upwards.after),
+            };
+            Ok((begin, last(upwards)))
         }
-        Plan::Last { count, upwards } if upwards.end == EntryId::MAX => Ok(Begin::Last(*count)),
+        Plan::Last { count, upwards } => Ok((Begin::Last(*count), last(upwards))),
         _ => {
-            let detail = "what is followed has no end, no `limit` and goes upwards";
+            let detail = "what is followed has no `limit` and goes upwards";
             Err(ApiError::invalid(detail).at("follow", detail))
         }
     }

@@ -39,7 +39,7 @@ pub struct RangeParams {
     pub(super) since: Option<TimeParam>,
     /// Entries up to this time and of it.
     #[param(value_type = Option<String>, example = "2026-09-20T08:30:00Z")]
-    until: Option<TimeParam>,
+    pub(super) until: Option<TimeParam>,
     /// The last so many entries, at most 1000.
     #[param(minimum = 1, maximum = 1000)]
     last: Option<u64>,

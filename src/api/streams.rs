@@ -13,14 +13,14 @@ use super::error::ApiError;
 use super::extract::{NoParams, Query};
 use super::json::Json;
 use super::params::bounded;
-use super::paths;
 use super::problems::{DeleteStreamProblems, StreamProblems, StreamsProblems};
 use super::retention::RetentionOut;
 use super::schema::EntryOut;
 use super::stream_full::StreamContent;
-use crate::auth::{Pattern, Principal};
+use super::{paths, stream_param};
+use crate::auth::Principal;
 use crate::model::entry::{Entry, View};
-use crate::model::glob::glob;
+use crate::model::glob::{NamePattern, literal, prefixed};
 use crate::model::name::StreamName;
 use crate::state::AppState;
 use crate::store::{Idmp, StoreError, StreamInfo};
@@ -156,7 +156,7 @@ pub async fn list_streams(
             );
         }
     };
-    let wanted = Pattern::new(params.matching.as_deref().unwrap_or("*"));
+    let wanted = stream_param::pattern(params.matching.as_deref().unwrap_or("*"))?;
     let Some(glob) = keys_like(&principal, &wanted) else {
         return Ok(Json(Streams { streams: Vec::new(), next: None }));
     };
@@ -170,13 +170,15 @@ pub async fn list_streams(
 
 /// The keys of all streams that a principal calls so, and perhaps of others; `None` for what is no
 /// name.
-fn keys_like(principal: &Principal, wanted: &Pattern) -> Option<String> {
-    let text = wanted.to_string();
-    let Some(beginning) = text.strip_suffix('*') else {
-        return principal.stream(&text).ok().map(|stream| glob(stream.as_str()));
+fn keys_like(principal: &Principal, wanted: &NamePattern) -> Option<String> {
+    let beginning = match wanted {
+        NamePattern::One(name) => {
+            return principal.stream(name).ok().map(|stream| literal(stream.as_str()));
+        }
+        NamePattern::Prefix(beginning) => beginning,
     };
     let beginnings = principal.namespace.beginnings(beginning);
-    let one = glob(&format!("{}*", beginnings[0]));
+    let one = prefixed(&beginnings[0]);
     Some(if beginnings.len() == 1 { one } else { format!("*{one}") })
 }
 

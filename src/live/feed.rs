@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::bell::Bell;
 use super::cursors::Cursors;
 use super::hub::{Hub, JoinError};
+use super::opening::{Begun, EndOf, Towards};
 use super::out::Out;
 use super::signal::Signal;
 use super::tail::{Following, News};
@@ -22,7 +23,7 @@ use crate::model::name::StreamName;
 use crate::model::page::Page;
 use crate::model::position::Position;
 use crate::model::view::EventView;
-use crate::store::{Lane, StoreError, Stretch};
+use crate::store::{Lane, StoreError};
 
 /// Entries of one read while catching up.
 const CATCH_UP_ENTRIES: usize = 512;
@@ -38,11 +39,13 @@ enum Phase {
     /// It is joined.
     Join(Option<Doing<Following, JoinError>>),
     /// It is read from the cursor.
-    CatchUp(Option<Doing<Stretch, StoreError>>),
+    CatchUp(Option<Doing<Towards, StoreError>>),
     /// Redis is away: the same again, at that time.
     Away(Instant),
     /// What comes is heard.
     Live,
+    /// Its end was reached: nothing comes any more.
+    Complete,
 }
 
 /// One stream as one subscription follows it.
@@ -51,6 +54,8 @@ pub(super) struct Feed {
     /// There once it was joined.
     following: Option<Following>,
     phase: Phase,
+    /// Where it ends, if it does, and when the clock of Redis should have reached that.
+    end: Option<(EndOf, Option<Instant>)>,
     /// Attempts that failed because Redis is away.
     attempts: u32,
     /// Where the stream had ended when it was last begun to be read.
@@ -80,12 +85,13 @@ pub(super) enum Step {
 
 impl Feed {
     /// A stream that was joined already, to be read from the cursor on.
-    pub(super) fn joined(following: Following, matched: bool) -> Self {
-        let stream = following.stream().clone();
+    pub(super) fn joined(begun: Begun) -> Self {
+        let stream = begun.following.stream().clone();
         Self {
-            following: Some(following),
+            following: Some(begun.following),
             phase: Phase::CatchUp(None),
-            ..Self::new(stream, matched)
+            end: begun.end.map(|end| (end, None)),
+            ..Self::new(stream, begun.matched)
         }
     }
 
@@ -95,6 +101,7 @@ impl Feed {
             stream,
             following: None,
             phase: Phase::Join(None),
+            end: None,
             attempts: 0,
             ended: EntryId::MIN,
             news: true,
@@ -108,7 +115,17 @@ impl Feed {
 
     /// Whether there may be something to do.
     pub(super) fn is_due(&self) -> bool {
-        self.news || !self.is_live()
+        !self.is_complete() && (self.news || !self.is_live() || self.is_past_end())
+    }
+
+    /// Whether its end was reached, so that nothing comes any more.
+    pub(super) fn is_complete(&self) -> bool {
+        matches!(self.phase, Phase::Complete)
+    }
+
+    /// Whether the clock of Redis should have reached the end.
+    fn is_past_end(&self) -> bool {
+        self.end.is_some_and(|(_, at)| at.is_some_and(|at| at <= Instant::now()))
     }
 
     /// Whether all that is in the stream was read.
@@ -120,6 +137,7 @@ impl Feed {
     pub(super) fn until(&self) -> Option<Instant> {
         match self.phase {
             Phase::Away(until) => Some(until),
+            Phase::Live => self.end.and_then(|(_, at)| at),
             _ => None,
         }
     }
@@ -136,6 +154,7 @@ impl Feed {
     ) -> Poll<Result<Step, JoinError>> {
         let before = pen.out.len();
         loop {
+            let is_past_end = self.is_past_end();
             match &mut self.phase {
                 Phase::Join(joining) => {
                     let joining = joining.get_or_insert_with(|| {
@@ -163,7 +182,8 @@ impl Feed {
                         if let Some(following) = following {
                             self.ended = following.looks();
                         }
-                        read_on(pen.hub, &self.stream, pen.cursors.at(number))
+                        let end = self.end.map(|(end, _)| end);
+                        read_on(pen.hub, &self.stream, pen.cursors.at(number), end)
                     });
                     match ready!(reading.as_mut().poll(cx)) {
                         Ok(read) => self.read(number, pen, read),
@@ -174,9 +194,15 @@ impl Feed {
                         Err(error) => return Poll::Ready(Err(error.into())),
                     }
                 }
+                Phase::Complete => return Poll::Pending,
+                Phase::Live if is_past_end => self.phase = Phase::CatchUp(None),
                 Phase::Live => {
-                    let after = pen.cursors.at(number).id;
+                    let (after, end) = (pen.cursors.at(number).id, self.end);
                     match self.following.as_ref().map_or(News::Look, |tail| tail.after(after)) {
+                        // Reading stops at the end, which a page may go beyond.
+                        News::Page(page) if end.is_some_and(|(end, _)| page.end.id >= end.id) => {
+                            self.phase = Phase::CatchUp(None);
+                        }
                         News::Page(page) => show(number, pen, &page),
                         News::Nothing => {
                             self.news = false;
@@ -202,13 +228,21 @@ impl Feed {
         self.phase = Phase::Away(Instant::now() + spread(RETRY.0 * longer));
     }
 
-    fn read(&mut self, number: usize, pen: &mut Pen<'_>, read: Stretch) {
+    fn read(&mut self, number: usize, pen: &mut Pen<'_>, towards: Towards) {
+        let Towards { stretch: read, complete, until_time } = towards;
         self.attempts = 0;
         if let Some(following) = self.following.as_ref().filter(|_| read.facts.last_id < self.ended)
         {
             following.found_anew(read.facts.tail(), &pen.hub.0.posts);
         }
-        self.phase = if read.at_tail { Phase::Live } else { Phase::CatchUp(None) };
+        if let Some((_, at)) = &mut self.end {
+            *at = until_time.and_then(|left| Instant::now().checked_add(left));
+        }
+        self.phase = match () {
+            () if complete => Phase::Complete,
+            () if read.at_tail => Phase::Live,
+            () => Phase::CatchUp(None),
+        };
         match read.standing {
             Standing::Intact => {}
             Standing::Reset => {
@@ -239,11 +273,21 @@ impl Feed {
     }
 }
 
-fn read_on(hub: &Hub, stream: &StreamName, after: Position) -> Doing<Stretch, StoreError> {
+fn read_on(
+    hub: &Hub,
+    stream: &StreamName,
+    after: Position,
+    end: Option<EndOf>,
+) -> Doing<Towards, StoreError> {
     let (hub, stream) = (hub.clone(), stream.clone());
     Box::pin(async move {
         let (store, bytes) = (&hub.0.store, hub.0.settings.page_bytes);
-        store.read_after(&Lane::Shared, &stream, after, EntryId::MAX, CATCH_UP_ENTRIES, bytes).await
+        if let Some(end) = end {
+            return hub.read_towards(&stream, after, end, (CATCH_UP_ENTRIES, bytes)).await;
+        }
+        let (limit, last) = (CATCH_UP_ENTRIES, EntryId::MAX);
+        let read = store.read_after(&Lane::Shared, &stream, after, last, limit, bytes).await;
+        Ok(Towards { stretch: read?, complete: false, until_time: None })
     })
 }
 

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use super::bell::{Bell, Bells, Post, Source};
 use super::hub::{Hub, Inner, JoinError};
-use crate::model::cursor::MAX_STREAMS;
-use crate::model::glob::glob;
+use super::matched_names::MatchedNames;
+use crate::model::glob::prefixed;
 use crate::model::name::StreamName;
 use crate::store::StoreError;
 
@@ -91,35 +91,30 @@ impl All {
 /// One beginning.
 struct Matcher {
     prefix: String,
-    known: Mutex<Known>,
+    names: Mutex<MatchedNames>,
     /// Turned true after the first look.
     ready: watch::Sender<bool>,
+    /// False while a check is under way.
+    checked: watch::Sender<bool>,
     /// Those to be told, by their post, and whether the post was called.
     posts: Box<[(Bells, AtomicBool)]>,
     followers: AtomicUsize,
 }
 
-/// The streams that match, each with the number of the look that found it last. No more than one
-/// too many.
-#[derive(Default)]
-struct Known {
-    streams: HashMap<StreamName, u64>,
-    look: u64,
-}
-
-impl Known {
-    /// True if the stream is new.
-    fn add(&mut self, stream: StreamName) -> bool {
-        if self.streams.len() > MAX_STREAMS && !self.streams.contains_key(&stream) {
-            return false;
-        }
-        self.streams.insert(stream, self.look).is_none()
-    }
-}
-
 impl Matcher {
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn new(prefix: &str, posts: usize) -> Self {
+        Self {
+            prefix: prefix.to_owned(),
+            names: Mutex::default(),
+            ready: watch::Sender::new(false),
+            checked: watch::Sender::new(true),
+            posts: (0..posts).map(|_| Default::default()).collect(),
+            followers: AtomicUsize::new(0),
+        }
+    }
+
+    fn names(&self) -> MutexGuard<'_, MatchedNames> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn call(self: &Arc<Self>, posts: &[Arc<Post>]) {
@@ -130,23 +125,26 @@ impl Matcher {
         }
     }
 
-    /// Another look at all keys begins: what it does not find is gone.
-    fn begin(&self) {
-        self.known().look += 1;
-    }
-
-    fn is_full(&self) -> bool {
-        self.known().streams.len() > MAX_STREAMS
-    }
-
-    /// The look is over. True if streams are gone.
-    fn end(&self) -> bool {
-        let mut known = self.known();
-        let (before, look) = (known.streams.len(), known.look);
-        if before <= MAX_STREAMS {
-            known.streams.retain(|_, found| *found >= look);
+    /// Looks which of the names exist, all in one step; then tells everybody, whatever it found.
+    async fn check(self: Arc<Self>, hub: Arc<Inner>) {
+        let names = self.names().begin_check();
+        while self.followers.load(Ordering::Relaxed) > 0 && !hub.stop.is_cancelled() {
+            match hub.store.are_streams(&names).await {
+                Ok(exist) => {
+                    self.names().end_check(&names, &exist);
+                    break;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "cannot check which streams exist");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
         }
-        known.streams.len() != before
+        self.checked.send_replace(true);
+        if self.names().lacks_some() {
+            hub.matchers.newcomer.notify_one();
+        }
+        self.call(&hub.posts);
     }
 }
 
@@ -190,26 +188,27 @@ async fn run(hub: Arc<Inner>) {
 
 /// Goes once through all keys.
 async fn look(hub: &Inner, wanted: &All) -> Result<(), StoreError> {
-    wanted.of.values().for_each(|matcher| matcher.begin());
-    let (glob, mut cursor) = (glob(&format!("{}*", wanted.in_common())), 0);
+    wanted.of.values().for_each(|matcher| matcher.names().begin_scan());
+    let (glob, mut cursor) = (prefixed(wanted.in_common()), 0);
     let mut changed: HashMap<&str, &Arc<Matcher>> = HashMap::new();
-    loop {
+    let complete = loop {
         let page = hub.store.streams(&glob, cursor, NAMES).await?;
         for stream in page.streams {
             for matcher in wanted.of(stream.as_str()) {
-                if matcher.known().add(stream.clone()) {
+                if matcher.names().add(stream.clone()) {
                     changed.insert(&matcher.prefix, matcher);
                 }
             }
         }
         match page.next {
-            // One too many is as good as all.
-            Some(next) if !wanted.of.values().all(|matcher| matcher.is_full()) => cursor = next,
-            _ => break,
+            // More than anybody can follow are as good as all.
+            Some(_) if wanted.of.values().all(|matcher| matcher.names().is_full()) => break false,
+            Some(next) => cursor = next,
+            None => break true,
         }
-    }
+    };
     for matcher in wanted.of.values() {
-        if matcher.end() {
+        if matcher.names().end_scan(complete) {
             changed.insert(&matcher.prefix, matcher);
         }
         matcher.ready.send_replace(true);
@@ -234,28 +233,44 @@ impl Matchers {
     }
 
     fn has_newcomers(&self) -> bool {
-        self.lock().of.values().any(|matcher| !*matcher.ready.borrow())
+        let lacks = |matcher: &Matcher| !*matcher.ready.borrow() || matcher.names().lacks_some();
+        self.lock().of.values().any(|matcher| lacks(matcher))
     }
 }
 
 /// Someone who follows all streams with one beginning.
 pub(super) struct Matching {
+    hub: Arc<Inner>,
     matcher: Arc<Matcher>,
     post: usize,
     key: usize,
 }
 
 impl Matching {
-    /// The streams that match now.
+    /// The streams that match, as far as is known, each with whether the last check confirmed it.
+    pub(super) fn streams(&self) -> Vec<(StreamName, bool)> {
+        self.matcher.names().all().map(|(name, confirmed)| (name.clone(), confirmed)).collect()
+    }
+
+    /// Begins to check which of them exist, unless a check is under way. The bell rings when it is
+    /// done.
+    pub(super) fn check(&self) {
+        if self.matcher.checked.send_replace(false) {
+            let check = self.matcher.clone().check(self.hub.clone());
+            self.hub.background.spawn(check);
+        }
+    }
+
+    pub(super) fn is_checking(&self) -> bool {
+        !*self.matcher.checked.borrow()
+    }
+
+    /// Waits for the end of a check.
     ///
     /// # Errors
-    /// [`JoinError::TooManyForOne`].
-    pub(super) fn streams(&self) -> Result<Vec<StreamName>, JoinError> {
-        let known = self.matcher.known();
-        if known.streams.len() > MAX_STREAMS {
-            return Err(JoinError::TooManyForOne);
-        }
-        Ok(known.streams.keys().cloned().collect())
+    /// [`JoinError::Store`], within the join time-out.
+    pub(super) async fn checked(&self) -> Result<(), JoinError> {
+        Ok(self.hub.until(&self.matcher.checked).await?)
     }
 }
 
@@ -296,13 +311,7 @@ impl Hub {
                 inner.metrics.refuse("followed_streams");
                 return Err(JoinError::TooManyStreams);
             }
-            all.insert(Arc::new(Matcher {
-                prefix: prefix.to_owned(),
-                known: Mutex::default(),
-                ready: watch::Sender::new(false),
-                posts: inner.posts.iter().map(|_| Default::default()).collect(),
-                followers: AtomicUsize::new(0),
-            }));
+            all.insert(Arc::new(Matcher::new(prefix, inner.posts.len())));
             inner.matchers.count.store(all.of.len(), Ordering::Relaxed);
             inner.matchers.newcomer.notify_one();
         }
@@ -313,7 +322,7 @@ impl Hub {
         }
         drop(all);
         let key = matcher.posts[self.post()].0.add(bell, MATCH);
-        Ok(Matching { matcher, post: self.post(), key })
+        Ok(Matching { hub: inner.clone(), matcher, post: self.post(), key })
     }
 
     /// Tells those who follow all streams of a kind that this one is there.
@@ -324,7 +333,7 @@ impl Hub {
         }
         let all = inner.matchers.lock();
         for matcher in all.of(stream.as_str()) {
-            if matcher.known().add(stream.clone()) {
+            if matcher.names().add(stream.clone()) {
                 matcher.call(&inner.posts);
             }
         }
@@ -338,13 +347,9 @@ mod tests {
     fn all(prefixes: &[&str]) -> All {
         let mut all = All::default();
         for prefix in prefixes {
-            all.insert(Arc::new(Matcher {
-                prefix: (*prefix).to_owned(),
-                known: Mutex::default(),
-                ready: watch::Sender::new(false),
-                posts: Box::default(),
-                followers: AtomicUsize::new(1),
-            }));
+            let matcher = Matcher::new(prefix, 0);
+            matcher.followers.store(1, Ordering::Relaxed);
+            all.insert(Arc::new(matcher));
         }
         all
     }

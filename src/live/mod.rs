@@ -11,6 +11,7 @@ mod cursors;
 mod feed;
 mod followed;
 mod hub;
+mod matched_names;
 mod matching;
 mod memory;
 mod opening;
@@ -31,7 +32,7 @@ mod wakes;
 mod work;
 
 pub use hub::{Hub, JoinError, LiveSettings};
-pub use opening::{Begin, Matched, Visible, Wanted};
+pub use opening::{Begin, End, Matched, Visible, Wanted};
 pub use out::Out;
 pub use push::{Push, PushPlan, Pushed};
 pub use signal::Closing;

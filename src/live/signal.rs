@@ -81,6 +81,8 @@ pub enum Closing {
     Overloaded,
     /// It has lasted as long as one may.
     SessionAge,
+    /// The end that was asked for is reached.
+    Complete,
     /// The credential it was opened with is no longer good.
     Expired,
     /// It cannot be told for the moment whether the credential is good.
@@ -102,6 +104,7 @@ impl Closing {
             Self::RedisUnavailable => "redis-unavailable",
             Self::Overloaded => "overloaded",
             Self::SessionAge => "session-age",
+            Self::Complete => "complete",
             Self::Expired => "expired",
             Self::AuthUnavailable => "auth-unavailable",
         };

@@ -4,7 +4,6 @@
 //! so a slow client slows nobody but itself: when it comes back to ask, what it missed is read
 //! from the stream.
 
-use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -18,12 +17,11 @@ use super::cursors::Cursors;
 use super::feed::{Feed, Pen, Step, TURN, spread, tell};
 use super::hub::{Hub, JoinError};
 use super::matching::{MATCH, Matching};
-use super::opening::{Visible, Wanted, is_visible};
+use super::opening::{Visible, Wanted, found};
 use super::out::Out;
 use super::signal::{Closing, Signal};
 use crate::metrics::Held;
 use crate::model::cursor::MAX_STREAMS;
-use crate::model::name::StreamName;
 use crate::model::position::Position;
 use crate::model::validity::Validity;
 use crate::model::view::EventView;
@@ -36,9 +34,7 @@ pub struct Subscription {
     /// By their numbers, which the bell rings with; a number that is free is `None`.
     feeds: Vec<Option<Feed>>,
     cursors: Cursors,
-    matching: Vec<Matching>,
-    /// Other streams match than before.
-    others_match: bool,
+    matches: Matches,
     /// Whose turn is next.
     next: usize,
     /// `$open` was not written yet.
@@ -50,10 +46,21 @@ pub struct Subscription {
     ends_at: Option<Instant>,
     expires_at: Option<Instant>,
     validity: Validity,
-    /// Which of the streams that match are to be followed, if not all.
-    visible: Option<Visible>,
     drain: CancellationToken,
     _counted: (Held, Held),
+}
+
+/// Streams that are followed because their names match.
+struct Matches {
+    matching: Vec<Matching>,
+    /// Which of them are to be followed, if not all.
+    visible: Option<Visible>,
+    /// There are others than before.
+    changed: bool,
+    /// There were too many, and a check of which exist was asked for.
+    was_checked: bool,
+    /// Numbers of streams that are gone, are still being read, and take places that others need.
+    lingering: Vec<usize>,
 }
 
 /// What subscriptions have in common.
@@ -85,9 +92,9 @@ impl Subscription {
         }
         let begun = hub.begin_all(&wanted, &matching, &bell).await?;
         let mut cursors = Cursors::new(wanted.many);
-        let feeds = begun.into_iter().map(|(following, at, matched)| {
-            cursors.add(following.stream(), at);
-            Some(Feed::joined(following, matched))
+        let feeds = begun.into_iter().map(|begun| {
+            cursors.add(begun.following.stream(), begun.at);
+            Some(Feed::joined(begun))
         });
         let feeds = feeds.collect();
         let (now, heartbeat) = (Instant::now(), spread(terms.heartbeat));
@@ -97,8 +104,13 @@ impl Subscription {
             bell,
             feeds,
             cursors,
-            matching,
-            others_match: false,
+            matches: Matches {
+                matching,
+                visible: wanted.visible,
+                changed: false,
+                was_checked: false,
+                lingering: Vec::new(),
+            },
             next: 0,
             unopened: true,
             ended: false,
@@ -107,7 +119,6 @@ impl Subscription {
             last_sent: now,
             ends_at: terms.max_age.map(|age| now + spread(age)),
             expires_at: terms.validity.left().and_then(|left| now.checked_add(left)),
-            visible: wanted.visible,
             validity: terms.validity,
             drain: terms.drain,
             _counted: terms.counted,
@@ -145,10 +156,10 @@ impl Subscription {
                 return Poll::Ready(Ok(()));
             }
         }
-        let (feeds, others_match) = (&mut self.feeds, &mut self.others_match);
+        let (feeds, changed) = (&mut self.feeds, &mut self.matches.changed);
         self.bell.answer(cx, |number| match feeds.get_mut(number as usize) {
             Some(Some(feed)) => feed.news = true,
-            _ => *others_match |= number == MATCH,
+            _ => *changed |= number == MATCH,
         });
         let closing = match () {
             () if self.drain.is_cancelled() => Some(Closing::Draining),
@@ -159,13 +170,23 @@ impl Subscription {
             self.tell_end(closing, out);
             return Poll::Ready(Ok(()));
         }
-        if std::mem::take(&mut self.others_match) {
-            self.match_again()?;
-        }
         loop {
+            if std::mem::take(&mut self.matches.changed) {
+                self.match_again(out)?;
+            }
             self.poll_feeds(cx, out)?;
+            let mut followed = self.feeds.iter().flatten().peekable();
+            if followed.peek().is_some() && followed.all(Feed::is_complete) {
+                self.tell_end(Closing::Complete, out);
+            }
             if out.len() > before {
                 return Poll::Ready(Ok(()));
+            }
+            // What came to match may take the places of streams that were being read until now.
+            let is_idle = |number: &usize| self.feeds[*number].as_ref().is_some_and(is_idle);
+            self.matches.changed |= self.matches.lingering.iter().any(is_idle);
+            if self.matches.changed {
+                continue;
             }
             ready!(self.poll_timer(cx));
             self.on_time(out);
@@ -194,8 +215,7 @@ impl Subscription {
             let step = feed.poll(number, &mut pen, cx);
             self.next = number + 1;
             if let Poll::Ready(Step::Gone) = step.map(|step| step)? {
-                self.feeds[number] = None;
-                self.cursors.remove(number);
+                self.leave(number);
             }
             if out.len() - before >= TURN {
                 break;
@@ -269,27 +289,55 @@ impl Subscription {
     }
 
     /// Follows what has come to match, from its beginning, and lets go of what is gone.
-    fn match_again(&mut self) -> Result<(), JoinError> {
-        let mut now: HashSet<StreamName> = HashSet::new();
-        for matching in &self.matching {
-            let all = matching.streams()?.into_iter();
-            now.extend(all.filter(|stream| is_visible(self.visible.as_ref(), stream)));
+    fn match_again(&mut self, out: &mut Out) -> Result<(), JoinError> {
+        // The end of a check rings the bell, too.
+        if self.matches.matching.iter().any(Matching::is_checking) {
+            return Ok(());
         }
-        for number in 0..self.feeds.len() {
-            let Some(feed) = &self.feeds[number] else { continue };
-            let known = now.remove(feed.stream());
-            // A reset was told before: the stream is gone for its followers, too.
-            let left = feed.is_live() && self.cursors.at(number) == Position::START;
-            if !known && feed.matched && left {
-                self.feeds[number] = None;
-                self.cursors.remove(number);
-            }
-        }
-        for stream in now {
-            let number = self.cursors.add(&stream, Position::START);
-            if number >= MAX_STREAMS {
+        let named = self.feeds.iter().flatten().filter(|feed| !feed.matched);
+        let named: Vec<_> = named.map(Feed::stream).collect();
+        let mut now = found(&self.matches.matching, self.matches.visible.as_ref(), |stream| {
+            named.contains(&stream)
+        });
+        let (named, confirmed) =
+            (named.len(), now.values().filter(|confirmed| **confirmed).count());
+        if named + now.len() > MAX_STREAMS {
+            if self.matches.was_checked && named + confirmed > MAX_STREAMS {
                 return Err(JoinError::TooManyForOne);
             }
+            // Some may be gone since they were found.
+            self.matches.was_checked = true;
+            self.matches.matching.iter().for_each(Matching::check);
+            return Ok(());
+        }
+        self.matches.was_checked = false;
+        let (mut gone, mut lingering) = (Vec::new(), Vec::new());
+        for number in 0..self.feeds.len() {
+            let Some(feed) = self.feeds[number].as_ref().filter(|feed| feed.matched) else {
+                continue;
+            };
+            if now.remove(feed.stream()).is_some() {
+                continue;
+            }
+            // A reset was told before: the stream is gone for its followers, too.
+            if feed.is_live() && self.cursors.at(number) == Position::START {
+                self.leave(number);
+            } else if is_idle(feed) {
+                gone.push(number);
+            } else {
+                lingering.push(number);
+            }
+        }
+        // A stream that is gone is left when its reset is found; at once if others need its place.
+        let mut free = MAX_STREAMS - self.feeds.iter().flatten().count();
+        for number in gone.into_iter().take(now.len().saturating_sub(free)) {
+            self.tell_reset(number, out);
+            self.leave(number);
+            free += 1;
+        }
+        self.matches.lingering = if now.len() > free { lingering } else { Vec::new() };
+        for stream in now.into_keys().take(free) {
+            let number = self.cursors.add(&stream, Position::START);
             let feed = Some(Feed::new(stream, true));
             match self.feeds.get_mut(number) {
                 Some(free) => *free = feed,
@@ -298,4 +346,25 @@ impl Subscription {
         }
         Ok(())
     }
+
+    fn leave(&mut self, number: usize) {
+        self.feeds[number] = None;
+        self.cursors.remove(number);
+    }
+
+    fn tell_reset(&mut self, number: usize, out: &mut Out) {
+        let Some(feed) = &self.feeds[number] else { return };
+        self.cursors.set(number, Position::START);
+        self.hub.0.metrics.resets.inc();
+        let view = self.view.clone();
+        let stream = view.namespace.show(feed.stream());
+        let mut pen =
+            Pen { hub: &self.hub, view: &view, bell: &self.bell, cursors: &mut self.cursors, out };
+        tell(&mut pen, &Signal::Reset { stream: &stream });
+    }
+}
+
+/// Whether a followed stream has nothing left that was read of it.
+fn is_idle(feed: &Feed) -> bool {
+    feed.matched && feed.is_live() && !feed.news
 }

@@ -1,29 +1,131 @@
-//! What `match=` means: a name, or all names with one beginning.
+//! The grammar of `match=` and of names in lists: a name, or all names with one prefix.
 
-/// A prefix followed by `*`, or a name, as a glob of Redis: everything but a `*` at the end is
-/// meant literally.
+/// Streams that `match=` asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamePattern {
+    /// One stream by its name.
+    One(String),
+    /// All streams whose names begin so.
+    Prefix(String),
+}
+
+/// Why a text is no name or pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPattern {
+    /// A comma, which looks like several names in one parameter.
+    #[error("a comma does not separate names")]
+    Comma,
+    /// A `*` where it has no meaning.
+    #[error("a `*` does not stand here for anything")]
+    Star,
+}
+
+impl NamePattern {
+    /// Reads `NAME` or `PREFIX*`. In it, `\*`, `\,` and `\\` stand for a star, a comma and a
+    /// backslash that are part of the name.
+    ///
+    /// # Errors
+    /// [`InvalidPattern`] for a star or a comma that is not escaped and does not end a prefix.
+    pub fn parse(text: &str) -> Result<Self, InvalidPattern> {
+        let mut name = String::with_capacity(text.len());
+        let mut rest = text.chars();
+        while let Some(char) = rest.next() {
+            match char {
+                '\\' => match rest.clone().next() {
+                    Some(escaped @ ('*' | ',' | '\\')) => {
+                        name.push(escaped);
+                        rest.next();
+                    }
+                    _ => name.push('\\'),
+                },
+                '*' if rest.as_str().is_empty() => return Ok(Self::Prefix(name)),
+                // Several patterns in one: `a*,b*`.
+                '*' if rest.as_str().starts_with(',') => return Err(InvalidPattern::Comma),
+                '*' => return Err(InvalidPattern::Star),
+                ',' => return Err(InvalidPattern::Comma),
+                _ => name.push(char),
+            }
+        }
+        Ok(Self::One(name))
+    }
+
+    /// Whether it asks for the stream of this name.
+    #[must_use]
+    pub fn takes(&self, name: &str) -> bool {
+        match self {
+            Self::One(one) => name == one,
+            Self::Prefix(prefix) => name.starts_with(prefix),
+        }
+    }
+}
+
+/// The glob of Redis for this text alone: nothing in it is special.
 #[must_use]
-pub fn glob(text: &str) -> String {
-    let (literal, any) = text.strip_suffix('*').map_or((text, ""), |prefix| (prefix, "*"));
+pub fn literal(text: &str) -> String {
     let mut glob = String::with_capacity(text.len() + 8);
-    for c in literal.chars() {
+    for c in text.chars() {
         if matches!(c, '*' | '?' | '[' | ']' | '\\' | '^') {
             glob.push('\\');
         }
         glob.push(c);
     }
-    glob + any
+    glob
+}
+
+/// The glob of Redis for all texts with this prefix.
+#[must_use]
+pub fn prefixed(prefix: &str) -> String {
+    literal(prefix) + "*"
 }
 
 #[cfg(test)]
 mod tests {
-    use super::glob;
+    use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn only_a_star_at_the_end_is_special() {
-        assert_eq!(glob("a*"), "a*");
-        assert_eq!(glob("a*b*"), "a\\*b*");
-        assert_eq!(glob("[a-z]?\\"), "\\[a-z\\]\\?\\\\");
-        assert_eq!(glob(""), "");
+        let one = |name: &str| Ok(NamePattern::One(name.to_owned()));
+        let prefix = |prefix: &str| Ok(NamePattern::Prefix(prefix.to_owned()));
+        for (text, expected) in [
+            ("orders", one("orders")),
+            ("orders:*", prefix("orders:")),
+            ("*", prefix("")),
+            ("", one("")),
+            ("[a-z]?", one("[a-z]?")),
+            (r"a\*", one("a*")),
+            (r"a\**", prefix("a*")),
+            (r"a\\*", prefix(r"a\")),
+            (r"a\,b", one("a,b")),
+            (r"C:\dir\", one(r"C:\dir\")),
+            ("*x", Err(InvalidPattern::Star)),
+            ("a*b*", Err(InvalidPattern::Star)),
+            ("a,b", Err(InvalidPattern::Comma)),
+            ("a,b*", Err(InvalidPattern::Comma)),
+            ("a*,b*", Err(InvalidPattern::Comma)),
+        ] {
+            assert_eq!(NamePattern::parse(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_in_a_name_is_special_to_redis() {
+        assert_eq!(prefixed("a"), "a*");
+        assert_eq!(prefixed("a*b"), "a\\*b*");
+        assert_eq!(literal("[a-z]?\\"), "\\[a-z\\]\\?\\\\");
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_can_be_written(name in "[a-c*,\\\\@]{0,8}", is_prefix: bool) {
+            let mut text = name.replace('\\', r"\\").replace('*', r"\*").replace(',', r"\,");
+            let expected = if is_prefix {
+                text.push('*');
+                NamePattern::Prefix(name)
+            } else {
+                NamePattern::One(name)
+            };
+            prop_assert_eq!(NamePattern::parse(&text), Ok(expected));
+        }
     }
 }

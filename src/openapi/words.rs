@@ -49,14 +49,25 @@ const DURABILITY: Word = word(r"^(?:fsync|replicas:0*(?:[1-9][0-9]{0,2}|1000))$"
 const FILTER: Word = word(r"^[^:]+:");
 const PENDING: Word =
     word(r"^(?:drop|transfer:(?!\.\.?$)(?!streamgate:)[^\u0000-\u001f\u007f-\u009f]+)$");
-/// A stream, with where to begin behind its last `@`. Which braces are right is left out here.
+/// A stream, with where to begin behind its last `@`, and with commas and stars escaped. Which braces are right is left out here.
 const STREAM_AT: Word = word(
-    r"^(?!\.\.?(?:@|$))(?!streamgate:)(?:[^\u0000-\u001f\u007f-\u009f@]+|[^\u0000-\u001f\u007f-\u009f]+@(?:[-+ $]|[0-9]{1,20}(?:-[0-9]{1,20}(?::[0-9]{1,20})?)?))$",
+    r"^(?!\.\.?(?:@|$))(?!streamgate:)(?:(?:[^\u0000-\u001f\u007f-\u009f@,*]|\\[*,])+|(?:[^\u0000-\u001f\u007f-\u009f,*]|\\[*,])+@(?:[-+ $]|[0-9]{1,20}(?:-[0-9]{1,20}(?::[0-9]{1,20})?)?))$",
+);
+/// A name or a prefix: a star stands at the end alone.
+const MATCH: Word = word(r"^(?:[^,*]|\\[*,])*\*?$");
+/// A position or a time.
+const END: Word = word(
+    r"^(?:[-+ $]|\(?[0-9]{1,20}(?:-[0-9]{1,20})?|[0-9]{1,20}-[0-9]{1,20}:[0-9]{1,20}|[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])[Tt ](?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)(?:\.[0-9]+)?(?:[Zz]|[-+ ](?:[01][0-9]|2[0-3]):[0-5][0-9])|[0-9]{1,20}(?:ms|s|m|h|d))$",
 );
 const TAG: Word = word(r#"^"[0-9]{1,20}-[0-9]{1,20}"$"#);
 const STAR: Word = word(r"^\*$");
 const KEY: Word = Word { pattern: r"^[!-~](?:[ -~]*[!-~])?$", most: Some(255) };
 const PRODUCER: Word = word(r"^[ -~]*$");
+
+/// Tells the end of a subscription from the bound of a range, by its description.
+fn ends_subscription(description: &str) -> bool {
+    description.starts_with("Hand out entries up to")
+}
 
 /// What a parameter holds, or each of a list.
 #[expect(clippy::match_same_arms, reason = "a table, in the order of the document")]
@@ -76,6 +87,7 @@ fn of_parameter(parameter: &Parameter) -> Option<Word> {
         }
         (_, "after") => START,
         (_, "before") => SHORT_ID,
+        (_, "end") if parameter.description.as_deref().is_some_and(ends_subscription) => END,
         (_, "start" | "end") => BOUND,
         (_, "since" | "until") => TIME,
         (_, "wait" | "grace") => WAIT,
@@ -85,6 +97,7 @@ fn of_parameter(parameter: &Parameter) -> Option<Word> {
         (_, "durability") => DURABILITY,
         (_, "filter") => FILTER,
         (ParameterIn::Query, "stream") => STREAM_AT,
+        (_, "match") => MATCH,
         (_, "pending") => PENDING,
         (_, "If-Match") => TAG,
         (_, "If-None-Match") => STAR,

@@ -24,6 +24,12 @@ for _, group in ipairs(redis.call('HKEYS', KEYS[4])) do redis.call('DEL', ARGV[1
 redis.call('DEL', unpack(KEYS, 2))
 return redis.call('DEL', KEYS[1])";
 
+/// Whether each key is a stream.
+const ARE_STREAMS: &str = "\
+local are = {}
+for i, key in ipairs(KEYS) do are[i] = redis.call('TYPE', key).ok == 'stream' and 1 or 0 end
+return are";
+
 /// A page of stream names.
 #[derive(Clone, Debug)]
 pub struct StreamsPage {
@@ -78,6 +84,22 @@ pub struct Idmp {
 }
 
 impl Store {
+    /// Whether each of these streams exists, all seen in one step.
+    ///
+    /// # Errors
+    /// That Redis is away.
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn are_streams(&self, streams: &[StreamName]) -> Result<Vec<bool>, StoreError> {
+        let mut command = Cmd::new();
+        command.arg("EVAL").arg(ARE_STREAMS).arg(streams.len());
+        for stream in streams {
+            command.arg(stream.as_str());
+        }
+        let are = list(self.read(&command).await?)?;
+        are.iter().map(|is| Ok(int(is)? == 1)).collect()
+    }
+
     /// Names of streams matching a glob that the caller has made safe. About `limit` of them: a
     /// page may be short, even empty, while there is a next one.
     ///

@@ -390,11 +390,16 @@ async fn patterns_made_to_be_slow_are_names_like_any_other() {
     let (app, bystander) = attacked().await;
     let stream = unique(&"a".repeat(400));
     app.publish(&stream, "x").await;
-    let (stars, brackets) = ("a*".repeat(10_000), "[a-z]*?\\".repeat(2_000));
-    for pattern in [&stars, &brackets, &"*".repeat(20_000), &"\\".repeat(20_000)] {
-        let listed = app.get(&format!("/v1/streams?match={}", encode(pattern))).await;
+    let (stars, brackets) = ("a*".repeat(5_000), "[a-z]*?\\".repeat(1_000));
+    for pattern in [&stars, &brackets, &"*".repeat(8_000), &"\\".repeat(8_000)] {
+        let plain = app.get(&format!("/v1/streams?match={}", encode(pattern))).await;
+        if pattern.trim_end_matches('*').contains('*') {
+            plain.is_problem(400, "invalid-request");
+        }
+        let pattern = encode(&pattern.replace('\\', "\\\\").replace('*', "\\*"));
+        let listed = app.get(&format!("/v1/streams?match={pattern}")).await;
         assert_eq!(listed.json()["streams"], Value::Array(Vec::new()), "{}", &pattern[..8]);
-        let path = format!("/v1/events?match={}*", encode(pattern));
+        let path = format!("/v1/events?match={pattern}*");
         app.follow(&path).await.expect("$open").await;
     }
     bystander.was_undisturbed().await;

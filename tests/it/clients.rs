@@ -24,7 +24,7 @@ use crate::support::chromium::Browser;
 use crate::support::cutting::{Cut, Cutting};
 use crate::support::gateway::Gateway;
 use crate::support::redis::{Server, free_port, start_tied, tied};
-use crate::support::{encode, unique};
+use crate::support::{TestApp, encode, eventually, unique};
 
 /// Six times a client waits for up to three seconds before it comes back.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -122,6 +122,8 @@ fn follow_by_crate(url: &str, reports: &Reports) -> AbortOnDropHandle<()> {
 /// Serves the page with the clients of browsers, and keeps what they report.
 struct PageServer {
     origin: String,
+    /// Another page, under `/own`.
+    own: Arc<Mutex<String>>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -132,8 +134,11 @@ impl PageServer {
             async |State(reports): State<Reports>, Path(client): Path<String>, body: String| {
                 report(&reports, &client, serde_json::from_str(&body).unwrap());
             };
+        let own = Arc::<Mutex<String>>::default();
+        let shown = own.clone();
         let app = axum::Router::new()
             .route("/", get(page))
+            .route("/own", get(|| async move { Html(shown.lock().unwrap().clone()) }))
             .route("/modules/{*path}", get(module))
             .route("/report/{client}", post(keep))
             .layer(DefaultBodyLimit::disable())
@@ -141,7 +146,7 @@ impl PageServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
         let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { origin, _task: AbortOnDropHandle::new(task) }
+        Self { origin, own, _task: AbortOnDropHandle::new(task) }
     }
 }
 
@@ -265,6 +270,71 @@ async fn clients_that_people_use_get_every_awkward_entry_once_and_in_order_thoug
             assert!(!signals.contains(&never), "{client}: {signals:?}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_stop_when_a_finished_stream_has_been_read() {
+    let reports = Reports::default();
+    let page = PageServer::start(&reports).await;
+    let origins = vec![page.origin.clone()];
+    let app = TestApp::start_with(|settings| settings.api.origins = origins).await;
+    let stream = app.stream_of("finished", 3).await;
+    let url = app.url(&format!("/v1/streams/{stream}/events?after=0&end=2-0"));
+    let clients = ["chromium", "event-source-polyfill", "fetch-event-source"];
+    let query = clients.map(|client| format!("{client}={}", encode(&url)));
+    let _running = (
+        Browser::open(&format!("{}/?{}", page.origin, query.join("&"))),
+        Process::start("eventsource", "node", "follow_eventsource.mjs", &url, &reports),
+    );
+    for client in clients.into_iter().chain(["eventsource"]) {
+        let told = || {
+            let seen = reports.lock().unwrap().get(client).cloned().unwrap_or_default();
+            seen.into_iter().map(|seen| seen.event).collect::<Vec<_>>()
+        };
+        let is_over = async || told().last().is_some_and(|last| last == "closed");
+        eventually(&format!("{client} stops"), is_over).await;
+        assert_eq!(told(), ["$open", "message", "message", "$end", "closed"], "{client}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_snippet_of_the_first_page_goes_on_after_a_reload() {
+    let reports = Reports::default();
+    let app = TestApp::start().await;
+    let html = app.client.get(app.url("/")).header("accept", "text/html");
+    let html = app.send(html).await.body;
+    let snippet = html.split("<pre>").find(|part| part.contains("EventSource")).unwrap();
+    let snippet = snippet.split("</pre>").next().unwrap();
+    let snippet = snippet.replace("&gt;", ">").replace("&amp;", "&");
+    // What the page says with the address of another gateway, and with a name of this test's own.
+    let page = PageServer::start(&reports).await;
+    let origins = vec![page.origin.clone()];
+    let app = TestApp::start_with(|settings| settings.api.origins = origins).await;
+    let stream = app.stream_of("snippet", 2).await;
+    let events = app.url(&format!("/v1/streams/{stream}/events"));
+    let snippet = snippet.replace("/v1/streams/orders/events", &events);
+    let script = format!(
+        "<script>console.log = async (id) => {{\n\
+           const body = JSON.stringify({{ event: \"message\", id, data: \"\" }});\n\
+           await fetch(\"/report/snippet\", {{ method: \"POST\", body }});\n\
+           if (id.startsWith(\"2-0\")) location.reload();\n}};\n\
+         fetch(\"/report/snippet\", {{ method: \"POST\", body: '{{\"event\":\"$loaded\",\"data\":\"\"}}' }});\n\
+         {snippet}</script>"
+    );
+    *page.own.lock().unwrap() = script;
+    let _browser = Browser::open(&format!("{}/own", page.origin));
+    let seen = || -> Vec<String> {
+        entries(&reports, "snippet").into_iter().filter_map(|seen| seen.id).collect()
+    };
+    // What comes while it is reloaded may be seen without being reported.
+    let loaded = || {
+        let told = reports.lock().unwrap().get("snippet").cloned().unwrap_or_default();
+        told.iter().filter(|seen| seen.event == "$loaded").count()
+    };
+    eventually("it is reloaded", async || loaded() == 2).await;
+    let id = app.publish(&stream, "3").await;
+    eventually("the third is seen", async || seen().len() >= 3).await;
+    assert_eq!(seen(), ["1-0:1".to_owned(), "2-0:2".to_owned(), format!("{id}:3")]);
 }
 
 /// The id of an entry, as `shown` has written it.

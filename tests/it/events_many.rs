@@ -128,7 +128,8 @@ async fn streams_that_come_to_match_join_from_their_beginning() {
     let name = |n: &str| format!("{prefix}:{n}");
     app.fill(&name("old"), 3).await;
     app.fill(&unique("sensor"), 1).await;
-    let path = many(&format!("match={}*", crate::support::encode(&prefix)));
+    let text = prefix.replace('*', "\\*");
+    let path = many(&format!("match={}*", crate::support::encode(&text)));
     let mut sse = app.follow(&path).await;
     assert_eq!(sse.expect("$open").await.json()["streams"], json!([name("old")]));
     // Through the gateway: at once.
@@ -187,7 +188,7 @@ async fn as_many_streams_as_may_be_are_followed_and_resumed_whatever_their_ids()
     let named: Vec<String> = (0..256).map(|n| format!("stream={}", name(n))).collect();
     let query = many(&format!("{}&after=0", named.join("&")));
     // Nothing was ever appended, and then ids of a whole year, and the longest there are.
-    let of_a_year = |n: u64| (1_764_000_000_000 + n * 100_000_000, 0);
+    let of_a_year = |n: u64| (1_764_000_000_000 + n * 100_000_000, 0_u64);
     let longest = |n: u64| (u64::MAX - 2 * (n % 2) * (u64::MAX / 3), u64::MAX - 1);
     for id in [&of_a_year as &dyn Fn(u64) -> (u64, u64), &longest] {
         server.command(&["FLUSHALL"]).await;
@@ -210,11 +211,11 @@ async fn as_many_streams_as_may_be_are_followed_and_resumed_whatever_their_ids()
         }
         // In the header, and in the query.
         let by_query = format!("{query}&lastEventId={cursor}");
-        for (count, path, header) in [(1, &query, Some(&*cursor)), (2, &by_query, None)] {
+        for (count, path, header) in [(1_u8, &query, Some(&*cursor)), (2, &by_query, None)] {
             let mut again = Sse::open(&app.client, &app.url(path), header).await;
             assert_eq!(again.expect("$open").await.id.as_deref(), Some(&*cursor));
-            add(count, 1).await;
-            assert_eq!(entries(&mut again, count as usize).await.len(), count as usize);
+            add(count.into(), 1).await;
+            entries(&mut again, count.into()).await;
         }
     }
 }
@@ -243,6 +244,79 @@ async fn too_many_streams_are_refused_at_once_and_told_later() {
     let mut refused = app.follow(&many(&format!("match={prefix}:*"))).await;
     assert_eq!(refused.expect("$error").await.json()["code"], "too-many-streams");
     app.get(&many(&format!("match={prefix}:*"))).await.is_problem(422, "too-many-streams");
+}
+
+#[tokio::test]
+async fn streams_that_come_and_go_faster_than_they_are_looked_for_do_not_end_a_subscription() {
+    let server = Server::start().await;
+    let app = TestApp::on(&server.url(), |settings| {
+        // No look, of names or of streams, happens meanwhile.
+        settings.live.look_every = Duration::from_secs(60);
+    })
+    .await;
+    let (prefix, other) = (unique("brief"), unique("other"));
+    let path = many(&format!("match={prefix}:*&match={other}:*&after=0"));
+    let mut sse = app.follow(&path).await;
+    sse.expect("$open").await;
+    let next = async |sse: &mut Sse| loop {
+        let event = sse.next().await.expect("it goes on");
+        match event.event.as_str() {
+            "message" => return event.json()["stream"].as_str().unwrap().to_owned(),
+            "$reset" => {}
+            other => panic!("{other}: {}", event.data),
+        }
+    };
+    for n in 0..600 {
+        let name = format!("{}:{n}", if n % 2 == 0 { &prefix } else { &other });
+        app.publish(&name, "1").await;
+        assert_eq!(next(&mut sse).await, name);
+        server.command(&["DEL", &name]).await;
+    }
+    // Whoever comes now finds few, too.
+    let mut late = app.follow(&path).await;
+    assert!(late.expect("$open").await.json()["streams"].as_array().unwrap().len() <= 256);
+    // All are gone, and it goes on.
+    assert_eq!(late.soon(Duration::from_millis(300)).await.map(|event| event.event), None);
+    for n in 0..3 {
+        app.publish(&format!("{prefix}:stays:{n}"), "1").await;
+        assert_eq!(next(&mut sse).await, format!("{prefix}:stays:{n}"));
+        assert_eq!(next(&mut late).await, format!("{prefix}:stays:{n}"));
+    }
+}
+
+#[tokio::test]
+async fn texts_that_look_like_something_else_are_refused_with_the_way_to_write_them() {
+    let app = TestApp::start().await;
+    for (path, code, hint) in [
+        ("/v1/events?match=*x", "invalid-request", "`match=orders:*`"),
+        ("/v1/events?match=a*b*", "invalid-request", "`\\*`"),
+        ("/v1/events?match=a*@0", "invalid-request", "`after`"),
+        ("/v1/events?match=a*,b*", "invalid-request", "`match=a*&match=b*`"),
+        ("/v1/streams?match=*x", "invalid-request", "`match=orders:*`"),
+        ("/v1/events?stream=a,b", "invalid-request", "`stream=a&stream=b`"),
+        ("/v1/events?stream=a@0,b@0", "invalid-request", "`stream=a&stream=b`"),
+        ("/v1/events?stream=sensor:*", "invalid-request", "`match=PREFIX*`"),
+        ("/v1/events?stream=user@example.com", "invalid-id", "`user@example.com@$`"),
+        ("/v1/entries?stream=a,b", "invalid-request", "`stream=a&stream=b`"),
+        ("/v1/entries?stream=a*@0", "invalid-request", "`match=PREFIX*`"),
+        ("/v1/entries?stream=user@example.com", "invalid-id", "`user@example.com@0`"),
+    ] {
+        let problem = app.get(path).await.is_problem(400, code);
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(hint), "{path}: {detail}");
+    }
+    // Written so, such names are followed and read.
+    for name in ["a,b", "x*", "user@example.com", "c:\\d"] {
+        let name = unique(name) + name;
+        app.publish(&crate::support::encode(&name), "1").await;
+        let text = name.replace(',', "\\,").replace('*', "\\*");
+        let text = crate::support::encode(&format!("{text}@0"));
+        let mut sse = app.follow(&many(&format!("stream={text}"))).await;
+        assert_eq!(sse.expect("$open").await.json()["streams"], json!([name]));
+        sse.values(1).await;
+        let read = app.get(&format!("/v1/entries?stream={text}")).await.json();
+        assert_eq!(read["streams"][0]["entries"].as_array().unwrap().len(), 1, "{name}");
+    }
 }
 
 #[tokio::test]

@@ -262,9 +262,12 @@ async fn a_range_as_lines_is_refused_like_any_other() {
     let lines = Lines::of(get(&app, &format!("{path}&gap=skip"))).await.rest().await;
     assert_eq!(lines[0]["gap"], json!({"after": "1-0:1", "lost": 2, "reset": false}));
     assert_eq!((&lines[1]["id"], lines.len()), (&json!("4-0"), 3));
-    for query in
-        ["?wait=5s", "?follow=true&limit=5", "?follow=true&order=desc", "?follow=true&end=5-0"]
-    {
+    for query in [
+        "?wait=5s",
+        "?follow=true&limit=5",
+        "?follow=true&order=desc",
+        "?follow=true&start=(5-0&end=(0-0",
+    ] {
         let answer = app.send(get(&app, &format!("{}{query}", entries(&stream)))).await;
         answer.is_problem(400, "invalid-request");
     }

@@ -28,6 +28,7 @@ mod events_many;
 mod examples;
 mod failover;
 mod fidelity;
+mod finished;
 mod greed;
 mod groups;
 mod groups_many;

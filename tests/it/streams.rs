@@ -30,8 +30,10 @@ async fn every_stream_and_nothing_else_is_listed() {
     assert_eq!(all("limit=20").await.len(), 251);
     assert_eq!(all("match=orders:1*").await.len(), 111);
     assert_eq!(all("match=orders:7").await, HashSet::from(["orders:7".to_owned()]));
-    assert_eq!(all("match=other%5B1%5D**").await.len(), 1);
-    assert_eq!(all("match=*ders*").await.len(), 0, "a star elsewhere is meant literally");
+    assert_eq!(all("match=other%5B1%5D%5C**").await.len(), 1, "an escaped star is of the name");
+    assert_eq!(all("match=other%5B1%5D%5C*").await.len(), 1);
+    assert_eq!(all("match=%5C*ders*").await.len(), 0);
+    app.get("/v1/streams?match=*ders*").await.is_problem(400, "invalid-request");
     app.get("/v1/streams?limit=0").await.is_problem(400, "invalid-request");
     app.get("/v1/streams?cursor=x").await.is_problem(400, "invalid-request");
 }
