@@ -111,6 +111,8 @@ pub struct Metrics {
     pub undelivered: Counter,
     /// Entries moved to dead letters, by why.
     pub dead_letters: Family<Label, Counter>,
+    /// Settings discarded because their stream or group was replaced by another client, by kind.
+    pub discarded: Family<Label, Counter>,
     /// Rounds of the sweeper.
     pub sweeps: Counter,
     /// Entries that native consumers took, and that were given leases.
@@ -285,6 +287,11 @@ impl Metrics {
             "dead_letters",
             "Entries moved to dead letters, by why",
             self.dead_letters.clone(),
+        );
+        r.register(
+            "discarded_settings",
+            "Settings discarded because another client replaced their stream or group, by kind",
+            self.discarded.clone(),
         );
         r.register(
             "sweeps",

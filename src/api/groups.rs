@@ -63,7 +63,8 @@ pub struct Group {
     /// How many entries were read since the beginning of the stream; null where Redis cannot tell.
     #[schema(required)]
     entries_read: Option<u64>,
-    /// How many entries are still to be read; null where Redis cannot tell.
+    /// How many entries are still to be read; null where the counters do not tell, and always exact or
+    /// null in lists.
     #[schema(required)]
     lag: Option<u64>,
     /// How many entries were handed out and not acknowledged.
@@ -339,7 +340,11 @@ pub async fn list_groups(
     let names: Vec<&str> = infos.iter().map(|info| info.name.as_str()).collect();
     let policies = state.store.policies(stream, &names).await.map_err(ApiError::of_read)?;
     let groups = infos.into_iter().zip(policies);
-    let groups = groups.map(|(info, policy)| group(&access, info, policy)).collect();
+    let groups = groups.map(|(mut info, (policy, own))| {
+        info.consumers = info.consumers.saturating_sub(own);
+        group(&access, info, policy)
+    });
+    let groups = groups.collect();
     Ok(Json(Groups { groups, next: None }))
 }
 

@@ -124,6 +124,9 @@ fn lasting(error: &StoreError) -> (ErrorCode, &'static str) {
         StoreError::Changed => {
             (ErrorCode::Overloaded, "others are changing this policy at the same time")
         }
+        StoreError::OtherLife => {
+            (ErrorCode::Overloaded, "others delete and make this group at the same time")
+        }
         _ => (
             ErrorCode::Internal,
             "Redis answered something unexpected; the log has more under this request id",

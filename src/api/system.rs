@@ -103,6 +103,9 @@ pub async fn metrics(
     state.metrics.read_bytes.set(i64::try_from(reading).unwrap_or(i64::MAX));
     let refused = state.metrics.refused.get_or_create_owned(&[("bound", "reads")]);
     refused.inc_by(state.store.take_refused_reads());
+    for (kind, discarded) in state.store.take_discarded() {
+        state.metrics.discarded.get_or_create_owned(&[("kind", kind)]).inc_by(discarded);
+    }
     state.metrics.redis_up.set(i64::from(matches!(*state.store.contact().borrow(), Contact::Up)));
     let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(CONTENT_TYPE, media_type)], state.metrics.text()))

@@ -6,7 +6,7 @@ use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
 use super::decode::{int, list};
 use super::deletion::{References, lua_remove};
-use super::leases::{self, lua_items};
+use super::leases::{self, lua_items, lua_leases};
 use super::pool::Repeat;
 use super::{Item, Settled, Store, StoreError};
 use crate::model::name::{GroupName, StreamName};
@@ -18,16 +18,18 @@ use crate::model::name::{GroupName, StreamName};
 /// not pending, and calls an entry deleted that was gone before. So this runs everywhere.
 static ACK_AND_DELETE: leases::Verb = leases::Verb::new(concat!(
     lua_remove!(),
+    lua_leases!(),
     lua_items!(),
     "\
 local key, leases, group = KEYS[1], KEYS[3], ARGV[1]
 local groups, known, results = groups_of(key), false, {}
 for _, one in ipairs(groups) do known = known or one['name'] == group end
 if not known then return redis.error_reply('NOGROUP there is none of this name') end
+local retired = retired_at(kept_of(KEYS[2], key, group))
 local scores = scores_of(leases, 4)
 for i = 4, #ARGV, 2 do
   local id, n = ARGV[i], i / 2 - 1
-  local may = verdict(key, group, id, ARGV[i + 1], scores[n])
+  local may = verdict(key, group, id, ARGV[i + 1], scores[n], retired)
   if may == 'ok' then
     redis.call('ZREM', leases, id)
     local acked = redis.call('XACK', key, group, id)

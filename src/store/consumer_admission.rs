@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::decode::unsigned;
-use super::leases::Verb;
+use super::leases::{Verb, policies};
 use super::pool::Repeat;
 use super::{Store, StoreError};
 use crate::model::name::{ConsumerName, GroupName, StreamName};
@@ -90,7 +90,8 @@ impl Generations {
 /// group it answers 1 too: the read says what is wrong.
 ///
 /// Making the consumer tells whether it exists, which costs the same however many there are. A server
-/// that is out of memory makes none; then the list of consumers is searched.
+/// that is out of memory makes none; then the list of consumers is searched. Consumers of the gateway
+/// (see `leases/life.rs`) do not count.
 static ADMIT: Verb = Verb::new(
     "\
 local key, group, consumer, most = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -99,10 +100,12 @@ if made == 0 then return 1 end
 if made == 1 then redis.call('XGROUP', 'DELCONSUMER', key, group, consumer) end
 local groups = redis.pcall('XINFO', 'GROUPS', key)
 if groups.err then return 1 end
+local kept = redis.call('HGET', KEYS[2], group)
+local ours = kept and kept:sub(1, 1) == '@' and 2 or 0
 for _, flat in ipairs(groups) do
   local info = {}
   for i = 1, #flat, 2 do info[flat[i]] = flat[i + 1] end
-  if info['name'] == group and info['consumers'] >= most then
+  if info['name'] == group and info['consumers'] - ours >= most then
     if made == 1 then return 0 end
     for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', key, group)) do
       for i = 1, #flat, 2 do if flat[i] == 'name' and flat[i + 1] == consumer then return 1 end end
@@ -132,7 +135,7 @@ impl Store {
             return Ok(true);
         }
         let reply = self.verb(&ADMIT, Repeat::Safe, |command| {
-            command.arg(1).arg(stream.as_str()).arg(group.as_str());
+            command.arg(2).arg(stream.as_str()).arg(policies(stream)).arg(group.as_str());
             command.arg(consumer.as_str()).arg(most);
         });
         let admitted = unsigned(&reply.await?)? == 1;

@@ -78,6 +78,9 @@ pub enum StoreError {
     /// What was to be changed had been changed meanwhile.
     #[error("it was changed by someone else")]
     Changed,
+    /// The policy of the group was given to another one of its name, so nothing was done.
+    #[error("the group was made anew by another client")]
+    OtherLife,
     /// The server does not have the script, so nothing ran.
     #[error("the server does not have the script")]
     NoScript,

@@ -47,6 +47,7 @@ mod consumers;
 mod counters;
 mod decode;
 mod deletion;
+mod discarded;
 mod durability;
 mod duty;
 mod entries;
@@ -86,6 +87,7 @@ use consumer_looks::Looks;
 pub use consumers::{AutoClaim, Claim, Claimed, PendingFate};
 pub use counters::Counters;
 pub use deletion::{Deletion, References};
+use discarded::Discarded;
 pub use durability::{Durability, Durable, Reached};
 pub use duty::Duty;
 pub use entries::{Between, Stretch};
@@ -116,6 +118,7 @@ pub struct Store {
     large: Arc<LargeReads>,
     looks: Arc<Looks>,
     admissions: Arc<Admissions>,
+    discarded: Arc<Discarded>,
     /// Which of the connections for writes is used.
     writer: usize,
     /// Written by `probe`: whether this server can leave holes that its counters do not show.
@@ -142,6 +145,7 @@ impl Store {
             large,
             looks: Arc::default(),
             admissions: Arc::default(),
+            discarded: Arc::default(),
             writer: 0,
             untraced_holes,
             capabilities: Arc::default(),
@@ -176,6 +180,13 @@ impl Store {
     #[must_use]
     pub fn take_refused_reads(&self) -> u64 {
         self.large.take_refused()
+    }
+
+    /// Settings that were discarded since this was last asked, by kind, because their stream or group
+    /// was replaced by another client.
+    #[must_use]
+    pub fn take_discarded(&self) -> [(&'static str, u64); 1] {
+        self.discarded.take()
     }
 
     /// An exclusive connection for blocking reads.

@@ -107,6 +107,7 @@ pub const REPLIES: &[Reply] = &[
     row("CONSUMERPENDING", "", ForGood, Nothing, |_| E::ConsumerHasPending),
     row("NOPOLICY", "", ForGood, Nothing, |_| E::GroupHasNoPolicy),
     row("DEADLETTER", "", ForGood, Nothing, |_| E::DeadLetterNotAStream),
+    row("", "OTHERLIFE", ForGood, Nothing, |_| E::OtherLife),
     row("CHANGED", "", ForGood, Nothing, |_| E::Changed),
     row("NOCONSUMER", "", ForGood, Nothing, |_| E::ConsumerNotFound),
 

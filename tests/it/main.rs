@@ -38,6 +38,7 @@ mod kinds_of_bodies;
 mod leases;
 mod limits;
 mod lines;
+mod lives;
 mod many;
 mod model;
 mod monitoring;

@@ -20,7 +20,7 @@ macro_rules! lua_claim {
             lua_bury!(),
             "\
 local key, leases, group, consumer, just_id = KEYS[1], KEYS[3], ARGV[1], ARGV[3], ARGV[4] == '1'
-local policy, now = policy_of(KEYS[2], group), now_us()
+local policy, now = policy_of(KEYS[2], key, group), now_us()
 if not policy then return false end
 local until_us = now + policy.lease
 local taken, gone, lent = {}, {}, {}

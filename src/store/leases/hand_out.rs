@@ -34,7 +34,7 @@ local rules = {}
 for i = 1, streams do
   local policy, refused = nil, nil
   if own ~= '' then policy, refused = needed(KEYS[3 * i - 1], KEYS[3 * i - 2], group)
-  elseif not no_ack then policy = policy_of(KEYS[3 * i - 1], group) end
+  elseif not no_ack then policy = policy_of(KEYS[3 * i - 1], KEYS[3 * i - 2], group) end
   if refused then return refused end
   rules[i] = policy or false
 end

@@ -6,21 +6,23 @@
 /// sorted sets are; but they must be written out, for Lua shows 14 digits.
 macro_rules! lua_leases {
     () => {
-        "\
+        concat!(
+            $crate::store::leases::lua_life!(),
+            "\
 local function now_us()
   local time = redis.call('TIME')
   return time[1] * 1000000 + time[2]
 end
 local function digits(number) return string.format('%.0f', number) end
-local function policy_of(policies, group)
-  local text = redis.call('HGET', policies, group)
-  if not text then return nil end
+local function policy_of(policies, key, group)
+  local text, life = kept_of(policies, key, group)
+  if not text or retired_at(text) then return nil end
   local lease, max, expiry, hidden, steps, dead = text:match('^(%d+) (%d+) (%d+) (%d+) ([%d,]*) (.+)$')
   return {lease = lease * 1000, max = tonumber(max), expiry = tonumber(expiry), hidden = tonumber(hidden),
-    steps = steps, dead = dead}
+    steps = steps, dead = dead, text = text, life = life}
 end
 local function needed(policies, key, group)
-  local policy = policy_of(policies, group)
+  local policy = policy_of(policies, key, group)
   if policy then return policy end
   redis.call('XPENDING', key, group, '-', '+', 1)
   return nil, redis.error_reply('NOPOLICY the group has none')
@@ -42,9 +44,10 @@ end
 local function forget(leases, ids)
   if #ids > 0 then redis.call('ZREM', leases, unpack(ids)) end
 end\n"
+        )
     };
 }
-pub(super) use lua_leases;
+pub(in crate::store) use lua_leases;
 
 /// Lua: `bury(…)` moves an entry to the dead letters of its group and out of the group, in one
 /// step; false if the dead-letter key holds something else, and nothing has happened then. An entry

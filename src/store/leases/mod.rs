@@ -17,6 +17,7 @@ mod dead;
 mod hand_out;
 mod history;
 mod holds;
+mod life;
 mod lua;
 mod policy;
 mod read;
@@ -34,6 +35,8 @@ use super::{Store, StoreError};
 use crate::model::name::{GroupName, OWN_PREFIX, StreamName};
 
 pub use dead::{DeadLetter, DeadLetters};
+pub(super) use life::lua_life;
+pub(super) use lua::lua_leases;
 pub use policy::{GroupChange, GroupStart};
 pub use read::{Handed, HandedOut, Lease, WorkRead};
 pub use redrive::{Redrive, Redriven};
@@ -90,9 +93,9 @@ pub(super) fn channel(stream: &StreamName, group: &GroupName) -> String {
     format!("{OWN_PREFIX}{{{}}}:wake:{}:{key}:{group}", stream.tag(), key.len())
 }
 
-/// The consumer that holds what belongs to nobody is not shown.
+/// Whether a consumer is one of ours, which is not shown: the one that is nobody, or a marker.
 pub(super) fn is_nobody(consumer: &str) -> bool {
-    consumer == NOBODY
+    consumer == NOBODY || consumer.starts_with(life::MARKER_PREFIX)
 }
 
 /// The words every verb on one group begins with: its keys, group and channel.
@@ -102,12 +105,28 @@ pub(super) fn begin(command: &mut Cmd, stream: &StreamName, group: &GroupName) {
 }
 
 impl Store {
-    /// Runs a script, by its hash where the server has it; `write` adds keys and arguments.
+    /// Runs a script, by its hash where the server has it; `write` adds keys and arguments. A script
+    /// that meets the policy of another life has done nothing: it runs again without that.
     pub(super) async fn verb(
         &self,
         verb: &Verb,
         repeat: Repeat,
         write: impl Fn(&mut Cmd),
+    ) -> Result<Value, StoreError> {
+        match self.run(verb, repeat, &write).await {
+            Err(StoreError::OtherLife) => {
+                Box::pin(self.discard_other_lives(&write)).await?;
+                self.run(verb, repeat, &write).await
+            }
+            done => done,
+        }
+    }
+
+    async fn run(
+        &self,
+        verb: &Verb,
+        repeat: Repeat,
+        write: &impl Fn(&mut Cmd),
     ) -> Result<Value, StoreError> {
         let mut command = Cmd::new();
         command.arg("EVALSHA").arg(verb.hash());

@@ -2,11 +2,13 @@
 
 use deadpool_redis::redis::{Cmd, Value};
 
+use super::life::{kept as kept_policy, lua_life, new_life};
+use super::lua::lua_leases;
 use super::{Verb, begin, policies};
 use crate::model::name::{GroupName, StreamName};
 use crate::model::policy::Policy;
 use crate::model::position::Start;
-use crate::store::decode::{int, list, text};
+use crate::store::decode::{int, list};
 use crate::store::groups::write_start;
 use crate::store::pool::Repeat;
 use crate::store::{Store, StoreError};
@@ -47,16 +49,30 @@ pub struct GroupChange {
     pub policy: Option<(Option<Policy>, Option<Policy>)>,
 }
 
-/// Lua: sets a policy, or removes it (`-`) with all leases.
+/// Lua: sets a policy, or takes it away (`-`): while leases are left its marker stays, so that their
+/// receipts stay good.
 macro_rules! lua_set_policy {
     () => {
-        "\
-local function set_policy(text)
-  if text == '-' then
-    redis.call('HDEL', KEYS[2], ARGV[1])
-    redis.call('DEL', KEYS[3])
-  else redis.call('HSET', KEYS[2], ARGV[1], text) end
+        concat!(
+            lua_leases!(),
+            "\
+local key, policies, leases, group = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
+local function set_policy(kept, life, text)
+  local is_taken = text == '-'
+  if is_taken and (not kept or retired_at(kept)) then return end
+  if is_taken and redis.call('EXISTS', leases) == 0 then
+    end_life(key, group, life)
+    redis.call('HDEL', policies, group)
+    return
+  end
+  if is_taken then text = '- ' .. digits(math.floor(now_us() / 1000)) end
+  if not life then
+    life = ARGV[5]
+    begin_life(key, group, life)
+  end
+  redis.call('HSET', policies, group, '@' .. life .. ' ' .. text)
 end\n"
+        )
     };
 }
 
@@ -65,12 +81,17 @@ end\n"
 static CREATE: Verb = Verb::new(concat!(
     lua_set_policy!(),
     "\
-local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], unpack(ARGV, 5))
+local made = redis.pcall('XGROUP', 'CREATE', key, group, unpack(ARGV, 6))
+local kept, life
 if made.err then
   if not made.err:find('BUSYGROUP') then return redis.error_reply(made.err) end
   if ARGV[4] == '1' then return 0 end
-else set_policy('-') end
-if ARGV[3] ~= '' then set_policy(ARGV[3]) end
+  if ARGV[3] ~= '' then kept, life = kept_of(policies, key, group) end
+else
+  redis.call('HDEL', policies, group)
+  redis.call('DEL', leases)
+end
+if ARGV[3] ~= '' then set_policy(kept, life, ARGV[3]) end
 redis.call('PUBLISH', ARGV[2], '0')
 return made.err and 0 or 1"
 ));
@@ -79,14 +100,28 @@ return made.err and 0 or 1"
 static CHANGE: Verb = Verb::new(concat!(
     lua_set_policy!(),
     "\
-redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1)
-if ARGV[4] ~= '' and (redis.call('HGET', KEYS[2], ARGV[1]) or '-') ~= ARGV[3] then
-  return redis.error_reply('CHANGED by someone else')
-end
-if #ARGV > 4 then redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], unpack(ARGV, 5)) end
-if ARGV[4] ~= '' then set_policy(ARGV[4]) end
+redis.call('XPENDING', key, group, '-', '+', 1)
+local kept, life = kept_of(policies, key, group)
+local seen = kept and not retired_at(kept) and kept or '-'
+if ARGV[4] ~= '' and seen ~= ARGV[3] then return redis.error_reply('CHANGED by someone else') end
+if #ARGV > 5 then redis.call('XGROUP', 'SETID', key, group, unpack(ARGV, 6)) end
+if ARGV[4] ~= '' then set_policy(kept, life, ARGV[4]) end
 redis.call('PUBLISH', ARGV[2], '0')
 return 1"
+));
+
+/// The policies of groups, `false` for none; 0 for one that was taken away.
+static LOOK: Verb = Verb::new(concat!(
+    lua_life!(),
+    "\
+local found = {}
+for i, group in ipairs(ARGV) do
+  local kept = redis.call('HGET', KEYS[2], group)
+  local text, life = split_life(kept or '')
+  if not kept or life and is_other_life(KEYS[1], group, life) then found[i] = false
+  else found[i] = retired_at(text) and 0 or text end
+end
+return found"
 ));
 
 /// Deletes a group with its policy and its leases: 1 if there was one.
@@ -117,10 +152,12 @@ impl Store {
         group: &GroupName,
         new: &GroupStart,
     ) -> Result<bool, StoreError> {
+        let life = new_life();
         let made = self.verb(&CREATE, Repeat::Unsafe, |command| {
             begin(command, stream, group);
             let policy = new.policy.as_ref().map(|policy| kept(policy.as_ref()));
             command.arg(policy.unwrap_or_default()).arg(u8::from(new.only_new));
+            command.arg(life.as_str());
             let counted = write_start(command, new.start);
             if new.create_stream {
                 command.arg("MKSTREAM");
@@ -149,6 +186,7 @@ impl Store {
         group: &GroupName,
         change: &GroupChange,
     ) -> Result<(), StoreError> {
+        let life = new_life();
         let changed = self.verb(&CHANGE, Repeat::Unsafe, |command| {
             begin(command, stream, group);
             match &change.policy {
@@ -159,6 +197,7 @@ impl Store {
                     command.arg("").arg("");
                 }
             }
+            command.arg(life.as_str());
             let Some(to) = change.to else { return };
             let counted = write_start(command, to);
             if let Some(read) = change.entries_read.or(counted) {
@@ -191,7 +230,8 @@ impl Store {
         Ok(int(&deleted)? == 1)
     }
 
-    /// The policies of some groups of a stream, in their order; nothing for one without, also where
+    /// The policies of some groups of a stream, in their order, with how many consumers of each are
+    /// ours and not shown; nothing for a group without a policy, also where
     /// there is no such group.
     ///
     /// # Errors
@@ -202,16 +242,14 @@ impl Store {
         &self,
         stream: &StreamName,
         groups: &[&str],
-    ) -> Result<Vec<Option<Policy>>, StoreError> {
+    ) -> Result<Vec<(Option<Policy>, u64)>, StoreError> {
         if groups.is_empty() {
             return Ok(Vec::new());
         }
-        let mut command = Cmd::new();
-        command.arg("HMGET").arg(policies(stream));
-        for group in groups {
-            command.arg(*group);
-        }
-        list(self.read(&command).await?)?.into_iter().map(policy).collect()
+        let found = self.verb(&LOOK, Repeat::Safe, |command| {
+            command.arg(2).arg(stream.as_str()).arg(policies(stream)).arg(groups);
+        });
+        list(found.await?)?.into_iter().map(policy).collect()
     }
 
     /// The policy of a group; nothing for one without, also where there is no such group.
@@ -225,9 +263,8 @@ impl Store {
         stream: &StreamName,
         group: &GroupName,
     ) -> Result<Option<Policy>, StoreError> {
-        let mut command = Cmd::new();
-        command.arg("HGET").arg(policies(stream)).arg(group.as_str());
-        policy(self.read(&command).await?)
+        let mut found = self.policies(stream, &[group.as_str()]).await?;
+        Ok(found.pop().and_then(|(policy, _)| policy))
     }
 
     /// Puts a group into the index. It comes after the policy: who takes it out looks for the policy
@@ -243,11 +280,11 @@ impl Store {
     }
 }
 
-fn policy(value: Value) -> Result<Option<Policy>, StoreError> {
-    match value {
-        Value::Nil => Ok(None),
-        present => Policy::decode(&text(present)?)
-            .map(Some)
-            .ok_or_else(|| StoreError::Unexpected("a policy".to_owned())),
-    }
+fn policy(value: Value) -> Result<(Option<Policy>, u64), StoreError> {
+    let (text, own) = kept_policy(value)?;
+    let Some(text) = text else { return Ok((None, own)) };
+    let policy = std::str::from_utf8(&text).ok().and_then(Policy::decode);
+    policy
+        .map(|policy| (Some(policy), own))
+        .ok_or_else(|| StoreError::Unexpected("a policy".to_owned()))
 }

@@ -63,7 +63,7 @@ pub struct HandedOut {
 static LEND: Verb = Verb::new(concat!(
     lua_leases!(),
     "\
-local policy = policy_of(KEYS[2], ARGV[1])
+local policy = policy_of(KEYS[2], KEYS[1], ARGV[1])
 if not policy then return '' end
 local until_us = now_us() + policy.lease
 lend(KEYS[3], {unpack(ARGV, 3)}, until_us)

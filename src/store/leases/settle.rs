@@ -67,6 +67,9 @@ pub enum Settled {
 }
 
 /// Lua: whether something may be said of an entry by who says it: 'lost' and 'none' are why not.
+///
+/// In a group whose policy was taken away (`retired` is when) a lease is no proof against a claim:
+/// the entry must not have been delivered to anybody since.
 macro_rules! lua_items {
     () => {
         "\
@@ -75,11 +78,13 @@ local function scores_of(leases, from)
   for i = from, #ARGV, 2 do words[#words + 1] = ARGV[i] end
   return redis.call(unpack(words))
 end
-local function verdict(key, group, id, until_us, score)
+local function verdict(key, group, id, until_us, score, retired)
   if until_us == '' then return 'ok' end
-  if score and tonumber(score) == tonumber(until_us) then return 'ok' end
-  if score or #redis.call('XPENDING', key, group, id, id, 1) > 0 then return 'lost' end
-  return 'none'
+  local is_same = score and tonumber(score) == tonumber(until_us)
+  if is_same and not retired then return 'ok' end
+  local held = redis.call('XPENDING', key, group, id, id, 1)[1]
+  if is_same and held and now_us() / 1000 - held[3] <= retired + 2 then return 'ok' end
+  return (held or score and not retired) and 'lost' or 'none'
 end\n"
     };
 }
@@ -92,16 +97,17 @@ static ACK: Verb = Verb::new(concat!(
     lua_items!(),
     "\
 local key, leases, group = KEYS[1], KEYS[3], ARGV[1]
+local retired = retired_at(kept_of(KEYS[2], key, group))
 local scores, results, done, words = scores_of(leases, 3), {}, {}, {'XACK', key, group}
 for n = 1, #scores do
   local id, until_us, score = ARGV[2 * n + 1], ARGV[2 * n + 2], scores[n]
   if done[id] then results[n] = 0
-  elseif score and tonumber(score) == tonumber(until_us) then
+  elseif score and not retired and tonumber(score) == tonumber(until_us) then
     results[n] = 1
     done[id] = true
     words[#words + 1] = id
   else
-    local may = verdict(key, group, id, until_us, score)
+    local may = verdict(key, group, id, until_us, score, retired)
     results[n] = may == 'ok' and redis.call('XACK', key, group, id) or may == 'lost' and 2 or 0
     if may == 'ok' then redis.call('ZREM', leases, id) end
   end

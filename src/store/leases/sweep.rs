@@ -4,6 +4,7 @@
 
 use deadpool_redis::redis::{Cmd, Value};
 
+use super::life::new_life;
 use super::lua::{lua_bury, lua_leases};
 use super::policy::{INDEX, indexed};
 use super::{Verb, begin};
@@ -35,7 +36,7 @@ pub struct SweepParts {
 }
 
 /// What one sweep of a group did.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Swept {
     /// Where the next one goes on.
     pub next: SweepAt,
@@ -56,6 +57,8 @@ pub struct Swept {
 
 /// Sweeps a group; false if it has no policy, or is no more and what was kept of it went with it.
 ///
+/// A policy without a marker (see `life.rs`) gets one: it was kept by an older gateway.
+///
 /// A native consumer has `lease` from when it was handed the entry. Members that are due and not
 /// pending are strays; those that are due and may be delivered again are left to readers. Entries of
 /// 4 MiB are looked at in one pass, since they are copied into the script.
@@ -66,7 +69,7 @@ static SWEEP: Verb = Verb::new(concat!(
     "\
 local key, leases, group, channel = KEYS[1], KEYS[3], ARGV[1], ARGV[2]
 local after, skip, limit, most_due = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local policy, now = policy_of(KEYS[2], group), now_us()
+local policy, now = policy_of(KEYS[2], key, group), now_us()
 if not policy then return false end
 local batch = redis.pcall('XPENDING', key, group, after, '+', math.max(limit, 1))
 if batch.err then
@@ -74,6 +77,10 @@ if batch.err then
   redis.call('HDEL', KEYS[2], group)
   redis.call('DEL', leases)
   return false
+end
+if not policy.life and redis.pcall('XGROUP', 'CREATECONSUMER', key, group, 'streamgate:life:' .. ARGV[8]) == 1 then
+  begin_life(key, group, ARGV[8])
+  redis.call('HSET', KEYS[2], group, '@' .. ARGV[8] .. ' ' .. policy.text)
 end
 local enrolled, soonest = 0, nil
 if limit > 0 and #batch > 0 then
@@ -121,7 +128,8 @@ local forgotten = 0
 for _, flat in ipairs(ARGV[7] == '1' and policy.expiry > 0 and redis.call('XINFO', 'CONSUMERS', key, group) or {}) do
   local consumer = {}
   for i = 1, #flat, 2 do consumer[flat[i]] = flat[i + 1] end
-  if consumer['pending'] == 0 and consumer['idle'] >= policy.expiry then
+  local is_ours = consumer['name']:sub(1, 11) == 'streamgate:'
+  if not is_ours and consumer['pending'] == 0 and consumer['idle'] >= policy.expiry then
     redis.call('XGROUP', 'DELCONSUMER', key, group, consumer['name'])
     forgotten = forgotten + 1
   end
@@ -188,13 +196,19 @@ impl Store {
             EntryId::MIN => "-".to_owned(),
             id => format!("({id}"),
         };
+        let life = new_life();
         let reply = self.verb(&SWEEP, Repeat::Unsafe, |command| {
             begin(command, stream, group);
             command.arg(after.as_str()).arg(at.due_skip).arg(parts.enrol).arg(parts.due);
-            command.arg(u8::from(parts.forget));
+            command.arg(u8::from(parts.forget)).arg(life.as_str());
         });
         let reply = reply.await?;
         if reply == Value::Nil {
+            let limit = parts.due.max(1);
+            if let Some(skip) = self.wind_down(stream, group, at.due_skip, limit).await? {
+                let next = SweepAt { due_skip: skip, ..SweepAt::default() };
+                return Ok(Some(Swept { next, ..Swept::default() }));
+            }
             self.strike(stream, group).await?;
             return Ok(None);
         }
