@@ -28,7 +28,8 @@ pub struct GroupContent {
     /// How many entries were read since the beginning of the stream; null where Redis cannot tell.
     #[schema(required)]
     entries_read: Option<u64>,
-    /// How many entries are still to be read; null where Redis cannot tell.
+    /// How many entries are still to be read; null where the counters do not tell, and always exact or
+    /// null in lists.
     #[schema(required)]
     lag: Option<u64>,
     /// How many entries were handed out and not acknowledged.

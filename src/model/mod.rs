@@ -17,6 +17,7 @@ pub mod glob;
 pub mod history;
 pub mod id;
 pub mod json_text;
+pub mod lag;
 pub mod lines;
 mod members;
 pub mod name;

@@ -59,9 +59,10 @@ impl Store {
         stream: &StreamName,
         group: &GroupName,
     ) -> Result<(GroupInfo, Consumers), StoreError> {
-        let groups = self.groups(stream).await?;
-        let found = groups.into_iter().find(|info| info.name == group.as_str());
-        let mut found = found.ok_or(StoreError::GroupNotFound)?;
+        let groups = self.groups_with_lags(stream).await?;
+        let found = groups.into_iter().find(|(info, _)| info.name == group.as_str());
+        let (mut found, lag) = found.ok_or(StoreError::GroupNotFound)?;
+        found.lag = self.counted_lag(stream, group, lag).await?;
         let consumers = self.consumers(stream, group).await?;
         found.consumers = consumers.len() as u64;
         Ok((found, consumers))

@@ -60,10 +60,11 @@ pub(super) fn unsigned(value: &Value) -> Decoded<u64> {
     int(value).map(|number| u64::try_from(number).unwrap_or(0))
 }
 
+/// A number that there may be none of: nil, or negative where Redis subtracted too much.
 pub(super) fn optional(value: &Value) -> Decoded<Option<u64>> {
     match value {
         Value::Nil => Ok(None),
-        value => unsigned(value).map(Some),
+        value => int(value).map(|number| u64::try_from(number).ok()),
     }
 }
 

@@ -3,10 +3,13 @@
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
 use super::decode::{Properties, entries, id, list, optional, since, text, tuple, unsigned};
+use super::lag::ends;
+use super::leases::is_nobody;
 use super::streams::{StreamInfo, stream_info};
 use super::{Lane, Store, StoreError};
 use crate::model::entry::Entry;
 use crate::model::id::EntryId;
+use crate::model::lag::{GroupPlace, Lag};
 use crate::model::name::StreamName;
 
 /// What lies in a stream and beside it, up to a count of each.
@@ -98,8 +101,15 @@ impl Store {
         };
         let info = stream_info(replies.next().unwrap_or_default())?;
         let mut full = Properties::new(replies.next().unwrap_or_default())?;
-        let groups = list(full.take("groups"))?.into_iter().map(group);
-        let groups = groups.collect::<Result<_, _>>()?;
+        let ends = ends(&info);
+        let groups = list(full.take("groups"))?.into_iter().map(|value| {
+            let mut group = group(value)?;
+            let (last_delivered, entries_read) = (group.last_delivered, group.entries_read);
+            let place = GroupPlace { last_delivered, entries_read, lag: group.lag };
+            group.lag = Lag::of(&ends, &place).uncounted();
+            Ok(group)
+        });
+        let groups = groups.collect::<Result<_, StoreError>>()?;
         Ok(Some((info, FullStream { entries: entries(full.take("entries"))?, groups })))
     }
 }
@@ -110,11 +120,13 @@ fn group(value: Value) -> Result<FullGroup, StoreError> {
         let [entry, consumer, delivered, deliveries] = tuple(value)?;
         Ok(FullPending {
             id: id(entry)?,
-            consumer: text(consumer)?,
+            consumer: Some(text(consumer)?).filter(|name| !is_nobody(name)).unwrap_or_default(),
             delivered_ms: unsigned(&delivered)?,
             deliveries: unsigned(&deliveries)?,
         })
     };
+    let mut consumers = each(info.take("consumers"), consumer)?;
+    consumers.retain(|consumer| !is_nobody(&consumer.name));
     Ok(FullGroup {
         name: text(info.take("name"))?,
         last_delivered: id(info.take("last-delivered-id"))?,
@@ -122,7 +134,7 @@ fn group(value: Value) -> Result<FullGroup, StoreError> {
         lag: optional(&info.take("lag"))?,
         pending: unsigned(&info.take("pel-count"))?,
         pending_entries: each(info.take("pending"), pending)?,
-        consumers: each(info.take("consumers"), consumer)?,
+        consumers,
     })
 }
 

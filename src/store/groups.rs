@@ -47,7 +47,7 @@ pub struct GroupInfo {
     pub last_delivered: EntryId,
     /// Entries read since the beginning of the stream.
     pub entries_read: Option<u64>,
-    /// Entries still to be read.
+    /// Entries still to be read; as Redis counts them until [`Store::groups`] has judged that.
     pub lag: Option<u64>,
 }
 
@@ -65,16 +65,19 @@ pub struct ConsumerInfo {
 }
 
 impl Store {
-    /// Every group of a stream.
+    /// Every group of a stream, with its lag where that is told without counting.
     ///
     /// # Errors
     /// [`StoreError::StreamNotFound`], [`StoreError::NotAStream`], or that Redis is away.
     /// # Cancel safety
     /// Reads only.
     pub async fn groups(&self, stream: &StreamName) -> Result<Vec<GroupInfo>, StoreError> {
-        let mut command = Cmd::new();
-        command.arg("XINFO").arg("GROUPS").arg(stream.as_str());
-        list(self.read(&command).await?)?.into_iter().map(group_info).collect()
+        let groups = self.groups_with_lags(stream).await?;
+        Ok(groups.into_iter().map(|(group, _)| group).collect())
+    }
+
+    async fn named_groups(&self, stream: &StreamName) -> Result<Vec<GroupInfo>, StoreError> {
+        list(self.read(&xinfo_groups(stream)).await?)?.into_iter().map(group_info).collect()
     }
 
     /// The first of several streams that has no group of this name, as its index, with what is
@@ -89,7 +92,7 @@ impl Store {
         streams: &[StreamName],
         group: &GroupName,
     ) -> Result<Option<(usize, StoreError)>, StoreError> {
-        let looks = join_all(streams.iter().map(|stream| self.groups(stream))).await;
+        let looks = join_all(streams.iter().map(|stream| self.named_groups(stream))).await;
         for (index, look) in looks.into_iter().enumerate() {
             match look {
                 Ok(groups) if groups.iter().any(|info| info.name == group.as_str()) => {}
@@ -102,6 +105,12 @@ impl Store {
         }
         Ok(None)
     }
+}
+
+pub(super) fn xinfo_groups(stream: &StreamName) -> Cmd {
+    let mut command = Cmd::new();
+    command.arg("XINFO").arg("GROUPS").arg(stream.as_str());
+    command
 }
 
 /// XREADGROUP.
@@ -165,7 +174,7 @@ pub(super) fn write_start(command: &mut Cmd, start: Start) -> Option<u64> {
     }
 }
 
-fn group_info(value: Value) -> Result<GroupInfo, StoreError> {
+pub(super) fn group_info(value: Value) -> Result<GroupInfo, StoreError> {
     let mut info = Properties::new(value)?;
     Ok(GroupInfo {
         name: text(info.take("name"))?,

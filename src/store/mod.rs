@@ -55,6 +55,7 @@ mod error;
 mod facts;
 mod full;
 mod groups;
+mod lag;
 mod large;
 mod leases;
 mod pending;

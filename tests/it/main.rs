@@ -35,6 +35,7 @@ mod groups_many;
 mod http2;
 mod keys;
 mod kinds_of_bodies;
+mod lag;
 mod leases;
 mod limits;
 mod lines;
