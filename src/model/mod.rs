@@ -23,6 +23,7 @@ mod members;
 pub mod name;
 pub mod namespace;
 pub mod network;
+pub mod packed;
 pub mod page;
 pub mod policy;
 pub mod position;

@@ -77,4 +77,5 @@ mod unread_bodies;
 mod untrusted;
 mod upkeep;
 mod walkthroughs;
+mod wide_letters;
 mod work_model;

@@ -5,6 +5,7 @@ use deadpool_redis::redis::{Cmd, Value};
 use crate::model::entry::{Entry, Fields};
 use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
+use crate::model::packed::{PACKED, unpack};
 use crate::model::policy::Policy;
 use crate::store::decode::{entries, unsigned};
 use crate::store::large::{ANSWER, heaviest};
@@ -60,6 +61,12 @@ impl DeadLetter {
         };
         if of("stream")? != from || of("group")? != group.as_str() {
             return None;
+        }
+        if let [(name, packed)] = fields.as_slice()
+            && name == PACKED.as_bytes()
+            && let Some(unpacked) = unpack(packed)
+        {
+            fields = unpacked;
         }
         Some(Self {
             id: entry.id,
@@ -179,7 +186,7 @@ impl Store {
 }
 
 /// It is the dead-letter key that holds something else.
-fn of_dead(error: StoreError) -> StoreError {
+pub(super) fn of_dead(error: StoreError) -> StoreError {
     match error {
         StoreError::NotAStream => StoreError::DeadLetterNotAStream,
         other => other,

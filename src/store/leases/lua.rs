@@ -51,7 +51,9 @@ pub(in crate::store) use lua_leases;
 
 /// Lua: `bury(…)` moves an entry to the dead letters of its group and out of the group, in one
 /// step; false if the dead-letter key holds something else, and nothing has happened then. An entry
-/// that is gone, or that has more fields than Lua can pass on, leaves a stone with its name.
+/// that is gone leaves a tombstone with its name. The fields of an entry with more than 3500, which
+/// XADD does not take from a script, are packed into one; so is a lone field of the same name, which
+/// would be taken for packed fields otherwise.
 macro_rules! lua_bury {
     () => {
         "\
@@ -63,9 +65,10 @@ local function bury(key, leases, group, policy, id, fields, consumer, count, rea
   local words, said = {'XADD', policy.dead, '*'}, {
     'stream', shown(key, policy.hidden), 'id', id, 'group', group, 'consumer', consumer == 'streamgate:nobody' and '' or consumer,
     'deliveries', digits(count), 'reason', reason, 'time', digits(math.floor(now / 1000))}
-  if fields and #fields <= 7000 then
-    for i = 1, #fields do words[i + 3] = fields[i] end
+  if fields and (#fields > 7000 or #fields == 2 and fields[1] == 'streamgate-fields') then
+    fields = {'streamgate-fields', cmsgpack.pack(fields)}
   end
+  for i = 1, fields and #fields or 0 do words[i + 3] = fields[i] end
   local at = #words
   for i = 1, #said, 2 do
     words[at + i] = 'streamgate-' .. said[i]

@@ -13,6 +13,7 @@
 //! that others do to stream or group (XACK, XDEL, XTRIM, XCLAIM, DELCONSUMER) can break anything.
 
 mod claim;
+mod copy;
 mod dead;
 mod hand_out;
 mod history;

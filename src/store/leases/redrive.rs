@@ -36,7 +36,9 @@ pub enum Redriven {
     NotFound,
 }
 
-/// Redrives letters: `{what, id}` for each.
+/// Redrives letters: `{what, id}` for each, up to the first whose copy has too many fields for a script:
+/// that one is left to `Store::copy_packed`, and those behind wait for it, so that copies keep the order
+/// of their letters.
 ///
 /// XCLAIM with FORCE puts an entry into the pending list of one group, as if it had been delivered,
 /// without a count; by a lease that is over it is handed out as soon as anybody reads.
@@ -69,13 +71,23 @@ local function redrive(id)
     end
   end
   if to == '' and not copy or at == 0 then return {'gone', ''} end
+  if at == 2 and fields[1] == 'streamgate-fields' then
+    local packed, whole = pcall(cmsgpack.unpack, fields[2])
+    if packed and type(whole) == 'table' then
+      if #whole > 7000 then return {'packed', ''} end
+      fields, at = whole, #whole
+    end
+  end
   local words = {'XADD', to ~= '' and to or key, '*'}
   for i = 1, at do words[i + 3] = fields[i] end
   local copied = redis.call(unpack(words))
   redis.call('XDEL', policy.dead, id)
   return {'copied', copied}
 end
-for i = 6, #ARGV do results[i - 5] = redrive(ARGV[i]) end
+for i = 6, #ARGV do
+  results[i - 5] = redrive(ARGV[i])
+  if results[i - 5][1] == 'packed' then break end
+end
 lend(leases, freed, now)
 if #freed > 0 then redis.call('PUBLISH', channel, '0') end
 return results"
@@ -104,24 +116,39 @@ impl Store {
             Redrive::OrCopy => (1, ""),
             Redrive::To(to) => (1, to.as_str()),
         };
-        let reply = self.verb(&REDRIVE, Repeat::Unsafe, |command| {
-            begin(command, stream, group);
-            command.arg(NOBODY).arg(copy).arg(to);
-            for id in ids {
-                command.arg(id.to_string());
+        let mut all = Vec::with_capacity(ids.len());
+        while let Some(rest) = ids.get(all.len()..).filter(|rest| !rest.is_empty()) {
+            let reply = self.verb(&REDRIVE, Repeat::Unsafe, |command| {
+                begin(command, stream, group);
+                command.arg(NOBODY).arg(copy).arg(to);
+                for id in rest {
+                    command.arg(id.to_string());
+                }
+            });
+            let answers = list(reply.await?)?;
+            if answers.is_empty() {
+                return Err(StoreError::Unexpected("no letter was redriven".to_owned()));
             }
-        });
-        list(reply.await?)?.into_iter().map(redriven).collect()
+            for (id, answer) in rest.iter().zip(answers) {
+                all.push(match redriven(answer)? {
+                    Some(redriven) => redriven,
+                    None => self.copy_packed(stream, group, *id, how).await?,
+                });
+            }
+        }
+        Ok(all)
     }
 }
 
-fn redriven(value: Value) -> Result<Redriven, StoreError> {
+/// What a script answers for a letter; `None` for a copy that it leaves to the gateway.
+pub(super) fn redriven(value: Value) -> Result<Option<Redriven>, StoreError> {
     let [what, copy] = tuple(value)?;
-    Ok(match text(what)?.as_str() {
+    Ok(Some(match text(what)?.as_str() {
         "redriven" => Redriven::Redriven,
         "copied" => Redriven::Copied(id(copy)?),
         "gone" => Redriven::Gone,
         "pending" => Redriven::Pending,
+        "packed" => return Ok(None),
         _ => Redriven::NotFound,
-    })
+    }))
 }
