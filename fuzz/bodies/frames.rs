@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use streamgate::model::entry::{Entry, View};
+use streamgate::model::cloudevent_json::structured;
+use streamgate::model::entry::{AsEvent, Entry, View};
 use streamgate::model::frame::{CHUNK_END, CHUNK_HEAD, Framing, end_event};
 use streamgate::model::id::EntryId;
 use streamgate::model::name::StreamName;
@@ -26,7 +27,12 @@ pub fn frames(data: &[u8]) {
     let lines = from.byte() % 4 == 0;
     let filters: Vec<String> = (0..from.byte() % 3).map(|_| from.text()).collect();
     let view = EventView {
-        entry: View { payload: from.maybe_text(), pairs: from.byte() % 2 == 1 },
+        entry: View {
+            payload: from.maybe_text(),
+            pairs: from.byte() % 2 == 1,
+            json: from.byte() % 2 == 1,
+            event: Some(AsEvent::Alone).filter(|_| from.byte() % 4 == 1),
+        },
         event: from.maybe_text(),
         filter: Filter::parse(&filters).unwrap_or_default(),
         framing: if lines { Framing::Lines } else { Framing::Events },
@@ -81,6 +87,11 @@ pub fn frames(data: &[u8]) {
         assert_eq!(event.id, page.positions[*at].to_string());
         let value = view.event.as_ref().and_then(|field| entry.value(field));
         assert_eq!(event.name, expected_name(value).unwrap_or("message"));
+        if view.entry.event.is_some() {
+            let json = serde_json::from_str(&event.data).unwrap();
+            assert!(structured(json, usize::MAX).is_ok(), "not an event: {}", event.data);
+            continue;
+        }
         same(&event.data, Some(page.stream.as_str()), entry, &view);
     }
 }
@@ -102,7 +113,9 @@ struct Shown<'a> {
     fields: Option<&'a RawValue>,
     #[serde(borrow)]
     pairs: Option<&'a RawValue>,
-    payload: Option<Value>,
+    #[serde(borrow)]
+    payload: Option<&'a RawValue>,
+    json: Option<bool>,
 }
 
 /// Whether JSON is this entry, byte for byte.
@@ -112,11 +125,17 @@ fn same(json: &str, stream: Option<&str>, entry: &Entry, view: &EventView) {
     assert_eq!(shown.stream.as_deref(), stream);
     assert_eq!(shown.id.parse(), Ok(entry.id));
     let as_entry = match (&view.entry.payload, shown.fields, shown.pairs) {
+        (Some(field), None, None) if view.entry.json && shown.json.is_none() => {
+            let value: Option<Value> = serde_json::from_slice(entry.value(field).unwrap()).ok();
+            let payload = shown.payload.map_or("null", RawValue::get);
+            return assert_eq!(serde_json::from_str(payload).ok(), value, "{json}");
+        }
         (Some(field), None, None) => {
+            assert_eq!(shown.json, view.entry.json.then_some(false));
             let Some(value) = entry.value(field) else {
                 return assert!(shown.payload.is_none(), "{json}");
             };
-            let payload = shown.payload.unwrap_or_default();
+            let payload = shown.payload.map_or("null", RawValue::get);
             let read = sent::parse_line(
                 format!("{{\"fields\":{{\"p\":{payload}}}}}").as_bytes(),
                 usize::MAX,

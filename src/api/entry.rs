@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, State};
+use axum::http::HeaderMap;
 use axum::http::request::Parts;
+use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -13,8 +15,10 @@ use super::extract::{Query, path_id};
 use super::json::Json;
 use super::paths;
 use super::problems::EntryProblems;
-use super::schema::EntryOut;
-use crate::model::entry::View;
+use super::schema::{CloudEvent, EntryOut};
+use super::view;
+use crate::model::cloudevent_out::EventJson;
+use crate::model::entry::AsEvent;
 use crate::model::id::EntryId;
 use crate::model::range::Order;
 use crate::state::AppState;
@@ -37,6 +41,11 @@ impl FromRequestParts<AppState> for PathId {
 pub struct ViewParams {
     /// Show the entry as `{"id","payload"}`, with the value of this field.
     payload: Option<String>,
+    /// Show the payload (field `data` unless named) as the JSON it is; one that is none stays text and
+    /// is marked by `"json":false`.
+    #[serde(default)]
+    #[param(required = false)]
+    json: bool,
     /// Show fields as `pairs`.
     #[serde(default)]
     #[param(required = false)]
@@ -55,19 +64,31 @@ pub struct ViewParams {
         ("id" = String, Path, description = "The id of the entry", example = "1795232709004-0"),
         ViewParams,
     ),
-    responses((status = 200, description = "The entry", body = EntryOut), EntryProblems),
+    responses(
+        (status = 200, description = "The entry", content(
+            (EntryOut = "application/json"),
+            (CloudEvent = "application/cloudevents+json"),
+        )),
+        EntryProblems,
+    ),
 )]
 pub async fn read_entry(
     access: Access<Subscribe>,
     PathId(id): PathId,
     Query(params): Query<ViewParams>,
     State(state): State<AppState>,
-) -> Result<Json<EntryOut>, ApiError> {
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let event = view::wants_event(&headers).then_some(AsEvent::Alone);
+    let view = view::view(params.payload.as_deref(), params.json, params.pairs, event)?;
     let read = state.store.read_between(access.stream(), Order::Asc, (id, id), 1, usize::MAX).await;
     let Between { entries, facts, .. } = read.map_err(ApiError::of_read)?;
     if let Some(entry) = entries.into_iter().next() {
-        let view = Arc::new(View { payload: params.payload, pairs: params.pairs });
-        return Ok(Json(EntryOut { entry, view }));
+        if event.is_some() {
+            let name = access.stream().shown();
+            return Ok(view::respond(view::EVENT, &EventJson::new(&name, &entry)));
+        }
+        return Ok(Json(EntryOut { entry, view: Arc::new(view) }).into_response());
     }
     if !facts.exists {
         return Err(StoreError::StreamNotFound.into());

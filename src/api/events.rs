@@ -19,8 +19,9 @@ use super::params::TimeParam;
 use super::paths;
 use super::problems::EventsProblems;
 use super::request::RequestInfo;
+use super::view::{AsParam, view};
 use crate::live::{Begin, Matched, Wanted};
-use crate::model::entry::View;
+use crate::model::entry::AsEvent;
 use crate::model::frame::Framing;
 use crate::model::position::Position;
 use crate::model::view::EventView;
@@ -53,12 +54,21 @@ pub struct EventsParams {
     last_event_id_camel: Vec<String>,
     /// Show each entry as `{"stream","id","payload"}`, with the value of this field.
     payload: Option<String>,
+    /// `cloudevents`: each entry as an event after `CloudEvents` 1.0, in JSON.
+    #[serde(rename = "as")]
+    #[param(rename = "as", inline)]
+    shown_as: Option<AsParam>,
     /// The field whose value names the event.
     event: Option<String>,
     /// `FIELD:VALUE`: only entries with this value. Values of one field are alternatives, fields must all fit.
     #[serde(default)]
     #[param(required = false, example = json!(["type:paid"]))]
     filter: Vec<String>,
+    /// Show the payload (field `data` unless named) as the JSON it is; one that is none stays text and
+    /// is marked by `"json":false`.
+    #[serde(default)]
+    #[param(required = false)]
+    json: bool,
     /// Show fields as `pairs` throughout.
     #[serde(default)]
     #[param(required = false)]
@@ -107,8 +117,9 @@ pub async fn follow_events(
         Some(text) => Some(end(&state, text).await?),
         None => None,
     };
+    let event = params.shown_as.map(|AsParam::CloudEvents| AsEvent::Alone);
     let view = EventView {
-        entry: View { payload: params.payload, pairs: params.pairs },
+        entry: view(params.payload.as_deref(), params.json, params.pairs, event)?,
         event: params.event,
         filter: filter(&params.filter)?,
         framing: Framing::Events,

@@ -18,10 +18,11 @@ use super::paths;
 use super::problems::ManyEventsProblems;
 use super::request::RequestInfo;
 use super::stream_param;
+use super::view::{AsParam, view};
 use crate::auth::{self, Kind, Principal};
 use crate::live::{Begin, Matched, Visible, Wanted};
 use crate::model::cursor::Cursor;
-use crate::model::entry::View;
+use crate::model::entry::AsEvent;
 use crate::model::frame::Framing;
 use crate::model::glob::NamePattern;
 use crate::model::name::StreamName;
@@ -64,12 +65,21 @@ pub struct ManyEventsParams {
     last_event_id_camel: Vec<String>,
     /// Show each entry as `{"stream","id","payload"}`, with the value of this field.
     payload: Option<String>,
+    /// `cloudevents`: each entry as an event after `CloudEvents` 1.0, in JSON.
+    #[serde(rename = "as")]
+    #[param(rename = "as", inline)]
+    shown_as: Option<AsParam>,
     /// The field whose value names the event.
     event: Option<String>,
     /// `FIELD:VALUE`: only entries with this value. Values of one field are alternatives, fields must all fit.
     #[serde(default)]
     #[param(required = false, example = json!(["type:paid"]))]
     filter: Vec<String>,
+    /// Show the payload (field `data` unless named) as the JSON it is; one that is none stays text and
+    /// is marked by `"json":false`.
+    #[serde(default)]
+    #[param(required = false)]
+    json: bool,
     /// Show fields as `pairs` throughout.
     #[serde(default)]
     #[param(required = false)]
@@ -122,8 +132,9 @@ pub async fn follow_many(
     };
     let default = begin(params.after.as_deref(), params.since, params.last)?;
     let (streams, prefixes) = asked(&caller, &params, default, cursor.as_ref())?;
+    let event = params.shown_as.map(|AsParam::CloudEvents| AsEvent::WithStream);
     let view = EventView {
-        entry: View { payload: params.payload, pairs: params.pairs },
+        entry: view(params.payload.as_deref(), params.json, params.pairs, event)?,
         event: params.event,
         filter: filter(&params.filter)?,
         framing: Framing::Events,

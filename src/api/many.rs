@@ -19,6 +19,7 @@ use super::problems::ManyProblems;
 use super::request::{Waited, place_to_wait};
 use super::schema::EntryOut;
 use super::stream_param;
+use super::view::view;
 use crate::live::RangeWait;
 use crate::model::entry::View;
 use crate::model::id::EntryId;
@@ -49,6 +50,11 @@ pub struct ManyParams {
     wait: Option<Wait>,
     /// Show each entry as `{"id","payload"}`, with the value of this field.
     payload: Option<String>,
+    /// Show the payload (field `data` unless named) as the JSON it is; one that is none stays text and
+    /// is marked by `"json":false`.
+    #[serde(default)]
+    #[param(required = false)]
+    json: bool,
     /// Show fields as `pairs` throughout.
     #[serde(default)]
     #[param(required = false)]
@@ -103,7 +109,7 @@ pub async fn read_many(
     let max_bytes = (MAX_BYTES / from.len()).max(1);
     let read = RangeWait { from: &from, limit, max_bytes };
     let stretches = state.hub.read_or_wait(&read, wait).await.map_err(ApiError::of_read)?;
-    let view = Arc::new(View { payload: params.payload, pairs: params.pairs });
+    let view = Arc::new(view(params.payload.as_deref(), params.json, params.pairs, None)?);
     let streams = from.iter().zip(stretches);
     let streams =
         streams.map(|((stream, after), read)| show(stream, *after, read, &view)).collect();

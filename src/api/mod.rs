@@ -71,6 +71,7 @@ mod tickets;
 mod turned_away;
 mod type_errors;
 mod unread_body;
+mod view;
 mod work;
 mod work_many;
 

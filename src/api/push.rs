@@ -1,6 +1,7 @@
 //! `GET /v1/streams/{stream}/groups/{group}/events`: deliveries of a group, pushed.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -22,8 +23,10 @@ use super::params::{Wait, bounded, lease};
 use super::paths;
 use super::problems::PushProblems;
 use super::request::RequestInfo;
-use super::work::{Deliveries, MAX_COUNT};
+use super::view::{AsParam, view};
+use super::work::{Deliveries, DeliveryEvent, MAX_COUNT};
 use crate::live::{Closing, Push, PushPlan, Pushed};
+use crate::model::entry::{AsEvent, View};
 use crate::model::frame::{Framing, begin_event, end_event};
 use crate::model::name::{GroupName, StreamName};
 use crate::state::AppState;
@@ -54,6 +57,18 @@ pub struct PushParams {
     /// How long the entries are lent, 100ms to 12h, in place of the lease of the policy.
     #[param(value_type = Option<String>, example = "30s")]
     lease: Option<Wait>,
+    /// Show each entry with the value of this field as `payload`, in place of its fields.
+    payload: Option<String>,
+    /// Show the payload (field `data` unless named) as the JSON it is; one that is none stays text and
+    /// is marked by `"json":false`.
+    #[serde(default)]
+    #[param(required = false)]
+    json: bool,
+    /// `cloudevents`: each entry as an event after `CloudEvents` 1.0, in JSON, with its receipt as the
+    /// extension `streamgatereceipt`.
+    #[serde(rename = "as")]
+    #[param(rename = "as", inline)]
+    shown_as: Option<AsParam>,
 }
 
 /// Have entries pushed
@@ -88,6 +103,8 @@ pub async fn push_entries(
 ) -> Result<Response, ApiError> {
     event_stream::require_acceptable(&headers)?;
     let plan = plan(&access, &params, state.settings.heartbeat)?;
+    let event = params.shown_as.map(|AsParam::CloudEvents| AsEvent::Alone);
+    let view = Arc::new(view(params.payload.as_deref(), params.json, false, event)?);
     let is_event_source = event_stream::is_wanted(&headers, EVENT_STREAM);
     if let Err(error) = state.store.needed_policy(access.stream(), &access.group).await {
         let is_passing = error.is_passing();
@@ -105,7 +122,7 @@ pub async fn push_entries(
     };
     let of = (plan.stream.clone(), plan.group.clone());
     let push = Push::new(state.hub.clone(), state.store.clone(), plan, counted);
-    let session = Session { of, push, began: Instant::now(), request, opened: false };
+    let session = Session { of, push, view, began: Instant::now(), request, opened: false };
     let body = futures_util::stream::unfold(session, async |mut session| {
         let bytes = session.next().await?;
         Some((Ok::<_, Infallible>(bytes), session))
@@ -148,6 +165,7 @@ fn plan(
 struct Session {
     of: (StreamName, GroupName),
     push: Push,
+    view: Arc<View>,
     began: Instant,
     request: RequestInfo,
     opened: bool,
@@ -174,9 +192,16 @@ impl Session {
         }
         match self.push.next().await? {
             Ok(Pushed::Entries(entries)) => {
-                let shown = Deliveries::new((stream, group), entries, false, false);
-                for entry in shown.into_entries() {
-                    begin_event(&mut out, None, None, &entry);
+                let view = &self.view;
+                let shown = Deliveries::viewed((stream, group), entries, view, (false, false));
+                let name = stream.shown();
+                for delivery in &shown.into_entries() {
+                    let event = DeliveryEvent { stream: &name, delivery, many: false };
+                    if view.event.is_some() {
+                        begin_event(&mut out, None, None, &event);
+                    } else {
+                        begin_event(&mut out, None, None, delivery);
+                    }
                     end_event(&mut out, None);
                 }
             }

@@ -20,11 +20,12 @@ use super::paths;
 use super::problems::RangeProblems;
 use super::range_plan::{Plan, RangeParams, Upwards};
 use super::request::{RequestInfo, Waited, place_to_wait};
-use super::schema::EntryOut;
-use super::{append_lines, range_lines};
+use super::schema::{CloudEvent, EntryOut};
+use super::{append_lines, range_lines, view};
 use crate::live::RangeWait;
+use crate::model::cloudevent_out::EventJson;
 use crate::model::duration;
-use crate::model::entry::{Entry, View};
+use crate::model::entry::{AsEvent, Entry, View};
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::position::Position;
@@ -54,7 +55,8 @@ pub struct EntriesPage {
 /// With `wait`, a long poll: answers as soon as there is an entry, or with none when the time is
 /// up. Follow `next` to read on without losing or repeating an entry. With `Accept:
 /// application/x-ndjson` the whole range comes, an entry on each line, and with `follow` what is
-/// appended from then on; what goes wrong on the way is a last line `{"error":…}`.
+/// appended from then on; what goes wrong on the way is a last line `{"error":…}`. With `Accept:
+/// application/cloudevents-batch+json` a page is a list of events; `Link` leads to the next.
 #[utoipa::path(
     get,
     path = paths::ENTRIES,
@@ -64,6 +66,7 @@ pub struct EntriesPage {
         (status = 200, description = "Entries", content(
             (EntriesPage = "application/json"),
             (EntryOut = "application/x-ndjson"),
+            (Vec<CloudEvent> = "application/cloudevents-batch+json"),
         ), headers(("Link" = String, description = "The next page, rel=\"next\""))),
         RangeProblems,
     ),
@@ -84,9 +87,16 @@ pub async fn read_entries(
             "`follow` goes with `Accept: application/x-ndjson`; other clients use `/events`";
         return Err(ApiError::invalid(detail).at("follow", detail));
     }
+    let as_events = view::wants_events(&headers);
+    let event = as_events.then_some(AsEvent::Alone);
+    let view = view::view(params.payload.as_deref(), params.json, params.pairs, event)?;
+    if as_events && params.gap == Some(GapParam::Skip) {
+        let detail = "`gap=skip` does not go with events: nothing would tell what is lost";
+        return Err(ApiError::invalid(detail).at("gap", detail));
+    }
     let now = state.store.now_for(params.times()).await.map_err(ApiError::of_read)?;
     let plan = Plan::new(&params, now, false)?;
-    let view = Arc::new(View { payload: params.payload.clone(), pairs: params.pairs });
+    let view = Arc::new(view);
     let page = match plan {
         Plan::Upwards(upwards) => read_upwards(&state, &stream, upwards, view).await,
         Plan::Last { count, upwards } => {
@@ -113,6 +123,12 @@ pub async fn read_entries(
     let link =
         page.next.as_ref().map_or_else(String::new, |next| next_link(&stream, &params, next));
     let waited = params.wait.map(|_| Extension(Waited));
+    if as_events {
+        let name = stream.shown();
+        let events: Vec<_> =
+            page.entries.iter().map(|out| EventJson::new(&name, &out.entry)).collect();
+        return Ok((waited, [(LINK, link)], view::respond(view::EVENTS, &events)).into_response());
+    }
     Ok((waited, [(LINK, link)], Json(page)).into_response())
 }
 
@@ -179,6 +195,7 @@ fn next_link(stream: &StreamName, params: &RangeParams, next: &str) -> String {
         ("limit", params.limit.map(|limit| limit.to_string())),
         ("max_bytes", params.max_bytes.map(|bytes| bytes.to_string())),
         ("payload", params.payload.as_deref().map(paths::encode)),
+        ("json", params.json.then(|| "true".to_owned())),
         ("pairs", params.pairs.then(|| "true".to_owned())),
         ("gap", (params.gap == Some(GapParam::Skip)).then(|| "skip".to_owned())),
         ("wait", params.wait.map(|wait| duration::format(wait.0))),

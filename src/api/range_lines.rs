@@ -19,6 +19,7 @@ use super::params::TimeParam;
 use super::range_plan::{Plan, RangeParams, Upwards};
 use super::request::RequestInfo;
 use super::session::{self, Session};
+use super::view::view;
 use crate::live::{Begin, End, Matched, Wanted};
 use crate::model::entry::{Entry, View};
 use crate::model::entry_json::EntryJson;
@@ -52,7 +53,7 @@ pub(super) async fn read(
     let stream = access.into_stream();
     let now = state.store.now_for(params.times()).await.map_err(ApiError::of_read)?;
     let plan = Plan::new(&params, now, true)?;
-    let view = View { payload: params.payload, pairs: params.pairs };
+    let view = view(params.payload.as_deref(), params.json, params.pairs, None)?;
     if !params.follow && !params.filter.is_empty() {
         let detail = "`filter` goes with `follow=true`";
         return Err(ApiError::invalid(detail).at("filter", detail));

@@ -59,6 +59,11 @@ pub struct RangeParams {
     pub(super) wait: Option<Wait>,
     /// Show each entry as `{"id","payload"}`, with the value of this field.
     pub(super) payload: Option<String>,
+    /// Show the payload (field `data` unless named) as the JSON it is; one that is none stays text and
+    /// is marked by `"json":false`.
+    #[serde(default)]
+    #[param(required = false)]
+    pub(super) json: bool,
     /// Show fields as `pairs` throughout.
     #[serde(default)]
     #[param(required = false)]

@@ -145,8 +145,10 @@ struct EntrySchema {
     fields: Option<BTreeMap<String, ValueSchema>>,
     /// `[name, value]`, in stored order.
     pairs: Option<Vec<Vec<ValueSchema>>>,
-    /// With `payload=`: the value of that field, null if the entry has none.
-    payload: Option<ValueSchema>,
+    /// With `payload=`: the value of that field, null if the entry has none; with `json=true` any JSON.
+    payload: Option<serde_json::Value>,
+    /// With `json=true`: false where the payload is no JSON and stands here as without it.
+    json: Option<bool>,
 }
 
 /// An entry handed to a consumer.
@@ -160,6 +162,10 @@ pub struct DeliverySchema {
     fields: Option<BTreeMap<String, ValueSchema>>,
     /// `[name, value]`, in stored order.
     pairs: Option<Vec<Vec<ValueSchema>>>,
+    /// With `payload`: the value of that field, null if the entry has none; with `json` any JSON.
+    payload: Option<serde_json::Value>,
+    /// With `json`: false where the payload is no JSON and stands here as without it.
+    json: Option<bool>,
     /// In a group with a policy: how often it was delivered, this time with it.
     deliveries: Option<u64>,
     /// In a group with a policy: what proves that it is still lent to who has this.

@@ -1,9 +1,12 @@
 //! Working in a group: reading as a consumer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse as _, Response};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::openapi::{RefOr, Schema};
@@ -19,8 +22,11 @@ use super::params::{Wait, at_most_one, bounded, bounded_wait, lease};
 use super::paths;
 use super::problems::LeaseProblems;
 use super::request::{Waited, place_to_wait};
-use super::schema::DeliverySchema;
-use crate::model::entry_json::serialize_fields;
+use super::schema::{CloudEvent, DeliverySchema};
+use super::view;
+use crate::model::cloudevent_out::{EventJson, ExtraAttribute};
+use crate::model::entry::{AsEvent, View};
+use crate::model::entry_json::serialize_view;
 use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
 use crate::model::receipt::Receipt;
@@ -57,6 +63,11 @@ pub struct ReadCall {
     /// without one is refused.
     #[schema(value_type = Option<String>, example = "30s")]
     pub(super) lease: Option<Wait>,
+    /// Show each entry with the value of this field as `payload`, in place of its fields.
+    pub(super) payload: Option<String>,
+    /// Show the payload (field `data` unless named) as the JSON it is; one that is none stays text and
+    /// is marked by `"json":false`.
+    pub(super) json: Option<bool>,
 }
 
 /// An entry handed to a consumer.
@@ -65,6 +76,7 @@ pub struct DeliveryOut {
     /// Only its id was asked for.
     just_id: bool,
     receipt: Option<String>,
+    view: Arc<View>,
 }
 
 impl Serialize for DeliveryOut {
@@ -72,7 +84,7 @@ impl Serialize for DeliveryOut {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("id", &format_args!("{}", self.entry.id))?;
         match &self.entry.fields {
-            Some(fields) => serialize_fields(&mut map, fields, false)?,
+            Some(fields) => serialize_view(&mut map, fields, &self.view)?,
             None if self.just_id => {}
             None => map.serialize_entry("fields", &None::<()>)?,
         }
@@ -83,6 +95,39 @@ impl Serialize for DeliveryOut {
             map.serialize_entry("lease_until", &until)?;
         }
         map.end()
+    }
+}
+
+impl DeliveryOut {
+    /// What an event says of a delivery beside the event itself.
+    fn extensions(&self, stream: Option<&str>) -> Vec<ExtraAttribute> {
+        let mut all = vec![ExtraAttribute::Text("streamgateentry", self.entry.id.to_string())];
+        all.extend(stream.map(|name| ExtraAttribute::Text("streamgatestream", name.to_owned())));
+        if let Some(lease) = &self.entry.lease {
+            let deliveries = i32::try_from(lease.deliveries).unwrap_or(i32::MAX);
+            all.push(ExtraAttribute::Number("streamgatedeliveries", deliveries));
+            let until = lease.until_us.map(|until_us| show_rfc3339(until_us / 1000));
+            all.extend(until.map(|until| ExtraAttribute::Text("streamgateleaseuntil", until)));
+        }
+        let receipt = self.receipt.clone();
+        all.extend(receipt.map(|receipt| ExtraAttribute::Text("streamgatereceipt", receipt)));
+        all
+    }
+}
+
+/// A delivery of a stream as an event; `many` where those of several streams meet.
+pub(super) struct DeliveryEvent<'a> {
+    pub(super) stream: &'a str,
+    pub(super) delivery: &'a DeliveryOut,
+    pub(super) many: bool,
+}
+
+impl Serialize for DeliveryEvent<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let entry = &self.delivery.entry;
+        let extensions = &self.delivery.extensions(self.many.then_some(self.stream));
+        let (stream, fields) = (self.stream, entry.fields.as_ref());
+        EventJson { stream, id: entry.id, fields, extensions }.serialize(serializer)
     }
 }
 
@@ -119,11 +164,23 @@ impl Deliveries {
         just_id: bool,
         many: bool,
     ) -> Self {
+        let view = Arc::default();
+        Self::viewed(of, entries, &view, (just_id, many))
+    }
+
+    /// The same, as a view asks for.
+    #[must_use]
+    pub(super) fn viewed(
+        of: (&StreamName, &GroupName),
+        entries: Vec<Delivery>,
+        view: &Arc<View>,
+        (just_id, many): (bool, bool),
+    ) -> Self {
         let show = |entry: Delivery| {
             let until_us = entry.lease.and_then(|lease| lease.until_us);
             let receipt = until_us.map(|until_us| Receipt { id: entry.id, until_us });
             let receipt = receipt.map(|receipt| show_receipt(of, receipt, many));
-            DeliveryOut { entry, just_id, receipt }
+            DeliveryOut { entry, just_id, receipt, view: view.clone() }
         };
         Self { entries: entries.into_iter().map(show).collect() }
     }
@@ -142,7 +199,8 @@ impl Deliveries {
 ///
 /// In a group with a policy entries are lent: each comes with a receipt to acknowledge it by, and is
 /// handed out again when its lease ends first. What is due comes before what is new, up to half of
-/// `count`.
+/// `count`. With `Accept: application/cloudevents-batch+json` the answer is a list of events, with
+/// the receipt as the extension `streamgatereceipt`.
 #[utoipa::path(
     post,
     path = paths::GROUP_READ,
@@ -152,21 +210,45 @@ impl Deliveries {
         ("group" = String, Path, description = "The group"),
     ),
     request_body(content((ReadCall = "application/json"), (ReadCall = "application/x-www-form-urlencoded"))),
-    responses((status = 200, description = "Entries", body = Deliveries), LeaseProblems),
+    responses(
+        (status = 200, description = "Entries", content(
+            (Deliveries = "application/json"),
+            (Vec<CloudEvent> = "application/cloudevents-batch+json"),
+        )),
+        LeaseProblems,
+    ),
 )]
 pub async fn read_as_consumer(
     access: GroupAccess<Consume>,
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
+    headers: HeaderMap,
     Call(call): Call<ReadCall>,
-) -> Result<(Option<Extension<Waited>>, Json<Deliveries>), ApiError> {
+) -> Result<(Option<Extension<Waited>>, Response), ApiError> {
+    let view = Arc::new(view_of(&call, &headers)?);
     let (work, wait) = plan(&call)?;
     let (stream, group) = (access.stream(), &access.group);
     admit(&state, stream, group, &work.read.consumer).await?;
     let waiting = place_to_wait(&state, wait)?;
     let entries = state.hub.read_group_or_wait(&state.store, stream, group, &work, wait).await?;
     let waited = waiting.map(|_| Extension(Waited));
-    Ok((waited, Json(Deliveries::new((stream, group), entries, false, false))))
+    let shown = Deliveries::viewed((stream, group), entries, &view, (false, false));
+    if view.event.is_none() {
+        return Ok((waited, Json(shown).into_response()));
+    }
+    let name = stream.shown();
+    let event = |delivery| DeliveryEvent { stream: &name, delivery, many: false };
+    let events: Vec<_> = shown.entries.iter().map(event).collect();
+    Ok((waited, view::respond(view::EVENTS, &events)))
+}
+
+/// How a call wants deliveries to be shown.
+///
+/// # Errors
+/// 400 for parameters that exclude each other.
+pub(super) fn view_of(call: &ReadCall, headers: &HeaderMap) -> Result<View, ApiError> {
+    let event = view::wants_events(headers).then_some(AsEvent::Alone);
+    view::view(call.payload.as_deref(), call.json == Some(true), false, event)
 }
 
 /// What a call asks for, and how long to wait for it.

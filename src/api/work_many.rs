@@ -1,7 +1,11 @@
 //! `POST /v1/groups/{group}/read`: working in the groups of one name, of several streams.
 
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -14,7 +18,9 @@ use super::params::{Wait, at_most_streams};
 use super::paths;
 use super::problems::ManyLeaseProblems;
 use super::request::{Waited, place_to_wait};
-use super::work::{Deliveries, DeliveryOut, ReadCall, plan};
+use super::schema::CloudEvent;
+use super::view;
+use super::work::{Deliveries, DeliveryEvent, DeliveryOut, ReadCall, plan, view_of};
 use crate::live::JoinError;
 use crate::model::name::{GroupName, StreamName};
 use crate::state::AppState;
@@ -56,6 +62,11 @@ pub struct ReadManyCall {
     /// without one are refused.
     #[schema(value_type = Option<String>, example = "30s")]
     lease: Option<Wait>,
+    /// Show each entry with the value of this field as `payload`, in place of its fields.
+    payload: Option<String>,
+    /// Show the payload (field `data` unless named) as the JSON it is; one that is none stays text and
+    /// is marked by `"json":false`.
+    json: Option<bool>,
 }
 
 /// Entries for a consumer, by stream.
@@ -86,18 +97,37 @@ pub struct DeliveriesOf {
     tag = "work",
     params(("group" = String, Path, description = "The name of the groups")),
     request_body(content((ReadManyCall = "application/json"), (ReadManyCall = "application/x-www-form-urlencoded"))),
-    responses((status = 200, description = "Entries", body = ManyDeliveries), ManyLeaseProblems),
+    responses(
+        (status = 200, description = "Entries", content(
+            (ManyDeliveries = "application/json"),
+            (Vec<CloudEvent> = "application/cloudevents-batch+json"),
+        )),
+        ManyLeaseProblems,
+    ),
 )]
 pub async fn read_many_as_consumer(
     PathGroup(group): PathGroup,
     caller: Caller,
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
+    headers: HeaderMap,
     Call(call): Call<ReadManyCall>,
-) -> Result<(Option<Extension<Waited>>, Json<ManyDeliveries>), ApiError> {
+) -> Result<(Option<Extension<Waited>>, Response), ApiError> {
     let streams = streams(&caller, &call.streams)?;
-    let ReadManyCall { consumer, count, max_bytes, wait, no_ack, history, lease, .. } = call;
-    let call = ReadCall { consumer, count, max_bytes, wait, no_ack, history, lease };
+    let ReadManyCall {
+        streams: _,
+        consumer,
+        count,
+        max_bytes,
+        wait,
+        no_ack,
+        history,
+        lease,
+        payload,
+        json,
+    } = call;
+    let call = ReadCall { consumer, count, max_bytes, wait, no_ack, history, lease, payload, json };
+    let view = Arc::new(view_of(&call, &headers)?);
     let (work, wait) = plan(&call)?;
     if work.read.count * streams.len() > MAX_ENTRIES {
         let detail = format!("`count` times the streams is at most {MAX_ENTRIES}");
@@ -118,10 +148,18 @@ pub async fn read_many_as_consumer(
         };
     let of_one = |(stream, entries): (&StreamName, _)| DeliveriesOf {
         stream: stream.shown().into_owned(),
-        entries: Deliveries::new((stream, &group), entries, false, true).into_entries(),
+        entries: Deliveries::viewed((stream, &group), entries, &view, (false, true)).into_entries(),
     };
-    let streams = streams.iter().zip(of_all).map(of_one).collect();
-    Ok((waiting.map(|_| Extension(Waited)), Json(ManyDeliveries { streams })))
+    let streams: Vec<_> = streams.iter().zip(of_all).map(of_one).collect();
+    let waited = waiting.map(|_| Extension(Waited));
+    if view.event.is_none() {
+        return Ok((waited, Json(ManyDeliveries { streams }).into_response()));
+    }
+    let events = streams.iter().flat_map(|of| {
+        of.entries.iter().map(|delivery| DeliveryEvent { stream: &of.stream, delivery, many: true })
+    });
+    let events: Vec<_> = events.collect();
+    Ok((waited, view::respond(view::EVENTS, &events)))
 }
 
 fn streams(caller: &Caller, names: &[String]) -> Result<Vec<StreamName>, ApiError> {

@@ -1,4 +1,4 @@
-//! `CloudEvents` 1.0, on their way in: one event in any of its three shapes becomes the same fields.
+//! `CloudEvents` 1.0 on their way in: one event in any of its three shapes becomes the same fields.
 //!
 //! Attributes are fields `ce_<name>` with their canonical text, `datacontenttype` is the field
 //! `content-type`, the data is the field `data`, byte for byte: the names of the binding for Kafka,
@@ -112,7 +112,7 @@ pub(super) fn fields(
 }
 
 /// Whether an attribute may have this name and this value.
-fn check(name: &str, value: &str) -> Result<(), &'static str> {
+pub(super) fn check(name: &str, value: &str) -> Result<(), &'static str> {
     let of_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     if name.is_empty() || name == "data" || !name.bytes().all(of_name) {
         return Err("not an attribute: those have names of lower-case letters and digits");

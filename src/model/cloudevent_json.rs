@@ -113,10 +113,26 @@ fn content(json: &RawValue, media_type: &str) -> Result<Vec<u8>, &'static str> {
         .map_err(|_| "data that is not JSON by its `datacontenttype` is a string, or `data_base64`")
 }
 
-fn is_json(media_type: &str) -> bool {
+/// Whether data of this media type is JSON.
+pub(super) fn is_json(media_type: &str) -> bool {
     let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let subtype = essence.split_once('/').map_or("", |(_, subtype)| subtype);
     subtype == "json" || subtype.ends_with("+json")
+}
+
+/// Whether data of this media type is text in UTF-8, if it is UTF-8 at all.
+pub(super) fn is_text(media_type: &str) -> bool {
+    let mut parts = media_type.split(';').map(|part| part.trim().to_ascii_lowercase());
+    let essence = parts.next().unwrap_or_default();
+    let charset = parts.find_map(|part| part.strip_prefix("charset=").map(ToOwned::to_owned));
+    let is_utf8 = charset
+        .is_none_or(|charset| matches!(charset.trim_matches('"'), "utf-8" | "utf8" | "us-ascii"));
+    let is_text = essence.split_once('/').is_some_and(|(kind, subtype)| {
+        kind == "text"
+            || matches!(subtype, "xml" | "yaml" | "javascript" | "x-www-form-urlencoded" | "sql")
+            || ["+xml", "+yaml"].iter().any(|suffix| subtype.ends_with(suffix))
+    });
+    is_text && is_utf8
 }
 
 #[cfg(test)]

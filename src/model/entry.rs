@@ -25,9 +25,15 @@ impl Entry {
     /// The value of the first field with this name.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<&[u8]> {
-        let mut named = self.fields.iter().filter(|(field, _)| field == name.as_bytes());
-        named.next().map(|(_, value)| value.as_slice())
+        value(&self.fields, name)
     }
+}
+
+/// The value of the first field with this name.
+#[must_use]
+pub fn value<'a>(fields: &'a Fields, name: &str) -> Option<&'a [u8]> {
+    let mut named = fields.iter().filter(|(field, _)| field == name.as_bytes());
+    named.next().map(|(_, value)| value.as_slice())
 }
 
 /// The bytes of names and values together.
@@ -41,6 +47,19 @@ pub fn size(fields: &Fields) -> usize {
 pub struct View {
     /// `payload=FIELD`: this field's value takes the place of all fields.
     pub payload: Option<String>,
+    /// `json=true`: the payload as the JSON that it is.
+    pub json: bool,
     /// `pairs=true`: fields as a list of pairs even where an object could hold them.
     pub pairs: bool,
+    /// `as=cloudevents`: the whole entry as an event.
+    pub event: Option<AsEvent>,
+}
+
+/// How an entry is shown as an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AsEvent {
+    /// As the event that it is.
+    Alone,
+    /// The same, with the name of its stream as an extension.
+    WithStream,
 }

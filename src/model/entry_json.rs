@@ -4,8 +4,9 @@
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 
-use super::entry::{Entry, Fields, View};
+use super::entry::{Entry, Fields, View, value};
 
 /// Bytes as JSON: a string where they are UTF-8, `{"base64":"…"}` where not.
 #[derive(Clone, Copy)]
@@ -19,6 +20,43 @@ impl Serialize for JsonBytes<'_> {
         let mut map = serializer.serialize_map(Some(1))?;
         map.serialize_entry("base64", &BASE64_STANDARD.encode(self.0))?;
         map.end()
+    }
+}
+
+/// The deepest nesting of JSON that is embedded. Parsers of clients have bounds of their own, and one
+/// entry beyond them would make a whole page unreadable.
+const MAX_DEPTH: usize = 128;
+
+/// A value as the JSON that it is; `None` if it is none, or nested deeper than 128 levels.
+#[must_use]
+pub fn embedded(value: &[u8]) -> Option<&RawValue> {
+    let json: &RawValue = serde_json::from_slice(value).ok()?;
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in json.get().bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    (deepest <= MAX_DEPTH).then_some(json)
+}
+
+/// Fields as an object, or as pairs where an object cannot hold them.
+pub(super) struct FieldsJson<'a>(pub(super) &'a Fields);
+
+impl Serialize for FieldsJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match fits_object(self.0) {
+            true => AsObject(self.0).serialize(serializer),
+            false => AsPairs(self.0).serialize(serializer),
+        }
     }
 }
 
@@ -73,14 +111,30 @@ impl Serialize for EntryJson<'_> {
             map.serialize_entry("stream", stream)?;
         }
         map.serialize_entry("id", &format_args!("{}", self.entry.id))?;
-        match &self.view.payload {
-            Some(field) => {
-                map.serialize_entry("payload", &self.entry.value(field).map(JsonBytes))?;
-            }
-            None => serialize_fields(&mut map, &self.entry.fields, self.view.pairs)?,
-        }
+        serialize_view(&mut map, &self.entry.fields, self.view)?;
         map.end()
     }
+}
+
+/// Adds `fields`, `pairs` or `payload` to an object that is being written, as a view asks for. With
+/// `json` a payload that is no JSON stays as it is without, and is marked by `"json":false`.
+///
+/// # Errors
+/// Whatever the serializer fails with.
+pub fn serialize_view<M: SerializeMap>(
+    map: &mut M,
+    fields: &Fields,
+    view: &View,
+) -> Result<(), M::Error> {
+    let Some(field) = &view.payload else {
+        return serialize_fields(map, fields, view.pairs);
+    };
+    let payload = value(fields, field);
+    if let Some(json) = payload.filter(|_| view.json).and_then(embedded) {
+        return map.serialize_entry("payload", json);
+    }
+    map.serialize_entry("payload", &payload.map(JsonBytes))?;
+    if view.json { map.serialize_entry("json", &false) } else { Ok(()) }
 }
 
 /// Adds `fields` or `pairs` to an object that is being written.
@@ -113,5 +167,29 @@ mod tests {
         let view = View::default();
         let json = serde_json::to_string(&EntryJson { stream: None, entry: &entry, view: &view });
         assert_eq!(json.unwrap(), r#"{"id":"1-0","pairs":[["a","1"],["a",{"base64":"/w=="}]]}"#);
+    }
+
+    #[test]
+    fn a_payload_that_is_json_is_embedded_as_it_was_written_and_anything_else_is_marked() {
+        let deep = |levels| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        let shown = |value: &[u8]| {
+            let fields = vec![(b"data".to_vec(), value.to_vec())];
+            let entry = Entry { id: EntryId::new(1, 0), fields };
+            let view = View { payload: Some("data".to_owned()), json: true, ..View::default() };
+            serde_json::to_string(&EntryJson { stream: None, entry: &entry, view: &view }).unwrap()
+        };
+        for (value, expected) in [
+            (r#" {"b":1.50,"a":[1e400,"[\"\\"]}"#, r#"{"b":1.50,"a":[1e400,"[\"\\"]}"#.to_owned()),
+            ("null", "null".to_owned()),
+            ("\"x\"", "\"x\"".to_owned()),
+            ("x", "\"x\",\"json\":false".to_owned()),
+            ("", "\"\",\"json\":false".to_owned()),
+            ("{} {}", "\"{} {}\",\"json\":false".to_owned()),
+            (&deep(128), deep(128)),
+            (&deep(129), format!("\"{}\",\"json\":false", deep(129))),
+        ] {
+            assert_eq!(shown(value.as_bytes()), format!(r#"{{"id":"1-0","payload":{expected}}}"#));
+        }
+        assert!(shown(b"\xff").ends_with(r#"{"base64":"/w=="},"json":false}"#));
     }
 }

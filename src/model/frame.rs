@@ -3,6 +3,7 @@
 //! Frames are built here and nowhere else. Whatever stands in an entry, a frame is one event: JSON
 //! leaves no CR or LF in `data`, and a name that could break out of its line is left out.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Write as _};
 
@@ -63,6 +64,37 @@ impl Formatter for OneLine {
         }
         writer.write_all(rest.as_bytes())
     }
+
+    /// Embedded JSON is written as it came: a separator in it stands in a string, and CR and LF stand
+    /// between tokens.
+    fn write_raw_fragment<W: io::Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        self.write_string_fragment(writer, &without_line_ends(fragment))
+    }
+}
+
+/// Compact JSON on one line, embedded JSON included.
+struct Line;
+
+impl Formatter for Line {
+    fn write_raw_fragment<W: io::Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        writer.write_all(without_line_ends(fragment).as_bytes())
+    }
+}
+
+/// JSON with spaces for CR and LF, which stand between tokens alone.
+fn without_line_ends(json: &str) -> Cow<'_, str> {
+    match json.contains(['\r', '\n']) {
+        true => Cow::Owned(json.replace(['\r', '\n'], " ")),
+        false => Cow::Borrowed(json),
+    }
 }
 
 /// Ends an event, with its id if it has one. The id comes last: there are clients
@@ -100,7 +132,7 @@ pub fn begin_event(
 
 /// Appends one line of NDJSON to `out`.
 pub fn write_line(out: &mut Vec<u8>, data: &impl Serialize) {
-    let written = serde_json::to_writer(&mut *out, data);
+    let written = data.serialize(&mut Serializer::with_formatter(&mut *out, Line));
     debug_assert!(written.is_ok(), "lines hold nothing that JSON cannot");
     out.push(b'\n');
 }

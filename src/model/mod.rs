@@ -6,6 +6,7 @@
 pub mod bare;
 pub mod cloudevent;
 pub mod cloudevent_json;
+pub mod cloudevent_out;
 pub mod cursor;
 pub mod duration;
 pub mod entry;

@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::entry::Entry;
+use super::cloudevent_out::{EventJson, ExtraAttribute};
+use super::entry::{AsEvent, Entry};
 use super::entry_json::EntryJson;
 use super::frame::{self, CHUNK_END, CHUNK_HEAD, Framing};
 use super::id::EntryId;
@@ -95,10 +96,16 @@ impl Page {
             let end = if view.framing == Framing::Lines {
                 frame::write_line(&mut bytes, &json(None));
                 bytes.len()
+            } else if let Some(event) = view.entry.event {
+                let name = [ExtraAttribute::Text("streamgatestream", stream.to_string())];
+                let extensions = if event == AsEvent::WithStream { &name[..] } else { &[] };
+                let json = EventJson { extensions, ..EventJson::new(&stream, entry) };
+                frame::begin_event(&mut bytes, view.event_name(entry), None, &json);
+                let end = bytes.len();
+                frame::end_event(&mut bytes, Some(&self.positions[index]));
+                end
             } else {
-                let field = view.event.as_deref();
-                let name = field.and_then(|field| frame::event_name(entry.value(field)));
-                frame::begin_event(&mut bytes, name, None, &json(Some(&stream)));
+                frame::begin_event(&mut bytes, view.event_name(entry), None, &json(Some(&stream)));
                 let end = bytes.len();
                 frame::end_event(&mut bytes, Some(&self.positions[index]));
                 end

@@ -356,7 +356,7 @@ mod tests {
             pairs: bool,
         ) {
             let entry = Entry { id: EntryId::new(1, 0), fields };
-            let view = View { payload: None, pairs };
+            let view = View { pairs, ..View::default() };
             let json = serde_json::to_string(&EntryJson { stream: None, entry: &entry, view: &view }).unwrap();
             prop_assert_eq!(parse(&json).unwrap().fields, entry.fields);
         }

@@ -7,7 +7,7 @@ use super::duration;
 use super::id::EntryId;
 
 /// Unix times below this many milliseconds (March 1973) are seconds sent by mistake.
-const LEAST_UNIX_MS: u64 = 100_000_000_000;
+pub(super) const LEAST_UNIX_MS: u64 = 100_000_000_000;
 
 /// A point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! How a follower sees entries: which of them, what of each, by which name, in which form.
 
 use super::entry::{Entry, View};
-use super::frame::Framing;
+use super::frame::{self, Framing};
 use super::namespace::Namespace;
 
 /// How a page looks to those who follow its stream.
@@ -17,6 +17,15 @@ pub struct EventView {
     pub framing: Framing,
     /// Where the stream is called as it is shown.
     pub namespace: Namespace,
+}
+
+impl EventView {
+    /// The name of an entry's event, if it has one.
+    #[must_use]
+    pub fn event_name<'a>(&self, entry: &'a Entry) -> Option<&'a str> {
+        let field = self.event.as_deref();
+        field.and_then(|field| frame::event_name(entry.value(field)))
+    }
 }
 
 /// `filter=FIELD:VALUE`, any number of times: for each field that is named, one of its values.

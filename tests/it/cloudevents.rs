@@ -6,7 +6,7 @@ use cloudevents::{Event, EventBuilder as _, EventBuilderV10};
 use deadpool_redis::redis::Value as Redis;
 
 use crate::support::redis::shared;
-use crate::support::{Answer, TestApp, unique};
+use crate::support::{Answer, PATIENCE, TestApp, unique};
 
 const JSON: &str = "application/cloudevents+json";
 const BATCH: &str = "application/cloudevents-batch+json";
@@ -321,4 +321,117 @@ async fn pages_of_listed_origins_may_send_the_attributes_in_headers() {
         .header("access-control-request-headers", ATTRIBUTES);
     let answer = app.send(request).await;
     assert_eq!(answer.header("access-control-allow-headers"), ATTRIBUTES);
+}
+
+/// Runs a client that checks what it gets back by itself.
+async fn round_trip(program: &str, script: &str) {
+    let app = TestApp::start().await;
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/target/clients");
+    let script = format!("{}/tests/clients/{script}", env!("CARGO_MANIFEST_DIR"));
+    let run = tokio::process::Command::new(program)
+        .args([&script, &app.url(""), &unique("sdk")])
+        .current_dir(dir)
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(3 * PATIENCE, run).await.expect("it ends").unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test]
+async fn the_sdk_for_javascript_reads_what_it_sent_in_every_mode_and_of_every_type() {
+    round_trip("node", "cloudevents.mjs").await;
+}
+
+#[tokio::test]
+async fn the_sdk_for_python_reads_what_it_sent_in_every_mode_and_of_every_type() {
+    let python = concat!(env!("CARGO_MANIFEST_DIR"), "/target/clients/python/bin/python");
+    round_trip(python, "cloudevents.py").await;
+}
+
+async fn get_as(app: &TestApp, path: &str, accept: &str) -> Answer {
+    app.send(app.client.get(app.url(path)).header("accept", accept)).await
+}
+
+#[tokio::test]
+async fn what_was_not_appended_as_an_event_is_read_as_an_event_about_an_entry() {
+    let app = TestApp::start().await;
+    let stream = unique("plain/stream");
+    let name = crate::support::encode(&stream);
+    let path = entries(&name);
+    app.post_form(&format!("{path}?id=1795232709004-0"), "user=alice&n=1").await;
+    post(&app, &path, "image/png", b"\x89PNG".to_vec()).await;
+    post(&app, &format!("{path}?payload=data"), "application/json", r#"{"a":1}"#).await;
+    let answer = get_as(&app, &format!("{path}?after=0&limit=2"), BATCH).await;
+    assert_eq!(answer.header("content-type"), BATCH);
+    let events = answer.json();
+    let expected = serde_json::json!({
+        "specversion": "1.0", "id": "1795232709004-0", "source": format!("/v1/streams/{}", stream.replace('/', "%2F")),
+        "type": "streamgate.entry", "time": "2026-11-21T03:45:09.004Z",
+        "datacontenttype": "application/json", "data": {"user": "alice", "n": "1"},
+    });
+    assert_eq!(events[0], expected);
+    assert_eq!(
+        (&events[1]["datacontenttype"], &events[1]["data_base64"]),
+        (&"image/png".into(), &"iVBORw==".into())
+    );
+    // The next page is where `Link` leads.
+    let link = answer.header("link").split(['<', '>']).nth(1).unwrap().to_owned();
+    let rest = get_as(&app, &link, BATCH).await.json();
+    assert_eq!(
+        (rest.as_array().unwrap().len(), &rest[0]["data"]),
+        (1, &serde_json::json!({"a": 1}))
+    );
+    let one = get_as(&app, &format!("{path}/1795232709004-0"), JSON).await;
+    assert_eq!((one.header("content-type"), one.json()), (JSON, expected));
+    // Who asks for events of several streams is told of each whose it is.
+    let path = format!("/v1/events?stream={name}@0&as=cloudevents");
+    let mut sse = app.follow(&path).await;
+    sse.expect("$open").await;
+    let first = sse.expect("message").await;
+    assert_eq!(first.json()["streamgatestream"], stream);
+    assert!(first.id.is_some());
+}
+
+#[tokio::test]
+async fn deliveries_of_several_streams_are_events_that_can_be_settled() {
+    let app = TestApp::start().await;
+    let (a, b) = (unique("a"), unique("b"));
+    let group = unique("g");
+    for stream in [&a, &b] {
+        app.publish(stream, "1").await;
+        let made = app
+            .put_json(
+                &format!("/v1/streams/{stream}/groups/{group}"),
+                r#"{"policy":{"lease":"30s"}}"#,
+            )
+            .await;
+        assert_eq!(made.status, 201);
+    }
+    let read = app.client.post(app.url(&format!("/v1/groups/{group}/read")));
+    let read = read.header("accept", BATCH).header("content-type", "application/json");
+    let body = format!(r#"{{"consumer":"w","streams":["{a}","{b}"]}}"#);
+    let events = app.send(read.body(body)).await.json();
+    let of = |name: &str| -> Vec<String> {
+        let events = events.as_array().unwrap().iter();
+        events.map(|event| event[name].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(of("streamgatestream"), [a, b]);
+    let body = serde_json::json!({"receipts": of("streamgatereceipt")}).to_string();
+    let acked = app.post_json(&format!("/v1/groups/{group}/ack"), &body).await.json();
+    assert!(acked.to_string().matches("\"acknowledged\"").count() >= 2, "{acked}");
+}
+
+#[tokio::test]
+async fn an_event_has_its_own_form() {
+    let app = TestApp::start().await;
+    let stream = app.stream_of("form", 1).await;
+    for query in ["payload=n", "json=true", "pairs=true", "gap=skip"] {
+        let path = format!("{}?after=0&{query}", entries(&stream));
+        get_as(&app, &path, BATCH).await.is_problem(400, "invalid-request");
+    }
+    let path = format!("/v1/streams/{stream}/events?as=cloudevents&json=true");
+    app.get(&path).await.is_problem(400, "invalid-request");
+    app.get(&format!("/v1/streams/{stream}/events?as=avro"))
+        .await
+        .is_problem(400, "invalid-request");
 }

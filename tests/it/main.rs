@@ -33,6 +33,7 @@ mod greed;
 mod groups;
 mod groups_many;
 mod http2;
+mod json_payloads;
 mod keys;
 mod kinds_of_bodies;
 mod lag;
