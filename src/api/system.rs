@@ -142,6 +142,7 @@ pub async fn index(State(state): State<AppState>, info: RequestInfo, request: Re
     let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
     if accept.is_some_and(|accept| accept.contains("text/html")) {
         let mut page = include_str!("../../assets/index.html").replace(EXAMPLE, &base);
+        page = page.replace("\"/v1/", &format!("\"{}/v1/", info.base().as_str()));
         if state.auth.is_on() {
             page = with_key(&page).replace("?after=0", "?after=0&amp;ticket=t1.…");
         }
