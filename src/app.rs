@@ -66,7 +66,14 @@ impl App {
                 background.spawn(credentials::watch_keys(auth, hub, by_url, stop));
             }
             let (auth, hub, stop) = watched();
-            background.spawn(credentials::share(auth.clone(), store.clone(), stop.clone()));
+            match settings.ticket_secret_file.clone() {
+                Some(file) => {
+                    background.spawn(credentials::watch_secret(auth.clone(), file, stop.clone()));
+                }
+                None => {
+                    background.spawn(credentials::share(auth.clone(), store.clone(), stop.clone()));
+                }
+            }
             background.spawn(credentials::watch_file(auth, hub, metrics.clone(), stop));
         }
         let state = AppState::new(Shared {

@@ -1,22 +1,24 @@
 //! Keeping what callers are believed by up to date: the file, the keys of issuers, the secret of
 //! tickets.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::Auth;
+use crate::auth::{Auth, secret_of};
 use crate::live::Hub;
 use crate::metrics::Metrics;
+use crate::state::share_secret;
 use crate::store::{Contact, Store};
 
 /// How often the file is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often keys of issuers are fetched from files, and from URLs.
 const FETCH_EVERY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
-/// Between attempts to share the secret of tickets.
-const SHARE_AGAIN: Duration = Duration::from_secs(1);
+/// How often the shared secret of tickets is looked at.
+const SHARE_EVERY: Duration = Duration::from_millis(500);
 
 /// Looks at the file, until it is stopped. Whoever follows something by what is gone is told at once.
 pub async fn watch_file(auth: Auth, hub: Hub, metrics: Metrics, stop: CancellationToken) {
@@ -64,40 +66,48 @@ async fn ticked(ticks: &mut Interval, stop: &CancellationToken) -> bool {
     }
 }
 
-/// Shares the secret that tickets are signed with, whenever Redis was reached: it may have come back
-/// without it.
+/// Keeps the secret that tickets are signed with the one that all gateways share: Redis may have come
+/// back without it, or with that of another.
 pub async fn share(auth: Auth, store: Store, stop: CancellationToken) {
-    let mut contact = store.contact();
+    let (mut contact, mut ticks) = (store.contact(), ticks(SHARE_EVERY));
     loop {
-        let up = contact.wait_for(|contact| matches!(contact, Contact::Up));
         tokio::select! {
             () = stop.cancelled() => return,
-            up = up => if up.is_err() { return },
+            _ = ticks.tick() => {}
+            changed = contact.changed() => if changed.is_err() { return },
         }
-        let shared = match auth.secret() {
-            Some(own) => store.shared_secret(&own).await,
-            None => {
-                return tracing::error!(
-                    "the system gives no random bytes: there will be no tickets"
-                );
-            }
-        };
-        match shared {
+        if matches!(*contact.borrow_and_update(), Contact::Up) {
+            share_secret(&auth, &store).await;
+        }
+    }
+}
+
+/// Takes the secret that tickets are signed with from a file, whenever that changes.
+pub async fn watch_secret(auth: Auth, file: PathBuf, stop: CancellationToken) {
+    let mut ticks = ticks(LOOK_EVERY);
+    let mut wrong = None;
+    while ticked(&mut ticks, &stop).await {
+        match read_secret(&file).await {
+            Ok(secret) if auth.secret().as_ref() == Some(&secret) => wrong = None,
             Ok(secret) => {
-                auth.share_secret(&secret);
-                let down = contact.wait_for(|contact| !matches!(contact, Contact::Up));
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    down = down => if down.is_err() { return },
-                }
+                auth.take_secret_from_file(&secret);
+                tracing::info!("the secret of tickets was read from {}", file.display());
+                wrong = None;
             }
             Err(error) => {
-                tracing::debug!(%error, "the secret of tickets could not be shared");
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = tokio::time::sleep(SHARE_AGAIN) => {}
+                if wrong.as_ref() != Some(&error) {
+                    tracing::error!("the secret of tickets stays as it was: {error}");
                 }
+                wrong = Some(error);
             }
         }
     }
+}
+
+/// # Errors
+/// The cause, with the name of the file.
+async fn read_secret(file: &Path) -> Result<Vec<u8>, String> {
+    let text = tokio::fs::read(file).await;
+    let text = text.map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
+    secret_of(&text).map_err(|wrong| format!("{} {wrong}", file.display()))
 }

@@ -98,6 +98,37 @@ impl std::ops::Deref for AppState {
     }
 }
 
+impl Shared {
+    /// Takes the secret of tickets that all gateways of this Redis share; whether Redis told it.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn share_secret(&self) -> bool {
+        share_secret(&self.auth, &self.store).await
+    }
+}
+
+/// Takes the secret of tickets that all gateways share, or makes ours the one, where there is none.
+/// What was known stays known while Redis is away. True if Redis told the secret.
+///
+/// # Cancel safety
+/// Safe.
+pub async fn share_secret(auth: &Auth, store: &Store) -> bool {
+    if !auth.shares_secret() {
+        return false;
+    }
+    // Without random bytes no secret can be made, and one that is there be used all the same.
+    match store.shared_secret(auth.secret().as_deref()).await {
+        Ok(Some(secret)) => {
+            auth.share_secret(&secret);
+            return true;
+        }
+        Ok(None) => tracing::error!("the system gives no random bytes: no ticket can be made"),
+        Err(error) => tracing::debug!(%error, "the secret of tickets could not be shared"),
+    }
+    false
+}
+
 /// What the state holds.
 #[derive(Clone)]
 pub struct Shared {

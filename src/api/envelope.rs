@@ -100,6 +100,14 @@ where
             }
             Ok(_) => Ok(self.inner.call(request)),
             Err(Unknown::Answer(refused)) => Err(refused),
+            Err(Unknown::AskForSecret) => {
+                let mut again = self.clone();
+                return Box::pin(async move {
+                    let told = state.share_secret().await;
+                    request.extensions_mut().insert(identify::SecretAsked(told));
+                    again.call(request).await
+                });
+            }
             Err(Unknown::Fetch(issuer)) => {
                 // From the beginning, which asks for the same only after a while.
                 let mut again = self.clone();

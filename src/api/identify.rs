@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use super::error::{ApiError, ErrorCode};
 use super::event_stream::{self, EVENT_STREAM};
 use super::paths;
-use crate::auth::{Auth, Credential, Issuer, Principal, Refused, Unavailable};
+use crate::auth::{Auth, Credential, Issuer, NO_TICKET, Principal, Refused, Unavailable};
 use crate::live::Closing;
 
 /// The cookie that holds a ticket.
@@ -20,6 +20,15 @@ const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// What may be asked for by anybody, where others must say who they are: it shows nothing of any
 /// stream.
 const PUBLIC: [&str; 6] = ["/", "/livez", "/readyz", "/openapi.json", "/docs", "/assets/style.css"];
+
+/// A request has come once before and was kept until the secret of tickets was asked for; whether it
+/// was told.
+#[derive(Clone, Copy)]
+pub struct SecretAsked(pub bool);
+
+/// The ticket of a request that comes a second time: the first took it out of the query.
+#[derive(Clone)]
+struct TakenTicket(String);
 
 /// Stands in a problem about a credential that was shown.
 const REASON: &str = "reason";
@@ -30,6 +39,8 @@ pub enum Unknown {
     Answer(Box<Response>),
     /// Keys are to be fetched, and then it is asked again.
     Fetch(Arc<Issuer>),
+    /// The secret of tickets is to be asked for, and then it is asked again.
+    AskForSecret,
 }
 
 impl From<ApiError> for Unknown {
@@ -45,7 +56,8 @@ impl From<ApiError> for Unknown {
 /// [`Unknown`].
 pub fn identify(auth: &Auth, request: &mut Request) -> Result<Arc<Principal>, Unknown> {
     let public = is_public(request);
-    let in_query = take_ticket(request.uri_mut())?;
+    let taken = request.extensions_mut().remove::<TakenTicket>().map(|TakenTicket(ticket)| ticket);
+    let in_query = take_ticket(request.uri_mut())?.or(taken);
     if !auth.is_on() {
         return Ok(auth.anyone().clone());
     }
@@ -70,10 +82,28 @@ pub fn identify(auth: &Auth, request: &mut Request) -> Result<Arc<Principal>, Un
             }
         },
     };
-    auth.identify(shown).map_err(|refused| match refused {
+    let wants_events = event_stream::is_wanted(headers, EVENT_STREAM);
+    let refused = match auth.identify(shown) {
+        Ok(principal) => return Ok(principal),
+        Err(Refused::AskForSecret) => match request.extensions().get() {
+            Some(SecretAsked(true)) => Refused::Wrong(NO_TICKET),
+            Some(SecretAsked(false)) => Refused::Unavailable(Unavailable::Secret),
+            None => Refused::AskForSecret,
+        },
+        Err(refused) => refused,
+    };
+    Err(match refused {
         Refused::Wrong(why) => unauthenticated(why).with(REASON, "invalid-credential").into(),
-        Refused::Fetch(issuer) => Unknown::Fetch(issuer),
-        Refused::Unavailable(_) if event_stream::is_wanted(headers, EVENT_STREAM) => {
+        again @ (Refused::Fetch(_) | Refused::AskForSecret) => {
+            if let Some(ticket) = in_query {
+                request.extensions_mut().insert(TakenTicket(ticket));
+            }
+            match again {
+                Refused::Fetch(issuer) => Unknown::Fetch(issuer),
+                _ => Unknown::AskForSecret,
+            }
+        }
+        Refused::Unavailable(_) if wants_events => {
             Unknown::Answer(Box::new(event_stream::closed(Closing::AuthUnavailable)))
         }
         Refused::Unavailable(what) => {

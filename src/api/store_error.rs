@@ -29,7 +29,16 @@ fn passing(error: &StoreError) -> Option<(ErrorCode, &'static str)> {
         }
         StoreError::Broken(_) => (ErrorCode::RedisUnavailable, "the connection to Redis broke"),
         StoreError::Timeout => (ErrorCode::RedisTimeout, "Redis did not answer in time"),
-        StoreError::Exhausted(_) => (ErrorCode::Overloaded, "all connections to Redis are in use"),
+        StoreError::Exhausted(_) => (
+            ErrorCode::Overloaded,
+            "all connections to Redis of this kind are in use: try again, or have the gateway run \
+             with more of them",
+        ),
+        StoreError::FewReplicas { .. } => (
+            ErrorCode::Overloaded,
+            "all connections for durable appends wait for replicas that are not there or do not keep \
+             up: ask for fewer replicas, or try again when there are more",
+        ),
         StoreError::Crowded => (
             ErrorCode::Overloaded,
             "other large reads take all the room there is for them: ask for less, or later",
@@ -146,6 +155,7 @@ mod tests {
             StoreError::Broken(text()),
             StoreError::Timeout,
             StoreError::Exhausted(""),
+            StoreError::FewReplicas { wanted: 1, there: 0 },
             StoreError::Crowded,
             StoreError::Loading,
             StoreError::Busy,

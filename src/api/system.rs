@@ -27,14 +27,19 @@ pub struct Ready {
     /// Whether Redis answers now. A gateway that has once reached it stays ready: it serves what
     /// it can and keeps its subscribers.
     redis: RedisState,
+    /// The cause while Redis is not up; told at `--metrics-listen` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<String>,
 }
 
 /// Whether Redis answers.
 #[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum RedisState {
     /// It does.
     Up,
+    /// It does, but takes no writes.
+    ReadOnly,
     /// It does not.
     Down,
 }
@@ -54,7 +59,7 @@ pub async fn live() -> &'static str {
 
 /// Should it get traffic?
 ///
-/// Not before Redis was reached once, and not while stopping.
+/// Not before Redis served a command once, and not while stopping.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -65,17 +70,25 @@ pub async fn ready(State(state): State<AppState>) -> Result<Json<Ready>, ApiErro
     if state.drain.is_cancelled() {
         return Err(ApiError::new(ErrorCode::Draining, "the gateway is stopping"));
     }
-    let redis = match &*state.store.contact().borrow() {
+    let contact = state.store.contact().borrow().clone();
+    let refused = state.store.refuses_writes();
+    let cause = contact.cause().map(ToOwned::to_owned).or_else(|| refused.clone());
+    // A cause may name what only those who run the gateway are to know.
+    let cause = cause.filter(|_| state.settings.any_host);
+    let redis = match contact {
         Contact::Never(_) => {
-            return Err(ApiError::new(
-                ErrorCode::RedisUnavailable,
-                "Redis has not been reached yet",
-            ));
+            let detail = "Redis has not been reached yet";
+            let error = ApiError::new(ErrorCode::RedisUnavailable, detail);
+            return Err(match cause {
+                Some(cause) => error.with("cause", cause),
+                None => error,
+            });
         }
+        Contact::Up if refused.is_some() => RedisState::ReadOnly,
         Contact::Up => RedisState::Up,
         Contact::Down(_) => RedisState::Down,
     };
-    Ok(Json(Ready { ready: true, redis }))
+    Ok(Json(Ready { ready: true, redis, cause }))
 }
 
 /// Metrics

@@ -114,6 +114,8 @@ pub async fn make_ticket(
     let until =
         (SystemTime::now() + ttl).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let ticket = Ticket { maker, streams: call.streams, until: until.as_secs() };
+    // What is signed with a secret that others have given up is refused there for good.
+    state.share_secret().await;
     let text = state.auth.ticket(&ticket).ok_or_else(|| {
         let detail = "the secret that tickets are signed with is not known yet";
         ApiError::new(ErrorCode::AuthUnavailable, detail)

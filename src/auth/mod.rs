@@ -27,7 +27,8 @@ pub use principal::{Kind, Limits, Principal, Usage};
 
 use crate::model::validity::Validity;
 use file::Book;
-use ticket::{Maker, Ticket, Tickets};
+pub use ticket::secret_of;
+use ticket::{Maker, NoTicket, Ticket, Tickets};
 
 /// What a caller shows.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +50,9 @@ pub enum Unavailable {
     Secret,
 }
 
+/// The reason for a 401 to something that should be a ticket.
+pub const NO_TICKET: &str = "this is no ticket";
+
 /// Why it is not known who is asking.
 pub enum Refused {
     /// The credential is not good, and why.
@@ -57,6 +61,9 @@ pub enum Refused {
     Unavailable(Unavailable),
     /// Keys of this issuer are to be fetched first.
     Fetch(Arc<Issuer>),
+    /// The secret that all gateways share is to be asked for first: this is no ticket unless that is
+    /// another by now.
+    AskForSecret,
 }
 
 /// Tells who is asking. Cheap to clone.
@@ -165,9 +172,11 @@ impl Auth {
 
     /// A ticket is good as long as what its maker has shown is, and for no more than its maker may.
     fn bearer_of_ticket(&self, book: &Book, text: &str) -> Result<Arc<Principal>, Refused> {
-        let ticket = self.0.tickets.read(text).map_err(|unknown| match unknown {
-            true => Refused::Unavailable(Unavailable::Secret),
-            false => Refused::Wrong("this is no ticket"),
+        let ticket = self.0.tickets.read(text).map_err(|no| match no {
+            NoTicket::NoSecret => Refused::Unavailable(Unavailable::Secret),
+            // Another gateway may have signed the ticket with a secret that is new.
+            NoTicket::BadSeal if self.shares_secret() => Refused::AskForSecret,
+            NoTicket::BadSeal | NoTicket::Malformed => Refused::Wrong(NO_TICKET),
         })?;
         let gone = Refused::Wrong("who made the ticket is no longer known");
         let patterns = ticket.streams.iter().map(|name| Pattern::new(name));
@@ -277,6 +286,17 @@ impl Auth {
     /// Takes the secret that tickets are signed with from now on.
     pub fn share_secret(&self, secret: &[u8]) {
         self.0.tickets.share(secret);
+    }
+
+    /// Takes the secret that tickets are signed with from a file, and no other from then on.
+    pub fn take_secret_from_file(&self, secret: &[u8]) {
+        self.0.tickets.take_from_file(secret);
+    }
+
+    /// Whether the secret that tickets are signed with is shared by Redis.
+    #[must_use]
+    pub fn shares_secret(&self) -> bool {
+        self.is_on() && !self.0.tickets.is_from_file()
     }
 
     /// Fetches the keys of issuers again that come by URL, or from files, all at the same time. True

@@ -4,7 +4,7 @@
 //! should be. A ticket is worth little: it lets its bearer read what it names, until it ends, as long
 //! as its maker may. It is signed with a secret that all gateways of one Redis share.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
@@ -51,34 +51,74 @@ impl Ticket {
     }
 }
 
+/// Secrets that are still good for reading after another took their place.
+const EARLIER: usize = 2;
 /// Signs tickets, and reads them.
 #[derive(Default)]
-pub struct Tickets(RwLock<Option<(Vec<u8>, hmac::Key)>>);
+pub struct Tickets(RwLock<Known>);
+
+#[derive(Default)]
+struct Known {
+    secret: Option<Vec<u8>>,
+    /// The key of the secret, then those of the secrets before.
+    keys: Vec<hmac::Key>,
+    from_file: bool,
+}
+
+/// Why a ticket is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoTicket {
+    /// No secret is known yet.
+    NoSecret,
+    /// The text cannot be a ticket.
+    Malformed,
+    /// The ticket was signed with a secret that is not known here.
+    BadSeal,
+}
 
 impl Tickets {
-    /// Takes the secret that tickets are signed with from now on.
+    /// Takes the secret that tickets are signed with from now on. Tickets signed with one of the
+    /// last few secrets before stay good.
     pub fn share(&self, secret: &[u8]) {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
-        let secret = Some((secret.to_owned(), key));
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = secret;
+        if self.known().secret.as_deref() == Some(secret) {
+            return;
+        }
+        let mut known = self.known_mut();
+        known.secret = Some(secret.to_owned());
+        known.keys.insert(0, hmac::Key::new(hmac::HMAC_SHA256, secret));
+        known.keys.truncate(1 + EARLIER);
+    }
+
+    /// Takes a secret from a file: it is the only one that is good.
+    pub fn take_from_file(&self, secret: &[u8]) {
+        let keys = vec![hmac::Key::new(hmac::HMAC_SHA256, secret)];
+        *self.known_mut() = Known { secret: Some(secret.to_owned()), keys, from_file: true };
+    }
+
+    /// Whether the secret comes from a file rather than from Redis.
+    #[must_use]
+    pub fn is_from_file(&self) -> bool {
+        self.known().from_file
     }
 
     /// The secret there is.
     #[must_use]
     pub fn secret(&self) -> Option<Vec<u8>> {
-        let shared = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        shared.as_ref().map(|(secret, _)| secret.clone())
+        self.known().secret.clone()
     }
 
-    fn key(&self) -> Option<hmac::Key> {
-        let shared = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        shared.as_ref().map(|(_, key)| key.clone())
+    fn known(&self) -> RwLockReadGuard<'_, Known> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known_mut(&self) -> RwLockWriteGuard<'_, Known> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A ticket as its bearer has it; `None` while no secret is known.
     #[must_use]
     pub fn sign(&self, ticket: &Ticket) -> Option<String> {
-        let key = self.key()?;
+        let key = self.known().keys.first()?.clone();
         let said = BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(ticket).ok()?);
         let seal = BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(&key, said.as_bytes()));
         Some(format!("{PREFIX}{said}.{seal}"))
@@ -87,15 +127,36 @@ impl Tickets {
     /// Reads a ticket that was signed here, whether it has ended or not.
     ///
     /// # Errors
-    /// True when it may be good, but no secret is known yet.
-    pub fn read(&self, text: &str) -> Result<Ticket, bool> {
+    /// [`NoTicket`].
+    pub fn read(&self, text: &str) -> Result<Ticket, NoTicket> {
         let signed = text.strip_prefix(PREFIX).filter(|_| text.len() <= MAX_TICKET);
-        let (said, seal) = signed.and_then(|rest| rest.split_once('.')).ok_or(false)?;
-        let seal = BASE64_URL_SAFE_NO_PAD.decode(seal).map_err(|_| false)?;
-        let key = self.key().ok_or(true)?;
-        hmac::verify(&key, said.as_bytes(), &seal).map_err(|_| false)?;
-        let said = BASE64_URL_SAFE_NO_PAD.decode(said).map_err(|_| false)?;
-        serde_json::from_slice(&said).map_err(|_| false)
+        let (said, seal) =
+            signed.and_then(|rest| rest.split_once('.')).ok_or(NoTicket::Malformed)?;
+        let seal = BASE64_URL_SAFE_NO_PAD.decode(seal).map_err(|_| NoTicket::Malformed)?;
+        let known = self.known();
+        if known.keys.is_empty() {
+            return Err(NoTicket::NoSecret);
+        }
+        if !known.keys.iter().any(|key| hmac::verify(key, said.as_bytes(), &seal).is_ok()) {
+            return Err(NoTicket::BadSeal);
+        }
+        let said = BASE64_URL_SAFE_NO_PAD.decode(said).map_err(|_| NoTicket::Malformed)?;
+        serde_json::from_slice(&said).map_err(|_| NoTicket::Malformed)
+    }
+}
+
+/// The shortest secret that a file may hold, in bytes.
+const MIN_SECRET: usize = 32;
+
+/// The secret in the text of a file: all of it but a line end.
+///
+/// # Errors
+/// What is wrong, to be said after the name of the file.
+pub fn secret_of(text: &[u8]) -> Result<Vec<u8>, String> {
+    let secret = text.trim_ascii_end();
+    match secret.len() < MIN_SECRET {
+        true => Err(format!("holds fewer than {MIN_SECRET} bytes, which can be guessed")),
+        false => Ok(secret.to_owned()),
     }
 }
 
@@ -124,9 +185,22 @@ mod tests {
         theirs.share(b"another");
         let text = ours.sign(&ticket()).unwrap();
         assert_eq!(ours.read(&text), Ok(ticket()));
-        assert_eq!(theirs.read(&text), Err(false));
-        assert_eq!(none.read(&text), Err(true));
+        assert_eq!(theirs.read(&text), Err(NoTicket::BadSeal));
+        assert_eq!(none.read(&text), Err(NoTicket::NoSecret));
         assert_eq!(none.sign(&ticket()), None);
+    }
+
+    #[test]
+    fn a_ticket_outlives_a_change_of_the_shared_secret_and_not_one_of_the_file() {
+        let ours = Tickets::default();
+        ours.share(b"first");
+        let text = ours.sign(&ticket()).unwrap();
+        ours.share(b"second");
+        assert_eq!(ours.read(&text), Ok(ticket()));
+        let later = ours.sign(&ticket()).unwrap();
+        assert_ne!(later, text);
+        ours.take_from_file(b"third");
+        assert_eq!(ours.read(&text), Err(NoTicket::BadSeal));
     }
 
     #[test]
@@ -138,10 +212,10 @@ mod tests {
             let mut bytes = text.clone().into_bytes();
             bytes[index] = if bytes[index] == b'A' { b'B' } else { b'A' };
             // The last character of an encoding has bits to spare, and a lenient reader ignores them.
-            assert_eq!(ours.read(&String::from_utf8(bytes).unwrap()), Err(false), "{index}");
+            assert!(ours.read(&String::from_utf8(bytes).unwrap()).is_err(), "{index}");
         }
         for wrong in ["", "t1.", "t1..", "t1.e30.", &text[..text.len() - 1], &format!("{text}A")] {
-            assert_eq!(ours.read(wrong), Err(false), "{wrong:?}");
+            assert!(ours.read(wrong).is_err(), "{wrong:?}");
         }
     }
 }

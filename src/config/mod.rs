@@ -24,7 +24,7 @@ pub use specs::{SPECS, Spec};
 
 use values::{boolean, cores, listen_address, log_format, log_level, origin, placeholder, size};
 
-use crate::auth::Auth;
+use crate::auth::{Auth, secret_of};
 use crate::limit::Quota;
 use crate::live::LiveSettings;
 use crate::model::duration;
@@ -54,6 +54,8 @@ pub struct Settings {
     pub api: ApiSettings,
     /// Who may do what.
     pub auth: Auth,
+    /// Holds the secret that tickets are signed with, in place of Redis.
+    pub ticket_secret_file: Option<PathBuf>,
     /// Connections from clients.
     pub server: ServerSettings,
     /// The log.
@@ -163,6 +165,25 @@ impl Reader<'_> {
         })
     }
 
+    /// The file with the secret of tickets, which is taken at once.
+    fn ticket_secret(&mut self, auth: &Auth, mode: Mode) -> Option<PathBuf> {
+        let path = self.get("ticket-secret-file", |text| Ok(PathBuf::from(text)))?;
+        let read = crate::net::tls::read(&path).and_then(|text| {
+            secret_of(&text).map_err(|wrong| format!("{} {wrong}", path.display()))
+        });
+        match read {
+            _ if mode == Mode::Ask => {}
+            _ if !auth.is_on() => {
+                let text =
+                    "ticket-secret-file is for an auth-file: without one there are no tickets";
+                self.problems.push(Problem(text.to_owned()));
+            }
+            Ok(secret) => auth.take_secret_from_file(&secret),
+            Err(wrong) => self.problems.push(Problem(format!("ticket-secret-file: {wrong}"))),
+        }
+        Some(path)
+    }
+
     fn count(&mut self, name: &str) -> usize {
         let count = |text: &str| {
             text.parse::<usize>().map_err(|_| format!("{text:?} is not a whole number"))
@@ -181,6 +202,7 @@ impl Settings {
         let listen = read.get("listen", listen_address);
         let insecure = read.get("insecure", boolean).unwrap_or(false);
         let auth = read.auth(mode);
+        let ticket_secret_file = read.ticket_secret(&auth, mode);
         if let Some(listen) = listen
             && !listen.ip().is_loopback()
             && !insecure
@@ -222,9 +244,11 @@ impl Settings {
             _ => placeholder(),
         };
         let block = Duration::from_secs(5);
-        let pool = connection.map(|RedisUrl { connection, sentinels }| PoolSettings {
+        let pool = connection.map(|RedisUrl { connection, sentinels, tls }| PoolSettings {
             connection,
             sentinels,
+            tls,
+            password_file: read.password_file(redis.as_ref(), mode),
             connect_timeout: read.duration("redis-connect-timeout"),
             response_timeout: read.duration("redis-timeout"),
             workers: if layers.one("workers").is_some() { read.count("workers") } else { cores() },
@@ -259,8 +283,7 @@ impl Settings {
             trace_context: read.get("trace-context", boolean).unwrap_or(false),
             slow_request: Duration::from_secs(1),
         };
-        let listen = listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080)));
-        let server = read.server(listen, mode);
+        let server = read.server(listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))), mode);
         let log = LogSettings {
             json: read.get("log-format", log_format).unwrap_or(false),
             level: read.get("log-level", log_level).unwrap_or(tracing::Level::INFO),
@@ -268,7 +291,7 @@ impl Settings {
         };
         match (redis, pool) {
             (Some(redis), Some(pool)) if read.problems.is_empty() => {
-                Ok(Self { redis, pool, live, api, auth, server, log })
+                Ok(Self { redis, pool, live, api, auth, ticket_secret_file, server, log })
             }
             _ => {
                 read.problems.dedup();

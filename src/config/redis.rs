@@ -1,12 +1,16 @@
 //! The way to Redis: what its URL means, and TLS.
 
-use deadpool_redis::redis::{
-    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
-    TlsCertificates,
-};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use deadpool_redis::redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _};
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::sentinel::SentinelUrl;
-use super::{Mode, Problem, Reader};
+use super::{Mode, Problem, Reader, RedisSource};
 use crate::net::tls::{self, TlsFiles, TlsProblem};
 use crate::store::Sentinels;
 
@@ -17,22 +21,33 @@ pub struct RedisUrl {
     pub connection: ConnectionInfo,
     /// Whom to ask where it is.
     pub sentinels: Option<Sentinels>,
+    /// Certificates, where TLS is spoken.
+    pub tls: Option<Arc<ClientConfig>>,
 }
+
+/// How characters that have a meaning in URLs are written in a password.
+const ESCAPES: &str = "in a user or password write % as %25, # as %23, / as %2F, ? as %3F, : as %3A and \
+                       @ as %40";
 
 /// Never repeats the text, which may hold a password.
 pub(super) fn url(text: &str) -> Result<RedisUrl, String> {
     let scheme = text.split("://").next().unwrap_or_default();
     match scheme {
         "redis" | "rediss" | "unix" | "redis+unix" => {
-            let info = text
-                .into_connection_info()
-                .map_err(|_| "is not a URL of Redis, like redis://host:6379/0")?;
+            if scheme.starts_with("redis") && scheme != "redis+unix" && has_bare_password(text) {
+                return Err(format!("has a # / or ? before its @: {ESCAPES}"));
+            }
+            let info = text.into_connection_info().map_err(|_| {
+                let hint = if text.contains(['@', '#', '%']) { ESCAPES } else { "" };
+                let wrong = "is not a URL of Redis, like redis://host:6379/0";
+                if hint.is_empty() { wrong.to_owned() } else { format!("{wrong}; {hint}") }
+            })?;
             if matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
                 return Err("the certificate of Redis is always checked: name who signs it by \
                             --redis-ca, in place of #insecure"
                     .to_owned());
             }
-            Ok(RedisUrl { connection: without_delay(info), sentinels: None })
+            Ok(RedisUrl { connection: without_delay(info), sentinels: None, tls: None })
         }
         "redis-sentinel" | "rediss-sentinel" => of_sentinels(&SentinelUrl::parse(text)?),
         _ => Err(format!(
@@ -91,13 +106,23 @@ fn of_sentinels(url: &SentinelUrl) -> Result<RedisUrl, String> {
     let connection = at("", 0, url.user.as_deref(), url.password.as_deref())?;
     let login = connection.redis_settings().clone().set_db(url.db);
     let connection = connection.set_redis_settings(login);
-    Ok(RedisUrl { connection, sentinels: Some(Sentinels { nodes, master: url.master.clone() }) })
+    let sentinels = Some(Sentinels { nodes, master: url.master.clone() });
+    Ok(RedisUrl { connection, sentinels, tls: None })
+}
+
+/// Whether the part before the host ends too early, at a character that should have been escaped.
+fn has_bare_password(text: &str) -> bool {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    rest.split_once(['/', '?', '#']).is_some_and(|(_, behind)| behind.contains('@'))
 }
 
 fn without_delay(info: ConnectionInfo) -> ConnectionInfo {
     let tcp = info.tcp_settings().clone().set_nodelay(true);
     info.set_tcp_settings(tcp)
 }
+
+type ClientCertificate =
+    (Vec<tokio_rustls::rustls::pki_types::CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 impl Reader<'_> {
     /// The way to Redis, with the certificates it needs.
@@ -114,35 +139,79 @@ impl Reader<'_> {
             return Some(url);
         }
         let client = self.both(("redis-client-cert", cert), ("redis-client-key", key));
-        if !given || mode == Mode::Ask {
+        if mode == Mode::Ask {
             return Some(url);
         }
         let before = self.problems.len();
-        let root_cert = ca.and_then(|path| self.certificates("redis-ca", &path));
-        let client_tls = client.and_then(|(cert, key)| {
-            let files = TlsFiles { cert, key };
-            let problems = files.check().err().unwrap_or_default();
-            self.problems.extend(problems.into_iter().map(|problem| match problem {
-                TlsProblem::Cert(text) => Problem(format!("redis-client-cert: {text}")),
-                TlsProblem::Key(text) => Problem(format!("redis-client-key: {text}")),
-            }));
-            let (client_cert, client_key) = (tls::read(&files.cert), tls::read(&files.key));
-            Some(ClientTlsConfig { client_cert: client_cert.ok()?, client_key: client_key.ok()? })
-        });
+        let roots = self.roots(ca);
+        let client = client.and_then(|(cert, key)| self.client(&TlsFiles { cert, key }));
         if self.problems.len() > before {
             return None;
         }
-        let certificates = TlsCertificates { client_tls, root_cert };
-        let sentinels = url.sentinels.iter_mut().flat_map(|sentinels| &mut sentinels.nodes);
-        for info in sentinels.chain([&mut url.connection]) {
-            let Ok(client) = Client::build_with_tls(info.clone(), certificates.clone()) else {
-                let text = "redis-ca: holds a certificate that cannot sign others";
-                self.problems.push(Problem(text.to_owned()));
-                return None;
-            };
-            info.clone_from(client.get_connection_info());
-        }
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().ok()?;
+        let builder = builder.with_root_certificates(roots?);
+        let config = match client {
+            Some((chain, key)) => builder.with_client_auth_cert(chain, key).ok()?,
+            None => builder.with_no_client_auth(),
+        };
+        url.tls = Some(Arc::new(config));
         Some(url)
+    }
+
+    /// The certificates that sign the one of Redis: those of the file, or those of the system.
+    fn roots(&mut self, ca: Option<PathBuf>) -> Option<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        let Some(path) = ca else {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            return Some(roots);
+        };
+        let pem = self.certificates("redis-ca", &path)?;
+        let added = tls::certificates(&pem).map(|all| all.into_iter().map(|one| roots.add(one)));
+        if added.is_ok_and(|mut added| added.all(|added| added.is_ok())) {
+            return Some(roots);
+        }
+        let text = "redis-ca: holds a certificate that cannot sign others";
+        self.problems.push(Problem(text.to_owned()));
+        None
+    }
+
+    /// The certificate to show, with its key.
+    fn client(&mut self, files: &TlsFiles) -> Option<ClientCertificate> {
+        let problems = files.check().err().unwrap_or_default();
+        self.problems.extend(problems.into_iter().map(|problem| match problem {
+            TlsProblem::Cert(text) => Problem(format!("redis-client-cert: {text}")),
+            TlsProblem::Key(text) => Problem(format!("redis-client-key: {text}")),
+        }));
+        let chain = tls::certificates(&tls::read(&files.cert).ok()?).ok()?;
+        Some((chain, PrivateKeyDer::from_pem_slice(&tls::read(&files.key).ok()?).ok()?))
+    }
+
+    /// The file with the password of Redis, which must be readable and the only place of one.
+    pub(super) fn password_file(
+        &mut self,
+        redis: Option<&RedisSource>,
+        mode: Mode,
+    ) -> Option<PathBuf> {
+        let path = self.file("redis-password-file")?;
+        let mut wrong = |text: String| self.problems.push(Problem(text));
+        match redis {
+            _ if mode == Mode::Ask => {}
+            Some(RedisSource::Private(_)) => {
+                wrong("redis-password-file is for a redis-url, and not for data-dir".to_owned());
+            }
+            Some(RedisSource::Url(url)) if url.connection.redis_settings().password().is_some() => {
+                wrong(
+                    "redis-password-file and a password in redis-url exclude each other".to_owned(),
+                );
+            }
+            _ => {
+                if let Err(text) = tls::read(&path) {
+                    wrong(format!("redis-password-file: {text}"));
+                }
+            }
+        }
+        Some(path)
     }
 
     fn certificates(&mut self, name: &str, path: &std::path::Path) -> Option<Vec<u8>> {

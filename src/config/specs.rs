@@ -66,12 +66,24 @@ pub const SPECS: &[Spec] = &[
         "",
         "Who may do what: keys and issuers of tokens; made by `streamgate keys new`",
     ),
+    spec(
+        "ticket-secret-file",
+        "FILE",
+        "",
+        "The secret that tickets are signed with (32 bytes or more), in place of one that gateways share in Redis; read again when it changes",
+    ),
     spec("insecure", "", "", "Listen on an address that others can reach, without authentication"),
     spec(
         "redis-url",
         "URL",
         "",
         "The Redis to use: redis://[user:password@]host:port/db, rediss:// for TLS, unix:///path, or sentinels that know it: redis-sentinel://host,host?sentinelMasterId=NAME",
+    ),
+    spec(
+        "redis-password-file",
+        "FILE",
+        "",
+        "A file with the password of Redis, in place of one in the URL; read again for each new connection",
     ),
     spec(
         "redis-ca",

@@ -14,7 +14,7 @@ pub(super) fn cores() -> usize {
 
 pub(super) fn placeholder() -> Option<RedisUrl> {
     let connection = ConnectionAddr::Unix(PathBuf::new()).into_connection_info().ok()?;
-    Some(RedisUrl { connection, sentinels: None })
+    Some(RedisUrl { connection, sentinels: None, tls: None })
 }
 
 /// An address and a port. A port alone, with or without a colon, listens on 127.0.0.1.

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use deadpool_redis::Connection;
-use deadpool_redis::redis::aio::MultiplexedConnection;
+use deadpool::managed::Object;
 use deadpool_redis::redis::{Cmd, Pipeline, RedisError, Value};
 use tokio_util::sync::CancellationToken;
 
 use super::decode::{int, list, text, tuple};
+use super::dial::{Dialer, Wire};
 use super::large::heaviest;
 use super::{Store, StoreError};
 use crate::model::entry::Entry;
@@ -107,7 +107,7 @@ pub struct Woken {
 
 /// An exclusive connection, for commands that block or wait.
 pub struct Blocking {
-    connection: Connection,
+    connection: Object<Dialer>,
     left: CancellationToken,
 }
 
@@ -115,37 +115,36 @@ pub struct Blocking {
 /// used: from one that is cut off or frozen there would be nothing to hear.
 #[derive(Clone)]
 pub struct Handle {
-    connection: MultiplexedConnection,
+    wire: Wire,
     left: CancellationToken,
 }
 
 impl Blocking {
     /// `left` is that of its site.
-    pub(super) const fn new(connection: Connection, left: CancellationToken) -> Self {
+    pub(super) const fn new(connection: Object<Dialer>, left: CancellationToken) -> Self {
         Self { connection, left }
     }
 
     /// A handle to the connection, for commands that follow each other.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        let connection = MultiplexedConnection::clone(&self.connection);
-        Handle { connection, left: self.left.clone() }
+        Handle { wire: Wire::clone(&self.connection), left: self.left.clone() }
     }
 
     /// Closes the connection and frees its place: a command may still be blocked on it, and would
     /// answer a reader who is gone.
     pub fn discard(self) {
-        drop(Connection::take(self.connection));
+        drop(Object::take(self.connection));
     }
 }
 
 impl Handle {
     pub(super) async fn command(&self, command: &Cmd) -> Result<Value, StoreError> {
-        self.until_left(command.query_async(&mut self.connection.clone())).await
+        self.until_left(command.query_async(&mut self.wire.handle.clone())).await
     }
 
     pub(super) async fn pipeline(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
-        self.until_left(pipeline.query_async(&mut self.connection.clone())).await
+        self.until_left(pipeline.query_async(&mut self.wire.handle.clone())).await
     }
 
     async fn until_left<T>(

@@ -236,7 +236,7 @@ impl Store {
     }
 
     /// Name and version, as far as the server tells them.
-    async fn server_name(&self) -> Result<(Option<String>, Option<String>), StoreError> {
+    pub(super) async fn server_name(&self) -> Result<(Option<String>, Option<String>), StoreError> {
         let mut command = Cmd::new();
         command.arg("INFO").arg("server");
         let info = match self.read(&command).await {

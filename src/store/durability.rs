@@ -6,10 +6,13 @@ use std::time::Duration;
 use deadpool_redis::redis::Cmd;
 
 use super::append_script::keys;
-use super::decode::{tuple, unsigned};
+use super::decode::{bytes, tuple, unsigned};
 use super::site::{Kind, MAX_DURABILITY_WAIT};
 use super::{Blocking, Lane, Store, StoreError};
 use crate::model::name::StreamName;
+
+/// Seconds since a replica was last heard of, beyond which the replica does not keep up.
+const MAX_LAG: u32 = 3;
 
 /// What a write is to have reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +50,12 @@ impl Store {
     /// # Cancel safety
     /// Writes nothing.
     pub async fn durable(&self, wanted: Durability) -> Result<Durable, StoreError> {
-        let connection = self.connections.exclusive(Kind::Durable).await?;
+        let connection = match self.connections.exclusive(Kind::Durable).await {
+            Err(StoreError::Exhausted(which)) => {
+                return Err(self.why_all_wait(wanted, StoreError::Exhausted(which)).await);
+            }
+            connection => connection?,
+        };
         let durable = Durable { connection: Some(connection), wanted };
         if wanted == Durability::Fsync {
             // Nothing was written yet, so this does not wait; but a server that keeps no file, or
@@ -61,6 +69,20 @@ impl Store {
             self.write_on(&durable.lane(), &trial).await.map_err(refused)?;
         }
         Ok(durable)
+    }
+
+    /// The cause of all connections being in use: too few replicas, if that is so.
+    async fn why_all_wait(&self, wanted: Durability, exhausted: StoreError) -> StoreError {
+        let Durability::Replicas(wanted) = wanted else { return exhausted };
+        let mut command = Cmd::new();
+        command.arg("INFO").arg("replication");
+        match self.read(&command).await.and_then(bytes) {
+            Ok(info) => match keeping_up(&String::from_utf8_lossy(&info)) {
+                there if there < wanted => StoreError::FewReplicas { wanted, there },
+                _ => exhausted,
+            },
+            Err(_) => exhausted,
+        }
     }
 
     /// Waits until what was written over this connection has reached what was wanted, at most
@@ -105,6 +127,14 @@ impl Store {
         drop(durable.connection.take());
         Ok(reached)
     }
+}
+
+/// Replicas that acknowledge what they are sent: `slave0:ip=…,port=…,state=online,offset=…,lag=0`.
+fn keeping_up(info: &str) -> u32 {
+    let lag = |line: &str| line.rsplit_once("lag=")?.1.trim().parse::<u32>().ok();
+    let replicas = info.lines().filter(|line| line.contains("state=online"));
+    let up = replicas.filter(|line| lag(line).is_some_and(|lag| lag <= MAX_LAG)).count();
+    u32::try_from(up).unwrap_or(u32::MAX)
 }
 
 impl Durable {

@@ -1,7 +1,7 @@
 //! Failures of Redis, by meaning. No HTTP here, and no Redis text leaves this module except inside the
 //! `String`s, which are for the log. The replies of servers and their meanings are in `replies.rs`.
 
-use deadpool_redis::PoolError;
+use deadpool::managed::{PoolError, TimeoutType};
 use deadpool_redis::redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use super::replies;
@@ -21,6 +21,14 @@ pub enum StoreError {
     /// Every connection that may be opened is in use.
     #[error("all {0} Redis connections are in use")]
     Exhausted(&'static str),
+    /// All connections for durable writes wait for replicas that are not there.
+    #[error("durable writes wait for {wanted} replicas, and {there} keep up")]
+    FewReplicas {
+        /// Replicas that were asked for.
+        wanted: u32,
+        /// Replicas that keep up.
+        there: u32,
+    },
     /// Other large reads take all the room there is for them.
     #[error("there was no room for a large read in time")]
     Crowded,
@@ -148,8 +156,21 @@ impl StoreError {
         self.is_outage_for_writes()
             || matches!(
                 self,
-                Self::Killed(_) | Self::Elsewhere(_) | Self::Denied(_) | Self::AfterOthers(_)
+                Self::FewReplicas { .. }
+                    | Self::Killed(_)
+                    | Self::Elsewhere(_)
+                    | Self::Denied(_)
+                    | Self::AfterOthers(_)
             )
+    }
+
+    /// The cause alone, for a line that says already that Redis cannot be reached.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        match self {
+            Self::Unreachable(cause) => cause.clone(),
+            other => other.to_string(),
+        }
     }
 
     /// Whether it is certain that the command changed nothing.
@@ -190,14 +211,11 @@ impl From<RedisError> for StoreError {
 }
 
 /// For making connections: whatever fails there, nothing was sent.
-pub(super) fn from_pool(error: PoolError, which: &'static str) -> StoreError {
+pub(super) fn from_pool(error: PoolError<StoreError>, which: &'static str) -> StoreError {
     match error {
-        PoolError::Timeout(deadpool_redis::TimeoutType::Wait) => StoreError::Exhausted(which),
+        PoolError::Timeout(TimeoutType::Wait) => StoreError::Exhausted(which),
         PoolError::Timeout(_) => StoreError::Unreachable("connecting took too long".to_owned()),
-        PoolError::Backend(error) => match StoreError::from(error) {
-            StoreError::Loading => StoreError::Loading,
-            error => StoreError::Unreachable(error.to_string()),
-        },
+        PoolError::Backend(error) => error,
         PoolError::Closed => StoreError::Unreachable("the pool is closed".to_owned()),
         PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
             StoreError::Unexpected("the pool is set up wrongly".to_owned())

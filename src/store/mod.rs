@@ -36,6 +36,7 @@ end\n"
 }
 
 mod ack;
+mod address;
 mod append;
 mod append_script;
 mod blocking;
@@ -44,9 +45,11 @@ mod clock;
 mod consumer_admission;
 mod consumer_looks;
 mod consumers;
+mod contact;
 mod counters;
 mod decode;
 mod deletion;
+mod dial;
 mod discarded;
 mod durability;
 mod duty;
@@ -58,6 +61,7 @@ mod groups;
 mod lag;
 mod large;
 mod leases;
+mod link;
 mod pending;
 mod pool;
 pub mod private;
@@ -86,6 +90,7 @@ pub use capabilities::{Capabilities, Capability, Used};
 use consumer_admission::Admissions;
 use consumer_looks::Looks;
 pub use consumers::{AutoClaim, Claim, Claimed, PendingFate};
+pub use contact::Contact;
 pub use counters::Counters;
 pub use deletion::{Deletion, References};
 use discarded::Discarded;
@@ -102,7 +107,6 @@ pub use leases::{
     Redrive, Redriven, Settled, Settlement, SweepAt, SweepParts, Swept, WorkRead,
 };
 pub use pending::{Pending, PendingEntry, PendingQuery, PendingSummary};
-pub use pool::Contact;
 use pool::{Connections, Repeat};
 pub use replies::{Effects, Lasts, REPLIES, Reply};
 pub use retention::{BlockedBy, Retained, StreamChange};
@@ -165,6 +169,12 @@ impl Store {
         self.connections.contact()
     }
 
+    /// Why the server takes no writes, if it was seen to refuse them.
+    #[must_use]
+    pub fn refuses_writes(&self) -> Option<String> {
+        self.connections.writes.refused()
+    }
+
     /// Connections open now, by kind.
     #[must_use]
     pub fn open_connections(&self) -> [(&'static str, usize); 3] {
@@ -217,6 +227,8 @@ impl Store {
         tokio::select! {
             () = self.connections.supervise(stop) => {}
             () = self.connections.follow_master() => {}
+            () = self.connections.follow_address() => {}
+            () = self.report_contact() => {}
             () = probing => {}
         }
     }

@@ -4,37 +4,32 @@
 //! Both kinds come out of deadpool pools, which bound and replace them. The shared handles are
 //! taken from their pool once and kept, since a checkout costs a PING round trip (ADR 1). A
 //! handle that broke, or that timed out without any reply in between, is thrown away with its
-//! connection; the next caller makes a new one.
+//! connection; the next caller makes a new one. A connection that the server closed is noticed when
+//! the end of the stream comes (`link.rs`): nothing is sent over it any more.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::aio::MultiplexedConnection;
-use deadpool_redis::redis::{Cmd, ConnectionInfo, Pipeline, Value};
+use deadpool_redis::redis::{Cmd, ConnectionInfo, Pipeline, RedisError, Value};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Blocking;
+use super::address::Writes;
+use super::contact::Contact;
+use super::dial::{Wire, greet};
 use super::error::StoreError;
 use super::site::{Kind, PoolSettings, Site};
 use super::slot::{Held, Slot};
 
 /// How long a failed attempt to connect answers for the callers right behind it.
 const FAILURE_COUNTS_FOR: Duration = Duration::from_millis(250);
+/// How often more a command is tried that was certainly not sent.
+const UNSENT_TRIES: u8 = 2;
 /// How often an idle shared connection is tried.
 const PING_EVERY: Duration = Duration::from_secs(1);
-
-/// What is known of Redis.
-#[derive(Clone, Debug)]
-pub enum Contact {
-    /// Not reached since the start; why, if it was tried at all.
-    Never(Option<String>),
-    /// The last attempt went well.
-    Up,
-    /// It was reached before, and is not now.
-    Down(String),
-}
 
 /// May a command be sent a second time when the connection broke under the first?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +58,10 @@ pub struct Connections {
     writers: Box<[Slot]>,
     readers: Box<[Slot]>,
     turn: AtomicUsize,
-    contact: watch::Sender<Contact>,
+    pub(super) contact: watch::Sender<Contact>,
+    pub(super) writes: Writes,
+    /// Called when a connection has ended.
+    ended: Arc<Notify>,
     /// How many shared connections were ever made; counted by `connect`.
     connected: watch::Sender<u64>,
     doubted: Notify,
@@ -77,8 +75,9 @@ impl Connections {
     /// # Errors
     /// [`StoreError::Unexpected`] when the settings cannot make a pool.
     pub fn new(settings: &PoolSettings) -> Result<Self, StoreError> {
+        let ended = Arc::new(Notify::new());
         let site = match settings.sentinels {
-            None => Ok(Arc::new(Site::new(settings, settings.connection.clone())?)),
+            None => Ok(Arc::new(Site::new(settings, settings.connection.clone(), &ended)?)),
             Some(_) => Err(StoreError::Unreachable("no sentinel was asked yet".to_owned())),
         };
         Ok(Self {
@@ -88,6 +87,8 @@ impl Connections {
             readers: (0..settings.readers).map(|_| Slot::default()).collect(),
             turn: AtomicUsize::new(0),
             contact: watch::Sender::new(Contact::Never(None)),
+            writes: Writes::default(),
+            ended,
             connected: watch::Sender::new(0),
             doubted: Notify::new(),
             suspected: Notify::new(),
@@ -126,7 +127,7 @@ impl Connections {
     /// # Errors
     /// [`StoreError::Unexpected`] when no pool can be made of this; nothing has changed then.
     pub(super) fn move_to(&self, there: ConnectionInfo) -> Result<(), StoreError> {
-        let site = Ok(Arc::new(Site::new(&self.settings, there)?));
+        let site = Ok(Arc::new(Site::new(&self.settings, there, &self.ended)?));
         let mut place = self.site.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *place, site);
         drop(place);
@@ -175,17 +176,10 @@ impl Connections {
         repeat: Repeat,
         writer: usize,
     ) -> Result<Value, StoreError> {
-        let mut tries = repeat.tries();
-        loop {
-            let (slot, held) = self.held(repeat, writer).await?;
-            let before = held.answered.load(Ordering::Relaxed);
-            let result = command.query_async(&mut held.handle.clone()).await;
-            tries -= 1;
-            match self.settle(slot, &held, before, result) {
-                Err(StoreError::Broken(_)) if tries > 0 => {}
-                result => return result,
-            }
-        }
+        let send = |mut handle: MultiplexedConnection| async move {
+            command.query_async(&mut handle).await
+        };
+        self.call(repeat, writer, send).await
     }
 
     /// Several commands in one round trip on a shared connection; in MULTI/EXEC if the pipeline
@@ -201,13 +195,39 @@ impl Connections {
         repeat: Repeat,
         writer: usize,
     ) -> Result<Vec<Value>, StoreError> {
+        let send = |mut handle: MultiplexedConnection| async move {
+            pipeline.query_async(&mut handle).await
+        };
+        self.call(repeat, writer, send).await
+    }
+
+    /// Sends something over a shared connection. What was certainly not sent, or not heeded for want
+    /// of a login, is sent once more over a new connection, whatever it does.
+    async fn call<T, F: Future<Output = Result<T, RedisError>>>(
+        &self,
+        repeat: Repeat,
+        writer: usize,
+        send: impl Fn(MultiplexedConnection) -> F,
+    ) -> Result<T, StoreError> {
         let mut tries = repeat.tries();
+        let mut unsent_tries = UNSENT_TRIES;
         loop {
             let (slot, held) = self.held(repeat, writer).await?;
-            let before = held.answered.load(Ordering::Relaxed);
-            let result = pipeline.query_async(&mut held.handle.clone()).await;
+            let (answered, written) =
+                (held.answered.load(Ordering::Relaxed), held.wire.link.written());
+            let result = send(held.wire.handle.clone()).await;
             tries -= 1;
-            match self.settle(slot, &held, before, result) {
+            let unsent = held.wire.link.written() == written;
+            match self.settle(slot, &held, answered, result) {
+                Err(StoreError::Broken(text)) if unsent => {
+                    if unsent_tries == 0 {
+                        return Err(StoreError::Unreachable(text));
+                    }
+                    (tries, unsent_tries) = (tries + 1, unsent_tries - 1);
+                }
+                Err(StoreError::LoggedOut(_)) if unsent_tries > 0 => {
+                    (tries, unsent_tries) = (tries + 1, unsent_tries - 1);
+                }
                 Err(StoreError::Broken(_)) if tries > 0 => {}
                 result => return result,
             }
@@ -222,6 +242,7 @@ impl Connections {
                 () = stop.cancelled() => return,
                 _ = tick.tick() => {}
                 () = self.doubted.notified() => {}
+                () = self.ended.notified() => {}
             }
             self.check().await;
         }
@@ -230,7 +251,7 @@ impl Connections {
     /// Throws shared connections away that are dead.
     pub async fn check(&self) {
         // A worker makes its own.
-        let made = self.writers[1..].iter().filter(|slot| slot.held().is_some());
+        let made = self.writers[1..].iter().filter(|slot| slot.open().is_some());
         let slots = self.writers[..1].iter().chain(&self.readers).chain(made);
         for error in futures_util::future::join_all(slots.map(|slot| self.ping(slot))).await {
             self.note(error.as_ref());
@@ -243,25 +264,26 @@ impl Connections {
         self.suspected.notify_one();
     }
 
-    /// Looks for another master if this is how one would be noticed.
+    /// Looks for another master if this is how one would be noticed, and notes what the server does
+    /// not let the gateway do.
     pub(super) fn heed<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
-        if let Err(StoreError::ReadOnly(_) | StoreError::Broken(_) | StoreError::Timeout) = result {
-            self.suspected.notify_one();
+        if let Err(error) = &result {
+            self.writes.heed(error);
+            if let StoreError::ReadOnly(_) | StoreError::Broken(_) | StoreError::Timeout = error {
+                self.suspected.notify_one();
+            }
         }
         result
     }
 
     async fn ping(&self, slot: &Slot) -> Option<StoreError> {
-        let mut ping = Cmd::new();
-        ping.arg("PING");
         loop {
             let held = match self.held_in(slot).await {
                 Ok(held) => held,
                 Err(error) => return Some(error),
             };
             let before = held.answered.load(Ordering::Relaxed);
-            let mut handle = held.handle.clone();
-            let answer = held.left.run_until_cancelled(ping.query_async::<Value>(&mut handle));
+            let answer = held.left.run_until_cancelled(greet(&held.wire.handle));
             if let Some(result) = answer.await {
                 return self.settle(slot, &held, before, result).err();
             }
@@ -282,7 +304,7 @@ impl Connections {
     }
 
     async fn held_in(&self, slot: &Slot) -> Result<Arc<Held>, StoreError> {
-        match slot.held() {
+        match slot.open() {
             Some(held) => Ok(held),
             // Rare and large: it is not to be part of every command.
             None => Box::pin(self.connect(slot)).await,
@@ -291,7 +313,7 @@ impl Connections {
 
     async fn connect(&self, slot: &Slot) -> Result<Arc<Held>, StoreError> {
         let mut last_failure = slot.connecting.lock().await;
-        if let Some(held) = slot.held() {
+        if let Some(held) = slot.open() {
             return Ok(held);
         }
         loop {
@@ -314,7 +336,7 @@ impl Connections {
                 None => continue,
             };
             let held = Arc::new(Held {
-                handle: MultiplexedConnection::clone(&owner),
+                wire: Wire::clone(&owner),
                 owner: Mutex::new(Some(owner)),
                 answered: AtomicU64::new(0),
                 left,
@@ -341,9 +363,9 @@ impl Connections {
         slot: &Slot,
         held: &Arc<Held>,
         before: u64,
-        result: Result<T, deadpool_redis::redis::RedisError>,
+        result: Result<T, impl Into<StoreError>>,
     ) -> Result<T, StoreError> {
-        let result = result.map_err(StoreError::from);
+        let result = result.map_err(Into::into);
         match &result {
             Err(error) if error.breaks_connection() => {
                 slot.discard(held);
@@ -363,23 +385,7 @@ impl Connections {
     }
 
     fn note(&self, error: Option<&StoreError>) {
-        let text = error.filter(|error| error.is_outage()).map(ToString::to_string);
-        self.contact.send_if_modified(|contact| {
-            let next = match (&*contact, text) {
-                (Contact::Up, None) => return false,
-                (_, None) => {
-                    tracing::info!("Redis is there");
-                    Contact::Up
-                }
-                (Contact::Never(_), Some(text)) => Contact::Never(Some(text)),
-                (Contact::Up, Some(text)) => {
-                    tracing::warn!(error = text, "Redis is away");
-                    Contact::Down(text)
-                }
-                (Contact::Down(_), Some(text)) => Contact::Down(text),
-            };
-            *contact = next;
-            true
-        });
+        let cause = error.filter(|error| error.is_outage()).map(StoreError::cause);
+        self.contact.send_if_modified(|contact| contact.note(cause));
     }
 }

@@ -1,6 +1,7 @@
 //! Asking sentinels which server is the master, and moving all connections when that changes.
 //!
-//! All are asked at once, each second and when something suggests a change. What counts is what
+//! All are asked at once, each second and when something suggests a change; first of all they say so
+//! themselves, on channels that the gateway listens to. What counts is what
 //! the one with the newest knowledge says (every failover has a number, the epoch, greater than those
 //! before), then what most of them say: a sentinel that was cut off knows an old master only, which
 //! may well be there and take writes that nobody will ever see. What they name is asked for its
@@ -8,16 +9,21 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_redis::redis::aio::MultiplexedConnection;
-use deadpool_redis::redis::{Client, Cmd, ConnectionAddr, ConnectionInfo, RedisError};
+use deadpool_redis::redis::aio::PubSub;
+use deadpool_redis::redis::{Cmd, ConnectionAddr, ConnectionInfo};
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::task::TaskTracker;
 
+use super::StoreError;
+use super::dial::{Target, Wire, connecting};
 use super::pool::Connections;
-use super::site::connecting;
+use super::site::{PoolSettings, Sentinels};
 
 /// How often they are asked, at least.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -27,11 +33,16 @@ const ASK_PAUSE: Duration = Duration::from_millis(150);
 /// the slowest anew each time.
 const REST_WITHIN: Duration = Duration::from_millis(100);
 
+/// What sentinels tell first when a replica is promoted, and when that is over.
+const PROMOTIONS: [&str; 2] = ["+promoted-slave", "+switch-master"];
+/// Between attempts to listen to a sentinel.
+const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+
 /// One of them.
 struct Node {
-    info: ConnectionInfo,
+    target: Target,
     /// Kept while it answers; dropped with a question that nobody waits for any more.
-    connection: Option<MultiplexedConnection>,
+    connection: Option<Wire>,
 }
 
 /// What a sentinel says: the epoch of the last failover it knows of (0 where it does not tell), and
@@ -55,8 +66,7 @@ struct Asked<'a> {
     /// What they call the master.
     master: &'a str,
     /// How to connect to what they name.
-    like: &'a ConnectionInfo,
-    patience: Duration,
+    settings: &'a PoolSettings,
     /// Of what is in use.
     epoch: u64,
 }
@@ -67,17 +77,55 @@ impl Connections {
         let Some(sentinels) = &self.settings.sentinels else {
             return std::future::pending().await;
         };
+        let listening = sentinels.nodes.iter().map(|info| self.listen_to(info, &sentinels.master));
+        tokio::join!(self.ask_for_master(sentinels), join_all(listening));
+    }
+
+    /// Listens to a sentinel, and has all asked at once when a replica is promoted there. One that
+    /// the gateway may not listen to is only asked.
+    async fn listen_to(&self, info: &ConnectionInfo, master: &str) {
+        let target = Target::with_own_login(&self.settings, info.clone());
+        loop {
+            match self.hear_promotions(&target, master).await {
+                Err(StoreError::Denied(_)) => return,
+                Err(error) => tracing::debug!(%error, "a sentinel is not listened to"),
+                Ok(()) => {}
+            }
+            tokio::time::sleep(LISTEN_AGAIN).await;
+        }
+    }
+
+    /// Over one connection, for as long as it holds.
+    async fn hear_promotions(&self, target: &Target, master: &str) -> Result<(), StoreError> {
+        let subscribed = async {
+            let (login, socket) = (target.login().await?, target.socket().await?);
+            let mut events = PubSub::new(&login, socket).await?;
+            events.subscribe(&PROMOTIONS).await?;
+            Ok::<_, StoreError>(events)
+        };
+        let patience = self.settings.connect_timeout;
+        let events = timeout(patience, subscribed).await.unwrap_or(Err(StoreError::Timeout))?;
+        let mut events = events.into_on_message();
+        while let Some(event) = events.next().await {
+            let text = event.get_payload::<String>().unwrap_or_default();
+            if text.split(' ').any(|word| word == master) {
+                self.suspected.notify_one();
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask_for_master(&self, sentinels: &Sentinels) {
         let mut asked = Asked {
-            nodes: sentinels.nodes.iter().cloned().map(Node::new).collect(),
+            nodes: sentinels.nodes.iter().map(|info| Node::new(&self.settings, info)).collect(),
             master: &sentinels.master,
-            like: &self.settings.connection,
-            patience: self.settings.connect_timeout,
+            settings: &self.settings,
             epoch: 0,
         };
         // What was logged last: again every second, it would bury all else.
         let mut logged = None;
         loop {
-            let used = self.site().ok().map(|site| site.info.addr().clone());
+            let used = self.site().ok().map(|site| site.target.info.addr().clone());
             match asked.for_master(used.as_ref()).await {
                 Ok(master) => {
                     if logged.take().is_some() {
@@ -145,11 +193,11 @@ impl Asked<'_> {
     /// What is named, most likely first. Where most of them agree, who does not answer is not waited
     /// for.
     async fn named(&mut self, used: Option<&ConnectionAddr>) -> Result<Vec<Named>, Trouble> {
-        let (all, master, like) = (self.nodes.len(), self.master, self.like);
+        let (all, master, settings) = (self.nodes.len(), self.master, self.settings);
         let (mut named, mut unknown, mut silent) = (Vec::<Named>::new(), false, Vec::new());
-        let asking = self.nodes.iter_mut().map(|node| node.ask(master, like, self.patience));
+        let asking = self.nodes.iter_mut().map(|node| node.ask(master, settings));
         let mut asking: FuturesUnordered<_> = asking.collect();
-        let mut until = Instant::now() + self.patience + REST_WITHIN;
+        let mut until = Instant::now() + settings.connect_timeout + REST_WITHIN;
         while let Ok(Some(answer)) = timeout_at(until, asking.next()).await {
             match answer {
                 Ok(Some(one)) => {
@@ -179,39 +227,41 @@ impl Asked<'_> {
     /// can work as may ask for ROLE.
     async fn is_master(&self, address: &ConnectionAddr) -> Result<(), String> {
         let asked = async {
-            let info = self.like.clone().set_addr(address.clone());
+            let info = self.settings.connection.clone().set_addr(address.clone());
+            let connected = connect(&Target::new(self.settings, info), self.settings).await?;
             let mut command = Cmd::new();
             command.arg("INFO").arg("replication");
-            command.query_async::<String>(&mut connect(info, self.patience).await?).await
+            let facts = command.query_async::<String>(&mut connected.handle.clone()).await;
+            facts.map_err(StoreError::from)
         };
-        match timeout(self.patience, asked).await {
+        match timeout(self.settings.connect_timeout, asked).await {
             Ok(Ok(facts)) if facts.lines().any(|line| line.trim_end() == "role:master") => Ok(()),
             Ok(Ok(_)) => Err("which is no master".to_owned()),
             // If it is none, the first write tells.
-            Ok(Err(error)) if error.code() == Some("NOPERM") => Ok(()),
-            Ok(Err(error)) => Err(format!("which cannot be asked for its role: {error}")),
+            Ok(Err(StoreError::Denied(_))) => Ok(()),
+            Ok(Err(error)) => Err(format!("which cannot be asked for its role: {}", error.cause())),
             Err(_) => Err("which does not answer".to_owned()),
         }
     }
 }
 
 impl Node {
-    const fn new(info: ConnectionInfo) -> Self {
-        Self { info, connection: None }
+    fn new(settings: &PoolSettings, info: &ConnectionInfo) -> Self {
+        Self { target: Target::with_own_login(settings, info.clone()), connection: None }
     }
 
     /// What it says; nothing if it does not know such a master.
     async fn ask(
         &mut self,
         master: &str,
-        like: &ConnectionInfo,
-        patience: Duration,
+        settings: &PoolSettings,
     ) -> Result<Option<Named>, String> {
         let asked = async {
-            let mut connection = match self.connection.take() {
+            let wire = match self.connection.take() {
                 Some(kept) => kept,
-                None => connect(self.info.clone(), patience).await?,
+                None => connect(&self.target, settings).await?,
             };
+            let mut connection = wire.handle.clone();
             let ask = |what| {
                 let mut command = Cmd::new();
                 command.arg("SENTINEL").arg(what).arg(master);
@@ -221,39 +271,36 @@ impl Node {
                 .query_async::<Option<(String, u16)>>(&mut connection)
                 .await?;
             let Some((host, port)) = place else {
-                self.connection = Some(connection);
+                self.connection = Some(wire);
                 return Ok(None);
             };
             // Who may not ask this is told what all believe, only less surely.
             let facts = ask("MASTER").query_async::<HashMap<String, String>>(&mut connection).await;
             let epoch = facts.ok().and_then(|facts| facts.get("config-epoch")?.parse().ok());
-            self.connection = Some(connection);
-            Ok::<_, RedisError>(Some((epoch.unwrap_or(0), beside(like, host, port))))
+            self.connection = Some(wire);
+            let at = beside(&settings.connection, host, port);
+            Ok::<_, StoreError>(Some((epoch.unwrap_or(0), at)))
         };
-        match timeout(patience, asked).await {
-            Ok(answer) => answer.map_err(|error| format!("{}: {error}", self.info.addr())),
-            Err(_) => Err(format!("{}: no answer in time", self.info.addr())),
+        let answer = timeout(settings.connect_timeout, asked).await;
+        let address = self.target.info.addr();
+        match answer {
+            Ok(answer) => answer.map_err(|error| format!("{address}: {}", error.cause())),
+            Err(_) => Err(format!("{address}: no answer in time")),
         }
     }
 }
 
-async fn connect(
-    info: ConnectionInfo,
-    patience: Duration,
-) -> Result<MultiplexedConnection, RedisError> {
-    let config = connecting(patience);
-    Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await
+async fn connect(target: &Target, settings: &PoolSettings) -> Result<Wire, StoreError> {
+    let config = connecting(settings.connect_timeout);
+    target.connect(&config, &TaskTracker::new(), &Arc::default()).await
 }
 
 /// There, by the same means.
 fn beside(like: &ConnectionInfo, host: String, port: u16) -> ConnectionAddr {
     match like.addr() {
-        ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
-            host,
-            port,
-            insecure: *insecure,
-            tls_params: tls_params.clone(),
-        },
+        ConnectionAddr::TcpTls { .. } => {
+            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+        }
         _ => ConnectionAddr::Tcp(host, port),
     }
 }

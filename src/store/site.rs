@@ -4,12 +4,20 @@
 //! another takes its place when they name another server; whatever still goes on with the one before
 //! is told by `left`, and ends.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_redis::redis::{AsyncConnectionConfig, ConnectionInfo};
-use deadpool_redis::{Connection, Manager, Pool, Runtime};
+use deadpool::Runtime;
+use deadpool::managed::{Manager as _, Object, Pool, PoolError, TimeoutType};
+use deadpool_redis::redis::{ConnectionAddr, ConnectionInfo};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tokio_rustls::rustls::ClientConfig;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use super::dial::{Dialer, Target, Wire};
 use super::error::{StoreError, from_pool};
 
 /// What a blocking call may take beyond the time it asked Redis to block.
@@ -34,6 +42,10 @@ pub struct PoolSettings {
     pub connection: ConnectionInfo,
     /// Who knows where it is, if it is to be asked.
     pub sentinels: Option<Sentinels>,
+    /// Certificates, for an address of TLS.
+    pub tls: Option<Arc<ClientConfig>>,
+    /// A file with the password of Redis, read for each new connection.
+    pub password_file: Option<PathBuf>,
     /// For making a connection.
     pub connect_timeout: Duration,
     /// For the answer to a command that does not block.
@@ -75,41 +87,46 @@ impl Kind {
 
 /// A server, and the connections to it.
 pub(super) struct Site {
-    pub info: ConnectionInfo,
+    pub target: Target,
     /// Another took its place: nothing is to be begun here, and what waits is to end.
     pub left: CancellationToken,
-    pools: [Pool; 3],
+    pools: [Pool<Dialer>; 3],
+    /// Makes a connection beside the pools.
+    dialer: Dialer,
+    patience: Duration,
 }
 
 impl Site {
-    /// Prepares the pools; connects to nothing yet.
-    pub(super) fn new(settings: &PoolSettings, info: ConnectionInfo) -> Result<Self, StoreError> {
+    /// Prepares the pools; connects to nothing yet. `tell` is called when a connection has ended.
+    pub(super) fn new(
+        settings: &PoolSettings,
+        info: ConnectionInfo,
+        tell: &Arc<Notify>,
+    ) -> Result<Self, StoreError> {
+        let (target, tasks) = (Target::new(settings, info), TaskTracker::new());
+        let patience = settings.connect_timeout;
+        let dialer =
+            |response: Duration| Dialer::new(target.clone(), (patience, response), &tasks, tell);
         let pool = |size: usize, response: Duration| {
-            let config = connecting(settings.connect_timeout)
-                .set_response_timeout(Some(response))
-                .set_pipeline_buffer_size(1024);
-            Manager::new_with_config(info.clone(), config)
+            Pool::builder(dialer(response))
+                .max_size(size)
+                .wait_timeout(Some(patience))
+                .create_timeout(Some(patience))
+                .recycle_timeout(Some(patience))
+                .runtime(Runtime::Tokio1)
+                .build()
                 .map_err(|error| StoreError::Unexpected(error.to_string()))
-                .and_then(|manager| {
-                    Pool::builder(manager)
-                        .max_size(size)
-                        .wait_timeout(Some(settings.connect_timeout))
-                        .create_timeout(Some(settings.connect_timeout))
-                        .recycle_timeout(Some(settings.connect_timeout))
-                        .runtime(Runtime::Tokio1)
-                        .build()
-                        .map_err(|error| StoreError::Unexpected(error.to_string()))
-                })
         };
         let pools = [
             pool(settings.readers + settings.workers + 1, settings.response_timeout)?,
             pool(settings.blocking, settings.block + BLOCK_MARGIN)?,
             pool(settings.durable, MAX_DURABILITY_WAIT + BLOCK_MARGIN)?,
         ];
-        Ok(Self { info, left: CancellationToken::new(), pools })
+        let dialer = dialer(settings.response_timeout);
+        Ok(Self { target, left: CancellationToken::new(), pools, dialer, patience })
     }
 
-    fn pool(&self, kind: Kind) -> &Pool {
+    fn pool(&self, kind: Kind) -> &Pool<Dialer> {
         &self.pools[kind as usize]
     }
 
@@ -119,12 +136,37 @@ impl Site {
     }
 
     /// A connection, or nothing if the site was left meanwhile: another has to be asked.
-    pub(super) async fn take(&self, kind: Kind) -> Option<Result<Connection, StoreError>> {
+    pub(super) async fn take(&self, kind: Kind) -> Option<Result<Object<Dialer>, StoreError>> {
         let taken = self.left.run_until_cancelled(self.pool(kind).get()).await?;
         if self.left.is_cancelled() {
             return None;
         }
-        Some(taken.map_err(|error| from_pool(error, kind.name())))
+        Some(taken.map_err(|error| match error {
+            PoolError::Timeout(TimeoutType::Create) => self.too_slow(),
+            error => from_pool(error, kind.name()),
+        }))
+    }
+
+    /// A server that speaks no TLS may wait for more of what it takes for a command.
+    fn too_slow(&self) -> StoreError {
+        StoreError::Unreachable(match self.target.info.addr() {
+            ConnectionAddr::TcpTls { .. } => {
+                "connecting took too long (rediss:// is for a server that speaks TLS at this port)"
+                    .to_owned()
+            }
+            _ => "connecting took too long".to_owned(),
+        })
+    }
+
+    /// A connection made now and shared with nobody.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreachable`] and other outages.
+    pub(super) async fn fresh(&self) -> Result<Wire, StoreError> {
+        match timeout(self.patience, self.dialer.create()).await {
+            Ok(made) => made,
+            Err(_) => Err(self.too_slow()),
+        }
     }
 
     /// Ends what waits here, and closes what nobody uses.
@@ -132,11 +174,4 @@ impl Site {
         self.left.cancel();
         self.pools.iter().for_each(Pool::close);
     }
-}
-
-/// Neither to connect nor to be answered takes longer than this.
-pub(super) fn connecting(patience: Duration) -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(patience))
-        .set_response_timeout(Some(patience))
 }

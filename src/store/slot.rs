@@ -5,11 +5,11 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
-use deadpool_redis::Connection;
-use deadpool_redis::redis::aio::MultiplexedConnection;
+use deadpool::managed::Object;
 use tokio_util::sync::CancellationToken;
 
 use super::StoreError;
+use super::dial::{Dialer, Wire};
 
 /// The place of one shared handle.
 #[derive(Default)]
@@ -25,22 +25,32 @@ impl Slot {
         self.held.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The handle, unless its connection is known to be closed: then the handle is thrown away.
+    pub fn open(&self) -> Option<Arc<Held>> {
+        let held = self.held()?;
+        if held.wire.link.is_closed() {
+            self.discard(&held);
+            return None;
+        }
+        Some(held)
+    }
+
     /// Throws a handle away with its connection; false if someone else has done so.
     pub fn discard(&self, broken: &Arc<Held>) -> bool {
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         let here = held.take_if(|held| Arc::ptr_eq(held, broken)).is_some();
         let owner = broken.owner.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(owner) = owner {
-            drop(Connection::take(owner));
+            drop(Object::take(owner));
         }
         here
     }
 }
 
 pub(super) struct Held {
-    pub handle: MultiplexedConnection,
+    pub wire: Wire,
     /// Keeps the place in the pool; taken by `discard`.
-    pub owner: Mutex<Option<Connection>>,
+    pub owner: Mutex<Option<Object<Dialer>>>,
     /// Replies that came over it.
     pub answered: AtomicU64,
     /// Of its site.

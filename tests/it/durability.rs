@@ -129,7 +129,8 @@ async fn waiting_writers_are_bounded_and_do_not_hold_up_others() {
         },
     );
     first.is_problem(504, "durability-not-reached");
-    second.is_problem(503, "overloaded");
+    let problem = second.is_problem(503, "overloaded");
+    assert!(problem["detail"].as_str().unwrap().contains("replicas"), "{problem:#}");
     assert_eq!(other.status, 201);
     assert_eq!(app.get(&entries(&stream)).await.ids().len(), 2);
 }

@@ -1,4 +1,7 @@
-//! A replica that is promoted before it had everything: what is told of it.
+//! A replica that is promoted before it had everything: what is told of it; and an address that leads to
+//! another server.
+
+use std::time::{Duration, Instant};
 
 use crate::support::proxy::Proxy;
 use crate::support::redis::{Server, json};
@@ -96,4 +99,38 @@ async fn what_a_promoted_replica_does_not_know_was_lent_is_lent_again_and_old_re
     assert_eq!(ack(&unknown).await, "lease-lost");
     assert_eq!(ack(&receipt).await, "acknowledged");
     assert_eq!(ack(&known).await, "acknowledged");
+}
+
+#[tokio::test]
+async fn an_address_that_leads_to_a_promoted_replica_is_followed_though_no_connection_breaks() {
+    let (pair, app) = Pair::start().await;
+    let stream = unique("led");
+    let path = format!("/v1/streams/{stream}/entries");
+    app.publish(&stream, "before").await;
+    let mut events = app.follow(&format!("/v1/streams/{stream}/events?after=0")).await;
+    events.expect("$open").await;
+    assert_eq!(events.values(1).await, ["before"]);
+    let group = format!("/v1/streams/{stream}/groups/g");
+    app.put_json(&group, r#"{"start":"$","policy":{}}"#).await;
+    let mut push = app.follow(&format!("{group}/events?consumer=w")).await;
+    push.expect("$open").await;
+    pair.part().await;
+    let replica = pair.replica.port.to_string();
+    pair.primary.command(&["REPLICAOF", "127.0.0.1", &replica]).await;
+    let problem = app.post_form(&path, "n=lost").await.is_problem(503, "redis-read-only");
+    assert_eq!(problem["side_effects"], "none");
+    let seen = async || app.get("/readyz").await.json()["redis"] == "read-only";
+    eventually("readiness shows it", seen).await;
+    // Connections that are open stay where they are.
+    pair.proxy.lead_to(pair.replica.port);
+    let began = Instant::now();
+    let publish = async || app.post_form(&path, "n=after").await.status == 201;
+    eventually("it can be published", publish).await;
+    assert_eq!(events.values(1).await, ["after"]);
+    assert_eq!(push.values(1).await, ["after"]);
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    let ready = async || app.get("/readyz").await.json()["redis"] == "up";
+    eventually("readiness shows it", ready).await;
+    let there = json(&pair.replica.command(&["XLEN", &stream]).await);
+    assert_eq!(there, 2);
 }

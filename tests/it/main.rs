@@ -19,6 +19,7 @@ mod cloudevents;
 mod cold_gateway;
 mod conditions;
 mod consumers;
+mod contact;
 mod counters;
 mod dead_letters;
 mod deploying;

@@ -24,6 +24,7 @@ enum State {
     FewReplicas,
     MasterDown,
     ClusterDown,
+    NoAuth,
     NoPermission,
     Frozen,
 }
@@ -96,6 +97,11 @@ impl State {
                 admin.say("REPLICAOF 127.0.0.1 1").await;
             }
             Self::ClusterDown => admin.say("CLUSTER DELSLOTSRANGE 0 16383").await,
+            Self::NoAuth => {
+                admin.say("CONFIG SET requirepass s3cret").await;
+                admin.say("CLIENT KILL TYPE normal SKIPME yes").await;
+                admin.say("CLIENT KILL TYPE pubsub").await;
+            }
             Self::NoPermission => admin.say("ACL SETUSER default -@stream -@scripting").await,
             Self::Frozen => signal(server.pid(), "STOP"),
         }
@@ -113,6 +119,7 @@ impl State {
             Self::CannotSave => admin.say("CONFIG SET stop-writes-on-bgsave-error no").await,
             Self::FewReplicas => admin.say("CONFIG SET min-replicas-to-write 0").await,
             Self::ClusterDown => admin.say("CLUSTER ADDSLOTSRANGE 0 16383").await,
+            Self::NoAuth => admin.say("CONFIG SET requirepass ''").await,
             Self::NoPermission => admin.say("ACL SETUSER default +@all").await,
             Self::Frozen => signal(server.pid(), "CONT"),
         }
@@ -316,6 +323,11 @@ async fn every_reader_outlives_a_replica_without_its_master() {
 #[tokio::test]
 async fn every_reader_outlives_a_cluster_that_is_down() {
     readers_outlive(State::ClusterDown).await;
+}
+
+#[tokio::test]
+async fn every_reader_outlives_a_login_that_is_refused() {
+    readers_outlive(State::NoAuth).await;
 }
 
 #[tokio::test]

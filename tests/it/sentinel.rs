@@ -345,3 +345,79 @@ fn urls_of_sentinels_that_make_no_sense_are_refused_and_passwords_are_not_shown(
     let shown = "redis-sentinel://me:***@a,b?sentinelMasterId=m&sentinelPassword=***";
     assert!(out.contains(shown) && !out.contains("s3cret"), "{out}");
 }
+
+#[tokio::test]
+async fn a_promotion_is_heard_of_before_the_sentinels_are_asked_again() {
+    for _ in 0..3 {
+        let watched = Watched::start(1, 1).await;
+        let app = TestApp::on(&watched.url(), |_| {}).await;
+        let stream = unique("heard");
+        app.publish(&stream, "1").await;
+        let to = &watched.servers[1];
+        watched.sentinels[0].fail_over().await;
+        // Sentinels close the connections of whoever is there.
+        let promoted = async || match to.try_command(&["ROLE"]).await {
+            Ok(role) => shown(&role)[0] == "master",
+            Err(_) => false,
+        };
+        let is_used = async || match to.try_command(&["CLIENT", "LIST"]).await {
+            Ok(list) => format!("{list:?}").contains(" db=1 "),
+            Err(_) => false,
+        };
+        while !promoted().await {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        while watched.sentinels[0].names().await != to.port {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let began = Instant::now();
+        while !is_used().await {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        assert!(began.elapsed() < Duration::from_millis(400), "{:?}", began.elapsed());
+    }
+}
+
+/// Appends until told, each with a wait for as many replicas; the numbers that were acknowledged.
+async fn append_durably(
+    app: &TestApp,
+    stream: &str,
+    replicas: usize,
+    enough: &AtomicBool,
+) -> Vec<String> {
+    let query = format!("durability=replicas:{replicas}&durability_timeout=1s");
+    let path = format!("{}?{query}", entries(stream));
+    let mut acknowledged = Vec::new();
+    for n in 0.. {
+        if enough.load(Ordering::Relaxed) {
+            break;
+        }
+        if app.post_form(&path, &format!("n={n}")).await.status == 201 {
+            acknowledged.push(n.to_string());
+        }
+    }
+    acknowledged
+}
+
+#[tokio::test]
+async fn what_all_replicas_have_acknowledged_outlives_a_manual_failover() {
+    let watched = Watched::start(2, 3).await;
+    let app = TestApp::on(&watched.url(), |_| {}).await;
+    let (stream, enough) = (unique("durable"), AtomicBool::new(false));
+    let change = async {
+        let published = async || app.metric("published_entries_total").await > 30;
+        eventually("it goes on", published).await;
+        watched.sentinels[0].fail_over().await;
+        watched.promoted().await;
+        let before = app.metric("published_entries_total").await;
+        let after = async || app.metric("published_entries_total").await > before + 30;
+        eventually("it goes on there", after).await;
+        enough.store(true, Ordering::Relaxed);
+    };
+    let (acknowledged, ()) = tokio::join!(append_durably(&app, &stream, 2, &enough), change);
+    let there = app.get(&format!("{}?after=0&limit=1000", entries(&stream))).await.json();
+    let value = |entry: &Value| entry["fields"]["n"].as_str().unwrap().to_owned();
+    let there: HashSet<String> = there["entries"].as_array().unwrap().iter().map(value).collect();
+    let lost: Vec<_> = acknowledged.iter().filter(|n| !there.contains(*n)).collect();
+    assert!(lost.is_empty(), "{lost:?} of {}", acknowledged.len());
+}

@@ -252,3 +252,90 @@ async fn any_gateway_takes_a_ticket_also_after_redis_has_lost_everything() {
     let third = on().await;
     eventually("a new one, too", async || third.get_status(&path).await == 200).await;
 }
+
+#[tokio::test]
+async fn gateways_share_a_secret_again_at_once_whoever_wrote_it_last() {
+    let stream = unique("flushed");
+    let server = Server::start().await;
+    let file = two(&stream);
+    let on = async || {
+        let auth = file.auth();
+        let signs = auth.clone();
+        let app = TestApp::on(&server.url(), |settings| settings.auth = auth).await;
+        eventually("tickets can be made", async || signs.signs_tickets()).await;
+        app
+    };
+    let (one, two) = (on().await, on().await);
+    let path = |ticket: &str| format!("/v1/streams/{stream}/events?ticket={ticket}");
+    let before = one.as_key("page").ticket(&[&stream], "1h").await;
+    assert_eq!(two.get_status(&path(&before)).await, 200);
+    for round in 0..5 {
+        // Another secret, by somebody who was there first.
+        let secret = format!("another secret of 32 bytes or more {round}");
+        server.command(&["SET", "streamgate:{tickets}:secret", &secret]).await;
+        let of_one = one.as_key("page").ticket(&[&stream], "1h").await;
+        assert_eq!(two.get_status(&path(&of_one)).await, 200, "round {round}");
+        let of_two = two.as_key("page").ticket(&[&stream], "1h").await;
+        assert_eq!(one.get_status(&path(&of_two)).await, 200, "round {round}");
+    }
+    server
+        .command(&["SET", "streamgate:{tickets}:secret", "the last one, of 32 bytes or more"])
+        .await;
+    let last = one.as_key("page").ticket(&[&stream], "1h").await;
+    server.command(&["FLUSHALL"]).await;
+    let third = on().await;
+    for app in [&one, &two, &third] {
+        let ticket = app.as_key("page").ticket(&[&stream], "1h").await;
+        for other in [&one, &two, &third] {
+            assert_eq!(other.get_status(&path(&ticket)).await, 200);
+        }
+    }
+    assert_eq!(one.get_status(&path(&last)).await, 200, "what was handed out stays good");
+}
+
+#[tokio::test]
+async fn a_secret_from_a_file_needs_no_redis_and_changes_with_the_file() {
+    let stream = unique("file");
+    let server = Server::start().await;
+    let file = two(&stream);
+    let secret = |text: &str| file.beside("secret", text.as_bytes());
+    secret("a secret of thirty-two bytes, or more\n");
+    let path = file.dir.path().join("secret");
+    let auth_file = file.path();
+    let on = async || {
+        let settings = crate::support::app::settings(&[
+            ("redis-url", &server.url()),
+            ("auth-file", auth_file.to_str().unwrap()),
+            ("ticket-secret-file", path.to_str().unwrap()),
+        ]);
+        TestApp::of(&settings).await
+    };
+    let (one, two) = (on().await, on().await);
+    let events = |ticket: &str| format!("/v1/streams/{stream}/events?ticket={ticket}");
+    let ticket = one.as_key("page").ticket(&[&stream], "1h").await;
+    assert_eq!(two.get_status(&events(&ticket)).await, 200);
+    let there = server.command(&["EXISTS", "streamgate:{tickets}:secret"]).await;
+    assert_eq!(there, deadpool_redis::redis::Value::Int(0));
+    secret("another secret of thirty-two bytes\n");
+    for app in [&one, &two] {
+        eventually("it is read", async || app.get_status(&events(&ticket)).await == 401).await;
+    }
+    let ticket = two.as_key("page").ticket(&[&stream], "1h").await;
+    assert_eq!(one.get_status(&events(&ticket)).await, 200);
+    secret("short");
+    let (code, _, told) = crate::support::gateway::run(
+        &[
+            "config",
+            "check",
+            "--redis-url",
+            "redis://h",
+            "--auth-file",
+            auth_file.to_str().unwrap(),
+            "--ticket-secret-file",
+            path.to_str().unwrap(),
+        ],
+        &[],
+    );
+    assert!(code == Some(2) && told.contains("fewer than 32 bytes"), "{told}");
+    assert!(!told.contains("short"), "{told}");
+}

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use deadpool_redis::redis::Client;
-use deadpool_redis::redis::aio::{PubSubSink, PubSubStream};
+use deadpool_redis::redis::aio::{PubSub, PubSubSink, PubSubStream};
 use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
@@ -39,10 +38,12 @@ impl Store {
     pub async fn listen(&self) -> Result<(Ear, Calls), StoreError> {
         let (site, patience) =
             (self.connections.site()?, self.connections.settings.connect_timeout);
-        let made = async { Client::open(site.info.clone())?.get_async_pubsub().await };
-        let made = within(patience, made).await;
-        let (sink, stream) =
-            made.map_err(|error| StoreError::Unreachable(error.to_string()))?.split();
+        let made = async {
+            let (login, socket) = (site.target.login().await?, site.target.socket().await?);
+            PubSub::new(&login, socket).await.map_err(StoreError::from)
+        };
+        let made = tokio::time::timeout(patience, made).await.unwrap_or(Err(StoreError::Timeout));
+        let (sink, stream) = made.map_err(|error| StoreError::Unreachable(error.cause()))?.split();
         // Whoever is called next is not to lose a command on a connection that died meanwhile.
         self.connections.check().await;
         Ok((Ear { sink, patience }, Calls { stream, left: site.left.clone() }))

@@ -98,7 +98,12 @@ impl Server {
 
     async fn launch(&self, settings: &[&str]) {
         self.begin_again_with(settings);
-        eventually("Redis answers", async || self.try_command(&["PING"]).await.is_ok()).await;
+        let answers = async || match self.try_command(&["PING"]).await {
+            Ok(_) => true,
+            // A server that asks for a password has started, too.
+            Err(error) => error.code() == Some("NOAUTH"),
+        };
+        eventually("Redis answers", answers).await;
     }
 
     /// Starts it again on the same port and waits for nothing.
@@ -154,11 +159,24 @@ impl Server {
         self.try_command(words).await.unwrap()
     }
 
+    /// With a login, like `user:password@`.
+    pub async fn command_as(&self, login: &str, words: &[&str]) -> Value {
+        self.try_command_as(login, words).await.unwrap()
+    }
+
     pub async fn try_command(
         &self,
         words: &[&str],
     ) -> Result<Value, deadpool_redis::redis::RedisError> {
-        let client = Client::open(self.url())?;
+        self.try_command_as("", words).await
+    }
+
+    async fn try_command_as(
+        &self,
+        login: &str,
+        words: &[&str],
+    ) -> Result<Value, deadpool_redis::redis::RedisError> {
+        let client = Client::open(self.url().replace("//", &format!("//{login}")))?;
         let mut connection = client.get_multiplexed_async_connection().await?;
         let mut command = Cmd::new();
         for word in words {
