@@ -24,6 +24,7 @@ pub const BOUNDS: &[&str] = &[
     "field_name",
     "fields",
     "followed_streams",
+    "inflation",
     "rate",
     "rate_of_principal",
     "reads",

@@ -34,6 +34,8 @@ pub struct ApiSettings {
     pub answer_memory: usize,
     /// Fields of an entry.
     pub max_fields: usize,
+    /// How many times larger a compressed body may become, beyond 1 MiB.
+    pub max_inflation: usize,
     /// Bytes of a field's name.
     pub max_field_name: usize,
     /// Until a body must have come.

@@ -16,7 +16,7 @@ pub mod words;
 pub type Body = fn(&[u8]);
 
 /// Every target by its name.
-pub const ALL: [(&str, Body); 18] = [
+pub const ALL: [(&str, Body); 20] = [
     ("append_body", requests::append_body),
     ("bare_entries", entries::bare),
     ("cloudevent_binary", cloudevents::binary),
@@ -29,8 +29,10 @@ pub const ALL: [(&str, Body); 18] = [
     ("globs", words::globs),
     ("headers", requests::headers),
     ("ids", words::ids),
+    ("inflated", requests::inflated),
     ("json_entries", entries::json),
     ("lines", entries::lines),
+    ("multipart", requests::multipart),
     ("names", words::names),
     ("policies", words::policies),
     ("query", pairs::query),

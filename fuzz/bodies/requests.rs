@@ -6,7 +6,8 @@ use streamgate::model::sent::Sent;
 
 use super::bytes::Taker;
 
-const TYPES: [&str; 8] = [
+const TYPES: [&str; 9] = [
+    "multipart/form-data; boundary=X",
     "application/json",
     "application/x-www-form-urlencoded",
     "application/cloudevents+json",
@@ -73,6 +74,61 @@ pub fn append_body(data: &[u8]) {
             }
         }
         Err(error) => assert!(error.code.status().is_client_error() && payload.is_none()),
+    }
+}
+
+/// Parts are fields, in order, whatever their bytes; anything else is refused.
+pub fn multipart(data: &[u8]) {
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", HeaderValue::from_static("multipart/form-data; boundary=XX"));
+    if let Ok(Sent::Many(_)) = reading::append_body(None, headers.clone(), data) {
+        panic!("a form is many entries");
+    }
+    let mut from = Taker(data);
+    let (mut body, mut fields) = (Vec::new(), Vec::new());
+    for _ in 0..from.byte() % 8 {
+        let name = format!("n{}", from.byte());
+        let file = (from.byte() % 2 == 1).then(|| format!("f{}", from.byte()));
+        let value = from.bytes();
+        if value.windows(4).any(|part| part == b"--XX") {
+            continue;
+        }
+        let beside = file.as_ref().map(|file| format!("; filename=\"{file}\""));
+        let head = format!(
+            "--XX\r\nContent-Disposition: form-data; name=\"{name}\"{}\r\n\r\n",
+            beside.unwrap_or_default()
+        );
+        body.extend_from_slice(head.as_bytes());
+        body.extend_from_slice(value);
+        body.extend_from_slice(b"\r\n");
+        fields.push((name.clone().into_bytes(), value.to_vec()));
+        let beside = file.map(|file| (format!("{name}.filename").into_bytes(), file.into_bytes()));
+        fields.extend(beside);
+    }
+    if fields.is_empty() {
+        return;
+    }
+    body.extend_from_slice(b"--XX--\r\n");
+    match reading::append_body(None, headers, &body) {
+        Ok(Sent::One(entry)) => assert_eq!(entry.fields, fields),
+        other => panic!("{:?} of {body:?}", other.is_err()),
+    }
+}
+
+/// A compressed body never becomes larger than it may.
+pub fn inflated(data: &[u8]) {
+    let mut from = Taker(data);
+    let coding = ["gzip", "deflate", "zstd", "identity", "br"][usize::from(from.byte() % 5)];
+    let most = usize::from(from.byte() % 8) + 1;
+    let mut headers = HeaderMap::new();
+    headers.insert("content-encoding", HeaderValue::from_static(coding));
+    match reading::inflated(&headers, from.0, most) {
+        Err(error) => assert!(coding == "br" && error.code.status() == 415),
+        Ok(Some(length)) if coding == "identity" => assert_eq!(length, from.0.len()),
+        // A part more, and the first MiB is free.
+        Ok(length) => {
+            assert!(length.unwrap_or(0) <= (1 << 20).max(most * (from.0.len() + 1)) + (16 << 10));
+        }
     }
 }
 

@@ -17,6 +17,10 @@ use crate::state::AppState;
 /// From so many bytes on an answer is counted; smaller ones are bounded by how many there can be.
 const LARGE: u64 = 64 << 10;
 
+/// Set on answers that were counted already.
+#[derive(Clone, Copy)]
+pub(super) struct Accounted;
+
 /// Counts an answer until its last byte is on its way, or refuses it when too much is held already.
 /// What a call that may have changed something has to say is told in any case. What is the same for
 /// everybody takes no memory.
@@ -26,6 +30,9 @@ pub(super) fn account(
     path: &str,
     response: Response,
 ) -> Response {
+    if response.extensions().get::<Accounted>().is_some() {
+        return response;
+    }
     let size = response.body().size_hint().exact().filter(|size| *size >= LARGE);
     let Some(size) =
         size.filter(|_| !matches!(path, "/openapi.json") && !path.starts_with("/docs"))

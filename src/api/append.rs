@@ -28,7 +28,7 @@ use crate::state::AppState;
 ///
 /// The body is one entry as JSON (`fields` or `pairs`), a batch (`{"entries":[…]}` or a list of
 /// entries, of which all or nothing is appended unless `atomic=false`), a form whose pairs are the
-/// fields, or anything else, which is stored as it is in one field. With `as=fields` the members of
+/// fields (a file of `multipart/form-data` has its name and type in fields beside it), or anything else, which is stored as it is in one field. With `as=fields` the members of
 /// a JSON object are the fields. NDJSON is appended line by line, in an upload of any length; the
 /// answer comes when the body has ended (200 if all lines were appended, 207 if some were, 422 if
 /// none was), or with `receipts=stream` line by line. With
@@ -55,6 +55,7 @@ use crate::state::AppState;
         (CloudEvent = "application/cloudevents+json"),
         (Vec<CloudEvent> = "application/cloudevents-batch+json"),
         (std::collections::BTreeMap<String, String> = "application/x-www-form-urlencoded"),
+        (std::collections::BTreeMap<String, String> = "multipart/form-data"),
         (String = "application/x-ndjson"),
         (Vec<u8> = "application/octet-stream"),
     ), description = "An entry, or a batch"),

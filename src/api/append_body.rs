@@ -6,6 +6,7 @@ use super::append_plan::Shape;
 use super::body::Body;
 use super::error::{ApiError, ErrorCode};
 use super::extract::{FORM, not_a_form, not_json};
+use super::multipart;
 use crate::model::entry::Fields;
 use crate::model::json_text;
 use crate::model::sent::{self, InvalidEntry, Sent, SentEntry};
@@ -45,6 +46,13 @@ pub fn read(shape: Shape<'_>, body: &Body, most: usize) -> Result<Sent, ApiError
         FORM => {
             body.refuse_charset()?;
             let fields = form_check::fields(&body.bytes, most).map_err(not_a_form)?;
+            if fields.is_empty() {
+                return Err(nothing());
+            }
+            Ok(one(fields))
+        }
+        "multipart/form-data" => {
+            let fields = multipart::fields(body, most)?;
             if fields.is_empty() {
                 return Err(nothing());
             }

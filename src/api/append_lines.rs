@@ -22,9 +22,10 @@ use super::append_answer::{
 };
 use super::append_plan::{AppendParams, Plan, Shape};
 use super::append_run::{Appender, alone};
-use super::body::{BodyMemory, discard, media_type, refuse_encoded};
+use super::body::{BodyMemory, discard, media_type};
 use super::error::{ApiError, ErrorCode};
 use super::event_stream;
+use super::inflate;
 use super::json::Json;
 use super::request::RequestInfo;
 use super::single::single;
@@ -72,8 +73,9 @@ pub(super) async fn append(
 ) -> Result<Response, ApiError> {
     plan.refuse_conditions("lines")?;
     single(request.headers(), &CONTENT_TYPE)?;
-    refuse_encoded(request.headers())?;
     let stalled = state.settings.body_timeout;
+    let (parts, body) = request.into_parts();
+    let body = inflate::inflated(state.settings.max_inflation, &parts.headers, body)?;
     let source = Source {
         state: state.clone(),
         memory: BodyMemory::default(),
@@ -82,7 +84,7 @@ pub(super) async fn append(
             _ => sent::parse_line,
         },
         lines: Lines::new(state.settings.max_body),
-        body: request.into_body(),
+        body,
         stalled,
         line: 0,
         ended: false,
@@ -183,7 +185,7 @@ impl Source {
     async fn fill(&mut self) -> Result<(), ApiError> {
         match tokio::time::timeout(self.stalled, self.body.frame()).await {
             Err(_) => Err(ApiError::invalid("the rest of the body did not come in time")),
-            Ok(Some(Err(_))) => Err(ApiError::invalid("the body broke off")),
+            Ok(Some(Err(error))) => Err(inflate::refused(&self.state, &error)),
             Ok(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
                     self.lines.push(data);

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt as _;
 
 use super::error::{ApiError, ErrorCode};
+use super::inflate;
 use super::single::single;
 use crate::metrics::{HeldBytes, Metrics};
 use crate::state::{AppState, Shared};
@@ -89,21 +90,21 @@ impl Body {
     /// Reads a body of at most `most` bytes, or what any body may have if that is less.
     ///
     /// # Errors
-    /// 413 or 415, 400 when it does not come, 503 when there is no room for it among the others.
+    /// 413 or 415, 400 when it does not come or is not what it says, 503 when there is no room for it among the others.
     pub(super) async fn read(
         request: Request,
         state: &AppState,
         most: usize,
     ) -> Result<Self, ApiError> {
         single(request.headers(), &CONTENT_TYPE)?;
-        refuse_encoded(request.headers())?;
-        let (parts, mut body) = request.into_parts();
+        let (parts, body) = request.into_parts();
         let limit = state.settings.max_body.min(most);
         let told = parts
             .headers
             .get(CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
         let mut memory = BodyMemory::default();
+        let mut body = inflate::inflated(state.settings.max_inflation, &parts.headers, body)?;
         let gathered = match told {
             Some(length) if length > limit => Err(too_large(limit)),
             _ => {
@@ -116,9 +117,7 @@ impl Body {
             Ok(bytes) => Ok(Self { headers: parts.headers, bytes, memory }),
             Err(error) => {
                 drop(memory);
-                if matches!(error.code, ErrorCode::TooLarge | ErrorCode::Overloaded) {
-                    Box::pin(discard(body)).await;
-                }
+                Box::pin(discard(body)).await;
                 Err(error)
             }
         }
@@ -147,7 +146,7 @@ async fn gather(
 ) -> Result<Bytes, ApiError> {
     let (mut first, mut all) = (Bytes::new(), Vec::new());
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| ApiError::invalid("the body broke off"))?;
+        let frame = frame.map_err(|error| inflate::refused(state, &error))?;
         let Ok(data) = frame.into_data() else { continue };
         let length = first.len() + all.len() + data.len();
         if length > limit {
@@ -211,19 +210,4 @@ pub async fn discard(mut body: axum::body::Body) {
         }
     };
     let _ = tokio::time::timeout(DISCARD.0, reading).await;
-}
-
-/// What was compressed is not taken: it would be stored, or not understood, as it is.
-///
-/// # Errors
-/// 415 for a body with a `Content-Encoding`.
-pub fn refuse_encoded(headers: &HeaderMap) -> Result<(), ApiError> {
-    match headers.get(CONTENT_ENCODING) {
-        Some(encoding) if encoding != "identity" => Err(ApiError::new(
-            ErrorCode::UnsupportedMediaType,
-            "compressed bodies are not taken: send it without `Content-Encoding`",
-        )
-        .at("Content-Encoding", "is not `identity`")),
-        _ => Ok(()),
-    }
 }

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse as _, Response};
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::access::{Caller, Subscribe};
+use super::compress::compressed;
 use super::error::ApiError;
 use super::extract::{Query, id};
 use super::gap::SkippedGap;
@@ -16,7 +19,7 @@ use super::json::Json;
 use super::params::{Wait, at_most_streams, bounded, bounded_wait};
 use super::paths;
 use super::problems::ManyProblems;
-use super::request::{Waited, place_to_wait};
+use super::request::{RequestInfo, Waited, place_to_wait};
 use super::schema::EntryOut;
 use super::stream_param;
 use super::view::view;
@@ -98,7 +101,9 @@ pub async fn read_many(
     caller: Caller,
     Query(params): Query<ManyParams>,
     State(state): State<AppState>,
-) -> Result<(Option<Extension<Waited>>, Json<ManyEntries>), ApiError> {
+    info: RequestInfo,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
     let limit = bounded("limit", params.limit, 100, 1000)?;
     let wait = bounded_wait("wait", params.wait.unwrap_or_default())?;
     let asked = asked(&caller, &params)?;
@@ -113,7 +118,8 @@ pub async fn read_many(
     let streams = from.iter().zip(stretches);
     let streams =
         streams.map(|((stream, after), read)| show(stream, *after, read, &view)).collect();
-    Ok((waiting.map(|_| Extension(Waited)), Json(ManyEntries { streams })))
+    let answer = (waiting.map(|_| Extension(Waited)), Json(ManyEntries { streams }));
+    Ok(compressed(&state, &headers, &info, answer.into_response()).await)
 }
 
 fn asked(caller: &Caller, params: &ManyParams) -> Result<Vec<(StreamName, Start)>, ApiError> {

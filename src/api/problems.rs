@@ -67,9 +67,13 @@ problems! {
     /// Of taking one back.
     CancelProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_WRITE, &[InvalidName, EntryNotFound];
     /// Of reading a range.
-    RangeProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[InvalidId, StreamNotFound, EntriesTrimmed];
+    RangeProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[
+        InvalidId, StreamNotFound, EntriesTrimmed, NotAcceptable,
+    ];
     /// Of reading several streams.
-    ManyProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[InvalidId, TooManyStreams];
+    ManyProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[
+        InvalidId, TooManyStreams, NotAcceptable,
+    ];
     /// Of reading one entry.
     EntryProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[
         InvalidId, StreamNotFound, EntryNotFound, EntriesTrimmed,

@@ -11,6 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::access::{Access, Subscribe};
+use super::compress::compressed;
 use super::error::{ApiError, ErrorCode};
 use super::extract::Query;
 use super::gap::{SkippedGap, overtaken, require_stream};
@@ -79,7 +80,12 @@ pub async fn read_entries(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     if append_lines::is_accepted(&headers) {
-        return range_lines::read(state, access, params, info).await;
+        let follows = params.follow;
+        let answer = range_lines::read(state.clone(), access, params, info.clone()).await?;
+        if follows {
+            return Ok(answer);
+        }
+        return Ok(compressed(&state, &headers, &info, answer).await);
     }
     let stream = access.into_stream();
     if params.follow {
@@ -123,13 +129,15 @@ pub async fn read_entries(
     let link =
         page.next.as_ref().map_or_else(String::new, |next| next_link(&stream, &params, next));
     let waited = params.wait.map(|_| Extension(Waited));
-    if as_events {
+    let answer = if as_events {
         let name = stream.shown();
         let events: Vec<_> =
             page.entries.iter().map(|out| EventJson::new(&name, &out.entry)).collect();
-        return Ok((waited, [(LINK, link)], view::respond(view::EVENTS, &events)).into_response());
-    }
-    Ok((waited, [(LINK, link)], Json(page)).into_response())
+        (waited, [(LINK, link)], view::respond(view::EVENTS, &events)).into_response()
+    } else {
+        (waited, [(LINK, link)], Json(page)).into_response()
+    };
+    Ok(compressed(&state, &headers, &info, answer).await)
 }
 
 fn show(entries: Vec<Entry>, view: &Arc<View>) -> Vec<EntryOut> {

@@ -8,6 +8,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use serde::Serialize;
 
 use super::access::{Access, Subscribe};
@@ -121,7 +122,8 @@ pub(super) async fn read(
             }
         },
     );
-    Ok(respond(Body::from_stream(pages)))
+    // A body that compresses looks once more behind the end.
+    Ok(respond(Body::from_stream(pages.fuse())))
 }
 
 /// Where a subscription begins that was asked for as a range, and with which id it ends.

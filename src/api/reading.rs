@@ -3,15 +3,17 @@
 use axum::body::Bytes;
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
+use futures_util::FutureExt as _;
+use http_body_util::BodyExt as _;
 
 use super::append_body;
 use super::append_plan::Shape;
-use super::body::{Body, BodyMemory, media_type, refuse_encoded};
+use super::body::{Body, BodyMemory, media_type};
 use super::conditions::Conditions;
 use super::error::ApiError;
 pub use super::pairs::{PairsError, parse as pairs};
 use super::single::single;
-use super::{append_lines, event_stream, follow};
+use super::{append_lines, event_stream, follow, inflate};
 use crate::auth::Principal;
 use crate::model::sent::Sent;
 
@@ -30,6 +32,23 @@ pub fn append_body(
     append_body::read(shape, &body, usize::MAX)
 }
 
+/// Inflates a body that may become so many times larger; answers its length, unless it is refused.
+///
+/// # Errors
+/// For a coding that is not taken.
+pub fn inflated(headers: &HeaderMap, bytes: &[u8], most: usize) -> Result<Option<usize>, ApiError> {
+    let mut body = inflate::inflated(most, headers, Bytes::copy_from_slice(bytes).into())?;
+    let mut length = 0;
+    // Everything is there, so nothing is waited for.
+    while let Some(Some(frame)) = body.frame().now_or_never() {
+        match frame {
+            Ok(frame) => length += frame.data_ref().map_or(0, Bytes::len),
+            Err(_) => return Ok(None),
+        }
+    }
+    Ok(Some(length))
+}
+
 /// Reads every header that means something somewhere.
 ///
 /// # Errors
@@ -38,7 +57,7 @@ pub fn headers(headers: &HeaderMap) -> Result<(), ApiError> {
     Conditions::new(&Principal::anyone(), headers)?;
     follow::resumed(headers, &follow::ResumeParams::default())?;
     single(headers, &CONTENT_TYPE)?;
-    refuse_encoded(headers)?;
+    inflate::coding(headers)?;
     let _ = (media_type(headers), append_lines::is_accepted(headers));
     event_stream::require_acceptable(headers)
 }

@@ -270,6 +270,7 @@ impl Settings {
             body_memory: read.at_least_a_body("body-memory", max_body),
             answer_memory: read.size("answer-memory"),
             max_fields: read.count("max-fields"),
+            max_inflation: read.count("max-inflation"),
             max_field_name: read.size("max-field-name"),
             body_timeout: read.duration("body-timeout"),
             max_subscriptions: read.count("max-subscriptions"),

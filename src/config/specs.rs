@@ -114,6 +114,13 @@ pub const SPECS: &[Spec] = &[
         "Path under which a proxy that strips it publishes the gateway, like /streams; trusted proxies can name another in X-Forwarded-Prefix",
     ),
     spec("max-body", "SIZE", "8MiB", "The largest body taken").within("1B", "512MiB"),
+    spec(
+        "max-inflation",
+        "N",
+        "100",
+        "The most a compressed body may grow by decompression, as a factor; the first 1 MiB is free",
+    )
+    .within("1", "1000000"),
     spec("max-fields", "N", "10000", "Fields of an entry").within("1", "500000"),
     spec("max-field-name", "SIZE", "64KiB", "The longest name of a field").within("1B", "512MiB"),
     spec("max-connections", "N", "20000", "Connections from clients served at once"),

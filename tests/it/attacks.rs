@@ -154,7 +154,7 @@ async fn nothing_that_is_stored_or_asked_for_breaks_out_of_a_header_or_an_event(
 }
 
 #[tokio::test]
-async fn compressed_bodies_are_refused_before_anything_inflates_them() {
+async fn compressed_bodies_that_are_none_are_refused_wherever_bodies_are_taken() {
     let (app, bystander) = attacked().await;
     for path in ["/entries", "/groups/g/read", "/groups/g/ack", "/trim"] {
         for encoding in ["gzip", "deflate", "br", "zstd", "gzip, gzip", "x-nonsense"] {
@@ -162,7 +162,10 @@ async fn compressed_bodies_are_refused_before_anything_inflates_them() {
             for content_type in ["application/json", "application/x-ndjson"] {
                 let bomb = post(&app, &path, content_type, vec![0x1f; 1000]);
                 let answer = app.send(bomb.header("content-encoding", encoding)).await;
-                answer.is_problem(415, "unsupported-media-type");
+                match encoding {
+                    "gzip" | "deflate" | "zstd" => answer.is_problem(400, "invalid-request"),
+                    _ => answer.is_problem(415, "unsupported-media-type"),
+                };
             }
         }
     }

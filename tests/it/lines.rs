@@ -111,7 +111,7 @@ async fn what_does_not_go_with_lines_is_refused() {
     app.send(post(&app, &format!("{path}?atomic=true")).body("{}"))
         .await
         .is_problem(400, "invalid-request");
-    let packed = post(&app, &path).header("content-encoding", "gzip").body("{}");
+    let packed = post(&app, &path).header("content-encoding", "br").body("{}");
     app.send(packed).await.is_problem(415, "unsupported-media-type");
     app.post_form(&format!("{path}?receipts=stream"), "n=1")
         .await

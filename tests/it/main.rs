@@ -17,6 +17,7 @@ mod capabilities;
 mod clients;
 mod cloudevents;
 mod cold_gateway;
+mod compression;
 mod conditions;
 mod consumers;
 mod contact;
