@@ -51,11 +51,12 @@ use publish::Clock;
 
 /// The scenarios by name, and how many subscribers or waiting reads each has.
 type Scenario = fn(&Run, usize);
-const SCENARIOS: [(&str, Scenario, usize); 8] = [
+const SCENARIOS: [(&str, Scenario, usize); 9] = [
     ("paced", fanout::paced, 1000),
     ("saturated", fanout::saturated, 1000),
     ("idle-memory", idle::memory, 10_000),
     ("idle-ways", idle::ways, 10_000),
+    ("come-and-go", idle::come_and_go, 9500),
     ("many-streams", streams::many, 10_000),
     ("waiters", waiters::wait, 5000),
     ("reconnect", reconnect::all_at_once, 5000),

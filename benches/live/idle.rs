@@ -46,6 +46,36 @@ pub fn ways(_: &Run, subscribers: usize) {
     }
 }
 
+/// Resident memory after subscribers have come and gone three times.
+pub fn come_and_go(run: &Run, subscribers: usize) {
+    println!("\ncome-and-go: {subscribers} subscribers of one stream come and go three times, MiB");
+    println!("{:<22}{:>14}{:>14}{:>14}{:>14}", "", "empty", "held", "2 s after", "20 s after");
+    let redis = Server::redis();
+    let server = Server::streamgate(&redis, &[]);
+    let mib = || server.memory() as f64 / 1024.0;
+    let empty = mib();
+    let mut last = 0.0;
+    for round in 1..=3 {
+        let mut crowd = Crowd::new(server.port, run.clock);
+        for _ in 0..subscribers {
+            crowd.join("/v1/streams/s0/events", 0, 1, false);
+        }
+        crowd.until_open();
+        let mut publishing = Publishing::new(run.clock, run.size, 1);
+        publishing.pace(Publisher::redis(&redis), RATE);
+        crowd.run(run.time, &publishing.shared);
+        crowd.run_out(&mut publishing);
+        let held = mib();
+        crowd.cut();
+        std::thread::sleep(Duration::from_secs(2));
+        let soon = mib();
+        std::thread::sleep(Duration::from_secs(18));
+        last = mib();
+        println!("round {round:<16}{empty:>14.1}{held:>14.1}{soon:>14.1}{last:>14.1}");
+    }
+    goal("MiB kept 20 s after the last of them", last - empty, "<= 30");
+}
+
 fn hold(
     run: &Run,
     name: &str,

@@ -46,9 +46,10 @@ impl Server {
         })
     }
 
-    /// The gateway, with `args` beside its defaults.
+    /// The gateway, with `args` beside its defaults: the one just built, or `STREAMGATE_BIN`.
     pub fn streamgate(redis: &Self, args: &[&str]) -> Self {
-        Self::start(env!("CARGO_BIN_EXE_streamgate"), |command, port| {
+        let built = env!("CARGO_BIN_EXE_streamgate").to_owned();
+        Self::start(&std::env::var("STREAMGATE_BIN").unwrap_or(built), |command, port| {
             command.args(["serve", "--redis-url", &redis.redis_url(), "--listen"]);
             command.arg(format!("127.0.0.1:{port}")).args(args);
         })
