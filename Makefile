@@ -4,7 +4,7 @@
 ARGS ?=
 
 .DEFAULT_GOAL = help
-.PHONY: help run test test-clients test-servers test-nginx test-slow schemathesis fuzz deny advisories build bench-publish bench-live bench-work openapi lint docs clean
+.PHONY: help run test test-clients test-servers test-proxies test-slow schemathesis fuzz deny advisories build bench-publish bench-live bench-work openapi lint docs clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,8 +31,8 @@ test-servers: ## Run the tests that meet Redis on a newer Redis and on Valkey
 			cargo test --locked --test it -- $(SAME_ON_ALL:%=--skip %) || exit 1; \
 	done
 
-test-nginx: ## Run the test of what docs/deploying.md puts in front of a gateway
-	@scripts/install.sh cc redis nginx
+test-proxies: ## Run the tests of the servers that docs/deploying.md puts in front of a gateway
+	@scripts/install.sh cc redis nginx haproxy apache lighttpd
 	cargo test --locked --test it -- --ignored deploying::
 
 test-slow: ## Run the tests with clients that are slow on purpose, as slowhttptest makes them

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs what is missing of: redis (a Redis or Valkey server), and for the tests chromium, curl,
-# openssl, procps (ps and kill), python3, node, npm, php, pip and venv (of python3), slowhttptest; for
-# the benchmarks redis-benchmark, webdis, wrk, nginx, nchan (a module of nginx); for building cc, for
+# openssl, procps (ps and kill), python3, node, npm, php, pip and venv (of python3), slowhttptest,
+# the servers of docs/deploying.md (nginx, haproxy, apache, lighttpd); for the benchmarks
+# redis-benchmark, webdis, wrk, nchan (a module of nginx); for building cc, for
 # fuzzing c++. By the platform's own package manager; does nothing for what is there.
 # Usage: install.sh NAME...
 set -eu
@@ -22,8 +23,10 @@ is_there() {
     node | php | python3 | slowhttptest) command -v "$1" >/dev/null ;;
     curl) command -v curl >/dev/null ;;
     procps) command -v ps >/dev/null && { [ -x /bin/kill ] || [ -x /usr/bin/kill ]; } ;;
-    openssl | redis-benchmark | webdis | wrk | nginx | npm) command -v "$1" >/dev/null ;;
+    openssl | redis-benchmark | webdis | wrk | nginx | haproxy | npm) command -v "$1" >/dev/null ;;
     cc | c++) command -v "$1" >/dev/null ;;
+    apache) command -v apache2 >/dev/null || command -v httpd >/dev/null ;;
+    lighttpd) [ -e /usr/lib/lighttpd/mod_openssl.so ] ;;
     nchan) [ -e "$(nginx -V 2>&1 | sed -n 's/.*--modules-path=\([^ ]*\).*/\1/p')/ngx_nchan_module.so" ] ;;
     pip) python3 -m pip --version >/dev/null 2>&1 ;;
     venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
@@ -34,7 +37,7 @@ is_there() {
 install() {
     echo "installing $1" >&2
     if command -v apt-get >/dev/null; then
-        case $1 in redis) package=redis-server ;; cc) package="gcc libc6-dev" ;; redis-benchmark) package=redis-tools ;; nginx) package=nginx-light ;; nchan) package=libnginx-mod-nchan ;; node) package=nodejs ;; php) package=php-cli ;; pip) package=python3-pip ;; venv) package=python3-venv ;; c++) package=g++ ;; *) package=$1 ;; esac
+        case $1 in redis) package=redis-server ;; cc) package="gcc libc6-dev" ;; redis-benchmark) package=redis-tools ;; nginx) package=nginx-light ;; nchan) package=libnginx-mod-nchan ;; apache) package=apache2 ;; lighttpd) package="lighttpd lighttpd-mod-openssl" ;; node) package=nodejs ;; php) package=php-cli ;; pip) package=python3-pip ;; venv) package=python3-venv ;; c++) package=g++ ;; *) package=$1 ;; esac
         as_root apt-get update -qq
         # Not quoted: some are two.
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $package >&2
