@@ -35,6 +35,8 @@ pub struct App {
     workers: usize,
     /// Ends what works behind the requests, after the last of them.
     stop: CancellationToken,
+    /// Ends the lame-duck time of a stop early.
+    hurry: CancellationToken,
 }
 
 impl App {
@@ -87,13 +89,20 @@ impl App {
             refusals: Arc::new(Refusals::new(settings.log.refusals)),
         });
         let workers = settings.pool.workers;
-        Ok(Self { state, server: settings.server.clone(), background, workers, stop })
+        let hurry = CancellationToken::new();
+        Ok(Self { state, server: settings.server.clone(), background, workers, stop, hurry })
     }
 
     /// Cancelled by whoever wants the gateway to stop.
     #[must_use]
     pub fn drain(&self) -> CancellationToken {
         self.state.drain.clone()
+    }
+
+    /// Ends the lame-duck time of a stop when cancelled.
+    #[must_use]
+    pub fn hurry(&self) -> CancellationToken {
+        self.hurry.clone()
     }
 
     /// Waits until Redis was reached, but no longer than `patience`.
@@ -111,15 +120,19 @@ impl App {
             let settings = ServerSettings {
                 max_connections: PROBE_CONNECTIONS,
                 shutdown_grace: TASKS_END_WITHIN,
+                lame_duck: Duration::ZERO,
                 visitors: VisitorSettings::default(),
                 ..self.server.clone()
             };
             let router = api::probes_router(self.state.for_probes());
             let here = vec![Here { router, beside: Box::pin(std::future::pending()) }];
-            let stop = self.stop.clone();
+            let (stop, hurry) = (self.stop.clone(), self.hurry.clone());
             // Its connections are none of the clients'.
             let metrics = Metrics::default();
-            async move { server::serve(listener, here, &settings, None, &metrics, &stop).await }
+            async move {
+                let stop = server::Stop { drain: &stop, hurry: &hurry };
+                server::serve(listener, here, &settings, None, &metrics, stop).await;
+            }
         });
         let served = self.serve_as(listener, api::router);
         tokio::join!(served, OptionFuture::from(asked));
@@ -157,7 +170,8 @@ impl App {
             });
             acceptor
         });
-        server::serve(listener, here, server, tls, metrics, drain).await;
+        let stop = server::Stop { drain, hurry: &self.hurry };
+        server::serve(listener, here, server, tls, metrics, stop).await;
         self.stop.cancel();
         if tokio::time::timeout(TASKS_END_WITHIN, self.background.ended()).await.is_err() {
             tracing::warn!(left = self.background.running(), "tasks did not end in time");

@@ -25,6 +25,7 @@ pub const BOUNDS: &[&str] = &[
     "fields",
     "followed_streams",
     "inflation",
+    "linger",
     "rate",
     "rate_of_principal",
     "reads",

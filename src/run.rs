@@ -1,12 +1,13 @@
 //! Running a gateway from start to exit: the private Redis, signals, what is printed.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use deadpool_redis::redis::{ConnectionAddr, IntoConnectionInfo as _};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,7 +20,8 @@ use crate::store::private::PrivateRedis;
 /// How long the start waits for Redis before listening all the same.
 const REDIS_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Runs until a signal says stop. The exit code is 0 after an orderly stop.
+/// Runs until a signal says stop. The exit code is 0 after an orderly stop; a second signal ends the
+/// process at once.
 pub async fn run(mut settings: Settings, mode: Mode) -> ExitCode {
     let tracker = TaskTracker::new();
     let connections = settings.server.max_connections;
@@ -61,10 +63,25 @@ pub async fn run(mut settings: Settings, mode: Mode) -> ExitCode {
         }
         tracing::info!(dir = %private.dir().display(), "a private Redis keeps the streams");
     }
-    let code = serve(&settings, mode, listener, probes).await;
-    if let Some(private) = private {
-        private.stop().await;
-    }
+    let signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::error!("signals cannot be received: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let stop = Stop::default();
+    let served = async {
+        let code = serve(&settings, mode, listener, probes, &stop).await;
+        if let Some(private) = private {
+            private.stop().await;
+        }
+        code
+    };
+    let code = tokio::select! {
+        code = served => code,
+        never = signals.watch(&stop) => match never {},
+    };
     tracker.close();
     tracker.wait().await;
     tracing::info!("stopped");
@@ -86,18 +103,12 @@ async fn serve(
     mode: Mode,
     listener: TcpListener,
     probes: Option<TcpListener>,
+    stop: &Stop,
 ) -> ExitCode {
     let app = match App::new(settings) {
         Ok(app) => app,
         Err(error) => {
             tracing::error!("{error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let signals = match Signals::new() {
-        Ok(signals) => signals,
-        Err(error) => {
-            tracing::error!("signals cannot be received: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -109,8 +120,15 @@ async fn serve(
     if let Some(Ok(address)) = probes.as_ref().map(TcpListener::local_addr) {
         tracing::info!("metrics are at http://{address}/metrics");
     }
-    let drain = app.drain();
-    tokio::join!(app.serve(listener, probes), signals.cancel(drain));
+    let (drain, hurry) = (app.drain(), app.hurry());
+    let stopping = async {
+        stop.drain.cancelled().await;
+        drain.cancel();
+        stop.hurry.cancelled().await;
+        hurry.cancel();
+        std::future::pending().await
+    };
+    tokio::select! { () = app.serve(listener, probes) => {}, () = stopping => {} }
     ExitCode::SUCCESS
 }
 
@@ -135,9 +153,19 @@ fn announce(address: SocketAddr, settings: &Settings, mode: Mode) {
     }
 }
 
+/// The stop of the process, as signals ask for it.
+#[derive(Default)]
+struct Stop {
+    /// Cancelled by the first signal.
+    drain: CancellationToken,
+    /// Cancelled where there is no load balancer to wait for.
+    hurry: CancellationToken,
+}
+
+/// The signals that stop the process, received from the moment this is made.
 struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+    terminate: Signal,
+    interrupt: Signal,
 }
 
 impl Signals {
@@ -148,14 +176,24 @@ impl Signals {
         })
     }
 
-    /// Cancels `drain` on the first signal; returns once it is cancelled, by whomever.
-    async fn cancel(mut self, drain: CancellationToken) {
-        let name = tokio::select! {
-            () = drain.cancelled() => return,
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        };
-        tracing::info!(signal = name, "stopping");
-        drain.cancel();
+    async fn next(&mut self) -> (&'static str, SignalKind) {
+        tokio::select! {
+            _ = self.terminate.recv() => ("SIGTERM", SignalKind::terminate()),
+            _ = self.interrupt.recv() => ("SIGINT", SignalKind::interrupt()),
+        }
+    }
+
+    /// Asks for a stop with the first signal, and exits with the second. SIGINT comes from a
+    /// terminal: no load balancer has to notice the stop.
+    async fn watch(mut self, stop: &Stop) -> Infallible {
+        let (name, kind) = self.next().await;
+        tracing::info!(signal = name, "stopping; a second signal exits at once");
+        stop.drain.cancel();
+        if kind == SignalKind::interrupt() {
+            stop.hurry.cancel();
+        }
+        let (name, kind) = self.next().await;
+        tracing::warn!(signal = name, "exiting at once");
+        std::process::exit(128 + kind.as_raw_value())
     }
 }

@@ -10,13 +10,14 @@ pub mod frames;
 pub mod pairs;
 pub mod requests;
 pub mod tree;
+pub mod wire;
 pub mod words;
 
 /// Panics when something does not hold.
 pub type Body = fn(&[u8]);
 
 /// Every target by its name.
-pub const ALL: [(&str, Body); 20] = [
+pub const ALL: [(&str, Body); 21] = [
     ("append_body", requests::append_body),
     ("bare_entries", entries::bare),
     ("cloudevent_binary", cloudevents::binary),
@@ -32,6 +33,7 @@ pub const ALL: [(&str, Body); 20] = [
     ("inflated", requests::inflated),
     ("json_entries", entries::json),
     ("lines", entries::lines),
+    ("messages", wire::messages),
     ("multipart", requests::multipart),
     ("names", words::names),
     ("policies", words::policies),

@@ -115,10 +115,7 @@ pub(super) async fn append(
                 };
                 return Ok((status, Json(AppendAnswer::Lines(answer))).into_response());
             }
-            Err(error) => {
-                discard(upload.source.body).await;
-                return Err(upload.told.with_counts(error));
-            }
+            Err(error) => return Err(upload.told.with_counts(error)),
         }
     }
 }

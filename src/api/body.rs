@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, Version};
 use http_body_util::BodyExt as _;
 
 use super::error::{ApiError, ErrorCode};
@@ -15,7 +15,7 @@ use super::single::single;
 use crate::metrics::{HeldBytes, Metrics};
 use crate::state::{AppState, Shared};
 
-/// How long a body that is refused is read on, and how many bytes of it.
+/// How long a body that is refused is read on over HTTP/2, and how many bytes of it.
 const DISCARD: (Duration, usize) = (Duration::from_secs(1), 8 << 20);
 /// So many bytes of each body are not counted; they are bounded by how many requests there can be.
 const SMALL: usize = 64 << 10;
@@ -117,7 +117,12 @@ impl Body {
             Ok(bytes) => Ok(Self { headers: parts.headers, bytes, memory }),
             Err(error) => {
                 drop(memory);
-                Box::pin(discard(body)).await;
+                // Over HTTP/1.1 the connection is read on (`net/linger.rs`).
+                if parts.version == Version::HTTP_2
+                    && matches!(error.code, ErrorCode::TooLarge | ErrorCode::Overloaded)
+                {
+                    Box::pin(discard(body)).await;
+                }
                 Err(error)
             }
         }
@@ -130,6 +135,21 @@ impl FromRequest<AppState> for Body {
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         Self::read(request, state, usize::MAX).await
     }
+}
+
+/// Reads a body that is refused a little further: over HTTP/2 some clients take a reset of the rest for
+/// a failure of the whole.
+async fn discard(mut body: axum::body::Body) {
+    let reading = async {
+        let mut read = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            read += frame.data_ref().map_or(0, Bytes::len);
+            if read > DISCARD.1 {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DISCARD.0, reading).await;
 }
 
 fn too_large(limit: usize) -> ApiError {

@@ -65,6 +65,10 @@ codes! {
     TooLarge = 413 "too-large" "The body is too large" false;
     /// This type of body is not taken here.
     UnsupportedMediaType = 415 "unsupported-media-type" "This type of body is not taken here" false;
+    /// The target of the request is longer than the server takes.
+    UriTooLong = 414 "uri-too-long" "URI too long" false;
+    /// The head of the request is larger than the server takes.
+    HeadTooLarge = 431 "head-too-large" "Request header fields too large" false;
     /// The body is no entry.
     InvalidFields = 422 "invalid-fields" "These cannot be the fields of an entry" false;
     /// What cannot be appended later.

@@ -41,7 +41,9 @@ impl Conditions {
         let if_match = match text(&IF_MATCH)? {
             None => None,
             Some(tag) => {
-                let bare = tag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+                // A proxy that compresses makes the tag weak; it names the same id.
+                let strong = tag.strip_prefix("W/").unwrap_or(tag);
+                let bare = strong.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
                 let bare = bare.ok_or_else(|| {
                     ApiError::invalid("`If-Match` is one id in quotes, as in `ETag`")
                 })?;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::http::header::ORIGIN;
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, Version};
 
 use super::error::{ApiError, ErrorCode};
 use super::identify::{Unknown, identify};
 use super::single::single;
-use super::{cors, host, turned_away};
+use super::{cors, host, malformed, turned_away};
 use crate::auth::Principal;
 use crate::state::AppState;
 
@@ -24,22 +24,29 @@ pub fn admit(state: &AppState, request: &mut Request) -> Result<Arc<Principal>, 
     if let Some(answer) = turned_away::answer(request) {
         return Err(Unknown::Answer(Box::new(answer)));
     }
+    malformed::check(request)?;
     if !state.settings.origins.is_empty() {
         cors::narrow(request);
     }
     let is_probe = matches!(request.uri().path(), "/livez" | "/readyz");
     if !is_probe {
-        check(state, request.headers(), host::of(request)?)?;
+        check(state, request)?;
     }
     let principal = identify(&state.auth, request)?;
     turned_away::count(state, &principal, request).map_err(Unknown::Answer)?;
     Ok(principal)
 }
 
-fn check(state: &AppState, headers: &HeaderMap, host: &str) -> Result<(), ApiError> {
-    let name = host_name(host);
+fn check(state: &AppState, request: &Request) -> Result<(), ApiError> {
     // A page of elsewhere that got a name to point here has no credential to show.
     let is_ours = state.auth.is_on() && state.settings.hosts.is_empty();
+    let host = match host::of(request)? {
+        Some(host) => host,
+        // HTTP/1.0 does not demand one.
+        None if is_ours && request.version() == Version::HTTP_10 => "",
+        None => return Err(host::missing()),
+    };
+    let (headers, name) = (request.headers(), host_name(host));
     let is_listed = || state.settings.hosts.iter().any(|listed| listed.eq_ignore_ascii_case(name));
     if !is_ours && !state.settings.any_host && !is_loopback(name) && !is_listed() {
         let name = name.to_ascii_lowercase();

@@ -7,11 +7,11 @@ use axum::http::{Request, uri::Authority};
 
 use super::error::ApiError;
 
-/// The name and port the request was sent to.
+/// The name and port the request was sent to, if it has one.
 ///
 /// # Errors
-/// 400 when there is none, or more than one.
-pub fn of<B>(request: &Request<B>) -> Result<&str, ApiError> {
+/// 400 when there is more than one.
+pub fn of<B>(request: &Request<B>) -> Result<Option<&str>, ApiError> {
     let headers = request.headers();
     let mut hosts = headers.get_all(HOST).iter();
     let header = hosts.next().map(|host| host.to_str().unwrap_or_default());
@@ -23,7 +23,11 @@ pub fn of<B>(request: &Request<B>) -> Result<&str, ApiError> {
         (Some(header), Some(target)) if !header.eq_ignore_ascii_case(target) => {
             Err(ApiError::invalid("`Host` is not what the request is sent to"))
         }
-        (Some(host), _) | (None, Some(host)) => Ok(host),
-        (None, None) => Err(ApiError::invalid("a request names its `Host`")),
+        (header, target) => Ok(header.or(target)),
     }
+}
+
+/// 400 for a request without a name.
+pub fn missing() -> ApiError {
+    ApiError::invalid("the request has no `Host`: name the gateway in one")
 }

@@ -14,6 +14,8 @@ const EVERYWHERE: &[ErrorCode] = &[
     InvalidRequest,
     Forbidden,
     OriginNotAllowed,
+    UriTooLong,
+    HeadTooLarge,
     RateLimited,
     TooManyConnections,
     Internal,

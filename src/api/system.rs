@@ -148,7 +148,7 @@ pub async fn index(State(state): State<AppState>, info: RequestInfo, request: Re
     let plain =
         |host: &&str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-[]".contains(&b));
     let scheme = if state.settings.https { "https" } else { "http" };
-    let base = match host::of(&request).ok().filter(plain) {
+    let base = match host::of(&request).ok().flatten().filter(plain) {
         Some(host) => format!("{scheme}://{host}{}", info.base().as_str()),
         None => EXAMPLE.to_owned(),
     };

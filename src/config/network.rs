@@ -27,10 +27,18 @@ pub struct ServerSettings {
     pub max_header_size: usize,
     /// Until TLS must stand.
     pub handshake_timeout: Duration,
-    /// Until a request's head must have come; also how long a connection may be idle.
+    /// Until a request's head must have come.
     pub header_timeout: Duration,
+    /// Between two requests on a connection.
+    pub idle_timeout: Duration,
+    /// The longest a connection is read on after an answer that its client may not have read.
+    pub linger_timeout: Duration,
+    /// The most bytes that are read then.
+    pub linger_bytes: usize,
     /// How long a client may leave an answer unread.
     pub write_timeout: Duration,
+    /// From the beginning of a stop until idle connections close and no more are accepted.
+    pub lame_duck: Duration,
     /// From the beginning of a stop to its end, whatever is still open.
     pub shutdown_grace: Duration,
     /// What one client may do.
@@ -39,6 +47,7 @@ pub struct ServerSettings {
 
 impl Reader<'_> {
     pub(super) fn server(&mut self, listen: SocketAddr, mode: Mode) -> ServerSettings {
+        let shutdown_grace = self.duration("shutdown-grace");
         ServerSettings {
             listen,
             metrics_listen: self.get("metrics-listen", listen_address),
@@ -49,8 +58,16 @@ impl Reader<'_> {
             max_header_size: self.size("max-header-size"),
             handshake_timeout: self.duration("tls-handshake-timeout"),
             header_timeout: self.duration("header-timeout"),
+            idle_timeout: self.duration("idle-timeout"),
+            linger_timeout: self.duration("linger-timeout"),
+            linger_bytes: self.size("linger-bytes"),
             write_timeout: self.duration("write-timeout"),
-            shutdown_grace: self.duration("shutdown-grace"),
+            // The rest of the grace is for what is open then.
+            lame_duck: self
+                .duration_if_any("lame-duck")
+                .unwrap_or_default()
+                .min(shutdown_grace / 2),
+            shutdown_grace,
             visitors: VisitorSettings {
                 rate: self.get("rate-per-address", parsed),
                 max_addresses: self.count("max-addresses"),

@@ -188,11 +188,12 @@ pub const SPECS: &[Spec] = &[
     spec("redis-connect-timeout", "DURATION", "1s", "For making a connection to Redis").within("10ms", "1h"),
     spec("redis-timeout", "DURATION", "1500ms", "For an answer from Redis").within("10ms", "1h"),
     spec("tls-handshake-timeout", "DURATION", "10s", "For a TLS handshake"),
+    spec("header-timeout", "DURATION", "30s", "Time to receive the head of a request"),
     spec(
-        "header-timeout",
+        "idle-timeout",
         "DURATION",
-        "30s",
-        "For the head of a request, and for idle connections",
+        "75s",
+        "How long a connection is kept open between two requests; longer than the keep-alive timeout of a load balancer in front",
     ),
     spec(
         "body-timeout",
@@ -251,6 +252,20 @@ pub const SPECS: &[Spec] = &[
         "How often streams are kept to their retention though nobody appends through a gateway; one gateway does it for all",
     ),
     spec("trace-context", "", "", "Keep the traceparent of an append in a field of its entries"),
+    spec(
+        "linger-timeout",
+        "DURATION",
+        "10s",
+        "How long a connection is read on after an early answer (413, 401, …), so that a client that is still sending can read the answer",
+    ),
+    spec("linger-bytes", "SIZE", "64MiB", "Bytes read on such a connection"),
+    spec(
+        "lame-duck",
+        "DURATION",
+        "2s",
+        "How long a gateway goes on accepting connections and answering requests after SIGTERM, with Connection: close, while /readyz says no; at most half of shutdown-grace; 0 for none",
+    )
+    .within("0", "365d"),
     spec("shutdown-grace", "DURATION", "10s", "For what is still open when the gateway stops"),
     spec("log-format", "FORMAT", "text", "text or json"),
     spec(

@@ -9,13 +9,13 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::metrics::{Held, Metrics};
-use crate::net::ending::Ending;
 use crate::net::http1::{self, Left};
 use crate::net::http2;
+use crate::net::linger::Linger;
+use crate::net::shutdown_flag::ShutdownFlag;
 use crate::net::unread::Unread;
 use crate::net::visitors::{Place, Visitor};
 
@@ -25,16 +25,17 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from
 /// What all connections have in common.
 pub(crate) struct Serving {
     pub(crate) header_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
     pub(crate) write_timeout: Duration,
     pub(crate) handshake_timeout: Duration,
+    pub(crate) linger: Linger,
     pub(crate) max_header_size: usize,
     pub(crate) max_streams: u32,
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) unread: Counter,
     pub(crate) metrics: Metrics,
-    pub(crate) drain: CancellationToken,
-    /// Begins when `drain` is cancelled.
-    pub(crate) ending: Ending,
+    /// Advanced by the loop that accepts.
+    pub(crate) shutdown: ShutdownFlag,
 }
 
 impl Serving {
@@ -113,7 +114,7 @@ async fn shake_hands(
 ) -> Option<TlsStream<Plain>> {
     let shaken = tokio::select! {
         shaken = tokio::time::timeout(serving.handshake_timeout, tls.accept(stream)) => shaken,
-        () = serving.drain.cancelled() => return None,
+        () = serving.shutdown.closing() => return None,
     };
     let outcome = match shaken {
         Ok(Ok(stream)) => {

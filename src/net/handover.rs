@@ -5,14 +5,11 @@
 //! but a subscription on HTTP/1.1, hyper writes its head and is then left; what remains is a socket
 //! and a session ([`Subscriber`]), which writes chunks by itself and closes when the session ends,
 //! through TLS as without. Every other answer, and HTTP/2, takes the same session as an ordinary body.
-//!
-//! The same loan tells a client that speaks HTTP/2 without having been asked for it: what comes
-//! first goes past here on its way to hyper, and costs a comparison.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use axum::http::header::CONNECTION;
@@ -29,7 +26,7 @@ const SLICES: usize = 16;
 /// Bytes a subscriber may send, who has nothing to say.
 const MAX_CHATTER: usize = 64 << 10;
 
-/// What a connection shares with the answers it gives: the session that is to take it over.
+/// The session in an answer that is to take its connection over.
 #[derive(Default)]
 pub(crate) struct Baton {
     session: Mutex<Option<Session>>,
@@ -44,9 +41,6 @@ const TAKEN: u8 = 1;
 const HEAD_SENT: u8 = 2;
 /// The client speaks HTTP/2.
 const HTTP_2: u8 = 3;
-
-/// What a client of HTTP/2 begins with, as far as it is needed: there is no such method.
-const PREFACE: &[u8] = b"PRI ";
 
 impl Baton {
     /// Takes the session out of an answer, if the connection can be left to it.
@@ -64,7 +58,7 @@ impl Baton {
     }
 
     /// Hyper has written all it had.
-    fn flushed(&self) {
+    pub(crate) fn flushed(&self) {
         // The head is encoded in the very poll that takes the answer, before anything is flushed.
         let _ = self.step.compare_exchange(TAKEN, HEAD_SENT, Ordering::AcqRel, Ordering::Acquire);
     }
@@ -78,112 +72,14 @@ impl Baton {
         self.session.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// Notes that the client speaks HTTP/2.
+    pub(crate) fn set_http2(&self) {
+        self.step.store(HTTP_2, Ordering::Release);
+    }
+
     /// Whether the client turned out to speak HTTP/2: hyper has seen nothing of it.
     pub(crate) fn is_http2(&self) -> bool {
         self.step.load(Ordering::Acquire) == HTTP_2
-    }
-}
-
-/// The connection as hyper has it.
-pub(crate) struct Lent<S> {
-    stream: S,
-    baton: Arc<Baton>,
-    /// What the client has sent so far, until it is clear that it is not HTTP/2.
-    first: Option<Vec<u8>>,
-}
-
-impl<S> Lent<S> {
-    /// Of a client that may turn out to speak HTTP/2 if `undecided`.
-    pub(crate) fn new(stream: S, baton: Arc<Baton>, undecided: bool) -> Self {
-        Self { stream, baton, first: undecided.then(Vec::new) }
-    }
-
-    /// The connection, with what was read of it and not passed on.
-    pub(crate) fn give_back(self) -> (S, Vec<u8>) {
-        (self.stream, self.first.unwrap_or_default())
-    }
-}
-
-impl<S: AsyncRead + Unpin> Lent<S> {
-    /// Reads until it is clear which protocol this is; once it is HTTP/2, nothing more is read.
-    fn poll_first(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.baton.is_http2() {
-            return Poll::Pending;
-        }
-        loop {
-            let before = buffer.filled().len();
-            ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-            let Some(first) = &mut self.first else { return Poll::Ready(Ok(())) };
-            let new = &buffer.filled()[before..];
-            let ended = new.is_empty();
-            // Nearly always: a whole request, of which not a byte is moved.
-            if first.is_empty() && !ended && new[0] != PREFACE[0] {
-                self.first = None;
-                return Poll::Ready(Ok(()));
-            }
-            first.extend_from_slice(new);
-            buffer.set_filled(before);
-            if first.starts_with(PREFACE) {
-                self.baton.step.store(HTTP_2, Ordering::Release);
-                return Poll::Pending;
-            }
-            if ended || !PREFACE.starts_with(first) {
-                // Never more than the buffer has room for: all but the last read were of three bytes.
-                let length = first.len().min(buffer.remaining());
-                buffer.put_slice(&first[..length]);
-                self.first = None;
-                return Poll::Ready(Ok(()));
-            }
-        }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Lent<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.first.is_some() {
-            return self.poll_first(cx, buffer);
-        }
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Lent<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        self.baton.flushed();
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

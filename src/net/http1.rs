@@ -1,18 +1,31 @@
-//! A connection that speaks HTTP/1.1: hyper's, with the time-outs that `axum::serve` cannot be given.
-//! It may turn out to speak HTTP/2, and it may be left to a subscription.
+//! A connection that speaks HTTP/1.1: hyper's, with timeouts that `axum::serve` cannot be given. It
+//! may turn out to speak HTTP/2, and a subscription may take it over.
 
 use std::convert::Infallible;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::server::conn::http1::{Builder, Connection};
+use hyper::service::HttpService;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
 use crate::net::connection::{Open, Serving};
-use crate::net::handover::{Baton, Lent, Subscriber};
+use crate::net::deadline::Deadline;
+use crate::net::exchange::{AnswerBody, Exchange, Phase};
+use crate::net::handover::Subscriber;
+use crate::net::request_io::RequestIo;
 use crate::net::visitors::Visitor;
+
+/// The longest a connection is read on that is one too many. It takes the place of another that
+/// could be told so.
+const LINGER_ONE_TOO_MANY: Duration = Duration::from_secs(1);
 
 /// What is left of a connection that hyper has done with.
 #[expect(clippy::large_enum_variant, reason = "it is taken apart as soon as it is made")]
@@ -24,6 +37,17 @@ pub(crate) enum Left<S> {
     Http2(S, Vec<u8>, Visitor, Open),
 }
 
+/// The reason why the loop that serves is left.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart as soon as it is made")]
+enum Served {
+    /// Every answer is sent, and there will be no other.
+    Done,
+    /// The connection broke, or its head did not come in time.
+    Broken,
+    Subscribed(crate::api::Session),
+    Http2,
+}
+
 /// Serves a connection. One that is `undecided` may turn out to speak HTTP/2.
 pub(crate) async fn serve<S>(
     stream: S,
@@ -31,61 +55,146 @@ pub(crate) async fn serve<S>(
     router: axum::Router,
     visitor: Visitor,
     open: Open,
-    serving: &Serving,
+    serving: &Arc<Serving>,
 ) -> Left<S>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let baton = Arc::<Baton>::default();
-    let lent = TokioIo::new(Lent::new(stream, baton.clone(), undecided));
-    let (taking, keep_alive) = (baton.clone(), !visitor.is_turned_away());
+    let exchange = Arc::<Exchange>::default();
+    let io = RequestIo::new(stream, exchange.clone(), serving.max_header_size, undecided);
+    let turned_away = visitor.is_turned_away();
     let visitor = Arc::new(visitor);
-    let asking = visitor.clone();
-    let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+    let (asking, asked, at) = (visitor.clone(), exchange.clone(), serving.clone());
+    let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+        if let Some(malformed) = asked.begin() {
+            request.extensions_mut().insert(malformed);
+        }
         let (method, version) = (request.method().clone(), request.version());
-        let (visitor, router, baton) = (asking.clone(), router.clone(), taking.clone());
+        let (visitor, router) = (asking.clone(), router.clone());
+        let (exchange, serving) = (asked.clone(), at.clone());
         async move {
             let mut response = visitor.answer(router, request).await;
-            baton.take_from(&method, version, &mut response);
-            Ok::<_, Infallible>(response)
+            // The rest of a body that nobody wants is not waited for with the connection kept.
+            if exchange.is_incomplete() || serving.shutdown.is_draining() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            exchange.baton.take_from(&method, version, &mut response);
+            Ok::<_, Infallible>(response.map(|body| AnswerBody::new(body, exchange)))
         }
     });
-    let mut builder = hyper::server::conn::http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(serving.header_timeout)
-        .max_buf_size(serving.max_header_size)
-        .keep_alive(keep_alive);
-    let mut connection = Box::pin(builder.serve_connection(lent, service));
-    let mut ends = std::pin::pin!(serving.ending.begins());
+    let mut builder = Builder::new();
+    // Heads are bounded before they reach hyper.
+    builder.max_buf_size(serving.max_header_size + 1).keep_alive(!turned_away);
+    let mut connection = Box::pin(builder.serve_connection(TokioIo::new(io), service));
+    let served = drive(&mut connection, &exchange, serving).await;
+    let parts = Pin::into_inner(connection).into_parts();
+    let unread = !parts.read_buf.is_empty();
+    let (stream, held) = parts.io.into_inner().into_parts();
+    match served {
+        Served::Broken => Left::Nothing,
+        Served::Done => {
+            drop(parts.service);
+            let more = exchange.is_sending() || unread || !held.is_empty();
+            end(stream, more, turned_away, serving).await;
+            Left::Nothing
+        }
+        Served::Subscribed(session) => Left::Subscriber(Subscriber::new(stream, session, open)),
+        Served::Http2 => {
+            drop(parts.service);
+            // Nobody else has it any more: the service is gone with hyper's part.
+            match Arc::into_inner(visitor) {
+                Some(visitor) => Left::Http2(stream, held, visitor, open),
+                None => Left::Nothing,
+            }
+        }
+    }
+}
+
+/// Polls hyper's part of a connection until it is done, or is to be left; closes it when it is idle
+/// for too long, or the gateway stops.
+async fn drive<I, S>(
+    connection: &mut Pin<Box<Connection<I, S>>>,
+    exchange: &Exchange,
+    serving: &Serving,
+) -> Served
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S: HttpService<Incoming, ResBody = AnswerBody, Error = Infallible>,
+{
+    let mut closing = pin!(serving.shutdown.closing());
     let (mut listening, mut asked_to_end) = (false, false);
-    let session = std::future::poll_fn(|cx| {
-        // Once it has been polled it wakes this task, whose waker stays the same.
-        let to_poll = !asked_to_end && (!listening || serving.ending.has_begun());
-        listening = true;
-        if to_poll && ends.as_mut().poll(cx).is_ready() {
-            asked_to_end = true;
+    let mut waits_for = (Phase::Head, 0);
+    let mut deadline = Deadline::new(Instant::now() + serving.header_timeout);
+    std::future::poll_fn(|cx| {
+        loop {
+            // Once it has been polled it wakes this task, whose waker stays the same.
+            if !listening {
+                listening = true;
+                let _ = closing.as_mut().poll(cx);
+            }
+            // A head of which a part is here gets its answer.
+            if !asked_to_end && serving.shutdown.is_closing() && !exchange.has_partial_head() {
+                asked_to_end = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                return Poll::Ready(match ended {
+                    Ok(()) => Served::Done,
+                    Err(error) => {
+                        tracing::debug!(%error, "connection broke");
+                        Served::Broken
+                    }
+                });
+            }
+            if exchange.baton.is_http2() {
+                return Poll::Ready(Served::Http2);
+            }
+            if let Some(session) = exchange.baton.ready() {
+                return Poll::Ready(Served::Subscribed(session));
+            }
+            let now_waits_for = (exchange.phase(), exchange.requests());
+            if now_waits_for != waits_for {
+                waits_for = now_waits_for;
+                deadline.set(match waits_for.0 {
+                    Phase::Head => Some(Instant::now() + serving.header_timeout),
+                    Phase::Idle => Some(Instant::now() + serving.idle_timeout),
+                    Phase::Answering => None,
+                });
+            }
+            if deadline.poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if waits_for.0 == Phase::Head {
+                tracing::debug!("no head of a request within the header timeout");
+                return Poll::Ready(Served::Broken);
+            }
+            deadline.set(None);
             connection.as_mut().graceful_shutdown();
         }
-        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a connection broke");
-            }
-            return Poll::Ready(None);
-        }
-        if baton.is_http2() {
-            return Poll::Ready(Some(None));
-        }
-        baton.ready().map_or(Poll::Pending, |session| Poll::Ready(Some(Some(session))))
-    });
-    let Some(session) = session.await else { return Left::Nothing };
-    let (stream, read) = Pin::into_inner(connection).into_parts().io.into_inner().give_back();
-    match session {
-        Some(session) => Left::Subscriber(Subscriber::new(stream, session, open)),
-        // Nobody else has it any more: the service is gone with hyper's part.
-        None => match Arc::into_inner(visitor) {
-            Some(visitor) => Left::Http2(stream, read, visitor, open),
-            None => Left::Nothing,
-        },
+    })
+    .await
+}
+
+/// Ends a connection whose answers are all sent; reads on where `more` may come.
+async fn end<S>(mut stream: S, more: bool, turned_away: bool, serving: &Serving)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    use tokio::io::AsyncWriteExt as _;
+    if !more {
+        let _ = stream.shutdown().await;
+        return;
+    }
+    let mut linger = serving.linger;
+    if turned_away {
+        linger.timeout = linger.timeout.min(LINGER_ONE_TOO_MANY);
+    }
+    let ended = Box::pin(linger.end(stream));
+    let ended = tokio::select! {
+        ended = ended => ended,
+        () = serving.shutdown.closing() => true,
+    };
+    if !ended {
+        serving.refused("linger");
     }
 }

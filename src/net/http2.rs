@@ -66,8 +66,8 @@ pub(crate) async fn serve<S>(
         .keep_alive_timeout(PING.1);
     let io = TokioIo::new(Rewound::new(read, stream));
     let mut connection = Box::pin(builder.serve_connection(io, service));
-    let mut draining = pin!(serving.drain.cancelled());
-    let mut clock = pin!(Clock::new(serving.header_timeout));
+    let mut draining = pin!(serving.shutdown.draining());
+    let mut clock = pin!(Clock::new(serving.header_timeout, serving.idle_timeout));
     std::future::poll_fn(|cx| {
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
             if let Err(error) = ended {
@@ -81,7 +81,9 @@ pub(crate) async fn serve<S>(
             serving.refused("resets");
         }
         let had_its_answer = turned_away && answered > 0;
-        if flooded || had_its_answer || draining.as_mut().poll(cx).is_ready() {
+        // The flag first: the future is done once it was ready.
+        let draining = serving.shutdown.is_draining() || draining.as_mut().poll(cx).is_ready();
+        if flooded || had_its_answer || draining {
             clock.as_mut().end(|| connection.as_mut().graceful_shutdown());
         }
         clock.as_mut().poll(cx, &streams, || connection.as_mut().graceful_shutdown())
@@ -91,6 +93,7 @@ pub(crate) async fn serve<S>(
 
 /// When a connection is to end: after it had nothing to do for a while, or was told to.
 struct Clock {
+    /// Between two requests. Looked at as often, so a connection may be idle for twice as long.
     idle: Duration,
     sleep: Pin<Box<Sleep>>,
     /// Streams begun when it was last looked at.
@@ -99,8 +102,8 @@ struct Clock {
 }
 
 impl Clock {
-    fn new(idle: Duration) -> Self {
-        let sleep = Box::pin(sleep_until(Instant::now() + idle));
+    fn new(first: Duration, idle: Duration) -> Self {
+        let sleep = Box::pin(sleep_until(Instant::now() + first));
         Self { idle, sleep, seen: 0, ending: false }
     }
 

@@ -1,7 +1,8 @@
 //! Connections from clients: accepting, bounding, handing them to the workers, and ending them.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use tokio::net::TcpListener;
@@ -12,35 +13,62 @@ use crate::api::TurnedAway;
 use crate::config::ServerSettings;
 use crate::metrics::Metrics;
 use crate::net::connection::{Accepted, Open, Serving};
-use crate::net::ending::Ending;
+use crate::net::linger::Linger;
+use crate::net::shutdown_flag::ShutdownFlag;
 use crate::net::visitors::Visitors;
 use crate::net::workers::{Here, Worker};
 
 /// Connections beyond the bound that are answered with a problem rather than cut.
 const TOLD: usize = 256;
 
-/// Serves on threads, one for each of `here`, until `drain`; then lets open connections finish
-/// for the grace.
+/// The beginning of a stop, and the end of its lame-duck time.
+pub struct Stop<'a> {
+    /// Begins the lame-duck time.
+    pub drain: &'a CancellationToken,
+    /// Ends the lame-duck time early.
+    pub hurry: &'a CancellationToken,
+}
+
+impl Stop<'_> {
+    /// Waits for the end of the lame-duck time: answers announce the end of their connections
+    /// meanwhile. Returns when the stop began.
+    async fn lame_duck(&self, lasts: Duration, flag: &ShutdownFlag) -> Instant {
+        self.drain.cancelled().await;
+        let began = Instant::now();
+        flag.drain();
+        if !lasts.is_zero() {
+            tokio::select! {
+                () = tokio::time::sleep(lasts) => {}
+                () = self.hurry.cancelled() => {}
+            }
+        }
+        began
+    }
+}
+
+/// Serves on threads, one for each of `here`, to the end of the lame-duck time; then lets open
+/// connections finish for the rest of the grace.
 pub async fn serve(
     listener: TcpListener,
     here: Vec<Here>,
     settings: &ServerSettings,
     tls: Option<TlsAcceptor>,
     metrics: &Metrics,
-    drain: &CancellationToken,
+    stop: Stop<'_>,
 ) {
     let hard = CancellationToken::new();
     let serving = Arc::new(Serving {
         header_timeout: settings.header_timeout,
+        idle_timeout: settings.idle_timeout,
         write_timeout: settings.write_timeout,
         handshake_timeout: settings.handshake_timeout,
+        linger: Linger::from(settings),
         max_header_size: settings.max_header_size,
         max_streams: settings.max_streams,
         tls,
         unread: metrics.refused.get_or_create_owned(&[("bound", "unread")]),
         metrics: metrics.clone(),
-        drain: drain.clone(),
-        ending: Ending::default(),
+        shutdown: ShutdownFlag::default(),
     });
     let visitors = Visitors::new(settings.visitors.clone(), metrics.clone());
     let workers: Result<Vec<_>, _> =
@@ -49,13 +77,14 @@ pub async fn serve(
         Ok(workers) => workers,
         Err(error) => {
             tracing::error!(%error, "a thread cannot be started");
-            drain.cancel();
+            stop.drain.cancel();
             return;
         }
     };
-    loop {
+    let mut lame_duck = pin!(stop.lame_duck(settings.lame_duck, &serving.shutdown));
+    let began = loop {
         let accepted = tokio::select! {
-            () = drain.cancelled() => break,
+            began = &mut lame_duck => break began,
             accepted = listener.accept() => accepted,
         };
         // Out of file descriptors, say: what is open goes on, and may close.
@@ -84,11 +113,12 @@ pub async fn serve(
         if let Some(least) = workers.iter().min_by_key(|worker| worker.load()) {
             least.give(accepted).await;
         }
-    }
-    serving.ending.begin();
+    };
+    serving.shutdown.close();
     drop(listener);
-    let mut ended = std::pin::pin!(join_all(workers.into_iter().map(Worker::finish)));
-    if tokio::time::timeout(settings.shutdown_grace, ended.as_mut()).await.is_err() {
+    let mut ended = pin!(join_all(workers.into_iter().map(Worker::finish)));
+    let left = settings.shutdown_grace.saturating_sub(began.elapsed());
+    if tokio::time::timeout(left, ended.as_mut()).await.is_err() {
         let open = metrics.connections.get();
         tracing::warn!(open, "connections are still open after the grace; cutting them");
         hard.cancel();

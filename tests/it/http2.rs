@@ -183,9 +183,11 @@ async fn whoever_takes_back_every_request_is_sent_away() {
 
 #[tokio::test]
 async fn a_connection_that_has_nothing_to_do_is_closed_and_one_that_has_is_not() {
-    let app =
-        TestApp::start_with(|settings| settings.server.header_timeout = Duration::from_millis(300))
-            .await;
+    let app = TestApp::start_with(|settings| {
+        settings.server.header_timeout = Duration::from_millis(300);
+        settings.server.idle_timeout = Duration::from_millis(300);
+    })
+    .await;
     let (busy, busy_ended) = connect(&app, |_| {}).await;
     let events =
         answer(&busy, get(&format!("/v1/streams/{}/events", unique("busy")))).await.unwrap();

@@ -25,7 +25,8 @@ async fn raw(app: &TestApp, request: &[u8]) -> String {
 
 fn statuses(answer: &str) -> Vec<u16> {
     let of = |line: &str| line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok();
-    answer.split("\r\n").filter_map(of).collect()
+    // The next answer begins where the body of the last one ends.
+    answer.lines().filter_map(of).collect()
 }
 
 type Case = (&'static str, String, &'static [u16]);
@@ -33,22 +34,60 @@ type Case = (&'static str, String, &'static [u16]);
 /// Bodies whose length can be told in two ways; each with a request that one of them hides.
 fn bodies() -> Vec<Case> {
     let post = "POST /v1/streams/smuggled/entries HTTP/1.1\r\nhost: localhost\r\n";
+    let other = "POST /v1/streams/not-smuggled/entries HTTP/1.1\r\nhost: localhost\r\n";
     let hidden = "GET /v1/streams/hidden HTTP/1.1\r\nhost: localhost\r\n\r\n";
     vec![
         (
-            // RFC 9112, 6.1: the chunks count, and nothing after them.
             "two lengths, of which one is chunked",
             format!(
                 "{post}content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{hidden}"
             ),
-            &[422],
+            &[400],
         ),
         (
             "the same in the other order",
             format!(
                 "{post}transfer-encoding: chunked\r\ncontent-length: 4\r\n\r\n0\r\n\r\n{hidden}"
             ),
-            &[422],
+            &[400],
+        ),
+        (
+            "a coding before chunked",
+            format!("{post}transfer-encoding: gzip, chunked\r\n\r\n3\r\nn=1\r\n0\r\n\r\n{hidden}"),
+            &[400],
+        ),
+        (
+            "no coding before chunked",
+            format!("{post}transfer-encoding: identity, chunked\r\n\r\n0\r\n\r\n{hidden}"),
+            &[400],
+        ),
+        (
+            "two encodings",
+            format!(
+                "{post}transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{hidden}"
+            ),
+            &[400],
+        ),
+        (
+            "an encoding of HTTP/1.0",
+            "POST /v1/streams/smuggled/entries HTTP/1.0\r\nhost: localhost\r\n\
+             transfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+                .to_owned(),
+            &[400],
+        ),
+        (
+            "a length that a bare LF hides",
+            format!("{post}x: x\ncontent-length: 23\r\n\r\n{hidden}"),
+            &[400],
+        ),
+        (
+            "the same after requests without a fault, with a body of each kind",
+            format!(
+                "{post}content-length: 0\r\n\r\n{other}content-length: 2\r\n\r\n{{}}\
+                 {other}transfer-encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\nx: y\r\n\r\n\
+                 {post}x: x\ncontent-length: 23\r\n\r\n{hidden}"
+            ),
+            &[422, 201, 201, 400],
         ),
         (
             "two different lengths",
@@ -108,8 +147,17 @@ fn heads() -> Vec<Case> {
             "GET /v1/streams HTTP/1.1\r\nhost: localhost\r\nx: a\rb\r\n\r\n".to_owned(),
             &[400],
         ),
-        // RFC 9112, 2.2 lets a server take these, and they mean nothing else.
-        ("bare LFs", "GET /v1/streams HTTP/1.1\nhost: localhost\n\n".to_owned(), &[200]),
+        ("bare LFs", "GET /v1/streams HTTP/1.1\nhost: localhost\n\n".to_owned(), &[400]),
+        (
+            "an escape that is none",
+            "GET /v1/streams/%zz HTTP/1.1\r\nhost: localhost\r\n\r\n".to_owned(),
+            &[400],
+        ),
+        (
+            "half an escape",
+            "GET /v1/streams/a%2 HTTP/1.1\r\nhost: localhost\r\n\r\n".to_owned(),
+            &[400],
+        ),
         (
             "a target with its host",
             "GET http://localhost/v1/streams HTTP/1.1\r\nhost: localhost\r\n\r\n".to_owned(),
@@ -158,6 +206,9 @@ async fn requests_that_two_servers_could_read_differently_get_one_answer() {
     for ((what, _, expected), answer) in cases.iter().zip(answers) {
         assert_eq!(&statuses(&answer), expected, "{what}: {answer}");
         assert!(!answer.to_lowercase().contains("\r\nserver:"), "{what}: {answer}");
+        let problems = answer.matches("content-type: application/problem+json").count();
+        let refused = expected.iter().filter(|status| **status >= 400).count();
+        assert_eq!(problems, refused, "{what}: {answer}");
     }
     for stream in ["smuggled", "hidden"] {
         app.get(&format!("/v1/streams/{stream}")).await.is_problem(404, "stream-not-found");
@@ -176,11 +227,52 @@ async fn heads_that_are_too_large_are_refused_as_such() {
         ("a long path", format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(20_000)), 431),
         ("what just fits", head(&format!("x: {}\r\n", "x".repeat(15_000))), 200),
     ] {
-        assert_eq!(statuses(&raw(&app, request.as_bytes()).await), [expected], "{what}");
+        let answer = raw(&app, request.as_bytes()).await;
+        assert_eq!(statuses(&answer), [expected], "{what}");
+        let told = answer.contains("\"code\":\"head-too-large\"");
+        assert_eq!(told, expected == 431, "{what}: {answer}");
     }
     let app = TestApp::start().await;
     let path = format!("GET /{} HTTP/1.1\r\nhost: localhost\r\n\r\n", "x".repeat(70_000));
-    assert_eq!(statuses(&raw(&app, path.as_bytes()).await), [414]);
+    let answer = raw(&app, path.as_bytes()).await;
+    assert_eq!(statuses(&answer), [414]);
+    assert!(answer.contains("\"code\":\"uri-too-long\""), "{answer}");
+}
+
+#[tokio::test]
+async fn a_refused_head_is_logged_counted_and_answered_like_any_request() {
+    let app = TestApp::start().await;
+    for (head, part) in [
+        ("GET / HTTP/1.1\r\nx: a\nb: c\r\n\r\n", "ends with LF alone"),
+        ("\x16\x03\x01\x02\0\x01\0\x01", "without TLS"),
+        (
+            "POST / HTTP/1.1\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
+            "contradict",
+        ),
+    ] {
+        let answer = raw(&app, head.as_bytes()).await;
+        assert_eq!(statuses(&answer), [400], "{answer}");
+        for part in [part, "x-request-id: ", "connection: close", "\"code\":\"invalid-request\""] {
+            assert!(answer.contains(part), "{part}: {answer}");
+        }
+    }
+    let counted = "requests_total{method=\"GET\",route=\"none\",status=\"400\"}";
+    assert_eq!(app.metric_if_any(counted).await, Some(3));
+}
+
+#[tokio::test]
+async fn http_1_0_names_no_host_where_credentials_say_who_asks() {
+    let file = crate::support::auth::AuthFile::new(&crate::support::auth::record("root", &["* *"]));
+    let app = file.app().await;
+    let key = crate::support::auth::key("root");
+    let get = |version| format!("GET /v1/streams HTTP/{version}\r\nx-api-key: {key}\r\n\r\n");
+    assert!(raw(&app, get("1.0").as_bytes()).await.starts_with("HTTP/1.0 200 "));
+    assert!(raw(&app, get("1.1").as_bytes()).await.starts_with("HTTP/1.1 400 "));
+    let foreign = "GET /v1/streams HTTP/1.0\r\norigin: https://evil.example\r\n\r\n";
+    assert!(raw(&app, foreign.as_bytes()).await.starts_with("HTTP/1.0 403 "));
+    // Without, the name is all that tells a page of elsewhere.
+    let app = TestApp::start().await;
+    assert!(raw(&app, get("1.0").as_bytes()).await.starts_with("HTTP/1.0 400 "));
 }
 
 #[tokio::test]

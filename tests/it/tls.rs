@@ -14,7 +14,7 @@ use crate::support::redis::shared;
 use crate::support::sse::Sse;
 use crate::support::{PATIENCE, TestApp, eventually, unique};
 
-async fn over_tls(authority: &Authority, dir: &std::path::Path) -> TestApp {
+pub async fn over_tls(authority: &Authority, dir: &std::path::Path) -> TestApp {
     let files = authority.issue(dir);
     let mut app = TestApp::start_with(|settings| settings.server.tls = Some(files)).await;
     app.client = authority.client();

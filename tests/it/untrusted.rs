@@ -11,8 +11,15 @@ mod bodies;
 const MADE: u64 = 30_000;
 
 /// Words that lead further in than chance.
-const WORDS: [&[u8]; 40] = [
+const WORDS: [&[u8]; 47] = [
     b"{\"fields\":{",
+    b"GET / HTTP/1.1\r\n",
+    b"content-length: 3\r\n",
+    b"transfer-encoding: chunked\r\n",
+    b"\r\n\r\n",
+    b"\r\n",
+    b"0\r\n\r\n",
+    b"HTTP/1.0",
     b"{\"pairs\":[[",
     b"{\"entries\":[",
     b"\"id\":",

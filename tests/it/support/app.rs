@@ -92,6 +92,8 @@ pub fn settings(flags: &[(&str, &str)]) -> Settings {
     settings.live.sweep_every = Duration::from_millis(300);
     settings.live.expire_every = Duration::from_millis(300);
     settings.live.retention_every = Duration::from_millis(300);
+    // No load balancer has to notice a stop.
+    settings.server.lame_duck = Duration::ZERO;
     settings
 }
 

@@ -32,6 +32,8 @@ impl Gateway {
     /// The same, by a command that becomes it.
     pub fn by(mut command: Command) -> Self {
         command.stderr(Stdio::piped()).stdout(Stdio::null());
+        // No load balancer has to notice a stop.
+        command.env("STREAMGATE_LAME_DUCK", "0");
         let mut child = start_tied(command);
         let (lines, log) = mpsc::channel();
         let stderr = child.stderr.take().unwrap();

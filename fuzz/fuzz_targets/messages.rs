@@ -1,0 +1,8 @@
+//! The long run of `bodies::wire::messages`.
+#![no_main]
+
+#[path = "../bodies/mod.rs"]
+#[allow(dead_code)]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::wire::messages(data));

@@ -1,0 +1,125 @@
+//! A connection as a client's bytes make it, for tests that throw bytes at it: `fuzz/` and
+//! `tests/it/untrusted.rs`.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use axum::body::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::net::exchange::Exchange;
+use crate::net::request_io::RequestIo;
+
+/// Polls after which a connection that makes no progress has nothing to do.
+const QUIET: usize = 4;
+
+/// What became of a connection.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// Bytes of the body of each request; `None` where it broke off.
+    pub requests: Vec<Option<u64>>,
+    /// The last of them stands for a head that was refused.
+    pub refused: bool,
+    /// The answers as the client sees them.
+    pub answers: Vec<u8>,
+}
+
+/// A client that sends `bytes` in parts and reads whatever comes.
+struct Client {
+    bytes: Vec<u8>,
+    sent: usize,
+    part: usize,
+    served: Arc<Mutex<Served>>,
+    quiet: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Client {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let length = (self.bytes.len() - self.sent).min(self.part).min(buffer.remaining());
+        if length == 0 {
+            self.quiet.store(true, Relaxed);
+            return Poll::Pending;
+        }
+        buffer.put_slice(&self.bytes[self.sent..self.sent + length]);
+        self.sent += length;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Client {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        served.answers.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Serves a connection that sends `bytes`, `part` of them in one read, to where it waits for more.
+/// Each answer is an empty 200.
+#[must_use]
+pub fn serve(bytes: &[u8], part: usize, max_head: usize) -> Served {
+    let (served, quiet) = (Arc::<Mutex<Served>>::default(), Arc::<AtomicBool>::default());
+    let (noted, exchange) = (served.clone(), Arc::<Exchange>::default());
+    let lock = |served: &Arc<Mutex<Served>>| -> Served {
+        std::mem::take(&mut *served.lock().unwrap_or_else(PoisonError::into_inner))
+    };
+    let client = Client {
+        bytes: bytes.to_vec(),
+        sent: 0,
+        part,
+        served: served.clone(),
+        quiet: quiet.clone(),
+    };
+    let io = RequestIo::new(client, exchange.clone(), max_head, false);
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let (refused, noted) = (exchange.begin().is_some(), noted.clone());
+        async move {
+            let mut body = request.into_body();
+            let mut length = Some(0);
+            while let Some(frame) = body.frame().await {
+                let data = frame.map(|frame| frame.data_ref().map_or(0, Bytes::len) as u64);
+                length = length.zip(data.ok()).map(|(length, data)| length + data);
+            }
+            let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
+            noted.requests.push(length);
+            noted.refused |= refused;
+            Ok::<_, std::convert::Infallible>(hyper::Response::new(Full::<Bytes>::default()))
+        }
+    });
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.max_buf_size(max_head + 1);
+    let mut connection = Box::pin(builder.serve_connection(TokioIo::new(io), service));
+    let mut context = Context::from_waker(Waker::noop());
+    let mut polls = 0;
+    while polls < QUIET {
+        if connection.as_mut().poll(&mut context).is_ready() {
+            break;
+        }
+        polls = if quiet.load(Relaxed) { polls + 1 } else { 0 };
+    }
+    drop(connection);
+    lock(&served)
+}

@@ -1,0 +1,86 @@
+//! The phase of a stop, for connections: each asks whenever it is polled, several times for each
+//! request. A `CancellationToken` takes a lock to answer, which all threads share.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use tokio::sync::Notify;
+
+const RUNNING: u8 = 0;
+/// The lame-duck time: requests are answered, with `Connection: close`.
+const DRAINING: u8 = 1;
+/// Idle connections are closed.
+const CLOSING: u8 = 2;
+
+/// How far a stop has got. Phases only advance.
+#[derive(Default)]
+pub(crate) struct ShutdownFlag {
+    phase: AtomicU8,
+    draining: Notify,
+    closing: Notify,
+}
+
+impl ShutdownFlag {
+    /// Begins the lame-duck time: every connection ends with its next answer.
+    pub(crate) fn drain(&self) {
+        self.phase.fetch_max(DRAINING, Ordering::AcqRel);
+        self.draining.notify_waiters();
+    }
+
+    /// Ends the lame-duck time: idle connections close, the others do after their answer.
+    pub(crate) fn close(&self) {
+        self.phase.store(CLOSING, Ordering::Release);
+        self.draining.notify_waiters();
+        self.closing.notify_waiters();
+    }
+
+    /// Whether answers announce the end of their connection. Costs next to nothing.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.phase.load(Ordering::Acquire) != RUNNING
+    }
+
+    /// Whether idle connections are to close. Costs next to nothing.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.phase.load(Ordering::Acquire) == CLOSING
+    }
+
+    /// Waits until the lame-duck time has begun.
+    pub(crate) async fn draining(&self) {
+        // Created before the check: a call in between is not lost.
+        let called = self.draining.notified();
+        if !self.is_draining() {
+            called.await;
+        }
+    }
+
+    /// Waits until idle connections are to close. Polled once, it wakes the task that polled it.
+    pub(crate) async fn closing(&self) {
+        let called = self.closing.notified();
+        if !self.is_closing() {
+            called.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
+
+    #[test]
+    fn connections_that_wait_and_those_that_come_later_see_each_phase() {
+        let flag = ShutdownFlag::default();
+        let mut waits = std::pin::pin!(flag.closing());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(waits.as_mut().poll(&mut context).is_pending());
+        assert!(!flag.is_draining());
+        flag.drain();
+        assert_eq!(flag.draining().now_or_never(), Some(()));
+        assert!(flag.is_draining() && !flag.is_closing());
+        assert!(waits.as_mut().poll(&mut context).is_pending());
+        flag.close();
+        flag.drain();
+        assert!(flag.is_draining() && flag.is_closing());
+        assert!(waits.as_mut().poll(&mut context).is_ready());
+        assert_eq!(flag.closing().now_or_never(), Some(()));
+    }
+}
