@@ -1,14 +1,17 @@
-//! The OpenAPI document: what the handlers' types say, with a cover.
+//! The OpenAPI document, generated from the types of the handlers.
 
+mod examples;
 mod forms;
+mod rules;
 mod security;
+mod shape;
 mod words;
 
 use std::sync::Arc;
 
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::tag::TagBuilder;
-use utoipa::openapi::{ContactBuilder, InfoBuilder, LicenseBuilder, OpenApi, RefOr};
+use utoipa::openapi::{ContactBuilder, InfoBuilder, LicenseBuilder, OpenApi, RefOr, ServerBuilder};
 use utoipa::{PartialSchema as _, ToSchema as _};
 
 use crate::api;
@@ -29,15 +32,21 @@ pub fn document() -> OpenApi {
         ))
         .contact(Some(ContactBuilder::new().name(Some("The streamgate maintainers")).build()))
         .build();
+    document.servers = Some(vec![
+        ServerBuilder::new()
+            .url("http://127.0.0.1:8080")
+            .description(Some("A gateway on this machine at its default address"))
+            .build(),
+    ]);
     let tags = [
-        ("streams", "Streams as a whole"),
-        ("entries", "Appending and reading entries"),
-        ("events", "Following a stream"),
-        ("groups", "Consumer groups"),
-        ("work", "Working in a group"),
-        ("dead letters", "What nobody could work off: looking at it, giving it back"),
-        ("tickets", "For browsers"),
-        ("system", "The gateway itself"),
+        ("streams", "Streams and their retention"),
+        ("entries", "Append and read entries"),
+        ("events", "Follow streams by server-sent events"),
+        ("groups", "Consumer groups, their consumers and pending entries"),
+        ("work", "Read as a consumer, acknowledge, release, reject, extend"),
+        ("dead letters", "Entries that a group gave up on"),
+        ("tickets", "Credentials for browsers"),
+        ("system", "Probes, metrics and this document"),
     ];
     let tag = |(name, text)| TagBuilder::new().name(name).description(Some(text)).build();
     document.tags = Some(tags.into_iter().map(tag).collect());
@@ -56,7 +65,7 @@ pub fn document() -> OpenApi {
                 words::tell_parameter(parameter);
             }
         }
-        forms::tell_form(operation, components);
+        forms::tell_form(operation);
     }
     security::tell(&mut document);
     document
@@ -102,17 +111,23 @@ pub fn text() -> String {
 #[must_use]
 pub fn text_of(document: &OpenApi) -> String {
     // A document of strings, numbers and maps always serializes.
-    let mut text = document.to_pretty_json().unwrap_or_default();
+    let mut json = serde_json::to_value(document).unwrap_or_default();
+    shape::finish(&mut json);
+    let mut text = serde_json::to_string_pretty(&json).unwrap_or_default();
     text.push('\n');
     text
 }
 
 const DESCRIPTION: &str = "\
-HTTP for Redis Streams: publish entries, follow streams by server-sent events, work them off in \
+HTTP for Redis Streams: append entries, follow streams by server-sent events, process entries in \
 consumer groups.
 
-Durations carry a unit (`500ms`, `20s`, `5m`). Times are RFC 3339, Unix milliseconds, or a \
+A duration carries its unit (`500ms`, `20s`, `5m`). A time is RFC 3339, Unix milliseconds, or a \
 duration, meaning that long ago by the clock of Redis. A position is `<id>` or `<id>:<n>`, where n \
-is how many entries the stream had been given up to there; every place that takes one takes both. \
-Where the gateway asks who is calling, a call \
-shows an API key, a token or a ticket; otherwise credentials are not looked at. Errors are problems after RFC 9457, with a `code` to compare and `retryable` to decide by.";
+is the number of entries that were appended to the stream up to that id. Every parameter that takes \
+a position takes both forms.
+
+With authentication, a call carries an API key, a token or a ticket. An error is a problem (RFC \
+9457) with a `code` to compare and `retryable` to decide by. `x-parameter-rules` of an operation \
+lists the parameters that exclude or need each other. `x-content` lists the media types that a call \
+takes or answers beside JSON; every call with a JSON body also takes the same members as a form.";

@@ -66,9 +66,10 @@ pub struct AckCall {
 
 /// Acknowledge entries
 ///
-/// An entry that is not pending, or that somebody else has been lent since, is an outcome, not an
-/// error. `refs=keep` and `refs=delete` need the right to manage the stream, for they decide for its
-/// other groups, too.
+/// Removes entries from the pending entries of the group. Each entry gets an outcome: an entry that
+/// is not pending, or that another consumer holds by now, does not fail the call. `refs=keep` and
+/// `refs=delete` need the right to manage the stream, because they also decide for its other
+/// groups.
 #[utoipa::path(
     post,
     path = paths::GROUP_ACK,
@@ -95,8 +96,8 @@ pub async fn ack_entries(
 
 /// Acknowledge entries of several streams
 ///
-/// In the groups of one name. Nothing is acknowledged unless every stream named has such a group. With
-/// `refs=keep` and `refs=delete`, as for one stream, the right to manage each is needed.
+/// Acknowledges entries in the groups of one name. Nothing is acknowledged unless every named
+/// stream has the group. `refs=keep` and `refs=delete` need the right to manage each stream.
 #[utoipa::path(
     post,
     path = paths::MANY_ACK,

@@ -18,7 +18,7 @@ use super::extract::Query;
 use super::problems::AppendProblems;
 use super::request::RequestInfo;
 use super::scheduled::ScheduledAppend;
-use super::schema::{CloudEvent, NewEntries};
+use super::schema::{CloudEvent, NewEntries, OctetStream};
 use super::{append_body, append_lines, paths, scheduled};
 use crate::model::name::StreamName;
 use crate::model::sent::{InvalidEntry, Sent, SentEntry};
@@ -27,17 +27,18 @@ use crate::state::AppState;
 /// Append entries
 ///
 /// The body is one entry as JSON (`fields` or `pairs`), a batch (`{"entries":[…]}` or a list of
-/// entries, of which all or nothing is appended unless `atomic=false`), a form whose pairs are the
-/// fields (a file of `multipart/form-data` has its name and type in fields beside it), or anything else, which is stored as it is in one field. With `as=fields` the members of
-/// a JSON object are the fields. NDJSON is appended line by line, in an upload of any length; the
-/// answer comes when the body has ended (200 if all lines were appended, 207 if some were, 422 if
-/// none was), or with `receipts=stream` line by line. With
-/// an `Idempotency-Key` a repeated request appends once; a `key` does the same for one entry. With
-/// `delay` an entry or a batch is kept, and appended as one when it is due.
+/// entries), or a form whose pairs are the fields (a file of `multipart/form-data` has its name and
+/// type in fields beside it). With `as=fields` the members of a JSON object
+/// are the fields. Any other body is stored unchanged in one field. A batch is appended as a whole
+/// or not at all, unless `atomic=false`. NDJSON is appended line by line, in an upload of any
+/// length; the answer comes when the body has ended (200 if all lines were appended, 207 if some
+/// were, 422 if none was), or line by line with `receipts=stream`. With an `Idempotency-Key` a
+/// repeated request appends once; a `key` does the same for one entry. With `delay` an entry or a
+/// batch is stored and appended when it is due.
 ///
-/// `CloudEvents` 1.0 become fields `ce_<attribute>`, `content-type` and `data`: as JSON, as a batch,
-/// or binary: with a `ce-specversion` header a body of any type is the data, and `ce-*` headers are
-/// the attributes.
+/// `CloudEvents` 1.0 become the fields `ce_<attribute>`, `content-type` and `data`. Structured,
+/// batched and binary mode are supported: with a `ce-specversion` header a body of any type is the
+/// data, and the `ce-*` headers are the attributes.
 #[utoipa::path(
     post,
     path = paths::ENTRIES,
@@ -57,7 +58,7 @@ use crate::state::AppState;
         (std::collections::BTreeMap<String, String> = "application/x-www-form-urlencoded"),
         (std::collections::BTreeMap<String, String> = "multipart/form-data"),
         (String = "application/x-ndjson"),
-        (Vec<u8> = "application/octet-stream"),
+        (OctetStream = "application/octet-stream"),
     ), description = "An entry, or a batch"),
     responses(
         (status = 200, description = "Appended before, by its key; or what became of lines", content(

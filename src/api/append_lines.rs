@@ -22,7 +22,7 @@ use super::append_answer::{
 };
 use super::append_plan::{AppendParams, Plan, Shape};
 use super::append_run::{Appender, alone};
-use super::body::{BodyMemory, discard, media_type};
+use super::body::{BodyMemory, media_type};
 use super::error::{ApiError, ErrorCode};
 use super::event_stream;
 use super::inflate;

@@ -216,18 +216,3 @@ impl BodyMemory {
         ApiError::new(ErrorCode::Overloaded, detail)
     }
 }
-
-/// Reads a body that is refused a little further: many clients look for an answer only when they
-/// have sent everything, and do not get it from a connection that was closed on them.
-pub async fn discard(mut body: axum::body::Body) {
-    let reading = async {
-        let mut read = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            read += frame.data_ref().map_or(0, Bytes::len);
-            if read > DISCARD.1 {
-                return;
-            }
-        }
-    };
-    let _ = tokio::time::timeout(DISCARD.0, reading).await;
-}

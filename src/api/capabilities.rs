@@ -68,10 +68,10 @@ pub enum UsedOut {
     Unavailable,
 }
 
-/// What can the server do?
+/// Read the capabilities of the Redis server
 ///
-/// And what does the gateway do about it. Found out by trying whenever a connection to Redis was
-/// made.
+/// Lists the commands that the server supports and the fallback that the gateway uses for each
+/// missing one. The gateway probes the server after each connect.
 #[utoipa::path(
     get,
     path = paths::CAPABILITIES,

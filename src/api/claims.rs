@@ -61,10 +61,10 @@ fn named(name: Option<&str>) -> Result<crate::model::name::ConsumerName, ApiErro
     consumer(name)
 }
 
-/// Claim entries
+/// Claim pending entries
 ///
-/// Takes pending entries for a consumer, whoever holds them. Entries that are gone from the stream
-/// are left out, and are pending no more (on Redis 7.0 and later).
+/// Transfers pending entries to a consumer, whichever consumer holds them. Entries that are gone
+/// from the stream are left out; from Redis 7.0 on they are no longer pending.
 #[utoipa::path(
     post,
     path = paths::GROUP_CLAIM,
@@ -141,9 +141,10 @@ pub struct ClaimedPage {
     deleted: Vec<String>,
 }
 
-/// Claim what has been pending for long
+/// Claim entries that have been idle
 ///
-/// Whoever holds it: what a worker took and never acknowledged.
+/// Transfers entries that have been pending for at least `min_idle` to a consumer, such as entries
+/// of a worker that crashed.
 #[utoipa::path(
     post,
     path = paths::GROUP_AUTOCLAIM,

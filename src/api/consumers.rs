@@ -72,6 +72,9 @@ pub(super) async fn admit(
 }
 
 /// List the consumers of a group
+///
+/// Returns the consumers in the order of their names, with the number of pending entries and the
+/// idle time of each.
 #[utoipa::path(
     get,
     path = paths::CONSUMERS,
@@ -98,7 +101,9 @@ pub async fn list_consumers(
     Ok(Json(Consumers { consumers: page.iter().map(Consumer::from).collect(), next }))
 }
 
-/// Look at a consumer
+/// Read a consumer
+///
+/// Returns the number of pending entries and the idle time of one consumer.
 #[utoipa::path(
     get,
     path = paths::CONSUMER,
@@ -122,9 +127,9 @@ pub async fn read_consumer(
     Ok(Json(found.ok_or(StoreError::ConsumerNotFound)?.into()))
 }
 
-/// Make a consumer
+/// Create a consumer
 ///
-/// Reading makes one, too.
+/// Creates a consumer without pending entries. Reading as a consumer creates it, too.
 #[utoipa::path(
     put,
     path = paths::CONSUMER,
@@ -171,7 +176,7 @@ pub struct DeletedConsumer {
 
 /// Delete a consumer
 ///
-/// Refused while it has entries pending, unless told what becomes of them.
+/// Answers 409 while the consumer has pending entries, unless `pending` says what happens to them.
 #[utoipa::path(
     delete,
     path = paths::CONSUMER,

@@ -101,6 +101,8 @@ pub struct DeadLettersParams {
 }
 
 /// List the dead letters of a group
+///
+/// Returns the entries that the group gave up on, oldest first.
 #[utoipa::path(
     get,
     path = paths::DEAD_LETTERS,
@@ -131,7 +133,9 @@ pub async fn list_dead_letters(
     }))
 }
 
-/// Look at a dead letter
+/// Read a dead letter
+///
+/// Returns one entry that the group gave up on, with the reason.
 #[utoipa::path(
     get,
     path = paths::DEAD_LETTER,
@@ -160,6 +164,8 @@ fn not_found() -> ApiError {
 }
 
 /// Delete a dead letter
+///
+/// Deletes one dead letter for good. The original entry stays in its stream.
 #[utoipa::path(
     delete,
     path = paths::DEAD_LETTER,
@@ -195,9 +201,9 @@ pub struct PurgedOut {
     remaining: Option<u64>,
 }
 
-/// Delete dead letters of a group
+/// Delete the dead letters of a group
 ///
-/// The oldest 1000: call again while any remain.
+/// Deletes the oldest 1000 dead letters. Call again while `remaining` is not 0.
 #[utoipa::path(
     delete,
     path = paths::DEAD_LETTERS,
@@ -291,8 +297,8 @@ pub struct RedriveResults {
 
 /// Redrive dead letters
 ///
-/// Gives the originals back to this group alone, as if they had never been delivered; its readers get
-/// them at once. A dead letter whose original is gone stays, unless `copy` or `to` say otherwise.
+/// Returns the original entries to this group as if they had never been delivered; its readers get
+/// them at once. A dead letter whose original entry is gone stays, unless `copy` or `to` is given.
 #[utoipa::path(
     post,
     path = paths::REDRIVE,

@@ -47,7 +47,7 @@ impl From<RefsParam> for References {
 pub struct DeleteParams {
     /// Ids, given once for each, at most 1000.
     #[serde(default)]
-    #[param(required = false)]
+    #[param(required = true, example = json!(["1795232709004-0"]))]
     id: Vec<String>,
     /// What is done about groups that still refer to an entry: `keep` (the default), `delete`, `acked`.
     #[param(inline)]
@@ -86,7 +86,8 @@ pub enum DeletionOutcome {
 
 /// Delete entries
 ///
-/// One that is not there is an outcome, not an error.
+/// Deletes up to 1000 entries, with an outcome for each. An entry that does not exist does not fail
+/// the call.
 #[utoipa::path(
     delete,
     path = paths::ENTRIES,
@@ -117,7 +118,8 @@ pub async fn delete_entries(
 
 /// Delete one entry
 ///
-/// Groups that have it pending keep the record; `DELETE …/entries?id=…&refs=…` can do otherwise.
+/// Groups keep their pending record of the entry; `DELETE …/entries?id=…&refs=…` can remove the
+/// record, too.
 #[utoipa::path(
     delete,
     path = paths::ENTRY,
@@ -170,6 +172,8 @@ pub struct Trimmed {
 }
 
 /// Trim a stream
+///
+/// Removes the oldest entries beyond a length, below an id or above an age.
 #[utoipa::path(
     post,
     path = paths::TRIM,

@@ -54,7 +54,7 @@ pub struct ViewParams {
 
 /// Read one entry
 ///
-/// 410 when the entry may have been there and is gone, 404 when it was never there.
+/// Answers 410 when the entry may have existed and is gone, and 404 when it never existed.
 #[utoipa::path(
     get,
     path = paths::ENTRY,

@@ -48,8 +48,8 @@ pub struct ApiError {
     pub errors: Vec<FieldError>,
     /// The command may have run although it failed.
     pub side_effects_unknown: bool,
-    /// Members that belong to one code alone.
-    pub extra: serde_json::Map<String, serde_json::Value>,
+    /// Members of one code alone. Boxed: most errors have none, and every result carries the space.
+    pub extra: Box<serde_json::Map<String, serde_json::Value>>,
     /// A header that belongs to the answer.
     pub header: Option<&'static (&'static str, &'static str)>,
     /// For the log alone.
@@ -65,7 +65,7 @@ impl ApiError {
             detail: detail.into(),
             errors: Vec::new(),
             side_effects_unknown: false,
-            extra: serde_json::Map::new(),
+            extra: Box::default(),
             header: None,
             cause: None,
         }
@@ -182,7 +182,7 @@ pub struct Problem {
     /// Members of one code alone, like `oldest` and `lost`.
     #[serde(flatten)]
     #[schema(ignore)]
-    pub extra: serde_json::Map<String, serde_json::Value>,
+    pub extra: Box<serde_json::Map<String, serde_json::Value>>,
 }
 
 /// The body is written by the outermost layer, which knows the path and the request id.

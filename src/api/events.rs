@@ -12,6 +12,7 @@ use utoipa::IntoParams;
 
 use super::access::{Access, Subscribe};
 use super::error::ApiError;
+use super::event_schema::StreamEvent;
 use super::event_stream::{self, EVENT_STREAM};
 use super::extract::{Query, id};
 use super::follow::{ResumeParams, begin, end, filter, follow, is_beginning, resumed};
@@ -44,13 +45,14 @@ pub struct EventsParams {
     /// Whoever resumes with nothing left gets 204. `$` is the last entry there is when it is opened.
     #[param(example = "2026-09-20T08:30:00Z")]
     end: Option<String>,
-    /// In place of the header, for clients that cannot send one; the last value given counts.
+    /// Replaces the header for clients that cannot send one; the last value given counts. Not in the
+    /// document: generated clients send the header, and spellings of a name collide in some languages.
     #[serde(default)]
-    #[param(required = false)]
+    #[param(ignore)]
     last_event_id: Vec<String>,
     /// The same, in the spelling of some polyfills; before `last_event_id`.
     #[serde(default, rename = "lastEventId")]
-    #[param(rename = "lastEventId", required = false)]
+    #[param(ignore)]
     last_event_id_camel: Vec<String>,
     /// Show each entry as `{"stream","id","payload"}`, with the value of this field.
     payload: Option<String>,
@@ -77,11 +79,10 @@ pub struct EventsParams {
 
 /// Follow a stream
 ///
-/// Server-sent events: first `$open`, then an event per entry with its position as `id`. After a
-/// lost connection the client goes on where it was, by `Last-Event-ID`. `$gap` tells how many
-/// entries are gone, `$reset` that the stream was made anew, `$progress` that the position moved
-/// without an event, `$end` that the connection ends and why, `$error` that it makes no sense to go
-/// on.
+/// Server-sent events: first `$open`, then one event per entry with its position as `id`. After a
+/// lost connection a client resumes with `Last-Event-ID`. `$gap` reports how many entries are gone,
+/// `$reset` that the stream was created again, `$progress` that the position moved without an
+/// event, `$end` that the connection ends and why, `$error` that reconnecting cannot succeed.
 #[utoipa::path(
     get,
     path = paths::EVENTS,
@@ -92,7 +93,7 @@ pub struct EventsParams {
         EventsParams,
     ),
     responses(
-        (status = 200, description = "Events", body = String, content_type = EVENT_STREAM),
+        (status = 200, description = "Events", body = StreamEvent, content_type = EVENT_STREAM),
         (status = 204, description = "With `end`, to whoever resumes: nothing is left"),
         EventsProblems,
     ),

@@ -10,6 +10,7 @@ use utoipa::IntoParams;
 
 use super::access::{Caller, Subscribe};
 use super::error::{ApiError, ErrorCode};
+use super::event_schema::StreamEvent;
 use super::event_stream::{self, EVENT_STREAM};
 use super::extract::{Query, id};
 use super::follow::{ResumeParams, begin, begin_at, end, filter, follow, is_beginning, resumed};
@@ -55,13 +56,14 @@ pub struct ManyEventsParams {
     /// Whoever resumes with nothing left gets 204. `$` is the last entry there is when it is opened.
     #[param(example = "2026-09-20T08:30:00Z")]
     end: Option<String>,
-    /// In place of the header, for clients that cannot send one; the last value given counts.
+    /// Replaces the header for clients that cannot send one; the last value given counts. Not in the
+    /// document: generated clients send the header, and spellings of a name collide in some languages.
     #[serde(default)]
-    #[param(required = false)]
+    #[param(ignore)]
     last_event_id: Vec<String>,
     /// The same, in the spelling of some polyfills; before `last_event_id`.
     #[serde(default, rename = "lastEventId")]
-    #[param(rename = "lastEventId", required = false)]
+    #[param(ignore)]
     last_event_id_camel: Vec<String>,
     /// Show each entry as `{"stream","id","payload"}`, with the value of this field.
     payload: Option<String>,
@@ -86,11 +88,12 @@ pub struct ManyEventsParams {
     pairs: bool,
 }
 
-/// Follow many streams
+/// Follow several streams
 ///
-/// As one stream is followed, with one cursor over all of them as the `id` of every event: a client
-/// that comes back with it goes on in each where it was. Streams the cursor does not know are read
-/// from their beginning. Entries of one stream come in their order.
+/// Follows several streams as one stream is followed, with one cursor for all of them as the `id`
+/// of every event. A client that resumes with the cursor continues in each stream where it was.
+/// Streams that the cursor does not know are read from their beginning. Entries of one stream come
+/// in their order.
 #[utoipa::path(
     get,
     path = paths::MANY_EVENTS,
@@ -100,7 +103,7 @@ pub struct ManyEventsParams {
         ManyEventsParams,
     ),
     responses(
-        (status = 200, description = "Events", body = String, content_type = EVENT_STREAM),
+        (status = 200, description = "Events", body = StreamEvent, content_type = EVENT_STREAM),
         (status = 204, description = "With `end`, to whoever resumes: nothing is left"),
         ManyEventsProblems,
     ),

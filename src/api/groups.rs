@@ -86,8 +86,9 @@ pub struct GroupDetail {
     consumers: Vec<Consumer>,
 }
 
-/// A consumer of a group.
+/// A consumer of a group. In the document under a longer name: `Consumer` is a type of Java's own.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = GroupConsumer, description = "A consumer of a group.")]
 pub struct Consumer {
     /// Its name.
     consumer: String,
@@ -181,10 +182,10 @@ impl Place {
     }
 }
 
-/// Make a group
+/// Create a group
 ///
-/// 201 when it was made, 200 when it was there; one that was there is never moved. With
-/// `If-None-Match: *`, 412 when it was there.
+/// Answers 201 when the group was created and 200 when it existed. An existing group keeps its
+/// position. With `If-None-Match: *` an existing group is 412.
 #[utoipa::path(
     put,
     path = paths::GROUP,
@@ -256,10 +257,11 @@ pub struct GroupPatch {
 /// How often a change of a policy is tried while others change it, too.
 const TRIES: usize = 5;
 
-/// Move a group, change its policy
+/// Move a group or change its policy
 ///
-/// Back to read again, or on to pass over. What is pending stays pending. A policy is merged into the
-/// one there is, and holds for every gateway from the answer on; leases that run keep their ends.
+/// Moves the group back to read entries again, or forward to skip entries. Pending entries stay
+/// pending. A policy is merged into the existing one and holds for every gateway from the answer
+/// on; current leases keep their end.
 #[utoipa::path(
     patch,
     path = paths::GROUP,
@@ -323,6 +325,9 @@ pub async fn move_group(
 }
 
 /// List the groups of a stream
+///
+/// Returns every consumer group of the stream with its position, its lag and its number of pending
+/// entries.
 #[utoipa::path(
     get,
     path = paths::GROUPS,
@@ -348,7 +353,10 @@ pub async fn list_groups(
     Ok(Json(Groups { groups, next: None }))
 }
 
-/// Look at a group
+/// Read a group
+///
+/// Returns the position, the lag, the number of pending entries and the policy of one consumer
+/// group.
 #[utoipa::path(
     get,
     path = paths::GROUP,
@@ -369,7 +377,7 @@ pub async fn read_group(
 
 /// Delete a group
 ///
-/// With everything that is pending in it.
+/// Deletes the group with its consumers and its pending entries.
 #[utoipa::path(
     delete,
     path = paths::GROUP,

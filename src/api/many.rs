@@ -41,7 +41,7 @@ pub struct ManyParams {
     /// `NAME@POSITION`, given once for each stream, at most 256; one may come twice. Without a
     /// position `after` holds.
     #[serde(default)]
-    #[param(required = false, example = json!(["orders@0", "payments@$"]))]
+    #[param(required = true, example = json!(["orders@0", "payments@$"]))]
     stream: Vec<String>,
     /// For streams without a position of their own: a position, `0`, `$` (the default), `+`.
     after: Option<String>,
@@ -88,8 +88,8 @@ pub struct OfStream {
 
 /// Read several streams
 ///
-/// With `wait`, answers as soon as one of them has an entry. A stream that does not exist is an
-/// empty one. A gap is told beside the entries that follow it.
+/// With `wait`, answers as soon as one of the streams has an entry. A stream that does not exist
+/// counts as empty. A gap is reported beside the entries that follow it.
 #[utoipa::path(
     get,
     path = paths::MANY,

@@ -25,6 +25,7 @@ mod entry;
 mod entry_bounds;
 mod envelope;
 mod error;
+mod event_schema;
 mod event_stream;
 mod events;
 mod events_many;

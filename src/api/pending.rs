@@ -89,9 +89,10 @@ pub struct PendingEntryOut {
     deliveries: u64,
 }
 
-/// See what is pending
+/// List pending entries
 ///
-/// What was handed out and not acknowledged: in short for the group, and entry by entry.
+/// Returns the entries that were delivered and not acknowledged: a summary of the group, and one
+/// record per entry.
 #[utoipa::path(
     get,
     path = paths::GROUP_PENDING,

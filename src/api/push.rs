@@ -16,6 +16,7 @@ use utoipa::IntoParams;
 use super::access::{Consume, GroupAccess, consumer};
 use super::consumers::admit;
 use super::error::ApiError;
+use super::event_schema::PushEvent;
 use super::event_stream::{self, EVENT_STREAM};
 use super::extract::Query;
 use super::follow::place;
@@ -39,8 +40,8 @@ const MAX_GRACE: Duration = Duration::from_secs(60);
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct PushParams {
-    /// Who reads; this must be given. Made on first use.
-    #[param(example = "w1")]
+    /// The consumer that reads. Created on first use.
+    #[param(required, example = "w1")]
     consumer: Option<String>,
     /// How many entries are lent at once: 10 unless given, at most 1000.
     #[param(minimum = 1, maximum = 1000)]
@@ -71,15 +72,13 @@ pub struct PushParams {
     shown_as: Option<AsParam>,
 }
 
-/// Have entries pushed
+/// Receive entries by push
 ///
-/// Server-sent events: first `$open`, then an event for each entry, as `read` answers it, while fewer
-/// than `prefetch` are lent. They are acknowledged (or handed back, or put away) by POST, at any
-/// gateway, which makes room for the next. There is no position: `Last-Event-ID` means nothing here.
-/// An entry whose lease ends without an answer is handed out again, to any reader of the group.
-///
-/// When the connection ends, the entries without an answer are handed out again. They do not count as
-/// delivered, except for the oldest `concurrency` of them: the worker may have died of one. `$end` tells that the gateway stops, `$error` that it makes no sense to go on.
+/// Server-sent events: first `$open`, then one event per entry as `read` returns it, while fewer
+/// than `prefetch` entries are leased. Entries are acknowledged, released or rejected by POST, at
+/// any gateway, which frees credit for the next. `Last-Event-ID` is ignored. When the connection
+/// ends, entries without an outcome are delivered again and do not count as delivered. `$end` says
+/// that the gateway closes the stream, `$error` that reconnecting cannot succeed.
 #[utoipa::path(
     get,
     path = paths::GROUP_EVENTS,
@@ -90,7 +89,7 @@ pub struct PushParams {
         PushParams,
     ),
     responses(
-        (status = 200, description = "Events", body = String, content_type = EVENT_STREAM),
+        (status = 200, description = "Events", body = PushEvent, content_type = EVENT_STREAM),
         PushProblems,
     ),
 )]

@@ -53,11 +53,12 @@ pub struct EntriesPage {
 
 /// Read entries
 ///
-/// With `wait`, a long poll: answers as soon as there is an entry, or with none when the time is
-/// up. Follow `next` to read on without losing or repeating an entry. With `Accept:
-/// application/x-ndjson` the whole range comes, an entry on each line, and with `follow` what is
-/// appended from then on; what goes wrong on the way is a last line `{"error":…}`. With `Accept:
-/// application/cloudevents-batch+json` a page is a list of events; `Link` leads to the next.
+/// With `wait`, a long poll: answers as soon as there is an entry, or with no entries when the time
+/// is up. Follow `next` to read on without a lost or repeated entry. With `Accept:
+/// application/x-ndjson` the answer is the whole range, one entry per line; with `follow` the
+/// answer goes on with new entries. An error after the first line is a last line `{"error":…}`.
+/// With `Accept: application/cloudevents-batch+json` a page is a list of events; `Link` leads to
+/// the next.
 #[utoipa::path(
     get,
     path = paths::ENTRIES,

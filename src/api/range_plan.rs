@@ -48,8 +48,9 @@ pub struct RangeParams {
     /// Which end comes first: `asc` (the default) or `desc`.
     #[param(inline)]
     order: Option<OrderParam>,
-    /// At most so many entries: 100, at most 1000. As NDJSON: all of them, unless given.
-    #[param(minimum = 1)]
+    /// The most entries of a page: 100 unless given, at most 1000. As NDJSON all entries come
+    /// unless this is given, and it may be larger.
+    #[param(minimum = 1, maximum = 1000)]
     pub(super) limit: Option<u64>,
     /// At most so many bytes of entries: 1 MiB, at most 16 MiB. One entry always comes.
     #[param(minimum = 1, maximum = 16_777_216)]

@@ -86,7 +86,9 @@ fn not_scheduled() -> ApiError {
     ApiError::new(ErrorCode::EntryNotFound, "this is not scheduled, or was appended already")
 }
 
-/// List what is to be appended
+/// List scheduled appends
+///
+/// Returns the delayed appends of the stream that are not due yet, in the order of their due times.
 #[utoipa::path(
     get,
     path = paths::SCHEDULED,
@@ -119,7 +121,9 @@ pub async fn list_scheduled(
     }))
 }
 
-/// Look at what is to be appended
+/// Read a scheduled append
+///
+/// Returns one delayed append that is not due yet. Once the entries are appended the answer is 404.
 #[utoipa::path(
     get,
     path = paths::SCHEDULED_ONE,
@@ -141,7 +145,9 @@ pub async fn read_scheduled(
     Ok(Json(show(access.stream(), &found)))
 }
 
-/// Take back what is to be appended
+/// Cancel a scheduled append
+///
+/// Removes a delayed append before it is due. Once the entries are appended the answer is 404.
 #[utoipa::path(
     delete,
     path = paths::SCHEDULED_ONE,

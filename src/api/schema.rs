@@ -50,6 +50,7 @@ pub enum NewValueSchema {
 /// An entry to append: `fields` or, where names repeat or are not UTF-8, `pairs`.
 #[derive(ToSchema)]
 #[schema(example = json!({"fields": {"user": "alice", "total": 9.5}}))]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "a schema, never a value")]
 pub struct NewEntry {
     /// In the order they are to be stored.
@@ -76,12 +77,19 @@ pub enum NewEntries {
 
 /// A batch of entries.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "a schema, never a value")]
 pub struct NewBatch {
     /// In order, at most 10,000.
     #[schema(min_items = 1, max_items = 10_000)]
     entries: Vec<NewEntry>,
 }
+
+/// Any bytes.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "a schema, never a value")]
+pub struct OctetStream(Vec<u8>);
 
 /// An event after `CloudEvents` 1.0.
 #[derive(ToSchema)]
@@ -138,7 +146,7 @@ pub enum ExtensionValue {
 #[derive(ToSchema)]
 #[schema(as = Entry, example = json!({"id": "1795232709004-0", "fields": {"user": "alice", "total": "9.50"}}))]
 #[expect(dead_code, reason = "a schema, never a value")]
-struct EntrySchema {
+pub struct EntrySchema {
     /// Its id.
     id: String,
     /// In stored order; null for an entry that is pending but gone from the stream.

@@ -107,10 +107,10 @@ impl ExtendCall {
     }
 }
 
-/// Hand entries back
+/// Release entries
 ///
-/// Somebody else may try, at once or after a delay, which survives restarts of everything. Those that
-/// were delivered as often as the policy allows go to the dead letters instead.
+/// Returns entries to the group for redelivery, at once or after `delay`. An entry with as many
+/// deliveries as the policy allows becomes a dead letter instead.
 #[utoipa::path(
     post,
     path = paths::GROUP_NACK,
@@ -132,9 +132,10 @@ pub async fn nack_entries(
     settle(&state, &access.group, batch, &call.settlement()?).await
 }
 
-/// Hand entries back of several streams
+/// Release entries of several streams
 ///
-/// In the groups of one name; nothing is done unless every stream named has such a group.
+/// Releases entries in the groups of one name. Nothing is released unless every named stream has
+/// the group.
 #[utoipa::path(
     post,
     path = paths::MANY_NACK,
@@ -154,9 +155,9 @@ pub async fn nack_entries_of_many(
     settle(&state, &group, batch, &call.settlement()?).await
 }
 
-/// Put entries away
+/// Reject entries
 ///
-/// They go to the dead letters of the group, however often they were delivered.
+/// Moves entries to the dead letters of the group, however often they were delivered.
 #[utoipa::path(
     post,
     path = paths::GROUP_REJECT,
@@ -178,9 +179,10 @@ pub async fn reject_entries(
     settle(&state, &access.group, batch, &call.settlement()?).await
 }
 
-/// Put entries away of several streams
+/// Reject entries of several streams
 ///
-/// In the groups of one name; nothing is done unless every stream named has such a group.
+/// Rejects entries in the groups of one name. Nothing is rejected unless every named stream has the
+/// group.
 #[utoipa::path(
     post,
     path = paths::MANY_REJECT,
@@ -200,9 +202,10 @@ pub async fn reject_entries_of_many(
     settle(&state, &group, batch, &call.settlement()?).await
 }
 
-/// Keep entries for longer
+/// Extend leases
 ///
-/// The answer has the receipts that are good from now on; those from before are not.
+/// Extends the leases of entries. The answer has a new receipt for each entry; the old receipts
+/// become invalid.
 #[utoipa::path(
     post,
     path = paths::GROUP_EXTEND,
@@ -224,9 +227,10 @@ pub async fn extend_entries(
     settle(&state, &access.group, batch, &call.settlement()?).await
 }
 
-/// Keep entries for longer of several streams
+/// Extend leases of several streams
 ///
-/// In the groups of one name; nothing is done unless every stream named has such a group.
+/// Extends leases in the groups of one name. Nothing is extended unless every named stream has the
+/// group.
 #[utoipa::path(
     post,
     path = paths::MANY_EXTEND,

@@ -103,10 +103,11 @@ async fn apply(
     Ok(made)
 }
 
-/// Make a stream
+/// Create a stream
 ///
-/// An empty one; appending makes one, too. A body sets its retention and its counters in the same
-/// step, as PATCH does; of a stream that is there only what the body names is changed.
+/// Creates an empty stream; appending an entry creates a stream, too. A body sets the retention and
+/// the counters in the same step, as PATCH does. Of an existing stream only the members of the body
+/// change.
 #[utoipa::path(
     put,
     path = paths::STREAM,
@@ -129,12 +130,12 @@ pub async fn create_stream(
     Ok(if made { StatusCode::CREATED } else { StatusCode::OK })
 }
 
-/// Change a stream
+/// Update a stream
 ///
-/// What is kept of it, merged into what was said before: it holds for every gateway from the answer
-/// on, and the stream is trimmed by it at once, as far as one step goes. And its counters, as XSETID
-/// sets them, for restoring a stream from elsewhere; positions handed out before count from other
-/// numbers then. All of it happens, or nothing.
+/// Changes the retention of the stream, and restores its counters as XSETID does. The retention is
+/// merged into the existing one, holds for every gateway from the answer on, and trims the stream
+/// at once as far as one step goes. Positions from before a change of the counters no longer count
+/// correctly. All changes happen, or none.
 #[utoipa::path(
     patch,
     path = paths::STREAM,

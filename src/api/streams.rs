@@ -134,6 +134,8 @@ pub struct StreamParams {
 }
 
 /// List streams
+///
+/// Returns the names of the streams by SCAN: a page may be short, or empty, while `next` is set.
 #[utoipa::path(
     get,
     path = paths::STREAMS,
@@ -182,9 +184,10 @@ fn keys_like(principal: &Principal, wanted: &NamePattern) -> Option<String> {
     Some(if beginnings.len() == 1 { one } else { format!("*{one}") })
 }
 
-/// Look at a stream
+/// Read a stream
 ///
-/// `HEAD` answers the `ETag` alone.
+/// Returns the length, the counters, the retention and the first and last entry of a stream. `HEAD`
+/// returns the `ETag` alone.
 #[utoipa::path(
     get,
     path = paths::STREAM,
@@ -270,7 +273,7 @@ fn detail(
 
 /// Delete a stream
 ///
-/// With its groups. A key that holds something else is left alone.
+/// Deletes a stream with its groups. A key of another type is never deleted.
 #[utoipa::path(
     delete,
     path = paths::STREAM,

@@ -44,9 +44,9 @@ pub enum RedisState {
     Down,
 }
 
-/// Is the process alive?
+/// Check liveness
 ///
-/// Touches nothing but the process.
+/// Answers 200 while the process runs. The check does no I/O.
 #[utoipa::path(
     get,
     path = "/livez",
@@ -57,9 +57,9 @@ pub async fn live() -> &'static str {
     "ok\n"
 }
 
-/// Should it get traffic?
+/// Check readiness
 ///
-/// Not before Redis served a command once, and not while stopping.
+/// Answers 503 before Redis has served a first command, and while the gateway is draining.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -91,9 +91,10 @@ pub async fn ready(State(state): State<AppState>) -> Result<Json<Ready>, ApiErro
     Ok(Json(Ready { ready: true, redis, cause }))
 }
 
-/// Metrics
+/// Read the metrics
 ///
-/// In the OpenMetrics text format. Where callers say who they are, for those who may manage `*`.
+/// Returns the metrics in the OpenMetrics text format. With authentication, the caller needs the
+/// right to manage `*`.
 #[utoipa::path(
     get,
     path = "/metrics",
@@ -124,7 +125,9 @@ pub async fn metrics(
     Ok(([(CONTENT_TYPE, media_type)], state.metrics.text()))
 }
 
-/// This document
+/// Read the OpenAPI document
+///
+/// Returns this document.
 #[utoipa::path(
     get,
     path = "/openapi.json",
@@ -135,9 +138,10 @@ pub async fn openapi(State(state): State<AppState>) -> impl IntoResponse {
     ([(CONTENT_TYPE, "application/json")], state.openapi.clone())
 }
 
-/// A first page
+/// Read the quick start
 ///
-/// For a browser a page, for anything else commands to try, with the host they were asked under.
+/// Returns a page to a browser, and commands to try to any other client, with the host of the
+/// request.
 #[utoipa::path(
     get,
     path = "/",

@@ -60,11 +60,11 @@ pub struct TicketOut {
 
 type SetCookie = Option<[(HeaderName, HeaderValue); 1]>;
 
-/// Make a ticket
+/// Create a ticket
 ///
-/// For browsers, whose `EventSource` sends no headers: the page's own server makes a ticket and gives
-/// it to the page. It lets its bearer read the streams it names, as often as it likes, until it ends
-/// or what it was made with is taken back.
+/// Creates a ticket for a browser, whose `EventSource` cannot send headers. The server of the page
+/// creates the ticket and hands it to the page. A ticket lets its bearer read the named streams
+/// until the ticket expires or the credential that created it is revoked.
 #[utoipa::path(
     post,
     path = paths::TICKETS,

@@ -194,13 +194,13 @@ impl Deliveries {
 
 /// Read as a consumer
 ///
-/// Hands out entries that no consumer of the group has had, and keeps them pending until they are
-/// acknowledged. While it waits it holds no connection to Redis.
+/// Returns entries that no consumer of the group has read, and keeps them pending until they are
+/// acknowledged. A waiting read holds no connection to Redis.
 ///
-/// In a group with a policy entries are lent: each comes with a receipt to acknowledge it by, and is
-/// handed out again when its lease ends first. What is due comes before what is new, up to half of
-/// `count`. With `Accept: application/cloudevents-batch+json` the answer is a list of events, with
-/// the receipt as the extension `streamgatereceipt`.
+/// In a group with a policy each entry has a lease and a receipt to acknowledge it with. An entry
+/// whose lease ends is delivered again. Up to half of `count` goes to due entries before new ones.
+/// With `Accept: application/cloudevents-batch+json` the answer is a list of events, with the
+/// receipt as the extension `streamgatereceipt`.
 #[utoipa::path(
     post,
     path = paths::GROUP_READ,

@@ -88,9 +88,9 @@ pub struct DeliveriesOf {
 
 /// Read several streams as a consumer
 ///
-/// In the groups of one name, in one step: `count` holds for each stream, so that none keeps
-/// another from being read. Nothing is read unless every stream has the group. With `wait`, answers
-/// as soon as one of them has an entry; while it waits it holds no connection to Redis.
+/// Reads the groups of one name in one step. `count` holds for each stream, so that no stream
+/// delays another. Nothing is read unless every stream has the group. With `wait`, answers as soon
+/// as one of the streams has an entry.
 #[utoipa::path(
     post,
     path = paths::MANY_READ,

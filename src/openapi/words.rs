@@ -168,11 +168,6 @@ pub fn tell_members(name: &str, schema: &mut RefOr<Schema>) {
     if name == "NewEntry" {
         tell_entry(object);
     }
-    if let Some(RefOr::T(Schema::Array(streams))) = object.properties.get_mut("streams")
-        && sent
-    {
-        streams.unique_items = true;
-    }
     for (member, schema) in object.properties.iter_mut().filter(|_| sent) {
         let counts = ["entries_added", "entries_read", "limit", "maxlen", "retry_count"];
         if let RefOr::T(Schema::Object(count)) = schema
@@ -219,7 +214,7 @@ fn tell(schema: &mut RefOr<Schema>, word: Word) {
 }
 
 /// Takes null out of the types of a value.
-pub fn never_null(object: &mut Object) {
+fn never_null(object: &mut Object) {
     if let SchemaType::Array(types) = &mut object.schema_type {
         types.retain(|kind| *kind != Type::Null);
         if let [one] = types.as_slice() {

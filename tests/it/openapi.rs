@@ -70,6 +70,10 @@ fn every_operation_is_described_named_and_tells_its_problems() {
             "{what} has no summary"
         );
         assert!(
+            operation["description"].as_str().is_some_and(|text| !text.is_empty()),
+            "{what} has no description"
+        );
+        assert!(
             names.insert(operation["operationId"].as_str().unwrap().to_owned()),
             "{what} shares its name"
         );
@@ -97,7 +101,11 @@ fn every_operation_is_described_named_and_tells_its_problems() {
             assert!(told, "{what} does not tell its {name}");
         }
         for parameter in parameters.iter().filter(|parameter| parameter["in"] == "query") {
-            assert_ne!(parameter["required"], true, "{what}: {parameter}");
+            let needed = matches!(
+                (operation["operationId"].as_str().unwrap(), parameter["name"].as_str().unwrap()),
+                ("push_entries", "consumer") | ("read_many", "stream") | ("delete_entries", "id")
+            );
+            assert_eq!(parameter["required"] == true, needed, "{what}: {parameter}");
             assert!(
                 parameter["description"].as_str().is_some_and(|text| !text.is_empty()),
                 "{what}: {parameter}"
@@ -174,4 +182,127 @@ async fn the_docs_page_needs_nothing_from_elsewhere() {
     assert!(count >= 3, "{}", page.body);
     let config = app.get("/docs/swagger-initializer.js").await.body;
     assert!(config.contains("/openapi.json"), "{config}");
+}
+
+#[test]
+fn bodies_and_answers_are_such_as_generators_of_clients_can_use() {
+    fn walk(value: &Value, what: &str) {
+        match value {
+            Value::Object(map) => {
+                assert_ne!(
+                    map.get("uniqueItems"),
+                    Some(&Value::Bool(true)),
+                    "{what}: forms repeat"
+                );
+                let choice = map.get("oneOf").and_then(Value::as_array);
+                assert!(choice.is_none_or(|choice| choice.len() > 1), "{what}: a choice of one");
+                map.iter().for_each(|(name, value)| walk(value, &format!("{what}/{name}")));
+            }
+            Value::Array(list) => list.iter().for_each(|value| walk(value, what)),
+            _ => {}
+        }
+    }
+    let document = document();
+    walk(&document, "");
+    assert!(document["servers"][0]["url"].as_str().is_some());
+    for (path, method, operation) in operations(&document) {
+        let what = format!("{method} {path}");
+        if let Some(content) = operation["requestBody"]["content"].as_object() {
+            assert_eq!(content.keys().next().unwrap(), "application/json", "{what}");
+            for media_type in content.values() {
+                assert_ne!(media_type["schema"]["type"], "array", "{what}: a body is no list");
+            }
+            assert!(!content["application/json"]["example"].is_null(), "{what} has no example");
+        }
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            let content = response["content"].as_object();
+            let mixed = content.is_some_and(|content| {
+                content.contains_key("application/json") && content.len() > 1
+            });
+            assert!(!mixed, "{what} {status}: a client that accepts all of them gets any");
+        }
+        let plain = |name: &Value| {
+            let name = name.as_str().unwrap().to_lowercase();
+            name.chars().filter(char::is_ascii_alphanumeric).collect::<String>()
+        };
+        let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+        let names: BTreeSet<String> = parameters.iter().map(|p| plain(&p["name"])).collect();
+        assert_eq!(names.len(), parameters.len(), "{what}: names that some languages spell alike");
+    }
+    let binary = &document["components"]["schemas"]["OctetStream"];
+    assert_eq!((&binary["type"], &binary["format"]), (&"string".into(), &"binary".into()));
+}
+
+/// A value of a parameter that is taken where it is alone.
+fn sample(parameter: &str) -> String {
+    let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+    let value = match (name, value) {
+        (_, value) if !value.is_empty() => value,
+        ("id", _) => "*",
+        ("If-Match", _) => "\"1-1\"",
+        ("If-None-Match", _) => "*",
+        ("durability", _) => "fsync",
+        ("refs", _) => "keep",
+        ("receipts" | "stream", _) => "stream",
+        ("start" | "minid" | "after" | "before" | "end", _) => "1-1",
+        ("last" | "maxlen" | "trim_limit" | "count", _) => "1",
+        ("match", _) => "a*",
+        ("filter", _) => "a:b",
+        ("cursor", _) => "1-1",
+        _ => "1s",
+    };
+    format!("{name}={}", crate::support::encode(value))
+}
+
+#[tokio::test]
+async fn parameters_that_are_declared_to_exclude_each_other_are_refused_together() {
+    let app = TestApp::start().await;
+    let refused = async |path: &str, method: &str, given: &[&str]| {
+        let path = path.replace("{stream}", "orders").replace("{group}", "billing");
+        let (headers, query): (Vec<&str>, Vec<&str>) =
+            given.iter().partition(|name| name.starts_with(char::is_uppercase));
+        let query: Vec<String> = query.into_iter().map(sample).collect();
+        let method = reqwest::Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+        let url = app.url(&format!("{path}?{}", query.join("&")));
+        let mut request = app.client.request(method.clone(), url);
+        for header in headers {
+            let value = if header == "If-Match" { "\"1-1\"" } else { "*" };
+            request = request.header(header, value);
+        }
+        if method == "POST" {
+            request =
+                request.header("content-type", "application/json").body(r#"{"fields":{"a":1}}"#);
+        }
+        let answer = app.send(request).await;
+        assert!(matches!(answer.status, 400 | 422), "{method} {path} {given:?}: {}", answer.body);
+    };
+    let mut count = 0;
+    for (path, method, operation) in operations(&document()) {
+        let rules = &operation["x-parameter-rules"];
+        let texts = |value: &Value| -> Vec<String> {
+            let list = value.as_array().cloned().unwrap_or_default();
+            list.iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+        };
+        for names in rules["at_most_one"].as_array().into_iter().flatten().map(texts) {
+            for pair in names.windows(2) {
+                refused(&path, &method, &[&pair[0], &pair[1]]).await;
+                count += 1;
+            }
+        }
+        for (name, others) in rules["excludes"].as_object().into_iter().flatten() {
+            for other in texts(others) {
+                refused(&path, &method, &[name, &other]).await;
+                count += 1;
+            }
+        }
+        for (name, _) in rules["needs"].as_object().into_iter().flatten() {
+            refused(&path, &method, &[name]).await;
+            count += 1;
+        }
+        if rules["at_least_one"].is_array() {
+            refused(&path, &method, &[]).await;
+            count += 1;
+        }
+    }
+    assert!(count > 20, "{count} rules");
 }

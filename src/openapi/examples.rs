@@ -1,0 +1,67 @@
+//! Example bodies, by operation. A body as it stands in its example is accepted, so that a reader
+//! can try a call without editing anything but names and ids.
+
+use serde_json::{Map, Value, json};
+
+/// The media type whose body has the example.
+const JSON: &str = "application/json";
+
+/// Bodies that can be left out.
+const OPTIONAL: [&str; 2] = ["create_group", "create_stream"];
+
+/// Adds an example to a parameter of a path.
+pub fn add_to_parameter(parameter: &mut Map<String, Value>) {
+    let text = |name: &str| parameter.get(name).and_then(Value::as_str);
+    if text("in") == Some("path")
+        && let Some(example) = text("name").and_then(of_path)
+    {
+        parameter.insert("example".to_owned(), example.into());
+    }
+}
+
+fn of_path(name: &str) -> Option<&'static str> {
+    match name {
+        "stream" => Some("orders"),
+        "group" => Some("billing"),
+        "consumer" => Some("w1"),
+        "id" => Some("1795232709004-0"),
+        _ => None,
+    }
+}
+
+/// Adds the example of an operation to its body in JSON.
+pub fn add(body: &mut Map<String, Value>, operation: &str) {
+    if OPTIONAL.contains(&operation) {
+        body.insert("required".to_owned(), false.into());
+    }
+    let Some(example) = of(operation) else { return };
+    if let Some(Value::Object(json)) = body.get_mut("content").and_then(|all| all.get_mut(JSON)) {
+        json.insert("example".to_owned(), example);
+    }
+}
+
+fn of(operation: &str) -> Option<Value> {
+    let id = "1795232709004-0";
+    let of_many = format!("orders@{id}");
+    Some(match operation {
+        "append_entries" => json!({"fields": {"user": "alice", "total": 9.5}}),
+        "create_stream" | "patch_stream" => json!({"retention": {"maxlen": 100_000}}),
+        "trim_stream" => json!({"maxlen": 100_000}),
+        "create_group" => json!({"start": "0", "policy": {"lease": "30s"}}),
+        "move_group" => json!({"last_delivered_id": "0"}),
+        "read_as_consumer" => json!({"consumer": "w1", "count": 10}),
+        "read_many_as_consumer" => json!({"streams": ["orders"], "consumer": "w1", "count": 10}),
+        "ack_entries" | "nack_entries" | "reject_entries" | "extend_entries" => {
+            json!({"ids": [id]})
+        }
+        "ack_entries_of_many"
+        | "nack_entries_of_many"
+        | "reject_entries_of_many"
+        | "extend_entries_of_many" => json!({"ids": [of_many]}),
+        "claim_entries" => json!({"consumer": "w1", "min_idle": "0ms", "ids": [id]}),
+        "autoclaim_entries" => json!({"consumer": "w1", "min_idle": "30s"}),
+        "redrive_dead_letters" => json!({"all": true}),
+        "make_ticket" => json!({"streams": ["orders"], "ttl": "1h"}),
+        _ => return None,
+    })
+}
