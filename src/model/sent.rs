@@ -116,6 +116,11 @@ pub(super) fn line(text: &[u8]) -> Result<&RawValue, InvalidEntry> {
     })
 }
 
+fn is_empty_list(json: &RawValue) -> bool {
+    let inner = json.get().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    inner.is_some_and(|inner| inner.trim_ascii().is_empty())
+}
+
 /// Reads `{"fields":{…}}` or `{"pairs":[[name,value],…]}`, with `id` if there is one.
 ///
 /// The text must be valid JSON already; `pointer` is where it stands in the body.
@@ -138,6 +143,7 @@ fn parse_entry(json: &RawValue, pointer: &str, most: usize) -> Result<SentEntry,
         ));
     }
     let (mut fields, mut sent) = (None, SentEntry::default());
+    let has_fields = members.iter().any(|(name, _)| name == "fields");
     let mut seen = Vec::new();
     for (name, value) in &members {
         let at = format!("{pointer}/{}", escape(name));
@@ -146,8 +152,10 @@ fn parse_entry(json: &RawValue, pointer: &str, most: usize) -> Result<SentEntry,
         }
         seen.push(name);
         match name.as_ref() {
-            "fields" => fields = Some(parse_object(value, &at, most)?),
-            "pairs" if fields.is_some() => {
+            // Some generated clients send a list that was never given as an empty one.
+            "pairs" if has_fields && is_empty_list(value) => {}
+            "fields" if fields.is_none() => fields = Some(parse_object(value, &at, most)?),
+            "fields" | "pairs" if fields.is_some() => {
                 return Err(InvalidEntry::at(at, "send `fields` or `pairs`, not both"));
             }
             "pairs" => fields = Some(parse_pairs(value, &at, most)?),

@@ -339,3 +339,11 @@ async fn what_was_read_of_a_stream_that_is_gone_is_shown_to_nobody_who_comes_lat
     assert_eq!(sse.expect("$reset").await.id.unwrap(), "0-0:0");
     assert_eq!(sse.expect("message").await.id.unwrap(), "1-0:1");
 }
+
+#[tokio::test]
+async fn a_client_that_names_the_type_of_errors_alone_follows_all_the_same() {
+    let app = TestApp::start().await;
+    let url = app.url(&format!("/v1/streams/{}/events", unique("accept")));
+    let request = app.client.get(url).header("accept", "application/problem+json");
+    assert_eq!(request.send().await.unwrap().status(), 200);
+}

@@ -197,3 +197,20 @@ async fn what_is_written_is_what_is_read_by_every_way_in_and_out() {
         assert_eq!(copied[1], entry[1]);
     }
 }
+
+#[tokio::test]
+async fn an_empty_list_of_pairs_beside_fields_is_none_and_a_full_one_is_refused() {
+    let app = TestApp::start().await;
+    let stream = unique("pairs");
+    let path = format!("/v1/streams/{stream}/entries");
+    for body in [r#"{"fields":{"a":"1"},"pairs":[]}"#, r#"{"pairs":[ ],"fields":{"a":"1"}}"#] {
+        let answer = app.post_json(&path, body).await;
+        assert_eq!(answer.status, 201, "{body}: {}", answer.body);
+    }
+    for body in [
+        r#"{"fields":{"a":"1"},"pairs":[["b","2"]]}"#,
+        r#"{"pairs":[["b","2"]],"fields":{"a":"1"}}"#,
+    ] {
+        app.post_json(&path, body).await.is_problem(422, "invalid-fields");
+    }
+}
