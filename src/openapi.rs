@@ -129,5 +129,6 @@ a position takes both forms.
 
 With authentication, a call carries an API key, a token or a ticket. An error is a problem (RFC \
 9457) with a `code` to compare and `retryable` to decide by. `x-parameter-rules` of an operation \
-lists the parameters that exclude or need each other. `x-content` lists the media types that a call \
+lists the parameters that exclude or need each other; a parameter with `x-opaque` takes only values \
+from earlier answers. `x-content` lists the media types that a call \
 takes or answers beside JSON; every call with a JSON body also takes the same members as a form.";

@@ -9,9 +9,13 @@ const JSON: &str = "application/json";
 /// Bodies that can be left out.
 const OPTIONAL: [&str; 2] = ["create_group", "create_stream"];
 
-/// Adds an example to a parameter of a path.
+/// Adds an example to a parameter of a path, and a mark to one whose values come from answers alone.
 pub fn add_to_parameter(parameter: &mut Map<String, Value>) {
     let text = |name: &str| parameter.get(name).and_then(Value::as_str);
+    if matches!(text("name"), Some("cursor" | "Last-Event-ID")) {
+        parameter.insert("x-opaque".to_owned(), true.into());
+        return;
+    }
     if text("in") == Some("path")
         && let Some(example) = text("name").and_then(of_path)
     {

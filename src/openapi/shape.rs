@@ -33,6 +33,38 @@ pub fn finish(document: &mut Value) {
         items.flat_map(Map::values_mut).filter_map(Value::as_object_mut).for_each(finish_operation);
     }
     inline_unshared(document);
+    rename_inputs(document);
+}
+
+/// Renames schemas `NewX` to `XInput`: Go has a function of the first name for each schema `X`.
+fn rename_inputs(document: &mut Value) {
+    let schemas = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut);
+    let Some(schemas) = schemas else { return };
+    let input = |name: &str| name.strip_prefix("New").map(|rest| format!("{rest}Input"));
+    let old: Vec<String> = schemas.keys().filter(|name| input(name).is_some()).cloned().collect();
+    for name in &old {
+        rename(schemas, name, &input(name).unwrap_or_default());
+    }
+    for name in &old {
+        let reference = |name: &str| format!("#/components/schemas/{name}");
+        let renamed = json!({ "$ref": reference(&input(name).unwrap_or_default()) });
+        point_elsewhere(document, &reference(name), &renamed["$ref"]);
+    }
+}
+
+fn point_elsewhere(value: &mut Value, from: &str, to: &Value) {
+    match value {
+        Value::Object(map) => {
+            if let Some(reference) = map.get_mut("$ref")
+                && reference.as_str() == Some(from)
+            {
+                *reference = to.clone();
+            }
+            map.values_mut().for_each(|value| point_elsewhere(value, from, to));
+        }
+        Value::Array(list) => list.iter_mut().for_each(|value| point_elsewhere(value, from, to)),
+        _ => {}
+    }
 }
 
 fn finish_operation(operation: &mut Map<String, Value>) {

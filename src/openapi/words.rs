@@ -41,6 +41,10 @@ const DURATION: Word = word(r"^(?:0+|[0-9]{1,20}(?:ms|s|m|h|d))$");
 const WAIT: Word = word(r"^0*(?:0|(?:[1-5]?[0-9]{1,4}|60000)ms|(?:[1-5]?[0-9]|60)s|[01]m|0[hd])$");
 /// Above 0, at most ten seconds.
 const DURABILITY_WAIT: Word = word(r"^0*(?:(?:[1-9][0-9]{0,3}|10000)ms|(?:[1-9]|10)s)$");
+/// At most seven days.
+const DELAY: Word = word(
+    r"^0*(?:0|(?:[0-9]{1,8}|[1-5][0-9]{8}|60[0-3][0-9]{6}|604[0-7][0-9]{5}|604800000)ms|(?:[0-9]{1,5}|[1-5][0-9]{5}|60[0-3][0-9]{3}|604[0-7][0-9]{2}|604800)s|(?:[0-9]{1,4}|100[0-7][0-9]|10080)m|(?:[0-9]{1,2}|1[0-5][0-9]|16[0-8])h|[0-7]d)$",
+);
 /// RFC 3339, Unix milliseconds of 1973 and later, or how long ago.
 const TIME: Word = word(
     r"^(?:[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])[Tt ](?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)(?:\.[0-9]+)?(?:[Zz]|[-+ ](?:[01][0-9]|2[0-3]):[0-5][0-9])|0*[1-9][0-9]{11,19}|[0-9]{1,20}(?:ms|s|m|h|d))$",
@@ -92,6 +96,7 @@ fn of_parameter(parameter: &Parameter) -> Option<Word> {
         (_, "since" | "until") => TIME,
         (_, "wait" | "grace") => WAIT,
         (_, "durability_timeout") => DURABILITY_WAIT,
+        (_, "delay") => DELAY,
         (_, "lease" | "min_idle" | "max_age") => DURATION,
         (_, "minid") => SHORT_ID,
         (_, "durability") => DURABILITY,
