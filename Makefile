@@ -4,7 +4,7 @@
 ARGS ?=
 
 .DEFAULT_GOAL = help
-.PHONY: help run test test-clients test-servers test-proxies test-slow schemathesis fuzz deny advisories build bench-publish bench-live bench-work openapi lint docs clean
+.PHONY: help run test test-clients test-generated test-servers test-proxies test-slow schemathesis fuzz deny advisories build bench-publish bench-live bench-work openapi lint docs clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,11 @@ schemathesis: ## Hold a gateway against its own document; SECONDS=600 for longer
 	@scripts/install.sh redis curl venv
 	cargo build --locked
 	scripts/schemathesis.sh target/debug/streamgate target/schemathesis $(or $(SECONDS),45)
+
+test-generated: ## Generate clients of the OpenAPI document, compile them, and run a program with each
+	@scripts/install.sh cc redis curl node npm venv javac
+	cargo build --locked
+	scripts/generated.sh target/debug/streamgate target/generated
 
 fuzz: ## Throw bytes at everything that reads them, SECONDS for each target; TARGETS="ids form" for some
 	@scripts/install.sh c++

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what is missing of: redis (a Redis or Valkey server), and for the tests chromium, curl,
-# openssl, procps (ps and kill), python3, node, npm, php, pip and venv (of python3), slowhttptest,
+# openssl, procps (ps and kill), python3, node, npm, php, pip and venv (of python3), javac, slowhttptest,
 # the servers of docs/deploying.md (nginx, haproxy, apache, lighttpd); for the benchmarks
 # redis-benchmark, webdis, wrk, nchan (a module of nginx); for building cc, for
 # fuzzing c++. By the platform's own package manager; does nothing for what is there.
@@ -24,7 +24,7 @@ is_there() {
     curl) command -v curl >/dev/null ;;
     procps) command -v ps >/dev/null && { [ -x /bin/kill ] || [ -x /usr/bin/kill ]; } ;;
     openssl | redis-benchmark | webdis | wrk | nginx | haproxy | npm) command -v "$1" >/dev/null ;;
-    cc | c++) command -v "$1" >/dev/null ;;
+    javac | cc | c++) command -v "$1" >/dev/null ;;
     apache) command -v apache2 >/dev/null || command -v httpd >/dev/null ;;
     lighttpd) [ -e /usr/lib/lighttpd/mod_openssl.so ] ;;
     nchan) [ -e "$(nginx -V 2>&1 | sed -n 's/.*--modules-path=\([^ ]*\).*/\1/p')/ngx_nchan_module.so" ] ;;
@@ -37,7 +37,7 @@ is_there() {
 install() {
     echo "installing $1" >&2
     if command -v apt-get >/dev/null; then
-        case $1 in redis) package=redis-server ;; cc) package="gcc libc6-dev" ;; redis-benchmark) package=redis-tools ;; nginx) package=nginx-light ;; nchan) package=libnginx-mod-nchan ;; apache) package=apache2 ;; lighttpd) package="lighttpd lighttpd-mod-openssl" ;; node) package=nodejs ;; php) package=php-cli ;; pip) package=python3-pip ;; venv) package=python3-venv ;; c++) package=g++ ;; *) package=$1 ;; esac
+        case $1 in redis) package=redis-server ;; cc) package="gcc libc6-dev" ;; redis-benchmark) package=redis-tools ;; nginx) package=nginx-light ;; nchan) package=libnginx-mod-nchan ;; apache) package=apache2 ;; lighttpd) package="lighttpd lighttpd-mod-openssl" ;; node) package=nodejs ;; php) package=php-cli ;; pip) package=python3-pip ;; venv) package=python3-venv ;; javac) package=default-jdk-headless ;; c++) package=g++ ;; *) package=$1 ;; esac
         as_root apt-get update -qq
         # Not quoted: some are two.
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $package >&2
@@ -46,14 +46,15 @@ install() {
         chromium) brew install --cask google-chrome ;;
         npm) brew install node ;;
         pip | venv) brew install python ;;
+        javac) brew install openjdk ;;
         cc | c++) xcode-select --install ;;
         *) brew install "$1" ;;
         esac
     elif command -v dnf >/dev/null; then
-        case $1 in redis) package=valkey ;; cc) package=gcc ;; c++) package=gcc-c++ ;; procps) package=procps-ng ;; node) package=nodejs ;; npm) package=nodejs-npm ;; php) package=php-cli ;; pip) package=python3-pip ;; venv) package=python3 ;; *) package=$1 ;; esac
+        case $1 in redis) package=valkey ;; cc) package=gcc ;; c++) package=gcc-c++ ;; procps) package=procps-ng ;; node) package=nodejs ;; npm) package=nodejs-npm ;; php) package=php-cli ;; pip) package=python3-pip ;; venv) package=python3 ;; javac) package=java-latest-openjdk-devel ;; *) package=$1 ;; esac
         as_root dnf install -y -q "$package"
     elif command -v pacman >/dev/null; then
-        case $1 in redis) package=valkey ;; procps) package=procps-ng ;; node) package=nodejs ;; pip) package=python-pip ;; python3 | venv) package=python ;; cc | c++) package=gcc ;; *) package=$1 ;; esac
+        case $1 in redis) package=valkey ;; procps) package=procps-ng ;; node) package=nodejs ;; pip) package=python-pip ;; python3 | venv) package=python ;; javac) package=jdk-openjdk ;; cc | c++) package=gcc ;; *) package=$1 ;; esac
         as_root pacman -S --noconfirm --needed "$package"
     else
         echo "install.sh: no package manager I know: please install $1 yourself" >&2
