@@ -36,7 +36,7 @@ done
 [ -n "$url" ] || { cat "$work/log" >&2; exit 1; }
 
 cd "$work"
-PYTHONPATH=$here SCHEMATHESIS_HOOKS=hooks "$dir/python/bin/schemathesis" run "$url/openapi.json" \
+PYTHONPATH=$here SCHEMATHESIS_HOOKS=hooks "$dir/python/bin/schemathesis" run "$url/openapi.json" --url "$url" \
     --checks all --exclude-checks positive_data_acceptance,negative_data_rejection,not_a_server_error \
     --header "Authorization: Bearer $key" \
     --max-time "$seconds" --seed "${SEED:-1}" --continue-on-failure --suppress-health-check all \
