@@ -24,6 +24,7 @@ mod contact;
 mod counters;
 mod dead_letters;
 mod deploying;
+mod docs_page;
 mod durability;
 mod early_answers;
 mod events;

@@ -180,7 +180,7 @@ async fn the_docs_page_needs_nothing_from_elsewhere() {
         count += 1;
     }
     assert!(count >= 3, "{}", page.body);
-    let config = app.get("/docs/swagger-initializer.js").await.body;
+    let config = app.get("/docs/docs.js").await.body;
     assert!(config.contains("/openapi.json"), "{config}");
 }
 

@@ -1,0 +1,164 @@
+//! The page of all calls in a real browser: each call is executed as it stands, and succeeds.
+
+use std::sync::{Arc, Mutex};
+
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::http::header::{
+    ACCEPT_ENCODING, CONTENT_LENGTH, HOST, IF_NONE_MATCH, ORIGIN, TRANSFER_ENCODING,
+};
+use axum::response::Response;
+use axum::routing::{get, post};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::support::chromium::Browser;
+use crate::support::redis::Server;
+use crate::support::{PATIENCE, TestApp};
+
+const ID: &str = "1795232709004-0";
+
+/// Executes every call, each on what `/reset` lays out, and reports how it was answered.
+const DRIVER: &str = r#"
+(async () => {
+  const report = (line) => fetch("/report", { method: "POST", body: line });
+  const until = async (find) => {
+    for (;;) { const found = find(); if (found) return found; await new Promise((go) => setTimeout(go, 20)); }
+  };
+  const blocks = await until(() => {
+    const all = [...document.querySelectorAll(".opblock")];
+    return all.length > 40 && all;
+  });
+  for (const block of blocks) {
+    const token = await (await fetch("/reset")).text();
+    const text = (name) => block.querySelector(name).textContent.replaceAll("\u200b", "");
+    const call = text(".opblock-summary-method") + " " + text(".opblock-summary-path");
+    block.querySelector(".opblock-summary-control").click();
+    const execute = await until(() => block.querySelector(".execute"));
+    for (const input of block.querySelectorAll("tr[data-param-name=token] input")) {
+      Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set.call(input, token);
+      input.dispatchEvent(new Event("input", { bubbles: true }));
+    }
+    execute.click();
+    const status = await until(() => block.querySelector(".live-responses-table .response-col_status"));
+    const body = block.querySelector(".live-responses-table .microlight")?.textContent ?? "";
+    await report([call, parseInt(status.textContent), body.slice(0, 300)].join(" "));
+    if (call.endsWith("/events")) {
+      const log = await until(() => block.querySelector(".live pre"));
+      await until(() => log.textContent.includes("$open"));
+      await fetch("/append");
+      await until(() => log.textContent.includes("bob"));
+      await report("live " + call);
+      block.querySelector(".live button").click();
+      await until(() => block.querySelector(".live h4").textContent === "Ended");
+    }
+    block.querySelector(".opblock-summary-control").click();
+  }
+  await report("done " + blocks.length);
+})().catch((error) => fetch("/report", { method: "POST", body: "done failed " + error }));
+"#;
+
+/// Serves the gateway under an origin of its own, with the driver behind the script of the page.
+struct Front {
+    origin: String,
+    lines: Arc<Mutex<Vec<String>>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Front {
+    async fn start(app: Arc<TestApp>, server: Arc<Server>) -> Self {
+        let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (kept, of_append, of_reset) = (lines.clone(), server.clone(), app.clone());
+        let add = async move || {
+            of_append.command(&["XADD", "orders", "*", "user", "bob"]).await;
+        };
+        let router = axum::Router::new()
+            .route("/report", post(async move |line: String| kept.lock().unwrap().push(line)))
+            .route("/reset", get(async move || lay(&of_reset, &server).await))
+            .route("/append", get(add))
+            .fallback(async move |request: Request| forward(&app, request).await);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { origin, lines, _task: AbortOnDropHandle::new(task) }
+    }
+}
+
+/// Lays out what the examples of the document name; answers the token of a delayed append.
+async fn lay(app: &TestApp, server: &Server) -> String {
+    server.command(&["FLUSHALL"]).await;
+    server.command(&["XADD", "orders", ID, "user", "alice"]).await;
+    let group = "/v1/streams/orders/groups/billing";
+    let made = app.put_json(group, r#"{"policy":{}}"#).await.json();
+    app.post_json(&format!("{group}/read"), r#"{"consumer":"w0"}"#).await;
+    app.put_json(&format!("{group}/consumers/w1"), "").await;
+    let dead = made["policy"]["dead_letter"].as_str().unwrap();
+    let mut letter = vec!["XADD", dead, ID, "user", "alice"];
+    for (name, value) in [
+        ("streamgate-stream", "orders"),
+        ("streamgate-id", ID),
+        ("streamgate-group", "billing"),
+        ("streamgate-consumer", "w0"),
+        ("streamgate-deliveries", "1"),
+        ("streamgate-reason", "rejected"),
+        ("streamgate-time", "2026-11-21T14:30:00.250Z"),
+    ] {
+        letter.extend([name, value]);
+    }
+    server.command(&letter).await;
+    let later = json!({"fields": {"user": "carol"}}).to_string();
+    let later = app.post_json("/v1/streams/orders/entries?delay=1h", &later).await.json();
+    later["scheduled"].as_str().unwrap().to_owned()
+}
+
+async fn forward(app: &TestApp, request: Request) -> Response {
+    let path = request.uri().path_and_query().unwrap().to_string();
+    let (parts, body) = request.into_parts();
+    let mut sent = app.client.request(parts.method, app.url(&path));
+    for (name, value) in &parts.headers {
+        if ![HOST, ORIGIN, ACCEPT_ENCODING, IF_NONE_MATCH, CONTENT_LENGTH].contains(name) {
+            sent = sent.header(name, value);
+        }
+    }
+    let answer = sent.body(to_bytes(body, 1 << 20).await.unwrap()).send().await.unwrap();
+    let mut response = Response::builder().status(answer.status());
+    for (name, value) in answer.headers() {
+        if ![CONTENT_LENGTH, TRANSFER_ENCODING].contains(name) {
+            response = response.header(name, value);
+        }
+    }
+    let body = match path.as_str() {
+        "/docs/docs.js" => Body::from(answer.text().await.unwrap() + DRIVER),
+        _ => Body::from_stream(answer.bytes_stream()),
+    };
+    response.body(body).unwrap()
+}
+
+#[tokio::test]
+async fn every_call_of_the_docs_page_succeeds_as_it_stands_and_streams_are_shown_as_they_come() {
+    let server = Arc::new(Server::start().await);
+    let app = Arc::new(TestApp::on_server(&server).await);
+    let front = Front::start(app, server).await;
+    let _browser = Browser::open(&format!("{}/docs/", front.origin));
+    let lines = || front.lines.lock().unwrap().clone();
+    let is_done = async || {
+        while !lines().iter().any(|line| line.starts_with("done")) {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(6 * PATIENCE, is_done()).await;
+    let lines = lines();
+    assert!(in_time.is_ok(), "not done after {:?}", lines.last());
+    let failed: Vec<&String> = lines
+        .iter()
+        .filter(|line| {
+            let status = line.split(' ').nth(2).unwrap_or_default();
+            !line.starts_with("live ") && !line.starts_with("done ") && !status.starts_with('2')
+        })
+        .collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+    let live = lines.iter().filter(|line| line.starts_with("live ")).count();
+    assert_eq!(live, 3, "streams shown as they come: {lines:#?}");
+    assert!(lines.len() > 50, "{lines:#?}");
+}
