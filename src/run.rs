@@ -126,7 +126,7 @@ async fn serve(
         drain.cancel();
         stop.hurry.cancelled().await;
         hurry.cancel();
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::select! { () = app.serve(listener, probes) => {}, () = stopping => {} }
     ExitCode::SUCCESS
