@@ -95,7 +95,7 @@ fn check(entry: &SentEntry, value: Option<&Value>) {
     let entry = Entry { id: EntryId::new(1, 0), fields: entry.fields.clone() };
     for pairs in [false, true] {
         let view = View { pairs, ..View::default() };
-        let json = EntryJson { stream: None, entry: &entry, view: &view };
+        let json = EntryJson { stream: None, position: None, entry: &entry, view: &view };
         let Ok(text) = serde_json::to_string(&json) else { panic!("an entry is not written") };
         let again = sent::parse_line(text.as_bytes(), usize::MAX);
         assert_eq!(again.map(|sent| sent.fields).as_ref(), Ok(&entry.fields), "{text}");

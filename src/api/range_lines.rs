@@ -175,10 +175,11 @@ struct Lines {
     begun: bool,
 }
 
-/// `{"gap":…}`.
+/// `{"gap":…,"position":"…"}`.
 #[derive(Serialize)]
 struct GapLine {
     gap: SkippedGap,
+    position: String,
 }
 
 impl Lines {
@@ -208,14 +209,14 @@ impl Lines {
                 return Err(overtaken(&read.facts, &gap));
             }
             let reset = gap.is_reset();
-            write_line(&mut text, &GapLine { gap });
+            from = if reset { Position::START } else { read.facts.after_gap() };
+            write_line(&mut text, &GapLine { gap, position: from.to_string() });
             if reset {
-                self.rest = Rest::Up(Upwards { after: Position::START, ..upwards });
+                self.rest = Rest::Up(Upwards { after: from, ..upwards });
                 return Ok(text.into());
             }
-            from = read.facts.after_gap();
         }
-        self.write(&mut text, &read.entries);
+        self.write(&mut text, &read.entries, &read.numbers);
         let left = upwards.limit - read.entries.len();
         if !read.ended && left > 0 {
             let (after, checked) = (read.end(from), true);
@@ -238,13 +239,15 @@ impl Lines {
             self.rest = Rest::Down { low, high, left };
         }
         let mut text = Vec::new();
-        self.write(&mut text, &entries);
+        self.write(&mut text, &entries, &[]);
         Ok(text.into())
     }
 
-    fn write(&self, text: &mut Vec<u8>, entries: &[Entry]) {
-        for entry in entries {
-            write_line(text, &EntryJson { stream: None, entry, view: &self.view });
+    fn write(&self, text: &mut Vec<u8>, entries: &[Entry], numbers: &[Option<u64>]) {
+        let numbers = numbers.iter().copied().chain(std::iter::repeat(None));
+        for (entry, n) in entries.iter().zip(numbers) {
+            let position = Some(Position::new(entry.id, n));
+            write_line(text, &EntryJson { stream: None, position, entry, view: &self.view });
         }
     }
 }

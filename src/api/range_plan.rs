@@ -107,8 +107,10 @@ pub(super) struct Upwards {
     pub(super) after: Position,
     /// `after=$`: the position is yet to be found.
     pub(super) from_tail: bool,
-    /// The position was one a reader stood at: that it was overtaken matters.
+    /// The position was one a reader stood at, or was found for it: that it was overtaken matters.
     pub(super) checked: bool,
+    /// Gaps are told beside the entries that follow them. Also where the client named no position:
+    /// there is none to refuse, and what comes is all that it waits for.
     pub(super) skip_gaps: bool,
     pub(super) end: EntryId,
     pub(super) limit: usize,
@@ -193,7 +195,10 @@ impl Plan {
         Ok(match (order, lower) {
             (Order::Asc, Lower::None) => from(Position::OLDEST, false, false),
             (Order::Asc, Lower::After(Start::After(position))) => from(position, true, false),
-            (Order::Asc, Lower::After(_)) => from(Position::OLDEST, false, true),
+            (Order::Asc, Lower::After(_)) => {
+                let upwards = upwards(Position::OLDEST, true, true);
+                Self::Upwards(Upwards { skip_gaps: true, ..upwards })
+            }
             (Order::Asc, Lower::From(Some(first))) => {
                 from(first.previous().map_or(Position::OLDEST, Position::from), false, false)
             }
@@ -202,7 +207,11 @@ impl Plan {
                 let limit = params.limit.map_or(count, |_| limit);
                 Self::Last {
                     count,
-                    upwards: Upwards { limit, ..upwards(Position::OLDEST, false, false) },
+                    upwards: Upwards {
+                        limit,
+                        skip_gaps: true,
+                        ..upwards(Position::OLDEST, true, false)
+                    },
                 }
             }
             (Order::Desc, lower) => {

@@ -62,6 +62,8 @@ pub struct NewEntry {
     id: Option<String>,
     /// An idempotency key of this entry's own.
     key: Option<String>,
+    /// Where it was read from, in a line of NDJSON that is sent back. Ignored.
+    position: Option<String>,
 }
 
 /// One entry, or many.
@@ -149,6 +151,8 @@ pub enum ExtensionValue {
 pub struct EntrySchema {
     /// Its id.
     id: String,
+    /// In NDJSON: the position to go on after it.
+    position: Option<String>,
     /// In stored order; null for an entry that is pending but gone from the stream.
     fields: Option<BTreeMap<String, ValueSchema>>,
     /// `[name, value]`, in stored order.
@@ -217,7 +221,8 @@ pub struct EntryOut {
 
 impl Serialize for EntryOut {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        EntryJson { stream: None, entry: &self.entry, view: &self.view }.serialize(serializer)
+        let (entry, view) = (&self.entry, &self.view);
+        EntryJson { stream: None, position: None, entry, view }.serialize(serializer)
     }
 }
 

@@ -16,7 +16,7 @@ use super::hub::{Hub, JoinError};
 use super::opening::{Begun, EndOf, Towards};
 use super::out::Out;
 use super::signal::Signal;
-use super::tail::{Following, News};
+use super::tail::{Following, Known, News};
 use crate::model::history::Standing;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
@@ -58,8 +58,8 @@ pub(super) struct Feed {
     end: Option<(EndOf, Option<Instant>)>,
     /// Attempts that failed because Redis is away.
     attempts: u32,
-    /// Where the stream had ended when it was last begun to be read.
-    ended: EntryId,
+    /// What its tail said of the stream when it was last begun to be read.
+    known: Option<Known>,
     /// The tail may have something.
     pub(super) news: bool,
     /// It is followed because its name matches: when it is gone, so is this.
@@ -103,7 +103,7 @@ impl Feed {
             phase: Phase::Join(None),
             end: None,
             attempts: 0,
-            ended: EntryId::MIN,
+            known: None,
             news: true,
             matched,
         }
@@ -180,7 +180,7 @@ impl Feed {
                     let following = &mut self.following;
                     let reading = reading.get_or_insert_with(|| {
                         if let Some(following) = following {
-                            self.ended = following.looks();
+                            self.known = Some(following.looks());
                         }
                         let end = self.end.map(|(end, _)| end);
                         read_on(pen.hub, &self.stream, pen.cursors.at(number), end)
@@ -231,9 +231,8 @@ impl Feed {
     fn read(&mut self, number: usize, pen: &mut Pen<'_>, towards: Towards) {
         let Towards { stretch: read, complete, until_time } = towards;
         self.attempts = 0;
-        if let Some(following) = self.following.as_ref().filter(|_| read.facts.last_id < self.ended)
-        {
-            following.found_anew(read.facts.tail(), &pen.hub.0.posts);
+        if let Some((following, known)) = self.following.as_ref().zip(self.known) {
+            following.compare(known, &read.facts, &pen.hub.0);
         }
         if let Some((_, at)) = &mut self.end {
             *at = until_time.and_then(|left| Instant::now().checked_add(left));

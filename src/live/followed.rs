@@ -12,7 +12,7 @@ use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::page::Page;
 use crate::model::position::Position;
-use crate::store::{Lane, StoreError};
+use crate::store::{Lane, StoreError, StreamCheck};
 
 /// Entries in a page, at most.
 const PAGE_ENTRIES: usize = 512;
@@ -38,24 +38,33 @@ impl Followed {
     }
 
     /// What XREAD is to be told of this stream.
-    pub(super) fn head(&self) -> Option<(&StreamName, EntryId)> {
+    pub(super) fn head(&self) -> Option<(&StreamName, Position)> {
         let at = self.at.filter(|_| !self.unreadable)?;
-        Some((&self.tail.stream, at.id))
+        Some((&self.tail.stream, at))
     }
 
-    /// Whether this is where the stream was last seen to end.
-    pub(super) fn ends_at(&self, end: Position) -> bool {
-        !self.unreadable && self.at == Some(end)
+    /// Where the reader stands; `None` until it has looked for the first time.
+    pub(super) const fn at(&self) -> Option<Position> {
+        self.at
     }
 
-    /// Feeds entries that XREAD brought, if they are all there was when it was told where the stream
-    /// ends; else the stream is due.
-    pub(super) fn take(&mut self, hub: &Inner, entries: Vec<Entry>, end: Option<Position>) {
+    /// Whether the stream is the one that was read, and has not moved on since.
+    pub(super) fn is_quiet(&self, check: &StreamCheck) -> bool {
+        let quiet = |at| check.facts.ends_at(at) && check.standing(at, 0) == Standing::Intact;
+        !self.unreadable && self.at.is_some_and(quiet)
+    }
+
+    /// Feeds entries that XREAD brought, if the check that followed proves that they are all there
+    /// was, and that the stream is the one that was read; else the stream is due.
+    pub(super) fn take(&mut self, hub: &Inner, entries: Vec<Entry>, check: Option<&StreamCheck>) {
         let count = entries.len() as u64;
         let last = entries.last().map(|last| last.id);
-        let expected = self.at.and_then(|at| Some(Position::new(last?, Some(at.n? + count))));
-        let (Some(at), Some(end)) = (self.at, expected.filter(|expected| end == Some(*expected)))
-        else {
+        let fits = |at: Position| {
+            let (check, end) = (check?, Position::new(last?, Some(at.n? + count)));
+            let proven = check.facts.tail() == end && check.standing(at, count) == Standing::Intact;
+            proven.then_some((at, end))
+        };
+        let Some((at, end)) = self.at.and_then(fits) else {
             self.due = true;
             return;
         };
@@ -74,7 +83,11 @@ impl Followed {
         let advanced = match self.at {
             None => hub.store.facts(lane, &self.tail.stream).await.map(|facts| {
                 self.at = Some(facts.tail());
-                self.tail.begin(facts.tail());
+                match self.unreadable {
+                    false => self.tail.begin(facts.tail()),
+                    // Those who follow have read by themselves, up to some place before this one.
+                    true => self.tail.look(facts.tail(), &hub.posts),
+                }
                 true
             }),
             Some(at) => self.feed_from(hub, lane, at).await,
@@ -86,19 +99,25 @@ impl Followed {
                 all_fed = fed;
             }
             Err(error) if error.is_outage() => return Err(error),
-            Err(error) => {
-                if !self.unreadable {
-                    tracing::info!(stream = self.tail.stream.as_str(), %error, "a followed stream cannot be read");
-                }
-                self.unreadable = true;
-                // Whatever comes to stand there is new from its beginning.
-                self.at = Some(Position::START);
-                self.tail.look(Position::START, &hub.posts);
-            }
+            Err(error) => self.fail(hub, &error),
         }
         self.due = !all_fed;
         self.tail.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
         Ok(())
+    }
+
+    /// The stream cannot be read for now. The position stays: when the stream can be read again, the
+    /// counters tell whether it is the same one, and only what is new is read.
+    fn fail(&mut self, hub: &Inner, error: &StoreError) {
+        if matches!(error, StoreError::NotAStream) {
+            // There has been no stream yet, so what comes to stand there is new from its beginning.
+            self.at.get_or_insert(Position::START);
+        }
+        if !std::mem::replace(&mut self.unreadable, true) {
+            let stream = self.tail.stream.as_str();
+            tracing::info!(stream, %error, "a followed stream cannot be read");
+            self.tail.fail(&hub.posts);
+        }
     }
 
     /// True when the tail was reached.

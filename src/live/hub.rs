@@ -199,7 +199,7 @@ impl Hub {
     pub(super) async fn join(&self, stream: &StreamName) -> Result<Awaited, JoinError> {
         let bell = self.bell();
         let following = self.join_as(stream, bell.clone(), 0).await?;
-        Ok(Awaited { _following: following, bell })
+        Ok(Awaited { following, bell })
     }
 
     /// The same, for someone who has a bell: it is rung with this number.
@@ -265,12 +265,26 @@ impl Inner {
             }
         };
         drop(readers);
+        // A tail is assigned once.
+        let _ = tail.reader.set(Arc::downgrade(&reader));
+        self.begin_to_wake(reader);
+    }
+
+    /// Has the reader of a stream look at it at once.
+    pub(super) fn recheck(self: &Arc<Self>, tail: &Tail) {
+        if let Some(reader) = tail.reader.get().and_then(Weak::upgrade) {
+            reader.recheck(&tail.stream);
+            self.begin_to_wake(reader);
+        }
+    }
+
+    fn begin_to_wake(self: &Arc<Self>, reader: Arc<Reader>) {
         if reader.begins_to_be_woken() {
             self.background.spawn(self.clone().wake(reader));
         }
     }
 
-    /// Wakes a reader that may be blocked on other streams, until it has taken up all it was given.
+    /// Wakes a reader that may be blocked on other streams, until it has taken up all it was asked for.
     async fn wake(self: Arc<Self>, reader: Arc<Reader>) {
         let mut patience = Duration::from_millis(1);
         while !reader.is_awake() {

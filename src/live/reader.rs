@@ -3,10 +3,11 @@
 //! XREAD tells *which* streams have something. Their entries are read together with the counters of
 //! their stream, in one step, because only that tells whether something was removed in between. But
 //! XREAD brings the first entries along, and if counters asked for right after it account for every
-//! one of them, they are all there was: nothing else need be read. After an outage everything followed
-//! is read from where it stood.
+//! one of them, they are all there was: nothing else need be read. With the counters it is looked up
+//! whether the entry that was read last is still there: a stream can be replaced by another history of
+//! it whose counts fit. After an outage everything followed is read from where it stood.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,13 +20,13 @@ use super::hub::Inner;
 use super::tail::Tail;
 use crate::model::name::StreamName;
 use crate::model::position::Position;
-use crate::store::{Blocking, Lane, StoreError, Woken};
+use crate::store::{Blocking, Lane, StoreError, StreamCheck, Woken};
 
 /// Streams read at once after a wake-up, over the reader's own connection.
 const AT_ONCE: usize = 32;
 /// Quiet streams looked at in one command.
 const GLANCED_AT: usize = 100;
-/// Of so few streams it is asked along with XREAD where they end, which saves a round trip.
+/// So few streams are checked along with XREAD, which saves a round trip.
 const FEW: usize = 16;
 /// And so many entries come along of each; of more streams one. A stream that has more is read by
 /// itself, with a bound on bytes.
@@ -43,14 +44,22 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 
 /// What others know of a reader.
 pub(super) struct Reader {
-    /// Tails given by the hub and not yet taken up.
-    given: Mutex<Vec<Arc<Tail>>>,
+    inbox: Mutex<Inbox>,
     /// Tails given and followed. Raised by the hub, lowered by the reader.
     load: AtomicUsize,
     /// The connection's client id, 0 while there is none. Written by the reader.
     client: AtomicI64,
     /// Somebody sees to it that the reader wakes.
     woken: AtomicBool,
+}
+
+/// What a reader was asked for and has not taken up yet.
+#[derive(Default)]
+struct Inbox {
+    /// Streams to follow, given by the hub.
+    given: Vec<Arc<Tail>>,
+    /// Streams to look at, because a follower found them to be different from what the reader knows.
+    recheck: HashSet<StreamName>,
 }
 
 /// What a reader follows. Belongs to the reader alone.
@@ -65,8 +74,9 @@ enum End {
 
 impl Reader {
     pub(super) fn new(first: Arc<Tail>) -> Self {
+        let inbox = Inbox { given: vec![first], recheck: HashSet::new() };
         Self {
-            given: Mutex::new(vec![first]),
+            inbox: Mutex::new(inbox),
             load: AtomicUsize::new(1),
             client: AtomicI64::new(0),
             woken: AtomicBool::new(false),
@@ -75,7 +85,12 @@ impl Reader {
 
     pub(super) fn give(&self, tail: Arc<Tail>) {
         self.load.fetch_add(1, Ordering::Relaxed);
-        self.given().push(tail);
+        self.inbox().given.push(tail);
+    }
+
+    /// Asks for a look at a stream. The reader must be woken for it.
+    pub(super) fn recheck(&self, stream: &StreamName) {
+        self.inbox().recheck.insert(stream.clone());
     }
 
     pub(super) fn load(&self) -> usize {
@@ -83,27 +98,29 @@ impl Reader {
     }
 
     pub(super) fn is_empty_handed(&self) -> bool {
-        self.given().is_empty()
+        self.inbox().given.is_empty()
     }
 
-    /// True for the one who is to wake the reader: after it has given, until [`Reader::is_awake`].
+    /// True for the one who is to wake the reader: after it has asked, until [`Reader::is_awake`].
     pub(super) fn begins_to_be_woken(&self) -> bool {
         !self.woken.swap(true, Ordering::AcqRel)
     }
 
-    /// Whether it has taken up all it was given, so that who wakes it may stop.
+    /// Whether it has taken up all it was asked for, so that who wakes it may stop.
     pub(super) fn is_awake(&self) -> bool {
-        let given = self.given();
-        // Under the lock: who gives after this begins to wake it again.
-        given.is_empty() && self.woken.swap(false, Ordering::AcqRel)
+        let inbox = self.inbox();
+        // Under the lock: who asks after this begins to wake it again.
+        inbox.given.is_empty()
+            && inbox.recheck.is_empty()
+            && self.woken.swap(false, Ordering::AcqRel)
     }
 
     pub(super) fn client(&self) -> Option<i64> {
         Some(self.client.load(Ordering::Relaxed)).filter(|client| *client != 0)
     }
 
-    fn given(&self) -> MutexGuard<'_, Vec<Arc<Tail>>> {
-        self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads until there is nothing left to read, or the gateway stops.
@@ -157,10 +174,15 @@ impl Reader {
         // Nothing is known of what happened while there was no connection.
         mark_all(all);
         let mut look_at_all = Instant::now() + hub.settings.look_every;
-        let mut pause = Duration::ZERO;
+        let (mut pause, mut refused) = (Duration::ZERO, Duration::ZERO);
         loop {
-            let given = std::mem::take(&mut *self.given());
+            let Inbox { given, recheck } = std::mem::take(&mut *self.inbox());
             all.extend(given.into_iter().map(|tail| (tail.stream.clone(), Followed::new(tail))));
+            for stream in recheck {
+                if let Some(followed) = all.get_mut(&stream) {
+                    followed.due = true;
+                }
+            }
             if Instant::now() >= look_at_all {
                 self.prune(hub, all);
                 if let Err(error) = glance_at_all(hub, &lane, all).await {
@@ -190,24 +212,28 @@ impl Reader {
             let few = heads.len() <= FEW
                 && hub.store.glanced_at_once(heads.iter().map(|(stream, _)| *stream))
                     == heads.len();
-            let (ends, count) = if few { (true, AT_A_TIME) } else { (false, 1) };
-            let wait = hub.store.wait_for_entries(connection, &heads, block, count, ends);
+            let count = if few { AT_A_TIME } else { 1 };
+            let wait = hub.store.wait_for_entries(connection, &heads, block, count, few);
             let waited = tokio::select! {
                 () = hub.stop.cancelled() => return End::Stopped,
                 waited = wait => waited,
             };
-            let asked = heads.into_iter().map(|(stream, _)| stream).filter(|_| ends);
-            let asked: Vec<StreamName> = asked.cloned().collect();
             match waited {
                 Ok(woken) => {
+                    refused = Duration::ZERO;
                     pause = pause_after(&woken, all.len());
-                    if let Err(error) = take(hub, &lane, all, woken, asked).await {
+                    if let Err(error) = take(hub, &lane, all, woken, few).await {
                         return End::Failed(error);
                     }
                 }
                 Err(error) if error.is_outage() => return End::Failed(error),
-                // One of the keys is to blame: each is looked at by itself.
-                Err(_) => mark_all(all),
+                // One of the keys is to blame: each is looked at by itself. If none is, XREAD itself
+                // is refused, and would be asked for again without a pause.
+                Err(_) => {
+                    mark_all(all);
+                    pause = refused;
+                    refused = (refused * 2).clamp(BACKOFF.0, BACKOFF.1);
+                }
             }
         }
     }
@@ -238,50 +264,65 @@ impl Reader {
     }
 }
 
-/// Feeds what came along. `asked` are the streams whose ends are told with it; else the ends of those
-/// that have something are asked for now.
+/// Feeds what came along. Unless streams were checked along with it, those are checked now that have
+/// something.
 async fn take(
     hub: &Inner,
     lane: &Lane,
     all: &mut All,
     woken: Woken,
-    mut asked: Vec<StreamName>,
+    checked: bool,
 ) -> Result<(), StoreError> {
-    let mut ends = woken.ends;
-    if asked.is_empty() {
-        let names = woken.woken.iter().filter_map(|(stream, _)| all.get_key_value(stream.as_str()));
-        asked = names.map(|(stream, _)| stream.clone()).collect();
-        ends = glance(hub, lane, &asked).await?;
+    let mut checks = woken.checks;
+    if !checked {
+        let at = |(stream, _): &(String, _)| {
+            let (stream, followed) = all.get_key_value(stream.as_str())?;
+            Some((stream.clone(), followed.at()?))
+        };
+        let streams: Vec<_> = woken.woken.iter().filter_map(at).collect();
+        checks = check(hub, lane, &streams).await?;
     }
-    let ends: HashMap<&str, _> = asked.iter().map(StreamName::as_str).zip(ends).collect();
     for (stream, entries) in woken.woken {
         if let Some(followed) = all.get_mut(stream.as_str()) {
-            followed.take(hub, entries, ends.get(stream.as_str()).copied().flatten());
+            followed.take(hub, entries, checks.get(&stream));
         }
     }
     Ok(())
 }
 
-/// Where these streams end; nothing of those that cannot be said of.
-async fn glance(
+/// Checks streams that have just had something; leaves out those that cannot be checked.
+async fn check(
     hub: &Inner,
     lane: &Lane,
-    streams: &[StreamName],
-) -> Result<Vec<Option<Position>>, StoreError> {
-    let mut ends = Vec::with_capacity(streams.len());
+    streams: &[(StreamName, Position)],
+) -> Result<HashMap<String, StreamCheck>, StoreError> {
+    let mut checks = HashMap::with_capacity(streams.len());
     let mut rest = streams;
     while !rest.is_empty() {
-        let some = &rest[..rest.len().min(GLANCED_AT)];
-        let some = &some[..hub.store.glanced_at_once(some.iter())];
-        rest = &rest[some.len()..];
-        match hub.store.glance(lane, some).await {
-            Ok(glance) => ends.extend(glance),
+        let some = at_once(hub, &mut rest);
+        match hub.store.check(lane, some).await {
+            Ok(found) => {
+                let names = some.iter().map(|(stream, _)| stream.as_str().to_owned());
+                checks.extend(names.zip(found));
+            }
             Err(error) if error.is_outage() => return Err(error),
             // One of them is to blame: each is looked at by itself.
-            Err(_) => ends.extend(some.iter().map(|_| None)),
+            Err(_) => {}
         }
     }
-    Ok(ends)
+    Ok(checks)
+}
+
+/// Takes as many streams as may be looked at in one command.
+fn at_once<'a>(
+    hub: &Inner,
+    rest: &mut &'a [(StreamName, Position)],
+) -> &'a [(StreamName, Position)] {
+    let some = &rest[..rest.len().min(GLANCED_AT)];
+    let fit = hub.store.glanced_at_once(some.iter().map(|(stream, _)| stream));
+    let (some, others) = rest.split_at(fit);
+    *rest = others;
+    some
 }
 
 /// To ask for very many streams costs Redis, and us, for each of them. So after such a reader was
@@ -301,13 +342,23 @@ fn mark_all(all: &mut All) {
     }
 }
 
-/// Finds those streams whose counters have changed without XREAD telling: they are due.
+/// Finds those streams that have changed without XREAD telling: they are due.
 async fn glance_at_all(hub: &Inner, lane: &Lane, all: &mut All) -> Result<(), StoreError> {
-    let streams: Vec<StreamName> = all.keys().cloned().collect();
-    let ends = glance(hub, lane, &streams).await?;
-    for (stream, end) in streams.iter().zip(ends) {
-        if let Some(followed) = all.get_mut(stream) {
-            followed.due |= end.is_none_or(|end| !followed.ends_at(end));
+    let at = |(stream, followed): (&StreamName, &Followed)| Some((stream.clone(), followed.at()?));
+    let streams: Vec<_> = all.iter().filter_map(at).collect();
+    let mut rest = &streams[..];
+    while !rest.is_empty() {
+        let some = at_once(hub, &mut rest);
+        let checks = match hub.store.glance(lane, some).await {
+            Ok(checks) => checks,
+            Err(error) if error.is_outage() => return Err(error),
+            // One of them is to blame: each is looked at by itself.
+            Err(_) => vec![None; some.len()],
+        };
+        for ((stream, _), check) in some.iter().zip(checks) {
+            if let Some(followed) = all.get_mut(stream) {
+                followed.due |= check.is_none_or(|check| !followed.is_quiet(&check));
+            }
         }
     }
     Ok(())

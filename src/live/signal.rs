@@ -28,7 +28,7 @@ pub(super) enum Signal<'a> {
 impl Signal<'_> {
     /// Appends the event. Where a client should wait before it comes back, it is told how long:
     /// 1 to 3 seconds, spread so that not all come at once. As a line, what opens a subscription is
-    /// left out, and the cursor stands beside the rest.
+    /// left out, and the position stands beside the rest.
     pub(super) fn write(&self, out: &mut Vec<u8>, cursor: Option<&str>, framing: Framing) {
         let (name, retry) = match self {
             Self::Open { .. } => ("$open", true),
@@ -45,8 +45,7 @@ impl Signal<'_> {
             }
             Framing::Lines if matches!(self, Self::Open { .. }) => {}
             Framing::Lines => {
-                let cursor = cursor.filter(|_| !matches!(self, Self::Progress { .. }));
-                frame::write_line(out, &Line { name: &name[1..], signal: self, cursor });
+                frame::write_line(out, &Line { name: &name[1..], signal: self, position: cursor });
             }
         }
     }
@@ -56,15 +55,15 @@ impl Signal<'_> {
 struct Line<'a> {
     name: &'a str,
     signal: &'a Signal<'a>,
-    cursor: Option<&'a str>,
+    position: Option<&'a str>,
 }
 
 impl Serialize for Line<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry(self.name, self.signal)?;
-        if let Some(cursor) = self.cursor {
-            map.serialize_entry("cursor", cursor)?;
+        if let Some(position) = self.position {
+            map.serialize_entry("position", position)?;
         }
         map.end()
     }

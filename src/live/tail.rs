@@ -2,13 +2,16 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::bell::{Bell, Bells, OwnBell, Post, Source};
+use super::hub::Inner;
 use super::memory::Memory;
+use super::reader::Reader;
+use crate::model::history::Facts;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::page::Page;
@@ -19,6 +22,8 @@ use crate::model::position::Position;
 pub(super) struct Tail {
     /// Which stream.
     pub(super) stream: StreamName,
+    /// The reader that feeds it. Written by the hub, once.
+    pub(super) reader: OnceLock<Weak<Reader>>,
     /// Written by the reader; emptied by a follower who finds that it is of another stream.
     recent: Mutex<Recent>,
     /// Turned true by the reader once it knows where the stream ends: from then on whatever is
@@ -41,6 +46,15 @@ struct Recent {
     end: Position,
     /// How often something other than appending has happened.
     looks: u64,
+    /// False while the reader cannot read the stream.
+    readable: bool,
+}
+
+/// What a tail says of its stream, asked before the stream itself is read.
+#[derive(Clone, Copy)]
+pub(super) struct Known {
+    end: Position,
+    readable: bool,
 }
 
 /// The followers of one thread.
@@ -54,9 +68,11 @@ struct AtPost {
 impl Tail {
     /// A tail that nobody reads yet.
     pub(super) fn new(stream: StreamName, posts: usize, memory: Arc<Memory>) -> Self {
-        let recent = Recent { pages: VecDeque::new(), bytes: 0, end: Position::START, looks: 0 };
+        let (pages, end) = (VecDeque::new(), Position::START);
+        let recent = Recent { pages, bytes: 0, end, looks: 0, readable: true };
         Self {
             stream,
+            reader: OnceLock::new(),
             recent: Mutex::new(recent),
             ready: watch::Sender::new(false),
             posts: (0..posts).map(|_| AtPost::default()).collect(),
@@ -71,14 +87,15 @@ impl Tail {
 
     /// Says where the stream ends, before anything is fed.
     pub(super) fn begin(&self, end: Position) {
-        self.lock().end = end;
+        let mut recent = self.lock();
+        (recent.end, recent.readable) = (end, true);
     }
 
     /// Feeds the next page.
     pub(super) fn push(self: &Arc<Self>, page: Page, posts: &[Arc<Post>]) {
         let (end, size) = (page.end, page.size());
         let mut recent = self.lock();
-        recent.end = end;
+        (recent.end, recent.readable) = (end, true);
         recent.bytes += size;
         self.memory.take(size);
         recent.pages.push_back((Instant::now(), Arc::new(page)));
@@ -90,16 +107,25 @@ impl Tail {
         self.call(posts);
     }
 
-    /// Tells the followers that something other than appending has happened (a gap, a reset,
-    /// another type of key): each is to look at the stream itself. What is fed from here on follows
-    /// on `at`.
+    /// Tells the followers that something other than appending has happened (a gap, a reset): each
+    /// is to look at the stream itself. What is fed from here on follows on `at`.
     pub(super) fn look(self: &Arc<Self>, at: Position, posts: &[Arc<Post>]) {
+        self.have_looked_at(Some(at), posts);
+    }
+
+    /// Tells the followers that the reader cannot read the stream: each is to look at it itself.
+    pub(super) fn fail(self: &Arc<Self>, posts: &[Arc<Post>]) {
+        self.have_looked_at(None, posts);
+    }
+
+    fn have_looked_at(self: &Arc<Self>, at: Option<Position>, posts: &[Arc<Post>]) {
         let mut recent = self.lock();
         while !recent.pages.is_empty() {
             self.drop_oldest(&mut recent);
         }
         recent.looks += 1;
-        recent.end = at;
+        recent.readable = at.is_some();
+        recent.end = at.unwrap_or(recent.end);
         drop(recent);
         self.call(posts);
     }
@@ -204,18 +230,24 @@ impl Following {
         }
     }
 
-    /// To be called before the stream itself is looked at: what happens from here on is news. Answers
-    /// where the stream was last seen to end.
-    pub(super) fn looks(&mut self) -> EntryId {
+    /// To be called before the stream itself is looked at: what happens from here on is news.
+    pub(super) fn looks(&mut self) -> Known {
         let recent = self.tail.lock();
         self.seen = recent.looks;
-        recent.end.id
+        Known { end: recent.end, readable: recent.readable }
     }
 
-    /// The stream was found to end here, below where it had ended before: it is not the one that was
-    /// read. Its reader will find that, too; until then nothing of it is to be heard.
-    pub(super) fn found_anew(&self, end: Position, posts: &[Arc<Post>]) {
-        self.tail.look(end, posts);
+    /// Compares the counters of the stream with what was known of it before they were read. If they
+    /// contradict it, the reader waits at a place that the stream does not have any more, and is told
+    /// to look at once: it would find out by itself only at its next look.
+    pub(super) fn compare(&self, known: Known, facts: &Facts, hub: &Arc<Inner>) {
+        if facts.end_before(known.end) {
+            // Nothing of what was read before the stream was made anew is to be heard any more.
+            self.tail.look(facts.tail(), &hub.posts);
+        } else if known.readable {
+            return;
+        }
+        hub.recheck(&self.tail);
     }
 }
 
@@ -229,7 +261,7 @@ impl Drop for Following {
 /// A stream that a read waits for, with a bell of its own.
 pub(super) struct Awaited {
     /// Held so that the bell is rung.
-    pub(super) _following: Following,
+    pub(super) following: Following,
     pub(super) bell: OwnBell,
 }
 

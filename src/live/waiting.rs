@@ -47,6 +47,8 @@ impl Hub {
             following = try_join_all(read.from.iter().map(|(stream, _)| self.join(stream))).await?;
         }
         loop {
+            let known: Vec<_> =
+                following.iter_mut().map(|awaited| awaited.following.looks()).collect();
             let reads = read.from.iter().map(async |(stream, after)| {
                 let (store, limit, bytes) = (&self.0.store, read.limit, read.max_bytes);
                 let lane = &Lane::Shared;
@@ -58,7 +60,12 @@ impl Hub {
                 }
                 Ok::<_, StoreError>(read)
             });
-            let pause = match try_join_all(reads).await {
+            let reads = try_join_all(reads).await;
+            for ((awaited, known), read) in following.iter().zip(known).zip(reads.iter().flatten())
+            {
+                awaited.following.compare(known, &read.facts, &self.0);
+            }
+            let pause = match reads {
                 Ok(all) if !all.iter().all(Stretch::is_quiet) || self.is_over(deadline) => {
                     return Ok(all);
                 }

@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::entry::{Entry, Fields, View, value};
+use super::position::Position;
 
 /// Bytes as JSON: a string where they are UTF-8, `{"base64":"…"}` where not.
 #[derive(Clone, Copy)]
@@ -98,6 +99,8 @@ fn fits_object(fields: &Fields) -> bool {
 pub struct EntryJson<'a> {
     /// Named in events, left out in a range of one stream.
     pub stream: Option<&'a str>,
+    /// Where to go on after it: named in lines, which have no other place for it.
+    pub position: Option<Position>,
     /// The entry.
     pub entry: &'a Entry,
     /// What the reader asked to see of it.
@@ -111,6 +114,9 @@ impl Serialize for EntryJson<'_> {
             map.serialize_entry("stream", stream)?;
         }
         map.serialize_entry("id", &format_args!("{}", self.entry.id))?;
+        if let Some(position) = self.position {
+            map.serialize_entry("position", &format_args!("{position}"))?;
+        }
         serialize_view(&mut map, &self.entry.fields, self.view)?;
         map.end()
     }
@@ -165,8 +171,9 @@ mod tests {
             fields: vec![(b"a".to_vec(), b"1".to_vec()), (b"a".to_vec(), vec![0xff])],
         };
         let view = View::default();
-        let json = serde_json::to_string(&EntryJson { stream: None, entry: &entry, view: &view });
-        assert_eq!(json.unwrap(), r#"{"id":"1-0","pairs":[["a","1"],["a",{"base64":"/w=="}]]}"#);
+        let json = EntryJson { stream: None, position: None, entry: &entry, view: &view };
+        let json = serde_json::to_string(&json).unwrap();
+        assert_eq!(json, r#"{"id":"1-0","pairs":[["a","1"],["a",{"base64":"/w=="}]]}"#);
     }
 
     #[test]
@@ -176,7 +183,13 @@ mod tests {
             let fields = vec![(b"data".to_vec(), value.to_vec())];
             let entry = Entry { id: EntryId::new(1, 0), fields };
             let view = View { payload: Some("data".to_owned()), json: true, ..View::default() };
-            serde_json::to_string(&EntryJson { stream: None, entry: &entry, view: &view }).unwrap()
+            serde_json::to_string(&EntryJson {
+                stream: None,
+                position: None,
+                entry: &entry,
+                view: &view,
+            })
+            .unwrap()
         };
         for (value, expected) in [
             (r#" {"b":1.50,"a":[1e400,"[\"\\"]}"#, r#"{"b":1.50,"a":[1e400,"[\"\\"]}"#.to_owned()),

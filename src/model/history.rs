@@ -1,8 +1,10 @@
 //! What a stream's counters prove about the past: whether a position was overtaken by removals,
-//! by how many entries, and how many entries a stream had been given up to each of a page.
+//! by how many entries, whether it belongs to another history of the stream, and how many entries a
+//! stream had been given up to each of a page.
 //!
-//! The invariant of this file: a number it returns is exact, or it is `None`. Two histories can
-//! leave identical counters behind, so there are questions the counters cannot answer.
+//! The invariant of this file: a number it returns is exact, or it is `None`, and a position of this
+//! very history is never taken for one of another. Two histories can leave identical counters behind,
+//! so there are questions the counters cannot answer (ADR 2 lists them).
 
 use super::id::EntryId;
 use super::position::Position;
@@ -20,6 +22,8 @@ pub struct Facts {
     pub last_id: EntryId,
     /// The oldest entry retained.
     pub oldest: Option<EntryId>,
+    /// The newest entry retained.
+    pub newest: Option<EntryId>,
     /// The greatest id ever removed by XDEL; trimming does not move it.
     pub max_deleted: EntryId,
     /// Whether this server can remove entries from the middle without a trace in `max_deleted`
@@ -37,15 +41,24 @@ impl Facts {
             entries_added: Some(0),
             last_id: EntryId::MIN,
             oldest: None,
+            newest: None,
             max_deleted: EntryId::MIN,
             untraced_holes: false,
         }
     }
 
-    /// Right after the last entry.
+    /// Right after the last entry. A last id that was set (XSETID) and is no entry carries no count:
+    /// the entry of a counted position is looked for.
     #[must_use]
-    pub const fn tail(&self) -> Position {
-        Position::new(self.last_id, self.entries_added)
+    pub fn tail(&self) -> Position {
+        let is_missed = self.newest != Some(self.last_id) && self.must_hold(self.last_id);
+        Position::new(self.last_id, self.entries_added.filter(|_| !is_missed))
+    }
+
+    /// Whether the stream ends at this position.
+    #[must_use]
+    pub fn ends_at(&self, position: Position) -> bool {
+        position.id == self.last_id && (position.n.is_none() || position.n == self.entries_added)
     }
 
     /// Above this id every entry ever added is still there; `None` if that cannot be said.
@@ -59,9 +72,16 @@ impl Facts {
         }
     }
 
+    /// Whether an entry of this id must still be there if it was ever added.
+    fn must_hold(&self, id: EntryId) -> bool {
+        self.oldest.is_some_and(|oldest| id >= oldest)
+            && self.complete_above().is_some_and(|above| id > above)
+    }
+
     /// Where a reader stands who was told of a gap: right before the oldest entry retained, or at
     /// the tail when nothing is. Its count says that all that is gone by now has been told, so that
-    /// from here on only what goes later is counted.
+    /// from here on only what goes later is counted. The position is no entry, but it lies below all
+    /// that is retained and will ever be, where no entry is looked for.
     #[must_use]
     pub fn after_gap(&self) -> Position {
         let told = self.entries_added.map(|added| added.saturating_sub(self.length));
@@ -71,17 +91,24 @@ impl Facts {
         }
     }
 
-    /// How a reader at `position` stands to what is retained.
+    /// Whether the stream ends before a position that somebody stood at: that was another stream, or
+    /// this one before it was set back.
     #[must_use]
-    pub fn standing(&self, position: Position) -> Standing {
-        if position.is_oldest() {
-            return Standing::Intact;
-        }
+    pub fn end_before(&self, position: Position) -> bool {
         let counted_too_far = match (position.n, self.entries_added) {
             (Some(n), Some(added)) => n > added,
             _ => false,
         };
-        if position.id > self.last_id || counted_too_far {
+        position.id > self.last_id || counted_too_far
+    }
+
+    /// How a reader at `position` stands to what is retained.
+    #[must_use]
+    pub fn standing(&self, position: Position, evidence: Evidence) -> Standing {
+        if position.is_oldest() {
+            return Standing::Intact;
+        }
+        if self.end_before(position) || self.is_of_another_history(position, evidence) {
             return Standing::Reset;
         }
         let below = match self.oldest {
@@ -94,6 +121,10 @@ impl Facts {
         match (position.n, self.entries_added) {
             // A server that does not count shows nothing of what lay before its oldest entry.
             (_, None) if position.id == EntryId::MIN => Standing::Intact,
+            // Nothing can have lain between.
+            (None, _) if position.id.next().is_some_and(|next| self.oldest == Some(next)) => {
+                Standing::Intact
+            }
             // Everything retained lies above the position, so it was added after it.
             (Some(n), Some(added)) => match (added - n).checked_sub(self.length) {
                 Some(0) => Standing::Intact,
@@ -103,6 +134,19 @@ impl Facts {
             (None, Some(added)) if added == self.length => Standing::Intact,
             _ => Standing::Overtaken { lost: None },
         }
+    }
+
+    /// Whether what was found contradicts a position that the stream does not end before.
+    fn is_of_another_history(&self, position: Position, evidence: Evidence) -> bool {
+        let Some((n, added)) = position.n.zip(self.entries_added) else {
+            return false;
+        };
+        let (found, since) = (evidence.entries_after, added.saturating_sub(n));
+        // Ids only grow: what lies after the position was added after it.
+        let too_many = found > since;
+        let too_few = added == self.length && evidence.to_tail && found < since;
+        let missing = evidence.entry_exists == Some(false) && self.must_hold(position.id);
+        too_many || too_few || missing
     }
 
     /// The `n` of each entry of a page that was read upwards from `after`; `to_tail` says that the
@@ -149,6 +193,17 @@ impl Facts {
     }
 }
 
+/// What was found at and after a position, in one step with the counters.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Evidence {
+    /// Whether the entry of the position is in the stream; `None` if that was not looked up.
+    pub entry_exists: Option<bool>,
+    /// Entries found after the position.
+    pub entries_after: u64,
+    /// No others lie after it.
+    pub to_tail: bool,
+}
+
 /// What has become of the entries after a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -159,7 +214,8 @@ pub enum Standing {
         /// Exactly how many, `None` where the counters do not tell.
         lost: Option<u64>,
     },
-    /// This is not the stream the position was read from: deleted and made anew, or set back.
+    /// This is not the stream the position was read from: deleted and recreated, set back, or taken
+    /// over from a server that had another history of it.
     Reset,
 }
 
@@ -175,9 +231,17 @@ mod tests {
         kept: Vec<EntryId>,
         max_deleted: EntryId,
         holes: bool,
+        /// The sequence part of the ids of what is added: a fork has its own.
+        sequence: u64,
     }
 
     impl Oracle {
+        /// Another server with the same stream, which goes on with ids of its own; with 0, the same.
+        fn fork(&self, sequence: u64) -> Self {
+            let (given, kept) = (self.given.clone(), self.kept.clone());
+            Self { given, kept, max_deleted: self.max_deleted, holes: self.holes, sequence }
+        }
+
         fn run(&mut self, steps: &[Step]) {
             for step in steps {
                 self.apply(step);
@@ -188,7 +252,7 @@ mod tests {
             match step {
                 Step::Add(many) => {
                     for _ in 0..*many {
-                        let id = EntryId::new(self.given.len() as u64 + 1, 0);
+                        let id = EntryId::new(self.given.len() as u64 + 1, self.sequence);
                         self.given.push(id);
                         self.kept.push(id);
                     }
@@ -215,9 +279,21 @@ mod tests {
                 entries_added: Some(self.given.len() as u64),
                 last_id: self.given.last().copied().unwrap_or_default(),
                 oldest: self.kept.first().copied(),
+                newest: self.kept.last().copied(),
                 max_deleted: self.max_deleted,
                 untraced_holes: self.holes,
             }
+        }
+
+        /// How a position stands by all that a read of `limit` entries finds.
+        fn standing(&self, position: Position, limit: usize) -> Standing {
+            let after = self.kept.iter().filter(|kept| **kept > position.id).count();
+            let evidence = Evidence {
+                entry_exists: Some(self.kept.contains(&position.id)),
+                entries_after: after.min(limit) as u64,
+                to_tail: after <= limit,
+            };
+            self.facts().standing(position, evidence)
         }
 
         fn lost_after(&self, id: EntryId) -> u64 {
@@ -262,7 +338,7 @@ mod tests {
         }
 
         #[test]
-        fn a_loss_is_counted_exactly_or_not_at_all(before in steps(), since in steps(), holes: bool) {
+        fn a_loss_is_counted_exactly_or_not_at_all(before in steps(), since in steps(), holes: bool, limit in 0usize..20) {
             let mut oracle = Oracle { holes, ..Oracle::default() };
             oracle.run(&before);
             let facts = oracle.facts();
@@ -274,7 +350,7 @@ mod tests {
             let facts = oracle.facts();
             for (position, told) in read.into_iter().map(|position| (position, 0)).chain([gap]) {
                 let lost = oracle.lost_after(position.id) - told;
-                match facts.standing(position) {
+                match oracle.standing(position, limit) {
                     Standing::Intact => {
                         let below = facts.oldest.is_none_or(|oldest| position.id < oldest);
                         prop_assert!(!below || lost == 0, "{position}: {lost} lost in silence");
@@ -296,8 +372,84 @@ mod tests {
             let position = oracle.facts().tail();
             let kept = (0..new).map(|index| EntryId::new((old + 1 + index) as u64, 0)).collect::<Vec<_>>();
             let anew = Oracle { given: kept.clone(), kept, ..Oracle::default() };
-            prop_assert_eq!(anew.facts().standing(position), Standing::Reset);
+            prop_assert_eq!(anew.facts().standing(position, Evidence::default()), Standing::Reset);
         }
+
+        #[test]
+        fn a_diverged_history_is_noticed_wherever_an_entry_is_missed_that_must_be_there(
+            before in steps(), old in steps(), new in steps(), shift in 1u64..3,
+        ) {
+            // Both servers had this; then each went on by itself, with ids of its own.
+            let mut common = Oracle::default();
+            common.run(&before);
+            let (mut left, mut right) = (common.fork(0), common.fork(shift));
+            left.run(&old);
+            right.run(&new);
+            let tail = left.facts().tail();
+            let standing = right.standing(tail, usize::MAX);
+            if right.facts().must_hold(tail.id) && tail.n.is_some() && !right.kept.contains(&tail.id) {
+                prop_assert_eq!(standing, Standing::Reset);
+            }
+            if left.given == right.given[..left.given.len().min(right.given.len())] {
+                prop_assert_ne!(standing, Standing::Reset, "{} is in both", tail);
+            }
+        }
+    }
+
+    #[test]
+    fn most_diverged_histories_are_noticed() {
+        use proptest::strategy::ValueTree as _;
+        use proptest::test_runner::TestRunner;
+        let mut runner = TestRunner::deterministic();
+        let mut draw = || steps().new_tree(&mut runner).unwrap().current();
+        let (mut diverged, mut noticed, mut by_counts) = (0, 0, 0);
+        for round in 0..2000 {
+            let mut common = Oracle::default();
+            common.run(&draw());
+            let (mut left, mut right) = (common.fork(0), common.fork(1 + round % 3));
+            left.run(&draw());
+            right.run(&draw());
+            let tail = left.facts().tail();
+            if right.given.contains(&tail.id) || left.given.len() == common.given.len() {
+                continue;
+            }
+            diverged += 1;
+            let counts = right.facts().standing(tail, Evidence::default());
+            by_counts += u32::from(counts == Standing::Reset);
+            noticed += u32::from(right.standing(tail, usize::MAX) == Standing::Reset);
+        }
+        // By counts alone it is about a half.
+        assert!(
+            noticed * 100 > diverged * 65,
+            "{noticed} of {diverged}, {by_counts} by counts alone"
+        );
+        assert!(noticed > by_counts, "{noticed} of {diverged}, {by_counts} by counts alone");
+    }
+
+    #[test]
+    fn a_last_id_that_is_no_entry_carries_no_count() {
+        let mut oracle = Oracle::default();
+        oracle.apply(&Step::Add(5));
+        let set = Facts { last_id: EntryId::new(9, 0), entries_added: Some(9), ..oracle.facts() };
+        assert_eq!(set.tail(), Position::from(EntryId::new(9, 0)));
+        // Of one that was deleted, or trimmed away with all others, nothing is looked for.
+        oracle.apply(&Step::Delete(4));
+        assert_eq!(oracle.facts().tail().n, Some(5));
+        oracle.apply(&Step::Trim(0));
+        assert_eq!(oracle.facts().tail().n, Some(5));
+    }
+
+    #[test]
+    fn right_before_the_oldest_entry_nothing_is_lost() {
+        let mut oracle = Oracle::default();
+        oracle.apply(&Step::Add(10));
+        oracle.apply(&Step::Trim(4));
+        let before = Position::from(oracle.facts().after_gap().id);
+        assert_eq!(oracle.standing(before, 9), Standing::Intact);
+        assert_eq!(
+            oracle.standing(Position::from(EntryId::new(2, 0)), 9),
+            Standing::Overtaken { lost: None }
+        );
     }
 
     #[test]
@@ -306,8 +458,8 @@ mod tests {
         oracle.apply(&Step::Add(10));
         let tail = oracle.facts().tail();
         oracle.apply(&Step::Trim(0));
-        assert_eq!(oracle.facts().standing(tail), Standing::Intact);
-        assert_eq!(oracle.facts().standing(Position::from(tail.id)), Standing::Intact);
+        assert_eq!(oracle.standing(tail, 9), Standing::Intact);
+        assert_eq!(oracle.standing(Position::from(tail.id), 9), Standing::Intact);
     }
 
     #[test]
@@ -315,7 +467,7 @@ mod tests {
         let mut oracle = Oracle::default();
         oracle.apply(&Step::Add(10));
         oracle.apply(&Step::Trim(4));
-        assert_eq!(oracle.facts().standing(Position::OLDEST), Standing::Intact);
-        assert_eq!(oracle.facts().standing(Position::START), Standing::Overtaken { lost: Some(6) });
+        assert_eq!(oracle.standing(Position::OLDEST, 9), Standing::Intact);
+        assert_eq!(oracle.standing(Position::START, 9), Standing::Overtaken { lost: Some(6) });
     }
 }

@@ -92,9 +92,9 @@ impl Page {
         let stream = view.namespace.show(&self.stream);
         for (index, entry) in taken {
             let start = bytes.len();
-            let json = |stream| EntryJson { stream, entry, view: &view.entry };
+            let json = |stream, position| EntryJson { stream, position, entry, view: &view.entry };
             let end = if view.framing == Framing::Lines {
-                frame::write_line(&mut bytes, &json(None));
+                frame::write_line(&mut bytes, &json(None, Some(self.positions[index])));
                 bytes.len()
             } else if let Some(event) = view.entry.event {
                 let name = [ExtraAttribute::Text("streamgatestream", stream.to_string())];
@@ -105,7 +105,12 @@ impl Page {
                 frame::end_event(&mut bytes, Some(&self.positions[index]));
                 end
             } else {
-                frame::begin_event(&mut bytes, view.event_name(entry), None, &json(Some(&stream)));
+                frame::begin_event(
+                    &mut bytes,
+                    view.event_name(entry),
+                    None,
+                    &json(Some(&stream), None),
+                );
                 let end = bytes.len();
                 frame::end_event(&mut bytes, Some(&self.positions[index]));
                 end

@@ -1,5 +1,6 @@
 //! The calls that block, on connections of their own: nothing else may go over one meanwhile.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use deadpool::managed::Object;
@@ -9,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::decode::{int, list, text, tuple};
 use super::dial::{Dialer, Wire};
 use super::large::heaviest;
-use super::{Store, StoreError};
+use super::{Store, StoreError, StreamCheck};
 use crate::model::entry::Entry;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
@@ -18,21 +19,22 @@ use crate::model::position::Position;
 impl Store {
     /// Blocks on an exclusive connection until one of the streams has an entry after the id given
     /// with it, and answers which have, each with its first entries, at most `count`; none when
-    /// `block` has passed or [`Store::unblock`] was called. With `ends` it also answers where each
-    /// stream asked for ended right after that. It is for the caller to see whether entries are
+    /// `block` has passed or [`Store::unblock`] was called. With `check` it also checks each stream
+    /// that has had entries, right after that. It is for the caller to see whether entries are
     /// missing.
     ///
     /// # Errors
-    /// [`StoreError::NotAStream`] when one of the keys holds something else, or that Redis is away.
+    /// [`StoreError::NotAStream`] when one of the keys holds something else,
+    /// [`StoreError::StreamNotFound`] when one that is checked is gone, or that Redis is away.
     /// # Cancel safety
     /// None: dropped, the connection stays blocked and must be discarded with it.
     pub async fn wait_for_entries(
         &self,
         on: &Blocking,
-        after: &[(&StreamName, EntryId)],
+        after: &[(&StreamName, Position)],
         block: Duration,
         count: usize,
-        ends: bool,
+        check: bool,
     ) -> Result<Woken, StoreError> {
         let mut command = Cmd::new();
         command.arg("XREAD").arg("COUNT").arg(count);
@@ -42,14 +44,15 @@ impl Store {
         for (stream, _) in after {
             command.arg(stream.as_str());
         }
-        for (_, id) in after {
-            command.arg(id.to_string());
+        for (_, at) in after {
+            command.arg(at.id.to_string());
         }
         let mut pipeline = Pipeline::new();
         pipeline.add_command(command);
-        let streams: Vec<_> = after.iter().map(|(stream, _)| *stream).collect();
-        if ends {
-            pipeline.add_command(super::facts::glance(&streams));
+        let checked = after.iter().filter(|(_, at)| check && at.id > EntryId::MIN);
+        let checked: Vec<_> = checked.copied().collect();
+        for (stream, at) in &checked {
+            super::facts::add_check(&mut pipeline, stream, *at);
         }
         let replies = on.handle().pipeline(&pipeline).await;
         if replies.as_ref().is_err_and(StoreError::is_outage) {
@@ -68,11 +71,12 @@ impl Store {
                 })
                 .collect::<Result<_, StoreError>>()?,
         };
-        let ends = match replies.next() {
-            Some(ends) => self.decode_ends(&streams, ends)?,
-            None => Vec::new(),
+        let check = |(stream, at): (&StreamName, Position)| {
+            let check = self.decode_check(stream, at, &mut replies)?;
+            Ok((stream.as_str().to_owned(), check))
         };
-        Ok(Woken { woken, ends })
+        let checks = checked.into_iter().map(check).collect::<Result<_, StoreError>>()?;
+        Ok(Woken { woken, checks })
     }
 
     /// The id by which [`Store::unblock`] finds a connection.
@@ -101,8 +105,8 @@ impl Store {
 pub struct Woken {
     /// The streams that have something, with their first entries.
     pub woken: Vec<(String, Vec<Entry>)>,
-    /// Where the streams that were asked for ended, in their order; nothing if that was not asked.
-    pub ends: Vec<Option<Position>>,
+    /// The streams that were checked.
+    pub checks: HashMap<String, StreamCheck>,
 }
 
 /// An exclusive connection, for commands that block or wait.

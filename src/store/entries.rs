@@ -2,9 +2,9 @@
 
 use super::facts::Range;
 use super::large::{Budget, Room, heaviest};
-use super::{Lane, Store, StoreError};
+use super::{Lane, Store, StoreError, StreamCheck};
 use crate::model::entry::Entry;
-use crate::model::history::{Facts, Standing};
+use crate::model::history::{Evidence, Facts, Standing};
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::position::Position;
@@ -129,12 +129,15 @@ impl Store {
         // Nothing lies after the greatest id; the empty range still answers the counters.
         let (from, to) = after.id.next().map_or((EntryId::MAX, EntryId::MIN), |from| (from, end));
         let range = Range { order: Order::Asc, low: from, high: to, count };
-        let (entries, facts) = self.range_with_facts(lane, stream, &range).await?;
-        let standing = facts.standing(after);
+        let (entries, check) = self.range_with_facts(lane, stream, &range, after).await?;
+        let StreamCheck { facts, entry_exists } = check;
         let ids: Vec<EntryId> = entries.iter().map(|entry| entry.id).collect();
         // A short page ended where it was to end; a full one may have, by chance.
         let short = entries.len() < count;
         let at_tail = ids.last() == Some(&facts.last_id) || (short && end >= facts.last_id);
+        let entries_after = ids.len() as u64;
+        let evidence = Evidence { entry_exists, entries_after, to_tail: at_tail };
+        let standing = facts.standing(after, evidence);
         // Who is told of the gap stands behind it.
         let from = match standing {
             Standing::Overtaken { .. } => facts.after_gap(),
@@ -147,7 +150,8 @@ impl Store {
     }
 
     /// The position right before the last `count` entries up to `end`, with the counters of the
-    /// stream: from there on it is they that are read.
+    /// stream: from there on it is they that are read. It is the position of the entry before them,
+    /// where there is one: any other id would be no entry, and could not be resumed from with a count.
     ///
     /// # Errors
     /// [`StoreError::NotAStream`], or that Redis is away.
@@ -161,23 +165,30 @@ impl Store {
     ) -> Result<(Position, Facts), StoreError> {
         let (mut ids, mut facts, mut high) = (Vec::new(), None, end);
         loop {
-            let (span, left) = ((EntryId::MIN, high), count - ids.len());
+            let (span, left) = ((EntryId::MIN, high), count + 1 - ids.len());
             let read = self.read_between(stream, Order::Desc, span, left, SCAN_BYTES).await?;
             let first = facts.is_none();
             let facts = *facts.get_or_insert(read.facts);
             ids.extend(read.entries.iter().map(|entry| entry.id));
             let below = ids.last().and_then(|id| id.previous());
-            match below {
-                Some(below) if !read.ended && ids.len() < count => high = below,
-                Some(below) => {
-                    ids.reverse();
-                    let numbers = facts.number(Position::OLDEST, &ids, end >= facts.last_id);
-                    // Read in several steps, entries between may have gone meanwhile.
-                    let n = numbers.first().copied().flatten().filter(|_| first);
-                    return Ok((Position::new(below, n.map(|n| n - 1)), facts));
-                }
-                None => return Ok((facts.tail(), facts)),
+            if let Some(below) = below.filter(|_| !read.ended && ids.len() <= count) {
+                high = below;
+                continue;
             }
+            let Some(below) = below else {
+                return Ok((facts.tail(), facts));
+            };
+            ids.reverse();
+            let numbers = facts.number(Position::OLDEST, &ids, end >= facts.last_id);
+            // Read in several steps, entries between may have gone meanwhile.
+            let n = numbers.first().copied().flatten().filter(|_| first);
+            let position = match (n, ids.first()) {
+                (n, Some(before)) if ids.len() > count => Position::new(*before, n),
+                // They are the oldest there are: no entry is looked for below them.
+                (Some(1), _) => Position::START,
+                (n, _) => Position::new(below, n.map(|n| n - 1)),
+            };
+            return Ok((position, facts));
         }
     }
 
@@ -205,8 +216,9 @@ impl Store {
             room = large.at_least(room, budget.expects()).await?;
             let count = budget.next();
             let range = Range { order, low, high, count };
-            let (mut read, facts) = self.range_with_facts(&Lane::Shared, stream, &range).await?;
-            let facts = *first.get_or_insert(facts);
+            let read = self.range_with_facts(&Lane::Shared, stream, &range, Position::OLDEST);
+            let (mut read, check) = read.await?;
+            let facts = *first.get_or_insert(check.facts);
             let ended = read.len() < count;
             large.saw(stream.as_str(), heaviest(&read));
             let kept = budget.keep(&read);

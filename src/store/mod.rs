@@ -98,6 +98,7 @@ pub use durability::{Durability, Durable, Reached};
 pub use duty::Duty;
 pub use entries::{Between, Stretch};
 pub use error::StoreError;
+pub use facts::StreamCheck;
 pub use full::{FullConsumer, FullGroup, FullPending, FullStream};
 pub use groups::{ConsumerInfo, Delivery, GroupInfo, GroupRead};
 use large::LargeReads;

@@ -223,7 +223,7 @@ async fn a_whole_range_comes_as_lines_that_can_be_sent_back() {
     let mut lines = Lines::of(get(&app, &entries(&stream))).await;
     let all = lines.rest().await;
     assert_eq!(all.len(), 2502, "no limit unless given");
-    assert_eq!(all[0], json!({"id": "1-0", "fields": {"n": "1"}}));
+    assert_eq!(all[0], json!({"id": "1-0", "position": "1-0:1", "fields": {"n": "1"}}));
     assert_eq!(all[2501]["fields"]["n"], "2499");
 
     let copy = unique("copy");
@@ -291,7 +291,8 @@ async fn lines_can_go_on_with_what_comes() {
     tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     app.post_form(&format!("{path}?id=3-0"), "n=3").await;
     for lines in [&mut all, &mut new, &mut last] {
-        assert_eq!(lines.next().await.unwrap(), json!({"id": "3-0", "fields": {"n": "3"}}));
+        let line = json!({"id": "3-0", "position": "3-0:3", "fields": {"n": "3"}});
+        assert_eq!(lines.next().await.unwrap(), line);
     }
     shared().await.command(&["XTRIM", &stream, "MAXLEN", "=", "1"]).await;
     let mut behind = Lines::of(get(&app, &format!("{path}?follow=true&after=1-0:1"))).await;
@@ -300,7 +301,7 @@ async fn lines_can_go_on_with_what_comes() {
     assert_eq!(behind.next().await.unwrap()["id"], "3-0");
     app.drain();
     let end = new.rest().await;
-    assert_eq!(end, [json!({"end": {"reason": "draining"}, "cursor": "3-0:3"})]);
+    assert_eq!(end, [json!({"end": {"reason": "draining"}, "position": "3-0:3"})]);
 }
 
 #[tokio::test]

@@ -148,10 +148,28 @@ impl Server {
 
     /// Starts it again on the same port, with nothing.
     pub async fn start_empty(&self) {
+        self.clear();
+        self.launch(&[]).await;
+    }
+
+    fn clear(&self) {
         for file in std::fs::read_dir(self.dir.path()).unwrap() {
             let path = file.unwrap().path();
             let _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
         }
+    }
+
+    /// A copy of what is on its disk, which is all that it has answered.
+    pub fn backup(&self) -> TempDir {
+        let backup = tempfile::tempdir().unwrap();
+        copy(self.dir.path(), backup.path());
+        backup
+    }
+
+    /// Starts it again on the same port, with what was in a backup.
+    pub async fn start_from(&self, backup: &TempDir) {
+        self.clear();
+        copy(backup.path(), self.dir.path());
         self.launch(&[]).await;
     }
 
@@ -203,6 +221,19 @@ impl Server {
             panic!("no list")
         };
         String::from_utf8_lossy(&list).lines().count() - 1
+    }
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    for file in std::fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        let target = to.join(file.file_name());
+        if file.file_type().unwrap().is_dir() {
+            std::fs::create_dir_all(&target).unwrap();
+            copy(&file.path(), &target);
+        } else {
+            std::fs::copy(file.path(), target).unwrap();
+        }
     }
 }
 
