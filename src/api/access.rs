@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 
 use super::error::{ApiError, ErrorCode};
 use super::extract::{path_segment, path_segments};
+use super::name64::take_name64;
 use super::request::RequestInfo;
 use crate::auth::{self, Principal};
 use crate::model::name::{ConsumerName, GroupName, StreamName};
@@ -18,25 +19,28 @@ use crate::state::AppState;
 pub trait Right: Send + Sync + 'static {
     /// Which it is.
     const RIGHT: auth::Right;
+    /// Whether it is over streams that are there, whatever their names: it makes none.
+    const IS_OVER_EXISTING: bool;
 }
 
 macro_rules! rights {
-    ($($(#[$doc:meta])* $name:ident),*) => {
+    ($($(#[$doc:meta])* $name:ident $existing:literal),*) => {
         $($(#[$doc])* pub struct $name; impl Right for $name {
             const RIGHT: auth::Right = auth::Right::$name;
+            const IS_OVER_EXISTING: bool = $existing;
         })*
     };
 }
 
 rights! {
     /// May append entries.
-    Publish,
+    Publish false,
     /// May read entries and follow them.
-    Subscribe,
+    Subscribe true,
     /// May work in groups.
-    Consume,
+    Consume true,
     /// May do everything else.
-    Manage
+    Manage false
 }
 
 /// Who is asking, for calls that name their streams elsewhere than in the path.
@@ -74,6 +78,31 @@ pub struct Access<P> {
 impl<P: Right> Access<P> {
     fn of(principal: Arc<Principal>, name: &str) -> Result<Self, ApiError> {
         let stream = principal.stream(name)?;
+        Self::checked(principal, stream, name)
+    }
+
+    /// A stream for a caller with the right `P` to it, also under a name that the rule for new streams
+    /// refuses, if another client made such a stream.
+    async fn of_existing(
+        principal: Arc<Principal>,
+        name: &str,
+        state: &AppState,
+    ) -> Result<Self, ApiError> {
+        let refused = match Self::of(principal.clone(), name) {
+            Err(error) if matches!(error.code, ErrorCode::InvalidName) => error,
+            done => return done,
+        };
+        let stream = principal.existing(name).map_err(|_| refused.clone())?;
+        let access = Self::checked(principal, stream, name)?;
+        let is_there = state.store.is_stream(access.stream()).await.map_err(ApiError::of_read)?;
+        if is_there { Ok(access) } else { Err(refused) }
+    }
+
+    fn checked(
+        principal: Arc<Principal>,
+        stream: StreamName,
+        name: &str,
+    ) -> Result<Self, ApiError> {
         if principal.may(P::RIGHT, name) {
             return Ok(Self { stream, principal, right: PhantomData });
         }
@@ -107,7 +136,7 @@ impl<P: Right> Access<P> {
     /// # Errors
     /// 403 `forbidden`.
     pub fn also<Q: Right>(&self) -> Result<Access<Q>, ApiError> {
-        self.other(&self.stream.shown())
+        Access::checked(self.principal.clone(), self.stream.clone(), &self.stream.shown())
     }
 
     /// The stream, to keep.
@@ -122,7 +151,34 @@ impl<P: Right> FromRequestParts<AppState> for Access<P> {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         let Caller(principal) = Caller::from_request_parts(parts, state).await?;
-        Self::of(principal, &path_segment(parts, "stream").await?)
+        let name = stream_name(parts).await?;
+        match P::IS_OVER_EXISTING {
+            true => Self::of_existing(principal, &name, state).await,
+            false => Self::of(principal, &name),
+        }
+    }
+}
+
+/// The stream of the path, whatever its name, for a caller with the right `P` to it: for calls that
+/// make none.
+pub struct ExistingAccess<P>(pub Access<P>);
+
+impl<P: Right> FromRequestParts<AppState> for ExistingAccess<P> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let Caller(principal) = Caller::from_request_parts(parts, state).await?;
+        let name = stream_name(parts).await?;
+        Access::of_existing(principal, &name, state).await.map(Self)
+    }
+}
+
+/// The name of the stream: `name64=` in the query, or what stands in the path. What is behind this sees
+/// no `name64`.
+async fn stream_name(parts: &mut Parts) -> Result<String, ApiError> {
+    match take_name64(parts)? {
+        Some(name) => Ok(name),
+        None => path_segment(parts, "stream").await,
     }
 }
 
@@ -147,8 +203,14 @@ impl<P: Right> FromRequestParts<AppState> for GroupAccess<P> {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         let Caller(principal) = Caller::from_request_parts(parts, state).await?;
+        let named = take_name64(parts)?;
         let [stream, group] = path_segments(parts, ["stream", "group"]).await?;
-        Ok(Self { access: Access::of(principal, &stream)?, group: GroupName::new(&group)? })
+        let (stream, group) = (named.unwrap_or(stream), GroupName::new(&group)?);
+        let access = match P::IS_OVER_EXISTING {
+            true => Access::of_existing(principal, &stream, state).await?,
+            false => Access::of(principal, &stream)?,
+        };
+        Ok(Self { access, group })
     }
 }
 

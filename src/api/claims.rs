@@ -9,6 +9,7 @@ use super::consumers::admit;
 use super::error::ApiError;
 use super::extract::{Call, NoParams, Query, id};
 use super::json::Json;
+use super::names::{NameParam, NameSchema};
 use super::params::{TimeParam, Wait, at_most_one, bounded, entry_ids, redis_number};
 use super::paths;
 use super::problems::WorkProblems;
@@ -22,8 +23,8 @@ use crate::store::{AutoClaim, Claim};
 #[serde(deny_unknown_fields)]
 pub struct ClaimCall {
     /// Who takes the entries.
-    #[schema(required, example = "w2")]
-    consumer: Option<String>,
+    #[schema(required, value_type = NameSchema, example = "w2")]
+    consumer: Option<NameParam>,
     /// Which entries, at most 1000. In a form, `ids` is given once for each.
     #[serde(default)]
     #[schema(required, min_items = 1, max_items = 1000, example = json!(["1795232709004-0"]))]
@@ -54,11 +55,11 @@ fn millis(name: &str, duration: Option<Wait>) -> Result<Option<u64>, ApiError> {
     redis_number(name, millis).map(Some)
 }
 
-fn named(name: Option<&str>) -> Result<crate::model::name::ConsumerName, ApiError> {
+fn named(name: Option<&NameParam>) -> Result<crate::model::name::ConsumerName, ApiError> {
     let name = name.ok_or_else(|| {
         ApiError::invalid("a claim names its `consumer`").at("/consumer", "is missing")
     })?;
-    consumer(name)
+    consumer(name.as_str())
 }
 
 /// Claim pending entries
@@ -88,7 +89,7 @@ pub async fn claim_entries(
     let time = call.time.map(|TimeParam(time)| time);
     let now = state.store.now_for(time).await.map_err(ApiError::of_read)?;
     let claim = Claim {
-        consumer: named(call.consumer.as_deref())?,
+        consumer: named(call.consumer.as_ref())?,
         min_idle_ms: millis("/min_idle", call.min_idle)?.unwrap_or(0),
         ids,
         idle_ms: millis("/idle", call.idle)?,
@@ -114,8 +115,8 @@ pub async fn claim_entries(
 #[serde(deny_unknown_fields)]
 pub struct AutoClaimCall {
     /// Who takes the entries.
-    #[schema(required, example = "w2")]
-    consumer: Option<String>,
+    #[schema(required, value_type = NameSchema, example = "w2")]
+    consumer: Option<NameParam>,
     /// Only entries not delivered for at least this long.
     #[schema(required, value_type = String, example = "30s")]
     min_idle: Option<Wait>,
@@ -169,7 +170,7 @@ pub async fn autoclaim_entries(
     let start = call.start.as_deref();
     let just_id = call.just_id.unwrap_or(false);
     let claim = AutoClaim {
-        consumer: named(call.consumer.as_deref())?,
+        consumer: named(call.consumer.as_ref())?,
         min_idle_ms,
         start: start.map_or(Ok(EntryId::MIN), |text| {
             id("/start", text, |text| EntryId::parse_with(text, 0))

@@ -15,7 +15,7 @@ use super::params::bounded;
 use super::paths;
 use super::problems::{ConsumerProblems, DeleteConsumerProblems};
 use super::unread_body::NoBody;
-use crate::model::name::{ConsumerName, GroupName, StreamName};
+use crate::model::name::{ConsumerName, GroupName, RawName, StreamName};
 use crate::state::AppState;
 use crate::store::{PendingFate, StoreError};
 
@@ -95,9 +95,10 @@ pub async fn list_consumers(
     let read = state.store.consumers(access.stream(), &access.group).await;
     let all = read.map_err(ApiError::of_read)?;
     let after = params.cursor.as_deref();
-    let from = after.map_or(0, |after| all.partition_point(|info| info.name.as_str() <= after));
+    let after = after.map(RawName::read);
+    let from = after.map_or(0, |after| all.partition_point(|info| info.name <= after));
     let page = &all[from..all.len().min(from + limit)];
-    let next = page.last().filter(|_| from + limit < all.len()).map(|last| last.name.clone());
+    let next = page.last().filter(|_| from + limit < all.len()).map(|last| last.name.to_string());
     Ok(Json(Consumers { consumers: page.iter().map(Consumer::from).collect(), next }))
 }
 
@@ -123,7 +124,7 @@ pub async fn read_consumer(
 ) -> Result<Json<Consumer>, ApiError> {
     let read = state.store.consumers(access.stream(), &access.group).await;
     let consumers = read.map_err(ApiError::of_read)?;
-    let found = consumers.iter().find(|info| info.name == name.as_str());
+    let found = consumers.iter().find(|info| info.name.as_bytes() == name.as_bytes());
     Ok(Json(found.ok_or(StoreError::ConsumerNotFound)?.into()))
 }
 

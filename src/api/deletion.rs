@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::access::{Access, Manage};
+use super::access::{ExistingAccess, Manage};
 use super::entry::PathId;
 use super::error::{ApiError, ErrorCode};
 use super::extract::{Call, NoParams, Query, id};
@@ -92,11 +92,11 @@ pub enum DeletionOutcome {
     delete,
     path = paths::ENTRIES,
     tag = "entries",
-    params(("stream" = String, Path, description = "The stream"), DeleteParams),
+    params(("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The name of the stream in base64, where a path cannot carry it; the name in the path then counts for nothing"), DeleteParams),
     responses((status = 200, description = "What became of each", body = Deletions), DeleteEntriesProblems),
 )]
 pub async fn delete_entries(
-    access: Access<Manage>,
+    ExistingAccess(access): ExistingAccess<Manage>,
     Query(params): Query<DeleteParams>,
     State(state): State<AppState>,
 ) -> Result<Json<Deletions>, ApiError> {
@@ -125,13 +125,13 @@ pub async fn delete_entries(
     path = paths::ENTRY,
     tag = "entries",
     params(
-        ("stream" = String, Path, description = "The stream"),
+        ("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The name of the stream in base64, where a path cannot carry it; the name in the path then counts for nothing"),
         ("id" = String, Path, description = "The id of the entry", example = "1795232709004-0"),
     ),
     responses((status = 204, description = "Deleted"), DeleteEntryProblems),
 )]
 pub async fn delete_entry(
-    access: Access<Manage>,
+    ExistingAccess(access): ExistingAccess<Manage>,
     PathId(id): PathId,
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
@@ -178,12 +178,12 @@ pub struct Trimmed {
     post,
     path = paths::TRIM,
     tag = "streams",
-    params(("stream" = String, Path, description = "The stream")),
+    params(("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The name of the stream in base64, where a path cannot carry it; the name in the path then counts for nothing")),
     request_body(content((TrimCall = "application/json"), (TrimCall = "application/x-www-form-urlencoded"))),
     responses((status = 200, description = "Trimmed", body = Trimmed), TrimProblems),
 )]
 pub async fn trim_stream(
-    access: Access<Manage>,
+    ExistingAccess(access): ExistingAccess<Manage>,
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
     Call(call): Call<TrimCall>,

@@ -60,7 +60,7 @@ pub struct ViewParams {
     path = paths::ENTRY,
     tag = "entries",
     params(
-        ("stream" = String, Path, description = "The stream"),
+        ("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The name of the stream in base64, where a path cannot carry it; the name in the path then counts for nothing"),
         ("id" = String, Path, description = "The id of the entry", example = "1795232709004-0"),
         ViewParams,
     ),

@@ -88,7 +88,7 @@ pub struct EventsParams {
     path = paths::EVENTS,
     tag = "events",
     params(
-        ("stream" = String, Path, description = "The stream; it need not exist yet"),
+        ("stream" = String, Path, description = "The stream; it need not exist yet"), ("name64" = Option<String>, Query, description = "The name of the stream in base64, where a path cannot carry it; the name in the path then counts for nothing"),
         ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event received"),
         EventsParams,
     ),

@@ -10,6 +10,7 @@ use super::access::{Access, Consume, GroupAccess, Manage, Right};
 use super::error::{ApiError, ErrorCode};
 use super::extract::{ACCEPT_PATCH, Call, NoParams, Query, id};
 use super::json::Json;
+use super::names::NameSchema;
 use super::params::{TimeParam, at_most_one, redis_number};
 use super::paths;
 use super::policy::{Patch, PolicyCall, PolicyOut};
@@ -17,7 +18,7 @@ use super::problems::{
     CreateGroupProblems, DeleteGroupProblems, GroupProblems, PatchGroupProblems,
 };
 use super::single::only_new;
-use crate::model::name::StreamName;
+use crate::model::name::{RawName, StreamName};
 use crate::model::policy::Policy;
 use crate::model::position::{Position, Start};
 use crate::model::time::Time;
@@ -57,7 +58,8 @@ pub struct Group {
     /// The stream.
     stream: String,
     /// The group.
-    group: String,
+    #[schema(value_type = NameSchema)]
+    group: RawName,
     /// The last id that was handed out.
     last_delivered_id: String,
     /// How many entries were read since the beginning of the stream; null where Redis cannot tell.
@@ -91,7 +93,8 @@ pub struct GroupDetail {
 #[schema(as = GroupConsumer, description = "A consumer of a group.")]
 pub struct Consumer {
     /// Its name.
-    consumer: String,
+    #[schema(value_type = NameSchema)]
+    consumer: RawName,
     /// How many entries it was given and has not acknowledged.
     pending: u64,
     /// Milliseconds since it last tried to read.
@@ -229,7 +232,7 @@ pub async fn create_group(
         return Err(ApiError::new(ErrorCode::PreconditionFailed, "the group is there already"));
     }
     let status = if made { StatusCode::CREATED } else { StatusCode::OK };
-    let location = [(LOCATION, paths::group(stream, name.as_str()))];
+    let location = [(LOCATION, paths::group(stream, &name.to_string()))];
     Ok((status, location, Json(detail(&state, &access).await?)))
 }
 
@@ -342,7 +345,7 @@ pub async fn list_groups(
 ) -> Result<Json<Groups>, ApiError> {
     let stream = access.stream();
     let infos = state.store.groups(stream).await.map_err(ApiError::of_read)?;
-    let names: Vec<&str> = infos.iter().map(|info| info.name.as_str()).collect();
+    let names: Vec<&[u8]> = infos.iter().map(|info| info.name.as_bytes()).collect();
     let policies = state.store.policies(stream, &names).await.map_err(ApiError::of_read)?;
     let groups = infos.into_iter().zip(policies);
     let groups = groups.map(|(mut info, (policy, own))| {

@@ -43,6 +43,8 @@ mod limit;
 mod malformed;
 mod many;
 mod multipart;
+mod name64;
+mod names;
 mod no_route;
 mod pages;
 mod pairs;

@@ -8,11 +8,13 @@ use super::access::{Consume, GroupAccess, consumer};
 use super::error::ApiError;
 use super::extract::{Query, id};
 use super::json::Json;
+use super::names::{NameParam, NameSchema};
 use super::params::{Wait, bounded, exclusive, redis_number};
 use super::paths;
 use super::problems::PendingProblems;
 use super::work::MAX_COUNT;
 use crate::model::id::EntryId;
+use crate::model::name::RawName;
 use crate::model::range;
 use crate::state::AppState;
 use crate::store::PendingQuery;
@@ -24,7 +26,8 @@ const DEFAULT_PENDING: u64 = 100;
 #[into_params(parameter_in = Query)]
 pub struct PendingParams {
     /// Of this consumer only.
-    consumer: Option<String>,
+    #[param(value_type = Option<String>)]
+    consumer: Option<NameParam>,
     /// Not delivered for at least this long.
     #[param(value_type = Option<String>, example = "30s")]
     min_idle: Option<Wait>,
@@ -70,7 +73,8 @@ pub struct Summary {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ConsumerCount {
     /// The consumer.
-    name: String,
+    #[schema(value_type = NameSchema)]
+    name: RawName,
     /// How many.
     count: u64,
 }
@@ -81,8 +85,8 @@ pub struct PendingEntryOut {
     /// Its id; the entry itself may be gone from the stream.
     id: String,
     /// Who holds it; null when nobody does.
-    #[schema(required)]
-    consumer: Option<String>,
+    #[schema(required, value_type = Option<NameSchema>)]
+    consumer: Option<RawName>,
     /// Milliseconds since it was last delivered.
     idle_ms: u64,
     /// How often it was delivered.
@@ -125,7 +129,7 @@ pub async fn list_pending(
     // A bound that nothing lies within: an empty list, with the summary all the same.
     let (start, end) = start.zip(end).unwrap_or((EntryId::MAX, EntryId::MIN));
     let query = PendingQuery {
-        consumer: params.consumer.as_deref().map(consumer).transpose()?,
+        consumer: params.consumer.as_ref().map(|name| consumer(name.as_str())).transpose()?,
         min_idle_ms: match params.min_idle {
             Some(Wait(idle)) => {
                 redis_number("min_idle", u64::try_from(idle.as_millis()).unwrap_or(u64::MAX))?

@@ -20,6 +20,7 @@ use super::event_schema::PushEvent;
 use super::event_stream::{self, EVENT_STREAM};
 use super::extract::Query;
 use super::follow::place;
+use super::names::NameParam;
 use super::params::{Wait, bounded, lease};
 use super::paths;
 use super::problems::PushProblems;
@@ -41,8 +42,8 @@ const MAX_GRACE: Duration = Duration::from_secs(60);
 #[into_params(parameter_in = Query)]
 pub struct PushParams {
     /// The consumer that reads. Created on first use.
-    #[param(required, example = "w1")]
-    consumer: Option<String>,
+    #[param(required, value_type = String, example = "w1")]
+    consumer: Option<NameParam>,
     /// How many entries are lent at once: 10 unless given, at most 1000.
     #[param(minimum = 1, maximum = 1000)]
     prefetch: Option<u64>,
@@ -139,7 +140,7 @@ fn plan(
     params: &PushParams,
     heartbeat: Duration,
 ) -> Result<PushPlan, ApiError> {
-    let name = params.consumer.as_deref().ok_or_else(|| {
+    let name = params.consumer.as_ref().map(NameParam::as_str).ok_or_else(|| {
         ApiError::invalid("whoever has entries pushed is named, as `consumer`")
             .at("consumer", "is missing")
     })?;
@@ -174,7 +175,7 @@ struct Session {
 #[derive(Serialize)]
 struct Open<'a> {
     streams: [&'a str; 1],
-    group: &'a str,
+    group: &'a GroupName,
 }
 
 impl Session {
@@ -183,7 +184,7 @@ impl Session {
         let mut out = Vec::new();
         if !self.opened {
             self.opened = true;
-            let open = Open { streams: [&stream.shown()], group: group.as_str() };
+            let open = Open { streams: [&stream.shown()], group };
             let retry_ms = fastrand::u64(1_000..3_000);
             begin_event(&mut out, Some("$open"), Some(retry_ms), &open);
             end_event(&mut out, None);

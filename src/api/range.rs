@@ -63,7 +63,7 @@ pub struct EntriesPage {
     get,
     path = paths::ENTRIES,
     tag = "entries",
-    params(("stream" = String, Path, description = "The stream"), RangeParams),
+    params(("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The name of the stream in base64, where a path cannot carry it; the name in the path then counts for nothing"), RangeParams),
     responses(
         (status = 200, description = "Entries", content(
             (EntriesPage = "application/json"),

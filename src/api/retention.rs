@@ -4,9 +4,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::error::{ApiError, ErrorCode};
+use super::names::NameSchema;
 use super::params::Wait;
 use super::policy::Patch;
 use crate::model::duration;
+use crate::model::name::RawName;
 use crate::model::retention::{InvalidRetention, Mode, Retention};
 use crate::store::BlockedBy;
 
@@ -125,7 +127,8 @@ pub struct RetentionOut {
 #[schema(as = BlockedBy)]
 pub struct BlockedByOut {
     /// The group.
-    group: String,
+    #[schema(value_type = NameSchema)]
+    group: RawName,
     /// The entry: the oldest of the stream.
     id: String,
     /// What the group has not done with it.

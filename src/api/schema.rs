@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::names::NameSchema;
 use serde::{Serialize, Serializer};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
@@ -201,7 +202,7 @@ pub struct DeadLetterSchema {
     entry: String,
     /// Who held it last; null if it had been handed back.
     #[schema(required)]
-    consumer: Option<String>,
+    consumer: Option<NameSchema>,
     /// How often it was delivered.
     deliveries: u64,
     /// Why it is here: `max-deliveries`, `rejected`, `gone` (it was pending, and removed from the

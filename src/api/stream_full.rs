@@ -5,8 +5,10 @@ use std::sync::Arc;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::names::NameSchema;
 use super::schema::EntryOut;
 use crate::model::entry::View;
+use crate::model::name::RawName;
 use crate::store::{FullConsumer, FullGroup, FullPending, FullStream};
 
 /// What lies in a stream and beside it.
@@ -22,7 +24,8 @@ pub struct StreamContent {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct GroupContent {
     /// The group.
-    group: String,
+    #[schema(value_type = NameSchema)]
+    group: RawName,
     /// The last id that was handed out.
     last_delivered_id: String,
     /// How many entries were read since the beginning of the stream; null where Redis cannot tell.
@@ -46,8 +49,8 @@ pub struct GroupPending {
     /// Its id; the entry itself may be gone from the stream.
     id: String,
     /// Who holds it; null when nobody does.
-    #[schema(required)]
-    consumer: Option<String>,
+    #[schema(required, value_type = Option<NameSchema>)]
+    consumer: Option<RawName>,
     /// When it was last delivered, in Unix milliseconds.
     delivery_time: u64,
     /// How often it was delivered.
@@ -58,7 +61,8 @@ pub struct GroupPending {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ConsumerContent {
     /// Its name.
-    consumer: String,
+    #[schema(value_type = NameSchema)]
+    consumer: RawName,
     /// When it last tried to read, in Unix milliseconds.
     seen_time: u64,
     /// When it last got an entry, in Unix milliseconds; null if it never did, or where Redis cannot
@@ -97,7 +101,7 @@ impl From<FullGroup> for GroupContent {
     fn from(group: FullGroup) -> Self {
         let pending = |entry: FullPending| GroupPending {
             id: entry.id.to_string(),
-            consumer: Some(entry.consumer).filter(|name| !name.is_empty()),
+            consumer: entry.consumer,
             delivery_time: entry.delivered_ms,
             deliveries: entry.deliveries,
         };

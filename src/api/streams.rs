@@ -8,20 +8,21 @@ use axum::http::{HeaderName, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::access::{Access, Caller, Manage, Subscribe};
+use super::access::{Access, Caller, ExistingAccess, Manage, Subscribe};
 use super::error::ApiError;
 use super::extract::{NoParams, Query};
 use super::json::Json;
+use super::names::NameSchema;
 use super::params::bounded;
 use super::problems::{DeleteStreamProblems, StreamProblems, StreamsProblems};
 use super::retention::RetentionOut;
 use super::schema::EntryOut;
 use super::stream_full::StreamContent;
-use super::{paths, stream_param};
+use super::{name64, paths, stream_param};
 use crate::auth::Principal;
 use crate::model::entry::{Entry, View};
 use crate::model::glob::{NamePattern, literal, prefixed};
-use crate::model::name::StreamName;
+use crate::model::name::{RawName, StreamName};
 use crate::state::AppState;
 use crate::store::{Idmp, StoreError, StreamInfo};
 
@@ -53,8 +54,18 @@ pub struct Streams {
 /// A stream in a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StreamItem {
-    /// Its name.
-    stream: String,
+    /// Its name; `{"base64":"…"}` where it is not UTF-8.
+    #[schema(value_type = NameSchema)]
+    stream: RawName,
+    /// False for a stream that another client made under a name that the rule for new streams refuses:
+    /// it can be read and deleted, but not appended to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    creatable: Option<bool>,
+    /// The name of such a stream, as the parameter `name64` takes it where a path cannot carry the name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    name64: Option<String>,
 }
 
 /// A stream.
@@ -166,8 +177,30 @@ pub async fn list_streams(
     let found = page.streams.iter().filter_map(|stream| principal.namespace.adopt(stream));
     let names = found.map(|stream| stream.shown().into_owned());
     let visible = names.filter(|name| wanted.takes(name) && principal.may_any(name));
-    let streams = visible.map(|stream| StreamItem { stream }).collect();
+    let ours = visible.map(|name| StreamItem {
+        stream: RawName::from(name.into_bytes()),
+        creatable: None,
+        name64: None,
+    });
+    let foreign = page.foreign.iter().filter_map(|key| foreign(&principal, &wanted, key));
+    let streams = ours.chain(foreign).collect();
     Ok(Json(Streams { streams, next: page.next.map(|next| next.to_string()) }))
+}
+
+/// A stream with a name that could not be given here, for those who may see it. A name that is no text
+/// can be granted by `*` alone.
+fn foreign(principal: &Principal, wanted: &NamePattern, key: &RawName) -> Option<StreamItem> {
+    let name = if let Ok(text) = std::str::from_utf8(key.as_bytes()) {
+        let stream = principal.namespace.adopt_existing(&StreamName::existing(text).ok()?)?;
+        let name = stream.shown().into_owned();
+        let visible = wanted.takes(&name) && principal.may_any(&name);
+        visible.then(|| RawName::from(name.into_bytes()))?
+    } else {
+        let visible = principal.may_see_all() && wanted.takes(&key.to_string());
+        visible.then(|| key.clone())?
+    };
+    let name64 = Some(name64::encode(name.as_bytes()));
+    Some(StreamItem { stream: name, creatable: Some(false), name64 })
 }
 
 /// The keys of all streams that a principal calls so, and perhaps of others; `None` for what is no
@@ -175,7 +208,8 @@ pub async fn list_streams(
 fn keys_like(principal: &Principal, wanted: &NamePattern) -> Option<String> {
     let beginning = match wanted {
         NamePattern::One(name) => {
-            return principal.stream(name).ok().map(|stream| literal(stream.as_str()));
+            let named = principal.stream(name).or_else(|_| principal.existing(name));
+            return named.ok().map(|stream| literal(stream.as_str()));
         }
         NamePattern::Prefix(beginning) => beginning,
     };
@@ -192,7 +226,7 @@ fn keys_like(principal: &Principal, wanted: &NamePattern) -> Option<String> {
     get,
     path = paths::STREAM,
     tag = "streams",
-    params(("stream" = String, Path, description = "The stream"), StreamParams),
+    params(("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The name of the stream in base64, where a path cannot carry it; the name in the path then counts for nothing"), StreamParams),
     responses(
         (status = 200, description = "The stream", body = StreamDetail, headers(
             ("ETag" = String, description = "The last id of the stream, quoted"),
@@ -278,11 +312,11 @@ fn detail(
     delete,
     path = paths::STREAM,
     tag = "streams",
-    params(("stream" = String, Path, description = "The stream")),
+    params(("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The name of the stream in base64, where a path cannot carry it; the name in the path then counts for nothing")),
     responses((status = 204, description = "Deleted"), DeleteStreamProblems),
 )]
 pub async fn delete_stream(
-    access: Access<Manage>,
+    ExistingAccess(access): ExistingAccess<Manage>,
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
 ) -> Result<StatusCode, ApiError> {

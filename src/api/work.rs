@@ -18,6 +18,7 @@ use super::error::ApiError;
 use super::extract::{Call, NoParams, Query, id};
 use super::items::show_receipt;
 use super::json::Json;
+use super::names::{NameParam, NameSchema};
 use super::params::{Wait, at_most_one, bounded, bounded_wait, lease};
 use super::paths;
 use super::problems::LeaseProblems;
@@ -43,8 +44,8 @@ const MAX_BYTES: u64 = 16 << 20;
 #[serde(deny_unknown_fields)]
 pub struct ReadCall {
     /// Who reads. Made on first use.
-    #[schema(required, example = "w1")]
-    pub(super) consumer: Option<String>,
+    #[schema(required, value_type = NameSchema, example = "w1")]
+    pub(super) consumer: Option<NameParam>,
     /// At most so many entries: 10 unless given, at most 1000.
     #[schema(minimum = 1, maximum = 1000)]
     pub(super) count: Option<u64>,
@@ -256,7 +257,7 @@ pub(super) fn view_of(call: &ReadCall, headers: &HeaderMap) -> Result<View, ApiE
 /// # Errors
 /// 400 that points at what is missing or makes no sense.
 pub(super) fn plan(call: &ReadCall) -> Result<(WorkRead, Duration), ApiError> {
-    let name = call.consumer.as_deref().ok_or_else(|| {
+    let name = call.consumer.as_ref().map(NameParam::as_str).ok_or_else(|| {
         ApiError::invalid("a read names its `consumer`").at("/consumer", "is missing")
     })?;
     let history = match &call.history {

@@ -14,6 +14,7 @@ use super::consumers::admit;
 use super::error::ApiError;
 use super::extract::{Call, NoParams, Query};
 use super::json::Json;
+use super::names::{NameParam, NameSchema};
 use super::params::{Wait, at_most_streams};
 use super::paths;
 use super::problems::ManyLeaseProblems;
@@ -39,8 +40,8 @@ pub struct ReadManyCall {
     #[schema(required, min_items = 1, max_items = 256, example = json!(["orders", "payments"]))]
     streams: Vec<String>,
     /// Who reads. Made on first use.
-    #[schema(required, example = "w1")]
-    consumer: Option<String>,
+    #[schema(required, value_type = NameSchema, example = "w1")]
+    consumer: Option<NameParam>,
     /// At most so many entries of each stream: 10 unless given, at most 1000, and at most 10,000
     /// over all streams.
     #[schema(minimum = 1, maximum = 1000)]

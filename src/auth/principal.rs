@@ -124,6 +124,15 @@ impl Principal {
         self.namespace.stream(name)
     }
 
+    /// The stream of this name, as the principal calls it, which another client made under a name that
+    /// could not be given here. It says nothing of rights.
+    ///
+    /// # Errors
+    /// [`InvalidName`].
+    pub fn existing(&self, name: &str) -> Result<StreamName, InvalidName> {
+        self.namespace.existing(name)
+    }
+
     /// Whether it has this right to the stream of this name, as it calls it.
     #[must_use]
     pub fn may(&self, right: Right, name: &str) -> bool {

@@ -23,7 +23,7 @@ pub(super) struct PolicyCache {
 
 impl PolicyCache {
     fn key(&self, stream: &StreamName, group: &GroupName) -> u64 {
-        self.hash.hash_one((stream.as_str(), group.as_str()))
+        self.hash.hash_one((stream.as_str(), group.as_bytes()))
     }
 
     /// Whether each of these groups was plain at its last read here.

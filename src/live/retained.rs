@@ -135,7 +135,7 @@ impl Hub {
     /// # Cancel safety
     /// Dropped half-way, the stream may be trimmed all the same.
     pub async fn retain(&self, store: &Store, stream: &StreamName) {
-        if let Err(error) = pass(&self.0, store, stream).await {
+        if let Err(error) = pass(&self.0, store, stream, false).await {
             tracing::debug!(%error, "a stream was not trimmed");
         }
     }
@@ -146,8 +146,9 @@ async fn pass(
     hub: &Inner,
     store: &Store,
     stream: &StreamName,
+    renew: bool,
 ) -> Result<Option<Retained>, StoreError> {
-    let retained = store.retain(stream).await?;
+    let retained = store.retain(stream, renew).await?;
     hub.known.note(stream, retained.as_ref());
     if let Some(retained) = &retained {
         hub.metrics.retention_trimmed.inc_by(retained.trimmed);
@@ -167,7 +168,7 @@ pub(super) async fn follow_index(hub: Arc<Inner>) {
                 // At the start nothing was left out.
                 if seen.replace(edition).is_some() && untrimmed.len() <= MAX_UNTRIMMED {
                     for stream in &untrimmed {
-                        if let Err(error) = pass(&hub, &hub.store, stream).await {
+                        if let Err(error) = pass(&hub, &hub.store, stream, false).await {
                             tracing::debug!(%error, "a stream was not trimmed");
                         }
                     }
@@ -223,6 +224,12 @@ pub(super) async fn sweep(hub: Arc<Inner>) {
             None
         });
         hub.metrics.retention_blocked.set(blocked.unwrap_or(0));
+        tokio::select! {
+            () = hub.stop.cancelled() => break,
+            refreshed = refresh_keys(&hub, &holder) => if let Err(error) = refreshed {
+                tracing::debug!(%error, "records of idempotency keys were not renewed");
+            }
+        }
     }
     if let Err(error) = hub.store.leave_duty(Duty::Retention, &holder).await {
         tracing::debug!(%error, "the lock of retention was not let go of");
@@ -259,10 +266,35 @@ async fn round(hub: &Inner, holder: &str) -> Result<Option<i64>, StoreError> {
     }
 }
 
+/// Renews what is recorded of streams that have idempotency keys, unless another gateway does.
+async fn refresh_keys(hub: &Inner, holder: &str) -> Result<(), StoreError> {
+    let hold = hub.settings.retention_every.mul_f64(1.5).max(AT_LEAST);
+    let mut cursor = 0;
+    loop {
+        let (streams, next) = hub.store.keys_index(cursor).await?;
+        if !streams.is_empty() && !hub.store.take_duty(Duty::Retention, holder, hold).await? {
+            return Ok(());
+        }
+        for stream in streams {
+            match hub.store.refresh_keys(&stream).await {
+                Err(error) if error.is_outage_for_writes() => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, stream = stream.as_str(), "idempotency keys were not looked after");
+                }
+                Ok(()) => {}
+            }
+        }
+        cursor = next;
+        if cursor == 0 {
+            return Ok(());
+        }
+    }
+}
+
 /// As many passes over a stream as a round has; whether a group blocks it.
 async fn passes(hub: &Inner, stream: &StreamName) -> Result<bool, StoreError> {
-    for _ in 0..PASSES {
-        match pass(hub, &hub.store, stream).await? {
+    for n in 0..PASSES {
+        match pass(hub, &hub.store, stream, n == 0).await? {
             None => return Ok(false),
             Some(retained) if !retained.unfinished => return Ok(retained.blocked),
             Some(_) => {}

@@ -6,6 +6,9 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
+
 /// The longest name, in bytes.
 pub const MAX_NAME: usize = 512;
 /// The beginning of every key that belongs to streamgate itself.
@@ -67,37 +70,97 @@ macro_rules! name {
     ($(#[$doc:meta])* $name:ident, |$text:ident| $check:expr) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Arc<str>);
+        pub struct $name(RawName);
 
         impl $name {
-            /// Checks the name.
+            /// Checks the name. Bytes that are no text are named as they are shown, see [`RawName`].
             ///
             /// # Errors
             /// [`InvalidName`] says which rule it breaks.
             pub fn new($text: &str) -> Result<Self, InvalidName> {
-                $check?;
-                Ok(Self(Arc::from($text)))
+                let raw = RawName::read($text);
+                if std::str::from_utf8(raw.as_bytes()).is_ok() {
+                    $check?;
+                } else if raw.as_bytes().len() > MAX_NAME {
+                    return Err(InvalidName::Length);
+                }
+                Ok(Self(raw))
             }
 
-            /// The name as it was given, which is also the key or argument Redis sees.
+            /// The name as Redis has it.
             #[must_use]
-            pub fn as_str(&self) -> &str {
-                &self.0
+            pub fn as_bytes(&self) -> &[u8] {
+                self.0.as_bytes()
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                self.0.serialize(serializer)
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl Borrow<str> for $name {
-            fn borrow(&self) -> &str {
-                &self.0
+                self.0.fmt(f)
             }
         }
     };
+}
+
+/// A name as Redis has it, which need not be text. Bytes that are no UTF-8 are shown, and taken back, as
+/// `{"base64":"…"}`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RawName(Arc<[u8]>);
+
+impl RawName {
+    /// What a text names: the bytes in it if it is `{"base64":"…"}` of bytes that are no UTF-8, or
+    /// itself.
+    #[must_use]
+    pub fn read(text: &str) -> Self {
+        let inside = text.strip_prefix("{\"base64\":\"").and_then(|rest| rest.strip_suffix("\"}"));
+        let bytes = inside.and_then(|inside| BASE64_STANDARD.decode(inside).ok());
+        let bytes = bytes.filter(|bytes| std::str::from_utf8(bytes).is_err());
+        Self(bytes.unwrap_or_else(|| text.as_bytes().to_vec()).into())
+    }
+
+    /// The name as Redis has it.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Whether there is nothing to it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<Vec<u8>> for RawName {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl fmt::Display for RawName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match std::str::from_utf8(&self.0) {
+            Ok(text) => f.write_str(text),
+            Err(_) => write!(f, "{{\"base64\":\"{}\"}}", BASE64_STANDARD.encode(&self.0)),
+        }
+    }
+}
+
+impl Serialize for RawName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if let Ok(text) = std::str::from_utf8(&self.0) {
+            return serializer.serialize_str(text);
+        }
+        let mut map = serializer.serialize_map(Some(1))?;
+        map.serialize_entry("base64", &BASE64_STANDARD.encode(&self.0))?;
+        map.end()
+    }
 }
 
 /// A stream: its Redis key, and how much of that its caller does not see. Two are the same if their
@@ -117,6 +180,15 @@ impl StreamName {
     /// [`InvalidName`] says which rule it breaks.
     pub fn new(key: &str) -> Result<Self, InvalidName> {
         check(key).and_then(|()| check_braces(key)).and_then(|()| check_own(key))?;
+        Ok(Self { key: Arc::from(key), hidden: 0 })
+    }
+
+    /// A stream that another client made, under a name that could not be given here.
+    ///
+    /// # Errors
+    /// [`InvalidName::Reserved`] for a key of our own.
+    pub fn existing(key: &str) -> Result<Self, InvalidName> {
+        check_own(key)?;
         Ok(Self { key: Arc::from(key), hidden: 0 })
     }
 
@@ -244,6 +316,19 @@ mod tests {
         for (name, tag) in [("orders", "orders"), ("{orders}.dead", "orders"), ("a{b}c", "b")] {
             assert_eq!(StreamName::new(name).map(|name| name.tag() == tag), Ok(true), "{name}");
         }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_named_as_they_are_shown() {
+        let shown = "{\"base64\":\"Z//+\"}";
+        let group = GroupName::new(shown).unwrap();
+        assert_eq!((group.as_bytes(), group.to_string().as_str()), (&b"g\xff\xfe"[..], shown));
+        // What is text is never meant by it.
+        let text = "{\"base64\":\"Zw==\"}";
+        assert_eq!(GroupName::new(text).unwrap().as_bytes(), text.as_bytes());
+        let long = BASE64_STANDARD.encode([0xff; 513]);
+        let long = GroupName::new(&format!("{{\"base64\":\"{long}\"}}"));
+        assert_eq!(long, Err(InvalidName::Length));
     }
 
     #[test]

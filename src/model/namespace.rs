@@ -55,24 +55,48 @@ impl Namespace {
     /// # Errors
     /// [`InvalidName`].
     pub fn stream(&self, name: &str) -> Result<StreamName, InvalidName> {
-        let plain = StreamName::new(name)?;
-        let Some(prefix) = &self.0 else { return Ok(plain) };
-        let key = match name.strip_prefix('{') {
-            Some(rest) => format!("{{{prefix}{rest}"),
-            None => format!("{prefix}{name}"),
-        };
-        StreamName::new(&key).map(|stream| stream.hiding(prefix.len()))
+        StreamName::new(name)?;
+        StreamName::new(&self.key(name)).map(|stream| self.hide(stream))
+    }
+
+    /// The stream that is called so in here, which another client made under a name that could not be
+    /// given here.
+    ///
+    /// # Errors
+    /// [`InvalidName::Reserved`].
+    pub fn existing(&self, name: &str) -> Result<StreamName, InvalidName> {
+        StreamName::existing(name)?;
+        StreamName::existing(&self.key(name)).map(|stream| self.hide(stream))
+    }
+
+    fn key<'a>(&self, name: &'a str) -> Cow<'a, str> {
+        match (&self.0, name.strip_prefix('{')) {
+            (None, _) => Cow::Borrowed(name),
+            (Some(prefix), Some(rest)) => format!("{{{prefix}{rest}").into(),
+            (Some(prefix), None) => format!("{prefix}{name}").into(),
+        }
+    }
+
+    fn hide(&self, stream: StreamName) -> StreamName {
+        stream.hiding(self.prefix().len())
     }
 
     /// A stream as it is called in here; `None` for one of elsewhere.
     #[must_use]
     pub fn adopt(&self, stream: &StreamName) -> Option<StreamName> {
-        let Some(prefix) = &self.0 else { return Some(stream.clone().hiding(0)) };
+        let adopted = self.adopt_existing(stream)?;
+        // A key that somebody else made may lie in here and yet have no name.
+        let has_name = self.0.is_none() || StreamName::new(&adopted.shown()).is_ok();
+        has_name.then_some(adopted)
+    }
+
+    /// A stream as it is called in here, whatever its name; `None` for one of elsewhere.
+    #[must_use]
+    pub fn adopt_existing(&self, stream: &StreamName) -> Option<StreamName> {
         let key = stream.as_str();
         let inner = key.strip_prefix('{').unwrap_or(key);
-        let adopted = inner.starts_with(&**prefix).then(|| stream.clone().hiding(prefix.len()))?;
-        // A key that somebody else made may lie in here and yet have no name.
-        StreamName::new(&adopted.shown()).is_ok().then_some(adopted)
+        let is_here = self.0.is_none() || inner.starts_with(self.prefix());
+        is_here.then(|| self.hide(stream.clone()))
     }
 
     /// What a stream is called in here; the whole key for one of elsewhere.

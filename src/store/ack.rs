@@ -99,7 +99,7 @@ impl Store {
         for item in items {
             let (mut command, id) = (Cmd::with_capacity(4, 128), item.id.to_string());
             forget.arg(id.as_str());
-            command.arg("XACK").arg(stream.as_str()).arg(group.as_str()).arg(id);
+            command.arg("XACK").arg(stream.as_str()).arg(group.as_bytes()).arg(id);
             pipeline.add_command(command);
         }
         pipeline.add_command(forget);

@@ -1,25 +1,25 @@
 //! Appending under conditions, many entries at once, and idempotently: one script that looks at
 //! everything before it writes anything, the same on every server.
-//!
-//! What is remembered of idempotency keys lies beside the stream, in its slot: a hash of key to
-//! fingerprint and ids, and a sorted set of when each is to be forgotten.
 
 use deadpool_redis::redis::Cmd;
 use sha2::{Digest, Sha256};
 
 use super::append::{Append, Appended, Key, Placed, Refusal, fingerprint, hex};
 use super::decode::{list, text};
+use super::idempotency::{keys, lua_keys};
 use super::large::Room;
+use super::stream_life::lua_stream_life;
 use super::trim::{lua_held_back, lua_trim};
 use super::{Lane, Store, StoreError};
 use crate::model::id::NewId;
-use crate::model::name::{OWN_PREFIX, StreamName};
+use crate::model::name::StreamName;
 
 const SCRIPT: &str = concat!(
     lua_trim!(),
+    lua_stream_life!("ARGV[1]"),
     "\
 local stream, known, ends = KEYS[1], KEYS[2], KEYS[3]
-local at = 0
+local at = 1
 local function take() at = at + 1 return ARGV[at] end
 local if_match, if_new, no_make, window = take(), take(), take(), tonumber(take())
 local by_last = take() == '1'
@@ -31,12 +31,9 @@ local kind = redis.call('TYPE', stream).ok
 if kind ~= 'none' and kind ~= 'stream' then return redis.error_reply('WRONGTYPE the key holds no stream') end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-
-local function recall(key)
-  local till = redis.call('ZSCORE', ends, key)
-  if not till or tonumber(till) <= now then return end
-  return redis.call('HGET', known, key):match('^(%S+) (.*)$')
-end
+",
+    lua_keys!(),
+    "\
 if whole ~= '' then
   local print, ids = recall(whole)
   if print and print ~= whole_print then return {'reused', '0'} end
@@ -51,11 +48,13 @@ elseif kind == 'none' and no_make == '1' then return {'no-stream'} end
 if (if_match ~= '' and if_match ~= last) or (if_new == '1' and last ~= '0-0') then return {'stale', last} end
 
 local entries, seen, chosen, from = {}, {}, false, last
+local keyed = whole ~= ''
 for i = 1, tonumber(take()) do
   local entry = {id = take(), key = take(), print = take(), fields = {}}
   for f = 1, tonumber(take()) do entry.fields[f] = take() end
   entries[i] = entry
   if entry.key ~= '' then
+    keyed = true
     local print, id = recall(entry.key)
     local twin = seen[entry.key]
     if twin then print, entry.twin = twin.print, twin end
@@ -80,12 +79,7 @@ for _, key in ipairs(redis.call('ZRANGEBYSCORE', ends, '-inf', now, 'LIMIT', 0, 
   redis.call('HDEL', known, key)
   redis.call('ZREM', ends, key)
 end
-local function remember(key, print, ids)
-  redis.call('HSET', known, key, print .. ' ' .. ids)
-  redis.call('ZADD', ends, now + window, key)
-  redis.call('PEXPIRE', known, window + 1000)
-  redis.call('PEXPIRE', ends, window + 1000)
-end
+local due = keyed and is_due()
 local results, ids, wrote, stopped = {'each'}, {}, false, false
 for i, entry in ipairs(entries) do
   if entry.twin then entry.given, entry.refused = entry.twin.given, entry.refused or entry.twin.refused end
@@ -113,6 +107,8 @@ for i, entry in ipairs(entries) do
 end
 if wrote and #trimming > 0 then trim(stream, unpack(trimming)) end
 if whole ~= '' and not stopped then remember(whole, whole_print, table.concat(ids, ',')) end
+if due and wrote then record() end
+results[1] = 'each' .. marks
 return results"
 );
 
@@ -127,6 +123,7 @@ impl Store {
         let mut command = Cmd::new();
         let [known, ends] = keys(stream);
         command.arg("EVAL").arg(SCRIPT).arg(3).arg(stream.as_str()).arg(known).arg(ends);
+        command.arg(self.holes());
         command.arg(append.if_match.map(|id| id.to_string()).unwrap_or_default());
         command.arg(u8::from(append.if_new)).arg(u8::from(!append.create)).arg(append.window_ms);
         // XINFO copies two entries of the stream into the script, which may be large: only for those
@@ -170,7 +167,10 @@ impl Store {
         let mut reply = list(self.write_on(lane, &command).await?)?.into_iter();
         let verdict = text(reply.next().unwrap_or_default())?;
         let rest: Vec<String> = reply.map(text).collect::<Result<_, _>>()?;
-        decode(&verdict, &rest)
+        let mut words = verdict.split(' ');
+        let word = words.next().unwrap_or_default();
+        self.note_keys(stream, words).await;
+        decode(word, &rest)
             .ok_or_else(|| StoreError::Unexpected(format!("an append answered {verdict}")))
     }
 }
@@ -208,11 +208,4 @@ fn refusal(word: &str) -> Option<Refusal> {
         "exhausted" => Refusal::Exhausted,
         _ => return None,
     })
-}
-
-/// The keys beside a stream that remember idempotency keys: in its slot, and deleted with it.
-pub(super) fn keys(stream: &StreamName) -> [String; 2] {
-    let (name, tag) = (stream.as_str(), stream.tag());
-    // Streams that share a tag share the slot, but not what is remembered of them.
-    ["known", "ends"].map(|kind| format!("{OWN_PREFIX}{{{tag}}}:idempotency:{kind}:{name}"))
 }

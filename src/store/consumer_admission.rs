@@ -44,7 +44,7 @@ impl Default for Generations {
 
 impl Admissions {
     fn key(&self, stream: &StreamName, group: &GroupName, consumer: &ConsumerName) -> u64 {
-        self.hash.hash_one((stream.as_str(), group.as_str(), consumer.as_str()))
+        self.hash.hash_one((stream.as_str(), group.as_bytes(), consumer.as_bytes()))
     }
 
     fn generations(&self) -> MutexGuard<'_, Generations> {
@@ -135,8 +135,8 @@ impl Store {
             return Ok(true);
         }
         let reply = self.verb(&ADMIT, Repeat::Safe, |command| {
-            command.arg(2).arg(stream.as_str()).arg(policies(stream)).arg(group.as_str());
-            command.arg(consumer.as_str()).arg(most);
+            command.arg(2).arg(stream.as_str()).arg(policies(stream)).arg(group.as_bytes());
+            command.arg(consumer.as_bytes()).arg(most);
         });
         let admitted = unsigned(&reply.await?)? == 1;
         if admitted {

@@ -50,8 +50,7 @@ impl Store {
     /// One group and its consumers.
     ///
     /// # Errors
-    /// [`StoreError::GroupNotFound`], [`StoreError::StreamNotFound`], [`StoreError::NotAStream`],
-    /// or that Redis is away.
+    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
     /// # Cancel safety
     /// Reads only.
     pub async fn group(
@@ -59,8 +58,8 @@ impl Store {
         stream: &StreamName,
         group: &GroupName,
     ) -> Result<(GroupInfo, Consumers), StoreError> {
-        let groups = self.groups_with_lags(stream).await?;
-        let found = groups.into_iter().find(|(info, _)| info.name == group.as_str());
+        let groups = self.groups_with_lags(stream).await.map_err(StoreError::of_group)?;
+        let found = groups.into_iter().find(|(info, _)| info.name.as_bytes() == group.as_bytes());
         let (mut found, lag) = found.ok_or(StoreError::GroupNotFound)?;
         found.lag = self.counted_lag(stream, group, lag).await?;
         let consumers = self.consumers(stream, group).await?;
@@ -99,8 +98,9 @@ impl Store {
         group: &GroupName,
     ) -> Result<Consumers, StoreError> {
         let mut command = Cmd::new();
-        command.arg("XINFO").arg("CONSUMERS").arg(stream.as_str()).arg(group.as_str());
-        let consumers = list(self.read(&command).await?)?.into_iter().map(consumer_info);
+        command.arg("XINFO").arg("CONSUMERS").arg(stream.as_str()).arg(group.as_bytes());
+        let consumers = list(self.read(&command).await.map_err(StoreError::of_group)?)?;
+        let consumers = consumers.into_iter().map(consumer_info);
         let mut consumers = consumers.collect::<Result<Vec<_>, _>>()?;
         consumers.retain(|consumer| !is_nobody(&consumer.name));
         consumers.sort_unstable_by(|a, b| a.name.cmp(&b.name));

@@ -127,11 +127,8 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let mut command = Cmd::new();
         command.arg("XGROUP").arg("CREATECONSUMER").arg(stream.as_str());
-        command.arg(group.as_str()).arg(consumer.as_str());
-        match self.write(&command).await {
-            Err(StoreError::StreamNotFound) => Err(StoreError::GroupNotFound),
-            made => Ok(int(&made?)? == 1),
-        }
+        command.arg(group.as_bytes()).arg(consumer.as_bytes());
+        Ok(int(&self.write(&command).await.map_err(StoreError::of_group)?)? == 1)
     }
 
     /// Deletes a consumer; answers how many pending entries were moved or dropped with it.
@@ -150,11 +147,11 @@ impl Store {
     ) -> Result<u64, StoreError> {
         let mut command = Cmd::new();
         command.arg("EVAL").arg(DELETE_CONSUMER).arg(1).arg(stream.as_str());
-        command.arg(group.as_str()).arg(consumer.as_str());
+        command.arg(group.as_bytes()).arg(consumer.as_bytes());
         match fate {
             PendingFate::Refuse => command.arg("refuse"),
             PendingFate::Drop => command.arg("drop"),
-            PendingFate::Transfer(to) => command.arg("transfer").arg(to.as_str()),
+            PendingFate::Transfer(to) => command.arg("transfer").arg(to.as_bytes()),
         };
         self.admissions.forget(stream, group, consumer);
         unsigned(&self.write(&command).await?)
@@ -216,7 +213,11 @@ impl Store {
             return Ok(claimed);
         }
         let mut command = Cmd::new();
-        command.arg("XCLAIM").arg(stream.as_str()).arg(group.as_str()).arg(claim.consumer.as_str());
+        command
+            .arg("XCLAIM")
+            .arg(stream.as_str())
+            .arg(group.as_bytes())
+            .arg(claim.consumer.as_bytes());
         command.arg(claim.min_idle_ms);
         for id in &claim.ids {
             command.arg(id.to_string());
@@ -259,8 +260,8 @@ impl Store {
             return Ok(claimed);
         }
         let mut command = Cmd::new();
-        command.arg("XAUTOCLAIM").arg(stream.as_str()).arg(group.as_str());
-        command.arg(claim.consumer.as_str()).arg(claim.min_idle_ms);
+        command.arg("XAUTOCLAIM").arg(stream.as_str()).arg(group.as_bytes());
+        command.arg(claim.consumer.as_bytes()).arg(claim.min_idle_ms);
         command.arg(claim.start.to_string()).arg("COUNT").arg(claim.count);
         if claim.just_id {
             command.arg("JUSTID");

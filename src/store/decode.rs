@@ -6,6 +6,7 @@ use deadpool_redis::redis::Value;
 use super::error::StoreError;
 use crate::model::entry::{Entry, Fields};
 use crate::model::id::EntryId;
+use crate::model::name::RawName;
 
 type Decoded<T> = Result<T, StoreError>;
 
@@ -44,9 +45,14 @@ pub(super) fn bytes(value: Value) -> Decoded<Vec<u8>> {
     }
 }
 
-/// Text, with anything that is not UTF-8 replaced: for names that go into answers, never for data.
+/// Text, with anything that is not UTF-8 replaced: never for names or data.
 pub(super) fn text(value: Value) -> Decoded<String> {
     Ok(String::from_utf8_lossy(&bytes(value)?).into_owned())
+}
+
+/// A name as Redis has it.
+pub(super) fn name(value: Value) -> Decoded<RawName> {
+    bytes(value).map(RawName::from)
 }
 
 pub(super) fn int(value: &Value) -> Decoded<i64> {

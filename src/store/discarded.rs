@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Default)]
 pub(super) struct Discarded {
     policies: AtomicU64,
+    retentions: AtomicU64,
+    keys: AtomicU64,
 }
 
 impl Discarded {
@@ -15,9 +17,23 @@ impl Discarded {
         self.policies.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts the retention of a stream.
+    pub(super) fn retention(&self) {
+        self.retentions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts the idempotency keys of a stream.
+    pub(super) fn keys(&self) {
+        self.keys.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The counts by kind; they begin at 0 again.
-    pub(super) fn take(&self) -> [(&'static str, u64); 1] {
+    pub(super) fn take(&self) -> [(&'static str, u64); 3] {
         let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
-        [("policy", take(&self.policies))]
+        [
+            ("policy", take(&self.policies)),
+            ("retention", take(&self.retentions)),
+            ("idempotency-keys", take(&self.keys)),
+        ]
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use deadpool_redis::redis::Cmd;
 
-use super::append_script::keys;
 use super::decode::{bytes, tuple, unsigned};
 use super::site::{Kind, MAX_DURABILITY_WAIT};
 use super::{Blocking, Lane, Store, StoreError};
@@ -103,10 +102,7 @@ impl Store {
         if let Some(window_ms) = again {
             // Redis waits for the last write of a connection, so there has to be one: what is
             // remembered of the keys is remembered a little longer.
-            let mut touch = Cmd::new();
-            let [known, _] = keys(stream);
-            touch.arg("PEXPIRE").arg(known).arg(window_ms.saturating_add(1000));
-            self.write_on(&lane, &touch).await?;
+            self.write_on(&lane, &Self::touch_keys(stream, window_ms)).await?;
         }
         let ms = u64::try_from(timeout.min(MAX_DURABILITY_WAIT).as_millis()).unwrap_or(1).max(1);
         let mut wait = Cmd::new();

@@ -173,6 +173,15 @@ impl StoreError {
         }
     }
 
+    /// The same failure of a call on a group: a group of a stream that is not there is not there.
+    #[must_use]
+    pub fn of_group(self) -> Self {
+        match self {
+            Self::StreamNotFound => Self::GroupNotFound,
+            other => other,
+        }
+    }
+
     /// Whether it is certain that the command changed nothing.
     #[must_use]
     pub fn ran_nothing(&self) -> bool {

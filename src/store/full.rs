@@ -2,7 +2,7 @@
 
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
-use super::decode::{Properties, entries, id, list, optional, since, text, tuple, unsigned};
+use super::decode::{Properties, entries, id, list, name, optional, since, tuple, unsigned};
 use super::lag::ends;
 use super::leases::is_nobody;
 use super::streams::{StreamInfo, stream_info};
@@ -10,7 +10,7 @@ use super::{Lane, Store, StoreError};
 use crate::model::entry::Entry;
 use crate::model::id::EntryId;
 use crate::model::lag::{GroupPlace, Lag};
-use crate::model::name::StreamName;
+use crate::model::name::{RawName, StreamName};
 
 /// What lies in a stream and beside it, up to a count of each.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub struct FullStream {
 #[derive(Clone, Debug)]
 pub struct FullGroup {
     /// Its name.
-    pub name: String,
+    pub name: RawName,
     /// The last id handed out.
     pub last_delivered: EntryId,
     /// Entries read since the beginning of the stream.
@@ -44,7 +44,7 @@ pub struct FullGroup {
 #[derive(Clone, Debug)]
 pub struct FullConsumer {
     /// Its name.
-    pub name: String,
+    pub name: RawName,
     /// When it last tried to read, in Unix milliseconds.
     pub seen_ms: u64,
     /// When it last got anything; `None` if it never did, or before Redis 7.2.
@@ -60,8 +60,8 @@ pub struct FullConsumer {
 pub struct FullPending {
     /// Its id; the entry itself may be gone from the stream.
     pub id: EntryId,
-    /// Who holds it; empty on servers where nobody may, and in the list of one consumer.
-    pub consumer: String,
+    /// Who holds it; nobody where it was handed back, and in the list of one consumer.
+    pub consumer: Option<RawName>,
     /// When it was last delivered, in Unix milliseconds.
     pub delivered_ms: u64,
     /// How often it was delivered.
@@ -120,7 +120,7 @@ fn group(value: Value) -> Result<FullGroup, StoreError> {
         let [entry, consumer, delivered, deliveries] = tuple(value)?;
         Ok(FullPending {
             id: id(entry)?,
-            consumer: Some(text(consumer)?).filter(|name| !is_nobody(name)).unwrap_or_default(),
+            consumer: Some(name(consumer)?).filter(|name| !is_nobody(name) && !name.is_empty()),
             delivered_ms: unsigned(&delivered)?,
             deliveries: unsigned(&deliveries)?,
         })
@@ -128,7 +128,7 @@ fn group(value: Value) -> Result<FullGroup, StoreError> {
     let mut consumers = each(info.take("consumers"), consumer)?;
     consumers.retain(|consumer| !is_nobody(&consumer.name));
     Ok(FullGroup {
-        name: text(info.take("name"))?,
+        name: name(info.take("name"))?,
         last_delivered: id(info.take("last-delivered-id"))?,
         entries_read: optional(&info.take("entries-read"))?,
         lag: optional(&info.take("lag"))?,
@@ -144,13 +144,13 @@ fn consumer(value: Value) -> Result<FullConsumer, StoreError> {
         let [entry, delivered, deliveries] = tuple(value)?;
         Ok(FullPending {
             id: id(entry)?,
-            consumer: String::new(),
+            consumer: None,
             delivered_ms: unsigned(&delivered)?,
             deliveries: unsigned(&deliveries)?,
         })
     };
     Ok(FullConsumer {
-        name: text(info.take("name"))?,
+        name: name(info.take("name"))?,
         seen_ms: unsigned(&info.take("seen-time"))?,
         active_ms: since(&info.take("active-time")),
         pending: unsigned(&info.take("pel-count"))?,

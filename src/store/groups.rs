@@ -3,11 +3,11 @@
 use deadpool_redis::redis::{Cmd, Value};
 use futures_util::future::join_all;
 
-use super::decode::{Properties, bytes, delivery, list, optional, since, text, tuple, unsigned};
+use super::decode::{Properties, bytes, delivery, list, name, optional, since, tuple, unsigned};
 use super::{Lease, Store, StoreError};
 use crate::model::entry::Fields;
 use crate::model::id::EntryId;
-use crate::model::name::{ConsumerName, GroupName, StreamName};
+use crate::model::name::{ConsumerName, GroupName, RawName, StreamName};
 use crate::model::position::Start;
 
 /// An entry handed to a consumer.
@@ -38,7 +38,7 @@ pub struct GroupRead {
 #[derive(Clone, Debug)]
 pub struct GroupInfo {
     /// Its name.
-    pub name: String,
+    pub name: RawName,
     /// How many consumers it has.
     pub consumers: u64,
     /// Entries delivered and not acknowledged.
@@ -55,7 +55,7 @@ pub struct GroupInfo {
 #[derive(Clone, Debug)]
 pub struct ConsumerInfo {
     /// Its name.
-    pub name: String,
+    pub name: RawName,
     /// Entries it was given and has not acknowledged.
     pub pending: u64,
     /// Milliseconds since it last tried to read.
@@ -95,7 +95,8 @@ impl Store {
         let looks = join_all(streams.iter().map(|stream| self.named_groups(stream))).await;
         for (index, look) in looks.into_iter().enumerate() {
             match look {
-                Ok(groups) if groups.iter().any(|info| info.name == group.as_str()) => {}
+                Ok(groups)
+                    if groups.iter().any(|info| info.name.as_bytes() == group.as_bytes()) => {}
                 Ok(_) | Err(StoreError::StreamNotFound) => {
                     return Ok(Some((index, StoreError::GroupNotFound)));
                 }
@@ -120,7 +121,7 @@ pub(super) fn write_read(
     group: &GroupName,
     read: &GroupRead,
 ) {
-    command.arg("XREADGROUP").arg("GROUP").arg(group.as_str()).arg(read.consumer.as_str());
+    command.arg("XREADGROUP").arg("GROUP").arg(group.as_bytes()).arg(read.consumer.as_bytes());
     command.arg("COUNT").arg(read.count);
     if read.no_ack {
         command.arg("NOACK");
@@ -147,8 +148,8 @@ pub(super) fn read_of(
         present => list(present)?,
     };
     for of_stream in reply {
-        let [name, entries] = tuple(of_stream)?;
-        let name = bytes(name)?;
+        let [stream, entries] = tuple(of_stream)?;
+        let name = bytes(stream)?;
         let index = streams.iter().position(|stream| stream.as_str().as_bytes() == name);
         let index =
             index.ok_or_else(|| StoreError::Unexpected("a stream nobody asked for".to_owned()))?;
@@ -177,7 +178,7 @@ pub(super) fn write_start(command: &mut Cmd, start: Start) -> Option<u64> {
 pub(super) fn group_info(value: Value) -> Result<GroupInfo, StoreError> {
     let mut info = Properties::new(value)?;
     Ok(GroupInfo {
-        name: text(info.take("name"))?,
+        name: name(info.take("name"))?,
         consumers: unsigned(&info.take("consumers"))?,
         pending: unsigned(&info.take("pending"))?,
         last_delivered: super::decode::id(info.take("last-delivered-id"))?,
@@ -189,7 +190,7 @@ pub(super) fn group_info(value: Value) -> Result<GroupInfo, StoreError> {
 pub(super) fn consumer_info(value: Value) -> Result<ConsumerInfo, StoreError> {
     let mut info = Properties::new(value)?;
     Ok(ConsumerInfo {
-        name: text(info.take("name"))?,
+        name: name(info.take("name"))?,
         pending: unsigned(&info.take("pending"))?,
         idle_ms: unsigned(&info.take("idle"))?,
         // -1 before Redis 7.2.1 for a consumer that never got anything.

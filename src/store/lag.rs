@@ -77,7 +77,7 @@ impl Store {
         };
         let (limit, _room) = self.portion(stream, MAX_COUNTED + 1).await?;
         let counted = self.verb(&COUNT, Repeat::Safe, |command| {
-            command.arg(1).arg(stream.as_str()).arg(group.as_str()).arg(limit);
+            command.arg(1).arg(stream.as_str()).arg(group.as_bytes()).arg(limit);
         });
         match counted.await? {
             Value::Nil => Ok(supposed),

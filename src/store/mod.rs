@@ -58,6 +58,7 @@ mod error;
 mod facts;
 mod full;
 mod groups;
+mod idempotency;
 mod lag;
 mod large;
 mod leases;
@@ -73,6 +74,8 @@ mod secret;
 mod sentinel;
 mod site;
 mod slot;
+mod stream_change;
+mod stream_life;
 mod streams;
 mod trim;
 
@@ -110,10 +113,11 @@ pub use leases::{
 pub use pending::{Pending, PendingEntry, PendingQuery, PendingSummary};
 use pool::{Connections, Repeat};
 pub use replies::{Effects, Lasts, REPLIES, Reply};
-pub use retention::{BlockedBy, Retained, StreamChange};
+pub use retention::{BlockedBy, Retained};
 pub use scheduled::{DueStream, Moved, Scheduled};
 use site::Kind;
 pub use site::{MAX_DURABILITY_WAIT, PoolSettings, Sentinels};
+pub use stream_change::StreamChange;
 pub use streams::{Idmp, StreamInfo, StreamsPage};
 pub use trim::{Trim, Trimming};
 
@@ -197,7 +201,7 @@ impl Store {
     /// Settings that were discarded since this was last asked, by kind, because their stream or group
     /// was replaced by another client.
     #[must_use]
-    pub fn take_discarded(&self) -> [(&'static str, u64); 1] {
+    pub fn take_discarded(&self) -> [(&'static str, u64); 3] {
         self.discarded.take()
     }
 
@@ -232,6 +236,11 @@ impl Store {
             () = self.report_contact() => {}
             () = probing => {}
         }
+    }
+
+    /// Whether this server can leave holes that its counters do not show, for the scripts.
+    fn holes(&self) -> u8 {
+        u8::from(self.untraced_holes.load(std::sync::atomic::Ordering::Relaxed))
     }
 
     async fn read(&self, command: &Cmd) -> Result<Value, StoreError> {

@@ -2,11 +2,11 @@
 
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
-use super::decode::{id, list, optional_id, text, tuple, unsigned};
+use super::decode::{id, list, name, optional_id, text, tuple, unsigned};
 use super::leases::is_nobody;
 use super::{Lane, Store, StoreError};
 use crate::model::id::EntryId;
-use crate::model::name::{ConsumerName, GroupName, StreamName};
+use crate::model::name::{ConsumerName, GroupName, RawName, StreamName};
 
 /// Which pending entries to list.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ pub struct PendingEntry {
     /// Its id; the entry itself may be gone from the stream.
     pub id: EntryId,
     /// Who holds it; nobody when it was handed back.
-    pub consumer: Option<String>,
+    pub consumer: Option<RawName>,
     /// Milliseconds since it was last delivered.
     pub idle_ms: u64,
     /// How often it was delivered.
@@ -46,7 +46,7 @@ pub struct PendingSummary {
     /// The greatest id.
     pub max_id: Option<EntryId>,
     /// Consumers that hold any, with how many.
-    pub consumers: Vec<(String, u64)>,
+    pub consumers: Vec<(RawName, u64)>,
 }
 
 /// Both forms.
@@ -73,7 +73,7 @@ impl Store {
     ) -> Result<Pending, StoreError> {
         let xpending = || {
             let mut command = Cmd::new();
-            command.arg("XPENDING").arg(stream.as_str()).arg(group.as_str());
+            command.arg("XPENDING").arg(stream.as_str()).arg(group.as_bytes());
             command
         };
         let mut entries = xpending();
@@ -82,7 +82,7 @@ impl Store {
         }
         entries.arg(query.start.to_string()).arg(query.end.to_string()).arg(query.limit);
         if let Some(consumer) = &query.consumer {
-            entries.arg(consumer.as_str());
+            entries.arg(consumer.as_bytes());
         }
         let mut pipeline = Pipeline::new();
         pipeline.add_command(xpending()).add_command(entries);
@@ -96,17 +96,17 @@ impl Store {
 fn summary(value: Value) -> Result<PendingSummary, StoreError> {
     let [count, min_id, max_id, consumers] = tuple(value)?;
     let consumer = |value| {
-        let [name, count] = tuple(value)?;
+        let [holder, count] = tuple(value)?;
         let count = text(count)?
             .parse()
             .map_err(|_| StoreError::Unexpected("a count in XPENDING".to_owned()))?;
-        Ok((text(name)?, count))
+        Ok((name(holder)?, count))
     };
     let consumers = match consumers {
         Value::Nil => Vec::new(),
         present => list(present)?.into_iter().map(consumer).collect::<Result<_, StoreError>>()?,
     };
-    let mut consumers: Vec<(String, u64)> = consumers;
+    let mut consumers: Vec<(RawName, u64)> = consumers;
     consumers.retain(|(name, _)| !is_nobody(name));
     Ok(PendingSummary {
         count: unsigned(&count)?,
@@ -120,7 +120,7 @@ fn entry(value: Value) -> Result<PendingEntry, StoreError> {
     let [entry_id, consumer, idle, deliveries] = tuple(value)?;
     Ok(PendingEntry {
         id: id(entry_id)?,
-        consumer: Some(text(consumer)?).filter(|name| !is_nobody(name) && !name.is_empty()),
+        consumer: Some(name(consumer)?).filter(|name| !is_nobody(name) && !name.is_empty()),
         idle_ms: unsigned(&idle)?,
         deliveries: unsigned(&deliveries)?,
     })

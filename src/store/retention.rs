@@ -4,17 +4,20 @@
 //! change holds everywhere at once: whoever trims, trims by what it says then. That a stream has a
 //! retention at all is in an index, which lies in a slot of its own and is written beside it, not
 //! with it; what the index says is looked up before it is believed.
+//!
+//! Behind the retention stands a record of the stream (`stream_life.rs`), renewed by the rounds of one
+//! gateway: the retention of a stream that another client replaced is discarded.
 
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
-use super::counters::{Counters, write_counters};
-use super::decode::{bytes, id, int, list, text, tuple, unsigned};
+use super::decode::{bytes, id, list, name, text, tuple, unsigned};
 use super::leases::Verb;
 use super::pool::Repeat;
+use super::stream_life::lua_stream_life;
 use super::trim::lua_held_back;
 use super::{Store, StoreError};
 use crate::model::id::EntryId;
-use crate::model::name::{OWN_PREFIX, StreamName};
+use crate::model::name::{OWN_PREFIX, RawName, StreamName};
 use crate::model::retention::Retention;
 
 /// The set of all streams that have a retention.
@@ -25,17 +28,6 @@ const EDITION: &str = "streamgate:{retention}:edition";
 /// Where the retention of a stream is kept.
 pub(super) fn key(stream: &StreamName) -> String {
     format!("{OWN_PREFIX}{{{}}}:retention:{}", stream.tag(), stream.as_str())
-}
-
-/// How to change a stream.
-#[derive(Clone, Debug, Default)]
-pub struct StreamChange {
-    /// Make the stream, empty, if there is none.
-    pub create: bool,
-    /// Its counters.
-    pub counters: Option<Counters>,
-    /// The retention as it was seen, and as it is to be.
-    pub retention: Option<(Option<Retention>, Option<Retention>)>,
 }
 
 /// What one pass over a stream did.
@@ -57,12 +49,27 @@ pub struct Retained {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockedBy {
     /// The group.
-    pub group: String,
+    pub group: RawName,
     /// The entry it has not read or not acknowledged: the oldest of the stream.
     pub id: EntryId,
     /// It was handed out; otherwise it was never read.
     pub pending: bool,
 }
+
+/// Lua: `rules_in(stream, counters, text)` answers the retention in what is kept, unless it is that of
+/// another stream. It needs `lua_stream_life`.
+macro_rules! lua_rules {
+    () => {
+        "\
+local function rules_in(stream, counters, text)
+  if not text then return nil end
+  local rules, record = text:match('^(%a+ %S+ %S+ %S+) ?(.*)$')
+  if record ~= '' and is_replaced(stream, counters, record) then return nil end
+  return rules
+end\n"
+    };
+}
+pub(super) use lua_rules;
 
 /// Lua: `rules_of(text)` reads a retention; `blocked_by(stream, rules)` answers group, id and why
 /// when there is more in the stream than there should be, and its oldest entry is held back.
@@ -70,6 +77,8 @@ macro_rules! lua_retention {
     () => {
         concat!(
             lua_held_back!(),
+            lua_stream_life!("ARGV[1]"),
+            lua_rules!(),
             "\
 local function rules_of(text)
   local mode, length, age, hard = text:match('^(%a+) (%S+) (%S+) (%S+)$')
@@ -95,16 +104,22 @@ end\n"
 }
 
 /// Keeps a stream to its retention; false if it has none, or is no more and what was kept of it went
-/// with it. A pass removes about 10,000 entries, or 1000 that a group holds on to.
+/// with it; `replaced` if the retention was that of another stream, and is discarded. A pass removes about 10,000 entries, or 1000 that a group holds on to.
 static RETAIN: Verb = Verb::new(concat!(
     lua_retention!(),
     "\
 local stream, limit = KEYS[1], 10000
-local text = redis.call('GET', KEYS[2])
-if not text then return false end
-if redis.call('TYPE', stream).ok ~= 'stream' then
+local kept = redis.call('GET', KEYS[2])
+if not kept then return false end
+local counters = counters_of(stream)
+local text = counters and rules_in(stream, counters, kept)
+if not text then
   redis.call('DEL', KEYS[2])
-  return false
+  return counters and 'replaced' or false
+end
+if ARGV[2] == '1' or text == kept then
+  local renewed = text .. ' ' .. record_of(counters)
+  if renewed ~= kept then redis.call('SET', KEYS[2], renewed) end
 end
 local rules = rules_of(text)
 local trimmed, forced, more = 0, 0, false
@@ -168,86 +183,21 @@ return {trimmed, forced, number(more), number(rules.mode == 'exact'), number(blo
 static LOOK: Verb = Verb::new(concat!(
     lua_retention!(),
     "\
-local text = redis.call('GET', KEYS[2])
-if not text or redis.call('TYPE', KEYS[1]).ok ~= 'stream' then return false end
+local counters = counters_of(KEYS[1])
+local text = counters and rules_in(KEYS[1], counters, redis.call('GET', KEYS[2]))
+if not text then return false end
 return {text, blocked_by(KEYS[1], rules_of(text))}"
 ));
-
-/// Sets the counters and the retention of a stream, unless that is another than was seen. Makes the
-/// stream first if that is asked for and there is none: 1 if so. All of it happens, or nothing.
-static CHANGE: Verb = Verb::new(
-    "\
-local stream, seen, next, create = KEYS[1], ARGV[1], ARGV[2], ARGV[3] == '1'
-local kind = redis.call('TYPE', stream).ok
-if kind == 'none' and not create then return redis.error_reply('ERR no such key') end
-if kind ~= 'none' and kind ~= 'stream' then return redis.error_reply('WRONGTYPE the key holds no stream') end
-if next ~= '' and (redis.call('GET', KEYS[2]) or '-') ~= seen then
-  return redis.error_reply('CHANGED by someone else')
-end
-if kind == 'none' then
-  redis.call('XGROUP', 'CREATE', stream, 'streamgate', '0', 'MKSTREAM')
-  redis.call('XGROUP', 'DESTROY', stream, 'streamgate')
-end
-if #ARGV > 3 then
-  local set = redis.pcall('XSETID', stream, unpack(ARGV, 4))
-  if type(set) == 'table' and set.err then
-    if kind == 'none' then redis.call('DEL', stream) end
-    return set
-  end
-end
-if next == '-' then redis.call('DEL', KEYS[2]) elseif next ~= '' then redis.call('SET', KEYS[2], next) end
-return kind == 'none' and 1 or 0",
-);
 
 fn begin(command: &mut Cmd, stream: &StreamName) {
     command.arg(2).arg(stream.as_str()).arg(key(stream));
 }
 
-fn kept(retention: Option<&Retention>) -> String {
+pub(super) fn kept(retention: Option<&Retention>) -> String {
     retention.map_or_else(|| "-".to_owned(), Retention::encode)
 }
 
 impl Store {
-    /// Changes the counters of a stream, its retention, or both, in one step; true if the stream was
-    /// made for that.
-    ///
-    /// # Errors
-    /// [`StoreError::StreamNotFound`] unless the stream may be made, [`StoreError::NotAStream`],
-    /// [`StoreError::IdNotMonotonic`] when entries lie above the new last id,
-    /// [`StoreError::Contradiction`] when the other counters cannot be, [`StoreError::Changed`] when
-    /// the retention is no longer as it was seen, or that Redis is away. Nothing was changed then.
-    /// # Cancel safety
-    /// Dropped after it was sent, the stream may be changed all the same.
-    pub async fn change_stream(
-        &self,
-        stream: &StreamName,
-        change: &StreamChange,
-    ) -> Result<bool, StoreError> {
-        let (seen, next) = match &change.retention {
-            Some((seen, next)) => (seen.as_ref(), Some(next.as_ref())),
-            None => (None, None),
-        };
-        let has_retention = matches!(next, Some(Some(_)));
-        // Before, so that no gateway that dies here leaves a retention nobody knows of; and after,
-        // because who takes it out of the index looks for it after that.
-        if has_retention {
-            self.enlist_retention(stream).await?;
-        }
-        let changed = self.verb(&CHANGE, Repeat::Unsafe, |command| {
-            begin(command, stream);
-            command.arg(kept(seen)).arg(next.map(kept).unwrap_or_default());
-            command.arg(u8::from(change.create));
-            if let Some(counters) = change.counters {
-                write_counters(command, counters);
-            }
-        });
-        let made = int(&changed.await?)? == 1;
-        if has_retention {
-            self.enlist_retention(stream).await?;
-        }
-        Ok(made)
-    }
-
     /// What is to be kept of a stream, and the group that keeps more from going; nothing for one
     /// without, also where there is no stream.
     ///
@@ -259,7 +209,11 @@ impl Store {
         &self,
         stream: &StreamName,
     ) -> Result<Option<(Retention, Option<BlockedBy>)>, StoreError> {
-        let reply = self.verb(&LOOK, Repeat::Safe, |command| begin(command, stream)).await?;
+        let reply = self.verb(&LOOK, Repeat::Safe, |command| {
+            begin(command, stream);
+            command.arg(self.holes());
+        });
+        let reply = reply.await?;
         if reply == Value::Nil {
             return Ok(None);
         }
@@ -272,22 +226,37 @@ impl Store {
             present => {
                 let [group, held, why] = tuple(present)?;
                 let pending = text(why)? == "pending";
-                Some(BlockedBy { group: text(group)?, id: id(held)?, pending })
+                Some(BlockedBy { group: name(group)?, id: id(held)?, pending })
             }
         };
         Ok(Some((retention, blocked)))
     }
 
     /// Keeps a stream to its retention, as far as one pass goes; `None` if it has none, and then it
-    /// is taken out of the index.
+    /// is taken out of the index. With `renew` the record of the stream is renewed.
     ///
     /// # Errors
     /// That Redis is away.
     /// # Cancel safety
     /// Dropped after it was sent, the stream may be trimmed all the same.
-    pub async fn retain(&self, stream: &StreamName) -> Result<Option<Retained>, StoreError> {
-        let reply = self.verb(&RETAIN, Repeat::Unsafe, |command| begin(command, stream)).await?;
-        if reply == Value::Nil {
+    pub async fn retain(
+        &self,
+        stream: &StreamName,
+        renew: bool,
+    ) -> Result<Option<Retained>, StoreError> {
+        let reply = self.verb(&RETAIN, Repeat::Unsafe, |command| {
+            begin(command, stream);
+            command.arg(self.holes()).arg(u8::from(renew));
+        });
+        let reply = reply.await?;
+        if !matches!(reply, Value::Array(_)) {
+            if reply != Value::Nil {
+                self.discarded.retention();
+                tracing::warn!(
+                    stream = stream.as_str(),
+                    "a stream was replaced by another client: its retention was discarded"
+                );
+            }
             self.strike_retention(stream).await?;
             return Ok(None);
         }
@@ -337,7 +306,7 @@ impl Store {
         }
     }
 
-    async fn enlist_retention(&self, stream: &StreamName) -> Result<(), StoreError> {
+    pub(super) async fn enlist_retention(&self, stream: &StreamName) -> Result<(), StoreError> {
         self.edit_index("SADD", stream).await
     }
 

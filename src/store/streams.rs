@@ -8,7 +8,7 @@ use super::decode::{
 use super::{Store, StoreError, leases, retention};
 use crate::model::entry::Entry;
 use crate::model::id::EntryId;
-use crate::model::name::StreamName;
+use crate::model::name::{InvalidName, OWN_PREFIX, RawName, StreamName};
 
 /// SCAN rounds for one page: bounds the work a page of a keyspace without streams can cause.
 const ROUNDS: usize = 16;
@@ -35,6 +35,8 @@ return are";
 pub struct StreamsPage {
     /// In no order; SCAN may name one twice over several pages.
     pub streams: Vec<StreamName>,
+    /// Streams that other clients made under names that could not be given here.
+    pub foreign: Vec<RawName>,
     /// Where to go on; `None` at the end.
     pub next: Option<u64>,
 }
@@ -113,7 +115,8 @@ impl Store {
         cursor: u64,
         limit: usize,
     ) -> Result<StreamsPage, StoreError> {
-        let mut page = StreamsPage { streams: Vec::new(), next: Some(cursor) };
+        let (streams, foreign) = (Vec::new(), Vec::new());
+        let mut page = StreamsPage { streams, foreign, next: Some(cursor) };
         for _ in 0..ROUNDS {
             let mut command = Cmd::new();
             command.arg("SCAN").arg(page.next.unwrap_or(0)).arg("MATCH").arg(glob);
@@ -121,16 +124,32 @@ impl Store {
             let [next, keys] = tuple(self.read(&command).await?)?;
             let next = text(next)?.parse::<u64>().ok().filter(|next| *next != 0);
             for key in list(keys)? {
-                // Keys that are no names (not UTF-8, our own) cannot be asked for either.
-                let name = String::from_utf8(bytes(key)?).ok();
-                page.streams.extend(name.and_then(|name| StreamName::new(&name).ok()));
+                let key = bytes(key)?;
+                match std::str::from_utf8(&key).ok().map(StreamName::new) {
+                    Some(Ok(stream)) => page.streams.push(stream),
+                    Some(Err(InvalidName::Reserved)) => {}
+                    _ if key.starts_with(OWN_PREFIX.as_bytes()) => {}
+                    _ => page.foreign.push(key.into()),
+                }
             }
             page.next = next;
-            if next.is_none() || page.streams.len() >= limit {
+            if next.is_none() || page.streams.len() + page.foreign.len() >= limit {
                 break;
             }
         }
         Ok(page)
+    }
+
+    /// Whether a key holds a stream.
+    ///
+    /// # Errors
+    /// That Redis is away.
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn is_stream(&self, stream: &StreamName) -> Result<bool, StoreError> {
+        let mut command = Cmd::new();
+        command.arg("TYPE").arg(stream.as_str());
+        Ok(text(self.read(&command).await?)? == "stream")
     }
 
     /// What there is to know of a stream; `None` if there is none.
@@ -157,7 +176,7 @@ impl Store {
     /// Dropped after it was sent, the stream may be gone all the same.
     pub async fn delete_stream(&self, stream: &StreamName) -> Result<bool, StoreError> {
         let mut command = Cmd::new();
-        let [known, ends] = super::append_script::keys(stream);
+        let [known, ends] = super::idempotency::keys(stream);
         command.arg("EVAL").arg(DELETE).arg(7).arg(stream.as_str()).arg(known).arg(ends);
         command.arg(leases::policies(stream)).arg(retention::key(stream));
         let [due, scheduled] = super::scheduled::keys(stream);

@@ -225,3 +225,226 @@ async fn a_policy_that_an_older_gateway_kept_gets_its_marker() {
     assert!(!kept().await.starts_with(&marker));
     assert_eq!(app.get(&group(&stream, "")).await.json()["policy"], made["policy"]);
 }
+
+async fn keyed(app: &TestApp, stream: &str, key: &str, value: &str) -> (u16, String) {
+    let request = app.client.post(app.url(&format!("/v1/streams/{stream}/entries")));
+    let request = request.header("content-type", "application/x-www-form-urlencoded");
+    let answer = app.send(request.header("idempotency-key", key).body(format!("n={value}"))).await;
+    let id = answer.json()["id"].as_str().map(str::to_owned);
+    (answer.status, id.unwrap_or_else(|| answer.body.clone()))
+}
+
+/// The last entries of a stream, by `n`.
+async fn values(server: &Server, stream: &str) -> Vec<Value> {
+    let entries = plain(&server.command(&["XRANGE", stream, "-", "+"]).await);
+    entries.as_array().unwrap().iter().map(|entry| entry[1][1].clone()).collect()
+}
+
+/// Every way in which another client replaces a stream by a new one of its name.
+const REPLACED: [&str; 4] = ["delete", "rename", "expire", "other type"];
+
+/// Replaces a stream by one that was given `count` entries, which Redis gives ids to.
+async fn replace_stream(server: &Server, stream: &str, way: &str, count: usize) {
+    let command = async |words: &[&str]| server.command(words).await;
+    let made = if way == "rename" { format!("{{{stream}}}.other") } else { stream.to_owned() };
+    match way {
+        "delete" => drop(command(&["DEL", stream]).await),
+        "expire" => {
+            command(&["PEXPIRE", stream, "1"]).await;
+            eventually("it expires", async || plain(&command(&["EXISTS", stream]).await) == 0)
+                .await;
+        }
+        "other type" => {
+            command(&["SET", stream, "text"]).await;
+            command(&["DEL", stream]).await;
+        }
+        _ => {}
+    }
+    for _ in 0..count {
+        command(&["XADD", &made, "*", "n", "new"]).await;
+    }
+    if way == "rename" {
+        command(&["RENAME", &made, stream]).await;
+    }
+}
+
+#[tokio::test]
+async fn an_idempotency_key_does_not_outlive_a_stream_that_another_client_replaced() {
+    let server = Server::start().await;
+    let app = TestApp::on_server(&server).await;
+    for (n, way) in REPLACED.into_iter().enumerate() {
+        let stream = unique("keys");
+        let (_, first) = keyed(&app, &stream, "k", "old").await;
+        assert_eq!(keyed(&app, &stream, "k", "old").await, (200, first.clone()), "{way}");
+        replace_stream(&server, &stream, way, 2).await;
+        let (status, second) = keyed(&app, &stream, "k", "old").await;
+        assert_eq!(status, 201, "{way}");
+        assert_ne!(first, second);
+        assert_eq!(values(&server, &stream).await, ["new", "new", "old"], "{way}");
+        assert_eq!(keyed(&app, &stream, "k", "old").await, (200, second), "{way}");
+        let discarded = "discarded_settings_total{kind=\"idempotency-keys\"}";
+        assert_eq!(app.metric_if_any(discarded).await, Some(n + 1));
+    }
+    // Nor one that is not there at all.
+    let stream = unique("keys");
+    keyed(&app, &stream, "k", "old").await;
+    server.command(&["DEL", &stream]).await;
+    assert_eq!(keyed(&app, &stream, "k", "old").await.0, 201);
+    assert_eq!(values(&server, &stream).await, ["old"]);
+}
+
+#[tokio::test]
+async fn a_longer_life_that_lost_few_entries_is_noticed_by_the_counts_that_a_job_records() {
+    let server = Server::start().await;
+    let app = TestApp::on_server(&server).await;
+    let stream = unique("counts");
+    keyed(&app, &stream, "k", "old").await;
+    for _ in 0..10 {
+        server.command(&["XADD", &stream, "*", "n", "more"]).await;
+    }
+    let known = format!("streamgate:{{{stream}}}:idempotency:known:{stream}");
+    eventually("it is recorded", async || {
+        let life = plain(&server.command(&["HGET", &known, "life"]).await);
+        life.as_str().is_some_and(|life| life.contains(" 11 entry "))
+    })
+    .await;
+    // More was added than before, and less removed: the first entry of the old life would be there.
+    replace_stream(&server, &stream, "delete", 20).await;
+    server.command(&["XTRIM", &stream, "MAXLEN", "15"]).await;
+    assert_eq!(keyed(&app, &stream, "k", "old").await.0, 201);
+}
+
+#[tokio::test]
+async fn a_replay_holds_whatever_becomes_of_the_entries_of_the_same_stream() {
+    let server = Server::start().await;
+    let app = TestApp::on_server(&server).await;
+    for _ in 0..25 {
+        let seed = fastrand::u64(..);
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (stream, mut given) = (unique("linear"), Vec::new());
+        for step in 0..random.usize(4..20) {
+            let key = format!("k{step}");
+            match random.u8(0..6) {
+                0 | 1 => given.push((key.clone(), keyed(&app, &stream, &key, "x").await.1)),
+                2 => drop(server.command(&["XADD", &stream, "*", "n", "x"]).await),
+                3 => {
+                    let keep = random.usize(0..4).to_string();
+                    server.command(&["XTRIM", &stream, "MAXLEN", &keep]).await;
+                }
+                _ => {
+                    if let Some((_, id)) = given.get(random.usize(..=given.len())) {
+                        server.command(&["XDEL", &stream, id]).await;
+                    }
+                }
+            }
+            for (key, id) in &given {
+                let again = keyed(&app, &stream, key, "x").await;
+                assert_eq!(again, (200, id.clone()), "seed {seed}, step {step}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_idempotency_key_is_remembered_for_the_window_it_was_promised() {
+    let server = Server::start().await;
+    let long = TestApp::on_server(&server).await;
+    let short = TestApp::on(&server.url(), |settings| {
+        settings.api.idempotency_window = std::time::Duration::from_secs(1);
+    })
+    .await;
+    let stream = unique("windows");
+    let (_, id) = keyed(&long, &stream, "long", "x").await;
+    keyed(&short, &stream, "short", "x").await;
+    eventually("the short one is over", async || {
+        keyed(&short, &stream, "short", "x").await.0 == 201
+    })
+    .await;
+    tokio::time::sleep(std::time::Duration::from_millis(2100)).await; // Longer than the short one's keys.
+    assert_eq!(keyed(&long, &stream, "long", "x").await, (200, id));
+}
+
+#[tokio::test]
+async fn either_of_the_keys_that_remember_may_be_evicted_without_the_other() {
+    let server = Server::start().await;
+    let app = TestApp::on_server(&server).await;
+    for kind in ["known", "ends"] {
+        let stream = unique("evicted");
+        let (_, first) = keyed(&app, &stream, "k", "x").await;
+        let key = format!("streamgate:{{{stream}}}:idempotency:{kind}:{stream}");
+        server.command(&["DEL", &key]).await;
+        let (status, again) = keyed(&app, &stream, "k", "x").await;
+        let expected = if kind == "known" { 201 } else { 200 };
+        assert_eq!((status, again == first), (expected, kind == "ends"), "{kind}");
+        assert_eq!(keyed(&app, &stream, "k2", "x").await.0, 201);
+        assert_eq!(keyed(&app, &stream, "k", "x").await, (200, again));
+        // A job finds what the lost set knew.
+        eventually("both keys are found when they end", async || {
+            let ends = format!("streamgate:{{{stream}}}:idempotency:ends:{stream}");
+            plain(&server.command(&["ZCARD", &ends]).await) == 2 || kind == "ends"
+        })
+        .await;
+    }
+}
+
+async fn patch(app: &TestApp, stream: &str, body: &str) -> crate::support::Answer {
+    let request = app.client.patch(app.url(&format!("/v1/streams/{stream}")));
+    app.send(request.header("content-type", "application/json").body(body.to_owned())).await
+}
+
+#[tokio::test]
+async fn a_retention_does_not_outlive_a_stream_that_another_client_replaced() {
+    let server = Server::start().await;
+    let app = TestApp::on_server(&server).await;
+    for way in REPLACED {
+        let stream = unique("retained");
+        for _ in 0..3 {
+            app.publish(&stream, "old").await;
+        }
+        let kept = r#"{"retention":{"maxlen":5,"mode":"exact"}}"#;
+        assert_eq!(patch(&app, &stream, kept).await.status, 200);
+        replace_stream(&server, &stream, way, 20).await;
+        let shown = app.get(&format!("/v1/streams/{stream}")).await.json();
+        assert_eq!(shown["retention"], Value::Null, "{way}");
+        app.publish(&stream, "after").await;
+        let key = format!("streamgate:{{{stream}}}:retention:{stream}");
+        eventually(way, async || plain(&server.command(&["EXISTS", &key]).await) == 0).await;
+        assert_eq!(values(&server, &stream).await.len(), 21, "{way}: nothing was trimmed");
+        // It can have one of its own.
+        assert_eq!(patch(&app, &stream, kept).await.json()["length"], 5, "{way}");
+    }
+    // A stream that was seen to be gone meanwhile was not replaced.
+    let discarded = "discarded_settings_total{kind=\"retention\"}";
+    assert!(app.metric_if_any(discarded).await >= Some(1));
+}
+
+#[tokio::test]
+async fn a_retention_and_keys_hold_over_trims_deletes_and_counters_that_the_gateway_sets() {
+    let server = Server::start().await;
+    let app = TestApp::on_server(&server).await;
+    let stream = unique("holds");
+    for n in 0..8 {
+        app.publish(&stream, &n.to_string()).await;
+    }
+    let (_, id) = keyed(&app, &stream, "k", "x").await;
+    let kept = r#"{"retention":{"maxlen":5,"mode":"exact"}}"#;
+    assert_eq!(patch(&app, &stream, kept).await.json()["length"], 5);
+    let holds = async |what: &str| {
+        let sweeps = app.metric("retention_sweeps_total").await;
+        eventually("rounds pass", async || {
+            app.metric("retention_sweeps_total").await >= sweeps + 2
+        })
+        .await;
+        let shown = app.get(&format!("/v1/streams/{stream}")).await.json();
+        assert_eq!(shown["retention"]["maxlen"], 5, "{what}");
+        assert_eq!(keyed(&app, &stream, "k", "x").await, (200, id.clone()), "{what}");
+    };
+    holds("trimmed").await;
+    server.command(&["XDEL", &stream, &id]).await;
+    holds("deleted").await;
+    server.command(&["XTRIM", &stream, "MAXLEN", "0"]).await;
+    holds("emptied").await;
+    let back = format!(r#"{{"last_id":"{id}","entries_added":2,"max_deleted_id":"{id}"}}"#);
+    assert_eq!(patch(&app, &stream, &back).await.status, 200);
+    holds("set back").await;
+}

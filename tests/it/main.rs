@@ -49,6 +49,7 @@ mod lives;
 mod many;
 mod model;
 mod monitoring;
+mod names;
 mod openapi;
 mod outage;
 mod pages;

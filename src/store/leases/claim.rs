@@ -82,7 +82,7 @@ impl Store {
     ) -> Result<Option<Claimed>, StoreError> {
         let reply = self.verb(&CLAIM, Repeat::Unsafe, |command| {
             begin(command, stream, group);
-            command.arg(claim.consumer.as_str()).arg(u8::from(claim.just_id));
+            command.arg(claim.consumer.as_bytes()).arg(u8::from(claim.just_id));
             command.arg(claim.min_idle_ms);
             let words = claim.words();
             command.arg(words.len()).arg(&words).arg(u8::from(claim.force));
@@ -107,7 +107,7 @@ impl Store {
     ) -> Result<Option<Claimed>, StoreError> {
         let reply = self.verb(&AUTOCLAIM, Repeat::Unsafe, |command| {
             begin(command, stream, group);
-            command.arg(claim.consumer.as_str()).arg(u8::from(claim.just_id));
+            command.arg(claim.consumer.as_bytes()).arg(u8::from(claim.just_id));
             command.arg(claim.min_idle_ms).arg(claim.start.to_string()).arg(claim.count);
         });
         claimed(reply.await?, claim.just_id)

@@ -4,7 +4,7 @@ use deadpool_redis::redis::{Cmd, Value};
 
 use crate::model::entry::{Entry, Fields};
 use crate::model::id::EntryId;
-use crate::model::name::{GroupName, StreamName};
+use crate::model::name::{GroupName, RawName, StreamName};
 use crate::model::packed::{PACKED, unpack};
 use crate::model::policy::Policy;
 use crate::store::decode::{entries, unsigned};
@@ -30,7 +30,7 @@ pub struct DeadLetter {
     /// The id of the original.
     pub entry: EntryId,
     /// Who held it last; nobody if it had been handed back.
-    pub consumer: Option<String>,
+    pub consumer: Option<RawName>,
     /// How often it was delivered.
     pub deliveries: u64,
     /// Why it is here.
@@ -54,12 +54,13 @@ impl DeadLetter {
     fn read(entry: Entry, from: &str, group: &GroupName) -> Option<Self> {
         let mut fields = entry.fields;
         let telling = fields.split_off(fields.len().checked_sub(TELLING)?);
-        let of = |name: &str| {
+        let bytes_of = |name: &str| {
             let mut found = telling.iter();
             let named = found.find(|(key, _)| key.strip_prefix(OURS) == Some(name.as_bytes()));
-            named.and_then(|(_, value)| std::str::from_utf8(value).ok())
+            named.map(|(_, value)| value.as_slice())
         };
-        if of("stream")? != from || of("group")? != group.as_str() {
+        let of = |name: &str| bytes_of(name).and_then(|value| std::str::from_utf8(value).ok());
+        if of("stream")? != from || bytes_of("group")? != group.as_bytes() {
             return None;
         }
         if let [(name, packed)] = fields.as_slice()
@@ -68,10 +69,11 @@ impl DeadLetter {
         {
             fields = unpacked;
         }
+        let consumer = bytes_of("consumer").filter(|name| !name.is_empty());
         Some(Self {
             id: entry.id,
             entry: of("id")?.parse().ok()?,
-            consumer: of("consumer").filter(|name| !name.is_empty()).map(str::to_owned),
+            consumer: consumer.map(|name| name.to_vec().into()),
             deliveries: of("deliveries")?.parse().ok()?,
             reason: of("reason")?.to_owned(),
             time_ms: of("time")?.parse().ok()?,

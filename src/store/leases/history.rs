@@ -59,7 +59,7 @@ impl Store {
         };
         let reply = self.verb(&HISTORY, Repeat::Safe, |command| {
             write_keys(command, streams, group);
-            command.arg(read.consumer.as_str()).arg(from.to_string()).arg(read.count).arg(share);
+            command.arg(read.consumer.as_bytes()).arg(from.to_string()).arg(read.count).arg(share);
         });
         match reply.await? {
             Value::Nil => plainly().await,

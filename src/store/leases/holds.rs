@@ -47,7 +47,7 @@ impl Store {
     ) -> Result<Vec<bool>, StoreError> {
         let reply = self.verb(&HOLDS, Repeat::Safe, |command| {
             begin(command, stream, group);
-            command.arg(consumer.as_str()).arg(u8::from(pending));
+            command.arg(consumer.as_bytes()).arg(u8::from(pending));
             write_items(command, leases);
         });
         list(reply.await?)?.iter().map(|holds| Ok(int(holds)? == 1)).collect()

@@ -33,7 +33,7 @@ use deadpool_redis::redis::{Cmd, Script, Value};
 
 use super::pool::Repeat;
 use super::{Store, StoreError};
-use crate::model::name::{GroupName, OWN_PREFIX, StreamName};
+use crate::model::name::{GroupName, OWN_PREFIX, RawName, StreamName};
 
 pub use dead::{DeadLetter, DeadLetters};
 pub(super) use life::lua_life;
@@ -61,6 +61,11 @@ impl Verb {
         Self { text, hash: OnceLock::new() }
     }
 
+    /// Its text, for a connection of its own.
+    pub(super) const fn text(&self) -> &'static str {
+        self.text
+    }
+
     fn hash(&self) -> &str {
         self.hash.get_or_init(|| Script::new(self.text).get_hash().to_owned())
     }
@@ -75,17 +80,13 @@ pub(super) fn policies(stream: &StreamName) -> String {
 /// What the keys of all leases of a stream begin with: names may hold anything, so the length of the
 /// first tells where the second begins.
 pub(super) fn leases_prefix(stream: &StreamName) -> String {
-    leases_of(stream, "")
-}
-
-fn leases_of(stream: &StreamName, group: &str) -> String {
     let (key, length) = (stream.as_str(), stream.as_str().len().to_string());
-    [OWN_PREFIX, "{", stream.tag(), "}:leases:", &length, ":", key, ":", group].concat()
+    [OWN_PREFIX, "{", stream.tag(), "}:leases:", &length, ":", key, ":"].concat()
 }
 
 /// The sorted set with the leases of a group.
-pub(super) fn leases(stream: &StreamName, group: &GroupName) -> String {
-    leases_of(stream, group.as_str())
+pub(super) fn leases(stream: &StreamName, group: &GroupName) -> Vec<u8> {
+    [leases_prefix(stream).as_bytes(), group.as_bytes()].concat()
 }
 
 /// Where it is told that entries of a group were freed.
@@ -95,14 +96,15 @@ pub(super) fn channel(stream: &StreamName, group: &GroupName) -> String {
 }
 
 /// Whether a consumer is one of ours, which is not shown: the one that is nobody, or a marker.
-pub(super) fn is_nobody(consumer: &str) -> bool {
-    consumer == NOBODY || consumer.starts_with(life::MARKER_PREFIX)
+pub(super) fn is_nobody(consumer: &RawName) -> bool {
+    let name = consumer.as_bytes();
+    name == NOBODY.as_bytes() || name.starts_with(life::MARKER_PREFIX.as_bytes())
 }
 
 /// The words every verb on one group begins with: its keys, group and channel.
 pub(super) fn begin(command: &mut Cmd, stream: &StreamName, group: &GroupName) {
     command.arg(3).arg(stream.as_str()).arg(policies(stream)).arg(leases(stream, group));
-    command.arg(group.as_str()).arg(channel(stream, group));
+    command.arg(group.as_bytes()).arg(channel(stream, group));
 }
 
 impl Store {

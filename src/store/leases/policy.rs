@@ -204,10 +204,7 @@ impl Store {
                 command.arg("ENTRIESREAD").arg(read);
             }
         });
-        match changed.await {
-            Err(StoreError::StreamNotFound) => return Err(StoreError::GroupNotFound),
-            changed => changed?,
-        };
+        changed.await.map_err(StoreError::of_group)?;
         match &change.policy {
             Some((_, Some(_))) => self.enlist(stream, group).await,
             _ => Ok(()),
@@ -217,7 +214,7 @@ impl Store {
     /// Deletes a group with all that is pending in it; false if there was none.
     ///
     /// # Errors
-    /// [`StoreError::StreamNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::NotAStream`], or that Redis is away.
     /// # Cancel safety
     /// Dropped after it was sent, the group may be gone all the same.
     pub async fn delete_group(
@@ -226,8 +223,8 @@ impl Store {
         group: &GroupName,
     ) -> Result<bool, StoreError> {
         let deleted =
-            self.verb(&DELETE, Repeat::Unsafe, |command| begin(command, stream, group)).await?;
-        Ok(int(&deleted)? == 1)
+            self.verb(&DELETE, Repeat::Unsafe, |command| begin(command, stream, group)).await;
+        Ok(int(&deleted.map_err(StoreError::of_group)?)? == 1)
     }
 
     /// The policies of some groups of a stream, in their order, with how many consumers of each are
@@ -241,7 +238,7 @@ impl Store {
     pub async fn policies(
         &self,
         stream: &StreamName,
-        groups: &[&str],
+        groups: &[&[u8]],
     ) -> Result<Vec<(Option<Policy>, u64)>, StoreError> {
         if groups.is_empty() {
             return Ok(Vec::new());
@@ -263,7 +260,7 @@ impl Store {
         stream: &StreamName,
         group: &GroupName,
     ) -> Result<Option<Policy>, StoreError> {
-        let mut found = self.policies(stream, &[group.as_str()]).await?;
+        let mut found = self.policies(stream, &[group.as_bytes()]).await?;
         Ok(found.pop().and_then(|(policy, _)| policy))
     }
 

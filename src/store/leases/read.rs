@@ -76,7 +76,7 @@ pub(super) fn write_keys(command: &mut Cmd, streams: &[StreamName], group: &Grou
     for stream in streams {
         command.arg(stream.as_str()).arg(policies(stream)).arg(leases(stream, group));
     }
-    command.arg(group.as_str());
+    command.arg(group.as_bytes());
 }
 
 impl Store {
@@ -164,7 +164,7 @@ impl Store {
         let read = &work.read;
         let reply = self.verb(&READ, Repeat::Unsafe, |command| {
             write_keys(command, streams, group);
-            command.arg(read.consumer.as_str()).arg(count);
+            command.arg(read.consumer.as_bytes()).arg(count);
             command.arg(work.lease.map(|lease| lease.as_millis().to_string()).unwrap_or_default());
             command.arg(max_bytes.map(|bytes| bytes.to_string()).unwrap_or_default());
             command.arg(u8::from(read.no_ack));
@@ -189,7 +189,7 @@ impl Store {
         pipeline.add_command(command);
         for stream in streams {
             let mut command = Cmd::with_capacity(3, 128);
-            command.arg("HEXISTS").arg(policies(stream)).arg(group.as_str());
+            command.arg("HEXISTS").arg(policies(stream)).arg(group.as_bytes());
             pipeline.add_command(command);
         }
         let mut replies = self.write_pipeline(&pipeline).await?.into_iter();
