@@ -9,15 +9,45 @@ use utoipa::{IntoParams, ToSchema};
 use super::access::{Consume, GroupAccess, Manage, consumer};
 use super::error::{ApiError, ErrorCode};
 use super::extract::{NoParams, Query, path_segment};
-use super::groups::{Consumer, MAX_CONSUMERS};
 use super::json::Json;
+use super::names::NameSchema;
 use super::params::bounded;
 use super::paths;
 use super::problems::{ConsumerProblems, DeleteConsumerProblems};
 use super::unread_body::NoBody;
 use crate::model::name::{ConsumerName, GroupName, RawName, StreamName};
 use crate::state::AppState;
-use crate::store::{PendingFate, StoreError};
+use crate::store::{ConsumerInfo, PendingFate, StoreError};
+
+/// The most consumers in one answer.
+pub(super) const MAX_CONSUMERS: usize = 1000;
+
+/// A consumer of a group. In the document under a longer name: `Consumer` is a type of Java's own.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = GroupConsumer, description = "A consumer of a group.")]
+pub struct Consumer {
+    /// Its name.
+    #[schema(value_type = NameSchema)]
+    consumer: RawName,
+    /// How many entries it was given and has not acknowledged.
+    pending: u64,
+    /// Milliseconds since it last tried to read.
+    idle_ms: u64,
+    /// Milliseconds since it last got an entry; null where Redis cannot tell.
+    #[schema(required)]
+    inactive_ms: Option<u64>,
+}
+
+impl From<&ConsumerInfo> for Consumer {
+    fn from(info: &ConsumerInfo) -> Self {
+        Self {
+            consumer: info.name.clone(),
+            pending: info.pending,
+            idle_ms: info.idle_ms,
+            inactive_ms: info.inactive_ms,
+        }
+    }
+}
 
 /// The consumer in the path.
 pub struct PathConsumer(ConsumerName);

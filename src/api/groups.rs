@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::access::{Access, Consume, GroupAccess, Manage, Right};
+use super::consumers::{Consumer, MAX_CONSUMERS};
 use super::error::{ApiError, ErrorCode};
 use super::extract::{ACCEPT_PATCH, Call, NoParams, Query, id};
 use super::json::Json;
@@ -23,10 +24,7 @@ use crate::model::policy::Policy;
 use crate::model::position::{Position, Start};
 use crate::model::time::Time;
 use crate::state::AppState;
-use crate::store::{ConsumerInfo, GroupChange, GroupInfo, GroupStart, StoreError};
-
-/// The most consumers in one answer.
-pub(super) const MAX_CONSUMERS: usize = 1000;
+use crate::store::{GroupChange, GroupInfo, GroupStart, StoreError};
 
 /// How to make a group.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -88,22 +86,6 @@ pub struct GroupDetail {
     consumers: Vec<Consumer>,
 }
 
-/// A consumer of a group. In the document under a longer name: `Consumer` is a type of Java's own.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = GroupConsumer, description = "A consumer of a group.")]
-pub struct Consumer {
-    /// Its name.
-    #[schema(value_type = NameSchema)]
-    consumer: RawName,
-    /// How many entries it was given and has not acknowledged.
-    pending: u64,
-    /// Milliseconds since it last tried to read.
-    idle_ms: u64,
-    /// Milliseconds since it last got an entry; null where Redis cannot tell.
-    #[schema(required)]
-    inactive_ms: Option<u64>,
-}
-
 /// The groups of a stream.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Groups {
@@ -137,17 +119,6 @@ async fn detail<P: Right>(
     let policy = state.store.policy(stream, name).await.map_err(ApiError::of_read)?;
     let consumers = consumers.iter().take(MAX_CONSUMERS).map(Consumer::from).collect();
     Ok(GroupDetail { group: group(access, info, policy), consumers })
-}
-
-impl From<&ConsumerInfo> for Consumer {
-    fn from(info: &ConsumerInfo) -> Self {
-        Self {
-            consumer: info.name.clone(),
-            pending: info.pending,
-            idle_ms: info.idle_ms,
-            inactive_ms: info.inactive_ms,
-        }
-    }
 }
 
 /// Where a group is to stand.

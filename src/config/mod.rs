@@ -192,6 +192,20 @@ impl Reader<'_> {
     }
 }
 
+impl Reader<'_> {
+    /// Refuses an address that others can reach while anybody may do everything.
+    fn check_exposure(&mut self, listen: Option<SocketAddr>, auth: &Auth, mode: Mode) {
+        let insecure = self.get("insecure", boolean).unwrap_or(false);
+        let exposed = listen.filter(|listen| !listen.ip().is_loopback());
+        if let Some(listen) = exposed.filter(|_| !insecure && !auth.is_on() && mode != Mode::Ask) {
+            self.problems.push(Problem(format!(
+                "listen: {listen} can be reached from elsewhere, and there is no authentication: give \
+                 it an --auth-file, listen on 127.0.0.1, or say --insecure"
+            )));
+        }
+    }
+}
+
 impl Settings {
     /// Reads all settings.
     ///
@@ -200,20 +214,9 @@ impl Settings {
     pub fn load(layers: &Layers, mode: Mode) -> Result<Self, Vec<Problem>> {
         let mut read = Reader { layers, problems: layers.problems() };
         let listen = read.get("listen", listen_address);
-        let insecure = read.get("insecure", boolean).unwrap_or(false);
         let auth = read.auth(mode);
         let ticket_secret_file = read.ticket_secret(&auth, mode);
-        if let Some(listen) = listen
-            && !listen.ip().is_loopback()
-            && !insecure
-            && !auth.is_on()
-            && mode != Mode::Ask
-        {
-            read.problems.push(Problem(format!(
-                "listen: {listen} can be reached from elsewhere, and there is no authentication: give \
-                 it an --auth-file, listen on 127.0.0.1, or say --insecure"
-            )));
-        }
+        read.check_exposure(listen, &auth, mode);
         let url = read.get("redis-url", redis::url);
         let data_dir = read.get("data-dir", |text| Ok(PathBuf::from(text)));
         let redis = match (url, data_dir) {

@@ -322,7 +322,6 @@ mod tests {
             (r#"{"fields":{"a":"\ud800"}}"#, "/fields/a"),
             (r#"{"pairs":[["a"]]}"#, "/pairs/0"),
             (r#"{"pairs":[["a",null]]}"#, "/pairs/0/1"),
-            (r#"{"fields":{"a":1},"pairs":[]}"#, "/pairs"),
             (r#"{"fields":{"a":1},"id":5}"#, "/id"),
             (r#"{"fields":{"a":1},"extra":5}"#, "/extra"),
             (r#"{"fields":{"a":1},"fields":{"b":1}}"#, "/fields"),

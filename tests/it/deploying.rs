@@ -81,8 +81,8 @@ impl Front {
 
     async fn haproxy(app: &TestApp, dir: &Path) -> Self {
         let (port, pem) = (free_port(), dir.join("gate.pem"));
-        let part = |name| std::fs::read_to_string(dir.join(name)).unwrap();
-        std::fs::write(&pem, part("cert.pem") + &part("key.pem")).unwrap();
+        let read = |name| std::fs::read_to_string(dir.join(name)).unwrap();
+        std::fs::write(&pem, read("cert.pem") + &read("key.pem")).unwrap();
         let replaced = [
             ("127.0.0.1:8080", app.address.to_string()),
             ("bind :443 ", format!("bind 127.0.0.1:{port} ")),
