@@ -81,7 +81,12 @@ fn type_of(wanted: &str) -> String {
         "unit" => "null",
         "option" => "a value or null",
         _ if wanted.starts_with("struct ") => "an object",
-        _ if wanted.starts_with("tuple") || wanted.starts_with("an array of length") => "a list",
+        _ if wanted.starts_with("tuple")
+            || wanted.starts_with("a tuple")
+            || wanted.starts_with("an array of length") =>
+        {
+            "a list"
+        }
         _ if wanted.starts_with("enum ") || wanted.starts_with("string or map") => "a string",
         other => other,
     }

@@ -130,29 +130,29 @@ fn variable(positions: &[(NameHash, Position)]) -> Option<Vec<u8>> {
     put_number(&mut bytes, positions.len() as u64);
     put_number(&mut bytes, base);
     let head = bytes.len();
-    let put_all = |bytes: &mut Vec<u8>, counted_from: EntryId| {
+    let put_all = |bytes: &mut Vec<u8>, counted_from: Option<EntryId>| {
         bytes.truncate(head);
         for (hash, position) in positions {
             bytes.extend_from_slice(&hash.0);
             put_number(bytes, base - position.id.ms);
             put_number(bytes, position.id.seq);
-            let n = position.n.filter(|_| position.id >= counted_from);
+            let n = position.n.filter(|_| counted_from.is_some_and(|from| position.id >= from));
             // The greatest count there can be is left out rather than overflow.
             put_number(bytes, n.and_then(|n| n.checked_add(1)).unwrap_or(0));
         }
     };
-    put_all(&mut bytes, EntryId::MIN);
+    put_all(&mut bytes, Some(EntryId::MIN));
     if bytes.len() > MAX_BYTES {
         let mut ids: Vec<_> = positions.iter().map(|(_, position)| position.id).collect();
         ids.sort_unstable();
         // Half of the counts that are left, until it fits or none is left.
         let mut from = ids.len() / 2;
         while bytes.len() > MAX_BYTES && from < ids.len() {
-            put_all(&mut bytes, ids[from]);
+            put_all(&mut bytes, Some(ids[from]));
             from += (ids.len() - from).div_ceil(2);
         }
         if bytes.len() > MAX_BYTES {
-            put_all(&mut bytes, EntryId::MAX);
+            put_all(&mut bytes, None);
         }
     }
     (bytes.len() <= MAX_BYTES).then_some(bytes)
@@ -244,7 +244,7 @@ mod tests {
     fn as_many_streams_as_may_be_always_fit_without_losing_an_id() {
         let now = 1_795_232_709_004;
         let quiet = |n: u64| EntryId::new(if n == 0 { now } else { n * 1_000_000 }, 0);
-        let longest = |n: u64| EntryId::new(u64::MAX * (n % 2), u64::MAX);
+        let longest = |n: u64| EntryId::new(if n == 0 { u64::MAX } else { n }, u64::MAX);
         for (id, prefix) in [(&quiet as &dyn Fn(u64) -> EntryId, "m1."), (&longest, "m2.")] {
             let position = |n| Position::new(id(n), Some(u64::MAX - 1));
             let all: Vec<_> = (0..256).map(|n| (hash(n), position(n))).collect();

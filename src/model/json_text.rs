@@ -122,7 +122,7 @@ mod tests {
             (b"'{}'", "`'` is unexpected at line 1, column 1; cmd.exe"),
             (b"{\"a\":1,}", "`}` is unexpected at line 1, column 8"),
             (b"{\"a\":\"\tb\"}", "JSON escapes both"),
-            (b"{\"a\":\"x\ny\"}", "near line 2, column 1"),
+            (b"{\"a\":\"x\ny\"}", "near line 1, column 7"),
             (b"{\"a\":\x01}", "a control character or a line break is unexpected"),
             ("{\"a\":ü}".as_bytes(), "`ü`"),
             (b"user=alice", "`u` is unexpected at line 1, column 1"),

@@ -102,6 +102,9 @@ impl Operation {
             }
             "extend_entries_of_many" => Some(json!({"ids": [receipt], "lease": "1s"})),
             "move_group" => Some(json!({"last_delivered_id": "0"})),
+            // These routes read no body, and refuse one.
+            "create_consumer" => None,
+            _ if self.method == Method::DELETE => None,
             _ if self.method != Method::GET => Some(json!({})),
             _ => None,
         };
