@@ -4,7 +4,7 @@
 // Adapts the document to this page: calls go to this gateway, and a parameter that can be left out
 // has no value to begin with. Swagger UI would fill in its example, and examples exclude each other.
 function adapt(spec) {
-  spec.servers = [{ url: location.origin }];
+  spec.servers = [{ url: new URL("..", location.href).href.replace(/\/$/, "") }];
   for (const item of Object.values(spec.paths)) {
     for (const operation of Object.values(item)) {
       const choices = operation["x-parameter-rules"]?.at_least_one ?? [];
@@ -72,7 +72,7 @@ async function fetchLive(url, request) {
 }
 
 window.onload = async () => {
-  const response = await fetch("/openapi.json");
+  const response = await fetch("../openapi.json");
   window.ui = SwaggerUIBundle({
     spec: adapt(await response.json()),
     dom_id: "#swagger-ui",
