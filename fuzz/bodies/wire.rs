@@ -30,7 +30,7 @@ pub fn messages(data: &[u8]) {
     }
     // Whatever went before, a head with a fault is refused.
     if whole.requests.iter().all(Option::is_some) && !whole.refused {
-        let mut more = data.to_vec();
+        let mut more = data.clone();
         more.extend_from_slice(b"GET / HTTP/1.1\nhost: a\r\n\r\n");
         let after = serve(&more, usize::MAX, MAX_HEAD);
         let grew = after.requests.len() - whole.requests.len();

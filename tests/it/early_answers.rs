@@ -103,7 +103,7 @@ async fn a_client_that_sends_on_and_on_is_cut_at_the_bounds_and_counted() {
     assert!(answer.starts_with(b"HTTP/1.1 413 "));
     let sending = async {
         while slow.write_all(b"x").await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(20)).await
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(PATIENCE, sending).await.expect("it is cut");

@@ -154,7 +154,7 @@ async fn lines_that_are_followed_end_there_too() {
     };
     let all = lines("end=2").await;
     assert_eq!(all.len(), 3);
-    assert_eq!(all[2], json!({"end": {"reason": "complete"}, "cursor": "2-0:2"}));
+    assert_eq!(all[2], json!({"end": {"reason": "complete"}, "position": "2-0:2"}));
     assert_eq!(lines("until=1h").await.len(), 4, "its clock is past that");
 }
 

@@ -238,17 +238,15 @@ fn sample(parameter: &str) -> String {
     let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
     let value = match (name, value) {
         (_, value) if !value.is_empty() => value,
-        ("id", _) => "*",
+        ("id" | "If-None-Match", _) => "*",
         ("If-Match", _) => "\"1-1\"",
-        ("If-None-Match", _) => "*",
         ("durability", _) => "fsync",
         ("refs", _) => "keep",
         ("receipts" | "stream", _) => "stream",
-        ("start" | "minid" | "after" | "before" | "end", _) => "1-1",
+        ("start" | "minid" | "after" | "before" | "end" | "cursor", _) => "1-1",
         ("last" | "maxlen" | "trim_limit" | "count", _) => "1",
         ("match", _) => "a*",
         ("filter", _) => "a:b",
-        ("cursor", _) => "1-1",
         _ => "1s",
     };
     format!("{name}={}", crate::support::encode(value))

@@ -61,7 +61,7 @@ impl Kept {
         stays
     }
 
-    async fn is_closed(mut self) {
+    async fn until_closed(mut self) {
         let mut rest = Vec::new();
         let closed = tokio::time::timeout(PATIENCE, self.0.read_to_end(&mut rest)).await;
         assert_eq!(closed.expect("it is closed").unwrap_or(0), 0);
@@ -144,14 +144,14 @@ async fn a_stopping_gateway_answers_idle_connections_and_new_ones_and_then_close
     let began = Instant::now();
     app.drain();
     assert_eq!(idle.send("GET /readyz HTTP/1.1", "").await, (503, false));
-    idle.is_closed().await;
+    idle.until_closed().await;
     let mut new = Kept::open(app.address).await;
     assert!(!new.publish(&stream).await, "an answer says that the connection ends");
-    new.is_closed().await;
+    new.until_closed().await;
     // A head that has begun to come is answered, also after the time is over.
     partial.0.write_all(b"GET /livez HTTP/1.1\r\nhost: loc").await.unwrap();
     assert!(began.elapsed() < lame_duck, "the machine is too slow for this test");
-    quiet.is_closed().await;
+    quiet.until_closed().await;
     assert!(began.elapsed() >= lame_duck, "idle connections are kept for the time that is set");
     partial.0.write_all(b"alhost\r\n\r\n").await.unwrap();
     let mut rest = String::new();
@@ -212,7 +212,7 @@ async fn idle_connections_and_heads_have_a_timeout_each() {
     tokio::time::sleep(Duration::from_millis(700)).await;
     let began = Instant::now();
     assert_eq!(idle.send("GET /livez HTTP/1.1", "").await, (200, true), "longer than a head");
-    idle.is_closed().await;
+    idle.until_closed().await;
     assert!(began.elapsed() >= Duration::from_millis(1500), "{:?}", began.elapsed());
     // A connection that is quiet from the beginning, and one in the middle of its second head.
     let quiet = Kept::open(app.address).await;
@@ -220,6 +220,6 @@ async fn idle_connections_and_heads_have_a_timeout_each() {
     second.send("GET /livez HTTP/1.1", "").await;
     let began = Instant::now();
     second.0.write_all(b"GET /livez HTTP/1.1\r\nhost: loc").await.unwrap();
-    tokio::join!(quiet.is_closed(), second.is_closed());
+    tokio::join!(quiet.until_closed(), second.until_closed());
     assert!(began.elapsed() < Duration::from_millis(1400), "{:?}", began.elapsed());
 }
