@@ -89,6 +89,10 @@ pub async fn read_entries(
         return Ok(compressed(&state, &headers, &info, answer).await);
     }
     let stream = access.into_stream();
+    if !params.filter.is_empty() {
+        let detail = "`filter` goes with `follow=true` and `Accept: application/x-ndjson`, or with `/events`";
+        return Err(ApiError::invalid(detail).at("filter", detail));
+    }
     if params.follow {
         let detail =
             "`follow` goes with `Accept: application/x-ndjson`; other clients use `/events`";

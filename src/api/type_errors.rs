@@ -36,6 +36,10 @@ pub fn explain(reason: &str) -> String {
             None => format!("there is no `{name}` here"),
         };
     }
+    // One of several words, where something else than a string stands.
+    if reason == "expected value" {
+        return "must be a string".to_owned();
+    }
     if reason.starts_with("number out of range") {
         return "the number is out of range".to_owned();
     }
@@ -154,7 +158,7 @@ mod tests {
             (r#""ids":[null]"#, "must be a string, not null"),
             (r#""pair":[1]"#, "must be a list, but has 1 items"),
             (r#""order":"up""#, "must be `asc` or `desc`, not `up`"),
-            (r#""order":5"#, "must be a string, not this"),
+            (r#""order":5"#, "must be a string"),
             (r#""inner":5"#, "must be an object, not 5"),
             (r#""on":"yes, expected no""#, r#"must be a boolean, not "yes, expected no""#),
             (r#""cuont":5"#, "there is no `cuont` here; did you mean `count`?"),

@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn a_check_confirms_what_exists_and_removes_what_does_not() {
         let mut names = MatchedNames::default();
-        (0..MAX_NAMES + 1).for_each(|n| {
+        (0..=MAX_NAMES).for_each(|n| {
             names.add(name(n));
         });
         assert!(names.is_full() && !names.lacks_some());

@@ -231,7 +231,8 @@ impl Store {
                 Order::Desc => last.previous(),
             });
             let Some(next) = next.filter(|_| !ended || cut) else {
-                break (all, facts, true);
+                // Nothing of a page that was cut may fit: then it did not end there.
+                break (all, facts, !cut);
             };
             match order {
                 Order::Asc => low = next,
