@@ -47,6 +47,7 @@ impl Server {
     }
 
     /// The gateway, with `args` beside its defaults: the one just built, or `STREAMGATE_BIN`.
+    #[expect(clippy::disallowed_methods, reason = "names another binary to measure")]
     pub fn streamgate(redis: &Self, args: &[&str]) -> Self {
         let built = env!("CARGO_BIN_EXE_streamgate").to_owned();
         Self::start(&std::env::var("STREAMGATE_BIN").unwrap_or(built), |command, port| {

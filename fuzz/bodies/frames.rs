@@ -109,6 +109,8 @@ fn expected_name(value: Option<&[u8]>) -> Option<&str> {
 struct Shown<'a> {
     stream: Option<String>,
     id: String,
+    /// Of lines alone.
+    position: Option<String>,
     #[serde(borrow)]
     fields: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -124,6 +126,7 @@ fn same(json: &str, stream: Option<&str>, entry: &Entry, view: &EventView) {
         serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {json}"));
     assert_eq!(shown.stream.as_deref(), stream);
     assert_eq!(shown.id.parse(), Ok(entry.id));
+    assert!(shown.position.is_none_or(|position| position.starts_with(&shown.id)), "{json}");
     let as_entry = match (&view.entry.payload, shown.fields, shown.pairs) {
         (Some(field), None, None) if view.entry.json && shown.json.is_none() => {
             let value: Option<Value> = serde_json::from_slice(entry.value(field).unwrap()).ok();
