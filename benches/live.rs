@@ -4,7 +4,11 @@
 //! Everything runs on this machine, subscribers included, so only the ratios mean anything. Rounds
 //! alternate between the servers; a figure is the median of its rounds. Every subscriber checks
 //! that it gets every entry once and in order: a loss ends up in the table, it is not assumed away.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot go on fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a benchmark that cannot go on fails"
+)]
 #![expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -64,8 +68,15 @@ const SCENARIOS: [(&str, Scenario, usize); 9] = [
 ];
 
 /// What takes a number; see `Run`.
-const OPTIONS: [&str; 7] =
-    ["--seconds", "--rounds", "--subscribers", "--rate", "--size", "--lanes", "--ahead"];
+const OPTIONS: [&str; 7] = [
+    "--seconds",
+    "--rounds",
+    "--subscribers",
+    "--rate",
+    "--size",
+    "--lanes",
+    "--ahead",
+];
 
 /// What a run is asked for, beside the names of scenarios.
 struct Run {
@@ -84,16 +95,27 @@ struct Run {
 }
 
 fn main() {
-    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let args: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|arg| arg != "--bench")
+        .collect();
     let value = |name: &str| {
         let at = args.iter().position(|arg| arg == name)?;
-        Some(args.get(at + 1).unwrap_or_else(|| panic!("{name} needs a value")).as_str())
+        Some(
+            args.get(at + 1)
+                .unwrap_or_else(|| panic!("{name} needs a value"))
+                .as_str(),
+        )
     };
     if let Some(port) = value("--floor") {
         return floor::serve(port);
     }
     let number = |name: &str| -> Option<f64> {
-        Some(value(name)?.parse().unwrap_or_else(|_| panic!("{name} needs a number")))
+        Some(
+            value(name)?
+                .parse()
+                .unwrap_or_else(|_| panic!("{name} needs a number")),
+        )
     };
     let mut names = Vec::new();
     let mut rest = args.iter().map(String::as_str);
@@ -104,7 +126,10 @@ fn main() {
             names.push(arg);
         } else {
             let known = SCENARIOS.map(|(name, ..)| name).join(", ");
-            panic!("{arg}: neither a scenario ({known}) nor an option ({})", OPTIONS.join(", "));
+            panic!(
+                "{arg}: neither a scenario ({known}) nor an option ({})",
+                OPTIONS.join(", ")
+            );
         }
     }
     streamgate::net::tls::install_provider();
@@ -122,7 +147,10 @@ fn main() {
     for program in ["redis-server", "nginx"] {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let found = std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
-        assert!(found, "{program} is not there: `make bench-live` installs it");
+        assert!(
+            found,
+            "{program} is not there: `make bench-live` installs it"
+        );
     }
     report::machine();
     for (name, scenario, subscribers) in SCENARIOS {
@@ -143,6 +171,11 @@ fn raise_limits(needed: usize) {
         ulimit -n \"$limit\"; exec \"$0\" \"$@\"";
     let own = std::env::current_exe().unwrap();
     let mut command = Command::new("sh");
-    let error = command.arg("-c").arg(again).arg(own).args(std::env::args_os().skip(1)).exec();
+    let error = command
+        .arg("-c")
+        .arg(again)
+        .arg(own)
+        .args(std::env::args_os().skip(1))
+        .exec();
     panic!("more than {needed} open files are needed: {error}");
 }

@@ -4,7 +4,11 @@
 //!
 //! Everything runs on this machine, load generator included, so only the ratios mean anything.
 //! Rounds alternate between the servers; a figure is the median of its rounds.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot go on fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a benchmark that cannot go on fails"
+)]
 #![expect(clippy::cast_precision_loss, reason = "figures are rounded anyway")]
 
 use std::fs;
@@ -32,7 +36,10 @@ fn main() {
     for program in ["redis-server", "redis-benchmark", "webdis", "wrk", "nginx"] {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let found = std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
-        assert!(found, "{program} is not there: `make bench-publish` installs it");
+        assert!(
+            found,
+            "{program} is not there: `make bench-publish` installs it"
+        );
     }
     machine();
     single(seconds, rounds);
@@ -48,7 +55,10 @@ fn single(seconds: u32, rounds: usize) {
     );
     let path = "/v1/streams/bench/entries";
     let webdis = format!("wrk.method='POST' wrk.body='{WEBDIS_POST}'");
-    let keyed = format!("{plain} wrk.headers['Authorization']='Bearer {}'", bench.key);
+    let keyed = format!(
+        "{plain} wrk.headers['Authorization']='Bearer {}'",
+        bench.key
+    );
     let runs: [(&str, &Process, &str, &str); 5] = [
         ("webdis", &bench.webdis, "/", &webdis),
         ("streamgate", &bench.streamgate, path, &plain),
@@ -72,12 +82,36 @@ fn single(seconds: u32, rounds: usize) {
         figures.print(name);
     }
     let [webdis_at, ours, guarded, limit, nginx] = &medians;
-    ratio("entries/s, streamgate : webdis", ours.rate / webdis_at.rate, ">= 1.7");
-    ratio("CPU per entry, streamgate : webdis", ours.cpu / webdis_at.cpu, "<= 0.7");
-    ratio("Redis' CPU per entry, streamgate : webdis", ours.redis / webdis_at.redis, "<= 0.6");
-    ratio("entries/s, streamgate : its own limit", ours.rate / limit.rate, ">= 0.65");
-    ratio("CPU per entry, with a key : without", guarded.cpu / ours.cpu, "<= 1.1");
-    ratio("for comparison, nginx' constant : webdis", nginx.rate / webdis_at.rate, "");
+    ratio(
+        "entries/s, streamgate : webdis",
+        ours.rate / webdis_at.rate,
+        ">= 1.7",
+    );
+    ratio(
+        "CPU per entry, streamgate : webdis",
+        ours.cpu / webdis_at.cpu,
+        "<= 0.7",
+    );
+    ratio(
+        "Redis' CPU per entry, streamgate : webdis",
+        ours.redis / webdis_at.redis,
+        "<= 0.6",
+    );
+    ratio(
+        "entries/s, streamgate : its own limit",
+        ours.rate / limit.rate,
+        ">= 0.65",
+    );
+    ratio(
+        "CPU per entry, with a key : without",
+        guarded.cpu / ours.cpu,
+        "<= 1.1",
+    );
+    ratio(
+        "for comparison, nginx' constant : webdis",
+        nginx.rate / webdis_at.rate,
+        "",
+    );
 
     // wrk waits whole milliseconds between the requests of a connection.
     let pause = f64::from(CONNECTIONS) / (webdis_at.rate / 2.0) * 1000.0;
@@ -88,7 +122,10 @@ fn single(seconds: u32, rounds: usize) {
             low + 1.0
         )
     };
-    println!("\nat {:.0} entries/s, half of what webdis can do", webdis_at.rate / 2.0);
+    println!(
+        "\nat {:.0} entries/s, half of what webdis can do",
+        webdis_at.rate / 2.0
+    );
     let mut figures = [const { Vec::new() }; 2];
     for _ in 0..rounds {
         for (index, (_, server, path, script)) in runs[..2].iter().enumerate() {
@@ -99,7 +136,11 @@ fn single(seconds: u32, rounds: usize) {
     for ((name, ..), figures) in runs.iter().zip(&medians) {
         figures.print(name);
     }
-    ratio("p99, streamgate : webdis", medians[1].p99_ms / medians[0].p99_ms, "<= 1");
+    ratio(
+        "p99, streamgate : webdis",
+        medians[1].p99_ms / medians[0].p99_ms,
+        "<= 1",
+    );
 }
 
 /// A hundred entries in each request, beside XADDs in pipelines of 16.
@@ -128,7 +169,11 @@ fn batches(seconds: u32, rounds: usize) {
     pipelined.sort_by(f64::total_cmp);
     let pipelined = pipelined[pipelined.len() / 2];
     println!("{:<12}{pipelined:>12.0}", "redis -P 16");
-    ratio("entries/s, streamgate : redis-benchmark -P 16", ours.rate / pipelined, ">= 0.5");
+    ratio(
+        "entries/s, streamgate : redis-benchmark -P 16",
+        ours.rate / pipelined,
+        ">= 0.5",
+    );
 }
 
 /// A million entries in one upload.
@@ -145,7 +190,9 @@ fn lines() {
     stream.write_all(head.as_bytes()).unwrap();
     let mut most = idle;
     for index in 0..LINES / 1000 {
-        stream.write_all(format!("{:x}\r\n{part}\r\n", part.len()).as_bytes()).unwrap();
+        stream
+            .write_all(format!("{:x}\r\n{part}\r\n", part.len()).as_bytes())
+            .unwrap();
         if index % 10 == 0 {
             most = most.max(bench.streamgate.memory());
         }
@@ -159,7 +206,10 @@ fn lines() {
         let length = read.len();
         reader.consume(length);
     }
-    assert!(answer.contains(&format!("\"appended\":{LINES},")), "{answer}");
+    assert!(
+        answer.contains(&format!("\"appended\":{LINES},")),
+        "{answer}"
+    );
     let rate = LINES as f64 / began.elapsed().as_secs_f64();
     println!("\na million lines of NDJSON in one request: {rate:.0} entries/s");
     let above = (most.saturating_sub(idle)) as f64 / 1024.0;
@@ -167,7 +217,11 @@ fn lines() {
 }
 
 fn ratio(what: &str, ratio: f64, wanted: &str) {
-    let wanted = if wanted.is_empty() { String::new() } else { format!("wanted {wanted}") };
+    let wanted = if wanted.is_empty() {
+        String::new()
+    } else {
+        format!("wanted {wanted}")
+    };
     println!("  {what:<48}{ratio:>6.2}   {wanted}");
 }
 
@@ -250,11 +304,23 @@ impl Bench {
         });
         let auth = dir.path().join("auth.toml");
         let made = Command::new(env!("CARGO_BIN_EXE_streamgate"))
-            .args(["keys", "new", "bench", "--grant", "publish bench", "--auth-file"])
+            .args([
+                "keys",
+                "new",
+                "bench",
+                "--grant",
+                "publish bench",
+                "--auth-file",
+            ])
             .arg(&auth)
             .output()
             .unwrap();
-        let key = String::from_utf8(made.stdout).unwrap().lines().next().unwrap().to_owned();
+        let key = String::from_utf8(made.stdout)
+            .unwrap()
+            .lines()
+            .next()
+            .unwrap()
+            .to_owned();
         let guarded = Process::start(env!("CARGO_BIN_EXE_streamgate"), |command, port| {
             command
                 .args(["serve", "--redis-url", &url, "--listen"])
@@ -281,7 +347,16 @@ impl Bench {
             fs::write(&config, text).unwrap();
             command.args(["-c", &config]);
         });
-        Self { redis, webdis, streamgate, guarded, key, limit, nginx, dir }
+        Self {
+            redis,
+            webdis,
+            streamgate,
+            guarded,
+            key,
+            limit,
+            nginx,
+            dir,
+        }
     }
 
     /// Loads `server` with wrk; `each` is how many entries a request carries.
@@ -304,7 +379,12 @@ impl Bench {
         fs::write(&file, format!("{script}\n{report}\n")).unwrap();
         let before = (server.cpu(), self.redis.cpu());
         let output = Command::new("wrk")
-            .args(["-t1", &format!("-c{connections}"), &format!("-d{seconds}s"), "-s"])
+            .args([
+                "-t1",
+                &format!("-c{connections}"),
+                &format!("-d{seconds}s"),
+                "-s",
+            ])
             .arg(&file)
             .arg(format!("http://127.0.0.1:{}{path}", server.port))
             .output()
@@ -315,8 +395,13 @@ impl Bench {
             .lines()
             .find_map(|line| line.strip_prefix("FIGURES "))
             .unwrap_or_else(|| panic!("{text}"));
-        let numbers: Vec<f64> = line.split(' ').map(|number| number.parse().unwrap()).collect();
-        let [requests, micros, p99, wrong] = numbers[..] else { panic!("{line}") };
+        let numbers: Vec<f64> = line
+            .split(' ')
+            .map(|number| number.parse().unwrap())
+            .collect();
+        let [requests, micros, p99, wrong] = numbers[..] else {
+            panic!("{line}")
+        };
         assert!(wrong == 0.0, "{wrong} requests went wrong\n{text}");
         let entries = requests * each as f64;
         let per_entry = |before: Duration, after: Duration| {
@@ -361,7 +446,9 @@ impl Bench {
 
     fn redis_cli(&self, words: &[&str]) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.redis.port)).unwrap();
-        stream.write_all(format!("{}\r\n", words.join(" ")).as_bytes()).unwrap();
+        stream
+            .write_all(format!("{}\r\n", words.join(" ")).as_bytes())
+            .unwrap();
         let mut answer = String::new();
         BufReader::new(stream).read_line(&mut answer).unwrap();
         assert_eq!(answer.trim(), "+OK");
@@ -376,11 +463,20 @@ struct Process {
 
 impl Process {
     fn start(program: &str, args: impl FnOnce(&mut Command, &str)) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let mut command = Command::new(program);
         args(&mut command, &port.to_string());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{program}: {error}"));
         let deadline = Instant::now() + Duration::from_secs(10);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(Instant::now() < deadline, "{program} does not listen");
@@ -392,7 +488,10 @@ impl Process {
     /// Resident memory, in KiB.
     fn memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
@@ -425,7 +524,10 @@ fn limit(port: &str, url: &str) {
     layers.flag("redis-url", url.to_owned());
     layers.flag("listen", format!("127.0.0.1:{port}"));
     let settings = Settings::load(&layers, Mode::Serve).unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(streamgate::run::serve_limit(&settings));
 }
 

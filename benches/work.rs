@@ -3,7 +3,11 @@
 //!
 //! Everything runs on this machine, load generator included, so only the ratios mean anything.
 //! Rounds alternate; a figure is the median of its rounds.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot go on fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a benchmark that cannot go on fails"
+)]
 #![expect(clippy::cast_precision_loss, reason = "figures are rounded anyway")]
 
 use std::fs;
@@ -22,18 +26,27 @@ const SINGLES: usize = 64;
 fn main() {
     let args: Vec<String> = std::env::args().collect();
     let at = args.iter().position(|arg| arg == "--rounds");
-    let rounds = at.and_then(|at| args.get(at + 1)).map_or(3, |text| text.parse().unwrap());
+    let rounds = at
+        .and_then(|at| args.get(at + 1))
+        .map_or(3, |text| text.parse().unwrap());
     let cores = thread::available_parallelism().map_or(0, std::num::NonZero::get);
     println!("on {cores} cores; {ENTRIES} entries, read and acknowledged, {rounds} rounds");
-    println!("{:<36}{:>12}{:>14}{:>16}", "", "entries/s", "CPU µs/entry", "Redis µs/entry");
+    println!(
+        "{:<36}{:>12}{:>14}{:>16}",
+        "", "entries/s", "CPU µs/entry", "Redis µs/entry"
+    );
     let mut all = [const { Vec::new() }; 5];
     for _ in 0..rounds {
         let bench = Bench::start();
         all[0].push(bench.run("null", ENTRIES, BATCHES, |bench| bench.client(100)));
         all[1].push(bench.run("null", ENTRIES, BATCHES, |bench| bench.worker(100, "ids")));
-        all[2].push(bench.run("{}", ENTRIES, BATCHES, |bench| bench.worker(100, "receipts")));
+        all[2].push(bench.run("{}", ENTRIES, BATCHES, |bench| {
+            bench.worker(100, "receipts")
+        }));
         all[3].push(bench.run("null", ENTRIES / 4, SINGLES, |bench| bench.worker(1, "ids")));
-        all[4].push(bench.run("{}", ENTRIES / 4, SINGLES, |bench| bench.worker(1, "receipts")));
+        all[4].push(bench.run("{}", ENTRIES / 4, SINGLES, |bench| {
+            bench.worker(1, "receipts")
+        }));
     }
     let names = [
         "a client, batches of 100",
@@ -44,13 +57,24 @@ fn main() {
     ];
     let medians = all.map(|rounds| Figures::median(&rounds));
     for (name, figures) in names.iter().zip(&medians) {
-        println!("{name:<36}{:>12.0}{:>14.1}{:>16.1}", figures.rate, figures.cpu, figures.redis);
+        println!(
+            "{name:<36}{:>12.0}{:>14.1}{:>16.1}",
+            figures.rate, figures.cpu, figures.redis
+        );
     }
     let [client, plain, leased, single, _] = &medians;
-    wanted("plain ids, gateway : client", plain.rate / client.rate, ">= 0.5");
+    wanted(
+        "plain ids, gateway : client",
+        plain.rate / client.rate,
+        ">= 0.5",
+    );
     wanted("leases, entries/s", leased.rate, ">= 60000");
     wanted("leases, Redis µs/entry", leased.redis, "<= 8");
-    wanted("one at a time, entries/s for a core of the gateway", 1e6 / single.cpu, ">= 20000");
+    wanted(
+        "one at a time, entries/s for a core of the gateway",
+        1e6 / single.cpu,
+        ">= 20000",
+    );
 }
 
 fn wanted(what: &str, value: f64, wanted: &str) {
@@ -70,7 +94,11 @@ impl Figures {
             all.sort_by(f64::total_cmp);
             all[all.len() / 2]
         };
-        Self { rate: of(|f| f.rate), cpu: of(|f| f.cpu), redis: of(|f| f.redis) }
+        Self {
+            rate: of(|f| f.rate),
+            cpu: of(|f| f.cpu),
+            redis: of(|f| f.redis),
+        }
     }
 }
 
@@ -118,18 +146,28 @@ impl Bench {
             let mut pipeline = Pipeline::new();
             for _ in 0..1000 {
                 let add = pipeline.cmd("XADD").arg("bench").arg("*");
-                add.arg("user").arg("alice").arg("total").arg("9.50").ignore();
+                add.arg("user")
+                    .arg("alice")
+                    .arg("total")
+                    .arg("9.50")
+                    .ignore();
             }
             pipeline.query::<()>(&mut redis).unwrap();
         }
         let body = format!(r#"{{"policy":{policy}}}"#);
         let mut http = Http::connect(self.gateway.port);
-        assert!(http.call("PUT", "", "application/json", &body).contains("\"pending\":0"));
+        assert!(
+            http.call("PUT", "", "application/json", &body)
+                .contains("\"pending\":0")
+        );
         let before = (self.gateway.cpu(), self.redis.cpu());
         let began = Instant::now();
         let done: usize = thread::scope(|scope| {
             let threads: Vec<_> = (0..workers).map(|_| scope.spawn(|| work(self))).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .sum()
         });
         let took = began.elapsed();
         let after = (self.gateway.cpu(), self.redis.cpu());
@@ -151,17 +189,36 @@ impl Bench {
         let mut done = 0;
         loop {
             let mut read = Cmd::new();
-            read.arg("XREADGROUP").arg("GROUP").arg("g").arg("w").arg("COUNT").arg(count);
+            read.arg("XREADGROUP")
+                .arg("GROUP")
+                .arg("g")
+                .arg("w")
+                .arg("COUNT")
+                .arg(count);
             read.arg("STREAMS").arg("bench").arg(">");
-            let Value::Array(streams) = read.query(&mut redis).unwrap() else { return done };
-            let Value::Array(stream) = &streams[0] else { panic!("{streams:?}") };
-            let Value::Array(entries) = &stream[1] else { panic!("{streams:?}") };
+            let Value::Array(streams) = read.query(&mut redis).unwrap() else {
+                return done;
+            };
+            let Value::Array(stream) = &streams[0] else {
+                panic!("{streams:?}")
+            };
+            let Value::Array(entries) = &stream[1] else {
+                panic!("{streams:?}")
+            };
             // An outcome for each entry, as the gateway answers it.
             let mut pipeline = Pipeline::new();
             for entry in entries {
-                let Value::Array(entry) = entry else { panic!("{entry:?}") };
-                let Value::BulkString(id) = &entry[0] else { panic!("{entry:?}") };
-                pipeline.cmd("XACK").arg("bench").arg("g").arg(id.as_slice());
+                let Value::Array(entry) = entry else {
+                    panic!("{entry:?}")
+                };
+                let Value::BulkString(id) = &entry[0] else {
+                    panic!("{entry:?}")
+                };
+                pipeline
+                    .cmd("XACK")
+                    .arg("bench")
+                    .arg("g")
+                    .arg(id.as_slice());
             }
             let acked: Vec<usize> = pipeline.query(&mut redis).unwrap();
             done += acked.iter().sum::<usize>();
@@ -172,7 +229,14 @@ impl Bench {
     fn worker(&self, count: usize, by: &str) -> usize {
         let mut http = Http::connect(self.gateway.port);
         let form = "application/x-www-form-urlencoded";
-        let (member, mut done) = (if by == "ids" { "\"id\":\"" } else { "\"receipt\":\"" }, 0);
+        let (member, mut done) = (
+            if by == "ids" {
+                "\"id\":\""
+            } else {
+                "\"receipt\":\""
+            },
+            0,
+        );
         loop {
             let read = http.call("POST", "/read", form, &format!("consumer=w&count={count}"));
             let mut ack = String::new();
@@ -188,7 +252,11 @@ impl Bench {
             }
             let acked = http.call("POST", "/ack", form, &ack);
             let (_, acked) = acked.rsplit_once("\"acknowledged\":").unwrap();
-            done += acked.trim_end().trim_end_matches('}').parse::<usize>().unwrap();
+            done += acked
+                .trim_end()
+                .trim_end_matches('}')
+                .parse::<usize>()
+                .unwrap();
         }
     }
 }
@@ -235,11 +303,20 @@ struct Process {
 
 impl Process {
     fn start(program: &str, args: impl FnOnce(&mut Command, &str)) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let mut command = Command::new(program);
         args(&mut command, &port.to_string());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{program}: {error}"));
         let deadline = Instant::now() + Duration::from_secs(10);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(Instant::now() < deadline, "{program} does not listen");

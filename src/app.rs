@@ -73,7 +73,11 @@ impl App {
                     background.spawn(credentials::watch_secret(auth.clone(), file, stop.clone()));
                 }
                 None => {
-                    background.spawn(credentials::share(auth.clone(), store.clone(), stop.clone()));
+                    background.spawn(credentials::share(
+                        auth.clone(),
+                        store.clone(),
+                        stop.clone(),
+                    ));
                 }
             }
             background.spawn(credentials::watch_file(auth, hub, metrics.clone(), stop));
@@ -90,7 +94,14 @@ impl App {
         });
         let workers = settings.pool.workers;
         let hurry = CancellationToken::new();
-        Ok(Self { state, server: settings.server.clone(), background, workers, stop, hurry })
+        Ok(Self {
+            state,
+            server: settings.server.clone(),
+            background,
+            workers,
+            stop,
+            hurry,
+        })
     }
 
     /// Cancelled by whoever wants the gateway to stop.
@@ -125,12 +136,18 @@ impl App {
                 ..self.server.clone()
             };
             let router = api::probes_router(self.state.for_probes());
-            let here = vec![Here { router, beside: Box::pin(std::future::pending()) }];
+            let here = vec![Here {
+                router,
+                beside: Box::pin(std::future::pending()),
+            }];
             let (stop, hurry) = (self.stop.clone(), self.hurry.clone());
             // Its connections are none of the clients'.
             let metrics = Metrics::default();
             async move {
-                let stop = server::Stop { drain: &stop, hurry: &hurry };
+                let stop = server::Stop {
+                    drain: &stop,
+                    hurry: &hurry,
+                };
                 server::serve(listener, here, &settings, None, &metrics, stop).await;
             }
         });
@@ -148,7 +165,10 @@ impl App {
         let here = |worker| {
             let state = self.state.on_worker(worker);
             let beside = Box::pin(state.hub.clone().serve_post());
-            Here { router: router(state), beside }
+            Here {
+                router: router(state),
+                beside,
+            }
         };
         let here = (0..self.workers).map(here).collect();
         let (server, metrics, drain) = (&self.server, &self.state.metrics, &self.state.drain);
@@ -170,11 +190,20 @@ impl App {
             });
             acceptor
         });
-        let stop = server::Stop { drain, hurry: &self.hurry };
+        let stop = server::Stop {
+            drain,
+            hurry: &self.hurry,
+        };
         server::serve(listener, here, server, tls, metrics, stop).await;
         self.stop.cancel();
-        if tokio::time::timeout(TASKS_END_WITHIN, self.background.ended()).await.is_err() {
-            tracing::warn!(left = self.background.running(), "tasks did not end in time");
+        if tokio::time::timeout(TASKS_END_WITHIN, self.background.ended())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                left = self.background.running(),
+                "tasks did not end in time"
+            );
         }
     }
 }

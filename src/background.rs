@@ -18,7 +18,10 @@ impl Background {
     /// Outside of a runtime.
     #[must_use]
     pub fn here() -> Self {
-        Self { tracker: TaskTracker::new(), on: Handle::current() }
+        Self {
+            tracker: TaskTracker::new(),
+            on: Handle::current(),
+        }
     }
 
     /// Runs a task.

@@ -59,7 +59,12 @@ pub fn command() -> Command {
         .subcommand(with_settings(
             Command::new("revoke")
                 .about("Remove a key from --auth-file; running gateways follow within a second")
-                .arg(Arg::new("name").value_name("NAME").required(true).help("Name of the key")),
+                .arg(
+                    Arg::new("name")
+                        .value_name("NAME")
+                        .required(true)
+                        .help("Name of the key"),
+                ),
             auth_file,
         ))
         .subcommand(Command::new("hash").about("Print the hash of the key on standard input"));
@@ -68,7 +73,10 @@ pub fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(with_settings(Command::new("serve").about("Run the gateway"), any))
+        .subcommand(with_settings(
+            Command::new("serve").about("Run the gateway"),
+            any,
+        ))
         .subcommand(with_settings(
             Command::new("dev")
                 .about("Run the gateway on a private Redis, to try or develop with it"),
@@ -86,7 +94,12 @@ pub fn command() -> Command {
 fn new_key() -> Command {
     Command::new("new")
         .about("Make a key and print it, once; with --auth-file its record is added there")
-        .arg(Arg::new("name").value_name("NAME").required(true).help("Name of the key"))
+        .arg(
+            Arg::new("name")
+                .value_name("NAME")
+                .required(true)
+                .help("Name of the key"),
+        )
         .arg(
             Arg::new("grant")
                 .long("grant")
@@ -115,7 +128,9 @@ fn with_settings(mut command: Command, read: impl Fn(&str) -> bool) -> Command {
             "" => String::new(),
             default => format!(" [default: {default}]"),
         };
-        let arg = Arg::new(spec.name).long(spec.name).help(format!("{}{default}", spec.help));
+        let arg = Arg::new(spec.name)
+            .long(spec.name)
+            .help(format!("{}{default}", spec.help));
         command = command.arg(match (spec.value, spec.many) {
             ("", _) => arg.action(ArgAction::SetTrue),
             (value, true) => arg.value_name(value).action(ArgAction::Append),
@@ -147,20 +162,37 @@ pub fn parse(
     args: impl IntoIterator<Item = OsString>,
     environment: &[(String, String)],
 ) -> Result<Action, Refused> {
-    let matches = command().try_get_matches_from(args).map_err(Refused::Usage)?;
+    let matches = command()
+        .try_get_matches_from(args)
+        .map_err(Refused::Usage)?;
     let (name, of_command) = matches.subcommand().unwrap_or(("serve", &matches));
     if name == "openapi" {
         return Ok(Action::OpenApi);
     }
-    let deepest = of_command.subcommand().map_or(of_command, |(_, deeper)| deeper);
+    let deepest = of_command
+        .subcommand()
+        .map_or(of_command, |(_, deeper)| deeper);
     let layers = layers(deepest, environment);
-    let mode = if name == "dev" { Mode::Dev } else { Mode::Serve };
-    let settings = |mode| Settings::load(&layers, mode).map(Box::new).map_err(Refused::Settings);
+    let mode = if name == "dev" {
+        Mode::Dev
+    } else {
+        Mode::Serve
+    };
+    let settings = |mode| {
+        Settings::load(&layers, mode)
+            .map(Box::new)
+            .map_err(Refused::Settings)
+    };
     match (name, of_command.subcommand_name()) {
         ("keys", Some("hash")) => Ok(Action::HashKey),
         ("keys", of) => {
             let file = layers.one("auth-file").map(|(path, _)| PathBuf::from(path));
-            let name = || deepest.get_one::<String>("name").cloned().unwrap_or_default();
+            let name = || {
+                deepest
+                    .get_one::<String>("name")
+                    .cloned()
+                    .unwrap_or_default()
+            };
             match (of, file) {
                 (Some("list"), Some(file)) => Ok(Action::ListKeys(file)),
                 (Some("revoke"), Some(file)) => Ok(Action::RevokeKey(name(), file)),
@@ -169,7 +201,11 @@ pub fn parse(
                     Err(Refused::Settings(vec![Problem::new(text)]))
                 }
                 (_, file) => {
-                    let grants = deepest.get_many::<String>("grant").into_iter().flatten().cloned();
+                    let grants = deepest
+                        .get_many::<String>("grant")
+                        .into_iter()
+                        .flatten()
+                        .cloned();
                     let new = NewKey {
                         name: name(),
                         grants: grants.collect(),
@@ -192,7 +228,10 @@ fn layers(matches: &ArgMatches, environment: &[(String, String)]) -> Layers {
     for spec in SPECS {
         // A command has the flags of the settings it reads, and no others.
         if spec.value.is_empty() {
-            if matches.try_get_one::<bool>(spec.name).is_ok_and(|given| given == Some(&true)) {
+            if matches
+                .try_get_one::<bool>(spec.name)
+                .is_ok_and(|given| given == Some(&true))
+            {
                 layers.flag(spec.name, "true".to_owned());
             }
         } else if let Ok(values) = matches.try_get_many::<String>(spec.name) {
@@ -206,7 +245,11 @@ fn layers(matches: &ArgMatches, environment: &[(String, String)]) -> Layers {
         .iter()
         .find(|(name, _)| name == "STREAMGATE_CONFIG")
         .map(|(_, path)| path.clone());
-    let given = matches.try_get_one::<String>("config").ok().flatten().cloned();
+    let given = matches
+        .try_get_one::<String>("config")
+        .ok()
+        .flatten()
+        .cloned();
     if let Some(path) = given.or(named) {
         match std::fs::read_to_string(PathBuf::from(&path)) {
             Ok(text) => layers.file(&path, &text),

@@ -49,7 +49,10 @@ pub async fn check(server: &ServerSettings) -> Result<(), String> {
         return Ok(());
     }
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    Err(format!("{address} is not ready: {} {body}", head.lines().next().unwrap_or_default()))
+    Err(format!(
+        "{address} is not ready: {} {body}",
+        head.lines().next().unwrap_or_default()
+    ))
 }
 
 async fn ask(
@@ -70,9 +73,14 @@ fn anybody() -> std::io::Result<ClientConfig> {
     let provider = ring::default_provider();
     let algorithms = provider.signature_verification_algorithms;
     let builder = ClientConfig::builder_with_provider(Arc::new(provider));
-    let builder = builder.with_safe_default_protocol_versions().map_err(std::io::Error::other)?;
+    let builder = builder
+        .with_safe_default_protocol_versions()
+        .map_err(std::io::Error::other)?;
     let verifier = Arc::new(Anybody(algorithms));
-    Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+    Ok(builder
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth())
 }
 
 #[derive(Debug)]

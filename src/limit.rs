@@ -49,7 +49,10 @@ impl FromStr for Quota {
 
 impl Quota {
     /// One each second.
-    pub const SECONDLY: Self = Self { limit: 1, window: Duration::from_secs(1) };
+    pub const SECONDLY: Self = Self {
+        limit: 1,
+        window: Duration::from_secs(1),
+    };
 
     /// As an item of `RateLimit-Policy`, under this name.
     #[must_use]
@@ -102,7 +105,11 @@ impl Bucket {
     /// A full bucket.
     #[must_use]
     pub fn new(quota: Quota) -> Self {
-        Self { quota, made: Instant::now(), full_at: AtomicU64::new(0) }
+        Self {
+            quota,
+            made: Instant::now(),
+            full_at: AtomicU64::new(0),
+        }
     }
 
     /// What it holds when full.
@@ -178,10 +185,15 @@ mod tests {
 
     #[test]
     fn quotas_are_read() {
-        let of = |limit, seconds| Quota { limit, window: Duration::from_secs(seconds) };
-        for (text, expected) in
-            [("100/s", of(100, 1)), ("6000/m", of(6000, 60)), ("5/10s", of(5, 10))]
-        {
+        let of = |limit, seconds| Quota {
+            limit,
+            window: Duration::from_secs(seconds),
+        };
+        for (text, expected) in [
+            ("100/s", of(100, 1)),
+            ("6000/m", of(6000, 60)),
+            ("5/10s", of(5, 10)),
+        ] {
             assert_eq!(quota(text), expected, "{text}");
         }
         for wrong in [
@@ -207,15 +219,27 @@ mod tests {
     fn a_bucket_gives_what_it_holds_and_then_what_comes() {
         let bucket = Bucket::new(quota("4/s"));
         let start = bucket.made;
-        let left: Vec<u64> = (0..4).map(|_| bucket.take_at(start).unwrap().left).collect();
+        let left: Vec<u64> = (0..4)
+            .map(|_| bucket.take_at(start).unwrap().left)
+            .collect();
         assert_eq!(left, [3, 2, 1, 0]);
         let refused = bucket.take_at(start).unwrap_err();
         assert_eq!(refused, RetryAfter(Duration::from_millis(250)));
         assert_eq!(refused.item("a"), "\"a\";r=0;t=1");
-        assert_eq!(bucket.take_at(start), Err(refused), "a refusal costs nothing");
+        assert_eq!(
+            bucket.take_at(start),
+            Err(refused),
+            "a refusal costs nothing"
+        );
         assert!(bucket.take_at(start + Duration::from_millis(249)).is_err());
         let later = bucket.take_at(start + Duration::from_millis(250)).unwrap();
-        assert_eq!(later, Remaining { left: 0, full_in: Duration::from_secs(1) });
+        assert_eq!(
+            later,
+            Remaining {
+                left: 0,
+                full_in: Duration::from_secs(1)
+            }
+        );
         assert_eq!(later.item("a"), "\"a\";r=0;t=1");
         let rested = bucket.take_at(start + Duration::from_secs(60)).unwrap();
         assert_eq!(rested.left, 3, "it never holds more than its quota");
@@ -227,7 +251,10 @@ mod tests {
         let taken: usize = std::thread::scope(|scope| {
             let take = || (0..1000).filter(|_| bucket.take().is_ok()).count();
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .sum()
         });
         assert_eq!(taken, 1000);
     }

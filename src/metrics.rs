@@ -148,7 +148,11 @@ impl Metrics {
     ) -> Self {
         let metrics = Self::default();
         for (method, route, status) in operations {
-            let labels = RequestLabels { method, route, status };
+            let labels = RequestLabels {
+                method,
+                route,
+                status,
+            };
             drop(metrics.requests.get_or_create(&labels));
         }
         let counters = [
@@ -181,8 +185,13 @@ impl Metrics {
     /// Counts entries moved to dead letters.
     pub fn bury(&self, reason: &'static str, count: u64) {
         if count > 0 {
-            debug_assert!(REASONS.contains(&reason), "{reason} is missing from REASONS");
-            self.dead_letters.get_or_create(&[("reason", reason)]).inc_by(count);
+            debug_assert!(
+                REASONS.contains(&reason),
+                "{reason} is missing from REASONS"
+            );
+            self.dead_letters
+                .get_or_create(&[("reason", reason)])
+                .inc_by(count);
         }
     }
 
@@ -197,13 +206,18 @@ impl Metrics {
     #[must_use]
     pub fn hold_below(gauge: &Gauge, limit: usize) -> Option<Held> {
         let held = Self::hold(gauge);
-        usize::try_from(gauge.get()).is_ok_and(|count| count <= limit).then_some(held)
+        usize::try_from(gauge.get())
+            .is_ok_and(|count| count <= limit)
+            .then_some(held)
     }
 
     /// A guard that holds `gauge` up by so many bytes, unless that is more than `limit`.
     #[must_use]
     pub fn hold_bytes(gauge: &Gauge, bytes: u64, limit: usize) -> Option<HeldBytes> {
-        let mut held = HeldBytes { gauge: gauge.clone(), bytes: 0 };
+        let mut held = HeldBytes {
+            gauge: gauge.clone(),
+            bytes: 0,
+        };
         held.resize(bytes, limit).then_some(held)
     }
 
@@ -223,14 +237,26 @@ impl Metrics {
             "Refusals that were not logged one by one",
             self.untold.clone(),
         );
-        r.register("connections", "Connections from clients", self.connections.clone());
+        r.register(
+            "connections",
+            "Connections from clients",
+            self.connections.clone(),
+        );
         r.register(
             "tls_handshakes",
             "TLS handshakes, by what became of them",
             self.handshakes.clone(),
         );
-        r.register("subscriptions", "Subscriptions open", self.subscriptions.clone());
-        r.register("waiting_reads", "Reads waiting for an entry", self.waiting.clone());
+        r.register(
+            "subscriptions",
+            "Subscriptions open",
+            self.subscriptions.clone(),
+        );
+        r.register(
+            "waiting_reads",
+            "Reads waiting for an entry",
+            self.waiting.clone(),
+        );
         r.register(
             "read_bytes",
             "Bytes of large reads from Redis that are under way",
@@ -257,8 +283,16 @@ impl Metrics {
             self.redis_connections.clone(),
         );
         r.register("redis_up", "1 while Redis answers", self.redis_up.clone());
-        r.register("published_entries", "Entries appended", self.published.clone());
-        r.register("delivered_entries", "Entries handed to subscriptions", self.delivered.clone());
+        r.register(
+            "published_entries",
+            "Entries appended",
+            self.published.clone(),
+        );
+        r.register(
+            "delivered_entries",
+            "Entries handed to subscriptions",
+            self.delivered.clone(),
+        );
         r.register(
             "live_bytes",
             "Bytes of pages kept for followers who are a little behind",

@@ -30,7 +30,11 @@ pub fn document() -> OpenApi {
                 .identifier(Some("MIT OR Apache-2.0"))
                 .build(),
         ))
-        .contact(Some(ContactBuilder::new().name(Some("The streamgate maintainers")).build()))
+        .contact(Some(
+            ContactBuilder::new()
+                .name(Some("The streamgate maintainers"))
+                .build(),
+        ))
         .build();
     document.servers = Some(vec![
         ServerBuilder::new()
@@ -42,8 +46,14 @@ pub fn document() -> OpenApi {
         ("streams", "Streams and their retention"),
         ("entries", "Append and read entries"),
         ("events", "Follow streams by server-sent events"),
-        ("groups", "Consumer groups, their consumers and pending entries"),
-        ("work", "Read as a consumer, acknowledge, release, reject, extend"),
+        (
+            "groups",
+            "Consumer groups, their consumers and pending entries",
+        ),
+        (
+            "work",
+            "Read as a consumer, acknowledge, release, reject, extend",
+        ),
         ("dead letters", "Entries that a group gave up on"),
         ("tickets", "Credentials for browsers"),
         ("system", "Probes, metrics and this document"),
@@ -52,7 +62,9 @@ pub fn document() -> OpenApi {
     document.tags = Some(tags.into_iter().map(tag).collect());
     // Responses name this schema by hand, so nothing else brings it and what it refers to along.
     let components = document.components.get_or_insert_default();
-    components.schemas.insert("Problem".to_owned(), api::Problem::schema());
+    components
+        .schemas
+        .insert("Problem".to_owned(), api::Problem::schema());
     let mut referred = Vec::new();
     api::Problem::schemas(&mut referred);
     components.schemas.extend(referred);
@@ -72,7 +84,14 @@ pub fn document() -> OpenApi {
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    let PathItem { get, put, post, delete, patch, .. } = item;
+    let PathItem {
+        get,
+        put,
+        post,
+        delete,
+        patch,
+        ..
+    } = item;
     [get, put, post, delete, patch].into_iter().flatten()
 }
 
@@ -92,8 +111,11 @@ pub fn expected_requests(document: &OpenApi) -> Vec<(&'static str, Arc<str>, u16
         ];
         for (method, operation) in methods {
             let Some(operation) = operation else { continue };
-            let statuses =
-                operation.responses.responses.keys().filter_map(|code| code.parse().ok());
+            let statuses = operation
+                .responses
+                .responses
+                .keys()
+                .filter_map(|code| code.parse().ok());
             let statuses = statuses.filter(|status| (200..300).contains(status) || *status >= 500);
             expected.extend(statuses.map(|status| (method, path.clone(), status)));
         }

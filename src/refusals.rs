@@ -18,7 +18,10 @@ impl Refusals {
     /// So many in so much time are told.
     #[must_use]
     pub fn new(quota: Quota) -> Self {
-        Self { bucket: Bucket::new(quota), untold: AtomicU64::new(0) }
+        Self {
+            bucket: Bucket::new(quota),
+            untold: AtomicU64::new(0),
+        }
     }
 
     /// Whether this one is told; says how many were not, before it.
@@ -31,7 +34,10 @@ impl Refusals {
         }
         let untold = self.untold.swap(0, Relaxed);
         if untold > 0 {
-            tracing::info!(unlogged = untold, "further refusals were not logged one by one");
+            tracing::info!(
+                unlogged = untold,
+                "further refusals were not logged one by one"
+            );
         }
         true
     }

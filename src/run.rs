@@ -135,9 +135,10 @@ async fn serve(
 /// Serves what publishing is held against, until the process is ended.
 #[doc(hidden)]
 pub async fn serve_limit(settings: &Settings) -> ExitCode {
-    let (Ok(app), Ok(listener)) =
-        (App::new(settings), TcpListener::bind(settings.server.listen).await)
-    else {
+    let (Ok(app), Ok(listener)) = (
+        App::new(settings),
+        TcpListener::bind(settings.server.listen).await,
+    ) else {
         return ExitCode::FAILURE;
     };
     app.serve_limit(listener).await;
@@ -145,7 +146,11 @@ pub async fn serve_limit(settings: &Settings) -> ExitCode {
 }
 
 fn announce(address: SocketAddr, settings: &Settings, mode: Mode) {
-    let scheme = if settings.server.tls.is_some() { "https" } else { "http" };
+    let scheme = if settings.server.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
     let base = format!("{scheme}://{address}");
     tracing::info!("listening on {base}");
     if mode == Mode::Dev {

@@ -87,8 +87,16 @@ impl AppState {
     /// they are.
     #[must_use]
     pub fn for_probes(&self) -> Self {
-        let settings = ApiSettings { any_host: true, https: false, ..self.settings.clone() };
-        Self::new(Shared { auth: Auth::off(), settings, ..self.0.as_ref().clone() })
+        let settings = ApiSettings {
+            any_host: true,
+            https: false,
+            ..self.settings.clone()
+        };
+        Self::new(Shared {
+            auth: Auth::off(),
+            settings,
+            ..self.0.as_ref().clone()
+        })
     }
 }
 

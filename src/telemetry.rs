@@ -25,8 +25,12 @@ pub struct LogSettings {
 
 /// Starts the log. Called once, by `main`.
 pub fn init(settings: LogSettings) {
-    let filter = Targets::new().with_target("streamgate", settings.level).with_default(Level::WARN);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let filter = Targets::new()
+        .with_target("streamgate", settings.level)
+        .with_default(Level::WARN);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_target(false);
     let lines = if settings.json {
         lines.json().flatten_event(true).boxed()
     } else {
@@ -34,7 +38,9 @@ pub fn init(settings: LogSettings) {
         let lines = lines.fmt_fields(fields.delimited(" "));
         lines.with_ansi(std::io::stderr().is_terminal()).boxed()
     };
-    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .init();
 }
 
 /// Writes `name=value`, quoted only where a reader could not tell where the value ends; the message as
@@ -46,10 +52,14 @@ fn write_field(writer: &mut Writer<'_>, name: &str, value: &dyn Debug) -> fmt::R
     }
     let is_plain = |text: &str| {
         !text.is_empty()
-            && text.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\' && b != b'=')
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\' && b != b'=')
     };
     // Texts come quoted and escaped, what displays itself comes as it is.
-    let bare = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let bare = text
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'));
     match bare {
         Some(bare) if is_plain(bare) => write!(writer, "{name}={bare}"),
         Some(_) => write!(writer, "{name}={text}"),

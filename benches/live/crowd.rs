@@ -120,7 +120,10 @@ impl Crowd {
     pub fn until_open(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(60);
         while !self.subscribers.iter().all(|subscriber| subscriber.open) {
-            assert!(Instant::now() < deadline, "not all connections were answered");
+            assert!(
+                Instant::now() < deadline,
+                "not all connections were answered"
+            );
             self.turn(Duration::from_millis(100));
         }
     }
@@ -162,7 +165,10 @@ impl Crowd {
     }
 
     fn by_all(&self) -> u64 {
-        let received = self.subscribers.iter().map(|subscriber| subscriber.next.iter().sum());
+        let received = self
+            .subscribers
+            .iter()
+            .map(|subscriber| subscriber.next.iter().sum());
         received.min().unwrap_or(0)
     }
 
@@ -176,7 +182,11 @@ impl Crowd {
         };
         let mut patience = Instant::now() + Duration::from_secs(10);
         let mut before = self.counted.deliveries;
-        while self.subscribers.iter().any(|subscriber| missing(subscriber) > 0) {
+        while self
+            .subscribers
+            .iter()
+            .any(|subscriber| missing(subscriber) > 0)
+        {
             self.turn(Duration::from_millis(100));
             if before != self.counted.deliveries {
                 before = self.counted.deliveries;
@@ -189,7 +199,10 @@ impl Crowd {
         // What comes twice may come after everything else.
         self.run(Duration::from_millis(200), shared);
         let missing: u64 = self.subscribers.iter().map(missing).sum();
-        Verdict { lost: self.counted.lost + missing, twice: self.counted.twice }
+        Verdict {
+            lost: self.counted.lost + missing,
+            twice: self.counted.twice,
+        }
     }
 
     pub fn deliveries(&self) -> u64 {
@@ -205,7 +218,15 @@ impl Crowd {
 impl Subscriber {
     fn read(&mut self, buffer: &mut [u8], counted: &mut Counted) {
         let now = counted.clock.micros();
-        let Self { feed, next, open, comes_back, last_id, retry, .. } = self;
+        let Self {
+            feed,
+            next,
+            open,
+            comes_back,
+            last_id,
+            retry,
+            ..
+        } = self;
         let read = feed.read(buffer, |mark, event| {
             if let Some(mark) = mark {
                 counted.entry(mark, now, next);
@@ -221,7 +242,9 @@ impl Subscriber {
                 let text = String::from_utf8_lossy(line(event, b"retry: "));
                 *retry = Duration::from_millis(text.parse().unwrap_or(0));
             } else if !name.is_empty() && name != b"$progress" {
-                counted.wrong.push(String::from_utf8_lossy(event).into_owned());
+                counted
+                    .wrong
+                    .push(String::from_utf8_lossy(event).into_owned());
             }
         });
         if let Err(head) = read {
@@ -247,5 +270,7 @@ impl Counted {
 /// What follows `name` on the line that begins with it.
 fn line<'a>(event: &'a [u8], name: &[u8]) -> &'a [u8] {
     let mut lines = event.split(|byte| *byte == b'\n');
-    lines.find_map(|line| line.strip_prefix(name)).unwrap_or_default()
+    lines
+        .find_map(|line| line.strip_prefix(name))
+        .unwrap_or_default()
 }

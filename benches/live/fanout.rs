@@ -59,7 +59,11 @@ impl Kind {
     }
 
     fn path(self) -> &'static str {
-        if matches!(self, Self::Nchan(_)) { CHANNEL } else { EVENTS }
+        if matches!(self, Self::Nchan(_)) {
+            CHANNEL
+        } else {
+            EVENTS
+        }
     }
 
     fn publisher(self, redis: &Server, server: &Server, size: usize) -> Publisher {
@@ -100,7 +104,9 @@ fn round(
     crowd.until_open();
     let _stopped = matches!(kind, Kind::OneStopped).then(|| stopped(&redis, &server));
     let mut publishing = Publishing::new(run.clock, run.size, lanes);
-    begin(&mut publishing, &mut || kind.publisher(&redis, &server, run.size));
+    begin(&mut publishing, &mut || {
+        kind.publisher(&redis, &server, run.size)
+    });
     crowd.run(WARM_UP, &publishing.shared);
     let mut figures = Figures::measure(&mut crowd, &publishing.shared, run.time, &server, &redis);
     crowd.run_out(&mut publishing);
@@ -135,18 +141,39 @@ pub fn paced(run: &Run, subscribers: usize) {
         "\npaced: {subscribers} subscribers of one stream, {rate} entries/s of {} bytes, {} rounds of {:?}",
         run.size, run.rounds, run.time
     );
-    let kinds =
-        [Kind::Streamgate(1), Kind::OneStopped, Kind::Nchan(1), Kind::Nchan(2), Kind::Floor];
+    let kinds = [
+        Kind::Streamgate(1),
+        Kind::OneStopped,
+        Kind::Nchan(1),
+        Kind::Nchan(2),
+        Kind::Floor,
+    ];
     let [ours, stopped, one, two, floor] = rounds(run, kinds, |kind| {
         round(run, kind, subscribers, 1, |publishing, publisher| {
             publishing.pace(publisher(), rate);
         })
     });
     let nchan = if two.cpu < one.cpu { &two } else { &one };
-    goal("CPU per delivery, streamgate : nchan", ours.cpu / nchan.cpu, "<= 0.9");
-    goal("p99, streamgate : nchan", ours.p99_ms / one.p99_ms.min(two.p99_ms), "<= 1");
-    goal("CPU per delivery, streamgate : one write each", ours.cpu / floor.cpu, "");
-    goal("p99, streamgate with one stopped : without", stopped.p99_ms / ours.p99_ms, "about 1");
+    goal(
+        "CPU per delivery, streamgate : nchan",
+        ours.cpu / nchan.cpu,
+        "<= 0.9",
+    );
+    goal(
+        "p99, streamgate : nchan",
+        ours.p99_ms / one.p99_ms.min(two.p99_ms),
+        "<= 1",
+    );
+    goal(
+        "CPU per delivery, streamgate : one write each",
+        ours.cpu / floor.cpu,
+        "",
+    );
+    goal(
+        "p99, streamgate with one stopped : without",
+        stopped.p99_ms / ours.p99_ms,
+        "about 1",
+    );
     let wrong = [&ours, &stopped].map(|of| of.verdict.lost + of.verdict.twice);
     goal("lost or twice", wrong.iter().sum::<u64>() as f64, "0");
 }
@@ -157,7 +184,12 @@ pub fn saturated(run: &Run, subscribers: usize) {
         "\nsaturated: {subscribers} subscribers of one stream, as many entries of {} bytes as go through, {} rounds of {:?}",
         run.size, run.rounds, run.time
     );
-    let kinds = [Kind::Streamgate(1), Kind::Streamgate(BATCH), Kind::Nchan(1), Kind::Nchan(2)];
+    let kinds = [
+        Kind::Streamgate(1),
+        Kind::Streamgate(BATCH),
+        Kind::Nchan(1),
+        Kind::Nchan(2),
+    ];
     let [ours, batches, one, two] = rounds(run, kinds, |kind| {
         let (lanes, batch) = match kind {
             Kind::Nchan(_) => (run.lanes, 1),
@@ -173,8 +205,16 @@ pub fn saturated(run: &Run, subscribers: usize) {
     let nchan = if two.rate > one.rate { &two } else { &one };
     for (ours, how) in [(ours, ""), (batches, ", by 50")] {
         let name = format!("streamgate{how} : nchan");
-        goal(&format!("deliveries/s, {name}"), ours.rate / nchan.rate, ">= 3");
-        goal(&format!("CPU per delivery, {name}"), ours.cpu / nchan.cpu, "<= 0.4");
+        goal(
+            &format!("deliveries/s, {name}"),
+            ours.rate / nchan.rate,
+            ">= 3",
+        );
+        goal(
+            &format!("CPU per delivery, {name}"),
+            ours.cpu / nchan.cpu,
+            "<= 0.4",
+        );
         let wrong = ours.verdict.lost + ours.verdict.twice;
         goal(&format!("lost or twice{how}"), wrong as f64, "0");
     }

@@ -36,11 +36,17 @@ impl Mark {
         let digits = bytes.get(..MARK_LENGTH)?.strip_prefix(&[MARK, MARK])?;
         let number = |digits: &[u8]| {
             digits.iter().try_fold(0, |sum, digit| {
-                digit.is_ascii_digit().then(|| sum * 10 + u64::from(digit - b'0'))
+                digit
+                    .is_ascii_digit()
+                    .then(|| sum * 10 + u64::from(digit - b'0'))
             })
         };
         let lane = usize::try_from(number(&digits[..3])?).ok()?;
-        Some(Self { lane, number: number(&digits[3..13])?, micros: number(&digits[13..])? })
+        Some(Self {
+            lane,
+            number: number(&digits[3..13])?,
+            micros: number(&digits[13..])?,
+        })
     }
 
     /// The first mark in `bytes`, as in the answer to a read.
@@ -68,7 +74,12 @@ pub struct Feed {
 
 impl Feed {
     pub fn new() -> Self {
-        Self { body: Body::Head, left_over: Vec::new(), length: usize::MAX, at: 0 }
+        Self {
+            body: Body::Head,
+            left_over: Vec::new(),
+            length: usize::MAX,
+            at: 0,
+        }
     }
 
     /// Takes apart what was read into `buffer` from `HEADROOM` on, and tells every event that is
@@ -121,7 +132,9 @@ impl Feed {
 
     /// Puts what was left over before what begins at `from`, and says where that begins.
     fn put_back(&mut self, buffer: &mut [u8], from: usize) -> usize {
-        let start = from.checked_sub(self.left_over.len()).expect("an event fits the headroom");
+        let start = from
+            .checked_sub(self.left_over.len())
+            .expect("an event fits the headroom");
         buffer[start..from].copy_from_slice(&self.left_over);
         self.left_over.clear();
         start
@@ -130,7 +143,10 @@ impl Feed {
     /// The mark, if what comes is as long as the last event and has its mark at the same place.
     fn as_before(&self, rest: &[u8]) -> Option<Mark> {
         let event = rest.get(..self.length)?;
-        event.ends_with(b"\n\n").then(|| Mark::read(&event[self.at..])).flatten()
+        event
+            .ends_with(b"\n\n")
+            .then(|| Mark::read(&event[self.at..]))
+            .flatten()
     }
 
     fn search(&mut self, event: &[u8]) -> Option<Mark> {

@@ -14,8 +14,13 @@ pub fn serve(port: &str) {
         let mut stream = stream.unwrap();
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         let mut lines = reader.by_ref().lines();
-        let Some(Ok(request)) = lines.next() else { continue };
-        while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+        let Some(Ok(request)) = lines.next() else {
+            continue;
+        };
+        while lines
+            .next()
+            .is_some_and(|line| line.is_ok_and(|line| !line.is_empty()))
+        {}
         stream.set_nodelay(true).unwrap();
         if let Some(length) = request.strip_prefix("GET /control/") {
             let length: usize = length.split(' ').next().unwrap().parse().unwrap();

@@ -24,14 +24,31 @@ pub fn memory(run: &Run, subscribers: usize) {
     let redis = Server::redis();
     let streamgate = Server::streamgate(&redis, &[]);
     let publisher = Publisher::redis(&redis);
-    let ours =
-        hold(run, "streamgate", &streamgate, "/v1/streams/s0/events", publisher, subscribers);
+    let ours = hold(
+        run,
+        "streamgate",
+        &streamgate,
+        "/v1/streams/s0/events",
+        publisher,
+        subscribers,
+    );
     drop(streamgate);
     let nchan = Server::nchan(&redis, 1);
     let publisher = Publisher::nchan(&nchan);
-    let theirs = hold(run, "nchan, workers: 1", &nchan, "/sub?id=s0", publisher, subscribers);
+    let theirs = hold(
+        run,
+        "nchan, workers: 1",
+        &nchan,
+        "/sub?id=s0",
+        publisher,
+        subscribers,
+    );
     goal("KB per idle subscriber, streamgate", ours, "<= 4");
-    goal("KB per idle subscriber, streamgate : nchan", ours / theirs, "");
+    goal(
+        "KB per idle subscriber, streamgate : nchan",
+        ours / theirs,
+        "",
+    );
 }
 
 /// The same over TLS and over HTTP/2: with nothing sent yet, and after three entries.
@@ -49,7 +66,10 @@ pub fn ways(_: &Run, subscribers: usize) {
 /// Resident memory after subscribers have come and gone three times.
 pub fn come_and_go(run: &Run, subscribers: usize) {
     println!("\ncome-and-go: {subscribers} subscribers of one stream come and go three times, MiB");
-    println!("{:<22}{:>14}{:>14}{:>14}{:>14}", "", "empty", "held", "2 s after", "20 s after");
+    println!(
+        "{:<22}{:>14}{:>14}{:>14}{:>14}",
+        "", "empty", "held", "2 s after", "20 s after"
+    );
     let redis = Server::redis();
     let server = Server::streamgate(&redis, &[]);
     let mib = || server.memory() as f64 / 1024.0;
@@ -73,7 +93,11 @@ pub fn come_and_go(run: &Run, subscribers: usize) {
         last = mib();
         println!("round {round:<16}{empty:>14.1}{held:>14.1}{soon:>14.1}{last:>14.1}");
     }
-    goal("MiB kept 20 s after the last of them", last - empty, "<= 30");
+    goal(
+        "MiB kept 20 s after the last of them",
+        last - empty,
+        "<= 30",
+    );
 }
 
 fn hold(
@@ -105,7 +129,13 @@ fn hold(
     crowd.run_out(&mut publishing);
     let verdict = crowd.verdict(&publishing.shared);
     let used = each(server.memory());
-    println!("{name:<22}{:>14.1}{held:>16.2}{used:>25.2}", empty as f64 / 1024.0);
-    assert!(verdict.lost + verdict.twice == 0, "{name}: entries were lost or came twice");
+    println!(
+        "{name:<22}{:>14.1}{held:>16.2}{used:>25.2}",
+        empty as f64 / 1024.0
+    );
+    assert!(
+        verdict.lost + verdict.twice == 0,
+        "{name}: entries were lost or came twice"
+    );
     held
 }

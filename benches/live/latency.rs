@@ -21,7 +21,10 @@ const RATE: f64 = 100.0;
 
 pub fn one(run: &Run, _: usize) {
     let time = run.time * u32::try_from(run.rounds).unwrap();
-    println!("\nlatency: one subscriber, an entry of {} bytes every 20 ms, {time:?}", run.size);
+    println!(
+        "\nlatency: one subscriber, an entry of {} bytes every 20 ms, {time:?}",
+        run.size
+    );
     let redis = Server::redis();
     let server = Server::streamgate(&redis, &[]);
     let mut crowd = Crowd::new(server.port, run.clock);
@@ -39,10 +42,17 @@ pub fn one(run: &Run, _: usize) {
     stop.store(true, Relaxed);
     let verdict = crowd.verdict(&publishing.shared);
     let plain = plain.join().unwrap();
-    println!("{:<22}{:>10}{:>10}{:>10}{:>10}", "", "entries", "p50 ms", "p99 ms", "max ms");
+    println!(
+        "{:<22}{:>10}{:>10}{:>10}{:>10}",
+        "", "entries", "p50 ms", "p99 ms", "max ms"
+    );
     for (name, times) in [("streamgate", &ours), ("XADD to XREAD", &plain)] {
         let (p50, p99) = (times.percentile_ms(50.0), times.percentile_ms(99.0));
-        println!("{name:<22}{:>10}{p50:>10.3}{p99:>10.3}{:>10.3}", times.count(), times.max_ms());
+        println!(
+            "{name:<22}{:>10}{p50:>10.3}{p99:>10.3}{:>10.3}",
+            times.count(),
+            times.max_ms()
+        );
     }
     goal("p50 ms", ours.percentile_ms(50.0), "<= 0.4");
     goal("p99 ms", ours.percentile_ms(99.0), "<= 2");
@@ -63,10 +73,16 @@ fn follow(
         let mut after = "$".to_owned();
         while !stop.load(Relaxed) {
             let mut read = redis::cmd("XREAD");
-            read.arg("BLOCK").arg(200).arg("STREAMS").arg("s1").arg(&after);
+            read.arg("BLOCK")
+                .arg(200)
+                .arg("STREAMS")
+                .arg("s1")
+                .arg(&after);
             let answer: Value = read.query(&mut connection).unwrap();
             let now = clock.micros();
-            let Value::Array(streams) = answer else { continue };
+            let Value::Array(streams) = answer else {
+                continue;
+            };
             let entries: Vec<(String, Vec<Entry>)> =
                 redis::from_redis_value(Value::Array(streams)).unwrap();
             for (id, fields) in entries.into_iter().flat_map(|(_, entries)| entries) {

@@ -54,7 +54,9 @@ impl Publisher {
     pub fn floor(floor: &Server, size: usize) -> Self {
         let mut stream = TcpStream::connect(("127.0.0.1", floor.port)).unwrap();
         let length = FLOOR_EVENT.len() + size + FLOOR_END.len() + FLOOR_CHUNK;
-        stream.write_all(format!("GET /control/{length} HTTP/1.1\r\n\r\n").as_bytes()).unwrap();
+        stream
+            .write_all(format!("GET /control/{length} HTTP/1.1\r\n\r\n").as_bytes())
+            .unwrap();
         Self::Floor(stream)
     }
 
@@ -64,7 +66,13 @@ impl Publisher {
             Self::Redis(connection) => {
                 let mut pipeline = redis::pipe();
                 for (stream, value) in batch {
-                    pipeline.cmd("XADD").arg(stream).arg("*").arg("data").arg(value).ignore();
+                    pipeline
+                        .cmd("XADD")
+                        .arg(stream)
+                        .arg("*")
+                        .arg("data")
+                        .arg(value)
+                        .ignore();
                 }
                 pipeline.exec(connection).unwrap();
             }
@@ -151,7 +159,14 @@ impl Shared {
 
     fn next(&self, index: usize, lane: usize) -> Vec<u8> {
         let number = self.sent[index].fetch_add(1, Relaxed);
-        feed::value(self.size, Mark { lane, number, micros: self.clock.micros() })
+        feed::value(
+            self.size,
+            Mark {
+                lane,
+                number,
+                micros: self.clock.micros(),
+            },
+        )
     }
 }
 
@@ -173,7 +188,10 @@ impl Publishing {
             received: AtomicU64::new(0),
             heeds: AtomicBool::new(false),
         };
-        Self { shared: Arc::new(shared), threads: Vec::new() }
+        Self {
+            shared: Arc::new(shared),
+            threads: Vec::new(),
+        }
     }
 
     /// So many entries a second, each to the next stream.
@@ -188,7 +206,9 @@ impl Publishing {
                 let pause = due.saturating_duration_since(Instant::now());
                 if !pause.is_zero() {
                     thread::sleep(
-                        pause.max(Duration::from_millis(1)).min(Duration::from_millis(100)),
+                        pause
+                            .max(Duration::from_millis(1))
+                            .min(Duration::from_millis(100)),
                     );
                     continue;
                 }

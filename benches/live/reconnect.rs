@@ -76,7 +76,11 @@ pub fn all_at_once(run: &Run, subscribers: usize) {
     println!(
         "  {resumed} resumed within {all_after:.2?} of the cut; the gateway took {cpu:.2?} of CPU for it, deliveries included"
     );
-    goal("seconds from its `retry:` until resumed, median", times.percentile_ms(50.0) / 1e3, "");
+    goal(
+        "seconds from its `retry:` until resumed, median",
+        times.percentile_ms(50.0) / 1e3,
+        "",
+    );
     goal("p99", times.percentile_ms(99.0) / 1e3, "");
     goal("the last one", times.max_ms() / 1e3, "<= 3");
     goal("not resumed", (subscribers - resumed) as f64, "0");

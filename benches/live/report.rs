@@ -107,7 +107,11 @@ impl Figures {
 
 /// A line of a result and what it should be; nothing for what is only told.
 pub fn goal(what: &str, value: f64, wanted: &str) {
-    let wanted = if wanted.is_empty() { String::new() } else { format!("wanted {wanted}") };
+    let wanted = if wanted.is_empty() {
+        String::new()
+    } else {
+        format!("wanted {wanted}")
+    };
     println!("  {what:<58}{value:>9.2}   {wanted}");
 }
 
@@ -124,7 +128,9 @@ pub fn machine() {
         let text = [output.stdout, output.stderr].concat();
         println!("  {}", String::from_utf8_lossy(&text).trim());
     }
-    let nchan = Command::new("dpkg-query").args(["-W", "libnginx-mod-nchan"]).output();
+    let nchan = Command::new("dpkg-query")
+        .args(["-W", "libnginx-mod-nchan"])
+        .output();
     if let Ok(nchan) = nchan {
         println!("  {}", String::from_utf8_lossy(&nchan.stdout).trim());
     }

@@ -23,12 +23,26 @@ pub struct Server {
 
 impl Server {
     fn start(program: &str, args: impl FnOnce(&mut Command, u16)) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let mut command = Command::new(program);
         args(&mut command, port);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
-        let server = Self { pids: vec![child.id()], child, port, dir: None };
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{program}: {error}"));
+        let server = Self {
+            pids: vec![child.id()],
+            child,
+            port,
+            dir: None,
+        };
         let deadline = Instant::now() + Duration::from_secs(10);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(Instant::now() < deadline, "{program} does not listen");
@@ -41,8 +55,17 @@ impl Server {
     pub fn redis() -> Self {
         Self::start("redis-server", |command, port| {
             let port = port.to_string();
-            let bind = ["--port", &port, "--bind", "127.0.0.1", "--maxclients", "20000"];
-            command.args(bind).args(["--save", "", "--appendonly", "no"]);
+            let bind = [
+                "--port",
+                &port,
+                "--bind",
+                "127.0.0.1",
+                "--maxclients",
+                "20000",
+            ];
+            command
+                .args(bind)
+                .args(["--save", "", "--appendonly", "no"]);
         })
     }
 
@@ -50,10 +73,13 @@ impl Server {
     #[expect(clippy::disallowed_methods, reason = "names another binary to measure")]
     pub fn streamgate(redis: &Self, args: &[&str]) -> Self {
         let built = env!("CARGO_BIN_EXE_streamgate").to_owned();
-        Self::start(&std::env::var("STREAMGATE_BIN").unwrap_or(built), |command, port| {
-            command.args(["serve", "--redis-url", &redis.redis_url(), "--listen"]);
-            command.arg(format!("127.0.0.1:{port}")).args(args);
-        })
+        Self::start(
+            &std::env::var("STREAMGATE_BIN").unwrap_or(built),
+            |command, port| {
+                command.args(["serve", "--redis-url", &redis.redis_url(), "--listen"]);
+                command.arg(format!("127.0.0.1:{port}")).args(args);
+            },
+        )
     }
 
     /// nginx with nchan, which keeps its messages in Redis.
@@ -100,7 +126,11 @@ impl Server {
         let mut in_a_row = 0;
         while in_a_row < 20 {
             assert!(Instant::now() < deadline, "nchan does not reach Redis");
-            in_a_row = if answers_well(server.port) { in_a_row + 1 } else { 0 };
+            in_a_row = if answers_well(server.port) {
+                in_a_row + 1
+            } else {
+                0
+            };
             std::thread::sleep(Duration::from_millis(5));
         }
         server
@@ -120,15 +150,24 @@ impl Server {
 
     /// A connection to this Redis, known there as `bench`.
     pub fn connect(&self) -> Connection {
-        let mut connection =
-            redis::Client::open(self.redis_url()).unwrap().get_connection().unwrap();
-        redis::cmd("CLIENT").arg("SETNAME").arg("bench").exec(&mut connection).unwrap();
+        let mut connection = redis::Client::open(self.redis_url())
+            .unwrap()
+            .get_connection()
+            .unwrap();
+        redis::cmd("CLIENT")
+            .arg("SETNAME")
+            .arg("bench")
+            .exec(&mut connection)
+            .unwrap();
         connection
     }
 
     /// Others' connections to this Redis: all, and those that wait for entries.
     pub fn connections(&self) -> (usize, usize) {
-        let text: String = redis::cmd("CLIENT").arg("LIST").query(&mut self.connect()).unwrap();
+        let text: String = redis::cmd("CLIENT")
+            .arg("LIST")
+            .query(&mut self.connect())
+            .unwrap();
         let others = || text.lines().filter(|line| !line.contains("name=bench"));
         let waits = |line: &&str| line.contains("cmd=xread ") || line.contains(" flags=b ");
         (others().count(), others().filter(waits).count())
@@ -155,7 +194,10 @@ impl Server {
         for pid in &self.pids {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
             let of = |name: &str| -> u64 {
-                let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+                let line = status
+                    .lines()
+                    .find_map(|line| line.strip_prefix(name))
+                    .unwrap();
                 line.trim().trim_end_matches(" kB").parse().unwrap()
             };
             own += of("VmRSS:") - of("RssShmem:");
@@ -169,7 +211,9 @@ impl Drop for Server {
     fn drop(&mut self) {
         // A master of nginx that is killed leaves its workers behind.
         if self.pids.len() > 1 {
-            let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+            let _ = Command::new("kill")
+                .arg(self.child.id().to_string())
+                .status();
         } else {
             let _ = self.child.kill();
         }
@@ -201,19 +245,31 @@ fn answers_well(port: u16) -> bool {
 fn children_of(pid: u32) -> Vec<u32> {
     let path = format!("/proc/{pid}/task/{pid}/children");
     let text = fs::read_to_string(path).unwrap();
-    text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+    text.split_whitespace()
+        .map(|pid| pid.parse().unwrap())
+        .collect()
 }
 
 fn modules_of_nginx() -> String {
     let output = Command::new("nginx").arg("-V").output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    let path = text.split("--modules-path=").nth(1).and_then(|rest| rest.split(' ').next());
+    let path = text
+        .split("--modules-path=")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next());
     path.unwrap_or("/usr/lib/nginx/modules").to_owned()
 }
 
 /// How many files a process may have open, by its soft limit.
 pub fn open_files() -> usize {
     let limits = fs::read_to_string("/proc/self/limits").unwrap();
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
-    line.split_whitespace().next().unwrap().parse().unwrap_or(1 << 20)
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))
+        .unwrap();
+    line.split_whitespace()
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap_or(1 << 20)
 }

@@ -49,7 +49,10 @@ impl Sockets {
     pub fn connect(&mut self, index: usize, request: Vec<u8>) {
         let mut stream = TcpStream::connect(self.address).unwrap();
         let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut stream, Token(index), interest).unwrap();
+        self.poll
+            .registry()
+            .register(&mut stream, Token(index), interest)
+            .unwrap();
         if self.open.len() <= index {
             self.open.resize_with(index + 1, || None);
         }
@@ -74,7 +77,9 @@ impl Sockets {
         }
         for event in &self.events {
             let Token(index) = event.token();
-            let Some(socket) = &mut self.open[index] else { continue };
+            let Some(socket) = &mut self.open[index] else {
+                continue;
+            };
             if event.is_writable() && !socket.request.is_empty() {
                 if socket.stream.write_all(&socket.request).is_err() {
                     self.open[index] = None;
@@ -83,7 +88,9 @@ impl Sockets {
                 }
                 socket.request = Vec::new();
                 let registry = self.poll.registry();
-                registry.reregister(&mut socket.stream, Token(index), Interest::READABLE).unwrap();
+                registry
+                    .reregister(&mut socket.stream, Token(index), Interest::READABLE)
+                    .unwrap();
             }
             let last = event.is_read_closed();
             let mut tell_it = |happened: Happened| tell(index, happened);

@@ -33,10 +33,22 @@ pub fn many(run: &Run, subscribers: usize) {
     Figures::head();
     one.print("one stream");
     spread.print(&format!("{streams} streams"));
-    goal("CPU per delivery, many streams : one", spread.cpu / one.cpu, "<= 2.5");
-    goal("Redis connections that wait for entries", tailing as f64, "<= 16");
+    goal(
+        "CPU per delivery, many streams : one",
+        spread.cpu / one.cpu,
+        "<= 2.5",
+    );
+    goal(
+        "Redis connections that wait for entries",
+        tailing as f64,
+        "<= 16",
+    );
     let verdicts = [one.verdict, spread.verdict];
-    goal("lost or twice", verdicts.iter().map(|v| v.lost + v.twice).sum::<u64>() as f64, "0");
+    goal(
+        "lost or twice",
+        verdicts.iter().map(|v| v.lost + v.twice).sum::<u64>() as f64,
+        "0",
+    );
 }
 
 /// Figures, and how many connections wait for entries.

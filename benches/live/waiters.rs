@@ -65,7 +65,11 @@ pub fn wait(run: &Run, readers: usize) {
     let idle = percent(server.cpu().saturating_sub(before));
     let redis_idle = percent(redis.cpu().saturating_sub(redis_before));
     let (connections, _) = redis.connections();
-    goal("Redis connections of the gateway, all", connections as f64, "<= 16");
+    goal(
+        "Redis connections of the gateway, all",
+        connections as f64,
+        "<= 16",
+    );
     goal("CPU while nothing comes, % of a core", idle, "<= 2");
     goal("Redis' CPU meanwhile, % of a core", redis_idle, "");
     reads.answer_all(run, &redis, streams, &server);
@@ -81,7 +85,11 @@ impl Reads {
         let entries = (run.time.as_secs_f64() * ENTRIES) as u64;
         for number in 0..entries {
             let stream = fastrand::usize(..streams);
-            let mark = Mark { lane: 0, number, micros: run.clock.micros() };
+            let mark = Mark {
+                lane: 0,
+                number,
+                micros: run.clock.micros(),
+            };
             publisher.send(&[(format!("s{stream}"), feed::value(run.size, mark))]);
             let (mut left, deadline) = (2, Instant::now() + Duration::from_secs(10));
             while left > 0 {
@@ -112,7 +120,11 @@ impl Reads {
                 times.percentile_ms(99.0),
                 times.max_ms()
             );
-            goal(&format!("p99 ms until {name} have it"), times.percentile_ms(99.0), "<= 10");
+            goal(
+                &format!("p99 ms until {name} have it"),
+                times.percentile_ms(99.0),
+                "<= 10",
+            );
         }
         goal("µs of CPU for each entry, to both", cpu, "");
     }
@@ -171,8 +183,15 @@ fn request(index: usize, after: &str) -> Vec<u8> {
 fn complete(answer: &[u8]) -> Option<&[u8]> {
     let end = memmem::find(answer, b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
-    assert!(head.starts_with("http/1.1 200"), "{}", String::from_utf8_lossy(answer));
-    let length = head.split("content-length: ").nth(1).expect("an answer has a length");
+    assert!(
+        head.starts_with("http/1.1 200"),
+        "{}",
+        String::from_utf8_lossy(answer)
+    );
+    let length = head
+        .split("content-length: ")
+        .nth(1)
+        .expect("an answer has a length");
     let length: usize = length.lines().next().unwrap().parse().unwrap();
     answer.get(end + 4..end + 4 + length)
 }
@@ -180,7 +199,10 @@ fn complete(answer: &[u8]) -> Option<&[u8]> {
 /// Where the next long poll goes on.
 fn next_of(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
-    let next = text.split("\"next\":\"").nth(1).and_then(|rest| rest.split('"').next());
+    let next = text
+        .split("\"next\":\"")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next());
     next.unwrap_or("$").to_owned()
 }
 
@@ -192,6 +214,8 @@ fn waiting(port: u16) -> usize {
     stream.write_all(request.as_bytes()).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("streamgate_waiting_reads "));
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("streamgate_waiting_reads "));
     line.expect("the metric of waiting reads").parse().unwrap()
 }

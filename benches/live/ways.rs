@@ -32,11 +32,31 @@ pub struct Way {
 }
 
 pub const WAYS: [Way; 5] = [
-    Way { name: "HTTP/1.1, TLS", tls: true, streams: None },
-    Way { name: "HTTP/2, 1 each", tls: false, streams: Some(1) },
-    Way { name: "HTTP/2, 100 each", tls: false, streams: Some(100) },
-    Way { name: "HTTP/2, TLS, 1 each", tls: true, streams: Some(1) },
-    Way { name: "HTTP/2, TLS, 100 each", tls: true, streams: Some(100) },
+    Way {
+        name: "HTTP/1.1, TLS",
+        tls: true,
+        streams: None,
+    },
+    Way {
+        name: "HTTP/2, 1 each",
+        tls: false,
+        streams: Some(1),
+    },
+    Way {
+        name: "HTTP/2, 100 each",
+        tls: false,
+        streams: Some(100),
+    },
+    Way {
+        name: "HTTP/2, TLS, 1 each",
+        tls: true,
+        streams: Some(1),
+    },
+    Way {
+        name: "HTTP/2, TLS, 100 each",
+        tls: true,
+        streams: Some(100),
+    },
 ];
 
 /// What all subscribers have received.
@@ -56,7 +76,12 @@ struct Subscriber {
 
 impl Subscriber {
     fn new(all: &Arc<Received>) -> Self {
-        Self { text: Vec::new(), open: false, entries: 0, all: all.clone() }
+        Self {
+            text: Vec::new(),
+            open: false,
+            entries: 0,
+            all: all.clone(),
+        }
     }
 
     fn read(&mut self, part: &[u8]) {
@@ -80,11 +105,18 @@ pub fn hold(way: Way, subscribers: usize) -> f64 {
     let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
     std::fs::write(&cert, signed.cert.pem()).unwrap();
     std::fs::write(&key, signed.signing_key.serialize_pem()).unwrap();
-    let tls = ["--tls-cert", cert.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
+    let tls = [
+        "--tls-cert",
+        cert.to_str().unwrap(),
+        "--tls-key",
+        key.to_str().unwrap(),
+    ];
     let server = Server::streamgate(&redis, if way.tls { &tls } else { &[] });
     let mut roots = RootCertStore::empty();
     roots.add(signed.cert.der().clone()).unwrap();
-    let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let mut config = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
     if way.streams.is_some() {
         config.alpn_protocols = vec![b"h2".to_vec()];
     }
@@ -111,9 +143,15 @@ pub fn hold(way: Way, subscribers: usize) -> f64 {
             .exec(&mut publisher)
             .unwrap();
     }
-    crowd.wait("every entry", |all| all.entries.load(Relaxed) >= ENTRIES * subscribers);
+    crowd.wait("every entry", |all| {
+        all.entries.load(Relaxed) >= ENTRIES * subscribers
+    });
     let used = each(server.memory());
-    println!("{:<22}{:>14.1}{held:>16.2}{used:>25.2}", way.name, empty as f64 / 1024.0);
+    println!(
+        "{:<22}{:>14.1}{held:>16.2}{used:>25.2}",
+        way.name,
+        empty as f64 / 1024.0
+    );
     held
 }
 
@@ -127,7 +165,10 @@ impl Crowd {
     fn open(way: Way, tls: Option<&TlsConnector>, port: u16, subscribers: usize) -> Self {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(1).enable_all().build().unwrap();
-        let crowd = Self { received: Arc::default(), runtime };
+        let crowd = Self {
+            received: Arc::default(),
+            runtime,
+        };
         let streams = way.streams.unwrap_or(1);
         for begun in (0..subscribers).step_by(streams) {
             let count = streams.min(subscribers - begun);
@@ -146,7 +187,9 @@ impl Crowd {
             });
             let so_far = begun + count;
             if so_far.is_multiple_of(AT_ONCE) || so_far == subscribers {
-                crowd.wait("every subscription", |all| all.opened.load(Relaxed) == so_far);
+                crowd.wait("every subscription", |all| {
+                    all.opened.load(Relaxed) == so_far
+                });
             }
         }
         crowd
@@ -183,7 +226,10 @@ where
 
 async fn follow(send: SendRequest<Bytes>, mut subscriber: Subscriber) {
     let request = hyper::Request::get("https://localhost/v1/streams/s0/events");
-    let request = request.header("accept", "text/event-stream").body(()).unwrap();
+    let request = request
+        .header("accept", "text/event-stream")
+        .body(())
+        .unwrap();
     let mut send = send.ready().await.unwrap();
     let (response, _) = send.send_request(request, true).unwrap();
     drop(send);

@@ -5,7 +5,9 @@ pub struct Taker<'a>(pub &'a [u8]);
 
 impl<'a> Taker<'a> {
     pub fn byte(&mut self) -> u8 {
-        let Some((byte, rest)) = self.0.split_first() else { return 0 };
+        let Some((byte, rest)) = self.0.split_first() else {
+            return 0;
+        };
         self.0 = rest;
         *byte
     }

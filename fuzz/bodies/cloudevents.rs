@@ -13,7 +13,9 @@ use super::bytes::Taker;
 
 /// Structured and batched.
 pub fn json(data: &[u8]) {
-    let Ok(json) = serde_json::from_slice::<&RawValue>(data) else { return };
+    let Ok(json) = serde_json::from_slice::<&RawValue>(data) else {
+        return;
+    };
     for sent in [structured(json, usize::MAX), batch(json, usize::MAX)] {
         let entries = match sent {
             Ok(Sent::One(entry)) => vec![Ok(entry)],
@@ -50,14 +52,18 @@ pub fn binary(data: &[u8]) {
     }
     for _ in 0..from.byte() % 12 {
         let choice = usize::from(from.byte());
-        let name = HEADERS.get(choice).map_or_else(|| from.text(), |name| (*name).to_owned());
+        let name = HEADERS
+            .get(choice)
+            .map_or_else(|| from.text(), |name| (*name).to_owned());
         headers.push((name, from.bytes().to_vec()));
     }
     check(one(&headers, from.0));
 }
 
 fn one(headers: &[(String, Vec<u8>)], body: &[u8]) -> Result<SentEntry, InvalidEntry> {
-    let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+    let headers = headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_slice()));
     match cloudevent::binary(headers, body)? {
         Sent::One(entry) => Ok(entry),
         Sent::Many(_) => panic!("one event is many entries"),
@@ -69,11 +75,19 @@ fn check(sent: Result<SentEntry, InvalidEntry>) {
         Ok(entry) => entry,
         Err(refused) => return assert!(!refused.detail.is_empty()),
     };
-    let names: Vec<&[u8]> = entry.fields.iter().map(|(name, _)| name.as_slice()).collect();
+    let names: Vec<&[u8]> = entry
+        .fields
+        .iter()
+        .map(|(name, _)| name.as_slice())
+        .collect();
     let required: [&[u8]; 4] = [b"ce_specversion", b"ce_id", b"ce_source", b"ce_type"];
     assert!(names.starts_with(&required));
     assert_eq!(entry.fields[0].1, b"1.0");
-    assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{names:?}");
+    assert_eq!(
+        names.iter().collect::<BTreeSet<_>>().len(),
+        names.len(),
+        "{names:?}"
+    );
 
     let (mut headers, mut body) = (Vec::new(), Vec::new());
     for (name, value) in &entry.fields {

@@ -15,7 +15,9 @@ fn believer() -> &'static (Auth, String) {
     static BELIEVER: OnceLock<(Auth, String)> = OnceLock::new();
     BELIEVER.get_or_init(|| {
         let dir = std::env::temp_dir().join(format!("streamgate-fuzz-{}", std::process::id()));
-        let Ok(()) = std::fs::create_dir_all(&dir) else { panic!("no place for a file") };
+        let Ok(()) = std::fs::create_dir_all(&dir) else {
+            panic!("no place for a file")
+        };
         let file = format!(
             "[[key]]\nname = \"k\"\nhash = \"{}\"\ngrants = [\"* *\"]\n[[issuer]]\nname = \"i\"\n\
              iss = \"i\"\naudience = \"a\"\nceiling = [\"* *\"]\n[[issuer.key]]\n\
@@ -24,11 +26,19 @@ fn believer() -> &'static (Auth, String) {
         );
         let written = std::fs::write(dir.join("secret"), SECRET)
             .and_then(|()| std::fs::write(dir.join("auth.toml"), file));
-        let Ok(auth) = Auth::from_file(&dir.join("auth.toml")) else { panic!("{written:?}") };
+        let Ok(auth) = Auth::from_file(&dir.join("auth.toml")) else {
+            panic!("{written:?}")
+        };
         auth.share_secret(SECRET.as_bytes());
         let maker = Maker::Key("k".to_owned(), "m".to_owned());
-        let ticket = Ticket { maker, streams: vec!["s".to_owned()], until: 4_102_444_800 };
-        let Some(ticket) = auth.ticket(&ticket) else { panic!("no ticket") };
+        let ticket = Ticket {
+            maker,
+            streams: vec!["s".to_owned()],
+            until: 4_102_444_800,
+        };
+        let Some(ticket) = auth.ticket(&ticket) else {
+            panic!("no ticket")
+        };
         let _ = std::fs::remove_dir_all(dir);
         (auth, ticket)
     })
@@ -36,10 +46,15 @@ fn believer() -> &'static (Auth, String) {
 
 /// Shown in every way there is.
 pub fn credentials(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
     let (auth, ticket) = believer();
     let taken = |shown| auth.identify(shown).is_ok();
     assert_eq!(taken(Credential::Key(text)), text == KEY);
-    assert_eq!(taken(Credential::Bearer(text)), text == KEY || text == TOKEN);
+    assert_eq!(
+        taken(Credential::Bearer(text)),
+        text == KEY || text == TOKEN
+    );
     assert_eq!(taken(Credential::Ticket(text)), text == ticket);
 }

@@ -61,7 +61,9 @@ pub fn bare(data: &[u8]) {
         Ok(Sent::One(entry)) => {
             assert_eq!(alone.as_ref(), Ok(&entry));
             let members = serde_json::from_str::<Value>(raw.get()).ok();
-            let Some(members) = members.as_ref().and_then(Value::as_object) else { return };
+            let Some(members) = members.as_ref().and_then(Value::as_object) else {
+                return;
+            };
             assert_eq!(members.len(), entry.fields.len());
             for (name, stored) in &entry.fields {
                 match &members[String::from_utf8_lossy(name).as_ref()] {
@@ -75,7 +77,10 @@ pub fn bare(data: &[u8]) {
         }
         Ok(Sent::Many(batch)) => {
             assert!(alone.is_err() && batch.at.is_empty() && !batch.entries.is_empty());
-            let refused = batch.entries.iter().filter_map(|entry| entry.as_ref().err());
+            let refused = batch
+                .entries
+                .iter()
+                .filter_map(|entry| entry.as_ref().err());
             refused.for_each(|refused| points(refused, tree.as_ref()));
         }
         Err(refused) => points(&refused, tree.as_ref()),
@@ -92,13 +97,30 @@ fn check(entry: &SentEntry, value: Option<&Value>) {
             assert_eq!(&bytes_of(&fields[name.as_ref()], bytes), bytes, "{name:?}");
         }
     }
-    let entry = Entry { id: EntryId::new(1, 0), fields: entry.fields.clone() };
+    let entry = Entry {
+        id: EntryId::new(1, 0),
+        fields: entry.fields.clone(),
+    };
     for pairs in [false, true] {
-        let view = View { pairs, ..View::default() };
-        let json = EntryJson { stream: None, position: None, entry: &entry, view: &view };
-        let Ok(text) = serde_json::to_string(&json) else { panic!("an entry is not written") };
+        let view = View {
+            pairs,
+            ..View::default()
+        };
+        let json = EntryJson {
+            stream: None,
+            position: None,
+            entry: &entry,
+            view: &view,
+        };
+        let Ok(text) = serde_json::to_string(&json) else {
+            panic!("an entry is not written")
+        };
         let again = sent::parse_line(text.as_bytes(), usize::MAX);
-        assert_eq!(again.map(|sent| sent.fields).as_ref(), Ok(&entry.fields), "{text}");
+        assert_eq!(
+            again.map(|sent| sent.fields).as_ref(),
+            Ok(&entry.fields),
+            "{text}"
+        );
     }
 }
 
@@ -109,11 +131,19 @@ fn bytes_of(value: &Value, stored: &[u8]) -> Vec<u8> {
         // Kept as it was written: another reader must take it for the same number.
         Value::Number(number) => {
             let same = serde_json::from_slice::<Value>(stored).is_ok_and(|read| read == *value);
-            if same { stored.to_vec() } else { number.to_string().into_bytes() }
+            if same {
+                stored.to_vec()
+            } else {
+                number.to_string().into_bytes()
+            }
         }
         other => {
-            let text = other["base64"].as_str().unwrap_or_else(|| panic!("{other} was taken"));
-            BASE64_STANDARD.decode(text).unwrap_or_else(|_| panic!("{text} was taken"))
+            let text = other["base64"]
+                .as_str()
+                .unwrap_or_else(|| panic!("{other} was taken"));
+            BASE64_STANDARD
+                .decode(text)
+                .unwrap_or_else(|_| panic!("{text} was taken"))
         }
     }
 }
@@ -122,7 +152,11 @@ fn bytes_of(value: &Value, stored: &[u8]) -> Vec<u8> {
 fn points(refused: &InvalidEntry, tree: Option<&Tree>) {
     assert!(!refused.detail.is_empty());
     if let Some(tree) = tree {
-        assert!(tree.has(&refused.pointer), "{:?} is nowhere", refused.pointer);
+        assert!(
+            tree.has(&refused.pointer),
+            "{:?} is nowhere",
+            refused.pointer
+        );
     }
 }
 

@@ -35,13 +35,18 @@ pub fn frames(data: &[u8]) {
         },
         event: from.maybe_text(),
         filter: Filter::parse(&filters).unwrap_or_default(),
-        framing: if lines { Framing::Lines } else { Framing::Events },
+        framing: if lines {
+            Framing::Lines
+        } else {
+            Framing::Events
+        },
         namespace: Namespace::default(),
     };
     let (mut entries, mut numbers, mut id) = (Vec::new(), Vec::new(), EntryId::MIN);
     while !from.is_empty() && entries.len() < 8 {
-        let Some(next) =
-            EntryId::new(id.ms.saturating_add(from.number()), from.number()).max(id).next()
+        let Some(next) = EntryId::new(id.ms.saturating_add(from.number()), from.number())
+            .max(id)
+            .next()
         else {
             break;
         };
@@ -55,8 +60,9 @@ pub fn frames(data: &[u8]) {
     let page = Page::new(stream, (Position::OLDEST, end), entries, &numbers);
     let view = Arc::new(view);
     let rendered = page.rendered(&view);
-    let shown: Vec<usize> =
-        (0..page.entries.len()).filter(|at| view.filter.takes(&page.entries[*at])).collect();
+    let shown: Vec<usize> = (0..page.entries.len())
+        .filter(|at| view.filter.takes(&page.entries[*at]))
+        .collect();
     assert_eq!(rendered.len(), shown.len());
     let bytes = rendered.frames(0);
     if !shown.is_empty() {
@@ -67,7 +73,9 @@ pub fn frames(data: &[u8]) {
         assert_eq!(chunk.len(), CHUNK_HEAD + bytes.len() + CHUNK_END);
     }
     if lines {
-        let Ok(text) = std::str::from_utf8(&bytes) else { panic!("not UTF-8") };
+        let Ok(text) = std::str::from_utf8(&bytes) else {
+            panic!("not UTF-8")
+        };
         assert_eq!(text.split_terminator('\n').count(), shown.len());
         for (line, at) in text.split_terminator('\n').zip(&shown) {
             same(line, None, &page.entries[*at], &view);
@@ -79,7 +87,10 @@ pub fn frames(data: &[u8]) {
         with_ids.extend_from_slice(&frame);
         end_event(&mut with_ids, Some(&page.positions[index]));
     }
-    assert_eq!(with_ids, bytes, "an event with its id put on later is the same");
+    assert_eq!(
+        with_ids, bytes,
+        "an event with its id put on later is the same"
+    );
     let events = read(&bytes);
     assert_eq!(events.len(), shown.len());
     for (event, at) in events.iter().zip(&shown) {
@@ -89,7 +100,11 @@ pub fn frames(data: &[u8]) {
         assert_eq!(event.name, expected_name(value).unwrap_or("message"));
         if view.entry.event.is_some() {
             let json = serde_json::from_str(&event.data).unwrap();
-            assert!(structured(json, usize::MAX).is_ok(), "not an event: {}", event.data);
+            assert!(
+                structured(json, usize::MAX).is_ok(),
+                "not an event: {}",
+                event.data
+            );
             continue;
         }
         same(&event.data, Some(page.stream.as_str()), entry, &view);
@@ -126,7 +141,12 @@ fn same(json: &str, stream: Option<&str>, entry: &Entry, view: &EventView) {
         serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {json}"));
     assert_eq!(shown.stream.as_deref(), stream);
     assert_eq!(shown.id.parse(), Ok(entry.id));
-    assert!(shown.position.is_none_or(|position| position.starts_with(&shown.id)), "{json}");
+    assert!(
+        shown
+            .position
+            .is_none_or(|position| position.starts_with(&shown.id)),
+        "{json}"
+    );
     let as_entry = match (&view.entry.payload, shown.fields, shown.pairs) {
         (Some(field), None, None) if view.entry.json && shown.json.is_none() => {
             let value: Option<Value> = serde_json::from_slice(entry.value(field).unwrap()).ok();
@@ -143,14 +163,21 @@ fn same(json: &str, stream: Option<&str>, entry: &Entry, view: &EventView) {
                 format!("{{\"fields\":{{\"p\":{payload}}}}}").as_bytes(),
                 usize::MAX,
             );
-            return assert_eq!(read.map(|read| read.fields[0].1.clone()), Ok(value.to_vec()));
+            return assert_eq!(
+                read.map(|read| read.fields[0].1.clone()),
+                Ok(value.to_vec())
+            );
         }
         (None, Some(fields), None) if !view.entry.pairs => format!("{{\"fields\":{fields}}}"),
         (None, None, Some(pairs)) => format!("{{\"pairs\":{pairs}}}"),
         _ => panic!("{json}"),
     };
     let read = sent::parse_line(as_entry.as_bytes(), usize::MAX);
-    assert_eq!(read.map(|read| read.fields).as_ref(), Ok(&entry.fields), "{json}");
+    assert_eq!(
+        read.map(|read| read.fields).as_ref(),
+        Ok(&entry.fields),
+        "{json}"
+    );
 }
 
 #[derive(Debug, Default)]
@@ -162,7 +189,9 @@ struct Event {
 
 /// Reads events as the HTML standard has it.
 fn read(bytes: &[u8]) -> Vec<Event> {
-    let Ok(text) = std::str::from_utf8(bytes) else { panic!("not UTF-8") };
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        panic!("not UTF-8")
+    };
     // Some readers split lines at these, too.
     assert!(!text.contains([
         '\r', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}',
@@ -173,8 +202,16 @@ fn read(bytes: &[u8]) -> Vec<Event> {
     for line in text.split('\n') {
         if line.is_empty() {
             if let Some(data) = data.take() {
-                let name = if event.name.is_empty() { "message".to_owned() } else { event.name };
-                events.push(Event { id: id.clone(), name, data });
+                let name = if event.name.is_empty() {
+                    "message".to_owned()
+                } else {
+                    event.name
+                };
+                events.push(Event {
+                    id: id.clone(),
+                    name,
+                    data,
+                });
             }
             event = Event::default();
             continue;

@@ -10,7 +10,9 @@ use streamgate::model::{form, form_check};
 /// Decoded as the standard for forms has it, but for bytes that are not UTF-8, which stay.
 pub fn form(data: &[u8]) {
     let read: Vec<_> = form::pairs(data).collect();
-    let parts = data.split(|byte| *byte == b'&').filter(|part| !part.is_empty());
+    let parts = data
+        .split(|byte| *byte == b'&')
+        .filter(|part| !part.is_empty());
     let expected: Vec<_> = parts
         .map(|part| {
             let at = part.iter().position(|byte| *byte == b'=');
@@ -24,19 +26,33 @@ pub fn form(data: &[u8]) {
 /// What is taken for a form is read as one and can be sent again; what is not is no form by some rule.
 pub fn form_check(data: &[u8]) {
     let few = form_check::fields(data, 2);
-    let Ok(fields) = form_check::fields(data, usize::MAX) else { return };
+    let Ok(fields) = form_check::fields(data, usize::MAX) else {
+        return;
+    };
     assert_eq!(few.map(|few| few.len()), Ok(fields.len().min(3)));
     assert!(form::pairs(data).eq(fields.iter().cloned()));
     assert!(form_check::check_start(data).is_ok());
     let text = |bytes: &[u8]| from_utf8(bytes).map_or_else(|_| panic!("not text"), str::to_owned);
-    assert!(fields.iter().all(|(name, _)| (1..=256).contains(&name.len())));
-    assert!(data.split(|byte| *byte == b'&').all(|pair| pair.is_empty() || pair.contains(&b'=')));
+    assert!(
+        fields
+            .iter()
+            .all(|(name, _)| (1..=256).contains(&name.len()))
+    );
+    assert!(
+        data.split(|byte| *byte == b'&')
+            .all(|pair| pair.is_empty() || pair.contains(&b'='))
+    );
     let encode = |bytes| utf8_percent_encode(&text(bytes), NON_ALPHANUMERIC).to_string();
     // Another pair, so that one of letters alone is not taken for base64.
-    let again: Vec<_> =
-        fields.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
+    let again: Vec<_> = fields
+        .iter()
+        .map(|(name, value)| format!("{}={}", encode(name), encode(value)))
+        .collect();
     let again = form_check::fields(format!("{}&last=1", again.join("&")).as_bytes(), usize::MAX);
-    assert_eq!(again.map(|mut again| (again.pop().is_some(), again)), Ok((true, fields)));
+    assert_eq!(
+        again.map(|mut again| (again.pop().is_some(), again)),
+        Ok((true, fields))
+    );
 }
 
 fn decode(text: &[u8]) -> Vec<u8> {
@@ -81,17 +97,31 @@ pub fn query(data: &[u8]) {
         .map(|(name, value)| (String::from_utf8(name), String::from_utf8(value)))
         .collect();
     let values = |wanted: &str| -> Vec<String> {
-        let named = sent.iter().filter(|(name, _)| name.as_deref() == Ok(wanted));
+        let named = sent
+            .iter()
+            .filter(|(name, _)| name.as_deref() == Ok(wanted));
         named.filter_map(|(_, value)| value.clone().ok()).collect()
     };
     match pairs::<Sample>(data) {
         Ok(sample) => {
             let one = |name: &str| values(name).first().cloned();
-            assert_eq!(sample.limit, one("limit").map(|text| text.parse().unwrap_or(0)));
-            assert_eq!(sample.small, one("small").map_or(0, |text| text.parse().unwrap_or(0)));
-            assert_eq!(sample.signed, one("signed").map(|text| text.parse().unwrap_or(0)));
+            assert_eq!(
+                sample.limit,
+                one("limit").map(|text| text.parse().unwrap_or(0))
+            );
+            assert_eq!(
+                sample.small,
+                one("small").map_or(0, |text| text.parse().unwrap_or(0))
+            );
+            assert_eq!(
+                sample.signed,
+                one("signed").map(|text| text.parse().unwrap_or(0))
+            );
             let on = one("pairs");
-            assert_eq!(sample.pairs, on.is_some_and(|text| text.is_empty() || text == "true"));
+            assert_eq!(
+                sample.pairs,
+                on.is_some_and(|text| text.is_empty() || text == "true")
+            );
             assert_eq!(sample.name, one("name"));
             let order = sample.order.map(|order| match order {
                 Order::Asc => "asc".to_owned(),

@@ -65,9 +65,16 @@ pub fn append_body(data: &[u8]) {
                 Sent::Many(batch) => batch.entries,
             };
             assert!(!entries.is_empty());
-            assert!(entries.iter().flatten().all(|entry| !entry.fields.is_empty()));
+            assert!(
+                entries
+                    .iter()
+                    .flatten()
+                    .all(|entry| !entry.fields.is_empty())
+            );
             if let Some(field) = payload {
-                let Ok(entry) = &entries[0] else { panic!("a payload was refused") };
+                let Ok(entry) = &entries[0] else {
+                    panic!("a payload was refused")
+                };
                 assert_eq!(entry.fields[0], (field.into_bytes(), from.0.to_vec()));
                 let of_type = entry.fields.get(1).map(|(_, value)| value.as_slice());
                 assert_eq!(of_type, media_type.as_ref().map(HeaderValue::as_bytes));
@@ -80,7 +87,10 @@ pub fn append_body(data: &[u8]) {
 /// Parts are fields, in order, whatever their bytes; anything else is refused.
 pub fn multipart(data: &[u8]) {
     let mut headers = HeaderMap::new();
-    headers.insert("content-type", HeaderValue::from_static("multipart/form-data; boundary=XX"));
+    headers.insert(
+        "content-type",
+        HeaderValue::from_static("multipart/form-data; boundary=XX"),
+    );
     if let Ok(Sent::Many(_)) = reading::append_body(None, headers.clone(), data) {
         panic!("a form is many entries");
     }

@@ -17,7 +17,9 @@ pub enum Tree {
 impl Tree {
     /// Whether a JSON pointer leads anywhere: to any of those that have the same name.
     pub fn has(&self, pointer: &str) -> bool {
-        let Some(rest) = pointer.strip_prefix('/') else { return pointer.is_empty() };
+        let Some(rest) = pointer.strip_prefix('/') else {
+            return pointer.is_empty();
+        };
         let (first, rest) = match rest.split_once('/') {
             Some((first, _)) => (first, &rest[first.len()..]),
             None => (rest, ""),
@@ -27,11 +29,13 @@ impl Tree {
             Self::Leaf => false,
             Self::Items(items) => {
                 let index = first.parse::<usize>().ok();
-                index.and_then(|index| items.get(index)).is_some_and(|item| item.has(rest))
+                index
+                    .and_then(|index| items.get(index))
+                    .is_some_and(|item| item.has(rest))
             }
-            Self::Members(members) => {
-                members.iter().any(|(name, value)| *name == first && value.has(rest))
-            }
+            Self::Members(members) => members
+                .iter()
+                .any(|(name, value)| *name == first && value.has(rest)),
         }
     }
 }

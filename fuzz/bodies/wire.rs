@@ -11,17 +11,39 @@ pub fn messages(data: &[u8]) {
     let data = &[data, b"\r\n\r\n"].concat();
     let whole = serve(data, usize::MAX, MAX_HEAD);
     let answers = String::from_utf8_lossy(&whole.answers);
-    let statuses: Vec<_> =
-        answers.split("\r\n").filter(|line| line.starts_with("HTTP/1.")).collect();
-    let answered = statuses.iter().filter(|line| line.ends_with(" 200 OK")).count();
-    let informed = statuses.iter().filter(|line| line.ends_with(" 100 Continue")).count();
-    assert_eq!(answered + informed, statuses.len(), "hyper answers by itself: {answers}");
-    assert_eq!(answered, whole.requests.len(), "a request without an answer: {answers}");
+    let statuses: Vec<_> = answers
+        .split("\r\n")
+        .filter(|line| line.starts_with("HTTP/1."))
+        .collect();
+    let answered = statuses
+        .iter()
+        .filter(|line| line.ends_with(" 200 OK"))
+        .count();
+    let informed = statuses
+        .iter()
+        .filter(|line| line.ends_with(" 100 Continue"))
+        .count();
+    assert_eq!(
+        answered + informed,
+        statuses.len(),
+        "hyper answers by itself: {answers}"
+    );
+    assert_eq!(
+        answered,
+        whole.requests.len(),
+        "a request without an answer: {answers}"
+    );
     if whole.refused {
-        assert_eq!(whole.requests.last(), Some(&Some(0)), "a refused head has no body");
+        assert_eq!(
+            whole.requests.last(),
+            Some(&Some(0)),
+            "a refused head has no body"
+        );
     }
     for part in [1, 2, 7] {
-        let Served { requests, refused, .. } = serve(data, part, MAX_HEAD);
+        let Served {
+            requests, refused, ..
+        } = serve(data, part, MAX_HEAD);
         assert_eq!(
             (requests, refused),
             (whole.requests.clone(), whole.refused),

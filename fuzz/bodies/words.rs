@@ -24,7 +24,10 @@ pub fn ids(data: &[u8]) {
         assert_eq!(text.parse(), Ok(Position::from(id)));
         assert_eq!(range::lower(text), Ok(Some(id)));
         assert_eq!(range::upper(text), Ok(Some(id)));
-        assert!(id.next().is_none_or(|next| next > id && next.previous() == Some(id)));
+        assert!(
+            id.next()
+                .is_none_or(|next| next > id && next.previous() == Some(id))
+        );
     }
     if let Ok(new) = text.parse::<NewId>() {
         assert_eq!(new.to_string().parse(), Ok(new));
@@ -32,12 +35,18 @@ pub fn ids(data: &[u8]) {
     if let Ok(position) = text.parse::<Position>() {
         assert_eq!(position.to_string().parse(), Ok(position));
         assert_eq!(text.parse(), Ok(Start::After(position)));
-        assert!(!cursor::is_cursor(text), "a position is never taken for a cursor");
+        assert!(
+            !cursor::is_cursor(text),
+            "a position is never taken for a cursor"
+        );
     }
     if let (Ok(lower), Ok(upper)) = (range::lower(text), range::upper(text))
         && let (Some(lower), Some(upper), false) = (lower, upper, text.starts_with('('))
     {
-        assert!(lower <= upper, "one word as both bounds holds at least itself");
+        assert!(
+            lower <= upper,
+            "one word as both bounds holds at least itself"
+        );
     }
     if let Ok(cursor) = text.parse::<range::Cursor>() {
         assert_eq!(cursor.to_string().parse(), Ok(cursor));
@@ -51,7 +60,10 @@ pub fn cursors(data: &[u8]) {
         if let Ok(read) = Cursor::parse(text) {
             assert_eq!(read.to_string(), text);
             assert!(text.len() <= cursor::MAX_CURSOR && cursor::is_cursor(text));
-            assert!(text.parse::<Position>().is_err(), "a cursor is never taken for a position");
+            assert!(
+                text.parse::<Position>().is_err(),
+                "a cursor is never taken for a position"
+            );
         }
     }
     let (Ok(stream), Ok(group)) = (StreamName::new("orders"), GroupName::new("billing")) else {
@@ -63,7 +75,10 @@ pub fn cursors(data: &[u8]) {
     // And one that is right but for its check, which hardly comes about by chance.
     let mut from = Taker(data);
     let id = EntryId::new(from.number(), from.number());
-    let receipt = Receipt { id, until_us: from.number() };
+    let receipt = Receipt {
+        id,
+        until_us: from.number(),
+    };
     let text = receipt.encode(&stream, &group);
     let read = Receipt::decode(&text, &stream, &group);
     assert_eq!(read.is_ok(), receipt.until_us < 1 << 53);
@@ -81,7 +96,9 @@ pub fn names(data: &[u8]) {
     assert_eq!(GroupName::new(text).is_ok(), plain(text));
     let own = text.starts_with(OWN_PREFIX);
     assert_eq!(ConsumerName::new(text).is_ok(), plain(text) && !own);
-    let Ok(stream) = StreamName::new(text) else { return };
+    let Ok(stream) = StreamName::new(text) else {
+        return;
+    };
     assert!(plain(text) && !own && stream.as_str() == text);
     assert_eq!(stream.tag(), hash_tag(text));
     // What a stream's own keys are made of has the stream's slot.
@@ -98,7 +115,9 @@ pub fn names(data: &[u8]) {
 
 /// The part of a key that is hashed, as the specification of Redis Cluster has it.
 fn hash_tag(key: &str) -> &str {
-    let Some(open) = key.find('{') else { return key };
+    let Some(open) = key.find('{') else {
+        return key;
+    };
     match key[open + 1..].find('}') {
         None | Some(0) => key,
         Some(length) => &key[open + 1..open + 1 + length],
@@ -141,7 +160,9 @@ pub fn times(data: &[u8]) {
 /// Policies as they are kept: whatever stands in Redis, reading it does not fail in a new way.
 pub fn policies(data: &[u8]) {
     let Ok(text) = from_utf8(data) else { return };
-    let Ok(stream) = StreamName::new("orders") else { unreachable!() };
+    let Ok(stream) = StreamName::new("orders") else {
+        unreachable!()
+    };
     if let Some(policy) = Policy::decode(text) {
         let again = Policy::decode(&policy.encode());
         assert_eq!(again.as_ref(), Some(&policy));
@@ -155,8 +176,12 @@ pub fn policies(data: &[u8]) {
 pub fn globs(data: &[u8]) {
     let mut from = Taker(data);
     let (pattern, name) = (from.bytes(), from.bytes());
-    let (Ok(asked), Ok(name)) = (from_utf8(pattern), from_utf8(name)) else { return };
-    let Ok(pattern) = NamePattern::parse(asked) else { return };
+    let (Ok(asked), Ok(name)) = (from_utf8(pattern), from_utf8(name)) else {
+        return;
+    };
+    let Ok(pattern) = NamePattern::parse(asked) else {
+        return;
+    };
     let (text, glob) = match &pattern {
         NamePattern::One(name) => (name, literal(name)),
         NamePattern::Prefix(prefix) => (prefix, prefixed(prefix)),

@@ -94,7 +94,11 @@ impl<P: Right> Access<P> {
         };
         let stream = principal.existing(name).map_err(|_| refused.clone())?;
         let access = Self::checked(principal, stream, name)?;
-        let is_there = state.store.is_stream(access.stream()).await.map_err(ApiError::of_read)?;
+        let is_there = state
+            .store
+            .is_stream(access.stream())
+            .await
+            .map_err(ApiError::of_read)?;
         if is_there { Ok(access) } else { Err(refused) }
     }
 
@@ -104,11 +108,17 @@ impl<P: Right> Access<P> {
         name: &str,
     ) -> Result<Self, ApiError> {
         if principal.may(P::RIGHT, name) {
-            return Ok(Self { stream, principal, right: PhantomData });
+            return Ok(Self {
+                stream,
+                principal,
+                right: PhantomData,
+            });
         }
         let right = P::RIGHT.as_str();
         let detail = format!("the credential gives no right to {right} `{name}`");
-        Err(ApiError::new(ErrorCode::Forbidden, detail).with("right", right).with("stream", name))
+        Err(ApiError::new(ErrorCode::Forbidden, detail)
+            .with("right", right)
+            .with("stream", name))
     }
 
     /// The stream.
@@ -136,7 +146,11 @@ impl<P: Right> Access<P> {
     /// # Errors
     /// 403 `forbidden`.
     pub fn also<Q: Right>(&self) -> Result<Access<Q>, ApiError> {
-        Access::checked(self.principal.clone(), self.stream.clone(), &self.stream.shown())
+        Access::checked(
+            self.principal.clone(),
+            self.stream.clone(),
+            &self.stream.shown(),
+        )
     }
 
     /// The stream, to keep.

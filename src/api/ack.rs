@@ -36,7 +36,9 @@ impl AckParams {
             let detail = "`refs` says how to delete: give it with `delete=true`";
             return Err(ApiError::invalid(detail).at("refs", detail));
         }
-        Ok(self.delete.then(|| self.refs.map_or(References::Acked, References::from)))
+        Ok(self
+            .delete
+            .then(|| self.refs.map_or(References::Acked, References::from)))
     }
 }
 
@@ -128,5 +130,9 @@ async fn acknowledge(
 ) -> Result<Json<SettledAll>, ApiError> {
     let ack = async |stream, items: Vec<_>| state.store.ack(&stream, group, &items, delete).await;
     let results = batch.settle(state, group, delete.is_some(), ack).await?;
-    Ok(Json(SettledAll::new(results, &[Outcome::Acknowledged], delete.is_some())))
+    Ok(Json(SettledAll::new(
+        results,
+        &[Outcome::Acknowledged],
+        delete.is_some(),
+    )))
 }

@@ -33,7 +33,11 @@ pub(super) fn account(
     if response.extensions().get::<Accounted>().is_some() {
         return response;
     }
-    let size = response.body().size_hint().exact().filter(|size| *size >= LARGE);
+    let size = response
+        .body()
+        .size_hint()
+        .exact()
+        .filter(|size| *size >= LARGE);
     let Some(size) =
         size.filter(|_| !matches!(path, "/openapi.json") && !path.starts_with("/docs"))
     else {
@@ -48,7 +52,12 @@ pub(super) fn account(
         let detail = "other answers take all the memory there is for them: ask for less, or later";
         return ApiError::new(ErrorCode::Overloaded, detail).into_response();
     };
-    response.map(|body| Body::new(Counted { body, held: Some(held) }))
+    response.map(|body| {
+        Body::new(Counted {
+            body,
+            held: Some(held),
+        })
+    })
 }
 
 /// A body whose bytes are counted until nobody has them any more.
@@ -82,7 +91,9 @@ impl hyper::body::Body for Counted {
             Some(held) => Bytes::from_owner(Part { bytes, _held: held }),
             None => bytes,
         };
-        Pin::new(body).poll_frame(cx).map_ok(|frame| frame.map_data(counted))
+        Pin::new(body)
+            .poll_frame(cx)
+            .map_ok(|frame| frame.map_data(counted))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -92,14 +92,22 @@ pub async fn append_entries(
     }
     if append_lines::is_wanted(&params, request.headers()) {
         if plan.delay.is_some() {
-            return Err(undelayed("delay", "lines are appended as they come: send a batch"));
+            return Err(undelayed(
+                "delay",
+                "lines are appended as they come: send a batch",
+            ));
         }
         let stream = access.into_stream();
-        return Box::pin(append_lines::append(state, stream, plan, &params, info, request)).await;
+        return Box::pin(append_lines::append(
+            state, stream, plan, &params, info, request,
+        ))
+        .await;
     }
     if params.receipts.is_some() {
-        return Err(ApiError::invalid("`receipts` goes with application/x-ndjson")
-            .at("receipts", "given without lines"));
+        return Err(
+            ApiError::invalid("`receipts` goes with application/x-ndjson")
+                .at("receipts", "given without lines"),
+        );
     }
     let body = Body::from_request(request, &state).await?;
     let sent = append_body::read(params.shape(), &body, state.settings.max_fields)?;
@@ -121,7 +129,15 @@ pub async fn append_entries(
     let told = keys.then_some(window);
     if many && !plan.atomic {
         let info = &info;
-        return Box::pin(append_each(state, stream, plan, (entries, base), told, info)).await;
+        return Box::pin(append_each(
+            state,
+            stream,
+            plan,
+            (entries, base),
+            told,
+            info,
+        ))
+        .await;
     }
     let entries = entries.into_iter().collect::<Result<_, _>>()?;
     let delay = plan.delay;
@@ -150,7 +166,10 @@ async fn append_each(
 ) -> Result<Response, ApiError> {
     plan.refuse_conditions("`atomic=false`")?;
     let mut appender = Appender::new(state, stream.clone(), plan).await?;
-    let entries = entries.into_iter().map(|entry| entry.map_err(ApiError::from)).collect();
+    let entries = entries
+        .into_iter()
+        .map(|entry| entry.map_err(ApiError::from))
+        .collect();
     let results = appender.each(entries, base).await?;
     let reached = appender.reach(results.iter().flatten().copied()).await;
     let shown = results.iter().map(|result| BatchResult::new(result, info));

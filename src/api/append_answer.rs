@@ -84,7 +84,10 @@ pub struct DurabilityReached {
 
 impl From<Reached> for DurabilityReached {
     fn from(reached: Reached) -> Self {
-        Self { replicas: reached.replicas, fsync: reached.fsync }
+        Self {
+            replicas: reached.replicas,
+            fsync: reached.fsync,
+        }
     }
 }
 
@@ -145,14 +148,21 @@ impl BatchResult {
     pub(super) fn new(result: &Result<Placed, ApiError>, info: &RequestInfo) -> Self {
         match result {
             Ok(placed) => placed.into(),
-            Err(error) => Self { error: Some(info.problem(error)), ..Self::default() },
+            Err(error) => Self {
+                error: Some(info.problem(error)),
+                ..Self::default()
+            },
         }
     }
 }
 
 impl From<&Placed> for BatchResult {
     fn from(placed: &Placed) -> Self {
-        Self { id: Some(placed.id.to_string()), replayed: placed.replayed, error: None }
+        Self {
+            id: Some(placed.id.to_string()),
+            replayed: placed.replayed,
+            error: None,
+        }
     }
 }
 
@@ -165,7 +175,10 @@ pub(super) fn all(
     window: Option<Duration>,
 ) -> Response {
     let last = done.last().id.to_string();
-    let (named, durability) = (stream.shown().into_owned(), reached.map(DurabilityReached::from));
+    let (named, durability) = (
+        stream.shown().into_owned(),
+        reached.map(DurabilityReached::from),
+    );
     let appended = count_new(&done.placed);
     // As many as an answer comes to have: more than a map has room for at first.
     let mut headers = HeaderMap::with_capacity(HEADERS);
@@ -183,9 +196,18 @@ pub(super) fn all(
     };
     let body = if many {
         let results = done.placed.iter().map(BatchResult::from).collect();
-        AppendAnswer::Many(AppendedBatch { stream: named, results, appended, durability })
+        AppendAnswer::Many(AppendedBatch {
+            stream: named,
+            results,
+            appended,
+            durability,
+        })
     } else {
-        AppendAnswer::One(AppendedEntry { stream: named, id: last, durability })
+        AppendAnswer::One(AppendedEntry {
+            stream: named,
+            id: last,
+            durability,
+        })
     };
     let mut text = Vec::with_capacity(json::MOST);
     write_line(&mut text, &body);
@@ -206,7 +228,10 @@ pub(super) fn each(
 ) -> Response {
     let body = AppendedBatch {
         stream: stream.shown().into_owned(),
-        results: results.iter().map(|result| BatchResult::new(result, info)).collect(),
+        results: results
+            .iter()
+            .map(|result| BatchResult::new(result, info))
+            .collect(),
         appended: count_new(results.iter().flatten()),
         durability: reached.map(DurabilityReached::from),
     };

@@ -38,8 +38,10 @@ pub fn read(shape: Shape<'_>, body: &Body, most: usize) -> Result<Sent, ApiError
         media_type if media_type.starts_with("application/cloudevents") => Err(reserved()),
         // Whatever its type: in this mode that is the type of the data.
         _ if body.headers.contains_key("ce-specversion") => {
-            let headers =
-                body.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+            let headers = body
+                .headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_bytes()));
             Ok(cloudevent::binary(headers, &body.bytes)?)
         }
         "application/json" => json(&body.bytes, most, sent::parse),
@@ -92,13 +94,19 @@ fn nothing() -> ApiError {
 fn whole(field: &str, body: &Body) -> Fields {
     let mut fields = vec![(field.as_bytes().to_vec(), body.bytes.to_vec())];
     if let Some(media_type) = body.content_type() {
-        fields.push((TYPE_FIELD.as_bytes().to_vec(), media_type.as_bytes().to_vec()));
+        fields.push((
+            TYPE_FIELD.as_bytes().to_vec(),
+            media_type.as_bytes().to_vec(),
+        ));
     }
     fields
 }
 
 fn one(fields: Fields) -> Sent {
-    Sent::One(SentEntry { fields, ..SentEntry::default() })
+    Sent::One(SentEntry {
+        fields,
+        ..SentEntry::default()
+    })
 }
 
 fn json(

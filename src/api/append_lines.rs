@@ -58,7 +58,10 @@ pub(super) fn is_wanted(params: &AppendParams, headers: &HeaderMap) -> bool {
 
 /// Whether the client accepts lines by name.
 pub(super) fn is_accepted(headers: &HeaderMap) -> bool {
-    [&[NDJSON], &ALSO[..]].concat().iter().any(|name| event_stream::is_wanted(headers, name))
+    [&[NDJSON], &ALSO[..]]
+        .concat()
+        .iter()
+        .any(|name| event_stream::is_wanted(headers, name))
 }
 
 /// # Errors
@@ -90,7 +93,13 @@ pub(super) async fn append(
         ended: false,
     };
     let appender = Some(Appender::new(state, stream.clone(), plan).await?);
-    let mut upload = Upload { source, appender, stream, info, told: Told::default() };
+    let mut upload = Upload {
+        source,
+        appender,
+        stream,
+        info,
+        told: Told::default(),
+    };
     if params.receipts.is_some() {
         let lines = futures_util::stream::unfold(Some(upload), async |upload| {
             let mut upload = upload?;
@@ -181,7 +190,9 @@ impl Source {
 
     async fn fill(&mut self) -> Result<(), ApiError> {
         match tokio::time::timeout(self.stalled, self.body.frame()).await {
-            Err(_) => Err(ApiError::invalid("the rest of the body did not come in time")),
+            Err(_) => Err(ApiError::invalid(
+                "the rest of the body did not come in time",
+            )),
             Ok(Some(Err(error))) => Err(inflate::refused(&self.state, &error)),
             Ok(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
@@ -216,7 +227,11 @@ impl Told {
                 Ok(placed) => {
                     self.first.get_or_insert(*placed);
                     self.last = Some(*placed);
-                    *(if placed.replayed { &mut self.replayed } else { &mut self.appended }) += 1;
+                    *(if placed.replayed {
+                        &mut self.replayed
+                    } else {
+                        &mut self.appended
+                    }) += 1;
                 }
                 Err(error) => {
                     self.failed += 1;
@@ -250,13 +265,16 @@ impl Told {
         let id = |placed: Option<Placed>| placed.map(|placed| placed.id.to_string());
         // Problems are strings and numbers: they always serialize.
         let errors = serde_json::to_value(&self.errors).unwrap_or_default();
-        ApiError { side_effects_unknown: unknown, ..error }
-            .with("lines", errors)
-            .with("first_id", id(self.first))
-            .with("appended", self.appended)
-            .with("replayed", self.replayed)
-            .with("failed", self.failed)
-            .with("last_id", id(self.last))
+        ApiError {
+            side_effects_unknown: unknown,
+            ..error
+        }
+        .with("lines", errors)
+        .with("first_id", id(self.first))
+        .with("appended", self.appended)
+        .with("replayed", self.replayed)
+        .with("failed", self.failed)
+        .with("last_id", id(self.last))
     }
 }
 
@@ -280,7 +298,10 @@ impl Upload {
         };
         let (numbers, sent): (Vec<u64>, Vec<_>) = lines.into_iter().unzip();
         let first = numbers.first().copied();
-        let placed = appender.each(sent, alone).await.map_err(|error| error.with("line", first))?;
+        let placed = appender
+            .each(sent, alone)
+            .await
+            .map_err(|error| error.with("line", first))?;
         let results = numbers.into_iter().zip(placed).collect();
         self.told.count(&results, &self.info);
         Ok(Some(results))
@@ -292,12 +313,20 @@ impl Upload {
             Some(appender) => {
                 // If any line was new, it is waited for what is new.
                 let last = self.told.last;
-                let last = last.map(|last| Placed { replayed: self.told.appended == 0, ..last });
-                appender.reach(last).await.map_err(|error| self.told.with_counts(error))?
+                let last = last.map(|last| Placed {
+                    replayed: self.told.appended == 0,
+                    ..last
+                });
+                appender
+                    .reach(last)
+                    .await
+                    .map_err(|error| self.told.with_counts(error))?
             }
             None => None,
         };
-        let (told, id) = (self.told, |placed: Option<Placed>| placed.map(|p| p.id.to_string()));
+        let (told, id) = (self.told, |placed: Option<Placed>| {
+            placed.map(|p| p.id.to_string())
+        });
         Ok(LinesAnswer {
             stream,
             appended: told.appended,
@@ -315,7 +344,10 @@ impl Upload {
         for (line, result) in results {
             write_line(
                 &mut text,
-                &Receipt { line: *line, result: BatchResult::new(result, &self.info) },
+                &Receipt {
+                    line: *line,
+                    result: BatchResult::new(result, &self.info),
+                },
             );
         }
         text.into()
@@ -335,7 +367,11 @@ impl Upload {
     }
 
     fn failure(&self, error: ApiError) -> Bytes {
-        error_line(&self.told.with_counts(error), self.info.path(), self.info.id())
+        error_line(
+            &self.told.with_counts(error),
+            self.info.path(),
+            self.info.id(),
+        )
     }
 }
 

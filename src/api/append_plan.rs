@@ -107,7 +107,10 @@ pub enum ReceiptsParam {
 }
 
 /// What an append asks for besides its entries.
-#[expect(clippy::struct_excessive_bools, reason = "each is a parameter of its own")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a parameter of its own"
+)]
 pub(super) struct Plan {
     /// The id of the one entry.
     pub(super) id: Option<NewId>,
@@ -144,18 +147,32 @@ impl Plan {
         params: &AppendParams,
         headers: &HeaderMap,
     ) -> Result<Self, ApiError> {
-        at_most_one(&[("payload", params.payload.is_some()), ("as", params.form.is_some())])?;
-        let wanted = params.id.as_deref().map(|text| new_id("id", text)).transpose()?;
+        at_most_one(&[
+            ("payload", params.payload.is_some()),
+            ("as", params.form.is_some()),
+        ])?;
+        let wanted = params
+            .id
+            .as_deref()
+            .map(|text| new_id("id", text))
+            .transpose()?;
         let plan = Self {
             id: wanted,
             manages: false,
-            delay: params.delay.map(|Wait(delay)| delay).filter(|delay| !delay.is_zero()),
+            delay: params
+                .delay
+                .map(|Wait(delay)| delay)
+                .filter(|delay| !delay.is_zero()),
             create: params.create.unwrap_or(true),
             atomic: params.atomic.unwrap_or(true),
             all_or_nothing: params.atomic == Some(true),
             conditions: Conditions::new(principal, headers)?,
             durability: durability(params)?,
-            traceparent: state.settings.trace_context.then(|| traceparent(headers)).flatten(),
+            traceparent: state
+                .settings
+                .trace_context
+                .then(|| traceparent(headers))
+                .flatten(),
             window: state.settings.idempotency_window,
             trimming: trimming(params)?,
         };
@@ -165,7 +182,9 @@ impl Plan {
 
     /// That what is to be appended later can be: nothing is known then of who asked for it.
     fn check_delay(&self, params: &AppendParams) -> Result<(), ApiError> {
-        let Some(delay) = self.delay else { return Ok(()) };
+        let Some(delay) = self.delay else {
+            return Ok(());
+        };
         if delay > MAX_DELAY {
             return Err(undelayed("delay", "`delay` is at most 7d"));
         }
@@ -184,7 +203,10 @@ impl Plan {
             ("receipts", params.receipts.is_some()),
         ];
         match given.iter().find(|(_, given)| *given) {
-            Some((name, _)) => Err(undelayed(name, format!("`{name}` does not go with `delay`"))),
+            Some((name, _)) => Err(undelayed(
+                name,
+                format!("`{name}` does not go with `delay`"),
+            )),
             None => Ok(()),
         }
     }
@@ -194,7 +216,11 @@ impl Plan {
     pub(super) fn refuse_conditions(&self, what: &str) -> Result<(), ApiError> {
         let conditions = &self.conditions;
         let given = [
-            ("Idempotency-Key", conditions.key.is_some(), "; give each entry its own `key`"),
+            (
+                "Idempotency-Key",
+                conditions.key.is_some(),
+                "; give each entry its own `key`",
+            ),
             ("If-Match", conditions.if_match.is_some(), ""),
             ("If-None-Match", conditions.if_new, ""),
             ("id", self.id.is_some(), "; entries carry their own"),
@@ -212,9 +238,13 @@ impl Plan {
     /// # Errors
     /// That Redis, whose clock it is, is away.
     pub(super) async fn trimming(&self, state: &Shared) -> Result<Option<Trimming>, ApiError> {
-        let Some((bound, mut trimming)) = self.trimming else { return Ok(None) };
+        let Some((bound, mut trimming)) = self.trimming else {
+            return Ok(None);
+        };
         if let Bound::Age(age) = bound {
-            let now = Box::pin(state.store.now_ms()).await.map_err(ApiError::of_read)?;
+            let now = Box::pin(state.store.now_ms())
+                .await
+                .map_err(ApiError::of_read)?;
             trimming.trim = Trim::MinId(Time::Ago(age).first_id(now));
         }
         Ok(Some(trimming))
@@ -277,7 +307,11 @@ fn trimming(params: &AppendParams) -> Result<Option<(Bound, Trimming)>, ApiError
         (None, None, Some(Wait(age))) => (Bound::Age(age), Trim::MinId(EntryId::MIN)),
         _ => {
             let detail = "`maxlen`, `minid` and `max_age` exclude each other";
-            let second = if params.max_age.is_some() { "max_age" } else { "minid" };
+            let second = if params.max_age.is_some() {
+                "max_age"
+            } else {
+                "minid"
+            };
             return Err(ApiError::invalid(detail).at(second, "given with another"));
         }
     };
@@ -285,22 +319,37 @@ fn trimming(params: &AppendParams) -> Result<Option<(Bound, Trimming)>, ApiError
         return Err(ApiError::invalid("`trim_limit` bounds an approximate trim")
             .at("trim_limit", "given with `exact`"));
     }
-    let limit = params.trim_limit.map(|limit| redis_number("trim_limit", limit)).transpose()?;
+    let limit = params
+        .trim_limit
+        .map(|limit| redis_number("trim_limit", limit))
+        .transpose()?;
     let references = params.refs.map_or(References::Keep, References::from);
-    Ok(Some((bound, Trimming { trim, exact: params.exact, limit, references })))
+    Ok(Some((
+        bound,
+        Trimming {
+            trim,
+            exact: params.exact,
+            limit,
+            references,
+        },
+    )))
 }
 
 fn durability(params: &AppendParams) -> Result<Option<(Durability, Duration)>, ApiError> {
     let Some(text) = params.durability.as_deref() else {
         if params.durability_timeout.is_some() {
-            return Err(ApiError::invalid("`durability_timeout` goes with `durability`")
-                .at("durability_timeout", "nothing to wait for"));
+            return Err(
+                ApiError::invalid("`durability_timeout` goes with `durability`")
+                    .at("durability_timeout", "nothing to wait for"),
+            );
         }
         return Ok(None);
     };
     let replicas = || {
         let count = text.strip_prefix("replicas:")?.parse::<u32>().ok()?;
-        (1..=MAX_REPLICAS).contains(&count).then_some(Durability::Replicas(count))
+        (1..=MAX_REPLICAS)
+            .contains(&count)
+            .then_some(Durability::Replicas(count))
     };
     let wanted = match text {
         "fsync" => Some(Durability::Fsync),
@@ -310,19 +359,27 @@ fn durability(params: &AppendParams) -> Result<Option<(Durability, Duration)>, A
         let detail = format!("`durability` is `fsync` or `replicas:N` (1 to {MAX_REPLICAS})");
         ApiError::invalid(detail.clone()).at("durability", detail)
     })?;
-    let timeout = params.durability_timeout.map_or(DURABILITY_WAIT, |Wait(timeout)| timeout);
+    let timeout = params
+        .durability_timeout
+        .map_or(DURABILITY_WAIT, |Wait(timeout)| timeout);
     if timeout.is_zero() || timeout > MAX_DURABILITY_WAIT {
-        return Err(ApiError::invalid("`durability_timeout` is above 0 and at most 10s")
-            .at("durability_timeout", "at most 10s"));
+        return Err(
+            ApiError::invalid("`durability_timeout` is above 0 and at most 10s")
+                .at("durability_timeout", "at most 10s"),
+        );
     }
     Ok(Some((wanted, timeout)))
 }
 
 /// The header of the W3C Trace Context, if it is one: of several none is.
 fn traceparent(headers: &HeaderMap) -> Option<Vec<u8>> {
-    let value = single(headers, &HeaderName::from_static("traceparent")).ok()??.as_bytes();
+    let value = single(headers, &HeaderName::from_static("traceparent"))
+        .ok()??
+        .as_bytes();
     let part = |from: usize, to: usize| {
-        value[from..to].iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b))
+        value[from..to]
+            .iter()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b))
     };
     let whole = value.len() == 55
         && [2, 35, 52].iter().all(|dash| value[*dash] == b'-')

@@ -47,7 +47,10 @@ pub(super) struct Done {
 impl Done {
     /// The last of the entries.
     pub(super) fn last(&self) -> Placed {
-        let nothing = Placed { id: EntryId::MIN, replayed: true };
+        let nothing = Placed {
+            id: EntryId::MIN,
+            replayed: true,
+        };
         self.placed.last().copied().unwrap_or(nothing)
     }
 }
@@ -79,7 +82,13 @@ impl Appender {
             }
             None => None,
         };
-        Ok(Self { state, stream, plan, durable, keyed: true })
+        Ok(Self {
+            state,
+            stream,
+            plan,
+            durable,
+            keyed: true,
+        })
     }
 
     /// Appends all of the entries or none.
@@ -99,21 +108,35 @@ impl Appender {
         if let Some(index) = append.too_wide() {
             return Err(too_wide(&base(index)));
         }
-        match self.state.store.append(&self.lane(), &self.stream, &append).await? {
+        match self
+            .state
+            .store
+            .append(&self.lane(), &self.stream, &append)
+            .await?
+        {
             Appended::Each(each) => {
                 let placed: Vec<Placed> = each.iter().flatten().copied().collect();
                 if count_new(&placed) > 0 {
                     self.count(&placed).await;
                 }
                 match each.iter().find_map(|result| result.err()) {
-                    None => Ok(Done { placed, replayed: false }),
+                    None => Ok(Done {
+                        placed,
+                        replayed: false,
+                    }),
                     Some(refusal) if placed.is_empty() => Err(refused(refusal, "")),
                     Some(_) => Err(stopped(each.len(), &placed)),
                 }
             }
             Appended::Replayed(ids) => {
-                let placed = ids.into_iter().map(|id| Placed { id, replayed: true }).collect();
-                Ok(Done { placed, replayed: true })
+                let placed = ids
+                    .into_iter()
+                    .map(|id| Placed { id, replayed: true })
+                    .collect();
+                Ok(Done {
+                    placed,
+                    replayed: true,
+                })
             }
             Appended::Refused(index, refusal) => {
                 let index = index.map(base);
@@ -152,7 +175,10 @@ impl Appender {
         }
         let (state, settings) = (&self.state, &self.state.settings);
         let (most, bytes) = (settings.max_scheduled, settings.max_scheduled_bytes);
-        let kept = state.store.schedule(&self.stream, &entries, delay, most, bytes).await?;
+        let kept = state
+            .store
+            .schedule(&self.stream, &entries, delay, most, bytes)
+            .await?;
         let kept = kept.ok_or_else(|| {
             state.metrics.refuse("scheduled");
             let detail = format!(
@@ -181,9 +207,16 @@ impl Appender {
         let mut results: Vec<Result<NewEntry, ApiError>> =
             sent.into_iter().enumerate().map(read).collect();
         let taken = |results: &mut Vec<Result<NewEntry, ApiError>>| -> Vec<NewEntry> {
-            let placeholder = || NewEntry { id: NewId::Auto, fields: Vec::new(), key: None };
+            let placeholder = || NewEntry {
+                id: NewId::Auto,
+                fields: Vec::new(),
+                key: None,
+            };
             let take = |entry: &mut NewEntry| std::mem::replace(entry, placeholder());
-            results.iter_mut().filter_map(|entry| entry.as_mut().ok().map(take)).collect()
+            results
+                .iter_mut()
+                .filter_map(|entry| entry.as_mut().ok().map(take))
+                .collect()
         };
         let mut append = self.append(taken(&mut results), false).await?;
         if append.too_wide().is_some() {
@@ -194,18 +227,28 @@ impl Appender {
                     && let Some(entry) = entries.next()
                 {
                     let wide = entry.fields.len() > MAX_FIELDS;
-                    *result = if wide { Err(too_wide(&base(index))) } else { Ok(entry) };
+                    *result = if wide {
+                        Err(too_wide(&base(index)))
+                    } else {
+                        Ok(entry)
+                    };
                 }
             }
             append.entries = taken(&mut results);
         }
         let mut placed = match append.entries.is_empty() {
             true => Vec::new(),
-            false => match self.state.store.append(&self.lane(), &self.stream, &append).await? {
+            false => match self
+                .state
+                .store
+                .append(&self.lane(), &self.stream, &append)
+                .await?
+            {
                 Appended::Each(each) => each,
-                Appended::Replayed(ids) => {
-                    ids.into_iter().map(|id| Ok(Placed { id, replayed: true })).collect()
-                }
+                Appended::Replayed(ids) => ids
+                    .into_iter()
+                    .map(|id| Ok(Placed { id, replayed: true }))
+                    .collect(),
                 Appended::Refused(_, refusal) => return Err(refused(refusal, "")),
             },
         }
@@ -213,7 +256,10 @@ impl Appender {
         let result = |(index, entry): (usize, Result<NewEntry, ApiError>)| {
             entry?;
             let lost = || ApiError::new(ErrorCode::Internal, "an entry without an answer");
-            placed.next().ok_or_else(lost)?.map_err(|refusal| refused(refusal, &base(index)))
+            placed
+                .next()
+                .ok_or_else(lost)?
+                .map_err(|refusal| refused(refusal, &base(index)))
         };
         let results: Vec<Result<Placed, ApiError>> =
             results.into_iter().enumerate().map(result).collect();
@@ -229,7 +275,9 @@ impl Appender {
         self,
         placed: impl IntoIterator<Item = Placed>,
     ) -> Result<Option<Reached>, ApiError> {
-        let Some((durable, timeout)) = self.durable else { return Ok(None) };
+        let Some((durable, timeout)) = self.durable else {
+            return Ok(None);
+        };
         let (mut last, mut replayed) = (None, true);
         for placed in placed {
             last = Some(placed.id);
@@ -238,7 +286,12 @@ impl Appender {
         let Some(last) = last else { return Ok(None) };
         let window = u64::try_from(self.plan.window.as_millis()).unwrap_or(u64::MAX);
         let (again, id) = (replayed.then_some(window), last.to_string());
-        let reached = Box::pin(self.state.store.reach(durable, &self.stream, again, timeout)).await;
+        let reached = Box::pin(
+            self.state
+                .store
+                .reach(durable, &self.stream, again, timeout),
+        )
+        .await;
         match reached.map_err(|error| ApiError::from(error).with("id", id.clone()))? {
             reached if reached.enough => Ok(Some(reached)),
             reached => {
@@ -258,20 +311,28 @@ impl Appender {
                 if let Some(fsync) = reached.fsync {
                     error = error.with("fsync", fsync);
                 }
-                Err(ApiError { side_effects_unknown: true, ..error })
+                Err(ApiError {
+                    side_effects_unknown: true,
+                    ..error
+                })
             }
         }
     }
 
     fn lane(&self) -> Lane {
-        self.durable.as_ref().map_or(Lane::Shared, |(durable, _)| durable.lane())
+        self.durable
+            .as_ref()
+            .map_or(Lane::Shared, |(durable, _)| durable.lane())
     }
 
     async fn count<'p>(&self, placed: impl IntoIterator<Item = &'p Placed>) {
         let new = count_new(placed);
         self.state.metrics.published.inc_by(new);
         self.state.hub.appended(&self.stream);
-        self.state.hub.retain_after(&self.state.store, &self.stream, new).await;
+        self.state
+            .hub
+            .retain_after(&self.state.store, &self.stream, new)
+            .await;
     }
 
     fn check_count(count: usize) -> Result<(), ApiError> {
@@ -321,8 +382,15 @@ impl Appender {
         }
         entry_bounds::check(&self.state, &fields, base)?;
         let producer = &self.plan.conditions.producer;
-        let own = sent.key.as_deref().map(|text| key(&format!("{base}/key"), producer, text));
-        Ok(NewEntry { id: wanted, fields, key: own.transpose()? })
+        let own = sent
+            .key
+            .as_deref()
+            .map(|text| key(&format!("{base}/key"), producer, text));
+        Ok(NewEntry {
+            id: wanted,
+            fields,
+            key: own.transpose()?,
+        })
     }
 }
 
@@ -340,7 +408,10 @@ fn stopped(sent: usize, placed: &[Placed]) -> ApiError {
     let error =
         ApiError::new(ErrorCode::IdNotMonotonic, detail).with("appended", count_new(placed));
     let results = placed.iter().map(BatchResult::from);
-    ApiError { side_effects_unknown: true, ..append_answer::with_results(error, results) }
+    ApiError {
+        side_effects_unknown: true,
+        ..append_answer::with_results(error, results)
+    }
 }
 
 fn too_wide(base: &str) -> ApiError {
@@ -352,7 +423,11 @@ fn too_wide(base: &str) -> ApiError {
 
 /// Why an entry that stands at `base` was not appended.
 fn refused(refusal: Refusal, base: &str) -> ApiError {
-    let member = if refusal == Refusal::KeyReused { "key" } else { "id" };
+    let member = if refusal == Refusal::KeyReused {
+        "key"
+    } else {
+        "id"
+    };
     refused_at(refusal, &format!("{base}/{member}"))
 }
 
@@ -368,12 +443,14 @@ fn refused_at(refusal: Refusal, pointer: &str) -> ApiError {
             let detail = "there is no stream of this name, and `create=false` makes none";
             return ApiError::new(ErrorCode::StreamNotFound, detail);
         }
-        Refusal::KeyReused => {
-            (ErrorCode::IdempotencyKeyReused, "this idempotency key was used for something else")
-        }
-        Refusal::NotMonotonic => {
-            (ErrorCode::IdNotMonotonic, "an id must lie above the one before it")
-        }
+        Refusal::KeyReused => (
+            ErrorCode::IdempotencyKeyReused,
+            "this idempotency key was used for something else",
+        ),
+        Refusal::NotMonotonic => (
+            ErrorCode::IdNotMonotonic,
+            "an id must lie above the one before it",
+        ),
         Refusal::AfterChosen => (
             ErrorCode::InvalidFields,
             "an id of your own cannot follow one that Redis is to choose",

@@ -35,7 +35,11 @@ impl FromStr for BasePath {
         };
         let rest = path.strip_prefix('/').ok_or(InvalidBasePath)?;
         let fits = path.len() <= MAX_LENGTH && rest.split('/').all(is_segment);
-        if fits { Ok(Self(Some(path.into()))) } else { Err(InvalidBasePath) }
+        if fits {
+            Ok(Self(Some(path.into())))
+        } else {
+            Err(InvalidBasePath)
+        }
     }
 }
 
@@ -48,10 +52,15 @@ impl BasePath {
 
     /// Puts the base path before what the headers of a response link to.
     pub fn apply(&self, headers: &mut HeaderMap) {
-        let Some(base) = self.0.as_deref() else { return };
-        replace(headers, &LOCATION, |text| text.starts_with('/').then(|| format!("{base}{text}")));
+        let Some(base) = self.0.as_deref() else {
+            return;
+        };
+        replace(headers, &LOCATION, |text| {
+            text.starts_with('/').then(|| format!("{base}{text}"))
+        });
         replace(headers, &LINK, |text| {
-            text.strip_prefix("</").map(|rest| format!("<{base}/{rest}"))
+            text.strip_prefix("</")
+                .map(|rest| format!("<{base}/{rest}"))
         });
         replace(headers, &SET_COOKIE, |text| {
             text.contains("; Path=/")
@@ -61,7 +70,10 @@ impl BasePath {
 }
 
 fn replace(headers: &mut HeaderMap, name: &HeaderName, change: impl Fn(&str) -> Option<String>) {
-    let changed = headers.get(name).and_then(|value| value.to_str().ok()).and_then(change);
+    let changed = headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .and_then(change);
     if let Some(value) = changed.and_then(|text| HeaderValue::try_from(text).ok()) {
         headers.insert(name.clone(), value);
     }
@@ -73,12 +85,25 @@ mod tests {
 
     #[test]
     fn base_paths_are_read_and_others_refused() {
-        for (text, path) in [("", ""), ("/", ""), ("/streams", "/streams"), ("/a/b-1/", "/a/b-1")] {
+        for (text, path) in [
+            ("", ""),
+            ("/", ""),
+            ("/streams", "/streams"),
+            ("/a/b-1/", "/a/b-1"),
+        ] {
             assert_eq!(text.parse::<BasePath>().unwrap().as_str(), path, "{text}");
         }
         let long = format!("/{}", "a".repeat(300));
-        for wrong in ["streams", "//evil.example", "/a//b", "/../x", "/a b", "/a?b", "/a\"", &long]
-        {
+        for wrong in [
+            "streams",
+            "//evil.example",
+            "/a//b",
+            "/../x",
+            "/a b",
+            "/a?b",
+            "/a\"",
+            &long,
+        ] {
             assert_eq!(wrong.parse::<BasePath>(), Err(InvalidBasePath), "{wrong}");
         }
     }

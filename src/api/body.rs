@@ -46,7 +46,10 @@ impl Body {
 /// The media type of a body without its parameters, in lower case; empty if there is none.
 #[must_use]
 pub fn media_type(headers: &HeaderMap) -> Cow<'_, str> {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let value = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let bare = value.split(';').next().unwrap_or_default().trim();
     match bare.bytes().any(|byte| byte.is_ascii_uppercase()) {
         true => Cow::Owned(bare.to_ascii_lowercase()),
@@ -56,9 +59,14 @@ pub fn media_type(headers: &HeaderMap) -> Cow<'_, str> {
 
 /// The parameter `charset` of a media type.
 fn charset(media_type: &str) -> Option<&str> {
-    let parameters = media_type.split(';').skip(1).filter_map(|part| part.split_once('='));
+    let parameters = media_type
+        .split(';')
+        .skip(1)
+        .filter_map(|part| part.split_once('='));
     let mut named = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
-    named.next().map(|(_, value)| value.trim().trim_matches('"'))
+    named
+        .next()
+        .map(|(_, value)| value.trim().trim_matches('"'))
 }
 
 impl Body {
@@ -67,7 +75,10 @@ impl Body {
     /// # Errors
     /// 415 for a `charset` that is neither UTF-8 nor a part of it.
     pub(super) fn refuse_charset(&self) -> Result<(), ApiError> {
-        let value = self.content_type().and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let value = self
+            .content_type()
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
         match charset(value) {
             Some(charset)
                 if !["utf-8", "utf8", "us-ascii"].contains(&&*charset.to_ascii_lowercase()) =>
@@ -114,7 +125,11 @@ impl Body {
             }
         };
         match gathered {
-            Ok(bytes) => Ok(Self { headers: parts.headers, bytes, memory }),
+            Ok(bytes) => Ok(Self {
+                headers: parts.headers,
+                bytes,
+                memory,
+            }),
             Err(error) => {
                 drop(memory);
                 // Over HTTP/1.1 the connection is read on (`net/linger.rs`).
@@ -153,8 +168,11 @@ async fn discard(mut body: axum::body::Body) {
 }
 
 fn too_large(limit: usize) -> ApiError {
-    ApiError::new(ErrorCode::TooLarge, format!("a body may have at most {limit} bytes here"))
-        .with("max_bytes", limit as u64)
+    ApiError::new(
+        ErrorCode::TooLarge,
+        format!("a body may have at most {limit} bytes here"),
+    )
+    .with("max_bytes", limit as u64)
 }
 
 /// Gathers a body, in the memory it is counted in. Most come in one piece, and stay where they are.
@@ -167,7 +185,9 @@ async fn gather(
     let (mut first, mut all) = (Bytes::new(), Vec::new());
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| inflate::refused(state, &error))?;
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         let length = first.len() + all.len() + data.len();
         if length > limit {
             return Err(too_large(limit));

@@ -83,7 +83,10 @@ pub async fn read_capabilities(
     State(state): State<AppState>,
 ) -> Result<Json<CapabilitiesOut>, ApiError> {
     let found = state.store.capabilities().ok_or_else(|| {
-        ApiError::new(ErrorCode::RedisUnavailable, "Redis was not asked yet what it can do")
+        ApiError::new(
+            ErrorCode::RedisUnavailable,
+            "Redis was not asked yet what it can do",
+        )
     })?;
     Ok(Json(show(&found)))
 }
@@ -101,7 +104,10 @@ fn show(found: &Capabilities) -> CapabilitiesOut {
         },
     });
     CapabilitiesOut {
-        server: ServerOut { name: found.server.clone(), version: found.version.clone() },
+        server: ServerOut {
+            name: found.server.clone(),
+            version: found.version.clone(),
+        },
         capabilities: capabilities.collect(),
     }
 }

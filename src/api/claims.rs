@@ -50,7 +50,9 @@ pub struct ClaimCall {
 }
 
 fn millis(name: &str, duration: Option<Wait>) -> Result<Option<u64>, ApiError> {
-    let Some(Wait(duration)) = duration else { return Ok(None) };
+    let Some(Wait(duration)) = duration else {
+        return Ok(None);
+    };
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     redis_number(name, millis).map(Some)
 }
@@ -84,7 +86,10 @@ pub async fn claim_entries(
     Call(call): Call<ClaimCall>,
 ) -> Result<Json<Deliveries>, ApiError> {
     let ids = entry_ids(&call.ids, "/ids", |index| format!("/ids/{index}"))?;
-    at_most_one(&[("/idle", call.idle.is_some()), ("/time", call.time.is_some())])?;
+    at_most_one(&[
+        ("/idle", call.idle.is_some()),
+        ("/time", call.time.is_some()),
+    ])?;
     let just_id = call.just_id.unwrap_or(false);
     let time = call.time.map(|TimeParam(time)| time);
     let now = state.store.now_for(time).await.map_err(ApiError::of_read)?;
@@ -93,8 +98,13 @@ pub async fn claim_entries(
         min_idle_ms: millis("/min_idle", call.min_idle)?.unwrap_or(0),
         ids,
         idle_ms: millis("/idle", call.idle)?,
-        time_ms: time.map(|time| redis_number("/time", time.unix_ms(now))).transpose()?,
-        retry_count: call.retry_count.map(|n| redis_number("/retry_count", n)).transpose()?,
+        time_ms: time
+            .map(|time| redis_number("/time", time.unix_ms(now)))
+            .transpose()?,
+        retry_count: call
+            .retry_count
+            .map(|n| redis_number("/retry_count", n))
+            .transpose()?,
         force: call.force.unwrap_or(false),
         just_id,
         last_id: call
@@ -104,7 +114,10 @@ pub async fn claim_entries(
             .transpose()?,
     };
     admit(&state, access.stream(), &access.group, &claim.consumer).await?;
-    let claimed = state.store.claim(access.stream(), &access.group, &claim).await?;
+    let claimed = state
+        .store
+        .claim(access.stream(), &access.group, &claim)
+        .await?;
     state.metrics.bury("gone", claimed.deleted.len() as u64);
     let of = (access.stream(), &access.group);
     Ok(Json(Deliveries::new(of, claimed.entries, just_id, false)))
@@ -179,7 +192,10 @@ pub async fn autoclaim_entries(
         just_id,
     };
     admit(&state, access.stream(), &access.group, &claim.consumer).await?;
-    let claimed = state.store.auto_claim(access.stream(), &access.group, &claim).await?;
+    let claimed = state
+        .store
+        .auto_claim(access.stream(), &access.group, &claim)
+        .await?;
     let of = (access.stream(), &access.group);
     if claimed.leased {
         state.metrics.bury("gone", claimed.deleted.len() as u64);

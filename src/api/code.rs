@@ -142,7 +142,11 @@ mod tests {
     #[test]
     fn codes_are_kebab_case_and_unlike_each_other() {
         let mut words: Vec<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
-        assert!(words.iter().all(|word| word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')));
+        assert!(
+            words
+                .iter()
+                .all(|word| word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'))
+        );
         words.sort_unstable();
         assert!(words.windows(2).all(|pair| pair[0] != pair[1]));
     }

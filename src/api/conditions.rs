@@ -43,7 +43,9 @@ impl Conditions {
             Some(tag) => {
                 // A proxy that compresses makes the tag weak; it names the same id.
                 let strong = tag.strip_prefix("W/").unwrap_or(tag);
-                let bare = strong.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+                let bare = strong
+                    .strip_prefix('"')
+                    .and_then(|rest| rest.strip_suffix('"'));
                 let bare = bare.ok_or_else(|| {
                     ApiError::invalid("`If-Match` is one id in quotes, as in `ETag`")
                 })?;
@@ -58,7 +60,12 @@ impl Conditions {
         let key = text(&IDEMPOTENCY_KEY)?
             .map(|text| key("Idempotency-Key", &producer, text))
             .transpose()?;
-        Ok(Self { if_match, if_new, key, producer })
+        Ok(Self {
+            if_match,
+            if_new,
+            key,
+            producer,
+        })
     }
 }
 

@@ -128,8 +128,14 @@ pub async fn list_consumers(
     let after = after.map(RawName::read);
     let from = after.map_or(0, |after| all.partition_point(|info| info.name <= after));
     let page = &all[from..all.len().min(from + limit)];
-    let next = page.last().filter(|_| from + limit < all.len()).map(|last| last.name.to_string());
-    Ok(Json(Consumers { consumers: page.iter().map(Consumer::from).collect(), next }))
+    let next = page
+        .last()
+        .filter(|_| from + limit < all.len())
+        .map(|last| last.name.to_string());
+    Ok(Json(Consumers {
+        consumers: page.iter().map(Consumer::from).collect(),
+        next,
+    }))
 }
 
 /// Read a consumer
@@ -154,7 +160,9 @@ pub async fn read_consumer(
 ) -> Result<Json<Consumer>, ApiError> {
     let read = state.store.consumers(access.stream(), &access.group).await;
     let consumers = read.map_err(ApiError::of_read)?;
-    let found = consumers.iter().find(|info| info.name.as_bytes() == name.as_bytes());
+    let found = consumers
+        .iter()
+        .find(|info| info.name.as_bytes() == name.as_bytes());
     Ok(Json(found.ok_or(StoreError::ConsumerNotFound)?.into()))
 }
 
@@ -184,8 +192,15 @@ pub async fn create_consumer(
     NoBody: NoBody,
 ) -> Result<StatusCode, ApiError> {
     admit(&state, access.stream(), &access.group, &name).await?;
-    let made = state.store.create_consumer(access.stream(), &access.group, &name).await?;
-    Ok(if made { StatusCode::CREATED } else { StatusCode::OK })
+    let made = state
+        .store
+        .create_consumer(access.stream(), &access.group, &name)
+        .await?;
+    Ok(if made {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    })
 }
 
 /// What becomes of what it has pending.
@@ -238,6 +253,9 @@ pub async fn delete_consumer(
             }
         },
     };
-    let pending = state.store.delete_consumer(access.stream(), &access.group, &name, &fate).await?;
+    let pending = state
+        .store
+        .delete_consumer(access.stream(), &access.group, &name, &fate)
+        .await?;
     Ok(Json(DeletedConsumer { pending }))
 }

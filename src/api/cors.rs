@@ -48,21 +48,32 @@ pub fn narrow(request: &mut Request) {
     if *request.method() != Method::OPTIONS {
         return;
     }
-    let Some(asked) = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS) else { return };
-    let names =
-        asked.to_str().unwrap_or_default().split(',').map(|name| name.trim().to_ascii_lowercase());
-    let allowed: Vec<String> =
-        names.filter(|name| name.starts_with(CE) || ALLOWED.contains(&name.as_str())).collect();
+    let Some(asked) = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS) else {
+        return;
+    };
+    let names = asked
+        .to_str()
+        .unwrap_or_default()
+        .split(',')
+        .map(|name| name.trim().to_ascii_lowercase());
+    let allowed: Vec<String> = names
+        .filter(|name| name.starts_with(CE) || ALLOWED.contains(&name.as_str()))
+        .collect();
     // Parts of a header, joined by commas, are one.
     if let Ok(allowed) = HeaderValue::try_from(allowed.join(",")) {
-        request.headers_mut().insert(ACCESS_CONTROL_REQUEST_HEADERS, allowed);
+        request
+            .headers_mut()
+            .insert(ACCESS_CONTROL_REQUEST_HEADERS, allowed);
     }
 }
 
 /// Lets a page of a listed origin read an answer that was given before the layer was reached.
 pub fn let_read(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    headers.insert(
+        ACCESS_CONTROL_ALLOW_CREDENTIALS,
+        HeaderValue::from_static("true"),
+    );
     if let Ok(exposed) = HeaderValue::try_from(EXPOSED.join(",")) {
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
@@ -71,8 +82,10 @@ pub fn let_read(headers: &mut HeaderMap, origin: HeaderValue) {
 
 /// For pages of the listed origins; any other origin was refused before.
 pub fn layer(origins: &[String]) -> CorsLayer {
-    let origins: Vec<HeaderValue> =
-        origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect();
+    let origins: Vec<HeaderValue> = origins
+        .iter()
+        .filter_map(|origin| HeaderValue::from_str(origin).ok())
+        .collect();
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
         // For the cookie with a ticket, which goes to subscriptions alone.

@@ -120,14 +120,29 @@ pub async fn list_dead_letters(
     State(state): State<AppState>,
 ) -> Result<Json<DeadLettersPage>, ApiError> {
     let limit = bounded("limit", params.limit, 100, AT_ONCE as u64)?;
-    let start = params.cursor.as_deref().map(|text| id("cursor", text, str::parse));
+    let start = params
+        .cursor
+        .as_deref()
+        .map(|text| id("cursor", text, str::parse));
     let start = start.transpose()?.unwrap_or(EntryId::MIN);
     let (stream, group) = (access.stream(), &access.group);
-    let policy = state.store.needed_policy(stream, group).await.map_err(ApiError::of_read)?;
-    let page = state.store.dead_letters(stream, group, &policy, start, limit).await;
+    let policy = state
+        .store
+        .needed_policy(stream, group)
+        .await
+        .map_err(ApiError::of_read)?;
+    let page = state
+        .store
+        .dead_letters(stream, group, &policy, start, limit)
+        .await;
     let page = page.map_err(ApiError::of_read)?;
     Ok(Json(DeadLettersPage {
-        stream: access.access.principal().namespace.show(&policy.dead_letter).into_owned(),
+        stream: access
+            .access
+            .principal()
+            .namespace
+            .show(&policy.dead_letter)
+            .into_owned(),
         dead_letters: page.letters.into_iter().map(DeadLetterOut).collect(),
         next: page.next.map(|id| id.to_string()),
     }))
@@ -154,13 +169,26 @@ pub async fn read_dead_letter(
     State(state): State<AppState>,
 ) -> Result<Json<DeadLetterOut>, ApiError> {
     let (stream, group) = (access.stream(), &access.group);
-    let policy = state.store.needed_policy(stream, group).await.map_err(ApiError::of_read)?;
-    let found = state.store.dead_letter(stream, group, &policy, letter).await;
-    found.map_err(ApiError::of_read)?.map(|found| Json(DeadLetterOut(found))).ok_or_else(not_found)
+    let policy = state
+        .store
+        .needed_policy(stream, group)
+        .await
+        .map_err(ApiError::of_read)?;
+    let found = state
+        .store
+        .dead_letter(stream, group, &policy, letter)
+        .await;
+    found
+        .map_err(ApiError::of_read)?
+        .map(|found| Json(DeadLetterOut(found)))
+        .ok_or_else(not_found)
 }
 
 fn not_found() -> ApiError {
-    ApiError::new(ErrorCode::EntryNotFound, "the group has no dead letter of this id")
+    ApiError::new(
+        ErrorCode::EntryNotFound,
+        "the group has no dead letter of this id",
+    )
 }
 
 /// Delete a dead letter
@@ -184,8 +212,15 @@ pub async fn delete_dead_letter(
     State(state): State<AppState>,
 ) -> Result<StatusCode, ApiError> {
     let (stream, group) = (access.stream(), &access.group);
-    let policy = state.store.needed_policy(stream, group).await.map_err(ApiError::of_read)?;
-    let found = state.store.dead_letter(stream, group, &policy, letter).await;
+    let policy = state
+        .store
+        .needed_policy(stream, group)
+        .await
+        .map_err(ApiError::of_read)?;
+    let found = state
+        .store
+        .dead_letter(stream, group, &policy, letter)
+        .await;
     found.map_err(ApiError::of_read)?.ok_or_else(not_found)?;
     state.store.delete_dead_letters(&policy, &[letter]).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -220,12 +255,26 @@ pub async fn purge_dead_letters(
     State(state): State<AppState>,
 ) -> Result<Json<PurgedOut>, ApiError> {
     let (stream, group) = (access.stream(), &access.group);
-    let policy = state.store.needed_policy(stream, group).await.map_err(ApiError::of_read)?;
-    let page = state.store.dead_letters(stream, group, &policy, EntryId::MIN, AT_ONCE).await;
-    let ids: Vec<EntryId> =
-        page.map_err(ApiError::of_read)?.letters.iter().map(|letter| letter.id).collect();
+    let policy = state
+        .store
+        .needed_policy(stream, group)
+        .await
+        .map_err(ApiError::of_read)?;
+    let page = state
+        .store
+        .dead_letters(stream, group, &policy, EntryId::MIN, AT_ONCE)
+        .await;
+    let ids: Vec<EntryId> = page
+        .map_err(ApiError::of_read)?
+        .letters
+        .iter()
+        .map(|letter| letter.id)
+        .collect();
     let deleted = state.store.delete_dead_letters(&policy, &ids).await?;
-    Ok(Json(PurgedOut { deleted, remaining: remaining(&state, stream, group).await? }))
+    Ok(Json(PurgedOut {
+        deleted,
+        remaining: remaining(&state, stream, group).await?,
+    }))
 }
 
 /// What to redrive: `ids`, or `all`.
@@ -320,20 +369,43 @@ pub async fn redrive_dead_letters(
     at_most_one(&[("/copy", call.copy), ("/to", call.to.is_some())])?;
     let (stream, group) = (access.stream(), &access.group);
     let how = how(&call, &access.access)?;
-    let policy = state.store.needed_policy(stream, group).await.map_err(ApiError::of_read)?;
+    let policy = state
+        .store
+        .needed_policy(stream, group)
+        .await
+        .map_err(ApiError::of_read)?;
     let (ids, next) = if call.all {
-        let start = call.start.as_deref().map(|text| id("/start", text, str::parse));
+        let start = call
+            .start
+            .as_deref()
+            .map(|text| id("/start", text, str::parse));
         let start = start.transpose()?.unwrap_or(EntryId::MIN);
-        let page = state.store.dead_letters(stream, group, &policy, start, AT_ONCE).await;
+        let page = state
+            .store
+            .dead_letters(stream, group, &policy, start, AT_ONCE)
+            .await;
         let page = page.map_err(ApiError::of_read)?;
-        (page.letters.iter().map(|letter| letter.id).collect(), page.next)
+        (
+            page.letters.iter().map(|letter| letter.id).collect(),
+            page.next,
+        )
     } else {
-        (entry_ids(&call.ids, "/ids", |index| format!("/ids/{index}"))?, None)
+        (
+            entry_ids(&call.ids, "/ids", |index| format!("/ids/{index}"))?,
+            None,
+        )
     };
     let done = state.store.redrive(stream, group, &ids, &how).await?;
-    let results: Vec<_> = ids.iter().zip(done).map(|(id, done)| result(*id, done)).collect();
+    let results: Vec<_> = ids
+        .iter()
+        .zip(done)
+        .map(|(id, done)| result(*id, done))
+        .collect();
     let is_done = |one: &&RedriveResult| {
-        matches!(one.outcome, RedriveOutcome::Redriven | RedriveOutcome::Copied)
+        matches!(
+            one.outcome,
+            RedriveOutcome::Redriven | RedriveOutcome::Copied
+        )
     };
     Ok(Json(RedriveResults {
         redriven: results.iter().filter(is_done).count() as u64,
@@ -345,7 +417,11 @@ pub async fn redrive_dead_letters(
 
 fn how(call: &RedriveCall, access: &Access<Manage>) -> Result<Redrive, ApiError> {
     let Some(name) = &call.to else {
-        return Ok(if call.copy { Redrive::OrCopy } else { Redrive::Original });
+        return Ok(if call.copy {
+            Redrive::OrCopy
+        } else {
+            Redrive::Original
+        });
     };
     let to = access
         .other::<Publish>(name)
@@ -366,7 +442,11 @@ fn result(id: EntryId, done: Redriven) -> RedriveResult {
         Redriven::Pending => (RedriveOutcome::Pending, None),
         Redriven::NotFound => (RedriveOutcome::NotFound, None),
     };
-    RedriveResult { id: id.to_string(), outcome, copy }
+    RedriveResult {
+        id: id.to_string(),
+        outcome,
+        copy,
+    }
 }
 
 /// How many dead letters the group has left, if that can be counted in a few steps.
@@ -378,7 +458,10 @@ async fn remaining(
     let (mut count, mut start) = (0, EntryId::MIN);
     let policy = state.store.needed_policy(stream, group).await?;
     for _ in 0..COUNTED_PAGES {
-        let page = state.store.dead_letters(stream, group, &policy, start, AT_ONCE).await?;
+        let page = state
+            .store
+            .dead_letters(stream, group, &policy, start, AT_ONCE)
+            .await?;
         count += page.letters.len() as u64;
         match page.next {
             Some(next) => start = next,

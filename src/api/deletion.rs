@@ -102,8 +102,14 @@ pub async fn delete_entries(
 ) -> Result<Json<Deletions>, ApiError> {
     let ids = entry_ids(&params.id, "id", |_| "id".to_owned())?;
     let refs = params.refs.map_or(References::Keep, References::from);
-    let deletions = state.store.delete_entries(access.stream(), &ids, refs).await?;
-    let deleted = deletions.iter().filter(|deletion| **deletion == Deletion::Deleted).count();
+    let deletions = state
+        .store
+        .delete_entries(access.stream(), &ids, refs)
+        .await?;
+    let deleted = deletions
+        .iter()
+        .filter(|deletion| **deletion == Deletion::Deleted)
+        .count();
     let result = |(id, deletion): (&EntryId, Deletion)| DeletionResult {
         id: id.to_string(),
         outcome: match deletion {
@@ -113,7 +119,10 @@ pub async fn delete_entries(
         },
     };
     let results = ids.iter().zip(deletions).map(result).collect();
-    Ok(Json(Deletions { results, deleted: deleted as u64 }))
+    Ok(Json(Deletions {
+        results,
+        deleted: deleted as u64,
+    }))
 }
 
 /// Delete one entry
@@ -136,11 +145,17 @@ pub async fn delete_entry(
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
 ) -> Result<StatusCode, ApiError> {
-    let deletions = state.store.delete_entries(access.stream(), &[id], References::Keep).await?;
+    let deletions = state
+        .store
+        .delete_entries(access.stream(), &[id], References::Keep)
+        .await?;
     if deletions == [Deletion::Deleted] {
         return Ok(StatusCode::NO_CONTENT);
     }
-    Err(ApiError::new(ErrorCode::EntryNotFound, "the stream has no entry with this id"))
+    Err(ApiError::new(
+        ErrorCode::EntryNotFound,
+        "the stream has no entry with this id",
+    ))
 }
 
 /// How to trim: exactly one of `maxlen`, `minid`, `max_age`.
@@ -193,7 +208,10 @@ pub async fn trim_stream(
         return Err(ApiError::invalid("`limit` bounds an approximate trim")
             .at("/limit", "given with `exact`"));
     }
-    let limit = call.limit.map(|limit| redis_number("/limit", limit)).transpose()?;
+    let limit = call
+        .limit
+        .map(|limit| redis_number("/limit", limit))
+        .transpose()?;
     let trim = match (call.maxlen, &call.minid, call.max_age) {
         (Some(length), None, None) => Trim::MaxLen(redis_number("/maxlen", length)?),
         (None, Some(min), None) => {
@@ -208,7 +226,12 @@ pub async fn trim_stream(
         }
     };
     let references = call.refs.map_or(References::Keep, References::from);
-    let trimming = Trimming { trim, exact, limit, references };
+    let trimming = Trimming {
+        trim,
+        exact,
+        limit,
+        references,
+    };
     let trimmed = state.store.trim(access.stream(), &trimming).await?;
     if trimmed == 0 {
         // Redis says the same of a stream that is not there.

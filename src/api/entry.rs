@@ -81,23 +81,39 @@ pub async fn read_entry(
 ) -> Result<Response, ApiError> {
     let event = view::wants_event(&headers).then_some(AsEvent::Alone);
     let view = view::view(params.payload.as_deref(), params.json, params.pairs, event)?;
-    let read = state.store.read_between(access.stream(), Order::Asc, (id, id), 1, usize::MAX).await;
+    let read = state
+        .store
+        .read_between(access.stream(), Order::Asc, (id, id), 1, usize::MAX)
+        .await;
     let Between { entries, facts, .. } = read.map_err(ApiError::of_read)?;
     if let Some(entry) = entries.into_iter().next() {
         if event.is_some() {
             let name = access.stream().shown();
             return Ok(view::respond(view::EVENT, &EventJson::new(&name, &entry)));
         }
-        return Ok(Json(EntryOut { entry, view: Arc::new(view) }).into_response());
+        return Ok(Json(EntryOut {
+            entry,
+            view: Arc::new(view),
+        })
+        .into_response());
     }
     if !facts.exists {
         return Err(StoreError::StreamNotFound.into());
     }
-    let below = facts.oldest.map_or(id <= facts.last_id, |oldest| id < oldest);
-    let removed = facts.entries_added.is_some_and(|added| added > facts.length);
+    let below = facts
+        .oldest
+        .map_or(id <= facts.last_id, |oldest| id < oldest);
+    let removed = facts
+        .entries_added
+        .is_some_and(|added| added > facts.length);
     if below && removed {
-        return Err(ApiError::new(ErrorCode::EntriesTrimmed, "entries as old as this are gone")
-            .with("oldest", facts.oldest.map(|id| id.to_string())));
+        return Err(
+            ApiError::new(ErrorCode::EntriesTrimmed, "entries as old as this are gone")
+                .with("oldest", facts.oldest.map(|id| id.to_string())),
+        );
     }
-    Err(ApiError::new(ErrorCode::EntryNotFound, "the stream has no entry with this id"))
+    Err(ApiError::new(
+        ErrorCode::EntryNotFound,
+        "the stream has no entry with this id",
+    ))
 }

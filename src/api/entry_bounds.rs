@@ -12,10 +12,19 @@ use crate::state::AppState;
 pub(super) fn check(state: &AppState, fields: &Fields, base: &str) -> Result<(), ApiError> {
     let settings = &state.settings;
     let (bound, detail) = if fields.len() > settings.max_fields {
-        ("fields", format!("an entry has at most {} fields", settings.max_fields))
-    } else if fields.iter().any(|(name, _)| name.len() > settings.max_field_name) {
+        (
+            "fields",
+            format!("an entry has at most {} fields", settings.max_fields),
+        )
+    } else if fields
+        .iter()
+        .any(|(name, _)| name.len() > settings.max_field_name)
+    {
         let most = settings.max_field_name;
-        ("field_name", format!("the name of a field has at most {most} bytes"))
+        (
+            "field_name",
+            format!("the name of a field has at most {most} bytes"),
+        )
     } else {
         return Ok(());
     };

@@ -49,7 +49,10 @@ impl<S> Layer<S> for EnvelopeLayer {
     type Service = Envelope<S>;
 
     fn layer(&self, inner: S) -> Envelope<S> {
-        Envelope { state: self.0.clone(), inner }
+        Envelope {
+            state: self.0.clone(),
+            inner,
+        }
     }
 }
 
@@ -159,7 +162,10 @@ pub(super) struct Sent {
 
 impl Sent {
     fn new(request: &mut Request, by: Option<Arc<Principal>>, base: &BasePath) -> Self {
-        let base = request.extensions_mut().remove::<BasePath>().unwrap_or_else(|| base.clone());
+        let base = request
+            .extensions_mut()
+            .remove::<BasePath>()
+            .unwrap_or_else(|| base.clone());
         let id = request_id(request.headers());
         let info = RequestInfo::new(request.uri(), id, by, base);
         request.extensions_mut().insert(info.clone());
@@ -170,13 +176,30 @@ impl Sent {
         let header = |name: HeaderName| request.headers().get(name).cloned();
         let (user_agent, origin) = (header(USER_AGENT), header(ORIGIN));
         let (began, refused_from) = (Instant::now(), None);
-        Self { began, info, method, route, refused_from, left, client, user_agent, origin }
+        Self {
+            began,
+            info,
+            method,
+            route,
+            refused_from,
+            left,
+            client,
+            user_agent,
+            origin,
+        }
     }
 }
 
 /// Writes the body of a problem, the headers that all answers have, and the line in the log.
 fn finish(state: &AppState, sent: &Sent, response: Response) -> Response {
-    let Sent { info, method, route, refused_from, left, .. } = sent;
+    let Sent {
+        info,
+        method,
+        route,
+        refused_from,
+        left,
+        ..
+    } = sent;
     let mut response = answers::account(state, method, info.path(), response);
     if let Some(left) = left {
         left.clone().tell(response.headers_mut());
@@ -184,24 +207,37 @@ fn finish(state: &AppState, sent: &Sent, response: Response) -> Response {
     if let Some(origin) = refused_from {
         cors::let_read(response.headers_mut(), origin.clone());
     }
-    let error =
-        response.extensions_mut().remove::<ApiError>().or_else(|| foreign(&response, info.path()));
+    let error = response
+        .extensions_mut()
+        .remove::<ApiError>()
+        .or_else(|| foreign(&response, info.path()));
     if let Some(error) = &error {
         write_problem(&mut response, error, info);
     }
     // What a stream holds changes: nobody is to keep an answer unless it says so itself.
     if response.status().is_success() && info.path().starts_with("/v1/") {
         let no_store = HeaderValue::from_static("no-store");
-        response.headers_mut().entry(CACHE_CONTROL).or_insert(no_store);
+        response
+            .headers_mut()
+            .entry(CACHE_CONTROL)
+            .or_insert(no_store);
     }
     // What is stored is shown as what it is said to be, and never guessed to be a page.
     let nosniff = HeaderValue::from_static("nosniff");
-    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, nosniff);
-    response.headers_mut().insert(REQUEST_ID, info.id_header().clone());
+    response
+        .headers_mut()
+        .insert(X_CONTENT_TYPE_OPTIONS, nosniff);
+    response
+        .headers_mut()
+        .insert(REQUEST_ID, info.id_header().clone());
     info.base().apply(response.headers_mut());
     let status = response.status().as_u16();
     let route = Arc::from(route.as_ref().map_or("none", MatchedPath::as_str));
-    let labels = RequestLabels { method: known(method), route, status };
+    let labels = RequestLabels {
+        method: known(method),
+        route,
+        status,
+    };
     state.metrics.requests.get_or_create(&labels).inc();
 
     request_log::write(state, sent, &response, error.as_ref());
@@ -253,9 +289,10 @@ fn write_problem(response: &mut Response, error: &ApiError, info: &RequestInfo) 
     let problem = info.problem(error);
     let mut body = Vec::new();
     write_line(&mut body, &problem);
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
     response.headers_mut().remove(CONTENT_LENGTH);
     *response.status_mut() = error.code.status();
     if error.code == ErrorCode::Unauthenticated {
@@ -270,7 +307,10 @@ fn panicked(panic: &(dyn Any + Send)) -> Response {
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    tracing::error!(panic = text.unwrap_or("without a message"), "a request handler panicked");
+    tracing::error!(
+        panic = text.unwrap_or("without a message"),
+        "a request handler panicked"
+    );
     ApiError::new(
         ErrorCode::Internal,
         "an internal error; the gateway's log has more under this request id",
@@ -282,14 +322,30 @@ fn panicked(panic: &(dyn Any + Send)) -> Response {
 /// with a request id of its own.
 pub(crate) fn answer_panic(method: &Method, uri: &Uri, panic: &(dyn Any + Send)) -> Response {
     let mut response = panicked(panic);
-    let info = RequestInfo::new(uri, request_id(&HeaderMap::new()), None, BasePath::default());
+    let info = RequestInfo::new(
+        uri,
+        request_id(&HeaderMap::new()),
+        None,
+        BasePath::default(),
+    );
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
         write_problem(&mut response, &error, &info);
     }
-    response.headers_mut().insert(REQUEST_ID, info.id_header().clone());
-    let (method, path, id) =
-        (method.as_str(), shortened(info.path(), request_log::MAX_TEXT), info.id());
-    tracing::error!(method, path = &*path, status = 500, request_id = id, "request failed");
+    response
+        .headers_mut()
+        .insert(REQUEST_ID, info.id_header().clone());
+    let (method, path, id) = (
+        method.as_str(),
+        shortened(info.path(), request_log::MAX_TEXT),
+        info.id(),
+    );
+    tracing::error!(
+        method,
+        path = &*path,
+        status = 500,
+        request_id = id,
+        "request failed"
+    );
     response
 }
 
@@ -307,7 +363,10 @@ mod tests {
         let problem = String::from_utf8(body.unwrap().unwrap().to_bytes().to_vec()).unwrap();
         let id = response.headers()[REQUEST_ID].to_str().unwrap();
         assert!(problem.contains("\"code\":\"internal\""), "{problem}");
-        assert!(problem.contains(&format!("\"request_id\":\"{id}\"")), "{problem}");
+        assert!(
+            problem.contains(&format!("\"request_id\":\"{id}\"")),
+            "{problem}"
+        );
         assert!(!problem.contains("secret"), "{problem}");
     }
 }

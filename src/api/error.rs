@@ -33,7 +33,10 @@ pub struct FieldError {
 impl FieldError {
     fn shortened(&self) -> Self {
         let shortened = |text: &str| shortened(text, MAX_TEXT).into_owned();
-        Self { pointer: shortened(&self.pointer), detail: shortened(&self.detail) }
+        Self {
+            pointer: shortened(&self.pointer),
+            detail: shortened(&self.detail),
+        }
     }
 }
 
@@ -80,7 +83,10 @@ impl ApiError {
     /// Points at a place in the body, or names a parameter.
     #[must_use]
     pub fn at(mut self, pointer: impl Into<String>, detail: impl Into<String>) -> Self {
-        self.errors.push(FieldError { pointer: pointer.into(), detail: detail.into() });
+        self.errors.push(FieldError {
+            pointer: pointer.into(),
+            detail: detail.into(),
+        });
         self
     }
 
@@ -109,13 +115,19 @@ impl ApiError {
     #[must_use]
     pub fn after_others(mut self) -> Self {
         self.detail = format!("{}; other streams may have been changed", self.detail).into();
-        Self { side_effects_unknown: true, ..self }
+        Self {
+            side_effects_unknown: true,
+            ..self
+        }
     }
 
     /// For a call that changes nothing: whatever failed, nothing happened.
     #[must_use]
     pub fn of_read(error: impl Into<Self>) -> Self {
-        Self { side_effects_unknown: false, ..error.into() }
+        Self {
+            side_effects_unknown: false,
+            ..error.into()
+        }
     }
 
     /// The problem as it is sent.
@@ -192,13 +204,19 @@ impl IntoResponse for ApiError {
         if self.code.retryable() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        if let Some(tag) = self.extra.get("last_id").and_then(serde_json::Value::as_str)
+        if let Some(tag) = self
+            .extra
+            .get("last_id")
+            .and_then(serde_json::Value::as_str)
             && let Ok(tag) = HeaderValue::from_str(&format!("\"{tag}\""))
         {
             headers.insert(header::ETAG, tag);
         }
         if let Some((name, value)) = self.header {
-            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+            headers.insert(
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            );
         }
         let mut response = (self.code.status(), headers).into_response();
         response.extensions_mut().insert(self);

@@ -23,11 +23,23 @@ pub fn is_wanted(headers: &HeaderMap, media_type: &str) -> bool {
 
 /// The media ranges of `Accept`, without their parameters.
 fn accepted(headers: &HeaderMap) -> Vec<String> {
-    let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let values = headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
     let ranges = values.flat_map(|value| value.split(','));
-    let range =
-        |range: &str| range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    ranges.map(range).filter(|range| !range.is_empty()).collect()
+    let range = |range: &str| {
+        range
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase()
+    };
+    ranges
+        .map(range)
+        .filter(|range| !range.is_empty())
+        .collect()
 }
 
 /// # Errors
@@ -55,7 +67,10 @@ pub fn closed(closing: Closing) -> Response {
 /// The stream of a subscription.
 #[must_use]
 pub fn live(subscription: Subscription, request: &RequestInfo) -> Response {
-    session::respond(Session::new(subscription, request, error_frame), respond(Body::empty()))
+    session::respond(
+        Session::new(subscription, request, error_frame),
+        respond(Body::empty()),
+    )
 }
 
 /// A stream of events that is nothing but `$error`.
@@ -68,7 +83,12 @@ pub fn failed(error: &ApiError, request: &RequestInfo) -> Response {
 fn error_frame(error: &ApiError, path: &str, request_id: &str) -> Bytes {
     let mut frame = Vec::new();
     let problem = error.problem(path, request_id);
-    begin_event(&mut frame, Some("$error"), Some(fastrand::u64(10_000..30_000)), &problem);
+    begin_event(
+        &mut frame,
+        Some("$error"),
+        Some(fastrand::u64(10_000..30_000)),
+        &problem,
+    );
     end_event(&mut frame, None);
     frame.into()
 }
@@ -80,7 +100,9 @@ pub(super) fn respond(body: Body) -> Response {
         (CACHE_CONTROL, "no-cache, no-transform"),
         (HeaderName::from_static("x-accel-buffering"), "no"),
     ];
-    let headers: HeaderMap =
-        headers.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value))).collect();
+    let headers: HeaderMap = headers
+        .into_iter()
+        .map(|(name, value)| (name, HeaderValue::from_static(value)))
+        .collect();
     (headers, body).into_response()
 }

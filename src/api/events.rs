@@ -106,8 +106,10 @@ pub async fn follow_events(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     event_stream::require_acceptable(&headers)?;
-    let ids =
-        ResumeParams { by_polyfill: &params.last_event_id_camel, by_page: &params.last_event_id };
+    let ids = ResumeParams {
+        by_polyfill: &params.last_event_id_camel,
+        by_page: &params.last_event_id,
+    };
     let resumed = resumed(&headers, &ids)?;
     let begin = match resumed {
         Some(text) if is_beginning(text) => Begin::After(Position::OLDEST),
@@ -136,5 +138,12 @@ pub async fn follow_events(
         visible: None,
         view,
     };
-    follow(&state, &principal, (wanted, resumed.is_some()), &headers, &request).await
+    follow(
+        &state,
+        &principal,
+        (wanted, resumed.is_some()),
+        &headers,
+        &request,
+    )
+    .await
 }

@@ -116,8 +116,10 @@ pub async fn follow_many(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     event_stream::require_acceptable(&headers)?;
-    let ids =
-        ResumeParams { by_polyfill: &params.last_event_id_camel, by_page: &params.last_event_id };
+    let ids = ResumeParams {
+        by_polyfill: &params.last_event_id_camel,
+        by_page: &params.last_event_id,
+    };
     let resumed = resumed(&headers, &ids)?;
     let from_beginning = resumed.is_some_and(is_beginning);
     let cursor = match resumed {
@@ -135,7 +137,9 @@ pub async fn follow_many(
     };
     let default = begin(params.after.as_deref(), params.since, params.last)?;
     let (streams, prefixes) = asked(&caller, &params, default, cursor.as_ref())?;
-    let event = params.shown_as.map(|AsParam::CloudEvents| AsEvent::WithStream);
+    let event = params
+        .shown_as
+        .map(|AsParam::CloudEvents| AsEvent::WithStream);
     let view = EventView {
         entry: view(params.payload.as_deref(), params.json, params.pairs, event)?,
         event: params.event,
@@ -149,8 +153,23 @@ pub async fn follow_many(
         None => Matched::At(default),
     };
     let visible = visible(&caller.0).filter(|_| !prefixes.is_empty());
-    let wanted = Wanted { streams, prefixes, matched, end, many: true, visible, view };
-    follow(&state, &caller.0, (wanted, resumed.is_some()), &headers, &request).await
+    let wanted = Wanted {
+        streams,
+        prefixes,
+        matched,
+        end,
+        many: true,
+        visible,
+        view,
+    };
+    follow(
+        &state,
+        &caller.0,
+        (wanted, resumed.is_some()),
+        &headers,
+        &request,
+    )
+    .await
 }
 
 /// Which streams a principal may follow, if not all.
@@ -173,7 +192,10 @@ fn beginnings(principal: &Principal, prefix: &str) -> Result<Vec<String>, ApiErr
         let error = ApiError::new(ErrorCode::Forbidden, detail).with("right", "subscribe");
         return Err(error.with("stream", format!("{prefix}*")));
     }
-    Ok(narrowed.iter().flat_map(|one| principal.namespace.beginnings(one)).collect())
+    Ok(narrowed
+        .iter()
+        .flat_map(|one| principal.namespace.beginnings(one))
+        .collect())
 }
 
 type Asked = (Vec<(StreamName, Begin)>, Vec<String>);

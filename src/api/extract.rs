@@ -29,18 +29,20 @@ impl<T: DeserializeOwned> FromRequestParts<AppState> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
         let query = parts.uri.query().unwrap_or_default();
-        pairs::parse(query.as_bytes()).map(Self).map_err(|error| match &error {
-            PairsError::Unknown { name, .. } => {
-                let name = name.clone();
-                ApiError::new(ErrorCode::UnknownParameter, error.to_string())
-                    .at(name, "is not known here")
-            }
-            PairsError::Invalid { name, detail } if !name.is_empty() => {
-                let (name, detail) = (name.clone(), detail.clone());
-                ApiError::invalid(error.to_string()).at(name, detail)
-            }
-            PairsError::Invalid { .. } => ApiError::invalid(error.to_string()),
-        })
+        pairs::parse(query.as_bytes())
+            .map(Self)
+            .map_err(|error| match &error {
+                PairsError::Unknown { name, .. } => {
+                    let name = name.clone();
+                    ApiError::new(ErrorCode::UnknownParameter, error.to_string())
+                        .at(name, "is not known here")
+                }
+                PairsError::Invalid { name, detail } if !name.is_empty() => {
+                    let (name, detail) = (name.clone(), detail.clone());
+                    ApiError::invalid(error.to_string()).at(name, detail)
+                }
+                PairsError::Invalid { .. } => ApiError::invalid(error.to_string()),
+            })
     }
 }
 
@@ -65,7 +67,10 @@ pub async fn path_segments<const N: usize>(
     names: [&str; N],
 ) -> Result<[String; N], ApiError> {
     let params = parts.extract::<RawPathParams>().await.map_err(|_| {
-        ApiError::new(ErrorCode::InvalidName, "the path is not UTF-8 once it is decoded")
+        ApiError::new(
+            ErrorCode::InvalidName,
+            "the path is not UTF-8 once it is decoded",
+        )
     })?;
     let mut segments = [const { String::new() }; N];
     for (segment, name) in segments.iter_mut().zip(names) {
@@ -156,11 +161,18 @@ fn call_of_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
         }
         let segment = |segment: &Segment| match segment {
             Segment::Seq { index } => format!("/{index}"),
-            named => format!("/{}", named.to_string().replace('~', "~0").replace('/', "~1")),
+            named => format!(
+                "/{}",
+                named.to_string().replace('~', "~0").replace('/', "~1")
+            ),
         };
         let pointer: String = error.path().iter().map(segment).collect();
         let detail = type_errors::explain(&error.inner().to_string());
-        let place = if pointer.is_empty() { "the body" } else { &pointer };
+        let place = if pointer.is_empty() {
+            "the body"
+        } else {
+            &pointer
+        };
         ApiError::invalid(format!("{place}: {detail}")).at(&*pointer, detail)
     })?;
     json.end().map_err(|error| not_json(text, &error))?;
@@ -169,7 +181,10 @@ fn call_of_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
 
 /// 400 for a text, without its mark, that is not JSON.
 pub fn not_json(text: &[u8], error: &serde_json::Error) -> ApiError {
-    ApiError::invalid(format!("the body is not JSON: {}", json_text::explain(text, error)))
+    ApiError::invalid(format!(
+        "the body is not JSON: {}",
+        json_text::explain(text, error)
+    ))
 }
 
 /// The media type of a JSON merge patch (RFC 7396).

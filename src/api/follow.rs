@@ -114,7 +114,11 @@ pub(super) async fn end(state: &AppState, text: &str) -> Result<End, ApiError> {
             return Err(ApiError::invalid(detail).at("end", error.to_string()));
         }
     };
-    let now = state.store.now_for([time]).await.map_err(ApiError::of_read)?;
+    let now = state
+        .store
+        .now_for([time])
+        .await
+        .map_err(ApiError::of_read)?;
     Ok(End::Time(time.unix_ms(now)))
 }
 
@@ -202,16 +206,18 @@ pub(super) async fn open(
         validity: principal.validity.clone(),
         counted,
     };
-    Subscription::open(state.hub.clone(), wanted, terms).await.map_err(|error| {
-        let closing = match &error {
-            JoinError::TooManyStreams | JoinError::Store(StoreError::Exhausted(_)) => {
-                Some(Closing::Overloaded)
-            }
-            JoinError::Store(error) if error.is_passing() => Some(Closing::RedisUnavailable),
-            JoinError::Store(_) | JoinError::TooManyForOne => None,
-        };
-        Refused(closing, ApiError::of_read(error))
-    })
+    Subscription::open(state.hub.clone(), wanted, terms)
+        .await
+        .map_err(|error| {
+            let closing = match &error {
+                JoinError::TooManyStreams | JoinError::Store(StoreError::Exhausted(_)) => {
+                    Some(Closing::Overloaded)
+                }
+                JoinError::Store(error) if error.is_passing() => Some(Closing::RedisUnavailable),
+                JoinError::Store(_) | JoinError::TooManyForOne => None,
+            };
+            Refused(closing, ApiError::of_read(error))
+        })
 }
 
 /// Opens a subscription as server-sent events. A client that asks for an event stream is told in
@@ -241,9 +247,10 @@ pub(super) async fn follow(
 impl From<JoinError> for ApiError {
     fn from(error: JoinError) -> Self {
         match error {
-            JoinError::TooManyStreams => {
-                Self::new(ErrorCode::Overloaded, "as many streams are followed as the gateway may")
-            }
+            JoinError::TooManyStreams => Self::new(
+                ErrorCode::Overloaded,
+                "as many streams are followed as the gateway may",
+            ),
             JoinError::TooManyForOne => Self::new(
                 ErrorCode::TooManyStreams,
                 "more than 256 streams match: one connection follows at most that many; narrow `match`",

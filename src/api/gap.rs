@@ -27,7 +27,11 @@ impl SkippedGap {
             Standing::Overtaken { lost } => (lost, false),
             Standing::Reset => (None, true),
         };
-        Some(Self { after: after.to_string(), lost, reset })
+        Some(Self {
+            after: after.to_string(),
+            lost,
+            reset,
+        })
     }
 
     /// Whether the stream was made anew.
@@ -43,7 +47,10 @@ pub(super) fn require_stream(facts: &Facts) -> Result<(), ApiError> {
     if facts.exists {
         return Ok(());
     }
-    Err(ApiError::new(ErrorCode::StreamNotFound, "there is no stream of this name"))
+    Err(ApiError::new(
+        ErrorCode::StreamNotFound,
+        "there is no stream of this name",
+    ))
 }
 
 /// 410, with what is known of what is gone.

@@ -112,13 +112,31 @@ fn group<P: Right>(access: &Access<P>, info: GroupInfo, policy: Option<Policy>) 
 /// The group as it is now.
 async fn detail<P: Right>(
     state: &AppState,
-    GroupAccess { access, group: name }: &GroupAccess<P>,
+    GroupAccess {
+        access,
+        group: name,
+    }: &GroupAccess<P>,
 ) -> Result<GroupDetail, ApiError> {
     let stream = access.stream();
-    let (info, consumers) = state.store.group(stream, name).await.map_err(ApiError::of_read)?;
-    let policy = state.store.policy(stream, name).await.map_err(ApiError::of_read)?;
-    let consumers = consumers.iter().take(MAX_CONSUMERS).map(Consumer::from).collect();
-    Ok(GroupDetail { group: group(access, info, policy), consumers })
+    let (info, consumers) = state
+        .store
+        .group(stream, name)
+        .await
+        .map_err(ApiError::of_read)?;
+    let policy = state
+        .store
+        .policy(stream, name)
+        .await
+        .map_err(ApiError::of_read)?;
+    let consumers = consumers
+        .iter()
+        .take(MAX_CONSUMERS)
+        .map(Consumer::from)
+        .collect();
+    Ok(GroupDetail {
+        group: group(access, info, policy),
+        consumers,
+    })
 }
 
 /// Where a group is to stand.
@@ -150,7 +168,9 @@ impl Place {
             Self::After(start) => Ok(start),
             Self::Since(time) => {
                 let found = state.store.before_time(stream, time).await;
-                found.map(|(position, _)| Start::After(position)).map_err(ApiError::of_read)
+                found
+                    .map(|(position, _)| Start::After(position))
+                    .map_err(ApiError::of_read)
             }
         }
     }
@@ -185,7 +205,10 @@ pub async fn create_group(
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<GroupDetail>), ApiError> {
     let place = place(("/start", new.start.as_deref()), new.since)?;
     let only_new = only_new(&headers)?;
-    let read = new.entries_read.map(|read| redis_number("/entries_read", read)).transpose()?;
+    let read = new
+        .entries_read
+        .map(|read| redis_number("/entries_read", read))
+        .transpose()?;
     let (stream, name) = (access.stream(), &access.group);
     let create_stream = new.create_stream.unwrap_or(true);
     let start = match place {
@@ -197,12 +220,25 @@ pub async fn create_group(
         Patch::Null => Some(None),
         Patch::Absent => None,
     };
-    let new = GroupStart { start, entries_read: read, create_stream, only_new, policy };
+    let new = GroupStart {
+        start,
+        entries_read: read,
+        create_stream,
+        only_new,
+        policy,
+    };
     let made = state.store.create_group(stream, name, &new).await?;
     if !made && only_new {
-        return Err(ApiError::new(ErrorCode::PreconditionFailed, "the group is there already"));
+        return Err(ApiError::new(
+            ErrorCode::PreconditionFailed,
+            "the group is there already",
+        ));
     }
-    let status = if made { StatusCode::CREATED } else { StatusCode::OK };
+    let status = if made {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
     let location = [(LOCATION, paths::group(stream, &name.to_string()))];
     Ok((status, location, Json(detail(&state, &access).await?)))
 }
@@ -262,25 +298,38 @@ pub async fn move_group(
     State(state): State<AppState>,
     Call(patch): Call<GroupPatch>,
 ) -> Result<([(&'static str, &'static str); 1], Json<GroupDetail>), ApiError> {
-    let place = place(("/last_delivered_id", patch.last_delivered_id.as_deref()), patch.since)?;
+    let place = place(
+        ("/last_delivered_id", patch.last_delivered_id.as_deref()),
+        patch.since,
+    )?;
     if place.is_none() && matches!(patch.policy, Patch::Absent) {
         return Err(ApiError::invalid(
             "say where to, as `last_delivered_id` or `since`, or change the `policy`",
         )
         .at("/last_delivered_id", "is missing"));
     }
-    let entries_read = patch.entries_read.map(|read| redis_number("/entries_read", read));
+    let entries_read = patch
+        .entries_read
+        .map(|read| redis_number("/entries_read", read));
     let (stream, name) = (access.stream(), &access.group);
     let to = match place {
         Some(place) => Some(place.find(&state, stream).await?),
         None => None,
     };
-    let mut change = GroupChange { to, entries_read: entries_read.transpose()?, policy: None };
+    let mut change = GroupChange {
+        to,
+        entries_read: entries_read.transpose()?,
+        policy: None,
+    };
     let mut tries = 0..TRIES;
     loop {
         let seen = match patch.policy {
             Patch::Absent => None,
-            _ => state.store.policy(stream, name).await.map_err(ApiError::of_read)?,
+            _ => state
+                .store
+                .policy(stream, name)
+                .await
+                .map_err(ApiError::of_read)?,
         };
         change.policy = match &patch.policy {
             Patch::Absent => None,
@@ -315,9 +364,17 @@ pub async fn list_groups(
     State(state): State<AppState>,
 ) -> Result<Json<Groups>, ApiError> {
     let stream = access.stream();
-    let infos = state.store.groups(stream).await.map_err(ApiError::of_read)?;
+    let infos = state
+        .store
+        .groups(stream)
+        .await
+        .map_err(ApiError::of_read)?;
     let names: Vec<&[u8]> = infos.iter().map(|info| info.name.as_bytes()).collect();
-    let policies = state.store.policies(stream, &names).await.map_err(ApiError::of_read)?;
+    let policies = state
+        .store
+        .policies(stream, &names)
+        .await
+        .map_err(ApiError::of_read)?;
     let groups = infos.into_iter().zip(policies);
     let groups = groups.map(|(mut info, (policy, own))| {
         info.consumers = info.consumers.saturating_sub(own);
@@ -367,7 +424,11 @@ pub async fn delete_group(
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
 ) -> Result<StatusCode, ApiError> {
-    if state.store.delete_group(access.stream(), &access.group).await? {
+    if state
+        .store
+        .delete_group(access.stream(), &access.group)
+        .await?
+    {
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(StoreError::GroupNotFound.into())

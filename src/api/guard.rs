@@ -47,7 +47,13 @@ fn check(state: &AppState, request: &Request) -> Result<(), ApiError> {
         None => return Err(host::missing()),
     };
     let (headers, name) = (request.headers(), host_name(host));
-    let is_listed = || state.settings.hosts.iter().any(|listed| listed.eq_ignore_ascii_case(name));
+    let is_listed = || {
+        state
+            .settings
+            .hosts
+            .iter()
+            .any(|listed| listed.eq_ignore_ascii_case(name))
+    };
     if !is_ours && !state.settings.any_host && !is_loopback(name) && !is_listed() {
         let name = name.to_ascii_lowercase();
         return Err(ApiError::new(
@@ -61,8 +67,9 @@ fn check(state: &AppState, request: &Request) -> Result<(), ApiError> {
         return Ok(());
     };
     let origin = origin.to_str().unwrap_or_default();
-    let own =
-        origin.split_once("://").is_some_and(|(_, of_page)| of_page.eq_ignore_ascii_case(host));
+    let own = origin
+        .split_once("://")
+        .is_some_and(|(_, of_page)| of_page.eq_ignore_ascii_case(host));
     if own || state.settings.origins.iter().any(|listed| listed == origin) {
         return Ok(());
     }
@@ -78,7 +85,11 @@ fn check(state: &AppState, request: &Request) -> Result<(), ApiError> {
 #[must_use]
 pub fn listed_origin(state: &AppState, headers: &HeaderMap) -> Option<HeaderValue> {
     let listed = |origin: &&HeaderValue| {
-        state.settings.origins.iter().any(|listed| listed.as_bytes() == origin.as_bytes())
+        state
+            .settings
+            .origins
+            .iter()
+            .any(|listed| listed.as_bytes() == origin.as_bytes())
     };
     headers.get(ORIGIN).filter(listed).cloned()
 }
@@ -94,8 +105,12 @@ fn host_name(host: &str) -> &str {
 }
 
 fn is_loopback(name: &str) -> bool {
-    name.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case("localhost"))
-        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    name.rsplit('.')
+        .next()
+        .is_some_and(|last| last.eq_ignore_ascii_case("localhost"))
+        || name
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -118,10 +133,24 @@ mod tests {
 
     #[test]
     fn only_loopback_names_are_loopback() {
-        for name in ["localhost", "LocalHost", "a.localhost", "127.0.0.1", "127.9.9.9", "::1"] {
+        for name in [
+            "localhost",
+            "LocalHost",
+            "a.localhost",
+            "127.0.0.1",
+            "127.9.9.9",
+            "::1",
+        ] {
             assert!(is_loopback(name), "{name}");
         }
-        for name in ["", "localhost.evil", "evil", "10.0.0.1", "0.0.0.0", "127.0.0.1.evil"] {
+        for name in [
+            "",
+            "localhost.evil",
+            "evil",
+            "10.0.0.1",
+            "0.0.0.0",
+            "127.0.0.1.evil",
+        ] {
             assert!(!is_loopback(name), "{name}");
         }
     }

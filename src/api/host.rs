@@ -20,9 +20,9 @@ pub fn of<B>(request: &Request<B>) -> Result<Option<&str>, ApiError> {
     }
     let target = request.uri().authority().map(Authority::as_str);
     match (header, target) {
-        (Some(header), Some(target)) if !header.eq_ignore_ascii_case(target) => {
-            Err(ApiError::invalid("`Host` is not what the request is sent to"))
-        }
+        (Some(header), Some(target)) if !header.eq_ignore_ascii_case(target) => Err(
+            ApiError::invalid("`Host` is not what the request is sent to"),
+        ),
         (header, target) => Ok(header.or(target)),
     }
 }

@@ -19,7 +19,14 @@ pub const TICKET_COOKIE: &str = "streamgate_ticket";
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// What may be asked for by anybody, where others must say who they are: it shows nothing of any
 /// stream.
-const PUBLIC: [&str; 6] = ["/", "/livez", "/readyz", "/openapi.json", "/docs", "/assets/style.css"];
+const PUBLIC: [&str; 6] = [
+    "/",
+    "/livez",
+    "/readyz",
+    "/openapi.json",
+    "/docs",
+    "/assets/style.css",
+];
 
 /// A request has come once before and was kept until the secret of tickets was asked for; whether it
 /// was told.
@@ -56,7 +63,10 @@ impl From<ApiError> for Unknown {
 /// [`Unknown`].
 pub fn identify(auth: &Auth, request: &mut Request) -> Result<Arc<Principal>, Unknown> {
     let public = is_public(request);
-    let taken = request.extensions_mut().remove::<TakenTicket>().map(|TakenTicket(ticket)| ticket);
+    let taken = request
+        .extensions_mut()
+        .remove::<TakenTicket>()
+        .map(|TakenTicket(ticket)| ticket);
     let in_query = take_ticket(request.uri_mut())?.or(taken);
     if !auth.is_on() {
         return Ok(auth.anyone().clone());
@@ -71,7 +81,7 @@ pub fn identify(auth: &Auth, request: &mut Request) -> Result<Arc<Principal>, Un
         None => match in_query.as_deref().or_else(cookie) {
             Some(_) if !is_get => {
                 return Err(
-                    unauthenticated("a ticket is for reading: it is taken with GET alone").into()
+                    unauthenticated("a ticket is for reading: it is taken with GET alone").into(),
                 );
             }
             Some(ticket) => Credential::Ticket(ticket),
@@ -93,7 +103,9 @@ pub fn identify(auth: &Auth, request: &mut Request) -> Result<Arc<Principal>, Un
         Err(refused) => refused,
     };
     Err(match refused {
-        Refused::Wrong(why) => unauthenticated(why).with(REASON, "invalid-credential").into(),
+        Refused::Wrong(why) => unauthenticated(why)
+            .with(REASON, "invalid-credential")
+            .into(),
         again @ (Refused::Fetch(_) | Refused::AskForSecret) => {
             if let Some(ticket) = in_query {
                 request.extensions_mut().insert(TakenTicket(ticket));
@@ -138,7 +150,9 @@ fn is_public(request: &Request) -> bool {
     let path = request.uri().path();
     // What a browser asks before it asks: the guard has refused origins that are not listed.
     let is_preflight = request.method() == Method::OPTIONS
-        && request.headers().contains_key("access-control-request-method");
+        && request
+            .headers()
+            .contains_key("access-control-request-method");
     is_public_path(path) || is_preflight
 }
 
@@ -149,7 +163,10 @@ pub fn is_public_path(path: &str) -> bool {
 }
 
 fn is_subscription(request: &Request) -> bool {
-    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map(MatchedPath::as_str);
     matches!(route, Some(paths::EVENTS | paths::MANY_EVENTS))
 }
 
@@ -159,8 +176,9 @@ fn header_credential(headers: &HeaderMap) -> Result<Option<Credential<'_>>, ApiE
         match (all.next(), all.next()) {
             (None, _) => Ok(None),
             (Some(value), None) => {
-                let text =
-                    value.to_str().map_err(|_| unauthenticated("the credential is no text"))?;
+                let text = value
+                    .to_str()
+                    .map_err(|_| unauthenticated("the credential is no text"))?;
                 Ok(Some(text.trim()))
             }
             (Some(_), Some(_)) => Err(unauthenticated("more than one credential is shown")),
@@ -174,13 +192,18 @@ fn header_credential(headers: &HeaderMap) -> Result<Option<Credential<'_>>, ApiE
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
                 Ok(Some(Credential::Bearer(token.trim())))
             }
-            _ => Err(unauthenticated("`Authorization` is `Bearer`, with a key or a token")),
+            _ => Err(unauthenticated(
+                "`Authorization` is `Bearer`, with a key or a token",
+            )),
         },
     }
 }
 
 fn in_cookie(headers: &HeaderMap) -> Option<&str> {
-    let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let cookies = headers
+        .get_all(COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
     let mut all = cookies.flat_map(|value| value.split(';'));
     all.find_map(|cookie| cookie.trim().strip_prefix(TICKET_COOKIE)?.strip_prefix('='))
 }
@@ -193,14 +216,21 @@ fn take_ticket(uri: &mut Uri) -> Result<Option<String>, ApiError> {
     let Some(query) = uri.query().filter(|query| query.contains("ticket=")) else {
         return Ok(None);
     };
-    let (tickets, others): (Vec<&str>, Vec<&str>) =
-        query.split('&').partition(|pair| pair.starts_with("ticket="));
-    let Some(ticket) = tickets.first().and_then(|pair| pair.strip_prefix("ticket=")) else {
+    let (tickets, others): (Vec<&str>, Vec<&str>) = query
+        .split('&')
+        .partition(|pair| pair.starts_with("ticket="));
+    let Some(ticket) = tickets
+        .first()
+        .and_then(|pair| pair.strip_prefix("ticket="))
+    else {
         return Ok(None);
     };
     let (ticket, path) = (ticket.to_owned(), uri.path());
-    let rest =
-        if others.is_empty() { path.to_owned() } else { format!("{path}?{}", others.join("&")) };
+    let rest = if others.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}?{}", others.join("&"))
+    };
     let mut parts = std::mem::take(uri).into_parts();
     // What was a path and a query is one without a part of the query.
     parts.path_and_query = rest.parse().ok();
@@ -224,7 +254,10 @@ mod tests {
         ] {
             let mut uri: Uri = from.parse().unwrap();
             assert_eq!(
-                (take_ticket(&mut uri).unwrap().as_deref(), uri.to_string().as_str()),
+                (
+                    take_ticket(&mut uri).unwrap().as_deref(),
+                    uri.to_string().as_str()
+                ),
                 (ticket, to)
             );
         }

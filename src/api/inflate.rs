@@ -50,7 +50,11 @@ pub fn coding(headers: &HeaderMap) -> Result<Option<Coding>, ApiError> {
     let mut found = None;
     for value in headers.get_all(CONTENT_ENCODING) {
         let text = value.to_str().map_err(|_| unknown())?;
-        for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        for name in text
+            .split(',')
+            .map(str::trim)
+            .filter(|name| !name.is_empty())
+        {
             let coding = match name.to_ascii_lowercase().as_str() {
                 "identity" => continue,
                 "gzip" | "x-gzip" => Coding::Gzip,
@@ -97,7 +101,9 @@ impl Error for Fault {}
 /// # Errors
 /// 415 for a coding that is not taken.
 pub fn inflated(most: usize, headers: &HeaderMap, body: Body) -> Result<Body, ApiError> {
-    let Some(coding) = coding(headers)? else { return Ok(body) };
+    let Some(coding) = coding(headers)? else {
+        return Ok(body);
+    };
     let packed = Arc::new(AtomicU64::new(0));
     let raw = Arc::new(Mutex::new(body.into_data_stream()));
     let (counted, shared) = (packed.clone(), raw.clone());
@@ -154,7 +160,10 @@ fn next(raw: &Mutex<BodyDataStream>, cx: &mut Context<'_>) -> Poll<Option<Result
 }
 
 fn fault(error: &io::Error) -> Fault {
-    let known = error.get_ref().and_then(|inner| inner.downcast_ref::<Fault>()).copied();
+    let known = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<Fault>())
+        .copied();
     known.unwrap_or(Fault::Corrupt)
 }
 

@@ -96,7 +96,10 @@ impl SettledAll {
             let of = results.iter().filter(|one| one.outcome == outcome).count() as u64;
             counted.contains(&outcome).then_some(of)
         };
-        let deleted = results.iter().filter(|one| one.deleted == Some(true)).count() as u64;
+        let deleted = results
+            .iter()
+            .filter(|one| one.deleted == Some(true))
+            .count() as u64;
         Self {
             acknowledged: count(Outcome::Acknowledged),
             deleted: delete.then_some(deleted),
@@ -135,7 +138,11 @@ pub fn show_receipt(
     many: bool,
 ) -> String {
     let text = receipt.encode(stream, group);
-    if many { format!("{}@{text}", stream.shown()) } else { text }
+    if many {
+        format!("{}@{text}", stream.shown())
+    } else {
+        text
+    }
 }
 
 impl Batch {
@@ -149,7 +156,9 @@ impl Batch {
         ids: &[String],
         receipts: &[String],
     ) -> Result<Self, ApiError> {
-        Self::new(ids, receipts, group, false, |_, text| Ok((stream.clone(), text.to_owned())))
+        Self::new(ids, receipts, group, false, |_, text| {
+            Ok((stream.clone(), text.to_owned()))
+        })
     }
 
     /// Entries of several streams, each named as `STREAM@ID` or `STREAM@RECEIPT`, for a caller that
@@ -192,7 +201,11 @@ impl Batch {
             _ => return Err(exclusive("/ids", "/receipts")),
         };
         some_ids(texts.len(), name)?;
-        let mut batch = Self { of_each: Vec::new(), invalid: Vec::new(), many };
+        let mut batch = Self {
+            of_each: Vec::new(),
+            invalid: Vec::new(),
+            many,
+        };
         for (place, text) in texts.iter().enumerate() {
             let at = format!("{name}/{place}");
             let (stream, text) = split(&at, text)?;
@@ -201,9 +214,15 @@ impl Batch {
                     batch.invalid.push((place, stream));
                     continue;
                 };
-                Item { id: receipt.id, until_us: Some(receipt.until_us) }
+                Item {
+                    id: receipt.id,
+                    until_us: Some(receipt.until_us),
+                }
             } else {
-                Item { id: id(&at, &text, str::parse)?, until_us: None }
+                Item {
+                    id: id(&at, &text, str::parse)?,
+                    until_us: None,
+                }
             };
             match batch.of_each.iter_mut().find(|one| one.stream == stream) {
                 Some(one) => {
@@ -211,7 +230,11 @@ impl Batch {
                     one.places.push(place);
                 }
                 None => {
-                    batch.of_each.push(OfStream { stream, items: vec![item], places: vec![place] });
+                    batch.of_each.push(OfStream {
+                        stream,
+                        items: vec![item],
+                        places: vec![place],
+                    });
                 }
             }
         }
@@ -238,7 +261,10 @@ impl Batch {
                 return Err(ApiError::from(error).in_stream(&streams[index]));
             }
         }
-        let calls = self.of_each.iter().map(|one| settle(one.stream.clone(), one.items.clone()));
+        let calls = self
+            .of_each
+            .iter()
+            .map(|one| settle(one.stream.clone(), one.items.clone()));
         let mut results = Vec::new();
         for (one, settled) in self.of_each.iter().zip(join_all(calls).await) {
             let settled = settled.map_err(|error| match many {
@@ -249,12 +275,21 @@ impl Batch {
                 false => error.into(),
             })?;
             for ((place, item), settled) in one.places.iter().zip(&one.items).zip(settled) {
-                results.push((*place, show((&one.stream, group), *item, settled, delete, many)));
+                results.push((
+                    *place,
+                    show((&one.stream, group), *item, settled, delete, many),
+                ));
             }
         }
         results.extend(self.invalid.into_iter().map(|(place, stream)| {
             let stream = many.then(|| stream.shown().into_owned());
-            (place, SettledOut { stream, ..out(None, Outcome::InvalidReceipt) })
+            (
+                place,
+                SettledOut {
+                    stream,
+                    ..out(None, Outcome::InvalidReceipt)
+                },
+            )
         }));
         results.sort_unstable_by_key(|(place, _)| *place);
         Ok(results.into_iter().map(|(_, result)| result).collect())
@@ -262,7 +297,14 @@ impl Batch {
 }
 
 fn out(id: Option<String>, outcome: Outcome) -> SettledOut {
-    SettledOut { stream: None, id, outcome, deleted: None, receipt: None, lease_until: None }
+    SettledOut {
+        stream: None,
+        id,
+        outcome,
+        deleted: None,
+        receipt: None,
+        lease_until: None,
+    }
 }
 
 fn show(
@@ -284,7 +326,10 @@ fn show(
     shown.stream = many.then(|| stream.shown().into_owned());
     shown.deleted = delete.then_some(settled == Settled::Deleted);
     if let Settled::Extended(until_us) = settled {
-        let receipt = Receipt { id: item.id, until_us };
+        let receipt = Receipt {
+            id: item.id,
+            until_us,
+        };
         shown.receipt = Some(show_receipt((stream, group), receipt, many));
         shown.lease_until = Some(show_rfc3339(until_us / 1000));
     }

@@ -21,6 +21,10 @@ impl<T: Serialize> IntoResponse for Json<T> {
                 .into_response();
         }
         text.push(b'\n');
-        ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response()
+        (
+            [(CONTENT_TYPE, HeaderValue::from_static("application/json"))],
+            text,
+        )
+            .into_response()
     }
 }

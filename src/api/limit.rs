@@ -24,7 +24,19 @@ pub(super) async fn append_nothing(
     Plan::new(&state, access.principal(), &params, request.headers())?;
     let body = Body::from_request(request, &state).await?;
     append_body::read(params.shape(), &body, state.settings.max_fields)?;
-    let placed = vec![Placed { id: EntryId::new(1_795_232_709_004, 0), replayed: false }];
-    let done = Done { placed, replayed: false };
-    Ok(append_answer::all(access.stream(), &done, false, None, None))
+    let placed = vec![Placed {
+        id: EntryId::new(1_795_232_709_004, 0),
+        replayed: false,
+    }];
+    let done = Done {
+        placed,
+        replayed: false,
+    };
+    Ok(append_answer::all(
+        access.stream(),
+        &done,
+        false,
+        None,
+        None,
+    ))
 }

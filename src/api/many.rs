@@ -107,18 +107,41 @@ pub async fn read_many(
     let limit = bounded("limit", params.limit, 100, 1000)?;
     let wait = bounded_wait("wait", params.wait.unwrap_or_default())?;
     let asked = asked(&caller, &params)?;
-    let starts = asked.iter().map(|(stream, start)| resolve(&state, stream, *start));
+    let starts = asked
+        .iter()
+        .map(|(stream, start)| resolve(&state, stream, *start));
     let starts = try_join_all(starts).await?;
-    let from: Vec<_> = asked.into_iter().map(|(stream, _)| stream).zip(starts).collect();
+    let from: Vec<_> = asked
+        .into_iter()
+        .map(|(stream, _)| stream)
+        .zip(starts)
+        .collect();
     let waiting = place_to_wait(&state, wait)?;
     let max_bytes = (MAX_BYTES / from.len()).max(1);
-    let read = RangeWait { from: &from, limit, max_bytes };
-    let stretches = state.hub.read_or_wait(&read, wait).await.map_err(ApiError::of_read)?;
-    let view = Arc::new(view(params.payload.as_deref(), params.json, params.pairs, None)?);
+    let read = RangeWait {
+        from: &from,
+        limit,
+        max_bytes,
+    };
+    let stretches = state
+        .hub
+        .read_or_wait(&read, wait)
+        .await
+        .map_err(ApiError::of_read)?;
+    let view = Arc::new(view(
+        params.payload.as_deref(),
+        params.json,
+        params.pairs,
+        None,
+    )?);
     let streams = from.iter().zip(stretches);
-    let streams =
-        streams.map(|((stream, after), read)| show(stream, *after, read, &view)).collect();
-    let answer = (waiting.map(|_| Extension(Waited)), Json(ManyEntries { streams }));
+    let streams = streams
+        .map(|((stream, after), read)| show(stream, *after, read, &view))
+        .collect();
+    let answer = (
+        waiting.map(|_| Extension(Waited)),
+        Json(ManyEntries { streams }),
+    );
     Ok(compressed(&state, &headers, &info, answer.into_response()).await)
 }
 
@@ -133,7 +156,10 @@ fn asked(caller: &Caller, params: &ManyParams) -> Result<Vec<(StreamName, Start)
     };
     let one = |text: &String| {
         let (name, start) = stream_param::stream(text)?;
-        Ok((caller.access::<Subscribe>(&name)?.into_stream(), start.unwrap_or(after)))
+        Ok((
+            caller.access::<Subscribe>(&name)?.into_stream(),
+            start.unwrap_or(after),
+        ))
     };
     params.stream.iter().map(one).collect()
 }
@@ -145,10 +171,16 @@ async fn resolve(
 ) -> Result<Position, ApiError> {
     let found = match start {
         Start::After(position) => return Ok(position),
-        Start::Tail => state.store.facts(&Lane::Shared, stream).await.map(|facts| facts.tail()),
-        Start::LastEntry => {
-            state.store.before_last(stream, 1, EntryId::MAX).await.map(|(before, _)| before)
-        }
+        Start::Tail => state
+            .store
+            .facts(&Lane::Shared, stream)
+            .await
+            .map(|facts| facts.tail()),
+        Start::LastEntry => state
+            .store
+            .before_last(stream, 1, EntryId::MAX)
+            .await
+            .map(|(before, _)| before),
     };
     found.map_err(ApiError::of_read)
 }
@@ -160,7 +192,10 @@ fn show(stream: &StreamName, after: Position, read: Stretch, view: &Arc<View>) -
         Some(_) => read.end(read.facts.after_gap()),
         None => read.end(after),
     };
-    let entry = |entry| EntryOut { entry, view: view.clone() };
+    let entry = |entry| EntryOut {
+        entry,
+        view: view.clone(),
+    };
     OfStream {
         stream: stream.shown().into_owned(),
         entries: read.entries.into_iter().map(entry).collect(),

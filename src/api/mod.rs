@@ -112,11 +112,18 @@ pub fn documented() -> OpenApiRouter<AppState> {
             stream_patch::patch_stream,
             streams::delete_stream
         ))
-        .routes(routes!(range::read_entries, append::append_entries, deletion::delete_entries))
+        .routes(routes!(
+            range::read_entries,
+            append::append_entries,
+            deletion::delete_entries
+        ))
         .routes(routes!(entry::read_entry, deletion::delete_entry))
         .routes(routes!(deletion::trim_stream))
         .routes(routes!(scheduled::list_scheduled))
-        .routes(routes!(scheduled::read_scheduled, scheduled::cancel_scheduled))
+        .routes(routes!(
+            scheduled::read_scheduled,
+            scheduled::cancel_scheduled
+        ))
         .routes(routes!(many::read_many))
         .routes(routes!(events::follow_events))
         .routes(routes!(events_many::follow_many))
@@ -137,8 +144,14 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(settle::reject_entries_of_many))
         .routes(routes!(settle::extend_entries))
         .routes(routes!(settle::extend_entries_of_many))
-        .routes(routes!(dead_letters::list_dead_letters, dead_letters::purge_dead_letters))
-        .routes(routes!(dead_letters::read_dead_letter, dead_letters::delete_dead_letter))
+        .routes(routes!(
+            dead_letters::list_dead_letters,
+            dead_letters::purge_dead_letters
+        ))
+        .routes(routes!(
+            dead_letters::read_dead_letter,
+            dead_letters::delete_dead_letter
+        ))
         .routes(routes!(dead_letters::redrive_dead_letters))
         .routes(routes!(push::push_entries))
         .routes(routes!(pending::list_pending))
@@ -162,7 +175,12 @@ pub fn documented() -> OpenApiRouter<AppState> {
 /// The whole service.
 pub fn router(state: AppState) -> axum::Router {
     let (documented, _) = documented().split_for_parts();
-    layered(documented.route("/assets/style.css", get(system::style)).merge(pages::docs()), state)
+    layered(
+        documented
+            .route("/assets/style.css", get(system::style))
+            .merge(pages::docs()),
+        state,
+    )
 }
 
 /// What there is for those who look after the gateway.
@@ -177,7 +195,10 @@ pub fn probes_router(state: AppState) -> axum::Router {
 /// Appending alone, which appends nothing.
 #[doc(hidden)]
 pub fn limit_router(state: AppState) -> axum::Router {
-    layered(axum::Router::new().route(paths::ENTRIES, post(limit::append_nothing)), state)
+    layered(
+        axum::Router::new().route(paths::ENTRIES, post(limit::append_nothing)),
+        state,
+    )
 }
 
 fn layered(routes: axum::Router<AppState>, state: AppState) -> axum::Router {

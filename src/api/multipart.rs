@@ -19,7 +19,10 @@ use crate::model::entry::Fields;
 /// # Errors
 /// 400 for a body that is cut off or none of this type, 422 for a part without a name.
 pub fn fields(body: &Body, most: usize) -> Result<Fields, ApiError> {
-    let media_type = body.content_type().and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = body
+        .content_type()
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let boundary = multer::parse_boundary(media_type).map_err(|_| {
         ApiError::invalid(
             "`multipart/form-data` needs the parameter `boundary`: let the client set `Content-Type` itself",
@@ -31,13 +34,17 @@ pub fn fields(body: &Body, most: usize) -> Result<Fields, ApiError> {
     let reading = async {
         let mut fields = Fields::new();
         while fields.len() <= most {
-            let Some(part) = parts.next_field().await.map_err(refused)? else { break };
+            let Some(part) = parts.next_field().await.map_err(refused)? else {
+                break;
+            };
             read(part, &mut fields).await?;
         }
         Ok(fields)
     };
     // Everything is there, so nothing is waited for.
-    reading.now_or_never().unwrap_or_else(|| Err(refused(Error::IncompleteStream)))
+    reading
+        .now_or_never()
+        .unwrap_or_else(|| Err(refused(Error::IncompleteStream)))
 }
 
 async fn read(part: Field<'_>, fields: &mut Fields) -> Result<(), ApiError> {
@@ -46,7 +53,10 @@ async fn read(part: Field<'_>, fields: &mut Fields) -> Result<(), ApiError> {
         return Err(ApiError::new(ErrorCode::InvalidFields, detail));
     };
     let file = part.file_name().map(str::to_owned);
-    let media_type = part.headers().get(CONTENT_TYPE).map(|value| value.as_bytes().to_vec());
+    let media_type = part
+        .headers()
+        .get(CONTENT_TYPE)
+        .map(|value| value.as_bytes().to_vec());
     let beside = |kind: &str| format!("{name}.{kind}").into_bytes();
     let (of_file, of_type) = (beside("filename"), beside("content-type"));
     let bytes: Bytes = part.bytes().await.map_err(refused)?;
@@ -65,7 +75,9 @@ fn is_plain(media_type: &[u8]) -> bool {
     let mut parts = text.split(';').map(str::trim);
     parts.next() == Some("text/plain")
         && parts.all(|part| {
-            let charset = part.strip_prefix("charset=").map(|charset| charset.trim_matches('"'));
+            let charset = part
+                .strip_prefix("charset=")
+                .map(|charset| charset.trim_matches('"'));
             matches!(charset, Some("utf-8" | "us-ascii"))
         })
 }

@@ -27,25 +27,40 @@ pub fn take_name64(parts: &mut Parts) -> Result<Option<String>, ApiError> {
     if !query.contains("name64=") {
         return Ok(None);
     }
-    let (given, rest): (Vec<&str>, Vec<&str>) =
-        query.split('&').partition(|pair| pair.starts_with("name64="));
+    let (given, rest): (Vec<&str>, Vec<&str>) = query
+        .split('&')
+        .partition(|pair| pair.starts_with("name64="));
     let [given] = given.as_slice() else {
         return match given.is_empty() {
             true => Ok(None),
             false => Err(wrong("`name64` is given more than once")),
         };
     };
-    let text = given.trim_start_matches("name64=").replace("%3D", "=").replace("%3d", "=");
-    let text = text.replace("%2B", "-").replace("%2b", "-").replace("%2F", "_").replace("%2f", "_");
+    let text = given
+        .trim_start_matches("name64=")
+        .replace("%3D", "=")
+        .replace("%3d", "=");
+    let text = text
+        .replace("%2B", "-")
+        .replace("%2b", "-")
+        .replace("%2F", "_")
+        .replace("%2f", "_");
     let text = text.replace(['+', ' '], "-").replace('/', "_");
-    let bytes = URL_SAFE.decode(text).map_err(|_| wrong("`name64` is not base64"))?;
+    let bytes = URL_SAFE
+        .decode(text)
+        .map_err(|_| wrong("`name64` is not base64"))?;
     let name = String::from_utf8(bytes)
         .map_err(|_| wrong("a stream whose name is not UTF-8 is listed, but cannot be reached"))?;
     let path = parts.uri.path();
-    let target =
-        if rest.is_empty() { path.to_owned() } else { format!("{path}?{}", rest.join("&")) };
+    let target = if rest.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}?{}", rest.join("&"))
+    };
     // What is left of a target that was one is one.
-    parts.uri = target.parse::<Uri>().map_err(|_| wrong("`name64` cannot be read"))?;
+    parts.uri = target
+        .parse::<Uri>()
+        .map_err(|_| wrong("`name64` cannot be read"))?;
     Ok(Some(name))
 }
 

@@ -61,10 +61,14 @@ impl<'de> Visitor<'de> for NameVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<NameParam, A::Error> {
         let Some(("base64", text)) = map.next_entry::<&str, String>()? else {
-            return Err(de::Error::custom("a name that is no text is {\"base64\":…}"));
+            return Err(de::Error::custom(
+                "a name that is no text is {\"base64\":…}",
+            ));
         };
         if map.next_key::<&str>()?.is_some() {
-            return Err(de::Error::custom("a name that is no text is {\"base64\":…} alone"));
+            return Err(de::Error::custom(
+                "a name that is no text is {\"base64\":…} alone",
+            ));
         }
         Ok(NameParam(format!("{{\"base64\":\"{text}\"}}")))
     }

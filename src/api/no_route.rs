@@ -4,9 +4,22 @@ use super::error::{ApiError, ErrorCode};
 
 /// Paths that other services have for what is here under another name.
 const ELSEWHERE: [(&[&str], &str); 4] = [
-    (&["/healthz", "/health", "/live", "/livez/", "/status", "/ping"], "/livez"),
+    (
+        &[
+            "/healthz", "/health", "/live", "/livez/", "/status", "/ping",
+        ],
+        "/livez",
+    ),
     (&["/ready", "/readiness", "/readyz/"], "/readyz"),
-    (&["/openapi", "/openapi.yaml", "/swagger.json", "/v1/openapi.json"], "/openapi.json"),
+    (
+        &[
+            "/openapi",
+            "/openapi.yaml",
+            "/swagger.json",
+            "/v1/openapi.json",
+        ],
+        "/openapi.json",
+    ),
     (&["/swagger", "/swagger-ui", "/api", "/v1/docs"], "/docs"),
 ];
 

@@ -35,13 +35,29 @@ const OF_DOCS: &str = "default-src 'none'; script-src 'self'; style-src 'self' '
 
 /// Files of this repository under `/docs/`.
 const OWN: [(&str, &str, &str); 3] = [
-    ("", "text/html; charset=utf-8", include_str!("../../assets/docs.html")),
-    ("docs.css", "text/css; charset=utf-8", include_str!("../../assets/docs.css")),
-    ("docs.js", "text/javascript; charset=utf-8", include_str!("../../assets/docs.js")),
+    (
+        "",
+        "text/html; charset=utf-8",
+        include_str!("../../assets/docs.html"),
+    ),
+    (
+        "docs.css",
+        "text/css; charset=utf-8",
+        include_str!("../../assets/docs.css"),
+    ),
+    (
+        "docs.js",
+        "text/javascript; charset=utf-8",
+        include_str!("../../assets/docs.js"),
+    ),
 ];
 
 /// Files of Swagger UI that the page loads.
-const VENDORED: [&str; 3] = ["swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png"];
+const VENDORED: [&str; 3] = [
+    "swagger-ui.css",
+    "swagger-ui-bundle.js",
+    "favicon-32x32.png",
+];
 
 /// Adds the headers that every page has.
 pub fn keep_to_itself(headers: &mut HeaderMap, policy: &'static str) {
@@ -49,7 +65,10 @@ pub fn keep_to_itself(headers: &mut HeaderMap, policy: &'static str) {
         (CONTENT_SECURITY_POLICY, policy),
         (REFERRER_POLICY, "no-referrer"),
         (X_FRAME_OPTIONS, "DENY"),
-        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (
+            HeaderName::from_static("cross-origin-opener-policy"),
+            "same-origin",
+        ),
     ];
     headers.extend(all.map(|(name, value)| (name, HeaderValue::from_static(value))));
 }
@@ -67,13 +86,20 @@ impl Asset {
         hasher.write(&gzipped);
         let etag = format!("{:016x}", hasher.finish());
         let content_type = HeaderValue::from_str(content_type).ok()?;
-        Some(Self { content_type, gzipped, etag })
+        Some(Self {
+            content_type,
+            gzipped,
+            etag,
+        })
     }
 
     /// The file, or 304 for a client that has it. A client that takes no gzip gets it inflated.
     fn answer(&self, request: &HeaderMap) -> Response {
         let lists = |name: HeaderName, item: &str| {
-            let values = request.get_all(name).iter().filter_map(|value| value.to_str().ok());
+            let values = request
+                .get_all(name)
+                .iter()
+                .filter_map(|value| value.to_str().ok());
             values.flat_map(|value| value.split(',')).any(|part| {
                 let (part, weight) = part.split_once(';').unwrap_or((part, ""));
                 part.trim() == item && weight.trim() != "q=0"
@@ -107,11 +133,21 @@ fn assets() -> HashMap<String, Asset> {
     let vendored = VENDORED.iter().filter_map(|name| {
         let file = utoipa_swagger_ui::serve(name, config.clone()).ok()??;
         let bytes = file.bytes.into_owned();
-        let bytes = if file.gzpipped { bytes } else { gzipped(&bytes) };
-        Some(((*name).to_owned(), Asset::new(&file.content_type, bytes.into())?))
+        let bytes = if file.gzpipped {
+            bytes
+        } else {
+            gzipped(&bytes)
+        };
+        Some((
+            (*name).to_owned(),
+            Asset::new(&file.content_type, bytes.into())?,
+        ))
     });
     let own = OWN.iter().filter_map(|(name, content_type, text)| {
-        Some(((*name).to_owned(), Asset::new(content_type, gzipped(text.as_bytes()).into())?))
+        Some((
+            (*name).to_owned(),
+            Asset::new(content_type, gzipped(text.as_bytes()).into())?,
+        ))
     });
     own.chain(vendored).collect()
 }
@@ -129,11 +165,16 @@ pub fn docs() -> Router<AppState> {
     let of_index = assets.clone();
     let serve = move |assets: &HashMap<String, Asset>, name: &str, request: &HeaderMap| {
         let missing = || ApiError::new(ErrorCode::RouteNotFound, "there is no such file");
-        assets.get(name).map_or_else(|| missing().into_response(), |asset| asset.answer(request))
+        assets
+            .get(name)
+            .map_or_else(|| missing().into_response(), |asset| asset.answer(request))
     };
     Router::new()
         .route("/docs", get(async || Redirect::to("/docs/")))
-        .route("/docs/", get(async move |request: HeaderMap| serve(&of_index, "", &request)))
+        .route(
+            "/docs/",
+            get(async move |request: HeaderMap| serve(&of_index, "", &request)),
+        )
         .route(
             "/docs/{file}",
             get(async move |Path(file): Path<String>, request: HeaderMap| {

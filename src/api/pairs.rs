@@ -77,10 +77,16 @@ fn gather(
 impl fmt::Display for PairsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown { name, nearest: Some(nearest) } => {
+            Self::Unknown {
+                name,
+                nearest: Some(nearest),
+            } => {
                 write!(f, "there is no `{name}` here; did you mean `{nearest}`?")
             }
-            Self::Unknown { name, nearest: None } => write!(f, "there is no `{name}` here"),
+            Self::Unknown {
+                name,
+                nearest: None,
+            } => write!(f, "there is no `{name}` here"),
             Self::Invalid { name, detail } if name.is_empty() => f.write_str(detail),
             Self::Invalid { name, detail } => write!(f, "`{name}`: {detail}"),
         }
@@ -91,11 +97,17 @@ impl std::error::Error for PairsError {}
 
 impl de::Error for PairsError {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::Invalid { name: String::new(), detail: type_errors::explain(&message.to_string()) }
+        Self::Invalid {
+            name: String::new(),
+            detail: type_errors::explain(&message.to_string()),
+        }
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self::Invalid { name: field.to_owned(), detail: "is missing".to_owned() }
+        Self::Invalid {
+            name: field.to_owned(),
+            detail: "is missing".to_owned(),
+        }
     }
 }
 
@@ -106,7 +118,9 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     if name.len() > MAX_SHOWN {
         return None;
     }
-    let scored = known.into_iter().map(|known| (strsim::jaro_winkler(name, known), known));
+    let scored = known
+        .into_iter()
+        .map(|known| (strsim::jaro_winkler(name, known), known));
     let best = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
     (best.0 > 0.7).then_some(best.1)
 }
@@ -150,7 +164,9 @@ impl<'de> MapAccess<'de> for Entries {
     ) -> Result<Option<K::Value>, PairsError> {
         self.value = self.rest.next();
         match &self.value {
-            Some((name, _)) => seed.deserialize(StrDeserializer::<PairsError>::new(name)).map(Some),
+            Some((name, _)) => seed
+                .deserialize(StrDeserializer::<PairsError>::new(name))
+                .map(Some),
             None => Ok(None),
         }
     }
@@ -160,12 +176,14 @@ impl<'de> MapAccess<'de> for Entries {
         seed: S,
     ) -> Result<S::Value, PairsError> {
         let (name, values) = self.value.take().unwrap_or_default();
-        seed.deserialize(Values(values)).map_err(|error| match error {
-            PairsError::Invalid { detail, .. } => {
-                PairsError::Invalid { name: name.to_owned(), detail }
-            }
-            unknown @ PairsError::Unknown { .. } => unknown,
-        })
+        seed.deserialize(Values(values))
+            .map_err(|error| match error {
+                PairsError::Invalid { detail, .. } => PairsError::Invalid {
+                    name: name.to_owned(),
+                    detail,
+                },
+                unknown @ PairsError::Unknown { .. } => unknown,
+            })
     }
 }
 
@@ -222,7 +240,9 @@ impl<'de> Deserializer<'de> for Values {
         match self.one()?.as_str() {
             "true" | "" => visitor.visit_bool(true),
             "false" => visitor.visit_bool(false),
-            other => Err(de::Error::custom(format!("{other:?} is neither true nor false"))),
+            other => Err(de::Error::custom(format!(
+                "{other:?} is neither true nor false"
+            ))),
         }
     }
 
@@ -266,27 +286,50 @@ mod tests {
         let ids = vec!["1".to_owned(), "2".to_owned()];
         assert_eq!(
             parsed,
-            Sample { limit: Some(5), pairs: true, name: Some("a b".to_owned()), ids }
+            Sample {
+                limit: Some(5),
+                pairs: true,
+                name: Some("a b".to_owned()),
+                ids
+            }
         );
     }
 
     #[test]
     fn a_misspelt_name_is_told_the_nearest() {
         let error = parse::<Sample>(b"limti=5").unwrap_err();
-        assert_eq!(error, PairsError::Unknown { name: "limti".to_owned(), nearest: Some("limit") });
-        assert_eq!(parse::<Sample>(b"qqqq=5").unwrap_err().to_string(), "there is no `qqqq` here");
+        assert_eq!(
+            error,
+            PairsError::Unknown {
+                name: "limti".to_owned(),
+                nearest: Some("limit")
+            }
+        );
+        assert_eq!(
+            parse::<Sample>(b"qqqq=5").unwrap_err().to_string(),
+            "there is no `qqqq` here"
+        );
     }
 
     #[test]
     fn a_wrong_value_is_told_by_name() {
         for (query, message) in [
-            ("limit=x", "`limit`: \"x\" is not a whole number that fits here"),
-            ("limit=-1", "`limit`: \"-1\" is not a whole number that fits here"),
+            (
+                "limit=x",
+                "`limit`: \"x\" is not a whole number that fits here",
+            ),
+            (
+                "limit=-1",
+                "`limit`: \"-1\" is not a whole number that fits here",
+            ),
             ("limit=1&limit=2", "`limit`: is given more than once"),
             ("pairs=yes", "`pairs`: \"yes\" is neither true nor false"),
             ("name=%ff", "parameters are UTF-8"),
         ] {
-            assert_eq!(parse::<Sample>(query.as_bytes()).unwrap_err().to_string(), message);
+            assert_eq!(
+                parse::<Sample>(query.as_bytes()).unwrap_err().to_string(),
+                message
+            );
         }
     }
 }

@@ -19,7 +19,10 @@ pub struct Wait(pub Duration);
 impl<'de> Deserialize<'de> for Wait {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let read = |text: &str| duration::parse(text).map(Wait);
-        deserializer.deserialize_any(Text { expecting: "a duration like \"20s\"", read })
+        deserializer.deserialize_any(Text {
+            expecting: "a duration like \"20s\"",
+            read,
+        })
     }
 }
 
@@ -30,7 +33,10 @@ pub struct TimeParam(pub Time);
 impl<'de> Deserialize<'de> for TimeParam {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let read = |text: &str| text.parse().map(TimeParam);
-        deserializer.deserialize_any(Text { expecting: "a time like \"1h\" (ago)", read })
+        deserializer.deserialize_any(Text {
+            expecting: "a time like \"1h\" (ago)",
+            read,
+        })
     }
 }
 
@@ -81,7 +87,10 @@ pub enum GapParam {
 /// # Errors
 /// 400 that names the first two of several.
 pub fn at_most_one(given: &[(&str, bool)]) -> Result<(), ApiError> {
-    let mut names = given.iter().filter(|(_, given)| *given).map(|(name, _)| name);
+    let mut names = given
+        .iter()
+        .filter(|(_, given)| *given)
+        .map(|(name, _)| name);
     match (names.next(), names.next()) {
         (Some(first), Some(second)) => Err(exclusive(first, second)),
         _ => Ok(()),
@@ -91,7 +100,10 @@ pub fn at_most_one(given: &[(&str, bool)]) -> Result<(), ApiError> {
 /// 400 for two parameters that say the same thing.
 #[must_use]
 pub fn exclusive(first: &str, second: &str) -> ApiError {
-    let (plain, other) = (first.trim_start_matches('/'), second.trim_start_matches('/'));
+    let (plain, other) = (
+        first.trim_start_matches('/'),
+        second.trim_start_matches('/'),
+    );
     ApiError::invalid(format!("`{plain}` and `{other}` exclude each other"))
         .at(second, format!("given with `{plain}`"))
 }
@@ -132,8 +144,10 @@ pub fn bounded(name: &str, value: Option<u64>, default: u64, max: u64) -> Result
     let value = value.unwrap_or(default);
     match usize::try_from(value) {
         Ok(value) if value >= 1 && value as u64 <= max => Ok(value),
-        _ => Err(ApiError::invalid(format!("`{name}` is between 1 and {max}"))
-            .at(name, format!("1 to {max}"))),
+        _ => Err(
+            ApiError::invalid(format!("`{name}` is between 1 and {max}"))
+                .at(name, format!("1 to {max}")),
+        ),
     }
 }
 
@@ -144,8 +158,10 @@ pub fn bounded(name: &str, value: Option<u64>, default: u64, max: u64) -> Result
 pub fn redis_number(name: &str, value: u64) -> Result<u64, ApiError> {
     match i64::try_from(value) {
         Ok(_) => Ok(value),
-        Err(_) => Err(ApiError::invalid(format!("`{name}` is at most {}", i64::MAX))
-            .at(name, format!("at most {}", i64::MAX))),
+        Err(_) => Err(
+            ApiError::invalid(format!("`{name}` is at most {}", i64::MAX))
+                .at(name, format!("at most {}", i64::MAX)),
+        ),
     }
 }
 

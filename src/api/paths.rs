@@ -72,7 +72,11 @@ pub const TICKETS: &str = "/v1/tickets";
 pub const CAPABILITIES: &str = "/v1/capabilities";
 
 /// Unreserved characters of RFC 3986 stay as they are.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// Text as one segment of a path or one value of a query.
 #[must_use]
@@ -90,11 +94,19 @@ pub fn entry(stream: &StreamName, id: &str) -> String {
 /// Where a group can be looked at.
 #[must_use]
 pub fn group(stream: &StreamName, group: &str) -> String {
-    format!("/v1/streams/{}/groups/{}", encode(&stream.shown()), encode(group))
+    format!(
+        "/v1/streams/{}/groups/{}",
+        encode(&stream.shown()),
+        encode(group)
+    )
 }
 
 /// Where an append that is to come can be looked at.
 #[must_use]
 pub fn scheduled(stream: &StreamName, token: &str) -> String {
-    format!("/v1/streams/{}/scheduled/{}", encode(&stream.shown()), encode(token))
+    format!(
+        "/v1/streams/{}/scheduled/{}",
+        encode(&stream.shown()),
+        encode(token)
+    )
 }

@@ -129,21 +129,34 @@ pub async fn list_pending(
     // A bound that nothing lies within: an empty list, with the summary all the same.
     let (start, end) = start.zip(end).unwrap_or((EntryId::MAX, EntryId::MIN));
     let query = PendingQuery {
-        consumer: params.consumer.as_ref().map(|name| consumer(name.as_str())).transpose()?,
+        consumer: params
+            .consumer
+            .as_ref()
+            .map(|name| consumer(name.as_str()))
+            .transpose()?,
         min_idle_ms: match params.min_idle {
-            Some(Wait(idle)) => {
-                redis_number("min_idle", u64::try_from(idle.as_millis()).unwrap_or(u64::MAX))?
-            }
+            Some(Wait(idle)) => redis_number(
+                "min_idle",
+                u64::try_from(idle.as_millis()).unwrap_or(u64::MAX),
+            )?,
             None => 0,
         },
         start,
         end,
         limit,
     };
-    let pending = state.store.pending(access.stream(), &access.group, &query).await;
+    let pending = state
+        .store
+        .pending(access.stream(), &access.group, &query)
+        .await;
     let pending = pending.map_err(ApiError::of_read)?;
-    let last = pending.entries.last().filter(|_| pending.entries.len() == limit);
-    let next = last.and_then(|last| last.id.next()).map(|id| id.to_string());
+    let last = pending
+        .entries
+        .last()
+        .filter(|_| pending.entries.len() == limit);
+    let next = last
+        .and_then(|last| last.id.next())
+        .map(|id| id.to_string());
     let entry = |entry: crate::store::PendingEntry| PendingEntryOut {
         id: entry.id.to_string(),
         consumer: entry.consumer,

@@ -102,7 +102,11 @@ impl PolicyCall {
             return Err(refused(InvalidPolicy::Unnamed));
         }
         let merged = Policy {
-            lease: self.lease.clone().of(Wait(old.lease), Wait(DEFAULT_LEASE)).0,
+            lease: self
+                .lease
+                .clone()
+                .of(Wait(old.lease), Wait(DEFAULT_LEASE))
+                .0,
             max_deliveries: self.max_deliveries.clone().of(old.max_deliveries, 0),
             backoff: match self.backoff.clone() {
                 Patch::To(steps) => steps.into_iter().map(|Wait(step)| step).collect(),

@@ -24,7 +24,12 @@ const EVERYWHERE: &[ErrorCode] = &[
 /// What any operation may answer that is not for everybody.
 const GUARDED: &[ErrorCode] = &[Unauthenticated, AuthUnavailable];
 /// What any operation that asks Redis may answer.
-const OF_REDIS: &[ErrorCode] = &[UnknownParameter, RedisUnavailable, RedisLoading, RedisTimeout];
+const OF_REDIS: &[ErrorCode] = &[
+    UnknownParameter,
+    RedisUnavailable,
+    RedisLoading,
+    RedisTimeout,
+];
 /// What any operation on a stream may answer besides.
 const OF_STREAM: &[ErrorCode] = &[InvalidName, NotAStream];
 /// What any operation that changes something may answer besides.
@@ -162,16 +167,30 @@ problems! {
 fn responses(lists: &[&[ErrorCode]]) -> BTreeMap<String, RefOr<Response>> {
     let mut by_status: BTreeMap<String, Vec<ErrorCode>> = BTreeMap::new();
     for code in lists.iter().copied().flatten() {
-        by_status.entry(code.status().as_str().to_owned()).or_default().push(*code);
+        by_status
+            .entry(code.status().as_str().to_owned())
+            .or_default()
+            .push(*code);
     }
     let describe = |mut codes: Vec<ErrorCode>| {
         codes.sort_unstable();
         codes.dedup();
-        let lines: Vec<String> =
-            codes.iter().map(|code| format!("`{}`: {}", code.as_str(), code.title())).collect();
-        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+        let lines: Vec<String> = codes
+            .iter()
+            .map(|code| format!("`{}`: {}", code.as_str(), code.title()))
+            .collect();
+        let content = ContentBuilder::new()
+            .schema(Some(Ref::from_schema_name("Problem")))
+            .build();
         let response = ResponseBuilder::new().description(lines.join("; "));
-        RefOr::T(response.content("application/problem+json", content).build())
+        RefOr::T(
+            response
+                .content("application/problem+json", content)
+                .build(),
+        )
     };
-    by_status.into_iter().map(|(status, codes)| (status, describe(codes))).collect()
+    by_status
+        .into_iter()
+        .map(|(status, codes)| (status, describe(codes)))
+        .collect()
 }

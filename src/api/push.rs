@@ -106,7 +106,11 @@ pub async fn push_entries(
     let event = params.shown_as.map(|AsParam::CloudEvents| AsEvent::Alone);
     let view = Arc::new(view(params.payload.as_deref(), params.json, false, event)?);
     let is_event_source = event_stream::is_wanted(&headers, EVENT_STREAM);
-    if let Err(error) = state.store.needed_policy(access.stream(), &access.group).await {
+    if let Err(error) = state
+        .store
+        .needed_policy(access.stream(), &access.group)
+        .await
+    {
         let is_passing = error.is_passing();
         let error = ApiError::of_read(error);
         return match is_passing && is_event_source {
@@ -122,7 +126,14 @@ pub async fn push_entries(
     };
     let of = (plan.stream.clone(), plan.group.clone());
     let push = Push::new(state.hub.clone(), state.store.clone(), plan, counted);
-    let session = Session { of, push, view, began: Instant::now(), request, opened: false };
+    let session = Session {
+        of,
+        push,
+        view,
+        began: Instant::now(),
+        request,
+        opened: false,
+    };
     let body = futures_util::stream::unfold(session, async |mut session| {
         let bytes = session.next().await?;
         Some((Ok::<_, Infallible>(bytes), session))
@@ -140,10 +151,14 @@ fn plan(
     params: &PushParams,
     heartbeat: Duration,
 ) -> Result<PushPlan, ApiError> {
-    let name = params.consumer.as_ref().map(NameParam::as_str).ok_or_else(|| {
-        ApiError::invalid("whoever has entries pushed is named, as `consumer`")
-            .at("consumer", "is missing")
-    })?;
+    let name = params
+        .consumer
+        .as_ref()
+        .map(NameParam::as_str)
+        .ok_or_else(|| {
+            ApiError::invalid("whoever has entries pushed is named, as `consumer`")
+                .at("consumer", "is missing")
+        })?;
     let Wait(grace) = params.grace.unwrap_or_default();
     if grace > MAX_GRACE {
         return Err(ApiError::invalid("`grace` is at most 60s").at("grace", "at most 60s"));
@@ -155,10 +170,22 @@ fn plan(
         no_ack: false,
         history: None,
     };
-    let work = WorkRead { read, lease: lease("lease", params.lease)?, max_bytes: None };
+    let work = WorkRead {
+        read,
+        lease: lease("lease", params.lease)?,
+        max_bytes: None,
+    };
     let (stream, group) = (access.stream().clone(), access.group.clone());
     let validity = access.access.principal().validity.clone();
-    Ok(PushPlan { stream, group, work, grace, concurrency, heartbeat, validity })
+    Ok(PushPlan {
+        stream,
+        group,
+        work,
+        grace,
+        concurrency,
+        heartbeat,
+        validity,
+    })
 }
 
 /// A session with a line in the log when it is over.
@@ -184,7 +211,10 @@ impl Session {
         let mut out = Vec::new();
         if !self.opened {
             self.opened = true;
-            let open = Open { streams: [&stream.shown()], group };
+            let open = Open {
+                streams: [&stream.shown()],
+                group,
+            };
             let retry_ms = fastrand::u64(1_000..3_000);
             begin_event(&mut out, Some("$open"), Some(retry_ms), &open);
             end_event(&mut out, None);
@@ -196,7 +226,11 @@ impl Session {
                 let shown = Deliveries::viewed((stream, group), entries, view, (false, false));
                 let name = stream.shown();
                 for delivery in &shown.into_entries() {
-                    let event = DeliveryEvent { stream: &name, delivery, many: false };
+                    let event = DeliveryEvent {
+                        stream: &name,
+                        delivery,
+                        many: false,
+                    };
                     if view.event.is_some() {
                         begin_event(&mut out, None, None, &event);
                     } else {

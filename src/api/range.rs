@@ -105,7 +105,11 @@ pub async fn read_entries(
         let detail = "`gap=skip` does not go with events: nothing would tell what is lost";
         return Err(ApiError::invalid(detail).at("gap", detail));
     }
-    let now = state.store.now_for(params.times()).await.map_err(ApiError::of_read)?;
+    let now = state
+        .store
+        .now_for(params.times())
+        .await
+        .map_err(ApiError::of_read)?;
     let plan = Plan::new(&params, now, false)?;
     let view = Arc::new(view);
     let page = match plan {
@@ -115,10 +119,22 @@ pub async fn read_entries(
             let (after, _) = found.map_err(ApiError::of_read)?;
             read_upwards(&state, &stream, Upwards { after, ..upwards }, view).await
         }
-        Plan::Downwards { low, high, limit, max_bytes } => {
-            let read =
-                state.store.read_between(&stream, Order::Desc, (low, high), limit, max_bytes).await;
-            let Between { entries, facts, ended, room } = read.map_err(ApiError::of_read)?;
+        Plan::Downwards {
+            low,
+            high,
+            limit,
+            max_bytes,
+        } => {
+            let read = state
+                .store
+                .read_between(&stream, Order::Desc, (low, high), limit, max_bytes)
+                .await;
+            let Between {
+                entries,
+                facts,
+                ended,
+                room,
+            } = read.map_err(ApiError::of_read)?;
             require_stream(&facts)?;
             let start = Some(low).filter(|low| *low > EntryId::MIN);
             let last = entries.last().map(|last| last.id);
@@ -128,16 +144,27 @@ pub async fn read_entries(
             let at_tail = at_oldest || (ended && facts.oldest.is_none_or(|oldest| low <= oldest));
             let next = last.filter(|_| !ended && !at_oldest);
             let next = next.map(|before| Cursor::Desc { before, start }.to_string());
-            Ok(EntriesPage { entries: show(entries, &view), next, at_tail, gap: None, _room: room })
+            Ok(EntriesPage {
+                entries: show(entries, &view),
+                next,
+                at_tail,
+                gap: None,
+                _room: room,
+            })
         }
     }?;
-    let link =
-        page.next.as_ref().map_or_else(String::new, |next| next_link(&stream, &params, next));
+    let link = page
+        .next
+        .as_ref()
+        .map_or_else(String::new, |next| next_link(&stream, &params, next));
     let waited = params.wait.map(|_| Extension(Waited));
     let answer = if as_events {
         let name = stream.shown();
-        let events: Vec<_> =
-            page.entries.iter().map(|out| EventJson::new(&name, &out.entry)).collect();
+        let events: Vec<_> = page
+            .entries
+            .iter()
+            .map(|out| EventJson::new(&name, &out.entry))
+            .collect();
         (waited, [(LINK, link)], view::respond(view::EVENTS, &events)).into_response()
     } else {
         (waited, [(LINK, link)], Json(page)).into_response()
@@ -146,7 +173,13 @@ pub async fn read_entries(
 }
 
 fn show(entries: Vec<Entry>, view: &Arc<View>) -> Vec<EntryOut> {
-    entries.into_iter().map(|entry| EntryOut { entry, view: view.clone() }).collect()
+    entries
+        .into_iter()
+        .map(|entry| EntryOut {
+            entry,
+            view: view.clone(),
+        })
+        .collect()
 }
 
 async fn read_upwards(
@@ -157,7 +190,11 @@ async fn read_upwards(
 ) -> Result<EntriesPage, ApiError> {
     let mut after = upwards.after;
     if upwards.from_tail {
-        let facts = state.store.facts(&Lane::Shared, stream).await.map_err(ApiError::of_read)?;
+        let facts = state
+            .store
+            .facts(&Lane::Shared, stream)
+            .await
+            .map_err(ApiError::of_read)?;
         after = facts.tail();
     }
     let mut read = read(state, stream, &upwards, after).await?;
@@ -169,16 +206,46 @@ async fn read_upwards(
         if !upwards.skip_gaps {
             return Err(overtaken(&read.facts, gap));
         }
-        after = if gap.is_reset() { Position::START } else { read.facts.after_gap() };
+        after = if gap.is_reset() {
+            Position::START
+        } else {
+            read.facts.after_gap()
+        };
         if gap.is_reset() {
-            read = self::read(state, stream, &Upwards { wait: None, ..upwards }, after).await?;
+            read = self::read(
+                state,
+                stream,
+                &Upwards {
+                    wait: None,
+                    ..upwards
+                },
+                after,
+            )
+            .await?;
         }
     }
     let end = Some(upwards.end).filter(|end| *end < EntryId::MAX);
     let more = end.is_none() || !read.ended;
-    let next = more.then(|| Cursor::Asc { after: read.end(after), end }.to_string());
-    let Stretch { entries, at_tail, room, .. } = read;
-    Ok(EntriesPage { entries: show(entries, &view), next, at_tail, gap, _room: room })
+    let next = more.then(|| {
+        Cursor::Asc {
+            after: read.end(after),
+            end,
+        }
+        .to_string()
+    });
+    let Stretch {
+        entries,
+        at_tail,
+        room,
+        ..
+    } = read;
+    Ok(EntriesPage {
+        entries: show(entries, &view),
+        next,
+        at_tail,
+        gap,
+        _room: room,
+    })
 }
 
 async fn read(
@@ -196,9 +263,18 @@ async fn read(
         return read.map_err(ApiError::of_read);
     };
     let _waiting = place_to_wait(state, wait)?;
-    let read = RangeWait { from: &[(stream.clone(), after)], limit, max_bytes };
-    let mut read = state.hub.read_or_wait(&read, wait).await.map_err(ApiError::of_read)?;
-    read.pop().ok_or_else(|| ApiError::new(ErrorCode::Internal, "a read without an answer"))
+    let read = RangeWait {
+        from: &[(stream.clone(), after)],
+        limit,
+        max_bytes,
+    };
+    let mut read = state
+        .hub
+        .read_or_wait(&read, wait)
+        .await
+        .map_err(ApiError::of_read)?;
+    read.pop()
+        .ok_or_else(|| ApiError::new(ErrorCode::Internal, "a read without an answer"))
 }
 
 /// The same request with `cursor` in place of the bounds.
@@ -210,11 +286,19 @@ fn next_link(stream: &StreamName, params: &RangeParams, next: &str) -> String {
         ("payload", params.payload.as_deref().map(paths::encode)),
         ("json", params.json.then(|| "true".to_owned())),
         ("pairs", params.pairs.then(|| "true".to_owned())),
-        ("gap", (params.gap == Some(GapParam::Skip)).then(|| "skip".to_owned())),
+        (
+            "gap",
+            (params.gap == Some(GapParam::Skip)).then(|| "skip".to_owned()),
+        ),
         ("wait", params.wait.map(|wait| duration::format(wait.0))),
     ];
-    let pairs: Vec<String> =
-        rest.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value?))).collect();
+    let pairs: Vec<String> = rest
+        .into_iter()
+        .filter_map(|(name, value)| Some(format!("{name}={}", value?)))
+        .collect();
     let stream = paths::encode(&stream.shown());
-    format!("</v1/streams/{stream}/entries?{}>; rel=\"next\"", pairs.join("&"))
+    format!(
+        "</v1/streams/{stream}/entries?{}>; rel=\"next\"",
+        pairs.join("&")
+    )
 }

@@ -52,7 +52,11 @@ pub(super) async fn read(
     }
     let principal = access.principal().clone();
     let stream = access.into_stream();
-    let now = state.store.now_for(params.times()).await.map_err(ApiError::of_read)?;
+    let now = state
+        .store
+        .now_for(params.times())
+        .await
+        .map_err(ApiError::of_read)?;
     let plan = Plan::new(&params, now, true)?;
     let view = view(params.payload.as_deref(), params.json, params.pairs, None)?;
     if !params.follow && !params.filter.is_empty() {
@@ -93,17 +97,36 @@ pub(super) async fn read(
             let facts = state.store.facts(&Lane::Shared, &stream).await;
             let facts = facts.map_err(ApiError::of_read)?;
             require_stream(&facts)?;
-            Rest::Up(Upwards { after: facts.tail(), ..upwards })
+            Rest::Up(Upwards {
+                after: facts.tail(),
+                ..upwards
+            })
         }
         Plan::Upwards(upwards) => Rest::Up(upwards),
         Plan::Last { count, upwards } => {
             let found = state.store.before_last(&stream, count, upwards.end).await;
             let (after, _) = found.map_err(ApiError::of_read)?;
-            Rest::Up(Upwards { after, limit: upwards.limit.min(count), ..upwards })
+            Rest::Up(Upwards {
+                after,
+                limit: upwards.limit.min(count),
+                ..upwards
+            })
         }
-        Plan::Downwards { low, high, limit, .. } => Rest::Down { low, high, left: limit },
+        Plan::Downwards {
+            low, high, limit, ..
+        } => Rest::Down {
+            low,
+            high,
+            left: limit,
+        },
     };
-    let mut lines = Lines { state, stream, view, rest, begun: false };
+    let mut lines = Lines {
+        state,
+        stream,
+        view,
+        rest,
+        begun: false,
+    };
     let first = lines.page().await?.unwrap_or_default();
     let pages = futures_util::stream::unfold(
         Some((Some(first), lines, info)),
@@ -153,15 +176,21 @@ fn respond(body: Body) -> Response {
         (CACHE_CONTROL, "no-store, no-transform"),
         (HeaderName::from_static("x-accel-buffering"), "no"),
     ];
-    let headers: HeaderMap =
-        headers.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value))).collect();
+    let headers: HeaderMap = headers
+        .into_iter()
+        .map(|(name, value)| (name, HeaderValue::from_static(value)))
+        .collect();
     (headers, body).into_response()
 }
 
 /// What is still to be read.
 enum Rest {
     Up(Upwards),
-    Down { low: EntryId, high: EntryId, left: usize },
+    Down {
+        low: EntryId,
+        high: EntryId,
+        left: usize,
+    },
     Nothing,
 }
 
@@ -209,10 +238,23 @@ impl Lines {
                 return Err(overtaken(&read.facts, &gap));
             }
             let reset = gap.is_reset();
-            from = if reset { Position::START } else { read.facts.after_gap() };
-            write_line(&mut text, &GapLine { gap, position: from.to_string() });
+            from = if reset {
+                Position::START
+            } else {
+                read.facts.after_gap()
+            };
+            write_line(
+                &mut text,
+                &GapLine {
+                    gap,
+                    position: from.to_string(),
+                },
+            );
             if reset {
-                self.rest = Rest::Up(Upwards { after: from, ..upwards });
+                self.rest = Rest::Up(Upwards {
+                    after: from,
+                    ..upwards
+                });
                 return Ok(text.into());
             }
         }
@@ -220,7 +262,12 @@ impl Lines {
         let left = upwards.limit - read.entries.len();
         if !read.ended && left > 0 {
             let (after, checked) = (read.end(from), true);
-            self.rest = Rest::Up(Upwards { after, checked, limit: left, ..upwards });
+            self.rest = Rest::Up(Upwards {
+                after,
+                checked,
+                limit: left,
+                ..upwards
+            });
         }
         Ok(text.into())
     }
@@ -228,8 +275,12 @@ impl Lines {
     async fn down(&mut self, low: EntryId, high: EntryId, left: usize) -> Result<Bytes, ApiError> {
         let (store, limit) = (&self.state.store, left.min(PAGE));
         let read = store.read_between(&self.stream, Order::Desc, (low, high), limit, PAGE_BYTES);
-        let Between { entries, facts, ended: done, room: _room } =
-            read.await.map_err(ApiError::of_read)?;
+        let Between {
+            entries,
+            facts,
+            ended: done,
+            room: _room,
+        } = read.await.map_err(ApiError::of_read)?;
         if !self.begun {
             require_stream(&facts)?;
         }
@@ -247,7 +298,15 @@ impl Lines {
         let numbers = numbers.iter().copied().chain(std::iter::repeat(None));
         for (entry, n) in entries.iter().zip(numbers) {
             let position = Some(Position::new(entry.id, n));
-            write_line(text, &EntryJson { stream: None, position, entry, view: &self.view });
+            write_line(
+                text,
+                &EntryJson {
+                    stream: None,
+                    position,
+                    entry,
+                    view: &self.view,
+                },
+            );
         }
     }
 }

@@ -153,7 +153,10 @@ impl Upper {
 impl RangeParams {
     /// The times among them: what they mean depends on a clock.
     pub(super) fn times(&self) -> impl Iterator<Item = Time> {
-        [self.since, self.until].into_iter().flatten().map(|TimeParam(time)| time)
+        [self.since, self.until]
+            .into_iter()
+            .flatten()
+            .map(|TimeParam(time)| time)
     }
 }
 
@@ -161,7 +164,11 @@ impl Plan {
     /// `now` is what the clock of Redis shows, if one of the times needs it. `whole` is for answers
     /// that are not held in memory.
     pub(super) fn new(params: &RangeParams, now: u64, whole: bool) -> Result<Self, ApiError> {
-        let (default, most) = if whole { (ALL, ALL) } else { (DEFAULT_LIMIT, MAX_LIMIT) };
+        let (default, most) = if whole {
+            (ALL, ALL)
+        } else {
+            (DEFAULT_LIMIT, MAX_LIMIT)
+        };
         let limit = bounded("limit", params.limit, default, most)?;
         let max_bytes = bounded("max_bytes", params.max_bytes, DEFAULT_BYTES, MAX_BYTES)?;
         let mut order = match params.order {
@@ -173,7 +180,10 @@ impl Plan {
             (order, lower, upper) = from_cursor(params, text)?;
         }
         let end = upper.end();
-        let wait = params.wait.map(|wait| bounded_wait("wait", wait)).transpose()?;
+        let wait = params
+            .wait
+            .map(|wait| bounded_wait("wait", wait))
+            .transpose()?;
         let open = matches!(lower, Lower::After(_)) && order == Order::Asc;
         if wait.is_some() && !(open && end == Some(EntryId::MAX)) {
             let detail = "`wait` goes with `after` or `cursor` and an open end";
@@ -188,7 +198,16 @@ impl Plan {
                 Some(end) => (position, end),
                 None => (Position::from(EntryId::MAX), EntryId::MIN),
             };
-            Upwards { after, from_tail, checked, skip_gaps, end, limit, max_bytes, wait }
+            Upwards {
+                after,
+                from_tail,
+                checked,
+                skip_gaps,
+                end,
+                limit,
+                max_bytes,
+                wait,
+            }
         };
         let from =
             |position, checked, from_tail| Self::Upwards(upwards(position, checked, from_tail));
@@ -197,11 +216,16 @@ impl Plan {
             (Order::Asc, Lower::After(Start::After(position))) => from(position, true, false),
             (Order::Asc, Lower::After(_)) => {
                 let upwards = upwards(Position::OLDEST, true, true);
-                Self::Upwards(Upwards { skip_gaps: true, ..upwards })
+                Self::Upwards(Upwards {
+                    skip_gaps: true,
+                    ..upwards
+                })
             }
-            (Order::Asc, Lower::From(Some(first))) => {
-                from(first.previous().map_or(Position::OLDEST, Position::from), false, false)
-            }
+            (Order::Asc, Lower::From(Some(first))) => from(
+                first.previous().map_or(Position::OLDEST, Position::from),
+                false,
+                false,
+            ),
             (Order::Asc, Lower::From(None)) => from(Position::from(EntryId::MAX), false, false),
             (Order::Asc, Lower::Last(count)) => {
                 let limit = params.limit.map_or(count, |_| limit);
@@ -217,15 +241,21 @@ impl Plan {
             (Order::Desc, lower) => {
                 let (low, limit) = match lower {
                     Lower::None => (Some(EntryId::MIN), limit),
-                    Lower::Last(count) => {
-                        (Some(EntryId::MIN), params.limit.map_or(count, |_| limit.min(count)))
-                    }
+                    Lower::Last(count) => (
+                        Some(EntryId::MIN),
+                        params.limit.map_or(count, |_| limit.min(count)),
+                    ),
                     Lower::After(Start::After(position)) => (position.id.next(), limit),
                     Lower::From(first) => (first, limit),
                     Lower::After(_) => (None, limit),
                 };
                 let (low, high) = low.zip(end).unwrap_or((EntryId::MAX, EntryId::MIN));
-                Self::Downwards { low, high, limit, max_bytes }
+                Self::Downwards {
+                    low,
+                    high,
+                    limit,
+                    max_bytes,
+                }
             }
         })
     }
@@ -246,9 +276,11 @@ fn from_cursor(params: &RangeParams, text: &str) -> Result<(Order, Lower, Upper)
         return Err(exclusive("cursor", other));
     }
     let (order, lower, upper) = match id("cursor", text, str::parse::<Cursor>)? {
-        Cursor::Asc { after, end } => {
-            (Order::Asc, Lower::After(Start::After(after)), end.map_or(Upper::None, Upper::To))
-        }
+        Cursor::Asc { after, end } => (
+            Order::Asc,
+            Lower::After(Start::After(after)),
+            end.map_or(Upper::None, Upper::To),
+        ),
         Cursor::Desc { before, start } => {
             let low = Lower::From(start.or(Some(EntryId::MIN)));
             (Order::Desc, low, Upper::of(before.previous()))
@@ -297,5 +329,7 @@ fn upper(params: &RangeParams, now: u64) -> Result<Upper, ApiError> {
     if let Some(end) = &params.end {
         return id("end", end, range::upper).map(Upper::of);
     }
-    Ok(params.until.map_or(Upper::None, |TimeParam(until)| Upper::To(until.last_id(now))))
+    Ok(params.until.map_or(Upper::None, |TimeParam(until)| {
+        Upper::To(until.last_id(now))
+    }))
 }

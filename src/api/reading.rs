@@ -27,7 +27,11 @@ pub fn append_body(
     bytes: &[u8],
 ) -> Result<Sent, ApiError> {
     let (bytes, memory) = (Bytes::copy_from_slice(bytes), BodyMemory::default());
-    let body = Body { headers, bytes, memory };
+    let body = Body {
+        headers,
+        bytes,
+        memory,
+    };
     let shape = payload.map_or(Shape::ByType, Shape::Payload);
     append_body::read(shape, &body, usize::MAX)
 }

@@ -34,7 +34,12 @@ impl RequestInfo {
     /// Of a request that goes by this id, which is visible ASCII.
     #[must_use]
     pub fn new(uri: &Uri, id: HeaderValue, by: Option<Arc<Principal>>, base: BasePath) -> Self {
-        Self(Arc::new(Known { uri: uri.clone(), id, by, base }))
+        Self(Arc::new(Known {
+            uri: uri.clone(),
+            id,
+            by,
+            base,
+        }))
     }
 
     /// The base path under which the client sees the gateway.
@@ -54,7 +59,10 @@ impl RequestInfo {
     /// # Errors
     /// 401 `unauthenticated`.
     pub fn still_good(&self) -> Result<(), ApiError> {
-        match self.by().is_some_and(|principal| principal.validity.is_over()) {
+        match self
+            .by()
+            .is_some_and(|principal| principal.validity.is_over())
+        {
             true => Err(ApiError::new(
                 ErrorCode::Unauthenticated,
                 "the credential has ended, or was taken back, while the call was under way",

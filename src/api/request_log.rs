@@ -22,12 +22,20 @@ pub fn write(state: &AppState, sent: &Sent, response: &Response, error: Option<&
     let slow = !waited && took >= state.settings.slow_request;
     let (method, request_id) = (sent.method.as_str(), sent.info.id());
     let path = &*shortened(sent.info.path(), MAX_TEXT);
-    let client = sent.client.map(|Client(address)| tracing::field::display(address));
-    let by = sent.info.by().map(|by| &*by.name).filter(|name| !name.is_empty());
+    let client = sent
+        .client
+        .map(|Client(address)| tracing::field::display(address));
+    let by = sent
+        .info
+        .by()
+        .map(|by| &*by.name)
+        .filter(|name| !name.is_empty());
     let code = error.map(|error| error.code.as_str());
     match status {
         500.. => {
-            let cause = error.and_then(|error| error.cause.as_ref()).map(ToString::to_string);
+            let cause = error
+                .and_then(|error| error.cause.as_ref())
+                .map(ToString::to_string);
             tracing::error!(
                 method,
                 path,
@@ -62,9 +70,27 @@ pub fn write(state: &AppState, sent: &Sent, response: &Response, error: Option<&
             }
         }
         _ if slow || matches!(method, "PUT" | "DELETE" | "PATCH") => {
-            tracing::info!(method, path, status, ms, client, by, request_id, "request answered");
+            tracing::info!(
+                method,
+                path,
+                status,
+                ms,
+                client,
+                by,
+                request_id,
+                "request answered"
+            );
         }
-        _ => tracing::debug!(method, path, status, ms, client, by, request_id, "request answered"),
+        _ => tracing::debug!(
+            method,
+            path,
+            status,
+            ms,
+            client,
+            by,
+            request_id,
+            "request answered"
+        ),
     }
 }
 

@@ -88,7 +88,11 @@ impl RetentionCall {
                 Patch::Null => None,
                 Patch::To(Wait(age)) => Some(age),
             },
-            mode: self.mode.clone().of(old.mode.into(), Mode::default().into()).into(),
+            mode: self
+                .mode
+                .clone()
+                .of(old.mode.into(), Mode::default().into())
+                .into(),
             hard_max_length: number(&self.hard_maxlen, old.hard_max_length),
         };
         merged.check().map_err(refused)?;
@@ -150,7 +154,11 @@ impl From<(Retention, Option<BlockedBy>)> for RetentionOut {
         let blocked = |by: BlockedBy| BlockedByOut {
             group: by.group,
             id: by.id.to_string(),
-            reason: if by.pending { BlockedReason::Pending } else { BlockedReason::Unread },
+            reason: if by.pending {
+                BlockedReason::Pending
+            } else {
+                BlockedReason::Unread
+            },
         };
         Self {
             maxlen: retention.max_length,

@@ -83,7 +83,10 @@ impl FromRequestParts<AppState> for PathToken {
 }
 
 fn not_scheduled() -> ApiError {
-    ApiError::new(ErrorCode::EntryNotFound, "this is not scheduled, or was appended already")
+    ApiError::new(
+        ErrorCode::EntryNotFound,
+        "this is not scheduled, or was appended already",
+    )
 }
 
 /// List scheduled appends
@@ -105,14 +108,19 @@ pub async fn list_scheduled(
     let after = match &params.cursor {
         None => None,
         Some(cursor) => {
-            let read =
-                cursor.split_once('.').and_then(|(due, token)| Some((due.parse().ok()?, token)));
+            let read = cursor
+                .split_once('.')
+                .and_then(|(due, token)| Some((due.parse().ok()?, token)));
             let invalid =
                 || ApiError::invalid("`cursor` is the `next` of a page").at("cursor", "is none");
             Some(read.ok_or_else(invalid)?)
         }
     };
-    let kept = state.store.scheduled(stream, after, limit).await.map_err(ApiError::of_read)?;
+    let kept = state
+        .store
+        .scheduled(stream, after, limit)
+        .await
+        .map_err(ApiError::of_read)?;
     let next = kept.last().filter(|_| kept.len() == limit);
     let next = next.map(|last| format!("{}.{}", last.due_ms, last.token));
     Ok(Json(ScheduledAppends {
@@ -141,7 +149,9 @@ pub async fn read_scheduled(
     State(state): State<AppState>,
 ) -> Result<Json<ScheduledAppend>, ApiError> {
     let found = state.store.find_scheduled(access.stream(), &token).await;
-    let found = found.map_err(ApiError::of_read)?.ok_or_else(not_scheduled)?;
+    let found = found
+        .map_err(ApiError::of_read)?
+        .ok_or_else(not_scheduled)?;
     Ok(Json(show(access.stream(), &found)))
 }
 
@@ -164,7 +174,11 @@ pub async fn cancel_scheduled(
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
 ) -> Result<StatusCode, ApiError> {
-    match state.store.cancel_scheduled(access.stream(), &token).await? {
+    match state
+        .store
+        .cancel_scheduled(access.stream(), &token)
+        .await?
+    {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(not_scheduled()),
     }

@@ -223,7 +223,13 @@ pub struct EntryOut {
 impl Serialize for EntryOut {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (entry, view) = (&self.entry, &self.view);
-        EntryJson { stream: None, position: None, entry, view }.serialize(serializer)
+        EntryJson {
+            stream: None,
+            position: None,
+            entry,
+            view,
+        }
+        .serialize(serializer)
     }
 }
 

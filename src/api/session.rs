@@ -35,7 +35,13 @@ pub(crate) struct Session {
 impl Session {
     pub(super) fn new(subscription: Subscription, request: &RequestInfo, failed: Failed) -> Self {
         let (path, request_id) = (request.path().into(), request.id().into());
-        Self { subscription, failed, began: Instant::now(), path, request_id }
+        Self {
+            subscription,
+            failed,
+            began: Instant::now(),
+            path,
+            request_id,
+        }
     }
 
     /// Writes what is to be sent next; pending while there is nothing, false when it is over. To be
@@ -76,7 +82,10 @@ impl HandOver {
 /// Gives an answer the bytes of a session for its body.
 pub(super) fn respond(session: Session, mut response: Response) -> Response {
     let hand_over = HandOver(Arc::new(Mutex::new(Some(session))));
-    *response.body_mut() = Body::new(SessionBody { session: hand_over.clone(), out: Out::plain() });
+    *response.body_mut() = Body::new(SessionBody {
+        session: hand_over.clone(),
+        out: Out::plain(),
+    });
     response.extensions_mut().insert(hand_over);
     response
 }
@@ -100,7 +109,9 @@ impl hyper::body::Body for SessionBody {
             if let Some(piece) = out.pop() {
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
-            let Some(session) = &mut *session else { return Poll::Pending };
+            let Some(session) = &mut *session else {
+                return Poll::Pending;
+            };
             match session.poll_next(cx, out) {
                 Poll::Ready(true) => {}
                 Poll::Ready(false) => return Poll::Ready(None),

@@ -77,7 +77,10 @@ pub struct ExtendCall {
 }
 
 fn bounded_reason(reason: Option<String>) -> Result<Option<String>, ApiError> {
-    if reason.as_ref().is_some_and(|reason| reason.len() > MAX_REASON) {
+    if reason
+        .as_ref()
+        .is_some_and(|reason| reason.len() > MAX_REASON)
+    {
         let detail = format!("at most {MAX_REASON} bytes");
         return Err(ApiError::invalid(format!("`reason` has {detail}")).at("/reason", detail));
     }
@@ -91,19 +94,26 @@ impl NackCall {
             let detail = "a delay is 0, or 100ms to 12h";
             return Err(ApiError::invalid(detail).at("/delay", detail));
         }
-        Ok(Settlement::Nack { delay, reason: bounded_reason(self.reason.take())? })
+        Ok(Settlement::Nack {
+            delay,
+            reason: bounded_reason(self.reason.take())?,
+        })
     }
 }
 
 impl RejectCall {
     fn settlement(&mut self) -> Result<Settlement, ApiError> {
-        Ok(Settlement::Reject { reason: bounded_reason(self.reason.take())? })
+        Ok(Settlement::Reject {
+            reason: bounded_reason(self.reason.take())?,
+        })
     }
 }
 
 impl ExtendCall {
     fn settlement(&mut self) -> Result<Settlement, ApiError> {
-        Ok(Settlement::Extend { lease: lease("/lease", self.lease)? })
+        Ok(Settlement::Extend {
+            lease: lease("/lease", self.lease)?,
+        })
     }
 }
 
@@ -262,9 +272,14 @@ async fn settle(
     let (reason, counted): (_, &[Outcome]) = match settlement {
         Settlement::Reject { .. } => ("rejected", &[Outcome::DeadLettered]),
         Settlement::Extend { .. } => ("", &[Outcome::Extended]),
-        _ => ("max-deliveries", &[Outcome::Released, Outcome::DeadLettered]),
+        _ => (
+            "max-deliveries",
+            &[Outcome::Released, Outcome::DeadLettered],
+        ),
     };
     let all = SettledAll::new(results, counted, false);
-    state.metrics.bury(reason, all.dead_lettered.unwrap_or_default());
+    state
+        .metrics
+        .bury(reason, all.dead_lettered.unwrap_or_default());
     Ok(Json(all))
 }

@@ -32,7 +32,9 @@ pub fn single_text<'h>(
     headers: &'h HeaderMap,
     name: &HeaderName,
 ) -> Result<Option<&'h str>, ApiError> {
-    let Some(value) = single(headers, name)? else { return Ok(None) };
+    let Some(value) = single(headers, name)? else {
+        return Ok(None);
+    };
     value.to_str().map(Some).map_err(|_| {
         let name = shown(name);
         ApiError::invalid(format!("`{name}` has other characters than visible ASCII"))
@@ -59,7 +61,11 @@ fn shown(name: &HeaderName) -> String {
     let mut begins = true;
     let letter = |char: char| {
         let upper = std::mem::replace(&mut begins, char == '-');
-        if upper { char.to_ascii_uppercase() } else { char }
+        if upper {
+            char.to_ascii_uppercase()
+        } else {
+            char
+        }
     };
     name.as_str().chars().map(letter).collect()
 }

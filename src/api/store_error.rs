@@ -24,9 +24,10 @@ impl From<StoreError> for ApiError {
 /// Failures that are worth a retry.
 fn passing(error: &StoreError) -> Option<(ErrorCode, &'static str)> {
     Some(match error {
-        StoreError::Unreachable(_) => {
-            (ErrorCode::RedisUnavailable, "Redis cannot be reached; nothing was sent to it")
-        }
+        StoreError::Unreachable(_) => (
+            ErrorCode::RedisUnavailable,
+            "Redis cannot be reached; nothing was sent to it",
+        ),
         StoreError::Broken(_) => (ErrorCode::RedisUnavailable, "the connection to Redis broke"),
         StoreError::Timeout => (ErrorCode::RedisTimeout, "Redis did not answer in time"),
         StoreError::Exhausted(_) => (
@@ -43,7 +44,10 @@ fn passing(error: &StoreError) -> Option<(ErrorCode, &'static str)> {
             ErrorCode::Overloaded,
             "other large reads take all the room there is for them: ask for less, or later",
         ),
-        StoreError::Loading => (ErrorCode::RedisLoading, "Redis is reading its data from disk"),
+        StoreError::Loading => (
+            ErrorCode::RedisLoading,
+            "Redis is reading its data from disk",
+        ),
         StoreError::Busy => (
             ErrorCode::RedisUnavailable,
             "Redis is busy with a script of another client and takes no commands: try again later",
@@ -74,9 +78,10 @@ fn passing(error: &StoreError) -> Option<(ErrorCode, &'static str)> {
             "Redis does not accept the login of the gateway: whoever runs it finds the cause in \
              the log",
         ),
-        StoreError::OutOfMemory => {
-            (ErrorCode::RedisOutOfMemory, "Redis has reached its memory limit")
-        }
+        StoreError::OutOfMemory => (
+            ErrorCode::RedisOutOfMemory,
+            "Redis has reached its memory limit",
+        ),
         StoreError::Denied(_) => (
             ErrorCode::RedisUnavailable,
             "the gateway's own Redis user lacks a right for this: whoever runs the gateway finds \
@@ -89,30 +94,35 @@ fn passing(error: &StoreError) -> Option<(ErrorCode, &'static str)> {
 /// Failures that stay until somebody changes something.
 fn lasting(error: &StoreError) -> (ErrorCode, &'static str) {
     match error {
-        StoreError::NotAStream => {
-            (ErrorCode::NotAStream, "this key holds something that is no stream")
-        }
+        StoreError::NotAStream => (
+            ErrorCode::NotAStream,
+            "this key holds something that is no stream",
+        ),
         StoreError::StreamNotFound => {
             (ErrorCode::StreamNotFound, "there is no stream of this name")
         }
-        StoreError::GroupNotFound => {
-            (ErrorCode::GroupNotFound, "the stream has no group of this name")
-        }
-        StoreError::IdNotMonotonic => {
-            (ErrorCode::IdNotMonotonic, "an id must lie above the last one of the stream")
-        }
+        StoreError::GroupNotFound => (
+            ErrorCode::GroupNotFound,
+            "the stream has no group of this name",
+        ),
+        StoreError::IdNotMonotonic => (
+            ErrorCode::IdNotMonotonic,
+            "an id must lie above the last one of the stream",
+        ),
         StoreError::IdsExhausted => (
             ErrorCode::IdNotMonotonic,
             "the stream has had the greatest id there is, so nothing can follow: append to another \
              stream, or delete this one and start anew",
         ),
         StoreError::IdZero => (ErrorCode::InvalidId, "0-0 cannot be the id of an entry"),
-        StoreError::Contradiction(_) => {
-            (ErrorCode::InvalidRequest, "these counters cannot be true of the stream as it is")
-        }
-        StoreError::ConsumerNotFound => {
-            (ErrorCode::ConsumerNotFound, "the group has no consumer of this name")
-        }
+        StoreError::Contradiction(_) => (
+            ErrorCode::InvalidRequest,
+            "these counters cannot be true of the stream as it is",
+        ),
+        StoreError::ConsumerNotFound => (
+            ErrorCode::ConsumerNotFound,
+            "the group has no consumer of this name",
+        ),
         StoreError::ConsumerHasPending => (
             ErrorCode::ConsumerHasPending,
             "say what becomes of its entries: ?pending=transfer:OTHER gives them to another \
@@ -130,12 +140,14 @@ fn lasting(error: &StoreError) -> (ErrorCode, &'static str) {
             ErrorCode::NotSupportedByServer,
             "this needs a newer Redis server than the gateway has",
         ),
-        StoreError::Changed => {
-            (ErrorCode::Overloaded, "others are changing this policy at the same time")
-        }
-        StoreError::OtherLife => {
-            (ErrorCode::Overloaded, "others delete and make this group at the same time")
-        }
+        StoreError::Changed => (
+            ErrorCode::Overloaded,
+            "others are changing this policy at the same time",
+        ),
+        StoreError::OtherLife => (
+            ErrorCode::Overloaded,
+            "others delete and make this group at the same time",
+        ),
         _ => (
             ErrorCode::Internal,
             "Redis answered something unexpected; the log has more under this request id",
@@ -155,7 +167,10 @@ mod tests {
             StoreError::Broken(text()),
             StoreError::Timeout,
             StoreError::Exhausted(""),
-            StoreError::FewReplicas { wanted: 1, there: 0 },
+            StoreError::FewReplicas {
+                wanted: 1,
+                there: 0,
+            },
             StoreError::Crowded,
             StoreError::Loading,
             StoreError::Busy,

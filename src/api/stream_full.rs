@@ -89,7 +89,10 @@ pub struct ConsumerPending {
 impl From<FullStream> for StreamContent {
     fn from(full: FullStream) -> Self {
         let view = Arc::new(View::default());
-        let entry = |entry| EntryOut { entry, view: view.clone() };
+        let entry = |entry| EntryOut {
+            entry,
+            view: view.clone(),
+        };
         Self {
             entries: full.entries.into_iter().map(entry).collect(),
             groups: full.groups.into_iter().map(GroupContent::from).collect(),
@@ -112,7 +115,11 @@ impl From<FullGroup> for GroupContent {
             lag: group.lag,
             pending: group.pending,
             pending_entries: group.pending_entries.into_iter().map(pending).collect(),
-            consumers: group.consumers.into_iter().map(ConsumerContent::from).collect(),
+            consumers: group
+                .consumers
+                .into_iter()
+                .map(ConsumerContent::from)
+                .collect(),
         }
     }
 }

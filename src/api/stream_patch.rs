@@ -54,19 +54,25 @@ impl StreamPatch {
             }
         };
         match &self.last_id {
-            Some(last_id) => {
-                Ok(Some(Counters { last_id: id("/last_id", last_id, str::parse)?, others }))
-            }
+            Some(last_id) => Ok(Some(Counters {
+                last_id: id("/last_id", last_id, str::parse)?,
+                others,
+            })),
             None if others.is_none() => Ok(None),
-            None => {
-                Err(ApiError::invalid("`entries_added` and `max_deleted_id` go with `last_id`")
-                    .at("/last_id", "is missing"))
-            }
+            None => Err(ApiError::invalid(
+                "`entries_added` and `max_deleted_id` go with `last_id`",
+            )
+            .at("/last_id", "is missing")),
         }
     }
 
     fn is_empty(&self) -> bool {
-        let Self { retention, last_id, entries_added, max_deleted_id } = self;
+        let Self {
+            retention,
+            last_id,
+            entries_added,
+            max_deleted_id,
+        } = self;
         let none = last_id.is_none() && entries_added.is_none() && max_deleted_id.is_none();
         none && matches!(retention, Patch::Absent)
     }
@@ -79,12 +85,20 @@ async fn apply(
     patch: &StreamPatch,
     create: bool,
 ) -> Result<bool, ApiError> {
-    let mut change = StreamChange { create, counters: patch.counters()?, retention: None };
+    let mut change = StreamChange {
+        create,
+        counters: patch.counters()?,
+        retention: None,
+    };
     let mut tries = 0..TRIES;
     let made = loop {
         let seen = match patch.retention {
             Patch::Absent => None,
-            _ => state.store.retention(stream).await.map_err(ApiError::of_read)?,
+            _ => state
+                .store
+                .retention(stream)
+                .await
+                .map_err(ApiError::of_read)?,
         };
         let seen = seen.map(|(retention, _)| retention);
         change.retention = match &patch.retention {
@@ -127,7 +141,11 @@ pub async fn create_stream(
     Call(new): Call<StreamPatch>,
 ) -> Result<StatusCode, ApiError> {
     let made = apply(&state, access.stream(), &new, true).await?;
-    Ok(if made { StatusCode::CREATED } else { StatusCode::OK })
+    Ok(if made {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    })
 }
 
 /// Update a stream

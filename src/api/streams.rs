@@ -171,10 +171,20 @@ pub async fn list_streams(
     };
     let wanted = stream_param::pattern(params.matching.as_deref().unwrap_or("*"))?;
     let Some(glob) = keys_like(&principal, &wanted) else {
-        return Ok(Json(Streams { streams: Vec::new(), next: None }));
+        return Ok(Json(Streams {
+            streams: Vec::new(),
+            next: None,
+        }));
     };
-    let page = state.store.streams(&glob, cursor, limit).await.map_err(ApiError::of_read)?;
-    let found = page.streams.iter().filter_map(|stream| principal.namespace.adopt(stream));
+    let page = state
+        .store
+        .streams(&glob, cursor, limit)
+        .await
+        .map_err(ApiError::of_read)?;
+    let found = page
+        .streams
+        .iter()
+        .filter_map(|stream| principal.namespace.adopt(stream));
     let names = found.map(|stream| stream.shown().into_owned());
     let visible = names.filter(|name| wanted.takes(name) && principal.may_any(name));
     let ours = visible.map(|name| StreamItem {
@@ -182,16 +192,24 @@ pub async fn list_streams(
         creatable: None,
         name64: None,
     });
-    let foreign = page.foreign.iter().filter_map(|key| foreign(&principal, &wanted, key));
+    let foreign = page
+        .foreign
+        .iter()
+        .filter_map(|key| foreign(&principal, &wanted, key));
     let streams = ours.chain(foreign).collect();
-    Ok(Json(Streams { streams, next: page.next.map(|next| next.to_string()) }))
+    Ok(Json(Streams {
+        streams,
+        next: page.next.map(|next| next.to_string()),
+    }))
 }
 
 /// A stream with a name that could not be given here, for those who may see it. A name that is no text
 /// can be granted by `*` alone.
 fn foreign(principal: &Principal, wanted: &NamePattern, key: &RawName) -> Option<StreamItem> {
     let name = if let Ok(text) = std::str::from_utf8(key.as_bytes()) {
-        let stream = principal.namespace.adopt_existing(&StreamName::existing(text).ok()?)?;
+        let stream = principal
+            .namespace
+            .adopt_existing(&StreamName::existing(text).ok()?)?;
         let name = stream.shown().into_owned();
         let visible = wanted.takes(&name) && principal.may_any(&name);
         visible.then(|| RawName::from(name.into_bytes()))?
@@ -200,7 +218,11 @@ fn foreign(principal: &Principal, wanted: &NamePattern, key: &RawName) -> Option
         visible.then(|| key.clone())?
     };
     let name64 = Some(name64::encode(name.as_bytes()));
-    Some(StreamItem { stream: name, creatable: Some(false), name64 })
+    Some(StreamItem {
+        stream: name,
+        creatable: Some(false),
+        name64,
+    })
 }
 
 /// The keys of all streams that a principal calls so, and perhaps of others; `None` for what is no
@@ -215,7 +237,11 @@ fn keys_like(principal: &Principal, wanted: &NamePattern) -> Option<String> {
     };
     let beginnings = principal.namespace.beginnings(beginning);
     let one = prefixed(&beginnings[0]);
-    Some(if beginnings.len() == 1 { one } else { format!("*{one}") })
+    Some(if beginnings.len() == 1 {
+        one
+    } else {
+        format!("*{one}")
+    })
 }
 
 /// Read a stream
@@ -245,7 +271,9 @@ pub async fn read_stream(
         return Err(ApiError::invalid(detail).at("count", "given without `full`"));
     }
     let count = bounded("count", params.count, 10, 1000)?;
-    show(&state, stream, params.full.then_some(count)).await.map_err(ApiError::of_read)
+    show(&state, stream, params.full.then_some(count))
+        .await
+        .map_err(ApiError::of_read)
 }
 
 /// A stream as it is shown, with so much of what lies in it if any, and its `ETag`.
@@ -267,7 +295,15 @@ pub(super) async fn show(
     let (info, full) = found.ok_or(StoreError::StreamNotFound)?;
     let retention = state.store.retention(stream).await?;
     let tag = format!("\"{}\"", info.last_id);
-    Ok(([(ETAG, tag)], Json(detail(stream, info, retention.map(RetentionOut::from), full))))
+    Ok((
+        [(ETAG, tag)],
+        Json(detail(
+            stream,
+            info,
+            retention.map(RetentionOut::from),
+            full,
+        )),
+    ))
 }
 
 fn detail(
@@ -277,7 +313,10 @@ fn detail(
     full: Option<StreamContent>,
 ) -> StreamDetail {
     let view = Arc::new(View::default());
-    let show = |entry: Entry| EntryOut { entry, view: view.clone() };
+    let show = |entry: Entry| EntryOut {
+        entry,
+        view: view.clone(),
+    };
     let idmp = |idmp: Idmp| IdmpDetail {
         duration_s: idmp.duration_s,
         max_size: idmp.max_size,

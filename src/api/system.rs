@@ -68,11 +68,17 @@ pub async fn live() -> &'static str {
 )]
 pub async fn ready(State(state): State<AppState>) -> Result<Json<Ready>, ApiError> {
     if state.drain.is_cancelled() {
-        return Err(ApiError::new(ErrorCode::Draining, "the gateway is stopping"));
+        return Err(ApiError::new(
+            ErrorCode::Draining,
+            "the gateway is stopping",
+        ));
     }
     let contact = state.store.contact().borrow().clone();
     let refused = state.store.refuses_writes();
-    let cause = contact.cause().map(ToOwned::to_owned).or_else(|| refused.clone());
+    let cause = contact
+        .cause()
+        .map(ToOwned::to_owned)
+        .or_else(|| refused.clone());
     // A cause may name what only those who run the gateway are to know.
     let cause = cause.filter(|_| state.settings.any_host);
     let redis = match contact {
@@ -88,7 +94,11 @@ pub async fn ready(State(state): State<AppState>) -> Result<Json<Ready>, ApiErro
         Contact::Up => RedisState::Up,
         Contact::Down(_) => RedisState::Down,
     };
-    Ok(Json(Ready { ready: true, redis, cause }))
+    Ok(Json(Ready {
+        ready: true,
+        redis,
+        cause,
+    }))
 }
 
 /// Read the metrics
@@ -110,17 +120,33 @@ pub async fn metrics(
         return Err(ApiError::new(ErrorCode::Forbidden, detail));
     }
     for (kind, open) in state.store.open_connections() {
-        let gauge = state.metrics.redis_connections.get_or_create_owned(&[("kind", kind)]);
+        let gauge = state
+            .metrics
+            .redis_connections
+            .get_or_create_owned(&[("kind", kind)]);
         gauge.set(i64::try_from(open).unwrap_or(i64::MAX));
     }
     let reading = state.store.large_read_bytes();
-    state.metrics.read_bytes.set(i64::try_from(reading).unwrap_or(i64::MAX));
-    let refused = state.metrics.refused.get_or_create_owned(&[("bound", "reads")]);
+    state
+        .metrics
+        .read_bytes
+        .set(i64::try_from(reading).unwrap_or(i64::MAX));
+    let refused = state
+        .metrics
+        .refused
+        .get_or_create_owned(&[("bound", "reads")]);
     refused.inc_by(state.store.take_refused_reads());
     for (kind, discarded) in state.store.take_discarded() {
-        state.metrics.discarded.get_or_create_owned(&[("kind", kind)]).inc_by(discarded);
+        state
+            .metrics
+            .discarded
+            .get_or_create_owned(&[("kind", kind)])
+            .inc_by(discarded);
     }
-    state.metrics.redis_up.set(i64::from(matches!(*state.store.contact().borrow(), Contact::Up)));
+    state.metrics.redis_up.set(i64::from(matches!(
+        *state.store.contact().borrow(),
+        Contact::Up
+    )));
     let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(CONTENT_TYPE, media_type)], state.metrics.text()))
 }
@@ -149,14 +175,23 @@ pub async fn openapi(State(state): State<AppState>) -> impl IntoResponse {
     responses((status = 200, description = "A quick start", body = String, content_type = "text/plain"), PlainProblems),
 )]
 pub async fn index(State(state): State<AppState>, info: RequestInfo, request: Request) -> Response {
-    let plain =
-        |host: &&str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-[]".contains(&b));
-    let scheme = if state.settings.https { "https" } else { "http" };
+    let plain = |host: &&str| {
+        host.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b".:-[]".contains(&b))
+    };
+    let scheme = if state.settings.https {
+        "https"
+    } else {
+        "http"
+    };
     let base = match host::of(&request).ok().flatten().filter(plain) {
         Some(host) => format!("{scheme}://{host}{}", info.base().as_str()),
         None => EXAMPLE.to_owned(),
     };
-    let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
+    let accept = request
+        .headers()
+        .get(ACCEPT)
+        .and_then(|value| value.to_str().ok());
     if accept.is_some_and(|accept| accept.contains("text/html")) {
         let mut page = include_str!("../../assets/index.html").replace(EXAMPLE, &base);
         page = page.replace("\"/v1/", &format!("\"{}/v1/", info.base().as_str()));
@@ -173,7 +208,10 @@ pub async fn index(State(state): State<AppState>, info: RequestInfo, request: Re
 
 /// The style of the first page.
 pub async fn style() -> impl IntoResponse {
-    ([(CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("../../assets/style.css"))
+    (
+        [(CONTENT_TYPE, "text/css; charset=utf-8")],
+        include_str!("../../assets/style.css"),
+    )
 }
 
 /// Shows a key with each call.

@@ -103,7 +103,9 @@ pub async fn make_ticket(
         if !principal.covers(Right::Subscribe, &Pattern::new(name)) {
             let detail = format!("the credential gives no right to subscribe to `{name}`");
             let error = ApiError::new(ErrorCode::Forbidden, detail).at(at, "this stream");
-            return Err(error.with("right", "subscribe").with("stream", name.as_str()));
+            return Err(error
+                .with("right", "subscribe")
+                .with("stream", name.as_str()));
         }
     }
     let Wait(ttl) = call.ttl.unwrap_or(Wait(TTL));
@@ -111,9 +113,14 @@ pub async fn make_ticket(
         return Err(ApiError::invalid("`ttl` is 1s to 7d").at("/ttl", "1s to 7d"));
     }
     let ttl = principal.validity.left().map_or(ttl, |left| left.min(ttl));
-    let until =
-        (SystemTime::now() + ttl).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let ticket = Ticket { maker, streams: call.streams, until: until.as_secs() };
+    let until = (SystemTime::now() + ttl)
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let ticket = Ticket {
+        maker,
+        streams: call.streams,
+        until: until.as_secs(),
+    };
     // What is signed with a secret that others have given up is refused there for good.
     state.share_secret().await;
     let text = state.auth.ticket(&ticket).ok_or_else(|| {
@@ -122,7 +129,13 @@ pub async fn make_ticket(
     })?;
     let expires = show_rfc3339(until.as_secs() * 1000);
     if !call.cookie {
-        return Ok((None, Json(TicketOut { ticket: Some(text), expires })));
+        return Ok((
+            None,
+            Json(TicketOut {
+                ticket: Some(text),
+                expires,
+            }),
+        ));
     }
     let cookie = format!(
         "{TICKET_COOKIE}={text}; Path=/v1; Max-Age={}; HttpOnly; Secure; SameSite=Strict",
@@ -131,5 +144,11 @@ pub async fn make_ticket(
     // A ticket is letters, digits and a few signs.
     let value = HeaderValue::try_from(cookie)
         .map_err(|_| ApiError::new(ErrorCode::Internal, "the ticket does not fit into a cookie"))?;
-    Ok((Some([(SET_COOKIE, value)]), Json(TicketOut { ticket: None, expires })))
+    Ok((
+        Some([(SET_COOKIE, value)]),
+        Json(TicketOut {
+            ticket: None,
+            expires,
+        }),
+    ))
 }

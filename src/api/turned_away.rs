@@ -76,7 +76,9 @@ pub fn count(
     principal: &Principal,
     request: &mut Request,
 ) -> Result<(), Box<Response>> {
-    let Some(bucket) = &principal.usage.requests else { return Ok(()) };
+    let Some(bucket) = &principal.usage.requests else {
+        return Ok(());
+    };
     let policy = bucket.quota().policy(PRINCIPAL);
     let standing = |item: String| {
         // Quotas are numbers and names of ours, which are always fit for a header.
@@ -104,9 +106,11 @@ pub fn count(
 #[must_use]
 pub fn refuse(turned_away: TurnedAway, in_stream: bool) -> Response {
     let (code, reason, detail) = match turned_away {
-        TurnedAway::Overloaded => {
-            (ErrorCode::Overloaded, "overloaded", "as many connections are open as may be")
-        }
+        TurnedAway::Overloaded => (
+            ErrorCode::Overloaded,
+            "overloaded",
+            "as many connections are open as may be",
+        ),
         TurnedAway::TooManyConnections => (
             ErrorCode::TooManyConnections,
             "too-many-connections",
@@ -125,13 +129,17 @@ pub fn refuse(turned_away: TurnedAway, in_stream: bool) -> Response {
     if in_stream {
         let mut frame = Vec::new();
         // Spread, so that not all come at once.
-        let least = u64::try_from(after.0.as_millis()).unwrap_or(u64::MAX).clamp(1_000, 86_400_000);
+        let least = u64::try_from(after.0.as_millis())
+            .unwrap_or(u64::MAX)
+            .clamp(1_000, 86_400_000);
         let retry_ms = fastrand::u64(least..least + 2_000);
         begin_event(&mut frame, Some("$end"), Some(retry_ms), &End { reason });
         end_event(&mut frame, None);
         return event_stream::respond(Body::from(frame));
     }
     let mut response = ApiError::new(code, detail).into_response();
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after.seconds()));
+    response
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from(after.seconds()));
     response
 }

@@ -49,7 +49,9 @@ pub fn explain(reason: &str) -> String {
 fn without_place(reason: &str) -> &str {
     match reason.rsplit_once(" at line ") {
         Some((rest, place))
-            if place.bytes().all(|b| b.is_ascii_digit() || b" column".contains(&b)) =>
+            if place
+                .bytes()
+                .all(|b| b.is_ascii_digit() || b" column".contains(&b)) =>
         {
             rest
         }
@@ -101,7 +103,10 @@ fn value_of(found: &str) -> String {
     match found.split_once(' ') {
         Some(("string" | "character", text)) => text.to_owned(),
         Some(("boolean" | "integer", text)) => text.trim_matches('`').to_owned(),
-        Some(("floating", text)) => text.trim_start_matches("point ").trim_matches('`').to_owned(),
+        Some(("floating", text)) => text
+            .trim_start_matches("point ")
+            .trim_matches('`')
+            .to_owned(),
         _ => match found {
             "null" | "unit value" | "Option value" => "null",
             "sequence" => "a list",
@@ -148,10 +153,19 @@ mod tests {
     #[test]
     fn what_a_value_must_be_is_told_in_the_words_of_json() {
         for (members, why) in [
-            (r#""count":"x""#, r#"must be a whole number, 0 or more, not "x""#),
+            (
+                r#""count":"x""#,
+                r#"must be a whole number, 0 or more, not "x""#,
+            ),
             (r#""count":-1"#, "must be a whole number, 0 or more, not -1"),
-            (r#""count":1.5"#, "must be a whole number, 0 or more, not 1.5"),
-            (r#""count":4294967296"#, "must be a whole number, 0 or more, not 4294967296"),
+            (
+                r#""count":1.5"#,
+                "must be a whole number, 0 or more, not 1.5",
+            ),
+            (
+                r#""count":4294967296"#,
+                "must be a whole number, 0 or more, not 4294967296",
+            ),
             (r#""signed":[]"#, "must be a whole number, not a list"),
             (r#""ratio":{}"#, "must be a number, not an object"),
             (r#""ids":"1-0""#, r#"must be a list, not "1-0""#),
@@ -160,8 +174,14 @@ mod tests {
             (r#""order":"up""#, "must be `asc` or `desc`, not `up`"),
             (r#""order":5"#, "must be a string"),
             (r#""inner":5"#, "must be an object, not 5"),
-            (r#""on":"yes, expected no""#, r#"must be a boolean, not "yes, expected no""#),
-            (r#""cuont":5"#, "there is no `cuont` here; did you mean `count`?"),
+            (
+                r#""on":"yes, expected no""#,
+                r#"must be a boolean, not "yes, expected no""#,
+            ),
+            (
+                r#""cuont":5"#,
+                "there is no `cuont` here; did you mean `count`?",
+            ),
             (r#""`, expected `x":5"#, "there is no ``, expected `x` here"),
             (r#""count":1,"count":1"#, "`count` is given twice"),
         ] {
@@ -173,6 +193,9 @@ mod tests {
         assert_eq!(explain(&error.to_string()), "`consumer` is missing");
         let error = serde_json::from_str::<Call>("[]").unwrap_err();
         assert!(!explain(&error.to_string()).contains("struct"), "{error}");
-        assert_eq!(explain("a duration needs a unit"), "a duration needs a unit");
+        assert_eq!(
+            explain("a duration needs a unit"),
+            "a duration needs a unit"
+        );
     }
 }

@@ -36,7 +36,9 @@ pub async fn refuse(state: &AppState, request: Request) -> Result<Request, ApiEr
     };
     match tokio::time::timeout(state.settings.body_timeout, empty).await {
         Ok(true) => Ok(Request::from_parts(parts, Body::empty())),
-        _ => Err(ApiError::invalid("this route reads no body: send the request without one")),
+        _ => Err(ApiError::invalid(
+            "this route reads no body: send the request without one",
+        )),
     }
 }
 

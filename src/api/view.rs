@@ -37,7 +37,11 @@ pub(super) fn view(
     pairs: bool,
     event: Option<AsEvent>,
 ) -> Result<View, ApiError> {
-    let given = [("payload", payload.is_some()), ("json", json), ("pairs", pairs)];
+    let given = [
+        ("payload", payload.is_some()),
+        ("json", json),
+        ("pairs", pairs),
+    ];
     if event.is_some()
         && let Some((name, _)) = given.iter().find(|(_, given)| *given)
     {
@@ -46,7 +50,12 @@ pub(super) fn view(
     }
     at_most_one(&[given[1], given[2]])?;
     let payload = payload.or(json.then_some(PAYLOAD)).map(ToOwned::to_owned);
-    Ok(View { payload, json, pairs, event })
+    Ok(View {
+        payload,
+        json,
+        pairs,
+        event,
+    })
 }
 
 /// Whether a client asks for a list of events.

@@ -102,7 +102,10 @@ impl Serialize for DeliveryOut {
 impl DeliveryOut {
     /// What an event says of a delivery beside the event itself.
     fn extensions(&self, stream: Option<&str>) -> Vec<ExtraAttribute> {
-        let mut all = vec![ExtraAttribute::Text("streamgateentry", self.entry.id.to_string())];
+        let mut all = vec![ExtraAttribute::Text(
+            "streamgateentry",
+            self.entry.id.to_string(),
+        )];
         all.extend(stream.map(|name| ExtraAttribute::Text("streamgatestream", name.to_owned())));
         if let Some(lease) = &self.entry.lease {
             let deliveries = i32::try_from(lease.deliveries).unwrap_or(i32::MAX);
@@ -128,7 +131,13 @@ impl Serialize for DeliveryEvent<'_> {
         let entry = &self.delivery.entry;
         let extensions = &self.delivery.extensions(self.many.then_some(self.stream));
         let (stream, fields) = (self.stream, entry.fields.as_ref());
-        EventJson { stream, id: entry.id, fields, extensions }.serialize(serializer)
+        EventJson {
+            stream,
+            id: entry.id,
+            fields,
+            extensions,
+        }
+        .serialize(serializer)
     }
 }
 
@@ -179,11 +188,21 @@ impl Deliveries {
     ) -> Self {
         let show = |entry: Delivery| {
             let until_us = entry.lease.and_then(|lease| lease.until_us);
-            let receipt = until_us.map(|until_us| Receipt { id: entry.id, until_us });
+            let receipt = until_us.map(|until_us| Receipt {
+                id: entry.id,
+                until_us,
+            });
             let receipt = receipt.map(|receipt| show_receipt(of, receipt, many));
-            DeliveryOut { entry, just_id, receipt, view: view.clone() }
+            DeliveryOut {
+                entry,
+                just_id,
+                receipt,
+                view: view.clone(),
+            }
         };
-        Self { entries: entries.into_iter().map(show).collect() }
+        Self {
+            entries: entries.into_iter().map(show).collect(),
+        }
     }
 
     /// To be put into another answer.
@@ -231,14 +250,21 @@ pub async fn read_as_consumer(
     let (stream, group) = (access.stream(), &access.group);
     admit(&state, stream, group, &work.read.consumer).await?;
     let waiting = place_to_wait(&state, wait)?;
-    let entries = state.hub.read_group_or_wait(&state.store, stream, group, &work, wait).await?;
+    let entries = state
+        .hub
+        .read_group_or_wait(&state.store, stream, group, &work, wait)
+        .await?;
     let waited = waiting.map(|_| Extension(Waited));
     let shown = Deliveries::viewed((stream, group), entries, &view, (false, false));
     if view.event.is_none() {
         return Ok((waited, Json(shown).into_response()));
     }
     let name = stream.shown();
-    let event = |delivery| DeliveryEvent { stream: &name, delivery, many: false };
+    let event = |delivery| DeliveryEvent {
+        stream: &name,
+        delivery,
+        many: false,
+    };
     let events: Vec<_> = shown.entries.iter().map(event).collect();
     Ok((waited, view::respond(view::EVENTS, &events)))
 }
@@ -249,7 +275,12 @@ pub async fn read_as_consumer(
 /// 400 for parameters that exclude each other.
 pub(super) fn view_of(call: &ReadCall, headers: &HeaderMap) -> Result<View, ApiError> {
     let event = view::wants_events(headers).then_some(AsEvent::Alone);
-    view::view(call.payload.as_deref(), call.json == Some(true), false, event)
+    view::view(
+        call.payload.as_deref(),
+        call.json == Some(true),
+        false,
+        event,
+    )
 }
 
 /// What a call asks for, and how long to wait for it.
@@ -257,9 +288,13 @@ pub(super) fn view_of(call: &ReadCall, headers: &HeaderMap) -> Result<View, ApiE
 /// # Errors
 /// 400 that points at what is missing or makes no sense.
 pub(super) fn plan(call: &ReadCall) -> Result<(WorkRead, Duration), ApiError> {
-    let name = call.consumer.as_ref().map(NameParam::as_str).ok_or_else(|| {
-        ApiError::invalid("a read names its `consumer`").at("/consumer", "is missing")
-    })?;
+    let name = call
+        .consumer
+        .as_ref()
+        .map(NameParam::as_str)
+        .ok_or_else(|| {
+            ApiError::invalid("a read names its `consumer`").at("/consumer", "is missing")
+        })?;
     let history = match &call.history {
         Some(text) => Some(id("/history", text, |text| EntryId::parse_with(text, 0))?),
         None => None,
@@ -283,7 +318,16 @@ pub(super) fn plan(call: &ReadCall) -> Result<(WorkRead, Duration), ApiError> {
         no_ack: call.no_ack.unwrap_or(false),
         history,
     };
-    let max_bytes = call.max_bytes.map(|bytes| bounded("/max_bytes", Some(bytes), 0, MAX_BYTES));
+    let max_bytes = call
+        .max_bytes
+        .map(|bytes| bounded("/max_bytes", Some(bytes), 0, MAX_BYTES));
     let (lease, max_bytes) = (lease("/lease", call.lease)?, max_bytes.transpose()?);
-    Ok((WorkRead { read, lease, max_bytes }, wait))
+    Ok((
+        WorkRead {
+            read,
+            lease,
+            max_bytes,
+        },
+        wait,
+    ))
 }

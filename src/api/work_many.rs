@@ -127,7 +127,17 @@ pub async fn read_many_as_consumer(
         payload,
         json,
     } = call;
-    let call = ReadCall { consumer, count, max_bytes, wait, no_ack, history, lease, payload, json };
+    let call = ReadCall {
+        consumer,
+        count,
+        max_bytes,
+        wait,
+        no_ack,
+        history,
+        lease,
+        payload,
+        json,
+    };
     let view = Arc::new(view_of(&call, &headers)?);
     let (work, wait) = plan(&call)?;
     if work.read.count * streams.len() > MAX_ENTRIES {
@@ -137,16 +147,27 @@ pub async fn read_many_as_consumer(
     for (index, stream) in streams.iter().enumerate() {
         let admitted = admit(&state, stream, &group, &work.read.consumer).await;
         let at = |error: ApiError| {
-            error.in_stream(stream).at(format!("/streams/{index}"), "it is this stream")
+            error
+                .in_stream(stream)
+                .at(format!("/streams/{index}"), "it is this stream")
         };
-        admitted.map_err(|error| if error.cause.is_some() { error } else { at(error) })?;
+        admitted.map_err(|error| {
+            if error.cause.is_some() {
+                error
+            } else {
+                at(error)
+            }
+        })?;
     }
     let waiting = place_to_wait(&state, wait)?;
-    let of_all =
-        match state.hub.read_groups_or_wait(&state.store, &streams, &group, &work, wait).await {
-            Ok(of_all) => of_all,
-            Err(error) => return Err(located(&state, &streams, &group, error).await),
-        };
+    let of_all = match state
+        .hub
+        .read_groups_or_wait(&state.store, &streams, &group, &work, wait)
+        .await
+    {
+        Ok(of_all) => of_all,
+        Err(error) => return Err(located(&state, &streams, &group, error).await),
+    };
     let of_one = |(stream, entries): (&StreamName, _)| DeliveriesOf {
         stream: stream.shown().into_owned(),
         entries: Deliveries::viewed((stream, &group), entries, &view, (false, true)).into_entries(),
@@ -157,7 +178,11 @@ pub async fn read_many_as_consumer(
         return Ok((waited, Json(ManyDeliveries { streams }).into_response()));
     }
     let events = streams.iter().flat_map(|of| {
-        of.entries.iter().map(|delivery| DeliveryEvent { stream: &of.stream, delivery, many: true })
+        of.entries.iter().map(|delivery| DeliveryEvent {
+            stream: &of.stream,
+            delivery,
+            many: true,
+        })
     });
     let events: Vec<_> = events.collect();
     Ok((waited, view::respond(view::EVENTS, &events)))
@@ -172,7 +197,9 @@ fn streams(caller: &Caller, names: &[String]) -> Result<Vec<StreamName>, ApiErro
     for (index, name) in names.iter().enumerate() {
         let at = format!("/streams/{index}");
         let access = caller.access::<Consume>(name);
-        let stream = access.map_err(|error| error.at(&at, "this stream"))?.into_stream();
+        let stream = access
+            .map_err(|error| error.at(&at, "this stream"))?
+            .into_stream();
         if streams.contains(&stream) {
             return Err(ApiError::invalid("each stream is named once").at(at, "is named before"));
         }
@@ -188,8 +215,10 @@ async fn located(
     group: &GroupName,
     error: JoinError,
 ) -> ApiError {
-    let of_a_stream =
-        matches!(error, JoinError::Store(StoreError::GroupNotFound | StoreError::NotAStream));
+    let of_a_stream = matches!(
+        error,
+        JoinError::Store(StoreError::GroupNotFound | StoreError::NotAStream)
+    );
     if of_a_stream && let Ok(Some((index, error))) = state.store.lacks_group(streams, group).await {
         let error = ApiError::from(error).in_stream(&streams[index]);
         return error.at(format!("/streams/{index}"), "it is this stream");

@@ -105,9 +105,13 @@ mod tests {
     #[test]
     fn what_is_no_hash_is_refused() {
         let zeros = "0".repeat(64);
-        for wrong in
-            ["", &zeros, "sha256:", &format!("sha256:{}g", &zeros[1..]), &format!("sha1:{zeros}")]
-        {
+        for wrong in [
+            "",
+            &zeros,
+            "sha256:",
+            &format!("sha256:{}g", &zeros[1..]),
+            &format!("sha1:{zeros}"),
+        ] {
             assert!(KeyHash::parse(wrong).is_none(), "{wrong:?}");
         }
     }

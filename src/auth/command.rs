@@ -40,9 +40,11 @@ pub fn make(new: &NewKey, file: Option<&Path>) -> Result<String, String> {
         (false, false) => new.grants.clone(),
         (true, false) => return Err("--admin and --grant exclude each other".to_owned()),
         (false, true) => {
-            return Err("a key needs at least one --grant, like --grant 'publish orders:*', or \
+            return Err(
+                "a key needs at least one --grant, like --grant 'publish orders:*', or \
                         --admin for every right on every stream"
-                .to_owned());
+                    .to_owned(),
+            );
         }
     };
     Grants::parse(&grants).map_err(|error| error.to_string())?;
@@ -51,7 +53,11 @@ pub fn make(new: &NewKey, file: Option<&Path>) -> Result<String, String> {
     let mut record = format!("[[key]]\nname = {}\n", text(&new.name));
     let grants = toml::Value::from(grants);
     // Writing into a `String` cannot fail.
-    let _ = write!(record, "hash = {}\ngrants = {grants}\n", text(&KeyHash::of(&key).to_string()));
+    let _ = write!(
+        record,
+        "hash = {}\ngrants = {grants}\n",
+        text(&KeyHash::of(&key).to_string())
+    );
     if let Some(prefix) = &new.prefix {
         let _ = writeln!(record, "prefix = {}", text(prefix));
     }
@@ -101,7 +107,9 @@ pub fn revoke(name: &str, file: &Path) -> Result<String, String> {
     let text = std::fs::read_to_string(file).map_err(|error| in_file(file, &error))?;
     let mut document: DocumentMut = text.parse().map_err(|error| in_file(file, &error))?;
     let missing = || format!("{}: no key is called {name:?}", file.display());
-    let keys = document.get_mut("key").and_then(Item::as_array_of_tables_mut);
+    let keys = document
+        .get_mut("key")
+        .and_then(Item::as_array_of_tables_mut);
     let keys = keys.ok_or_else(missing)?;
     let is_it = |key: &Table| key.get("name").and_then(Item::as_str) == Some(name);
     let index = keys.iter().position(is_it).ok_or_else(missing)?;
@@ -120,7 +128,9 @@ fn in_file(file: &Path, error: &dyn Display) -> String {
 /// Reads the text as a gateway would.
 fn check(file: &Path, text: &str) -> Result<(), String> {
     let beside = file.parent().unwrap_or(Path::new("."));
-    Book::read(text, beside, &Book::default()).map(drop).map_err(|wrong| wrong.join("; "))
+    Book::read(text, beside, &Book::default())
+        .map(drop)
+        .map_err(|wrong| wrong.join("; "))
 }
 
 /// Adds a record to the file, all or nothing.
@@ -130,7 +140,11 @@ fn append(file: &Path, record: &str) -> Result<(), String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(in_file(file, &error)),
     };
-    let gap = if before.is_empty() || before.ends_with("\n\n") { "" } else { "\n" };
+    let gap = if before.is_empty() || before.ends_with("\n\n") {
+        ""
+    } else {
+        "\n"
+    };
     replace(file, &format!("{before}{gap}{record}"))
 }
 
@@ -177,7 +191,9 @@ fn keep_access(new: &File, old: &Metadata) -> io::Result<()> {
 /// When there is none, or it is one that somebody could guess.
 pub fn hash() -> Result<String, String> {
     let mut key = String::new();
-    io::stdin().read_to_string(&mut key).map_err(|error| error.to_string())?;
+    io::stdin()
+        .read_to_string(&mut key)
+        .map_err(|error| error.to_string())?;
     let key = key.trim();
     if key.len() < MIN_LENGTH {
         return Err(format!(

@@ -31,12 +31,18 @@ pub fn install() {
     let _ = PROVIDER.install_default();
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "as `CryptoProvider` has it")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "as `CryptoProvider` has it"
+)]
 fn signer(_: &Algorithm, _: &EncodingKey) -> Result<Box<dyn JwtSigner>> {
     Err(ErrorKind::InvalidAlgorithm.into())
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "as `CryptoProvider` has it")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "as `CryptoProvider` has it"
+)]
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
     let family = match algorithm {
         Algorithm::HS256 => AlgorithmFamily::Hmac,
@@ -48,7 +54,10 @@ fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerif
     if key.family() != family {
         return Err(ErrorKind::InvalidKeyFormat.into());
     }
-    Ok(Box::new(Check { algorithm: *algorithm, key: key.clone() }))
+    Ok(Box::new(Check {
+        algorithm: *algorithm,
+        key: key.clone(),
+    }))
 }
 
 struct Check {
@@ -59,9 +68,11 @@ struct Check {
 impl Verifier<Vec<u8>> for Check {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> std::result::Result<(), Error> {
         let good = match (self.algorithm, self.key.kind()) {
-            (Algorithm::HS256, DecodingKeyKind::SecretOrDer(secret)) => {
-                hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, secret), message, signature)
-            }
+            (Algorithm::HS256, DecodingKeyKind::SecretOrDer(secret)) => hmac::verify(
+                &hmac::Key::new(hmac::HMAC_SHA256, secret),
+                message,
+                signature,
+            ),
             (Algorithm::RS256, DecodingKeyKind::RsaModulusExponent { n, e }) => {
                 RsaPublicKeyComponents { n, e }.verify(
                     &RSA_PKCS1_2048_8192_SHA256,

@@ -71,9 +71,9 @@ impl Fetcher {
     /// Safe.
     pub async fn fetch(&self) -> Result<Vec<VerifyingKey>, String> {
         let text = match self {
-            Self::File(path) => {
-                tokio::fs::read_to_string(path).await.map_err(|error| error.to_string())?
-            }
+            Self::File(path) => tokio::fs::read_to_string(path)
+                .await
+                .map_err(|error| error.to_string())?,
             Self::Url(uri, tls) => tokio::time::timeout(PATIENCE, get(uri, tls.as_ref()))
                 .await
                 .map_err(|_| "no answer in time".to_owned())??,
@@ -89,7 +89,9 @@ fn believing(ca: Option<&[u8]>) -> Result<ClientConfig, InvalidUrl> {
     let of = |error: &dyn std::fmt::Display| InvalidUrl::Roots(error.to_string());
     if let Some(pem) = ca {
         for certificate in CertificateDer::pem_slice_iter(pem) {
-            roots.add(certificate.map_err(|error| of(&error))?).map_err(|error| of(&error))?;
+            roots
+                .add(certificate.map_err(|error| of(&error))?)
+                .map_err(|error| of(&error))?;
         }
     } else {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -107,8 +109,12 @@ fn believing(ca: Option<&[u8]>) -> Result<ClientConfig, InvalidUrl> {
 async fn get(uri: &Uri, tls: Option<&Arc<ClientConfig>>) -> Result<String, String> {
     let host = uri.host().unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let port = uri.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
-    let stream = TcpStream::connect((bare, port)).await.map_err(|error| error.to_string())?;
+    let port = uri
+        .port_u16()
+        .unwrap_or(if tls.is_some() { 443 } else { 80 });
+    let stream = TcpStream::connect((bare, port))
+        .await
+        .map_err(|error| error.to_string())?;
     match tls {
         Some(tls) => {
             let name = ServerName::try_from(bare.to_owned()).map_err(|error| error.to_string())?;
@@ -123,8 +129,9 @@ async fn ask(
     uri: &Uri,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) -> Result<String, String> {
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| error.to_string())?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     let request = hyper::Request::get(path)
@@ -134,7 +141,10 @@ async fn ask(
         .body(Empty::<Bytes>::new())
         .map_err(|error| error.to_string())?;
     let asked = async {
-        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| error.to_string())?;
         if response.status() != 200 {
             return Err(format!("answered {}", response.status()));
         }

@@ -148,7 +148,11 @@ impl Book {
             }
         }
         wrong.extend(book.namespaces_that_meet());
-        if wrong.is_empty() { Ok(book) } else { Err(wrong) }
+        if wrong.is_empty() {
+            Ok(book)
+        } else {
+            Err(wrong)
+        }
     }
 
     fn add_key(&mut self, record: KeyRecord, before: &Self) -> Result<(), String> {
@@ -159,7 +163,10 @@ impl Book {
         if self.named.contains_key(&name) {
             return Err("another key has the same name".to_owned());
         }
-        let known = before.named.get(&name).filter(|known| known.record == record);
+        let known = before
+            .named
+            .get(&name)
+            .filter(|known| known.record == record);
         let (bearers, on) = match known {
             Some(known) => (known.bearers.clone(), known.on.clone()),
             None => bearers(&record)?,
@@ -171,7 +178,14 @@ impl Book {
             }
             place.push((hash.clone(), principal.clone()));
         }
-        self.named.insert(name, Named { record, bearers, on });
+        self.named.insert(
+            name,
+            Named {
+                record,
+                bearers,
+                on,
+            },
+        );
         Ok(())
     }
 
@@ -219,15 +233,25 @@ impl Book {
     fn namespaces_that_meet(&self) -> Vec<String> {
         let keys = self.named.values().flat_map(|named| &named.bearers);
         let of_keys = keys.map(|(_, principal)| &principal.namespace);
-        let of_issuers = self.issuers.iter().map(|(.., issuer)| &issuer.rules.namespace);
+        let of_issuers = self
+            .issuers
+            .iter()
+            .map(|(.., issuer)| &issuer.rules.namespace);
         let whole = Namespace::default();
-        let mut all: Vec<_> = of_keys.chain(of_issuers).filter(|one| **one != whole).collect();
+        let mut all: Vec<_> = of_keys
+            .chain(of_issuers)
+            .filter(|one| **one != whole)
+            .collect();
         all.sort_by_key(|one| one.beginnings("x"));
         all.dedup();
         let meet = all.windows(2).filter(|pair| pair[0].meets(pair[1]));
         let told = |pair: &[&Namespace]| {
             let begin = |one: &Namespace| one.beginnings("").swap_remove(0);
-            format!("the prefix {:?} is the beginning of {:?}", begin(pair[0]), begin(pair[1]))
+            format!(
+                "the prefix {:?} is the beginning of {:?}",
+                begin(pair[0]),
+                begin(pair[1])
+            )
         };
         meet.map(told).collect()
     }
@@ -237,14 +261,20 @@ impl Book {
     pub fn bearer(&self, key: &str) -> Option<&Arc<Principal>> {
         let hash = KeyHash::of(key);
         let place = self.keys.get(&hash.shelf())?;
-        place.iter().find(|(known, _)| known.is(&hash)).map(|(_, principal)| principal)
+        place
+            .iter()
+            .find(|(known, _)| known.is(&hash))
+            .map(|(_, principal)| principal)
     }
 
     /// The principal of this name, by the key of this mark.
     #[must_use]
     pub fn named(&self, name: &str, mark: &str) -> Option<&Arc<Principal>> {
         let bearers = &self.named.get(name)?.bearers;
-        bearers.iter().map(|(_, principal)| principal).find(|principal| *principal.mark == *mark)
+        bearers
+            .iter()
+            .map(|(_, principal)| principal)
+            .find(|principal| *principal.mark == *mark)
     }
 
     /// All issuers.
@@ -256,7 +286,11 @@ impl Book {
     pub fn revoke_but(&self, next: &Self) -> bool {
         let mut any = false;
         for (name, named) in &self.named {
-            if next.named.get(name).is_none_or(|other| other.record != named.record) {
+            if next
+                .named
+                .get(name)
+                .is_none_or(|other| other.record != named.record)
+            {
                 named.on.revoke();
                 any = true;
             }
@@ -296,7 +330,12 @@ fn bearers(record: &KeyRecord) -> Result<(Bearers, Revocable), String> {
         };
         Ok((hash, Arc::new(principal)))
     };
-    let bearers = record.hash.all().iter().map(bearer).collect::<Result<_, String>>()?;
+    let bearers = record
+        .hash
+        .all()
+        .iter()
+        .map(bearer)
+        .collect::<Result<_, String>>()?;
     Ok((bearers, on))
 }
 
@@ -313,8 +352,10 @@ fn issuer(record: &IssuerRecord, beside: &Path, contents: &[Vec<u8>]) -> Result<
             false => VerifyingKey::public(key.id.clone(), algorithm, content),
         });
     }
-    let keys =
-        keys.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+    let keys = keys
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| error.to_string())?;
     let fetcher = match (&record.jwks_file, &record.jwks_url) {
         (Some(_), Some(_)) => {
             return Err("`jwks_file` and `jwks_url` exclude each other".to_owned());
@@ -325,11 +366,16 @@ fn issuer(record: &IssuerRecord, beside: &Path, contents: &[Vec<u8>]) -> Result<
             Some(Fetcher::url(url, ca.map(Vec::as_slice)).map_err(|error| error.to_string())?)
         }
         (None, None) if keys.is_empty() => {
-            return Err("it has no keys: give it a `key`, a `jwks_file` or a `jwks_url`".to_owned());
+            return Err(
+                "it has no keys: give it a `key`, a `jwks_file` or a `jwks_url`".to_owned(),
+            );
         }
         (None, None) => None,
     };
-    let leeway = record.leeway.as_deref().map_or(Ok(Duration::from_secs(30)), duration::parse);
+    let leeway = record
+        .leeway
+        .as_deref()
+        .map_or(Ok(Duration::from_secs(30)), duration::parse);
     let leeway = leeway.map_err(|error| format!("leeway: {error}"))?;
     if leeway > MAX_LEEWAY {
         return Err("leeway: at most 5m".to_owned());
@@ -354,11 +400,16 @@ fn issuer(record: &IssuerRecord, beside: &Path, contents: &[Vec<u8>]) -> Result<
 fn limits(max_subscriptions: Option<usize>, rate: Option<&str>) -> Result<Limits, String> {
     let rate = rate.map(str::parse).transpose();
     let rate = rate.map_err(|error: NotAQuota| format!("rate: {error}"))?;
-    Ok(Limits { max_subscriptions, rate })
+    Ok(Limits {
+        max_subscriptions,
+        rate,
+    })
 }
 
 fn namespace(prefix: Option<&str>) -> Result<Namespace, String> {
-    prefix.map_or(Ok(Namespace::default()), Namespace::new).map_err(|error| error.to_string())
+    prefix
+        .map_or(Ok(Namespace::default()), Namespace::new)
+        .map_err(|error| error.to_string())
 }
 
 fn expiry(text: &str) -> Result<SystemTime, String> {

@@ -47,15 +47,25 @@ impl Pattern {
     #[must_use]
     pub fn new(text: &str) -> Self {
         match text.strip_suffix('*') {
-            Some(prefix) => Self { text: prefix.into(), is_prefix: true },
-            None => Self { text: text.into(), is_prefix: false },
+            Some(prefix) => Self {
+                text: prefix.into(),
+                is_prefix: true,
+            },
+            None => Self {
+                text: text.into(),
+                is_prefix: false,
+            },
         }
     }
 
     /// Whether it is about this name.
     #[must_use]
     pub fn takes(&self, name: &str) -> bool {
-        if self.is_prefix { name.starts_with(&*self.text) } else { name == &*self.text }
+        if self.is_prefix {
+            name.starts_with(&*self.text)
+        } else {
+            name == &*self.text
+        }
     }
 
     /// Whether this takes whatever the other does.
@@ -97,7 +107,12 @@ impl Grants {
     /// One right to the streams of these patterns.
     #[must_use]
     pub fn only(right: Right, patterns: impl IntoIterator<Item = Pattern>) -> Self {
-        Self(patterns.into_iter().map(|pattern| (right.bit(), pattern)).collect())
+        Self(
+            patterns
+                .into_iter()
+                .map(|pattern| (right.bit(), pattern))
+                .collect(),
+        )
     }
 
     /// Reads grants, each `RIGHT[,RIGHT…] NAME` or `RIGHT[,RIGHT…] PREFIX*`.
@@ -105,19 +120,27 @@ impl Grants {
     /// # Errors
     /// [`InvalidGrant`], with the first that is none.
     pub fn parse<T: AsRef<str>>(grants: &[T]) -> Result<Self, InvalidGrant> {
-        grants.iter().map(|grant| one(grant.as_ref())).collect::<Result<_, _>>().map(Self)
+        grants
+            .iter()
+            .map(|grant| one(grant.as_ref()))
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     /// Whether this right to the stream of this name is among them.
     #[must_use]
     pub fn allow(&self, right: Right, name: &str) -> bool {
-        self.0.iter().any(|(rights, pattern)| rights & right.bit() != 0 && pattern.takes(name))
+        self.0
+            .iter()
+            .any(|(rights, pattern)| rights & right.bit() != 0 && pattern.takes(name))
     }
 
     /// Whether they give this right to whatever the pattern takes.
     #[must_use]
     pub fn cover(&self, right: Right, wanted: &Pattern) -> bool {
-        self.0.iter().any(|(rights, pattern)| rights & right.bit() != 0 && pattern.covers(wanted))
+        self.0
+            .iter()
+            .any(|(rights, pattern)| rights & right.bit() != 0 && pattern.covers(wanted))
     }
 
     /// What of all names with this beginning may lie within this right, as beginnings.
@@ -151,7 +174,11 @@ fn one(grant: &str) -> Result<(u8, Pattern), InvalidGrant> {
         bits = of_word.fold(bits, |bits, right| bits | right.bit());
     }
     let pattern = pattern.trim();
-    if pattern.is_empty() { Err(invalid()) } else { Ok((bits, Pattern::new(pattern))) }
+    if pattern.is_empty() {
+        Err(invalid())
+    } else {
+        Ok((bits, Pattern::new(pattern)))
+    }
 }
 
 #[cfg(test)]
@@ -178,19 +205,35 @@ mod tests {
             assert_eq!(grants.allow(right, name), allowed, "{right:?} {name}");
         }
         assert!(!Grants::default().allow(Right::Publish, "orders"));
-        assert!(Right::ALL.iter().all(|right| Grants::all().allow(*right, "anything")));
+        assert!(
+            Right::ALL
+                .iter()
+                .all(|right| Grants::all().allow(*right, "anything"))
+        );
     }
 
     #[test]
     fn what_is_no_grant_is_refused() {
-        for wrong in ["", "publish", "publish ", "read orders", "publish, orders", "publish,, x"] {
+        for wrong in [
+            "",
+            "publish",
+            "publish ",
+            "read orders",
+            "publish, orders",
+            "publish,, x",
+        ] {
             assert!(Grants::parse(&[wrong]).is_err(), "{wrong:?}");
         }
     }
 
     #[test]
     fn a_beginning_is_narrowed_to_what_is_granted() {
-        let grants = grants(&["subscribe orders:*", "subscribe oil", "publish o*", "subscribe a*"]);
+        let grants = grants(&[
+            "subscribe orders:*",
+            "subscribe oil",
+            "publish o*",
+            "subscribe a*",
+        ]);
         let narrow = |beginning| grants.narrow(Right::Subscribe, beginning);
         assert_eq!(narrow("o"), ["orders:", "oil"]);
         assert_eq!(narrow("orders:eu:"), ["orders:eu:"]);

@@ -71,7 +71,8 @@ struct Keys {
 impl Keys {
     /// Whether it was tried to fetch them so short a time ago that it need not be tried again.
     fn lately(&self) -> bool {
-        self.tried.is_some_and(|tried| tried.elapsed() < FETCH_AGAIN)
+        self.tried
+            .is_some_and(|tried| tried.elapsed() < FETCH_AGAIN)
     }
 }
 
@@ -102,7 +103,10 @@ impl Issuer {
     /// An issuer with keys of its own; others may be fetched.
     #[must_use]
     pub fn new(rules: Rules, own: Vec<VerifyingKey>) -> Self {
-        let keys = RwLock::new(Keys { own, ..Keys::default() });
+        let keys = RwLock::new(Keys {
+            own,
+            ..Keys::default()
+        });
         Self {
             rules,
             usages: Usages::default(),
@@ -118,7 +122,11 @@ impl Issuer {
     /// [`Refused`]; [`Refused::Fetch`] when keys should be fetched before it is said for good.
     pub fn check(self: &Arc<Self>, token: &str) -> Result<Arc<Principal>, Refused> {
         let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        if let Some(known) = self.checked().get(&hash).filter(|known| !known.validity.is_over()) {
+        if let Some(known) = self
+            .checked()
+            .get(&hash)
+            .filter(|known| !known.validity.is_over())
+        {
             return Ok(known.clone());
         }
         let header =
@@ -164,23 +172,30 @@ impl Issuer {
         rules.set_issuer(&[&self.rules.iss]);
         rules.set_audience(&self.rules.audience);
         rules.set_required_spec_claims(&["exp", "iss", "aud"]);
-        let claims =
-            decode::<Claims>(token, &key.key, &rules).map_err(|error| wrong(&error))?.claims;
-        let until = claims.exp.and_then(|exp| Duration::try_from_secs_f64(exp).ok());
+        let claims = decode::<Claims>(token, &key.key, &rules)
+            .map_err(|error| wrong(&error))?
+            .claims;
+        let until = claims
+            .exp
+            .and_then(|exp| Duration::try_from_secs_f64(exp).ok());
         let until =
             until.and_then(|exp| SystemTime::UNIX_EPOCH.checked_add(exp + self.rules.leeway));
         let until = until.ok_or(Refused::Wrong("the token's `exp` is no time"))?;
         let grants =
-            claims.others.get(&self.rules.claim).map_or(Some(Grants::default()), |claim| {
-                let texts: Vec<&str> = match claim {
-                    serde_json::Value::String(one) => vec![one.as_str()],
-                    serde_json::Value::Array(all) => {
-                        all.iter().map(serde_json::Value::as_str).collect::<Option<_>>()?
-                    }
-                    _ => return None,
-                };
-                Grants::parse(&texts).ok()
-            });
+            claims
+                .others
+                .get(&self.rules.claim)
+                .map_or(Some(Grants::default()), |claim| {
+                    let texts: Vec<&str> = match claim {
+                        serde_json::Value::String(one) => vec![one.as_str()],
+                        serde_json::Value::Array(all) => all
+                            .iter()
+                            .map(serde_json::Value::as_str)
+                            .collect::<Option<_>>()?,
+                        _ => return None,
+                    };
+                    Grants::parse(&texts).ok()
+                });
         let grants = grants.ok_or(Refused::Wrong("the token's claim of grants holds none"))?;
         let name =
             format!("{}/{}", self.rules.name, claims.sub.unwrap_or_default()).into_boxed_str();
@@ -213,15 +228,24 @@ impl Issuer {
     /// # Cancel safety
     /// Safe: nothing is changed before everything is there.
     pub async fn fetch(&self) -> bool {
-        let Some(fetcher) = &self.rules.fetcher else { return false };
+        let Some(fetcher) = &self.rules.fetcher else {
+            return false;
+        };
         let came = Instant::now();
         let _alone = self.fetching.lock().await;
-        let tried = self.keys.read().unwrap_or_else(PoisonError::into_inner).tried;
+        let tried = self
+            .keys
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .tried;
         if tried.is_some_and(|tried| tried >= came) {
             return false;
         }
         let answer = fetcher.fetch().await;
-        self.keys.write().unwrap_or_else(PoisonError::into_inner).tried = Some(Instant::now());
+        self.keys
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .tried = Some(Instant::now());
         let found = match answer {
             Ok(found) => found,
             Err(error) => {
@@ -231,8 +255,9 @@ impl Issuer {
         };
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         let old = keys.fetched.take().unwrap_or_default();
-        let (kept, gone): (Vec<_>, Vec<_>) =
-            old.into_iter().partition(|key| found.iter().any(|other| key.is(other)));
+        let (kept, gone): (Vec<_>, Vec<_>) = old
+            .into_iter()
+            .partition(|key| found.iter().any(|other| key.is(other)));
         let known = |key: &&VerifyingKey| kept.iter().any(|other| key.is(other));
         let new: Vec<_> = found.iter().filter(|key| !known(key)).cloned().collect();
         if !new.is_empty() || !gone.is_empty() {
@@ -271,7 +296,10 @@ impl Issuer {
     /// Takes back all its tokens.
     pub fn revoke(&self) {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        keys.own.iter().chain(keys.fetched.iter().flatten()).for_each(|key| key.good.revoke());
+        keys.own
+            .iter()
+            .chain(keys.fetched.iter().flatten())
+            .for_each(|key| key.good.revoke());
     }
 
     fn checked(&self) -> MutexGuard<'_, HashMap<[u8; 32], Arc<Principal>>> {

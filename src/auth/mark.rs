@@ -16,5 +16,7 @@ pub fn mark(kind: &str, credential: &[u8]) -> Box<str> {
     hash.update(kind.as_bytes());
     hash.update(b"\0");
     hash.update(credential);
-    BASE64_URL_SAFE_NO_PAD.encode(&hash.finalize()[..KEPT]).into()
+    BASE64_URL_SAFE_NO_PAD
+        .encode(&hash.finalize()[..KEPT])
+        .into()
 }

@@ -72,7 +72,9 @@ pub struct Auth(Arc<Inner>);
 
 impl std::fmt::Debug for Auth {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Auth").field("is_on", &self.is_on()).finish_non_exhaustive()
+        f.debug_struct("Auth")
+            .field("is_on", &self.is_on())
+            .finish_non_exhaustive()
     }
 }
 
@@ -115,8 +117,16 @@ impl Auth {
 
     fn with(kept: Option<Kept>) -> Self {
         let anyone = Arc::new(Principal::anyone());
-        let nobody = Arc::new(Principal { grants: Grants::default(), ..Principal::anyone() });
-        Self(Arc::new(Inner { anyone, nobody, kept, tickets: Tickets::default() }))
+        let nobody = Arc::new(Principal {
+            grants: Grants::default(),
+            ..Principal::anyone()
+        });
+        Self(Arc::new(Inner {
+            anyone,
+            nobody,
+            kept,
+            tickets: Tickets::default(),
+        }))
     }
 
     /// Whether callers are asked who they are.
@@ -148,7 +158,9 @@ impl Auth {
     /// # Errors
     /// [`Refused`].
     pub fn identify(&self, credential: Credential<'_>) -> Result<Arc<Principal>, Refused> {
-        let Some(book) = self.book() else { return Ok(self.0.anyone.clone()) };
+        let Some(book) = self.book() else {
+            return Ok(self.0.anyone.clone());
+        };
         let principal = match credential {
             Credential::Key(key) => book.bearer(key).cloned(),
             Credential::Bearer(text) => match book.bearer(text) {
@@ -196,8 +208,10 @@ impl Auth {
                 }
             }
             Maker::Token(issuer, subject, mark) => {
-                let issuer =
-                    book.issuers().find(|known| *known.rules.name == **issuer).ok_or(gone)?;
+                let issuer = book
+                    .issuers()
+                    .find(|known| *known.rules.name == **issuer)
+                    .ok_or(gone)?;
                 Principal {
                     name: subject.as_str().into(),
                     kind: Kind::Ticket,
@@ -217,7 +231,10 @@ impl Auth {
     #[must_use]
     pub fn maker(&self, principal: &Principal) -> Option<Maker> {
         match principal.kind {
-            Kind::Key => Some(Maker::Key(principal.name.to_string(), principal.mark.to_string())),
+            Kind::Key => Some(Maker::Key(
+                principal.name.to_string(),
+                principal.mark.to_string(),
+            )),
             Kind::Token => {
                 let (issuer, _) = principal.name.split_once('/')?;
                 let (name, mark) = (principal.name.to_string(), principal.mark.to_string());
@@ -239,7 +256,9 @@ impl Auth {
     /// # Errors
     /// What is wrong with it, once for each time it is written.
     pub fn reload(&self) -> Result<bool, Vec<String>> {
-        let Some(kept) = &self.0.kept else { return Ok(false) };
+        let Some(kept) = &self.0.kept else {
+            return Ok(false);
+        };
         let text = std::fs::read_to_string(&kept.path);
         let mut last = kept.text.write().unwrap_or_else(PoisonError::into_inner);
         let text = match text {
@@ -274,7 +293,10 @@ impl Auth {
     /// system gives no random bytes.
     #[must_use]
     pub fn secret(&self) -> Option<Vec<u8>> {
-        self.0.tickets.secret().or_else(|| api_key::new_key().map(String::into_bytes))
+        self.0
+            .tickets
+            .secret()
+            .or_else(|| api_key::new_key().map(String::into_bytes))
     }
 
     /// Whether a secret is known that tickets are signed with.
@@ -305,13 +327,17 @@ impl Auth {
     /// # Cancel safety
     /// Safe: an issuer has its old keys or its new ones.
     pub async fn fetch_keys(&self, by_url: bool) -> bool {
-        let Some(book) = self.book() else { return false };
+        let Some(book) = self.book() else {
+            return false;
+        };
         let due = book.issuers().filter(|issuer| match &issuer.rules.fetcher {
             Some(fetch::Fetcher::Url(..)) => by_url,
             Some(fetch::Fetcher::File(_)) => !by_url,
             None => false,
         });
-        join_all(due.map(|issuer| issuer.fetch())).await.contains(&true)
+        join_all(due.map(|issuer| issuer.fetch()))
+            .await
+            .contains(&true)
     }
 }
 

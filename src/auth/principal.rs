@@ -53,7 +53,11 @@ impl Usage {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         let requests = limits.rate.map(Bucket::new);
-        Self { subscriptions: Gauge::default(), limits, requests }
+        Self {
+            subscriptions: Gauge::default(),
+            limits,
+            requests,
+        }
     }
 }
 
@@ -137,7 +141,10 @@ impl Principal {
     #[must_use]
     pub fn may(&self, right: Right, name: &str) -> bool {
         self.grants.allow(right, name)
-            && self.ceiling.as_ref().is_none_or(|ceiling| ceiling.allow(right, name))
+            && self
+                .ceiling
+                .as_ref()
+                .is_none_or(|ceiling| ceiling.allow(right, name))
     }
 
     /// What of all streams with this beginning it may have this right to, as beginnings; that one
@@ -147,16 +154,26 @@ impl Principal {
         let granted = self.grants.narrow(right, beginning);
         let narrowed: Vec<String> = match &self.ceiling {
             None => granted,
-            Some(ceiling) => granted.iter().flat_map(|one| ceiling.narrow(right, one)).collect(),
+            Some(ceiling) => granted
+                .iter()
+                .flat_map(|one| ceiling.narrow(right, one))
+                .collect(),
         };
-        if narrowed.len() > MAX_BEGINNINGS { vec![beginning.to_owned()] } else { narrowed }
+        if narrowed.len() > MAX_BEGINNINGS {
+            vec![beginning.to_owned()]
+        } else {
+            narrowed
+        }
     }
 
     /// Whether it has this right to whatever the pattern takes.
     #[must_use]
     pub fn covers(&self, right: Right, wanted: &Pattern) -> bool {
         self.grants.cover(right, wanted)
-            && self.ceiling.as_ref().is_none_or(|ceiling| ceiling.cover(right, wanted))
+            && self
+                .ceiling
+                .as_ref()
+                .is_none_or(|ceiling| ceiling.cover(right, wanted))
     }
 
     /// Whether it has any right to the stream of this name.

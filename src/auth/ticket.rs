@@ -85,14 +85,20 @@ impl Tickets {
         }
         let mut known = self.known_mut();
         known.secret = Some(secret.to_owned());
-        known.keys.insert(0, hmac::Key::new(hmac::HMAC_SHA256, secret));
+        known
+            .keys
+            .insert(0, hmac::Key::new(hmac::HMAC_SHA256, secret));
         known.keys.truncate(1 + EARLIER);
     }
 
     /// Takes a secret from a file: it is the only one that is good.
     pub fn take_from_file(&self, secret: &[u8]) {
         let keys = vec![hmac::Key::new(hmac::HMAC_SHA256, secret)];
-        *self.known_mut() = Known { secret: Some(secret.to_owned()), keys, from_file: true };
+        *self.known_mut() = Known {
+            secret: Some(secret.to_owned()),
+            keys,
+            from_file: true,
+        };
     }
 
     /// Whether the secret comes from a file rather than from Redis.
@@ -129,18 +135,29 @@ impl Tickets {
     /// # Errors
     /// [`NoTicket`].
     pub fn read(&self, text: &str) -> Result<Ticket, NoTicket> {
-        let signed = text.strip_prefix(PREFIX).filter(|_| text.len() <= MAX_TICKET);
-        let (said, seal) =
-            signed.and_then(|rest| rest.split_once('.')).ok_or(NoTicket::Malformed)?;
-        let seal = BASE64_URL_SAFE_NO_PAD.decode(seal).map_err(|_| NoTicket::Malformed)?;
+        let signed = text
+            .strip_prefix(PREFIX)
+            .filter(|_| text.len() <= MAX_TICKET);
+        let (said, seal) = signed
+            .and_then(|rest| rest.split_once('.'))
+            .ok_or(NoTicket::Malformed)?;
+        let seal = BASE64_URL_SAFE_NO_PAD
+            .decode(seal)
+            .map_err(|_| NoTicket::Malformed)?;
         let known = self.known();
         if known.keys.is_empty() {
             return Err(NoTicket::NoSecret);
         }
-        if !known.keys.iter().any(|key| hmac::verify(key, said.as_bytes(), &seal).is_ok()) {
+        if !known
+            .keys
+            .iter()
+            .any(|key| hmac::verify(key, said.as_bytes(), &seal).is_ok())
+        {
             return Err(NoTicket::BadSeal);
         }
-        let said = BASE64_URL_SAFE_NO_PAD.decode(said).map_err(|_| NoTicket::Malformed)?;
+        let said = BASE64_URL_SAFE_NO_PAD
+            .decode(said)
+            .map_err(|_| NoTicket::Malformed)?;
         serde_json::from_slice(&said).map_err(|_| NoTicket::Malformed)
     }
 }
@@ -155,7 +172,9 @@ const MIN_SECRET: usize = 32;
 pub fn secret_of(text: &[u8]) -> Result<Vec<u8>, String> {
     let secret = text.trim_ascii_end();
     match secret.len() < MIN_SECRET {
-        true => Err(format!("holds fewer than {MIN_SECRET} bytes, which can be guessed")),
+        true => Err(format!(
+            "holds fewer than {MIN_SECRET} bytes, which can be guessed"
+        )),
         false => Ok(secret.to_owned()),
     }
 }
@@ -212,9 +231,19 @@ mod tests {
             let mut bytes = text.clone().into_bytes();
             bytes[index] = if bytes[index] == b'A' { b'B' } else { b'A' };
             // The last character of an encoding has bits to spare, and a lenient reader ignores them.
-            assert!(ours.read(&String::from_utf8(bytes).unwrap()).is_err(), "{index}");
+            assert!(
+                ours.read(&String::from_utf8(bytes).unwrap()).is_err(),
+                "{index}"
+            );
         }
-        for wrong in ["", "t1.", "t1..", "t1.e30.", &text[..text.len() - 1], &format!("{text}A")] {
+        for wrong in [
+            "",
+            "t1.",
+            "t1..",
+            "t1.e30.",
+            &text[..text.len() - 1],
+            &format!("{text}A"),
+        ] {
             assert!(ours.read(wrong).is_err(), "{wrong:?}");
         }
     }

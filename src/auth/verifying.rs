@@ -52,7 +52,9 @@ pub enum InvalidKey {
 /// [`InvalidKey::Algorithm`].
 pub fn algorithm(name: &str) -> Result<Algorithm, InvalidKey> {
     let known = ALGORITHMS.iter().find(|(known, _)| *known == name);
-    known.map(|(_, algorithm)| *algorithm).ok_or(InvalidKey::Algorithm)
+    known
+        .map(|(_, algorithm)| *algorithm)
+        .ok_or(InvalidKey::Algorithm)
 }
 
 impl VerifyingKey {
@@ -66,7 +68,14 @@ impl VerifyingKey {
         }
         let key = DecodingKey::from_secret(secret);
         let (algorithm, mark) = (Algorithm::HS256, mark("secret", secret));
-        Ok(Self { id, algorithm, key, of_set: None, mark, good: Revocable::default() })
+        Ok(Self {
+            id,
+            algorithm,
+            key,
+            of_set: None,
+            mark,
+            good: Revocable::default(),
+        })
     }
 
     /// A public key in PEM.
@@ -86,7 +95,14 @@ impl VerifyingKey {
         };
         let key = key.map_err(|_| InvalidKey::Pem)?;
         let mark = mark("public key", pem);
-        Ok(Self { id, algorithm, key, of_set: None, mark, good: Revocable::default() })
+        Ok(Self {
+            id,
+            algorithm,
+            key,
+            of_set: None,
+            mark,
+            good: Revocable::default(),
+        })
     }
 
     /// The public keys of a JWK set that are for signatures and that we know how to use. What else
@@ -118,10 +134,17 @@ fn of_set(jwk: &Jwk) -> Option<VerifyingKey> {
         _ => return None,
     };
     let common = &jwk.common;
-    let named = common.key_algorithm.map(|named| self::algorithm(&named.to_string()));
+    let named = common
+        .key_algorithm
+        .map(|named| self::algorithm(&named.to_string()));
     let for_this = named.is_none_or(|named| named == Ok(algorithm));
-    let signs = common.public_key_use.as_ref().is_none_or(|used| *used == PublicKeyUse::Signature);
-    let key = DecodingKey::from_jwk(jwk).ok().filter(|_| for_this && signs)?;
+    let signs = common
+        .public_key_use
+        .as_ref()
+        .is_none_or(|used| *used == PublicKeyUse::Signature);
+    let key = DecodingKey::from_jwk(jwk)
+        .ok()
+        .filter(|_| for_this && signs)?;
     let of_set = Some(Box::new(jwk.clone()));
     let mark = mark("jwk", &serde_json::to_vec(jwk).ok()?);
     Some(VerifyingKey {

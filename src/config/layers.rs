@@ -70,16 +70,21 @@ impl Layers {
             let Some(spec) = find(&name) else {
                 let near =
                     nearest(&name, names()).map(|near| near.to_ascii_uppercase().replace('-', "_"));
-                let hint = near
-                    .map_or_else(String::new, |near| format!("; did you mean {ENV_PREFIX}{near}?"));
-                self.problems.push(Problem(format!("there is no setting {variable}{hint}")));
+                let hint = near.map_or_else(String::new, |near| {
+                    format!("; did you mean {ENV_PREFIX}{near}?")
+                });
+                self.problems
+                    .push(Problem(format!("there is no setting {variable}{hint}")));
                 continue;
             };
             let source = Source::Variable(variable);
             let values = self.variables.entry(spec.name).or_default();
             match spec.many {
-                true => values
-                    .extend(value.split(',').map(|part| (part.trim().to_owned(), source.clone()))),
+                true => values.extend(
+                    value
+                        .split(',')
+                        .map(|part| (part.trim().to_owned(), source.clone())),
+                ),
                 false => values.push((value, source)),
             }
         }
@@ -90,7 +95,8 @@ impl Layers {
         let table = match text.parse::<toml::Table>() {
             Ok(table) => table,
             Err(error) => {
-                self.problems.push(Problem(format!("{path}: {}", error.message())));
+                self.problems
+                    .push(Problem(format!("{path}: {}", error.message())));
                 return;
             }
         };
@@ -99,7 +105,8 @@ impl Layers {
                 let near =
                     nearest(&key.replace('_', "-"), names()).map(|near| near.replace('-', "_"));
                 let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
-                self.problems.push(Problem(format!("{path}: there is no setting {key}{hint}")));
+                self.problems
+                    .push(Problem(format!("{path}: there is no setting {key}{hint}")));
                 continue;
             };
             let texts = match value {
@@ -136,8 +143,13 @@ impl Layers {
         if let Some(values) = given {
             return values.clone();
         }
-        let default = find(name).map(|spec| spec.default).filter(|default| !default.is_empty());
-        default.map(|default| (default.to_owned(), Source::Default)).into_iter().collect()
+        let default = find(name)
+            .map(|spec| spec.default)
+            .filter(|default| !default.is_empty());
+        default
+            .map(|default| (default.to_owned(), Source::Default))
+            .into_iter()
+            .collect()
     }
 
     /// The effective settings as a file, with secrets left out and sources in comments.
@@ -147,8 +159,10 @@ impl Layers {
         for spec in SPECS {
             let values = self.many(spec.name);
             let key = spec.name.replace('-', "_");
-            let shown: Vec<String> =
-                values.iter().map(|(text, _)| toml_of(spec, &mask(spec.name, text))).collect();
+            let shown: Vec<String> = values
+                .iter()
+                .map(|(text, _)| toml_of(spec, &mask(spec.name, text)))
+                .collect();
             let line = match (values.last(), spec.many) {
                 (None, _) => format!("# {key} is not set\n"),
                 (Some((_, source)), true) => format!("{key} = [{}] # {source}\n", shown.join(", ")),
@@ -173,7 +187,11 @@ fn text_of(value: toml::Value) -> String {
 
 fn toml_of(spec: &Spec, text: &str) -> String {
     let plain = spec.value.is_empty() || spec.value == "N";
-    if plain { text.to_owned() } else { toml::Value::String(text.to_owned()).to_string() }
+    if plain {
+        text.to_owned()
+    } else {
+        toml::Value::String(text.to_owned()).to_string()
+    }
 }
 
 /// A URL without its password.
@@ -183,8 +201,9 @@ fn mask(name: &str, text: &str) -> String {
     {
         return masked;
     }
-    let secret =
-        (name == "redis-url").then(|| text.split_once("://").zip(text.rsplit_once('@'))).flatten();
+    let secret = (name == "redis-url")
+        .then(|| text.split_once("://").zip(text.rsplit_once('@')))
+        .flatten();
     match secret {
         Some(((scheme, rest), (_, host))) => {
             let user = rest.split([':', '@']).next().unwrap_or_default();
@@ -195,7 +214,10 @@ fn mask(name: &str, text: &str) -> String {
 }
 
 /// Where this platform keeps data of applications.
-#[expect(clippy::disallowed_methods, reason = "config is where the environment is read")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "config is where the environment is read"
+)]
 pub(super) fn data_dir() -> Option<PathBuf> {
     let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let home = || var("HOME").map(PathBuf::from);

@@ -108,7 +108,8 @@ impl Reader<'_> {
         match read(text) {
             Ok(value) => Some(value),
             Err(wrong) => {
-                self.problems.push(Problem(format!("{name} ({source}): {wrong}")));
+                self.problems
+                    .push(Problem(format!("{name} ({source}): {wrong}")));
                 None
             }
         }
@@ -135,7 +136,10 @@ impl Reader<'_> {
 
     fn all<T>(&mut self, name: &str, read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
         let values = self.layers.many(name);
-        values.iter().filter_map(|(text, source)| self.keep(name, text, source, &read)).collect()
+        values
+            .iter()
+            .filter_map(|(text, source)| self.keep(name, text, source, &read))
+            .collect()
     }
 
     fn duration(&mut self, name: &str) -> Duration {
@@ -145,7 +149,8 @@ impl Reader<'_> {
     /// A duration, or 0 for none.
     fn duration_if_any(&mut self, name: &str) -> Option<Duration> {
         let read = |text: &str| duration::parse(text).map_err(|error| error.to_string());
-        self.ranged(name, read).filter(|duration| !duration.is_zero())
+        self.ranged(name, read)
+            .filter(|duration| !duration.is_zero())
     }
 
     fn size(&mut self, name: &str) -> usize {
@@ -160,7 +165,11 @@ impl Reader<'_> {
         };
         Auth::from_file(&path).unwrap_or_else(|wrong| {
             let of = format!("auth-file ({})", path.display());
-            self.problems.extend(wrong.into_iter().map(|wrong| Problem(format!("{of}: {wrong}"))));
+            self.problems.extend(
+                wrong
+                    .into_iter()
+                    .map(|wrong| Problem(format!("{of}: {wrong}"))),
+            );
             Auth::off()
         })
     }
@@ -179,14 +188,17 @@ impl Reader<'_> {
                 self.problems.push(Problem(text.to_owned()));
             }
             Ok(secret) => auth.take_secret_from_file(&secret),
-            Err(wrong) => self.problems.push(Problem(format!("ticket-secret-file: {wrong}"))),
+            Err(wrong) => self
+                .problems
+                .push(Problem(format!("ticket-secret-file: {wrong}"))),
         }
         Some(path)
     }
 
     fn count(&mut self, name: &str) -> usize {
         let count = |text: &str| {
-            text.parse::<usize>().map_err(|_| format!("{text:?} is not a whole number"))
+            text.parse::<usize>()
+                .map_err(|_| format!("{text:?} is not a whole number"))
         };
         self.ranged(name, count).unwrap_or(1)
     }
@@ -212,7 +224,10 @@ impl Settings {
     /// # Errors
     /// Every problem there is, not just the first.
     pub fn load(layers: &Layers, mode: Mode) -> Result<Self, Vec<Problem>> {
-        let mut read = Reader { layers, problems: layers.problems() };
+        let mut read = Reader {
+            layers,
+            problems: layers.problems(),
+        };
         let listen = read.get("listen", listen_address);
         let auth = read.auth(mode);
         let ticket_secret_file = read.ticket_secret(&auth, mode);
@@ -221,7 +236,9 @@ impl Settings {
         let data_dir = read.get("data-dir", |text| Ok(PathBuf::from(text)));
         let redis = match (url, data_dir) {
             (Some(_), Some(_)) => {
-                read.problems.push(Problem("redis-url and data-dir exclude each other".to_owned()));
+                read.problems.push(Problem(
+                    "redis-url and data-dir exclude each other".to_owned(),
+                ));
                 None
             }
             (Some(url), None) => Some(RedisSource::Url(Box::new(url))),
@@ -247,21 +264,35 @@ impl Settings {
             _ => placeholder(),
         };
         let block = Duration::from_secs(5);
-        let pool = connection.map(|RedisUrl { connection, sentinels, tls }| PoolSettings {
-            connection,
-            sentinels,
-            tls,
-            password_file: read.password_file(redis.as_ref(), mode),
-            connect_timeout: read.duration("redis-connect-timeout"),
-            response_timeout: read.duration("redis-timeout"),
-            workers: if layers.one("workers").is_some() { read.count("workers") } else { cores() },
-            readers: read.count("redis-connections"),
-            blocking: read.count("redis-blocking-connections"),
+        let pool = connection.map(
+            |RedisUrl {
+                 connection,
+                 sentinels,
+                 tls,
+             }| PoolSettings {
+                connection,
+                sentinels,
+                tls,
+                password_file: read.password_file(redis.as_ref(), mode),
+                connect_timeout: read.duration("redis-connect-timeout"),
+                response_timeout: read.duration("redis-timeout"),
+                workers: if layers.one("workers").is_some() {
+                    read.count("workers")
+                } else {
+                    cores()
+                },
+                readers: read.count("redis-connections"),
+                blocking: read.count("redis-blocking-connections"),
+                block,
+                durable: read.count("redis-durable-connections"),
+                large_reads: read.size("read-memory"),
+            },
+        );
+        let live = live::read(
+            &mut read,
+            pool.as_ref().map_or(1, |pool| pool.workers),
             block,
-            durable: read.count("redis-durable-connections"),
-            large_reads: read.size("read-memory"),
-        });
-        let live = live::read(&mut read, pool.as_ref().map_or(1, |pool| pool.workers), block);
+        );
         let max_body = read.size("max-body");
         let api = ApiSettings {
             https: layers.one("tls-cert").is_some(),
@@ -287,16 +318,30 @@ impl Settings {
             trace_context: read.get("trace-context", boolean).unwrap_or(false),
             slow_request: Duration::from_secs(1),
         };
-        let server = read.server(listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))), mode);
+        let server = read.server(
+            listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
+            mode,
+        );
         let log = LogSettings {
             json: read.get("log-format", log_format).unwrap_or(false),
-            level: read.get("log-level", log_level).unwrap_or(tracing::Level::INFO),
-            refusals: read.get("log-refusals", network::parsed).unwrap_or(Quota::SECONDLY),
+            level: read
+                .get("log-level", log_level)
+                .unwrap_or(tracing::Level::INFO),
+            refusals: read
+                .get("log-refusals", network::parsed)
+                .unwrap_or(Quota::SECONDLY),
         };
         match (redis, pool) {
-            (Some(redis), Some(pool)) if read.problems.is_empty() => {
-                Ok(Self { redis, pool, live, api, auth, ticket_secret_file, server, log })
-            }
+            (Some(redis), Some(pool)) if read.problems.is_empty() => Ok(Self {
+                redis,
+                pool,
+                live,
+                api,
+                auth,
+                ticket_secret_file,
+                server,
+                log,
+            }),
             _ => {
                 read.problems.dedup();
                 Err(read.problems)
@@ -326,7 +371,11 @@ mod tests {
     }
 
     fn problems(flags: &[(&str, &str)], env: &[(&str, &str)], file: &str) -> Vec<String> {
-        load(flags, env, file, Mode::Serve).unwrap_err().iter().map(ToString::to_string).collect()
+        load(flags, env, file, Mode::Serve)
+            .unwrap_err()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     const URL: (&str, &str) = ("redis-url", "redis://localhost");
@@ -334,7 +383,10 @@ mod tests {
     #[test]
     fn a_flag_beats_the_environment_beats_the_file() {
         let file = "max_body = \"1MiB\"\nheartbeat = \"1s\"\nlog_level = \"warn\"";
-        let env = [("STREAMGATE_MAX_BODY", "2MiB"), ("STREAMGATE_HEARTBEAT", "2s")];
+        let env = [
+            ("STREAMGATE_MAX_BODY", "2MiB"),
+            ("STREAMGATE_HEARTBEAT", "2s"),
+        ];
         let settings = load(&[URL, ("max-body", "3MiB")], &env, file, Mode::Serve).unwrap();
         assert_eq!(settings.api.max_body, 3 << 20);
         assert_eq!(settings.api.heartbeat, Duration::from_secs(2));
@@ -345,7 +397,10 @@ mod tests {
     fn all_problems_are_told_at_once() {
         let wrong = problems(
             &[("listen", "0.0.0.0:80"), ("heartbeat", "15")],
-            &[("STREAMGATE_MAX_BDOY", "1"), ("STREAMGATE_MAX_BODY", "much")],
+            &[
+                ("STREAMGATE_MAX_BDOY", "1"),
+                ("STREAMGATE_MAX_BODY", "much"),
+            ],
             "log_format = \"xml\"\ncolour = 1",
         );
         for part in [
@@ -357,7 +412,10 @@ mod tests {
             "colour",
             "--redis-url for one that runs, or --data-dir for a private one",
         ] {
-            assert!(wrong.iter().any(|problem| problem.contains(part)), "{part}: {wrong:#?}");
+            assert!(
+                wrong.iter().any(|problem| problem.contains(part)),
+                "{part}: {wrong:#?}"
+            );
         }
     }
 
@@ -365,13 +423,20 @@ mod tests {
     fn the_largest_body_fits_into_the_memory_of_all() {
         let flags = [URL, ("body-memory", "1MiB")];
         let wrong = problems(&flags, &[], "");
-        assert_eq!(wrong, ["body-memory (--body-memory): \"1MiB\" is less than max-body"]);
+        assert_eq!(
+            wrong,
+            ["body-memory (--body-memory): \"1MiB\" is less than max-body"]
+        );
         assert!(load(&flags, &[], "max_body = \"1MiB\"", Mode::Serve).is_ok());
     }
 
     #[test]
     fn a_password_is_never_repeated() {
-        for url in ["redis://:secret@[", "rediss://:secret@host/#insecure", "secret"] {
+        for url in [
+            "redis://:secret@[",
+            "rediss://:secret@host/#insecure",
+            "secret",
+        ] {
             let wrong = problems(&[("redis-url", url)], &[], "");
             assert!(!wrong.concat().contains("secret"), "{wrong:?}");
         }
@@ -379,7 +444,11 @@ mod tests {
 
     #[test]
     fn lists_come_from_repeated_flags_and_from_commas() {
-        let flags = [URL, ("allow-origin", "http://a"), ("allow-origin", "http://b:1")];
+        let flags = [
+            URL,
+            ("allow-origin", "http://a"),
+            ("allow-origin", "http://b:1"),
+        ];
         let settings = load(&flags, &[("STREAMGATE_HOST", "x, Y")], "", Mode::Serve).unwrap();
         assert_eq!(settings.api.origins, ["http://a", "http://b:1"]);
         assert_eq!(settings.api.hosts, ["x", "y"]);

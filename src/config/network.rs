@@ -95,7 +95,8 @@ impl Reader<'_> {
         match (one, other) {
             ((_, Some(one)), (_, Some(other))) => Some((one, other)),
             ((given, Some(_)), (missing, None)) | ((missing, None), (given, Some(_))) => {
-                self.problems.push(Problem(format!("{given} needs {missing} beside it")));
+                self.problems
+                    .push(Problem(format!("{given} needs {missing} beside it")));
                 None
             }
             ((_, None), (_, None)) => None,
@@ -109,10 +110,11 @@ impl Reader<'_> {
         if mode != Mode::Ask
             && let Err(problems) = files.check()
         {
-            self.problems.extend(problems.into_iter().map(|problem| match problem {
-                TlsProblem::Cert(text) => Problem(format!("tls-cert: {text}")),
-                TlsProblem::Key(text) => Problem(format!("tls-key: {text}")),
-            }));
+            self.problems
+                .extend(problems.into_iter().map(|problem| match problem {
+                    TlsProblem::Cert(text) => Problem(format!("tls-cert: {text}")),
+                    TlsProblem::Key(text) => Problem(format!("tls-key: {text}")),
+                }));
         }
         Some(files)
     }
@@ -121,9 +123,13 @@ impl Reader<'_> {
     pub(super) fn at_least_a_body(&mut self, name: &str, max_body: usize) -> usize {
         let bytes = self.size(name);
         if bytes < max_body {
-            let (text, source) = self.layers.one(name).unwrap_or((String::new(), Source::Default));
-            self.problems
-                .push(Problem(format!("{name} ({source}): {text:?} is less than max-body")));
+            let (text, source) = self
+                .layers
+                .one(name)
+                .unwrap_or((String::new(), Source::Default));
+            self.problems.push(Problem(format!(
+                "{name} ({source}): {text:?} is less than max-body"
+            )));
         }
         bytes
     }

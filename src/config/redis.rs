@@ -38,16 +38,30 @@ pub(super) fn url(text: &str) -> Result<RedisUrl, String> {
                 return Err(format!("has a # / or ? before its @: {ESCAPES}"));
             }
             let info = text.into_connection_info().map_err(|_| {
-                let hint = if text.contains(['@', '#', '%']) { ESCAPES } else { "" };
+                let hint = if text.contains(['@', '#', '%']) {
+                    ESCAPES
+                } else {
+                    ""
+                };
                 let wrong = "is not a URL of Redis, like redis://host:6379/0";
-                if hint.is_empty() { wrong.to_owned() } else { format!("{wrong}; {hint}") }
+                if hint.is_empty() {
+                    wrong.to_owned()
+                } else {
+                    format!("{wrong}; {hint}")
+                }
             })?;
             if matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
-                return Err("the certificate of Redis is always checked: name who signs it by \
+                return Err(
+                    "the certificate of Redis is always checked: name who signs it by \
                             --redis-ca, in place of #insecure"
-                    .to_owned());
+                        .to_owned(),
+                );
             }
-            Ok(RedisUrl { connection: without_delay(info), sentinels: None, tls: None })
+            Ok(RedisUrl {
+                connection: without_delay(info),
+                sentinels: None,
+                tls: None,
+            })
         }
         "redis-sentinel" | "rediss-sentinel" => of_sentinels(&SentinelUrl::parse(text)?),
         _ => Err(format!(
@@ -63,7 +77,10 @@ fn suggestion(text: &str) -> String {
         text.parse::<std::net::SocketAddr>().is_ok()
             || text.split_once(':').is_some_and(|(host, port)| {
                 is_host(host)
-                    && port.split('/').next().is_some_and(|port| port.parse::<u16>().is_ok())
+                    && port
+                        .split('/')
+                        .next()
+                        .is_some_and(|port| port.parse::<u16>().is_ok())
             })
     };
     match text {
@@ -77,18 +94,29 @@ fn suggestion(text: &str) -> String {
 }
 
 fn is_host(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
 }
 
 fn of_sentinels(url: &SentinelUrl) -> Result<RedisUrl, String> {
     let at = |host: &str, port: u16, user: Option<&str>, password: Option<&str>| {
         let host = host.to_owned();
         let address = match url.tls {
-            true => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
+            true => ConnectionAddr::TcpTls {
+                host,
+                port,
+                insecure: false,
+                tls_params: None,
+            },
             false => ConnectionAddr::Tcp(host, port),
         };
-        let info =
-            without_delay(address.into_connection_info().map_err(|error| error.to_string())?);
+        let info = without_delay(
+            address
+                .into_connection_info()
+                .map_err(|error| error.to_string())?,
+        );
         let mut login = info.redis_settings().clone();
         if let Some(user) = user {
             login = login.set_username(user);
@@ -99,21 +127,34 @@ fn of_sentinels(url: &SentinelUrl) -> Result<RedisUrl, String> {
         Ok::<_, String>(info.set_redis_settings(login))
     };
     let asked = |(host, port): &(String, u16)| {
-        at(host, *port, url.sentinel_user.as_deref(), url.sentinel_password.as_deref())
+        at(
+            host,
+            *port,
+            url.sentinel_user.as_deref(),
+            url.sentinel_password.as_deref(),
+        )
     };
     let nodes = url.nodes.iter().map(asked).collect::<Result<_, _>>()?;
     // Where it is, is not known yet.
     let connection = at("", 0, url.user.as_deref(), url.password.as_deref())?;
     let login = connection.redis_settings().clone().set_db(url.db);
     let connection = connection.set_redis_settings(login);
-    let sentinels = Some(Sentinels { nodes, master: url.master.clone() });
-    Ok(RedisUrl { connection, sentinels, tls: None })
+    let sentinels = Some(Sentinels {
+        nodes,
+        master: url.master.clone(),
+    });
+    Ok(RedisUrl {
+        connection,
+        sentinels,
+        tls: None,
+    })
 }
 
 /// Whether the part before the host ends too early, at a character that should have been escaped.
 fn has_bare_password(text: &str) -> bool {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
-    rest.split_once(['/', '?', '#']).is_some_and(|(_, behind)| behind.contains('@'))
+    rest.split_once(['/', '?', '#'])
+        .is_some_and(|(_, behind)| behind.contains('@'))
 }
 
 fn without_delay(info: ConnectionInfo) -> ConnectionInfo {
@@ -121,14 +162,19 @@ fn without_delay(info: ConnectionInfo) -> ConnectionInfo {
     info.set_tcp_settings(tcp)
 }
 
-type ClientCertificate =
-    (Vec<tokio_rustls::rustls::pki_types::CertificateDer<'static>>, PrivateKeyDer<'static>);
+type ClientCertificate = (
+    Vec<tokio_rustls::rustls::pki_types::CertificateDer<'static>>,
+    PrivateKeyDer<'static>,
+);
 
 impl Reader<'_> {
     /// The way to Redis, with the certificates it needs.
     pub(super) fn redis_tls(&mut self, mut url: RedisUrl, mode: Mode) -> Option<RedisUrl> {
         let ca = self.file("redis-ca");
-        let (cert, key) = (self.file("redis-client-cert"), self.file("redis-client-key"));
+        let (cert, key) = (
+            self.file("redis-client-cert"),
+            self.file("redis-client-key"),
+        );
         let given = ca.is_some() || cert.is_some() || key.is_some();
         if !matches!(url.connection.addr(), ConnectionAddr::TcpTls { .. }) {
             if given {
@@ -179,12 +225,16 @@ impl Reader<'_> {
     /// The certificate to show, with its key.
     fn client(&mut self, files: &TlsFiles) -> Option<ClientCertificate> {
         let problems = files.check().err().unwrap_or_default();
-        self.problems.extend(problems.into_iter().map(|problem| match problem {
-            TlsProblem::Cert(text) => Problem(format!("redis-client-cert: {text}")),
-            TlsProblem::Key(text) => Problem(format!("redis-client-key: {text}")),
-        }));
+        self.problems
+            .extend(problems.into_iter().map(|problem| match problem {
+                TlsProblem::Cert(text) => Problem(format!("redis-client-cert: {text}")),
+                TlsProblem::Key(text) => Problem(format!("redis-client-key: {text}")),
+            }));
         let chain = tls::certificates(&tls::read(&files.cert).ok()?).ok()?;
-        Some((chain, PrivateKeyDer::from_pem_slice(&tls::read(&files.key).ok()?).ok()?))
+        Some((
+            chain,
+            PrivateKeyDer::from_pem_slice(&tls::read(&files.key).ok()?).ok()?,
+        ))
     }
 
     /// The file with the password of Redis, which must be readable and the only place of one.
@@ -219,6 +269,7 @@ impl Reader<'_> {
             Ok(_) => Ok(pem),
             Err(wrong) => Err(format!("{} {wrong}", path.display())),
         });
-        read.map_err(|wrong| self.problems.push(Problem(format!("{name}: {wrong}")))).ok()
+        read.map_err(|wrong| self.problems.push(Problem(format!("{name}: {wrong}"))))
+            .ok()
     }
 }

@@ -26,8 +26,10 @@ impl SentinelUrl {
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
         let (scheme, rest) = text.split_once("://").unwrap_or_default();
         if rest.contains('#') {
-            return Err("has a #, which is written %23 in a password; the name of the master is \
-                        given as ?sentinelMasterId=NAME");
+            return Err(
+                "has a #, which is written %23 in a password; the name of the master is \
+                        given as ?sentinelMasterId=NAME",
+            );
         }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, db) = rest.split_once('/').unwrap_or((rest, "0"));
@@ -80,7 +82,10 @@ impl SentinelUrl {
 
 /// The URL without its passwords; nothing of it if it cannot be told where these are.
 pub(super) fn masked(text: &str) -> Option<String> {
-    let scheme = text.split("://").next().filter(|scheme| scheme.ends_with("-sentinel"))?;
+    let scheme = text
+        .split("://")
+        .next()
+        .filter(|scheme| scheme.ends_with("-sentinel"))?;
     let Ok(url) = SentinelUrl::parse(text) else {
         return Some(format!("{scheme}://***"));
     };
@@ -101,8 +106,9 @@ pub(super) fn masked(text: &str) -> Option<String> {
 }
 
 fn given(text: &str) -> Result<Option<String>, &'static str> {
-    let text =
-        percent_decode_str(text).decode_utf8().map_err(|_| "is not percent-encoded UTF-8")?;
+    let text = percent_decode_str(text)
+        .decode_utf8()
+        .map_err(|_| "is not percent-encoded UTF-8")?;
     Ok(Some(text.into_owned()).filter(|text| !text.is_empty()))
 }
 
@@ -143,9 +149,16 @@ mod tests {
         let url = SentinelUrl::parse(text).unwrap();
         let own = |text: &str| Some(text.to_owned());
         assert_eq!((url.user, url.password), (own("me"), own("p@ss")));
-        assert_eq!((url.sentinel_user, url.sentinel_password), (own("s"), own("s&t")));
+        assert_eq!(
+            (url.sentinel_user, url.sentinel_password),
+            (own("s"), own("s&t"))
+        );
         assert_eq!((url.tls, url.db, url.master.as_str()), (false, 4, "m y"));
-        let nodes: Vec<_> = url.nodes.iter().map(|(host, port)| (host.as_str(), *port)).collect();
+        let nodes: Vec<_> = url
+            .nodes
+            .iter()
+            .map(|(host, port)| (host.as_str(), *port))
+            .collect();
         assert_eq!(nodes, [("a", PORT), ("b", 1), ("::1", PORT), ("::2", 3)]);
     }
 
@@ -154,7 +167,10 @@ mod tests {
         for login in ["p", ":p"] {
             let text = format!("rediss-sentinel://{login}@a/?sentinelMasterId=m");
             let url = SentinelUrl::parse(&text).unwrap();
-            assert_eq!((url.user, url.password.as_deref(), url.tls), (None, Some("p"), true));
+            assert_eq!(
+                (url.user, url.password.as_deref(), url.tls),
+                (None, Some("p"), true)
+            );
         }
     }
 
@@ -183,16 +199,29 @@ mod tests {
         ] {
             let wrong = SentinelUrl::parse(text).expect_err(text);
             assert!(!wrong.contains("s3cret"), "{wrong}");
-            assert_eq!(masked(text).as_deref(), Some("redis-sentinel://***"), "{text}");
+            assert_eq!(
+                masked(text).as_deref(),
+                Some("redis-sentinel://***"),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn a_url_is_printed_without_its_passwords() {
         for (text, shown) in [
-            ("redis-sentinel://a:1,b/2?sentinelMasterId=m", "a:1,b/2?sentinelMasterId=m"),
-            ("redis-sentinel://s3cret@a?sentinelMasterId=m", "***@a?sentinelMasterId=m"),
-            ("redis-sentinel://me:s3cr@et@a?sentinelMasterId=m", "me:***@a?sentinelMasterId=m"),
+            (
+                "redis-sentinel://a:1,b/2?sentinelMasterId=m",
+                "a:1,b/2?sentinelMasterId=m",
+            ),
+            (
+                "redis-sentinel://s3cret@a?sentinelMasterId=m",
+                "***@a?sentinelMasterId=m",
+            ),
+            (
+                "redis-sentinel://me:s3cr@et@a?sentinelMasterId=m",
+                "me:***@a?sentinelMasterId=m",
+            ),
             (
                 "redis-sentinel://:s3cret@a?sentinelMasterId=m&sentinelPassword=s3@cret",
                 "***@a?sentinelMasterId=m&sentinelPassword=***",

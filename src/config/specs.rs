@@ -44,11 +44,25 @@ const fn spec(
     default: &'static str,
     help: &'static str,
 ) -> Spec {
-    Spec { name, value, default, many: false, range: usual_range(value), help }
+    Spec {
+        name,
+        value,
+        default,
+        many: false,
+        range: usual_range(value),
+        help,
+    }
 }
 
 const fn list(name: &'static str, value: &'static str, help: &'static str) -> Spec {
-    Spec { name, value, default: "", many: true, range: ("", ""), help }
+    Spec {
+        name,
+        value,
+        default: "",
+        many: true,
+        range: ("", ""),
+        help,
+    }
 }
 
 /// All settings.

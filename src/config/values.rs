@@ -9,12 +9,20 @@ use super::RedisUrl;
 
 /// One worker for each core, but not more than a handful of connections to Redis.
 pub(super) fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(16)
+    std::thread::available_parallelism()
+        .map_or(1, std::num::NonZero::get)
+        .min(16)
 }
 
 pub(super) fn placeholder() -> Option<RedisUrl> {
-    let connection = ConnectionAddr::Unix(PathBuf::new()).into_connection_info().ok()?;
-    Some(RedisUrl { connection, sentinels: None, tls: None })
+    let connection = ConnectionAddr::Unix(PathBuf::new())
+        .into_connection_info()
+        .ok()?;
+    Some(RedisUrl {
+        connection,
+        sentinels: None,
+        tls: None,
+    })
 }
 
 /// An address and a port. A port alone, with or without a colon, listens on 127.0.0.1.
@@ -37,12 +45,16 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
 }
 
 pub(super) fn origin(text: &str) -> Result<String, String> {
-    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    let rest = text
+        .strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"));
     match rest {
         Some(rest) if !rest.is_empty() && !rest.contains(['/', '*', ' ']) => {
             Ok(text.to_ascii_lowercase())
         }
-        _ => Err(format!("{text:?} is not an origin, like https://app.example.com")),
+        _ => Err(format!(
+            "{text:?} is not an origin, like https://app.example.com"
+        )),
     }
 }
 
@@ -56,7 +68,10 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
         "GiB" => 1 << 30,
         _ => 0,
     };
-    let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(factor));
+    let bytes = number
+        .parse::<usize>()
+        .ok()
+        .and_then(|number| number.checked_mul(factor));
     bytes
         .filter(|bytes| *bytes > 0)
         .ok_or_else(|| format!("{text:?} is not a size, like 512KiB or 8MiB"))

@@ -120,7 +120,10 @@ pub(super) struct Post {
 impl Post {
     /// Calls for the bells of this source to be rung.
     pub(super) fn call(&self, source: Arc<dyn Source>) {
-        self.called.lock().unwrap_or_else(PoisonError::into_inner).push(source);
+        self.called
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(source);
         self.wake.notify_one();
     }
 
@@ -128,7 +131,11 @@ impl Post {
     pub(super) fn bell(self: &Arc<Self>) -> OwnBell {
         let bell = Arc::<Bell>::default();
         let key = self.all.add(bell.clone(), 0);
-        OwnBell { bell, key, post: self.clone() }
+        OwnBell {
+            bell,
+            key,
+            post: self.clone(),
+        }
     }
 
     /// Rings bells for as long as it is polled. Belongs on the thread of those it wakes.

@@ -18,13 +18,22 @@ pub(super) struct Cursors {
 
 impl Cursors {
     pub(super) fn new(many: bool) -> Self {
-        Self { many, at: Vec::new(), free: Vec::new(), untold: false }
+        Self {
+            many,
+            at: Vec::new(),
+            free: Vec::new(),
+            untold: false,
+        }
     }
 
     /// Adds a stream; answers its number.
     pub(super) fn add(&mut self, stream: &StreamName, at: Position) -> usize {
         // A name is hashed only where the hash is written.
-        let hash = if self.many { NameHash::from(stream) } else { NameHash::default() };
+        let hash = if self.many {
+            NameHash::from(stream)
+        } else {
+            NameHash::default()
+        };
         if let Some(number) = self.free.iter().position(|free| *free) {
             (self.at[number], self.free[number]) = ((hash, at), false);
             return number;

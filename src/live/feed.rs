@@ -125,7 +125,8 @@ impl Feed {
 
     /// Whether the clock of Redis should have reached the end.
     fn is_past_end(&self) -> bool {
-        self.end.is_some_and(|(_, at)| at.is_some_and(|at| at <= Instant::now()))
+        self.end
+            .is_some_and(|(_, at)| at.is_some_and(|at| at <= Instant::now()))
     }
 
     /// Whether all that is in the stream was read.
@@ -198,7 +199,11 @@ impl Feed {
                 Phase::Live if is_past_end => self.phase = Phase::CatchUp(None),
                 Phase::Live => {
                     let (after, end) = (pen.cursors.at(number).id, self.end);
-                    match self.following.as_ref().map_or(News::Look, |tail| tail.after(after)) {
+                    match self
+                        .following
+                        .as_ref()
+                        .map_or(News::Look, |tail| tail.after(after))
+                    {
                         // Reading stops at the end, which a page may go beyond.
                         News::Page(page) if end.is_some_and(|(end, _)| page.end.id >= end.id) => {
                             self.phase = Phase::CatchUp(None);
@@ -223,13 +228,20 @@ impl Feed {
     }
 
     fn away(&mut self) {
-        let longer = 1_u32.checked_shl(self.attempts).unwrap_or(u32::MAX).min(RETRY.1);
+        let longer = 1_u32
+            .checked_shl(self.attempts)
+            .unwrap_or(u32::MAX)
+            .min(RETRY.1);
         self.attempts += 1;
         self.phase = Phase::Away(Instant::now() + spread(RETRY.0 * longer));
     }
 
     fn read(&mut self, number: usize, pen: &mut Pen<'_>, towards: Towards) {
-        let Towards { stretch: read, complete, until_time } = towards;
+        let Towards {
+            stretch: read,
+            complete,
+            until_time,
+        } = towards;
         self.attempts = 0;
         if let Some((following, known)) = self.following.as_ref().zip(self.known) {
             following.compare(known, &read.facts, &pen.hub.0);
@@ -259,7 +271,15 @@ impl Feed {
                 pen.cursors.set(number, read.facts.after_gap());
                 let view = pen.view.clone();
                 let stream = view.namespace.show(&self.stream);
-                tell(pen, &Signal::Gap { stream: &stream, after, oldest, lost });
+                tell(
+                    pen,
+                    &Signal::Gap {
+                        stream: &stream,
+                        after,
+                        oldest,
+                        lost,
+                    },
+                );
             }
         }
         let after = pen.cursors.at(number);
@@ -267,7 +287,12 @@ impl Feed {
         if read.entries.is_empty() {
             return pen.cursors.set(number, end);
         }
-        let page = Page::new(self.stream.clone(), (after, end), read.entries, &read.numbers);
+        let page = Page::new(
+            self.stream.clone(),
+            (after, end),
+            read.entries,
+            &read.numbers,
+        );
         show(number, pen, &page);
     }
 }
@@ -282,18 +307,27 @@ fn read_on(
     Box::pin(async move {
         let (store, bytes) = (&hub.0.store, hub.0.settings.page_bytes);
         if let Some(end) = end {
-            return hub.read_towards(&stream, after, end, (CATCH_UP_ENTRIES, bytes)).await;
+            return hub
+                .read_towards(&stream, after, end, (CATCH_UP_ENTRIES, bytes))
+                .await;
         }
         let (limit, last) = (CATCH_UP_ENTRIES, EntryId::MAX);
-        let read = store.read_after(&Lane::Shared, &stream, after, last, limit, bytes).await;
-        Ok(Towards { stretch: read?, complete: false, until_time: None })
+        let read = store
+            .read_after(&Lane::Shared, &stream, after, last, limit, bytes)
+            .await;
+        Ok(Towards {
+            stretch: read?,
+            complete: false,
+            until_time: None,
+        })
     })
 }
 
 /// Writes a signal, with the cursor as it is now.
 pub(super) fn tell(pen: &mut Pen<'_>, signal: &Signal<'_>) {
     let cursor = pen.cursors.text();
-    pen.out.write(|out| signal.write(out, Some(&cursor), pen.view.framing));
+    pen.out
+        .write(|out| signal.write(out, Some(&cursor), pen.view.framing));
     pen.cursors.untold = false;
 }
 
@@ -301,7 +335,11 @@ pub(super) fn tell(pen: &mut Pen<'_>, signal: &Signal<'_>) {
 fn show(number: usize, pen: &mut Pen<'_>, page: &Page) {
     let rendered = page.rendered(pen.view);
     let from = rendered.above(pen.cursors.at(number).id);
-    pen.hub.0.metrics.delivered.inc_by((rendered.len() - from) as u64);
+    pen.hub
+        .0
+        .metrics
+        .delivered
+        .inc_by((rendered.len() - from) as u64);
     if !pen.cursors.are_many() {
         pen.out.page(&rendered, from);
         pen.cursors.set(number, page.end);

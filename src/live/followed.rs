@@ -34,7 +34,13 @@ pub(super) struct Followed {
 
 impl Followed {
     pub(super) fn new(tail: Arc<Tail>) -> Self {
-        Self { tail, at: None, unreadable: false, due: true, deserted: None }
+        Self {
+            tail,
+            at: None,
+            unreadable: false,
+            due: true,
+            deserted: None,
+        }
     }
 
     /// What XREAD is to be told of this stream.
@@ -102,7 +108,9 @@ impl Followed {
             Err(error) => self.fail(hub, &error),
         }
         self.due = !all_fed;
-        self.tail.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
+        self.tail
+            .ready
+            .send_if_modified(|ready| !std::mem::replace(ready, true));
         Ok(())
     }
 
@@ -130,8 +138,10 @@ impl Followed {
         let (stream, bytes) = (&self.tail.stream, hub.settings.page_bytes);
         let mut at = from;
         for _ in 0..PAGES_AT_ONCE {
-            let read =
-                hub.store.read_after(lane, stream, at, EntryId::MAX, PAGE_ENTRIES, bytes).await?;
+            let read = hub
+                .store
+                .read_after(lane, stream, at, EntryId::MAX, PAGE_ENTRIES, bytes)
+                .await?;
             match read.standing {
                 Standing::Intact => {}
                 // Followers count their own losses: some may have read what the others have not.

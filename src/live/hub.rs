@@ -137,7 +137,9 @@ impl Hub {
         };
         let hub = Self(Arc::new(inner), 0);
         hub.0.background.spawn(super::sweeper::run(hub.0.clone()));
-        hub.0.background.spawn(retained::follow_index(hub.0.clone()));
+        hub.0
+            .background
+            .spawn(retained::follow_index(hub.0.clone()));
         hub.0.background.spawn(retained::sweep(hub.0.clone()));
         hub.0.background.spawn(scheduled::run(hub.clone()));
         hub
@@ -307,8 +309,10 @@ impl Inner {
         tails: impl Iterator<Item = &'a Arc<Tail>>,
     ) -> HashSet<StreamName> {
         let mut known = self.tails();
-        let idle: HashSet<StreamName> =
-            tails.filter(|tail| tail.followers() == 0).map(|tail| tail.stream.clone()).collect();
+        let idle: HashSet<StreamName> = tails
+            .filter(|tail| tail.followers() == 0)
+            .map(|tail| tail.stream.clone())
+            .collect();
         for stream in &idle {
             known.remove(stream);
             self.metrics.followed_streams.dec();

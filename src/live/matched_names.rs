@@ -41,7 +41,15 @@ impl MatchedNames {
             self.missed = true;
             return false;
         }
-        self.names.insert(stream, Seen { scan, confirmed: false }).is_none()
+        self.names
+            .insert(
+                stream,
+                Seen {
+                    scan,
+                    confirmed: false,
+                },
+            )
+            .is_none()
     }
 
     /// Whether no more names are kept.
@@ -70,7 +78,9 @@ impl MatchedNames {
 
     /// Begins a check: answers the names to look at. None is confirmed until it ends.
     pub(super) fn begin_check(&mut self) -> Vec<StreamName> {
-        self.names.values_mut().for_each(|seen| seen.confirmed = false);
+        self.names
+            .values_mut()
+            .for_each(|seen| seen.confirmed = false);
         self.names.keys().cloned().collect()
     }
 
@@ -106,7 +116,10 @@ mod tests {
         names.add(name(2));
         assert!(!names.end_scan(false));
         assert!(names.end_scan(true));
-        assert_eq!(names.all().map(|(name, _)| name).collect::<Vec<_>>(), [&name(2)]);
+        assert_eq!(
+            names.all().map(|(name, _)| name).collect::<Vec<_>>(),
+            [&name(2)]
+        );
     }
 
     #[test]
@@ -125,6 +138,9 @@ mod tests {
         all.sort_by_key(|(_, confirmed)| !confirmed);
         assert_eq!(all, [(name(7), true), (name(9_999), false)]);
         names.begin_check();
-        assert!(names.all().all(|(_, confirmed)| !confirmed), "an old check says nothing");
+        assert!(
+            names.all().all(|(_, confirmed)| !confirmed),
+            "an old check says nothing"
+        );
     }
 }

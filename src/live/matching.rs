@@ -51,7 +51,10 @@ struct All {
 impl All {
     /// All beginnings that this name has.
     fn of<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Arc<Matcher>> {
-        let lengths = self.lengths.keys().take_while(|length| **length <= name.len());
+        let lengths = self
+            .lengths
+            .keys()
+            .take_while(|length| **length <= name.len());
         lengths.filter_map(|length| self.of.get(name.get(..*length)?))
     }
 
@@ -188,7 +191,10 @@ async fn run(hub: Arc<Inner>) {
 
 /// Goes once through all keys.
 async fn look(hub: &Inner, wanted: &All) -> Result<(), StoreError> {
-    wanted.of.values().for_each(|matcher| matcher.names().begin_scan());
+    wanted
+        .of
+        .values()
+        .for_each(|matcher| matcher.names().begin_scan());
     let (glob, mut cursor) = (prefixed(wanted.in_common()), 0);
     let mut changed: HashMap<&str, &Arc<Matcher>> = HashMap::new();
     let complete = loop {
@@ -249,7 +255,11 @@ pub(super) struct Matching {
 impl Matching {
     /// The streams that match, as far as is known, each with whether the last check confirmed it.
     pub(super) fn streams(&self) -> Vec<(StreamName, bool)> {
-        self.matcher.names().all().map(|(name, confirmed)| (name.clone(), confirmed)).collect()
+        self.matcher
+            .names()
+            .all()
+            .map(|(name, confirmed)| (name.clone(), confirmed))
+            .collect()
     }
 
     /// Begins to check which of them exist, unless a check is under way. The bell rings when it is
@@ -322,7 +332,12 @@ impl Hub {
         }
         drop(all);
         let key = matcher.posts[self.post()].0.add(bell, MATCH);
-        Ok(Matching { hub: inner.clone(), matcher, post: self.post(), key })
+        Ok(Matching {
+            hub: inner.clone(),
+            matcher,
+            post: self.post(),
+            key,
+        })
     }
 
     /// Tells those who follow all streams of a kind that this one is there.

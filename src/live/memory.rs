@@ -19,7 +19,13 @@ pub(super) struct Memory {
 
 impl Memory {
     pub(super) fn new(of_one: usize, pages: usize, of_all: usize, shown: Gauge) -> Self {
-        Self { of_one, pages, of_all, taken: AtomicUsize::new(0), shown }
+        Self {
+            of_one,
+            pages,
+            of_all,
+            taken: AtomicUsize::new(0),
+            shown,
+        }
     }
 
     pub(super) fn take(&self, bytes: usize) {

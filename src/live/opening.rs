@@ -111,7 +111,9 @@ async fn matching_now(
 ) -> Result<Vec<StreamName>, JoinError> {
     let mut was_checked = false;
     loop {
-        let found = found(matching, wanted.visible.as_ref(), |stream| named.contains(stream));
+        let found = found(matching, wanted.visible.as_ref(), |stream| {
+            named.contains(stream)
+        });
         if named.len() + found.len() <= MAX_STREAMS {
             return Ok(found.into_keys().collect());
         }
@@ -174,17 +176,24 @@ impl Hub {
         if all.len() > MAX_STREAMS {
             return Err(JoinError::TooManyForOne);
         }
-        let begun = (0..).zip(all).map(async |(number, (stream, begin, matched))| {
-            // In this order: what is appended from here on is heard, whatever is read below.
-            let following = self.join_as(&stream, bell.clone(), number).await?;
-            let end = match wanted.end {
-                Some(end) => Some(self.end_of(&stream, end).await?),
-                None => None,
-            };
-            let last = end.map_or(EntryId::MAX, |end| end.id);
-            let at = self.resolve(&stream, begin, last).await?;
-            Ok(Begun { following, at, end, matched })
-        });
+        let begun = (0..)
+            .zip(all)
+            .map(async |(number, (stream, begin, matched))| {
+                // In this order: what is appended from here on is heard, whatever is read below.
+                let following = self.join_as(&stream, bell.clone(), number).await?;
+                let end = match wanted.end {
+                    Some(end) => Some(self.end_of(&stream, end).await?),
+                    None => None,
+                };
+                let last = end.map_or(EntryId::MAX, |end| end.id);
+                let at = self.resolve(&stream, begin, last).await?;
+                Ok(Begun {
+                    following,
+                    at,
+                    end,
+                    matched,
+                })
+            });
         try_join_all(begun).await
     }
 
@@ -196,9 +205,13 @@ impl Hub {
     /// # Cancel safety
     /// Reads only.
     pub async fn is_complete(&self, wanted: &Wanted) -> Result<bool, StoreError> {
-        let Some(end) = wanted.end else { return Ok(false) };
+        let Some(end) = wanted.end else {
+            return Ok(false);
+        };
         for (stream, begin) in &wanted.streams {
-            let Begin::After(after) = *begin else { return Ok(false) };
+            let Begin::After(after) = *begin else {
+                return Ok(false);
+            };
             let end = self.end_of(stream, end).await?;
             let read = self.read_towards(stream, after, end, (1, 1)).await?;
             if !read.complete || !read.stretch.is_quiet() {
@@ -211,10 +224,16 @@ impl Hub {
     async fn end_of(&self, stream: &StreamName, end: End) -> Result<EndOf, StoreError> {
         Ok(match end {
             End::At(id) => EndOf { id, time_ms: None },
-            End::Time(ms) => EndOf { id: EntryId::new(ms, u64::MAX), time_ms: Some(ms) },
+            End::Time(ms) => EndOf {
+                id: EntryId::new(ms, u64::MAX),
+                time_ms: Some(ms),
+            },
             End::Tail => {
                 let facts = self.0.store.facts(&Lane::Shared, stream).await?;
-                EndOf { id: facts.last_id, time_ms: None }
+                EndOf {
+                    id: facts.last_id,
+                    time_ms: None,
+                }
             }
         })
     }
@@ -243,8 +262,14 @@ impl Hub {
         let is_past = end.time_ms.is_some() && left_ms.is_none_or(|left| left == 0);
         let reached = is_past || stretch.facts.last_id >= end.id;
         let complete = reached && stretch.ended && stretch.standing != Standing::Reset;
-        let until_time = left_ms.filter(|_| end.time_ms.is_some()).map(Duration::from_millis);
-        Ok(Towards { stretch, complete, until_time })
+        let until_time = left_ms
+            .filter(|_| end.time_ms.is_some())
+            .map(Duration::from_millis);
+        Ok(Towards {
+            stretch,
+            complete,
+            until_time,
+        })
     }
 
     /// The position a subscription begins at.
@@ -263,11 +288,19 @@ impl Hub {
             Begin::Since(time) => store.before_time(stream, time).await?,
             Begin::After(_) | Begin::Tail => {
                 let facts = store.facts(&Lane::Shared, stream).await?;
-                let after = if let Begin::After(after) = begin { after } else { facts.tail() };
+                let after = if let Begin::After(after) = begin {
+                    after
+                } else {
+                    facts.tail()
+                };
                 (after, facts)
             }
         };
         let untouched = facts.entries_added == Some(facts.length);
-        Ok(if position.is_oldest() && untouched { Position::START } else { position })
+        Ok(if position.is_oldest() && untouched {
+            Position::START
+        } else {
+            position
+        })
     }
 }

@@ -27,7 +27,10 @@ impl Out {
     /// For a socket that takes chunks of HTTP/1.1.
     #[must_use]
     pub fn chunked() -> Self {
-        Self { chunked: true, ..Self::default() }
+        Self {
+            chunked: true,
+            ..Self::default()
+        }
     }
 
     /// Adds bytes that `write` writes, if it writes any.
@@ -93,7 +96,9 @@ impl Out {
     /// The first pieces, as one write takes them; how many there are.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let pieces = self.pieces.iter().zip(slices);
-        pieces.map(|(piece, slice)| *slice = IoSlice::new(piece)).count()
+        pieces
+            .map(|(piece, slice)| *slice = IoSlice::new(piece))
+            .count()
     }
 
     /// Takes away what was written.
@@ -125,12 +130,19 @@ mod tests {
         for step in [4, 11, 0, 3] {
             let mut slices = [IoSlice::new(b""); 4];
             let count = out.slices(&mut slices);
-            let ready: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
+            let ready: Vec<u8> = slices[..count]
+                .iter()
+                .flat_map(|slice| slice.to_vec())
+                .collect();
             let step = step.min(ready.len());
             sent.extend_from_slice(&ready[..step]);
             out.advance(step);
         }
-        sent.extend_from_slice(&std::iter::from_fn(|| out.pop()).collect::<Vec<_>>().concat());
+        sent.extend_from_slice(
+            &std::iter::from_fn(|| out.pop())
+                .collect::<Vec<_>>()
+                .concat(),
+        );
         assert_eq!(sent, b"00000003\r\nabc\r\n00000002\r\nde\r\n");
         assert!(out.is_empty());
     }

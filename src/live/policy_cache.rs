@@ -28,19 +28,30 @@ impl PolicyCache {
 
     /// Whether each of these groups was plain at its last read here.
     pub(super) fn all_plain(&self, streams: &[StreamName], group: &GroupName) -> bool {
-        let known = self.has_policy.read().unwrap_or_else(PoisonError::into_inner);
-        streams.iter().all(|stream| known.get(&self.key(stream, group)) == Some(&false))
+        let known = self
+            .has_policy
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        streams
+            .iter()
+            .all(|stream| known.get(&self.key(stream, group)) == Some(&false))
     }
 
     /// Notes what a read saw.
     pub(super) fn note(&self, stream: &StreamName, group: &GroupName, has_policy: bool) {
         let key = self.key(stream, group);
-        let known = self.has_policy.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self
+            .has_policy
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         if known.get(&key) == Some(&has_policy) {
             return;
         }
         drop(known);
-        let mut known = self.has_policy.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self
+            .has_policy
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_GROUPS {
             known.clear();
         }

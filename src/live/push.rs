@@ -86,7 +86,15 @@ impl Push {
     #[must_use]
     pub fn new(hub: Hub, store: Store, plan: PushPlan, counted: (Held, Held)) -> Self {
         let compared = Instant::now();
-        Self { hub, store, plan, lent: Vec::new(), compared, ended: false, _counted: counted }
+        Self {
+            hub,
+            store,
+            plan,
+            lent: Vec::new(),
+            compared,
+            ended: false,
+            _counted: counted,
+        }
     }
 
     /// What comes next; `None` after the end. Quiet until a passing failure of Redis is over.
@@ -113,7 +121,9 @@ impl Push {
             }
             let left = quiet_at.saturating_duration_since(Instant::now());
             // Nobody is woken when a credential is taken back.
-            let left = left.min(LOOK_AGAIN).min(self.plan.validity.left().unwrap_or(left));
+            let left = left
+                .min(LOOK_AGAIN)
+                .min(self.plan.validity.left().unwrap_or(left));
             if quiet_at <= Instant::now() {
                 return Some(Ok(Pushed::Quiet));
             }
@@ -151,15 +161,28 @@ impl Push {
             return Ok(Vec::new());
         }
         // While nothing is lent there is no credit to be given back.
-        let wait = if self.lent.is_empty() { left } else { READ_FOR.min(left) };
-        let entries = self.hub.read_group_or_wait(&self.store, stream, group, &work, wait).await?;
+        let wait = if self.lent.is_empty() {
+            left
+        } else {
+            READ_FOR.min(left)
+        };
+        let entries = self
+            .hub
+            .read_group_or_wait(&self.store, stream, group, &work, wait)
+            .await?;
         for entry in &entries {
             let Some(until_us) = entry.lease.and_then(|lease| lease.until_us) else {
                 // The policy was taken away: what was read stays pending, as in any plain group.
                 return Err(StoreError::GroupHasNoPolicy.into());
             };
-            let item = Item { id: entry.id, until_us: Some(until_us) };
-            self.lent.push(Lent { item, written: Instant::now() });
+            let item = Item {
+                id: entry.id,
+                until_us: Some(until_us),
+            };
+            self.lent.push(Lent {
+                item,
+                written: Instant::now(),
+            });
         }
         Ok(entries)
     }
@@ -177,7 +200,9 @@ async fn keep_held(
     }
     let leases: Vec<Item> = lent.iter().map(|one| one.item).collect();
     let consumer = &plan.work.read.consumer;
-    let holds = store.lease_holds(&plan.stream, &plan.group, consumer, &leases, compare).await?;
+    let holds = store
+        .lease_holds(&plan.stream, &plan.group, consumer, &leases, compare)
+        .await?;
     let mut holds = holds.into_iter();
     lent.retain(|_| holds.next().unwrap_or(false));
     Ok(())
@@ -202,12 +227,20 @@ async fn hand_back_broken(
         tracing::debug!(%error, "the leases of a broken session were not compared");
     }
     let oldest = lent.iter().take(plan.concurrency);
-    let begun = oldest.take_while(|one| one.written + BEGUN_AFTER <= broken).count();
+    let begun = oldest
+        .take_while(|one| one.written + BEGUN_AFTER <= broken)
+        .count();
     let never_begun = lent.split_off(begun);
-    let again = Settlement::Nack { delay: Some(Duration::ZERO), reason: None };
+    let again = Settlement::Nack {
+        delay: Some(Duration::ZERO),
+        reason: None,
+    };
     let settled = give_back(store, plan, &lent, &again).await;
     hand_back(store, plan, &never_begun).await;
-    settled.iter().filter(|settled| **settled == Settled::DeadLettered).count() as u64
+    settled
+        .iter()
+        .filter(|settled| **settled == Settled::DeadLettered)
+        .count() as u64
 }
 
 async fn give_back(

@@ -74,7 +74,10 @@ enum End {
 
 impl Reader {
     pub(super) fn new(first: Arc<Tail>) -> Self {
-        let inbox = Inbox { given: vec![first], recheck: HashSet::new() };
+        let inbox = Inbox {
+            given: vec![first],
+            recheck: HashSet::new(),
+        };
         Self {
             inbox: Mutex::new(inbox),
             load: AtomicUsize::new(1),
@@ -134,7 +137,10 @@ impl Reader {
             };
             let error = match connection {
                 Ok(connection) => {
-                    match self.follow(&hub, &connection, &mut followed, &mut backoff).await {
+                    match self
+                        .follow(&hub, &connection, &mut followed, &mut backoff)
+                        .await
+                    {
                         End::Idle => return,
                         End::Stopped => return connection.discard(),
                         End::Failed(error) => {
@@ -177,7 +183,11 @@ impl Reader {
         let (mut pause, mut refused) = (Duration::ZERO, Duration::ZERO);
         loop {
             let Inbox { given, recheck } = std::mem::take(&mut *self.inbox());
-            all.extend(given.into_iter().map(|tail| (tail.stream.clone(), Followed::new(tail))));
+            all.extend(
+                given
+                    .into_iter()
+                    .map(|tail| (tail.stream.clone(), Followed::new(tail))),
+            );
             for stream in recheck {
                 if let Some(followed) = all.get_mut(&stream) {
                     followed.due = true;
@@ -199,8 +209,10 @@ impl Reader {
             tokio::time::sleep(std::mem::take(&mut pause)).await;
 
             let heads: Vec<_> = all.values().filter_map(Followed::head).collect();
-            let block =
-                hub.settings.block.min(look_at_all.saturating_duration_since(Instant::now()));
+            let block = hub
+                .settings
+                .block
+                .min(look_at_all.saturating_duration_since(Instant::now()));
             if heads.is_empty() {
                 // Only unreadable keys: there is nothing to block on.
                 tokio::select! {
@@ -210,10 +222,14 @@ impl Reader {
             }
             // Of those with large entries one comes along, and none with the counters.
             let few = heads.len() <= FEW
-                && hub.store.glanced_at_once(heads.iter().map(|(stream, _)| *stream))
+                && hub
+                    .store
+                    .glanced_at_once(heads.iter().map(|(stream, _)| *stream))
                     == heads.len();
             let count = if few { AT_A_TIME } else { 1 };
-            let wait = hub.store.wait_for_entries(connection, &heads, block, count, few);
+            let wait = hub
+                .store
+                .wait_for_entries(connection, &heads, block, count, few);
             let waited = tokio::select! {
                 () = hub.stop.cancelled() => return End::Stopped,
                 waited = wait => waited,
@@ -253,7 +269,9 @@ impl Reader {
             }
         }
         let deserted = all.values().filter(|followed| {
-            followed.deserted.is_some_and(|since| long_ago.is_some_and(|then| since <= then))
+            followed
+                .deserted
+                .is_some_and(|since| long_ago.is_some_and(|then| since <= then))
         });
         let idle = hub.drop_idle(deserted.map(|followed| &followed.tail));
         if idle.is_empty() {
@@ -319,7 +337,9 @@ fn at_once<'a>(
     rest: &mut &'a [(StreamName, Position)],
 ) -> &'a [(StreamName, Position)] {
     let some = &rest[..rest.len().min(GLANCED_AT)];
-    let fit = hub.store.glanced_at_once(some.iter().map(|(stream, _)| stream));
+    let fit = hub
+        .store
+        .glanced_at_once(some.iter().map(|(stream, _)| stream));
     let (some, others) = rest.split_at(fit);
     *rest = others;
     some
@@ -369,7 +389,9 @@ async fn advance_due(hub: &Inner, lane: &Lane, all: &mut All) -> Result<(), Stor
     let mut due: Vec<_> = all.values_mut().filter(|followed| followed.due).collect();
     while !due.is_empty() {
         // Redis goes through all that comes at once before it looks at anybody else.
-        let together = hub.store.glanced_at_once(due.iter().map(|followed| &followed.tail.stream));
+        let together = hub
+            .store
+            .glanced_at_once(due.iter().map(|followed| &followed.tail.stream));
         let some = due.drain(..together.min(AT_ONCE));
         try_join_all(some.map(|followed| followed.advance(hub, lane))).await?;
     }

@@ -70,7 +70,11 @@ impl Known {
         if !(since.exact || long || since.appended >= entries) {
             return false;
         }
-        *since = Since { appended: 0, at: Some(Instant::now()), ..*since };
+        *since = Since {
+            appended: 0,
+            at: Some(Instant::now()),
+            ..*since
+        };
         true
     }
 
@@ -88,7 +92,10 @@ impl Known {
             None => drop(streams.remove(stream)),
             Some(retained) => {
                 let since = streams.entry(stream.clone()).or_default();
-                since.get_mut().unwrap_or_else(PoisonError::into_inner).exact = retained.exact;
+                since
+                    .get_mut()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .exact = retained.exact;
             }
         }
         let none = self.loaded.load(Ordering::Relaxed) && streams.is_empty();
@@ -108,7 +115,10 @@ impl Known {
                 untrimmed.push(stream.clone());
             }
             // Its retention may be another now: the next append looks.
-            let since = Since { at: None, ..since.unwrap_or_default() };
+            let since = Since {
+                at: None,
+                ..since.unwrap_or_default()
+            };
             (stream, Mutex::new(since))
         });
         *streams = kept.collect();
@@ -260,7 +270,9 @@ async fn round(hub: &Inner, holder: &str) -> Result<Option<i64>, StoreError> {
         }
         cursor = next;
         if cursor == 0 {
-            hub.metrics.retention_sweeps.inc_by(u64::from(taken.is_some()));
+            hub.metrics
+                .retention_sweeps
+                .inc_by(u64::from(taken.is_some()));
             return Ok(Some(blocked));
         }
     }

@@ -42,7 +42,11 @@ pub(super) async fn run(hub: Hub) {
             () = hub.0.stop.cancelled() => break,
             held = hold(&hub, &holder) => held,
         };
-        hub.0.metrics.redis_connections.get_or_create(&[("kind", "scheduling")]).set(0);
+        hub.0
+            .metrics
+            .redis_connections
+            .get_or_create(&[("kind", "scheduling")])
+            .set(0);
         if let Err(error) = held {
             tracing::debug!(%error, "what is due is left to the next attempt");
         }
@@ -58,7 +62,11 @@ async fn hold(hub: &Hub, holder: &str) -> Result<(), StoreError> {
         return Ok(());
     }
     let (mut ear, mut calls) = hub.0.store.listen().await?;
-    hub.0.metrics.redis_connections.get_or_create(&[("kind", "scheduling")]).set(1);
+    hub.0
+        .metrics
+        .redis_connections
+        .get_or_create(&[("kind", "scheduling")])
+        .set(1);
     ear.open(Store::schedule_channel()).await?;
     loop {
         let Some(due_in) = move_due(hub).await? else {
@@ -100,7 +108,8 @@ async fn move_due(hub: &Hub) -> Result<Option<Duration>, StoreError> {
             hub.0.metrics.scheduled_stuck.inc_by(u64::from(moved.stuck));
             if moved.entries > 0 {
                 hub.appended(&due.stream);
-                hub.retain_after(&hub.0.store, &due.stream, moved.entries).await;
+                hub.retain_after(&hub.0.store, &due.stream, moved.entries)
+                    .await;
             }
         }
     }

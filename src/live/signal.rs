@@ -14,9 +14,17 @@ use crate::model::frame::{self, Framing};
 #[serde(untagged)]
 pub(super) enum Signal<'a> {
     /// The subscription begins.
-    Open { streams: Vec<Cow<'a, str>>, cursor: &'a str },
+    Open {
+        streams: Vec<Cow<'a, str>>,
+        cursor: &'a str,
+    },
     /// Entries are gone; how many, if that is known.
-    Gap { stream: &'a str, after: String, oldest: Option<String>, lost: Option<u64> },
+    Gap {
+        stream: &'a str,
+        after: String,
+        oldest: Option<String>,
+        lost: Option<u64>,
+    },
     /// The stream was deleted and made anew, or set back.
     Reset { stream: &'a str },
     /// The position has moved without an event.
@@ -45,7 +53,14 @@ impl Signal<'_> {
             }
             Framing::Lines if matches!(self, Self::Open { .. }) => {}
             Framing::Lines => {
-                frame::write_line(out, &Line { name: &name[1..], signal: self, position: cursor });
+                frame::write_line(
+                    out,
+                    &Line {
+                        name: &name[1..],
+                        signal: self,
+                        position: cursor,
+                    },
+                );
             }
         }
     }

@@ -157,10 +157,11 @@ impl Subscription {
             }
         }
         let (feeds, changed) = (&mut self.feeds, &mut self.matches.changed);
-        self.bell.answer(cx, |number| match feeds.get_mut(number as usize) {
-            Some(Some(feed)) => feed.news = true,
-            _ => *changed |= number == MATCH,
-        });
+        self.bell
+            .answer(cx, |number| match feeds.get_mut(number as usize) {
+                Some(Some(feed)) => feed.news = true,
+                _ => *changed |= number == MATCH,
+            });
         let closing = match () {
             () if self.drain.is_cancelled() => Some(Closing::Draining),
             () if self.validity.is_over() => Some(Closing::Expired),
@@ -228,7 +229,10 @@ impl Subscription {
     fn due(&self) -> Instant {
         let away = self.feeds.iter().flatten().filter_map(Feed::until).min();
         let heartbeat = self.last_sent + self.heartbeat;
-        [away, self.ends_at, self.expires_at].into_iter().flatten().fold(heartbeat, Instant::min)
+        [away, self.ends_at, self.expires_at]
+            .into_iter()
+            .flatten()
+            .fold(heartbeat, Instant::min)
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -261,7 +265,10 @@ impl Subscription {
         let cursor = self.cursors.text();
         let shown = |feed| self.view.namespace.show(Feed::stream(feed));
         let streams = self.feeds.iter().flatten().map(shown).collect();
-        let open = Signal::Open { streams, cursor: &cursor };
+        let open = Signal::Open {
+            streams,
+            cursor: &cursor,
+        };
         out.write(|out| open.write(out, Some(&cursor), self.view.framing));
     }
 
@@ -296,11 +303,15 @@ impl Subscription {
         }
         let named = self.feeds.iter().flatten().filter(|feed| !feed.matched);
         let named: Vec<_> = named.map(Feed::stream).collect();
-        let mut now = found(&self.matches.matching, self.matches.visible.as_ref(), |stream| {
-            named.contains(&stream)
-        });
-        let (named, confirmed) =
-            (named.len(), now.values().filter(|confirmed| **confirmed).count());
+        let mut now = found(
+            &self.matches.matching,
+            self.matches.visible.as_ref(),
+            |stream| named.contains(&stream),
+        );
+        let (named, confirmed) = (
+            named.len(),
+            now.values().filter(|confirmed| **confirmed).count(),
+        );
         if named + now.len() > MAX_STREAMS {
             if self.matches.was_checked && named + confirmed > MAX_STREAMS {
                 return Err(JoinError::TooManyForOne);
@@ -335,7 +346,11 @@ impl Subscription {
             self.leave(number);
             free += 1;
         }
-        self.matches.lingering = if now.len() > free { lingering } else { Vec::new() };
+        self.matches.lingering = if now.len() > free {
+            lingering
+        } else {
+            Vec::new()
+        };
         for stream in now.into_keys().take(free) {
             let number = self.cursors.add(&stream, Position::START);
             let feed = Some(Feed::new(stream, true));
@@ -353,13 +368,20 @@ impl Subscription {
     }
 
     fn tell_reset(&mut self, number: usize, out: &mut Out) {
-        let Some(feed) = &self.feeds[number] else { return };
+        let Some(feed) = &self.feeds[number] else {
+            return;
+        };
         self.cursors.set(number, Position::START);
         self.hub.0.metrics.resets.inc();
         let view = self.view.clone();
         let stream = view.namespace.show(feed.stream());
-        let mut pen =
-            Pen { hub: &self.hub, view: &view, bell: &self.bell, cursors: &mut self.cursors, out };
+        let mut pen = Pen {
+            hub: &self.hub,
+            view: &view,
+            bell: &self.bell,
+            cursors: &mut self.cursors,
+            out,
+        };
         tell(&mut pen, &Signal::Reset { stream: &stream });
     }
 }

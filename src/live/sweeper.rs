@@ -50,7 +50,12 @@ struct Sweeper {
 /// Sweeps until the gateway stops.
 pub(super) async fn run(hub: Arc<Inner>) {
     let holder = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-    let mut sweeper = Sweeper { hub: hub.clone(), holder, places: Places::new(), taken: None };
+    let mut sweeper = Sweeper {
+        hub: hub.clone(),
+        holder,
+        places: Places::new(),
+        taken: None,
+    };
     tokio::select! {
         () = hub.stop.cancelled() => {}
         () = sweeper.rounds() => {}
@@ -62,7 +67,10 @@ pub(super) async fn run(hub: Arc<Inner>) {
 
 impl Sweeper {
     async fn rounds(&mut self) {
-        let (every, expire_every) = (self.hub.settings.sweep_every, self.hub.settings.expire_every);
+        let (every, expire_every) = (
+            self.hub.settings.sweep_every,
+            self.hub.settings.expire_every,
+        );
         let (mut behind, mut looked) = (Behind::new(), None::<Instant>);
         loop {
             let next = Instant::now() + every;
@@ -89,8 +97,14 @@ impl Sweeper {
     }
 
     fn show(&self, behind: &Behind) {
-        let entries = behind.iter().map(|(_, backlog)| backlog.entries).sum::<u64>();
-        self.hub.metrics.unenrolled.set(i64::try_from(entries).unwrap_or(i64::MAX));
+        let entries = behind
+            .iter()
+            .map(|(_, backlog)| backlog.entries)
+            .sum::<u64>();
+        self.hub
+            .metrics
+            .unenrolled
+            .set(i64::try_from(entries).unwrap_or(i64::MAX));
     }
 
     /// One pass over each group; false if another gateway sweeps.
@@ -107,7 +121,11 @@ impl Sweeper {
                 if let Some(at) = before.remove(&key) {
                     self.places.insert(key.clone(), at);
                 }
-                let parts = SweepParts { enrol: limit, due: limit, forget };
+                let parts = SweepParts {
+                    enrol: limit,
+                    due: limit,
+                    forget,
+                };
                 if let Some(left) = self.pass(&key, parts).await? {
                     behind.push_back((key, left));
                 }
@@ -160,8 +178,15 @@ impl Sweeper {
         }
         let (limit, (enrol, due)) = (hub.settings.sweep_limit, swept.left());
         let part = |left| if left { limit } else { 0 };
-        let parts = SweepParts { enrol: part(enrol), due: part(due), forget: false };
-        Ok((enrol || due).then_some(Backlog { parts, entries: swept.backlog }))
+        let parts = SweepParts {
+            enrol: part(enrol),
+            due: part(due),
+            forget: false,
+        };
+        Ok((enrol || due).then_some(Backlog {
+            parts,
+            entries: swept.backlog,
+        }))
     }
 
     /// Whether this gateway holds the lock, which is taken again when a good part of it has passed.
@@ -170,7 +195,11 @@ impl Sweeper {
         if self.taken.is_some_and(|taken| taken.elapsed() < hold / 4) {
             return Ok(true);
         }
-        let holds = self.hub.store.take_duty(Duty::Groups, &self.holder, hold).await?;
+        let holds = self
+            .hub
+            .store
+            .take_duty(Duty::Groups, &self.holder, hold)
+            .await?;
         self.taken = holds.then(Instant::now);
         Ok(holds)
     }

@@ -69,7 +69,13 @@ impl Tail {
     /// A tail that nobody reads yet.
     pub(super) fn new(stream: StreamName, posts: usize, memory: Arc<Memory>) -> Self {
         let (pages, end) = (VecDeque::new(), Position::START);
-        let recent = Recent { pages, bytes: 0, end, looks: 0, readable: true };
+        let recent = Recent {
+            pages,
+            bytes: 0,
+            end,
+            looks: 0,
+            readable: true,
+        };
         Self {
             stream,
             reader: OnceLock::new(),
@@ -160,7 +166,12 @@ impl Tail {
     pub(super) fn follow(self: &Arc<Self>, post: usize, bell: Arc<Bell>, number: u32) -> Following {
         self.followers.fetch_add(1, Ordering::Relaxed);
         let key = self.posts[post].bells.add(bell, number);
-        Following { tail: self.clone(), post, key, seen: self.lock().looks }
+        Following {
+            tail: self.clone(),
+            post,
+            key,
+            seen: self.lock().looks,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Recent> {
@@ -178,7 +189,10 @@ impl Source for Tail {
 
 impl Drop for Tail {
     fn drop(&mut self) {
-        let recent = self.recent.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let recent = self
+            .recent
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
         self.memory.give_back(recent.bytes);
     }
 }
@@ -234,7 +248,10 @@ impl Following {
     pub(super) fn looks(&mut self) -> Known {
         let recent = self.tail.lock();
         self.seen = recent.looks;
-        Known { end: recent.end, readable: recent.readable }
+        Known {
+            end: recent.end,
+            readable: recent.readable,
+        }
     }
 
     /// Compares the counters of the stream with what was known of it before they were read. If they

@@ -55,17 +55,27 @@ impl Turns {
     /// Stands in the queues of a group of several streams, each named once, behind all who came
     /// before.
     pub(super) fn stand(&self, streams: &[StreamName], group: &GroupName) -> Place<'_> {
-        let queues: Vec<Key> =
-            streams.iter().map(|stream| (stream.clone(), group.clone())).collect();
+        let queues: Vec<Key> = streams
+            .iter()
+            .map(|stream| (stream.clone(), group.clone()))
+            .collect();
         let called = Arc::new(Notify::new());
         let mut all = self.lock();
         let number = all.next;
         all.next += 1;
         for queue in &queues {
-            all.of.entry(queue.clone()).or_default().insert(number, called.clone());
+            all.of
+                .entry(queue.clone())
+                .or_default()
+                .insert(number, called.clone());
         }
         drop(all);
-        Place { turns: self, number, queues, called }
+        Place {
+            turns: self,
+            number,
+            queues,
+            called,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queues> {
@@ -78,10 +88,15 @@ impl Place<'_> {
     pub(super) fn first_in(&self) -> Vec<usize> {
         let all = self.turns.lock();
         let is_first = |queue: &Key| {
-            all.of.get(queue).and_then(BTreeMap::first_key_value).map(|(number, _)| *number)
+            all.of
+                .get(queue)
+                .and_then(BTreeMap::first_key_value)
+                .map(|(number, _)| *number)
                 == Some(self.number)
         };
-        (0..self.queues.len()).filter(|index| is_first(&self.queues[*index])).collect()
+        (0..self.queues.len())
+            .filter(|index| is_first(&self.queues[*index]))
+            .collect()
     }
 
     /// Until it has become first somewhere. A call that nobody was listening to is kept.
@@ -94,8 +109,12 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut all = self.turns.lock();
         for key in &self.queues {
-            let Some(queue) = all.of.get_mut(key) else { continue };
-            let was_first = queue.first_key_value().is_some_and(|(first, _)| *first == self.number);
+            let Some(queue) = all.of.get_mut(key) else {
+                continue;
+            };
+            let was_first = queue
+                .first_key_value()
+                .is_some_and(|(first, _)| *first == self.number);
             queue.remove(&self.number);
             match queue.first_key_value() {
                 Some((_, next)) if was_first => next.notify_one(),
@@ -115,7 +134,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn streams(names: &[usize]) -> Vec<StreamName> {
-        names.iter().map(|name| StreamName::new(&format!("s{name}")).unwrap()).collect()
+        names
+            .iter()
+            .map(|name| StreamName::new(&format!("s{name}")).unwrap())
+            .collect()
     }
 
     fn group() -> GroupName {
@@ -128,13 +150,23 @@ mod tests {
         let a = turns.stand(&streams(&[0]), &group());
         let both = turns.stand(&streams(&[0, 1]), &group());
         let b = turns.stand(&streams(&[1]), &group());
-        assert_eq!((a.first_in(), both.first_in(), b.first_in()), (vec![0], vec![1], vec![]));
-        assert_eq!(both.called().now_or_never(), None, "it knew from the beginning");
+        assert_eq!(
+            (a.first_in(), both.first_in(), b.first_in()),
+            (vec![0], vec![1], vec![])
+        );
+        assert_eq!(
+            both.called().now_or_never(),
+            None,
+            "it knew from the beginning"
+        );
         drop(a);
         assert_eq!(both.called().now_or_never(), Some(()), "the call was kept");
         assert_eq!(both.first_in(), [0, 1]);
         drop(both);
-        assert_eq!((b.called().now_or_never(), b.first_in()), (Some(()), vec![0]));
+        assert_eq!(
+            (b.called().now_or_never(), b.first_in()),
+            (Some(()), vec![0])
+        );
     }
 
     #[test]

@@ -27,7 +27,11 @@ impl<T: Send + 'static> Unbroken<T> {
         left: impl FnOnce(T) -> F + Send + 'static,
     ) -> Self {
         let left = |outcome| -> Work<()> { Box::pin(left(outcome)) };
-        Self { work: Some(Box::pin(work)), left: Some(Box::new(left)), background }
+        Self {
+            work: Some(Box::pin(work)),
+            left: Some(Box::new(left)),
+            background,
+        }
     }
 }
 
@@ -35,7 +39,9 @@ impl<T: Send + 'static> Future for Unbroken<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        let Some(work) = &mut self.work else { return Poll::Pending };
+        let Some(work) = &mut self.work else {
+            return Poll::Pending;
+        };
         let polled = work.as_mut().poll(context);
         if polled.is_ready() {
             self.work = None;

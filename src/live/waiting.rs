@@ -47,13 +47,16 @@ impl Hub {
             following = try_join_all(read.from.iter().map(|(stream, _)| self.join(stream))).await?;
         }
         loop {
-            let known: Vec<_> =
-                following.iter_mut().map(|awaited| awaited.following.looks()).collect();
+            let known: Vec<_> = following
+                .iter_mut()
+                .map(|awaited| awaited.following.looks())
+                .collect();
             let reads = read.from.iter().map(async |(stream, after)| {
                 let (store, limit, bytes) = (&self.0.store, read.limit, read.max_bytes);
                 let lane = &Lane::Shared;
-                let mut read =
-                    store.read_after(lane, stream, *after, EntryId::MAX, limit, bytes).await?;
+                let mut read = store
+                    .read_after(lane, stream, *after, EntryId::MAX, limit, bytes)
+                    .await?;
                 if !alone {
                     // Who held room while waiting for more might wait for those who do the same.
                     read.room = Room::default();
@@ -85,7 +88,9 @@ impl Hub {
 
     /// Until something happens in one of the streams.
     pub(super) async fn heard<'a>(&self, following: impl Iterator<Item = &'a mut Awaited>) {
-        let next: Vec<_> = following.map(|following| Box::pin(following.next())).collect();
+        let next: Vec<_> = following
+            .map(|following| Box::pin(following.next()))
+            .collect();
         if next.is_empty() {
             pending::<()>().await;
         } else {

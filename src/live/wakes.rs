@@ -81,7 +81,9 @@ impl Wakes {
                     group.told.send_modify(&change);
                 }
             }
-            None => groups.values().for_each(|group| group.told.send_modify(&change)),
+            None => groups
+                .values()
+                .for_each(|group| group.told.send_modify(&change)),
         }
     }
 
@@ -130,7 +132,10 @@ impl Inner {
             let mut groups = self.wakes.groups();
             let known = groups.entry(channel).or_insert_with(|| {
                 self.wakes.changed.notify_one();
-                Group { told: watch::Sender::default(), deserted: None }
+                Group {
+                    told: watch::Sender::default(),
+                    deserted: None,
+                }
             });
             known.told.subscribe()
         };
@@ -151,7 +156,10 @@ impl Inner {
                 () = self.stop.cancelled() => return,
                 listened = self.listen_once(&mut backoff) => listened,
             };
-            self.metrics.redis_connections.get_or_create(&[("kind", "listening")]).set(0);
+            self.metrics
+                .redis_connections
+                .get_or_create(&[("kind", "listening")])
+                .set(0);
             // Nobody is called: to try now would be to lose a command on a connection that breaks.
             self.wakes.tell(None, |told| told.listening = false);
             if let Err(error) = listened {
@@ -169,7 +177,10 @@ impl Inner {
     async fn listen_once(&self, backoff: &mut Duration) -> Result<(), StoreError> {
         let (mut ear, mut calls) = self.store.listen().await?;
         *backoff = BACKOFF.0;
-        self.metrics.redis_connections.get_or_create(&[("kind", "listening")]).set(1);
+        self.metrics
+            .redis_connections
+            .get_or_create(&[("kind", "listening")])
+            .set(1);
         let mut open: HashSet<String> = HashSet::new();
         let mut look = Instant::now() + LOOK_EVERY;
         // Not at every call: groups may be many, and calls more.

@@ -57,8 +57,9 @@ impl Hub {
         work: &WorkRead,
         wait: Duration,
     ) -> Result<Vec<Delivery>, JoinError> {
-        let mut of_all =
-            self.read_groups_or_wait(store, slice::from_ref(stream), group, work, wait).await?;
+        let mut of_all = self
+            .read_groups_or_wait(store, slice::from_ref(stream), group, work, wait)
+            .await?;
         Ok(of_all.pop().unwrap_or_default())
     }
 
@@ -103,7 +104,9 @@ impl Hub {
                     if turns.is_empty() && !self.0.policy_cache.all_plain(streams, group) {
                         // Nothing was read for this consumer. It asked all the same, which counts
                         // for `consumer_expiry`.
-                        store.touch_consumer(streams, group, &work.read.consumer).await?;
+                        store
+                            .touch_consumer(streams, group, &work.read.consumer)
+                            .await?;
                     }
                     return Ok(tried.of_all);
                 }
@@ -119,7 +122,8 @@ impl Hub {
                 }
                 Err(error) => return Err(error),
             };
-            self.until_worth_a_try(&place, &mut turns, pause.min(deadline)).await;
+            self.until_worth_a_try(&place, &mut turns, pause.min(deadline))
+                .await;
             if self.0.stop.is_cancelled() {
                 return Ok(vec![Vec::new(); streams.len()]);
             }
@@ -164,19 +168,32 @@ impl Hub {
         let take = async |stream: usize| {
             let name = &streams[stream];
             let (following, hearing) = join(self.join(name), self.0.hear(name, group)).await;
-            following.map(|following| Turn { stream, following, hearing })
+            following.map(|following| Turn {
+                stream,
+                following,
+                hearing,
+            })
         };
         turns.extend(try_join_all(new.into_iter().map(take)).await?);
         if turns.is_empty() {
-            return Ok(Tried { of_all: vec![Vec::new(); streams.len()], due_in: None });
+            return Ok(Tried {
+                of_all: vec![Vec::new(); streams.len()],
+                due_in: None,
+            });
         }
-        let ours: Vec<_> = turns.iter().map(|turn| streams[turn.stream].clone()).collect();
+        let ours: Vec<_> = turns
+            .iter()
+            .map(|turn| streams[turn.stream].clone())
+            .collect();
         let read = self.read_group(store, &ours, group, work).await?;
         let mut of_all = vec![Vec::new(); streams.len()];
         for (turn, entries) in turns.iter().zip(read.of_all) {
             of_all[turn.stream] = entries;
         }
-        Ok(Tried { of_all, due_in: read.due_in })
+        Ok(Tried {
+            of_all,
+            due_in: read.due_in,
+        })
     }
 
     /// One read that is never dropped half-way.
@@ -205,12 +222,18 @@ impl Hub {
             }
         };
         let left = {
-            let (inner, keeps) = (self.0.clone(), work.read.history.is_none() && !work.read.no_ack);
+            let (inner, keeps) = (
+                self.0.clone(),
+                work.read.history.is_none() && !work.read.no_ack,
+            );
             let (streams, group) = (streams.to_vec(), group.clone());
             async move |result: Result<Vec<Handed>, StoreError>| {
                 for (stream, handed) in streams.iter().zip(result.into_iter().flatten()) {
                     if keeps {
-                        inner.metrics.undelivered.inc_by(handed.entries.len() as u64);
+                        inner
+                            .metrics
+                            .undelivered
+                            .inc_by(handed.entries.len() as u64);
                         inner.hand_back(stream, &group, &handed.entries).await;
                     }
                 }
@@ -218,7 +241,10 @@ impl Hub {
         };
         let of_all = Unbroken::new(self.0.background.clone(), read, left).await?;
         let due_in = of_all.iter().filter_map(|handed| handed.due_in).min();
-        Ok(Tried { of_all: of_all.into_iter().map(|handed| handed.entries).collect(), due_in })
+        Ok(Tried {
+            of_all: of_all.into_iter().map(|handed| handed.entries).collect(),
+            due_in,
+        })
     }
 }
 
@@ -228,13 +254,20 @@ impl super::hub::Inner {
     async fn hand_back(&self, stream: &StreamName, group: &GroupName, entries: &[Delivery]) {
         let lent = entries.iter().filter_map(|entry| {
             let until_us = entry.lease?.until_us?;
-            Some(Item { id: entry.id, until_us: Some(until_us) })
+            Some(Item {
+                id: entry.id,
+                until_us: Some(until_us),
+            })
         });
         let lent: Vec<Item> = lent.collect();
         if lent.is_empty() {
             return;
         }
-        if let Err(error) = self.store.settle(stream, group, &lent, &Settlement::HandBack).await {
+        if let Err(error) = self
+            .store
+            .settle(stream, group, &lent, &Settlement::HandBack)
+            .await
+        {
             tracing::debug!(%error, "entries were not handed back");
         }
     }
@@ -242,7 +275,10 @@ impl super::hub::Inner {
 
 /// What is heard next of any of several groups.
 async fn called(hearing: &mut [&mut Hearing]) -> Call {
-    let next: Vec<_> = hearing.iter_mut().map(|hearing| Box::pin(hearing.next())).collect();
+    let next: Vec<_> = hearing
+        .iter_mut()
+        .map(|hearing| Box::pin(hearing.next()))
+        .collect();
     match next.is_empty() {
         true => pending().await,
         false => select_all(next).await.0,

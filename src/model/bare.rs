@@ -29,7 +29,10 @@ pub fn parse_line(text: &[u8], most: usize) -> Result<SentEntry, InvalidEntry> {
 
 fn parse_entry(json: &RawValue, pointer: &str, most: usize) -> Result<SentEntry, InvalidEntry> {
     let Some(members) = members(json, most) else {
-        return Err(InvalidEntry::at(pointer, "with `as=fields` an entry is a JSON object"));
+        return Err(InvalidEntry::at(
+            pointer,
+            "with `as=fields` an entry is a JSON object",
+        ));
     };
     if members.is_empty() {
         return Err(InvalidEntry::at(pointer, "an entry has at least one field"));
@@ -37,14 +40,20 @@ fn parse_entry(json: &RawValue, pointer: &str, most: usize) -> Result<SentEntry,
     let mut names: Vec<&str> = members.iter().map(|(name, _)| name.as_ref()).collect();
     names.sort_unstable();
     if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(InvalidEntry::at(format!("{pointer}/{}", escape(twice[0])), "is given twice"));
+        return Err(InvalidEntry::at(
+            format!("{pointer}/{}", escape(twice[0])),
+            "is given twice",
+        ));
     }
     let fields = members.iter().map(|(name, value)| {
         let value = text_of(value)
             .map_err(|why| InvalidEntry::at(format!("{pointer}/{}", escape(name)), why))?;
         Ok((name.as_bytes().to_vec(), value))
     });
-    Ok(SentEntry { fields: fields.collect::<Result<_, _>>()?, ..SentEntry::default() })
+    Ok(SentEntry {
+        fields: fields.collect::<Result<_, _>>()?,
+        ..SentEntry::default()
+    })
 }
 
 fn text_of(json: &RawValue) -> Result<Vec<u8>, &'static str> {
@@ -72,9 +81,15 @@ mod tests {
     #[test]
     fn every_member_is_a_field_whatever_its_name() {
         let json = r#"{"id":8209,"fields":{"a": [1]},"key":"k","on":true,"list":[1, 2],"n":1.50}"#;
-        let Sent::One(entry) = read(json).unwrap() else { panic!() };
+        let Sent::One(entry) = read(json).unwrap() else {
+            panic!()
+        };
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        let fields: Vec<_> = entry.fields.iter().map(|(n, v)| (text(n), text(v))).collect();
+        let fields: Vec<_> = entry
+            .fields
+            .iter()
+            .map(|(n, v)| (text(n), text(v)))
+            .collect();
         let expected = [
             ("id", "8209"),
             ("fields", r#"{"a": [1]}"#),
@@ -85,8 +100,13 @@ mod tests {
         ];
         assert_eq!(fields, expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
         assert_eq!((entry.id, entry.key), (None, None));
-        assert_eq!(parse_line(json.as_bytes(), 100).unwrap().fields, entry.fields);
-        let Sent::Many(many) = read(r#"[{"entries":[]},{"a":1}]"#).unwrap() else { panic!() };
+        assert_eq!(
+            parse_line(json.as_bytes(), 100).unwrap().fields,
+            entry.fields
+        );
+        let Sent::Many(many) = read(r#"[{"entries":[]},{"a":1}]"#).unwrap() else {
+            panic!()
+        };
         assert_eq!((many.at, many.entries.len()), ("", 2));
     }
 

@@ -38,7 +38,10 @@ pub fn binary<'a>(
     for (header, value) in headers {
         let (name, value) = match header.strip_prefix("ce-") {
             Some(TYPE_OF_DATA) => {
-                return Err(InvalidEntry::at(header, "the type of the data is the Content-Type"));
+                return Err(InvalidEntry::at(
+                    header,
+                    "the type of the data is the Content-Type",
+                ));
             }
             Some(name) => (name, decode(value)),
             None if header == CONTENT_TYPE => (TYPE_OF_DATA, value.to_vec()),
@@ -62,14 +65,20 @@ pub fn binary<'a>(
 /// The value of a header: a quoted string is taken out of its quotes (older senders quote), then
 /// percent-encoding is undone, once. What only looks like percent-encoding stays.
 fn decode(value: &[u8]) -> Vec<u8> {
-    let quoted = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+    let quoted = value
+        .strip_prefix(b"\"")
+        .and_then(|rest| rest.strip_suffix(b"\""));
     let Some(quoted) = quoted else {
         return percent_decode(value).collect();
     };
     let mut plain = Vec::with_capacity(quoted.len());
     let mut bytes = quoted.iter().copied();
     while let Some(byte) = bytes.next() {
-        plain.push(if byte == b'\\' { bytes.next().unwrap_or(byte) } else { byte });
+        plain.push(if byte == b'\\' {
+            bytes.next().unwrap_or(byte)
+        } else {
+            byte
+        });
     }
     percent_decode(&plain).collect()
 }
@@ -108,7 +117,10 @@ pub(super) fn fields(
     }
     fields.extend(media_type.map(|text| (CONTENT_TYPE.into(), text.into_bytes())));
     fields.extend(data.map(|bytes| (b"data".to_vec(), bytes)));
-    Ok(SentEntry { fields, ..SentEntry::default() })
+    Ok(SentEntry {
+        fields,
+        ..SentEntry::default()
+    })
 }
 
 /// Whether an attribute may have this name and this value.
@@ -117,7 +129,10 @@ pub(super) fn check(name: &str, value: &str) -> Result<(), &'static str> {
     if name.is_empty() || name == "data" || !name.bytes().all(of_name) {
         return Err("not an attribute: those have names of lower-case letters and digits");
     }
-    if value.chars().any(|char| char.is_control() || is_noncharacter(char)) {
+    if value
+        .chars()
+        .any(|char| char.is_control() || is_noncharacter(char))
+    {
         return Err("has control characters, or what is no character of Unicode");
     }
     match name {
@@ -173,7 +188,11 @@ mod tests {
             ("\"\"", ""),
         ] {
             let fields = with("ce-x", sent.as_bytes(), b"").unwrap();
-            assert_eq!(fields[4], (b"ce_x".to_vec(), meant.as_bytes().to_vec()), "{sent}");
+            assert_eq!(
+                fields[4],
+                (b"ce_x".to_vec(), meant.as_bytes().to_vec()),
+                "{sent}"
+            );
         }
         // The type of the data is a header of HTTP, where quotes and percent signs stay.
         let media_type = b"multipart/mixed; boundary=\"a%20b\"";

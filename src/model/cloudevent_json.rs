@@ -96,7 +96,9 @@ fn text(name: &str, json: &RawValue) -> Result<String, &'static str> {
         _ if !is_extension => Err("is a string"),
         Some(b't' | b'f') => Ok(text.to_owned()),
         Some(b'0'..=b'9' | b'-') => {
-            let number = text.parse::<i32>().map_err(|_| "a number is whole and has 32 bits")?;
+            let number = text
+                .parse::<i32>()
+                .map_err(|_| "a number is whole and has 32 bits")?;
             Ok(number.to_string())
         }
         _ => Err("an extension is a string, a whole number or a boolean"),
@@ -115,22 +117,34 @@ fn content(json: &RawValue, media_type: &str) -> Result<Vec<u8>, &'static str> {
 
 /// Whether data of this media type is JSON.
 pub(super) fn is_json(media_type: &str) -> bool {
-    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let essence = media_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     let subtype = essence.split_once('/').map_or("", |(_, subtype)| subtype);
     subtype == "json" || subtype.ends_with("+json")
 }
 
 /// Whether data of this media type is text in UTF-8, if it is UTF-8 at all.
 pub(super) fn is_text(media_type: &str) -> bool {
-    let mut parts = media_type.split(';').map(|part| part.trim().to_ascii_lowercase());
+    let mut parts = media_type
+        .split(';')
+        .map(|part| part.trim().to_ascii_lowercase());
     let essence = parts.next().unwrap_or_default();
     let charset = parts.find_map(|part| part.strip_prefix("charset=").map(ToOwned::to_owned));
     let is_utf8 = charset
         .is_none_or(|charset| matches!(charset.trim_matches('"'), "utf-8" | "utf8" | "us-ascii"));
     let is_text = essence.split_once('/').is_some_and(|(kind, subtype)| {
         kind == "text"
-            || matches!(subtype, "xml" | "yaml" | "javascript" | "x-www-form-urlencoded" | "sql")
-            || ["+xml", "+yaml"].iter().any(|suffix| subtype.ends_with(suffix))
+            || matches!(
+                subtype,
+                "xml" | "yaml" | "javascript" | "x-www-form-urlencoded" | "sql"
+            )
+            || ["+xml", "+yaml"]
+                .iter()
+                .any(|suffix| subtype.ends_with(suffix))
     });
     is_text && is_utf8
 }
@@ -152,18 +166,38 @@ mod tests {
 
     fn texts(entry: SentEntry) -> Vec<(String, String)> {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        entry.fields.into_iter().map(|(name, value)| (text(name), text(value))).collect()
+        entry
+            .fields
+            .into_iter()
+            .map(|(name, value)| (text(name), text(value)))
+            .collect()
     }
 
     #[test]
     fn data_is_the_text_that_was_sent_by_its_type() {
         for (members, content_type, data) in [
-            (r#""data":{"z": 1.50,"a":[ ]}"#, "application/json", r#"{"z": 1.50,"a":[ ]}"#),
+            (
+                r#""data":{"z": 1.50,"a":[ ]}"#,
+                "application/json",
+                r#"{"z": 1.50,"a":[ ]}"#,
+            ),
             (r#""data":"text""#, "application/json", "\"text\""),
             (r#""data":null"#, "application/json", "null"),
-            (r#""data":"<a b=\"c\"/>","datacontenttype":"text/xml""#, "text/xml", "<a b=\"c\"/>"),
-            (r#""datacontenttype":"a/b+JSON;x=y","data":"1""#, "a/b+JSON;x=y", "\"1\""),
-            (r#""data_base64":"aGk=","datacontenttype":"a/json""#, "a/json", "hi"),
+            (
+                r#""data":"<a b=\"c\"/>","datacontenttype":"text/xml""#,
+                "text/xml",
+                "<a b=\"c\"/>",
+            ),
+            (
+                r#""datacontenttype":"a/b+JSON;x=y","data":"1""#,
+                "a/b+JSON;x=y",
+                "\"1\"",
+            ),
+            (
+                r#""data_base64":"aGk=","datacontenttype":"a/json""#,
+                "a/json",
+                "hi",
+            ),
         ] {
             let fields = read(&format!("{{{MINIMAL},{members}}}")).unwrap();
             let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
@@ -173,7 +207,12 @@ mod tests {
         // Nothing is known of the type of bytes that do not say.
         let fields = read(&format!("{{{MINIMAL},\"data_base64\":\"aGk=\"}}")).unwrap();
         assert_eq!(fields[4..], [("data".to_owned(), "hi".to_owned())]);
-        assert_eq!(read(&format!("{{{MINIMAL},\"data_base64\":null}}")).unwrap().len(), 4);
+        assert_eq!(
+            read(&format!("{{{MINIMAL},\"data_base64\":null}}"))
+                .unwrap()
+                .len(),
+            4
+        );
     }
 
     #[test]
@@ -197,9 +236,20 @@ mod tests {
             panic!()
         };
         assert_eq!(texts(sent), read(json).unwrap());
-        let names: Vec<String> = read(json).unwrap().into_iter().map(|(name, _)| name).collect();
+        let names: Vec<String> = read(json)
+            .unwrap()
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
         let required = ["ce_specversion", "ce_id", "ce_source", "ce_type"];
-        let others = ["ce_count", "ce_on", "ce_time", "ce_zone", "content-type", "data"];
+        let others = [
+            "ce_count",
+            "ce_on",
+            "ce_time",
+            "ce_zone",
+            "content-type",
+            "data",
+        ];
         assert_eq!(names, [&required[..], &others].concat());
     }
 
@@ -237,8 +287,14 @@ mod tests {
             ("{}", "/specversion"),
             (r#"{"specversion":"0.3","eventID":"1"}"#, "/specversion"),
             (r#"{"specversion":1.0}"#, "/specversion"),
-            (r#"{"specversion":"1.0","id":"","source":"/","type":"t"}"#, "/id"),
-            (r#"{"specversion":"1.0","id":null,"source":"/","type":"t"}"#, "/id"),
+            (
+                r#"{"specversion":"1.0","id":"","source":"/","type":"t"}"#,
+                "/id",
+            ),
+            (
+                r#"{"specversion":"1.0","id":null,"source":"/","type":"t"}"#,
+                "/id",
+            ),
             (r#"{"specversion":"1.0","id":"1","type":"t"}"#, "/source"),
             (r#"{"specversion":"1.0","id":"1","source":"/"}"#, "/type"),
         ] {

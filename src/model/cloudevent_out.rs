@@ -25,7 +25,11 @@ const GONE: &str = "streamgate.entry.gone";
 /// The first millisecond that RFC 3339 cannot write.
 const YEAR_10000_MS: u64 = 253_402_300_800_000;
 /// Unreserved characters of RFC 3986 stay as they are.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// An attribute that the gateway adds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +56,12 @@ impl<'a> EventJson<'a> {
     /// The event of an entry, without more attributes.
     #[must_use]
     pub fn new(stream: &'a str, entry: &'a Entry) -> Self {
-        Self { stream, id: entry.id, fields: Some(&entry.fields), extensions: &[] }
+        Self {
+            stream,
+            id: entry.id,
+            fields: Some(&entry.fields),
+            extensions: &[],
+        }
     }
 }
 
@@ -87,7 +96,9 @@ impl EventJson<'_> {
         if (LEAST_UNIX_MS..YEAR_10000_MS).contains(&self.id.ms) {
             map.serialize_entry("time", &show_rfc3339(self.id.ms))?;
         }
-        let Some(fields) = self.fields else { return Ok(()) };
+        let Some(fields) = self.fields else {
+            return Ok(());
+        };
         let Some((media_type, data)) = payload(fields) else {
             map.serialize_entry(TYPE_OF_DATA, "application/json")?;
             return map.serialize_entry("data", &FieldsJson(fields));
@@ -107,7 +118,9 @@ fn payload(fields: &Fields) -> Option<(Option<&str>, &[u8])> {
             if name == b"data" && of_type == CONTENT_TYPE.as_bytes() =>
         {
             let media_type = std::str::from_utf8(media_type).ok()?;
-            check(TYPE_OF_DATA, media_type).ok().map(|()| (Some(media_type), data.as_slice()))
+            check(TYPE_OF_DATA, media_type)
+                .ok()
+                .map(|()| (Some(media_type), data.as_slice()))
         }
         _ => None,
     }
@@ -125,7 +138,9 @@ impl<'a> Stored<'a> {
     fn of(fields: &'a Fields) -> Option<Self> {
         let (mut attributes, mut data) = (BTreeMap::new(), None);
         for (name, value) in fields {
-            let Ok(name) = std::str::from_utf8(name) else { continue };
+            let Ok(name) = std::str::from_utf8(name) else {
+                continue;
+            };
             let attribute = match name {
                 "data" => {
                     data = data.or(Some(value.as_slice()));
@@ -192,10 +207,15 @@ fn serialize_data<M: SerializeMap>(
     data: &[u8],
     media_type: Option<&str>,
 ) -> Result<(), M::Error> {
-    if let Some(json) = media_type.filter(|of| is_json(of)).and_then(|_| embedded(data)) {
+    if let Some(json) = media_type
+        .filter(|of| is_json(of))
+        .and_then(|_| embedded(data))
+    {
         return map.serialize_entry("data", json);
     }
-    let text = media_type.filter(|of| is_text(of)).and_then(|_| std::str::from_utf8(data).ok());
+    let text = media_type
+        .filter(|of| is_text(of))
+        .and_then(|_| std::str::from_utf8(data).ok());
     match text.map(Cow::Borrowed) {
         Some(text) => map.serialize_entry("data", &text),
         None => map.serialize_entry("data_base64", &BASE64_STANDARD.encode(data)),
@@ -210,15 +230,26 @@ mod tests {
     use proptest::prelude::*;
 
     fn json(fields: &[(&str, &[u8])], extensions: &[ExtraAttribute]) -> String {
-        let fields = fields.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec()));
+        let fields = fields
+            .iter()
+            .map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec()));
         let fields: Fields = fields.collect();
         let id = EntryId::new(1_795_232_709_004, 2);
-        let event = EventJson { stream: "a/b", id, fields: Some(&fields), extensions };
+        let event = EventJson {
+            stream: "a/b",
+            id,
+            fields: Some(&fields),
+            extensions,
+        };
         serde_json::to_string(&event).unwrap()
     }
 
-    const EVENT: [(&str, &[u8]); 4] =
-        [("ce_specversion", b"1.0"), ("ce_id", b"1"), ("ce_source", b"/s"), ("ce_type", b"t")];
+    const EVENT: [(&str, &[u8]); 4] = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", b"1"),
+        ("ce_source", b"/s"),
+        ("ce_type", b"t"),
+    ];
 
     #[test]
     fn an_event_is_written_with_its_data_in_the_form_that_keeps_it() {
@@ -227,7 +258,10 @@ mod tests {
             (&[][..], "}"),
             (&[("data", b"x".as_slice())], r#","data_base64":"eA=="}"#),
             (
-                &[("content-type", b"application/json".as_slice()), ("data", b" {\"n\": 1.50}")],
+                &[
+                    ("content-type", b"application/json".as_slice()),
+                    ("data", b" {\"n\": 1.50}"),
+                ],
                 r#","datacontenttype":"application/json","data":{"n": 1.50}}"#,
             ),
             (
@@ -239,7 +273,10 @@ mod tests {
                 r#","datacontenttype":"text/plain","data":"5"}"#,
             ),
             (
-                &[("content-type", b"text/plain; charset=latin1"), ("data", b"5")],
+                &[
+                    ("content-type", b"text/plain; charset=latin1"),
+                    ("data", b"5"),
+                ],
                 r#","datacontenttype":"text/plain; charset=latin1","data_base64":"NQ=="}"#,
             ),
             (
@@ -276,7 +313,10 @@ mod tests {
                 r#""datacontenttype":"application/json","data":[["a","1"],["a","2"]]}"#,
             ),
             (
-                &[("data", b"[1]".as_slice()), ("content-type", b"application/json")],
+                &[
+                    ("data", b"[1]".as_slice()),
+                    ("content-type", b"application/json"),
+                ],
                 r#""datacontenttype":"application/json","data":[1]}"#,
             ),
             // Not an event after all.

@@ -57,7 +57,10 @@ impl Cursor {
     #[must_use]
     pub fn of(&self, stream: &StreamName) -> Option<Position> {
         let hash = NameHash::from(stream);
-        self.0.iter().find(|(known, _)| *known == hash).map(|(_, position)| *position)
+        self.0
+            .iter()
+            .find(|(known, _)| *known == hash)
+            .map(|(_, position)| *position)
     }
 
     /// Reads a cursor.
@@ -68,20 +71,28 @@ impl Cursor {
         if text.len() > MAX_CURSOR {
             return Err(InvalidId);
         }
-        let decode = |encoded: &str| BASE64_URL_SAFE_NO_PAD.decode(encoded).map_err(|_| InvalidId);
+        let decode = |encoded: &str| {
+            BASE64_URL_SAFE_NO_PAD
+                .decode(encoded)
+                .map_err(|_| InvalidId)
+        };
         if let Some(encoded) = text.strip_prefix(PREFIX) {
             return Self::parse_variable(&decode(encoded)?);
         }
         let cursor =
             Self::parse_fixed(&decode(text.strip_prefix(PREFIX_FIXED).ok_or(InvalidId)?)?)?;
         // One spelling for each cursor: this form is only for those that the other one cannot hold.
-        (cursor.to_string() == text).then_some(cursor).ok_or(InvalidId)
+        (cursor.to_string() == text)
+            .then_some(cursor)
+            .ok_or(InvalidId)
     }
 
     fn parse_variable(bytes: &[u8]) -> Result<Self, InvalidId> {
         let rest = &mut &*bytes;
         let (count, base) = (take_number(rest)?, take_number(rest)?);
-        let count = usize::try_from(count).ok().filter(|count| *count <= MAX_STREAMS);
+        let count = usize::try_from(count)
+            .ok()
+            .filter(|count| *count <= MAX_STREAMS);
         let mut positions = Vec::new();
         for _ in 0..count.ok_or(InvalidId)? {
             let (hash, after) = rest.split_first_chunk::<HASH>().ok_or(InvalidId)?;
@@ -108,13 +119,21 @@ impl Cursor {
             let id = EntryId::new(u64::from_be_bytes(*ms), u64::from_be_bytes(*seq));
             Some((NameHash(*hash), Position::new(id, None)))
         };
-        streams.iter().map(position).collect::<Option<_>>().map(Self).ok_or(InvalidId)
+        streams
+            .iter()
+            .map(position)
+            .collect::<Option<_>>()
+            .map(Self)
+            .ok_or(InvalidId)
     }
 }
 
 /// Writes the cursor of these positions, at most [`MAX_STREAMS`].
 pub fn write(out: &mut Vec<u8>, positions: &[(NameHash, Position)]) {
-    debug_assert!(positions.len() <= MAX_STREAMS, "a subscription follows no more streams");
+    debug_assert!(
+        positions.len() <= MAX_STREAMS,
+        "a subscription follows no more streams"
+    );
     let (prefix, bytes) = match variable(positions) {
         Some(bytes) => (PREFIX, bytes),
         None => (PREFIX_FIXED, fixed(positions)),
@@ -125,7 +144,11 @@ pub fn write(out: &mut Vec<u8>, positions: &[(NameHash, Position)]) {
 
 /// Numbers of variable length, with as many counts as fit; `None` if the ids alone are too long.
 fn variable(positions: &[(NameHash, Position)]) -> Option<Vec<u8>> {
-    let base = positions.iter().map(|(_, position)| position.id.ms).max().unwrap_or(0);
+    let base = positions
+        .iter()
+        .map(|(_, position)| position.id.ms)
+        .max()
+        .unwrap_or(0);
     let mut bytes = Vec::with_capacity(20 + 16 * positions.len());
     put_number(&mut bytes, positions.len() as u64);
     put_number(&mut bytes, base);
@@ -136,7 +159,9 @@ fn variable(positions: &[(NameHash, Position)]) -> Option<Vec<u8>> {
             bytes.extend_from_slice(&hash.0);
             put_number(bytes, base - position.id.ms);
             put_number(bytes, position.id.seq);
-            let n = position.n.filter(|_| counted_from.is_some_and(|from| position.id >= from));
+            let n = position
+                .n
+                .filter(|_| counted_from.is_some_and(|from| position.id >= from));
             // The greatest count there can be is left out rather than overflow.
             put_number(bytes, n.and_then(|n| n.checked_add(1)).unwrap_or(0));
         }
@@ -206,7 +231,11 @@ fn take_number(rest: &mut &[u8]) -> Result<u64, InvalidId> {
         number |= low << shift;
         if byte & 0x80 == 0 {
             // A number has one spelling.
-            return if *byte == 0 && shift > 0 { Err(InvalidId) } else { Ok(number) };
+            return if *byte == 0 && shift > 0 {
+                Err(InvalidId)
+            } else {
+                Ok(number)
+            };
         }
     }
     Err(InvalidId)
@@ -236,7 +265,12 @@ mod tests {
         let many: Vec<_> = (0..256).map(|n| (hash(n), position(n))).collect();
         assert!(text(&many).len() <= MAX_CURSOR);
         let read = Cursor::parse(&text(&many)).unwrap();
-        assert!(read.0.iter().zip(&many).all(|(read, written)| read.1.id == written.1.id));
+        assert!(
+            read.0
+                .iter()
+                .zip(&many)
+                .all(|(read, written)| read.1.id == written.1.id)
+        );
         assert_eq!(read.0[0], many[0], "the busiest keeps its count");
     }
 
@@ -245,14 +279,24 @@ mod tests {
         let now = 1_795_232_709_004;
         let quiet = |n: u64| EntryId::new(if n == 0 { now } else { n * 1_000_000 }, 0);
         let longest = |n: u64| EntryId::new(if n == 0 { u64::MAX } else { n }, u64::MAX);
-        for (id, prefix) in [(&quiet as &dyn Fn(u64) -> EntryId, "m1."), (&longest, "m2.")] {
+        for (id, prefix) in [
+            (&quiet as &dyn Fn(u64) -> EntryId, "m1."),
+            (&longest, "m2."),
+        ] {
             let position = |n| Position::new(id(n), Some(u64::MAX - 1));
             let all: Vec<_> = (0..256).map(|n| (hash(n), position(n))).collect();
             let text = text(&all);
-            assert!(text.len() <= MAX_CURSOR && text.starts_with(prefix), "{}", text.len());
+            assert!(
+                text.len() <= MAX_CURSOR && text.starts_with(prefix),
+                "{}",
+                text.len()
+            );
             let read = Cursor::parse(&text).unwrap();
             assert!(
-                read.0.iter().zip(&all).all(|(read, of)| (read.0, read.1.id) == (of.0, of.1.id))
+                read.0
+                    .iter()
+                    .zip(&all)
+                    .all(|(read, of)| (read.0, read.1.id) == (of.0, of.1.id))
             );
             assert_eq!(read.to_string(), text);
         }
@@ -261,7 +305,10 @@ mod tests {
     #[test]
     fn ids_of_16_bytes_are_taken_only_where_nothing_shorter_fits() {
         let short = [(hash(1), Position::from(EntryId::new(5, 1)))];
-        let text = format!("{PREFIX_FIXED}{}", BASE64_URL_SAFE_NO_PAD.encode(fixed(&short)));
+        let text = format!(
+            "{PREFIX_FIXED}{}",
+            BASE64_URL_SAFE_NO_PAD.encode(fixed(&short))
+        );
         assert_eq!(Cursor::parse(&text), Err(InvalidId));
     }
 
@@ -271,7 +318,10 @@ mod tests {
         let position = Position::new(EntryId::new(5, 1), Some(9));
         let cursor = Cursor(vec![(NameHash::from(&name("a")), position)]);
         let read = Cursor::parse(&cursor.to_string()).unwrap();
-        assert_eq!((read.of(&name("a")), read.of(&name("b"))), (Some(position), None));
+        assert_eq!(
+            (read.of(&name("a")), read.of(&name("b"))),
+            (Some(position), None)
+        );
     }
 
     proptest! {

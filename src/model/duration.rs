@@ -32,14 +32,22 @@ pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
         "d" => 86_400_000,
         _ => return Err(InvalidDuration::Malformed),
     };
-    value.checked_mul(unit_ms).map(Duration::from_millis).ok_or(InvalidDuration::Malformed)
+    value
+        .checked_mul(unit_ms)
+        .map(Duration::from_millis)
+        .ok_or(InvalidDuration::Malformed)
 }
 
 /// The shortest text that [`parse`] reads back as `duration`, down to milliseconds.
 #[must_use]
 pub fn format(duration: Duration) -> String {
     let ms = duration.as_millis();
-    for (unit, unit_ms) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
+    for (unit, unit_ms) in [
+        ("d", 86_400_000),
+        ("h", 3_600_000),
+        ("m", 60_000),
+        ("s", 1_000),
+    ] {
         if ms != 0 && ms.is_multiple_of(unit_ms) {
             return format!("{}{unit}", ms / unit_ms);
         }
@@ -53,11 +61,18 @@ mod tests {
 
     #[test]
     fn units_are_read() {
-        for (text, ms) in
-            [("0", 0), ("500ms", 500), ("20s", 20_000), ("5m", 300_000), ("7d", 604_800_000)]
-        {
+        for (text, ms) in [
+            ("0", 0),
+            ("500ms", 500),
+            ("20s", 20_000),
+            ("5m", 300_000),
+            ("7d", 604_800_000),
+        ] {
             assert_eq!(parse(text), Ok(Duration::from_millis(ms)), "{text}");
-            assert_eq!(parse(&format(Duration::from_millis(ms))), Ok(Duration::from_millis(ms)));
+            assert_eq!(
+                parse(&format(Duration::from_millis(ms))),
+                Ok(Duration::from_millis(ms))
+            );
         }
     }
 
@@ -68,9 +83,16 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for text in
-            ["", "s", "-1s", "1.5s", "1 s", "1w", "99999999999999999999s", "18446744073709551615d"]
-        {
+        for text in [
+            "",
+            "s",
+            "-1s",
+            "1.5s",
+            "1 s",
+            "1w",
+            "99999999999999999999s",
+            "18446744073709551615d",
+        ] {
             assert_eq!(parse(text), Err(InvalidDuration::Malformed), "{text:?}");
         }
     }

@@ -39,7 +39,10 @@ pub fn value<'a>(fields: &'a Fields, name: &str) -> Option<&'a [u8]> {
 /// The bytes of names and values together.
 #[must_use]
 pub fn size(fields: &Fields) -> usize {
-    fields.iter().map(|(name, value)| name.len() + value.len()).sum()
+    fields
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum()
 }
 
 /// How entries are shown to one reader.

@@ -140,7 +140,11 @@ pub fn serialize_view<M: SerializeMap>(
         return map.serialize_entry("payload", json);
     }
     map.serialize_entry("payload", &payload.map(JsonBytes))?;
-    if view.json { map.serialize_entry("json", &false) } else { Ok(()) }
+    if view.json {
+        map.serialize_entry("json", &false)
+    } else {
+        Ok(())
+    }
 }
 
 /// Adds `fields` or `pairs` to an object that is being written.
@@ -171,9 +175,17 @@ mod tests {
             fields: vec![(b"a".to_vec(), b"1".to_vec()), (b"a".to_vec(), vec![0xff])],
         };
         let view = View::default();
-        let json = EntryJson { stream: None, position: None, entry: &entry, view: &view };
+        let json = EntryJson {
+            stream: None,
+            position: None,
+            entry: &entry,
+            view: &view,
+        };
         let json = serde_json::to_string(&json).unwrap();
-        assert_eq!(json, r#"{"id":"1-0","pairs":[["a","1"],["a",{"base64":"/w=="}]]}"#);
+        assert_eq!(
+            json,
+            r#"{"id":"1-0","pairs":[["a","1"],["a",{"base64":"/w=="}]]}"#
+        );
     }
 
     #[test]
@@ -181,8 +193,15 @@ mod tests {
         let deep = |levels| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
         let shown = |value: &[u8]| {
             let fields = vec![(b"data".to_vec(), value.to_vec())];
-            let entry = Entry { id: EntryId::new(1, 0), fields };
-            let view = View { payload: Some("data".to_owned()), json: true, ..View::default() };
+            let entry = Entry {
+                id: EntryId::new(1, 0),
+                fields,
+            };
+            let view = View {
+                payload: Some("data".to_owned()),
+                json: true,
+                ..View::default()
+            };
             serde_json::to_string(&EntryJson {
                 stream: None,
                 position: None,
@@ -192,7 +211,10 @@ mod tests {
             .unwrap()
         };
         for (value, expected) in [
-            (r#" {"b":1.50,"a":[1e400,"[\"\\"]}"#, r#"{"b":1.50,"a":[1e400,"[\"\\"]}"#.to_owned()),
+            (
+                r#" {"b":1.50,"a":[1e400,"[\"\\"]}"#,
+                r#"{"b":1.50,"a":[1e400,"[\"\\"]}"#.to_owned(),
+            ),
             ("null", "null".to_owned()),
             ("\"x\"", "\"x\"".to_owned()),
             ("x", "\"x\",\"json\":false".to_owned()),
@@ -201,7 +223,10 @@ mod tests {
             (&deep(128), deep(128)),
             (&deep(129), format!("\"{}\",\"json\":false", deep(129))),
         ] {
-            assert_eq!(shown(value.as_bytes()), format!(r#"{{"id":"1-0","payload":{expected}}}"#));
+            assert_eq!(
+                shown(value.as_bytes()),
+                format!(r#"{{"id":"1-0","payload":{expected}}}"#)
+            );
         }
         assert!(shown(b"\xff").ends_with(r#"{"base64":"/w=="},"json":false}"#));
     }

@@ -6,12 +6,13 @@ use percent_encoding::percent_decode;
 /// The pairs of a form or a query, decoded, in order. A pair without `=` has an empty value;
 /// empty pairs (`a=1&&b=2`) are no pairs.
 pub fn pairs(input: &[u8]) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
-    input.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()).map(|pair| {
-        match pair.iter().position(|byte| *byte == b'=') {
+    input
+        .split(|byte| *byte == b'&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| match pair.iter().position(|byte| *byte == b'=') {
             Some(at) => (decode(&pair[..at]), decode(&pair[at + 1..])),
             None => (decode(pair), Vec::new()),
-        }
-    })
+        })
 }
 
 /// Undoes the encoding of a name or a value. What only looks like an escape stays.
@@ -20,8 +21,10 @@ pub(super) fn decode(text: &[u8]) -> Vec<u8> {
     if !text.iter().any(|byte| matches!(byte, b'+' | b'%')) {
         return text.to_vec();
     }
-    let spaced: Vec<u8> =
-        text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+    let spaced: Vec<u8> = text
+        .iter()
+        .map(|byte| if *byte == b'+' { b' ' } else { *byte })
+        .collect();
     percent_decode(&spaced).collect()
 }
 

@@ -48,7 +48,10 @@ pub fn fields(body: &[u8], most: usize) -> Result<Fields, NotAForm> {
     check_start(body)?;
     let mut fields = Fields::new();
     let mut empty = false;
-    for pair in body.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
+    for pair in body
+        .split(|byte| *byte == b'&')
+        .filter(|pair| !pair.is_empty())
+    {
         if fields.len() > most {
             return Ok(fields);
         }
@@ -137,7 +140,12 @@ fn check_value(value: &[u8], seen: u8) -> Result<(), NotAForm> {
     if seen & CONTROL != 0 {
         return Err(NotAForm::Control);
     }
-    if seen & BREAK != 0 && value.split(|byte| class(*byte) == BREAK).skip(1).any(is_pair) {
+    if seen & BREAK != 0
+        && value
+            .split(|byte| class(*byte) == BREAK)
+            .skip(1)
+            .any(is_pair)
+    {
         return Err(NotAForm::Lines);
     }
     // Padding that is left of base64.
@@ -149,7 +157,10 @@ fn check_value(value: &[u8], seen: u8) -> Result<(), NotAForm> {
 
 /// Whether a line begins like `name=`.
 fn is_pair(line: &[u8]) -> bool {
-    let name = line.iter().take_while(|byte| class(**byte) & NAME != 0).count();
+    let name = line
+        .iter()
+        .take_while(|byte| class(**byte) & NAME != 0)
+        .count();
     name > 0 && line.get(name) == Some(&b'=')
 }
 
@@ -174,7 +185,10 @@ fn text(raw: &[u8], seen: u8) -> Result<Vec<u8>, NotAForm> {
 
 /// Without the line break that many tools add to a file.
 fn trim(text: &[u8]) -> &[u8] {
-    let end = text.iter().rposition(|byte| class(*byte) != BREAK).map_or(0, |last| last + 1);
+    let end = text
+        .iter()
+        .rposition(|byte| class(*byte) != BREAK)
+        .map_or(0, |last| last + 1);
     &text[..end]
 }
 
@@ -263,7 +277,10 @@ mod tests {
         }
         let name = |length: usize| format!("{}=1", "n".repeat(length));
         assert!(fields(name(MAX_NAME).as_bytes(), 9).is_ok());
-        assert_eq!(fields(name(MAX_NAME + 1).as_bytes(), 9), Err(NotAForm::Name));
+        assert_eq!(
+            fields(name(MAX_NAME + 1).as_bytes(), 9),
+            Err(NotAForm::Name)
+        );
     }
 
     proptest! {

@@ -143,7 +143,10 @@ pub fn close_chunk(bytes: &mut Vec<u8>) {
     let mut head = &mut bytes[..CHUNK_HEAD];
     // The head has room for any size that a page can have.
     let written = write!(head, "{size:08x}\r\n");
-    debug_assert!(written.is_ok() && size > 0, "a chunk has bytes, and fewer than 4 GiB");
+    debug_assert!(
+        written.is_ok() && size > 0,
+        "a chunk has bytes, and fewer than 4 GiB"
+    );
     bytes.extend_from_slice(b"\r\n");
 }
 
@@ -175,7 +178,10 @@ mod tests {
 
     #[test]
     fn a_frame_has_a_name_one_data_line_and_its_id_last() {
-        assert_eq!(frame(Some("paid"), "x"), "event: paid\ndata: \"x\"\nid: 5-1:9\n\n");
+        assert_eq!(
+            frame(Some("paid"), "x"),
+            "event: paid\ndata: \"x\"\nid: 5-1:9\n\n"
+        );
     }
 
     #[test]

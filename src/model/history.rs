@@ -84,7 +84,9 @@ impl Facts {
     /// that is retained and will ever be, where no entry is looked for.
     #[must_use]
     pub fn after_gap(&self) -> Position {
-        let told = self.entries_added.map(|added| added.saturating_sub(self.length));
+        let told = self
+            .entries_added
+            .map(|added| added.saturating_sub(self.length));
         match self.oldest {
             Some(oldest) => Position::new(oldest.previous().unwrap_or_default(), told),
             None => self.tail(),
@@ -122,7 +124,12 @@ impl Facts {
             // A server that does not count shows nothing of what lay before its oldest entry.
             (_, None) if position.id == EntryId::MIN => Standing::Intact,
             // Nothing can have lain between.
-            (None, _) if position.id.next().is_some_and(|next| self.oldest == Some(next)) => {
+            (None, _)
+                if position
+                    .id
+                    .next()
+                    .is_some_and(|next| self.oldest == Some(next)) =>
+            {
                 Standing::Intact
             }
             // Everything retained lies above the position, so it was added after it.

@@ -21,7 +21,10 @@ impl EntryId {
     /// `0-0`, which lies before every entry and is never the id of one.
     pub const MIN: Self = Self { ms: 0, seq: 0 };
     /// The greatest id there is.
-    pub const MAX: Self = Self { ms: u64::MAX, seq: u64::MAX };
+    pub const MAX: Self = Self {
+        ms: u64::MAX,
+        seq: u64::MAX,
+    };
 
     /// The id `ms-seq`.
     #[must_use]
@@ -59,8 +62,14 @@ impl EntryId {
     /// [`InvalidId`] for anything else, signs and white space included.
     pub fn parse_with(text: &str, seq: u64) -> Result<Self, InvalidId> {
         match text.split_once('-') {
-            Some((ms, seq)) => Ok(Self { ms: number(ms)?, seq: number(seq)? }),
-            None => Ok(Self { ms: number(text)?, seq }),
+            Some((ms, seq)) => Ok(Self {
+                ms: number(ms)?,
+                seq: number(seq)?,
+            }),
+            None => Ok(Self {
+                ms: number(text)?,
+                seq,
+            }),
         }
     }
 }
@@ -78,7 +87,10 @@ impl FromStr for EntryId {
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         let (ms, seq) = text.split_once('-').ok_or(InvalidId)?;
-        Ok(Self { ms: number(ms)?, seq: number(seq)? })
+        Ok(Self {
+            ms: number(ms)?,
+            seq: number(seq)?,
+        })
     }
 }
 
@@ -104,7 +116,10 @@ impl NewId {
     /// Of the last millisecond there is: ids that can follow it are numbered, and then there are none.
     #[must_use]
     pub fn is_of_the_end(self) -> bool {
-        matches!(self, Self::AutoSeq(u64::MAX) | Self::Exact(EntryId { ms: u64::MAX, .. }))
+        matches!(
+            self,
+            Self::AutoSeq(u64::MAX) | Self::Exact(EntryId { ms: u64::MAX, .. })
+        )
     }
 }
 
@@ -139,9 +154,18 @@ mod tests {
 
     #[test]
     fn what_is_not_an_id_is_refused() {
-        for text in
-            ["", "-", "1", "1-", "-1", "1-2-3", "+1-0", "1 -0", "a-0", "99999999999999999999-0"]
-        {
+        for text in [
+            "",
+            "-",
+            "1",
+            "1-",
+            "-1",
+            "1-2-3",
+            "+1-0",
+            "1 -0",
+            "a-0",
+            "99999999999999999999-0",
+        ] {
             assert!(text.parse::<EntryId>().is_err(), "{text:?}");
         }
     }

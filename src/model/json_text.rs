@@ -25,7 +25,11 @@ pub fn explain(text: &[u8], error: &serde_json::Error) -> String {
 /// [`explain`] for a line of NDJSON.
 #[must_use]
 pub fn explain_line(text: &[u8], error: &serde_json::Error) -> String {
-    why(text, error, "each line holds one (with curl, send lines by `--data-binary`)")
+    why(
+        text,
+        error,
+        "each line holds one (with curl, send lines by `--data-binary`)",
+    )
 }
 
 fn why(text: &[u8], error: &serde_json::Error, many: &str) -> String {
@@ -90,10 +94,16 @@ fn place(error: &serde_json::Error) -> (usize, usize) {
 
 /// The character that the parser stopped at.
 fn unexpected(text: &[u8], error: &serde_json::Error) -> String {
-    let line = text.split(|byte| *byte == b'\n').nth(error.line().saturating_sub(1));
-    let rest =
-        line.and_then(|line| line.get(error.column().saturating_sub(1)..)).unwrap_or_default();
-    let char = rest.utf8_chunks().next().and_then(|chunk| chunk.valid().chars().next());
+    let line = text
+        .split(|byte| *byte == b'\n')
+        .nth(error.line().saturating_sub(1));
+    let rest = line
+        .and_then(|line| line.get(error.column().saturating_sub(1)..))
+        .unwrap_or_default();
+    let char = rest
+        .utf8_chunks()
+        .next()
+        .and_then(|chunk| chunk.valid().chars().next());
     match char {
         Some(char) if !char.is_control() => format!("`{char}`"),
         _ => "a control character or a line break".to_owned(),
@@ -117,22 +127,37 @@ mod tests {
             (b"{\0}\0", "UTF-16"),
             (b"{\"a\":\"\xe4\"}", "byte 7 is not UTF-8"),
             (b"{\"a\":1}\n{\"a\":2}\n", "application/x-ndjson"),
-            (b"{\"a\":1} x", "something follows the JSON value, at line 1, column 9"),
-            (b"{a:1}", "`a` is unexpected at line 1, column 2; names stand in double quotes"),
+            (
+                b"{\"a\":1} x",
+                "something follows the JSON value, at line 1, column 9",
+            ),
+            (
+                b"{a:1}",
+                "`a` is unexpected at line 1, column 2; names stand in double quotes",
+            ),
             (b"'{}'", "`'` is unexpected at line 1, column 1; cmd.exe"),
             (b"{\"a\":1,}", "`}` is unexpected at line 1, column 8"),
             (b"{\"a\":\"\tb\"}", "JSON escapes both"),
             (b"{\"a\":\"x\ny\"}", "near line 1, column 7"),
-            (b"{\"a\":\x01}", "a control character or a line break is unexpected"),
+            (
+                b"{\"a\":\x01}",
+                "a control character or a line break is unexpected",
+            ),
             ("{\"a\":ü}".as_bytes(), "`ü`"),
             (b"user=alice", "`u` is unexpected at line 1, column 1"),
             (deep.as_bytes(), "nested too deeply"),
         ] {
             // Neither reader tells what the other does: raw text is nested as deeply as it likes.
             let deep = serde_json::from_slice::<serde_json::Value>(text).unwrap_err();
-            let error = serde_json::from_slice::<&RawValue>(text).err().unwrap_or(deep);
+            let error = serde_json::from_slice::<&RawValue>(text)
+                .err()
+                .unwrap_or(deep);
             let told = explain(text, &error);
-            assert!(told.contains(why), "{}: {told} ({error})", String::from_utf8_lossy(text));
+            assert!(
+                told.contains(why),
+                "{}: {told} ({error})",
+                String::from_utf8_lossy(text)
+            );
         }
         assert_eq!(without_mark(b"\xef\xbb\xbf{}"), b"{}");
     }

@@ -46,7 +46,10 @@ impl Lag {
     /// Judges a group by the counters of its stream.
     #[must_use]
     pub fn of(stream: &StreamEnds, group: &GroupPlace) -> Self {
-        let Some(oldest) = stream.oldest.filter(|_| group.last_delivered < stream.last_id) else {
+        let Some(oldest) = stream
+            .oldest
+            .filter(|_| group.last_delivered < stream.last_id)
+        else {
             return Self::Exactly(0);
         };
         if group.last_delivered < oldest {
@@ -85,18 +88,58 @@ mod tests {
     /// A stream that was given entries `1-0` to `<added>-0` and holds the last `length` of them.
     fn lag(added: u64, length: u64, at: u64, entries_read: Option<u64>, lag: Option<u64>) -> Lag {
         let oldest = (length > 0).then(|| id(added - length + 1));
-        let stream = StreamEnds { length, entries_added: Some(added), last_id: id(added), oldest };
-        Lag::of(&stream, &GroupPlace { last_delivered: id(at), entries_read, lag })
+        let stream = StreamEnds {
+            length,
+            entries_added: Some(added),
+            last_id: id(added),
+            oldest,
+        };
+        Lag::of(
+            &stream,
+            &GroupPlace {
+                last_delivered: id(at),
+                entries_read,
+                lag,
+            },
+        )
     }
 
     #[test]
     fn each_rule_has_its_turn() {
-        assert_eq!(lag(5, 1, 1, Some(1), Some(4)), Lag::Exactly(1), "below the first entry");
-        assert_eq!(lag(5, 1, 5, Some(2), Some(3)), Lag::Exactly(0), "at the tail");
-        assert_eq!(lag(5, 0, 1, Some(1), Some(4)), Lag::Exactly(0), "of an empty stream");
-        assert_eq!(lag(5, 5, 2, Some(2), Some(3)), Lag::Exactly(3), "nothing was removed");
-        assert_eq!(lag(5, 5, 2, None, None), Lag::Uncounted(None), "Redis does not know");
-        assert_eq!(lag(9, 5, 6, Some(6), Some(3)), Lag::Uncounted(Some(3)), "it may be true");
-        assert_eq!(lag(9, 5, 6, Some(4), Some(5)), Lag::Uncounted(None), "it cannot be true");
+        assert_eq!(
+            lag(5, 1, 1, Some(1), Some(4)),
+            Lag::Exactly(1),
+            "below the first entry"
+        );
+        assert_eq!(
+            lag(5, 1, 5, Some(2), Some(3)),
+            Lag::Exactly(0),
+            "at the tail"
+        );
+        assert_eq!(
+            lag(5, 0, 1, Some(1), Some(4)),
+            Lag::Exactly(0),
+            "of an empty stream"
+        );
+        assert_eq!(
+            lag(5, 5, 2, Some(2), Some(3)),
+            Lag::Exactly(3),
+            "nothing was removed"
+        );
+        assert_eq!(
+            lag(5, 5, 2, None, None),
+            Lag::Uncounted(None),
+            "Redis does not know"
+        );
+        assert_eq!(
+            lag(9, 5, 6, Some(6), Some(3)),
+            Lag::Uncounted(Some(3)),
+            "it may be true"
+        );
+        assert_eq!(
+            lag(9, 5, 6, Some(4), Some(5)),
+            Lag::Uncounted(None),
+            "it cannot be true"
+        );
     }
 }

@@ -33,7 +33,14 @@ impl Lines {
     #[must_use]
     pub fn new(longest: usize) -> Self {
         let buffer = Vec::new();
-        Self { buffer, from: 0, looked: 0, longest, skipping: false, ended: false }
+        Self {
+            buffer,
+            from: 0,
+            looked: 0,
+            longest,
+            skipping: false,
+            ended: false,
+        }
     }
 
     /// More of the text. Take all lines out before pushing more, or they pile up.
@@ -116,7 +123,10 @@ mod tests {
     fn a_line_that_is_too_long_is_one_line_and_not_held() {
         let text = |text: &str| Some(text.as_bytes().to_vec());
         let parts: [&[u8]; 5] = [b"ab\nxxxx", b"xxxx", b"xx\ncd\r\n", b"yyyyyyyyy\ne", b"f"];
-        assert_eq!(cut(4, &parts), [text("ab"), None, text("cd"), None, text("ef")]);
+        assert_eq!(
+            cut(4, &parts),
+            [text("ab"), None, text("cd"), None, text("ef")]
+        );
         assert_eq!(cut(4, &[b"zzzzzzzz"]), [None]);
         assert_eq!(cut(4, &[b"", b"\n"]), [text("")]);
     }

@@ -23,7 +23,8 @@ pub(super) fn items(json: &RawValue, most: usize) -> Option<Vec<&RawValue>> {
 
 fn read<'de, S: DeserializeSeed<'de>>(json: &'de RawValue, seed: S) -> Option<S::Value> {
     // The text is valid already, and nothing comes after it.
-    seed.deserialize(&mut serde_json::Deserializer::from_str(json.get())).ok()
+    seed.deserialize(&mut serde_json::Deserializer::from_str(json.get()))
+        .ok()
 }
 
 struct Members(usize);
@@ -99,12 +100,20 @@ mod tests {
         let object = json(r#"{"b":1,"a":{"x":[]},"b":"\ud800","c":null}"#);
         let names = |most| {
             let members = members(object, most).unwrap().into_iter();
-            members.map(|(name, value)| format!("{name}={}", value.get())).collect::<Vec<_>>()
+            members
+                .map(|(name, value)| format!("{name}={}", value.get()))
+                .collect::<Vec<_>>()
         };
-        assert_eq!(names(9), ["b=1", r#"a={"x":[]}"#, r#"b="\ud800""#, "c=null"]);
+        assert_eq!(
+            names(9),
+            ["b=1", r#"a={"x":[]}"#, r#"b="\ud800""#, "c=null"]
+        );
         assert_eq!(names(1), ["b=1", r#"a={"x":[]}"#]);
         let list = items(json("[1, [2], {}, 3]"), 2).unwrap();
-        assert_eq!(list.iter().map(|item| item.get()).collect::<Vec<_>>(), ["1", "[2]", "{}"]);
+        assert_eq!(
+            list.iter().map(|item| item.get()).collect::<Vec<_>>(),
+            ["1", "[2]", "{}"]
+        );
         assert!(members(json("[]"), 1).is_none() && items(json("{}"), 1).is_none());
     }
 }

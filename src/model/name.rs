@@ -48,7 +48,11 @@ fn check(name: &str) -> Result<(), InvalidName> {
 }
 
 fn check_own(name: &str) -> Result<(), InvalidName> {
-    if name.starts_with(OWN_PREFIX) { Err(InvalidName::Reserved) } else { Ok(()) }
+    if name.starts_with(OWN_PREFIX) {
+        Err(InvalidName::Reserved)
+    } else {
+        Ok(())
+    }
 }
 
 fn check_braces(name: &str) -> Result<(), InvalidName> {
@@ -62,7 +66,9 @@ fn check_braces(name: &str) -> Result<(), InvalidName> {
 
 /// What stands in braces, or all of it.
 pub(super) fn tag_of(name: &str) -> &str {
-    let braced = name.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+    let braced = name
+        .split_once('{')
+        .and_then(|(_, rest)| rest.split_once('}'));
     braced.map_or(name, |(tag, _)| tag)
 }
 
@@ -118,7 +124,9 @@ impl RawName {
     /// itself.
     #[must_use]
     pub fn read(text: &str) -> Self {
-        let inside = text.strip_prefix("{\"base64\":\"").and_then(|rest| rest.strip_suffix("\"}"));
+        let inside = text
+            .strip_prefix("{\"base64\":\"")
+            .and_then(|rest| rest.strip_suffix("\"}"));
         let bytes = inside.and_then(|inside| BASE64_STANDARD.decode(inside).ok());
         let bytes = bytes.filter(|bytes| std::str::from_utf8(bytes).is_err());
         Self(bytes.unwrap_or_else(|| text.as_bytes().to_vec()).into())
@@ -179,8 +187,13 @@ impl StreamName {
     /// # Errors
     /// [`InvalidName`] says which rule it breaks.
     pub fn new(key: &str) -> Result<Self, InvalidName> {
-        check(key).and_then(|()| check_braces(key)).and_then(|()| check_own(key))?;
-        Ok(Self { key: Arc::from(key), hidden: 0 })
+        check(key)
+            .and_then(|()| check_braces(key))
+            .and_then(|()| check_own(key))?;
+        Ok(Self {
+            key: Arc::from(key),
+            hidden: 0,
+        })
     }
 
     /// A stream that another client made, under a name that could not be given here.
@@ -189,7 +202,10 @@ impl StreamName {
     /// [`InvalidName::Reserved`] for a key of our own.
     pub fn existing(key: &str) -> Result<Self, InvalidName> {
         check_own(key)?;
-        Ok(Self { key: Arc::from(key), hidden: 0 })
+        Ok(Self {
+            key: Arc::from(key),
+            hidden: 0,
+        })
     }
 
     /// The key, as Redis sees it.
@@ -206,7 +222,10 @@ impl StreamName {
 
     /// The same stream for a caller who does not see the first bytes of its name, which are there.
     pub(super) fn hiding(self, bytes: usize) -> Self {
-        Self { hidden: bytes, ..self }
+        Self {
+            hidden: bytes,
+            ..self
+        }
     }
 
     /// The key without a prefix of so many bytes, which stands inside of a tag that it begins with.
@@ -282,9 +301,16 @@ mod tests {
 
     #[test]
     fn ordinary_names_are_taken() {
-        for name in
-            ["orders", "a/b", "ümläut 🎈", "{shop}.orders", "a{b}c", "...", "a:b", &"x".repeat(512)]
-        {
+        for name in [
+            "orders",
+            "a/b",
+            "ümläut 🎈",
+            "{shop}.orders",
+            "a{b}c",
+            "...",
+            "a:b",
+            &"x".repeat(512),
+        ] {
             assert!(StreamName::new(name).is_ok(), "{name:?}");
         }
     }
@@ -313,8 +339,16 @@ mod tests {
 
     #[test]
     fn what_redis_hashes_is_in_braces_or_all() {
-        for (name, tag) in [("orders", "orders"), ("{orders}.dead", "orders"), ("a{b}c", "b")] {
-            assert_eq!(StreamName::new(name).map(|name| name.tag() == tag), Ok(true), "{name}");
+        for (name, tag) in [
+            ("orders", "orders"),
+            ("{orders}.dead", "orders"),
+            ("a{b}c", "b"),
+        ] {
+            assert_eq!(
+                StreamName::new(name).map(|name| name.tag() == tag),
+                Ok(true),
+                "{name}"
+            );
         }
     }
 
@@ -322,7 +356,10 @@ mod tests {
     fn bytes_that_are_no_text_are_named_as_they_are_shown() {
         let shown = "{\"base64\":\"Z//+\"}";
         let group = GroupName::new(shown).unwrap();
-        assert_eq!((group.as_bytes(), group.to_string().as_str()), (&b"g\xff\xfe"[..], shown));
+        assert_eq!(
+            (group.as_bytes(), group.to_string().as_str()),
+            (&b"g\xff\xfe"[..], shown)
+        );
         // What is text is never meant by it.
         let text = "{\"base64\":\"Zw==\"}";
         assert_eq!(GroupName::new(text).unwrap().as_bytes(), text.as_bytes());
@@ -333,7 +370,10 @@ mod tests {
 
     #[test]
     fn a_consumer_cannot_have_a_name_of_ours() {
-        assert_eq!(ConsumerName::new("streamgate:x"), Err(InvalidName::Reserved));
+        assert_eq!(
+            ConsumerName::new("streamgate:x"),
+            Err(InvalidName::Reserved)
+        );
         assert!(GroupName::new("streamgate:x").is_ok());
     }
 

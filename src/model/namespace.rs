@@ -36,7 +36,11 @@ impl Namespace {
             && prefix.ends_with([':', '.', '/', '-', '_'])
             && !prefix.contains(|c: char| c.is_control() || c == '{' || c == '}')
             && !prefix.starts_with(OWN_PREFIX);
-        if fits { Ok(Self(Some(prefix.into()))) } else { Err(InvalidPrefix) }
+        if fits {
+            Ok(Self(Some(prefix.into())))
+        } else {
+            Err(InvalidPrefix)
+        }
     }
 
     /// Whether some names lie in both.
@@ -102,14 +106,18 @@ impl Namespace {
     /// What a stream is called in here; the whole key for one of elsewhere.
     #[must_use]
     pub fn show<'a>(&self, stream: &'a StreamName) -> Cow<'a, str> {
-        let Some(prefix) = &self.0 else { return Cow::Borrowed(stream.as_str()) };
+        let Some(prefix) = &self.0 else {
+            return Cow::Borrowed(stream.as_str());
+        };
         stream.without(prefix.len())
     }
 
     /// What the keys of those streams begin with whose names begin so in here.
     #[must_use]
     pub fn beginnings(&self, name: &str) -> Vec<String> {
-        let Some(prefix) = &self.0 else { return vec![name.to_owned()] };
+        let Some(prefix) = &self.0 else {
+            return vec![name.to_owned()];
+        };
         match name.strip_prefix('{') {
             Some(rest) => vec![format!("{{{prefix}{rest}")],
             None if name.is_empty() => vec![prefix.to_string(), format!("{{{prefix}")],
@@ -143,15 +151,24 @@ mod tests {
 
     #[test]
     fn what_shares_a_slot_outside_shares_one_inside() {
-        let (orders, dead) =
-            (acme().stream("orders").unwrap(), acme().stream("{orders}.dead").unwrap());
+        let (orders, dead) = (
+            acme().stream("orders").unwrap(),
+            acme().stream("{orders}.dead").unwrap(),
+        );
         assert_eq!(orders.tag(), dead.tag());
     }
 
     #[test]
     fn prefixes_that_could_be_mistaken_are_refused() {
-        for wrong in ["", "acme", "a{b}:", "a\n:", "streamgate:", "streamgate:x:", &"x:".repeat(65)]
-        {
+        for wrong in [
+            "",
+            "acme",
+            "a{b}:",
+            "a\n:",
+            "streamgate:",
+            "streamgate:x:",
+            &"x:".repeat(65),
+        ] {
             assert_eq!(Namespace::new(wrong), Err(InvalidPrefix), "{wrong:?}");
         }
     }

@@ -58,13 +58,19 @@ impl FromStr for Network {
         let address: IpAddr = address.parse().map_err(|_| NotANetwork)?;
         let most = if address.is_ipv4() { 32 } else { 128 };
         let prefix = match prefix {
-            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                digits.parse().ok().filter(|prefix| *prefix <= most).ok_or(NotANetwork)?
-            }
+            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits
+                .parse()
+                .ok()
+                .filter(|prefix| *prefix <= most)
+                .ok_or(NotANetwork)?,
             Some(_) => return Err(NotANetwork),
             None => most,
         };
-        Ok(Self { bits: bits(address), prefix, is_v4: address.is_ipv4() })
+        Ok(Self {
+            bits: bits(address),
+            prefix,
+            is_v4: address.is_ipv4(),
+        })
     }
 }
 
@@ -85,10 +91,24 @@ mod tests {
             ("::1", "::1", "::2"),
         ] {
             let parsed: Network = network.parse().unwrap();
-            assert!(parsed.contains(inside.parse().unwrap()), "{network} {inside}");
-            assert!(!parsed.contains(outside.parse().unwrap()), "{network} {outside}");
+            assert!(
+                parsed.contains(inside.parse().unwrap()),
+                "{network} {inside}"
+            );
+            assert!(
+                !parsed.contains(outside.parse().unwrap()),
+                "{network} {outside}"
+            );
         }
-        for wrong in ["", "10.0.0.0/33", "::/129", "10.0.0.0/", "10.0.0/8", "a", "1.2.3.4/+1"] {
+        for wrong in [
+            "",
+            "10.0.0.0/33",
+            "::/129",
+            "10.0.0.0/",
+            "10.0.0/8",
+            "a",
+            "1.2.3.4/+1",
+        ] {
             assert_eq!(wrong.parse::<Network>(), Err(NotANetwork), "{wrong}");
         }
     }

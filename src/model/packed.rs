@@ -43,7 +43,11 @@ impl Rest<'_> {
 
     /// A big-endian number of up to four bytes.
     fn number(&mut self, bytes: usize) -> Option<usize> {
-        Some(self.take(bytes)?.iter().fold(0, |number, byte| number << 8 | usize::from(*byte)))
+        Some(
+            self.take(bytes)?
+                .iter()
+                .fold(0, |number, byte| number << 8 | usize::from(*byte)),
+        )
     }
 
     fn string(&mut self) -> Option<Vec<u8>> {
@@ -80,7 +84,10 @@ mod tests {
             packed.resize(packed.len() + length, 0xff);
         }
         let fields = unpack(&packed).unwrap();
-        let read: Vec<_> = fields.iter().map(|(name, value)| (name.len(), value.len())).collect();
+        let read: Vec<_> = fields
+            .iter()
+            .map(|(name, value)| (name.len(), value.len()))
+            .collect();
         assert_eq!(read, [(0, 31), (200, 256), (65_536, 1)]);
         packed.push(0);
         assert_eq!(unpack(&packed), None, "something follows");

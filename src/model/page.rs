@@ -59,15 +59,28 @@ impl Page {
         numbers: &[Option<u64>],
     ) -> Self {
         let numbers = numbers.iter().copied().chain(std::iter::repeat(None));
-        let positions =
-            entries.iter().zip(numbers).map(|(entry, n)| Position::new(entry.id, n)).collect();
-        Self { stream, after, end, entries, positions, rendered: Mutex::default() }
+        let positions = entries
+            .iter()
+            .zip(numbers)
+            .map(|(entry, n)| Position::new(entry.id, n))
+            .collect();
+        Self {
+            stream,
+            after,
+            end,
+            entries,
+            positions,
+            rendered: Mutex::default(),
+        }
     }
 
     /// About how many bytes it holds: its entries, and one rendering of them.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.entries.iter().map(|entry| 2 * entry.size() + 256).sum()
+        self.entries
+            .iter()
+            .map(|entry| 2 * entry.size() + 256)
+            .sum()
     }
 
     /// The page as those see it who have this view.
@@ -88,18 +101,34 @@ impl Page {
         let mut bytes = Vec::with_capacity(size);
         bytes.extend_from_slice(&[b'0'; CHUNK_HEAD]);
         let mut frames = Vec::with_capacity(self.entries.len());
-        let taken = self.entries.iter().enumerate().filter(|(_, entry)| view.filter.takes(entry));
+        let taken = self
+            .entries
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| view.filter.takes(entry));
         let stream = view.namespace.show(&self.stream);
         for (index, entry) in taken {
             let start = bytes.len();
-            let json = |stream, position| EntryJson { stream, position, entry, view: &view.entry };
+            let json = |stream, position| EntryJson {
+                stream,
+                position,
+                entry,
+                view: &view.entry,
+            };
             let end = if view.framing == Framing::Lines {
                 frame::write_line(&mut bytes, &json(None, Some(self.positions[index])));
                 bytes.len()
             } else if let Some(event) = view.entry.event {
                 let name = [ExtraAttribute::Text("streamgatestream", stream.to_string())];
-                let extensions = if event == AsEvent::WithStream { &name[..] } else { &[] };
-                let json = EventJson { extensions, ..EventJson::new(&stream, entry) };
+                let extensions = if event == AsEvent::WithStream {
+                    &name[..]
+                } else {
+                    &[]
+                };
+                let json = EventJson {
+                    extensions,
+                    ..EventJson::new(&stream, entry)
+                };
                 frame::begin_event(&mut bytes, view.event_name(entry), None, &json);
                 let end = bytes.len();
                 frame::end_event(&mut bytes, Some(&self.positions[index]));
@@ -115,13 +144,24 @@ impl Page {
                 frame::end_event(&mut bytes, Some(&self.positions[index]));
                 end
             };
-            frames.push(Frame { id: entry.id, index, start, end });
+            frames.push(Frame {
+                id: entry.id,
+                index,
+                start,
+                end,
+            });
         }
         if frames.is_empty() {
-            return Rendered { chunk: Bytes::new(), frames };
+            return Rendered {
+                chunk: Bytes::new(),
+                frames,
+            };
         }
         frame::close_chunk(&mut bytes);
-        Rendered { chunk: bytes.into(), frames }
+        Rendered {
+            chunk: bytes.into(),
+            frames,
+        }
     }
 }
 
@@ -189,7 +229,12 @@ mod tests {
         };
         let entries = vec![entry(1, "x"), entry(2, "y"), entry(3, "x")];
         let end = Position::new(EntryId::new(3, 0), Some(3));
-        Page::new(stream, (Position::START, end), entries, &[Some(1), Some(2), Some(3)])
+        Page::new(
+            stream,
+            (Position::START, end),
+            entries,
+            &[Some(1), Some(2), Some(3)],
+        )
     }
 
     const THIRD: &str =
@@ -212,7 +257,10 @@ mod tests {
     fn what_a_filter_leaves_out_is_not_rendered() {
         let view = |filter: &str| {
             let filter = Filter::parse(&[filter.to_owned()]).unwrap();
-            Arc::new(EventView { filter, ..EventView::default() })
+            Arc::new(EventView {
+                filter,
+                ..EventView::default()
+            })
         };
         let rendered = page().rendered(&view("a:x"));
         assert_eq!((rendered.len(), rendered.last()), (2, Some(2)));

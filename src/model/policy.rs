@@ -91,7 +91,11 @@ impl InvalidPolicy {
 /// [`InvalidPolicy::Unnamed`] when that would be too long for a name.
 pub fn default_dead_letter(stream: &StreamName) -> Result<StreamName, InvalidPolicy> {
     let name = stream.as_str();
-    let text = if name.contains('{') { format!("{name}.dead") } else { format!("{{{name}}}.dead") };
+    let text = if name.contains('{') {
+        format!("{name}.dead")
+    } else {
+        format!("{{{name}}}.dead")
+    };
     let named = StreamName::new(&text).map_err(|_| InvalidPolicy::Unnamed)?;
     Ok(named.hiding(stream.hidden()))
 }
@@ -135,7 +139,10 @@ impl Policy {
             return Err(InvalidPolicy::Itself);
         }
         if self.dead_letter.tag() != stream.tag() {
-            return Err(InvalidPolicy::Slot(format!("{{{}}}.dead", tag_of(&stream.shown()))));
+            return Err(InvalidPolicy::Slot(format!(
+                "{{{}}}.dead",
+                tag_of(&stream.shown())
+            )));
         }
         Ok(())
     }
@@ -171,7 +178,14 @@ impl Policy {
         let backoff = steps.map(|step| step.parse().ok().map(Duration::from_millis));
         let backoff = backoff.collect::<Option<_>>()?;
         let dead_letter = StreamName::new(parts.next()?).ok()?;
-        Some(Self { lease, max_deliveries, backoff, consumer_expiry, dead_letter, hidden })
+        Some(Self {
+            lease,
+            max_deliveries,
+            backoff,
+            consumer_expiry,
+            dead_letter,
+            hidden,
+        })
     }
 }
 
@@ -206,7 +220,10 @@ mod tests {
             ("{shop}.orders", "shops", Err("/dead_letter")),
         ] {
             let checked = policy(dead).check(&stream(source));
-            assert_eq!(checked.map_err(|error| error.pointer()), verdict.map_err(str::to_owned));
+            assert_eq!(
+                checked.map_err(|error| error.pointer()),
+                verdict.map_err(str::to_owned)
+            );
         }
         for name in ["orders", "{shop}.orders"] {
             let source = stream(name);
@@ -223,11 +240,26 @@ mod tests {
             policy.check(&stream("s")).unwrap_err().pointer()
         };
         assert_eq!(wrong(|policy| policy.lease = Duration::ZERO), "/lease");
-        assert_eq!(wrong(|policy| policy.lease = MAX_LEASE + MIN_LEASE), "/lease");
-        assert_eq!(wrong(|policy| policy.max_deliveries = u64::MAX), "/max_deliveries");
-        assert_eq!(wrong(|policy| policy.backoff = vec![Duration::ZERO; 3]), "/backoff");
-        assert_eq!(wrong(|policy| policy.consumer_expiry = MIN_LEASE / 2), "/consumer_expiry");
-        assert_eq!(wrong(|policy| policy.consumer_expiry = MAX_EXPIRY * 2), "/consumer_expiry");
+        assert_eq!(
+            wrong(|policy| policy.lease = MAX_LEASE + MIN_LEASE),
+            "/lease"
+        );
+        assert_eq!(
+            wrong(|policy| policy.max_deliveries = u64::MAX),
+            "/max_deliveries"
+        );
+        assert_eq!(
+            wrong(|policy| policy.backoff = vec![Duration::ZERO; 3]),
+            "/backoff"
+        );
+        assert_eq!(
+            wrong(|policy| policy.consumer_expiry = MIN_LEASE / 2),
+            "/consumer_expiry"
+        );
+        assert_eq!(
+            wrong(|policy| policy.consumer_expiry = MAX_EXPIRY * 2),
+            "/consumer_expiry"
+        );
         let short =
             |policy: &mut Policy| policy.backoff = vec![Duration::ZERO, Duration::from_millis(1)];
         assert_eq!(wrong(short), "/backoff/1");

@@ -18,9 +18,15 @@ pub struct Position {
 
 impl Position {
     /// Before the first entry the stream was ever given.
-    pub const START: Self = Self { id: EntryId::MIN, n: Some(0) };
+    pub const START: Self = Self {
+        id: EntryId::MIN,
+        n: Some(0),
+    };
     /// Before the oldest entry that is retained, whatever was removed below it.
-    pub const OLDEST: Self = Self { id: EntryId::MIN, n: None };
+    pub const OLDEST: Self = Self {
+        id: EntryId::MIN,
+        n: None,
+    };
 
     /// The position at `id` with a count that may be unknown.
     #[must_use]
@@ -46,8 +52,14 @@ impl FromStr for Position {
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         match text.split_once(':') {
-            Some((id, n)) => Ok(Self { id: id.parse()?, n: Some(number(n)?) }),
-            None => Ok(Self { id: EntryId::parse_with(text, 0)?, n: None }),
+            Some((id, n)) => Ok(Self {
+                id: id.parse()?,
+                n: Some(number(n)?),
+            }),
+            None => Ok(Self {
+                id: EntryId::parse_with(text, 0)?,
+                n: None,
+            }),
         }
     }
 }

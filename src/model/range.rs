@@ -72,15 +72,22 @@ impl FromStr for Cursor {
         let bound = |text: Option<&str>| text.map(str::parse).transpose();
         if let Some(rest) = text.strip_prefix("desc~") {
             let (before, start) = split(rest);
-            return Ok(Self::Desc { before: before.parse()?, start: bound(start)? });
+            return Ok(Self::Desc {
+                before: before.parse()?,
+                start: bound(start)?,
+            });
         }
         let (after, end) = split(text);
-        Ok(Self::Asc { after: after.parse()?, end: bound(end)? })
+        Ok(Self::Asc {
+            after: after.parse()?,
+            end: bound(end)?,
+        })
     }
 }
 
 fn split(text: &str) -> (&str, Option<&str>) {
-    text.split_once('~').map_or((text, None), |(head, bound)| (head, Some(bound)))
+    text.split_once('~')
+        .map_or((text, None), |(head, bound)| (head, Some(bound)))
 }
 
 impl fmt::Display for Cursor {

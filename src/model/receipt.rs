@@ -50,22 +50,34 @@ impl Receipt {
         stream: &StreamName,
         group: &GroupName,
     ) -> Result<Self, InvalidReceipt> {
-        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidReceipt)?;
+        let bytes = BASE64_URL_SAFE_NO_PAD
+            .decode(text)
+            .map_err(|_| InvalidReceipt)?;
         let bytes: [u8; 28] = bytes.try_into().map_err(|_| InvalidReceipt)?;
         let number = |at: usize| {
-            bytes[at..at + 8].iter().fold(0_u64, |number, byte| (number << 8) | u64::from(*byte))
+            bytes[at..at + 8]
+                .iter()
+                .fold(0_u64, |number, byte| (number << 8) | u64::from(*byte))
         };
-        let receipt = Self { id: EntryId::new(number(0), number(8)), until_us: number(16) };
+        let receipt = Self {
+            id: EntryId::new(number(0), number(8)),
+            until_us: number(16),
+        };
         let whole = check(&bytes[..24], stream, group).to_be_bytes() == bytes[24..];
-        if whole && receipt.until_us < MAX_UNTIL_US { Ok(receipt) } else { Err(InvalidReceipt) }
+        if whole && receipt.until_us < MAX_UNTIL_US {
+            Ok(receipt)
+        } else {
+            Err(InvalidReceipt)
+        }
     }
 }
 
 /// FNV-1a: against mistakes, not against malice.
 fn check(bytes: &[u8], stream: &StreamName, group: &GroupName) -> u32 {
     let all = bytes.iter().chain(stream.as_str().as_bytes()).chain(&[0]);
-    all.chain(group.as_bytes())
-        .fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+    all.chain(group.as_bytes()).fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+    })
 }
 
 #[cfg(test)]
@@ -74,13 +86,20 @@ mod tests {
     use proptest::prelude::*;
 
     fn names(stream: &str, group: &str) -> (StreamName, GroupName) {
-        (StreamName::new(stream).unwrap(), GroupName::new(group).unwrap())
+        (
+            StreamName::new(stream).unwrap(),
+            GroupName::new(group).unwrap(),
+        )
     }
 
     #[test]
     fn a_receipt_of_another_group_is_none() {
         let (stream, group) = names("orders", "billing");
-        let text = Receipt { id: EntryId::new(1, 0), until_us: 5 }.encode(&stream, &group);
+        let text = Receipt {
+            id: EntryId::new(1, 0),
+            until_us: 5,
+        }
+        .encode(&stream, &group);
         for (stream, group) in [names("orders", "shipping"), names("order", "sbilling")] {
             assert_eq!(Receipt::decode(&text, &stream, &group), Err(InvalidReceipt));
         }

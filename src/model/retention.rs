@@ -34,7 +34,9 @@ impl Mode {
     }
 
     fn of(word: &str) -> Option<Self> {
-        [Self::Approximate, Self::Exact, Self::Acked].into_iter().find(|mode| mode.word() == word)
+        [Self::Approximate, Self::Exact, Self::Acked]
+            .into_iter()
+            .find(|mode| mode.word() == word)
     }
 }
 
@@ -91,10 +93,16 @@ impl Retention {
         if self.max_length.is_none() && self.max_age.is_none() {
             return Err(InvalidRetention::Nothing);
         }
-        if self.max_length.is_some_and(|length| !(1..=MAX_LENGTH).contains(&length)) {
+        if self
+            .max_length
+            .is_some_and(|length| !(1..=MAX_LENGTH).contains(&length))
+        {
             return Err(InvalidRetention::Length);
         }
-        if self.max_age.is_some_and(|age| !(MIN_AGE..=MAX_AGE).contains(&age)) {
+        if self
+            .max_age
+            .is_some_and(|age| !(MIN_AGE..=MAX_AGE).contains(&age))
+        {
             return Err(InvalidRetention::Age);
         }
         match self.hard_max_length {
@@ -110,10 +118,18 @@ impl Retention {
     #[must_use]
     pub fn encode(&self) -> String {
         let shown = |number: Option<u128>| number.map_or("-".to_owned(), |some| some.to_string());
-        let (length, hard) =
-            (self.max_length.map(u128::from), self.hard_max_length.map(u128::from));
+        let (length, hard) = (
+            self.max_length.map(u128::from),
+            self.hard_max_length.map(u128::from),
+        );
         let age = self.max_age.map(|age| age.as_millis());
-        format!("{} {} {} {}", self.mode.word(), shown(length), shown(age), shown(hard))
+        format!(
+            "{} {} {} {}",
+            self.mode.word(),
+            shown(length),
+            shown(age),
+            shown(hard)
+        )
     }
 
     /// Reads what [`Retention::encode`] wrote.
@@ -126,7 +142,12 @@ impl Retention {
             number => number.parse::<u64>().ok().map(Some),
         };
         let (max_length, age, hard_max_length) = (number()?, number()?, number()?);
-        Some(Self { max_length, max_age: age.map(Duration::from_millis), mode, hard_max_length })
+        Some(Self {
+            max_length,
+            max_age: age.map(Duration::from_millis),
+            mode,
+            hard_max_length,
+        })
     }
 }
 
@@ -149,14 +170,65 @@ mod tests {
         for (retention, at) in [
             (Retention::default(), Some("")),
             (LENGTH, None),
-            (Retention { max_age: hour, ..Retention::default() }, None),
-            (Retention { max_length: Some(0), ..LENGTH }, Some("/maxlen")),
-            (Retention { max_length: Some(u64::MAX), ..LENGTH }, Some("/maxlen")),
-            (Retention { max_age: Some(Duration::ZERO), ..LENGTH }, Some("/max_age")),
-            (Retention { max_age: Some(MAX_AGE * 2), ..LENGTH }, Some("/max_age")),
-            (Retention { hard_max_length: Some(20), mode: exact, ..LENGTH }, Some("/hard_maxlen")),
-            (Retention { hard_max_length: Some(10), mode: acked, ..LENGTH }, Some("/hard_maxlen")),
-            (Retention { hard_max_length: Some(11), mode: acked, ..LENGTH }, None),
+            (
+                Retention {
+                    max_age: hour,
+                    ..Retention::default()
+                },
+                None,
+            ),
+            (
+                Retention {
+                    max_length: Some(0),
+                    ..LENGTH
+                },
+                Some("/maxlen"),
+            ),
+            (
+                Retention {
+                    max_length: Some(u64::MAX),
+                    ..LENGTH
+                },
+                Some("/maxlen"),
+            ),
+            (
+                Retention {
+                    max_age: Some(Duration::ZERO),
+                    ..LENGTH
+                },
+                Some("/max_age"),
+            ),
+            (
+                Retention {
+                    max_age: Some(MAX_AGE * 2),
+                    ..LENGTH
+                },
+                Some("/max_age"),
+            ),
+            (
+                Retention {
+                    hard_max_length: Some(20),
+                    mode: exact,
+                    ..LENGTH
+                },
+                Some("/hard_maxlen"),
+            ),
+            (
+                Retention {
+                    hard_max_length: Some(10),
+                    mode: acked,
+                    ..LENGTH
+                },
+                Some("/hard_maxlen"),
+            ),
+            (
+                Retention {
+                    hard_max_length: Some(11),
+                    mode: acked,
+                    ..LENGTH
+                },
+                None,
+            ),
         ] {
             let pointer = retention.check().err().map(InvalidRetention::pointer);
             assert_eq!(pointer, at, "{retention:?}");

@@ -27,7 +27,10 @@ pub struct InvalidEntry {
 
 impl InvalidEntry {
     pub(super) fn at(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { pointer: pointer.into(), detail: detail.into() }
+        Self {
+            pointer: pointer.into(),
+            detail: detail.into(),
+        }
     }
 }
 
@@ -75,7 +78,10 @@ pub fn parse(json: &RawValue, most: usize) -> Result<Sent, InvalidEntry> {
     };
     if let Some((other, _)) = members.iter().find(|(name, _)| name != "entries") {
         let at = format!("/{}", escape(other));
-        return Err(InvalidEntry::at(at, "stands beside `entries`, which stands alone"));
+        return Err(InvalidEntry::at(
+            at,
+            "stands beside `entries`, which stands alone",
+        ));
     }
     batch(list, "/entries", most, parse_entry)
 }
@@ -117,7 +123,10 @@ pub(super) fn line(text: &[u8]) -> Result<&RawValue, InvalidEntry> {
 }
 
 fn is_empty_list(json: &RawValue) -> bool {
-    let inner = json.get().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let inner = json
+        .get()
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
     inner.is_some_and(|inner| inner.trim_ascii().is_empty())
 }
 
@@ -135,7 +144,10 @@ fn parse_entry(json: &RawValue, pointer: &str, most: usize) -> Result<SentEntry,
             format!("{hint}; to store any other JSON untouched, use ?payload=data"),
         ));
     };
-    if !members.iter().any(|(name, _)| name == "fields" || name == "pairs") {
+    if !members
+        .iter()
+        .any(|(name, _)| name == "fields" || name == "pairs")
+    {
         return Err(InvalidEntry::at(
             pointer,
             "this has neither `fields` nor `pairs`: wrap it in `fields`, as {\"fields\":{…}}, take its \
@@ -204,11 +216,17 @@ fn parse_object(json: &RawValue, pointer: &str, most: usize) -> Result<Fields, I
 
 fn parse_pairs(json: &RawValue, pointer: &str, most: usize) -> Result<Fields, InvalidEntry> {
     let Some(list) = items(json, most) else {
-        return Err(InvalidEntry::at(pointer, "`pairs` is a list of [name, value]"));
+        return Err(InvalidEntry::at(
+            pointer,
+            "`pairs` is a list of [name, value]",
+        ));
     };
     let pairs = list.iter().enumerate().map(|(index, pair)| {
         let Ok([name, value]) = serde_json::from_str::<[&RawValue; 2]>(pair.get()) else {
-            return Err(InvalidEntry::at(format!("{pointer}/{index}"), "a pair is [name, value]"));
+            return Err(InvalidEntry::at(
+                format!("{pointer}/{index}"),
+                "a pair is [name, value]",
+            ));
         };
         Ok((
             parse_value(name, || format!("{pointer}/{index}/0"))?,
@@ -228,9 +246,14 @@ fn parse_value(json: &RawValue, pointer: impl Fn() -> String) -> Result<Vec<u8>,
 
     let text = json.get();
     match text.as_bytes().first() {
-        Some(b'"') => serde_json::from_str::<String>(text).map(String::into_bytes).map_err(|_| {
-            InvalidEntry::at(pointer(), "not a string of Unicode: send bytes as {\"base64\":\"…\"}")
-        }),
+        Some(b'"') => serde_json::from_str::<String>(text)
+            .map(String::into_bytes)
+            .map_err(|_| {
+                InvalidEntry::at(
+                    pointer(),
+                    "not a string of Unicode: send bytes as {\"base64\":\"…\"}",
+                )
+            }),
         Some(b'0'..=b'9' | b'-' | b't' | b'f') => Ok(text.as_bytes().to_vec()),
         Some(b'{') => {
             let encoded =
@@ -283,7 +306,12 @@ mod tests {
 
     fn fields(json: &str) -> Vec<(String, String)> {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        parse(json).unwrap().fields.into_iter().map(|(n, v)| (text(n), text(v))).collect()
+        parse(json)
+            .unwrap()
+            .fields
+            .into_iter()
+            .map(|(n, v)| (text(n), text(v)))
+            .collect()
     }
 
     fn pair(name: &str, value: &str) -> (String, String) {
@@ -337,7 +365,10 @@ mod tests {
         for json in [pairs, format!("{{\"fields\":{{{}}}}}", fields.join(","))] {
             assert_eq!(parse(&json).unwrap().fields.len(), 101, "{json}");
             assert_eq!(parse_line(json.as_bytes(), 999).unwrap().fields.len(), 1000);
-            assert_eq!(parse_line(json.as_bytes(), 1000).unwrap().fields.len(), 1000);
+            assert_eq!(
+                parse_line(json.as_bytes(), 1000).unwrap().fields.len(),
+                1000
+            );
         }
     }
 
@@ -346,11 +377,20 @@ mod tests {
         for (json, pointer) in [
             (r#"{"entries":[]}"#, "/entries"),
             (r#"{"entries":{}}"#, "/entries"),
-            (r#"[{"fields":{"a":1}},{"fields":{"a":null}}]"#, "/1/fields/a"),
+            (
+                r#"[{"fields":{"a":1}},{"fields":{"a":null}}]"#,
+                "/1/fields/a",
+            ),
             ("[5]", "/0"),
-            (r#"{"entries":[{"fields":{"a":1}},{"fields":{"a":null}}]}"#, "/entries/1/fields/a"),
+            (
+                r#"{"entries":[{"fields":{"a":1}},{"fields":{"a":null}}]}"#,
+                "/entries/1/fields/a",
+            ),
             (r#"{"entries":[{"fields":{"a":1}}],"id":"*"}"#, "/id"),
-            (r#"{"entries":[{"fields":{"a":1},"key":5}]}"#, "/entries/0/key"),
+            (
+                r#"{"entries":[{"fields":{"a":1},"key":5}]}"#,
+                "/entries/0/key",
+            ),
         ] {
             let refused = first_refused(super::parse(serde_json::from_str(json).unwrap(), 100));
             assert_eq!(refused.pointer, pointer, "{json}");

@@ -70,7 +70,9 @@ impl FromStr for Time {
         }
         match text.as_bytes().get(4) {
             Some(b'-') => rfc3339(text).map(Self::At).ok_or(InvalidTime::Malformed),
-            _ => duration::parse(text).map(Self::Ago).map_err(|_| InvalidTime::Malformed),
+            _ => duration::parse(text)
+                .map(Self::Ago)
+                .map_err(|_| InvalidTime::Malformed),
         }
     }
 }
@@ -100,8 +102,16 @@ pub fn show_rfc3339(ms: u64) -> String {
 /// Reads `2026-09-20T08:30:00.250+02:00`, down to milliseconds. A time before 1970 is read as
 /// 1970, which no entry is older than; a leap second as the second after it.
 fn rfc3339(text: &str) -> Option<u64> {
-    let (year, month, day) = (number(text, 0, 4)?, number(text, 5, 2)?, number(text, 8, 2)?);
-    let (hour, minute, second) = (number(text, 11, 2)?, number(text, 14, 2)?, number(text, 17, 2)?);
+    let (year, month, day) = (
+        number(text, 0, 4)?,
+        number(text, 5, 2)?,
+        number(text, 8, 2)?,
+    );
+    let (hour, minute, second) = (
+        number(text, 11, 2)?,
+        number(text, 14, 2)?,
+        number(text, 17, 2)?,
+    );
     let mark = |at: usize, known: &[u8]| text.as_bytes().get(at).filter(|b| known.contains(b));
     for (at, known) in [(4, "-"), (7, "-"), (10, "Tt "), (13, ":"), (16, ":")] {
         mark(at, known.as_bytes())?;
@@ -123,7 +133,10 @@ fn rfc3339(text: &str) -> Option<u64> {
         Some(rest) => {
             let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
             let (fraction, zone) = rest.split_at(digits);
-            (number(&format!("{fraction:0<3}"), 0, 3).filter(|_| digits > 0)?, zone)
+            (
+                number(&format!("{fraction:0<3}"), 0, 3).filter(|_| digits > 0)?,
+                zone,
+            )
         }
     };
     let offset = match zone.as_bytes() {
@@ -137,7 +150,11 @@ fn rfc3339(text: &str) -> Option<u64> {
         _ => return None,
     };
     // Years begin in March here, so that the leap day is the last one.
-    let (year, month) = if month < 3 { (year - 1, month + 9) } else { (year, month - 3) };
+    let (year, month) = if month < 3 {
+        (year - 1, month + 9)
+    } else {
+        (year, month - 3)
+    };
     let leaps = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
     let day = 365 * year + leaps + (153 * month + 2) / 5 + day - 1 - 719_468;
     let minute = (day * 24 + hour) * 60 + minute - offset;
@@ -147,7 +164,10 @@ fn rfc3339(text: &str) -> Option<u64> {
 /// A number of exactly so many digits.
 fn number(text: &str, at: usize, digits: usize) -> Option<i64> {
     let digits = text.get(at..at + digits)?;
-    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+    digits
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| digits.parse().ok())?
 }
 
 #[cfg(test)]
@@ -157,8 +177,11 @@ mod tests {
 
     #[test]
     fn what_is_kept_as_a_time_is_one_of_rfc_3339() {
-        for good in ["1985-04-12T23:20:50.52Z", "1996-12-19t16:39:57-08:00", "2000-02-29T00:00:00z"]
-        {
+        for good in [
+            "1985-04-12T23:20:50.52Z",
+            "1996-12-19t16:39:57-08:00",
+            "2000-02-29T00:00:00z",
+        ] {
             assert!(is_rfc3339(good), "{good}");
         }
         for bad in [
@@ -204,7 +227,10 @@ mod tests {
     #[test]
     fn what_looks_like_seconds_is_asked_about() {
         for text in ["0", "5", "1795232709", "99999999999"] {
-            assert_eq!(text.parse::<Time>(), Err(InvalidTime::LooksLikeSeconds(text.to_owned())));
+            assert_eq!(
+                text.parse::<Time>(),
+                Err(InvalidTime::LooksLikeSeconds(text.to_owned()))
+            );
         }
         assert_eq!(at("100000000000"), LEAST_UNIX_MS);
     }
@@ -256,7 +282,11 @@ mod tests {
             "2026-09-2é",
             "+026-09-20T08:30:00Z",
         ] {
-            assert_eq!(text.parse::<Time>(), Err(InvalidTime::Malformed), "{text:?}");
+            assert_eq!(
+                text.parse::<Time>(),
+                Err(InvalidTime::Malformed),
+                "{text:?}"
+            );
         }
     }
 

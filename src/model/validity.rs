@@ -34,14 +34,18 @@ impl Validity {
     #[must_use]
     pub fn at_most(&self, until: SystemTime) -> Self {
         let until = self.until.map_or(until, |own| own.min(until));
-        Self { until: Some(until), on: self.on.clone() }
+        Self {
+            until: Some(until),
+            on: self.on.clone(),
+        }
     }
 
     /// How long until it ends by itself.
     #[must_use]
     pub fn left(&self) -> Option<Duration> {
         let now = SystemTime::now();
-        self.until.map(|until| until.duration_since(now).unwrap_or_default())
+        self.until
+            .map(|until| until.duration_since(now).unwrap_or_default())
     }
 
     /// Whether it has ended, or was taken back.

@@ -45,7 +45,9 @@ impl Filter {
     pub fn parse(filters: &[String]) -> Result<Self, (usize, InvalidFilter)> {
         let mut fields: Vec<(String, Vec<String>)> = Vec::new();
         for (index, filter) in filters.iter().enumerate() {
-            let split = filter.split_once(':').filter(|(field, _)| !field.is_empty());
+            let split = filter
+                .split_once(':')
+                .filter(|(field, _)| !field.is_empty());
             let (field, value) = split.ok_or((index, InvalidFilter))?;
             match fields.iter_mut().find(|(known, _)| known == field) {
                 Some((_, values)) => values.push(value.to_owned()),
@@ -59,7 +61,10 @@ impl Filter {
     #[must_use]
     pub fn takes(&self, entry: &Entry) -> bool {
         let has = |field: &str, values: &[String]| {
-            let mut of_field = entry.fields.iter().filter(|(name, _)| name == field.as_bytes());
+            let mut of_field = entry
+                .fields
+                .iter()
+                .filter(|(name, _)| name == field.as_bytes());
             of_field.any(|(_, value)| values.iter().any(|wanted| wanted.as_bytes() == value))
         };
         self.0.iter().all(|(field, values)| has(field, values))
@@ -74,7 +79,10 @@ mod tests {
     fn entry(fields: &[(&str, &str)]) -> Entry {
         let field =
             |(name, value): &(&str, &str)| (name.as_bytes().into(), value.as_bytes().into());
-        Entry { id: EntryId::new(1, 0), fields: fields.iter().map(field).collect() }
+        Entry {
+            id: EntryId::new(1, 0),
+            fields: fields.iter().map(field).collect(),
+        }
     }
 
     fn filter(filters: &[&str]) -> Filter {
@@ -96,7 +104,11 @@ mod tests {
     fn a_filter_names_a_field() {
         for wrong in ["type", ":x", ""] {
             let filters = ["a:b".to_owned(), wrong.to_owned()];
-            assert_eq!(Filter::parse(&filters), Err((1, InvalidFilter)), "{wrong:?}");
+            assert_eq!(
+                Filter::parse(&filters),
+                Err((1, InvalidFilter)),
+                "{wrong:?}"
+            );
         }
         assert!(filter(&["a:"]).takes(&entry(&[("a", "")])));
     }

@@ -64,7 +64,12 @@ impl Accepted {
     /// Serves it on the runtime of the caller, to its end or until nothing is left of it but a
     /// subscription. That goes on `here` in a task of its own, which is as small as it is.
     pub(crate) async fn serve(self, router: axum::Router, here: TaskTracker) {
-        let Self { stream, visitor, open, serving } = self;
+        let Self {
+            stream,
+            visitor,
+            open,
+            serving,
+        } = self;
         set_options(&stream, serving.write_timeout);
         let stream = match TcpStream::from_std(stream) {
             Ok(stream) => Unread::new(stream, serving.write_timeout, serving.unread.clone()),
@@ -79,7 +84,9 @@ impl Accepted {
             return Box::pin(go_on(served, router, &serving, here)).await;
         };
         Box::pin(async {
-            let Some(stream) = shake_hands(stream, tls, &serving).await else { return };
+            let Some(stream) = shake_hands(stream, tls, &serving).await else {
+                return;
+            };
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
                 let here_too = here.clone();
                 let of = (visitor, open);
@@ -135,7 +142,9 @@ async fn shake_hands(
 fn set_options(stream: &std::net::TcpStream, write_timeout: Duration) {
     let _ = stream.set_nodelay(true);
     let socket = SockRef::from(stream);
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1);
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE.0)
+        .with_interval(KEEPALIVE.1);
     let _ = socket.set_tcp_keepalive(&keepalive);
     // For what was sent and is not even received. Later than our own bound, which counts.
     #[cfg(target_os = "linux")]

@@ -15,7 +15,10 @@ pub(crate) struct Deadline {
 
 impl Deadline {
     pub(crate) fn new(at: Instant) -> Self {
-        Self { at: Some(at), timer: Box::pin(sleep_until(at)) }
+        Self {
+            at: Some(at),
+            timer: Box::pin(sleep_until(at)),
+        }
     }
 
     /// Moves the deadline; `None` for no deadline until the next call.
@@ -25,7 +28,9 @@ impl Deadline {
 
     /// Ready when the deadline has passed.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(at) = self.at else { return Poll::Pending };
+        let Some(at) = self.at else {
+            return Poll::Pending;
+        };
         if at < self.timer.deadline() {
             self.timer.as_mut().reset(at);
         }
@@ -59,6 +64,9 @@ mod tests {
         deadline.set(None);
         deadline.set(Some(after(90)));
         let at = met(&mut deadline).await;
-        assert!(at >= Duration::from_millis(90) && at < Duration::from_secs(5), "{at:?}");
+        assert!(
+            at >= Duration::from_millis(90) && at < Duration::from_secs(5),
+            "{at:?}"
+        );
     }
 }

@@ -86,7 +86,10 @@ impl Exchange {
     pub(crate) fn begin(&self) -> Option<Malformed> {
         self.answering.store(true, Relaxed);
         let nth = self.requests.fetch_add(1, Relaxed) + 1;
-        self.malformed.get().filter(|_| nth == self.heads.load(Relaxed)).copied()
+        self.malformed
+            .get()
+            .filter(|_| nth == self.heads.load(Relaxed))
+            .copied()
     }
 
     /// Requests so far.

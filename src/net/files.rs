@@ -13,13 +13,27 @@ const ANYWHERE: u64 = 10_240;
 #[must_use]
 pub fn allow(connections: usize) -> Option<(u64, u64)> {
     let limit = getrlimit(Resource::Nofile);
-    for most in [limit.maximum, Some(ANYWHERE.min(limit.maximum.unwrap_or(ANYWHERE)))] {
+    for most in [
+        limit.maximum,
+        Some(ANYWHERE.min(limit.maximum.unwrap_or(ANYWHERE))),
+    ] {
         let more = most.is_none_or(|most| limit.current.is_some_and(|now| now < most));
-        if !more || setrlimit(Resource::Nofile, Rlimit { current: most, ..limit }).is_ok() {
+        if !more
+            || setrlimit(
+                Resource::Nofile,
+                Rlimit {
+                    current: most,
+                    ..limit
+                },
+            )
+            .is_ok()
+        {
             break;
         }
     }
     let needed = OTHERS + connections as u64;
-    let may = getrlimit(Resource::Nofile).current.filter(|may| *may < needed)?;
+    let may = getrlimit(Resource::Nofile)
+        .current
+        .filter(|may| *may < needed)?;
     Some((may, needed))
 }

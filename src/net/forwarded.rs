@@ -46,7 +46,9 @@ impl Proxies {
         };
         let mut client = peer;
         for value in headers.get_all(name).iter().rev() {
-            let Ok(value) = value.to_str() else { return client };
+            let Ok(value) = value.to_str() else {
+                return client;
+            };
             for hop in value.rsplit(',') {
                 if !self.trust(client) {
                     return client;
@@ -66,7 +68,12 @@ impl Proxies {
 /// The path that a trusted proxy says it has stripped; nothing where it says none, or one that cannot be.
 /// Of several proxies the last one that a request passed names it.
 pub(crate) fn prefix(headers: &HeaderMap) -> Option<BasePath> {
-    let named = headers.get_all("x-forwarded-prefix").iter().next_back()?.to_str().ok()?;
+    let named = headers
+        .get_all("x-forwarded-prefix")
+        .iter()
+        .next_back()?
+        .to_str()
+        .ok()?;
     named.rsplit(',').next()?.trim().parse().ok()
 }
 
@@ -79,7 +86,10 @@ fn named_for(element: &str) -> Option<IpAddr> {
 
 /// An address, with or without a port.
 fn address(text: &str) -> Option<IpAddr> {
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(text);
     let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
     bare.parse().ok().or_else(with_port)
 }
@@ -91,11 +101,17 @@ mod tests {
     fn client(written: Written, peer: &str, lines: &[&str]) -> String {
         let trusted = vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
         let mut headers = HeaderMap::new();
-        let name = if written == Written::Forwarded { "forwarded" } else { "x-forwarded-for" };
+        let name = if written == Written::Forwarded {
+            "forwarded"
+        } else {
+            "x-forwarded-for"
+        };
         for line in lines {
             headers.append(name, line.parse().unwrap());
         }
-        Proxies { trusted, written }.client(peer.parse().unwrap(), &headers).to_string()
+        Proxies { trusted, written }
+            .client(peer.parse().unwrap(), &headers)
+            .to_string()
     }
 
     #[test]
@@ -115,7 +131,11 @@ mod tests {
             ("fd00::1", &["2001:db8::1"], "2001:db8::1"),
             ("::ffff:10.0.0.1", &["1.1.1.1"], "1.1.1.1"),
         ] {
-            assert_eq!(client(Written::XForwardedFor, peer, lines), expected, "{peer} {lines:?}");
+            assert_eq!(
+                client(Written::XForwardedFor, peer, lines),
+                expected,
+                "{peer} {lines:?}"
+            );
         }
     }
 
@@ -123,13 +143,20 @@ mod tests {
     fn the_header_of_the_standard_is_read_alike() {
         for (lines, expected) in [
             (&["for=1.1.1.1"][..], "1.1.1.1"),
-            (&["for=6.6.6.6, For=\"1.1.1.1:80\";proto=https;by=10.0.0.1"], "1.1.1.1"),
+            (
+                &["for=6.6.6.6, For=\"1.1.1.1:80\";proto=https;by=10.0.0.1"],
+                "1.1.1.1",
+            ),
             (&["proto=http;for=\"[2001:db8::1]:4711\""], "2001:db8::1"),
             (&["for=unknown"], "10.0.0.1"),
             (&["for=_hidden, for=10.0.0.7"], "10.0.0.7"),
             (&["by=1.1.1.1"], "10.0.0.1"),
         ] {
-            assert_eq!(client(Written::Forwarded, "10.0.0.1", lines), expected, "{lines:?}");
+            assert_eq!(
+                client(Written::Forwarded, "10.0.0.1", lines),
+                expected,
+                "{lines:?}"
+            );
         }
     }
 }

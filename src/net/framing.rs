@@ -113,7 +113,11 @@ impl Chunked {
             (Self::Data(left), _) => {
                 let here = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
                 let left = left - here as u64;
-                let next = if left == 0 { Self::DataCr } else { Self::Data(left) };
+                let next = if left == 0 {
+                    Self::DataCr
+                } else {
+                    Self::Data(left)
+                };
                 return Some((here, Some(next)));
             }
             (Self::SizeStart, _) => Self::Size(digit(byte)?),
@@ -193,7 +197,11 @@ mod tests {
             "5\rx",
         ] {
             let mut framing = Framing::Chunked(Chunked::SizeStart);
-            assert_eq!(framing.follow(body.as_bytes(), MAX).2, Stop::BrokenBody, "{body:?}");
+            assert_eq!(
+                framing.follow(body.as_bytes(), MAX).2,
+                Stop::BrokenBody,
+                "{body:?}"
+            );
         }
     }
 }

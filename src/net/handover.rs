@@ -46,21 +46,28 @@ impl Baton {
     /// Takes the session out of an answer, if the connection can be left to it.
     pub(crate) fn take_from(&self, method: &Method, version: Version, response: &mut Response) {
         let fits = method == Method::GET && version == Version::HTTP_11;
-        let Some(hand_over) = response.extensions_mut().remove::<HandOver>().filter(|_| fits)
+        let Some(hand_over) = response
+            .extensions_mut()
+            .remove::<HandOver>()
+            .filter(|_| fits)
         else {
             return;
         };
         *self.session.lock().unwrap_or_else(PoisonError::into_inner) = hand_over.take();
         // Nothing comes after the session: a client that kept the connection for its next request would
         // lose that now and then.
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
         self.step.store(TAKEN, Ordering::Release);
     }
 
     /// Hyper has written all it had.
     pub(crate) fn flushed(&self) {
         // The head is encoded in the very poll that takes the answer, before anything is flushed.
-        let _ = self.step.compare_exchange(TAKEN, HEAD_SENT, Ordering::AcqRel, Ordering::Acquire);
+        let _ = self
+            .step
+            .compare_exchange(TAKEN, HEAD_SENT, Ordering::AcqRel, Ordering::Acquire);
     }
 
     /// The session, once hyper may be left.
@@ -69,7 +76,10 @@ impl Baton {
             return None;
         }
         self.step.store(IDLE, Ordering::Release);
-        self.session.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.session
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// Notes that the client speaks HTTP/2.
@@ -96,7 +106,13 @@ pub(crate) struct Subscriber<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Subscriber<S> {
     pub(crate) fn new(stream: S, session: Session, open: Open) -> Self {
-        Self { stream, session: Some(session), out: Out::chunked(), chatter: 0, _open: open }
+        Self {
+            stream,
+            session: Some(session),
+            out: Out::chunked(),
+            chatter: 0,
+            _open: open,
+        }
     }
 
     /// Ready when the client has gone, or talks and talks.

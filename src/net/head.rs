@@ -76,14 +76,18 @@ fn has_bare_lf(head: &[u8]) -> bool {
 
 fn check_target(target: &str) -> Result<(), Malformed> {
     if target.len() > MAX_TARGET {
-        return Err(Malformed::TargetTooLong { max_bytes: MAX_TARGET });
+        return Err(Malformed::TargetTooLong {
+            max_bytes: MAX_TARGET,
+        });
     }
     // Nearly always: a path of letters, digits and a few marks.
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%?&=+,:;@!$*'()".contains(&byte);
     if target.starts_with('/') && target.bytes().all(plain) {
         return Ok(());
     }
-    Uri::try_from(target).map(drop).map_err(|_| Malformed::Target)
+    Uri::try_from(target)
+        .map(drop)
+        .map_err(|_| Malformed::Target)
 }
 
 fn framing(fields: &[Header<'_>], is_http_11: bool) -> Result<BodyFraming, Malformed> {
@@ -117,7 +121,9 @@ fn framing(fields: &[Header<'_>], is_http_11: bool) -> Result<BodyFraming, Malfo
 /// A number in digits alone, below the values that hyper keeps for itself.
 fn content_length(value: &[u8]) -> Option<u64> {
     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-    let number = digits.then(|| str::from_utf8(value).ok()?.parse().ok()).flatten()?;
+    let number = digits
+        .then(|| str::from_utf8(value).ok()?.parse().ok())
+        .flatten()?;
     (number < u64::MAX - 2).then_some(number)
 }
 
@@ -135,12 +141,22 @@ mod tests {
             ("", BodyFraming::Length(0)),
             ("content-length: 0\r\n", BodyFraming::Length(0)),
             ("Content-Length:17\r\n", BodyFraming::Length(17)),
-            ("content-length: 17\r\nCONTENT-LENGTH: 17\r\n", BodyFraming::Length(17)),
+            (
+                "content-length: 17\r\nCONTENT-LENGTH: 17\r\n",
+                BodyFraming::Length(17),
+            ),
             ("Transfer-Encoding: Chunked\r\n", BodyFraming::Chunked),
         ] {
             let head = format!("POST /a%20b?c=\u{e4} HTTP/1.1\r\nhost: a\r\n{rest}\r\n");
             let found = read_all(&format!("{head}body"));
-            assert_eq!(found, Ok(Some(Head { length: head.len(), body })), "{rest}");
+            assert_eq!(
+                found,
+                Ok(Some(Head {
+                    length: head.len(),
+                    body
+                })),
+                "{rest}"
+            );
             assert_eq!(read_all(&head[..head.len() - 1]), Ok(None), "{rest}");
         }
     }
@@ -149,17 +165,38 @@ mod tests {
     fn malformed_heads_are_told_apart() {
         let lines = |lines: &str| format!("POST / HTTP/1.1\r\n{lines}\r\n");
         for (head, fault) in [
-            (lines("content-length: 1\r\ntransfer-encoding: chunked\r\n"), Malformed::TwoFramings),
-            (lines("transfer-encoding: chunked\r\ncontent-length: 1\r\n"), Malformed::TwoFramings),
-            (lines("transfer-encoding: gzip, chunked\r\n"), Malformed::TransferEncoding),
-            (lines("transfer-encoding: identity, chunked\r\n"), Malformed::TransferEncoding),
-            (lines("transfer-encoding: chunked, identity\r\n"), Malformed::TransferEncoding),
-            (lines("transfer-encoding: identity\r\n"), Malformed::TransferEncoding),
+            (
+                lines("content-length: 1\r\ntransfer-encoding: chunked\r\n"),
+                Malformed::TwoFramings,
+            ),
+            (
+                lines("transfer-encoding: chunked\r\ncontent-length: 1\r\n"),
+                Malformed::TwoFramings,
+            ),
+            (
+                lines("transfer-encoding: gzip, chunked\r\n"),
+                Malformed::TransferEncoding,
+            ),
+            (
+                lines("transfer-encoding: identity, chunked\r\n"),
+                Malformed::TransferEncoding,
+            ),
+            (
+                lines("transfer-encoding: chunked, identity\r\n"),
+                Malformed::TransferEncoding,
+            ),
+            (
+                lines("transfer-encoding: identity\r\n"),
+                Malformed::TransferEncoding,
+            ),
             (
                 lines("transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n"),
                 Malformed::TransferEncoding,
             ),
-            (lines("transfer-encoding: \r\n"), Malformed::TransferEncoding),
+            (
+                lines("transfer-encoding: \r\n"),
+                Malformed::TransferEncoding,
+            ),
             (
                 "POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n".to_owned(),
                 Malformed::TransferEncoding,
@@ -167,34 +204,55 @@ mod tests {
             (lines("content-length: +1\r\n"), Malformed::ContentLength),
             (lines("content-length: 1, 1\r\n"), Malformed::ContentLength),
             (lines("content-length: \r\n"), Malformed::ContentLength),
-            (lines("content-length: 1\r\ncontent-length: 2\r\n"), Malformed::ContentLength),
-            (lines(&format!("content-length: {}\r\n", u64::MAX)), Malformed::ContentLength),
+            (
+                lines("content-length: 1\r\ncontent-length: 2\r\n"),
+                Malformed::ContentLength,
+            ),
+            (
+                lines(&format!("content-length: {}\r\n", u64::MAX)),
+                Malformed::ContentLength,
+            ),
             (lines("x: x\ncontent-length: 23\r\n"), Malformed::BareLf),
             ("GET / HTTP/1.1\n\r\n".to_owned(), Malformed::BareLf),
             ("GET / HTTP/1.1\r\n\n".to_owned(), Malformed::BareLf),
             ("\nGET / HTTP/1.1\r\n\r\n".to_owned(), Malformed::BareLf),
-            ("GET http://[ HTTP/1.1\r\n\r\n".to_owned(), Malformed::Target),
+            (
+                "GET http://[ HTTP/1.1\r\n\r\n".to_owned(),
+                Malformed::Target,
+            ),
             (lines("a : b\r\n"), Malformed::Syntax),
             (lines("a: b\r\n c\r\n"), Malformed::Syntax),
             ("SSH-2.0-OpenSSH_9.2\r\n".to_owned(), Malformed::Syntax),
             ("\x16\x03\x01\x02".to_owned(), Malformed::Tls),
-            (lines(&"a: b\r\n".repeat(101)), Malformed::TooManyFields { max: 100 }),
+            (
+                lines(&"a: b\r\n".repeat(101)),
+                Malformed::TooManyFields { max: 100 },
+            ),
             (
                 lines(&format!("a: {}\r\n", "b".repeat(9000))),
                 Malformed::HeadTooLarge { max_bytes: 8192 },
             ),
-            (format!("GET /{}", "a".repeat(9000)), Malformed::HeadTooLarge { max_bytes: 8192 }),
+            (
+                format!("GET /{}", "a".repeat(9000)),
+                Malformed::HeadTooLarge { max_bytes: 8192 },
+            ),
         ] {
             assert_eq!(read_all(&head), Err(fault), "{head}");
         }
         let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(66_000));
-        let fault = Malformed::TargetTooLong { max_bytes: MAX_TARGET };
+        let fault = Malformed::TargetTooLong {
+            max_bytes: MAX_TARGET,
+        };
         assert_eq!(read(long.as_bytes(), 1 << 20), Err(fault));
     }
 
     #[test]
     fn the_end_of_a_head_is_noticed_wherever_it_is_cut() {
-        for head in ["GET / HTTP/1.1\r\na: b\r\n\r\n", "GET / HTTP/1.1\na: b\n\n", "GET /\r\n\n"] {
+        for head in [
+            "GET / HTTP/1.1\r\na: b\r\n\r\n",
+            "GET / HTTP/1.1\na: b\n\n",
+            "GET /\r\n\n",
+        ] {
             for from in 0..head.len() {
                 assert!(may_end(head.as_bytes(), from), "{head:?} {from}");
             }

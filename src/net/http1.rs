@@ -28,7 +28,10 @@ use crate::net::visitors::Visitor;
 const LINGER_ONE_TOO_MANY: Duration = Duration::from_secs(1);
 
 /// What is left of a connection that hyper has done with.
-#[expect(clippy::large_enum_variant, reason = "it is taken apart as soon as it is made")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart as soon as it is made"
+)]
 pub(crate) enum Left<S> {
     Nothing,
     /// A subscription goes on by itself.
@@ -38,7 +41,10 @@ pub(crate) enum Left<S> {
 }
 
 /// The reason why the loop that serves is left.
-#[expect(clippy::large_enum_variant, reason = "it is taken apart as soon as it is made")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart as soon as it is made"
+)]
 enum Served {
     /// Every answer is sent, and there will be no other.
     Done,
@@ -76,7 +82,9 @@ where
             let mut response = visitor.answer(router, request).await;
             // The rest of a body that nobody wants is not waited for with the connection kept.
             if exchange.is_incomplete() || serving.shutdown.is_draining() {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                response
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
             }
             exchange.baton.take_from(&method, version, &mut response);
             Ok::<_, Infallible>(response.map(|body| AnswerBody::new(body, exchange)))
@@ -84,7 +92,9 @@ where
     });
     let mut builder = Builder::new();
     // Heads are bounded before they reach hyper.
-    builder.max_buf_size(serving.max_header_size + 1).keep_alive(!turned_away);
+    builder
+        .max_buf_size(serving.max_header_size + 1)
+        .keep_alive(!turned_away);
     let mut connection = Box::pin(builder.serve_connection(TokioIo::new(io), service));
     let served = drive(&mut connection, &exchange, serving).await;
     let parts = Pin::into_inner(connection).into_parts();

@@ -84,9 +84,13 @@ pub(crate) async fn serve<S>(
         // The flag first: the future is done once it was ready.
         let draining = serving.shutdown.is_draining() || draining.as_mut().poll(cx).is_ready();
         if flooded || had_its_answer || draining {
-            clock.as_mut().end(|| connection.as_mut().graceful_shutdown());
+            clock
+                .as_mut()
+                .end(|| connection.as_mut().graceful_shutdown());
         }
-        clock.as_mut().poll(cx, &streams, || connection.as_mut().graceful_shutdown())
+        clock
+            .as_mut()
+            .poll(cx, &streams, || connection.as_mut().graceful_shutdown())
     })
     .await;
 }
@@ -104,7 +108,12 @@ struct Clock {
 impl Clock {
     fn new(first: Duration, idle: Duration) -> Self {
         let sleep = Box::pin(sleep_until(Instant::now() + first));
-        Self { idle, sleep, seen: 0, ending: false }
+        Self {
+            idle,
+            sleep,
+            seen: 0,
+            ending: false,
+        }
     }
 
     fn is_ending(&self) -> bool {

@@ -21,7 +21,10 @@ pub(crate) struct Linger {
 
 impl From<&ServerSettings> for Linger {
     fn from(settings: &ServerSettings) -> Self {
-        Self { timeout: settings.linger_timeout, max_bytes: settings.linger_bytes as u64 }
+        Self {
+            timeout: settings.linger_timeout,
+            max_bytes: settings.linger_bytes as u64,
+        }
     }
 }
 
@@ -45,6 +48,8 @@ impl Linger {
             }
             true
         };
-        tokio::time::timeout(self.timeout, ended).await.unwrap_or(false)
+        tokio::time::timeout(self.timeout, ended)
+            .await
+            .unwrap_or(false)
     }
 }

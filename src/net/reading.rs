@@ -46,7 +46,9 @@ impl AsyncRead for Client {
         _: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let length = (self.bytes.len() - self.sent).min(self.part).min(buffer.remaining());
+        let length = (self.bytes.len() - self.sent)
+            .min(self.part)
+            .min(buffer.remaining());
         if length == 0 {
             self.quiet.store(true, Relaxed);
             return Poll::Pending;
@@ -81,7 +83,10 @@ impl AsyncWrite for Client {
 /// Each answer is an empty 200.
 #[must_use]
 pub fn serve(bytes: &[u8], part: usize, max_head: usize) -> Served {
-    let (served, quiet) = (Arc::<Mutex<Served>>::default(), Arc::<AtomicBool>::default());
+    let (served, quiet) = (
+        Arc::<Mutex<Served>>::default(),
+        Arc::<AtomicBool>::default(),
+    );
     let (noted, exchange) = (served.clone(), Arc::<Exchange>::default());
     let lock = |served: &Arc<Mutex<Served>>| -> Served {
         std::mem::take(&mut *served.lock().unwrap_or_else(PoisonError::into_inner))

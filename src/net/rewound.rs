@@ -15,7 +15,11 @@ pub(crate) struct Rewound<S> {
 
 impl<S> Rewound<S> {
     pub(crate) fn new(read: Vec<u8>, stream: S) -> Self {
-        Self { read, given: 0, stream }
+        Self {
+            read,
+            given: 0,
+            stream,
+        }
     }
 }
 

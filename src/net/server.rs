@@ -71,8 +71,11 @@ pub async fn serve(
         shutdown: ShutdownFlag::default(),
     });
     let visitors = Visitors::new(settings.visitors.clone(), metrics.clone());
-    let workers: Result<Vec<_>, _> =
-        here.into_iter().enumerate().map(|(n, here)| Worker::start(n, here, &hard)).collect();
+    let workers: Result<Vec<_>, _> = here
+        .into_iter()
+        .enumerate()
+        .map(|(n, here)| Worker::start(n, here, &hard))
+        .collect();
     let workers = match workers {
         Ok(workers) => workers,
         Err(error) => {
@@ -107,9 +110,19 @@ pub async fn serve(
         if open > settings.max_connections + TOLD {
             continue;
         }
-        let Some((visitor, place)) = visitors.come(peer, over) else { continue };
-        let open = Open { _held: held, _place: place };
-        let accepted = Accepted { stream, visitor, open, serving: serving.clone() };
+        let Some((visitor, place)) = visitors.come(peer, over) else {
+            continue;
+        };
+        let open = Open {
+            _held: held,
+            _place: place,
+        };
+        let accepted = Accepted {
+            stream,
+            visitor,
+            open,
+            serving: serving.clone(),
+        };
         if let Some(least) = workers.iter().min_by_key(|worker| worker.load()) {
             least.give(accepted).await;
         }
@@ -120,7 +133,10 @@ pub async fn serve(
     let left = settings.shutdown_grace.saturating_sub(began.elapsed());
     if tokio::time::timeout(left, ended.as_mut()).await.is_err() {
         let open = metrics.connections.get();
-        tracing::warn!(open, "connections are still open after the grace; cutting them");
+        tracing::warn!(
+            open,
+            "connections are still open after the grace; cutting them"
+        );
         hard.cancel();
         ended.await;
     }

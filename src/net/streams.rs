@@ -78,7 +78,12 @@ impl Streams {
         self.0.begun.fetch_add(1, Relaxed);
         let (answered, held) = (AtomicBool::new(false), AtomicBool::new(false));
         let parts = AtomicUsize::new(0);
-        let stream = Arc::new(Stream { of: self.0.clone(), answered, parts, held });
+        let stream = Arc::new(Stream {
+            of: self.0.clone(),
+            answered,
+            parts,
+            held,
+        });
         *self.0.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream.clone());
         stream
     }
@@ -103,12 +108,21 @@ impl Streams {
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     fn execute(&self, task: F) {
-        let next = self.0.next.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let next = self
+            .0
+            .next
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         match next {
             Some(stream) => {
                 self.0.open.fetch_add(1, Relaxed);
                 let counted = Counted(stream);
-                self.0.here.spawn(Task { task: Box::pin(task), counted, unread: None });
+                self.0.here.spawn(Task {
+                    task: Box::pin(task),
+                    counted,
+                    unread: None,
+                });
             }
             None => drop(self.0.here.spawn(task)),
         }
@@ -140,11 +154,17 @@ impl<F: Future<Output = ()>> Future for Task<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { task, counted, unread } = &mut *self;
+        let Self {
+            task,
+            counted,
+            unread,
+        } = &mut *self;
         if task.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        let Stream { of, parts, held, .. } = &*counted.0;
+        let Stream {
+            of, parts, held, ..
+        } = &*counted.0;
         if !held.load(Relaxed) {
             *unread = None;
             return Poll::Pending;
@@ -153,7 +173,9 @@ impl<F: Future<Output = ()>> Future for Task<F> {
         if unread.as_ref().is_none_or(|(waits, _)| *waits != part) {
             *unread = Some((part, Box::pin(tokio::time::sleep(of.patience))));
         }
-        let Some((_, sleep)) = unread else { return Poll::Pending };
+        let Some((_, sleep)) = unread else {
+            return Poll::Pending;
+        };
         if sleep.as_mut().poll(cx).is_ready() {
             of.cut.inc();
             return Poll::Ready(());
@@ -171,7 +193,11 @@ pub(crate) struct Paced {
 
 impl Paced {
     pub(crate) fn new(body: axum::body::Body, stream: Arc<Stream>) -> Self {
-        Self { body, left: Bytes::new(), stream }
+        Self {
+            body,
+            left: Bytes::new(),
+            stream,
+        }
     }
 }
 

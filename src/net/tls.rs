@@ -128,13 +128,20 @@ pub(crate) struct Shown {
 
 impl std::fmt::Debug for Shown {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shown").field("files", &self.files).finish_non_exhaustive()
+        f.debug_struct("Shown")
+            .field("files", &self.files)
+            .finish_non_exhaustive()
     }
 }
 
 impl ResolvesServerCert for Shown {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.now.read().unwrap_or_else(PoisonError::into_inner).clone())
+        Some(
+            self.now
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+        )
     }
 }
 
@@ -145,7 +152,10 @@ impl Shown {
     /// All that is wrong with them.
     pub(crate) fn new(files: &TlsFiles) -> Result<(Arc<Self>, TlsAcceptor), Vec<TlsProblem>> {
         let now = files.certified(&files.read()?)?;
-        let shown = Arc::new(Self { files: files.clone(), now: RwLock::new(Arc::new(now)) });
+        let shown = Arc::new(Self {
+            files: files.clone(),
+            now: RwLock::new(Arc::new(now)),
+        });
         let builder = ServerConfig::builder_with_provider(Arc::new(provider()));
         let mut config = builder
             .with_safe_default_protocol_versions()

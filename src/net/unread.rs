@@ -22,7 +22,12 @@ pub(crate) struct Unread<S> {
 
 impl<S> Unread<S> {
     pub(crate) fn new(stream: S, patience: Duration, cut: Counter) -> Self {
-        Self { stream, patience, full: None, cut }
+        Self {
+            stream,
+            patience,
+            full: None,
+            cut,
+        }
     }
 
     fn written<T>(
@@ -35,7 +40,9 @@ impl<S> Unread<S> {
             return result;
         }
         let patience = self.patience;
-        let full = self.full.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        let full = self
+            .full
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
         ready!(full.as_mut().poll(cx));
         self.cut.inc();
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))

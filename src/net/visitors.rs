@@ -76,11 +76,19 @@ impl Visitors {
             // A number and a word of ours: always fit for a header.
             policy: HeaderValue::try_from(quota.policy(NAME))
                 .unwrap_or_else(|_| HeaderValue::from_static("")),
-            of: Mutex::new(OfAddresses { buckets: HashMap::new(), swept: None }),
+            of: Mutex::new(OfAddresses {
+                buckets: HashMap::new(),
+                swept: None,
+            }),
             shared: Arc::new(Bucket::new(quota)),
         });
         let connections = Mutex::new(HashMap::new());
-        Arc::new(Self { settings, metrics, connections, buckets })
+        Arc::new(Self {
+            settings,
+            metrics,
+            connections,
+            buckets,
+        })
     }
 
     /// Counts a connection in. `None` when it is not even to be answered.
@@ -104,15 +112,31 @@ impl Visitors {
                 return None;
             }
             *open += 1;
-            place = Some(Place { client, of: self.clone() });
+            place = Some(Place {
+                client,
+                of: self.clone(),
+            });
         }
         let buckets = self.buckets.as_ref().filter(|_| !is_proxy);
         let bucket = buckets.map(|buckets| self.bucket(buckets, peer));
-        Some((Visitor { peer, is_proxy, turned_away, bucket, all: self.clone() }, place))
+        Some((
+            Visitor {
+                peer,
+                is_proxy,
+                turned_away,
+                bucket,
+                all: self.clone(),
+            },
+            place,
+        ))
     }
 
     fn bucket(&self, buckets: &Buckets, address: IpAddr) -> Arc<Bucket> {
-        buckets.of(client_of(address), self.settings.max_addresses, &self.metrics)
+        buckets.of(
+            client_of(address),
+            self.settings.max_addresses,
+            &self.metrics,
+        )
     }
 }
 
@@ -142,7 +166,8 @@ impl Buckets {
         }
         if of.buckets.len() >= max && of.swept.is_none_or(|swept| swept.elapsed() > SWEEP_EVERY) {
             of.swept = Some(Instant::now());
-            of.buckets.retain(|_, bucket| Arc::strong_count(bucket) > 1 || !bucket.is_full());
+            of.buckets
+                .retain(|_, bucket| Arc::strong_count(bucket) > 1 || !bucket.is_full());
         }
         if of.buckets.len() >= max {
             metrics.refuse("addresses");
@@ -225,6 +250,9 @@ impl Visitor {
             }
         };
         let item = HeaderValue::try_from(item).ok()?;
-        Some(Standing { policy: buckets.policy.clone(), item })
+        Some(Standing {
+            policy: buckets.policy.clone(),
+            item,
+        })
     }
 }

@@ -34,7 +34,9 @@ pub(crate) struct Worker {
 impl Worker {
     /// Starts a thread. What is left on it when `hard` is cancelled is cut.
     pub(crate) fn start(index: usize, what: Here, hard: &CancellationToken) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let (connections, mut handed) = mpsc::channel::<Accepted>(BACKLOG);
         let (end, ended) = oneshot::channel();
         let open = TaskTracker::new();
@@ -58,8 +60,14 @@ impl Worker {
             drop(runtime);
             let _ = end.send(());
         };
-        std::thread::Builder::new().name(format!("http-{index}")).spawn(serve)?;
-        Ok(Self { connections, open, ended })
+        std::thread::Builder::new()
+            .name(format!("http-{index}"))
+            .spawn(serve)?;
+        Ok(Self {
+            connections,
+            open,
+            ended,
+        })
     }
 
     /// Connections it has, with those it has not yet taken.

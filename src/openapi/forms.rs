@@ -9,7 +9,9 @@ use utoipa::openapi::{RefOr, Schema};
 /// A form has the schema of the JSON body. It has no null and nothing nested, but a schema of its own
 /// would be a second type in generated clients, of which they use one.
 pub fn tell_form(operation: &mut Operation) {
-    let Some(RefOr::T(body)) = &mut operation.request_body else { return };
+    let Some(RefOr::T(body)) = &mut operation.request_body else {
+        return;
+    };
     for content in body.content.values_mut() {
         if let RefOr::T(content) = content
             && let Some(RefOr::T(Schema::OneOf(choice))) = &mut content.schema

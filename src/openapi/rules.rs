@@ -70,12 +70,23 @@ fn of(operation: &str) -> Option<Rules> {
             excludes: &[("wait", &["before", "end", "until", "order=desc"])],
             ..Rules::default()
         },
-        "follow_events" => Rules { at_most_one: FOLLOW, ..Rules::default() },
-        "follow_many" => {
-            Rules { at_most_one: FOLLOW, at_least_one: &[&["stream", "match"]], ..Rules::default() }
-        }
-        "read_stream" => Rules { needs: &[("count", &["full=true"])], ..Rules::default() },
-        "list_pending" => Rules { at_most_one: &[&["cursor", "start"]], ..Rules::default() },
+        "follow_events" => Rules {
+            at_most_one: FOLLOW,
+            ..Rules::default()
+        },
+        "follow_many" => Rules {
+            at_most_one: FOLLOW,
+            at_least_one: &[&["stream", "match"]],
+            ..Rules::default()
+        },
+        "read_stream" => Rules {
+            needs: &[("count", &["full=true"])],
+            ..Rules::default()
+        },
+        "list_pending" => Rules {
+            at_most_one: &[&["cursor", "start"]],
+            ..Rules::default()
+        },
         _ => return None,
     })
 }
@@ -90,18 +101,26 @@ pub fn add(operation: &mut Map<String, Value>, id: &str) {
         ("at_least_one", "At least one of", rules.at_least_one),
     ];
     for (name, beginning, lists) in lists {
-        sentences
-            .extend(lists.iter().map(|names| format!("{beginning} {}.", joined(names, "and"))));
+        sentences.extend(
+            lists
+                .iter()
+                .map(|names| format!("{beginning} {}.", joined(names, "and"))),
+        );
         if !lists.is_empty() {
             declared.insert(name.to_owned(), json!(lists));
         }
     }
-    let pairs =
-        [("needs", "only with", "or", rules.needs), ("excludes", "not with", "or", rules.excludes)];
+    let pairs = [
+        ("needs", "only with", "or", rules.needs),
+        ("excludes", "not with", "or", rules.excludes),
+    ];
     for (name, verb, conjunction, pairs) in pairs {
         let mut map = Map::new();
         for (parameter, others) in pairs {
-            sentences.push(format!("`{parameter}` {verb} {}.", joined(others, conjunction)));
+            sentences.push(format!(
+                "`{parameter}` {verb} {}.",
+                joined(others, conjunction)
+            ));
             map.insert((*parameter).to_owned(), json!(others));
         }
         if !map.is_empty() {
@@ -109,7 +128,9 @@ pub fn add(operation: &mut Map<String, Value>, id: &str) {
         }
     }
     operation.insert(EXTENSION.to_owned(), declared.into());
-    let Some(Value::String(description)) = operation.get_mut("description") else { return };
+    let Some(Value::String(description)) = operation.get_mut("description") else {
+        return;
+    };
     description.push_str("\n\nParameters: ");
     description.push_str(&sentences.join(" "));
 }

@@ -11,7 +11,9 @@ use crate::api;
 pub(super) fn tell(document: &mut OpenApi) {
     let components = document.components.get_or_insert_default();
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
-    let bearer = bearer.description(Some("An API key, or a token that a known issuer has signed"));
+    let bearer = bearer.description(Some(
+        "An API key, or a token that a known issuer has signed",
+    ));
     let key = ApiKeyValue::with_description("X-API-Key", "An API key");
     let ticket = ApiKeyValue::with_description("ticket", "A ticket; for reading alone");
     for (name, scheme) in [

@@ -30,7 +30,10 @@ pub fn finish(document: &mut Value) {
     }
     if let Some(Value::Object(paths)) = document.get_mut("paths") {
         let items = paths.values_mut().filter_map(Value::as_object_mut);
-        items.flat_map(Map::values_mut).filter_map(Value::as_object_mut).for_each(finish_operation);
+        items
+            .flat_map(Map::values_mut)
+            .filter_map(Value::as_object_mut)
+            .for_each(finish_operation);
     }
     inline_unshared(document);
     rename_inputs(document);
@@ -38,10 +41,16 @@ pub fn finish(document: &mut Value) {
 
 /// Renames schemas `NewX` to `XInput`: Go has a function of the first name for each schema `X`.
 fn rename_inputs(document: &mut Value) {
-    let schemas = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut);
+    let schemas = document
+        .pointer_mut("/components/schemas")
+        .and_then(Value::as_object_mut);
     let Some(schemas) = schemas else { return };
     let input = |name: &str| name.strip_prefix("New").map(|rest| format!("{rest}Input"));
-    let old: Vec<String> = schemas.keys().filter(|name| input(name).is_some()).cloned().collect();
+    let old: Vec<String> = schemas
+        .keys()
+        .filter(|name| input(name).is_some())
+        .cloned()
+        .collect();
     for name in &old {
         rename(schemas, name, &input(name).unwrap_or_default());
     }
@@ -60,15 +69,22 @@ fn point_elsewhere(value: &mut Value, from: &str, to: &Value) {
             {
                 *reference = to.clone();
             }
-            map.values_mut().for_each(|value| point_elsewhere(value, from, to));
+            map.values_mut()
+                .for_each(|value| point_elsewhere(value, from, to));
         }
-        Value::Array(list) => list.iter_mut().for_each(|value| point_elsewhere(value, from, to)),
+        Value::Array(list) => list
+            .iter_mut()
+            .for_each(|value| point_elsewhere(value, from, to)),
         _ => {}
     }
 }
 
 fn finish_operation(operation: &mut Map<String, Value>) {
-    let id = operation.get("operationId").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let id = operation
+        .get("operationId")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
     rules::add(operation, &id);
     if let Some(Value::Array(parameters)) = operation.get_mut("parameters") {
         let all = parameters.iter_mut().filter_map(Value::as_object_mut);
@@ -90,7 +106,9 @@ fn finish_operation(operation: &mut Map<String, Value>) {
 /// those that know several make one type of all of them, and a client that accepts several would be
 /// answered with lines where JSON is parsed.
 fn json_alone(holder: &mut Map<String, Value>, beside: impl Fn(&Value) -> bool) {
-    let Some(Value::Object(content)) = holder.get_mut("content") else { return };
+    let Some(Value::Object(content)) = holder.get_mut("content") else {
+        return;
+    };
     if !content.contains_key(FIRST) {
         return;
     }
@@ -108,11 +126,18 @@ fn json_alone(holder: &mut Map<String, Value>, beside: impl Fn(&Value) -> bool) 
 fn inline_unshared(document: &mut Value) {
     let mut told = Vec::new();
     collect(document, &mut told, false);
-    let shared: Vec<String> =
-        told.iter().filter(|(_, other)| !other).map(|(name, _)| name.clone()).collect();
-    let alone = told.into_iter().filter(|(name, other)| *other && !shared.contains(name));
+    let shared: Vec<String> = told
+        .iter()
+        .filter(|(_, other)| !other)
+        .map(|(name, _)| name.clone())
+        .collect();
+    let alone = told
+        .into_iter()
+        .filter(|(name, other)| *other && !shared.contains(name));
     for (name, _) in alone.collect::<Vec<_>>() {
-        let schemas = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut);
+        let schemas = document
+            .pointer_mut("/components/schemas")
+            .and_then(Value::as_object_mut);
         let Some(schema) = schemas.and_then(|schemas| schemas.shift_remove(&name)) else {
             continue;
         };
@@ -128,7 +153,8 @@ fn collect(value: &Value, told: &mut Vec<(String, bool)>, within: bool) {
             if let Some(name) = reference.and_then(|text| text.rsplit('/').next()) {
                 told.push((name.to_owned(), within));
             }
-            map.iter().for_each(|(name, value)| collect(value, told, within || name == OTHERS));
+            map.iter()
+                .for_each(|(name, value)| collect(value, told, within || name == OTHERS));
         }
         Value::Array(list) => list.iter().for_each(|value| collect(value, told, within)),
         _ => {}
@@ -140,8 +166,12 @@ fn replace(value: &mut Value, reference: &str, schema: &Value) {
         Value::Object(map) if map.get("$ref").and_then(Value::as_str) == Some(reference) => {
             *value = schema.clone();
         }
-        Value::Object(map) => map.values_mut().for_each(|value| replace(value, reference, schema)),
-        Value::Array(list) => list.iter_mut().for_each(|value| replace(value, reference, schema)),
+        Value::Object(map) => map
+            .values_mut()
+            .for_each(|value| replace(value, reference, schema)),
+        Value::Array(list) => list
+            .iter_mut()
+            .for_each(|value| replace(value, reference, schema)),
         _ => {}
     }
 }
@@ -167,7 +197,11 @@ fn simplify(value: &mut Value) {
                 }
             }
             for name in ["oneOf", "anyOf", "allOf"] {
-                let members = map.get_mut(name).and_then(Value::as_array_mut).into_iter().flatten();
+                let members = map
+                    .get_mut(name)
+                    .and_then(Value::as_array_mut)
+                    .into_iter()
+                    .flatten();
                 members.filter_map(Value::as_object_mut).for_each(bare);
             }
             map.values_mut().for_each(simplify);

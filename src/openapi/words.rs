@@ -14,15 +14,22 @@ struct Word {
 }
 
 const fn word(pattern: &'static str) -> Word {
-    Word { pattern, most: None }
+    Word {
+        pattern,
+        most: None,
+    }
 }
 
 /// No control characters; not `.` or `..`.
-const GROUP: Word =
-    Word { pattern: r"^(?!\.\.?$)[^\u0000-\u001f\u007f-\u009f]+$", most: Some(512) };
+const GROUP: Word = Word {
+    pattern: r"^(?!\.\.?$)[^\u0000-\u001f\u007f-\u009f]+$",
+    most: Some(512),
+};
 /// Neither one of our own.
-const CONSUMER: Word =
-    Word { pattern: r"^(?!\.\.?$)(?!streamgate:)[^\u0000-\u001f\u007f-\u009f]+$", most: Some(512) };
+const CONSUMER: Word = Word {
+    pattern: r"^(?!\.\.?$)(?!streamgate:)[^\u0000-\u001f\u007f-\u009f]+$",
+    most: Some(512),
+};
 /// And braces only as one `{tag}`.
 const STREAM: Word = Word {
     pattern: r"^(?!\.\.?$)(?!streamgate:)(?:[^\u0000-\u001f\u007f-\u009f{}]+|[^\u0000-\u001f\u007f-\u009f{}]*\{[^\u0000-\u001f\u007f-\u009f{}]+\}[^\u0000-\u001f\u007f-\u009f{}]*)$",
@@ -65,7 +72,10 @@ const END: Word = word(
 );
 const TAG: Word = word(r#"^"[0-9]{1,20}-[0-9]{1,20}"$"#);
 const STAR: Word = word(r"^\*$");
-const KEY: Word = Word { pattern: r"^[!-~](?:[ -~]*[!-~])?$", most: Some(255) };
+const KEY: Word = Word {
+    pattern: r"^[!-~](?:[ -~]*[!-~])?$",
+    most: Some(255),
+};
 const PRODUCER: Word = word(r"^[ -~]*$");
 
 /// Tells the end of a subscription from the bound of a range, by its description.
@@ -74,7 +84,10 @@ fn ends_subscription(description: &str) -> bool {
 }
 
 /// What a parameter holds, or each of a list.
-#[expect(clippy::match_same_arms, reason = "a table, in the order of the document")]
+#[expect(
+    clippy::match_same_arms,
+    reason = "a table, in the order of the document"
+)]
 fn of_parameter(parameter: &Parameter) -> Option<Word> {
     let list = matches!(parameter.schema, Some(RefOr::T(Schema::Array(_))));
     Some(match (&parameter.parameter_in, parameter.name.as_str()) {
@@ -91,7 +104,14 @@ fn of_parameter(parameter: &Parameter) -> Option<Word> {
         }
         (_, "after") => START,
         (_, "before") => SHORT_ID,
-        (_, "end") if parameter.description.as_deref().is_some_and(ends_subscription) => END,
+        (_, "end")
+            if parameter
+                .description
+                .as_deref()
+                .is_some_and(ends_subscription) =>
+        {
+            END
+        }
         (_, "start" | "end") => BOUND,
         (_, "since" | "until") => TIME,
         (_, "wait" | "grace") => WAIT,
@@ -113,7 +133,10 @@ fn of_parameter(parameter: &Parameter) -> Option<Word> {
 }
 
 /// What a member of a body holds, or each of a list.
-#[expect(clippy::match_same_arms, reason = "a table, in the order of the document")]
+#[expect(
+    clippy::match_same_arms,
+    reason = "a table, in the order of the document"
+)]
 fn of_member(schema: &str, member: &str) -> Option<Word> {
     Some(match (schema, member) {
         (_, "consumer") => CONSUMER,
@@ -130,8 +153,14 @@ fn of_member(schema: &str, member: &str) -> Option<Word> {
             _,
             "lease" | "delay" | "min_idle" | "idle" | "max_age" | "backoff" | "consumer_expiry",
         ) => DURATION,
-        (_, "reason") => Word { pattern: "", most: Some(1024) },
-        ("NewEntry", "key") => Word { pattern: ".", most: Some(255) },
+        (_, "reason") => Word {
+            pattern: "",
+            most: Some(1024),
+        },
+        ("NewEntry", "key") => Word {
+            pattern: ".",
+            most: Some(255),
+        },
         _ => return None,
     })
 }
@@ -161,7 +190,9 @@ pub fn tell_parameter(parameter: &mut Parameter) {
 /// Tells what the members of a schema look like, if it is one of a body.
 pub fn tell_members(name: &str, schema: &mut RefOr<Schema>) {
     let sent = name.ends_with("Call") || name.ends_with("Patch") || name.starts_with("New");
-    let RefOr::T(Schema::Object(object)) = schema else { return };
+    let RefOr::T(Schema::Object(object)) = schema else {
+        return;
+    };
     // Read as if they could be left out, so that it is told in our own words when they are.
     for member in ["consumer", "fields", "id", "key"] {
         if let Some(RefOr::T(Schema::Object(member))) = object.properties.get_mut(member)
@@ -174,7 +205,13 @@ pub fn tell_members(name: &str, schema: &mut RefOr<Schema>) {
         tell_entry(object);
     }
     for (member, schema) in object.properties.iter_mut().filter(|_| sent) {
-        let counts = ["entries_added", "entries_read", "limit", "maxlen", "retry_count"];
+        let counts = [
+            "entries_added",
+            "entries_read",
+            "limit",
+            "maxlen",
+            "retry_count",
+        ];
         if let RefOr::T(Schema::Object(count)) = schema
             && counts.contains(&member.as_str())
         {

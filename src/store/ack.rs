@@ -99,7 +99,11 @@ impl Store {
         for item in items {
             let (mut command, id) = (Cmd::with_capacity(4, 128), item.id.to_string());
             forget.arg(id.as_str());
-            command.arg("XACK").arg(stream.as_str()).arg(group.as_bytes()).arg(id);
+            command
+                .arg("XACK")
+                .arg(stream.as_str())
+                .arg(group.as_bytes())
+                .arg(id);
             pipeline.add_command(command);
         }
         pipeline.add_command(forget);
@@ -109,8 +113,10 @@ impl Store {
             1 => Ok(Settled::Acknowledged),
             _ => Ok(Settled::NotPending),
         };
-        let settled: Vec<Settled> =
-            replies.iter().map(settled).collect::<Result<_, StoreError>>()?;
+        let settled: Vec<Settled> = replies
+            .iter()
+            .map(settled)
+            .collect::<Result<_, StoreError>>()?;
         // XACK answers 0 for a group that is not there, too.
         if !settled.contains(&Settled::Acknowledged)
             && let Some((_, error)) = self.lacks_group(slice::from_ref(stream), group).await?

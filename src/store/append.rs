@@ -127,13 +127,20 @@ impl Append {
     #[must_use]
     pub fn too_wide(&self) -> Option<usize> {
         let wide = |entry: &NewEntry| entry.fields.len() > MAX_FIELDS;
-        self.entries.iter().position(wide).filter(|_| self.needs_script())
+        self.entries
+            .iter()
+            .position(wide)
+            .filter(|_| self.needs_script())
     }
 
     /// The XADD of one entry; trimming goes with the last.
     fn command(&self, stream: &StreamName, index: usize) -> Cmd {
         let entry = &self.entries[index];
-        let bytes: usize = entry.fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let bytes: usize = entry
+            .fields
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
         let words = 10 + 2 * entry.fields.len();
         let mut command = Cmd::with_capacity(words, 64 + stream.as_str().len() + bytes);
         command.arg("XADD").arg(stream.as_str());
@@ -187,7 +194,11 @@ impl Store {
         if given.contains(&Value::Nil) {
             return Ok(Appended::Refused(None, Refusal::NoStream));
         }
-        given.into_iter().map(placed).collect::<Result<_, _>>().map(Appended::Each)
+        given
+            .into_iter()
+            .map(placed)
+            .collect::<Result<_, _>>()
+            .map(Appended::Each)
     }
 }
 
@@ -198,7 +209,10 @@ fn placed(given: Value) -> Result<Result<Placed, Refusal>, StoreError> {
         given => id(given),
     };
     match id {
-        Ok(id) => Ok(Ok(Placed { id, replayed: false })),
+        Ok(id) => Ok(Ok(Placed {
+            id,
+            replayed: false,
+        })),
         Err(StoreError::IdsExhausted) => Ok(Err(Refusal::Exhausted)),
         Err(error) => Err(error),
     }

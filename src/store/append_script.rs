@@ -122,10 +122,19 @@ impl Store {
     ) -> Result<Appended, StoreError> {
         let mut command = Cmd::new();
         let [known, ends] = keys(stream);
-        command.arg("EVAL").arg(SCRIPT).arg(3).arg(stream.as_str()).arg(known).arg(ends);
+        command
+            .arg("EVAL")
+            .arg(SCRIPT)
+            .arg(3)
+            .arg(stream.as_str())
+            .arg(known)
+            .arg(ends);
         command.arg(self.holes());
         command.arg(append.if_match.map(|id| id.to_string()).unwrap_or_default());
-        command.arg(u8::from(append.if_new)).arg(u8::from(!append.create)).arg(append.window_ms);
+        command
+            .arg(u8::from(append.if_new))
+            .arg(u8::from(!append.create))
+            .arg(append.window_ms);
         // XINFO copies two entries of the stream into the script, which may be large: only for those
         // who compare something with the last id.
         let by_last = append.if_match.is_some()
@@ -146,7 +155,9 @@ impl Store {
             })
             .collect();
         command.arg(append.key.as_ref().map_or("", Key::as_str));
-        command.arg(hex(Sha256::new_with_prefix(prints.concat()))).arg(u8::from(append.atomic));
+        command
+            .arg(hex(Sha256::new_with_prefix(prints.concat())))
+            .arg(u8::from(append.atomic));
         match append.trimming {
             Some(trimming) => {
                 command.arg(5);
@@ -158,7 +169,9 @@ impl Store {
         }
         command.arg(append.entries.len());
         for (entry, print) in append.entries.iter().zip(&prints) {
-            command.arg(entry.id.to_string()).arg(entry.key.as_ref().map_or("", Key::as_str));
+            command
+                .arg(entry.id.to_string())
+                .arg(entry.key.as_ref().map_or("", Key::as_str));
             command.arg(print).arg(2 * entry.fields.len());
             for (name, value) in &entry.fields {
                 command.arg(name.as_slice()).arg(value.as_slice());
@@ -180,8 +193,12 @@ fn decode(verdict: &str, rest: &[String]) -> Option<Appended> {
     Some(match verdict {
         "each" => {
             let one = |text: &String| {
-                let given =
-                    |text: &str, replayed| Some(Ok(Placed { id: text.parse().ok()?, replayed }));
+                let given = |text: &str, replayed| {
+                    Some(Ok(Placed {
+                        id: text.parse().ok()?,
+                        replayed,
+                    }))
+                };
                 match text.split_at_checked(1)? {
                     ("!", word) => Some(Err(refusal(word)?)),
                     ("~", id) => given(id, true),
@@ -190,9 +207,12 @@ fn decode(verdict: &str, rest: &[String]) -> Option<Appended> {
             };
             Appended::Each(rest.iter().map(one).collect::<Option<_>>()?)
         }
-        "replayed" => {
-            Appended::Replayed(first?.split(',').map(|id| id.parse().ok()).collect::<Option<_>>()?)
-        }
+        "replayed" => Appended::Replayed(
+            first?
+                .split(',')
+                .map(|id| id.parse().ok())
+                .collect::<Option<_>>()?,
+        ),
         "stale" => Appended::Refused(None, Refusal::Stale(first?.parse().ok()?)),
         "no-stream" => Appended::Refused(None, Refusal::NoStream),
         // The whole is entry 0.

@@ -39,7 +39,9 @@ impl Store {
         let mut command = Cmd::new();
         command.arg("XREAD").arg("COUNT").arg(count);
         // BLOCK 0 would be for ever.
-        command.arg("BLOCK").arg(block.as_millis().max(1).to_string());
+        command
+            .arg("BLOCK")
+            .arg(block.as_millis().max(1).to_string());
         command.arg("STREAMS");
         for (stream, _) in after {
             command.arg(stream.as_str());
@@ -75,7 +77,10 @@ impl Store {
             let check = self.decode_check(stream, at, &mut replies)?;
             Ok((stream.as_str().to_owned(), check))
         };
-        let checks = checked.into_iter().map(check).collect::<Result<_, StoreError>>()?;
+        let checks = checked
+            .into_iter()
+            .map(check)
+            .collect::<Result<_, StoreError>>()?;
         Ok(Woken { woken, checks })
     }
 
@@ -132,7 +137,10 @@ impl Blocking {
     /// A handle to the connection, for commands that follow each other.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { wire: Wire::clone(&self.connection), left: self.left.clone() }
+        Handle {
+            wire: Wire::clone(&self.connection),
+            left: self.left.clone(),
+        }
     }
 
     /// Closes the connection and frees its place: a command may still be blocked on it, and would
@@ -144,11 +152,13 @@ impl Blocking {
 
 impl Handle {
     pub(super) async fn command(&self, command: &Cmd) -> Result<Value, StoreError> {
-        self.until_left(command.query_async(&mut self.wire.handle.clone())).await
+        self.until_left(command.query_async(&mut self.wire.handle.clone()))
+            .await
     }
 
     pub(super) async fn pipeline(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
-        self.until_left(pipeline.query_async(&mut self.wire.handle.clone())).await
+        self.until_left(pipeline.query_async(&mut self.wire.handle.clone()))
+            .await
     }
 
     async fn until_left<T>(

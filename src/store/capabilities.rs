@@ -83,7 +83,15 @@ const TABLE: &[Row] = &[
         name: "entry-counters",
         what: "counts in positions, exact gaps, entries_read, setting counters",
         command: "XSETID ENTRIESADDED",
-        ask: Ask::Trial(&["XSETID", KEY, "1-0", "ENTRIESADDED", "1", "MAXDELETEDID", "0-0"]),
+        ask: Ask::Trial(&[
+            "XSETID",
+            KEY,
+            "1-0",
+            "ENTRIESADDED",
+            "1",
+            "MAXDELETEDID",
+            "0-0",
+        ]),
         used: (Used::Native, Used::Unavailable),
     },
     Row {
@@ -139,7 +147,17 @@ const TABLE: &[Row] = &[
         name: "claim-on-read",
         what: "taking over long pending entries in the step that reads new ones",
         command: "XREADGROUP CLAIM",
-        ask: Ask::Trial(&["XREADGROUP", "GROUP", "g", "c", "CLAIM", "1", "STREAMS", KEY, ">"]),
+        ask: Ask::Trial(&[
+            "XREADGROUP",
+            "GROUP",
+            "g",
+            "c",
+            "CLAIM",
+            "1",
+            "STREAMS",
+            KEY,
+            ">",
+        ]),
         used: (Used::Script, Used::Script),
     },
     Row {
@@ -160,7 +178,10 @@ const TABLE: &[Row] = &[
 
 impl Capabilities {
     fn has(&self, name: &str) -> Option<bool> {
-        self.list.iter().find(|capability| capability.name == name)?.native
+        self.list
+            .iter()
+            .find(|capability| capability.name == name)?
+            .native
     }
 }
 
@@ -168,7 +189,10 @@ impl Store {
     /// What the server can do, and what is done here; `None` while it was never asked.
     #[must_use]
     pub fn capabilities(&self) -> Option<Arc<Capabilities>> {
-        self.capabilities.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.capabilities
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Asks the server what it can do; false if asking again soon may tell more. What was known
@@ -185,9 +209,13 @@ impl Store {
             }
         };
         if let Some(known) = found.has(DELETE_WITH_REFERENCES) {
-            self.untraced_holes.store(known, std::sync::atomic::Ordering::Relaxed);
+            self.untraced_holes
+                .store(known, std::sync::atomic::Ordering::Relaxed);
         }
-        let mut capabilities = self.capabilities.write().unwrap_or_else(PoisonError::into_inner);
+        let mut capabilities = self
+            .capabilities
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         *capabilities = Some(Arc::new(found));
         settled
     }
@@ -195,7 +223,11 @@ impl Store {
     /// What the server can do, and whether that is all there will be to know.
     async fn ask_server(&self) -> Result<(Capabilities, bool), StoreError> {
         // Nobody can have made this key, so that a trial finds nothing to change.
-        let key = format!("{}probe:{:016x}", crate::model::name::OWN_PREFIX, fastrand::u64(..));
+        let key = format!(
+            "{}probe:{:016x}",
+            crate::model::name::OWN_PREFIX,
+            fastrand::u64(..)
+        );
         let (mut native, mut settled) = (Vec::with_capacity(TABLE.len()), true);
         for row in TABLE {
             let mut command = Cmd::new();
@@ -230,9 +262,20 @@ impl Store {
             what: row.what,
             command: row.command,
             native,
-            used: if native == Some(false) { row.used.1 } else { row.used.0 },
+            used: if native == Some(false) {
+                row.used.1
+            } else {
+                row.used.0
+            },
         });
-        Ok((Capabilities { server, version, list: list.collect() }, settled))
+        Ok((
+            Capabilities {
+                server,
+                version,
+                list: list.collect(),
+            },
+            settled,
+        ))
     }
 
     /// Name and version, as far as the server tells them.
@@ -245,7 +288,9 @@ impl Store {
             Ok(info) => String::from_utf8_lossy(&bytes(info)?).into_owned(),
         };
         let of = |name: &str| {
-            let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            let value = info
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             value.map(|value| value.trim().to_owned())
         };
         // Those that are no Redis call themselves something, and their `redis_version` is what

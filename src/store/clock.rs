@@ -22,7 +22,8 @@ impl Store {
         let [seconds, micros] = tuple(self.read(&command).await?)?;
         let number = |value| -> Result<u64, StoreError> {
             let text = String::from_utf8(bytes(value)?).unwrap_or_default();
-            text.parse().map_err(|_| StoreError::Unexpected("a time".to_owned()))
+            text.parse()
+                .map_err(|_| StoreError::Unexpected("a time".to_owned()))
         };
         Ok(number(seconds)? * 1000 + number(micros)? / 1000)
     }

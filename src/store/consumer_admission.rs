@@ -38,17 +38,24 @@ struct Generations {
 
 impl Default for Generations {
     fn default() -> Self {
-        Self { young: HashSet::new(), old: HashSet::new(), since: Instant::now() }
+        Self {
+            young: HashSet::new(),
+            old: HashSet::new(),
+            since: Instant::now(),
+        }
     }
 }
 
 impl Admissions {
     fn key(&self, stream: &StreamName, group: &GroupName, consumer: &ConsumerName) -> u64 {
-        self.hash.hash_one((stream.as_str(), group.as_bytes(), consumer.as_bytes()))
+        self.hash
+            .hash_one((stream.as_str(), group.as_bytes(), consumer.as_bytes()))
     }
 
     fn generations(&self) -> MutexGuard<'_, Generations> {
-        self.generations.lock().unwrap_or_else(PoisonError::into_inner)
+        self.generations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn contains(&self, key: u64) -> bool {
@@ -135,7 +142,11 @@ impl Store {
             return Ok(true);
         }
         let reply = self.verb(&ADMIT, Repeat::Safe, |command| {
-            command.arg(2).arg(stream.as_str()).arg(policies(stream)).arg(group.as_bytes());
+            command
+                .arg(2)
+                .arg(stream.as_str())
+                .arg(policies(stream))
+                .arg(group.as_bytes());
             command.arg(consumer.as_bytes()).arg(most);
         });
         let admitted = unsigned(&reply.await?)? == 1;
@@ -160,7 +171,10 @@ mod tests {
             admissions.insert(other);
             assert!(admissions.contains(other));
         }
-        assert!(!admissions.contains(7), "using an admission does not prolong it");
+        assert!(
+            !admissions.contains(7),
+            "using an admission does not prolong it"
+        );
         let generations = admissions.generations();
         assert!(generations.young.len() + generations.old.len() <= 2 * REMEMBERED);
     }

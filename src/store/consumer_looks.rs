@@ -58,8 +58,13 @@ impl Store {
         stream: &StreamName,
         group: &GroupName,
     ) -> Result<(GroupInfo, Consumers), StoreError> {
-        let groups = self.groups_with_lags(stream).await.map_err(StoreError::of_group)?;
-        let found = groups.into_iter().find(|(info, _)| info.name.as_bytes() == group.as_bytes());
+        let groups = self
+            .groups_with_lags(stream)
+            .await
+            .map_err(StoreError::of_group)?;
+        let found = groups
+            .into_iter()
+            .find(|(info, _)| info.name.as_bytes() == group.as_bytes());
         let (mut found, lag) = found.ok_or(StoreError::GroupNotFound)?;
         found.lag = self.counted_lag(stream, group, lag).await?;
         let consumers = self.consumers(stream, group).await?;
@@ -98,7 +103,11 @@ impl Store {
         group: &GroupName,
     ) -> Result<Consumers, StoreError> {
         let mut command = Cmd::new();
-        command.arg("XINFO").arg("CONSUMERS").arg(stream.as_str()).arg(group.as_bytes());
+        command
+            .arg("XINFO")
+            .arg("CONSUMERS")
+            .arg(stream.as_str())
+            .arg(group.as_bytes());
         let consumers = list(self.read(&command).await.map_err(StoreError::of_group)?)?;
         let consumers = consumers.into_iter().map(consumer_info);
         let mut consumers = consumers.collect::<Result<Vec<_>, _>>()?;

@@ -48,17 +48,26 @@ impl Claim {
     /// What XCLAIM takes after the ids.
     pub(super) fn words(&self) -> Vec<String> {
         let mut words = Vec::new();
-        let numbers =
-            [("IDLE", self.idle_ms), ("TIME", self.time_ms), ("RETRYCOUNT", self.retry_count)];
+        let numbers = [
+            ("IDLE", self.idle_ms),
+            ("TIME", self.time_ms),
+            ("RETRYCOUNT", self.retry_count),
+        ];
         for (word, number) in numbers {
             words.extend(
-                number.into_iter().flat_map(|number| [word.to_owned(), number.to_string()]),
+                number
+                    .into_iter()
+                    .flat_map(|number| [word.to_owned(), number.to_string()]),
             );
         }
         for (word, given) in [("FORCE", self.force), ("JUSTID", self.just_id)] {
             words.extend(given.then(|| word.to_owned()));
         }
-        words.extend(self.last_id.into_iter().flat_map(|id| ["LASTID".to_owned(), id.to_string()]));
+        words.extend(
+            self.last_id
+                .into_iter()
+                .flat_map(|id| ["LASTID".to_owned(), id.to_string()]),
+        );
         words
     }
 }
@@ -126,7 +135,10 @@ impl Store {
         consumer: &ConsumerName,
     ) -> Result<bool, StoreError> {
         let mut command = Cmd::new();
-        command.arg("XGROUP").arg("CREATECONSUMER").arg(stream.as_str());
+        command
+            .arg("XGROUP")
+            .arg("CREATECONSUMER")
+            .arg(stream.as_str());
         command.arg(group.as_bytes()).arg(consumer.as_bytes());
         Ok(int(&self.write(&command).await.map_err(StoreError::of_group)?)? == 1)
     }
@@ -146,7 +158,11 @@ impl Store {
         fate: &PendingFate,
     ) -> Result<u64, StoreError> {
         let mut command = Cmd::new();
-        command.arg("EVAL").arg(DELETE_CONSUMER).arg(1).arg(stream.as_str());
+        command
+            .arg("EVAL")
+            .arg(DELETE_CONSUMER)
+            .arg(1)
+            .arg(stream.as_str());
         command.arg(group.as_bytes()).arg(consumer.as_bytes());
         match fate {
             PendingFate::Refuse => command.arg("refuse"),
@@ -176,13 +192,17 @@ impl Store {
         let (portion, _room) = self.portion(stream, claim.ids.len()).await?;
         let (mut all, mut bytes) = (None::<Claimed>, 0);
         for ids in claim.ids.chunks(portion) {
-            let some = Claim { ids: ids.to_vec(), ..claim.clone() };
+            let some = Claim {
+                ids: ids.to_vec(),
+                ..claim.clone()
+            };
             let some = match (self.claim_some(stream, group, &some).await, &all) {
                 // What was taken before is the consumer's: it is told of that.
                 (Err(_), Some(_)) => break,
                 (some, _) => some?,
             };
-            self.large.saw(stream.as_str(), heaviest_handed(&some.entries));
+            self.large
+                .saw(stream.as_str(), heaviest_handed(&some.entries));
             bytes += some
                 .entries
                 .iter()
@@ -224,7 +244,12 @@ impl Store {
         }
         command.arg(claim.words());
         let entries = taken(self.write(&command).await?, claim.just_id)?;
-        Ok(Claimed { entries, next: EntryId::MIN, deleted: Vec::new(), leased: false })
+        Ok(Claimed {
+            entries,
+            next: EntryId::MIN,
+            deleted: Vec::new(),
+            leased: false,
+        })
     }
 
     /// Takes what has been pending for long, whoever holds it; with a lease where the group has a
@@ -246,7 +271,8 @@ impl Store {
             (claim.count, _room) = self.portion(stream, claim.count).await?;
         }
         let claimed = self.auto_claim_some(stream, group, &claim).await?;
-        self.large.saw(stream.as_str(), heaviest_handed(&claimed.entries));
+        self.large
+            .saw(stream.as_str(), heaviest_handed(&claimed.entries));
         Ok(claimed)
     }
 
@@ -260,9 +286,17 @@ impl Store {
             return Ok(claimed);
         }
         let mut command = Cmd::new();
-        command.arg("XAUTOCLAIM").arg(stream.as_str()).arg(group.as_bytes());
-        command.arg(claim.consumer.as_bytes()).arg(claim.min_idle_ms);
-        command.arg(claim.start.to_string()).arg("COUNT").arg(claim.count);
+        command
+            .arg("XAUTOCLAIM")
+            .arg(stream.as_str())
+            .arg(group.as_bytes());
+        command
+            .arg(claim.consumer.as_bytes())
+            .arg(claim.min_idle_ms);
+        command
+            .arg(claim.start.to_string())
+            .arg("COUNT")
+            .arg(claim.count);
         if claim.just_id {
             command.arg("JUSTID");
         }
@@ -284,10 +318,20 @@ impl Store {
 
 /// Entries or ids; before Redis 7.0 entries that are gone are nil among them.
 fn taken(value: Value, just_id: bool) -> Result<Vec<Delivery>, StoreError> {
-    let present = list(value)?.into_iter().filter(|value| *value != Value::Nil);
+    let present = list(value)?
+        .into_iter()
+        .filter(|value| *value != Value::Nil);
     let one = |value| match just_id {
-        true => Ok(Delivery { id: id(value)?, fields: None, lease: None }),
-        false => delivery(value).map(|(id, fields)| Delivery { id, fields, lease: None }),
+        true => Ok(Delivery {
+            id: id(value)?,
+            fields: None,
+            lease: None,
+        }),
+        false => delivery(value).map(|(id, fields)| Delivery {
+            id,
+            fields,
+            lease: None,
+        }),
     };
     present.map(one).collect()
 }

@@ -55,7 +55,10 @@ impl Store {
             let gone = match now {
                 Contact::Up => {
                     self.say_connected().await;
-                    contact.wait_for(|contact| *contact != Contact::Up).await.is_err()
+                    contact
+                        .wait_for(|contact| *contact != Contact::Up)
+                        .await
+                        .is_err()
                 }
                 Contact::Never(None) => contact.changed().await.is_err(),
                 Contact::Never(Some(_)) | Contact::Down(_) => {
@@ -80,7 +83,9 @@ impl Store {
             Some("valkey") => "Valkey",
             _ => "Redis",
         };
-        let version = version.map(|version| format!(" {version}")).unwrap_or_default();
+        let version = version
+            .map(|version| format!(" {version}"))
+            .unwrap_or_default();
         let address = self.address().unwrap_or_default();
         tracing::info!("connected to {name}{version} at {address}");
     }
@@ -89,7 +94,11 @@ impl Store {
     async fn say_away_until_back(&self, contact: &mut watch::Receiver<Contact>) -> bool {
         let mut pause = SAY_AGAIN.0;
         loop {
-            let cause = contact.borrow().cause().unwrap_or("no cause is known").to_owned();
+            let cause = contact
+                .borrow()
+                .cause()
+                .unwrap_or("no cause is known")
+                .to_owned();
             // While sentinels name no server, it is said what is wrong with them.
             if let Some(address) = self.address() {
                 tracing::warn!("cannot reach Redis at {address}: {cause}; retrying");

@@ -17,6 +17,10 @@ pub struct Counters {
 pub(super) fn write_counters(command: &mut Cmd, counters: Counters) {
     command.arg(counters.last_id.to_string());
     if let Some((added, max_deleted)) = counters.others {
-        command.arg("ENTRIESADDED").arg(added).arg("MAXDELETEDID").arg(max_deleted.to_string());
+        command
+            .arg("ENTRIESADDED")
+            .arg(added)
+            .arg("MAXDELETEDID")
+            .arg(max_deleted.to_string());
     }
 }

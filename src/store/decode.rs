@@ -18,7 +18,9 @@ fn unexpected<T>(wanted: &str, got: &Value) -> Decoded<T> {
         Value::Array(_) => "a list",
         _ => "something else",
     };
-    Err(StoreError::Unexpected(format!("wanted {wanted}, got {kind}")))
+    Err(StoreError::Unexpected(format!(
+        "wanted {wanted}, got {kind}"
+    )))
 }
 
 pub(super) fn list(value: Value) -> Decoded<Vec<Value>> {
@@ -83,7 +85,9 @@ pub(super) fn since(value: &Value) -> Option<u64> {
 }
 
 pub(super) fn id(value: Value) -> Decoded<EntryId> {
-    text(value)?.parse().map_err(|_| StoreError::Unexpected("wanted an entry id".to_owned()))
+    text(value)?
+        .parse()
+        .map_err(|_| StoreError::Unexpected("wanted an entry id".to_owned()))
 }
 
 pub(super) fn optional_id(value: Value) -> Decoded<Option<EntryId>> {
@@ -117,7 +121,10 @@ pub(super) fn delivery(value: Value) -> Decoded<(EntryId, Option<Fields>)> {
 pub(super) fn entries(value: Value) -> Decoded<Vec<Entry>> {
     let entry = |value| {
         let [entry_id, entry_fields] = tuple(value)?;
-        Ok(Entry { id: id(entry_id)?, fields: fields(entry_fields)? })
+        Ok(Entry {
+            id: id(entry_id)?,
+            fields: fields(entry_fields)?,
+        })
     };
     list(value)?.into_iter().map(entry).collect()
 }

@@ -104,6 +104,9 @@ impl Store {
             2 => Ok(Deletion::Referenced),
             _ => Ok(Deletion::NotFound),
         };
-        list(self.write(&command).await?)?.iter().map(deletion).collect()
+        list(self.write(&command).await?)?
+            .iter()
+            .map(deletion)
+            .collect()
     }
 }

@@ -48,12 +48,19 @@ impl Target {
     /// The server that the settings name.
     pub fn new(settings: &PoolSettings, info: ConnectionInfo) -> Self {
         let password_file = settings.password_file.clone();
-        Self { info, tls: settings.tls.clone(), password_file }
+        Self {
+            info,
+            tls: settings.tls.clone(),
+            password_file,
+        }
     }
 
     /// A server whose login stands in `info` alone.
     pub fn with_own_login(settings: &PoolSettings, info: ConnectionInfo) -> Self {
-        Self { password_file: None, ..Self::new(settings, info) }
+        Self {
+            password_file: None,
+            ..Self::new(settings, info)
+        }
     }
 
     /// The login, with the password as the file holds it now.
@@ -62,7 +69,9 @@ impl Target {
     /// [`StoreError::Unreachable`] when the file cannot be read.
     pub async fn login(&self) -> Result<RedisConnectionInfo, StoreError> {
         let login = self.info.redis_settings().clone();
-        let Some(path) = &self.password_file else { return Ok(login) };
+        let Some(path) = &self.password_file else {
+            return Ok(login);
+        };
         match tokio::fs::read_to_string(path).await {
             Ok(password) => Ok(login.set_password(password.trim_end_matches(['\r', '\n']))),
             Err(error) => Err(StoreError::Unreachable(format!(
@@ -124,12 +133,19 @@ impl Target {
         let socket = Watched::new(socket, link.clone());
         let made = MultiplexedConnection::new_with_config(&login, socket, config.clone()).await;
         let (handle, driver) = made.map_err(refused)?;
-        let guard = CloseOnDrop { link: link.clone(), tell: tell.clone() };
+        let guard = CloseOnDrop {
+            link: link.clone(),
+            tell: tell.clone(),
+        };
         let driver = tasks.spawn(async move {
             let _guard = guard;
             driver.await;
         });
-        Ok(Wire { handle, link, _driver: Arc::new(AbortOnDropHandle::new(driver)) })
+        Ok(Wire {
+            handle,
+            link,
+            _driver: Arc::new(AbortOnDropHandle::new(driver)),
+        })
     }
 }
 
@@ -139,7 +155,9 @@ async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     if addresses.is_empty() {
         return Err(io::Error::other("the name has no address"));
     }
-    let all = addresses.into_iter().map(|address| Box::pin(TcpStream::connect(address)));
+    let all = addresses
+        .into_iter()
+        .map(|address| Box::pin(TcpStream::connect(address)));
     let (socket, _) = select_ok(all).await?;
     socket.set_nodelay(true)?;
     Ok(socket)
@@ -147,7 +165,9 @@ async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
 
 /// Why a login failed, before anything else was sent.
 fn refused(error: RedisError) -> StoreError {
-    let text = error.detail().map_or_else(|| error.to_string(), ToOwned::to_owned);
+    let text = error
+        .detail()
+        .map_or_else(|| error.to_string(), ToOwned::to_owned);
     match error.kind() {
         ErrorKind::Parse => StoreError::Unreachable(format!("no Redis server answers: {text}")),
         ErrorKind::Io => StoreError::Unreachable(format!(
@@ -177,7 +197,9 @@ fn nothing_sent(error: StoreError) -> StoreError {
 pub(super) async fn greet(handle: &MultiplexedConnection) -> Result<(), StoreError> {
     let mut greeting = Pipeline::with_capacity(2);
     greeting.cmd("PING").cmd("EXISTS").arg(probe_key());
-    let answered = greeting.query_async::<Vec<Value>>(&mut handle.clone()).await;
+    let answered = greeting
+        .query_async::<Vec<Value>>(&mut handle.clone())
+        .await;
     match answered.map_err(StoreError::from) {
         Err(StoreError::AfterOthers(error)) if error.is_outage() => Err(*error),
         Err(error) if error.is_outage() => Err(error),
@@ -206,9 +228,15 @@ impl Dialer {
         tasks: &TaskTracker,
         tell: &Arc<Notify>,
     ) -> Self {
-        let config =
-            connecting(connect).set_response_timeout(Some(response)).set_pipeline_buffer_size(1024);
-        Self { target, config, tasks: tasks.clone(), tell: tell.clone() }
+        let config = connecting(connect)
+            .set_response_timeout(Some(response))
+            .set_pipeline_buffer_size(1024);
+        Self {
+            target,
+            config,
+            tasks: tasks.clone(),
+            tell: tell.clone(),
+        }
     }
 }
 
@@ -224,7 +252,10 @@ impl Manager for Dialer {
     type Error = StoreError;
 
     async fn create(&self) -> Result<Wire, StoreError> {
-        let wire = self.target.connect(&self.config, &self.tasks, &self.tell).await?;
+        let wire = self
+            .target
+            .connect(&self.config, &self.tasks, &self.tell)
+            .await?;
         greet(&wire.handle).await.map_err(nothing_sent)?;
         Ok(wire)
     }

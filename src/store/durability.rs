@@ -51,11 +51,16 @@ impl Store {
     pub async fn durable(&self, wanted: Durability) -> Result<Durable, StoreError> {
         let connection = match self.connections.exclusive(Kind::Durable).await {
             Err(StoreError::Exhausted(which)) => {
-                return Err(self.why_all_wait(wanted, StoreError::Exhausted(which)).await);
+                return Err(self
+                    .why_all_wait(wanted, StoreError::Exhausted(which))
+                    .await);
             }
             connection => connection?,
         };
-        let durable = Durable { connection: Some(connection), wanted };
+        let durable = Durable {
+            connection: Some(connection),
+            wanted,
+        };
         if wanted == Durability::Fsync {
             // Nothing was written yet, so this does not wait; but a server that keeps no file, or
             // does not know the command, says so now and not after the entry is there.
@@ -65,14 +70,18 @@ impl Store {
                 StoreError::Unexpected(text) => StoreError::NotSupported(text),
                 error => error,
             };
-            self.write_on(&durable.lane(), &trial).await.map_err(refused)?;
+            self.write_on(&durable.lane(), &trial)
+                .await
+                .map_err(refused)?;
         }
         Ok(durable)
     }
 
     /// The cause of all connections being in use: too few replicas, if that is so.
     async fn why_all_wait(&self, wanted: Durability, exhausted: StoreError) -> StoreError {
-        let Durability::Replicas(wanted) = wanted else { return exhausted };
+        let Durability::Replicas(wanted) = wanted else {
+            return exhausted;
+        };
         let mut command = Cmd::new();
         command.arg("INFO").arg("replication");
         match self.read(&command).await.and_then(bytes) {
@@ -102,21 +111,32 @@ impl Store {
         if let Some(window_ms) = again {
             // Redis waits for the last write of a connection, so there has to be one: what is
             // remembered of the keys is remembered a little longer.
-            self.write_on(&lane, &Self::touch_keys(stream, window_ms)).await?;
+            self.write_on(&lane, &Self::touch_keys(stream, window_ms))
+                .await?;
         }
-        let ms = u64::try_from(timeout.min(MAX_DURABILITY_WAIT).as_millis()).unwrap_or(1).max(1);
+        let ms = u64::try_from(timeout.min(MAX_DURABILITY_WAIT).as_millis())
+            .unwrap_or(1)
+            .max(1);
         let mut wait = Cmd::new();
         let reached = match durable.wanted {
             Durability::Replicas(wanted) => {
                 wait.arg("WAIT").arg(wanted).arg(ms);
                 let replicas = unsigned(&self.write_on(&lane, &wait).await?)?;
-                Reached { replicas, fsync: None, enough: replicas >= u64::from(wanted) }
+                Reached {
+                    replicas,
+                    fsync: None,
+                    enough: replicas >= u64::from(wanted),
+                }
             }
             Durability::Fsync => {
                 wait.arg("WAITAOF").arg(1).arg(0).arg(ms);
                 let [local, replicas] = tuple(self.write_on(&lane, &wait).await?)?;
                 let synced = unsigned(&local)? > 0;
-                Reached { replicas: unsigned(&replicas)?, fsync: Some(synced), enough: synced }
+                Reached {
+                    replicas: unsigned(&replicas)?,
+                    fsync: Some(synced),
+                    enough: synced,
+                }
             }
         };
         // Everything was answered: the connection may be used again.
@@ -129,7 +149,9 @@ impl Store {
 fn keeping_up(info: &str) -> u32 {
     let lag = |line: &str| line.rsplit_once("lag=")?.1.trim().parse::<u32>().ok();
     let replicas = info.lines().filter(|line| line.contains("state=online"));
-    let up = replicas.filter(|line| lag(line).is_some_and(|lag| lag <= MAX_LAG)).count();
+    let up = replicas
+        .filter(|line| lag(line).is_some_and(|lag| lag <= MAX_LAG))
+        .count();
     u32::try_from(up).unwrap_or(u32::MAX)
 }
 

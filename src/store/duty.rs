@@ -59,7 +59,11 @@ impl Store {
         hold: Duration,
     ) -> Result<bool, StoreError> {
         let reply = self.verb(&HOLD, Repeat::Unsafe, |command| {
-            command.arg(1).arg(duty.lock()).arg(holder).arg(hold.as_millis().to_string());
+            command
+                .arg(1)
+                .arg(duty.lock())
+                .arg(holder)
+                .arg(hold.as_millis().to_string());
         });
         Ok(unsigned(&reply.await?)? == 1)
     }

@@ -95,7 +95,9 @@ impl Store {
                 room = large.at_least(room, budget.expects()).await?;
             }
             let from = whole.as_ref().map_or(after, |whole| whole.end(after));
-            let mut more = self.read_step(lane, stream, from, end, budget.next()).await?;
+            let mut more = self
+                .read_step(lane, stream, from, end, budget.next())
+                .await?;
             large.saw(stream.as_str(), heaviest(&more.entries));
             let Some(whole) = &mut whole else {
                 if more.standing == Standing::Reset {
@@ -127,16 +129,31 @@ impl Store {
         count: usize,
     ) -> Result<Stretch, StoreError> {
         // Nothing lies after the greatest id; the empty range still answers the counters.
-        let (from, to) = after.id.next().map_or((EntryId::MAX, EntryId::MIN), |from| (from, end));
-        let range = Range { order: Order::Asc, low: from, high: to, count };
+        let (from, to) = after
+            .id
+            .next()
+            .map_or((EntryId::MAX, EntryId::MIN), |from| (from, end));
+        let range = Range {
+            order: Order::Asc,
+            low: from,
+            high: to,
+            count,
+        };
         let (entries, check) = self.range_with_facts(lane, stream, &range, after).await?;
-        let StreamCheck { facts, entry_exists } = check;
+        let StreamCheck {
+            facts,
+            entry_exists,
+        } = check;
         let ids: Vec<EntryId> = entries.iter().map(|entry| entry.id).collect();
         // A short page ended where it was to end; a full one may have, by chance.
         let short = entries.len() < count;
         let at_tail = ids.last() == Some(&facts.last_id) || (short && end >= facts.last_id);
         let entries_after = ids.len() as u64;
-        let evidence = Evidence { entry_exists, entries_after, to_tail: at_tail };
+        let evidence = Evidence {
+            entry_exists,
+            entries_after,
+            to_tail: at_tail,
+        };
         let standing = facts.standing(after, evidence);
         // Who is told of the gap stands behind it.
         let from = match standing {
@@ -144,9 +161,21 @@ impl Store {
             _ => after,
         };
         let numbers = facts.number(from, &ids, at_tail);
-        let entries = if standing == Standing::Reset { Vec::new() } else { entries };
+        let entries = if standing == Standing::Reset {
+            Vec::new()
+        } else {
+            entries
+        };
         let (ended, room) = (short || at_tail, Room::default());
-        Ok(Stretch { entries, numbers, facts, standing, ended, at_tail, room })
+        Ok(Stretch {
+            entries,
+            numbers,
+            facts,
+            standing,
+            ended,
+            at_tail,
+            room,
+        })
     }
 
     /// The position right before the last `count` entries up to `end`, with the counters of the
@@ -166,7 +195,9 @@ impl Store {
         let (mut ids, mut facts, mut high) = (Vec::new(), None, end);
         loop {
             let (span, left) = ((EntryId::MIN, high), count + 1 - ids.len());
-            let read = self.read_between(stream, Order::Desc, span, left, SCAN_BYTES).await?;
+            let read = self
+                .read_between(stream, Order::Desc, span, left, SCAN_BYTES)
+                .await?;
             let first = facts.is_none();
             let facts = *facts.get_or_insert(read.facts);
             ids.extend(read.entries.iter().map(|entry| entry.id));
@@ -215,7 +246,12 @@ impl Store {
         let (entries, facts, ended) = loop {
             room = large.at_least(room, budget.expects()).await?;
             let count = budget.next();
-            let range = Range { order, low, high, count };
+            let range = Range {
+                order,
+                low,
+                high,
+                count,
+            };
             let read = self.range_with_facts(&Lane::Shared, stream, &range, Position::OLDEST);
             let (mut read, check) = read.await?;
             let facts = *first.get_or_insert(check.facts);
@@ -242,7 +278,12 @@ impl Store {
                 break (all, facts, low > high);
             }
         };
-        Ok(Between { entries, facts, ended, room })
+        Ok(Between {
+            entries,
+            facts,
+            ended,
+            room,
+        })
     }
 }
 

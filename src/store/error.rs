@@ -146,7 +146,10 @@ impl StoreError {
     #[must_use]
     pub const fn is_outage_for_writes(&self) -> bool {
         self.is_outage()
-            || matches!(self, Self::ReadOnly(_) | Self::NotWriting(_) | Self::OutOfMemory)
+            || matches!(
+                self,
+                Self::ReadOnly(_) | Self::NotWriting(_) | Self::OutOfMemory
+            )
     }
 
     /// Whether the same call may succeed later without anything being changed by the caller. A

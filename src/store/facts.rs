@@ -80,13 +80,23 @@ pub struct StreamCheck {
 }
 
 impl StreamCheck {
-    const MISSING: Self = Self { facts: Facts::missing(), entry_exists: None };
+    const MISSING: Self = Self {
+        facts: Facts::missing(),
+        entry_exists: None,
+    };
 
     /// How the position stands after which so many entries were found, and no others.
     #[must_use]
     pub fn standing(&self, position: Position, entries_after: u64) -> Standing {
         let entry_exists = self.entry_exists;
-        self.facts.standing(position, Evidence { entry_exists, entries_after, to_tail: true })
+        self.facts.standing(
+            position,
+            Evidence {
+                entry_exists,
+                entries_after,
+                to_tail: true,
+            },
+        )
     }
 }
 
@@ -101,14 +111,22 @@ pub(super) struct Range {
 
 /// The entry that is looked for: only a counted position is surely that of an entry.
 fn entry_at(position: Position) -> Option<EntryId> {
-    position.n.map(|_| position.id).filter(|id| *id > EntryId::MIN)
+    position
+        .n
+        .map(|_| position.id)
+        .filter(|id| *id > EntryId::MIN)
 }
 
 /// The script call, to be put into a transaction beside what must be read in the same step.
 fn command(stream: &StreamName, at: Position) -> Cmd {
     let mut command = Cmd::new();
     let at = entry_at(at).map_or_else(String::new, |id| id.to_string());
-    command.arg("EVAL").arg(SCRIPT).arg(1).arg(stream.as_str()).arg(at);
+    command
+        .arg("EVAL")
+        .arg(SCRIPT)
+        .arg(1)
+        .arg(stream.as_str())
+        .arg(at);
     command
 }
 
@@ -118,7 +136,13 @@ pub(super) fn add_check(pipeline: &mut Pipeline, stream: &StreamName, at: Positi
     pipeline.cmd("XINFO").arg("STREAM").arg(stream.as_str());
     if let Some(id) = entry_at(at) {
         let id = id.to_string();
-        pipeline.cmd("XRANGE").arg(stream.as_str()).arg(&id).arg(&id).arg("COUNT").arg(1);
+        pipeline
+            .cmd("XRANGE")
+            .arg(stream.as_str())
+            .arg(&id)
+            .arg(&id)
+            .arg("COUNT")
+            .arg(1);
     }
 }
 
@@ -133,7 +157,8 @@ impl Store {
         let mut info = Properties::new(replies.next().unwrap_or(Value::Nil))?;
         let (first, last) = (info.take("first-entry"), info.take("last-entry"));
         let weight = weight_of(&first).max(weight_of(&last));
-        self.large.saw(stream.as_str(), Some(weight).filter(|weight| *weight > 0));
+        self.large
+            .saw(stream.as_str(), Some(weight).filter(|weight| *weight > 0));
         let entry_exists = match entry_at(at) {
             Some(_) => Some(!list(replies.next().unwrap_or(Value::Nil))?.is_empty()),
             None => None,
@@ -146,12 +171,16 @@ impl Store {
             id_of(first),
             id_of(last),
         ])?;
-        Ok(StreamCheck { facts, entry_exists })
+        Ok(StreamCheck {
+            facts,
+            entry_exists,
+        })
     }
 
     fn weighed(&self, stream: &StreamName, weight: &Value) -> Result<(), StoreError> {
         let weight = usize::try_from(unsigned(weight)?).unwrap_or(usize::MAX);
-        self.large.saw(stream.as_str(), Some(weight).filter(|weight| *weight > 0));
+        self.large
+            .saw(stream.as_str(), Some(weight).filter(|weight| *weight > 0));
         Ok(())
     }
 
@@ -167,7 +196,9 @@ impl Store {
             Lane::Shared => self.large.room_for_facts(stream.as_str()).await?,
             Lane::Own(_) => Room::default(),
         };
-        let reply = self.read_on(lane, &command(stream, Position::OLDEST)).await?;
+        let reply = self
+            .read_on(lane, &command(stream, Position::OLDEST))
+            .await?;
         Ok(self.decode_facts(stream, reply)?.facts)
     }
 
@@ -218,7 +249,10 @@ impl Store {
             add_check(&mut pipeline, stream, *at);
         }
         let mut replies = self.read_pipeline(lane, &pipeline).await?.into_iter();
-        streams.iter().map(|(stream, at)| self.decode_check(stream, *at, &mut replies)).collect()
+        streams
+            .iter()
+            .map(|(stream, at)| self.decode_check(stream, *at, &mut replies))
+            .collect()
     }
 
     /// A range and a check of its stream, read in one step.
@@ -239,16 +273,27 @@ impl Store {
             Order::Desc => ("XREVRANGE", range.high, range.low),
         };
         let mut plain = Cmd::new();
-        plain.arg(verb).arg(stream.as_str()).arg(from.to_string()).arg(to.to_string());
+        plain
+            .arg(verb)
+            .arg(stream.as_str())
+            .arg(from.to_string())
+            .arg(to.to_string());
         plain.arg("COUNT").arg(range.count);
         let mut transaction = Pipeline::new();
-        transaction.atomic().add_command(plain).add_command(command(stream, at));
+        transaction
+            .atomic()
+            .add_command(plain)
+            .add_command(command(stream, at));
         let [entries, facts] = match self.read_pipeline(lane, &transaction).await {
             // Redis takes no transaction at all when it is full; a script that only reads may run.
             // Always to use the script would cost Redis four times as much for each entry.
             Err(StoreError::OutOfMemory) => {
                 let mut whole = command(stream, at);
-                whole.arg(verb).arg(from.to_string()).arg(to.to_string()).arg(range.count);
+                whole
+                    .arg(verb)
+                    .arg(from.to_string())
+                    .arg(to.to_string())
+                    .arg(range.count);
                 match self.read_on(lane, &whole).await? {
                     Value::Nil => [Value::Array(Vec::new()), Value::Nil],
                     both => tuple(both)?,
@@ -256,7 +301,10 @@ impl Store {
             }
             replies => tuple(Value::Array(replies?))?,
         };
-        Ok((super::decode::entries(entries)?, self.decode_facts(stream, facts)?))
+        Ok((
+            super::decode::entries(entries)?,
+            self.decode_facts(stream, facts)?,
+        ))
     }
 
     async fn read_on(&self, lane: &Lane, command: &Cmd) -> Result<Value, StoreError> {
@@ -270,11 +318,23 @@ impl Store {
         if value == Value::Nil {
             return Ok(StreamCheck::MISSING);
         }
-        let [length, last_id, added, max_deleted, oldest, newest, weight, exists] = tuple(value)?;
+        let [
+            length,
+            last_id,
+            added,
+            max_deleted,
+            oldest,
+            newest,
+            weight,
+            exists,
+        ] = tuple(value)?;
         self.weighed(stream, &weight)?;
         let facts = [length, last_id, added, max_deleted, oldest, newest];
         let entry_exists = optional(&exists)?.map(|exists| exists == 1);
-        Ok(StreamCheck { facts: self.facts_from(facts)?, entry_exists })
+        Ok(StreamCheck {
+            facts: self.facts_from(facts)?,
+            entry_exists,
+        })
     }
 
     fn facts_from(&self, values: [Value; 6]) -> Result<Facts, StoreError> {
@@ -295,8 +355,16 @@ impl Store {
 /// What an entry weighs that XINFO copied along, as the script counts it.
 fn weight_of(entry: &Value) -> usize {
     let Value::Array(parts) = entry else { return 0 };
-    let Some(Value::Array(texts)) = parts.get(1) else { return 0 };
-    let size = |text: &Value| if let Value::BulkString(text) = text { text.len() + 128 } else { 0 };
+    let Some(Value::Array(texts)) = parts.get(1) else {
+        return 0;
+    };
+    let size = |text: &Value| {
+        if let Value::BulkString(text) = text {
+            text.len() + 128
+        } else {
+            0
+        }
+    };
     texts.iter().map(size).sum()
 }
 

@@ -105,12 +105,22 @@ impl Store {
         let groups = list(full.take("groups"))?.into_iter().map(|value| {
             let mut group = group(value)?;
             let (last_delivered, entries_read) = (group.last_delivered, group.entries_read);
-            let place = GroupPlace { last_delivered, entries_read, lag: group.lag };
+            let place = GroupPlace {
+                last_delivered,
+                entries_read,
+                lag: group.lag,
+            };
             group.lag = Lag::of(&ends, &place).uncounted();
             Ok(group)
         });
         let groups = groups.collect::<Result<_, StoreError>>()?;
-        Ok(Some((info, FullStream { entries: entries(full.take("entries"))?, groups })))
+        Ok(Some((
+            info,
+            FullStream {
+                entries: entries(full.take("entries"))?,
+                groups,
+            },
+        )))
     }
 }
 

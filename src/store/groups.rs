@@ -77,7 +77,10 @@ impl Store {
     }
 
     async fn named_groups(&self, stream: &StreamName) -> Result<Vec<GroupInfo>, StoreError> {
-        list(self.read(&xinfo_groups(stream)).await?)?.into_iter().map(group_info).collect()
+        list(self.read(&xinfo_groups(stream)).await?)?
+            .into_iter()
+            .map(group_info)
+            .collect()
     }
 
     /// The first of several streams that has no group of this name, as its index, with what is
@@ -96,7 +99,9 @@ impl Store {
         for (index, look) in looks.into_iter().enumerate() {
             match look {
                 Ok(groups)
-                    if groups.iter().any(|info| info.name.as_bytes() == group.as_bytes()) => {}
+                    if groups
+                        .iter()
+                        .any(|info| info.name.as_bytes() == group.as_bytes()) => {}
                 Ok(_) | Err(StoreError::StreamNotFound) => {
                     return Ok(Some((index, StoreError::GroupNotFound)));
                 }
@@ -121,7 +126,11 @@ pub(super) fn write_read(
     group: &GroupName,
     read: &GroupRead,
 ) {
-    command.arg("XREADGROUP").arg("GROUP").arg(group.as_bytes()).arg(read.consumer.as_bytes());
+    command
+        .arg("XREADGROUP")
+        .arg("GROUP")
+        .arg(group.as_bytes())
+        .arg(read.consumer.as_bytes());
     command.arg("COUNT").arg(read.count);
     if read.no_ack {
         command.arg("NOACK");
@@ -130,7 +139,9 @@ pub(super) fn write_read(
     for stream in streams {
         command.arg(stream.as_str());
     }
-    let from = read.history.map_or_else(|| ">".to_owned(), |after| after.to_string());
+    let from = read
+        .history
+        .map_or_else(|| ">".to_owned(), |after| after.to_string());
     for _ in streams {
         command.arg(from.as_str());
     }
@@ -150,12 +161,19 @@ pub(super) fn read_of(
     for of_stream in reply {
         let [stream, entries] = tuple(of_stream)?;
         let name = bytes(stream)?;
-        let index = streams.iter().position(|stream| stream.as_str().as_bytes() == name);
+        let index = streams
+            .iter()
+            .position(|stream| stream.as_str().as_bytes() == name);
         let index =
             index.ok_or_else(|| StoreError::Unexpected("a stream nobody asked for".to_owned()))?;
         let deliveries = list(entries)?.into_iter().map(delivery);
-        let deliveries =
-            deliveries.map(|read| read.map(|(id, fields)| Delivery { id, fields, lease: None }));
+        let deliveries = deliveries.map(|read| {
+            read.map(|(id, fields)| Delivery {
+                id,
+                fields,
+                lease: None,
+            })
+        });
         of_all[index] = deliveries.collect::<Result<_, _>>()?;
     }
     Ok(of_all)

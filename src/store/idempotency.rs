@@ -168,7 +168,12 @@ impl Store {
     /// Reads only.
     pub async fn keys_index(&self, cursor: u64) -> Result<(Vec<StreamName>, u64), StoreError> {
         let mut command = Cmd::new();
-        command.arg("SSCAN").arg(INDEX).arg(cursor).arg("COUNT").arg(100);
+        command
+            .arg("SSCAN")
+            .arg(INDEX)
+            .arg(cursor)
+            .arg("COUNT")
+            .arg(100);
         let [next, members] = tuple(self.read(&command).await?)?;
         let next = text(next)?.parse();
         let next = next.map_err(|_| StoreError::Unexpected("a cursor".to_owned()))?;
@@ -190,7 +195,12 @@ impl Store {
     pub async fn refresh_keys(&self, stream: &StreamName) -> Result<(), StoreError> {
         let [known, ends] = keys(stream);
         let refreshed = self.verb(&REFRESH, Repeat::Unsafe, |command| {
-            command.arg(3).arg(stream.as_str()).arg(&known).arg(&ends).arg(self.holes());
+            command
+                .arg(3)
+                .arg(stream.as_str())
+                .arg(&known)
+                .arg(&ends)
+                .arg(self.holes());
         });
         match unsigned(&refreshed.await?)? {
             1 => return Ok(()),

@@ -51,9 +51,14 @@ impl Store {
         let mut pipeline = Pipeline::new();
         // Not in one step: a Redis that is full takes no transaction, and that is when one looks.
         pipeline.add_command(info).add_command(xinfo_groups(stream));
-        let mut replies = self.read_pipeline(&Lane::Shared, &pipeline).await?.into_iter();
+        let mut replies = self
+            .read_pipeline(&Lane::Shared, &pipeline)
+            .await?
+            .into_iter();
         let ends = ends(&stream_info(replies.next().unwrap_or_default())?);
-        let groups = list(replies.next().unwrap_or_default())?.into_iter().map(group_info);
+        let groups = list(replies.next().unwrap_or_default())?
+            .into_iter()
+            .map(group_info);
         let judged = groups.map(|group| {
             let mut group = group?;
             let lag = Lag::of(&ends, &place(&group));
@@ -77,7 +82,11 @@ impl Store {
         };
         let (limit, _room) = self.portion(stream, MAX_COUNTED + 1).await?;
         let counted = self.verb(&COUNT, Repeat::Safe, |command| {
-            command.arg(1).arg(stream.as_str()).arg(group.as_bytes()).arg(limit);
+            command
+                .arg(1)
+                .arg(stream.as_str())
+                .arg(group.as_bytes())
+                .arg(limit);
         });
         match counted.await? {
             Value::Nil => Ok(supposed),

@@ -62,7 +62,9 @@ pub(super) fn heaviest_handed(entries: &[Delivery]) -> Option<usize> {
 }
 
 fn heaviest_of<'a>(entries: impl Iterator<Item = &'a Fields>) -> Option<usize> {
-    entries.map(|fields| size(fields) + FIELD * fields.len()).max()
+    entries
+        .map(|fields| size(fields) + FIELD * fields.len())
+        .max()
 }
 
 impl LargeReads {
@@ -82,7 +84,11 @@ impl LargeReads {
 
     /// What the heaviest entries of a stream weigh, if some were seen.
     pub(super) fn weight(&self, stream: &str) -> Option<usize> {
-        self.weights.lock().unwrap_or_else(PoisonError::into_inner).get(stream).copied()
+        self.weights
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(stream)
+            .copied()
     }
 
     /// Room for a look at the counters of a stream: XINFO copies the first and the last entry along.
@@ -117,7 +123,9 @@ impl LargeReads {
         if bytes < LARGE {
             return Ok(Room::default());
         }
-        let units = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).min(self.all);
+        let units = u32::try_from(bytes / UNIT)
+            .unwrap_or(u32::MAX)
+            .min(self.all);
         self.wait_for(&self.room, units).await
     }
 
@@ -140,7 +148,9 @@ impl LargeReads {
         held: Room,
         bytes: Option<usize>,
     ) -> Result<Room, StoreError> {
-        let Some(bytes) = bytes else { return self.wait_for(&self.unknown, 1).await };
+        let Some(bytes) = bytes else {
+            return self.wait_for(&self.unknown, 1).await;
+        };
         let has = held.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         if bytes < LARGE || has >= (bytes / UNIT).min(self.all as usize) {
             return Ok(held);
@@ -185,7 +195,9 @@ impl Store {
             return Ok(weight);
         }
         let all = (EntryId::MIN, EntryId::MAX);
-        let last = self.read_between(stream, Order::Desc, all, 1, usize::MAX).await?;
+        let last = self
+            .read_between(stream, Order::Desc, all, 1, usize::MAX)
+            .await?;
         Ok(heaviest(&last.entries).unwrap_or(0))
     }
 
@@ -197,7 +209,10 @@ impl Store {
     ) -> Result<(usize, Room), StoreError> {
         let weight = self.weigh(stream).await?.max(1);
         let portion = count.min(ANSWER / weight).max(1);
-        Ok((portion, self.large.room(portion.saturating_mul(weight)).await?))
+        Ok((
+            portion,
+            self.large.room(portion.saturating_mul(weight)).await?,
+        ))
     }
 }
 
@@ -226,17 +241,28 @@ impl Budget {
     const GROWTH: usize = 4;
 
     pub(super) fn new(entries: usize, bytes: usize, known: Option<usize>) -> Self {
-        Self { entries, bytes, seen: 0, seen_bytes: 0, heaviest: known }
+        Self {
+            entries,
+            bytes,
+            seen: 0,
+            seen_bytes: 0,
+            heaviest: known,
+        }
     }
 
     fn left(&self) -> (usize, usize) {
-        (self.entries.saturating_sub(self.seen), self.bytes.saturating_sub(self.seen_bytes))
+        (
+            self.entries.saturating_sub(self.seen),
+            self.bytes.saturating_sub(self.seen_bytes),
+        )
     }
 
     /// How many entries to ask for next; 0 when the budget is spent.
     pub(super) fn next(&self) -> usize {
         let (left, bytes) = self.left();
-        let Some(heaviest) = self.heaviest else { return left.min(1) };
+        let Some(heaviest) = self.heaviest else {
+            return left.min(1);
+        };
         if self.seen > 0 && bytes == 0 {
             return 0;
         }
@@ -244,7 +270,11 @@ impl Budget {
         let fit = bytes / mean.max(1);
         // If all of them are heavy it is not much more than what fits, nor much at all.
         let harmless = bytes.max(LARGE) / heaviest.max(1);
-        let most = if self.seen == 0 { Self::FIRST } else { self.seen * Self::GROWTH };
+        let most = if self.seen == 0 {
+            Self::FIRST
+        } else {
+            self.seen * Self::GROWTH
+        };
         left.min(fit.min(harmless).max(1)).min(most)
     }
 
@@ -255,7 +285,11 @@ impl Budget {
             return Some(0);
         }
         let ((left, bytes), heaviest) = (self.left(), self.heaviest?);
-        Some(left.saturating_mul(heaviest).min(bytes.max(heaviest)).saturating_add(2 * heaviest))
+        Some(
+            left.saturating_mul(heaviest)
+                .min(bytes.max(heaviest))
+                .saturating_add(2 * heaviest),
+        )
     }
 
     /// How many of these entries fit; counts them as seen. The very first always fits.
@@ -291,10 +325,18 @@ mod tests {
         let mut budget = Budget::new(1000, 1 << 20, None);
         assert_eq!((budget.next(), budget.expects()), (1, None));
         assert_eq!(budget.keep(&entries(&[8 << 20])), 1);
-        assert_eq!(budget.next(), 0, "one that is larger than all there may be is all there is");
+        assert_eq!(
+            budget.next(),
+            0,
+            "one that is larger than all there may be is all there is"
+        );
         let mut budget = Budget::new(1000, 1 << 20, None);
         assert_eq!(budget.keep(&entries(&[100])), 1);
-        assert_eq!(budget.next(), Budget::GROWTH, "what is small so far need not stay so");
+        assert_eq!(
+            budget.next(),
+            Budget::GROWTH,
+            "what is small so far need not stay so"
+        );
     }
 
     #[test]
@@ -318,7 +360,11 @@ mod tests {
         assert_eq!(budget.heaviest, Some((1 << 20) + FIELD));
         let mut budget = Budget::new(1000, 4 << 20, Some(300));
         budget.keep(&entries(&[100, 1 << 20, 100]));
-        assert_eq!(budget.next(), 2, "no more than would fit if all were like it");
+        assert_eq!(
+            budget.next(),
+            2,
+            "no more than would fit if all were like it"
+        );
     }
 
     #[test]
@@ -342,7 +388,17 @@ mod tests {
         let all = large.at_least(all, Some(usize::MAX)).await.unwrap();
         drop(all);
         let some = large.room(LARGE).await.unwrap();
-        assert!(large.at_least(some, Some(2 * LARGE)).await.unwrap().0.is_some());
-        assert_eq!((large.take_refused(), large.take_refused(), large.bytes()), (1, 0, 0));
+        assert!(
+            large
+                .at_least(some, Some(2 * LARGE))
+                .await
+                .unwrap()
+                .0
+                .is_some()
+        );
+        assert_eq!(
+            (large.take_refused(), large.take_refused(), large.bytes()),
+            (1, 0, 0)
+        );
     }
 }

@@ -100,7 +100,11 @@ pub(super) struct Watched {
 
 impl Watched {
     pub fn new(socket: Box<dyn Socket>, link: Arc<Link>) -> Self {
-        Self { socket, link, active: Instant::now() }
+        Self {
+            socket,
+            link,
+            active: Instant::now(),
+        }
     }
 
     /// Whether nothing should be written any more.
@@ -138,7 +142,9 @@ impl AsyncWrite for Watched {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let written = ready!(Pin::new(&mut self.socket).poll_write(cx, bytes))?;
-        self.link.written.fetch_add(written as u64, Ordering::Relaxed);
+        self.link
+            .written
+            .fetch_add(written as u64, Ordering::Relaxed);
         self.active = Instant::now();
         Poll::Ready(Ok(written))
     }

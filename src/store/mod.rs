@@ -147,7 +147,10 @@ impl Store {
     /// [`StoreError::Unexpected`] when the settings cannot make a pool.
     pub fn new(settings: &PoolSettings) -> Result<Self, StoreError> {
         let connections = Arc::new(Connections::new(settings)?);
-        let large = Arc::new(LargeReads::new(settings.large_reads, settings.response_timeout));
+        let large = Arc::new(LargeReads::new(
+            settings.large_reads,
+            settings.response_timeout,
+        ));
         // Assumed until the server says otherwise: it only makes positions say less.
         let untraced_holes = Arc::new(AtomicBool::new(true));
         Ok(Self {
@@ -165,7 +168,10 @@ impl Store {
     /// The same store, for the thread of this number that serves connections.
     #[must_use]
     pub fn on_worker(&self, worker: usize) -> Self {
-        Self { writer: worker + 1, ..self.clone() }
+        Self {
+            writer: worker + 1,
+            ..self.clone()
+        }
     }
 
     /// What is known of Redis.
@@ -240,19 +246,28 @@ impl Store {
 
     /// Whether this server can leave holes that its counters do not show, for the scripts.
     fn holes(&self) -> u8 {
-        u8::from(self.untraced_holes.load(std::sync::atomic::Ordering::Relaxed))
+        u8::from(
+            self.untraced_holes
+                .load(std::sync::atomic::Ordering::Relaxed),
+        )
     }
 
     async fn read(&self, command: &Cmd) -> Result<Value, StoreError> {
-        self.connections.command(command, Repeat::Safe, self.writer).await
+        self.connections
+            .command(command, Repeat::Safe, self.writer)
+            .await
     }
 
     async fn write(&self, command: &Cmd) -> Result<Value, StoreError> {
-        self.connections.command(command, Repeat::Unsafe, self.writer).await
+        self.connections
+            .command(command, Repeat::Unsafe, self.writer)
+            .await
     }
 
     async fn write_pipeline(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
-        self.connections.pipeline(pipeline, Repeat::Unsafe, self.writer).await
+        self.connections
+            .pipeline(pipeline, Repeat::Unsafe, self.writer)
+            .await
     }
 }
 
@@ -272,7 +287,11 @@ impl Store {
         pipeline: &Pipeline,
     ) -> Result<Vec<Value>, StoreError> {
         match lane {
-            Lane::Shared => self.connections.pipeline(pipeline, Repeat::Safe, self.writer).await,
+            Lane::Shared => {
+                self.connections
+                    .pipeline(pipeline, Repeat::Safe, self.writer)
+                    .await
+            }
             Lane::Own(handle) => self.connections.heed(handle.pipeline(pipeline).await),
         }
     }

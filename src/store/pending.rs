@@ -73,23 +73,37 @@ impl Store {
     ) -> Result<Pending, StoreError> {
         let xpending = || {
             let mut command = Cmd::new();
-            command.arg("XPENDING").arg(stream.as_str()).arg(group.as_bytes());
+            command
+                .arg("XPENDING")
+                .arg(stream.as_str())
+                .arg(group.as_bytes());
             command
         };
         let mut entries = xpending();
         if query.min_idle_ms > 0 {
             entries.arg("IDLE").arg(query.min_idle_ms);
         }
-        entries.arg(query.start.to_string()).arg(query.end.to_string()).arg(query.limit);
+        entries
+            .arg(query.start.to_string())
+            .arg(query.end.to_string())
+            .arg(query.limit);
         if let Some(consumer) = &query.consumer {
             entries.arg(consumer.as_bytes());
         }
         let mut pipeline = Pipeline::new();
         pipeline.add_command(xpending()).add_command(entries);
-        let mut replies = self.read_pipeline(&Lane::Shared, &pipeline).await?.into_iter();
+        let mut replies = self
+            .read_pipeline(&Lane::Shared, &pipeline)
+            .await?
+            .into_iter();
         let summary = summary(replies.next().unwrap_or_default())?;
-        let entries = list(replies.next().unwrap_or_default())?.into_iter().map(entry);
-        Ok(Pending { summary, entries: entries.collect::<Result<_, _>>()? })
+        let entries = list(replies.next().unwrap_or_default())?
+            .into_iter()
+            .map(entry);
+        Ok(Pending {
+            summary,
+            entries: entries.collect::<Result<_, _>>()?,
+        })
     }
 }
 
@@ -104,7 +118,10 @@ fn summary(value: Value) -> Result<PendingSummary, StoreError> {
     };
     let consumers = match consumers {
         Value::Nil => Vec::new(),
-        present => list(present)?.into_iter().map(consumer).collect::<Result<_, StoreError>>()?,
+        present => list(present)?
+            .into_iter()
+            .map(consumer)
+            .collect::<Result<_, StoreError>>()?,
     };
     let mut consumers: Vec<(RawName, u64)> = consumers;
     consumers.retain(|(name, _)| !is_nobody(name));

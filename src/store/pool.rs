@@ -77,8 +77,14 @@ impl Connections {
     pub fn new(settings: &PoolSettings) -> Result<Self, StoreError> {
         let ended = Arc::new(Notify::new());
         let site = match settings.sentinels {
-            None => Ok(Arc::new(Site::new(settings, settings.connection.clone(), &ended)?)),
-            Some(_) => Err(StoreError::Unreachable("no sentinel was asked yet".to_owned())),
+            None => Ok(Arc::new(Site::new(
+                settings,
+                settings.connection.clone(),
+                &ended,
+            )?)),
+            Some(_) => Err(StoreError::Unreachable(
+                "no sentinel was asked yet".to_owned(),
+            )),
         };
         Ok(Self {
             settings: settings.clone(),
@@ -119,7 +125,10 @@ impl Connections {
     /// # Errors
     /// [`StoreError::Unreachable`] while sentinels have not named any.
     pub(super) fn site(&self) -> Result<Arc<Site>, StoreError> {
-        self.site.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.site
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// From here on another server is used: whatever still waits for the one before ends.
@@ -213,8 +222,10 @@ impl Connections {
         let mut unsent_tries = UNSENT_TRIES;
         loop {
             let (slot, held) = self.held(repeat, writer).await?;
-            let (answered, written) =
-                (held.answered.load(Ordering::Relaxed), held.wire.link.written());
+            let (answered, written) = (
+                held.answered.load(Ordering::Relaxed),
+                held.wire.link.written(),
+            );
             let result = send(held.wire.handle.clone()).await;
             tries -= 1;
             let unsent = held.wire.link.written() == written;
@@ -251,7 +262,9 @@ impl Connections {
     /// Throws shared connections away that are dead.
     pub async fn check(&self) {
         // A worker makes its own.
-        let made = self.writers[1..].iter().filter(|slot| slot.open().is_some());
+        let made = self.writers[1..]
+            .iter()
+            .filter(|slot| slot.open().is_some());
         let slots = self.writers[..1].iter().chain(&self.readers).chain(made);
         for error in futures_util::future::join_all(slots.map(|slot| self.ping(slot))).await {
             self.note(error.as_ref());
@@ -385,7 +398,9 @@ impl Connections {
     }
 
     fn note(&self, error: Option<&StoreError>) {
-        let cause = error.filter(|error| error.is_outage()).map(StoreError::cause);
+        let cause = error
+            .filter(|error| error.is_outage())
+            .map(StoreError::cause);
         self.contact.send_if_modified(|contact| contact.note(cause));
     }
 }

@@ -93,19 +93,37 @@ impl PrivateRedis {
             let path = path.to_owned();
             move |error| PrivateError::Directory { path, error }
         };
-        let server = SERVERS.iter().find_map(|name| on_path(name)).ok_or(PrivateError::NoServer)?;
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(unusable(dir))?;
+        let server = SERVERS
+            .iter()
+            .find_map(|name| on_path(name))
+            .ok_or(PrivateError::NoServer)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(unusable(dir))?;
         let dir = fs::canonicalize(dir).map_err(unusable(dir))?;
         let socket = dir.join("redis.sock");
         if socket.as_os_str().len() > MAX_SOCKET_PATH {
             return Err(PrivateError::PathTooLong(socket));
         }
         let lock_path = dir.join("streamgate.lock");
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path);
         let lock = lock.map_err(unusable(&lock_path))?;
-        lock.try_lock().map_err(|_| PrivateError::InUse(dir.clone()))?;
+        lock.try_lock()
+            .map_err(|_| PrivateError::InUse(dir.clone()))?;
         let tied = ties_children().await;
-        let home = Home { server, log: dir.join("redis.log"), dir, socket, tied };
+        let home = Home {
+            server,
+            log: dir.join("redis.log"),
+            dir,
+            socket,
+            tied,
+        };
         home.stop_leftover().await;
         let child = home.launch().await?;
         let private = Self {
@@ -114,7 +132,12 @@ impl PrivateRedis {
             stopped: CancellationToken::new(),
             _lock: lock,
         };
-        tracker.spawn(supervise(home, child, private.stopping.clone(), private.stopped.clone()));
+        tracker.spawn(supervise(
+            home,
+            child,
+            private.stopping.clone(),
+            private.stopped.clone(),
+        ));
         Ok(private)
     }
 
@@ -185,7 +208,10 @@ enum Answer {
 
 impl Home {
     fn spawn(&self) -> io::Result<Child> {
-        let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.log)?;
         let mut command = if self.tied {
             let mut command = Command::new("setpriv");
             command.args(["--pdeathsig", "TERM"]).arg(&self.server);
@@ -194,8 +220,22 @@ impl Home {
             Command::new(&self.server)
         };
         command
-            .args(["--port", "0", "--unixsocketperm", "700", "--daemonize", "no"])
-            .args(["--appendonly", "yes", "--save", "", "--always-show-logo", "no"])
+            .args([
+                "--port",
+                "0",
+                "--unixsocketperm",
+                "700",
+                "--daemonize",
+                "no",
+            ])
+            .args([
+                "--appendonly",
+                "yes",
+                "--save",
+                "",
+                "--always-show-logo",
+                "no",
+            ])
             .arg("--unixsocket")
             .arg(&self.socket)
             .arg("--dir")
@@ -211,9 +251,10 @@ impl Home {
 
     async fn launch(&self) -> Result<Child, PrivateError> {
         let _ = fs::remove_file(&self.socket);
-        let mut child = self
-            .spawn()
-            .map_err(|error| PrivateError::Directory { path: self.log.clone(), error })?;
+        let mut child = self.spawn().map_err(|error| PrivateError::Directory {
+            path: self.log.clone(),
+            error,
+        })?;
         let mut deadline = Instant::now() + START_TIMEOUT;
         loop {
             match self.ask("PING").await {
@@ -236,7 +277,10 @@ impl Home {
     async fn stop(&self, mut child: Child) {
         // SHUTDOWN has no answer but the end of the connection.
         let _ = self.ask("SHUTDOWN").await;
-        if tokio::time::timeout(STOP_TIMEOUT, child.wait()).await.is_err() {
+        if tokio::time::timeout(STOP_TIMEOUT, child.wait())
+            .await
+            .is_err()
+        {
             tracing::error!("the private Redis does not stop; killing it");
             let _ = child.kill().await;
         }
@@ -266,9 +310,13 @@ impl Home {
             .set_connection_timeout(Some(Duration::from_secs(1)))
             .set_response_timeout(Some(Duration::from_secs(2)));
         let asked = async {
-            let mut connection =
-                client.get_multiplexed_async_connection_with_config(&config).await?;
-            Cmd::new().arg(command).query_async::<()>(&mut connection).await
+            let mut connection = client
+                .get_multiplexed_async_connection_with_config(&config)
+                .await?;
+            Cmd::new()
+                .arg(command)
+                .query_async::<()>(&mut connection)
+                .await
         };
         match asked.await {
             Ok(()) => Answer::Pong,
@@ -293,7 +341,9 @@ async fn ties_children() -> bool {
 
 fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
 }
 
 fn last_lines(log: &Path) -> String {

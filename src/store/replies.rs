@@ -47,7 +47,13 @@ const fn row(
     effects: Effects,
     meaning: fn(String) -> StoreError,
 ) -> Reply {
-    Reply { code, text, lasts, effects, meaning }
+    Reply {
+        code,
+        text,
+        lasts,
+        effects,
+        meaning,
+    }
 }
 
 use Effects::{None as Nothing, Unknown};
@@ -130,7 +136,9 @@ pub(super) fn meaning(reply: &ServerError, text: String) -> StoreError {
 
 /// Whether a reply comes from inside of a script.
 pub(super) fn is_from_script(text: &str) -> bool {
-    ["user_script", "executing the script", "in script"].iter().any(|part| text.contains(part))
+    ["user_script", "executing the script", "in script"]
+        .iter()
+        .any(|part| text.contains(part))
 }
 
 fn find(code: &str, detail: &str) -> Option<&'static Reply> {
@@ -145,12 +153,27 @@ fn find(code: &str, detail: &str) -> Option<&'static Reply> {
 fn nested<'a>(code: &'a str, detail: &'a str) -> &'a str {
     if code == "EXECABORT" {
         let cause = detail.split_once("because of: ").map(|(_, cause)| cause);
-        return cause.and_then(|cause| cause.split([' ', ':']).next()).unwrap_or(code);
+        return cause
+            .and_then(|cause| cause.split([' ', ':']).next())
+            .unwrap_or(code);
     }
-    let codes = ["WRONGTYPE", "NOGROUP", "OOM", "READONLY", "MISCONF", "NOREPLICAS", "NOPERM"];
-    let inside =
-        |known: &&str| detail.split(' ').any(|word| word.trim_start_matches('-') == *known);
-    let found = codes.into_iter().find(|known| detail.contains("user_script") && inside(known));
+    let codes = [
+        "WRONGTYPE",
+        "NOGROUP",
+        "OOM",
+        "READONLY",
+        "MISCONF",
+        "NOREPLICAS",
+        "NOPERM",
+    ];
+    let inside = |known: &&str| {
+        detail
+            .split(' ')
+            .any(|word| word.trim_start_matches('-') == *known)
+    };
+    let found = codes
+        .into_iter()
+        .find(|known| detail.contains("user_script") && inside(known));
     found.unwrap_or(code)
 }
 
@@ -162,8 +185,11 @@ mod tests {
     fn what_the_table_says_of_a_reply_is_what_its_error_says() {
         for row in REPLIES {
             let text = format!("{}: {} on @user_script:1", row.code, row.text);
-            let error =
-                (row.meaning)(if row.text.contains("script") { text } else { String::new() });
+            let error = (row.meaning)(if row.text.contains("script") {
+                text
+            } else {
+                String::new()
+            });
             assert_eq!(error.is_passing(), row.lasts == ForAWhile, "{row:?}");
             assert_eq!(error.ran_nothing(), row.effects == Nothing, "{row:?}");
         }
@@ -187,8 +213,16 @@ mod tests {
             find(nested(code, detail), detail).map(|row| (row.meaning)(String::new()))
         };
         for (code, detail, expected) in [
-            ("BUSY", "Redis is busy running a script. You can only call SCRIPT KILL", E::Busy),
-            ("EXECABORT", "Transaction discarded because of: BUSY Redis is busy", E::Busy),
+            (
+                "BUSY",
+                "Redis is busy running a script. You can only call SCRIPT KILL",
+                E::Busy,
+            ),
+            (
+                "EXECABORT",
+                "Transaction discarded because of: BUSY Redis is busy",
+                E::Busy,
+            ),
             (
                 "EXECABORT",
                 "Transaction discarded because of: OOM command not allowed",
@@ -199,7 +233,11 @@ mod tests {
                 "Protocol error: unauthenticated multibulk length",
                 E::LoggedOut(String::new()),
             ),
-            ("ERR", "Protocol error: unauthenticated bulk length", E::LoggedOut(String::new())),
+            (
+                "ERR",
+                "Protocol error: unauthenticated bulk length",
+                E::LoggedOut(String::new()),
+            ),
             ("MOVED", "3999 127.0.0.1:6381", E::Elsewhere(String::new())),
             (
                 "ERR",
@@ -218,7 +256,11 @@ mod tests {
             ),
         ] {
             let found = is(code, detail).map(|error| std::mem::discriminant(&error));
-            assert_eq!(found, Some(std::mem::discriminant(&expected)), "{code} {detail}");
+            assert_eq!(
+                found,
+                Some(std::mem::discriminant(&expected)),
+                "{code} {detail}"
+            );
         }
         assert!(is("ERR", "value is not an integer or out of range").is_none());
     }

@@ -27,7 +27,11 @@ const EDITION: &str = "streamgate:{retention}:edition";
 
 /// Where the retention of a stream is kept.
 pub(super) fn key(stream: &StreamName) -> String {
-    format!("{OWN_PREFIX}{{{}}}:retention:{}", stream.tag(), stream.as_str())
+    format!(
+        "{OWN_PREFIX}{{{}}}:retention:{}",
+        stream.tag(),
+        stream.as_str()
+    )
 }
 
 /// What one pass over a stream did.
@@ -226,7 +230,11 @@ impl Store {
             present => {
                 let [group, held, why] = tuple(present)?;
                 let pending = text(why)? == "pending";
-                Some(BlockedBy { group: name(group)?, id: id(held)?, pending })
+                Some(BlockedBy {
+                    group: name(group)?,
+                    id: id(held)?,
+                    pending,
+                })
             }
         };
         Ok(Some((retention, blocked)))
@@ -279,7 +287,12 @@ impl Store {
     /// Reads only.
     pub async fn retention_index(&self, cursor: u64) -> Result<(Vec<StreamName>, u64), StoreError> {
         let mut command = Cmd::new();
-        command.arg("SSCAN").arg(INDEX).arg(cursor).arg("COUNT").arg(100);
+        command
+            .arg("SSCAN")
+            .arg(INDEX)
+            .arg(cursor)
+            .arg("COUNT")
+            .arg(100);
         let [next, members] = tuple(self.read(&command).await?)?;
         let next = text(next)?.parse();
         let next = next.map_err(|_| StoreError::Unexpected("a cursor".to_owned()))?;
@@ -321,8 +334,15 @@ impl Store {
 
     async fn edit_index(&self, how: &str, stream: &StreamName) -> Result<(), StoreError> {
         let mut transaction = Pipeline::new();
-        transaction.atomic().cmd(how).arg(INDEX).arg(stream.as_str());
-        transaction.cmd("SET").arg(EDITION).arg(format!("{:016x}", fastrand::u64(..)));
+        transaction
+            .atomic()
+            .cmd(how)
+            .arg(INDEX)
+            .arg(stream.as_str());
+        transaction
+            .cmd("SET")
+            .arg(EDITION)
+            .arg(format!("{:016x}", fastrand::u64(..)));
         self.write_pipeline(&transaction).await.map(drop)
     }
 }

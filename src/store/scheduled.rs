@@ -187,7 +187,9 @@ fn encode(entries: &[NewEntry]) -> Vec<u8> {
 }
 
 pub(super) fn number(value: Value) -> Result<u64, StoreError> {
-    text(value)?.parse().map_err(|_| StoreError::Unexpected("a number".to_owned()))
+    text(value)?
+        .parse()
+        .map_err(|_| StoreError::Unexpected("a number".to_owned()))
 }
 
 impl Store {
@@ -212,7 +214,11 @@ impl Store {
         let reply = self.verb(&SCHEDULE, Repeat::Unsafe, |command| {
             let [due, entries] = keys(stream);
             command.arg(3).arg(stream.as_str()).arg(due).arg(entries);
-            command.arg(most).arg(&delay_ms).arg(&salt).arg(kept.as_slice());
+            command
+                .arg(most)
+                .arg(&delay_ms)
+                .arg(&salt)
+                .arg(kept.as_slice());
             command.arg(most_bytes);
         });
         let reply = reply.await?;
@@ -226,7 +232,11 @@ impl Store {
             tracing::debug!(%error, "what was scheduled was not announced again");
         }
         let entries = entries.len() as u64;
-        Ok(Some(Scheduled { token: text(token)?, due_ms: number(due)?, entries }))
+        Ok(Some(Scheduled {
+            token: text(token)?,
+            due_ms: number(due)?,
+            entries,
+        }))
     }
 
     async fn announce(
@@ -236,7 +246,12 @@ impl Store {
         ring: bool,
     ) -> Result<(), StoreError> {
         let announced = self.verb(&ANNOUNCE, Repeat::Unsafe, |command| {
-            command.arg(2).arg(INDEX).arg(EDITIONS).arg(stream.as_str()).arg(delay_ms);
+            command
+                .arg(2)
+                .arg(INDEX)
+                .arg(EDITIONS)
+                .arg(stream.as_str())
+                .arg(delay_ms);
             command.arg(u8::from(ring)).arg(BELL);
         });
         announced.await.map(drop)
@@ -275,15 +290,17 @@ impl Store {
         let (mut streams, mut invalid) = (Vec::new(), 0);
         for (name, edition) in list(names)?.into_iter().zip(list(editions)?) {
             let (name, edition) = (bytes(name)?, text(edition)?);
-            let stream =
-                std::str::from_utf8(&name).ok().and_then(|name| StreamName::new(name).ok());
+            let stream = std::str::from_utf8(&name)
+                .ok()
+                .and_then(|name| StreamName::new(name).ok());
             if let Some(stream) = stream {
                 streams.push(DueStream { stream, edition });
                 continue;
             }
             // Somebody else wrote it. Left where it is, it would be the first that is due for ever,
             // and keep others from their turn.
-            self.settle_due(&name, &edition, &format!("+{AGAIN_MS}")).await?;
+            self.settle_due(&name, &edition, &format!("+{AGAIN_MS}"))
+                .await?;
             invalid += 1;
         }
         if invalid > 0 {
@@ -304,12 +321,19 @@ impl Store {
     /// # Cancel safety
     /// Dropped after it was sent, it may be appended all the same, once.
     pub async fn move_due(&self, due: &DueStream) -> Result<Moved, StoreError> {
-        let mut all = Moved { entries: 0, stuck: false };
+        let mut all = Moved {
+            entries: 0,
+            stuck: false,
+        };
         let site = self.connections.site()?;
         loop {
             let reply = self.verb(&MOVE, Repeat::Unsafe, |command| {
                 let [times, entries] = keys(&due.stream);
-                command.arg(3).arg(due.stream.as_str()).arg(times).arg(entries);
+                command
+                    .arg(3)
+                    .arg(due.stream.as_str())
+                    .arg(times)
+                    .arg(entries);
             });
             let again = match reply.await {
                 Err(error) if error.is_outage_for_writes() => return Err(error),
@@ -326,21 +350,32 @@ impl Store {
                     if unsigned(&more)? == 1 {
                         continue;
                     }
-                    if all.stuck { format!("+{AGAIN_MS}") } else { text(next)? }
+                    if all.stuck {
+                        format!("+{AGAIN_MS}")
+                    } else {
+                        text(next)?
+                    }
                 }
             };
             // What was moved on one server must not be taken out of the index of another.
             if site.left.is_cancelled() {
                 return Err(StoreError::Broken("another Redis is the master".to_owned()));
             }
-            self.settle_due(due.stream.as_str().as_bytes(), &due.edition, &again).await?;
+            self.settle_due(due.stream.as_str().as_bytes(), &due.edition, &again)
+                .await?;
             return Ok(all);
         }
     }
 
     async fn settle_due(&self, name: &[u8], edition: &str, again: &str) -> Result<(), StoreError> {
         let settled = self.verb(&SETTLE, Repeat::Unsafe, |command| {
-            command.arg(2).arg(INDEX).arg(EDITIONS).arg(name).arg(edition).arg(again);
+            command
+                .arg(2)
+                .arg(INDEX)
+                .arg(EDITIONS)
+                .arg(name)
+                .arg(edition)
+                .arg(again);
         });
         settled.await.map(drop)
     }

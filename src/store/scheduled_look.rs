@@ -47,7 +47,11 @@ fn beside(command: &mut Cmd, stream: &StreamName) {
 
 fn scheduled(value: Value) -> Result<Scheduled, StoreError> {
     let [token, due, entries] = tuple(value)?;
-    Ok(Scheduled { token: text(token)?, due_ms: score(due)?, entries: number(entries)? })
+    Ok(Scheduled {
+        token: text(token)?,
+        due_ms: score(due)?,
+        entries: number(entries)?,
+    })
 }
 
 /// Some servers write great numbers with an exponent.

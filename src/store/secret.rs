@@ -21,7 +21,11 @@ impl Store {
         get.arg("GET").arg(KEY);
         let there = self.write(&get).await?;
         let Some(own) = own.filter(|_| there == Value::Nil) else {
-            return if there == Value::Nil { Ok(None) } else { bytes(there).map(Some) };
+            return if there == Value::Nil {
+                Ok(None)
+            } else {
+                bytes(there).map(Some)
+            };
         };
         let mut set = Cmd::new();
         set.arg("SET").arg(KEY).arg(own).arg("NX");

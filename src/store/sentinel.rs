@@ -77,7 +77,10 @@ impl Connections {
         let Some(sentinels) = &self.settings.sentinels else {
             return std::future::pending().await;
         };
-        let listening = sentinels.nodes.iter().map(|info| self.listen_to(info, &sentinels.master));
+        let listening = sentinels
+            .nodes
+            .iter()
+            .map(|info| self.listen_to(info, &sentinels.master));
         tokio::join!(self.ask_for_master(sentinels), join_all(listening));
     }
 
@@ -104,7 +107,9 @@ impl Connections {
             Ok::<_, StoreError>(events)
         };
         let patience = self.settings.connect_timeout;
-        let events = timeout(patience, subscribed).await.unwrap_or(Err(StoreError::Timeout))?;
+        let events = timeout(patience, subscribed)
+            .await
+            .unwrap_or(Err(StoreError::Timeout))?;
         let mut events = events.into_on_message();
         while let Some(event) = events.next().await {
             let text = event.get_payload::<String>().unwrap_or_default();
@@ -117,7 +122,11 @@ impl Connections {
 
     async fn ask_for_master(&self, sentinels: &Sentinels) {
         let mut asked = Asked {
-            nodes: sentinels.nodes.iter().map(|info| Node::new(&self.settings, info)).collect(),
+            nodes: sentinels
+                .nodes
+                .iter()
+                .map(|info| Node::new(&self.settings, info))
+                .collect(),
             master: &sentinels.master,
             settings: &self.settings,
             epoch: 0,
@@ -202,7 +211,13 @@ impl Asked<'_> {
             match answer {
                 Ok(Some(one)) => {
                     named.push(one);
-                    if named.iter().filter(|other| Some(*other) == named.last()).count() * 2 > all {
+                    if named
+                        .iter()
+                        .filter(|other| Some(*other) == named.last())
+                        .count()
+                        * 2
+                        > all
+                    {
                         until = until.min(Instant::now() + REST_WITHIN);
                     }
                 }
@@ -231,7 +246,9 @@ impl Asked<'_> {
             let connected = connect(&Target::new(self.settings, info), self.settings).await?;
             let mut command = Cmd::new();
             command.arg("INFO").arg("replication");
-            let facts = command.query_async::<String>(&mut connected.handle.clone()).await;
+            let facts = command
+                .query_async::<String>(&mut connected.handle.clone())
+                .await;
             facts.map_err(StoreError::from)
         };
         match timeout(self.settings.connect_timeout, asked).await {
@@ -239,7 +256,10 @@ impl Asked<'_> {
             Ok(Ok(_)) => Err("which is no master".to_owned()),
             // If it is none, the first write tells.
             Ok(Err(StoreError::Denied(_))) => Ok(()),
-            Ok(Err(error)) => Err(format!("which cannot be asked for its role: {}", error.cause())),
+            Ok(Err(error)) => Err(format!(
+                "which cannot be asked for its role: {}",
+                error.cause()
+            )),
             Err(_) => Err("which does not answer".to_owned()),
         }
     }
@@ -247,7 +267,10 @@ impl Asked<'_> {
 
 impl Node {
     fn new(settings: &PoolSettings, info: &ConnectionInfo) -> Self {
-        Self { target: Target::with_own_login(settings, info.clone()), connection: None }
+        Self {
+            target: Target::with_own_login(settings, info.clone()),
+            connection: None,
+        }
     }
 
     /// What it says; nothing if it does not know such a master.
@@ -275,8 +298,12 @@ impl Node {
                 return Ok(None);
             };
             // Who may not ask this is told what all believe, only less surely.
-            let facts = ask("MASTER").query_async::<HashMap<String, String>>(&mut connection).await;
-            let epoch = facts.ok().and_then(|facts| facts.get("config-epoch")?.parse().ok());
+            let facts = ask("MASTER")
+                .query_async::<HashMap<String, String>>(&mut connection)
+                .await;
+            let epoch = facts
+                .ok()
+                .and_then(|facts| facts.get("config-epoch")?.parse().ok());
             self.connection = Some(wire);
             let at = beside(&settings.connection, host, port);
             Ok::<_, StoreError>(Some((epoch.unwrap_or(0), at)))
@@ -292,15 +319,20 @@ impl Node {
 
 async fn connect(target: &Target, settings: &PoolSettings) -> Result<Wire, StoreError> {
     let config = connecting(settings.connect_timeout);
-    target.connect(&config, &TaskTracker::new(), &Arc::default()).await
+    target
+        .connect(&config, &TaskTracker::new(), &Arc::default())
+        .await
 }
 
 /// There, by the same means.
 fn beside(like: &ConnectionInfo, host: String, port: u16) -> ConnectionAddr {
     match like.addr() {
-        ConnectionAddr::TcpTls { .. } => {
-            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
-        }
+        ConnectionAddr::TcpTls { .. } => ConnectionAddr::TcpTls {
+            host,
+            port,
+            insecure: false,
+            tls_params: None,
+        },
         _ => ConnectionAddr::Tcp(host, port),
     }
 }

@@ -118,12 +118,21 @@ impl Site {
                 .map_err(|error| StoreError::Unexpected(error.to_string()))
         };
         let pools = [
-            pool(settings.readers + settings.workers + 1, settings.response_timeout)?,
+            pool(
+                settings.readers + settings.workers + 1,
+                settings.response_timeout,
+            )?,
             pool(settings.blocking, settings.block + BLOCK_MARGIN)?,
             pool(settings.durable, MAX_DURABILITY_WAIT + BLOCK_MARGIN)?,
         ];
         let dialer = dialer(settings.response_timeout);
-        Ok(Self { target, left: CancellationToken::new(), pools, dialer, patience })
+        Ok(Self {
+            target,
+            left: CancellationToken::new(),
+            pools,
+            dialer,
+            patience,
+        })
     }
 
     fn pool(&self, kind: Kind) -> &Pool<Dialer> {

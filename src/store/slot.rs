@@ -22,7 +22,10 @@ pub(super) struct Slot {
 
 impl Slot {
     pub fn held(&self) -> Option<Arc<Held>> {
-        self.held.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.held
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The handle, unless its connection is known to be closed: then the handle is thrown away.
@@ -39,7 +42,11 @@ impl Slot {
     pub fn discard(&self, broken: &Arc<Held>) -> bool {
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         let here = held.take_if(|held| Arc::ptr_eq(held, broken)).is_some();
-        let owner = broken.owner.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let owner = broken
+            .owner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(owner) = owner {
             drop(Object::take(owner));
         }

@@ -79,7 +79,12 @@ impl Store {
         }
         let [known, _] = idempotency::keys(stream);
         let changed = self.verb(&CHANGE, Repeat::Unsafe, |command| {
-            command.arg(3).arg(stream.as_str()).arg(key(stream)).arg(&known).arg(self.holes());
+            command
+                .arg(3)
+                .arg(stream.as_str())
+                .arg(key(stream))
+                .arg(&known)
+                .arg(self.holes());
             match &change.retention {
                 Some((seen, next)) => {
                     command.arg(kept(seen.as_ref())).arg(kept(next.as_ref()));

@@ -116,11 +116,23 @@ impl Store {
         limit: usize,
     ) -> Result<StreamsPage, StoreError> {
         let (streams, foreign) = (Vec::new(), Vec::new());
-        let mut page = StreamsPage { streams, foreign, next: Some(cursor) };
+        let mut page = StreamsPage {
+            streams,
+            foreign,
+            next: Some(cursor),
+        };
         for _ in 0..ROUNDS {
             let mut command = Cmd::new();
-            command.arg("SCAN").arg(page.next.unwrap_or(0)).arg("MATCH").arg(glob);
-            command.arg("COUNT").arg(limit.min(KEYS_PER_ROUND)).arg("TYPE").arg("stream");
+            command
+                .arg("SCAN")
+                .arg(page.next.unwrap_or(0))
+                .arg("MATCH")
+                .arg(glob);
+            command
+                .arg("COUNT")
+                .arg(limit.min(KEYS_PER_ROUND))
+                .arg("TYPE")
+                .arg("stream");
             let [next, keys] = tuple(self.read(&command).await?)?;
             let next = text(next)?.parse::<u64>().ok().filter(|next| *next != 0);
             for key in list(keys)? {
@@ -177,8 +189,16 @@ impl Store {
     pub async fn delete_stream(&self, stream: &StreamName) -> Result<bool, StoreError> {
         let mut command = Cmd::new();
         let [known, ends] = super::idempotency::keys(stream);
-        command.arg("EVAL").arg(DELETE).arg(7).arg(stream.as_str()).arg(known).arg(ends);
-        command.arg(leases::policies(stream)).arg(retention::key(stream));
+        command
+            .arg("EVAL")
+            .arg(DELETE)
+            .arg(7)
+            .arg(stream.as_str())
+            .arg(known)
+            .arg(ends);
+        command
+            .arg(leases::policies(stream))
+            .arg(retention::key(stream));
         let [due, scheduled] = super::scheduled::keys(stream);
         command.arg(due).arg(scheduled);
         command.arg(leases::leases_prefix(stream));

@@ -145,7 +145,11 @@ impl Trimming {
     /// The arguments of Lua's `trim` after the stream.
     pub(super) fn write_script(&self, command: &mut Cmd) {
         command.arg(self.references.word()).arg(&self.words());
-        command.arg(self.limit.map(|limit| limit.to_string()).unwrap_or_default());
+        command.arg(
+            self.limit
+                .map(|limit| limit.to_string())
+                .unwrap_or_default(),
+        );
     }
 
     fn words(&self) -> [String; 3] {
@@ -153,7 +157,11 @@ impl Trimming {
             Trim::MaxLen(length) => ("MAXLEN", length.to_string()),
             Trim::MinId(min) => ("MINID", min.to_string()),
         };
-        [kind.to_owned(), if self.exact { "=" } else { "~" }.to_owned(), threshold]
+        [
+            kind.to_owned(),
+            if self.exact { "=" } else { "~" }.to_owned(),
+            threshold,
+        ]
     }
 }
 

@@ -74,7 +74,11 @@ fn operations() -> Vec<Operation> {
         for (method, operation) in item.as_object().unwrap() {
             let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
             let name = operation["operationId"].as_str().unwrap().to_owned();
-            all.push(Operation { name, method, path: path.clone() });
+            all.push(Operation {
+                name,
+                method,
+                path: path.clone(),
+            });
         }
     }
     all
@@ -88,8 +92,14 @@ impl Operation {
 
     /// The same, with another parameter.
     fn with(&self, app: &TestApp, stream: &str, parameter: &str) -> reqwest::RequestBuilder {
-        let path = self.path.replace("{stream}", stream).replace("{group}", "g");
-        let path = path.replace("{id}", "1-0").replace("{consumer}", "c").replace("{token}", "1-0");
+        let path = self
+            .path
+            .replace("{stream}", stream)
+            .replace("{group}", "g");
+        let path = path
+            .replace("{id}", "1-0")
+            .replace("{consumer}", "c")
+            .replace("{token}", "1-0");
         let query = match self.name.as_str() {
             "read_many" | "follow_many" => format!("?stream={stream}@0&{parameter}"),
             _ => format!("?{parameter}"),
@@ -108,9 +118,13 @@ impl Operation {
             _ if self.method != Method::GET => Some(json!({})),
             _ => None,
         };
-        let request = app.client.request(self.method.clone(), app.url(&(path + &query)));
+        let request = app
+            .client
+            .request(self.method.clone(), app.url(&(path + &query)));
         match body {
-            Some(body) => request.header("content-type", "application/json").body(body.to_string()),
+            Some(body) => request
+                .header("content-type", "application/json")
+                .body(body.to_string()),
             None => request,
         }
     }
@@ -135,14 +149,25 @@ async fn whoever_shows_nothing_gets_nowhere_but_to_what_is_public() {
         }
         let answer = app.send(request).await;
         answer.is_problem(401, "unauthenticated");
-        assert_eq!(answer.header("www-authenticate"), "Bearer realm=\"streamgate\"");
+        assert_eq!(
+            answer.header("www-authenticate"),
+            "Bearer realm=\"streamgate\""
+        );
     }
     assert_eq!(public.len(), PUBLIC.len());
-    for path in
-        ["/v1/nothing", "/nothing", "/v1/streams/a/b", "/docs/../v1/streams", "//v1/streams"]
-    {
+    for path in [
+        "/v1/nothing",
+        "/nothing",
+        "/v1/streams/a/b",
+        "/docs/../v1/streams",
+        "//v1/streams",
+    ] {
         let answer = app.get(path).await;
-        assert!(matches!(answer.status, 401 | 404), "{path}: {}", answer.body);
+        assert!(
+            matches!(answer.status, 401 | 404),
+            "{path}: {}",
+            answer.body
+        );
     }
     assert_eq!(app.get("/docs/").await.status, 200);
 }
@@ -155,7 +180,10 @@ async fn each_operation_takes_its_right_and_no_other() {
     for right in rights {
         text += &record(right, &[&format!("{right} {own}")]);
     }
-    text += &record("elsewhere", &[&format!("* {foreign}"), &format!("* {own}:*")]);
+    text += &record(
+        "elsewhere",
+        &[&format!("* {foreign}"), &format!("* {own}:*")],
+    );
     text += &record("all", &["* *"]);
     let app = AuthFile::new(&text);
     let app = app.app().await;
@@ -173,10 +201,17 @@ async fn each_operation_takes_its_right_and_no_other() {
             let status = ask(right_of_caller).await;
             // What is about everybody takes the right to everything.
             let fits = right(name) == right_of_caller && name != "metrics";
-            assert_eq!(status != 403, fits, "{name} with {right_of_caller}: {status}");
+            assert_eq!(
+                status != 403,
+                fits,
+                "{name} with {right_of_caller}: {status}"
+            );
             assert_ne!(status, 401, "{name}");
         }
-        assert!(!matches!(ask("all").await, 401 | 403), "{name}, by the administrator");
+        assert!(
+            !matches!(ask("all").await, 401 | 403),
+            "{name}, by the administrator"
+        );
     }
 }
 
@@ -201,7 +236,13 @@ async fn each_kind_of_credential_gives_what_it_is_for() {
     for stream in [&own, &foreign] {
         assert_eq!(app.as_key("root").publish(stream, "1").await.status, 201);
         let path = format!("/v1/streams/{stream}/groups/g");
-        assert_eq!(app.as_key("root").call("PUT", &path, json!({})).await.status, 201);
+        assert_eq!(
+            app.as_key("root")
+                .call("PUT", &path, json!({}))
+                .await
+                .status,
+            201
+        );
     }
     let key = crate::support::auth::key("worker");
     let token = signer.token("k", &claims(&grants));
@@ -259,10 +300,17 @@ async fn lists_show_what_the_caller_has_any_right_to() {
     let listed = async |who: &str| {
         let (mut names, mut cursor) = (Vec::new(), String::new());
         loop {
-            let path = format!("/v1/streams?match=t{}-*&limit=1000{cursor}", std::process::id());
+            let path = format!(
+                "/v1/streams?match=t{}-*&limit=1000{cursor}",
+                std::process::id()
+            );
             let page = app.as_key(who).get(&path).await.json();
             let found = page["streams"].as_array().unwrap().clone();
-            names.extend(found.into_iter().map(|item| item["stream"].as_str().unwrap().to_owned()));
+            names.extend(
+                found
+                    .into_iter()
+                    .map(|item| item["stream"].as_str().unwrap().to_owned()),
+            );
             match page["next"].as_str() {
                 Some(next) => cursor = format!("&cursor={next}"),
                 None => return names,
@@ -280,14 +328,19 @@ async fn matching_streams_are_followed_as_far_as_they_are_granted() {
     let (mine, theirs) = (format!("{prefix}:mine:1"), format!("{prefix}:theirs"));
     let file = AuthFile::new(
         &(record("root", &["* *"])
-            + &record("reader", &[&format!("subscribe {prefix}:mine:*"), "subscribe x"])),
+            + &record(
+                "reader",
+                &[&format!("subscribe {prefix}:mine:*"), "subscribe x"],
+            )),
     );
     let app = file.app().await;
     for stream in [&mine, &theirs] {
         app.as_key("root").publish(stream, "1").await;
     }
     let reader = app.as_key("reader");
-    let mut events = reader.follow(&format!("/v1/events?match={prefix}*&after=0")).await;
+    let mut events = reader
+        .follow(&format!("/v1/events?match={prefix}*&after=0"))
+        .await;
     let open = events.expect("$open").await.json();
     assert_eq!(open["streams"], json!([mine]));
     assert_eq!(events.expect("message").await.json()["stream"], mine);
@@ -295,8 +348,13 @@ async fn matching_streams_are_followed_as_far_as_they_are_granted() {
     app.as_key("root").publish(&theirs, "2").await;
     app.as_key("root").publish(&later, "3").await;
     let next = events.expect("message").await.json();
-    assert_eq!((next["stream"].as_str(), next["fields"]["n"].as_str()), (Some(&*later), Some("3")));
-    let none = reader.get(&format!("/v1/events?match={prefix}:theirs*")).await;
+    assert_eq!(
+        (next["stream"].as_str(), next["fields"]["n"].as_str()),
+        (Some(&*later), Some("3"))
+    );
+    let none = reader
+        .get(&format!("/v1/events?match={prefix}:theirs*"))
+        .await;
     none.is_problem(403, "forbidden");
 }
 
@@ -311,24 +369,47 @@ async fn nothing_is_reached_by_way_of_something_else() {
             + &record("manager", &[&format!("manage,consume {stream}")])),
     );
     let app = file.app().await;
-    let (root, worker, manager) = (app.as_key("root"), app.as_key("worker"), app.as_key("manager"));
+    let (root, worker, manager) = (
+        app.as_key("root"),
+        app.as_key("worker"),
+        app.as_key("manager"),
+    );
     root.publish(&stream, "1").await;
     let group = format!("/v1/streams/{stream}/groups/g");
     let refused = |answer: Answer| answer.is_problem(403, "forbidden");
     let policy = json!({"policy": {"dead_letter": dead}});
     refused(manager.call("PUT", &group, policy.clone()).await);
-    assert_eq!(manager.call("PUT", &group, json!({"policy": {}})).await.status, 201);
+    assert_eq!(
+        manager
+            .call("PUT", &group, json!({"policy": {}}))
+            .await
+            .status,
+        201
+    );
     refused(manager.call("PATCH", &group, policy).await);
     let redrive = format!("{group}/dead-letters/redrive");
-    refused(manager.call("POST", &redrive, json!({"all": true, "to": dead})).await);
+    refused(
+        manager
+            .call("POST", &redrive, json!({"all": true, "to": dead}))
+            .await,
+    );
     for refs in ["keep", "delete"] {
         let path = format!("{group}/ack?delete=true&refs={refs}");
         refused(worker.call("POST", &path, json!({"ids": ["1-0"]})).await);
         let many = format!("/v1/groups/g/ack?delete=true&refs={refs}");
-        refused(worker.call("POST", &many, json!({"ids": [format!("{stream}@1-0")]})).await);
+        refused(
+            worker
+                .call("POST", &many, json!({"ids": [format!("{stream}@1-0")]}))
+                .await,
+        );
     }
-    let ack =
-        worker.call("POST", &format!("{group}/ack?delete=true"), json!({"ids": ["1-0"]})).await;
+    let ack = worker
+        .call(
+            "POST",
+            &format!("{group}/ack?delete=true"),
+            json!({"ids": ["1-0"]}),
+        )
+        .await;
     assert_eq!(ack.status, 200, "{}", ack.body);
     // One foreign stream among several refuses the whole call.
     let both = format!("/v1/entries?stream={stream}@0&stream=foreign@0");
@@ -358,9 +439,21 @@ async fn pages_of_listed_origins_may_ask_before_they_ask_and_read_what_they_need
         let answer = app.send(preflight(ORIGIN)).await;
         assert_eq!(answer.status, 200, "{}", operation.name);
         assert_eq!(answer.header("access-control-allow-origin"), ORIGIN);
-        assert!(answer.header("access-control-allow-methods").contains(operation.method.as_str()));
-        for name in ["authorization", "x-api-key", "last-event-id", "idempotency-key"] {
-            assert!(answer.header("access-control-allow-headers").contains(name), "{name}");
+        assert!(
+            answer
+                .header("access-control-allow-methods")
+                .contains(operation.method.as_str())
+        );
+        for name in [
+            "authorization",
+            "x-api-key",
+            "last-event-id",
+            "idempotency-key",
+        ] {
+            assert!(
+                answer.header("access-control-allow-headers").contains(name),
+                "{name}"
+            );
         }
         let foreign = app.send(preflight("https://evil.example.com")).await;
         match operation.path.as_str() {
@@ -370,12 +463,27 @@ async fn pages_of_listed_origins_may_ask_before_they_ask_and_read_what_they_need
         }
     }
     // A refusal can be read, too.
-    let refused = app.client.get(app.url("/v1/streams")).header("origin", ORIGIN);
+    let refused = app
+        .client
+        .get(app.url("/v1/streams"))
+        .header("origin", ORIGIN);
     let answer = app.send(refused).await;
     answer.is_problem(401, "unauthenticated");
     assert_eq!(answer.header("access-control-allow-origin"), ORIGIN);
-    for name in ["etag", "link", "location", "retry-after", "x-request-id", "www-authenticate"] {
-        assert!(answer.header("access-control-expose-headers").contains(name), "{name}");
+    for name in [
+        "etag",
+        "link",
+        "location",
+        "retry-after",
+        "x-request-id",
+        "www-authenticate",
+    ] {
+        assert!(
+            answer
+                .header("access-control-expose-headers")
+                .contains(name),
+            "{name}"
+        );
     }
 }
 
@@ -395,9 +503,15 @@ async fn no_credential_ever_stands_in_the_log_or_in_an_answer() {
         "--log-level",
         "debug",
     ]);
-    command.arg("--auth-file").arg(path).stderr(std::fs::File::create(&log).unwrap());
+    command
+        .arg("--auth-file")
+        .arg(path)
+        .stderr(std::fs::File::create(&log).unwrap());
     let mut child = crate::support::redis::start_tied(command);
-    let (client, key) = (crate::support::app::client(), crate::support::auth::key("root"));
+    let (client, key) = (
+        crate::support::app::client(),
+        crate::support::auth::key("root"),
+    );
     let base = format!("http://{listen}");
     let ask =
         async |request: reqwest::RequestBuilder| crate::support::app::answer(request).await.ok();
@@ -413,7 +527,10 @@ async fn no_credential_ever_stands_in_the_log_or_in_an_answer() {
         ask(make()).await.is_some_and(|answer| answer.status == 200)
     })
     .await;
-    let ticket = ask(make()).await.unwrap().json()["ticket"].as_str().unwrap().to_owned();
+    let ticket = ask(make()).await.unwrap().json()["ticket"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let (mut answers, mut seen) = (Vec::new(), String::new());
     for path in [
         "/v1/streams/orders/entries?ticket=TICKET",
@@ -432,18 +549,30 @@ async fn no_credential_ever_stands_in_the_log_or_in_an_answer() {
         answers.extend(ask(client.post(&url).body("a=b")).await);
         answers.extend(ask(client.get(&url).bearer_auth(&key)).await);
     }
-    answers
-        .extend(ask(client.get(format!("{base}/v1/streams")).bearer_auth(format!("{key}x"))).await);
+    answers.extend(
+        ask(client
+            .get(format!("{base}/v1/streams"))
+            .bearer_auth(format!("{key}x")))
+        .await,
+    );
     answers.extend(ask(client.get(format!("{base}/metrics")).bearer_auth(&key)).await);
     assert!(answers.len() > 20);
     for answer in &answers {
-        seen.extend(answer.headers.values().filter_map(|value| value.to_str().ok()));
+        seen.extend(
+            answer
+                .headers
+                .values()
+                .filter_map(|value| value.to_str().ok()),
+        );
         seen.push_str(&answer.body);
     }
     let _ = child.kill();
     let _ = child.wait();
     let logged = std::fs::read_to_string(log).unwrap();
-    assert!(logged.contains("/v1/streams/orders/entries") && logged.contains("root"), "{logged}");
+    assert!(
+        logged.contains("/v1/streams/orders/entries") && logged.contains("root"),
+        "{logged}"
+    );
     // A parameter that is none of ours is told by its name, and its value to nobody.
     for secret in [&ticket[3..20], &ticket[ticket.len() - 20..], &key[4..]] {
         assert!(!logged.contains(secret), "{logged}");

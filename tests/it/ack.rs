@@ -12,9 +12,15 @@ fn group(stream: &str, group: &str, call: &str) -> String {
 
 /// Makes a group and has its consumer read so many entries.
 async fn read(app: &TestApp, stream: &str, name: &str, count: u32) {
-    let made = app.put_json(&format!("/v1/streams/{stream}/groups/{name}"), "{}").await;
+    let made = app
+        .put_json(&format!("/v1/streams/{stream}/groups/{name}"), "{}")
+        .await;
     assert_eq!(made.status, 201, "{}", made.body);
-    app.post_form(&group(stream, name, "read"), &format!("consumer=w&count={count}")).await;
+    app.post_form(
+        &group(stream, name, "read"),
+        &format!("consumer=w&count={count}"),
+    )
+    .await;
 }
 
 /// A stream of six with two groups: `g` has read five, `h` has read four and acknowledged the first
@@ -23,13 +29,16 @@ async fn shared_by_two(app: &TestApp) -> String {
     let stream = app.stream_of("two", 6).await;
     read(app, &stream, "g", 5).await;
     read(app, &stream, "h", 4).await;
-    app.post_form(&group(&stream, "h", "ack"), "ids=1-0&ids=2-0").await;
+    app.post_form(&group(&stream, "h", "ack"), "ids=1-0&ids=2-0")
+        .await;
     stream
 }
 
 async fn ack(app: &TestApp, stream: &str, query: &str, ids: &[&str]) -> Answer {
     let path = group(stream, "g", &format!("ack?{query}"));
-    let answer = app.post_json(&path, &json!({ "ids": ids }).to_string()).await;
+    let answer = app
+        .post_json(&path, &json!({ "ids": ids }).to_string())
+        .await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     answer
 }
@@ -38,13 +47,23 @@ async fn ack(app: &TestApp, stream: &str, query: &str, ids: &[&str]) -> Answer {
 fn results(answer: &Answer) -> Vec<(String, bool)> {
     let json = answer.json();
     let one = |result: &Value| {
-        (result["outcome"].as_str().unwrap().to_owned(), result["deleted"].as_bool().unwrap())
+        (
+            result["outcome"].as_str().unwrap().to_owned(),
+            result["deleted"].as_bool().unwrap(),
+        )
     };
-    json["results"].as_array().unwrap().iter().map(one).collect()
+    json["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(one)
+        .collect()
 }
 
 async fn entries(app: &TestApp, stream: &str) -> Vec<String> {
-    app.get(&format!("/v1/streams/{stream}/entries")).await.ids()
+    app.get(&format!("/v1/streams/{stream}/entries"))
+        .await
+        .ids()
 }
 
 async fn pending(app: &TestApp, stream: &str, name: &str) -> Vec<String> {
@@ -63,14 +82,26 @@ async fn an_entry_is_deleted_once_every_group_has_acknowledged_it() {
         {"id": "5-0", "outcome": "acknowledged", "deleted": false},
     ]});
     assert_eq!(answer.json(), expected);
-    assert_eq!(entries(&app, &stream).await, ["2-0", "3-0", "4-0", "5-0", "6-0"]);
+    assert_eq!(
+        entries(&app, &stream).await,
+        ["2-0", "3-0", "4-0", "5-0", "6-0"]
+    );
     assert_eq!(pending(&app, &stream, "h").await, ["3-0", "4-0"]);
-    let last = app.post_form(&group(&stream, "h", "ack?delete&refs=acked"), "ids=3-0").await;
+    let last = app
+        .post_form(&group(&stream, "h", "ack?delete&refs=acked"), "ids=3-0")
+        .await;
     assert_eq!(results(&last), [("acknowledged".to_owned(), true)]);
     assert_eq!(entries(&app, &stream).await, ["2-0", "4-0", "5-0", "6-0"]);
     let plain = ack(&app, &stream, "", &["2-0"]).await.json();
-    assert_eq!(plain["results"], json!([{"id": "2-0", "outcome": "acknowledged"}]));
-    assert_eq!(entries(&app, &stream).await.len(), 4, "nothing goes unless it is asked for");
+    assert_eq!(
+        plain["results"],
+        json!([{"id": "2-0", "outcome": "acknowledged"}])
+    );
+    assert_eq!(
+        entries(&app, &stream).await.len(),
+        4,
+        "nothing goes unless it is asked for"
+    );
 }
 
 #[tokio::test]
@@ -86,10 +117,20 @@ async fn what_is_not_pending_is_left_alone() {
         let answer = results(&ack(&app, &stream, &query, &ids).await);
         let not_pending = || ("not-pending".to_owned(), false);
         let acked = |deleted| ("acknowledged".to_owned(), deleted);
-        let expected =
-            [not_pending(), acked(false), not_pending(), not_pending(), acked(true), not_pending()];
+        let expected = [
+            not_pending(),
+            acked(false),
+            not_pending(),
+            not_pending(),
+            acked(true),
+            not_pending(),
+        ];
         assert_eq!(answer, expected, "{refs}");
-        assert_eq!(entries(&app, &stream).await, ["2-0", "3-0", "5-0", "6-0"], "{refs}");
+        assert_eq!(
+            entries(&app, &stream).await,
+            ["2-0", "3-0", "5-0", "6-0"],
+            "{refs}"
+        );
     }
 }
 
@@ -98,11 +139,25 @@ async fn records_of_other_groups_are_kept_or_go_with_the_entry() {
     let app = TestApp::start().await;
     for (refs, left) in [("keep", vec!["3-0", "4-0"]), ("delete", vec!["4-0"])] {
         let stream = shared_by_two(&app).await;
-        let answer = ack(&app, &stream, &format!("delete=true&refs={refs}"), &["3-0", "5-0"]).await;
+        let answer = ack(
+            &app,
+            &stream,
+            &format!("delete=true&refs={refs}"),
+            &["3-0", "5-0"],
+        )
+        .await;
         assert_eq!(answer.json()["deleted"], 2, "{refs}");
-        assert_eq!(entries(&app, &stream).await, ["1-0", "2-0", "4-0", "6-0"], "{refs}");
+        assert_eq!(
+            entries(&app, &stream).await,
+            ["1-0", "2-0", "4-0", "6-0"],
+            "{refs}"
+        );
         assert_eq!(pending(&app, &stream, "h").await, left, "{refs}");
-        assert_eq!(pending(&app, &stream, "g").await, ["1-0", "2-0", "4-0"], "{refs}");
+        assert_eq!(
+            pending(&app, &stream, "g").await,
+            ["1-0", "2-0", "4-0"],
+            "{refs}"
+        );
     }
 }
 
@@ -110,11 +165,17 @@ async fn records_of_other_groups_are_kept_or_go_with_the_entry() {
 async fn acknowledging_means_what_the_native_command_means_where_there_is_one() {
     let app = TestApp::start().await;
     let redis = shared().await;
-    let Redis::Array(info) = redis.command(&["COMMAND", "INFO", "XACKDEL"]).await else { panic!() };
+    let Redis::Array(info) = redis.command(&["COMMAND", "INFO", "XACKDEL"]).await else {
+        panic!()
+    };
     if info == [Redis::Nil] {
         return; // Asked of the server: this one has no XACKDEL.
     }
-    for (refs, word) in [("keep", "KEEPREF"), ("delete", "DELREF"), ("acked", "ACKED")] {
+    for (refs, word) in [
+        ("keep", "KEEPREF"),
+        ("delete", "DELREF"),
+        ("acked", "ACKED"),
+    ] {
         for moved_back in [false, true] {
             let (ours, native) = (shared_by_two(&app).await, shared_by_two(&app).await);
             for stream in [&ours, &native] {
@@ -126,18 +187,30 @@ async fn acknowledging_means_what_the_native_command_means_where_there_is_one() 
             let answer = ack(&app, &ours, &format!("delete=true&refs={refs}"), &ids).await;
             let mut command = vec!["XACKDEL", native.as_str(), "g", word, "IDS", "8"];
             command.extend(ids);
-            let Redis::Array(replies) = redis.command(&command).await else { panic!() };
+            let Redis::Array(replies) = redis.command(&command).await else {
+                panic!()
+            };
             let named = |reply: &Redis| match reply {
                 Redis::Int(1) => ("acknowledged".to_owned(), true),
                 Redis::Int(2) => ("acknowledged".to_owned(), false),
                 _ => ("not-pending".to_owned(), false),
             };
             let what = format!("{refs}, moved back: {moved_back}");
-            assert_eq!(results(&answer), replies.iter().map(named).collect::<Vec<_>>(), "{what}");
-            assert_eq!(entries(&app, &ours).await, entries(&app, &native).await, "{what}");
+            assert_eq!(
+                results(&answer),
+                replies.iter().map(named).collect::<Vec<_>>(),
+                "{what}"
+            );
+            assert_eq!(
+                entries(&app, &ours).await,
+                entries(&app, &native).await,
+                "{what}"
+            );
             for name in ["g", "h"] {
-                let (ours, native) =
-                    (pending(&app, &ours, name).await, pending(&app, &native, name).await);
+                let (ours, native) = (
+                    pending(&app, &ours, name).await,
+                    pending(&app, &native, name).await,
+                );
                 assert_eq!(ours, native, "{what}, {name}");
             }
         }
@@ -152,7 +225,9 @@ async fn whoever_acknowledges_last_deletes_however_close_together() {
     read(&app, &stream, "h", 40).await;
     let one = async |name: &str, n: u32| {
         let path = group(&stream, name, "ack?delete=true");
-        app.post_form(&path, &format!("ids={n}-0")).await.json()["deleted"].as_u64().unwrap()
+        app.post_form(&path, &format!("ids={n}-0")).await.json()["deleted"]
+            .as_u64()
+            .unwrap()
     };
     let both = (1..=40).map(async |n| {
         let (g, h) = tokio::join!(one("g", n), one("h", n));
@@ -177,7 +252,9 @@ async fn entries_of_several_streams_are_acknowledged_and_deleted() {
     ]});
     assert_eq!(answer.json(), expected);
     let form = format!("ids={a}@4-0&ids={b}@4-0");
-    let answer = app.post_form("/v1/groups/g/ack?delete=true&refs=delete", &form).await;
+    let answer = app
+        .post_form("/v1/groups/g/ack?delete=true&refs=delete", &form)
+        .await;
     assert_eq!(answer.json()["deleted"], 2);
     assert_eq!(pending(&app, &a, "h").await, ["3-0"]);
 }
@@ -194,8 +271,13 @@ async fn what_cannot_be_acknowledged_and_deleted_is_told() {
         ("delete=yes", "invalid-request"),
         ("delet=true", "unknown-parameter"),
     ] {
-        post(group(&stream, "g", &format!("ack?{query}"))).await.is_problem(400, code);
-        let (path, form) = (format!("/v1/groups/g/ack?{query}"), format!("ids={stream}@1-0"));
+        post(group(&stream, "g", &format!("ack?{query}")))
+            .await
+            .is_problem(400, code);
+        let (path, form) = (
+            format!("/v1/groups/g/ack?{query}"),
+            format!("ids={stream}@1-0"),
+        );
         app.post_form(&path, &form).await.is_problem(400, code);
     }
     let text = unique("text");
@@ -205,8 +287,14 @@ async fn what_cannot_be_acknowledged_and_deleted_is_told() {
         (&unique("none"), 404, "group-not-found"),
         (&text, 409, "not-a-stream"),
     ] {
-        post(group(stream, "nobody", "ack?delete=true")).await.is_problem(status, code);
+        post(group(stream, "nobody", "ack?delete=true"))
+            .await
+            .is_problem(status, code);
     }
-    assert_eq!(pending(&app, &stream, "g").await.len(), 5, "nothing was acknowledged");
+    assert_eq!(
+        pending(&app, &stream, "g").await.len(),
+        5,
+        "nothing was acknowledged"
+    );
     assert_eq!(entries(&app, &stream).await.len(), 6, "nothing was deleted");
 }

@@ -31,7 +31,9 @@ async fn with_user(server: &Server) -> (AuthFile, TestApp) {
     server.command(&words).await;
     let file = AuthFile::new(&record("root", &["* *"]));
     let auth = file.auth();
-    let url = server.url().replace("redis://", "redis://streamgate:PASSWORD@");
+    let url = server
+        .url()
+        .replace("redis://", "redis://streamgate:PASSWORD@");
     let app = TestApp::on(&url, |settings| {
         settings.auth = auth;
         settings.live.sweep_every = std::time::Duration::from_millis(50);
@@ -48,7 +50,11 @@ async fn a_user_with_the_least_rights_is_enough() {
     let done = async |method: &str, path: &str, body: serde_json::Value| {
         let answer = root.call(method, path, body).await;
         let denied = shown(&server.command(&["ACL", "LOG"]).await);
-        assert!(answer.status < 300, "{method} {path}: {} {denied:#}", answer.body);
+        assert!(
+            answer.status < 300,
+            "{method} {path}: {} {denied:#}",
+            answer.body
+        );
         answer.json_or_null()
     };
     let entries = "/v1/streams/orders/entries";
@@ -59,7 +65,12 @@ async fn a_user_with_the_least_rights_is_enough() {
     matched.expect("$open").await;
     let one = json!({"fields": {"n": "1"}});
     done("POST", entries, one.clone()).await;
-    done("POST", &format!("{entries}?maxlen=1000&refs=acked"), one.clone()).await;
+    done(
+        "POST",
+        &format!("{entries}?maxlen=1000&refs=acked"),
+        one.clone(),
+    )
+    .await;
     done("POST", &format!("{entries}?max_age=7d"), one.clone()).await;
     done(
         "POST",
@@ -75,11 +86,21 @@ async fn a_user_with_the_least_rights_is_enough() {
     let later = done("POST", &format!("{entries}?delay=1h"), one.clone()).await;
     let token = later["scheduled"].as_str().unwrap();
     done("GET", "/v1/streams/orders/scheduled", json!(null)).await;
-    done("DELETE", &format!("/v1/streams/orders/scheduled/{token}"), json!(null)).await;
+    done(
+        "DELETE",
+        &format!("/v1/streams/orders/scheduled/{token}"),
+        json!(null),
+    )
+    .await;
     done("POST", &format!("{entries}?delay=100ms"), one.clone()).await;
     events.values(2).await;
     matched.values(2).await;
-    done("GET", &format!("{entries}?since=1h&max_bytes=1000"), json!(null)).await;
+    done(
+        "GET",
+        &format!("{entries}?since=1h&max_bytes=1000"),
+        json!(null),
+    )
+    .await;
     done("GET", "/v1/streams/orders?full=true", json!(null)).await;
     done("GET", "/v1/streams", json!(null)).await;
     done("GET", "/v1/capabilities", json!(null)).await;
@@ -94,25 +115,63 @@ async fn a_user_with_the_least_rights_is_enough() {
         json!({"consumer": "v", "min_idle": "0ms", "ids": [plain["entries"][0]["id"]]}),
     )
     .await;
-    done("POST", &format!("{group}/autoclaim"), json!({"consumer": "v", "min_idle": "0ms"})).await;
+    done(
+        "POST",
+        &format!("{group}/autoclaim"),
+        json!({"consumer": "v", "min_idle": "0ms"}),
+    )
+    .await;
     done("GET", &format!("{group}/pending"), json!(null)).await;
     done("GET", &format!("{group}/consumers"), json!(null)).await;
-    done("PATCH", group, json!({"policy": {"lease": "1m", "consumer_expiry": "100ms"}})).await;
-    let lent = done("POST", &format!("{group}/read"), json!({"consumer": "u", "count": 10})).await;
+    done(
+        "PATCH",
+        group,
+        json!({"policy": {"lease": "1m", "consumer_expiry": "100ms"}}),
+    )
+    .await;
+    let lent = done(
+        "POST",
+        &format!("{group}/read"),
+        json!({"consumer": "u", "count": 10}),
+    )
+    .await;
     let receipt = |at: usize| lent["entries"][at]["receipt"].clone();
-    done("POST", &format!("{group}/extend"), json!({"receipts": [receipt(0)], "lease": "2m"}))
-        .await;
-    done("POST", &format!("{group}/reject"), json!({"receipts": [receipt(1)]})).await;
-    done("POST", &format!("{group}/nack"), json!({"receipts": [receipt(2)]})).await;
+    done(
+        "POST",
+        &format!("{group}/extend"),
+        json!({"receipts": [receipt(0)], "lease": "2m"}),
+    )
+    .await;
+    done(
+        "POST",
+        &format!("{group}/reject"),
+        json!({"receipts": [receipt(1)]}),
+    )
+    .await;
+    done(
+        "POST",
+        &format!("{group}/nack"),
+        json!({"receipts": [receipt(2)]}),
+    )
+    .await;
     done("GET", &format!("{group}/dead-letters"), json!(null)).await;
-    done("POST", &format!("{group}/dead-letters/redrive"), json!({"all": true})).await;
+    done(
+        "POST",
+        &format!("{group}/dead-letters/redrive"),
+        json!({"all": true}),
+    )
+    .await;
     let mut pushed = root.follow(&format!("{group}/events?consumer=p")).await;
     pushed.expect("$open").await;
     pushed.expect("message").await;
     let wait = json!({"consumer": "x", "count": 1, "wait": "200ms"});
     done("POST", &format!("{group}/read"), wait).await;
-    done("POST", &format!("{group}/ack?delete=true"), json!({"ids": [plain["entries"][1]["id"]]}))
-        .await;
+    done(
+        "POST",
+        &format!("{group}/ack?delete=true"),
+        json!({"ids": [plain["entries"][1]["id"]]}),
+    )
+    .await;
     eventually("the sweeper works", async || {
         let metrics = root.get("/metrics").await.body;
         metrics
@@ -121,11 +180,18 @@ async fn a_user_with_the_least_rights_is_enough() {
     })
     .await;
     eventually("tickets are made", async || {
-        root.call("POST", "/v1/tickets", json!({"streams": ["orders"]})).await.status == 200
+        root.call("POST", "/v1/tickets", json!({"streams": ["orders"]}))
+            .await
+            .status
+            == 200
     })
     .await;
-    done("POST", "/v1/streams/orders/trim", json!({"maxlen": 1, "exact": true, "refs": "acked"}))
-        .await;
+    done(
+        "POST",
+        "/v1/streams/orders/trim",
+        json!({"maxlen": 1, "exact": true, "refs": "acked"}),
+    )
+    .await;
     done("DELETE", group, json!({})).await;
     done("DELETE", "/v1/streams/orders", json!({})).await;
     events.expect("$reset").await;
@@ -133,6 +199,10 @@ async fn a_user_with_the_least_rights_is_enough() {
     // Nothing of this was denied, and what is another's is.
     let denied = shown(&server.command(&["ACL", "LOG"]).await);
     assert_eq!(denied, json!([]), "{denied:#}");
-    root.publish("payments", "1").await.is_problem(503, "redis-unavailable");
-    root.get("/v1/streams/payments").await.is_problem(503, "redis-unavailable");
+    root.publish("payments", "1")
+        .await
+        .is_problem(503, "redis-unavailable");
+    root.get("/v1/streams/payments")
+        .await
+        .is_problem(503, "redis-unavailable");
 }

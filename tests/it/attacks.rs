@@ -31,17 +31,24 @@ struct Bystander {
 impl Bystander {
     async fn start(app: &TestApp) -> Self {
         let stream = unique("bystander");
-        let mut follower = app.follow(&format!("/v1/streams/{stream}/events?after=0")).await;
+        let mut follower = app
+            .follow(&format!("/v1/streams/{stream}/events?after=0"))
+            .await;
         follower.expect("$open").await;
         let (client, stop) = (app.client.clone(), CancellationToken::new());
-        let (url, ends) = (app.url(&format!("/v1/streams/{stream}/entries")), stop.clone());
+        let (url, ends) = (
+            app.url(&format!("/v1/streams/{stream}/entries")),
+            stop.clone(),
+        );
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
             let (mut count, mut longest) = (0, Duration::ZERO);
             while !ends.is_cancelled() || count == 0 {
                 let began = Instant::now();
                 let sent = client.post(&url).body(format!("n={count}"));
-                let sent =
-                    sent.header("content-type", "application/x-www-form-urlencoded").send().await;
+                let sent = sent
+                    .header("content-type", "application/x-www-form-urlencoded")
+                    .send()
+                    .await;
                 assert_eq!(sent.unwrap().status(), 201);
                 assert_eq!(follower.values(1).await, [count.to_string()]);
                 longest = longest.max(began.elapsed());
@@ -57,7 +64,10 @@ impl Bystander {
     async fn was_undisturbed(self) {
         self.stop.cancel();
         let (count, longest) = self.task.await.unwrap();
-        assert!(longest < UNDISTURBED, "one of {count} entries took {longest:?}");
+        assert!(
+            longest < UNDISTURBED,
+            "one of {count} entries took {longest:?}"
+        );
     }
 }
 
@@ -97,14 +107,26 @@ fn post(
     content_type: &str,
     body: impl Into<reqwest::Body>,
 ) -> RequestBuilder {
-    app.client.post(app.url(path)).header("content-type", content_type.to_owned()).body(body)
+    app.client
+        .post(app.url(path))
+        .header("content-type", content_type.to_owned())
+        .body(body)
 }
 
 /// Refused for what was sent, in few words.
 #[track_caller]
 fn is_refused(answer: &Answer, what: &str) -> Value {
-    assert!((400..500).contains(&answer.status), "{what}: {} {}", answer.status, answer.body);
-    assert!(answer.body.len() < 10_000, "{what}: an answer of {} bytes", answer.body.len());
+    assert!(
+        (400..500).contains(&answer.status),
+        "{what}: {} {}",
+        answer.status,
+        answer.body
+    );
+    assert!(
+        answer.body.len() < 10_000,
+        "{what}: an answer of {} bytes",
+        answer.body.len()
+    );
     answer.json()
 }
 
@@ -141,8 +163,11 @@ async fn nothing_that_is_stored_or_asked_for_breaks_out_of_a_header_or_an_event(
     for answer in [&appended, &page, &refused] {
         assert!(!answer.headers.contains_key("set-cookie"), "{answer:?}");
     }
-    for query in ["event=type", &format!("event={breaks}"), &format!("payload={breaks}&event=type")]
-    {
+    for query in [
+        "event=type",
+        &format!("event={breaks}"),
+        &format!("payload={breaks}&event=type"),
+    ] {
         let path = format!("/v1/streams/{}/events?after=0&{query}", encode(&stream));
         let mut follower = app.follow(&path).await;
         follower.expect("$open").await;
@@ -176,9 +201,15 @@ async fn compressed_bodies_that_are_none_are_refused_wherever_bodies_are_taken()
 async fn json_as_deep_as_a_body_is_refused_wherever_json_is_taken() {
     let (app, bystander) = attacked().await;
     let stream = app.stream_of("deep", 1).await;
-    app.put_json(&format!("/v1/streams/{stream}/groups/g"), r#"{"policy":{}}"#).await;
-    let (of_stream, group) =
-        (format!("/v1/streams/{stream}"), format!("/v1/streams/{stream}/groups/g"));
+    app.put_json(
+        &format!("/v1/streams/{stream}/groups/g"),
+        r#"{"policy":{}}"#,
+    )
+    .await;
+    let (of_stream, group) = (
+        format!("/v1/streams/{stream}"),
+        format!("/v1/streams/{stream}/groups/g"),
+    );
     let arrays = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     let objects = |depth: usize| format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
     for deep in [arrays(200_000), objects(200_000), "[".repeat(400_000)] {
@@ -201,14 +232,29 @@ async fn json_as_deep_as_a_body_is_refused_wherever_json_is_taken() {
         ] {
             let method = method.parse().unwrap();
             let request = app.client.request(method, app.url(&path));
-            let request = request.header("content-type", "application/json").body(deep.clone());
+            let request = request
+                .header("content-type", "application/json")
+                .body(deep.clone());
             is_refused(&app.send(request).await, &path);
         }
-        for content_type in ["application/cloudevents+json", "application/cloudevents-batch+json"] {
-            let request = post(&app, &format!("{of_stream}/entries"), content_type, deep.clone());
+        for content_type in [
+            "application/cloudevents+json",
+            "application/cloudevents-batch+json",
+        ] {
+            let request = post(
+                &app,
+                &format!("{of_stream}/entries"),
+                content_type,
+                deep.clone(),
+            );
             is_refused(&app.send(request).await, content_type);
         }
-        let line = post(&app, &format!("{of_stream}/entries"), "application/x-ndjson", deep);
+        let line = post(
+            &app,
+            &format!("{of_stream}/entries"),
+            "application/x-ndjson",
+            deep,
+        );
         assert_eq!(app.send(line).await.json()["failed"], 1);
     }
     bystander.was_undisturbed().await;
@@ -220,20 +266,34 @@ async fn entries_of_very_many_fields_are_stored_and_shown_or_refused() {
     let stream = unique("wide");
     let path = format!("/v1/streams/{stream}/entries");
     let too_many = many(0..FIELDS, |n| format!("f{n}=x&"));
-    app.post_form(&path, &too_many).await.is_problem(422, "invalid-fields");
+    app.post_form(&path, &too_many)
+        .await
+        .is_problem(422, "invalid-fields");
     // As many as an entry may have.
     let form = many(0..MOST_FIELDS, |n| format!("f{n}=x&"));
     let appended = app.post_form(&path, &form).await;
     assert_eq!(appended.status, 201, "{}", appended.body);
     let shown = app.get(&format!("{path}?last=1")).await;
-    assert_eq!(shown.status, 200, "{}", &shown.body[..shown.body.len().min(500)]);
+    assert_eq!(
+        shown.status,
+        200,
+        "{}",
+        &shown.body[..shown.body.len().min(500)]
+    );
     let shown = shown.json();
-    assert_eq!(shown["entries"][0]["fields"].as_object().unwrap().len(), MOST_FIELDS);
+    assert_eq!(
+        shown["entries"][0]["fields"].as_object().unwrap().len(),
+        MOST_FIELDS
+    );
     // A script cannot hold so many.
     let keyed = post(&app, &path, "application/x-www-form-urlencoded", form);
-    app.send(keyed.header("idempotency-key", "k")).await.is_problem(422, "invalid-fields");
+    app.send(keyed.header("idempotency-key", "k"))
+        .await
+        .is_problem(422, "invalid-fields");
     let repeated = format!("{{\"fields\":{{{}\"b\":1}}}}", "\"a\":1,".repeat(200_000));
-    app.post_json(&path, &repeated).await.is_problem(422, "invalid-fields");
+    app.post_json(&path, &repeated)
+        .await
+        .is_problem(422, "invalid-fields");
     bystander.was_undisturbed().await;
 }
 
@@ -247,24 +307,39 @@ async fn very_many_parameters_names_and_items_cost_no_more_than_reading_them() {
     let ack = app.post_form(&format!("{group}/ack"), &names).await;
     ack.is_problem(400, "invalid-request");
     let hidden = many(0..100_000, |n| format!("_{n:x}&"));
-    let ack = app.post_form(&format!("{group}/ack"), &format!("{hidden}ids=1-0")).await;
+    let ack = app
+        .post_form(&format!("{group}/ack"), &format!("{hidden}ids=1-0"))
+        .await;
     assert_eq!(ack.json()["results"][0]["outcome"], "not-pending");
     let ids = "ids=1-0&".repeat(100_000);
-    app.post_form(&format!("{group}/ack"), &ids).await.is_problem(400, "invalid-request");
+    app.post_form(&format!("{group}/ack"), &ids)
+        .await
+        .is_problem(400, "invalid-request");
     // One name as long as the body.
     let long = "i".repeat(2_000_000);
-    is_refused(&app.post_form(&format!("{group}/ack"), &long).await, "a long name");
+    is_refused(
+        &app.post_form(&format!("{group}/ack"), &long).await,
+        "a long name",
+    );
     let call = format!("{{\"{long}\":1}}");
-    is_refused(&app.post_json(&format!("{group}/ack"), &call).await, "a long member");
+    is_refused(
+        &app.post_json(&format!("{group}/ack"), &call).await,
+        "a long member",
+    );
     let entry = format!("{{\"fields\":{{\"{long}\":null}}}}");
     let entries = format!("/v1/streams/{stream}/entries");
     is_refused(&app.post_json(&entries, &entry).await, "a long field");
     let value = format!("consumer=w&count={long}");
-    is_refused(&app.post_form(&format!("{group}/read"), &value).await, "a long value");
+    is_refused(
+        &app.post_form(&format!("{group}/read"), &value).await,
+        "a long value",
+    );
     // Very many things that are no entries are not blamed one by one.
     let batch = format!("{{\"entries\":[{}1]}}", "1,".repeat(500_000));
     is_refused(&app.post_json(&entries, &batch).await, "a batch of numbers");
-    let each = app.post_json(&format!("{entries}?atomic=false"), &batch).await;
+    let each = app
+        .post_json(&format!("{entries}?atomic=false"), &batch)
+        .await;
     each.is_problem(413, "too-large");
     let events = format!("[{}1]", "1,".repeat(500_000));
     let request = post(&app, &entries, "application/cloudevents-batch+json", events);
@@ -281,7 +356,11 @@ async fn heads_that_are_too_long_are_cut_off_and_long_words_in_them_are_refused(
     ] {
         let answer = raw_get(&app, &target).await;
         let status = answer.split(' ').nth(1).unwrap_or("cut");
-        assert!(["414", "431", "cut"].contains(&status), "{}", &answer[..answer.len().min(200)]);
+        assert!(
+            ["414", "431", "cut"].contains(&status),
+            "{}",
+            &answer[..answer.len().min(200)]
+        );
     }
     let long = "A".repeat(60_000);
     for path in [
@@ -294,13 +373,18 @@ async fn heads_that_are_too_long_are_cut_off_and_long_words_in_them_are_refused(
     ] {
         is_refused(&app.get(&path).await, &path[..40]);
     }
-    let request = app.client.get(app.url("/v1/events?stream=a")).header("last-event-id", &long);
+    let request = app
+        .client
+        .get(app.url("/v1/events?stream=a"))
+        .header("last-event-id", &long);
     is_refused(&app.send(request).await, "a long header");
     let filters = "filter=a:b&".repeat(101);
     let path = format!("/v1/streams/a/events?{filters}");
     app.get(&path).await.is_problem(400, "invalid-request");
     let matches = many(0..300, |n| format!("match=a{n}*&"));
-    app.get(&format!("/v1/events?{matches}")).await.is_problem(422, "too-many-streams");
+    app.get(&format!("/v1/events?{matches}"))
+        .await
+        .is_problem(422, "too-many-streams");
     bystander.was_undisturbed().await;
 }
 
@@ -311,9 +395,14 @@ async fn numbers_and_durations_beyond_all_bounds_are_refused() {
     let group = format!("/v1/streams/{stream}/groups/g");
     app.put_json(&group, r#"{"policy":{}}"#).await;
     let digits = "9".repeat(30);
-    for number in
-        [digits.as_str(), "18446744073709551616", "9223372036854775808", "-1", "1e400", "NaN"]
-    {
+    for number in [
+        digits.as_str(),
+        "18446744073709551616",
+        "9223372036854775808",
+        "-1",
+        "1e400",
+        "NaN",
+    ] {
         for query in ["limit", "max_bytes", "last"] {
             let path = format!("/v1/streams/{stream}/entries?{query}={}", encode(number));
             is_refused(&app.get(&path).await, &path);
@@ -321,19 +410,28 @@ async fn numbers_and_durations_beyond_all_bounds_are_refused() {
         let path = format!("/v1/streams/{stream}/entries?maxlen={}", encode(number));
         is_refused(&app.post_form(&path, "a=1").await, &path);
         is_refused(
-            &app.post_form(&format!("{group}/read"), &format!("consumer=w&count={number}")).await,
+            &app.post_form(
+                &format!("{group}/read"),
+                &format!("consumer=w&count={number}"),
+            )
+            .await,
             number,
         );
         for (path, member) in [("", "entries_read"), ("/claim", "retry_count")] {
             let body = format!(
                 r#"{{"consumer":"w","ids":["1-0"],"min_idle":"0","start":"0","{member}":{number}}}"#
             );
-            is_refused(&app.post_json(&format!("{group}{path}"), &body).await, &body);
+            is_refused(
+                &app.post_json(&format!("{group}{path}"), &body).await,
+                &body,
+            );
         }
     }
-    for duration in
-        [format!("{digits}d"), "18446744073709551615d".to_owned(), "213503982335d".to_owned()]
-    {
+    for duration in [
+        format!("{digits}d"),
+        "18446744073709551615d".to_owned(),
+        "213503982335d".to_owned(),
+    ] {
         for path in [
             format!("/v1/streams/{stream}/entries?after=0&wait={duration}"),
             format!("/v1/streams/{stream}/entries?since={digits}"),
@@ -349,9 +447,17 @@ async fn numbers_and_durations_beyond_all_bounds_are_refused() {
     // The last id there can be is the end of a stream, and told so.
     let last = format!("/v1/streams/{stream}/entries?id=18446744073709551615-18446744073709551615");
     assert_eq!(app.post_form(&last, "a=1").await.status, 201);
-    let next = app.post_form(&format!("/v1/streams/{stream}/entries"), "a=1").await;
+    let next = app
+        .post_form(&format!("/v1/streams/{stream}/entries"), "a=1")
+        .await;
     next.is_problem(409, "id-not-monotonic");
-    assert_eq!(app.get(&format!("/v1/streams/{stream}/entries?last=1")).await.ids().len(), 1);
+    assert_eq!(
+        app.get(&format!("/v1/streams/{stream}/entries?last=1"))
+            .await
+            .ids()
+            .len(),
+        1
+    );
     bystander.was_undisturbed().await;
 }
 
@@ -376,13 +482,27 @@ async fn names_that_are_no_text_or_point_elsewhere_lead_nowhere() {
         ("/assets/..%2fsrc%2fmain.rs", 404, "route-not-found"),
         ("//v1/streams", 404, "route-not-found"),
         // What is ours is nobody's, however it is spelt.
-        ("/v1/streams/streamgate%3a%7ba%7d:leases:x", 400, "invalid-name"),
+        (
+            "/v1/streams/streamgate%3a%7ba%7d:leases:x",
+            400,
+            "invalid-name",
+        ),
         // A name like any other.
-        ("/v1/streams/..%2f..%2fetc%2fpasswd", 404, "stream-not-found"),
+        (
+            "/v1/streams/..%2f..%2fetc%2fpasswd",
+            404,
+            "stream-not-found",
+        ),
     ] {
         let answer = raw_get(&app, target).await;
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{target}: {answer}");
-        assert!(answer.contains(&format!("\"code\":\"{code}\"")), "{target}: {answer}");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{target}: {answer}"
+        );
+        assert!(
+            answer.contains(&format!("\"code\":\"{code}\"")),
+            "{target}: {answer}"
+        );
         assert!(!answer.contains("root:"), "{target}");
     }
     bystander.was_undisturbed().await;
@@ -395,13 +515,20 @@ async fn patterns_made_to_be_slow_are_names_like_any_other() {
     app.publish(&stream, "x").await;
     let (stars, brackets) = ("a*".repeat(5_000), "[a-z]*?\\".repeat(1_000));
     for pattern in [&stars, &brackets, &"*".repeat(8_000), &"\\".repeat(8_000)] {
-        let plain = app.get(&format!("/v1/streams?match={}", encode(pattern))).await;
+        let plain = app
+            .get(&format!("/v1/streams?match={}", encode(pattern)))
+            .await;
         if pattern.trim_end_matches('*').contains('*') {
             plain.is_problem(400, "invalid-request");
         }
         let pattern = encode(&pattern.replace('\\', "\\\\").replace('*', "\\*"));
         let listed = app.get(&format!("/v1/streams?match={pattern}")).await;
-        assert_eq!(listed.json()["streams"], Value::Array(Vec::new()), "{}", &pattern[..8]);
+        assert_eq!(
+            listed.json()["streams"],
+            Value::Array(Vec::new()),
+            "{}",
+            &pattern[..8]
+        );
         let path = format!("/v1/events?match={pattern}*");
         app.follow(&path).await.expect("$open").await;
     }

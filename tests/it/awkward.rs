@@ -23,17 +23,45 @@ pub fn entries() -> Vec<Fields> {
         &[("cr", "a\rb\r"), ("\r", "\r")],
         &[("lf", "a\nb\n"), ("\n", "\n")],
         &[("crlf", "a\r\nb\r\n\r\n"), ("\r\n", "\r\n")],
-        &[("line separators", "a\u{2028}b\u{2029}c"), ("\u{2028}", "\u{2029}")],
+        &[
+            ("line separators", "a\u{2028}b\u{2029}c"),
+            ("\u{2028}", "\u{2029}"),
+        ],
         &[("next line", "a\u{85}b\u{85}"), ("\u{85}", "\u{85}")],
         &[("other lines", "a\u{b}b\u{c}c\u{1c}d\u{1d}e\u{1e}f\u{1f}g")],
-        &[("emoji", "💧👩‍👩‍👧‍👦🇨🇭e\u{301}"), ("💧", "\u{10ffff}\u{fffd}\u{fffe}")],
-        &[("json", r#"{"json":"{\"json\":[null,1e999,\"\\ud800\"]}"}"#), ("[1]", "null")],
+        &[
+            ("emoji", "💧👩‍👩‍👧‍👦🇨🇭e\u{301}"),
+            ("💧", "\u{10ffff}\u{fffd}\u{fffe}"),
+        ],
+        &[
+            ("json", r#"{"json":"{\"json\":[null,1e999,\"\\ud800\"]}"}"#),
+            ("[1]", "null"),
+        ],
         &[("nul", "a\0b\0"), ("\0\0", "\\0\\u0000")],
         &[("large", &large)],
-        &[("a:b", "c:d"), (":", ":"), ("data:", "data:"), (": comment", "x")],
-        &[(" a", " b"), ("  ", "  "), ("\t", "\t"), ("trailing ", "trailing ")],
-        &[("frame", "x\n\ndata: forged\nid: 9-9\nevent: $end\n\n:"), ("data: x\n\n", "id: 9-9")],
-        &[("id", "9-9"), ("event", "$end"), ("retry", "60000"), ("data", "d"), ("message", "m")],
+        &[
+            ("a:b", "c:d"),
+            (":", ":"),
+            ("data:", "data:"),
+            (": comment", "x"),
+        ],
+        &[
+            (" a", " b"),
+            ("  ", "  "),
+            ("\t", "\t"),
+            ("trailing ", "trailing "),
+        ],
+        &[
+            ("frame", "x\n\ndata: forged\nid: 9-9\nevent: $end\n\n:"),
+            ("data: x\n\n", "id: 9-9"),
+        ],
+        &[
+            ("id", "9-9"),
+            ("event", "$end"),
+            ("retry", "60000"),
+            ("data", "d"),
+            ("message", "m"),
+        ],
         &[
             ("\u{feff}", "\u{feff}"),
             ("bom", "\u{feff}first"),
@@ -49,15 +77,22 @@ pub fn entries() -> Vec<Fields> {
             ("__proto__", "x"),
             ("toString", "x"),
         ],
-        &[("html", "</script><!--&amp;%0A%"), ("percent", "%E2%80%A8+")],
+        &[
+            ("html", "</script><!--&amp;%0A%"),
+            ("percent", "%E2%80%A8+"),
+        ],
         &many,
     ];
     let own = |(name, value): &(&str, &str)| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
-    let mut entries: Vec<Fields> =
-        texts.iter().map(|text| text.iter().map(own).collect()).collect();
+    let mut entries: Vec<Fields> = texts
+        .iter()
+        .map(|text| text.iter().map(own).collect())
+        .collect();
     let all: Vec<u8> = (0..=255).collect();
-    entries
-        .push(vec![(b"bytes".to_vec(), all.clone()), (b"latin-1".to_vec(), b"caf\xe9".to_vec())]);
+    entries.push(vec![
+        (b"bytes".to_vec(), all.clone()),
+        (b"latin-1".to_vec(), b"caf\xe9".to_vec()),
+    ]);
     entries.push(vec![
         (all, b"a name of bytes".to_vec()),
         (b"\xed\xa0\x80".to_vec(), b"\xff".to_vec()),
@@ -92,5 +127,7 @@ fn json(bytes: &[u8]) -> String {
     };
     let escaped = |text: String, c: char| text.replace(c, &format!("\\u{:04x}", u32::from(c)));
     let text = serde_json::to_string(text).unwrap();
-    ['\u{85}', '\u{2028}', '\u{2029}'].into_iter().fold(text, escaped)
+    ['\u{85}', '\u{2028}', '\u{2029}']
+        .into_iter()
+        .fold(text, escaped)
 }

@@ -15,8 +15,12 @@ async fn published_under(path: &str, trusts_us: bool) -> TestApp {
 }
 
 fn append(app: &TestApp, stream: &str) -> RequestBuilder {
-    let request = app.client.post(app.url(&format!("/v1/streams/{stream}/entries")));
-    request.header("content-type", "application/x-www-form-urlencoded").body("n=1")
+    let request = app
+        .client
+        .post(app.url(&format!("/v1/streams/{stream}/entries")));
+    request
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body("n=1")
 }
 
 #[tokio::test]
@@ -26,20 +30,39 @@ async fn links_lead_through_a_proxy_that_strips_a_path() {
     let of_entry = format!("/streams/v1/streams/{stream}/entries/");
     for _ in 0..2 {
         let answer = app.send(append(&app, &stream)).await;
-        assert!(answer.header("location").starts_with(&of_entry), "{answer:?}");
+        assert!(
+            answer.header("location").starts_with(&of_entry),
+            "{answer:?}"
+        );
     }
-    let page = app.get(&format!("/v1/streams/{stream}/entries?after=0&limit=1")).await;
-    assert!(page.header("link").starts_with("</streams/v1/streams/"), "{page:?}");
-    let group = app.put_json(&format!("/v1/streams/{stream}/groups/g"), "{}").await;
-    assert!(group.header("location").starts_with("/streams/v1/"), "{group:?}");
-    let missing = app.get("/v1/streams/none").await.is_problem(404, "stream-not-found");
+    let page = app
+        .get(&format!("/v1/streams/{stream}/entries?after=0&limit=1"))
+        .await;
+    assert!(
+        page.header("link").starts_with("</streams/v1/streams/"),
+        "{page:?}"
+    );
+    let group = app
+        .put_json(&format!("/v1/streams/{stream}/groups/g"), "{}")
+        .await;
+    assert!(
+        group.header("location").starts_with("/streams/v1/"),
+        "{group:?}"
+    );
+    let missing = app
+        .get("/v1/streams/none")
+        .await
+        .is_problem(404, "stream-not-found");
     assert_eq!(missing["instance"], "/streams/v1/streams/none");
     let start = app.get("/").await.body;
     assert!(
         start.contains(&format!("http://{}/streams/v1/streams/orders", app.address)),
         "{start}"
     );
-    let html = app.send(app.client.get(app.url("/")).header("accept", "text/html")).await.body;
+    let html = app
+        .send(app.client.get(app.url("/")).header("accept", "text/html"))
+        .await
+        .body;
     assert!(html.contains("/streams/v1/streams/orders"), "{html}");
     for absolute in ["href=\"/", "src=\"/", "\"/v1/"] {
         assert!(!html.contains(absolute), "{html}");
@@ -58,7 +81,10 @@ async fn a_trusted_proxy_names_the_path_it_strips_and_nobody_else_does() {
         let request = append(&app, &unique("named")).header("x-forwarded-prefix", named);
         let answer = app.send(request).await;
         let place = answer.header("location");
-        assert!(place.starts_with(&format!("{base}/v1/streams/")), "{named}: {place}");
+        assert!(
+            place.starts_with(&format!("{base}/v1/streams/")),
+            "{named}: {place}"
+        );
     }
 }
 
@@ -72,7 +98,10 @@ async fn the_cookie_of_a_ticket_is_sent_back_through_the_proxy() {
     .await;
     let body = serde_json::json!({"streams": ["orders"], "cookie": true});
     crate::support::eventually("tickets can be made", async || {
-        let answer = app.as_key("a").call("POST", "/v1/tickets", body.clone()).await;
+        let answer = app
+            .as_key("a")
+            .call("POST", "/v1/tickets", body.clone())
+            .await;
         answer.status == 200 && answer.header("set-cookie").contains("; Path=/streams/v1;")
     })
     .await;

@@ -26,11 +26,17 @@ async fn each_entry_of_a_batch_can_stand_for_itself() {
     let answer = app.post_json(&path, &batch.to_string()).await;
     assert_eq!(answer.status, 207, "{}", answer.body);
     let told = answer.json();
-    assert_eq!((&told["stream"], &told["appended"]), (&json!(stream), &json!(3)));
+    assert_eq!(
+        (&told["stream"], &told["appended"]),
+        (&json!(stream), &json!(3))
+    );
     assert_eq!(answer.header("idempotency-window"), "10m");
     let results = told["results"].as_array().unwrap();
     assert_eq!(results[0], json!({"id": "5-0"}));
-    assert_eq!((&results[5]["id"], &results[5]["replayed"]), (&results[4]["id"], &json!(true)));
+    assert_eq!(
+        (&results[5]["id"], &results[5]["replayed"]),
+        (&results[4]["id"], &json!(true))
+    );
     for (index, status, code, pointer) in [
         (1, 422, "invalid-fields", "/entries/1/fields/n"),
         (2, 409, "id-not-monotonic", "/entries/2/id"),
@@ -38,11 +44,18 @@ async fn each_entry_of_a_batch_can_stand_for_itself() {
         (6, 422, "idempotency-key-reused", "/entries/6/key"),
     ] {
         let error = &results[index]["error"];
-        assert_eq!((&error["status"], &error["code"]), (&json!(status), &json!(code)), "{told:#}");
+        assert_eq!(
+            (&error["status"], &error["code"]),
+            (&json!(status), &json!(code)),
+            "{told:#}"
+        );
         assert_eq!(error["errors"][0]["pointer"], pointer);
         assert_eq!(error["request_id"], answer.header("x-request-id"));
     }
-    let ids = app.get(&format!("{}?after=0", entries(&stream))).await.ids();
+    let ids = app
+        .get(&format!("{}?after=0", entries(&stream)))
+        .await
+        .ids();
     let given = [0, 4, 7].map(|index: usize| results[index]["id"].as_str().unwrap().to_owned());
     assert_eq!(ids, given);
 }
@@ -54,7 +67,10 @@ async fn a_batch_of_which_nothing_is_refused_is_answered_like_any_other() {
     let path = format!("{}?atomic=false", entries(&stream));
     let batch = r#"{"entries":[{"fields":{"n":1},"key":"a"},{"fields":{"n":2},"key":"b"}]}"#;
     let answer = app.post_json(&path, batch).await;
-    assert_eq!((answer.status, &answer.json()["appended"]), (201, &json!(2)));
+    assert_eq!(
+        (answer.status, &answer.json()["appended"]),
+        (201, &json!(2))
+    );
     let again = app.post_json(&path, batch).await;
     assert_eq!((again.status, &again.json()["appended"]), (200, &json!(0)));
     let plain = r#"{"entries":[{"fields":{"n":1}},{"fields":{"n":2}}]}"#;
@@ -67,14 +83,27 @@ async fn what_keeps_all_entries_out_is_one_problem() {
     let stream = unique("nothing");
     let batch = r#"{"entries":[{"fields":{"n":1}},{"fields":{"n":2}}]}"#;
     let path = format!("{}?atomic=false&create=false", entries(&stream));
-    app.post_json(&path, batch).await.is_problem(404, "stream-not-found");
-    crate::support::redis::shared().await.command(&["SET", &stream, "text"]).await;
+    app.post_json(&path, batch)
+        .await
+        .is_problem(404, "stream-not-found");
+    crate::support::redis::shared()
+        .await
+        .command(&["SET", &stream, "text"])
+        .await;
     let path = format!("{}?atomic=false", entries(&stream));
-    app.post_json(&path, batch).await.is_problem(409, "not-a-stream");
-    let keyed = app.client.post(app.url(&path)).header("content-type", "application/json");
+    app.post_json(&path, batch)
+        .await
+        .is_problem(409, "not-a-stream");
+    let keyed = app
+        .client
+        .post(app.url(&path))
+        .header("content-type", "application/json");
     let keyed = keyed.header("idempotency-key", "k").body(batch);
     let problem = app.send(keyed).await.is_problem(400, "invalid-request");
-    assert!(problem["detail"].as_str().unwrap().contains("`key`"), "{problem:#}");
+    assert!(
+        problem["detail"].as_str().unwrap().contains("`key`"),
+        "{problem:#}"
+    );
 }
 
 #[tokio::test]
@@ -88,19 +117,30 @@ async fn a_wide_entry_goes_where_no_script_is_needed() {
     let answer = app.post_json(&path, &batch(plain.clone())).await;
     assert_eq!(answer.status, 201, "{}", answer.body);
     let keyed = batch(json!({"fields": {"n": 1}, "key": "k"}));
-    let problem = app.post_json(&path, &keyed).await.is_problem(422, "invalid-fields");
+    let problem = app
+        .post_json(&path, &keyed)
+        .await
+        .is_problem(422, "invalid-fields");
     assert_eq!(problem["errors"][0]["pointer"], "/entries/1");
     let told = app.post_json(&format!("{path}?atomic=false"), &keyed).await;
     assert_eq!((told.status, &told.json()["appended"]), (207, &json!(2)));
-    assert_eq!(told.json()["results"][1]["error"]["errors"][0]["pointer"], "/entries/1");
+    assert_eq!(
+        told.json()["results"][1]["error"]["errors"][0]["pointer"],
+        "/entries/1"
+    );
 }
 
 #[tokio::test]
 async fn the_trace_an_entry_belongs_to_is_kept_with_it_if_wanted() {
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let post = async |app: &TestApp, stream: &str, parent: &str| {
-        let post = app.client.post(app.url(&entries(stream))).header("traceparent", parent);
-        let post = post.header("content-type", "application/x-www-form-urlencoded").body("n=1");
+        let post = app
+            .client
+            .post(app.url(&entries(stream)))
+            .header("traceparent", parent);
+        let post = post
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body("n=1");
         assert_eq!(app.send(post).await.status, 201);
     };
     let app = TestApp::start_with(|settings| settings.api.trace_context = true).await;
@@ -109,7 +149,10 @@ async fn the_trace_an_entry_belongs_to_is_kept_with_it_if_wanted() {
     post(&app, &stream, "00-nonsense").await;
     let own = format!("n=1&traceparent={}", "mine");
     app.post_form(&entries(&stream), &own).await;
-    let read = app.get(&format!("{}?after=0", entries(&stream))).await.json();
+    let read = app
+        .get(&format!("{}?after=0", entries(&stream)))
+        .await
+        .json();
     let fields = |index: usize| read["entries"][index]["fields"].clone();
     assert_eq!(fields(0), json!({"n": "1", "traceparent": parent}));
     assert_eq!(fields(1), json!({"n": "1"}));
@@ -118,7 +161,10 @@ async fn the_trace_an_entry_belongs_to_is_kept_with_it_if_wanted() {
     let app = TestApp::start().await;
     let stream = unique("untraced");
     post(&app, &stream, parent).await;
-    let read = app.get(&format!("{}?after=0", entries(&stream))).await.json();
+    let read = app
+        .get(&format!("{}?after=0", entries(&stream)))
+        .await
+        .json();
     assert_eq!(read["entries"][0]["fields"], json!({"n": "1"}));
 }
 
@@ -128,7 +174,15 @@ const LAST_MS: &str = "18446744073709551615";
 async fn nearly_full(name: &str) -> String {
     let stream = unique(name);
     let redis = crate::support::redis::shared().await;
-    redis.command(&["XADD", &stream, &format!("{LAST_MS}-18446744073709551612"), "n", "0"]).await;
+    redis
+        .command(&[
+            "XADD",
+            &stream,
+            &format!("{LAST_MS}-18446744073709551612"),
+            "n",
+            "0",
+        ])
+        .await;
     stream
 }
 
@@ -149,17 +203,29 @@ async fn a_batch_that_runs_out_of_ids_says_which_of_its_entries_are_there() {
         let problem = answer.is_problem(409, "id-not-monotonic");
         assert_eq!(problem["side_effects"], "unknown", "{problem:#}");
         assert_eq!(
-            (&problem["appended"], problem["results"].as_array().unwrap().len()),
+            (
+                &problem["appended"],
+                problem["results"].as_array().unwrap().len()
+            ),
             (&json!(3), 3)
         );
-        let ids = app.get(&format!("{}?after=0", entries(&stream))).await.ids();
+        let ids = app
+            .get(&format!("{}?after=0", entries(&stream)))
+            .await
+            .ids();
         assert_eq!(problem["results"][2]["id"], ids[3]);
         assert_eq!(ids.len(), 4, "{ids:?}");
-        assert_eq!(app.metric("published_entries_total").await, if keyed { 6 } else { 3 });
+        assert_eq!(
+            app.metric("published_entries_total").await,
+            if keyed { 6 } else { 3 }
+        );
         // Nothing at all is a refusal like any other.
         let answer = app.post_json(&entries(&stream), &batch_of(2, false)).await;
         let problem = answer.is_problem(409, "id-not-monotonic");
-        assert_eq!((&problem["side_effects"], &problem["results"]), (&json!("none"), &json!(null)));
+        assert_eq!(
+            (&problem["side_effects"], &problem["results"]),
+            (&json!("none"), &json!(null))
+        );
     }
     // Each for itself: what was appended is told, the rest refused.
     for keyed in [false, true] {
@@ -172,15 +238,23 @@ async fn a_batch_that_runs_out_of_ids_says_which_of_its_entries_are_there() {
             "{}",
             answer.body
         );
-        assert_eq!(answer.json()["results"][4]["error"]["code"], "id-not-monotonic");
+        assert_eq!(
+            answer.json()["results"][4]["error"]["code"],
+            "id-not-monotonic"
+        );
     }
     let stream = nearly_full("lines").await;
     let lines = "{\"fields\":{\"n\":1}}\n".repeat(5);
-    let post =
-        app.client.post(app.url(&entries(&stream))).header("content-type", "application/x-ndjson");
+    let post = app
+        .client
+        .post(app.url(&entries(&stream)))
+        .header("content-type", "application/x-ndjson");
     let answer = app.send(post.body(lines)).await;
     let told = answer.json();
-    assert_eq!((answer.status, &told["appended"], &told["failed"]), (207, &json!(3), &json!(2)));
+    assert_eq!(
+        (answer.status, &told["appended"], &told["failed"]),
+        (207, &json!(3), &json!(2))
+    );
 }
 
 #[tokio::test]
@@ -188,12 +262,26 @@ async fn a_key_of_a_batch_that_was_stopped_is_not_remembered() {
     let app = TestApp::start().await;
     let stream = nearly_full("key").await;
     let post = |body: String| {
-        let request = app.client.post(app.url(&entries(&stream))).header("idempotency-key", "k");
-        app.send(request.header("content-type", "application/json").body(body))
+        let request = app
+            .client
+            .post(app.url(&entries(&stream)))
+            .header("idempotency-key", "k");
+        app.send(
+            request
+                .header("content-type", "application/json")
+                .body(body),
+        )
     };
-    let problem = post(batch_of(5, false)).await.is_problem(409, "id-not-monotonic");
-    assert_eq!((&problem["side_effects"], &problem["appended"]), (&json!("unknown"), &json!(3)));
-    let again = post(batch_of(5, false)).await.is_problem(409, "id-not-monotonic");
+    let problem = post(batch_of(5, false))
+        .await
+        .is_problem(409, "id-not-monotonic");
+    assert_eq!(
+        (&problem["side_effects"], &problem["appended"]),
+        (&json!("unknown"), &json!(3))
+    );
+    let again = post(batch_of(5, false))
+        .await
+        .is_problem(409, "id-not-monotonic");
     assert_eq!(again["side_effects"], "none", "{again:#}");
 }
 
@@ -201,24 +289,52 @@ async fn a_key_of_a_batch_that_was_stopped_is_not_remembered() {
 async fn a_stream_without_ids_says_so_and_names_none_that_nobody_gave() {
     let app = TestApp::start().await;
     let stream = unique("end");
-    let post =
-        async |query: &str| app.post_form(&format!("{}?{query}", entries(&stream)), "n=1").await;
+    let post = async |query: &str| {
+        app.post_form(&format!("{}?{query}", entries(&stream)), "n=1")
+            .await
+    };
     assert_eq!(post("id=5-18446744073709551615").await.status, 201);
     // No sequence number is left of that millisecond, on any server.
     let problem = post("id=5-*").await.is_problem(409, "id-not-monotonic");
     assert_eq!(problem["side_effects"], "none");
     let batch = r#"{"entries":[{"fields":{"n":1},"id":"5-*"},{"fields":{"n":1}}]}"#;
-    app.post_json(&entries(&stream), batch).await.is_problem(409, "id-not-monotonic");
-    let answer = app.post_json(&format!("{}?atomic=false", entries(&stream)), batch).await;
-    assert_eq!(answer.json()["results"][0]["error"]["code"], "id-not-monotonic", "{}", answer.body);
-    assert_eq!(post(&format!("id={LAST_MS}-18446744073709551615")).await.status, 201);
+    app.post_json(&entries(&stream), batch)
+        .await
+        .is_problem(409, "id-not-monotonic");
+    let answer = app
+        .post_json(&format!("{}?atomic=false", entries(&stream)), batch)
+        .await;
+    assert_eq!(
+        answer.json()["results"][0]["error"]["code"],
+        "id-not-monotonic",
+        "{}",
+        answer.body
+    );
+    assert_eq!(
+        post(&format!("id={LAST_MS}-18446744073709551615"))
+            .await
+            .status,
+        201
+    );
     for query in ["_", "id=*", "maxlen=5"] {
         let problem = post(query).await.is_problem(409, "id-not-monotonic");
         let detail = problem["detail"].as_str().unwrap();
-        assert!(detail.contains("the stream has had the greatest id"), "{query}: {detail}");
-        assert_eq!((&problem["side_effects"], &problem["errors"]), (&json!("none"), &json!(null)));
+        assert!(
+            detail.contains("the stream has had the greatest id"),
+            "{query}: {detail}"
+        );
+        assert_eq!(
+            (&problem["side_effects"], &problem["errors"]),
+            (&json!("none"), &json!(null))
+        );
     }
     let keyed = r#"{"fields":{"n":1},"key":"k"}"#;
-    let problem = app.post_json(&entries(&stream), keyed).await.is_problem(409, "id-not-monotonic");
-    assert!(problem["detail"].as_str().unwrap().contains("greatest id"), "{problem:#}");
+    let problem = app
+        .post_json(&entries(&stream), keyed)
+        .await
+        .is_problem(409, "id-not-monotonic");
+    assert!(
+        problem["detail"].as_str().unwrap().contains("greatest id"),
+        "{problem:#}"
+    );
 }

@@ -32,14 +32,24 @@ async fn bodies_that_never_end_take_no_more_memory_than_there_is_for_all_of_them
             held.push(unfinished(&app, &path, kind, 4 << 20).await);
         }
         let most = 2 * ((4 << 20) - (64 << 10));
-        eventually("they have come", async || app.metric("body_bytes").await == most).await;
+        eventually("they have come", async || {
+            app.metric("body_bytes").await == most
+        })
+        .await;
         let more = app.client.post(app.url(&path)).body("x".repeat(4 << 20));
         let problem = app.send(more).await.is_problem(503, "overloaded");
         assert_eq!(problem["retryable"], true);
         assert_eq!(app.metric("body_bytes").await, most);
-        assert_eq!(app.post_form(&path, "n=1").await.status, 201, "small bodies go on");
+        assert_eq!(
+            app.post_form(&path, "n=1").await.status,
+            201,
+            "small bodies go on"
+        );
         held.clear();
-        eventually("all is given back", async || app.metric("body_bytes").await == 0).await;
+        eventually("all is given back", async || {
+            app.metric("body_bytes").await == 0
+        })
+        .await;
         let large = app.client.post(app.url(&path)).body("x".repeat(8 << 20));
         assert_eq!(app.send(large).await.status, 201);
         assert_eq!(app.metric("body_bytes").await, 0);
@@ -62,7 +72,9 @@ async fn an_upload_of_lines_appends_what_it_has_where_there_is_no_room_for_more(
     };
     assert_eq!(post(lines.clone()).await.json()["appended"], 2000);
     let long = format!("{{\"fields\":{{\"a\":\"{}\"}}}}\n", "x".repeat(1 << 20));
-    let problem = post(format!("{lines}{long}")).await.is_problem(503, "overloaded");
+    let problem = post(format!("{lines}{long}"))
+        .await
+        .is_problem(503, "overloaded");
     assert_eq!(problem["appended"], 2000, "{problem:#}");
     assert_eq!(app.metric("body_bytes").await, 0);
 }
@@ -78,11 +90,17 @@ async fn calls_without_data_have_small_bodies() {
         format!("/v1/streams/{stream}/groups/g/ack"),
         "/v1/groups/g/read".to_owned(),
     ] {
-        let problem = app.post_json(&path, &large).await.is_problem(413, "too-large");
+        let problem = app
+            .post_json(&path, &large)
+            .await
+            .is_problem(413, "too-large");
         assert_eq!(problem["max_bytes"], 1 << 20, "{path}");
     }
     let narrow = TestApp::start_with(|settings| settings.api.max_body = 100).await;
     let call = format!("{{\"a\":\"{}\"}}", "x".repeat(100));
-    let problem = narrow.post_json("/v1/tickets", &call).await.is_problem(413, "too-large");
+    let problem = narrow
+        .post_json("/v1/tickets", &call)
+        .await
+        .is_problem(413, "too-large");
     assert_eq!(problem["max_bytes"], 100);
 }

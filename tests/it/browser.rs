@@ -59,8 +59,14 @@ impl PageServer {
         let reports: Arc<Mutex<Vec<String>>> = Arc::default();
         let kept = reports.clone();
         let app = axum::Router::new()
-            .route("/", axum::routing::get(|| async { axum::response::Html(PAGE) }))
-            .route("/follow.html", axum::routing::get(|| async { axum::response::Html(example()) }))
+            .route(
+                "/",
+                axum::routing::get(|| async { axum::response::Html(PAGE) }),
+            )
+            .route(
+                "/follow.html",
+                axum::routing::get(|| async { axum::response::Html(example()) }),
+            )
             .route(
                 "/report",
                 axum::routing::post(async move |line: String| kept.lock().unwrap().push(line)),
@@ -68,7 +74,11 @@ impl PageServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
         let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { origin, reports, _task: AbortOnDropHandle::new(task) }
+        Self {
+            origin,
+            reports,
+            _task: AbortOnDropHandle::new(task),
+        }
     }
 
     fn lines(&self) -> Vec<String> {
@@ -112,7 +122,9 @@ async fn an_event_source_of_an_allowed_origin_gets_every_entry_once_across_resta
         for _ in 0..5 {
             count += 1;
             // Past the gateway, which may be away.
-            server.command(&["XADD", &stream, "*", "n", &count.to_string()]).await;
+            server
+                .command(&["XADD", &stream, "*", "n", &count.to_string()])
+                .await;
         }
         (1..=count).map(|n: u32| n.to_string()).collect::<Vec<_>>()
     };
@@ -130,7 +142,10 @@ async fn an_event_source_of_an_allowed_origin_gets_every_entry_once_across_resta
         publish().await;
         gateway = start();
         let expected = publish().await;
-        eventually("all entries came", async || page.entries().len() >= expected.len()).await;
+        eventually("all entries came", async || {
+            page.entries().len() >= expected.len()
+        })
+        .await;
         assert_eq!(page.entries(), expected);
     }
     // Redis is away when the browser comes back: it must be kept coming.
@@ -139,19 +154,31 @@ async fn an_event_source_of_an_allowed_origin_gets_every_entry_once_across_resta
     gateway.wait();
     let _gateway = start();
     let ends = |line: &String| line.starts_with("$end") && line.contains("redis-unavailable");
-    eventually("the page is told why", async || page.lines().iter().any(ends)).await;
+    eventually("the page is told why", async || {
+        page.lines().iter().any(ends)
+    })
+    .await;
     server.start_again().await;
     let expected = publish().await;
-    eventually("all entries came", async || page.entries().len() >= expected.len()).await;
+    eventually("all entries came", async || {
+        page.entries().len() >= expected.len()
+    })
+    .await;
     assert_eq!(page.entries(), expected);
-    assert!(page.lines().iter().any(|line| line.contains("draining")), "the stop was told");
+    assert!(
+        page.lines().iter().any(|line| line.contains("draining")),
+        "the stop was told"
+    );
     assert!(
         !page.lines().iter().any(|line| line == "error 2"),
         "the browser never gave up: {:?}",
         page.lines()
     );
     assert!(
-        !page.lines().iter().any(|line| line.starts_with("$gap") || line.starts_with("$reset"))
+        !page
+            .lines()
+            .iter()
+            .any(|line| line.starts_with("$gap") || line.starts_with("$reset"))
     );
 }
 
@@ -177,12 +204,22 @@ async fn a_browser_with_a_ticket_comes_back_until_it_ends() {
     let client = crate::support::app::client();
     let ticket = async |cookie: bool| {
         let body = json!({"streams": [stream], "ttl": "12s", "cookie": cookie}).to_string();
-        let request = client.post(format!("http://{listen}/v1/tickets")).bearer_auth(key("root"));
-        let request = request.header("content-type", "application/json").body(body);
+        let request = client
+            .post(format!("http://{listen}/v1/tickets"))
+            .bearer_auth(key("root"));
+        let request = request
+            .header("content-type", "application/json")
+            .body(body);
         crate::support::app::answer(request).await.unwrap()
     };
-    eventually("tickets are made", async || ticket(false).await.status == 200).await;
-    let ticket = ticket(false).await.json()["ticket"].as_str().unwrap().to_owned();
+    eventually("tickets are made", async || {
+        ticket(false).await.status == 200
+    })
+    .await;
+    let ticket = ticket(false).await.json()["ticket"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let url = format!("http://{listen}/v1/streams/{stream}/events?after=0&ticket={ticket}");
     let _browser = Browser::open(&format!("{}/?url={}", page.origin, encode(&url)));
     let add = async |n: &str| {
@@ -196,10 +233,14 @@ async fn a_browser_with_a_ticket_comes_back_until_it_ends() {
     let _gateway = start();
     eventually("the second came", async || page.entries() == ["1", "2"]).await;
     eventually("it has ended", async || {
-        page.lines().contains(&r#"$end {"reason":"expired"}"#.to_owned())
+        page.lines()
+            .contains(&r#"$end {"reason":"expired"}"#.to_owned())
     })
     .await;
-    eventually("the browser gives up", async || page.lines().contains(&"error 2".to_owned())).await;
+    eventually("the browser gives up", async || {
+        page.lines().contains(&"error 2".to_owned())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -236,13 +277,24 @@ async fn a_browser_with_a_cookie_follows_what_that_is_for() {
 #[tokio::test]
 async fn a_page_of_a_foreign_origin_gets_nothing() {
     let (server, page) = (Server::start().await, PageServer::start().await);
-    let gateway =
-        Gateway::start(&["serve", "--listen", "127.0.0.1:0", "--redis-url", &server.url()]);
+    let gateway = Gateway::start(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--redis-url",
+        &server.url(),
+    ]);
     server.command(&["XADD", "secret", "*", "n", "1"]).await;
-    let url = format!("http://{}/v1/streams/secret/events?after=0", gateway.address);
+    let url = format!(
+        "http://{}/v1/streams/secret/events?after=0",
+        gateway.address
+    );
     let query = percent_encoding::utf8_percent_encode(&url, percent_encoding::NON_ALPHANUMERIC);
     let _browser = Browser::open(&format!("{}/?url={query}", page.origin));
-    eventually("the browser gives up", async || page.lines().contains(&"error 2".to_owned())).await;
+    eventually("the browser gives up", async || {
+        page.lines().contains(&"error 2".to_owned())
+    })
+    .await;
     assert_eq!(page.entries(), Vec::<String>::new());
 }
 
@@ -262,7 +314,10 @@ async fn the_example_page_shows_entries_and_what_else_there_is_to_know() {
     let query = encode(&format!("http://{listen}"));
     let _browser = Browser::open(&format!("{}/follow.html?gateway={query}", page.origin));
     let shows = async |line: &str| {
-        eventually(line, async || page.lines().iter().any(|seen| seen.contains(line))).await;
+        eventually(line, async || {
+            page.lines().iter().any(|seen| seen.contains(line))
+        })
+        .await;
     };
     shows("shown following").await;
     shows(r#"shown {"user":"alice"}"#).await;
@@ -279,6 +334,9 @@ async fn the_example_page_shows_entries_and_what_else_there_is_to_know() {
     shows(r#"shown {"user":"dave"}"#).await;
     server.command(&["DEL", "orders"]).await;
     shows("signal $reset").await;
-    let entries = page.lines().into_iter().filter(|line| line.starts_with("shown {"));
+    let entries = page
+        .lines()
+        .into_iter()
+        .filter(|line| line.starts_with("shown {"));
     assert_eq!(entries.count(), 3, "each entry once: {:?}", page.lines());
 }

@@ -42,8 +42,14 @@ const CUTS: [Cut; 6] = [
 
 /// The same for a client that resumes after an id as soon as it has read its line: the last byte
 /// of an event, which follows that line, is one too late for it.
-const CUTS_BEFORE_ID: [Cut; 6] =
-    [CUTS[0], CUTS[1], CUTS[2], CUTS[3], CUTS[4], Cut::Within(1 + 4, "id: 1")];
+const CUTS_BEFORE_ID: [Cut; 6] = [
+    CUTS[0],
+    CUTS[1],
+    CUTS[2],
+    CUTS[3],
+    CUTS[4],
+    Cut::Within(1 + 4, "id: 1"),
+];
 
 /// An event as a client reports it.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -57,7 +63,12 @@ struct Seen {
 type Reports = Arc<Mutex<BTreeMap<String, Vec<Seen>>>>;
 
 fn report(reports: &Reports, client: &str, seen: Seen) {
-    reports.lock().unwrap().entry(client.to_owned()).or_default().push(seen);
+    reports
+        .lock()
+        .unwrap()
+        .entry(client.to_owned())
+        .or_default()
+        .push(seen);
 }
 
 /// Where `make test-clients` installs them.
@@ -83,7 +94,10 @@ impl Process {
     ) -> Self {
         let script = format!("{}/tests/clients/{script}", env!("CARGO_MANIFEST_DIR"));
         let mut command = tied(program);
-        command.args([&script, url]).current_dir(installed()).stdout(Stdio::piped());
+        command
+            .args([&script, url])
+            .current_dir(installed())
+            .stdout(Stdio::piped());
         let mut child = start_tied(command);
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let reports = reports.clone();
@@ -105,14 +119,24 @@ impl Drop for Process {
 
 /// The crate `eventsource-client`.
 fn follow_by_crate(url: &str, reports: &Reports) -> AbortOnDropHandle<()> {
-    let again = ReconnectOptions::reconnect(true).retry_initial(true).backoff_factor(1).build();
-    let client = ClientBuilder::for_url(url).unwrap().reconnect(again).build_http();
+    let again = ReconnectOptions::reconnect(true)
+        .retry_initial(true)
+        .backoff_factor(1)
+        .build();
+    let client = ClientBuilder::for_url(url)
+        .unwrap()
+        .reconnect(again)
+        .build_http();
     let reports = reports.clone();
     AbortOnDropHandle::new(tokio::spawn(async move {
         let mut events = client.stream();
         while let Some(event) = events.next().await {
             if let Ok(SSE::Event(event)) = event {
-                let seen = Seen { event: event.event_type, id: event.id, data: event.data };
+                let seen = Seen {
+                    event: event.event_type,
+                    id: event.id,
+                    data: event.data,
+                };
                 report(&reports, "eventsource-client", seen);
             }
         }
@@ -138,7 +162,10 @@ impl PageServer {
         let shown = own.clone();
         let app = axum::Router::new()
             .route("/", get(page))
-            .route("/own", get(|| async move { Html(shown.lock().unwrap().clone()) }))
+            .route(
+                "/own",
+                get(|| async move { Html(shown.lock().unwrap().clone()) }),
+            )
             .route("/modules/{*path}", get(module))
             .route("/report/{client}", post(keep))
             .layer(DefaultBodyLimit::disable())
@@ -146,7 +173,11 @@ impl PageServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
         let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { origin, own, _task: AbortOnDropHandle::new(task) }
+        Self {
+            origin,
+            own,
+            _task: AbortOnDropHandle::new(task),
+        }
     }
 }
 
@@ -176,15 +207,23 @@ async fn append(server: &Server, stream: &str, entries: &[Fields]) -> Vec<String
 
 /// The entries a client was told, in the order it was told them.
 fn entries(reports: &Reports, client: &str) -> Vec<Seen> {
-    let seen = reports.lock().unwrap().get(client).cloned().unwrap_or_default();
-    seen.into_iter().filter(|seen| !seen.event.starts_with('$')).collect()
+    let seen = reports
+        .lock()
+        .unwrap()
+        .get(client)
+        .cloned()
+        .unwrap_or_default();
+    seen.into_iter()
+        .filter(|seen| !seen.event.starts_with('$'))
+        .collect()
 }
 
 /// Waits until every client has so many entries.
 async fn all_have(reports: &Reports, proxies: &BTreeMap<&'static str, Cutting>, count: usize) {
     let behind = || -> Vec<String> {
-        let all =
-            proxies.iter().map(|(client, proxy)| (client, entries(reports, client).len(), proxy));
+        let all = proxies
+            .iter()
+            .map(|(client, proxy)| (client, entries(reports, client).len(), proxy));
         let behind = all.filter(|(_, seen, _)| *seen < count);
         behind
             .map(|(client, seen, proxy)| {
@@ -194,7 +233,11 @@ async fn all_have(reports: &Reports, proxies: &BTreeMap<&'static str, Cutting>, 
     };
     let deadline = Instant::now() + PATIENCE;
     while !behind().is_empty() {
-        assert!(Instant::now() < deadline, "not all have {count} entries: {:#?}", behind());
+        assert!(
+            Instant::now() < deadline,
+            "not all have {count} entries: {:#?}",
+            behind()
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -224,11 +267,18 @@ async fn clients_that_people_use_get_every_awkward_entry_once_and_in_order_thoug
         "httpx-sse",
         "sseclient-py",
     ] {
-        let cuts = if client == "fetch-event-source" { &CUTS_BEFORE_ID } else { &CUTS };
+        let cuts = if client == "fetch-event-source" {
+            &CUTS_BEFORE_ID
+        } else {
+            &CUTS
+        };
         proxies.insert(client, Cutting::to(gateway.address, cuts).await);
     }
     let url = |client: &str| {
-        format!("http://{}/v1/streams/{stream}/events?after=0", proxies[client].address)
+        format!(
+            "http://{}/v1/streams/{stream}/events?after=0",
+            proxies[client].address
+        )
     };
     let query: Vec<String> = ["chromium", "event-source-polyfill", "fetch-event-source"]
         .map(|client| format!("{client}={}", encode(&url(client))))
@@ -241,7 +291,11 @@ async fn clients_that_people_use_get_every_awkward_entry_once_and_in_order_thoug
         Browser::open(&format!("{}/?{}", page.origin, query.join("&"))),
         process("eventsource", "node", "follow_eventsource.mjs"),
         process("httpx-sse", python.to_str().unwrap(), "follow_httpx_sse.py"),
-        process("sseclient-py", python.to_str().unwrap(), "follow_sseclient_py.py"),
+        process(
+            "sseclient-py",
+            python.to_str().unwrap(),
+            "follow_sseclient_py.py",
+        ),
         follow_by_crate(&url("eventsource-client"), &reports),
     );
 
@@ -251,21 +305,35 @@ async fn clients_that_people_use_get_every_awkward_entry_once_and_in_order_thoug
     expected.extend(append(&server, &stream, after).await);
     all_have(&reports, &proxies, expected.len()).await;
     // What came twice would have come by the time that one more has.
-    expected.extend(append(&server, &stream, &[vec![(b"last".to_vec(), b"one".to_vec())]]).await);
+    expected.extend(
+        append(
+            &server,
+            &stream,
+            &[vec![(b"last".to_vec(), b"one".to_vec())]],
+        )
+        .await,
+    );
     all_have(&reports, &proxies, expected.len()).await;
 
     for (client, proxy) in &proxies {
         assert_eq!(proxy.left(), 0, "{client}: every cut was made");
         let seen = entries(&reports, client);
         for (index, (seen, expected)) in seen.iter().zip(&expected).enumerate() {
-            assert!(seen.data == *expected, "{client}: entry {index} is {:.300}", seen.data);
+            assert!(
+                seen.data == *expected,
+                "{client}: entry {index} is {:.300}",
+                seen.data
+            );
             let id = format!("{}:{}", id_in(expected), index + 1);
             assert_eq!(seen.id.as_ref(), Some(&id), "{client}: entry {index}");
         }
         assert_eq!(seen.len(), expected.len(), "{client}");
         let told = reports.lock().unwrap()[*client].clone();
         let signals: Vec<&str> = told.iter().map(|seen| seen.event.as_str()).collect();
-        assert!(signals.contains(&"$open") && signals.contains(&"$end"), "{client}: {signals:?}");
+        assert!(
+            signals.contains(&"$open") && signals.contains(&"$end"),
+            "{client}: {signals:?}"
+        );
         for never in ["$gap", "$reset", "$error"] {
             assert!(!signals.contains(&never), "{client}: {signals:?}");
         }
@@ -284,16 +352,31 @@ async fn clients_stop_when_a_finished_stream_has_been_read() {
     let query = clients.map(|client| format!("{client}={}", encode(&url)));
     let _running = (
         Browser::open(&format!("{}/?{}", page.origin, query.join("&"))),
-        Process::start("eventsource", "node", "follow_eventsource.mjs", &url, &reports),
+        Process::start(
+            "eventsource",
+            "node",
+            "follow_eventsource.mjs",
+            &url,
+            &reports,
+        ),
     );
     for client in clients.into_iter().chain(["eventsource"]) {
         let told = || {
-            let seen = reports.lock().unwrap().get(client).cloned().unwrap_or_default();
+            let seen = reports
+                .lock()
+                .unwrap()
+                .get(client)
+                .cloned()
+                .unwrap_or_default();
             seen.into_iter().map(|seen| seen.event).collect::<Vec<_>>()
         };
         let is_over = async || told().last().is_some_and(|last| last == "closed");
         eventually(&format!("{client} stops"), is_over).await;
-        assert_eq!(told(), ["$open", "message", "message", "$end", "closed"], "{client}");
+        assert_eq!(
+            told(),
+            ["$open", "message", "message", "$end", "closed"],
+            "{client}"
+        );
     }
 }
 
@@ -303,7 +386,10 @@ async fn the_snippet_of_the_first_page_goes_on_after_a_reload() {
     let app = TestApp::start().await;
     let html = app.client.get(app.url("/")).header("accept", "text/html");
     let html = app.send(html).await.body;
-    let snippet = html.split("<pre>").find(|part| part.contains("EventSource")).unwrap();
+    let snippet = html
+        .split("<pre>")
+        .find(|part| part.contains("EventSource"))
+        .unwrap();
     let snippet = snippet.split("</pre>").next().unwrap();
     let snippet = snippet.replace("&gt;", ">").replace("&amp;", "&");
     // What the page says with the address of another gateway, and with a name of this test's own.
@@ -324,17 +410,28 @@ async fn the_snippet_of_the_first_page_goes_on_after_a_reload() {
     *page.own.lock().unwrap() = script;
     let _browser = Browser::open(&format!("{}/own", page.origin));
     let seen = || -> Vec<String> {
-        entries(&reports, "snippet").into_iter().filter_map(|seen| seen.id).collect()
+        entries(&reports, "snippet")
+            .into_iter()
+            .filter_map(|seen| seen.id)
+            .collect()
     };
     // What comes while it is reloaded may be seen without being reported.
     let loaded = || {
-        let told = reports.lock().unwrap().get("snippet").cloned().unwrap_or_default();
+        let told = reports
+            .lock()
+            .unwrap()
+            .get("snippet")
+            .cloned()
+            .unwrap_or_default();
         told.iter().filter(|seen| seen.event == "$loaded").count()
     };
     eventually("it is reloaded", async || loaded() == 2).await;
     let id = app.publish(&stream, "3").await;
     eventually("the third is seen", async || seen().len() >= 3).await;
-    assert_eq!(seen(), ["1-0:1".to_owned(), "2-0:2".to_owned(), format!("{id}:3")]);
+    assert_eq!(
+        seen(),
+        ["1-0:1".to_owned(), "2-0:2".to_owned(), format!("{id}:3")]
+    );
 }
 
 /// The id of an entry, as `shown` has written it.

@@ -17,9 +17,13 @@ async fn due(app: &TestApp) -> String {
     let stream = app.stream_of("due", 2).await;
     let policy = r#"{"policy":{"lease":"100ms"}}"#;
     assert_eq!(app.put_json(&group(&stream, ""), policy).await.status, 201);
-    let read = app.post_form(&group(&stream, "/read"), "consumer=dead&count=1").await;
+    let read = app
+        .post_form(&group(&stream, "/read"), "consumer=dead&count=1")
+        .await;
     assert_eq!(read.ids(), ["1-0"]);
-    let before = app.post_form(&group(&stream, "/read"), "consumer=dead&count=1").await;
+    let before = app
+        .post_form(&group(&stream, "/read"), "consumer=dead&count=1")
+        .await;
     assert_eq!(before.ids().len(), 1);
     tokio::time::sleep(Duration::from_millis(150)).await;
     stream
@@ -32,10 +36,16 @@ async fn a_gateway_that_does_not_know_a_group_hands_out_what_is_due_at_its_first
         let stream = due(&app).await;
         let cold = TestApp::start().await;
         let began = Instant::now();
-        let read = cold.post_form(&group(&stream, "/read"), &format!("consumer=w{form}")).await;
+        let read = cold
+            .post_form(&group(&stream, "/read"), &format!("consumer=w{form}"))
+            .await;
         assert_eq!(read.ids(), ["1-0", "2-0"], "{form}: {}", read.body);
         assert_eq!(read.json()["entries"][0]["deliveries"], 2);
-        assert!(began.elapsed() < Duration::from_secs(1), "{form}: {:?}", began.elapsed());
+        assert!(
+            began.elapsed() < Duration::from_secs(1),
+            "{form}: {:?}",
+            began.elapsed()
+        );
     }
     let streams = [due(&app).await, due(&app).await];
     let cold = TestApp::start().await;
@@ -59,13 +69,24 @@ async fn a_policy_that_was_set_elsewhere_holds_at_the_next_read() {
     let (app, other) = (TestApp::start().await, TestApp::start().await);
     let stream = app.stream_of("set", 1).await;
     app.put_json(&group(&stream, ""), "{}").await;
-    let native = ["XREADGROUP", "GROUP", "g", "native", "STREAMS", &stream, ">"];
+    let native = [
+        "XREADGROUP",
+        "GROUP",
+        "g",
+        "native",
+        "STREAMS",
+        &stream,
+        ">",
+    ];
     shared().await.command(&native).await;
     for _ in 0..2 {
-        let read = other.post_form(&group(&stream, "/read"), "consumer=w").await;
+        let read = other
+            .post_form(&group(&stream, "/read"), "consumer=w")
+            .await;
         assert_eq!(read.ids().len(), 0, "the group is plain");
     }
-    app.put_json(&group(&stream, ""), r#"{"policy":{"lease":"100ms"}}"#).await;
+    app.put_json(&group(&stream, ""), r#"{"policy":{"lease":"100ms"}}"#)
+        .await;
     let leases = format!("streamgate:{{{stream}}}:leases:{}:{stream}:g", stream.len());
     eventually("the sweeper enrols it", async || {
         plain(&shared().await.command(&["ZCARD", &leases]).await) == 1
@@ -73,7 +94,9 @@ async fn a_policy_that_was_set_elsewhere_holds_at_the_next_read() {
     .await;
     tokio::time::sleep(Duration::from_millis(150)).await;
     let new = app.publish(&stream, "2").await;
-    let read = other.post_form(&group(&stream, "/read"), "consumer=w").await;
+    let read = other
+        .post_form(&group(&stream, "/read"), "consumer=w")
+        .await;
     let mut ids = read.ids();
     ids.sort();
     assert_eq!(ids, ["1-0".to_owned(), new], "{}", read.body);
@@ -86,8 +109,10 @@ async fn a_policy_that_was_set_elsewhere_holds_at_the_next_read() {
 async fn a_consumer_that_was_deleted_elsewhere_takes_no_place_beyond_the_bound() {
     let server = Server::start().await;
     let few = |settings: &mut streamgate::config::Settings| settings.api.max_consumers = 2;
-    let (app, other) =
-        (TestApp::on(&server.url(), few).await, TestApp::on(&server.url(), few).await);
+    let (app, other) = (
+        TestApp::on(&server.url(), few).await,
+        TestApp::on(&server.url(), few).await,
+    );
     app.fill("s", 20).await;
     app.put_json(&group("s", ""), "{}").await;
     let read = async |app: &TestApp, name: &str| {
@@ -95,14 +120,25 @@ async fn a_consumer_that_was_deleted_elsewhere_takes_no_place_beyond_the_bound()
         app.post_form(&group("s", "/read"), &form).await.status
     };
     for name in ["a", "b"] {
-        assert_eq!((read(&app, name).await, read(&other, name).await), (200, 200));
+        assert_eq!(
+            (read(&app, name).await, read(&other, name).await),
+            (200, 200)
+        );
     }
     other.delete(&group("s", "/consumers/a?pending=drop")).await;
     assert_eq!(read(&other, "c").await, 200);
-    assert_eq!(read(&other, "a").await, 503, "the gateway that deleted it knows at once");
+    assert_eq!(
+        read(&other, "a").await,
+        503,
+        "the gateway that deleted it knows at once"
+    );
     // Asking too early would let it in again.
     tokio::time::sleep(Duration::from_millis(2100)).await;
-    assert_eq!(read(&app, "a").await, 503, "the other one asks again after a second");
+    assert_eq!(
+        read(&app, "a").await,
+        503,
+        "the other one asks again after a second"
+    );
     assert_eq!(read(&app, "b").await, 200);
 }
 
@@ -116,7 +152,9 @@ async fn a_retention_that_was_set_elsewhere_holds_for_appends_right_after_it() {
     let app = TestApp::on(&server.url(), seldom).await;
     let other = TestApp::on(&server.url(), seldom).await;
     let length = async |stream: &str| {
-        app.get(&format!("/v1/streams/{stream}")).await.json()["length"].as_u64().unwrap()
+        app.get(&format!("/v1/streams/{stream}")).await.json()["length"]
+            .as_u64()
+            .unwrap()
     };
     let keep = async |stream: &str, mode: &str| {
         let body = format!(r#"{{"retention":{{"maxlen":3,"mode":"{mode}"}}}}"#);
@@ -135,12 +173,18 @@ async fn a_retention_that_was_set_elsewhere_holds_for_appends_right_after_it() {
         for _ in 0..10 {
             other.publish(stream, "1").await;
         }
-        eventually("it is trimmed, though nobody appends", async || length(stream).await == 3)
-            .await;
+        eventually("it is trimmed, though nobody appends", async || {
+            length(stream).await == 3
+        })
+        .await;
     }
     for _ in 0..5 {
         let cold = TestApp::on(&server.url(), seldom).await;
         cold.publish("a", "1").await;
-        assert_eq!(length("a").await, 3, "a gateway that has just started trims, too");
+        assert_eq!(
+            length("a").await,
+            3,
+            "a gateway that has just started trims, too"
+        );
     }
 }

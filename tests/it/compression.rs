@@ -40,8 +40,13 @@ fn post(
     coding: &str,
     body: Vec<u8>,
 ) -> reqwest::RequestBuilder {
-    let request = app.client.post(app.url(path)).header("content-type", kind.to_owned());
-    request.header("content-encoding", coding.to_owned()).body(body)
+    let request = app
+        .client
+        .post(app.url(path))
+        .header("content-type", kind.to_owned());
+    request
+        .header("content-encoding", coding.to_owned())
+        .body(body)
 }
 
 #[tokio::test]
@@ -51,19 +56,28 @@ async fn compressed_bodies_are_taken_wherever_bodies_are() {
         let stream = unique("packed");
         let path = format!("/v1/streams/{stream}/entries");
         let entry = packed(coding, br#"{"fields":{"n":1}}"#).await;
-        let answer = app.send(post(&app, &path, "application/json", coding, entry)).await;
+        let answer = app
+            .send(post(&app, &path, "application/json", coding, entry))
+            .await;
         assert_eq!(answer.status, 201, "{coding}: {}", answer.body);
         let lines = packed(coding, "{\"fields\":{\"n\":2}}\n".repeat(2000).as_bytes()).await;
-        let answer = app.send(post(&app, &path, "application/x-ndjson", coding, lines)).await;
+        let answer = app
+            .send(post(&app, &path, "application/x-ndjson", coding, lines))
+            .await;
         assert_eq!(answer.json()["appended"], 2000, "{coding}: {}", answer.body);
-        app.put_json(&format!("/v1/streams/{stream}/groups/g"), "{}").await;
+        app.put_json(&format!("/v1/streams/{stream}/groups/g"), "{}")
+            .await;
         let call = packed(coding, br#"{"consumer":"w","count":3}"#).await;
         let read = format!("/v1/streams/{stream}/groups/g/read");
-        let answer = app.send(post(&app, &read, "application/json", coding, call)).await;
+        let answer = app
+            .send(post(&app, &read, "application/json", coding, call))
+            .await;
         assert_eq!(answer.ids().len(), 3, "{coding}");
     }
     let path = format!("/v1/streams/{}/entries", unique("unknown"));
-    let answer = app.send(post(&app, &path, "application/json", "br", b"x".to_vec())).await;
+    let answer = app
+        .send(post(&app, &path, "application/json", "br", b"x".to_vec()))
+        .await;
     answer.is_problem(415, "unsupported-media-type");
     assert_eq!(answer.header("accept-encoding"), "gzip, deflate, zstd");
 }
@@ -75,29 +89,50 @@ async fn what_a_few_bytes_become_is_bounded_in_size_and_in_growth() {
     let path = format!("/v1/streams/{stream}/entries");
     for coding in CODINGS {
         let bomb = packed(coding, &vec![0; 64 << 20]).await;
-        let answer = app.send(post(&app, &path, "application/octet-stream", coding, bomb)).await;
+        let answer = app
+            .send(post(&app, &path, "application/octet-stream", coding, bomb))
+            .await;
         answer.is_problem(413, "too-large");
         // Within the bound of a body, but far larger than it came.
         let bomb = packed(coding, &vec![b' '; 7 << 20]).await;
-        let answer = app.send(post(&app, &path, "application/json", coding, bomb)).await;
+        let answer = app
+            .send(post(&app, &path, "application/json", coding, bomb))
+            .await;
         let problem = answer.is_problem(413, "too-large");
-        assert!(problem["detail"].as_str().unwrap().contains("100 times larger"), "{problem:#}");
+        assert!(
+            problem["detail"]
+                .as_str()
+                .unwrap()
+                .contains("100 times larger"),
+            "{problem:#}"
+        );
         // Lines may be as many as they like, but not out of nothing.
         let bomb = packed(coding, &vec![b'\n'; 64 << 20]).await;
-        let answer = app.send(post(&app, &path, "application/x-ndjson", coding, bomb)).await;
+        let answer = app
+            .send(post(&app, &path, "application/x-ndjson", coding, bomb))
+            .await;
         assert_eq!(answer.is_problem(413, "too-large")["appended"], 0);
     }
     assert!(app.metric("refused_total{bound=\"inflation\"}").await >= 6);
     assert_eq!(app.metric("body_bytes").await, 0);
-    app.get(&format!("/v1/streams/{stream}")).await.is_problem(404, "stream-not-found");
+    app.get(&format!("/v1/streams/{stream}"))
+        .await
+        .is_problem(404, "stream-not-found");
     // What is told is what counts, not what came: bodies near the bound are taken.
     let mut random = fastrand::Rng::with_seed(1);
     let text: String = (0..7 << 20).map(|_| random.alphanumeric()).collect();
     let body = packed("gzip", text.as_bytes()).await;
-    assert_eq!(app.send(post(&app, &path, "text/plain", "gzip", body)).await.status, 201);
+    assert_eq!(
+        app.send(post(&app, &path, "text/plain", "gzip", body))
+            .await
+            .status,
+        201
+    );
     let generous = TestApp::start_with(|settings| settings.api.max_inflation = 10_000).await;
     let body = packed("gzip", &vec![b' '; 7 << 20]).await;
-    let answer = generous.send(post(&generous, &path, "text/plain", "gzip", body)).await;
+    let answer = generous
+        .send(post(&generous, &path, "text/plain", "gzip", body))
+        .await;
     assert_eq!(answer.status, 201);
 }
 
@@ -106,17 +141,22 @@ async fn ranges_are_compressed_for_those_who_ask_and_nothing_that_is_followed_is
     let app = TestApp::start().await;
     let stream = unique("ranges");
     let path = format!("/v1/streams/{stream}/entries");
-    let batch: Vec<_> =
-        (0..200).map(|n| json!({"fields": {"n": n, "x": "y".repeat(500)}})).collect();
-    app.post_json(&path, &json!({"entries": batch}).to_string()).await;
+    let batch: Vec<_> = (0..200)
+        .map(|n| json!({"fields": {"n": n, "x": "y".repeat(500)}}))
+        .collect();
+    app.post_json(&path, &json!({"entries": batch}).to_string())
+        .await;
     let get = async |query: &str, accept: &str, coding: &str| {
         let request = app.client.get(app.url(&format!("{path}?{query}")));
-        let request = request.header("accept", accept).header("accept-encoding", coding);
+        let request = request
+            .header("accept", accept)
+            .header("accept-encoding", coding);
         request.send().await.unwrap()
     };
-    for (query, accept) in
-        [("after=0&limit=1000", "application/json"), ("after=0", "application/x-ndjson")]
-    {
+    for (query, accept) in [
+        ("after=0&limit=1000", "application/json"),
+        ("after=0", "application/x-ndjson"),
+    ] {
         let plain = get(query, accept, "identity").await;
         assert!(!plain.headers().contains_key("content-encoding"));
         let plain = plain.text().await.unwrap();
@@ -128,15 +168,30 @@ async fn ranges_are_compressed_for_those_who_ask_and_nothing_that_is_followed_is
             ("br, gzip;q=0.1", "gzip"),
         ] {
             let answer = get(query, accept, asked).await;
-            assert_eq!(answer.headers()["content-encoding"], coding, "{asked} for {accept}");
-            assert!(answer.headers()["vary"].to_str().unwrap().contains("accept-encoding"));
+            assert_eq!(
+                answer.headers()["content-encoding"],
+                coding,
+                "{asked} for {accept}"
+            );
+            assert!(
+                answer.headers()["vary"]
+                    .to_str()
+                    .unwrap()
+                    .contains("accept-encoding")
+            );
             assert!(!answer.headers().contains_key("content-length"));
             let bytes = answer.bytes().await.unwrap();
             assert!(bytes.len() < plain.len() / 5, "{asked}: {}", bytes.len());
-            assert_eq!(unpacked(coding, &bytes).await, plain, "{asked} for {accept}");
+            assert_eq!(
+                unpacked(coding, &bytes).await,
+                plain,
+                "{asked} for {accept}"
+            );
         }
     }
-    let many = app.client.get(app.url(&format!("/v1/entries?stream={stream}@0")));
+    let many = app
+        .client
+        .get(app.url(&format!("/v1/entries?stream={stream}@0")));
     let many = many.header("accept-encoding", "gzip").send().await.unwrap();
     assert_eq!(many.headers()["content-encoding"], "gzip");
     // Neither what is small nor what goes on, and no problem.
@@ -146,11 +201,22 @@ async fn ranges_are_compressed_for_those_who_ask_and_nothing_that_is_followed_is
         ("after=x", "application/json"),
     ] {
         let answer = get(query, accept, "gzip").await;
-        assert!(!answer.headers().contains_key("content-encoding"), "{query}");
+        assert!(
+            !answer.headers().contains_key("content-encoding"),
+            "{query}"
+        );
     }
-    let events = app.client.get(app.url(&format!("/v1/streams/{stream}/events?after=0")));
-    let events = events.header("accept-encoding", "gzip, zstd").send().await.unwrap();
+    let events = app
+        .client
+        .get(app.url(&format!("/v1/streams/{stream}/events?after=0")));
+    let events = events
+        .header("accept-encoding", "gzip, zstd")
+        .send()
+        .await
+        .unwrap();
     assert!(!events.headers().contains_key("content-encoding"));
-    eventually("what was compressed is given back", async || app.metric("answer_bytes").await == 0)
-        .await;
+    eventually("what was compressed is given back", async || {
+        app.metric("answer_bytes").await == 0
+    })
+    .await;
 }

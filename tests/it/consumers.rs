@@ -11,7 +11,9 @@ use crate::support::{TestApp, eventually};
 async fn group(app: &TestApp, policy: Value) -> (String, String) {
     let stream = app.stream_of("consumers", 20).await;
     let group = format!("/v1/streams/{stream}/groups/g");
-    let made = app.put_json(&group, &json!({ "policy": policy }).to_string()).await;
+    let made = app
+        .put_json(&group, &json!({ "policy": policy }).to_string())
+        .await;
     assert_eq!(made.status, 201, "{}", made.body);
     (stream, group)
 }
@@ -23,24 +25,34 @@ fn few(settings: &mut Settings) {
 async fn names(app: &TestApp, group: &str) -> Vec<String> {
     let list = app.get(&format!("{group}/consumers")).await.json();
     let list = list["consumers"].as_array().unwrap().iter();
-    list.map(|one| one["consumer"].as_str().unwrap().to_owned()).collect()
+    list.map(|one| one["consumer"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[tokio::test]
 async fn a_group_has_no_more_consumers_than_it_may_and_those_who_are_there_go_on() {
     let server = Server::start().await;
-    let (app, other) =
-        (TestApp::on(&server.url(), few).await, TestApp::on(&server.url(), few).await);
+    let (app, other) = (
+        TestApp::on(&server.url(), few).await,
+        TestApp::on(&server.url(), few).await,
+    );
     for policy in [Value::Null, json!({})] {
         let leased = !policy.is_null();
         let (stream, group) = group(&app, policy).await;
         let read = async |app: &TestApp, name: &str| {
-            app.post_form(&format!("{group}/read"), &format!("consumer={name}&count=1")).await
+            app.post_form(
+                &format!("{group}/read"),
+                &format!("consumer={name}&count=1"),
+            )
+            .await
         };
         for name in ["a", "b", "c"] {
             assert_eq!(read(&app, name).await.status, 200, "{name}");
         }
-        let before = app.metric_if_any("refused_total{bound=\"consumers\"}").await.unwrap_or(0);
+        let before = app
+            .metric_if_any("refused_total{bound=\"consumers\"}")
+            .await
+            .unwrap_or(0);
         let problem = read(&app, "d").await.is_problem(503, "overloaded");
         assert_eq!(problem["side_effects"], "none");
         for (call, body) in [
@@ -48,11 +60,17 @@ async fn a_group_has_no_more_consumers_than_it_may_and_those_who_are_there_go_on
             ("claim", "consumer=f&min_idle=0ms&ids=1-0"),
             ("autoclaim", "consumer=g&min_idle=0ms"),
         ] {
-            app.post_form(&format!("{group}/{call}"), body).await.is_problem(503, "overloaded");
+            app.post_form(&format!("{group}/{call}"), body)
+                .await
+                .is_problem(503, "overloaded");
         }
-        app.put_json(&format!("{group}/consumers/h"), "").await.is_problem(503, "overloaded");
+        app.put_json(&format!("{group}/consumers/h"), "")
+            .await
+            .is_problem(503, "overloaded");
         let many = json!({"consumer": "i", "streams": [stream]}).to_string();
-        app.post_json("/v1/groups/g/read", &many).await.is_problem(503, "overloaded");
+        app.post_json("/v1/groups/g/read", &many)
+            .await
+            .is_problem(503, "overloaded");
         if leased {
             let mut events = app.follow(&format!("{group}/events?consumer=j")).await;
             assert_eq!(events.expect("$end").await.json()["reason"], "overloaded");
@@ -65,10 +83,14 @@ async fn a_group_has_no_more_consumers_than_it_may_and_those_who_are_there_go_on
             assert_eq!(read(&other, name).await.status, 200, "{name}");
             assert_eq!(read(&app, name).await.status, 200, "{name}");
         }
-        server.command(&["XGROUP", "CREATECONSUMER", &stream, "g", "native"]).await;
+        server
+            .command(&["XGROUP", "CREATECONSUMER", &stream, "g", "native"])
+            .await;
         assert_eq!(read(&other, "native").await.status, 200, "it is there");
         for name in ["native", "a"] {
-            let gone = app.delete(&format!("{group}/consumers/{name}?pending=drop")).await;
+            let gone = app
+                .delete(&format!("{group}/consumers/{name}?pending=drop"))
+                .await;
             assert_eq!(gone.status, 200, "{}", gone.body);
         }
         assert_eq!(read(&app, "d").await.status, 200, "there is room again");
@@ -93,14 +115,26 @@ async fn consumers_come_page_by_page() {
     let app = TestApp::start().await;
     let (_, group) = group(&app, Value::Null).await;
     for name in ["e", "b", "%C3%A4%2F", "a", "d", "c", "B"] {
-        assert_eq!(app.put_json(&format!("{group}/consumers/{name}"), "").await.status, 201);
+        assert_eq!(
+            app.put_json(&format!("{group}/consumers/{name}"), "")
+                .await
+                .status,
+            201
+        );
     }
     let (mut seen, mut cursor) = (Vec::new(), String::new());
     loop {
-        let page = app.get(&format!("{group}/consumers?limit=3{cursor}")).await.json();
+        let page = app
+            .get(&format!("{group}/consumers?limit=3{cursor}"))
+            .await
+            .json();
         let of_page = page["consumers"].as_array().unwrap();
         assert!(of_page.len() <= 3);
-        seen.extend(of_page.iter().map(|one| one["consumer"].as_str().unwrap().to_owned()));
+        seen.extend(
+            of_page
+                .iter()
+                .map(|one| one["consumer"].as_str().unwrap().to_owned()),
+        );
         match page["next"].as_str() {
             Some(next) => cursor = format!("&cursor={}", crate::support::encode(next)),
             None => break,
@@ -113,7 +147,9 @@ async fn consumers_come_page_by_page() {
         (&whole["consumer_count"], &whole["consumers"][6]["consumer"]),
         (&json!(7), &json!("ä/"))
     );
-    app.get(&format!("{group}/consumers?limit=1001")).await.is_problem(400, "invalid-request");
+    app.get(&format!("{group}/consumers?limit=1001"))
+        .await
+        .is_problem(400, "invalid-request");
 }
 
 /// How often the server ran a command.
@@ -125,7 +161,11 @@ async fn calls(server: &Server, command: &str) -> u64 {
     };
     let stats = String::from_utf8(stats).unwrap();
     let line = stats.lines().find_map(|line| {
-        line.strip_prefix(&format!("cmdstat_{command}:calls="))?.split(',').next()?.parse().ok()
+        line.strip_prefix(&format!("cmdstat_{command}:calls="))?
+            .split(',')
+            .next()?
+            .parse()
+            .ok()
     });
     line.unwrap_or(0)
 }
@@ -148,12 +188,16 @@ async fn those_who_look_at_consumers_at_the_same_time_share_a_look() {
     for n in 0..20 {
         let one = format!("{group}/consumers/new{n}");
         let (_, status) = tokio::join!(app.get(&path), async {
-            server.command(&["XGROUP", "CREATECONSUMER", &stream, "g", &format!("new{n}")]).await;
+            server
+                .command(&["XGROUP", "CREATECONSUMER", &stream, "g", &format!("new{n}")])
+                .await;
             app.get(&one).await.status
         });
         assert_eq!(status, 200);
     }
-    app.get(&format!("{group}/consumers/none")).await.is_problem(404, "consumer-not-found");
+    app.get(&format!("{group}/consumers/none"))
+        .await
+        .is_problem(404, "consumer-not-found");
 }
 
 #[tokio::test]
@@ -166,7 +210,10 @@ async fn the_sweeper_does_not_look_at_all_consumers_in_each_round() {
     let (_, _) = group(&app, json!({"consumer_expiry": "1h"})).await;
     let before = calls(&server, "xinfo|consumers").await;
     let begun = app.metric("sweeps_total").await;
-    eventually("it sweeps", async || app.metric("sweeps_total").await >= begun + 5).await;
+    eventually("it sweeps", async || {
+        app.metric("sweeps_total").await >= begun + 5
+    })
+    .await;
     assert!(calls(&server, "xinfo|consumers").await - before <= 1);
 }
 
@@ -175,10 +222,14 @@ async fn a_consumer_that_asks_and_finds_nothing_stays_however_it_asks() {
     let server = Server::start().await;
     let app = TestApp::on_server(&server).await;
     let (_, group) = group(&app, json!({"consumer_expiry": "2s"})).await;
-    app.post_form(&format!("{group}/read"), "consumer=w&count=100").await;
+    app.post_form(&format!("{group}/read"), "consumer=w&count=100")
+        .await;
     let ways = [
         ("plain", ""),
-        ("default", "&max_bytes=16777216&count=10&wait=0ms&no_ack=false"),
+        (
+            "default",
+            "&max_bytes=16777216&count=10&wait=0ms&no_ack=false",
+        ),
         ("small", "&max_bytes=1"),
         ("lease", "&lease=10s"),
         ("waits", "&wait=200ms"),
@@ -202,20 +253,28 @@ async fn a_consumer_that_asks_and_finds_nothing_stays_however_it_asks() {
         assert!(there.iter().any(|one| one == name), "{name}: {there:?}");
     }
     assert_eq!(app.metric("forgotten_consumers_total").await, 0);
-    eventually("who asks no more is forgotten", async || names(&app, &group).await == ["w"]).await;
+    eventually("who asks no more is forgotten", async || {
+        names(&app, &group).await == ["w"]
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_bound_that_is_the_default_makes_the_same_consumers_as_none() {
     let app = TestApp::start().await;
     let (_, group) = group(&app, Value::Null).await;
-    app.post_form(&format!("{group}/read"), "consumer=w&count=100").await;
+    app.post_form(&format!("{group}/read"), "consumer=w&count=100")
+        .await;
     for _ in 0..2 {
         for form in ["none", "default&max_bytes=16777216", "small&max_bytes=1"] {
-            app.post_form(&format!("{group}/read"), &format!("consumer={form}")).await;
+            app.post_form(&format!("{group}/read"), &format!("consumer={form}"))
+                .await;
         }
     }
     let names = names(&app, &group).await;
     // Before 7.2 Redis makes no consumer for a read that finds nothing.
-    assert!(names == ["w"] || names == ["default", "none", "small", "w"], "{names:?}");
+    assert!(
+        names == ["w"] || names == ["default", "none", "small", "w"],
+        "{names:?}"
+    );
 }

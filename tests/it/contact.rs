@@ -12,7 +12,13 @@ use crate::support::{Answer, PATIENCE, TestApp, eventually, unique};
 
 /// A gateway process that also answers probes elsewhere.
 fn gateway(url: &str) -> Gateway {
-    let listen = ["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"];
+    let listen = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--metrics-listen",
+        "127.0.0.1:0",
+    ];
     Gateway::start(&[&listen, &["--redis-url", url][..]].concat())
 }
 
@@ -24,7 +30,10 @@ fn logged(gateway: &mut Gateway, text: &str) -> String {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let line = gateway.log.recv_timeout(left).unwrap_or_else(|_| panic!("never: {text}"));
+        let line = gateway
+            .log
+            .recv_timeout(left)
+            .unwrap_or_else(|_| panic!("never: {text}"));
         if line.contains(text) {
             return line;
         }
@@ -41,13 +50,29 @@ async fn a_redis_that_is_not_there_at_the_start_is_told_with_its_cause_and_so_is
     let address = format!("127.0.0.1:{}", server.port);
     let mut gateway = gateway(&server.url());
     let line = logged(&mut gateway, "cannot reach Redis");
-    assert!(line.contains(&address) && line.contains("refused"), "{line}");
+    assert!(
+        line.contains(&address) && line.contains("refused"),
+        "{line}"
+    );
     let metrics = logged(&mut gateway, "metrics are at ");
-    let probes = metrics.split_once("at ").unwrap().1.trim().replace("/metrics", "/readyz");
-    let problem = get(probes.clone()).await.is_problem(503, "redis-unavailable");
-    assert!(problem["cause"].as_str().unwrap().contains("refused"), "{problem:#}");
+    let probes = metrics
+        .split_once("at ")
+        .unwrap()
+        .1
+        .trim()
+        .replace("/metrics", "/readyz");
+    let problem = get(probes.clone())
+        .await
+        .is_problem(503, "redis-unavailable");
+    assert!(
+        problem["cause"].as_str().unwrap().contains("refused"),
+        "{problem:#}"
+    );
     let public = get(format!("http://{}/readyz", gateway.address)).await;
-    assert_eq!(public.is_problem(503, "redis-unavailable")["cause"], serde_json::json!(null));
+    assert_eq!(
+        public.is_problem(503, "redis-unavailable")["cause"],
+        serde_json::json!(null)
+    );
     // And again, though nothing has changed.
     logged(&mut gateway, "cannot reach Redis");
     server.start_again().await;
@@ -57,7 +82,10 @@ async fn a_redis_that_is_not_there_at_the_start_is_told_with_its_cause_and_so_is
         line.contains("connected to Redis ") || line.contains("connected to Valkey "),
         "{line}"
     );
-    eventually("it is ready", async || get(probes.clone()).await.status == 200).await;
+    eventually("it is ready", async || {
+        get(probes.clone()).await.status == 200
+    })
+    .await;
     server.kill();
     let line = logged(&mut gateway, "cannot reach Redis");
     assert!(line.contains(&address), "{line}");
@@ -65,7 +93,9 @@ async fn a_redis_that_is_not_there_at_the_start_is_told_with_its_cause_and_so_is
         let ready = get(probes.clone()).await;
         ready.status == 200
             && ready.json()["redis"] == "down"
-            && ready.json()["cause"].as_str().is_some_and(|cause| !cause.is_empty())
+            && ready.json()["cause"]
+                .as_str()
+                .is_some_and(|cause| !cause.is_empty())
     };
     eventually("it is away", away).await;
 }
@@ -73,7 +103,11 @@ async fn a_redis_that_is_not_there_at_the_start_is_told_with_its_cause_and_so_is
 #[tokio::test]
 async fn whatever_keeps_a_gateway_from_redis_is_said_in_the_log() {
     let server = Server::start().await;
-    server.command(&["ACL", "SETUSER", "gate", "on", ">right", "~*", "&*", "+@all"]).await;
+    server
+        .command(&[
+            "ACL", "SETUSER", "gate", "on", ">right", "~*", "&*", "+@all",
+        ])
+        .await;
     let locked = Server::start_with(&["--requirepass", "s3cret"]).await;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let web = listener.local_addr().unwrap().port();
@@ -86,8 +120,14 @@ async fn whatever_keeps_a_gateway_from_redis_is_said_in_the_log() {
     });
     let at = |login: &str, port: u16| format!("redis://{login}127.0.0.1:{port}/");
     for (url, cause) in [
-        (at("gate:wr0ng@", server.port), "the user or the password is wrong"),
-        (at("nobody:wr0ng@", server.port), "the user or the password is wrong"),
+        (
+            at("gate:wr0ng@", server.port),
+            "the user or the password is wrong",
+        ),
+        (
+            at("nobody:wr0ng@", server.port),
+            "the user or the password is wrong",
+        ),
         (at("", locked.port), "Authentication required"),
         (at("", web), "no Redis server answers"),
         (format!("rediss://127.0.0.1:{}/", server.port), "rediss://"),
@@ -111,14 +151,22 @@ async fn a_gateway_is_not_ready_with_a_redis_that_refuses_every_command() {
     let mut apps = Vec::new();
     for server in [&locked, &alone, &down] {
         let app = TestApp::on_server(server).await;
-        app.get("/readyz").await.is_problem(503, "redis-unavailable");
+        app.get("/readyz")
+            .await
+            .is_problem(503, "redis-unavailable");
         apps.push(app);
     }
-    locked.command_as("default:s3cret@", &["CONFIG", "SET", "requirepass", ""]).await;
+    locked
+        .command_as("default:s3cret@", &["CONFIG", "SET", "requirepass", ""])
+        .await;
     alone.command(&["REPLICAOF", "NO", "ONE"]).await;
-    down.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
+    down.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"])
+        .await;
     for app in &apps {
-        eventually("it is ready", async || app.get("/readyz").await.status == 200).await;
+        eventually("it is ready", async || {
+            app.get("/readyz").await.status == 200
+        })
+        .await;
     }
 }
 
@@ -129,19 +177,32 @@ async fn a_password_that_changes_is_read_again_and_meanwhile_every_write_is_told
     let file = dir.path().join("password");
     std::fs::write(&file, "old\n").unwrap();
     let path = file.clone();
-    let app = TestApp::on(&server.url(), |settings| settings.pool.password_file = Some(path)).await;
+    let app = TestApp::on(&server.url(), |settings| {
+        settings.pool.password_file = Some(path)
+    })
+    .await;
     let stream = unique("rotated");
     app.publish(&stream, "before").await;
-    let mut events = app.follow(&format!("/v1/streams/{stream}/events?after=0")).await;
+    let mut events = app
+        .follow(&format!("/v1/streams/{stream}/events?after=0"))
+        .await;
     events.expect("$open").await;
     events.values(1).await;
-    server.command_as(":old@", &["CONFIG", "SET", "requirepass", "new"]).await;
-    server.command_as(":new@", &["CLIENT", "KILL", "TYPE", "normal"]).await;
+    server
+        .command_as(":old@", &["CONFIG", "SET", "requirepass", "new"])
+        .await;
+    server
+        .command_as(":new@", &["CLIENT", "KILL", "TYPE", "normal"])
+        .await;
     let path = format!("/v1/streams/{stream}/entries");
     let keyed = async || {
-        let post = app.client.post(app.url(&path)).header("idempotency-key", "k");
+        let post = app
+            .client
+            .post(app.url(&path))
+            .header("idempotency-key", "k");
         let post = post.header("content-type", "application/x-www-form-urlencoded");
-        app.send(post.body(format!("n={}", "x".repeat(20_000)))).await
+        app.send(post.body(format!("n={}", "x".repeat(20_000))))
+            .await
     };
     let plain = async || app.post_form(&path, "n=lost").await;
     for _ in 0..3 {
@@ -154,7 +215,11 @@ async fn a_password_that_changes_is_read_again_and_meanwhile_every_write_is_told
     std::fs::write(&file, "new\n").unwrap();
     let began = Instant::now();
     eventually("it recovers", async || plain().await.status == 201).await;
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
+    );
     assert_eq!(keyed().await.status, 201);
     assert_eq!(events.values(1).await, ["lost"]);
 }
@@ -176,14 +241,30 @@ fn two_passwords_of_one_redis_and_characters_that_end_one_are_refused_with_a_hin
         "rediss://me:p#s3cret@host",
     ] {
         let told = check(&["--redis-url", url]);
-        assert!(told.contains("%23") && told.contains("%2F"), "{url}: {told}");
+        assert!(
+            told.contains("%23") && told.contains("%2F"),
+            "{url}: {told}"
+        );
     }
     let file = tempfile::NamedTempFile::new().unwrap();
     let path = file.path().to_str().unwrap();
-    let told = check(&["--redis-url", "redis://:s3cret@host", "--redis-password-file", path]);
+    let told = check(&[
+        "--redis-url",
+        "redis://:s3cret@host",
+        "--redis-password-file",
+        path,
+    ]);
     assert!(told.contains("exclude each other"), "{told}");
-    let told = check(&["--redis-url", "redis://host", "--redis-password-file", "/none"]);
-    assert!(told.contains("redis-password-file: /none cannot be read"), "{told}");
+    let told = check(&[
+        "--redis-url",
+        "redis://host",
+        "--redis-password-file",
+        "/none",
+    ]);
+    assert!(
+        told.contains("redis-password-file: /none cannot be read"),
+        "{told}"
+    );
 }
 
 #[tokio::test]
@@ -196,7 +277,9 @@ async fn connections_that_redis_closes_cost_no_write() {
         // As soon as that is answered, and some moments later.
         tokio::time::sleep(Duration::from_millis(round % 4 * 10)).await;
         for _ in 0..3 {
-            let answer = app.post_form(&format!("/v1/streams/{stream}/entries"), "n=1").await;
+            let answer = app
+                .post_form(&format!("/v1/streams/{stream}/entries"), "n=1")
+                .await;
             assert_eq!(answer.status, 201, "round {round}: {}", answer.body);
         }
     }
@@ -212,7 +295,11 @@ async fn a_closed_connection_is_replaced_before_anybody_asks() {
     let began = Instant::now();
     server.command(&["CLIENT", "KILL", "TYPE", "normal"]).await;
     eventually("they are there again", async || server.clients().await >= 2).await;
-    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_millis(500),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[tokio::test]
@@ -220,16 +307,30 @@ async fn a_right_that_the_gateway_lacks_is_told_once() {
     let server = Server::start().await;
     let mut gateway = gateway(&server.url());
     logged(&mut gateway, "connected to ");
-    server.command(&["ACL", "SETUSER", "default", "-xadd"]).await;
-    let url = format!("http://{}/v1/streams/{}/entries", gateway.address, unique("denied"));
+    server
+        .command(&["ACL", "SETUSER", "default", "-xadd"])
+        .await;
+    let url = format!(
+        "http://{}/v1/streams/{}/entries",
+        gateway.address,
+        unique("denied")
+    );
     for _ in 0..3 {
-        let post = client().post(&url).header("content-type", "application/x-www-form-urlencoded");
-        let problem = answer(post.body("n=1")).await.unwrap().is_problem(503, "redis-unavailable");
+        let post = client()
+            .post(&url)
+            .header("content-type", "application/x-www-form-urlencoded");
+        let problem = answer(post.body("n=1"))
+            .await
+            .unwrap()
+            .is_problem(503, "redis-unavailable");
         assert_eq!(problem["retryable"], true, "{problem:#}");
     }
     let line = logged(&mut gateway, "lacks a right");
     assert!(line.contains("xadd"), "{line}");
     let further: Vec<_> = gateway.log.try_iter().collect();
-    let again = further.iter().filter(|line| line.contains("lacks a right")).count();
+    let again = further
+        .iter()
+        .filter(|line| line.contains("lacks a right"))
+        .count();
     assert_eq!(again, 0, "{further:#?}");
 }

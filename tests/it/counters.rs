@@ -50,13 +50,20 @@ impl Pair {
                     }
                 }
                 Step::Trim(keep) => {
-                    redis.command(&["XTRIM", &self.stream, "MAXLEN", &keep.to_string()]).await;
-                    let surplus = self.kept.len().saturating_sub(usize::try_from(*keep).unwrap());
+                    redis
+                        .command(&["XTRIM", &self.stream, "MAXLEN", &keep.to_string()])
+                        .await;
+                    let surplus = self
+                        .kept
+                        .len()
+                        .saturating_sub(usize::try_from(*keep).unwrap());
                     self.kept.drain(..surplus);
                 }
                 Step::Delete(index) if !self.kept.is_empty() => {
                     let id = self.kept.remove(index % self.kept.len());
-                    redis.command(&["XDEL", &self.stream, &format!("{id}-0")]).await;
+                    redis
+                        .command(&["XDEL", &self.stream, &format!("{id}-0")])
+                        .await;
                 }
                 Step::Delete(_) => {}
             }
@@ -64,7 +71,9 @@ impl Pair {
     }
 
     fn lost_after(&self, id: u64) -> u64 {
-        (id + 1..=self.given).filter(|given| !self.kept.contains(given)).count() as u64
+        (id + 1..=self.given)
+            .filter(|given| !self.kept.contains(given))
+            .count() as u64
     }
 }
 
@@ -75,14 +84,25 @@ async fn gaps_after_any_position_handed_out_are_counted_exactly() {
     for _ in 0..40 {
         let before = history().new_tree(&mut runner).unwrap().current();
         let since = history().new_tree(&mut runner).unwrap().current();
-        let mut pair = Pair { stream: unique("history"), given: 1, kept: vec![1] };
-        shared().await.command(&["XADD", &pair.stream, "1-0", "n", "1"]).await;
+        let mut pair = Pair {
+            stream: unique("history"),
+            given: 1,
+            kept: vec![1],
+        };
+        shared()
+            .await
+            .command(&["XADD", &pair.stream, "1-0", "n", "1"])
+            .await;
         pair.run(&before).await;
         // Positions as a client gets them: the `next` of each page, from the oldest entry on.
         let (mut positions, mut query) = (Vec::new(), "after=0".to_owned());
         loop {
-            let page =
-                app.get(&format!("/v1/streams/{}/entries?limit=2&{query}", pair.stream)).await;
+            let page = app
+                .get(&format!(
+                    "/v1/streams/{}/entries?limit=2&{query}",
+                    pair.stream
+                ))
+                .await;
             let next = page.json()["next"].as_str().unwrap().to_owned();
             positions.push(next.clone());
             query = format!("cursor={next}");

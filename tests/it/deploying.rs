@@ -40,14 +40,22 @@ impl Front {
         let (_, block) = text.split_once(&format!("```{name}\n")).unwrap();
         let mut block = block.split_once("```").unwrap().0.to_owned();
         for (documented, here) in replaced {
-            assert!(block.contains(documented), "{documented} is not in docs/deploying.md");
+            assert!(
+                block.contains(documented),
+                "{documented} is not in docs/deploying.md"
+            );
             block = block.replace(documented, here);
         }
         let file = dir.join(format!("{name}.conf"));
         std::fs::write(&file, whole(block)).unwrap();
-        let front = Self { child: start_tied(command(file.to_str().unwrap())), port };
+        let front = Self {
+            child: start_tied(command(file.to_str().unwrap())),
+            port,
+        };
         eventually("it listens", async || {
-            tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok()
+            tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+                .await
+                .is_ok()
         })
         .await;
         front
@@ -100,14 +108,24 @@ impl Front {
         let (port, at) = (free_port(), dir.display());
         let replaced = [
             ("127.0.0.1:8080", app.address.to_string()),
-            ("<VirtualHost *:443>", format!("<VirtualHost 127.0.0.1:{port}>")),
+            (
+                "<VirtualHost *:443>",
+                format!("<VirtualHost 127.0.0.1:{port}>"),
+            ),
             ("/etc/apache2/tls.crt", format!("{at}/cert.pem")),
             ("/etc/apache2/tls.key", format!("{at}/key.pem")),
         ];
-        let modules: String =
-            ["mpm_event", "authz_core", "setenvif", "ssl", "proxy", "proxy_http", "http2"]
-                .map(|name| format!("LoadModule {name}_module {APACHE_MODULES}/mod_{name}.so\n"))
-                .concat();
+        let modules: String = [
+            "mpm_event",
+            "authz_core",
+            "setenvif",
+            "ssl",
+            "proxy",
+            "proxy_http",
+            "http2",
+        ]
+        .map(|name| format!("LoadModule {name}_module {APACHE_MODULES}/mod_{name}.so\n"))
+        .concat();
         let whole = |block| {
             format!(
                 "ServerRoot {at}\nPidFile {at}/httpd.pid\nErrorLog {at}/error.log\n\
@@ -126,7 +144,10 @@ impl Front {
     async fn lighttpd(app: &TestApp, dir: &Path) -> Self {
         let (port, at) = (free_port(), dir.display());
         let replaced = [
-            ("\"port\" => 8080", format!("\"port\" => {}", app.address.port())),
+            (
+                "\"port\" => 8080",
+                format!("\"port\" => {}", app.address.port()),
+            ),
             ("\":443\"", format!("\"127.0.0.1:{port}\"")),
             ("/etc/lighttpd/tls.crt", format!("{at}/cert.pem")),
             ("/etc/lighttpd/tls.key", format!("{at}/key.pem")),
@@ -182,8 +203,14 @@ async fn all_works(app: &TestApp, front: &Front, authority: &Authority, duplex: 
     // Events come while the answer is open, over HTTP/2, under the name that was asked for.
     let mut events = Sse::open(&client, &front.url(&format!("{path}/events")), None).await;
     assert_eq!(events.expect("$open").await.json()["streams"][0], name);
-    let post = || client.post(&entries).header("content-type", "application/json");
-    let made = answer(post().body(r#"{"fields":{"n":"1"}}"#)).await.unwrap();
+    let post = || {
+        client
+            .post(&entries)
+            .header("content-type", "application/json")
+    };
+    let made = answer(post().body(r#"{"fields":{"n":"1"}}"#))
+        .await
+        .unwrap();
     assert_eq!(made.json()["stream"], name);
     assert_eq!(events.values(1).await, ["1"]);
     let get = client.get(front.url("/livez")).send().await.unwrap();
@@ -192,12 +219,16 @@ async fn all_works(app: &TestApp, front: &Front, authority: &Authority, duplex: 
     let mut slowest = Duration::ZERO;
     for n in 0..20 {
         tokio::time::sleep(Duration::from_millis(15)).await;
-        app.post_form(&format!("{path}/entries"), &format!("n={n}")).await;
+        app.post_form(&format!("{path}/entries"), &format!("n={n}"))
+            .await;
         let published = Instant::now();
         assert_eq!(events.values(1).await, [n.to_string()]);
         slowest = slowest.max(published.elapsed());
     }
-    assert!(slowest < Duration::from_millis(150), "an event came after {slowest:?}");
+    assert!(
+        slowest < Duration::from_millis(150),
+        "an event came after {slowest:?}"
+    );
 
     // A line is appended and told of while the next is not there yet.
     if duplex {
@@ -213,8 +244,13 @@ async fn all_works(app: &TestApp, front: &Front, authority: &Authority, duplex: 
     assert_eq!(answer(post().body(large)).await.unwrap().status, 201);
 
     // Its own pages may call, others not.
-    let page =
-        |origin: String| answer(client.get(front.url("/v1/streams")).header("origin", origin));
+    let page = |origin: String| {
+        answer(
+            client
+                .get(front.url("/v1/streams"))
+                .header("origin", origin),
+        )
+    };
     assert_eq!(page(front.url("")).await.unwrap().status, 200);
     page("https://elsewhere.example".to_owned())
         .await
@@ -227,7 +263,9 @@ async fn all_works(app: &TestApp, front: &Front, authority: &Authority, duplex: 
             authority.client_with(|builder| builder.local_address(Some([127, 0, 0, 2].into())));
         let mut quota = Vec::new();
         for spoofed in ["1.1.1.1", "2.2.2.2"] {
-            let get = other.get(front.url("/v1/streams")).header("x-forwarded-for", spoofed);
+            let get = other
+                .get(front.url("/v1/streams"))
+                .header("x-forwarded-for", spoofed);
             quota.push(left(&answer(get).await.unwrap()));
         }
         assert_eq!(quota, [999, 998]);
@@ -261,7 +299,13 @@ async fn behind_the_documented_haproxy_all_is_as_it_is_without() {
     let (authority, dir) = (Authority::new(), tempfile::tempdir().unwrap());
     authority.issue(dir.path());
     let app = gateway().await;
-    all_works(&app, &Front::haproxy(&app, dir.path()).await, &authority, true).await;
+    all_works(
+        &app,
+        &Front::haproxy(&app, dir.path()).await,
+        &authority,
+        true,
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -270,7 +314,13 @@ async fn behind_the_documented_apache_all_but_receipts_while_uploading_is_as_it_
     let (authority, dir) = (Authority::new(), tempfile::tempdir().unwrap());
     authority.issue(dir.path());
     let app = gateway().await;
-    all_works(&app, &Front::apache(&app, dir.path()).await, &authority, false).await;
+    all_works(
+        &app,
+        &Front::apache(&app, dir.path()).await,
+        &authority,
+        false,
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -279,5 +329,11 @@ async fn behind_the_documented_lighttpd_all_but_receipts_while_uploading_is_as_i
     let (authority, dir) = (Authority::new(), tempfile::tempdir().unwrap());
     authority.issue(dir.path());
     let app = gateway().await;
-    all_works(&app, &Front::lighttpd(&app, dir.path()).await, &authority, false).await;
+    all_works(
+        &app,
+        &Front::lighttpd(&app, dir.path()).await,
+        &authority,
+        false,
+    )
+    .await;
 }

@@ -71,27 +71,39 @@ impl Front {
         let lines: Arc<Mutex<Vec<String>>> = Arc::default();
         let (kept, of_append, of_reset) = (lines.clone(), server.clone(), app.clone());
         let add = async move || {
-            of_append.command(&["XADD", "orders", "*", "user", "bob"]).await;
+            of_append
+                .command(&["XADD", "orders", "*", "user", "bob"])
+                .await;
         };
         let router = axum::Router::new()
-            .route("/report", post(async move |line: String| kept.lock().unwrap().push(line)))
+            .route(
+                "/report",
+                post(async move |line: String| kept.lock().unwrap().push(line)),
+            )
             .route("/reset", get(async move || lay(&of_reset, &server).await))
             .route("/append", get(add))
             .fallback(async move |request: Request| forward(&app, request).await);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { origin, lines, _task: AbortOnDropHandle::new(task) }
+        Self {
+            origin,
+            lines,
+            _task: AbortOnDropHandle::new(task),
+        }
     }
 }
 
 /// Lays out what the examples of the document name; answers the token of a delayed append.
 async fn lay(app: &TestApp, server: &Server) -> String {
     server.command(&["FLUSHALL"]).await;
-    server.command(&["XADD", "orders", ID, "user", "alice"]).await;
+    server
+        .command(&["XADD", "orders", ID, "user", "alice"])
+        .await;
     let group = "/v1/streams/orders/groups/billing";
     let made = app.put_json(group, r#"{"policy":{}}"#).await.json();
-    app.post_json(&format!("{group}/read"), r#"{"consumer":"w0"}"#).await;
+    app.post_json(&format!("{group}/read"), r#"{"consumer":"w0"}"#)
+        .await;
     app.put_json(&format!("{group}/consumers/w1"), "").await;
     let dead = made["policy"]["dead_letter"].as_str().unwrap();
     let mut letter = vec!["XADD", dead, ID, "user", "alice"];
@@ -108,7 +120,10 @@ async fn lay(app: &TestApp, server: &Server) -> String {
     }
     server.command(&letter).await;
     let later = json!({"fields": {"user": "carol"}}).to_string();
-    let later = app.post_json("/v1/streams/orders/entries?delay=1h", &later).await.json();
+    let later = app
+        .post_json("/v1/streams/orders/entries?delay=1h", &later)
+        .await
+        .json();
     later["scheduled"].as_str().unwrap().to_owned()
 }
 
@@ -121,7 +136,11 @@ async fn forward(app: &TestApp, request: Request) -> Response {
             sent = sent.header(name, value);
         }
     }
-    let answer = sent.body(to_bytes(body, 1 << 20).await.unwrap()).send().await.unwrap();
+    let answer = sent
+        .body(to_bytes(body, 1 << 20).await.unwrap())
+        .send()
+        .await
+        .unwrap();
     let mut response = Response::builder().status(answer.status());
     for (name, value) in answer.headers() {
         if ![CONTENT_LENGTH, TRANSFER_ENCODING].contains(name) {
@@ -159,7 +178,10 @@ async fn every_call_of_the_docs_page_succeeds_as_it_stands_and_streams_are_shown
         })
         .collect();
     assert!(failed.is_empty(), "{failed:#?}");
-    let live = lines.iter().filter(|line| line.starts_with("live ")).count();
+    let live = lines
+        .iter()
+        .filter(|line| line.starts_with("live "))
+        .count();
     assert_eq!(live, 3, "streams shown as they come: {lines:#?}");
     assert!(lines.len() > 50, "{lines:#?}");
 }

@@ -27,11 +27,17 @@ async fn send_first(app: &TestApp, head: &str) -> String {
     let mut left = LARGE;
     while left > 0 {
         let length = left.min(part.len());
-        stream.write_all(&part[..length]).await.expect("it is read on");
+        stream
+            .write_all(&part[..length])
+            .await
+            .expect("it is read on");
         left -= length;
     }
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("the answer is not lost");
+    stream
+        .read_to_string(&mut answer)
+        .await
+        .expect("the answer is not lost");
     answer
 }
 
@@ -51,12 +57,26 @@ async fn who_sends_a_large_body_before_reading_gets_every_early_answer() {
         (post(&path, &"x: y\r\n".repeat(101)), 431),
     ] {
         let answer = send_first(&app, &head).await;
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
         assert!(answer.contains("connection: close\r\n"), "{answer}");
-        assert!(answer.contains("content-type: application/problem+json"), "{answer}");
+        assert!(
+            answer.contains("content-type: application/problem+json"),
+            "{answer}"
+        );
     }
-    eventually("all are closed", async || app.metric("connections").await == 1).await;
-    assert_eq!(app.metric_if_any("refused_total{bound=\"linger\"}").await.unwrap_or(0), 0);
+    eventually("all are closed", async || {
+        app.metric("connections").await == 1
+    })
+    .await;
+    assert_eq!(
+        app.metric_if_any("refused_total{bound=\"linger\"}")
+            .await
+            .unwrap_or(0),
+        0
+    );
 
     let file = AuthFile::new(&record("root", &["* *"]));
     let app = file.app().await;
@@ -69,7 +89,10 @@ async fn a_client_that_asks_before_it_sends_a_large_body_is_not_told_to_go_on() 
     let app = TestApp::start().await;
     let path = format!("/v1/streams/{}/entries", unique("expect"));
     let mut stream = TcpStream::connect(app.address).await.unwrap();
-    stream.write_all(post(&path, "expect: 100-continue\r\n").as_bytes()).await.unwrap();
+    stream
+        .write_all(post(&path, "expect: 100-continue\r\n").as_bytes())
+        .await
+        .unwrap();
     let mut first = [0; 12];
     stream.read_exact(&mut first).await.unwrap();
     assert_eq!(&first, b"HTTP/1.1 413");
@@ -106,8 +129,14 @@ async fn a_client_that_sends_on_and_on_is_cut_at_the_bounds_and_counted() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, sending).await.expect("it is cut");
-    assert!(began.elapsed() >= Duration::from_millis(400), "{:?}", began.elapsed());
+    tokio::time::timeout(PATIENCE, sending)
+        .await
+        .expect("it is cut");
+    assert!(
+        began.elapsed() >= Duration::from_millis(400),
+        "{:?}",
+        began.elapsed()
+    );
     assert_eq!(short.metric("refused_total{bound=\"linger\"}").await, 1);
 
     let little = TestApp::start_with(|settings| settings.server.linger_bytes = 1 << 20).await;
@@ -115,14 +144,22 @@ async fn a_client_that_sends_on_and_on_is_cut_at_the_bounds_and_counted() {
     fast.write_all(post(&path, "").as_bytes()).await.unwrap();
     let part = vec![0; 1 << 20];
     let sending = async { while fast.write_all(&part).await.is_ok() {} };
-    tokio::time::timeout(PATIENCE, sending).await.expect("it is cut");
+    tokio::time::timeout(PATIENCE, sending)
+        .await
+        .expect("it is cut");
     assert_eq!(little.metric("refused_total{bound=\"linger\"}").await, 1);
 }
 
 /// Runs a command and answers what it prints.
 async fn run(program: &str, args: &[&str]) -> String {
-    let run = Command::new(program).args(args).stderr(Stdio::inherit()).output();
-    let output = tokio::time::timeout(PATIENCE, run).await.expect("it ends in time").unwrap();
+    let run = Command::new(program)
+        .args(args)
+        .stderr(Stdio::inherit())
+        .output();
+    let output = tokio::time::timeout(PATIENCE, run)
+        .await
+        .expect("it ends in time")
+        .unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -143,14 +180,25 @@ async fn clients_as_they_are_read_413_of_a_large_body() {
              try: urllib.request.urlopen(request, context=context if {url:?}[4] == 's' else None)\n\
              except urllib.error.HTTPError as error: print(error.code, error.headers['content-type'])"
         );
-        assert_eq!(run("python3", &["-c", &script]).await.trim(), "413 application/problem+json");
+        assert_eq!(
+            run("python3", &["-c", &script]).await.trim(),
+            "413 application/problem+json"
+        );
         let large = dir.path().join("large");
         std::fs::write(&large, vec![b'x'; LARGE]).unwrap();
         let data = format!("@{}", large.display());
         // With `Expect: 100-continue`, as curl does by itself, and without.
         for how in [&["--http1.1"][..], &["--http1.1", "-H", "Expect:"]] {
             let args = [
-                &["-sS", "--cacert", ca, "-w", "%{http_code}", "-o", "/dev/null"],
+                &[
+                    "-sS",
+                    "--cacert",
+                    ca,
+                    "-w",
+                    "%{http_code}",
+                    "-o",
+                    "/dev/null",
+                ],
                 how,
                 &["--data-binary", &data, &url],
             ]

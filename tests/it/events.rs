@@ -22,7 +22,10 @@ async fn a_subscription_opens_with_its_cursor_and_goes_on_live() {
     assert_eq!(header("x-accel-buffering"), "no");
     let open = sse.expect("$open").await;
     assert_eq!(open.id.as_deref(), Some("0-0:0"));
-    assert_eq!(open.json(), serde_json::json!({"streams": [stream], "cursor": "0-0:0"}));
+    assert_eq!(
+        open.json(),
+        serde_json::json!({"streams": [stream], "cursor": "0-0:0"})
+    );
     assert!(open.retry.is_some_and(|ms| (1_000..3_000).contains(&ms)));
     for n in 1..=2 {
         let event = sse.expect("message").await;
@@ -40,17 +43,25 @@ async fn a_subscription_opens_with_its_cursor_and_goes_on_live() {
 async fn resuming_works_by_header_and_by_every_spelling_of_the_parameter() {
     let app = TestApp::start().await;
     let stream = app.stream_of("resume", 4).await;
-    for query in
-        ["last_event_id=2-0:2", "lastEventId=2-0:2", "last_event_id=2-0", "after=2-0", "last=2"]
-    {
+    for query in [
+        "last_event_id=2-0:2",
+        "lastEventId=2-0:2",
+        "last_event_id=2-0",
+        "after=2-0",
+        "last=2",
+    ] {
         let mut sse = app.follow(&events(&stream, query)).await;
         sse.expect("$open").await;
         assert_eq!(sse.expect("message").await.id.unwrap(), "3-0:3", "{query}");
         assert_eq!(sse.expect("message").await.id.unwrap(), "4-0:4", "{query}");
     }
     // The header is what a browser sends when it comes back to the same URL.
-    let mut sse =
-        Sse::open(&app.client, &app.url(&events(&stream, "after=0")), Some("3-0:3")).await;
+    let mut sse = Sse::open(
+        &app.client,
+        &app.url(&events(&stream, "after=0")),
+        Some("3-0:3"),
+    )
+    .await;
     assert_eq!(sse.expect("$open").await.json()["cursor"], "3-0:3");
     assert_eq!(sse.expect("message").await.id.unwrap(), "4-0:4");
 }
@@ -65,7 +76,10 @@ async fn the_latest_of_several_resume_positions_counts() {
         ("last_event_id=0&lastEventId=2-0:2", header(None)),
         ("lastEventId=2-0:2&last_event_id=3-0:3", header(None)),
         ("lastEventId=3-0:3&last_event_id=1-0", header(Some("2-0:2"))),
-        ("lastEventId=0&lastEventId=1-0:1&lastEventId=2-0:2", header(None)),
+        (
+            "lastEventId=0&lastEventId=1-0:1&lastEventId=2-0:2",
+            header(None),
+        ),
         ("last_event_id=3-0:3&last_event_id=2-0:2", header(None)),
         ("last_event_id=2-0:2&lastEventId=", header(Some(""))),
         ("last_event_id=-1", (None, "0-0:0")),
@@ -74,7 +88,11 @@ async fn the_latest_of_several_resume_positions_counts() {
         let url = app.url(&events(&stream, query));
         let mut sse = Sse::open(&app.client, &url, header).await;
         assert_eq!(sse.status, 200, "{query}");
-        assert_eq!(sse.expect("$open").await.id.as_deref(), Some(opens_at), "{query}");
+        assert_eq!(
+            sse.expect("$open").await.id.as_deref(),
+            Some(opens_at),
+            "{query}"
+        );
     }
 }
 
@@ -102,14 +120,19 @@ async fn a_stream_that_does_not_exist_yet_is_followed() {
 async fn entries_can_be_shown_by_payload_and_named_by_a_field() {
     let app = TestApp::start().await;
     let stream = unique("views");
-    let mut sse = app.follow(&events(&stream, "event=type&payload=body")).await;
+    let mut sse = app
+        .follow(&events(&stream, "event=type&payload=body"))
+        .await;
     sse.expect("$open").await;
     let path = format!("/v1/streams/{stream}/entries");
     app.post_form(&path, "type=paid&body=first").await;
     app.post_form(&path, "type=%24end&body=second").await;
     app.post_form(&path, "type=two%0Alines").await;
     let paid = sse.expect("paid").await.json();
-    assert_eq!((&paid["payload"], &paid["stream"]), (&"first".into(), &stream.clone().into()));
+    assert_eq!(
+        (&paid["payload"], &paid["stream"]),
+        (&"first".into(), &stream.clone().into())
+    );
     assert_eq!(sse.expect("message").await.json()["payload"], "second");
     assert!(sse.expect("message").await.json()["payload"].is_null());
 }
@@ -124,7 +147,15 @@ async fn each_of_many_subscribers_gets_every_entry_once_and_in_order() {
     let opened = futures_util::future::join_all((0..200).map(|client| {
         let (app, stream) = (&app, &stream);
         async move {
-            app.follow(&events(stream, if client % 2 == 0 { "after=0" } else { "after=$" })).await
+            app.follow(&events(
+                stream,
+                if client % 2 == 0 {
+                    "after=0"
+                } else {
+                    "after=$"
+                },
+            ))
+            .await
         }
     }))
     .await;
@@ -142,11 +173,17 @@ async fn each_of_many_subscribers_gets_every_entry_once_and_in_order() {
         },
     ));
     let clients = async {
-        eventually("all follow", async || app.metric("subscriptions").await == 200).await;
+        eventually("all follow", async || {
+            app.metric("subscriptions").await == 200
+        })
+        .await;
         server.clients().await
     };
     let ((), _, clients) = tokio::join!(publishing, reading, clients);
-    assert!(clients <= 5, "{clients} connections to Redis for 200 subscribers");
+    assert!(
+        clients <= 5,
+        "{clients} connections to Redis for 200 subscribers"
+    );
 }
 
 #[tokio::test]
@@ -165,7 +202,11 @@ async fn a_client_that_never_reads_slows_nobody_and_loses_nothing() {
     slow.expect("$open").await;
     for n in 0..400 {
         let value = slow.values(1).await.remove(0);
-        assert!(value.starts_with(&format!("{n}:")), "{} instead of {n}", &value[..8]);
+        assert!(
+            value.starts_with(&format!("{n}:")),
+            "{} instead of {n}",
+            &value[..8]
+        );
     }
     assert!(app.metric("fell_behind_total").await >= 1);
 }
@@ -174,15 +215,23 @@ async fn a_client_that_never_reads_slows_nobody_and_loses_nothing() {
 async fn a_gap_is_told_and_counted_on_resume_and_live() {
     let app = TestApp::start().await;
     let stream = app.stream_of("gap", 10).await;
-    shared().await.command(&["XTRIM", &stream, "MAXLEN", "4"]).await;
+    shared()
+        .await
+        .command(&["XTRIM", &stream, "MAXLEN", "4"])
+        .await;
     let mut sse = app.follow(&events(&stream, "last_event_id=2-0:2")).await;
     sse.expect("$open").await;
     let gap = sse.expect("$gap").await;
     let told = serde_json::json!({"stream": stream, "after": "2-0:2", "oldest": "7-0", "lost": 4});
-    assert_eq!((gap.json(), gap.id.as_deref()), (told, Some("6-18446744073709551615:6")));
+    assert_eq!(
+        (gap.json(), gap.id.as_deref()),
+        (told, Some("6-18446744073709551615:6"))
+    );
     assert_eq!(sse.expect("message").await.id.unwrap(), "7-0:7");
     // Coming back with the gap's own id, nothing is told twice.
-    let mut again = app.follow(&events(&stream, "last_event_id=6-18446744073709551615:6")).await;
+    let mut again = app
+        .follow(&events(&stream, "last_event_id=6-18446744073709551615:6"))
+        .await;
     again.expect("$open").await;
     assert_eq!(again.expect("message").await.id.unwrap(), "7-0:7");
     // Without a count it cannot be known how many.
@@ -191,9 +240,15 @@ async fn a_gap_is_told_and_counted_on_resume_and_live() {
     assert!(uncounted.expect("$gap").await.json()["lost"].is_null());
     // One who is caught up is not overtaken by trimming what it has read.
     for n in 8..=10 {
-        assert_eq!(sse.expect("message").await.id.unwrap(), format!("{n}-0:{n}"));
+        assert_eq!(
+            sse.expect("message").await.id.unwrap(),
+            format!("{n}-0:{n}")
+        );
     }
-    shared().await.command(&["XTRIM", &stream, "MAXLEN", "0"]).await;
+    shared()
+        .await
+        .command(&["XTRIM", &stream, "MAXLEN", "0"])
+        .await;
     app.publish(&stream, "after").await;
     assert_eq!(sse.values(1).await, ["after"]);
     // In one step added and trimmed away: seen by nobody, told to all.
@@ -220,7 +275,10 @@ async fn a_reset_is_told_on_resume_and_live() {
     assert_eq!(sse.expect("message").await.id.unwrap(), "1-0:1");
     let mut resumed = app.follow(&events(&stream, "last_event_id=5-0:5")).await;
     resumed.expect("$open").await;
-    assert_eq!(resumed.expect("$reset").await.json(), serde_json::json!({"stream": stream}));
+    assert_eq!(
+        resumed.expect("$reset").await.json(),
+        serde_json::json!({"stream": stream})
+    );
     assert_eq!(resumed.expect("message").await.id.unwrap(), "1-0:1");
 }
 
@@ -236,7 +294,10 @@ async fn a_key_that_is_no_stream_is_told_in_the_stream_and_harms_no_other() {
     good.expect("$open").await;
     shared().await.command(&["SET", &text, "x"]).await;
     let mut bad = app.follow(&events(&text, "")).await;
-    assert_eq!(bad.status, 200, "any other status ends an EventSource for good");
+    assert_eq!(
+        bad.status, 200,
+        "any other status ends an EventSource for good"
+    );
     let error = bad.expect("$error").await;
     assert_eq!(
         (&error.json()["code"], &error.json()["status"]),
@@ -283,7 +344,10 @@ async fn a_bound_on_subscriptions_is_told_in_band_to_event_sources_only() {
     assert!(end.retry.is_some());
     app.get(&path).await.is_problem(503, "overloaded");
     drop(first);
-    eventually("a place is free again", async || app.metric("subscriptions").await == 0).await;
+    eventually("a place is free again", async || {
+        app.metric("subscriptions").await == 0
+    })
+    .await;
     app.follow(&path).await.expect("$open").await;
 }
 
@@ -298,7 +362,10 @@ async fn streams_that_nobody_follows_any_more_are_let_go() {
     .await;
     assert_eq!(app.metric("followed_streams").await, 20);
     drop(open);
-    eventually("nothing is followed", async || app.metric("followed_streams").await == 0).await;
+    eventually("nothing is followed", async || {
+        app.metric("followed_streams").await == 0
+    })
+    .await;
     // And everything works as before.
     let stream = unique("again");
     let mut sse = app.follow(&events(&stream, "")).await;
@@ -315,7 +382,11 @@ async fn a_client_that_accepts_no_event_stream_is_told_so() {
         .await
         .is_problem(406, "not-acceptable");
     for wrong in ["after=x", "last_event_id=five", "last=0", "after=0&last=1"] {
-        assert_eq!(app.get(&events(&unique("wrong"), wrong)).await.status, 400, "{wrong}");
+        assert_eq!(
+            app.get(&events(&unique("wrong"), wrong)).await.status,
+            400,
+            "{wrong}"
+        );
     }
 }
 
@@ -333,7 +404,10 @@ async fn what_was_read_of_a_stream_that_is_gone_is_shown_to_nobody_who_comes_lat
     app.fill(&stream, 1).await;
     let first = later.expect("message").await;
     assert_eq!(
-        (first.id.as_deref(), later.soon(Duration::from_millis(100)).await),
+        (
+            first.id.as_deref(),
+            later.soon(Duration::from_millis(100)).await
+        ),
         (Some("1-0:1"), None)
     );
     assert_eq!(sse.expect("$reset").await.id.unwrap(), "0-0:0");
@@ -344,6 +418,9 @@ async fn what_was_read_of_a_stream_that_is_gone_is_shown_to_nobody_who_comes_lat
 async fn a_client_that_names_the_type_of_errors_alone_follows_all_the_same() {
     let app = TestApp::start().await;
     let url = app.url(&format!("/v1/streams/{}/events", unique("accept")));
-    let request = app.client.get(url).header("accept", "application/problem+json");
+    let request = app
+        .client
+        .get(url)
+        .header("accept", "application/problem+json");
     assert_eq!(request.send().await.unwrap().status(), 200);
 }

@@ -35,8 +35,12 @@ async fn one_cursor_resumes_every_stream_exactly() {
     let open = sse.expect("$open").await;
     assert_eq!(open.json()["streams"], json!([a, b]));
     assert_eq!(open.id.as_deref(), open.json()["cursor"].as_str());
-    let mut all =
-        vec![format!("{a} 1-0"), format!("{a} 2-0"), format!("{a} 3-0"), format!("{b} 2-0")];
+    let mut all = vec![
+        format!("{a} 1-0"),
+        format!("{a} 2-0"),
+        format!("{a} 3-0"),
+        format!("{b} 2-0"),
+    ];
     all.sort();
     let mut cursors = vec![open.id.unwrap()];
     let mut seen = Vec::new();
@@ -53,7 +57,11 @@ async fn one_cursor_resumes_every_stream_exactly() {
     // From wherever the connection broke, the rest comes, once: what an EventSource sends back.
     for (at, cursor) in cursors.iter().enumerate() {
         let mut again = Sse::open(&app.client, &app.url(&query), Some(cursor)).await;
-        assert_eq!(again.expect("$open").await.id.as_ref(), Some(cursor), "nothing has moved");
+        assert_eq!(
+            again.expect("$open").await.id.as_ref(),
+            Some(cursor),
+            "nothing has moved"
+        );
         let mut rest = entries(&mut again, all.len() - at).await;
         rest.extend_from_slice(&seen[..at]);
         rest.sort();
@@ -66,12 +74,18 @@ async fn one_cursor_resumes_every_stream_exactly() {
 #[tokio::test]
 async fn a_cursor_fits_the_streams_that_are_asked_for_now() {
     let app = TestApp::start().await;
-    let (a, b, c) = (app.stream_of("a", 2).await, app.stream_of("b", 2).await, unique("c"));
+    let (a, b, c) = (
+        app.stream_of("a", 2).await,
+        app.stream_of("b", 2).await,
+        unique("c"),
+    );
     let mut sse = app.follow(&many(&format!("stream={a}&stream={b}"))).await;
     let cursor = sse.expect("$open").await.id.unwrap();
     app.fill(&c, 1).await;
     // `b` is no longer asked for, `c` is new: read from its beginning, whatever `after` says.
-    let path = many(&format!("stream={a}&stream={c}&after=$&last_event_id={cursor}"));
+    let path = many(&format!(
+        "stream={a}&stream={c}&after=$&last_event_id={cursor}"
+    ));
     let mut again = app.follow(&path).await;
     again.expect("$open").await;
     assert_eq!(entries(&mut again, 1).await, [format!("{c} 1-0")]);
@@ -85,7 +99,10 @@ async fn a_client_that_has_seen_nothing_yet_follows_many_streams_from_their_begi
     let app = TestApp::start().await;
     let (a, b) = (app.stream_of("a", 1).await, app.stream_of("b", 1).await);
     shared().await.command(&["XTRIM", &b, "MAXLEN", "0"]).await;
-    for query in [format!("stream={a}@1-0&stream={b}"), format!("match={a}*&stream={b}")] {
+    for query in [
+        format!("stream={a}@1-0&stream={b}"),
+        format!("match={a}*&stream={b}"),
+    ] {
         let url = app.url(&many(&query));
         let mut sse = Sse::open(&app.client, &url, Some("-1")).await;
         sse.expect("$open").await;
@@ -102,7 +119,10 @@ async fn gaps_and_resets_are_told_of_each_stream_by_itself() {
     let mut sse = app.follow(&many(&query)).await;
     sse.expect("$open").await;
     let gap = sse.expect("$gap").await;
-    assert_eq!(gap.json(), json!({"stream": a, "after": "2-0:2", "oldest": "7-0", "lost": 4}));
+    assert_eq!(
+        gap.json(),
+        json!({"stream": a, "after": "2-0:2", "oldest": "7-0", "lost": 4})
+    );
     assert_eq!(entries(&mut sse, 4).await.len(), 4);
     app.delete(&format!("/v1/streams/{b}")).await;
     app.fill(&b, 1).await;
@@ -117,7 +137,12 @@ async fn gaps_and_resets_are_told_of_each_stream_by_itself() {
         told.push(again.next().await.unwrap().event);
     }
     told.sort();
-    assert_eq!(told, ["$reset", "message", "message", "message", "message", "message"]);
+    assert_eq!(
+        told,
+        [
+            "$reset", "message", "message", "message", "message", "message"
+        ]
+    );
 }
 
 #[tokio::test]
@@ -131,18 +156,33 @@ async fn streams_that_come_to_match_join_from_their_beginning() {
     let text = prefix.replace('*', "\\*");
     let path = many(&format!("match={}*", crate::support::encode(&text)));
     let mut sse = app.follow(&path).await;
-    assert_eq!(sse.expect("$open").await.json()["streams"], json!([name("old")]));
+    assert_eq!(
+        sse.expect("$open").await.json()["streams"],
+        json!([name("old")])
+    );
     // Through the gateway: at once.
     let began = std::time::Instant::now();
     let id = app.publish(&name("new"), "1").await;
-    assert_eq!(entries(&mut sse, 1).await, [format!("{} {id}", name("new"))]);
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(
+        entries(&mut sse, 1).await,
+        [format!("{} {id}", name("new"))]
+    );
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
     // Past the gateway: at the next look, and from its beginning all the same.
     for n in 1..=3 {
-        server.command(&["XADD", &name("native"), &format!("{n}-0"), "n", "1"]).await;
+        server
+            .command(&["XADD", &name("native"), &format!("{n}-0"), "n", "1"])
+            .await;
     }
     let native = |n| format!("{} {n}-0", name("native"));
-    assert_eq!(entries(&mut sse, 3).await, [native(1), native(2), native(3)]);
+    assert_eq!(
+        entries(&mut sse, 3).await,
+        [native(1), native(2), native(3)]
+    );
     let cursor = {
         let id = app.publish(&name("old"), "x").await;
         let event = sse.expect("message").await;
@@ -151,10 +191,15 @@ async fn streams_that_come_to_match_join_from_their_beginning() {
     };
     // What came while nobody looked is read from its beginning, too.
     drop(sse);
-    server.command(&["XADD", &name("late"), "5-0", "n", "1"]).await;
+    server
+        .command(&["XADD", &name("late"), "5-0", "n", "1"])
+        .await;
     let mut again = Sse::open(&app.client, &app.url(&path), Some(&cursor)).await;
     again.expect("$open").await;
-    assert_eq!(entries(&mut again, 1).await, [format!("{} 5-0", name("late"))]);
+    assert_eq!(
+        entries(&mut again, 1).await,
+        [format!("{} 5-0", name("late"))]
+    );
 }
 
 #[tokio::test]
@@ -196,7 +241,15 @@ async fn as_many_streams_as_may_be_are_followed_and_resumed_whatever_their_ids()
         sse.expect("$open").await;
         let add = async |n: u64, further: u64| {
             let (ms, seq) = id(n);
-            server.command(&["XADD", &name(n), &format!("{ms}-{}", seq + further), "n", "1"]).await;
+            server
+                .command(&[
+                    "XADD",
+                    &name(n),
+                    &format!("{ms}-{}", seq + further),
+                    "n",
+                    "1",
+                ])
+                .await;
         };
         for n in 0..256 {
             add(n, 0).await;
@@ -225,12 +278,18 @@ async fn too_many_streams_are_refused_at_once_and_told_later() {
     let server = Server::start().await;
     let app = TestApp::on_server(&server).await;
     let named: Vec<String> = (0..257).map(|n| format!("stream=s{n}")).collect();
-    app.get(&many(&named.join("&"))).await.is_problem(422, "too-many-streams");
+    app.get(&many(&named.join("&")))
+        .await
+        .is_problem(422, "too-many-streams");
     let prefix = unique("many");
     for n in 0..256 {
-        server.command(&["XADD", &format!("{prefix}:{n}"), "1-0", "n", "1"]).await;
+        server
+            .command(&["XADD", &format!("{prefix}:{n}"), "1-0", "n", "1"])
+            .await;
     }
-    let mut sse = app.follow(&many(&format!("match={prefix}:*&after=0"))).await;
+    let mut sse = app
+        .follow(&many(&format!("match={prefix}:*&after=0")))
+        .await;
     let open = sse.expect("$open").await;
     assert_eq!(open.json()["streams"].as_array().unwrap().len(), 256);
     let cursor = open.id.unwrap();
@@ -238,12 +297,20 @@ async fn too_many_streams_are_refused_at_once_and_told_later() {
     assert_eq!(entries(&mut sse, 256).await.len(), 256);
     app.publish(&format!("{prefix}:one-more"), "1").await;
     let error = sse.expect("$error").await.json();
-    assert_eq!((&error["code"], &error["status"]), (&json!("too-many-streams"), &json!(422)));
+    assert_eq!(
+        (&error["code"], &error["status"]),
+        (&json!("too-many-streams"), &json!(422))
+    );
     assert_eq!(sse.next().await, None);
     // At the beginning it is told in the same way, since a status would end an EventSource.
     let mut refused = app.follow(&many(&format!("match={prefix}:*"))).await;
-    assert_eq!(refused.expect("$error").await.json()["code"], "too-many-streams");
-    app.get(&many(&format!("match={prefix}:*"))).await.is_problem(422, "too-many-streams");
+    assert_eq!(
+        refused.expect("$error").await.json()["code"],
+        "too-many-streams"
+    );
+    app.get(&many(&format!("match={prefix}:*")))
+        .await
+        .is_problem(422, "too-many-streams");
 }
 
 #[tokio::test]
@@ -274,9 +341,20 @@ async fn streams_that_come_and_go_faster_than_they_are_looked_for_do_not_end_a_s
     }
     // Whoever comes now finds few, too.
     let mut late = app.follow(&path).await;
-    assert!(late.expect("$open").await.json()["streams"].as_array().unwrap().len() <= 256);
+    assert!(
+        late.expect("$open").await.json()["streams"]
+            .as_array()
+            .unwrap()
+            .len()
+            <= 256
+    );
     // All are gone, and it goes on.
-    assert_eq!(late.soon(Duration::from_millis(300)).await.map(|event| event.event), None);
+    assert_eq!(
+        late.soon(Duration::from_millis(300))
+            .await
+            .map(|event| event.event),
+        None
+    );
     for n in 0..3 {
         app.publish(&format!("{prefix}:stays:{n}"), "1").await;
         assert_eq!(next(&mut sse).await, format!("{prefix}:stays:{n}"));
@@ -291,15 +369,51 @@ async fn texts_that_look_like_something_else_are_refused_with_the_way_to_write_t
         ("/v1/events?match=*x", "invalid-request", "`match=orders:*`"),
         ("/v1/events?match=a*b*", "invalid-request", "`\\*`"),
         ("/v1/events?match=a*@0", "invalid-request", "`after`"),
-        ("/v1/events?match=a*,b*", "invalid-request", "`match=a*&match=b*`"),
-        ("/v1/streams?match=*x", "invalid-request", "`match=orders:*`"),
-        ("/v1/events?stream=a,b", "invalid-request", "`stream=a&stream=b`"),
-        ("/v1/events?stream=a@0,b@0", "invalid-request", "`stream=a&stream=b`"),
-        ("/v1/events?stream=sensor:*", "invalid-request", "`match=PREFIX*`"),
-        ("/v1/events?stream=user@example.com", "invalid-id", "`user@example.com@$`"),
-        ("/v1/entries?stream=a,b", "invalid-request", "`stream=a&stream=b`"),
-        ("/v1/entries?stream=a*@0", "invalid-request", "`match=PREFIX*`"),
-        ("/v1/entries?stream=user@example.com", "invalid-id", "`user@example.com@0`"),
+        (
+            "/v1/events?match=a*,b*",
+            "invalid-request",
+            "`match=a*&match=b*`",
+        ),
+        (
+            "/v1/streams?match=*x",
+            "invalid-request",
+            "`match=orders:*`",
+        ),
+        (
+            "/v1/events?stream=a,b",
+            "invalid-request",
+            "`stream=a&stream=b`",
+        ),
+        (
+            "/v1/events?stream=a@0,b@0",
+            "invalid-request",
+            "`stream=a&stream=b`",
+        ),
+        (
+            "/v1/events?stream=sensor:*",
+            "invalid-request",
+            "`match=PREFIX*`",
+        ),
+        (
+            "/v1/events?stream=user@example.com",
+            "invalid-id",
+            "`user@example.com@$`",
+        ),
+        (
+            "/v1/entries?stream=a,b",
+            "invalid-request",
+            "`stream=a&stream=b`",
+        ),
+        (
+            "/v1/entries?stream=a*@0",
+            "invalid-request",
+            "`match=PREFIX*`",
+        ),
+        (
+            "/v1/entries?stream=user@example.com",
+            "invalid-id",
+            "`user@example.com@0`",
+        ),
     ] {
         let problem = app.get(path).await.is_problem(400, code);
         let detail = problem["detail"].as_str().unwrap();
@@ -315,7 +429,11 @@ async fn texts_that_look_like_something_else_are_refused_with_the_way_to_write_t
         assert_eq!(sse.expect("$open").await.json()["streams"], json!([name]));
         sse.values(1).await;
         let read = app.get(&format!("/v1/entries?stream={text}")).await.json();
-        assert_eq!(read["streams"][0]["entries"].as_array().unwrap().len(), 1, "{name}");
+        assert_eq!(
+            read["streams"][0]["entries"].as_array().unwrap().len(),
+            1,
+            "{name}"
+        );
     }
 }
 
@@ -323,15 +441,25 @@ async fn texts_that_look_like_something_else_are_refused_with_the_way_to_write_t
 async fn what_is_asked_for_wrongly_is_refused_with_its_reason() {
     let app = TestApp::start().await;
     let of = |query: &str| many(&query.replace('S', &unique("wrong")));
-    for wrong in ["", "after=0", "stream=S@x", "stream=S&after=0&last=1", "stream=S&filter=x"] {
+    for wrong in [
+        "",
+        "after=0",
+        "stream=S@x",
+        "stream=S&after=0&last=1",
+        "stream=S&filter=x",
+    ] {
         assert_eq!(app.get(&of(wrong)).await.status, 400, "{wrong}");
     }
-    app.get(&many("stream=a&stream=a@0")).await.is_problem(400, "invalid-request");
+    app.get(&many("stream=a&stream=a@0"))
+        .await
+        .is_problem(400, "invalid-request");
     for cursor in ["5-0:5", "m1.", "m1.AQ", "m1.not~base64", "m2.AQ"] {
         let path = many(&format!("stream=a&last_event_id={cursor}"));
         app.get(&path).await.is_problem(400, "invalid-id");
     }
-    app.get(&many("stream=a&stream=b{")).await.is_problem(400, "invalid-name");
+    app.get(&many("stream=a&stream=b{"))
+        .await
+        .is_problem(400, "invalid-name");
 }
 
 #[tokio::test]
@@ -362,13 +490,25 @@ async fn filters_leave_out_entries_and_the_position_moves_on() {
     );
     app.post_form(&format!("{path}?id=5-0"), "type=open").await;
     assert_eq!(sse.expect("$progress").await.id.unwrap(), "5-0:5");
-    assert_eq!(sse.soon(Duration::from_millis(400)).await, None, "it is told once");
-    app.post_form(&format!("{path}?id=6-0"), "type=paid&shop=a%3Ab").await;
+    assert_eq!(
+        sse.soon(Duration::from_millis(400)).await,
+        None,
+        "it is told once"
+    );
+    app.post_form(&format!("{path}?id=6-0"), "type=paid&shop=a%3Ab")
+        .await;
     assert_eq!(sse.expect("message").await.id.unwrap(), "6-0:6");
-    shared().await.command(&["XTRIM", &stream, "MAXLEN", "0"]).await;
+    shared()
+        .await
+        .command(&["XTRIM", &stream, "MAXLEN", "0"])
+        .await;
     let mut again = app.follow(&format!("{events}&last_event_id=5-0:5")).await;
     again.expect("$open").await;
-    assert_eq!(again.expect("$gap").await.json()["lost"], 1, "the one it had not read");
+    assert_eq!(
+        again.expect("$gap").await.json()["lost"],
+        1,
+        "the one it had not read"
+    );
 }
 
 #[tokio::test]
@@ -376,25 +516,38 @@ async fn a_subscription_ends_at_its_age_and_its_client_goes_on() {
     let age = Duration::from_millis(300);
     let app = TestApp::start_with(|settings| settings.api.max_session_age = Some(age)).await;
     let stream = app.stream_of("age", 2).await;
-    let mut sse = app.follow(&format!("/v1/streams/{stream}/events?after=0")).await;
+    let mut sse = app
+        .follow(&format!("/v1/streams/{stream}/events?after=0"))
+        .await;
     // Its client is not to keep the connection for the next request.
     assert_eq!(sse.headers["connection"], "close");
     sse.expect("$open").await;
     sse.values(2).await;
     let end = sse.expect("$end").await;
-    assert_eq!((end.json(), end.id.as_deref()), (json!({"reason": "session-age"}), Some("2-0:2")));
+    assert_eq!(
+        (end.json(), end.id.as_deref()),
+        (json!({"reason": "session-age"}), Some("2-0:2"))
+    );
     assert!(end.retry.is_some());
     assert_eq!(sse.next().await, None);
-    eventually("its place is free", async || app.metric("subscriptions").await == 0).await;
+    eventually("its place is free", async || {
+        app.metric("subscriptions").await == 0
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn who_hangs_up_is_noticed_at_once() {
     let app = TestApp::start().await;
-    let sse = app.follow(&many(&format!("stream={}", unique("gone")))).await;
+    let sse = app
+        .follow(&many(&format!("stream={}", unique("gone"))))
+        .await;
     assert_eq!(app.metric("subscriptions").await, 1);
     drop(sse);
-    eventually("it is noticed", async || app.metric("subscriptions").await == 0).await;
+    eventually("it is noticed", async || {
+        app.metric("subscriptions").await == 0
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -408,14 +561,20 @@ async fn clients_of_http_1_0_and_those_who_want_only_the_head_are_served() {
     old.write_all(request.as_bytes()).await.unwrap();
     let mut text = String::new();
     eventually_read(&mut old, &mut text, "\"n\":\"1\"").await;
-    assert!(!text.contains("chunked") && text.contains("\r\n\r\nevent: $open\n"), "{text}");
+    assert!(
+        !text.contains("chunked") && text.contains("\r\n\r\nevent: $open\n"),
+        "{text}"
+    );
     let mut head = tokio::net::TcpStream::connect(app.address).await.unwrap();
     let request = format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     head.write_all(request.as_bytes()).await.unwrap();
     let mut text = String::new();
     let read = tokio::time::timeout(crate::support::PATIENCE, head.read_to_string(&mut text));
     read.await.expect("it ends").unwrap();
-    assert!(text.starts_with("HTTP/1.1 200") && text.ends_with("\r\n\r\n"), "{text}");
+    assert!(
+        text.starts_with("HTTP/1.1 200") && text.ends_with("\r\n\r\n"),
+        "{text}"
+    );
 }
 
 async fn eventually_read(from: &mut tokio::net::TcpStream, text: &mut String, until: &str) {

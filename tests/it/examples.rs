@@ -27,9 +27,14 @@ async fn works(program: &str, script: &str) {
         assert_eq!(app.post_form(&entries, to).await.status, 201);
     }
     let mut command = tied(program);
-    command.arg(format!("examples/{script}")).arg(app.url(&group)).arg("w1");
+    command
+        .arg(format!("examples/{script}"))
+        .arg(app.url(&group))
+        .arg("w1");
     let output = tempfile::NamedTempFile::new().unwrap();
-    command.stdout(output.reopen().unwrap()).stderr(Stdio::inherit());
+    command
+        .stdout(output.reopen().unwrap())
+        .stderr(Stdio::inherit());
     let _worker = Worker(start_tied(command));
     let idle = async || {
         let seen = app.get(&group).await.json();
@@ -37,12 +42,19 @@ async fn works(program: &str, script: &str) {
         seen["pending"] == 0 && seen["last_delivered_id"] == last
     };
     eventually("it works them off", idle).await;
-    eventually("it waits for more", async || app.metric("waiting_reads").await == 1).await;
+    eventually("it waits for more", async || {
+        app.metric("waiting_reads").await == 1
+    })
+    .await;
     app.post_form(&entries, "to=carol").await;
     let printed = || std::fs::read_to_string(output.path()).unwrap();
     eventually("it works that off", async || printed().contains("carol")).await;
     eventually("nothing is left", idle).await;
-    assert_eq!(printed(), "mail to alice\nmail to bob\nmail to carol\n", "{program}");
+    assert_eq!(
+        printed(),
+        "mail to alice\nmail to bob\nmail to carol\n",
+        "{program}"
+    );
     let letters = app.get(&format!("{group}/dead-letters")).await.json();
     let letters = letters["dead_letters"].as_array().unwrap();
     assert_eq!(letters.len(), 1, "{letters:?}");

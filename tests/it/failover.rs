@@ -21,7 +21,14 @@ impl Pair {
         replica.command(&["REPLICAOF", "127.0.0.1", &port]).await;
         let proxy = Proxy::to(primary.port).await;
         let app = TestApp::on(&proxy.url(), |_| {}).await;
-        (Self { primary, replica, proxy }, app)
+        (
+            Self {
+                primary,
+                replica,
+                proxy,
+            },
+            app,
+        )
     }
 
     /// What is written from here on never reaches the replica.
@@ -47,8 +54,12 @@ async fn a_promoted_replica_that_is_behind_is_a_reset_and_is_read_from_its_begin
     for name in [&stream, &other] {
         app.fill(name, 3).await;
     }
-    let mut one = app.follow(&format!("/v1/streams/{stream}/events?after=0")).await;
-    let mut many = app.follow(&format!("/v1/events?stream={stream}@0&stream={other}@0")).await;
+    let mut one = app
+        .follow(&format!("/v1/streams/{stream}/events?after=0"))
+        .await;
+    let mut many = app
+        .follow(&format!("/v1/events?stream={stream}@0&stream={other}@0"))
+        .await;
     one.expect("$open").await;
     one.values(3).await;
     many.expect("$open").await;
@@ -60,10 +71,15 @@ async fn a_promoted_replica_that_is_behind_is_a_reset_and_is_read_from_its_begin
     pair.promote();
     // The other stream is where it was: nothing is told of it.
     for sse in [&mut one, &mut many] {
-        assert_eq!(sse.expect("$reset").await.json(), serde_json::json!({"stream": stream}));
+        assert_eq!(
+            sse.expect("$reset").await.json(),
+            serde_json::json!({"stream": stream})
+        );
         assert_eq!(sse.values(3).await, ["1", "1", "1"]);
     }
-    pair.replica.command(&["XADD", &other, "*", "n", "on we go"]).await;
+    pair.replica
+        .command(&["XADD", &other, "*", "n", "on we go"])
+        .await;
     assert_eq!(many.values(1).await, ["on we go"]);
 }
 
@@ -83,7 +99,10 @@ async fn what_a_promoted_replica_does_not_know_was_lent_is_lent_again_and_old_re
             }
         };
         let entry = answer.json()["entries"][0].clone();
-        (entry["id"].as_str().unwrap().to_owned(), entry["receipt"].as_str().unwrap().to_owned())
+        (
+            entry["id"].as_str().unwrap().to_owned(),
+            entry["receipt"].as_str().unwrap().to_owned(),
+        )
     };
     let (first, known) = read("before").await;
     pair.part().await;
@@ -93,8 +112,13 @@ async fn what_a_promoted_replica_does_not_know_was_lent_is_lent_again_and_old_re
     let (again, receipt) = read("after").await;
     assert_eq!(again, second, "the first is still lent");
     let ack = async |receipt: &str| {
-        let answer = app.post_form(&format!("{group}/ack"), &format!("receipts={receipt}")).await;
-        answer.json()["results"][0]["outcome"].as_str().unwrap().to_owned()
+        let answer = app
+            .post_form(&format!("{group}/ack"), &format!("receipts={receipt}"))
+            .await;
+        answer.json()["results"][0]["outcome"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     };
     assert_eq!(ack(&unknown).await, "lease-lost");
     assert_eq!(ack(&receipt).await, "acknowledged");
@@ -107,7 +131,9 @@ async fn an_address_that_leads_to_a_promoted_replica_is_followed_though_no_conne
     let stream = unique("led");
     let path = format!("/v1/streams/{stream}/entries");
     app.publish(&stream, "before").await;
-    let mut events = app.follow(&format!("/v1/streams/{stream}/events?after=0")).await;
+    let mut events = app
+        .follow(&format!("/v1/streams/{stream}/events?after=0"))
+        .await;
     events.expect("$open").await;
     assert_eq!(events.values(1).await, ["before"]);
     let group = format!("/v1/streams/{stream}/groups/g");
@@ -116,8 +142,13 @@ async fn an_address_that_leads_to_a_promoted_replica_is_followed_though_no_conne
     push.expect("$open").await;
     pair.part().await;
     let replica = pair.replica.port.to_string();
-    pair.primary.command(&["REPLICAOF", "127.0.0.1", &replica]).await;
-    let problem = app.post_form(&path, "n=lost").await.is_problem(503, "redis-read-only");
+    pair.primary
+        .command(&["REPLICAOF", "127.0.0.1", &replica])
+        .await;
+    let problem = app
+        .post_form(&path, "n=lost")
+        .await
+        .is_problem(503, "redis-read-only");
     assert_eq!(problem["side_effects"], "none");
     let seen = async || app.get("/readyz").await.json()["redis"] == "read-only";
     eventually("readiness shows it", seen).await;
@@ -128,7 +159,11 @@ async fn an_address_that_leads_to_a_promoted_replica_is_followed_though_no_conne
     eventually("it can be published", publish).await;
     assert_eq!(events.values(1).await, ["after"]);
     assert_eq!(push.values(1).await, ["after"]);
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
+    );
     let ready = async || app.get("/readyz").await.json()["redis"] == "up";
     eventually("readiness shows it", ready).await;
     let there = json(&pair.replica.command(&["XLEN", &stream]).await);

@@ -26,7 +26,11 @@ fn place() -> &'static Place {
     PLACE.get_or_init(|| {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let app = runtime.block_on(TestApp::start());
-        Place { runtime, app, stream: unique("bytes") }
+        Place {
+            runtime,
+            app,
+            stream: unique("bytes"),
+        }
     })
 }
 
@@ -57,7 +61,10 @@ fn text(bytes: &[u8]) -> Value {
 }
 
 fn pairs(fields: &Fields, show: fn(&[u8]) -> Value) -> String {
-    let list: Value = fields.iter().map(|(name, value)| json!([show(name), show(value)])).collect();
+    let list: Value = fields
+        .iter()
+        .map(|(name, value)| json!([show(name), show(value)]))
+        .collect();
     format!(r#""pairs":{list}"#)
 }
 
@@ -108,24 +115,38 @@ async fn write(app: &TestApp, path: &str, fields: &Fields) -> Vec<String> {
     } else {
         answer.is_problem(415, "unsupported-media-type");
     }
-    let batch = app.post_json(path, &format!(r#"{{"entries":[{}]}}"#, entries.join(","))).await;
+    let batch = app
+        .post_json(path, &format!(r#"{{"entries":[{}]}}"#, entries.join(",")))
+        .await;
     assert_eq!(batch.status, 201, "{}", batch.body);
     let results = batch.json()["results"].as_array().unwrap().clone();
-    ids.extend(results.iter().map(|result| result["id"].as_str().unwrap().to_owned()));
+    ids.extend(
+        results
+            .iter()
+            .map(|result| result["id"].as_str().unwrap().to_owned()),
+    );
     ids
 }
 
 /// What a native client sees of an entry.
 async fn raw(stream: &str, id: &str) -> Fields {
     let reply = shared().await.command(&["XRANGE", stream, id, id]).await;
-    let Redis::Array(mut entries) = reply else { panic!("{reply:?}") };
-    let Some(Redis::Array(mut entry)) = entries.pop() else { panic!("{id} is not there") };
-    let Some(Redis::Array(flat)) = entry.pop() else { panic!("{id} has no fields") };
+    let Redis::Array(mut entries) = reply else {
+        panic!("{reply:?}")
+    };
+    let Some(Redis::Array(mut entry)) = entries.pop() else {
+        panic!("{id} is not there")
+    };
+    let Some(Redis::Array(flat)) = entry.pop() else {
+        panic!("{id} has no fields")
+    };
     let bytes = |value: &Redis| match value {
         Redis::BulkString(bytes) => bytes.clone(),
         other => panic!("{other:?}"),
     };
-    flat.chunks(2).map(|pair| (bytes(&pair[0]), bytes(&pair[1]))).collect()
+    flat.chunks(2)
+        .map(|pair| (bytes(&pair[0]), bytes(&pair[1])))
+        .collect()
 }
 
 async fn check(fields: Fields) {
@@ -144,14 +165,19 @@ async fn check(fields: Fields) {
         assert_eq!(shown, format!("{{\"id\":\"{id}\",{as_pairs}}}\n"));
     }
     let page = app.get(&format!("{path}?last={}", ids.len())).await;
-    let entries: Vec<String> =
-        ids.iter().map(|id| format!(r#"{{"id":"{id}",{as_shown}}}"#)).collect();
+    let entries: Vec<String> = ids
+        .iter()
+        .map(|id| format!(r#"{{"id":"{id}",{as_shown}}}"#))
+        .collect();
     assert!(
-        page.body.starts_with(&format!(r#"{{"entries":[{}],"next""#, entries.join(","))),
+        page.body
+            .starts_with(&format!(r#"{{"entries":[{}],"next""#, entries.join(","))),
         "{}",
         page.body
     );
-    let mut events = app.follow(&format!("/v1/streams/{stream}/events?last={}", ids.len())).await;
+    let mut events = app
+        .follow(&format!("/v1/streams/{stream}/events?last={}", ids.len()))
+        .await;
     events.expect("$open").await;
     for id in &ids {
         let expected = format!(r#"{{"stream":"{stream}","id":"{id}",{as_shown}}}"#);

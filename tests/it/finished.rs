@@ -24,7 +24,9 @@ async fn to_the_end(mut sse: Sse) -> (Vec<String>, Option<String>) {
 }
 
 fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap();
     u64::try_from(now.as_millis()).unwrap()
 }
 
@@ -39,18 +41,39 @@ async fn the_rest_up_to_a_position_is_handed_out_once_and_whoever_comes_back_is_
         // As an EventSource comes back, and as a polyfill does.
         let id = id.unwrap();
         let again = Sse::open(&app.client, &app.url(&path), Some(&id)).await;
-        assert_eq!((again.status, to_the_end(again).await.0.len()), (204, 0), "{end}: {id}");
-        assert_eq!(app.get(&format!("{path}&lastEventId={id}")).await.status, 204, "{end}");
+        assert_eq!(
+            (again.status, to_the_end(again).await.0.len()),
+            (204, 0),
+            "{end}: {id}"
+        );
+        assert_eq!(
+            app.get(&format!("{path}&lastEventId={id}")).await.status,
+            204,
+            "{end}"
+        );
         let again = Sse::open(&app.client, &app.url(&path), Some("2-0:2")).await;
-        assert_eq!(to_the_end(again).await.0, ["$open", "3-0", "complete"], "{end}");
+        assert_eq!(
+            to_the_end(again).await.0,
+            ["$open", "3-0", "complete"],
+            "{end}"
+        );
     }
     // Whoever has not come back is told why there is nothing.
     let path = format!("/v1/streams/{stream}/events?after=4-0&end=3-0");
-    assert_eq!(to_the_end(app.follow(&path).await).await.0, ["$open", "complete"]);
+    assert_eq!(
+        to_the_end(app.follow(&path).await).await.0,
+        ["$open", "complete"]
+    );
     let path = format!("/v1/streams/{stream}/events?last=2&end=4-0");
-    assert_eq!(to_the_end(app.follow(&path).await).await.0, ["$open", "3-0", "4-0", "complete"]);
+    assert_eq!(
+        to_the_end(app.follow(&path).await).await.0,
+        ["$open", "3-0", "4-0", "complete"]
+    );
     let path = format!("/v1/streams/{stream}/events?after=3-0&end=$");
-    assert_eq!(to_the_end(app.follow(&path).await).await.0, ["$open", "4-0", "5-0", "complete"]);
+    assert_eq!(
+        to_the_end(app.follow(&path).await).await.0,
+        ["$open", "4-0", "5-0", "complete"]
+    );
 }
 
 #[tokio::test]
@@ -62,7 +85,9 @@ async fn an_end_that_is_not_reached_yet_is_waited_for() {
     sse.expect("$open").await;
     sse.values(2).await;
     let add = async |id: &str| {
-        let answer = app.post_form(&format!("/v1/streams/{stream}/entries?id={id}"), "n=1").await;
+        let answer = app
+            .post_form(&format!("/v1/streams/{stream}/entries?id={id}"), "n=1")
+            .await;
         assert_eq!(answer.status, 201);
     };
     add("4-0").await;
@@ -100,7 +125,10 @@ async fn an_end_in_time_comes_by_the_clock_though_nothing_is_appended() {
     let again = Sse::open(&app.client, &app.url(&path), id.as_deref()).await;
     assert_eq!(again.status, 204, "{late} is beyond the end");
     let again = Sse::open(&app.client, &app.url(&path), Some(&first)).await;
-    assert_eq!(to_the_end(again).await.0, ["$open".to_owned(), second, "complete".to_owned()]);
+    assert_eq!(
+        to_the_end(again).await.0,
+        ["$open".to_owned(), second, "complete".to_owned()]
+    );
     // A stream that never was is complete when its time is over.
     let path = format!("/v1/streams/{}/events?after=0&end=1h", unique("never"));
     let (seen, id) = to_the_end(app.follow(&path).await).await;
@@ -113,7 +141,10 @@ async fn an_end_in_time_comes_by_the_clock_though_nothing_is_appended() {
 async fn what_is_gone_or_made_anew_before_the_end_is_told_once() {
     let app = TestApp::start().await;
     let stream = app.stream_of("gone", 5).await;
-    shared().await.command(&["XTRIM", &stream, "MAXLEN", "1"]).await;
+    shared()
+        .await
+        .command(&["XTRIM", &stream, "MAXLEN", "1"])
+        .await;
     let path = format!("/v1/streams/{stream}/events?end=5-0");
     let resume = async |id: &str| Sse::open(&app.client, &app.url(&path), Some(id)).await;
     let (seen, id) = to_the_end(resume("2-0:2").await).await;
@@ -124,7 +155,10 @@ async fn what_is_gone_or_made_anew_before_the_end_is_told_once() {
     anew.expect("$open").await;
     anew.expect("$reset").await;
     app.fill(&stream, 7).await;
-    assert_eq!(to_the_end(anew).await.0, ["1-0", "2-0", "3-0", "4-0", "5-0", "complete"]);
+    assert_eq!(
+        to_the_end(anew).await.0,
+        ["1-0", "2-0", "3-0", "4-0", "5-0", "complete"]
+    );
 }
 
 #[tokio::test]
@@ -135,7 +169,9 @@ async fn several_streams_are_complete_when_each_of_them_is() {
     let mut sse = app.follow(&path).await;
     sse.expect("$open").await;
     sse.values(3).await;
-    let answer = app.post_form(&format!("/v1/streams/{b}/entries?id=2-0"), "n=2").await;
+    let answer = app
+        .post_form(&format!("/v1/streams/{b}/entries?id=2-0"), "n=2")
+        .await;
     assert_eq!(answer.status, 201);
     let (seen, id) = to_the_end(sse).await;
     assert_eq!(seen, ["2-0", "complete"]);
@@ -149,12 +185,18 @@ async fn lines_that_are_followed_end_there_too() {
     let stream = app.stream_of("lines", 3).await;
     let lines = async |query: &str| {
         let path = format!("/v1/streams/{stream}/entries?follow=true&{query}");
-        let request = app.client.get(app.url(&path)).header("accept", "application/x-ndjson");
+        let request = app
+            .client
+            .get(app.url(&path))
+            .header("accept", "application/x-ndjson");
         Lines::of(request).await.rest().await
     };
     let all = lines("end=2").await;
     assert_eq!(all.len(), 3);
-    assert_eq!(all[2], json!({"end": {"reason": "complete"}, "position": "2-0:2"}));
+    assert_eq!(
+        all[2],
+        json!({"end": {"reason": "complete"}, "position": "2-0:2"})
+    );
     assert_eq!(lines("until=1h").await.len(), 4, "its clock is past that");
 }
 
@@ -167,10 +209,16 @@ async fn an_end_that_makes_no_sense_is_refused_with_its_reason() {
         ("/v1/events?match=s*&end=5-0", "stream"),
     ] {
         let problem = app.get(query).await.is_problem(400, "invalid-request");
-        assert!(problem["detail"].as_str().unwrap().contains(word), "{problem:#}");
+        assert!(
+            problem["detail"].as_str().unwrap().contains(word),
+            "{problem:#}"
+        );
     }
     let began = std::time::Instant::now();
     let path = format!("/v1/streams/{}/events?after=0&end=0-0", unique("empty"));
-    assert_eq!(to_the_end(app.follow(&path).await).await.0, ["$open", "complete"]);
+    assert_eq!(
+        to_the_end(app.follow(&path).await).await.0,
+        ["$open", "complete"]
+    );
     assert!(began.elapsed() < Duration::from_secs(3));
 }

@@ -45,18 +45,25 @@ async fn what_was_done_is_told_however_little_memory_is_left_for_answers() {
     }
     // One who asks and does not read holds all there is.
     let path = format!("/v1/streams/{stream}/entries?max_bytes=16777216");
-    let get =
-        format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nx-api-key: {}\r\n\r\n", key("root"));
+    let get = format!(
+        "GET {path} HTTP/1.1\r\nhost: localhost\r\nx-api-key: {}\r\n\r\n",
+        key("root")
+    );
     let mut greedy = TcpStream::connect(app.address).await.unwrap();
     greedy.write_all(get.as_bytes()).await.unwrap();
     greedy.read_exact(&mut [0; 12]).await.unwrap();
     let large = unique("large");
     assert_eq!(root.publish(&large, &"x".repeat(900_000)).await.status, 201);
-    root.get(&format!("/v1/streams/{large}/entries")).await.is_problem(503, "overloaded");
+    root.get(&format!("/v1/streams/{large}/entries"))
+        .await
+        .is_problem(503, "overloaded");
     let batch: Vec<_> = (0..5000).map(|n| json!({"fields": {"n": n}})).collect();
     let path = format!("/v1/streams/{large}/entries");
     let done = root.call("POST", &path, json!({"entries": batch})).await;
-    assert_eq!((done.status, done.json()["appended"].as_u64()), (201, Some(5000)));
+    assert_eq!(
+        (done.status, done.json()["appended"].as_u64()),
+        (201, Some(5000))
+    );
     // What is the same for everybody is none of that memory, nor does it need any.
     for _ in 0..3 {
         assert_eq!(app.get("/openapi.json").await.status, 200);
@@ -78,10 +85,15 @@ async fn a_group_hands_out_no_more_than_an_answer_holds_and_loses_nothing() {
         assert_eq!(app.put_json(&group, policy).await.status, 201);
         let mut all = 0;
         while all < 80 {
-            let answer = app.post_form(&format!("{group}/read"), "consumer=w&count=1000").await;
+            let answer = app
+                .post_form(&format!("{group}/read"), "consumer=w&count=1000")
+                .await;
             assert_eq!(answer.status, 200, "{}", answer.body);
             let read = answer.ids().len();
-            assert!(read > 0 && answer.body.len() < ANSWER + (2 << 20), "{read} of {policy}");
+            assert!(
+                read > 0 && answer.body.len() < ANSWER + (2 << 20),
+                "{read} of {policy}"
+            );
             all += read;
         }
         // What is held is looked at in parts, too, and found whole.
@@ -92,7 +104,10 @@ async fn a_group_hands_out_no_more_than_an_answer_holds_and_loses_nothing() {
             assert!(answer.body.len() < ANSWER + (2 << 20), "{policy}");
             let ids = answer.ids();
             held += ids.len();
-            after = ids.last().unwrap_or_else(|| panic!("{held} of 80: {policy}")).clone();
+            after = ids
+                .last()
+                .unwrap_or_else(|| panic!("{held} of 80: {policy}"))
+                .clone();
         }
         // And so it is when somebody takes it over.
         let (mut start, mut taken) = ("0-0".to_owned(), 0);
@@ -107,8 +122,10 @@ async fn a_group_hands_out_no_more_than_an_answer_holds_and_loses_nothing() {
             }
         }
         assert_eq!(taken, 80, "{policy}");
-        let ids: Vec<_> =
-            app.get(&format!("/v1/streams/{stream}/entries?last=40&max_bytes=1")).await.ids();
+        let ids: Vec<_> = app
+            .get(&format!("/v1/streams/{stream}/entries?last=40&max_bytes=1"))
+            .await
+            .ids();
         let first = ids[0].clone();
         let all = app
             .get(&format!(
@@ -132,22 +149,34 @@ async fn dead_letters_come_in_pages_that_an_answer_holds() {
     let group = format!("/v1/streams/{stream}/groups/g");
     app.put_json(&group, r#"{"policy":{}}"#).await;
     for _ in 0..2 {
-        let read = app.post_form(&format!("{group}/read"), "consumer=w&count=100").await.json();
-        let receipts =
-            read["entries"].as_array().unwrap().iter().map(|entry| entry["receipt"].clone());
+        let read = app
+            .post_form(&format!("{group}/read"), "consumer=w&count=100")
+            .await
+            .json();
+        let receipts = read["entries"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| entry["receipt"].clone());
         let body = json!({"receipts": receipts.collect::<Vec<_>>()}).to_string();
         app.post_json(&format!("{group}/reject"), &body).await;
     }
     let (mut path, mut found) = (format!("{group}/dead-letters?limit=1000"), 0);
     loop {
         let page = app.get(&path).await;
-        assert!(page.status == 200 && page.body.len() < ANSWER + (2 << 20), "{}", page.body.len());
+        assert!(
+            page.status == 200 && page.body.len() < ANSWER + (2 << 20),
+            "{}",
+            page.body.len()
+        );
         found += page.json()["entries"]
             .as_array()
             .or(page.json()["dead_letters"].as_array())
             .unwrap()
             .len();
-        let Some(next) = page.json()["next"].as_str().map(str::to_owned) else { break };
+        let Some(next) = page.json()["next"].as_str().map(str::to_owned) else {
+            break;
+        };
         path = format!("{group}/dead-letters?limit=1000&cursor={next}");
     }
     assert_eq!(found, 24);
@@ -212,21 +241,45 @@ async fn who_may_publish_may_neither_end_a_stream_nor_forget_for_groups() {
     let publisher = app.as_key("p");
     let last = "18446744073709551615-18446744073709551615";
     let post = async |stream: &str, query: &str, body: serde_json::Value| -> Answer {
-        publisher.call("POST", &format!("/v1/streams/{stream}/entries?{query}"), body).await
+        publisher
+            .call(
+                "POST",
+                &format!("/v1/streams/{stream}/entries?{query}"),
+                body,
+            )
+            .await
     };
     let one = json!({"fields": {"n": 1}});
     for (query, body) in [
         (format!("id={last}"), one.clone()),
         ("id=18446744073709551615-*".to_owned(), one.clone()),
-        (String::new(), json!({"entries": [{"id": last, "fields": {"n": 1}}]})),
+        (
+            String::new(),
+            json!({"entries": [{"id": last, "fields": {"n": 1}}]}),
+        ),
         ("maxlen=0&exact=true&refs=delete".to_owned(), one.clone()),
     ] {
-        post(&stream, &query, body).await.is_problem(403, "forbidden");
+        post(&stream, &query, body)
+            .await
+            .is_problem(403, "forbidden");
     }
-    assert_eq!(post(&stream, "id=18446744073709551614-1", one.clone()).await.status, 201);
-    assert_eq!(post(&stream, "maxlen=1&exact=true", one.clone()).await.status, 201);
+    assert_eq!(
+        post(&stream, "id=18446744073709551614-1", one.clone())
+            .await
+            .status,
+        201
+    );
+    assert_eq!(
+        post(&stream, "maxlen=1&exact=true", one.clone())
+            .await
+            .status,
+        201
+    );
     let own = format!("{stream}.own");
-    assert_eq!(post(&own, "maxlen=1&refs=delete", one.clone()).await.status, 201);
+    assert_eq!(
+        post(&own, "maxlen=1&refs=delete", one.clone()).await.status,
+        201
+    );
     assert_eq!(post(&own, &format!("id={last}"), one).await.status, 201);
 }
 
@@ -238,8 +291,9 @@ async fn keys_that_come_by_the_thousand_are_forgotten_as_fast() {
     .await;
     let stream = unique("keys");
     for round in 0..5 {
-        let entries: Vec<_> =
-            (0..1000).map(|n| json!({"key": format!("{round}-{n}"), "fields": {"n": n}})).collect();
+        let entries: Vec<_> = (0..1000)
+            .map(|n| json!({"key": format!("{round}-{n}"), "fields": {"n": n}}))
+            .collect();
         let body = json!({ "entries": entries }).to_string();
         let path = format!("/v1/streams/{stream}/entries?maxlen=10");
         assert_eq!(app.post_json(&path, &body).await.status, 201);

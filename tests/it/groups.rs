@@ -20,7 +20,10 @@ async fn a_group_is_made_once_looked_at_and_deleted() {
     let app = TestApp::start().await;
     let stream = unique("made");
     let made = app.put_json(&group(&stream, ""), "").await;
-    assert_eq!((made.status, made.header("location")), (201, group(&stream, "").as_str()));
+    assert_eq!(
+        (made.status, made.header("location")),
+        (201, group(&stream, "").as_str())
+    );
     app.fill(&stream, 3).await;
     read(&app, &stream, "consumer=w1&count=2").await;
     let again = app.put_json(&group(&stream, ""), r#"{"start":"$"}"#).await;
@@ -30,43 +33,79 @@ async fn a_group_is_made_once_looked_at_and_deleted() {
         (&seen["pending"], &seen["lag"], &seen["entries_read"]),
         (&2.into(), &1.into(), &2.into())
     );
-    assert_eq!((&seen["last_delivered_id"], &seen["consumer_count"]), (&"2-0".into(), &1.into()));
     assert_eq!(
-        (&seen["consumers"][0]["consumer"], &seen["consumers"][0]["pending"]),
+        (&seen["last_delivered_id"], &seen["consumer_count"]),
+        (&"2-0".into(), &1.into())
+    );
+    assert_eq!(
+        (
+            &seen["consumers"][0]["consumer"],
+            &seen["consumers"][0]["pending"]
+        ),
         (&"w1".into(), &2.into())
     );
-    let list = app.get(&format!("/v1/streams/{stream}/groups")).await.json();
+    let list = app
+        .get(&format!("/v1/streams/{stream}/groups"))
+        .await
+        .json();
     assert_eq!(list["groups"][0]["group"], "g");
-    let only_new = app.client.put(app.url(&group(&stream, ""))).header("if-none-match", "*");
-    app.send(only_new).await.is_problem(412, "precondition-failed");
+    let only_new = app
+        .client
+        .put(app.url(&group(&stream, "")))
+        .header("if-none-match", "*");
+    app.send(only_new)
+        .await
+        .is_problem(412, "precondition-failed");
     assert_eq!(app.delete(&group(&stream, "")).await.status, 204);
-    app.delete(&group(&stream, "")).await.is_problem(404, "group-not-found");
-    app.get(&group(&stream, "")).await.is_problem(404, "group-not-found");
+    app.delete(&group(&stream, ""))
+        .await
+        .is_problem(404, "group-not-found");
+    app.get(&group(&stream, ""))
+        .await
+        .is_problem(404, "group-not-found");
 }
 
 #[tokio::test]
 async fn a_group_begins_where_it_is_told_to() {
     let app = TestApp::start().await;
-    for (start, first) in [(r#""0""#, Some("1-0")), (r#""3-0:3""#, Some("4-0")), (r#""$""#, None)] {
+    for (start, first) in [
+        (r#""0""#, Some("1-0")),
+        (r#""3-0:3""#, Some("4-0")),
+        (r#""$""#, None),
+    ] {
         let stream = app.stream_of("start", 5).await;
-        let made = app.put_json(&group(&stream, ""), &format!(r#"{{"start":{start}}}"#)).await;
+        let made = app
+            .put_json(&group(&stream, ""), &format!(r#"{{"start":{start}}}"#))
+            .await;
         assert_eq!(made.status, 201, "{}", made.body);
         assert_eq!(
-            read(&app, &stream, "consumer=w").await.ids().first().map(String::as_str),
+            read(&app, &stream, "consumer=w")
+                .await
+                .ids()
+                .first()
+                .map(String::as_str),
             first,
             "{start}"
         );
     }
     let stream = app.stream_of("counted", 5).await;
-    app.put_json(&group(&stream, ""), r#"{"start":"3-0:3"}"#).await;
+    app.put_json(&group(&stream, ""), r#"{"start":"3-0:3"}"#)
+        .await;
     let seen = app.get(&group(&stream, "")).await.json();
-    assert_eq!((&seen["entries_read"], &seen["lag"]), (&3.into(), &2.into()));
+    assert_eq!(
+        (&seen["entries_read"], &seen["lag"]),
+        (&3.into(), &2.into())
+    );
     let none = unique("none");
     app.put_json(&group(&none, ""), r#"{"create_stream":false}"#)
         .await
         .is_problem(404, "stream-not-found");
-    app.put_json(&group(&none, ""), r#"{"start":"+"}"#).await.is_problem(400, "invalid-id");
-    app.put_json(&group(&none, ""), r#"{"start":"x"}"#).await.is_problem(400, "invalid-id");
+    app.put_json(&group(&none, ""), r#"{"start":"+"}"#)
+        .await
+        .is_problem(400, "invalid-id");
+    app.put_json(&group(&none, ""), r#"{"start":"x"}"#)
+        .await
+        .is_problem(400, "invalid-id");
 }
 
 #[tokio::test]
@@ -74,8 +113,13 @@ async fn each_entry_goes_to_one_consumer_until_it_is_acknowledged() {
     let app = TestApp::start().await;
     let stream = app.stream_of("work", 5).await;
     app.put_json(&group(&stream, ""), "{}").await;
-    assert_eq!(read(&app, &stream, "consumer=w1&count=2").await.ids(), ["1-0", "2-0"]);
-    let json = app.post_json(&group(&stream, "/read"), r#"{"consumer":"w2","count":9}"#).await;
+    assert_eq!(
+        read(&app, &stream, "consumer=w1&count=2").await.ids(),
+        ["1-0", "2-0"]
+    );
+    let json = app
+        .post_json(&group(&stream, "/read"), r#"{"consumer":"w2","count":9}"#)
+        .await;
     assert_eq!(json.ids(), ["3-0", "4-0", "5-0"]);
     assert_eq!(json.json()["entries"][0]["fields"]["n"], "1");
 
@@ -89,11 +133,17 @@ async fn each_entry_goes_to_one_consumer_until_it_is_acknowledged() {
         serde_json::json!([{"name":"w1","count":2},{"name":"w2","count":3}])
     );
     assert_eq!(
-        (&pending["entries"][4]["id"], &pending["entries"][4]["deliveries"]),
+        (
+            &pending["entries"][4]["id"],
+            &pending["entries"][4]["deliveries"]
+        ),
         (&"5-0".into(), &1.into())
     );
 
-    let acked = app.post_form(&group(&stream, "/ack"), "ids=1-0&ids=9-0&ids=3-0").await.json();
+    let acked = app
+        .post_form(&group(&stream, "/ack"), "ids=1-0&ids=9-0&ids=3-0")
+        .await
+        .json();
     assert_eq!(acked["acknowledged"], 2);
     let outcomes: Vec<&str> = acked["results"]
         .as_array()
@@ -102,13 +152,24 @@ async fn each_entry_goes_to_one_consumer_until_it_is_acknowledged() {
         .map(|r| r["outcome"].as_str().unwrap())
         .collect();
     assert_eq!(outcomes, ["acknowledged", "not-pending", "acknowledged"]);
-    let again = app.post_json(&group(&stream, "/ack"), r#"{"ids":["1-0"]}"#).await;
-    assert_eq!((again.status, &again.json()["acknowledged"]), (200, &0.into()));
+    let again = app
+        .post_json(&group(&stream, "/ack"), r#"{"ids":["1-0"]}"#)
+        .await;
+    assert_eq!(
+        (again.status, &again.json()["acknowledged"]),
+        (200, &0.into())
+    );
     // What is left is found in each consumer's history, as often as it asks.
     for _ in 0..2 {
-        assert_eq!(read(&app, &stream, "consumer=w2&history=0").await.ids(), ["4-0", "5-0"]);
+        assert_eq!(
+            read(&app, &stream, "consumer=w2&history=0").await.ids(),
+            ["4-0", "5-0"]
+        );
     }
-    assert_eq!(read(&app, &stream, "consumer=w2&history=4-0").await.ids(), ["5-0"]);
+    assert_eq!(
+        read(&app, &stream, "consumer=w2&history=4-0").await.ids(),
+        ["5-0"]
+    );
 }
 
 #[tokio::test]
@@ -119,7 +180,10 @@ async fn an_entry_that_is_pending_but_gone_has_no_fields() {
     read(&app, &stream, "consumer=w").await;
     shared().await.command(&["XDEL", &stream, "1-0"]).await;
     let history = read(&app, &stream, "consumer=w&history=0").await.json();
-    assert_eq!(history["entries"][0], serde_json::json!({"id": "1-0", "fields": null}));
+    assert_eq!(
+        history["entries"][0],
+        serde_json::json!({"id": "1-0", "fields": null})
+    );
     assert_eq!(history["entries"][1]["fields"]["n"], "1");
 }
 
@@ -128,8 +192,17 @@ async fn reading_without_acknowledgement_leaves_nothing_pending() {
     let app = TestApp::start().await;
     let stream = app.stream_of("noack", 2).await;
     app.put_json(&group(&stream, ""), "{}").await;
-    assert_eq!(read(&app, &stream, "consumer=w&no_ack=true").await.ids().len(), 2);
-    assert_eq!(app.get(&group(&stream, "/pending")).await.json()["summary"]["count"], 0);
+    assert_eq!(
+        read(&app, &stream, "consumer=w&no_ack=true")
+            .await
+            .ids()
+            .len(),
+        2
+    );
+    assert_eq!(
+        app.get(&group(&stream, "/pending")).await.json()["summary"]["count"],
+        0
+    );
 }
 
 #[tokio::test]
@@ -149,13 +222,20 @@ async fn pending_entries_are_listed_by_consumer_idleness_and_range() {
     for _ in 0..2 {
         let page = list(&query).await;
         seen.extend(page.ids());
-        query = format!("limit=4&cursor={}", page.json()["next"].as_str().unwrap_or("end"));
+        query = format!(
+            "limit=4&cursor={}",
+            page.json()["next"].as_str().unwrap_or("end")
+        );
     }
     assert_eq!(seen, ["1-0", "2-0", "3-0", "4-0", "5-0", "6-0"]);
     assert_eq!(query, "limit=4&cursor=end");
-    list("min_idle=200000000000d").await.is_problem(400, "invalid-request");
+    list("min_idle=200000000000d")
+        .await
+        .is_problem(400, "invalid-request");
     list("min_idle=30").await.is_problem(400, "invalid-request");
-    list("cursor=1-0&start=1-0").await.is_problem(400, "invalid-request");
+    list("cursor=1-0&start=1-0")
+        .await
+        .is_problem(400, "invalid-request");
 }
 
 #[tokio::test]
@@ -186,7 +266,10 @@ async fn waiting_readers_hold_no_connection_and_are_served_in_the_order_they_cam
         let (app, stream) = (&app, &stream);
         async move {
             // One after the other, so that the order they come in is known.
-            eventually("those before wait", async || app.metric("waiting_reads").await >= n).await;
+            eventually("those before wait", async || {
+                app.metric("waiting_reads").await >= n
+            })
+            .await;
             read(app, stream, &format!("consumer=w{n}&count=1&wait=20s")).await
         }
     };
@@ -201,7 +284,11 @@ async fn waiting_readers_hold_no_connection_and_are_served_in_the_order_they_cam
     let (answers, clients) =
         tokio::join!(futures_util::future::join_all((0..30).map(reader)), feed);
     for (n, answer) in answers.iter().enumerate() {
-        assert_eq!(answer.json()["entries"][0]["fields"]["n"], n.to_string(), "reader {n}");
+        assert_eq!(
+            answer.json()["entries"][0]["fields"]["n"],
+            n.to_string(),
+            "reader {n}"
+        );
     }
     assert!(clients <= 6, "{clients} connections for 30 waiting readers");
 }
@@ -223,9 +310,16 @@ async fn a_reader_who_leaves_makes_room_for_the_next() {
         app.publish(&stream, "x").await;
     };
     let (answer, ()) = tokio::join!(next, publishing);
-    assert_eq!(answer.ids().len(), 1, "what comes later is not read for the one who left");
+    assert_eq!(
+        answer.ids().len(),
+        1,
+        "what comes later is not read for the one who left"
+    );
     let pending = app.get(&group(&stream, "/pending")).await.json();
-    assert_eq!(pending["summary"]["consumers"], serde_json::json!([{"name":"next","count":1}]));
+    assert_eq!(
+        pending["summary"]["consumers"],
+        serde_json::json!([{"name":"next","count":1}])
+    );
 }
 
 #[tokio::test]
@@ -239,8 +333,12 @@ async fn a_group_that_is_not_there_is_told_by_every_call() {
         app.post_form(&group(&stream, "/read"), "consumer=w&wait=5s")
             .await
             .is_problem(404, "group-not-found");
-        app.post_form(&group(&stream, "/ack"), "ids=1-0").await.is_problem(404, "group-not-found");
-        app.get(&group(&stream, "/pending")).await.is_problem(404, "group-not-found");
+        app.post_form(&group(&stream, "/ack"), "ids=1-0")
+            .await
+            .is_problem(404, "group-not-found");
+        app.get(&group(&stream, "/pending"))
+            .await
+            .is_problem(404, "group-not-found");
     }
     app.get(&format!("/v1/streams/{}/groups", unique("no")))
         .await
@@ -263,14 +361,22 @@ async fn calls_that_make_no_sense_are_refused() {
         "consumer=w&count=x",
         "consumer=w&history=0&wait=1s",
     ] {
-        app.post_form(&group(&stream, "/read"), body).await.is_problem(400, "invalid-request");
+        app.post_form(&group(&stream, "/read"), body)
+            .await
+            .is_problem(400, "invalid-request");
     }
     app.post_form(&group(&stream, "/read"), "consumer=w&history=x")
         .await
         .is_problem(400, "invalid-id");
-    app.post_form(&group(&stream, "/read"), "consumer=%00").await.is_problem(400, "invalid-name");
-    app.post_form(&group(&stream, "/ack"), "").await.is_problem(400, "invalid-request");
-    app.post_form(&group(&stream, "/ack"), "ids=x").await.is_problem(400, "invalid-id");
+    app.post_form(&group(&stream, "/read"), "consumer=%00")
+        .await
+        .is_problem(400, "invalid-name");
+    app.post_form(&group(&stream, "/ack"), "")
+        .await
+        .is_problem(400, "invalid-request");
+    app.post_form(&group(&stream, "/ack"), "ids=x")
+        .await
+        .is_problem(400, "invalid-id");
     let wrong = app
         .post_json(&group(&stream, "/read"), r#"{"consumer":5}"#)
         .await
@@ -287,7 +393,9 @@ async fn calls_that_make_no_sense_are_refused() {
         .post(app.url(&group(&stream, "/read")))
         .header("content-type", "text/xml")
         .body("<x/>");
-    app.send(xml).await.is_problem(415, "unsupported-media-type");
+    app.send(xml)
+        .await
+        .is_problem(415, "unsupported-media-type");
     app.post_form(&group(&stream, "/read"), r#"{"consumer":"w"}"#)
         .await
         .is_problem(415, "unsupported-media-type");
@@ -311,6 +419,12 @@ async fn a_history_after_the_last_possible_id_hands_out_nothing() {
             let read = app.post_form(&format!("{group}/read"), &form).await;
             assert_eq!((read.status, read.ids().len()), (200, 0), "{}", read.body);
         }
-        assert_eq!(app.post_form(&format!("{group}/read"), "consumer=w").await.ids().len(), 2);
+        assert_eq!(
+            app.post_form(&format!("{group}/read"), "consumer=w")
+                .await
+                .ids()
+                .len(),
+            2
+        );
     }
 }

@@ -23,20 +23,30 @@ fn events(stream: &str, query: &str) -> String {
 }
 
 async fn lines(app: &TestApp, path: &str) -> Lines {
-    Lines::of(app.client.get(app.url(path)).header("accept", "application/x-ndjson")).await
+    Lines::of(
+        app.client
+            .get(app.url(path))
+            .header("accept", "application/x-ndjson"),
+    )
+    .await
 }
 
 /// A gateway whose readers look at their streams every 100 ms.
 async fn quick(server: &Server) -> TestApp {
     let look_every = Duration::from_millis(100);
-    TestApp::on(&server.url(), |settings| settings.live.look_every = look_every).await
+    TestApp::on(&server.url(), |settings| {
+        settings.live.look_every = look_every
+    })
+    .await
 }
 
 /// Gives a stream another history, in one step.
 async fn replace(server: &Server, stream: &str, ids: &[&str]) {
     let script = "redis.call('DEL', KEYS[1])
         for i, id in ipairs(ARGV) do redis.call('XADD', KEYS[1], id, 'n', id) end";
-    server.command(&[&["EVAL", script, "1", stream], ids].concat()).await;
+    server
+        .command(&[&["EVAL", script, "1", stream], ids].concat())
+        .await;
 }
 
 async fn is_reset_to(sse: &mut Sse, ids: &[&str]) {
@@ -46,7 +56,10 @@ async fn is_reset_to(sse: &mut Sse, ids: &[&str]) {
 
 async fn are_reset_to(lines: &mut Lines, ids: &[&str]) {
     let reset = lines.next().await.unwrap();
-    assert!(reset["reset"].is_object() && reset["position"] == "0-0:0", "{reset}");
+    assert!(
+        reset["reset"].is_object() && reset["position"] == "0-0:0",
+        "{reset}"
+    );
     for id in ids {
         assert_eq!(lines.next().await.unwrap()["id"], *id);
     }
@@ -61,27 +74,57 @@ async fn a_history_whose_counts_fit_is_told_to_everybody_who_resumes_in_it() {
     let mut sse = Sse::open(&app.client, &app.url(&events(&stream, "")), Some("5-0:4")).await;
     sse.expect("$open").await;
     is_reset_to(&mut sse, &NEW).await;
-    let mut many = app.follow(&format!("/v1/events?stream={stream}@5-0:4")).await;
+    let mut many = app
+        .follow(&format!("/v1/events?stream={stream}@5-0:4"))
+        .await;
     many.expect("$open").await;
     is_reset_to(&mut many, &NEW).await;
-    are_reset_to(&mut lines(&app, &entries(&stream, "after=5-0:4&follow=true")).await, &NEW).await;
-    for query in ["cursor=5-0:4", "after=5-0:4", "after=5-0:4&wait=5s", "cursor=5-0:4~9-0"] {
+    are_reset_to(
+        &mut lines(&app, &entries(&stream, "after=5-0:4&follow=true")).await,
+        &NEW,
+    )
+    .await;
+    for query in [
+        "cursor=5-0:4",
+        "after=5-0:4",
+        "after=5-0:4&wait=5s",
+        "cursor=5-0:4~9-0",
+    ] {
         let answer = app.get(&entries(&stream, query)).await;
-        assert_eq!(answer.is_problem(410, "entries-trimmed")["reset"], true, "{query}");
+        assert_eq!(
+            answer.is_problem(410, "entries-trimmed")["reset"],
+            true,
+            "{query}"
+        );
     }
-    let skipped = lines(&app, &entries(&stream, "after=5-0:4&gap=skip")).await.rest().await;
-    assert_eq!((&skipped[0]["gap"]["reset"], skipped.len()), (&true.into(), 6));
-    let many = app.get(&format!("/v1/entries?stream={stream}@5-0:4")).await.json();
+    let skipped = lines(&app, &entries(&stream, "after=5-0:4&gap=skip"))
+        .await
+        .rest()
+        .await;
+    assert_eq!(
+        (&skipped[0]["gap"]["reset"], skipped.len()),
+        (&true.into(), 6)
+    );
+    let many = app
+        .get(&format!("/v1/entries?stream={stream}@5-0:4"))
+        .await
+        .json();
     assert_eq!(many["streams"][0]["gap"]["reset"], true);
     // Fewer or more entries after the position than were added since: it was in another history, too.
     for wrong in ["2-0:3", "2-0:1", "0-0:1"] {
         let answer = app.get(&entries(&stream, &format!("after={wrong}"))).await;
-        assert_eq!(answer.is_problem(410, "entries-trimmed")["reset"], true, "{wrong}");
+        assert_eq!(
+            answer.is_problem(410, "entries-trimmed")["reset"],
+            true,
+            "{wrong}"
+        );
     }
     // What is in both goes on, and so does what has no count.
     for right in ["2-0:2", "5-0", "0", "0-0:0"] {
         assert_eq!(
-            app.get(&entries(&stream, &format!("after={right}"))).await.status,
+            app.get(&entries(&stream, &format!("after={right}")))
+                .await
+                .status,
             200,
             "{right}"
         );
@@ -98,11 +141,15 @@ async fn a_history_whose_counts_fit_is_told_to_everybody_who_follows() {
     })
     .await;
     for others in [0, 30] {
-        let names: Vec<String> = (0..others).map(|_| format!("&stream={}", unique("o"))).collect();
+        let names: Vec<String> = (0..others)
+            .map(|_| format!("&stream={}", unique("o")))
+            .collect();
         let stream = unique("followed");
         replace(&server, &stream, &OLD).await;
         let mut sse = app.follow(&events(&stream, "after=0")).await;
-        let mut many = app.follow(&format!("/v1/events?stream={stream}@0{}", names.concat())).await;
+        let mut many = app
+            .follow(&format!("/v1/events?stream={stream}@0{}", names.concat()))
+            .await;
         let mut lines = lines(&app, &entries(&stream, "after=0&follow=true")).await;
         for sse in [&mut sse, &mut many] {
             sse.expect("$open").await;
@@ -134,11 +181,20 @@ async fn a_quiet_stream_that_was_replaced_is_told_without_an_entry() {
     sse.values(4).await;
     // The same last id, and as many entries.
     replace(&server, &stream, &["1-0", "2-0", "3-1", "5-0"]).await;
-    assert_eq!(sse.soon(Duration::from_millis(400)).await, None, "this cannot be known");
+    assert_eq!(
+        sse.soon(Duration::from_millis(400)).await,
+        None,
+        "this cannot be known"
+    );
     server.command(&["XADD", &stream, "6-0", "n", "6-0"]).await;
     assert_eq!(sse.values(1).await, ["6-0"]);
     // The same last id, and more entries than before.
-    replace(&server, &stream, &["1-0", "2-0", "3-1", "4-0", "5-0", "6-0"]).await;
+    replace(
+        &server,
+        &stream,
+        &["1-0", "2-0", "3-1", "4-0", "5-0", "6-0"],
+    )
+    .await;
     sse.expect("$reset").await;
 }
 
@@ -194,7 +250,11 @@ async fn a_redis_that_comes_back_with_less_is_a_reset_to_everybody_who_had_more(
     // All at once, on a server that goes on.
     server.command(&["FLUSHALL"]).await;
     for ((kind, _), sse) in followed.iter().zip(&mut subscribers) {
-        assert_eq!(sse.expect("$reset").await.id.as_deref(), Some("0-0:0"), "{kind}");
+        assert_eq!(
+            sse.expect("$reset").await.id.as_deref(),
+            Some("0-0:0"),
+            "{kind}"
+        );
     }
 }
 
@@ -238,7 +298,12 @@ async fn positions_that_are_no_entry_never_lead_to_a_reset() {
     let app = TestApp::on_server(&server).await;
     let stream = app.stream_of("linear", 10).await;
     let open = async |query: &str| {
-        app.follow(&events(&stream, query)).await.expect("$open").await.id.unwrap()
+        app.follow(&events(&stream, query))
+            .await
+            .expect("$open")
+            .await
+            .id
+            .unwrap()
     };
     let mut positions = Vec::new();
     for last in [1, 3, 9, 10, 20] {
@@ -255,7 +320,15 @@ async fn positions_that_are_no_entry_never_lead_to_a_reset() {
     positions.push(gap.expect("$gap").await.id.unwrap());
     let steps: [&[&str]; 6] = [
         &["XADD", &stream, "11-0", "n", "1"],
-        &["XSETID", &stream, "20-0", "ENTRIESADDED", "20", "MAXDELETEDID", "8-0"],
+        &[
+            "XSETID",
+            &stream,
+            "20-0",
+            "ENTRIESADDED",
+            "20",
+            "MAXDELETEDID",
+            "8-0",
+        ],
         &["XADD", &stream, "21-0", "n", "1"],
         &["XTRIM", &stream, "MAXLEN", "2"],
         &["XDEL", &stream, "21-0"],
@@ -268,8 +341,14 @@ async fn positions_that_are_no_entry_never_lead_to_a_reset() {
         let next = app.get(&entries(&stream, "after=0")).await.json()["next"].clone();
         positions.push(next.as_str().unwrap().to_owned());
         for position in &positions {
-            let answer = app.get(&entries(&stream, &format!("after={position}"))).await;
-            let reset = answer.json().get("reset").cloned().unwrap_or(Value::Bool(false));
+            let answer = app
+                .get(&entries(&stream, &format!("after={position}")))
+                .await;
+            let reset = answer
+                .json()
+                .get("reset")
+                .cloned()
+                .unwrap_or(Value::Bool(false));
             assert_eq!(reset, false, "{position} after {words:?}: {}", answer.body);
         }
     }
@@ -282,10 +361,18 @@ async fn a_follower_of_lines_resumes_after_any_line() {
     let stream = app.stream_of("lines", 4).await;
     let mut all = lines(&app, &entries(&stream, "follow=true")).await;
     for n in 1..=4 {
-        let position = all.next().await.unwrap()["position"].as_str().unwrap().to_owned();
+        let position = all.next().await.unwrap()["position"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         assert_eq!(position, format!("{n}-0:{n}"));
         let mut rest = lines(&app, &entries(&stream, &format!("after={position}"))).await;
-        let ids: Vec<Value> = rest.rest().await.iter().map(|line| line["id"].clone()).collect();
+        let ids: Vec<Value> = rest
+            .rest()
+            .await
+            .iter()
+            .map(|line| line["id"].clone())
+            .collect();
         let expected: Vec<String> = (n + 1..=4).map(|n| format!("{n}-0")).collect();
         assert_eq!(ids, expected);
     }

@@ -9,9 +9,17 @@ use crate::support::gateway::{BINARY, Gateway};
 use crate::support::{eventually, unique};
 
 fn keys(args: &[&str]) -> (bool, String, String) {
-    let done = Command::new(BINARY).arg("keys").args(args).output().unwrap();
+    let done = Command::new(BINARY)
+        .arg("keys")
+        .args(args)
+        .output()
+        .unwrap();
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    (done.status.success(), text(&done.stdout), text(&done.stderr))
+    (
+        done.status.success(),
+        text(&done.stdout),
+        text(&done.stderr),
+    )
 }
 
 #[tokio::test]
@@ -19,7 +27,14 @@ async fn one_command_makes_a_key_that_works() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("auth.toml");
     let file = file.to_str().unwrap();
-    let (done, out, err) = keys(&["new", "ci", "--grant", "publish builds", "--auth-file", file]);
+    let (done, out, err) = keys(&[
+        "new",
+        "ci",
+        "--grant",
+        "publish builds",
+        "--auth-file",
+        file,
+    ]);
     assert!(done, "{err}");
     let made = out.lines().next().unwrap();
     let kept = std::fs::read_to_string(file).unwrap();
@@ -31,7 +46,14 @@ async fn one_command_makes_a_key_that_works() {
     let (done, _, err) = keys(&["new", "ci", "--admin", "--auth-file", file]);
     assert!(!done && err.contains("same name"), "{err}");
     assert_eq!(std::fs::read_to_string(file).unwrap(), kept);
-    let (done, _, err) = keys(&["new", "x", "--grant", "read everything", "--auth-file", file]);
+    let (done, _, err) = keys(&[
+        "new",
+        "x",
+        "--grant",
+        "read everything",
+        "--auth-file",
+        file,
+    ]);
     assert!(!done && err.contains("is no grant"), "{err}");
 
     let gateway = Gateway::start(&[
@@ -63,7 +85,10 @@ fn a_key_has_only_the_rights_that_were_asked_for() {
     let file = dir.path().join("auth.toml");
     let path = file.to_str().unwrap();
     let (done, out, err) = keys(&["new", "ci", "--auth-file", path]);
-    assert!(!done && out.is_empty() && err.contains("--grant") && err.contains("--admin"), "{err}");
+    assert!(
+        !done && out.is_empty() && err.contains("--grant") && err.contains("--admin"),
+        "{err}"
+    );
     assert!(!file.exists(), "nothing was written");
     let (done, _, err) = keys(&["new", "ci", "--admin", "--grant", "publish a"]);
     assert!(!done && err.contains("exclude each other"), "{err}");
@@ -75,28 +100,51 @@ fn a_key_has_only_the_rights_that_were_asked_for() {
 fn keys_are_listed_and_revoked_and_the_rest_of_the_file_stays_as_it_is() {
     let head = "# Who may call.\n\n# The first.\n";
     let tail = "# The last, with a comment beside it.\n";
-    let (one, two) = (record("one", &["* *"]), record("two", &["publish a", "consume b*"]));
+    let (one, two) = (
+        record("one", &["* *"]),
+        record("two", &["publish a", "consume b*"]),
+    );
     let two_more = format!("{two}expires = \"2027-01-01T00:00:00Z\"\nprefix = \"acme:\"\n");
-    let file =
-        AuthFile::new(&format!("{head}{one}\n{two_more}\n{tail}{}", record("three", &["* c"])));
+    let file = AuthFile::new(&format!(
+        "{head}{one}\n{two_more}\n{tail}{}",
+        record("three", &["* c"])
+    ));
     let path = file.path();
     let path = path.to_str().unwrap();
     let (done, out, err) = keys(&["list", "--auth-file", path]);
     assert!(done, "{err}");
     let rows: Vec<Vec<&str>> = out.lines().map(|line| line.split('\t').collect()).collect();
     assert_eq!(rows[0], ["NAME", "KEYS", "GRANTS", "PREFIX", "EXPIRES"]);
-    assert_eq!(rows[2], ["two", "1", "publish a; consume b*", "acme:", "2027-01-01T00:00:00Z"]);
+    assert_eq!(
+        rows[2],
+        [
+            "two",
+            "1",
+            "publish a; consume b*",
+            "acme:",
+            "2027-01-01T00:00:00Z"
+        ]
+    );
     assert_eq!(rows.len(), 4);
     assert!(!out.contains("sha256"), "{out}");
 
     let (done, out, err) = keys(&["revoke", "two", "--auth-file", path]);
     assert!(done && out.contains("two"), "{out}{err}");
     let left = std::fs::read_to_string(path).unwrap();
-    assert_eq!(left, format!("{head}{one}\n{tail}{}", record("three", &["* c"])));
+    assert_eq!(
+        left,
+        format!("{head}{one}\n{tail}{}", record("three", &["* c"]))
+    );
     for (args, part) in [
-        (&["revoke", "two", "--auth-file", path][..], "no key is called \"two\""),
+        (
+            &["revoke", "two", "--auth-file", path][..],
+            "no key is called \"two\"",
+        ),
         (&["revoke", "two"], "--auth-file"),
-        (&["list", "--auth-file", "/nowhere/auth.toml"], "/nowhere/auth.toml"),
+        (
+            &["list", "--auth-file", "/nowhere/auth.toml"],
+            "/nowhere/auth.toml",
+        ),
     ] {
         let (done, _, err) = keys(args);
         assert!(!done && err.contains(part), "{args:?}: {err}");
@@ -107,13 +155,25 @@ fn keys_are_listed_and_revoked_and_the_rest_of_the_file_stays_as_it_is() {
 #[test]
 fn a_gateway_that_others_can_reach_asks_who_they_are() {
     let refused = |args: &[&str]| {
-        let base =
-            ["config", "check", "--redis-url", "redis://localhost", "--listen", "0.0.0.0:80"];
+        let base = [
+            "config",
+            "check",
+            "--redis-url",
+            "redis://localhost",
+            "--listen",
+            "0.0.0.0:80",
+        ];
         let done = Command::new(BINARY).args(base).args(args).output().unwrap();
-        (!done.status.success(), String::from_utf8(done.stderr).unwrap())
+        (
+            !done.status.success(),
+            String::from_utf8(done.stderr).unwrap(),
+        )
     };
     let (is_refused, why) = refused(&[]);
-    assert!(is_refused && why.contains("--auth-file") && why.contains("--insecure"), "{why}");
+    assert!(
+        is_refused && why.contains("--auth-file") && why.contains("--insecure"),
+        "{why}"
+    );
     let file = AuthFile::new(&record("a", &["* *"]));
     let path = file.path();
     assert!(!refused(&["--auth-file", path.to_str().unwrap()]).0);
@@ -124,7 +184,10 @@ fn a_gateway_that_others_can_reach_asks_who_they_are() {
          [[key]]\nname = \"c\"\nhash = \"secret-in-the-clear\"\ngrants = [\"fly *\"]\n",
     );
     let (is_refused, why) = refused(&["--auth-file", path.to_str().unwrap()]);
-    assert!(is_refused && why.contains("a/b") && why.contains("fly"), "{why}");
+    assert!(
+        is_refused && why.contains("a/b") && why.contains("fly"),
+        "{why}"
+    );
     assert!(!why.contains("secret-in-the-clear"), "{why}");
     file.write("[[key]]\nname = \"a\"\nhash = \"x\"\ngrant = []\n");
     let (is_refused, why) = refused(&["--auth-file", path.to_str().unwrap()]);
@@ -149,16 +212,36 @@ async fn keys_come_and_go_without_a_restart_and_take_their_subscriptions_along()
     file.write("[[key]]\nname = 7");
     eventually("the mistake is counted", async || {
         let metrics = root.get("/metrics").await.body;
-        metrics.lines().any(|line| line.starts_with("streamgate_auth_file_errors_total 1"))
+        metrics
+            .lines()
+            .any(|line| line.starts_with("streamgate_auth_file_errors_total 1"))
     })
     .await;
-    assert_eq!(app.as_key("old").get(&format!("/v1/streams/{stream}")).await.status, 200);
+    assert_eq!(
+        app.as_key("old")
+            .get(&format!("/v1/streams/{stream}"))
+            .await
+            .status,
+        200
+    );
 
     file.write(&(record("root", &["* *"]) + &record("new", &["subscribe *"])));
-    assert_eq!(of_old.expect("$end").await.json(), json!({"reason": "expired"}));
+    assert_eq!(
+        of_old.expect("$end").await.json(),
+        json!({"reason": "expired"})
+    );
     assert_eq!(of_old.next().await, None);
-    app.as_key("old").get(&path).await.is_problem(401, "unauthenticated");
-    assert_eq!(app.as_key("new").get(&format!("/v1/streams/{stream}")).await.status, 200);
+    app.as_key("old")
+        .get(&path)
+        .await
+        .is_problem(401, "unauthenticated");
+    assert_eq!(
+        app.as_key("new")
+            .get(&format!("/v1/streams/{stream}"))
+            .await
+            .status,
+        200
+    );
     // Whose record did not change goes on undisturbed.
     root.publish(&stream, "2").await;
     assert_eq!(of_root.values(1).await, ["2"]);
@@ -169,9 +252,16 @@ async fn a_key_can_have_two_hashes_while_it_is_changed() {
     let text = record("a", &["* *"]);
     let other = record("b", &["* *"]);
     let hash = |record: &str| {
-        record.lines().find(|line| line.starts_with("hash")).unwrap()[7..].to_owned()
+        record
+            .lines()
+            .find(|line| line.starts_with("hash"))
+            .unwrap()[7..]
+            .to_owned()
     };
-    let both = text.replace(&hash(&text), &format!("[{}, {}]", hash(&text), hash(&other)));
+    let both = text.replace(
+        &hash(&text),
+        &format!("[{}, {}]", hash(&text), hash(&other)),
+    );
     let app = AuthFile::new(&both);
     let app = app.app().await;
     for name in ["a", "b"] {
@@ -188,14 +278,32 @@ async fn what_a_key_has_open_ends_when_it_does() {
     );
     let app = file.app().await;
     let group = format!("/v1/streams/{stream}/groups/g");
-    assert_eq!(app.as_key("root").call("PUT", &group, json!({"policy": {}})).await.status, 201);
-    let mut events = app.as_key("a").follow(&format!("/v1/streams/{stream}/events")).await;
-    let mut pushed = app.as_key("a").follow(&format!("{group}/events?consumer=w")).await;
+    assert_eq!(
+        app.as_key("root")
+            .call("PUT", &group, json!({"policy": {}}))
+            .await
+            .status,
+        201
+    );
+    let mut events = app
+        .as_key("a")
+        .follow(&format!("/v1/streams/{stream}/events"))
+        .await;
+    let mut pushed = app
+        .as_key("a")
+        .follow(&format!("{group}/events?consumer=w"))
+        .await;
     for session in [&mut events, &mut pushed] {
         session.expect("$open").await;
-        assert_eq!(session.expect("$end").await.json(), json!({"reason": "expired"}));
+        assert_eq!(
+            session.expect("$end").await.json(),
+            json!({"reason": "expired"})
+        );
     }
-    app.as_key("a").get("/v1/streams").await.is_problem(401, "unauthenticated");
+    app.as_key("a")
+        .get("/v1/streams")
+        .await
+        .is_problem(401, "unauthenticated");
 }
 
 #[tokio::test]
@@ -216,11 +324,19 @@ async fn a_key_has_only_so_many_subscriptions() {
         (third.status, third.expect("$end").await.json()),
         (200, json!({"reason": "overloaded"}))
     );
-    app.as_key("a").get(&path).await.is_problem(429, "too-many-connections");
+    app.as_key("a")
+        .get(&path)
+        .await
+        .is_problem(429, "too-many-connections");
     app.as_key("b").follow(&path).await.expect("$open").await;
     drop(first);
     eventually("there is room again", async || {
-        app.as_key("a").follow(&path).await.next().await.is_some_and(|event| event.event == "$open")
+        app.as_key("a")
+            .follow(&path)
+            .await
+            .next()
+            .await
+            .is_some_and(|event| event.event == "$open")
     })
     .await;
 }
@@ -243,8 +359,10 @@ async fn credentials_are_read_strictly_and_never_repeated() {
         answer.is_problem(401, "unauthenticated");
         assert!(!answer.body.contains(&secret[4..]), "{}", answer.body);
     }
-    let both =
-        app.as_key("a").request(reqwest::Method::GET, "/v1/streams").header("x-api-key", &secret);
+    let both = app
+        .as_key("a")
+        .request(reqwest::Method::GET, "/v1/streams")
+        .header("x-api-key", &secret);
     app.send(both).await.is_problem(401, "unauthenticated");
     let twice = app
         .as_key("a")
@@ -252,8 +370,10 @@ async fn credentials_are_read_strictly_and_never_repeated() {
         .header("authorization", "Bearer x");
     app.send(twice).await.is_problem(401, "unauthenticated");
     for good in ["bearer", "BEARER", "Bearer"] {
-        let answer =
-            app.showing("authorization", &format!("{good} {secret}")).get("/v1/streams").await;
+        let answer = app
+            .showing("authorization", &format!("{good} {secret}"))
+            .get("/v1/streams")
+            .await;
         assert_eq!(answer.status, 200, "{}", answer.body);
     }
 }
@@ -266,11 +386,15 @@ async fn two_principals_never_share_an_idempotency_key() {
     let path = format!("/v1/streams/{stream}/entries");
     let post = async |who: &str| {
         let request = app.as_key(who).request(reqwest::Method::POST, &path);
-        let request =
-            request.header("idempotency-key", "k").header("content-type", "application/json");
+        let request = request
+            .header("idempotency-key", "k")
+            .header("content-type", "application/json");
         app.send(request.body(r#"{"fields":{"n":1}}"#)).await.status
     };
-    assert_eq!([post("a").await, post("b").await, post("a").await], [201, 201, 200]);
+    assert_eq!(
+        [post("a").await, post("b").await, post("a").await],
+        [201, 201, 200]
+    );
 }
 
 #[tokio::test]
@@ -283,17 +407,27 @@ async fn a_key_may_ask_only_so_often() {
         assert_eq!(answer.status, 200, "{}", answer.body);
         assert_eq!(answer.header("ratelimit-policy"), "\"principal\";q=3;w=60");
         let told = answer.header("ratelimit").to_owned();
-        assert!(told.starts_with(&format!("\"principal\";r={left};t=")), "{told}");
+        assert!(
+            told.starts_with(&format!("\"principal\";r={left};t=")),
+            "{told}"
+        );
     }
     let refused = app.as_key("a").get("/v1/streams").await;
     refused.is_problem(429, "rate-limited");
     let after: u64 = refused.header("retry-after").parse().unwrap();
     assert!((1..=20).contains(&after), "{after}");
-    assert!(refused.header("ratelimit").starts_with("\"principal\";r=0;t="));
+    assert!(
+        refused
+            .header("ratelimit")
+            .starts_with("\"principal\";r=0;t=")
+    );
     // An EventSource is told in the stream, and when to come back.
     let mut events = app.as_key("a").follow("/v1/streams/a/events").await;
     let end = events.expect("$end").await;
-    assert_eq!((events.status, end.json()), (200, json!({"reason": "rate-limited"})));
+    assert_eq!(
+        (events.status, end.json()),
+        (200, json!({"reason": "rate-limited"}))
+    );
     assert!(end.retry.unwrap() >= 1000);
     // By whatever it shows, and nobody else.
     let by_header = app.showing("x-api-key", &key("a")).get("/v1/streams").await;
@@ -302,7 +436,9 @@ async fn a_key_may_ask_only_so_often() {
     assert_eq!((answer.status, answer.header("ratelimit")), (200, ""));
     let wrong = record("a", &[]) + "rate = \"fast\"\n";
     let wrong = AuthFile::new(&wrong);
-    let told = streamgate::auth::Auth::from_file(&wrong.path()).unwrap_err().join("; ");
+    let told = streamgate::auth::Auth::from_file(&wrong.path())
+        .unwrap_err()
+        .join("; ");
     assert!(told.contains("rate: is not a rate"), "{told}");
 }
 
@@ -324,12 +460,21 @@ async fn the_first_commands_show_a_key_where_one_is_needed() {
         let mut shell = tokio::process::Command::new("sh");
         let done = shell.args(["-c", &script]).output().await.unwrap();
         let out = String::from_utf8_lossy(&done.stdout).into_owned();
-        assert!(done.status.success() && !out.contains("problem"), "{command}: {out}");
+        assert!(
+            done.status.success() && !out.contains("problem"),
+            "{command}: {out}"
+        );
     }
     let page = app.client.get(app.url("/")).header("accept", "text/html");
     let page = app.send(page).await.body;
-    assert!(page.contains("X-API-Key: $KEY") && page.contains("ticket="), "{page}");
+    assert!(
+        page.contains("X-API-Key: $KEY") && page.contains("ticket="),
+        "{page}"
+    );
     let wrong = app.as_key("b").get("/v1/streams").await;
     let challenge = wrong.header("www-authenticate");
-    assert_eq!(challenge, "Bearer realm=\"streamgate\", error=\"invalid_token\"");
+    assert_eq!(
+        challenge,
+        "Bearer realm=\"streamgate\", error=\"invalid_token\""
+    );
 }

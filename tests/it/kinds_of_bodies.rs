@@ -42,14 +42,21 @@ async fn fault(app: &TestApp, case: &Value) -> Option<String> {
     let stream = unique("kinds");
     let path = format!("/v1/streams/{stream}/entries");
     let query = case["query"].as_str().unwrap_or("_");
-    let mut post = app.client.post(app.url(&format!("{path}?{query}"))).body(bytes(case));
+    let mut post = app
+        .client
+        .post(app.url(&format!("{path}?{query}")))
+        .body(bytes(case));
     post = post.header("content-type", case["type"].as_str().unwrap());
     if let Some(encoding) = case["encoding"].as_str() {
         post = post.header("content-encoding", encoding);
     }
     let answer = app.send(post).await;
-    let wrong =
-        |what: &str| Some(format!("{}: {what}: {} {}", case["name"], answer.status, answer.body));
+    let wrong = |what: &str| {
+        Some(format!(
+            "{}: {what}: {} {}",
+            case["name"], answer.status, answer.body
+        ))
+    };
     if u64::from(answer.status) != case["status"].as_u64().unwrap() {
         return wrong("another status");
     }
@@ -141,8 +148,16 @@ async fn no_answer_about_json_or_a_parameter_has_the_words_of_a_parser() {
     let stream = app.stream_of("words", 1).await;
     let group = format!("/v1/streams/{stream}/groups/g");
     app.put_json(&group, "{\"policy\":{}}").await;
-    let posts =
-        ["read", "ack", "nack", "reject", "extend", "claim", "autoclaim", "dead-letters/redrive"];
+    let posts = [
+        "read",
+        "ack",
+        "nack",
+        "reject",
+        "extend",
+        "claim",
+        "autoclaim",
+        "dead-letters/redrive",
+    ];
     let mut calls: Vec<(&str, String)> =
         posts.map(|call| ("POST", format!("{group}/{call}"))).into();
     calls.extend(
@@ -160,8 +175,13 @@ async fn no_answer_about_json_or_a_parameter_has_the_words_of_a_parser() {
     for (method, path) in &calls {
         for body in WRONG {
             let request = app.client.request(method.parse().unwrap(), app.url(path));
-            let answer =
-                app.send(request.header("content-type", "application/json").body(body)).await;
+            let answer = app
+                .send(
+                    request
+                        .header("content-type", "application/json")
+                        .body(body),
+                )
+                .await;
             assert!(
                 answer.status < 500 && answer.status != 415,
                 "{method} {path} {body}: {answer:?}"
@@ -199,16 +219,23 @@ async fn no_answer_about_json_or_a_parameter_has_the_words_of_a_parser() {
         "limit=1&limit=2",
         "after=%ff",
     ] {
-        let answer = app.get(&format!("/v1/streams/{stream}/entries?{query}")).await;
+        let answer = app
+            .get(&format!("/v1/streams/{stream}/entries?{query}"))
+            .await;
         assert_eq!(answer.status, 400, "{query}");
         is_plain(&answer.body);
     }
-    for (name, value) in
-        [("if-match", "1"), ("if-none-match", "1"), ("idempotency-key", ""), ("if-match", "\"x\"")]
-    {
+    for (name, value) in [
+        ("if-match", "1"),
+        ("if-none-match", "1"),
+        ("idempotency-key", ""),
+        ("if-match", "\"x\""),
+    ] {
         let path = app.url(&format!("/v1/streams/{stream}/entries"));
-        let form =
-            app.client.post(path).header("content-type", "application/x-www-form-urlencoded");
+        let form = app
+            .client
+            .post(path)
+            .header("content-type", "application/x-www-form-urlencoded");
         let answer = app.send(form.header(name, value).body("a=1")).await;
         assert_eq!(answer.status, 400, "{name}: {value}");
         is_plain(&answer.body);

@@ -18,13 +18,17 @@ fn group(stream: &str, rest: &str) -> String {
 /// A stream with entries `1-0` to `<count>-0`, and a group with this policy.
 async fn lent(app: &TestApp, count: u32, policy: &str) -> String {
     let stream = app.stream_of("lent", count).await;
-    let made = app.put_json(&group(&stream, ""), &format!(r#"{{"policy":{policy}}}"#)).await;
+    let made = app
+        .put_json(&group(&stream, ""), &format!(r#"{{"policy":{policy}}}"#))
+        .await;
     assert_eq!(made.status, 201, "{}", made.body);
     stream
 }
 
 async fn call(app: &TestApp, stream: &str, verb: &str, form: &str) -> Value {
-    let answer = app.post_form(&group(stream, &format!("/{verb}")), form).await;
+    let answer = app
+        .post_form(&group(stream, &format!("/{verb}")), form)
+        .await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     answer.json()
 }
@@ -44,7 +48,10 @@ fn receipts(answer: &Answer) -> String {
 
 fn outcomes(answer: &Value) -> Vec<&str> {
     let results = answer["results"].as_array().unwrap();
-    results.iter().map(|result| result["outcome"].as_str().unwrap()).collect()
+    results
+        .iter()
+        .map(|result| result["outcome"].as_str().unwrap())
+        .collect()
 }
 
 #[tokio::test]
@@ -54,24 +61,48 @@ async fn a_policy_is_given_shown_changed_in_part_and_taken_away() {
     let path = group(&stream, "");
     let plain = app.put_json(&path, "{}").await.json();
     assert_eq!(plain["policy"], Value::Null);
-    let given = app.put_json(&path, r#"{"policy":{"lease":"1m","max_deliveries":3}}"#).await;
+    let given = app
+        .put_json(&path, r#"{"policy":{"lease":"1m","max_deliveries":3}}"#)
+        .await;
     let dead = format!("{{{stream}}}.dead");
     let expected = json!({"lease":"1m","max_deliveries":3,"backoff":[],"consumer_expiry":"0ms","dead_letter":dead});
     assert_eq!((given.status, &given.json()["policy"]), (200, &expected));
-    assert_eq!(app.put_json(&path, "{}").await.json()["policy"], expected, "only if sent");
-    let change = app.client.patch(app.url(&path)).header("content-type", "application/json");
-    let changed = app.send(change.body(r#"{"policy":{"backoff":["1s","2s"]}}"#)).await.json();
+    assert_eq!(
+        app.put_json(&path, "{}").await.json()["policy"],
+        expected,
+        "only if sent"
+    );
+    let change = app
+        .client
+        .patch(app.url(&path))
+        .header("content-type", "application/json");
+    let changed = app
+        .send(change.body(r#"{"policy":{"backoff":["1s","2s"]}}"#))
+        .await
+        .json();
     assert_eq!(changed["policy"]["backoff"], json!(["1s", "2s"]));
     assert_eq!(changed["policy"]["max_deliveries"], 3, "the rest stays");
-    let listed = app.get(&format!("/v1/streams/{stream}/groups")).await.json();
+    let listed = app
+        .get(&format!("/v1/streams/{stream}/groups"))
+        .await
+        .json();
     assert_eq!(listed["groups"][0]["policy"], changed["policy"]);
-    let change = app.client.patch(app.url(&path)).header("content-type", "application/json");
+    let change = app
+        .client
+        .patch(app.url(&path))
+        .header("content-type", "application/json");
     let taken = app.send(change.body(r#"{"policy":null}"#)).await.json();
     assert_eq!(taken["policy"], Value::Null);
     let only_new = app.client.put(app.url(&path)).header("if-none-match", "*");
     let only_new = only_new.header("content-type", "application/json");
-    app.send(only_new.body(r#"{"policy":{}}"#)).await.is_problem(412, "precondition-failed");
-    assert_eq!(app.get(&path).await.json()["policy"], Value::Null, "nothing was changed");
+    app.send(only_new.body(r#"{"policy":{}}"#))
+        .await
+        .is_problem(412, "precondition-failed");
+    assert_eq!(
+        app.get(&path).await.json()["policy"],
+        Value::Null,
+        "nothing was changed"
+    );
 }
 
 #[tokio::test]
@@ -82,34 +113,73 @@ async fn policies_that_cannot_be_are_refused_and_pointed_at() {
         (r#"{"lease":"0"}"#.to_owned(), "/policy/lease"),
         (r#"{"lease":"99ms"}"#.to_owned(), "/policy/lease"),
         (r#"{"lease":"13h"}"#.to_owned(), "/policy/lease"),
-        (r#"{"max_deliveries":1000001}"#.to_owned(), "/policy/max_deliveries"),
-        (r#"{"backoff":["1s","1ms"]}"#.to_owned(), "/policy/backoff/1"),
-        (r#"{"max_deliveries":2,"backoff":["1s","2s"]}"#.to_owned(), "/policy/backoff"),
-        (format!(r#"{{"dead_letter":"{stream}"}}"#), "/policy/dead_letter"),
-        (r#"{"dead_letter":"elsewhere"}"#.to_owned(), "/policy/dead_letter"),
+        (
+            r#"{"max_deliveries":1000001}"#.to_owned(),
+            "/policy/max_deliveries",
+        ),
+        (
+            r#"{"backoff":["1s","1ms"]}"#.to_owned(),
+            "/policy/backoff/1",
+        ),
+        (
+            r#"{"max_deliveries":2,"backoff":["1s","2s"]}"#.to_owned(),
+            "/policy/backoff",
+        ),
+        (
+            format!(r#"{{"dead_letter":"{stream}"}}"#),
+            "/policy/dead_letter",
+        ),
+        (
+            r#"{"dead_letter":"elsewhere"}"#.to_owned(),
+            "/policy/dead_letter",
+        ),
     ] {
         let body = format!(r#"{{"policy":{policy}}}"#);
-        let problem =
-            app.put_json(&group(&stream, ""), &body).await.is_problem(422, "invalid-policy");
+        let problem = app
+            .put_json(&group(&stream, ""), &body)
+            .await
+            .is_problem(422, "invalid-policy");
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{policy}");
     }
-    for policy in
-        [r#"{"lease":30}"#, r#"{"lease":"-1s"}"#, r#"{"max_deliveries":-1}"#, r#"{"leese":"1s"}"#]
-    {
+    for policy in [
+        r#"{"lease":30}"#,
+        r#"{"lease":"-1s"}"#,
+        r#"{"max_deliveries":-1}"#,
+        r#"{"leese":"1s"}"#,
+    ] {
         let body = format!(r#"{{"policy":{policy}}}"#);
-        app.put_json(&group(&stream, ""), &body).await.is_problem(400, "invalid-request");
+        app.put_json(&group(&stream, ""), &body)
+            .await
+            .is_problem(400, "invalid-request");
     }
     let body = r#"{"policy":{"dead_letter":"a{b"}}"#;
-    app.put_json(&group(&stream, ""), body).await.is_problem(400, "invalid-name");
-    app.get(&format!("/v1/streams/{stream}")).await.is_problem(404, "stream-not-found");
+    app.put_json(&group(&stream, ""), body)
+        .await
+        .is_problem(400, "invalid-name");
+    app.get(&format!("/v1/streams/{stream}"))
+        .await
+        .is_problem(404, "stream-not-found");
 }
 
 #[tokio::test]
 async fn a_plain_group_is_never_lent_from_and_says_so() {
     let app = TestApp::start().await;
     let stream = app.stream_of("plain", 3).await;
-    shared().await.command(&["XGROUP", "CREATE", &stream, "g", "0"]).await;
-    let take = ["XREADGROUP", "GROUP", "g", "native", "COUNT", "1", "STREAMS", &stream, ">"];
+    shared()
+        .await
+        .command(&["XGROUP", "CREATE", &stream, "g", "0"])
+        .await;
+    let take = [
+        "XREADGROUP",
+        "GROUP",
+        "g",
+        "native",
+        "COUNT",
+        "1",
+        "STREAMS",
+        &stream,
+        ">",
+    ];
     shared().await.command(&take).await;
     let answer = read(&app, &stream, "consumer=w").await;
     assert_eq!(answer.ids(), ["2-0", "3-0"]);
@@ -126,10 +196,14 @@ async fn a_plain_group_is_never_lent_from_and_says_so() {
         ("reject", "ids=1-0"),
         ("extend", "ids=1-0"),
     ] {
-        let answer = app.post_form(&group(&stream, &format!("/{verb}")), form).await;
+        let answer = app
+            .post_form(&group(&stream, &format!("/{verb}")), form)
+            .await;
         answer.is_problem(409, "group-has-no-policy");
         let none = format!("/v1/streams/{stream}/groups/none/{verb}");
-        app.post_form(&none, form).await.is_problem(404, "group-not-found");
+        app.post_form(&none, form)
+            .await
+            .is_problem(404, "group-not-found");
     }
 }
 
@@ -140,16 +214,34 @@ async fn an_entry_comes_again_when_its_lease_ends_and_the_first_holder_is_told()
     let first = read(&app, &stream, "consumer=slow").await;
     let began = Instant::now();
     let second = read(&app, &stream, "consumer=quick&wait=10s").await;
-    assert!(began.elapsed() < Duration::from_secs(3), "the end of the lease was waited for");
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "the end of the lease was waited for"
+    );
     let entry = &second.json()["entries"][0];
-    assert_eq!((&entry["id"], &entry["deliveries"]), (&"1-0".into(), &2.into()));
+    assert_eq!(
+        (&entry["id"], &entry["deliveries"]),
+        (&"1-0".into(), &2.into())
+    );
     for verb in ["ack", "nack", "reject", "extend"] {
-        assert_eq!(outcomes(&call(&app, &stream, verb, &receipts(&first)).await), ["lease-lost"]);
+        assert_eq!(
+            outcomes(&call(&app, &stream, verb, &receipts(&first)).await),
+            ["lease-lost"]
+        );
     }
     let acked = call(&app, &stream, "ack", &receipts(&second)).await;
-    assert_eq!((outcomes(&acked), &acked["acknowledged"]), (vec!["acknowledged"], &1.into()));
-    assert_eq!(outcomes(&call(&app, &stream, "ack", &receipts(&second)).await), ["not-pending"]);
-    assert_eq!(app.get(&group(&stream, "/pending")).await.json()["summary"]["count"], 0);
+    assert_eq!(
+        (outcomes(&acked), &acked["acknowledged"]),
+        (vec!["acknowledged"], &1.into())
+    );
+    assert_eq!(
+        outcomes(&call(&app, &stream, "ack", &receipts(&second)).await),
+        ["not-pending"]
+    );
+    assert_eq!(
+        app.get(&group(&stream, "/pending")).await.json()["summary"]["count"],
+        0
+    );
 }
 
 #[tokio::test]
@@ -158,7 +250,10 @@ async fn a_late_word_counts_while_nobody_else_had_the_entry() {
     let stream = lent(&app, 1, r#"{"lease":"100ms"}"#).await;
     let first = read(&app, &stream, "consumer=w").await;
     tokio::time::sleep(Duration::from_millis(150)).await;
-    assert_eq!(outcomes(&call(&app, &stream, "ack", &receipts(&first)).await), ["acknowledged"]);
+    assert_eq!(
+        outcomes(&call(&app, &stream, "ack", &receipts(&first)).await),
+        ["acknowledged"]
+    );
 }
 
 #[tokio::test]
@@ -166,10 +261,19 @@ async fn every_bad_receipt_is_an_outcome_and_never_a_failed_call() {
     let app = TestApp::start().await;
     let stream = lent(&app, 3, "{}").await;
     let good = read(&app, &stream, "consumer=w&count=1").await;
-    let text = good.json()["entries"][0]["receipt"].as_str().unwrap().to_owned();
+    let text = good.json()["entries"][0]["receipt"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let of = |stream: &str, group: &str, id: &str, until_us| {
-        let receipt = Receipt { id: id.parse().unwrap(), until_us };
-        receipt.encode(&StreamName::new(stream).unwrap(), &GroupName::new(group).unwrap())
+        let receipt = Receipt {
+            id: id.parse().unwrap(),
+            until_us,
+        };
+        receipt.encode(
+            &StreamName::new(stream).unwrap(),
+            &GroupName::new(group).unwrap(),
+        )
     };
     for (receipt, outcome) in [
         (text[..text.len() - 1].to_owned(), "invalid-receipt"),
@@ -192,10 +296,15 @@ async fn every_bad_receipt_is_an_outcome_and_never_a_failed_call() {
     }
     let mixed = format!("receipts=x&receipts={text}&receipts={text}");
     let answer = call(&app, &stream, "ack", &mixed).await;
-    assert_eq!(outcomes(&answer), ["invalid-receipt", "acknowledged", "not-pending"]);
+    assert_eq!(
+        outcomes(&answer),
+        ["invalid-receipt", "acknowledged", "not-pending"]
+    );
     assert_eq!(answer["results"][0]["id"], Value::Null);
     for form in ["", "ids=1-0&receipts=x"] {
-        app.post_form(&group(&stream, "/ack"), form).await.is_problem(400, "invalid-request");
+        app.post_form(&group(&stream, "/ack"), form)
+            .await
+            .is_problem(400, "invalid-request");
     }
 }
 
@@ -205,7 +314,9 @@ async fn absurd_durations_are_refused_and_nothing_is_done() {
     let stream = lent(&app, 1, "{}").await;
     for lease in ["0", "-1s", "99ms", "43201s", "20", "99999999999999999999s"] {
         let form = format!("consumer=w&lease={lease}");
-        app.post_form(&group(&stream, "/read"), &form).await.is_problem(400, "invalid-request");
+        app.post_form(&group(&stream, "/read"), &form)
+            .await
+            .is_problem(400, "invalid-request");
     }
     let held = receipts(&read(&app, &stream, "consumer=w").await);
     for wrong in [
@@ -216,13 +327,22 @@ async fn absurd_durations_are_refused_and_nothing_is_done() {
         "nack?&delay=5",
     ] {
         let (verb, form) = wrong.split_once("?&").unwrap();
-        let answer =
-            app.post_form(&group(&stream, &format!("/{verb}")), &format!("{held}&{form}")).await;
+        let answer = app
+            .post_form(
+                &group(&stream, &format!("/{verb}")),
+                &format!("{held}&{form}"),
+            )
+            .await;
         answer.is_problem(400, "invalid-request");
     }
     let reason = format!("{held}&reason={}", "x".repeat(1025));
-    app.post_form(&group(&stream, "/reject"), &reason).await.is_problem(400, "invalid-request");
-    assert_eq!(outcomes(&call(&app, &stream, "ack", &held).await), ["acknowledged"]);
+    app.post_form(&group(&stream, "/reject"), &reason)
+        .await
+        .is_problem(400, "invalid-request");
+    assert_eq!(
+        outcomes(&call(&app, &stream, "ack", &held).await),
+        ["acknowledged"]
+    );
 }
 
 #[tokio::test]
@@ -231,11 +351,29 @@ async fn an_extended_lease_has_a_new_receipt_and_the_old_one_is_worth_nothing() 
     let stream = lent(&app, 1, r#"{"lease":"200ms"}"#).await;
     let old = receipts(&read(&app, &stream, "consumer=w").await);
     let extended = call(&app, &stream, "extend", &format!("{old}&lease=1h")).await;
-    assert_eq!((outcomes(&extended), &extended["extended"]), (vec!["extended"], &1.into()));
-    assert_eq!(read(&app, &stream, "consumer=v&wait=500ms").await.ids().len(), 0);
-    assert_eq!(outcomes(&call(&app, &stream, "ack", &old).await), ["lease-lost"]);
-    let new = format!("receipts={}", extended["results"][0]["receipt"].as_str().unwrap());
-    assert_eq!(outcomes(&call(&app, &stream, "ack", &new).await), ["acknowledged"]);
+    assert_eq!(
+        (outcomes(&extended), &extended["extended"]),
+        (vec!["extended"], &1.into())
+    );
+    assert_eq!(
+        read(&app, &stream, "consumer=v&wait=500ms")
+            .await
+            .ids()
+            .len(),
+        0
+    );
+    assert_eq!(
+        outcomes(&call(&app, &stream, "ack", &old).await),
+        ["lease-lost"]
+    );
+    let new = format!(
+        "receipts={}",
+        extended["results"][0]["receipt"].as_str().unwrap()
+    );
+    assert_eq!(
+        outcomes(&call(&app, &stream, "ack", &new).await),
+        ["acknowledged"]
+    );
 }
 
 #[tokio::test]
@@ -249,10 +387,16 @@ async fn what_is_handed_back_belongs_to_nobody_and_wakes_a_reader_of_another_gat
         eventually("it waits", async || two.metric("waiting_reads").await == 1).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
         let answer = call(&one, &stream, "nack", &format!("{held}&delay=400ms")).await;
-        assert_eq!((outcomes(&answer), &answer["released"]), (vec!["released"], &1.into()));
+        assert_eq!(
+            (outcomes(&answer), &answer["released"]),
+            (vec!["released"], &1.into())
+        );
         let pending = one.get(&group(&stream, "/pending")).await.json();
         assert_eq!(
-            (&pending["entries"][0]["consumer"], &pending["summary"]["count"]),
+            (
+                &pending["entries"][0]["consumer"],
+                &pending["summary"]["count"]
+            ),
             (&Value::Null, &1.into())
         );
         let consumers = one.get(&group(&stream, "/consumers")).await.body;
@@ -261,8 +405,14 @@ async fn what_is_handed_back_belongs_to_nobody_and_wakes_a_reader_of_another_gat
     let (answer, ()) = tokio::join!(waiting, handing_back);
     assert_eq!(answer.json()["entries"][0]["deliveries"], 2);
     let took = began.elapsed();
-    assert!((Duration::from_millis(700)..Duration::from_secs(3)).contains(&took), "{took:?}");
-    assert_eq!(outcomes(&call(&two, &stream, "ack", &held).await), ["lease-lost"]);
+    assert!(
+        (Duration::from_millis(700)..Duration::from_secs(3)).contains(&took),
+        "{took:?}"
+    );
+    assert_eq!(
+        outcomes(&call(&two, &stream, "ack", &held).await),
+        ["lease-lost"]
+    );
 }
 
 #[tokio::test]
@@ -276,9 +426,15 @@ async fn a_delay_longer_than_the_lease_survives_the_gateway() {
     app.stop().await;
     let app = TestApp::on_server(&server).await;
     assert_eq!(read(&app, &stream, "consumer=w").await.ids().len(), 0);
-    assert_eq!(read(&app, &stream, "consumer=w&wait=10s").await.ids(), ["1-0"]);
+    assert_eq!(
+        read(&app, &stream, "consumer=w&wait=10s").await.ids(),
+        ["1-0"]
+    );
     let took = began.elapsed();
-    assert!((Duration::from_millis(3900)..Duration::from_secs(8)).contains(&took), "{took:?}");
+    assert!(
+        (Duration::from_millis(3900)..Duration::from_secs(8)).contains(&took),
+        "{took:?}"
+    );
 }
 
 #[tokio::test]
@@ -293,12 +449,22 @@ async fn what_nobody_is_there_to_receive_is_handed_back_as_if_never_lent() {
     let request = app.client.post(app.url(&group(&stream, "/read")));
     let request = request.header("content-type", "application/x-www-form-urlencoded");
     let request = request.body("consumer=gone&count=1&lease=1h");
-    assert!(answer(request.timeout(Duration::from_millis(200))).await.is_err());
+    assert!(
+        answer(request.timeout(Duration::from_millis(200)))
+            .await
+            .is_err()
+    );
     proxy.restore();
-    eventually("it is noticed", async || app.metric("undelivered_entries_total").await == 1).await;
+    eventually("it is noticed", async || {
+        app.metric("undelivered_entries_total").await == 1
+    })
+    .await;
     let next = read(&app, &stream, "consumer=w&count=9&wait=5s").await;
-    let next =
-        if next.ids().len() == 1 { read(&app, &stream, "consumer=w&wait=5s").await } else { next };
+    let next = if next.ids().len() == 1 {
+        read(&app, &stream, "consumer=w&wait=5s").await
+    } else {
+        next
+    };
     assert!(next.ids().contains(&"1-0".to_owned()), "{next:?}");
     assert_eq!(next.json()["entries"][0]["deliveries"], 1);
 }
@@ -311,7 +477,11 @@ async fn retries_wait_as_the_policy_says() {
         let held = receipts(&read(&app, &stream, "consumer=w&wait=5s").await);
         let began = Instant::now();
         call(&app, &stream, "nack", &held).await;
-        assert_eq!(read(&app, &stream, "consumer=w").await.ids().len(), 0, "not yet");
+        assert_eq!(
+            read(&app, &stream, "consumer=w").await.ids().len(),
+            0,
+            "not yet"
+        );
         eventually("it is due", async || {
             let score = shared()
                 .await
@@ -328,7 +498,11 @@ async fn retries_wait_as_the_policy_says() {
             plain(&score) == json!(["1-0"])
         })
         .await;
-        assert!(began.elapsed() >= Duration::from_millis(least), "{:?}", began.elapsed());
+        assert!(
+            began.elapsed() >= Duration::from_millis(least),
+            "{:?}",
+            began.elapsed()
+        );
     }
 }
 
@@ -338,7 +512,11 @@ fn leases(stream: &str) -> String {
 
 async fn now_us() -> String {
     let time = plain(&shared().await.command(&["TIME"]).await);
-    format!("{}{:0>6}", time[0].as_str().unwrap(), time[1].as_str().unwrap())
+    format!(
+        "{}{:0>6}",
+        time[0].as_str().unwrap(),
+        time[1].as_str().unwrap()
+    )
 }
 
 #[tokio::test]
@@ -347,9 +525,15 @@ async fn what_is_due_comes_first_up_to_half_and_then_what_is_new() {
     let stream = lent(&app, 12, "{}").await;
     let held = receipts(&read(&app, &stream, "consumer=w&count=6").await);
     call(&app, &stream, "nack", &held).await;
-    assert_eq!(read(&app, &stream, "consumer=v&count=4").await.ids(), ["1-0", "2-0", "7-0", "8-0"]);
+    assert_eq!(
+        read(&app, &stream, "consumer=v&count=4").await.ids(),
+        ["1-0", "2-0", "7-0", "8-0"]
+    );
     let rest = read(&app, &stream, "consumer=v&count=10").await.ids();
-    assert_eq!(rest, ["3-0", "4-0", "5-0", "6-0", "9-0", "10-0", "11-0", "12-0"]);
+    assert_eq!(
+        rest,
+        ["3-0", "4-0", "5-0", "6-0", "9-0", "10-0", "11-0", "12-0"]
+    );
 }
 
 #[tokio::test]
@@ -364,7 +548,10 @@ async fn plain_ids_mean_what_they_mean_to_redis() {
         ["released", "released"]
     );
     let acked = call(&app, &stream, "ack?delete=true", "ids=1-0&ids=2-0&ids=9-0").await;
-    assert_eq!(outcomes(&acked), ["acknowledged", "acknowledged", "not-pending"]);
+    assert_eq!(
+        outcomes(&acked),
+        ["acknowledged", "acknowledged", "not-pending"]
+    );
     call(&app, &stream, "ack", "ids=3-0&ids=4-0").await;
     let left = shared().await.command(&["ZCARD", &leases(&stream)]).await;
     assert_eq!(plain(&left), 0, "no lease outlives its entry");
@@ -379,8 +566,12 @@ async fn a_policy_is_honoured_by_every_gateway_at_once() {
     assert!(plain.json()["entries"][0].get("receipt").is_none());
     one.put_json(&group(&stream, ""), r#"{"policy":{}}"#).await;
     let leased = read(&two, &stream, "consumer=w&count=1").await;
-    assert_eq!(outcomes(&call(&one, &stream, "ack", &receipts(&leased)).await), ["acknowledged"]);
-    two.put_json(&group(&stream, ""), r#"{"policy":null}"#).await;
+    assert_eq!(
+        outcomes(&call(&one, &stream, "ack", &receipts(&leased)).await),
+        ["acknowledged"]
+    );
+    two.put_json(&group(&stream, ""), r#"{"policy":null}"#)
+        .await;
     one.publish(&stream, "3").await;
     let plain = read(&one, &stream, "consumer=w").await;
     assert!(plain.json()["entries"][0].get("receipt").is_none());
@@ -397,23 +588,38 @@ async fn a_history_looks_without_touching_and_finds_the_receipts() {
         assert_eq!(history.json()["entries"][0]["fields"], Value::Null);
         assert_eq!(history.json()["entries"][1], lent.json()["entries"][1]);
     }
-    assert_eq!(read(&app, &stream, "consumer=v&history=0").await.ids().len(), 0);
+    assert_eq!(
+        read(&app, &stream, "consumer=v&history=0")
+            .await
+            .ids()
+            .len(),
+        0
+    );
     let last = u64::MAX;
     let beyond = format!("consumer=w&history={last}-{last}");
     assert_eq!(read(&app, &stream, &beyond).await.ids().len(), 0);
-    assert_eq!(read(&app, &stream, "consumer=w&history=1-0").await.ids(), ["2-0"]);
+    assert_eq!(
+        read(&app, &stream, "consumer=w&history=1-0").await.ids(),
+        ["2-0"]
+    );
 }
 
 #[tokio::test]
 async fn several_streams_are_worked_by_receipts_of_each() {
     let app = TestApp::start().await;
-    let (one, two) = (lent(&app, 1, "{}").await, lent(&app, 1, r#"{"lease":"1h"}"#).await);
+    let (one, two) = (
+        lent(&app, 1, "{}").await,
+        lent(&app, 1, r#"{"lease":"1h"}"#).await,
+    );
     let plain = app.stream_of("plain", 1).await;
     app.put_json(&group(&plain, ""), "{}").await;
     let form = format!("streams={one}&streams={two}&streams={plain}&consumer=w");
     let answer = app.post_form("/v1/groups/g/read", &form).await.json();
-    let receipt =
-        |n: usize| answer["streams"][n]["entries"][0]["receipt"].as_str().map(str::to_owned);
+    let receipt = |n: usize| {
+        answer["streams"][n]["entries"][0]["receipt"]
+            .as_str()
+            .map(str::to_owned)
+    };
     assert_eq!(receipt(2), None);
     let (first, second) = (receipt(0).unwrap(), receipt(1).unwrap());
     let many = async |verb: &str, form: &str| {
@@ -425,10 +631,19 @@ async fn several_streams_are_worked_by_receipts_of_each() {
     assert_eq!(outcomes(&extended), ["extended", "invalid-receipt"]);
     assert_eq!(extended["results"][0]["stream"], one);
     let renewed = extended["results"][0]["receipt"].as_str().unwrap();
-    let acked =
-        many("ack", &format!("receipts={second}&receipts={first}&receipts={renewed}")).await;
-    assert_eq!(outcomes(&acked), ["acknowledged", "lease-lost", "acknowledged"]);
-    assert_eq!(outcomes(&many("ack", &format!("ids={plain}@1-0")).await), ["acknowledged"]);
+    let acked = many(
+        "ack",
+        &format!("receipts={second}&receipts={first}&receipts={renewed}"),
+    )
+    .await;
+    assert_eq!(
+        outcomes(&acked),
+        ["acknowledged", "lease-lost", "acknowledged"]
+    );
+    assert_eq!(
+        outcomes(&many("ack", &format!("ids={plain}@1-0")).await),
+        ["acknowledged"]
+    );
     let lacking = unique("lacking");
     for verb in ["ack", "nack", "reject", "extend"] {
         let form = format!("ids={one}@1-0&ids={lacking}@1-0");
@@ -437,5 +652,7 @@ async fn several_streams_are_worked_by_receipts_of_each() {
             .is_problem(404, "group-not-found");
     }
     let form = format!("streams={one}&streams={plain}&consumer=w&lease=1s");
-    app.post_form("/v1/groups/g/read", &form).await.is_problem(409, "group-has-no-policy");
+    app.post_form("/v1/groups/g/read", &form)
+        .await
+        .is_problem(409, "group-has-no-policy");
 }

@@ -35,17 +35,28 @@ async fn whoever_asks_too_often_is_told_when_to_come_back() {
     assert_eq!(problem["retryable"], true);
     let after: u64 = refused.header("retry-after").parse().unwrap();
     assert!((1190..=1200).contains(&after), "{after}");
-    assert!(refused.header("ratelimit").starts_with("\"address\";r=0;t="), "{refused:?}");
+    assert!(
+        refused
+            .header("ratelimit")
+            .starts_with("\"address\";r=0;t="),
+        "{refused:?}"
+    );
     // A browser would give up for good on a status.
-    let mut events = app.follow(&format!("/v1/streams/{}/events", unique("often"))).await;
+    let mut events = app
+        .follow(&format!("/v1/streams/{}/events", unique("often")))
+        .await;
     assert_eq!(events.status, 200);
     let end = events.expect("$end").await;
     assert_eq!(end.json()["reason"], "rate-limited");
     assert!(end.retry.unwrap() >= 1_190_000, "{end:?}");
     assert!(events.next().await.is_none());
-    let post =
-        app.client.post(app.url("/v1/streams/a/entries")).header("accept", "text/event-stream");
-    app.send(post.body("n=1")).await.is_problem(429, "rate-limited");
+    let post = app
+        .client
+        .post(app.url("/v1/streams/a/entries"))
+        .header("accept", "text/event-stream");
+    app.send(post.body("n=1"))
+        .await
+        .is_problem(429, "rate-limited");
     for probe in ["/livez", "/readyz"] {
         assert_eq!(app.get(probe).await.status, 200, "{probe}");
     }
@@ -56,12 +67,18 @@ async fn all_connections_of_a_client_share_its_quota_and_it_fills_again() {
     let app = limited("20/s").await;
     let ask = || async {
         let client = crate::support::app::client();
-        crate::support::app::answer(client.get(app.url("/v1/streams"))).await.unwrap().status
+        crate::support::app::answer(client.get(app.url("/v1/streams")))
+            .await
+            .unwrap()
+            .status
     };
     let all = futures_util::future::join_all((0..60).map(|_| ask())).await;
     let served = all.iter().filter(|status| **status == 200).count();
     assert!((20..50).contains(&served), "{all:?}");
-    assert!(all.iter().all(|status| matches!(status, 200 | 429)), "{all:?}");
+    assert!(
+        all.iter().all(|status| matches!(status, 200 | 429)),
+        "{all:?}"
+    );
     eventually("there is room again", async || ask().await == 200).await;
     eventually("refusals are counted", async || {
         app.metric_if_any("refused_total{bound=\"rate\"}").await > Some(0)
@@ -74,7 +91,10 @@ async fn without_a_limit_nothing_is_said_of_one() {
     let app = TestApp::start().await;
     let answer = app.get("/v1/streams").await;
     assert!(!answer.headers.contains_key("ratelimit"), "{answer:?}");
-    assert!(!answer.headers.contains_key("ratelimit-policy"), "{answer:?}");
+    assert!(
+        !answer.headers.contains_key("ratelimit-policy"),
+        "{answer:?}"
+    );
 }
 
 fn from(app: &TestApp, name: &str, value: &str) -> RequestBuilder {
@@ -100,16 +120,32 @@ async fn clients_behind_a_trusted_proxy_are_told_apart_and_others_are_not_believ
         }
         assert_eq!(status(&trusting, xff, client).await, 429, "{client}");
     }
-    assert_eq!(status(&trusting, xff, "2001:db8::2").await, 429, "of the same site");
-    assert_eq!(status(&trusting, "forwarded", "for=3.3.3.3").await, 200, "the proxy's own");
+    assert_eq!(
+        status(&trusting, xff, "2001:db8::2").await,
+        429,
+        "of the same site"
+    );
+    assert_eq!(
+        status(&trusting, "forwarded", "for=3.3.3.3").await,
+        200,
+        "the proxy's own"
+    );
     assert_eq!(status(&trusting, "forwarded", "for=4.4.4.4").await, 200);
-    assert_eq!(status(&trusting, "forwarded", "for=5.5.5.5").await, 429, "nobody wrote that");
+    assert_eq!(
+        status(&trusting, "forwarded", "for=5.5.5.5").await,
+        429,
+        "nobody wrote that"
+    );
     let trusting_nobody = limited("2/h").await;
     let statuses: Vec<u16> = futures_util::future::join_all(
         ["1.1.1.1", "2.2.2.2", "3.3.3.3"].map(|client| status(&trusting_nobody, xff, client)),
     )
     .await;
-    assert_eq!(statuses.iter().filter(|status| **status == 429).count(), 1, "{statuses:?}");
+    assert_eq!(
+        statuses.iter().filter(|status| **status == 429).count(),
+        1,
+        "{statuses:?}"
+    );
 }
 
 #[tokio::test]
@@ -123,11 +159,16 @@ async fn addresses_beyond_the_bound_share_a_quota() {
     .await;
     let mut statuses = Vec::new();
     for n in 1..=4 {
-        let answer = app.send(from(&app, "x-forwarded-for", &format!("1.1.1.{n}"))).await;
+        let answer = app
+            .send(from(&app, "x-forwarded-for", &format!("1.1.1.{n}")))
+            .await;
         statuses.push(answer.status);
     }
     assert_eq!(statuses, [200, 200, 200, 429]);
-    let probe = async || app.metric_if_any("refused_total{bound=\"addresses\"}").await;
+    let probe = async || {
+        app.metric_if_any("refused_total{bound=\"addresses\"}")
+            .await
+    };
     // Reading the metrics is a request, too, of the proxy itself.
     assert_eq!(app.get("/metrics").await.status, 429);
     assert_eq!(probe().await, None);
@@ -135,7 +176,10 @@ async fn addresses_beyond_the_bound_share_a_quota() {
 
 async fn hold(app: &TestApp) -> TcpStream {
     let mut stream = TcpStream::connect(app.address).await.unwrap();
-    stream.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    stream
+        .write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .await
+        .unwrap();
     let mut first = [0; 12];
     stream.read_exact(&mut first).await.unwrap();
     assert_eq!(&first, b"HTTP/1.1 200");
@@ -144,7 +188,9 @@ async fn hold(app: &TestApp) -> TcpStream {
 
 async fn once(app: &TestApp) -> Answer {
     let client = crate::support::app::client();
-    crate::support::app::answer(client.get(app.url("/v1/streams"))).await.unwrap()
+    crate::support::app::answer(client.get(app.url("/v1/streams")))
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -157,13 +203,18 @@ async fn connections_of_one_client_are_bounded_and_those_of_a_proxy_are_not() {
     for _ in 0..2 {
         held.push(hold(&app).await);
     }
-    let mut live = app.follow(&format!("/v1/streams/{}/events", unique("counts"))).await;
+    let mut live = app
+        .follow(&format!("/v1/streams/{}/events", unique("counts")))
+        .await;
     live.expect("$open").await;
     once(&app).await.is_problem(429, "too-many-connections");
     let client = crate::support::app::client();
     let url = app.url(&format!("/v1/streams/{}/events", unique("fourth")));
     let mut events = Sse::open(&client, &url, None).await;
-    assert_eq!(events.expect("$end").await.json()["reason"], "too-many-connections");
+    assert_eq!(
+        events.expect("$end").await.json()["reason"],
+        "too-many-connections"
+    );
     // A flood of them is not even answered, and takes no room from others.
     let flood: Vec<TcpStream> = futures_util::future::join_all(
         (0..50).map(|_| async { TcpStream::connect(app.address).await.unwrap() }),
@@ -177,7 +228,10 @@ async fn connections_of_one_client_are_bounded_and_those_of_a_proxy_are_not() {
     }
     assert!(open.get() <= 8, "{} of 50 are open", open.get());
     drop(live);
-    eventually("a subscriber's place is given back", async || once(&app).await.status == 200).await;
+    eventually("a subscriber's place is given back", async || {
+        once(&app).await.status == 200
+    })
+    .await;
     drop(held);
     let app = TestApp::start_with(|settings| {
         settings.server.visitors.max_connections = Some(1);
@@ -194,22 +248,36 @@ async fn an_entry_with_more_fields_than_may_be_is_refused_and_disturbs_nobody() 
     let (wide, other) = (unique("wide"), unique("other"));
     let path = format!("/v1/streams/{wide}/entries");
     let form = |count: usize, name: &str| vec![format!("{name}=1"); count].join("&");
-    let lines = format!("{{\"pairs\":[{}]}}\n", vec!["[\"a\",\"1\"]"; 10_001].join(","));
+    let lines = format!(
+        "{{\"pairs\":[{}]}}\n",
+        vec!["[\"a\",\"1\"]"; 10_001].join(",")
+    );
     let mut published = Vec::new();
     let json = |body: String, kind: &'static str| {
-        app.send(app.client.post(app.url(&path)).header("content-type", kind).body(body))
+        app.send(
+            app.client
+                .post(app.url(&path))
+                .header("content-type", kind)
+                .body(body),
+        )
     };
     let many = format!("[{}]", vec!["[\"a\",\"1\"]"; 600_000].join(","));
     let object: Vec<String> = (0..300_000).map(|n| format!("\"{n}\":null")).collect();
     for (body, kind) in [
         (format!("{{\"pairs\":{many}}}"), "application/json"),
-        (format!("{{{}}}", object.join(",")), "application/cloudevents+json"),
+        (
+            format!("{{{}}}", object.join(",")),
+            "application/cloudevents+json",
+        ),
     ] {
         json(body, kind).await.is_problem(422, "invalid-fields");
     }
     // A form takes shorter names.
     let name = "x".repeat((64 << 10) + 1);
-    let long = json(format!("{{\"fields\":{{\"{name}\":1}}}}"), "application/json");
+    let long = json(
+        format!("{{\"fields\":{{\"{name}\":1}}}}"),
+        "application/json",
+    );
     long.await.is_problem(422, "invalid-fields");
     for body in [form(600_000, "a"), form(10_001, "a")] {
         let refused = app.post_form(&path, &body);
@@ -217,11 +285,23 @@ async fn an_entry_with_more_fields_than_may_be_is_refused_and_disturbs_nobody() 
         refused.is_problem(422, "invalid-fields");
         published.push(id);
     }
-    let post = app.client.post(app.url(&path)).header("content-type", "application/x-ndjson");
+    let post = app
+        .client
+        .post(app.url(&path))
+        .header("content-type", "application/x-ndjson");
     let summary = app.send(post.body(lines)).await.json();
-    assert_eq!((&summary["appended"], &summary["failed"]), (&0.into(), &1.into()), "{summary}");
-    assert_eq!(app.get(&format!("/v1/streams/{other}/entries")).await.ids(), published);
-    app.get(&format!("/v1/streams/{wide}")).await.is_problem(404, "stream-not-found");
+    assert_eq!(
+        (&summary["appended"], &summary["failed"]),
+        (&0.into(), &1.into()),
+        "{summary}"
+    );
+    assert_eq!(
+        app.get(&format!("/v1/streams/{other}/entries")).await.ids(),
+        published
+    );
+    app.get(&format!("/v1/streams/{wide}"))
+        .await
+        .is_problem(404, "stream-not-found");
     for (bound, count) in [("fields", 5), ("field_name", 1)] {
         let name = format!("refused_total{{bound=\"{bound}\"}}");
         assert_eq!(app.metric_if_any(&name).await, Some(count), "{bound}");
@@ -246,15 +326,32 @@ async fn those_who_ask_for_much_and_read_nothing_take_no_more_memory_than_there_
         stream.read_exact(&mut first).await.unwrap();
         greedy.push((stream, String::from_utf8_lossy(&first).into_owned()));
     }
-    let served = greedy.iter().filter(|(_, first)| first == "HTTP/1.1 200").count();
+    let served = greedy
+        .iter()
+        .filter(|(_, first)| first == "HTTP/1.1 200")
+        .count();
     assert!((1..=4).contains(&served), "{served} are served at once");
-    assert!(greedy.iter().all(|(_, first)| first == "HTTP/1.1 200" || first == "HTTP/1.1 503"));
+    assert!(
+        greedy
+            .iter()
+            .all(|(_, first)| first == "HTTP/1.1 200" || first == "HTTP/1.1 503")
+    );
     app.get(&path).await.is_problem(503, "overloaded");
     assert!(app.metric("answer_bytes").await <= 20 << 20);
-    assert_eq!(app.get("/v1/streams?limit=1").await.status, 200, "small answers go on");
+    assert_eq!(
+        app.get("/v1/streams?limit=1").await.status,
+        200,
+        "small answers go on"
+    );
     drop(greedy);
-    eventually("there is room again", async || app.get(&path).await.status == 200).await;
-    eventually("all is given back", async || app.metric("answer_bytes").await == 0).await;
+    eventually("there is room again", async || {
+        app.get(&path).await.status == 200
+    })
+    .await;
+    eventually("all is given back", async || {
+        app.metric("answer_bytes").await == 0
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -269,7 +366,10 @@ async fn those_who_read_much_at_once_wait_for_each_other_and_hold_up_nobody_else
         app.publish(&large, &"x".repeat(3 << 20)).await;
     }
     app.publish(&small, "1").await;
-    let (large, small) = (format!("/v1/streams/{large}/entries"), format!("/v1/streams/{small}"));
+    let (large, small) = (
+        format!("/v1/streams/{large}/entries"),
+        format!("/v1/streams/{small}"),
+    );
     let path = format!("{large}?max_bytes=16777216");
     assert_eq!(app.get(&path).await.ids().len(), 4);
     let asked = Arc::new(AtomicUsize::new(0));
@@ -293,7 +393,10 @@ async fn those_who_read_much_at_once_wait_for_each_other_and_hold_up_nobody_else
         answer.is_problem(503, "overloaded");
     }
     assert!(served > 0);
-    assert!(slowest < Duration::from_millis(1500), "others waited {slowest:?}");
+    assert!(
+        slowest < Duration::from_millis(1500),
+        "others waited {slowest:?}"
+    );
     let refused = app.metric_if_any("refused_total{bound=\"reads\"}").await;
     assert_eq!(refused, Some(60 - served));
     assert_eq!(app.metric("read_bytes").await, 0);

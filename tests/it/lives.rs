@@ -15,8 +15,13 @@ async fn strict(app: &TestApp, stream: &str) -> String {
     app.fill(stream, 3).await;
     let policy = r#"{"policy":{"lease":"100ms","max_deliveries":1,"consumer_expiry":"100ms"}}"#;
     assert_eq!(app.put_json(&group(stream, ""), policy).await.status, 201);
-    let read = app.post_form(&group(stream, "/read"), "consumer=w&count=1&lease=1h").await;
-    read.json()["entries"][0]["receipt"].as_str().unwrap().to_owned()
+    let read = app
+        .post_form(&group(stream, "/read"), "consumer=w&count=1&lease=1h")
+        .await;
+    read.json()["entries"][0]["receipt"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 /// Every way in which another client replaces a group by one of the same name.
@@ -35,9 +40,16 @@ async fn replace(server: &Server, stream: &str, way: &str) {
         _ => {}
     }
     if way == "expire" {
-        eventually("it expires", async || plain(&command(&["EXISTS", stream]).await) == 0).await;
+        eventually("it expires", async || {
+            plain(&command(&["EXISTS", stream]).await) == 0
+        })
+        .await;
     }
-    let made = if way == "rename" { format!("{{{stream}}}.other") } else { stream.to_owned() };
+    let made = if way == "rename" {
+        format!("{{{stream}}}.other")
+    } else {
+        stream.to_owned()
+    };
     if way != "destroy" {
         for id in ["1-0", "2-0", "3-0"] {
             command(&["XADD", &made, id, "n", "1"]).await;
@@ -47,14 +59,32 @@ async fn replace(server: &Server, stream: &str, way: &str) {
     if way == "rename" {
         command(&["RENAME", &made, stream]).await;
     }
-    let read = ["XREADGROUP", "GROUP", "g", "w", "COUNT", "1", "STREAMS", stream, ">"];
+    let read = [
+        "XREADGROUP",
+        "GROUP",
+        "g",
+        "w",
+        "COUNT",
+        "1",
+        "STREAMS",
+        stream,
+        ">",
+    ];
     command(&read).await;
 }
 
 /// `[id, consumer, deliveries]` of what is pending.
 async fn pending(server: &Server, stream: &str) -> Value {
-    let held = plain(&server.command(&["XPENDING", stream, "g", "-", "+", "9"]).await);
-    held.as_array().unwrap().iter().map(|one| json!([one[0], one[1], one[3]])).collect()
+    let held = plain(
+        &server
+            .command(&["XPENDING", stream, "g", "-", "+", "9"])
+            .await,
+    );
+    held.as_array()
+        .unwrap()
+        .iter()
+        .map(|one| json!([one[0], one[1], one[3]]))
+        .collect()
 }
 
 #[tokio::test]
@@ -62,18 +92,37 @@ async fn a_policy_does_not_outlive_a_group_that_another_client_replaced() {
     let server = Server::start().await;
     let app = TestApp::on_server(&server).await;
     let discarded = "discarded_settings_total{kind=\"policy\"}";
-    assert_eq!(app.metric_if_any(discarded).await, Some(0), "it is there from the start");
+    assert_eq!(
+        app.metric_if_any(discarded).await,
+        Some(0),
+        "it is there from the start"
+    );
     for (n, way) in WAYS.into_iter().enumerate() {
         let stream = unique("replaced");
         strict(&app, &stream).await;
         replace(&server, &stream, way).await;
-        eventually(way, async || app.metric_if_any(discarded).await == Some(n + 1)).await;
-        assert_eq!(pending(&server, &stream).await, json!([["1-0", "w", 1]]), "{way}");
-        assert_eq!(app.get(&group(&stream, "")).await.json()["policy"], Value::Null, "{way}");
+        eventually(way, async || {
+            app.metric_if_any(discarded).await == Some(n + 1)
+        })
+        .await;
+        assert_eq!(
+            pending(&server, &stream).await,
+            json!([["1-0", "w", 1]]),
+            "{way}"
+        );
+        assert_eq!(
+            app.get(&group(&stream, "")).await.json()["policy"],
+            Value::Null,
+            "{way}"
+        );
         let dead = format!("{{{stream}}}.dead");
         assert_eq!(plain(&server.command(&["EXISTS", &dead]).await), 0, "{way}");
         let consumers = plain(&server.command(&["XINFO", "CONSUMERS", &stream, "g"]).await);
-        assert_eq!(consumers.as_array().unwrap().len(), 1, "{way}: nothing of ours is left");
+        assert_eq!(
+            consumers.as_array().unwrap().len(),
+            1,
+            "{way}: nothing of ours is left"
+        );
     }
 }
 
@@ -92,22 +141,42 @@ async fn no_call_on_a_group_made_anew_goes_by_the_old_policy_or_an_old_receipt()
             ("reject", "ids=1-0", 409, "group-has-no-policy"),
             ("extend", "receipts=", 409, "group-has-no-policy"),
             ("read", "consumer=x&count=9", 200, "\"2-0\""),
-            ("read", "consumer=x&count=9&lease=1s", 409, "group-has-no-policy"),
+            (
+                "read",
+                "consumer=x&count=9&lease=1s",
+                409,
+                "group-has-no-policy",
+            ),
             ("read", "consumer=w&history=0", 200, "\"1-0\""),
             ("claim", "consumer=x&min_idle=0ms&ids=1-0", 200, "\"1-0\""),
             ("autoclaim", "consumer=x&min_idle=0ms", 200, "\"1-0\""),
-            ("dead-letters/redrive", "all=true", 409, "group-has-no-policy"),
+            (
+                "dead-letters/redrive",
+                "all=true",
+                409,
+                "group-has-no-policy",
+            ),
         ] {
             let stream = unique("anew");
             let receipt = strict(&app, &stream).await;
             replace(&server, &stream, way).await;
             let form = form.replace("receipts=", &format!("receipts={receipt}"));
-            let done = app.post_form(&group(&stream, &format!("/{call}")), &form).await;
+            let done = app
+                .post_form(&group(&stream, &format!("/{call}")), &form)
+                .await;
             assert_eq!(done.status, status, "{way}: {call}: {}", done.body);
             assert!(done.body.contains(answer), "{way}: {call}: {}", done.body);
-            assert!(!done.body.contains("\"receipt\""), "{way}: {call}: {}", done.body);
+            assert!(
+                !done.body.contains("\"receipt\""),
+                "{way}: {call}: {}",
+                done.body
+            );
             let holder = if call.contains("claim") { "x" } else { "w" };
-            assert_eq!(pending(&server, &stream).await[0][1], holder, "{way}: {call}");
+            assert_eq!(
+                pending(&server, &stream).await[0][1],
+                holder,
+                "{way}: {call}"
+            );
         }
     }
 }
@@ -120,11 +189,20 @@ async fn a_group_made_anew_can_be_given_a_policy_of_its_own() {
         let stream = unique("again");
         let receipt = strict(&app, &stream).await;
         replace(&server, &stream, way).await;
-        let given = app.put_json(&group(&stream, ""), r#"{"policy":{"lease":"1h"}}"#).await;
-        assert_eq!((given.status, &given.json()["policy"]["max_deliveries"]), (200, &json!(0)));
-        let acked = app.post_form(&group(&stream, "/ack"), &format!("receipts={receipt}")).await;
+        let given = app
+            .put_json(&group(&stream, ""), r#"{"policy":{"lease":"1h"}}"#)
+            .await;
+        assert_eq!(
+            (given.status, &given.json()["policy"]["max_deliveries"]),
+            (200, &json!(0))
+        );
+        let acked = app
+            .post_form(&group(&stream, "/ack"), &format!("receipts={receipt}"))
+            .await;
         assert_eq!(acked.json()["results"][0]["outcome"], "lease-lost", "{way}");
-        let read = app.post_form(&group(&stream, "/read"), "consumer=x&count=1").await;
+        let read = app
+            .post_form(&group(&stream, "/read"), "consumer=x&count=1")
+            .await;
         assert_eq!(read.ids(), ["2-0"], "{way}");
         assert!(read.json()["entries"][0]["receipt"].is_string());
     }
@@ -137,26 +215,41 @@ async fn the_holder_may_acknowledge_by_its_receipt_after_the_policy_was_taken_aw
     for delete in ["", "?delete=true"] {
         let stream = unique("retired");
         app.fill(&stream, 3).await;
-        app.put_json(&group(&stream, ""), r#"{"policy":{"lease":"1h"}}"#).await;
-        let read = app.post_form(&group(&stream, "/read"), "consumer=w&count=3").await.json();
+        app.put_json(&group(&stream, ""), r#"{"policy":{"lease":"1h"}}"#)
+            .await;
+        let read = app
+            .post_form(&group(&stream, "/read"), "consumer=w&count=3")
+            .await
+            .json();
         let receipt = |n: usize| read["entries"][n]["receipt"].as_str().unwrap().to_owned();
-        let plain_again = app.put_json(&group(&stream, ""), r#"{"policy":null}"#).await;
+        let plain_again = app
+            .put_json(&group(&stream, ""), r#"{"policy":null}"#)
+            .await;
         assert_eq!(plain_again.json()["policy"], Value::Null);
         assert_eq!(plain_again.json()["consumer_count"], 1);
-        let listed = app.get(&format!("/v1/streams/{stream}/groups")).await.json();
+        let listed = app
+            .get(&format!("/v1/streams/{stream}/groups"))
+            .await
+            .json();
         assert_eq!(listed["groups"][0]["consumer_count"], 1);
         let ack = async |n: usize| {
             let path = group(&stream, &format!("/ack{delete}"));
-            let done = app.post_form(&path, &format!("receipts={}", receipt(n))).await.json();
+            let done = app
+                .post_form(&path, &format!("receipts={}", receipt(n)))
+                .await
+                .json();
             done["results"][0]["outcome"].as_str().unwrap().to_owned()
         };
         assert_eq!(ack(0).await, "acknowledged");
         assert_eq!(ack(0).await, "not-pending");
         // Somebody else has it since.
-        server.command(&["XCLAIM", &stream, "g", "other", "0", "2-0"]).await;
+        server
+            .command(&["XCLAIM", &stream, "g", "other", "0", "2-0"])
+            .await;
         assert_eq!(ack(1).await, "lease-lost");
         // A policy that is given again knows the lease that still runs.
-        app.put_json(&group(&stream, ""), r#"{"policy":{"lease":"1h"}}"#).await;
+        app.put_json(&group(&stream, ""), r#"{"policy":{"lease":"1h"}}"#)
+            .await;
         assert_eq!(ack(2).await, "acknowledged");
     }
 }
@@ -168,13 +261,18 @@ async fn nothing_of_ours_is_left_when_the_last_lease_of_a_former_policy_is_done(
     let stream = unique("wound-down");
     app.fill(&stream, 2).await;
     app.put_json(&group(&stream, ""), r#"{"policy":{}}"#).await;
-    app.post_form(&group(&stream, "/read"), "consumer=w&count=2").await;
-    app.put_json(&group(&stream, ""), r#"{"policy":null}"#).await;
+    app.post_form(&group(&stream, "/read"), "consumer=w&count=2")
+        .await;
+    app.put_json(&group(&stream, ""), r#"{"policy":null}"#)
+        .await;
     app.post_form(&group(&stream, "/ack"), "ids=1-0").await;
     let ours = async || plain(&server.command(&["KEYS", &format!("*{stream}*")]).await);
     assert!(ours().await.as_array().unwrap().len() > 1);
     server.command(&["XACK", &stream, "g", "2-0"]).await;
-    eventually("only the stream is left", async || ours().await == json!([stream])).await;
+    eventually("only the stream is left", async || {
+        ours().await == json!([stream])
+    })
+    .await;
     let consumers = plain(&server.command(&["XINFO", "CONSUMERS", &stream, "g"]).await);
     assert_eq!(consumers.as_array().unwrap().len(), 1, "{consumers}");
 }
@@ -191,16 +289,34 @@ async fn consumers_of_our_own_are_neither_shown_nor_expired() {
     let forgotten = async || app.metric("forgotten_consumers_total").await;
     eventually("the idle one is forgotten", async || forgotten().await == 1).await;
     let swept = app.metric("sweeps_total").await;
-    eventually("rounds pass", async || app.metric("sweeps_total").await >= swept + 2).await;
+    eventually("rounds pass", async || {
+        app.metric("sweeps_total").await >= swept + 2
+    })
+    .await;
     assert_eq!(forgotten().await, 1);
     let one = app.get(&group(&stream, "")).await.json();
-    assert_eq!((&one["consumer_count"], &one["consumers"]), (&json!(0), &json!([])));
-    assert_eq!(app.get(&group(&stream, "/consumers")).await.json()["consumers"], json!([]));
-    let listed = app.get(&format!("/v1/streams/{stream}/groups")).await.json();
+    assert_eq!(
+        (&one["consumer_count"], &one["consumers"]),
+        (&json!(0), &json!([]))
+    );
+    assert_eq!(
+        app.get(&group(&stream, "/consumers")).await.json()["consumers"],
+        json!([])
+    );
+    let listed = app
+        .get(&format!("/v1/streams/{stream}/groups"))
+        .await
+        .json();
     assert_eq!(listed["groups"][0]["consumer_count"], 0);
-    let full = app.get(&format!("/v1/streams/{stream}?full=true")).await.json();
+    let full = app
+        .get(&format!("/v1/streams/{stream}?full=true"))
+        .await
+        .json();
     assert_eq!(full["full"]["groups"][0]["consumers"], json!([]));
-    assert_eq!(one["policy"]["consumer_expiry"], "100ms", "the policy holds");
+    assert_eq!(
+        one["policy"]["consumer_expiry"], "100ms",
+        "the policy holds"
+    );
 }
 
 #[tokio::test]
@@ -209,27 +325,49 @@ async fn a_policy_that_an_older_gateway_kept_gets_its_marker() {
     let app = TestApp::on_server(&server).await;
     let stream = unique("older");
     app.fill(&stream, 1).await;
-    let made = app.put_json(&group(&stream, ""), r#"{"policy":{"lease":"7s"}}"#).await.json();
+    let made = app
+        .put_json(&group(&stream, ""), r#"{"policy":{"lease":"7s"}}"#)
+        .await
+        .json();
     let key = format!("streamgate:{{{stream}}}:policies:{stream}");
     let kept = async || {
         let kept = plain(&server.command(&["HGET", &key, "g"]).await);
         kept.as_str().unwrap().to_owned()
     };
-    let (marker, text) =
-        kept().await.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let (marker, text) = kept()
+        .await
+        .split_once(' ')
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .unwrap();
     let name = format!("streamgate:life:{}", &marker[1..]);
-    server.command(&["XGROUP", "DELCONSUMER", &stream, "g", &name]).await;
+    server
+        .command(&["XGROUP", "DELCONSUMER", &stream, "g", &name])
+        .await;
     server.command(&["HSET", &key, "g", &text]).await;
-    assert_eq!(app.get(&group(&stream, "")).await.json()["policy"], made["policy"]);
+    assert_eq!(
+        app.get(&group(&stream, "")).await.json()["policy"],
+        made["policy"]
+    );
     eventually("it has a marker", async || kept().await.starts_with('@')).await;
     assert!(!kept().await.starts_with(&marker));
-    assert_eq!(app.get(&group(&stream, "")).await.json()["policy"], made["policy"]);
+    assert_eq!(
+        app.get(&group(&stream, "")).await.json()["policy"],
+        made["policy"]
+    );
 }
 
 async fn keyed(app: &TestApp, stream: &str, key: &str, value: &str) -> (u16, String) {
-    let request = app.client.post(app.url(&format!("/v1/streams/{stream}/entries")));
+    let request = app
+        .client
+        .post(app.url(&format!("/v1/streams/{stream}/entries")));
     let request = request.header("content-type", "application/x-www-form-urlencoded");
-    let answer = app.send(request.header("idempotency-key", key).body(format!("n={value}"))).await;
+    let answer = app
+        .send(
+            request
+                .header("idempotency-key", key)
+                .body(format!("n={value}")),
+        )
+        .await;
     let id = answer.json()["id"].as_str().map(str::to_owned);
     (answer.status, id.unwrap_or_else(|| answer.body.clone()))
 }
@@ -237,7 +375,12 @@ async fn keyed(app: &TestApp, stream: &str, key: &str, value: &str) -> (u16, Str
 /// The last entries of a stream, by `n`.
 async fn values(server: &Server, stream: &str) -> Vec<Value> {
     let entries = plain(&server.command(&["XRANGE", stream, "-", "+"]).await);
-    entries.as_array().unwrap().iter().map(|entry| entry[1][1].clone()).collect()
+    entries
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry[1][1].clone())
+        .collect()
 }
 
 /// Every way in which another client replaces a stream by a new one of its name.
@@ -246,13 +389,19 @@ const REPLACED: [&str; 4] = ["delete", "rename", "expire", "other type"];
 /// Replaces a stream by one that was given `count` entries, which Redis gives ids to.
 async fn replace_stream(server: &Server, stream: &str, way: &str, count: usize) {
     let command = async |words: &[&str]| server.command(words).await;
-    let made = if way == "rename" { format!("{{{stream}}}.other") } else { stream.to_owned() };
+    let made = if way == "rename" {
+        format!("{{{stream}}}.other")
+    } else {
+        stream.to_owned()
+    };
     match way {
         "delete" => drop(command(&["DEL", stream]).await),
         "expire" => {
             command(&["PEXPIRE", stream, "1"]).await;
-            eventually("it expires", async || plain(&command(&["EXISTS", stream]).await) == 0)
-                .await;
+            eventually("it expires", async || {
+                plain(&command(&["EXISTS", stream]).await) == 0
+            })
+            .await;
         }
         "other type" => {
             command(&["SET", stream, "text"]).await;
@@ -275,13 +424,25 @@ async fn an_idempotency_key_does_not_outlive_a_stream_that_another_client_replac
     for (n, way) in REPLACED.into_iter().enumerate() {
         let stream = unique("keys");
         let (_, first) = keyed(&app, &stream, "k", "old").await;
-        assert_eq!(keyed(&app, &stream, "k", "old").await, (200, first.clone()), "{way}");
+        assert_eq!(
+            keyed(&app, &stream, "k", "old").await,
+            (200, first.clone()),
+            "{way}"
+        );
         replace_stream(&server, &stream, way, 2).await;
         let (status, second) = keyed(&app, &stream, "k", "old").await;
         assert_eq!(status, 201, "{way}");
         assert_ne!(first, second);
-        assert_eq!(values(&server, &stream).await, ["new", "new", "old"], "{way}");
-        assert_eq!(keyed(&app, &stream, "k", "old").await, (200, second), "{way}");
+        assert_eq!(
+            values(&server, &stream).await,
+            ["new", "new", "old"],
+            "{way}"
+        );
+        assert_eq!(
+            keyed(&app, &stream, "k", "old").await,
+            (200, second),
+            "{way}"
+        );
         let discarded = "discarded_settings_total{kind=\"idempotency-keys\"}";
         assert_eq!(app.metric_if_any(discarded).await, Some(n + 1));
     }
@@ -305,7 +466,8 @@ async fn a_longer_life_that_lost_few_entries_is_noticed_by_the_counts_that_a_job
     let known = format!("streamgate:{{{stream}}}:idempotency:known:{stream}");
     eventually("it is recorded", async || {
         let life = plain(&server.command(&["HGET", &known, "life"]).await);
-        life.as_str().is_some_and(|life| life.contains(" 11 entry "))
+        life.as_str()
+            .is_some_and(|life| life.contains(" 11 entry "))
     })
     .await;
     // More was added than before, and less removed: the first entry of the old life would be there.
@@ -375,7 +537,11 @@ async fn either_of_the_keys_that_remember_may_be_evicted_without_the_other() {
         server.command(&["DEL", &key]).await;
         let (status, again) = keyed(&app, &stream, "k", "x").await;
         let expected = if kind == "known" { 201 } else { 200 };
-        assert_eq!((status, again == first), (expected, kind == "ends"), "{kind}");
+        assert_eq!(
+            (status, again == first),
+            (expected, kind == "ends"),
+            "{kind}"
+        );
         assert_eq!(keyed(&app, &stream, "k2", "x").await.0, 201);
         assert_eq!(keyed(&app, &stream, "k", "x").await, (200, again));
         // A job finds what the lost set knew.
@@ -389,7 +555,12 @@ async fn either_of_the_keys_that_remember_may_be_evicted_without_the_other() {
 
 async fn patch(app: &TestApp, stream: &str, body: &str) -> crate::support::Answer {
     let request = app.client.patch(app.url(&format!("/v1/streams/{stream}")));
-    app.send(request.header("content-type", "application/json").body(body.to_owned())).await
+    app.send(
+        request
+            .header("content-type", "application/json")
+            .body(body.to_owned()),
+    )
+    .await
 }
 
 #[tokio::test]
@@ -408,10 +579,21 @@ async fn a_retention_does_not_outlive_a_stream_that_another_client_replaced() {
         assert_eq!(shown["retention"], Value::Null, "{way}");
         app.publish(&stream, "after").await;
         let key = format!("streamgate:{{{stream}}}:retention:{stream}");
-        eventually(way, async || plain(&server.command(&["EXISTS", &key]).await) == 0).await;
-        assert_eq!(values(&server, &stream).await.len(), 21, "{way}: nothing was trimmed");
+        eventually(way, async || {
+            plain(&server.command(&["EXISTS", &key]).await) == 0
+        })
+        .await;
+        assert_eq!(
+            values(&server, &stream).await.len(),
+            21,
+            "{way}: nothing was trimmed"
+        );
         // It can have one of its own.
-        assert_eq!(patch(&app, &stream, kept).await.json()["length"], 5, "{way}");
+        assert_eq!(
+            patch(&app, &stream, kept).await.json()["length"],
+            5,
+            "{way}"
+        );
     }
     // A stream that was seen to be gone meanwhile was not replaced.
     let discarded = "discarded_settings_total{kind=\"retention\"}";
@@ -437,7 +619,11 @@ async fn a_retention_and_keys_hold_over_trims_deletes_and_counters_that_the_gate
         .await;
         let shown = app.get(&format!("/v1/streams/{stream}")).await.json();
         assert_eq!(shown["retention"]["maxlen"], 5, "{what}");
-        assert_eq!(keyed(&app, &stream, "k", "x").await, (200, id.clone()), "{what}");
+        assert_eq!(
+            keyed(&app, &stream, "k", "x").await,
+            (200, id.clone()),
+            "{what}"
+        );
     };
     holds("trimmed").await;
     server.command(&["XDEL", &stream, &id]).await;

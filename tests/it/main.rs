@@ -1,7 +1,14 @@
 //! All integration tests, in one binary: real servers that the tests start themselves, a gateway
 //! in this process or as the real binary, and a real browser. No server needs to run beforehand.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
-#![expect(clippy::disallowed_methods, reason = "tests wait for what they spawn, and read CHROMIUM")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on fails"
+)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests wait for what they spawn, and read CHROMIUM"
+)]
 
 mod access;
 mod ack;

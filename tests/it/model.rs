@@ -23,7 +23,9 @@ use world::World;
 const SECONDS: u64 = 10;
 
 fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
+    std::env::var(variable)
+        .ok()
+        .map(|text| text.parse().expect("a number"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,5 +43,8 @@ async fn no_subscriber_misses_an_entry_in_silence_whatever_happens() {
         seed += 1;
     }
     println!("{} scripts: {told:?}", seed - first);
-    assert!(told.entries > 0 && told.gaps > 0, "nothing happened: {told:?}");
+    assert!(
+        told.entries > 0 && told.gaps > 0,
+        "nothing happened: {told:?}"
+    );
 }

@@ -15,13 +15,22 @@ async fn lived(app: &TestApp, name: &str) -> String {
     let stream = app.stream_of(name, 9).await;
     let path = format!("/v1/streams/{stream}");
     app.put_json(&format!("{path}/groups/g"), "{}").await;
-    app.put_json(&format!("{path}/groups/h"), r#"{"start":"$"}"#).await;
-    app.post_form(&format!("{path}/groups/g/read"), "consumer=w1&count=3").await;
-    app.post_form(&format!("{path}/groups/g/read"), "consumer=w2&count=2").await;
-    app.post_form(&format!("{path}/groups/g/claim"), "consumer=w2&ids=1-0&retry_count=7").await;
-    app.put_json(&format!("{path}/groups/g/consumers/idle"), "").await;
+    app.put_json(&format!("{path}/groups/h"), r#"{"start":"$"}"#)
+        .await;
+    app.post_form(&format!("{path}/groups/g/read"), "consumer=w1&count=3")
+        .await;
+    app.post_form(&format!("{path}/groups/g/read"), "consumer=w2&count=2")
+        .await;
+    app.post_form(
+        &format!("{path}/groups/g/claim"),
+        "consumer=w2&ids=1-0&retry_count=7",
+    )
+    .await;
+    app.put_json(&format!("{path}/groups/g/consumers/idle"), "")
+        .await;
     app.delete(&format!("{path}/entries/2-0")).await;
-    app.post_form(&format!("{path}/trim"), "maxlen=7&exact=true").await;
+    app.post_form(&format!("{path}/trim"), "maxlen=7&exact=true")
+        .await;
     stream
 }
 
@@ -30,14 +39,16 @@ async fn xinfo(words: &[&str]) -> Value {
 }
 
 fn list(json: &Value) -> &Vec<Value> {
-    json.as_array().unwrap_or_else(|| panic!("not a list: {json}"))
+    json.as_array()
+        .unwrap_or_else(|| panic!("not a list: {json}"))
 }
 
 /// `[id, [name, value, …]]` as an entry of ours.
 fn entry(raw: &Value) -> Value {
     let fields = raw[1].as_array().unwrap().chunks(2);
-    let fields: Map<String, Value> =
-        fields.map(|pair| (pair[0].as_str().unwrap().to_owned(), pair[1].clone())).collect();
+    let fields: Map<String, Value> = fields
+        .map(|pair| (pair[0].as_str().unwrap().to_owned(), pair[1].clone()))
+        .collect();
     json!({"id": raw[0], "fields": fields})
 }
 
@@ -99,7 +110,11 @@ fn compare_consumer(raw: &Map<String, Value>, ours: &Value) {
             (Some(shown), Some(then)) => u64::try_from(then).unwrap().abs_diff(shown) < MOMENT_MS,
             _ => false,
         };
-        let never = if *value == -1 { Value::Null } else { value.clone() };
+        let never = if *value == -1 {
+            Value::Null
+        } else {
+            value.clone()
+        };
         match name.as_str() {
             "name" => assert_eq!(ours["consumer"], *value),
             "pel-count" => assert_eq!(ours["pending"], *value),
@@ -119,7 +134,10 @@ async fn every_figure_of_a_stream_its_groups_and_consumers_is_shown_as_redis_has
     let app = TestApp::start().await;
     let stream = lived(&app, "figures").await;
     let path = format!("/v1/streams/{stream}");
-    compare_stream(&properties(&xinfo(&["STREAM", &stream]).await), &app.get(&path).await.json());
+    compare_stream(
+        &properties(&xinfo(&["STREAM", &stream]).await),
+        &app.get(&path).await.json(),
+    );
     let ours = app.get(&format!("{path}/groups")).await.json();
     for (index, raw) in list(&xinfo(&["GROUPS", &stream]).await).iter().enumerate() {
         compare_group(&properties(raw), &ours["groups"][index]);
@@ -131,7 +149,8 @@ async fn every_figure_of_a_stream_its_groups_and_consumers_is_shown_as_redis_has
         compare_consumer(&properties(raw), &ours["consumers"][index]);
     }
     // A stream that holds nothing any more.
-    app.post_form(&format!("{path}/trim"), "maxlen=0&exact=true").await;
+    app.post_form(&format!("{path}/trim"), "maxlen=0&exact=true")
+        .await;
     let ours = app.get(&path).await.json();
     assert!(
         ours["first_entry"].is_null()
@@ -146,7 +165,10 @@ async fn the_full_view_shows_all_that_redis_shows_up_to_a_count() {
     let stream = lived(&app, "full").await;
     let path = format!("/v1/streams/{stream}");
     for count in ["1", "2", "1000"] {
-        let ours = app.get(&format!("{path}?full=true&count={count}")).await.json();
+        let ours = app
+            .get(&format!("{path}?full=true&count={count}"))
+            .await
+            .json();
         let raw = properties(&xinfo(&["STREAM", &stream, "FULL", "COUNT", count]).await);
         compare_stream(&raw, &ours);
         let groups = list(&ours["full"]["groups"]);
@@ -154,13 +176,25 @@ async fn the_full_view_shows_all_that_redis_shows_up_to_a_count() {
         for (raw, group) in list(&raw["groups"]).iter().map(properties).zip(groups) {
             compare_group(&raw, group);
             let pending = |one: &Value| {
-                json!([one["id"], one["consumer"], one["delivery_time"], one["deliveries"]])
+                json!([
+                    one["id"],
+                    one["consumer"],
+                    one["delivery_time"],
+                    one["deliveries"]
+                ])
             };
-            let pending: Value = list(&group["pending_entries"]).iter().map(pending).collect();
+            let pending: Value = list(&group["pending_entries"])
+                .iter()
+                .map(pending)
+                .collect();
             assert_eq!(pending, raw["pending"]);
             let consumers = list(&group["consumers"]);
             assert_eq!(consumers.len(), list(&raw["consumers"]).len());
-            for (raw, consumer) in list(&raw["consumers"]).iter().map(properties).zip(consumers) {
+            for (raw, consumer) in list(&raw["consumers"])
+                .iter()
+                .map(properties)
+                .zip(consumers)
+            {
                 compare_consumer(&raw, consumer);
                 let pending =
                     |one: &Value| json!([one["id"], one["delivery_time"], one["deliveries"]]);
@@ -169,9 +203,15 @@ async fn the_full_view_shows_all_that_redis_shows_up_to_a_count() {
             }
         }
     }
-    let seen = app.get(&format!("{path}?full=true&count=1000")).await.json();
+    let seen = app
+        .get(&format!("{path}?full=true&count=1000"))
+        .await
+        .json();
     let group = &seen["full"]["groups"][0];
-    assert_eq!((&group["group"], &group["pending"]), (&json!("g"), &json!(5)));
+    assert_eq!(
+        (&group["group"], &group["pending"]),
+        (&json!("g"), &json!(5))
+    );
     assert_eq!(group["pending_entries"][0]["deliveries"], 7);
     assert_eq!(seen["full"]["entries"].as_array().unwrap().len(), 7);
     assert!(app.get(&path).await.json().get("full").is_none());
@@ -185,14 +225,23 @@ async fn the_full_view_is_bounded() {
     let seen = app.get(&format!("{path}?full=true")).await;
     assert_eq!(seen.json()["full"]["entries"].as_array().unwrap().len(), 10);
     assert_eq!(seen.header("etag"), "\"12-0\"");
-    for query in ["full=true&count=0", "full=true&count=1001", "count=5", "full=1"] {
-        app.get(&format!("{path}?{query}")).await.is_problem(400, "invalid-request");
+    for query in [
+        "full=true&count=0",
+        "full=true&count=1001",
+        "count=5",
+        "full=1",
+    ] {
+        app.get(&format!("{path}?{query}"))
+            .await
+            .is_problem(400, "invalid-request");
     }
     let nowhere = format!("/v1/streams/{}?full=true", unique("none"));
     app.get(&nowhere).await.is_problem(404, "stream-not-found");
     let text = unique("text");
     shared().await.command(&["SET", &text, "x"]).await;
-    app.get(&format!("/v1/streams/{text}?full=true")).await.is_problem(409, "not-a-stream");
+    app.get(&format!("/v1/streams/{text}?full=true"))
+        .await
+        .is_problem(409, "not-a-stream");
 }
 
 #[tokio::test]
@@ -201,10 +250,12 @@ async fn what_is_not_text_and_numbers_beyond_lua_are_shown_in_full() {
     let stream = unique("strange");
     let path = format!("/v1/streams/{stream}");
     let pairs = r#"{"pairs":[["a","1"],["a",{"base64":"/w=="}]]}"#;
-    app.post_json(&format!("{path}/entries?id=1-0"), pairs).await;
+    app.post_json(&format!("{path}/entries?id=1-0"), pairs)
+        .await;
     app.put_json(&format!("{path}/groups/g"), "{}").await;
     let most = i64::MAX.to_string();
-    app.post_form(&format!("{path}/groups/g/read"), "consumer=w").await;
+    app.post_form(&format!("{path}/groups/g/read"), "consumer=w")
+        .await;
     app.post_form(
         &format!("{path}/groups/g/claim"),
         &format!("consumer=w&ids=1-0&retry_count={most}"),
@@ -215,7 +266,10 @@ async fn what_is_not_text_and_numbers_beyond_lua_are_shown_in_full() {
         seen["full"]["entries"],
         json!([{"id": "1-0", "pairs": [["a", "1"], ["a", {"base64": "/w=="}]]}])
     );
-    assert_eq!(seen["full"]["groups"][0]["pending_entries"][0]["deliveries"], json!(i64::MAX));
+    assert_eq!(
+        seen["full"]["groups"][0]["pending_entries"][0]["deliveries"],
+        json!(i64::MAX)
+    );
 }
 
 #[tokio::test]
@@ -225,7 +279,10 @@ async fn a_redis_that_is_full_can_still_be_looked_at() {
     let stream = app.stream_of("oom", 3).await;
     server.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
     let path = format!("/v1/streams/{stream}");
-    assert_eq!(app.get(&format!("{path}?full=true")).await.json()["length"], 3);
+    assert_eq!(
+        app.get(&format!("{path}?full=true")).await.json()["length"],
+        3
+    );
 }
 
 #[tokio::test]
@@ -237,12 +294,22 @@ async fn what_redis_itself_remembers_of_producers_is_shown() {
     }
     let stream = unique("idmp");
     for id in ["a", "a", "b"] {
-        redis.command(&["XADD", &stream, "IDMP", "producer", id, "*", "n", "1"]).await;
+        redis
+            .command(&["XADD", &stream, "IDMP", "producer", id, "*", "n", "1"])
+            .await;
     }
     let seen = app.get(&format!("/v1/streams/{stream}")).await.json();
     let idmp = &seen["idmp"];
-    assert_eq!((&idmp["producers"], &idmp["ids"]), (&json!(1), &json!(2)), "{seen}");
-    assert_eq!((&idmp["added"], &idmp["duplicates"]), (&json!(2), &json!(1)), "{seen}");
+    assert_eq!(
+        (&idmp["producers"], &idmp["ids"]),
+        (&json!(1), &json!(2)),
+        "{seen}"
+    );
+    assert_eq!(
+        (&idmp["added"], &idmp["duplicates"]),
+        (&json!(2), &json!(1)),
+        "{seen}"
+    );
     compare_stream(&properties(&xinfo(&["STREAM", &stream]).await), &seen);
 }
 
@@ -252,13 +319,22 @@ async fn every_series_with_known_labels_is_there_before_anything_happens() {
     let text = app.get("/metrics").await.body;
     let at_zero = |series: &str| text.contains(&format!("streamgate_{series} 0\n"));
     for bound in streamgate::metrics::BOUNDS {
-        assert!(at_zero(&format!("refused_total{{bound=\"{bound}\"}}")), "{bound}: {text}");
+        assert!(
+            at_zero(&format!("refused_total{{bound=\"{bound}\"}}")),
+            "{bound}: {text}"
+        );
     }
     for reason in ["gone", "max-deliveries", "rejected"] {
-        assert!(at_zero(&format!("dead_letters_total{{reason=\"{reason}\"}}")), "{reason}: {text}");
+        assert!(
+            at_zero(&format!("dead_letters_total{{reason=\"{reason}\"}}")),
+            "{reason}: {text}"
+        );
     }
     for outcome in ["done", "failed", "timeout"] {
-        assert!(at_zero(&format!("tls_handshakes_total{{outcome=\"{outcome}\"}}")), "{outcome}");
+        assert!(
+            at_zero(&format!("tls_handshakes_total{{outcome=\"{outcome}\"}}")),
+            "{outcome}"
+        );
     }
     let route = "route=\"/v1/streams/{stream}/entries\"";
     for (method, status) in [("POST", 201), ("POST", 503), ("GET", 200)] {
@@ -268,7 +344,9 @@ async fn every_series_with_known_labels_is_there_before_anything_happens() {
     // Counters without labels too: no line of any counter is missing.
     for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let (name, _) = line.split_once(' ').unwrap();
-        let any = text.lines().any(|line| line.starts_with(name) && !line.starts_with('#'));
+        let any = text
+            .lines()
+            .any(|line| line.starts_with(name) && !line.starts_with('#'));
         assert!(any, "{name} has no series");
     }
 }

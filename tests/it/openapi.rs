@@ -14,7 +14,9 @@ fn operations(document: &Value) -> Vec<(String, String, Value)> {
     let paths = document["paths"].as_object().unwrap();
     let of = |(path, item): (&String, &Value)| -> Vec<(String, String, Value)> {
         let item = item.as_object().unwrap().clone();
-        item.into_iter().map(|(method, operation)| (path.clone(), method, operation)).collect()
+        item.into_iter()
+            .map(|(method, operation)| (path.clone(), method, operation))
+            .collect()
     };
     paths.iter().flat_map(of).collect()
 }
@@ -53,8 +55,13 @@ fn every_reference_points_at_something() {
     walk(&document, &mut references);
     assert!(references.len() > 10);
     for reference in references {
-        let pointer = reference.strip_prefix('#').expect("a reference within the document");
-        assert!(document.pointer(pointer).is_some(), "{reference} points at nothing");
+        let pointer = reference
+            .strip_prefix('#')
+            .expect("a reference within the document");
+        assert!(
+            document.pointer(pointer).is_some(),
+            "{reference} points at nothing"
+        );
     }
 }
 
@@ -66,11 +73,15 @@ fn every_operation_is_described_named_and_tells_its_problems() {
     for (path, method, operation) in operations(&document) {
         let what = format!("{method} {path}");
         assert!(
-            operation["summary"].as_str().is_some_and(|text| !text.is_empty()),
+            operation["summary"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty()),
             "{what} has no summary"
         );
         assert!(
-            operation["description"].as_str().is_some_and(|text| !text.is_empty()),
+            operation["description"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty()),
             "{what} has no description"
         );
         assert!(
@@ -80,7 +91,9 @@ fn every_operation_is_described_named_and_tells_its_problems() {
         let responses = operation["responses"].as_object().unwrap();
         for (status, response) in responses {
             assert!(
-                response["description"].as_str().is_some_and(|text| !text.is_empty()),
+                response["description"]
+                    .as_str()
+                    .is_some_and(|text| !text.is_empty()),
                 "{what} {status}"
             );
             if status.starts_with(['4', '5']) {
@@ -89,25 +102,42 @@ fn every_operation_is_described_named_and_tells_its_problems() {
             }
         }
         for status in ["400", "403", "500", "503"] {
-            assert!(responses.contains_key(status), "{what} does not tell its {status}");
+            assert!(
+                responses.contains_key(status),
+                "{what} does not tell its {status}"
+            );
         }
-        let expected: Vec<&str> =
-            path.split('{').skip(1).filter_map(|part| part.split('}').next()).collect();
-        let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+        let expected: Vec<&str> = path
+            .split('{')
+            .skip(1)
+            .filter_map(|part| part.split('}').next())
+            .collect();
+        let parameters = operation["parameters"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         for name in expected {
             let told = parameters
                 .iter()
                 .any(|p| p["in"] == "path" && p["name"] == name && p["required"] == true);
             assert!(told, "{what} does not tell its {name}");
         }
-        for parameter in parameters.iter().filter(|parameter| parameter["in"] == "query") {
+        for parameter in parameters
+            .iter()
+            .filter(|parameter| parameter["in"] == "query")
+        {
             let needed = matches!(
-                (operation["operationId"].as_str().unwrap(), parameter["name"].as_str().unwrap()),
+                (
+                    operation["operationId"].as_str().unwrap(),
+                    parameter["name"].as_str().unwrap()
+                ),
                 ("push_entries", "consumer") | ("read_many", "stream") | ("delete_entries", "id")
             );
             assert_eq!(parameter["required"] == true, needed, "{what}: {parameter}");
             assert!(
-                parameter["description"].as_str().is_some_and(|text| !text.is_empty()),
+                parameter["description"]
+                    .as_str()
+                    .is_some_and(|text| !text.is_empty()),
                 "{what}: {parameter}"
             );
         }
@@ -140,8 +170,14 @@ async fn every_documented_operation_is_routed() {
             .replace("{id}", "1-0")
             .replace("{consumer}", "c");
         let method = reqwest::Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
-        let answer = app.send(app.client.request(method.clone(), app.url(&path))).await;
-        assert!(!matches!(answer.status, 404 | 405), "{method} {path}: {}", answer.body);
+        let answer = app
+            .send(app.client.request(method.clone(), app.url(&path)))
+            .await;
+        assert!(
+            !matches!(answer.status, 404 | 405),
+            "{method} {path}: {}",
+            answer.body
+        );
         if path.contains("%7B") {
             answer.is_problem(400, "invalid-name");
         }
@@ -150,8 +186,10 @@ async fn every_documented_operation_is_routed() {
 
 #[tokio::test]
 async fn every_problem_that_is_documented_is_one_that_exists() {
-    let codes: BTreeSet<&str> =
-        streamgate::api::ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+    let codes: BTreeSet<&str> = streamgate::api::ErrorCode::ALL
+        .iter()
+        .map(|code| code.as_str())
+        .collect();
     for (path, method, operation) in operations(&document()) {
         for (status, response) in operation["responses"].as_object().unwrap() {
             if !status.starts_with(['4', '5']) {
@@ -170,12 +208,16 @@ async fn the_docs_page_needs_nothing_from_elsewhere() {
     let app = TestApp::start().await;
     let page = app.get("/docs/").await;
     assert_eq!(page.status, 200);
-    let sources =
-        page.body.split(['"', '\'']).filter(|text| text.contains(".js") || text.contains(".css"));
+    let sources = page
+        .body
+        .split(['"', '\''])
+        .filter(|text| text.contains(".js") || text.contains(".css"));
     let mut count = 0;
     for source in sources {
         assert!(!source.contains("//"), "{source} comes from elsewhere");
-        let file = app.get(&format!("/docs/{}", source.trim_start_matches("./"))).await;
+        let file = app
+            .get(&format!("/docs/{}", source.trim_start_matches("./")))
+            .await;
         assert_eq!(file.status, 200, "{source}");
         count += 1;
     }
@@ -195,8 +237,12 @@ fn bodies_and_answers_are_such_as_generators_of_clients_can_use() {
                     "{what}: forms repeat"
                 );
                 let choice = map.get("oneOf").and_then(Value::as_array);
-                assert!(choice.is_none_or(|choice| choice.len() > 1), "{what}: a choice of one");
-                map.iter().for_each(|(name, value)| walk(value, &format!("{what}/{name}")));
+                assert!(
+                    choice.is_none_or(|choice| choice.len() > 1),
+                    "{what}: a choice of one"
+                );
+                map.iter()
+                    .for_each(|(name, value)| walk(value, &format!("{what}/{name}")));
             }
             Value::Array(list) => list.iter().for_each(|value| walk(value, what)),
             _ => {}
@@ -210,27 +256,48 @@ fn bodies_and_answers_are_such_as_generators_of_clients_can_use() {
         if let Some(content) = operation["requestBody"]["content"].as_object() {
             assert_eq!(content.keys().next().unwrap(), "application/json", "{what}");
             for media_type in content.values() {
-                assert_ne!(media_type["schema"]["type"], "array", "{what}: a body is no list");
+                assert_ne!(
+                    media_type["schema"]["type"], "array",
+                    "{what}: a body is no list"
+                );
             }
-            assert!(!content["application/json"]["example"].is_null(), "{what} has no example");
+            assert!(
+                !content["application/json"]["example"].is_null(),
+                "{what} has no example"
+            );
         }
         for (status, response) in operation["responses"].as_object().unwrap() {
             let content = response["content"].as_object();
             let mixed = content.is_some_and(|content| {
                 content.contains_key("application/json") && content.len() > 1
             });
-            assert!(!mixed, "{what} {status}: a client that accepts all of them gets any");
+            assert!(
+                !mixed,
+                "{what} {status}: a client that accepts all of them gets any"
+            );
         }
         let plain = |name: &Value| {
             let name = name.as_str().unwrap().to_lowercase();
-            name.chars().filter(char::is_ascii_alphanumeric).collect::<String>()
+            name.chars()
+                .filter(char::is_ascii_alphanumeric)
+                .collect::<String>()
         };
-        let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+        let parameters = operation["parameters"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         let names: BTreeSet<String> = parameters.iter().map(|p| plain(&p["name"])).collect();
-        assert_eq!(names.len(), parameters.len(), "{what}: names that some languages spell alike");
+        assert_eq!(
+            names.len(),
+            parameters.len(),
+            "{what}: names that some languages spell alike"
+        );
     }
     let binary = &document["components"]["schemas"]["OctetStream"];
-    assert_eq!((&binary["type"], &binary["format"]), (&"string".into(), &"binary".into()));
+    assert_eq!(
+        (&binary["type"], &binary["format"]),
+        (&"string".into(), &"binary".into())
+    );
 }
 
 /// A value of a parameter that is taken where it is alone.
@@ -256,9 +323,12 @@ fn sample(parameter: &str) -> String {
 async fn parameters_that_are_declared_to_exclude_each_other_are_refused_together() {
     let app = TestApp::start().await;
     let refused = async |path: &str, method: &str, given: &[&str]| {
-        let path = path.replace("{stream}", "orders").replace("{group}", "billing");
-        let (headers, query): (Vec<&str>, Vec<&str>) =
-            given.iter().partition(|name| name.starts_with(char::is_uppercase));
+        let path = path
+            .replace("{stream}", "orders")
+            .replace("{group}", "billing");
+        let (headers, query): (Vec<&str>, Vec<&str>) = given
+            .iter()
+            .partition(|name| name.starts_with(char::is_uppercase));
         let query: Vec<String> = query.into_iter().map(sample).collect();
         let method = reqwest::Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
         let url = app.url(&format!("{path}?{}", query.join("&")));
@@ -268,20 +338,32 @@ async fn parameters_that_are_declared_to_exclude_each_other_are_refused_together
             request = request.header(header, value);
         }
         if method == "POST" {
-            request =
-                request.header("content-type", "application/json").body(r#"{"fields":{"a":1}}"#);
+            request = request
+                .header("content-type", "application/json")
+                .body(r#"{"fields":{"a":1}}"#);
         }
         let answer = app.send(request).await;
-        assert!(matches!(answer.status, 400 | 422), "{method} {path} {given:?}: {}", answer.body);
+        assert!(
+            matches!(answer.status, 400 | 422),
+            "{method} {path} {given:?}: {}",
+            answer.body
+        );
     };
     let mut count = 0;
     for (path, method, operation) in operations(&document()) {
         let rules = &operation["x-parameter-rules"];
         let texts = |value: &Value| -> Vec<String> {
             let list = value.as_array().cloned().unwrap_or_default();
-            list.iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+            list.iter()
+                .map(|text| text.as_str().unwrap().to_owned())
+                .collect()
         };
-        for names in rules["at_most_one"].as_array().into_iter().flatten().map(texts) {
+        for names in rules["at_most_one"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(texts)
+        {
             for pair in names.windows(2) {
                 refused(&path, &method, &[&pair[0], &pair[1]]).await;
                 count += 1;

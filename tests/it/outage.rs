@@ -87,15 +87,25 @@ async fn a_redis_that_does_not_answer_is_a_timeout_and_then_an_outage() {
     assert_eq!(app.post_form(&path, "n=1").await.status, 201);
     proxy.stall();
     let began = Instant::now();
-    let problem = app.post_form(&path, "n=2").await.is_problem(504, "redis-timeout");
+    let problem = app
+        .post_form(&path, "n=2")
+        .await
+        .is_problem(504, "redis-timeout");
     assert_eq!(
         (&problem["side_effects"], &problem["retryable"]),
         (&"unknown".into(), &true.into())
     );
     assert!(began.elapsed() < BAD_NEWS);
-    assert_eq!(app.get(&path).await.json()["side_effects"], "none", "reading changes nothing");
+    assert_eq!(
+        app.get(&path).await.json()["side_effects"],
+        "none",
+        "reading changes nothing"
+    );
     proxy.restore();
-    eventually("it answers again", async || app.post_form(&path, "n=3").await.status == 201).await;
+    eventually("it answers again", async || {
+        app.post_form(&path, "n=3").await.status == 201
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -103,29 +113,41 @@ async fn a_gateway_without_redis_starts_is_not_ready_and_becomes_so() {
     let server = Server::start().await;
     server.kill();
     let app = TestApp::on_server(&server).await;
-    app.get("/readyz").await.is_problem(503, "redis-unavailable");
-    app.get("/v1/streams").await.is_problem(503, "redis-unavailable");
+    app.get("/readyz")
+        .await
+        .is_problem(503, "redis-unavailable");
+    app.get("/v1/streams")
+        .await
+        .is_problem(503, "redis-unavailable");
     let mut sse = app.follow("/v1/streams/a/events").await;
     assert_eq!(sse.status, 200, "an EventSource must come back");
     let end = sse.expect("$end").await;
     assert_eq!(end.json()["reason"], "redis-unavailable");
     assert!(end.retry.is_some_and(|ms| ms >= 1000));
     assert_eq!(sse.next().await, None);
-    app.get("/v1/streams/a/events").await.is_problem(503, "redis-unavailable");
+    app.get("/v1/streams/a/events")
+        .await
+        .is_problem(503, "redis-unavailable");
     server.start_again().await;
-    eventually("it is ready", async || app.get("/readyz").await.status == 200).await;
+    eventually("it is ready", async || {
+        app.get("/readyz").await.status == 200
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_subscription_outlives_an_outage_and_gets_what_was_written_meanwhile_once() {
     let server = Server::start().await;
     let proxy = Proxy::to(server.port).await;
-    let app =
-        TestApp::on(&proxy.url(), |settings| settings.api.heartbeat = Duration::from_millis(200))
-            .await;
+    let app = TestApp::on(&proxy.url(), |settings| {
+        settings.api.heartbeat = Duration::from_millis(200)
+    })
+    .await;
     let direct = TestApp::on_server(&server).await;
     let stream = unique("outlives");
-    let mut sse = app.follow(&format!("/v1/streams/{stream}/events?after=0")).await;
+    let mut sse = app
+        .follow(&format!("/v1/streams/{stream}/events?after=0"))
+        .await;
     sse.expect("$open").await;
     let mut expected = Vec::new();
     for round in 0..4 {
@@ -152,7 +174,11 @@ async fn a_subscription_outlives_an_outage_and_gets_what_was_written_meanwhile_o
         expected.push(format!("{round}.live"));
         assert_eq!(sse.values(4).await, expected[expected.len() - 4..]);
     }
-    assert_eq!(sse.soon(Duration::from_millis(400)).await, None, "nothing comes twice");
+    assert_eq!(
+        sse.soon(Duration::from_millis(400)).await,
+        None,
+        "nothing comes twice"
+    );
 }
 
 #[tokio::test]
@@ -160,7 +186,9 @@ async fn a_subscription_outlives_a_crash_of_redis() {
     let server = Server::start().await;
     let app = TestApp::on_server(&server).await;
     let stream = unique("crash");
-    let mut sse = app.follow(&format!("/v1/streams/{stream}/events?after=0")).await;
+    let mut sse = app
+        .follow(&format!("/v1/streams/{stream}/events?after=0"))
+        .await;
     sse.expect("$open").await;
     app.publish(&stream, "before").await;
     assert_eq!(sse.values(1).await, ["before"]);
@@ -177,7 +205,9 @@ async fn a_redis_that_comes_back_empty_is_a_reset_to_subscribers_and_pollers() {
     let server = Server::start().await;
     let app = TestApp::on_server(&server).await;
     let stream = app.stream_of("empty", 3).await;
-    let mut sse = app.follow(&format!("/v1/streams/{stream}/events?after=0")).await;
+    let mut sse = app
+        .follow(&format!("/v1/streams/{stream}/events?after=0"))
+        .await;
     sse.expect("$open").await;
     sse.values(3).await;
     let path = format!("/v1/streams/{stream}/entries?after=3-0:3&wait=15s");
@@ -191,12 +221,17 @@ async fn a_redis_that_comes_back_empty_is_a_reset_to_subscribers_and_pollers() {
     assert_eq!(sse.expect("$reset").await.id.unwrap(), "0-0:0");
     server.command(&["XADD", &stream, "1-0", "n", "new"]).await;
     let event = sse.expect("message").await;
-    assert_eq!((event.id.as_deref(), &event.json()["fields"]["n"]), (Some("1-0:1"), &"new".into()));
+    assert_eq!(
+        (event.id.as_deref(), &event.json()["fields"]["n"]),
+        (Some("1-0:1"), &"new".into())
+    );
     // More entries than before, with greater ids, so that only the counters can tell.
     server.kill();
     server.start_empty().await;
     for n in 2..=6 {
-        server.command(&["XADD", &stream, &format!("{n}-0"), "n", &n.to_string()]).await;
+        server
+            .command(&["XADD", &stream, &format!("{n}-0"), "n", &n.to_string()])
+            .await;
     }
     sse.expect("$reset").await;
     assert_eq!(sse.values(5).await, ["2", "3", "4", "5", "6"]);
@@ -215,7 +250,9 @@ async fn a_redis_slower_than_the_heartbeat_still_gets_its_entries_through() {
     let stream = app.stream_of("slower", 3).await;
     // Each answer takes as long as several heartbeats.
     proxy.delay(Duration::from_millis(120));
-    let mut sse = app.follow(&format!("/v1/streams/{stream}/events?after=0")).await;
+    let mut sse = app
+        .follow(&format!("/v1/streams/{stream}/events?after=0"))
+        .await;
     sse.expect("$open").await;
     assert_eq!(sse.values(3).await, ["1", "1", "1"]);
     assert!(sse.heartbeats >= 2, "{}", sse.heartbeats);
@@ -260,7 +297,12 @@ async fn a_waiting_group_reader_outlives_an_outage_but_not_the_loss_of_its_group
         server.command(&["XADD", &stream, "*", "n", "second"]).await;
     };
     let (answer, ()) = tokio::join!(app.post_form(&read, "consumer=w&wait=20s"), outage);
-    assert_eq!(answer.json()["entries"][0]["fields"]["n"], "second", "{}", answer.body);
+    assert_eq!(
+        answer.json()["entries"][0]["fields"]["n"],
+        "second",
+        "{}",
+        answer.body
+    );
     let loss = async {
         // The stream is followed from before: that it waits shows elsewhere.
         eventually("it waits", async || app.metric("waiting_reads").await == 1).await;
@@ -279,16 +321,30 @@ async fn refusals_of_redis_are_told_apart() {
     let stream = app.stream_of("refusals", 1).await;
     let path = format!("/v1/streams/{stream}/entries");
     server.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
-    app.post_form(&path, "n=1").await.is_problem(503, "redis-out-of-memory");
+    app.post_form(&path, "n=1")
+        .await
+        .is_problem(503, "redis-out-of-memory");
     assert_eq!(app.get(&path).await.status, 200, "reading goes on");
     server.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
     server.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
-    app.post_form(&path, "n=1").await.is_problem(503, "redis-read-only");
+    app.post_form(&path, "n=1")
+        .await
+        .is_problem(503, "redis-read-only");
     server.command(&["REPLICAOF", "NO", "ONE"]).await;
-    server.command(&["ACL", "SETUSER", "default", "-xadd"]).await;
-    let problem = app.post_form(&path, "n=1").await.is_problem(503, "redis-unavailable");
-    assert_eq!((&problem["retryable"], &problem["side_effects"]), (&true.into(), &"none".into()));
-    server.command(&["ACL", "SETUSER", "default", "+xadd"]).await;
+    server
+        .command(&["ACL", "SETUSER", "default", "-xadd"])
+        .await;
+    let problem = app
+        .post_form(&path, "n=1")
+        .await
+        .is_problem(503, "redis-unavailable");
+    assert_eq!(
+        (&problem["retryable"], &problem["side_effects"]),
+        (&true.into(), &"none".into())
+    );
+    server
+        .command(&["ACL", "SETUSER", "default", "+xadd"])
+        .await;
     assert_eq!(app.post_form(&path, "n=1").await.status, 201);
 }
 
@@ -298,7 +354,9 @@ async fn a_redis_that_reads_its_data_is_told_from_one_that_is_away() {
     let app = TestApp::on_server(&server).await;
     let path = format!("/v1/streams/{}/entries", unique("loading"));
     let batch = vec![r#"{"fields":{"n":1}}"#; 6000].join(",");
-    let sent = app.post_json(&path, &format!("{{\"entries\":[{batch}]}}")).await;
+    let sent = app
+        .post_json(&path, &format!("{{\"entries\":[{batch}]}}"))
+        .await;
     assert_eq!(sent.status, 201, "{}", sent.body);
     server.kill();
     // Half a millisecond for each command it reads.
@@ -308,14 +366,19 @@ async fn a_redis_that_reads_its_data_is_told_from_one_that_is_away() {
         answer.status == 503 && answer.json()["code"] == "redis-loading"
     });
     tokio::join!(load, ask);
-    eventually("it is there again", async || app.post_form(&path, "n=1").await.status == 201).await;
+    eventually("it is there again", async || {
+        app.post_form(&path, "n=1").await.status == 201
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn stopping_ends_subscriptions_answers_polls_and_is_done_within_the_grace() {
     let app = TestApp::start().await;
     let stream = app.stream_of("stop", 1).await;
-    let mut sse = app.follow(&format!("/v1/streams/{stream}/events?after=0")).await;
+    let mut sse = app
+        .follow(&format!("/v1/streams/{stream}/events?after=0"))
+        .await;
     sse.expect("$open").await;
     sse.values(1).await;
     let group = format!("/v1/streams/{stream}/groups/g");
@@ -327,8 +390,11 @@ async fn stopping_ends_subscriptions_answers_polls_and_is_done_within_the_grace(
         eventually("both wait", async || app.metric("waiting_reads").await == 2).await;
         app.drain();
     };
-    let (poll, read, ()) =
-        tokio::join!(app.get(&poll), app.post_form(&read, "consumer=w&wait=30s"), stop);
+    let (poll, read, ()) = tokio::join!(
+        app.get(&poll),
+        app.post_form(&read, "consumer=w&wait=30s"),
+        stop
+    );
     assert_eq!((poll.status, poll.ids().len()), (200, 0));
     assert_eq!(poll.json()["next"], "1-0:1");
     assert_eq!((read.status, read.ids().len()), (200, 0));
@@ -339,5 +405,9 @@ async fn stopping_ends_subscriptions_answers_polls_and_is_done_within_the_grace(
     );
     assert_eq!(sse.next().await, None);
     app.stop().await;
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
 }

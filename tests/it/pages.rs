@@ -8,12 +8,20 @@ async fn pages_load_nothing_from_elsewhere_and_stand_in_no_frame() {
     let app = TestApp::start().await;
     let html = app.client.get(app.url("/")).header("accept", "text/html");
     for page in [app.send(html).await, app.get("/docs/").await] {
-        assert!(page.header("content-type").starts_with("text/html"), "{page:?}");
+        assert!(
+            page.header("content-type").starts_with("text/html"),
+            "{page:?}"
+        );
         let policy = page.header("content-security-policy");
         assert!(policy.starts_with("default-src 'none'; "), "{policy}");
         assert!(policy.contains("frame-ancestors 'none'") && policy.contains("base-uri 'none'"));
-        let scripts = policy.split("; ").find(|part| part.starts_with("script-src"));
-        assert!(scripts.is_none_or(|scripts| scripts == "script-src 'self'"), "{policy}");
+        let scripts = policy
+            .split("; ")
+            .find(|part| part.starts_with("script-src"));
+        assert!(
+            scripts.is_none_or(|scripts| scripts == "script-src 'self'"),
+            "{policy}"
+        );
         for (name, value) in [
             ("x-content-type-options", "nosniff"),
             ("referrer-policy", "no-referrer"),
@@ -28,13 +36,28 @@ async fn pages_load_nothing_from_elsewhere_and_stand_in_no_frame() {
 #[tokio::test]
 async fn no_answer_tells_what_it_was_made_with() {
     let app = TestApp::start().await;
-    for path in ["/", "/docs/", "/docs/nope", "/livez", "/v1/streams", "/v1/streams/%ff", "/nope"] {
+    for path in [
+        "/",
+        "/docs/",
+        "/docs/nope",
+        "/livez",
+        "/v1/streams",
+        "/v1/streams/%ff",
+        "/nope",
+    ] {
         let answer = app.get(path).await;
         for name in ["server", "x-powered-by", "via"] {
             assert!(!answer.headers.contains_key(name), "{path}: {name}");
         }
         let body = answer.body.to_lowercase();
-        for word in [env!("CARGO_PKG_VERSION"), "hyper", "panicked", "src/", "/root", "/home"] {
+        for word in [
+            env!("CARGO_PKG_VERSION"),
+            "hyper",
+            "panicked",
+            "src/",
+            "/root",
+            "/home",
+        ] {
             assert!(!body.contains(word), "{path} tells {word}");
         }
     }
@@ -54,7 +77,12 @@ async fn files_of_the_docs_are_served_compressed_with_a_tag_that_spares_the_next
     let app = TestApp::start().await;
     let get = async |name: &str, value: &str| {
         let url = app.url("/docs/swagger-ui-bundle.js");
-        app.client.get(url).header("accept-encoding", "gzip, br").header(name, value).send().await
+        app.client
+            .get(url)
+            .header("accept-encoding", "gzip, br")
+            .header(name, value)
+            .send()
+            .await
     };
     let first = get("x-first", "yes").await.unwrap();
     assert_eq!(first.headers()["content-encoding"], "gzip");
@@ -68,5 +96,7 @@ async fn files_of_the_docs_are_served_compressed_with_a_tag_that_spares_the_next
         plain.body.len() > 3 * gzipped.len() && !plain.headers.contains_key("content-encoding")
     );
     assert_ne!(plain.header("etag"), tag, "other bytes have another tag");
-    app.get("/docs/nope").await.is_problem(404, "route-not-found");
+    app.get("/docs/nope")
+        .await
+        .is_problem(404, "route-not-found");
 }

@@ -36,21 +36,35 @@ struct Admin {
 }
 
 async fn connect(url: &str) -> MultiplexedConnection {
-    Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
+    Client::open(url)
+        .unwrap()
+        .get_multiplexed_async_connection()
+        .await
+        .unwrap()
 }
 
 impl Admin {
     async fn of(server: &Server) -> Self {
-        Self { connection: connect(&server.url()).await, url: server.url() }
+        Self {
+            connection: connect(&server.url()).await,
+            url: server.url(),
+        }
     }
 
     /// Sends words, in which `_` stands for a space.
     async fn say(&mut self, words: &str) {
         let mut command = Cmd::new();
         for word in words.split(' ') {
-            command.arg(if word == "''" { String::new() } else { word.replace('_', " ") });
+            command.arg(if word == "''" {
+                String::new()
+            } else {
+                word.replace('_', " ")
+            });
         }
-        command.query_async::<Value>(&mut self.connection).await.unwrap();
+        command
+            .query_async::<Value>(&mut self.connection)
+            .await
+            .unwrap();
     }
 
     async fn loop_for_ever(&self) {
@@ -111,7 +125,9 @@ impl State {
         match self {
             Self::Busy => {
                 let kill = Cmd::new().arg("SCRIPT").arg("KILL").to_owned();
-                kill.query_async::<Value>(&mut connect(&admin.url).await).await.unwrap();
+                kill.query_async::<Value>(&mut connect(&admin.url).await)
+                    .await
+                    .unwrap();
             }
             Self::Loading => {}
             Self::Replica | Self::MasterDown => admin.say("REPLICAOF NO ONE").await,
@@ -140,7 +156,10 @@ impl State {
 
     /// Whether reads go on in this state.
     fn serves_reads(self) -> bool {
-        matches!(self, Self::Replica | Self::OutOfMemory | Self::CannotSave | Self::FewReplicas)
+        matches!(
+            self,
+            Self::Replica | Self::OutOfMemory | Self::CannotSave | Self::FewReplicas
+        )
     }
 }
 
@@ -153,7 +172,12 @@ struct Readers {
 
 impl Readers {
     async fn publish(&self, stream: &str, value: &str) -> Answer {
-        self.app.post_form(&format!("/v1/streams/{stream}/entries"), &format!("n={value}")).await
+        self.app
+            .post_form(
+                &format!("/v1/streams/{stream}/entries"),
+                &format!("n={value}"),
+            )
+            .await
     }
 
     /// Follows, pushes, polls and waits over a state; every reader has to get what comes after it.
@@ -168,21 +192,30 @@ impl Readers {
             assert_eq!(app.put_json(&of(group), policy).await.status, 201);
         }
         let mut one = app.follow(&format!("/v1/streams/{stream}/events")).await;
-        let mut many = app.follow(&format!("/v1/events?stream={stream}&match={stream}.*")).await;
-        let mut push = app.follow(&format!("{}/events?consumer=p", of("push"))).await;
+        let mut many = app
+            .follow(&format!("/v1/events?stream={stream}&match={stream}.*"))
+            .await;
+        let mut push = app
+            .follow(&format!("{}/events?consumer=p", of("push")))
+            .await;
         for events in [&mut one, &mut many, &mut push] {
             events.expect("$open").await;
         }
-        let follow = app.client.get(app.url(&format!("/v1/streams/{stream}/entries?follow=true")));
+        let follow = app
+            .client
+            .get(app.url(&format!("/v1/streams/{stream}/entries?follow=true")));
         let mut lines = Lines::of(follow.header("accept", "application/x-ndjson")).await;
         assert_eq!(lines.next().await.unwrap()["fields"]["n"], "before");
         // Lent to somebody who is gone: it falls due in the middle of the state.
-        let lent = app.post_form(&format!("{}/read", of("due")), "consumer=gone").await;
+        let lent = app
+            .post_form(&format!("{}/read", of("due")), "consumer=gone")
+            .await;
         assert_eq!(lent.ids().len(), 1);
         let poll = format!("/v1/streams/{empty}/entries?after=0&wait=30s");
         let polls = format!("/v1/entries?stream={empty}@0&stream={empty}.2@0&wait=30s");
         let read = async |group: &str| {
-            app.post_form(&format!("{}/read", of(group)), "consumer=w&wait=30s").await
+            app.post_form(&format!("{}/read", of(group)), "consumer=w&wait=30s")
+                .await
         };
         let change = async {
             eventually("they wait", async || app.metric("waiting_reads").await == 4).await;
@@ -201,19 +234,28 @@ impl Readers {
                 true
             };
             eventually("a write is told", told).await;
-            let upload = app.client.post(app.url(&format!("/v1/streams/{stream}/entries")));
+            let upload = app
+                .client
+                .post(app.url(&format!("/v1/streams/{stream}/entries")));
             let upload = upload.header("content-type", "application/x-ndjson");
-            let upload = app.send(upload.body("{\"fields\":{\"n\":\"lost\"}}\n")).await;
+            let upload = app
+                .send(upload.body("{\"fields\":{\"n\":\"lost\"}}\n"))
+                .await;
             if state != State::Loading {
                 assert!(upload.status >= 503, "{}", upload.body);
                 assert_eq!(upload.json()["retryable"], true, "{}", upload.body);
             }
-            let page = app.get(&format!("/v1/streams/{stream}/entries?limit=1")).await;
+            let page = app
+                .get(&format!("/v1/streams/{stream}/entries?limit=1"))
+                .await;
             if state.serves_reads() {
                 assert_eq!(page.status, 200, "{}", page.body);
             } else if state != State::Loading {
                 let problem = page.json();
-                assert!(page.status >= 503 && problem["retryable"] == true, "{problem:#}");
+                assert!(
+                    page.status >= 503 && problem["retryable"] == true,
+                    "{problem:#}"
+                );
                 assert_eq!(problem["side_effects"], "none", "{problem:#}");
                 let mut late = app.follow(&format!("/v1/streams/{stream}/events")).await;
                 match late.next().await.unwrap() {
@@ -232,10 +274,23 @@ impl Readers {
             .await;
             assert_eq!(self.publish(empty, "after").await.status, 201);
         };
-        let (poll, polls, due, plain, ()) =
-            tokio::join!(app.get(&poll), app.get(&polls), read("due"), read("plain"), change);
-        assert_eq!(poll.json()["entries"][0]["fields"]["n"], "after", "{}", poll.body);
-        assert_eq!(polls.json()["streams"][0]["entries"][0]["fields"]["n"], "after");
+        let (poll, polls, due, plain, ()) = tokio::join!(
+            app.get(&poll),
+            app.get(&polls),
+            read("due"),
+            read("plain"),
+            change
+        );
+        assert_eq!(
+            poll.json()["entries"][0]["fields"]["n"],
+            "after",
+            "{}",
+            poll.body
+        );
+        assert_eq!(
+            polls.json()["streams"][0]["entries"][0]["fields"]["n"],
+            "after"
+        );
         if state == State::Frozen {
             // The read may have run: its consumer has to be told.
             assert!(due.status == 200 || due.is_problem(504, "redis-timeout")["retryable"] == true);
@@ -271,14 +326,21 @@ async fn readers_outlive(state: State) {
     })
     .await;
     let name = format!("{{{}}}", unique("passing"));
-    let readers = Readers { app, stream: format!("{name}a"), empty: format!("{name}b") };
+    let readers = Readers {
+        app,
+        stream: format!("{name}a"),
+        empty: format!("{name}b"),
+    };
     readers.publish(&readers.stream, "before").await;
     if state == State::Loading {
         // Some seconds of loading, in which Redis answers each 1024 entries.
         let batch = vec![r#"{"fields":{"n":1}}"#; 9000].join(",");
         let path = format!("/v1/streams/{name}c/entries");
         for _ in 0..3 {
-            let sent = readers.app.post_json(&path, &format!("{{\"entries\":[{batch}]}}")).await;
+            let sent = readers
+                .app
+                .post_json(&path, &format!("{{\"entries\":[{batch}]}}"))
+                .await;
             assert_eq!(sent.status, 201, "{}", sent.body);
         }
     }
@@ -348,7 +410,9 @@ async fn a_slot_that_is_elsewhere_for_a_while_is_waited_for() {
     );
     let mut admin = Admin::of(&here).await;
     admin.say("CLUSTER ADDSLOTSRANGE 0 16383").await;
-    admin.say(&format!("CLUSTER MEET 127.0.0.1 {}", there.port)).await;
+    admin
+        .say(&format!("CLUSTER MEET 127.0.0.1 {}", there.port))
+        .await;
     let id = async |server: &Server| {
         crate::support::redis::json(&server.command(&["CLUSTER", "MYID"]).await)
             .as_str()
@@ -373,16 +437,28 @@ async fn a_slot_that_is_elsewhere_for_a_while_is_waited_for() {
         eventually("it waits", async || app.metric("waiting_reads").await == 1).await;
         for state in [format!("MIGRATING {theirs}"), format!("NODE {theirs}")] {
             admin.say(&format!("CLUSTER SETSLOT {slot} {state}")).await;
-            let problem = app.post_form(&path, "n=lost").await.is_problem(503, "redis-unavailable");
+            let problem = app
+                .post_form(&path, "n=lost")
+                .await
+                .is_problem(503, "redis-unavailable");
             assert_eq!(problem["side_effects"], json!("none"), "{problem:#}");
             // A look at the stream that fails.
             tokio::time::sleep(Duration::from_millis(700)).await;
         }
-        admin.say(&format!("CLUSTER SETSLOT {slot} NODE {ours}")).await;
-        eventually("it is here", async || app.post_form(&path, "n=after").await.status == 201)
+        admin
+            .say(&format!("CLUSTER SETSLOT {slot} NODE {ours}"))
             .await;
+        eventually("it is here", async || {
+            app.post_form(&path, "n=after").await.status == 201
+        })
+        .await;
     };
     let (poll, ()) = tokio::join!(app.get(&poll), change);
-    assert_eq!(poll.json()["entries"][0]["fields"]["n"], "after", "{}", poll.body);
+    assert_eq!(
+        poll.json()["entries"][0]["fields"]["n"],
+        "after",
+        "{}",
+        poll.body
+    );
     until_after(&mut events).await;
 }

@@ -35,8 +35,10 @@ fn settings_are_checked_and_printed_with_their_sources() {
     std::fs::write(&file, "redis_url = \"redis://user:s3cret@localhost/1\"\nallow_origin = [\"http://a\", \"http://b\"]\n").unwrap();
     let file = file.to_str().unwrap();
     assert_eq!(run(&["config", "check", "--config", file], &[]).0, Some(0));
-    let (code, out, _) =
-        run(&["config", "print", "--max-body", "1MiB"], &[("STREAMGATE_CONFIG", file)]);
+    let (code, out, _) = run(
+        &["config", "print", "--max-body", "1MiB"],
+        &[("STREAMGATE_CONFIG", file)],
+    );
     assert_eq!(code, Some(0));
     for line in [
         "max_body = \"1MiB\" # --max-body".to_owned(),
@@ -50,7 +52,10 @@ fn settings_are_checked_and_printed_with_their_sources() {
     let (code, _, err) = run(&["config", "check", "--config", file], &[]);
     assert_eq!(code, Some(2));
     assert!(err.contains("gate.toml"), "{err}");
-    assert_eq!(run(&["serve", "--config", "/nowhere/gate.toml"], &[]).0, Some(2));
+    assert_eq!(
+        run(&["serve", "--config", "/nowhere/gate.toml"], &[]).0,
+        Some(2)
+    );
 }
 
 #[test]
@@ -78,8 +83,14 @@ fn whoever_reads_only_the_beginning_of_what_is_printed_gets_that() {
     let script =
         format!("{BINARY} openapi | head -c 9; echo; {BINARY} openapi >/dev/full; echo $?");
     let done = Command::new("sh").args(["-c", &script]).output().unwrap();
-    let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
-    assert!(out.ends_with("\n1\n") && !err.contains("panicked"), "{out}: {err}");
+    let (out, err) = (
+        String::from_utf8_lossy(&done.stdout),
+        String::from_utf8_lossy(&done.stderr),
+    );
+    assert!(
+        out.ends_with("\n1\n") && !err.contains("panicked"),
+        "{out}: {err}"
+    );
     assert_eq!(err.lines().count(), 1, "{err}");
 }
 
@@ -101,7 +112,10 @@ fn help_lists_the_options_of_its_command_only() {
         (&["keys", "hash"], "standard input", "--auth-file"),
     ] {
         let text = help(command);
-        assert!(text.contains(has) && !text.contains(has_not), "{command:?}: {text}");
+        assert!(
+            text.contains(has) && !text.contains(has_not),
+            "{command:?}: {text}"
+        );
     }
 }
 
@@ -116,7 +130,10 @@ fn an_address_of_redis_without_a_scheme_is_answered_with_its_url() {
         assert_eq!(code, Some(2), "{given}");
         assert!(err.contains(told), "{given}: {err}");
     }
-    let (_, _, err) = run(&["config", "check", "--redis-url", "user:secret@host:6379"], &[]);
+    let (_, _, err) = run(
+        &["config", "check", "--redis-url", "user:secret@host:6379"],
+        &[],
+    );
     assert!(!err.contains("secret"), "{err}");
 }
 
@@ -150,13 +167,29 @@ async fn a_health_check_tells_a_ready_gateway_from_none() {
 
 #[tokio::test]
 async fn an_address_in_use_is_told_with_the_way_out() {
-    let gateway =
-        Gateway::start(&["serve", "--listen", "127.0.0.1:0", "--redis-url", &shared().await.url()]);
+    let gateway = Gateway::start(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--redis-url",
+        &shared().await.url(),
+    ]);
     let listen = gateway.address.to_string();
-    let (code, _, err) =
-        run(&["serve", "--listen", &listen, "--redis-url", &shared().await.url()], &[]);
+    let (code, _, err) = run(
+        &[
+            "serve",
+            "--listen",
+            &listen,
+            "--redis-url",
+            &shared().await.url(),
+        ],
+        &[],
+    );
     assert_eq!(code, Some(1));
-    assert!(err.contains("cannot listen on") && err.contains("--listen"), "{err}");
+    assert!(
+        err.contains("cannot listen on") && err.contains("--listen"),
+        "{err}"
+    );
 }
 
 #[tokio::test]
@@ -164,16 +197,21 @@ async fn a_redis_on_a_unix_socket_can_be_named() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("r.sock");
     let mut command = crate::support::redis::tied("redis-server");
-    command.args(["--port", "0", "--save", "", "--unixsocket"]).arg(&socket).stdout(Stdio::null());
+    command
+        .args(["--port", "0", "--save", "", "--unixsocket"])
+        .arg(&socket)
+        .stdout(Stdio::null());
     let mut server = crate::support::redis::start_tied(command);
     crate::support::eventually("the socket is there", async || socket.exists()).await;
     let url = format!("unix://{}", socket.display());
     let gateway = Gateway::start(&["serve", "--listen", "127.0.0.1:0", "--redis-url", &url]);
     let post = client().post(format!("http://{}/v1/streams/s/entries", gateway.address));
-    let posted =
-        answer(post.header("content-type", "application/x-www-form-urlencoded").body("a=1"))
-            .await
-            .unwrap();
+    let posted = answer(
+        post.header("content-type", "application/x-www-form-urlencoded")
+            .body("a=1"),
+    )
+    .await
+    .unwrap();
     assert_eq!(posted.status, 201);
     drop(gateway);
     server.kill().unwrap();
@@ -184,29 +222,54 @@ async fn a_redis_on_a_unix_socket_can_be_named() {
 async fn the_quick_start_works_as_printed() {
     let dir = tempfile::tempdir().unwrap();
     let gateway = Gateway::dev(dir.path());
-    let text = answer(client().get(format!("http://{}/", gateway.address))).await.unwrap().body;
-    let commands: Vec<&str> =
-        text.lines().filter(|line| line.starts_with("  ")).map(str::trim).collect();
-    let [publish, follow, work] = commands[..] else { panic!("not three commands: {text}") };
+    let text = answer(client().get(format!("http://{}/", gateway.address)))
+        .await
+        .unwrap()
+        .body;
+    let commands: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("  "))
+        .map(str::trim)
+        .collect();
+    let [publish, follow, work] = commands[..] else {
+        panic!("not three commands: {text}")
+    };
     let shell = |command: String| {
-        let output =
-            Command::new("sh").args(["-c", &command]).stderr(Stdio::inherit()).output().unwrap();
+        let output = Command::new("sh")
+            .args(["-c", &command])
+            .stderr(Stdio::inherit())
+            .output()
+            .unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
     let published: serde_json::Value = serde_json::from_str(&shell(publish.to_owned())).unwrap();
     let id = published["id"].as_str().unwrap();
     // Following ends with Ctrl-C; here after two seconds.
     let followed = shell(follow.replacen("curl", "curl -s --max-time 2", 1));
-    assert!(followed.contains("data: {\"stream\":\"orders\""), "{followed}");
-    assert!(followed.contains(&format!("\nid: {id}:1\n\n")), "{followed}");
+    assert!(
+        followed.contains("data: {\"stream\":\"orders\""),
+        "{followed}"
+    );
+    assert!(
+        followed.contains(&format!("\nid: {id}:1\n\n")),
+        "{followed}"
+    );
     let worked = shell(work.to_owned());
     assert!(
         worked.contains(&format!("{{\"id\":\"{id}\",\"outcome\":\"acknowledged\"}}")),
         "{worked}"
     );
     assert!(text.contains(&gateway.address.to_string()));
-    let page = client().get(format!("http://{}/", gateway.address)).header("accept", "text/html");
-    assert!(answer(page).await.unwrap().body.starts_with("<!doctype html>"));
+    let page = client()
+        .get(format!("http://{}/", gateway.address))
+        .header("accept", "text/html");
+    assert!(
+        answer(page)
+            .await
+            .unwrap()
+            .body
+            .starts_with("<!doctype html>")
+    );
 }
 
 #[tokio::test]
@@ -237,15 +300,26 @@ async fn the_log_has_a_line_for_what_went_wrong_and_none_for_what_went_well() {
             break address.to_owned();
         }
     };
-    assert_eq!(answer(client().get(format!("{address}/livez"))).await.unwrap().status, 200);
-    let refused = answer(client().get(format!("{address}/nope?token=s3cret"))).await.unwrap();
+    assert_eq!(
+        answer(client().get(format!("{address}/livez")))
+            .await
+            .unwrap()
+            .status,
+        200
+    );
+    let refused = answer(client().get(format!("{address}/nope?token=s3cret")))
+        .await
+        .unwrap();
     let line = next();
     assert_eq!(
         (&line["status"], &line["path"], &line["method"]),
         (&404.into(), &"/nope".into(), &"GET".into())
     );
     assert_eq!(line["request_id"], refused.header("x-request-id"));
-    assert!(!line.to_string().contains("s3cret"), "queries stay out of the log");
+    assert!(
+        !line.to_string().contains("s3cret"),
+        "queries stay out of the log"
+    );
     child.kill().unwrap();
     child.wait().unwrap();
 }
@@ -266,31 +340,57 @@ async fn those_who_look_after_a_gateway_may_have_an_address_of_their_own() {
         file.path().to_str().unwrap(),
     ]);
     let line = gateway.log.recv_timeout(PATIENCE).unwrap();
-    let (_, metrics) = line.split_once("metrics are at ").unwrap_or_else(|| panic!("{line}"));
+    let (_, metrics) = line
+        .split_once("metrics are at ")
+        .unwrap_or_else(|| panic!("{line}"));
     let base = metrics.trim().strip_suffix("/metrics").unwrap().to_owned();
     let get = async |url: String, host: &str| {
-        answer(client().get(url).header("host", host)).await.unwrap()
+        answer(client().get(url).header("host", host))
+            .await
+            .unwrap()
     };
     let shown = get(format!("{base}/metrics"), "gateway.example:9090").await;
     assert_eq!(shown.status, 200, "{}", shown.body);
-    assert!(shown.body.contains("streamgate_connections 0"), "they are none of the clients'");
+    assert!(
+        shown.body.contains("streamgate_connections 0"),
+        "they are none of the clients'"
+    );
     assert_eq!(get(format!("{base}/livez"), "x").await.status, 200);
-    eventually("it is ready", async || get(format!("{base}/readyz"), "x").await.status == 200)
-        .await;
+    eventually("it is ready", async || {
+        get(format!("{base}/readyz"), "x").await.status == 200
+    })
+    .await;
     for path in ["/v1/streams", "/docs", "/", "/openapi.json"] {
-        get(format!("{base}{path}"), "localhost").await.is_problem(404, "route-not-found");
+        get(format!("{base}{path}"), "localhost")
+            .await
+            .is_problem(404, "route-not-found");
     }
-    let post = client().post(format!("{base}/v1/streams/s/entries")).body("n=1");
-    answer(post).await.unwrap().is_problem(404, "route-not-found");
+    let post = client()
+        .post(format!("{base}/v1/streams/s/entries"))
+        .body("n=1");
+    answer(post)
+        .await
+        .unwrap()
+        .is_problem(404, "route-not-found");
     // At the address for all nothing has changed.
     let all = format!("http://{}/metrics", gateway.address);
-    get(all, "localhost").await.is_problem(401, "unauthenticated");
+    get(all, "localhost")
+        .await
+        .is_problem(401, "unauthenticated");
     assert_eq!(gateway.stop().code(), Some(0));
 
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let (code, _, err) = run(
-        &["serve", "--redis-url", &url, "--listen", "127.0.0.1:0", "--metrics-listen", &address],
+        &[
+            "serve",
+            "--redis-url",
+            &url,
+            "--listen",
+            "127.0.0.1:0",
+            "--metrics-listen",
+            &address,
+        ],
         &[],
     );
     assert!(code == Some(1) && err.contains("--metrics-listen"), "{err}");
@@ -301,8 +401,20 @@ async fn more_may_connect_than_a_process_may_have_files_open_to_begin_with() {
     let url = shared().await.url();
     let start = |limit: &str| {
         let mut command = tied("sh");
-        command.args(["-c", &format!("ulimit {limit} && exec \"$0\" \"$@\""), BINARY, "serve"]);
-        command.args(["--listen", "127.0.0.1:0", "--max-connections", "500", "--redis-url", &url]);
+        command.args([
+            "-c",
+            &format!("ulimit {limit} && exec \"$0\" \"$@\""),
+            BINARY,
+            "serve",
+        ]);
+        command.args([
+            "--listen",
+            "127.0.0.1:0",
+            "--max-connections",
+            "500",
+            "--redis-url",
+            &url,
+        ]);
         Gateway::by(command)
     };
     let gateway = start("-Sn 64");
@@ -311,9 +423,17 @@ async fn more_may_connect_than_a_process_may_have_files_open_to_begin_with() {
         open.push(TcpStream::connect(gateway.address).await.unwrap());
     }
     let base = format!("http://{}", gateway.address);
-    let metrics = answer(client().get(format!("{base}/metrics"))).await.unwrap().body;
+    let metrics = answer(client().get(format!("{base}/metrics")))
+        .await
+        .unwrap()
+        .body;
     assert!(metrics.contains("streamgate_connections 201"), "{metrics}");
-    let warned = |gateway: &Gateway| gateway.before.iter().any(|line| line.contains("LimitNOFILE"));
+    let warned = |gateway: &Gateway| {
+        gateway
+            .before
+            .iter()
+            .any(|line| line.contains("LimitNOFILE"))
+    };
     assert!(!warned(&gateway), "{:?}", gateway.before);
     let bounded = start("-n 400");
     assert!(warned(&bounded), "{:?}", bounded.before);
@@ -322,16 +442,26 @@ async fn more_may_connect_than_a_process_may_have_files_open_to_begin_with() {
 #[tokio::test]
 async fn a_refused_request_is_logged_with_who_sent_it_and_is_no_warning() {
     let url = shared().await.url();
-    let args =
-        ["serve", "--listen", "127.0.0.1:0", "--redis-url", &url, "--trusted-proxy", "127.0.0.1"];
+    let args = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--redis-url",
+        &url,
+        "--trusted-proxy",
+        "127.0.0.1",
+    ];
     let gateway = Gateway::start(&args);
     let client = crate::support::app::client();
     let of = |path: &str| format!("http://{}{path}", gateway.address);
     let missing = client.get(of("/v1/streams/none%20such"));
-    let missing =
-        missing.header("x-forwarded-for", "203.0.113.9").header("user-agent", "probe \"1\"");
+    let missing = missing
+        .header("x-forwarded-for", "203.0.113.9")
+        .header("user-agent", "probe \"1\"");
     assert_eq!(missing.send().await.unwrap().status(), 404);
-    let foreign = client.get(of("/v1/streams")).header("origin", "https://evil.example");
+    let foreign = client
+        .get(of("/v1/streams"))
+        .header("origin", "https://evil.example");
     assert_eq!(foreign.send().await.unwrap().status(), 403);
     let mut lines = std::iter::from_fn(|| gateway.log.recv_timeout(PATIENCE).ok())
         .filter(|line| line.contains("request refused"));
@@ -350,8 +480,15 @@ async fn a_refused_request_is_logged_with_who_sent_it_and_is_no_warning() {
 #[tokio::test]
 async fn a_path_that_is_nearly_right_is_answered_with_the_right_one() {
     let app = crate::support::TestApp::start().await;
-    for (path, hint) in [("/healthz", "/livez"), ("/v1/streams/", "/v1/streams"), ("/v2", "/v1")] {
+    for (path, hint) in [
+        ("/healthz", "/livez"),
+        ("/v1/streams/", "/v1/streams"),
+        ("/v2", "/v1"),
+    ] {
         let problem = app.get(path).await.is_problem(404, "route-not-found");
-        assert!(problem["detail"].as_str().unwrap().contains(hint), "{problem}");
+        assert!(
+            problem["detail"].as_str().unwrap().contains(hint),
+            "{problem}"
+        );
     }
 }

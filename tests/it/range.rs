@@ -14,7 +14,9 @@ async fn bounds_are_those_of_redis() {
     let app = TestApp::start().await;
     let stream = app.stream_of("bounds", 9).await;
     let read = async |query: &str| {
-        let answer = app.get(&format!("/v1/streams/{stream}/entries?{query}")).await;
+        let answer = app
+            .get(&format!("/v1/streams/{stream}/entries?{query}"))
+            .await;
         assert_eq!(answer.status, 200, "{query}: {}", answer.body);
         answer.ids()
     };
@@ -64,7 +66,10 @@ async fn a_page_is_at_the_tail_when_nothing_follows_it_in_its_order() {
         ("after=4-0", true, true),
         ("end=3", false, false),
     ] {
-        let page = app.get(&format!("/v1/streams/{stream}/entries?{query}")).await.json();
+        let page = app
+            .get(&format!("/v1/streams/{stream}/entries?{query}"))
+            .await
+            .json();
         assert_eq!(
             (&page["at_tail"], page["next"].is_string()),
             (&at_tail.into(), has_next),
@@ -89,9 +94,16 @@ async fn next_leads_through_a_range_without_loss_or_repeat() {
             let page = app.get(&path).await;
             let json = page.json();
             seen.extend(page.ids());
-            let Some(next) = json["next"].as_str() else { break };
+            let Some(next) = json["next"].as_str() else {
+                break;
+            };
             assert!(page.header("link").contains("rel=\"next\""));
-            let link = page.header("link").split(['<', '>']).nth(1).unwrap().to_owned();
+            let link = page
+                .header("link")
+                .split(['<', '>'])
+                .nth(1)
+                .unwrap()
+                .to_owned();
             assert!(link.contains("limit="), "{link}");
             path = link;
             if json["at_tail"] == true && !query.contains("desc") && page.ids().is_empty() {
@@ -108,7 +120,10 @@ async fn positions_carry_the_count_of_entries_given() {
     let app = TestApp::start().await;
     let stream = app.stream_of("counts", 6).await;
     let next = async |query: &str| {
-        app.get(&format!("/v1/streams/{stream}/entries?{query}")).await.json()["next"].clone()
+        app.get(&format!("/v1/streams/{stream}/entries?{query}"))
+            .await
+            .json()["next"]
+            .clone()
     };
     assert_eq!(next("after=0&limit=4").await, "4-0:4");
     assert_eq!(next("after=4-0:4").await, "6-0:6");
@@ -120,11 +135,23 @@ async fn positions_carry_the_count_of_entries_given() {
 async fn an_overtaken_position_is_told_what_is_lost() {
     let app = TestApp::start().await;
     let stream = app.stream_of("gone", 10).await;
-    shared().await.command(&["XTRIM", &stream, "MAXLEN", "4"]).await;
+    shared()
+        .await
+        .command(&["XTRIM", &stream, "MAXLEN", "4"])
+        .await;
     let path = |query: &str| format!("/v1/streams/{stream}/entries?{query}");
-    let problem = app.get(&path("after=2-0:2")).await.is_problem(410, "entries-trimmed");
-    assert_eq!((&problem["lost"], &problem["oldest"]), (&4.into(), &"7-0".into()));
-    let unknown = app.get(&path("after=2-0")).await.is_problem(410, "entries-trimmed");
+    let problem = app
+        .get(&path("after=2-0:2"))
+        .await
+        .is_problem(410, "entries-trimmed");
+    assert_eq!(
+        (&problem["lost"], &problem["oldest"]),
+        (&4.into(), &"7-0".into())
+    );
+    let unknown = app
+        .get(&path("after=2-0"))
+        .await
+        .is_problem(410, "entries-trimmed");
     assert!(unknown["lost"].is_null());
     // Nobody promised the oldest entries to one who asks for what is there; nobody is overtaken
     // who had read all that is gone.
@@ -146,7 +173,10 @@ async fn a_stream_made_anew_is_told_apart_from_the_old_one() {
     app.delete(&format!("/v1/streams/{stream}")).await;
     app.fill(&stream, 2).await;
     let path = format!("/v1/streams/{stream}/entries?after=5-0:5");
-    assert_eq!(app.get(&path).await.is_problem(410, "entries-trimmed")["reset"], true);
+    assert_eq!(
+        app.get(&path).await.is_problem(410, "entries-trimmed")["reset"],
+        true
+    );
     let skipped = app.get(&format!("{path}&gap=skip")).await;
     assert_eq!(skipped.ids(), ids(1..3));
 }
@@ -156,15 +186,33 @@ async fn a_single_entry_is_there_gone_or_was_never_there() {
     let app = TestApp::start().await;
     let stream = app.stream_of("single", 6).await;
     let path = |id: &str| format!("/v1/streams/{stream}/entries/{id}");
-    assert_eq!(app.get(&path("3-0")).await.body.trim_end(), r#"{"id":"3-0","fields":{"n":"1"}}"#);
     assert_eq!(
-        app.get(&format!("{}?payload=n", path("3-0"))).await.body.trim_end(),
+        app.get(&path("3-0")).await.body.trim_end(),
+        r#"{"id":"3-0","fields":{"n":"1"}}"#
+    );
+    assert_eq!(
+        app.get(&format!("{}?payload=n", path("3-0")))
+            .await
+            .body
+            .trim_end(),
         r#"{"id":"3-0","payload":"1"}"#
     );
-    app.get(&path("3-1")).await.is_problem(404, "entry-not-found");
-    app.get(&path("9-0")).await.is_problem(404, "entry-not-found");
-    shared().await.command(&["XTRIM", &stream, "MAXLEN", "2"]).await;
-    assert_eq!(app.get(&path("3-0")).await.is_problem(410, "entries-trimmed")["oldest"], "5-0");
+    app.get(&path("3-1"))
+        .await
+        .is_problem(404, "entry-not-found");
+    app.get(&path("9-0"))
+        .await
+        .is_problem(404, "entry-not-found");
+    shared()
+        .await
+        .command(&["XTRIM", &stream, "MAXLEN", "2"])
+        .await;
+    assert_eq!(
+        app.get(&path("3-0"))
+            .await
+            .is_problem(410, "entries-trimmed")["oldest"],
+        "5-0"
+    );
     app.get(&path("three")).await.is_problem(400, "invalid-id");
     app.get(&format!("/v1/streams/{}/entries/1-0", unique("no")))
         .await
@@ -203,7 +251,11 @@ async fn a_long_poll_answers_with_the_entry_it_waited_for() {
     });
     let (answer, id) = tokio::join!(app.get(&path), publish);
     assert_eq!(answer.ids().first(), Some(&id));
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
     assert_eq!(answer.json()["next"], format!("{id}:1"));
 }
 
@@ -212,7 +264,11 @@ async fn a_long_poll_for_nothing_ends_in_time_with_the_same_position() {
     let app = TestApp::start().await;
     let stream = app.stream_of("nothing", 3).await;
     let began = Instant::now();
-    let answer = app.get(&format!("/v1/streams/{stream}/entries?after=3-0&wait=400ms")).await;
+    let answer = app
+        .get(&format!(
+            "/v1/streams/{stream}/entries?after=3-0&wait=400ms"
+        ))
+        .await;
     assert_eq!((answer.status, answer.ids().len()), (200, 0));
     assert_eq!(answer.json()["next"], "3-0:3");
     assert!(began.elapsed() >= Duration::from_millis(400));
@@ -235,8 +291,10 @@ async fn many_long_polls_share_a_few_connections() {
         async move { app.get(&path).await }
     }));
     let feed = async {
-        crate::support::eventually("all wait", async || app.metric("waiting_reads").await == 120)
-            .await;
+        crate::support::eventually("all wait", async || {
+            app.metric("waiting_reads").await == 120
+        })
+        .await;
         let clients = server.clients().await;
         for stream in &streams {
             app.publish(stream, "1").await;
@@ -278,9 +336,15 @@ async fn contradictions_in_a_range_are_refused() {
             .await
             .is_problem(400, "invalid-request");
     }
-    for query in
-        ["after=x", "start=x", "end=1-2-3", "cursor=x", "before=$", "after=1:1", "after=5-0:x"]
-    {
+    for query in [
+        "after=x",
+        "start=x",
+        "end=1-2-3",
+        "cursor=x",
+        "before=$",
+        "after=1:1",
+        "after=5-0:x",
+    ] {
         app.get(&format!("/v1/streams/{stream}/entries?{query}"))
             .await
             .is_problem(400, "invalid-id");

@@ -18,7 +18,10 @@ async fn sized(app: &TestApp, sizes: &[usize], made: &str) -> String {
     let stream = unique("sized");
     for (index, size) in sizes.iter().enumerate() {
         let text = "x".repeat(size - 1);
-        shared().await.command(&["XADD", &stream, &format!("{}-0", index + 1), "f", &text]).await;
+        shared()
+            .await
+            .command(&["XADD", &stream, &format!("{}-0", index + 1), "f", &text])
+            .await;
     }
     assert_eq!(app.put_json(&group(&stream, ""), made).await.status, 201);
     stream
@@ -26,9 +29,16 @@ async fn sized(app: &TestApp, sizes: &[usize], made: &str) -> String {
 
 /// Ids and sizes of what was read.
 fn measured(entries: &Value) -> Vec<(String, usize)> {
-    let size = |entry: &Value| entry["fields"]["f"].as_str().map_or(0, |text| text.len() + 1);
+    let size = |entry: &Value| {
+        entry["fields"]["f"]
+            .as_str()
+            .map_or(0, |text| text.len() + 1)
+    };
     let entries = entries.as_array().unwrap_or_else(|| panic!("{entries}"));
-    entries.iter().map(|entry| (entry["id"].as_str().unwrap().to_owned(), size(entry))).collect()
+    entries
+        .iter()
+        .map(|entry| (entry["id"].as_str().unwrap().to_owned(), size(entry)))
+        .collect()
 }
 
 async fn read(app: &TestApp, stream: &str, form: &str) -> Vec<(String, usize)> {
@@ -63,14 +73,21 @@ async fn a_read_hands_out_what_fits_and_the_next_one_goes_on_there() {
             let form = format!("consumer=w&count={count}&max_bytes={bytes}");
             let got = read(&app, &stream, &form).await;
             let total: usize = got.iter().map(|(_, size)| size).sum();
-            assert!(got.len() == 1 || total <= bytes, "{total} of {bytes}: {got:?}");
+            assert!(
+                got.len() == 1 || total <= bytes,
+                "{total} of {bytes}: {got:?}"
+            );
             assert!(!got.is_empty() && got.len() <= count, "{got:?}");
             let full = got.len() == count;
             all.extend(got);
             let next = sizes.get(all.len());
             let over = next.is_none_or(|next| total + next > bytes);
             assert!(full || over, "there was room for one more: {form}");
-            assert_eq!(pending(&app, &stream).await.len(), all.len(), "nothing more is held");
+            assert_eq!(
+                pending(&app, &stream).await.len(),
+                all.len(),
+                "nothing more is held"
+            );
         }
         let in_order: Vec<String> = (1..=sizes.len()).map(|n| format!("{n}-0")).collect();
         assert_eq!(ids(&all), in_order);
@@ -84,12 +101,25 @@ async fn what_was_over_in_a_plain_group_comes_to_native_consumers() {
     let form = "consumer=w&count=4&max_bytes=299";
     assert_eq!(ids(&read(&app, &stream, form).await), ["1-0", "2-0"]);
     let redis = shared().await;
-    let words = ["XREADGROUP", "GROUP", "g", "n", "COUNT", "1", "STREAMS", &stream, ">"];
+    let words = [
+        "XREADGROUP",
+        "GROUP",
+        "g",
+        "n",
+        "COUNT",
+        "1",
+        "STREAMS",
+        &stream,
+        ">",
+    ];
     let native = plain(&redis.command(&words).await);
     assert_eq!(native[0][1][0][0], "3-0");
     assert_eq!(ids(&read(&app, &stream, form).await), ["4-0"]);
     let shown = app.get(&group(&stream, "")).await.json();
-    assert_eq!((&shown["entries_read"], &shown["lag"]), (&json!(4), &json!(0)));
+    assert_eq!(
+        (&shown["entries_read"], &shown["lag"]),
+        (&json!(4), &json!(0))
+    );
     assert_eq!(read(&app, &stream, form).await, []);
 }
 
@@ -119,8 +149,16 @@ async fn what_is_due_is_lent_as_far_as_it_fits_and_the_rest_stays_due() {
         seen.extend(got.into_iter().map(|(id, _)| id));
     }
     let held = app.get(&group(&stream, "/pending")).await.json();
-    let counts = held["entries"].as_array().unwrap().iter().map(|entry| &entry["deliveries"]);
-    assert_eq!(counts.collect::<Vec<_>>(), [2; 6], "each was delivered once more");
+    let counts = held["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| &entry["deliveries"]);
+    assert_eq!(
+        counts.collect::<Vec<_>>(),
+        [2; 6],
+        "each was delivered once more"
+    );
 }
 
 #[tokio::test]
@@ -139,7 +177,8 @@ async fn neither_what_is_due_nor_what_is_new_uses_up_all_the_room_for_good() {
         due += u32::from(was_due);
         new += u32::from(!was_due);
         if was_due {
-            app.post_form(&group(&stream, "/nack"), &format!("ids={}", got[0].0)).await;
+            app.post_form(&group(&stream, "/nack"), &format!("ids={}", got[0].0))
+                .await;
         }
         if new == 20 {
             break;
@@ -164,8 +203,9 @@ async fn several_streams_share_the_bound_and_take_turns() {
             let form = format!("{named}consumer=w&count=10&max_bytes=250&wait=5s");
             let answer = app.post_form("/v1/groups/g/read", &form).await;
             let json = answer.json();
-            let of: Vec<usize> =
-                (0..3).map(|i| measured(&json["streams"][i]["entries"]).len()).collect();
+            let of: Vec<usize> = (0..3)
+                .map(|i| measured(&json["streams"][i]["entries"]).len())
+                .collect();
             assert_eq!(of.iter().sum::<usize>(), 2, "{made}: {}", answer.body);
             (0..3).for_each(|i| counts[i] += of[i]);
         }
@@ -195,7 +235,11 @@ async fn a_history_is_cut_and_goes_on_after_what_was_kept() {
             format!("streams={stream}&streams={other}&consumer=w&history=0&max_bytes=50&count=5");
         let both = app.post_form("/v1/groups/g/read", &form).await.json();
         for i in 0..2 {
-            assert_eq!(ids(&measured(&both["streams"][i]["entries"])), ["1-0"], "{made}");
+            assert_eq!(
+                ids(&measured(&both["streams"][i]["entries"])),
+                ["1-0"],
+                "{made}"
+            );
         }
     }
 }
@@ -206,7 +250,11 @@ async fn what_is_kept_from_nobody_is_bounded_too() {
     for made in [PLAIN, QUEUE] {
         let stream = sized(&app, &[100; 3], made).await;
         let form = "consumer=w&no_ack=true&max_bytes=250";
-        assert_eq!(ids(&read(&app, &stream, form).await), ["1-0", "2-0"], "{made}");
+        assert_eq!(
+            ids(&read(&app, &stream, form).await),
+            ["1-0", "2-0"],
+            "{made}"
+        );
         assert_eq!(ids(&read(&app, &stream, form).await), ["3-0"], "{made}");
         assert_eq!(pending(&app, &stream).await, [] as [&str; 0]);
     }
@@ -245,6 +293,8 @@ async fn a_bound_that_makes_no_sense_is_refused_and_a_missing_group_is_missing()
         let answer = app.post_form(&path, "consumer=w&max_bytes=10").await;
         answer.is_problem(404, "group-not-found");
     }
-    let leased = app.post_form(&group(&stream, "/read"), "consumer=w&max_bytes=10&lease=1m").await;
+    let leased = app
+        .post_form(&group(&stream, "/read"), "consumer=w&max_bytes=10&lease=1m")
+        .await;
     leased.is_problem(409, "group-has-no-policy");
 }

@@ -34,12 +34,19 @@ async fn every_command_of_the_readme_works_as_it_stands() {
     let dir = tempfile::tempdir().unwrap();
     let gateway = Gateway::dev(dir.path());
     for block in blocks {
-        let script =
-            format!("{CURL}{}", block.replace("127.0.0.1:8080", &gateway.address.to_string()));
-        let output =
-            Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).output().unwrap();
-        let (out, err) =
-            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let script = format!(
+            "{CURL}{}",
+            block.replace("127.0.0.1:8080", &gateway.address.to_string())
+        );
+        let output = Command::new("sh")
+            .args(["-c", &script])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let (out, err) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
         assert!(output.status.success(), "{block}\n{out}\n{err}");
         assert!(!out.contains("urn:streamgate:problem"), "{block}\n{out}");
     }

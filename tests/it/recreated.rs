@@ -21,20 +21,30 @@ fn events(stream: &str, query: &str) -> String {
 }
 
 async fn lines(app: &TestApp, path: &str) -> Lines {
-    Lines::of(app.client.get(app.url(path)).header("accept", "application/x-ndjson")).await
+    Lines::of(
+        app.client
+            .get(app.url(path))
+            .header("accept", "application/x-ndjson"),
+    )
+    .await
 }
 
 /// A gateway whose readers look at their streams every 100 ms.
 async fn quick(server: &Server) -> TestApp {
     let look_every = Duration::from_millis(100);
-    TestApp::on(&server.url(), |settings| settings.live.look_every = look_every).await
+    TestApp::on(&server.url(), |settings| {
+        settings.live.look_every = look_every
+    })
+    .await
 }
 
 /// Deletes a stream and adds entries with these ids, in one step.
 async fn recreate(server: &Server, stream: &str, ids: &[&str]) {
     let script = "redis.call('DEL', KEYS[1])
         for i, id in ipairs(ARGV) do redis.call('XADD', KEYS[1], id, 'n', i) end";
-    server.command(&[&["EVAL", script, "1", stream], ids].concat()).await;
+    server
+        .command(&[&["EVAL", script, "1", stream], ids].concat())
+        .await;
 }
 
 async fn it_waits(app: &TestApp) {
@@ -43,8 +53,12 @@ async fn it_waits(app: &TestApp) {
 
 /// Ids of the entries in a page.
 fn ids(page: &Value) -> Vec<&str> {
-    let all = page["entries"].as_array().unwrap_or_else(|| panic!("no entries: {page}"));
-    all.iter().map(|entry| entry["id"].as_str().unwrap()).collect()
+    let all = page["entries"]
+        .as_array()
+        .unwrap_or_else(|| panic!("no entries: {page}"));
+    all.iter()
+        .map(|entry| entry["id"].as_str().unwrap())
+        .collect()
 }
 
 #[tokio::test]
@@ -53,7 +67,12 @@ async fn a_waiting_read_loses_no_entry_of_a_stream_that_is_recreated_meanwhile()
     let app = quick(&server).await;
     // Greater ids than before, lower ones, and the very id that the stream had ended with.
     for new in [&["6-0", "7-0"][..], &["1-0", "2-0"], &["5-0"]] {
-        for query in ["after=$", "after=5-0:5", "cursor=5-0:5", "after=5-0:5&gap=skip"] {
+        for query in [
+            "after=$",
+            "after=5-0:5",
+            "cursor=5-0:5",
+            "after=5-0:5&gap=skip",
+        ] {
             let stream = app.stream_of("wait", 5).await;
             let path = entries(&stream, &format!("{query}&wait=15s"));
             let (answer, ()) = tokio::join!(app.get(&path), async {
@@ -69,7 +88,11 @@ async fn a_waiting_read_loses_no_entry_of_a_stream_that_is_recreated_meanwhile()
                     "{what}"
                 );
             } else {
-                assert_eq!(answer.is_problem(410, "entries-trimmed")["reset"], true, "{what}");
+                assert_eq!(
+                    answer.is_problem(410, "entries-trimmed")["reset"],
+                    true,
+                    "{what}"
+                );
             }
         }
         let stream = app.stream_of("many", 5).await;
@@ -99,7 +122,11 @@ async fn what_was_added_and_trimmed_away_under_a_read_from_the_tail_is_told() {
         server.command(&["EVAL", add, "1", &stream]).await;
     });
     let page = answer.json();
-    assert_eq!((ids(&page).len(), &page["gap"]["lost"]), (5, &15.into()), "{page}");
+    assert_eq!(
+        (ids(&page).len(), &page["gap"]["lost"]),
+        (5, &15.into()),
+        "{page}"
+    );
 }
 
 #[tokio::test]
@@ -135,7 +162,11 @@ async fn who_comes_to_a_recreated_stream_whose_former_life_was_followed_is_woken
                         add().await
                     });
                     assert!(answer.body.contains("\"next\":\""), "{}", answer.body);
-                    assert!(answer.body.contains(&format!("\"id\":\"{next}\"")), "{}", answer.body);
+                    assert!(
+                        answer.body.contains(&format!("\"id\":\"{next}\"")),
+                        "{}",
+                        answer.body
+                    );
                     added
                 }
                 "lines" => {
@@ -158,7 +189,10 @@ async fn who_comes_to_a_recreated_stream_whose_former_life_was_followed_is_woken
                 }
             };
             let took = added.elapsed();
-            assert!(took < AT_ONCE, "{kind} after {after} of {now:?} was woken after {took:?}");
+            assert!(
+                took < AT_ONCE,
+                "{kind} after {after} of {now:?} was woken after {took:?}"
+            );
         }
     }
 }
@@ -173,20 +207,40 @@ async fn a_stream_that_could_not_be_read_for_a_time_is_not_read_again_from_its_b
     let mut sse = app.follow(&events(&stream, "after=$")).await;
     sse.expect("$open").await;
     // Rights that are taken away and given back: all to read streams, or only that to wait.
-    for (round, rights) in [&["-xrange", "-xread", "-xinfo"][..], &["-xread"]].iter().enumerate() {
+    for (round, rights) in [&["-xrange", "-xread", "-xinfo"][..], &["-xread"]]
+        .iter()
+        .enumerate()
+    {
         let sent = sent_bytes(&server).await;
-        server.command(&[&["ACL", "SETUSER", "default"], *rights].concat()).await;
+        server
+            .command(&[&["ACL", "SETUSER", "default"], *rights].concat())
+            .await;
         // Its reader finds out when it comes back from waiting.
-        server.command(&["XADD", &stream, "*", "n", &format!("{round}.1")]).await;
-        eventually("nobody waits in Redis", async || server.blocked().await == 0).await;
+        server
+            .command(&["XADD", &stream, "*", "n", &format!("{round}.1")])
+            .await;
+        eventually("nobody waits in Redis", async || {
+            server.blocked().await == 0
+        })
+        .await;
         let calls = calls(&server).await;
         tokio::time::sleep(Duration::from_millis(500)).await;
         let calls = self::calls(&server).await - calls;
         assert!(calls < 200, "{calls} commands while one is refused");
-        server.command(&["ACL", "SETUSER", "default", "+@all"]).await;
-        server.command(&["XADD", &stream, "*", "n", &format!("{round}.2")]).await;
-        assert_eq!(sse.values(2).await, [format!("{round}.1"), format!("{round}.2")]);
-        eventually("somebody waits in Redis", async || server.blocked().await == 1).await;
+        server
+            .command(&["ACL", "SETUSER", "default", "+@all"])
+            .await;
+        server
+            .command(&["XADD", &stream, "*", "n", &format!("{round}.2")])
+            .await;
+        assert_eq!(
+            sse.values(2).await,
+            [format!("{round}.1"), format!("{round}.2")]
+        );
+        eventually("somebody waits in Redis", async || {
+            server.blocked().await == 1
+        })
+        .await;
         let sent = sent_bytes(&server).await - sent;
         assert!(sent < 500_000, "Redis sent {sent} bytes for two entries");
     }
@@ -195,11 +249,15 @@ async fn a_stream_that_could_not_be_read_for_a_time_is_not_read_again_from_its_b
 /// Puts the stream away and a text in its place.
 async fn turn_into_text(server: &Server, stream: &str) {
     let script = "redis.call('RENAME', KEYS[1], ARGV[1]) redis.call('SET', KEYS[1], 'text')";
-    server.command(&["EVAL", script, "1", stream, &format!("{stream}-away")]).await;
+    server
+        .command(&["EVAL", script, "1", stream, &format!("{stream}-away")])
+        .await;
 }
 
 async fn turn_back(server: &Server, stream: &str) {
-    server.command(&["RENAME", &format!("{stream}-away"), stream]).await;
+    server
+        .command(&["RENAME", &format!("{stream}-away"), stream])
+        .await;
 }
 
 #[tokio::test]
@@ -208,8 +266,12 @@ async fn who_reads_a_stream_that_turns_into_another_type_is_told_and_resumes_whe
     let app = quick(&server).await;
     let stream = app.stream_of("typed", 5).await;
     let mut sse = app.follow(&events(&stream, "after=5-0:5")).await;
-    let mut many = app.follow(&format!("/v1/events?stream={stream}@5-0:5")).await;
-    let mut matching = app.follow(&format!("/v1/events?match={stream}*&after=$")).await;
+    let mut many = app
+        .follow(&format!("/v1/events?stream={stream}@5-0:5"))
+        .await;
+    let mut matching = app
+        .follow(&format!("/v1/events?match={stream}*&after=$"))
+        .await;
     for sse in [&mut sse, &mut many, &mut matching] {
         sse.expect("$open").await;
     }
@@ -237,7 +299,9 @@ async fn who_reads_a_stream_that_turns_into_another_type_is_told_and_resumes_whe
     assert_eq!(lines.next().await, None);
     // Back, it is the same stream: who comes back goes on where it was, and nothing is a reset.
     turn_back(&server, &stream).await;
-    let mut sse = app.follow(&events(&stream, "after=0&last_event_id=5-0:5")).await;
+    let mut sse = app
+        .follow(&events(&stream, "after=0&last_event_id=5-0:5"))
+        .await;
     sse.expect("$open").await;
     server.command(&["XADD", &stream, "6-0", "n", "6"]).await;
     assert_eq!(sse.expect("message").await.id.as_deref(), Some("6-0:6"));
@@ -250,7 +314,9 @@ async fn who_comes_to_a_stream_that_was_another_type_lately_is_woken_at_once() {
     for is_new in [true, false] {
         let stream = app.stream_of("text", 5).await;
         turn_into_text(&server, &stream).await;
-        app.get(&entries(&stream, "after=0&wait=15s")).await.is_problem(409, "not-a-stream");
+        app.get(&entries(&stream, "after=0&wait=15s"))
+            .await
+            .is_problem(409, "not-a-stream");
         match is_new {
             true => drop(server.command(&["DEL", &stream]).await),
             false => turn_back(&server, &stream).await,
@@ -262,7 +328,11 @@ async fn who_comes_to_a_stream_that_was_another_type_lately_is_woken_at_once() {
             Instant::now()
         });
         assert_eq!(answer.ids(), ["9-0"]);
-        assert!(added.elapsed() < AT_ONCE, "woken after {:?}", added.elapsed());
+        assert!(
+            added.elapsed() < AT_ONCE,
+            "woken after {:?}",
+            added.elapsed()
+        );
     }
 }
 
@@ -279,5 +349,10 @@ async fn stat(server: &Server, name: &str) -> u64 {
         panic!("no info")
     };
     let info = String::from_utf8_lossy(&info).into_owned();
-    info.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().parse().unwrap()
+    info.lines()
+        .find_map(|line| line.strip_prefix(name))
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap()
 }

@@ -62,14 +62,20 @@ async fn all_kinds_of_connections_to_redis_go_over_tls() {
     assert_eq!(live.values(1).await, ["1"]);
     let durable =
         format!("/v1/streams/{stream}/entries?durability=replicas:1&durability_timeout=1ms");
-    app.post_form(&durable, "n=2").await.is_problem(504, "durability-not-reached");
+    app.post_form(&durable, "n=2")
+        .await
+        .is_problem(504, "durability-not-reached");
     let group = format!("/v1/streams/{stream}/groups/g");
     app.put_json(&group, r#"{"policy":{}}"#).await;
     let first = app.post_form(&format!("{group}/read"), "consumer=a").await;
     let freed = async {
         let listening = "redis_connections{kind=\"listening\"}";
-        eventually("it listens", async || app.metric_if_any(listening).await == Some(1)).await;
-        app.post_form(&format!("{group}/nack"), &format!("ids={}", first.ids()[0])).await;
+        eventually("it listens", async || {
+            app.metric_if_any(listening).await == Some(1)
+        })
+        .await;
+        app.post_form(&format!("{group}/nack"), &format!("ids={}", first.ids()[0]))
+            .await;
     };
     let read = format!("{group}/read");
     let waits = app.post_form(&read, "consumer=b&wait=20s");
@@ -77,17 +83,29 @@ async fn all_kinds_of_connections_to_redis_go_over_tls() {
     assert_eq!(second.ids(), first.ids()[..1]);
     for kind in ["shared", "blocking", "durable", "listening"] {
         let name = format!("redis_connections{{kind=\"{kind}\"}}");
-        assert!(app.metric_if_any(&name).await.is_some_and(|open| open > 0), "{kind}");
+        assert!(
+            app.metric_if_any(&name).await.is_some_and(|open| open > 0),
+            "{kind}"
+        );
     }
-    let Value::BulkString(list) = server.command(&["CLIENT", "LIST"]).await else { panic!() };
+    let Value::BulkString(list) = server.command(&["CLIENT", "LIST"]).await else {
+        panic!()
+    };
     let list = String::from_utf8_lossy(&list).into_owned();
-    let of_gateway: Vec<&str> =
-        list.lines().filter(|line| !line.contains("cmd=client|list")).collect();
+    let of_gateway: Vec<&str> = list
+        .lines()
+        .filter(|line| !line.contains("cmd=client|list"))
+        .collect();
     assert!(of_gateway.len() >= 4, "{list}");
     let secure = format!("laddr=127.0.0.1:{port} ");
-    assert!(of_gateway.iter().all(|line| line.contains(&secure)), "{list}");
+    assert!(
+        of_gateway.iter().all(|line| line.contains(&secure)),
+        "{list}"
+    );
     server.kill();
-    let answer = app.post_form(&format!("/v1/streams/{stream}/entries"), "n=3").await;
+    let answer = app
+        .post_form(&format!("/v1/streams/{stream}/entries"), "n=3")
+        .await;
     answer.is_problem(503, "redis-unavailable");
 }
 
@@ -99,18 +117,32 @@ async fn a_redis_is_not_believed_whose_certificate_nobody_signed_nor_one_without
     let files = authority.issue(own.path());
     let foreign = own.path().join("foreign.pem");
     std::fs::write(&foreign, &stranger.pem).unwrap();
-    let (url, ca) = (format!("rediss://localhost:{port}/"), dir.path().join("ca.pem"));
-    let ours = [("redis-client-cert", text(&files.cert)), ("redis-client-key", text(&files.key))];
+    let (url, ca) = (
+        format!("rediss://localhost:{port}/"),
+        dir.path().join("ca.pem"),
+    );
+    let ours = [
+        ("redis-client-cert", text(&files.cert)),
+        ("redis-client-key", text(&files.key)),
+    ];
     for flags in [
         vec![("redis-url", url.as_str()), ("redis-ca", text(&ca))],
-        [&[("redis-url", url.as_str()), ("redis-ca", text(&foreign))][..], &ours].concat(),
+        [
+            &[("redis-url", url.as_str()), ("redis-ca", text(&foreign))][..],
+            &ours,
+        ]
+        .concat(),
         [&[("redis-url", url.as_str())][..], &ours].concat(),
     ] {
         let mut settings = settings(&flags);
         settings.pool.connect_timeout = Duration::from_millis(300);
         let app = TestApp::of(&settings).await;
-        app.get("/readyz").await.is_problem(503, "redis-unavailable");
-        app.post_form("/v1/streams/a/entries", "n=1").await.is_problem(503, "redis-unavailable");
+        app.get("/readyz")
+            .await
+            .is_problem(503, "redis-unavailable");
+        app.post_form("/v1/streams/a/entries", "n=1")
+            .await
+            .is_problem(503, "redis-unavailable");
     }
 }
 
@@ -136,7 +168,9 @@ async fn sentinels_and_the_master_they_name_are_reached_over_tls() {
     let mut settings = settings(&flags[..2]);
     settings.pool.connect_timeout = Duration::from_millis(300);
     let app = TestApp::of(&settings).await;
-    app.get("/readyz").await.is_problem(503, "redis-unavailable");
+    app.get("/readyz")
+        .await
+        .is_problem(503, "redis-unavailable");
 }
 
 #[test]
@@ -144,17 +178,37 @@ fn certificates_for_redis_that_make_no_sense_are_refused_at_the_start() {
     let dir = tempfile::tempdir().unwrap();
     let files = Authority::new().issue(dir.path());
     for (flags, problem) in [
-        (&["--redis-url", "redis://h", "--redis-ca", "/x"][..], "rediss://"),
-        (&["--redis-url", "rediss://h", "--redis-ca", "/x"], "/x cannot be read"),
-        (&["--redis-url", "rediss://h", "--redis-ca", text(&files.key)], "no certificate in PEM"),
         (
-            &["--redis-url", "rediss://h", "--redis-client-cert", text(&files.cert)],
+            &["--redis-url", "redis://h", "--redis-ca", "/x"][..],
+            "rediss://",
+        ),
+        (
+            &["--redis-url", "rediss://h", "--redis-ca", "/x"],
+            "/x cannot be read",
+        ),
+        (
+            &["--redis-url", "rediss://h", "--redis-ca", text(&files.key)],
+            "no certificate in PEM",
+        ),
+        (
+            &[
+                "--redis-url",
+                "rediss://h",
+                "--redis-client-cert",
+                text(&files.cert),
+            ],
             "redis-client-cert needs redis-client-key",
         ),
-        (&["--redis-url", "rediss://:s3cret@h/#insecure"], "always checked"),
+        (
+            &["--redis-url", "rediss://:s3cret@h/#insecure"],
+            "always checked",
+        ),
     ] {
         let (code, _, err) = run(&[&["config", "check"], flags].concat(), &[]);
         assert_eq!(code, Some(2), "{flags:?}");
-        assert!(err.contains(problem) && !err.contains("s3cret"), "{flags:?}: {err}");
+        assert!(
+            err.contains(problem) && !err.contains("s3cret"),
+            "{flags:?}: {err}"
+        );
     }
 }

@@ -9,12 +9,20 @@ use crate::support::sse::Sse;
 
 async fn publish(gateway: &Gateway, value: &str) -> Option<u16> {
     let url = format!("http://{}/v1/streams/orders/entries", gateway.address);
-    let request = client().post(url).header("content-type", "application/x-www-form-urlencoded");
-    answer(request.body(format!("n={value}"))).await.ok().map(|answer| answer.status)
+    let request = client()
+        .post(url)
+        .header("content-type", "application/x-www-form-urlencoded");
+    answer(request.body(format!("n={value}")))
+        .await
+        .ok()
+        .map(|answer| answer.status)
 }
 
 async fn values(gateway: &Gateway) -> Vec<String> {
-    let url = format!("http://{}/v1/streams/orders/entries?after=0", gateway.address);
+    let url = format!(
+        "http://{}/v1/streams/orders/entries?after=0",
+        gateway.address
+    );
     let json = answer(client().get(url)).await.unwrap().json();
     json["entries"]
         .as_array()
@@ -40,7 +48,11 @@ async fn data_outlives_a_restart_and_no_server_outlives_its_gateway() {
         assert_eq!(values(&gateway).await.len(), round + 1, "{how}");
         gateway.signal(how);
         assert_eq!(gateway.wait().code(), Some(0), "{how}");
-        assert_eq!(servers(dir.path()), Vec::<u32>::new(), "left behind after {how}");
+        assert_eq!(
+            servers(dir.path()),
+            Vec::<u32>::new(),
+            "left behind after {how}"
+        );
     }
 }
 
@@ -53,7 +65,10 @@ async fn a_gateway_that_is_killed_or_aborts_takes_its_server_along() {
         assert_eq!(publish(&gateway, how).await, Some(201));
         gateway.signal(how);
         assert!(!gateway.wait().success());
-        eventually("the server is gone", async || servers(dir.path()).is_empty()).await;
+        eventually("the server is gone", async || {
+            servers(dir.path()).is_empty()
+        })
+        .await;
     }
     assert_eq!(values(&Gateway::dev(dir.path())).await, ["KILL", "ABRT"]);
 }
@@ -62,15 +77,20 @@ async fn a_gateway_that_is_killed_or_aborts_takes_its_server_along() {
 async fn a_server_that_dies_is_started_again() {
     let dir = tempfile::tempdir().unwrap();
     let gateway = Gateway::dev(dir.path());
-    let url = format!("http://{}/v1/streams/orders/events?after=0", gateway.address);
+    let url = format!(
+        "http://{}/v1/streams/orders/events?after=0",
+        gateway.address
+    );
     let mut sse = Sse::open(&client(), &url, None).await;
     sse.expect("$open").await;
     assert_eq!(publish(&gateway, "before").await, Some(201));
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let first = servers(dir.path());
     signal(first[0], "KILL");
-    eventually("it can be published again", async || publish(&gateway, "after").await == Some(201))
-        .await;
+    eventually("it can be published again", async || {
+        publish(&gateway, "after").await == Some(201)
+    })
+    .await;
     assert_ne!(servers(dir.path()), first);
     assert_eq!(sse.values(2).await, ["before", "after"]);
     gateway.stop();
@@ -81,23 +101,43 @@ async fn a_second_gateway_on_the_same_directory_refuses() {
     let dir = tempfile::tempdir().unwrap();
     let gateway = Gateway::dev(dir.path());
     let path = dir.path().to_str().unwrap();
-    let (code, _, log) = run(&["serve", "--listen", "127.0.0.1:0", "--data-dir", path], &[]);
+    let (code, _, log) = run(
+        &["serve", "--listen", "127.0.0.1:0", "--data-dir", path],
+        &[],
+    );
     assert_eq!(code, Some(1));
     assert!(log.contains("another gateway is running on"), "{log}");
-    assert_eq!(publish(&gateway, "still").await, Some(201), "the first one is not disturbed");
+    assert_eq!(
+        publish(&gateway, "still").await,
+        Some(201),
+        "the first one is not disturbed"
+    );
 }
 
 #[tokio::test]
 async fn without_a_server_program_it_says_what_to_install() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_str().unwrap();
-    let (code, _, log) =
-        run(&["serve", "--listen", "127.0.0.1:0", "--data-dir", path], &[("PATH", path)]);
+    let (code, _, log) = run(
+        &["serve", "--listen", "127.0.0.1:0", "--data-dir", path],
+        &[("PATH", path)],
+    );
     assert_eq!(code, Some(1));
-    assert!(log.contains("neither redis-server nor valkey-server is on PATH"), "{log}");
+    assert!(
+        log.contains("neither redis-server nor valkey-server is on PATH"),
+        "{log}"
+    );
     let deep = dir.path().join("x".repeat(100));
-    let (code, _, log) =
-        run(&["serve", "--listen", "127.0.0.1:0", "--data-dir", deep.to_str().unwrap()], &[]);
+    let (code, _, log) = run(
+        &[
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--data-dir",
+            deep.to_str().unwrap(),
+        ],
+        &[],
+    );
     assert_eq!(code, Some(1));
     assert!(log.contains("too long for a unix socket"), "{log}");
 }

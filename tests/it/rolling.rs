@@ -22,13 +22,17 @@ struct Kept(BufReader<TcpStream>);
 
 impl Kept {
     async fn open(address: SocketAddr) -> Self {
-        Self(BufReader::new(TcpStream::connect(address).await.expect("it accepts")))
+        Self(BufReader::new(
+            TcpStream::connect(address).await.expect("it accepts"),
+        ))
     }
 
     /// Sends a request: its status, and whether the connection stays.
     async fn send(&mut self, head: &str, body: &str) -> (u16, bool) {
-        let request =
-            format!("{head}\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let request = format!(
+            "{head}\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
         self.0.write_all(request.as_bytes()).await.unwrap();
         let (mut status, mut length, mut stays) = (0, 0, true);
         loop {
@@ -82,7 +86,10 @@ async fn a_rolling_restart_under_load_breaks_no_publish() {
     let stream = unique("rolling");
     let mut running = gateway().await;
     // The load balancer: new connections go to a gateway that says it is ready.
-    let (ready, published) = (watch::channel(running.address), Arc::new(AtomicUsize::new(0)));
+    let (ready, published) = (
+        watch::channel(running.address),
+        Arc::new(AtomicUsize::new(0)),
+    );
     let (point, stop) = (ready.0, watch::channel(false));
     let publishers: Vec<_> = (0..8)
         .map(|n| {
@@ -136,7 +143,10 @@ async fn a_stopping_gateway_answers_idle_connections_and_new_ones_and_then_close
     let app = TestApp::start_with(|settings| settings.server.lame_duck = lame_duck).await;
     let stream = unique("lame");
     let mut idle = Kept::open(app.address).await;
-    assert!(idle.publish(&stream).await, "it stays while the gateway runs");
+    assert!(
+        idle.publish(&stream).await,
+        "it stays while the gateway runs"
+    );
     let mut quiet = Kept::open(app.address).await;
     assert!(quiet.publish(&stream).await);
     let mut partial = Kept::open(app.address).await;
@@ -146,17 +156,33 @@ async fn a_stopping_gateway_answers_idle_connections_and_new_ones_and_then_close
     assert_eq!(idle.send("GET /readyz HTTP/1.1", "").await, (503, false));
     idle.until_closed().await;
     let mut new = Kept::open(app.address).await;
-    assert!(!new.publish(&stream).await, "an answer says that the connection ends");
+    assert!(
+        !new.publish(&stream).await,
+        "an answer says that the connection ends"
+    );
     new.until_closed().await;
     // A head that has begun to come is answered, also after the time is over.
-    partial.0.write_all(b"GET /livez HTTP/1.1\r\nhost: loc").await.unwrap();
-    assert!(began.elapsed() < lame_duck, "the machine is too slow for this test");
+    partial
+        .0
+        .write_all(b"GET /livez HTTP/1.1\r\nhost: loc")
+        .await
+        .unwrap();
+    assert!(
+        began.elapsed() < lame_duck,
+        "the machine is too slow for this test"
+    );
     quiet.until_closed().await;
-    assert!(began.elapsed() >= lame_duck, "idle connections are kept for the time that is set");
+    assert!(
+        began.elapsed() >= lame_duck,
+        "idle connections are kept for the time that is set"
+    );
     partial.0.write_all(b"alhost\r\n\r\n").await.unwrap();
     let mut rest = String::new();
     partial.0.read_to_string(&mut rest).await.unwrap();
-    assert!(rest.starts_with("HTTP/1.1 200 ") && rest.contains("connection: close"), "{rest}");
+    assert!(
+        rest.starts_with("HTTP/1.1 200 ") && rest.contains("connection: close"),
+        "{rest}"
+    );
     app.stop().await;
 }
 
@@ -182,7 +208,11 @@ async fn ctrl_c_does_not_wait_for_a_load_balancer_and_a_second_signal_waits_for_
     let began = Instant::now();
     gateway.signal("INT");
     assert_eq!(gateway.wait().code(), Some(0));
-    assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(7),
+        "{:?}",
+        began.elapsed()
+    );
     for (second, code) in [("TERM", 143), ("INT", 130)] {
         let mut gateway = start("60s");
         // An upload that goes on holds up an orderly stop.
@@ -196,7 +226,11 @@ async fn ctrl_c_does_not_wait_for_a_load_balancer_and_a_second_signal_waits_for_
         let began = Instant::now();
         gateway.signal(second);
         assert_eq!(gateway.wait().code(), Some(code));
-        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert!(
+            began.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            began.elapsed()
+        );
     }
 }
 
@@ -211,15 +245,31 @@ async fn idle_connections_and_heads_have_a_timeout_each() {
     idle.send("GET /livez HTTP/1.1", "").await;
     tokio::time::sleep(Duration::from_millis(700)).await;
     let began = Instant::now();
-    assert_eq!(idle.send("GET /livez HTTP/1.1", "").await, (200, true), "longer than a head");
+    assert_eq!(
+        idle.send("GET /livez HTTP/1.1", "").await,
+        (200, true),
+        "longer than a head"
+    );
     idle.until_closed().await;
-    assert!(began.elapsed() >= Duration::from_millis(1500), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() >= Duration::from_millis(1500),
+        "{:?}",
+        began.elapsed()
+    );
     // A connection that is quiet from the beginning, and one in the middle of its second head.
     let quiet = Kept::open(app.address).await;
     let mut second = Kept::open(app.address).await;
     second.send("GET /livez HTTP/1.1", "").await;
     let began = Instant::now();
-    second.0.write_all(b"GET /livez HTTP/1.1\r\nhost: loc").await.unwrap();
+    second
+        .0
+        .write_all(b"GET /livez HTTP/1.1\r\nhost: loc")
+        .await
+        .unwrap();
     tokio::join!(quiet.until_closed(), second.until_closed());
-    assert!(began.elapsed() < Duration::from_millis(1400), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_millis(1400),
+        "{:?}",
+        began.elapsed()
+    );
 }

@@ -24,20 +24,38 @@ fn entries(stream: &str) -> String {
 
 /// To append to a stream that nobody is interested in: what came before has been replicated then.
 fn replicated() -> String {
-    format!("{}?durability=replicas:1&durability_timeout=10s", entries(&unique("barrier")))
+    format!(
+        "{}?durability=replicas:1&durability_timeout=10s",
+        entries(&unique("barrier"))
+    )
 }
 
 /// Appends one number after the other, each until it is acknowledged; then `end`.
 async fn publish(app: &TestApp, stream: &str, acknowledged: &AtomicU32, enough: &AtomicBool) {
-    let path = format!("{}?durability=replicas:1&durability_timeout=500ms", entries(stream));
+    let path = format!(
+        "{}?durability=replicas:1&durability_timeout=500ms",
+        entries(stream)
+    );
     let append = async |value: &str| {
-        let post = app.client.post(app.url(&path)).header("idempotency-key", value);
-        app.send(post.header("content-type", FORM).body(format!("n={value}"))).await.status
+        let post = app
+            .client
+            .post(app.url(&path))
+            .header("idempotency-key", value);
+        app.send(post.header("content-type", FORM).body(format!("n={value}")))
+            .await
+            .status
     };
     for n in 0.. {
         let last = enough.load(Ordering::Relaxed);
-        let value = if last { "end".to_owned() } else { n.to_string() };
-        eventually("it is acknowledged", async || matches!(append(&value).await, 200 | 201)).await;
+        let value = if last {
+            "end".to_owned()
+        } else {
+            n.to_string()
+        };
+        eventually("it is acknowledged", async || {
+            matches!(append(&value).await, 200 | 201)
+        })
+        .await;
         if last {
             return;
         }
@@ -64,7 +82,9 @@ async fn follow(mut events: Sse) -> Vec<String> {
 async fn work(app: &TestApp, group: &str) -> HashSet<String> {
     let mut seen = HashSet::new();
     eventually("all was worked on", async || {
-        let read = app.post_form(&format!("{group}/read"), "consumer=w&count=20&wait=500ms").await;
+        let read = app
+            .post_form(&format!("{group}/read"), "consumer=w&count=20&wait=500ms")
+            .await;
         if read.status != 200 {
             return false;
         }
@@ -86,11 +106,16 @@ async fn over_a_failover_nothing_acknowledged_is_lost_and_nothing_is_missed_or_t
     let stream = unique("goes-on");
     let group = format!("/v1/streams/{stream}/groups/g");
     app.put_json(&group, r#"{"policy":{"lease":"1s"}}"#).await;
-    let events = app.follow(&format!("/v1/streams/{stream}/events?after=0")).await;
+    let events = app
+        .follow(&format!("/v1/streams/{stream}/events?after=0"))
+        .await;
     let (count, enough) = (AtomicU32::new(0), AtomicBool::new(false));
     let many = async |more: u32| {
         let from = count.load(Ordering::Relaxed);
-        eventually("it goes on", async || count.load(Ordering::Relaxed) >= from + more).await;
+        eventually("it goes on", async || {
+            count.load(Ordering::Relaxed) >= from + more
+        })
+        .await;
     };
     let change = async {
         many(30).await;
@@ -105,9 +130,17 @@ async fn over_a_failover_nothing_acknowledged_is_lost_and_nothing_is_missed_or_t
         follow(events),
         work(&app, &group)
     );
-    let there = app.get(&format!("{}?after=0&limit=1000", entries(&stream))).await.json();
+    let there = app
+        .get(&format!("{}?after=0&limit=1000", entries(&stream)))
+        .await
+        .json();
     let value = |entry: &Value| entry["fields"]["n"].as_str().unwrap().to_owned();
-    let there: Vec<String> = there["entries"].as_array().unwrap().iter().map(value).collect();
+    let there: Vec<String> = there["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(value)
+        .collect();
     let mut expected: Vec<_> = (0..count.into_inner()).map(|n| n.to_string()).collect();
     expected.push("end".to_owned());
     assert_eq!(there, expected, "each once, in order");
@@ -121,7 +154,10 @@ async fn of_gateway(server: &Server) -> usize {
     else {
         panic!("no list")
     };
-    String::from_utf8_lossy(&list).lines().filter(|line| line.contains(" db=1 ")).count()
+    String::from_utf8_lossy(&list)
+        .lines()
+        .filter(|line| line.contains(" db=1 "))
+        .count()
 }
 
 #[tokio::test]
@@ -134,7 +170,10 @@ async fn whatever_waits_for_a_frozen_master_goes_on_with_the_next() {
     let mut events = app.follow(&format!("/v1/streams/{stream}/events")).await;
     events.expect("$open").await;
     // There is one replica only, so it waits on.
-    let safe = format!("{}?durability=replicas:2&durability_timeout=10s", entries(&stream));
+    let safe = format!(
+        "{}?durability=replicas:2&durability_timeout=10s",
+        entries(&stream)
+    );
     let read = format!("{group}/read");
     let change = async {
         assert_eq!(events.values(1).await, ["stuck"]);
@@ -142,7 +181,10 @@ async fn whatever_waits_for_a_frozen_master_goes_on_with_the_next() {
         assert_eq!(app.post_form(&replicated(), "n=1").await.status, 201);
         let frozen = async {
             let listening = "redis_connections{kind=\"listening\"}";
-            eventually("it listens", async || app.metric_if_any(listening).await == Some(1)).await;
+            eventually("it listens", async || {
+                app.metric_if_any(listening).await == Some(1)
+            })
+            .await;
             eventually("both wait", async || watched.master().blocked().await > 1).await;
             signal(watched.master().pid(), "STOP");
             watched.promoted().await;
@@ -157,10 +199,16 @@ async fn whatever_waits_for_a_frozen_master_goes_on_with_the_next() {
     let (stuck, (waited, began)) = tokio::join!(app.post_form(&safe, "n=stuck"), change);
     assert_eq!(waited.json()["entries"][0]["fields"]["n"], "2");
     let problem = stuck.is_problem(503, "redis-unavailable");
-    assert_eq!(problem["side_effects"], "unknown", "it was written, and did not get farther");
+    assert_eq!(
+        problem["side_effects"], "unknown",
+        "it was written, and did not get farther"
+    );
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
     signal(watched.master().pid(), "CONT");
-    eventually("nothing of ours is there", async || of_gateway(watched.master()).await == 0).await;
+    eventually("nothing of ours is there", async || {
+        of_gateway(watched.master()).await == 0
+    })
+    .await;
     app.publish(&stream, "3").await;
     assert_eq!(events.values(1).await, ["3"]);
 }
@@ -172,7 +220,10 @@ fn gateway(url: &str) -> Gateway {
 
 async fn post(gateway: &Gateway, path: &str, n: &str) -> crate::support::Answer {
     let url = format!("http://{}{path}", gateway.address);
-    let post = client().post(url).header("content-type", FORM).body(format!("n={n}"));
+    let post = client()
+        .post(url)
+        .header("content-type", FORM)
+        .body(format!("n={n}"));
     answer(post).await.unwrap()
 }
 
@@ -205,7 +256,10 @@ async fn a_master_that_hands_over_is_left_at_once_and_what_was_put_off_comes_onc
     assert!(line.contains(&to.port.to_string()), "{line}");
     assert!(line.contains(&watched.master().port.to_string()), "{line}");
     assert_eq!(post(&gateway, &entries(&stream), "now").await.status, 201);
-    eventually("nothing of ours is there", async || of_gateway(watched.master()).await == 0).await;
+    eventually("nothing of ours is there", async || {
+        of_gateway(watched.master()).await == 0
+    })
+    .await;
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
     let role = shown(&watched.master().command(&["ROLE"]).await);
     assert_eq!(role[0], "master", "it would still have taken writes");
@@ -213,7 +267,10 @@ async fn a_master_that_hands_over_is_left_at_once_and_what_was_put_off_comes_onc
         let url = format!("http://{}{}?after=0", gateway.address, entries(&stream));
         let there = answer(client().get(url)).await.unwrap().json_or_null();
         let there = there["entries"].as_array().cloned().unwrap_or_default();
-        there.iter().filter(|entry| entry["fields"]["n"] == "later").count()
+        there
+            .iter()
+            .filter(|entry| entry["fields"]["n"] == "later")
+            .count()
     };
     eventually("it comes", async || there().await == 1).await;
 }
@@ -240,7 +297,9 @@ async fn while_no_sentinel_answers_there_is_no_redis_and_then_there_is_one() {
     watched.sentinels[0].kill();
     let gateway = gateway(&watched.url());
     let path = entries(&unique("late"));
-    post(&gateway, &path, "1").await.is_problem(503, "redis-unavailable");
+    post(&gateway, &path, "1")
+        .await
+        .is_problem(503, "redis-unavailable");
     let ready = async || {
         let url = format!("http://{}/readyz", gateway.address);
         answer(client().get(url)).await.unwrap()
@@ -269,11 +328,17 @@ async fn sentinels_that_are_away_know_nothing_or_name_a_server_that_is_no_master
     };
     let app = TestApp::on(&of(&[&ignorant, &wrong, &right]), |_| {}).await;
     app.publish(&unique("found"), "1").await;
-    for (sentinel, why) in [(&ignorant, "no sentinel knows"), (&wrong, "which is no master")] {
+    for (sentinel, why) in [
+        (&ignorant, "no sentinel knows"),
+        (&wrong, "which is no master"),
+    ] {
         let gateway = gateway(&of(&[sentinel]));
         let answer = post(&gateway, &entries("nowhere"), "1").await;
         answer.is_problem(503, "redis-unavailable");
-        let said = gateway.before.iter().filter(|line| line.contains("sentinels"));
+        let said = gateway
+            .before
+            .iter()
+            .filter(|line| line.contains("sentinels"));
         let said: Vec<_> = said.collect();
         assert!(said.len() == 1 && said[0].contains(why), "{said:?}");
     }
@@ -283,10 +348,15 @@ async fn sentinels_that_are_away_know_nothing_or_name_a_server_that_is_no_master
 async fn a_sentinel_that_missed_a_failover_is_not_believed_though_nobody_else_answers() {
     let watched = Watched::start(1, 2).await;
     let app = TestApp::on(&watched.url().replace("/1?", "/?"), |_| {}).await;
-    let [late, early] = &watched.sentinels[..] else { panic!() };
+    let [late, early] = &watched.sentinels[..] else {
+        panic!()
+    };
     late.kill();
     early.fail_over().await;
-    eventually("it is promoted", async || early.names().await != watched.master().port).await;
+    eventually("it is promoted", async || {
+        early.names().await != watched.master().port
+    })
+    .await;
     let (old, new, stream) = (&watched.servers[0], &watched.servers[1], unique("stays"));
     let published = async || app.post_form(&entries(&stream), "n=1").await.status == 201;
     let moved = async || published().await && shown(&new.command(&["XLEN", &stream]).await) != 0;
@@ -307,7 +377,11 @@ async fn a_sentinel_that_missed_a_failover_is_not_believed_though_nobody_else_an
 #[tokio::test]
 async fn sentinels_and_redis_each_have_their_own_password() {
     let server = Server::start().await;
-    server.command(&["ACL", "SETUSER", "gate", "on", ">s3cret", "~*", "&*", "+@all"]).await;
+    server
+        .command(&[
+            "ACL", "SETUSER", "gate", "on", ">s3cret", "~*", "&*", "+@all",
+        ])
+        .await;
     // What is asked for as well, to know how new an answer is, this user may not ask for.
     let may = "user asks on >pass%word +auth +sentinel|get-master-addr-by-name";
     let sentinel = Sentinel::start(server.port, 1, may).await;
@@ -320,7 +394,9 @@ async fn sentinels_and_redis_each_have_their_own_password() {
     app.publish(&unique("known"), "1").await;
     for wrong in [of("gate:s3cre", "pass%25word"), of("gate:s3cret", "pass")] {
         let gateway = gateway(&wrong);
-        post(&gateway, &entries("secret"), "1").await.is_problem(503, "redis-unavailable");
+        post(&gateway, &entries("secret"), "1")
+            .await
+            .is_problem(503, "redis-unavailable");
         let said = gateway.before.concat();
         assert!(said.contains("the sentinels do not help"), "{said}");
         assert!(!said.contains("s3cre") && !said.contains("pass%"), "{said}");
@@ -331,13 +407,22 @@ async fn sentinels_and_redis_each_have_their_own_password() {
 fn urls_of_sentinels_that_make_no_sense_are_refused_and_passwords_are_not_shown() {
     for (url, part) in [
         ("redis-sentinel://s3cret@a", "sentinelMasterId=NAME"),
-        ("redis-sentinel://s3cret@a?sentinelMasterId=m&timeout=1s", "none of sentinelMasterId"),
-        ("redis-sentinel://s3cret@?sentinelMasterId=m", "does not name sentinels"),
+        (
+            "redis-sentinel://s3cret@a?sentinelMasterId=m&timeout=1s",
+            "none of sentinelMasterId",
+        ),
+        (
+            "redis-sentinel://s3cret@?sentinelMasterId=m",
+            "does not name sentinels",
+        ),
         ("sentinel://s3cret@a", "redis-sentinel://"),
     ] {
         let (code, _, err) = run(&["config", "check", "--redis-url", url], &[]);
         assert_eq!(code, Some(2), "{url}");
-        assert!(err.contains(part) && !err.contains("s3cret"), "{url}: {err}");
+        assert!(
+            err.contains(part) && !err.contains("s3cret"),
+            "{url}: {err}"
+        );
     }
     let url = "redis-sentinel://me:s3cret@a,b?sentinelMasterId=m&sentinelPassword=s3cret";
     let (code, out, _) = run(&["config", "print", "--redis-url", url], &[]);
@@ -374,7 +459,11 @@ async fn a_promotion_is_heard_of_before_the_sentinels_are_asked_again() {
         while !is_used().await {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        assert!(began.elapsed() < Duration::from_millis(400), "{:?}", began.elapsed());
+        assert!(
+            began.elapsed() < Duration::from_millis(400),
+            "{:?}",
+            began.elapsed()
+        );
     }
 }
 
@@ -415,9 +504,20 @@ async fn what_all_replicas_have_acknowledged_outlives_a_manual_failover() {
         enough.store(true, Ordering::Relaxed);
     };
     let (acknowledged, ()) = tokio::join!(append_durably(&app, &stream, 2, &enough), change);
-    let there = app.get(&format!("{}?after=0&limit=1000", entries(&stream))).await.json();
+    let there = app
+        .get(&format!("{}?after=0&limit=1000", entries(&stream)))
+        .await
+        .json();
     let value = |entry: &Value| entry["fields"]["n"].as_str().unwrap().to_owned();
-    let there: HashSet<String> = there["entries"].as_array().unwrap().iter().map(value).collect();
-    let lost: Vec<_> = acknowledged.iter().filter(|n| !there.contains(*n)).collect();
+    let there: HashSet<String> = there["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(value)
+        .collect();
+    let lost: Vec<_> = acknowledged
+        .iter()
+        .filter(|n| !there.contains(*n))
+        .collect();
     assert!(lost.is_empty(), "{lost:?} of {}", acknowledged.len());
 }

@@ -10,7 +10,12 @@ use crate::support::unique;
 /// Further settings without which a value contradicts the defaults.
 fn companions(name: &str) -> &'static [&'static str] {
     match name {
-        "max-body" => &["--body-memory", "1024GiB", "--max-scheduled-bytes", "1024GiB"],
+        "max-body" => &[
+            "--body-memory",
+            "1024GiB",
+            "--max-scheduled-bytes",
+            "1024GiB",
+        ],
         "body-memory" | "max-scheduled-bytes" => &["--max-body", "1B"],
         _ => &[],
     }
@@ -37,7 +42,10 @@ async fn requests_are_answered_with_every_setting_at_both_ends_of_its_range() {
             let form = "application/x-www-form-urlencoded";
             let requests = [
                 client.get(of("/livez")),
-                client.post(&entries).header("content-type", form).body("n=1"),
+                client
+                    .post(&entries)
+                    .header("content-type", form)
+                    .body("n=1"),
                 client.get(&entries),
                 client.put(&group),
                 client
@@ -51,10 +59,16 @@ async fn requests_are_answered_with_every_setting_at_both_ends_of_its_range() {
                 let answered = answered.unwrap_or_else(|error| panic!("{flag} {value}: {error:?}"));
                 assert_ne!(answered.status, 500, "{flag} {value}: {answered:?}");
             }
-            let events = client.get(of(&format!("/v1/streams/{stream}/events"))).send().await;
+            let events = client
+                .get(of(&format!("/v1/streams/{stream}/events")))
+                .send()
+                .await;
             assert_ne!(events.unwrap().status(), 500, "{flag} {value}");
             let log: Vec<String> = gateway.log.try_iter().collect();
-            assert!(!log.iter().any(|line| line.contains("panicked")), "{flag} {value}: {log:#?}");
+            assert!(
+                !log.iter().any(|line| line.contains("panicked")),
+                "{flag} {value}: {log:#?}"
+            );
             tried += 1;
         }
     }
@@ -71,7 +85,14 @@ async fn values_beyond_the_range_of_a_setting_are_refused_at_the_start() {
     };
     for spec in ordered() {
         let flag = format!("--{}", spec.name);
-        let args = ["config", "check", "--redis-url", "redis://localhost", &flag, beyond(spec)];
+        let args = [
+            "config",
+            "check",
+            "--redis-url",
+            "redis://localhost",
+            &flag,
+            beyond(spec),
+        ];
         let (code, _, told) = run(&args, &[]);
         assert_eq!(code, Some(2), "{flag}: {told}");
         assert!(told.contains(spec.name), "{flag}: {told}");

@@ -30,12 +30,20 @@ async fn trial(app: &TestApp, path: &str, connections: &str, kind: &[&str]) -> V
         .stdout(std::process::Stdio::null())
         .kill_on_drop(true)
         .status();
-    let ended = tokio::time::timeout(Duration::from_secs(60), run).await.unwrap();
-    assert!(ended.expect("slowhttptest is installed by make test-slow").success());
+    let ended = tokio::time::timeout(Duration::from_secs(60), run)
+        .await
+        .unwrap();
+    assert!(
+        ended
+            .expect("slowhttptest is installed by make test-slow")
+            .success()
+    );
     let noted = std::fs::read_to_string(prefix.with_extension("csv")).unwrap();
     let row = |line: &str| {
         let numbers: Vec<usize> = line.split(',').map(|word| word.parse().unwrap()).collect();
-        let [_, _, _, open, available] = numbers[..] else { panic!("{line}") };
+        let [_, _, _, open, available] = numbers[..] else {
+            panic!("{line}")
+        };
         (open, available > 0)
     };
     noted.lines().skip(1).map(row).collect()
@@ -46,15 +54,26 @@ async fn trial(app: &TestApp, path: &str, connections: &str, kind: &[&str]) -> V
 async fn slow_heads_and_slow_bodies_are_closed_in_time_and_others_are_served() {
     let app = gateway().await;
     let entries = format!("/v1/streams/{}/entries", unique("slow"));
-    let (heads, bodies) =
-        (["-H", "-i", "1", "-l", "20"], ["-B", "-s", "100000", "-i", "1", "-l", "20"]);
+    let (heads, bodies) = (
+        ["-H", "-i", "1", "-l", "20"],
+        ["-B", "-s", "100000", "-i", "1", "-l", "20"],
+    );
     for (path, kind) in [("/livez", &heads[..]), (&entries, &bodies[..])] {
         let noted = trial(&app, path, "300", kind).await;
-        assert!(noted.iter().any(|(open, _)| *open > 0), "{kind:?} had nothing open: {noted:?}");
-        assert!(noted.iter().all(|(_, available)| *available), "others waited: {noted:?}");
+        assert!(
+            noted.iter().any(|(open, _)| *open > 0),
+            "{kind:?} had nothing open: {noted:?}"
+        );
+        assert!(
+            noted.iter().all(|(_, available)| *available),
+            "others waited: {noted:?}"
+        );
         // It ends before its time when no connection is left.
         assert!(noted.len() < 12, "some were open to the end: {noted:?}");
-        eventually("all are closed", async || app.metric("connections").await <= 1).await;
+        eventually("all are closed", async || {
+            app.metric("connections").await <= 1
+        })
+        .await;
     }
 }
 
@@ -67,7 +86,9 @@ async fn those_who_do_not_read_what_they_asked_for_are_cut_and_others_are_served
         app.publish(&stream, &"x".repeat(1 << 20)).await;
     }
     let path = format!("/v1/streams/{stream}/entries?start=0&max_bytes=16777216");
-    let kind = ["-X", "-n", "1", "-w", "1", "-y", "512", "-z", "5", "-l", "15"];
+    let kind = [
+        "-X", "-n", "1", "-w", "1", "-y", "512", "-z", "5", "-l", "15",
+    ];
     // It asks for the same large answer, which may have to wait for its like; others ask for little.
     let served = async {
         let mut slowest = Duration::ZERO;
@@ -75,7 +96,10 @@ async fn those_who_do_not_read_what_they_asked_for_are_cut_and_others_are_served
             let asked = Instant::now();
             assert_eq!(app.get("/v1/streams?limit=1").await.status, 200);
             slowest = slowest.max(asked.elapsed());
-            assert!(slowest < Duration::from_secs(1), "others waited {slowest:?}");
+            assert!(
+                slowest < Duration::from_secs(1),
+                "others waited {slowest:?}"
+            );
         }
     };
     tokio::select! {
@@ -85,5 +109,8 @@ async fn those_who_do_not_read_what_they_asked_for_are_cut_and_others_are_served
     // Its end of a connection learns of that only when it has read what was sent before.
     eventually("all are cut", async || app.metric("connections").await <= 1).await;
     assert!(app.metric_if_any("refused_total{bound=\"unread\"}").await > Some(0));
-    eventually("all is given back", async || app.metric("answer_bytes").await == 0).await;
+    eventually("all is given back", async || {
+        app.metric("answer_bytes").await == 0
+    })
+    .await;
 }

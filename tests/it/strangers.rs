@@ -94,7 +94,11 @@ fn bodies() -> Vec<Case> {
             format!("{post}content-length: 4\r\ncontent-length: 5\r\n\r\nn=12{hidden}"),
             &[400],
         ),
-        ("a length that is none", format!("{post}content-length: +4\r\n\r\nn=12{hidden}"), &[400]),
+        (
+            "a length that is none",
+            format!("{post}content-length: +4\r\n\r\nn=12{hidden}"),
+            &[400],
+        ),
         (
             "an encoding nobody knows",
             format!("{post}transfer-encoding: gzip\r\n\r\n{hidden}"),
@@ -126,7 +130,11 @@ fn heads() -> Vec<Case> {
             "GET /v1/streams HTTP/1.1\r\nhost: localhost\r\nhost: localhost\r\n\r\n".to_owned(),
             &[400],
         ),
-        ("no host", "GET /v1/streams HTTP/1.1\r\n\r\n".to_owned(), &[400]),
+        (
+            "no host",
+            "GET /v1/streams HTTP/1.1\r\n\r\n".to_owned(),
+            &[400],
+        ),
         (
             "a line that is continued",
             "GET /v1/streams HTTP/1.1\r\nhost: localhost\r\nx: a\r\n b\r\n\r\n".to_owned(),
@@ -147,7 +155,11 @@ fn heads() -> Vec<Case> {
             "GET /v1/streams HTTP/1.1\r\nhost: localhost\r\nx: a\rb\r\n\r\n".to_owned(),
             &[400],
         ),
-        ("bare LFs", "GET /v1/streams HTTP/1.1\nhost: localhost\n\n".to_owned(), &[400]),
+        (
+            "bare LFs",
+            "GET /v1/streams HTTP/1.1\nhost: localhost\n\n".to_owned(),
+            &[400],
+        ),
         (
             "an escape that is none",
             "GET /v1/streams/%zz HTTP/1.1\r\nhost: localhost\r\n\r\n".to_owned(),
@@ -178,15 +190,31 @@ fn heads() -> Vec<Case> {
             "CONNECT localhost:80 HTTP/1.1\r\nhost: localhost:80\r\n\r\n".to_owned(),
             &[404],
         ),
-        ("TRACE", "TRACE /v1/streams HTTP/1.1\r\nhost: localhost\r\n\r\n".to_owned(), &[405]),
-        ("a star", "OPTIONS * HTTP/1.1\r\nhost: localhost\r\n\r\n".to_owned(), &[404]),
-        ("another protocol", "SSH-2.0-OpenSSH_9.2\r\n\r\n".to_owned(), &[400]),
+        (
+            "TRACE",
+            "TRACE /v1/streams HTTP/1.1\r\nhost: localhost\r\n\r\n".to_owned(),
+            &[405],
+        ),
+        (
+            "a star",
+            "OPTIONS * HTTP/1.1\r\nhost: localhost\r\n\r\n".to_owned(),
+            &[404],
+        ),
+        (
+            "another protocol",
+            "SSH-2.0-OpenSSH_9.2\r\n\r\n".to_owned(),
+            &[400],
+        ),
         (
             "another version",
             "GET /v1/streams HTTP/3.0\r\nhost: localhost\r\n\r\n".to_owned(),
             &[400],
         ),
-        ("TLS", "\x16\x03\x01\x02\0\x01\0\x01\u{7c}\r\n\r\n".to_owned(), &[400]),
+        (
+            "TLS",
+            "\x16\x03\x01\x02\0\x01\0\x01\u{7c}\r\n\r\n".to_owned(),
+            &[400],
+        ),
         (
             "an upgrade",
             "GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade, http2-settings\r\n\
@@ -201,17 +229,26 @@ fn heads() -> Vec<Case> {
 async fn requests_that_two_servers_could_read_differently_get_one_answer() {
     let app = TestApp::start().await;
     let cases = [bodies(), heads()].concat();
-    let answers = cases.iter().map(|(_, request, _)| raw(&app, request.as_bytes()));
+    let answers = cases
+        .iter()
+        .map(|(_, request, _)| raw(&app, request.as_bytes()));
     let answers = futures_util::future::join_all(answers).await;
     for ((what, _, expected), answer) in cases.iter().zip(answers) {
         assert_eq!(&statuses(&answer), expected, "{what}: {answer}");
-        assert!(!answer.to_lowercase().contains("\r\nserver:"), "{what}: {answer}");
-        let problems = answer.matches("content-type: application/problem+json").count();
+        assert!(
+            !answer.to_lowercase().contains("\r\nserver:"),
+            "{what}: {answer}"
+        );
+        let problems = answer
+            .matches("content-type: application/problem+json")
+            .count();
         let refused = expected.iter().filter(|status| **status >= 400).count();
         assert_eq!(problems, refused, "{what}: {answer}");
     }
     for stream in ["smuggled", "hidden"] {
-        app.get(&format!("/v1/streams/{stream}")).await.is_problem(404, "stream-not-found");
+        app.get(&format!("/v1/streams/{stream}"))
+            .await
+            .is_problem(404, "stream-not-found");
     }
 }
 
@@ -219,13 +256,32 @@ async fn requests_that_two_servers_could_read_differently_get_one_answer() {
 async fn heads_that_are_too_large_are_refused_as_such() {
     let app = TestApp::start_with(|settings| settings.server.max_header_size = 16 << 10).await;
     let head = |rest: &str| format!("GET /livez HTTP/1.1\r\nhost: localhost\r\n{rest}\r\n");
-    let many = (0..150).map(|n| format!("x-{n}: 1\r\n")).collect::<Vec<_>>().concat();
+    let many = (0..150)
+        .map(|n| format!("x-{n}: 1\r\n"))
+        .collect::<Vec<_>>()
+        .concat();
     for (what, request, expected) in [
-        ("a large field", head(&format!("x: {}\r\n", "x".repeat(20_000))), 431),
+        (
+            "a large field",
+            head(&format!("x: {}\r\n", "x".repeat(20_000))),
+            431,
+        ),
         ("many fields", head(&many), 431),
-        ("a large name", head(&format!("{}: 1\r\n", "x".repeat(20_000))), 431),
-        ("a long path", format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(20_000)), 431),
-        ("what just fits", head(&format!("x: {}\r\n", "x".repeat(15_000))), 200),
+        (
+            "a large name",
+            head(&format!("{}: 1\r\n", "x".repeat(20_000))),
+            431,
+        ),
+        (
+            "a long path",
+            format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(20_000)),
+            431,
+        ),
+        (
+            "what just fits",
+            head(&format!("x: {}\r\n", "x".repeat(15_000))),
+            200,
+        ),
     ] {
         let answer = raw(&app, request.as_bytes()).await;
         assert_eq!(statuses(&answer), [expected], "{what}");
@@ -233,7 +289,10 @@ async fn heads_that_are_too_large_are_refused_as_such() {
         assert_eq!(told, expected == 431, "{what}: {answer}");
     }
     let app = TestApp::start().await;
-    let path = format!("GET /{} HTTP/1.1\r\nhost: localhost\r\n\r\n", "x".repeat(70_000));
+    let path = format!(
+        "GET /{} HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        "x".repeat(70_000)
+    );
     let answer = raw(&app, path.as_bytes()).await;
     assert_eq!(statuses(&answer), [414]);
     assert!(answer.contains("\"code\":\"uri-too-long\""), "{answer}");
@@ -252,7 +311,12 @@ async fn a_refused_head_is_logged_counted_and_answered_like_any_request() {
     ] {
         let answer = raw(&app, head.as_bytes()).await;
         assert_eq!(statuses(&answer), [400], "{answer}");
-        for part in [part, "x-request-id: ", "connection: close", "\"code\":\"invalid-request\""] {
+        for part in [
+            part,
+            "x-request-id: ",
+            "connection: close",
+            "\"code\":\"invalid-request\"",
+        ] {
             assert!(answer.contains(part), "{part}: {answer}");
         }
     }
@@ -266,13 +330,29 @@ async fn http_1_0_names_no_host_where_credentials_say_who_asks() {
     let app = file.app().await;
     let key = crate::support::auth::key("root");
     let get = |version| format!("GET /v1/streams HTTP/{version}\r\nx-api-key: {key}\r\n\r\n");
-    assert!(raw(&app, get("1.0").as_bytes()).await.starts_with("HTTP/1.0 200 "));
-    assert!(raw(&app, get("1.1").as_bytes()).await.starts_with("HTTP/1.1 400 "));
+    assert!(
+        raw(&app, get("1.0").as_bytes())
+            .await
+            .starts_with("HTTP/1.0 200 ")
+    );
+    assert!(
+        raw(&app, get("1.1").as_bytes())
+            .await
+            .starts_with("HTTP/1.1 400 ")
+    );
     let foreign = "GET /v1/streams HTTP/1.0\r\norigin: https://evil.example\r\n\r\n";
-    assert!(raw(&app, foreign.as_bytes()).await.starts_with("HTTP/1.0 403 "));
+    assert!(
+        raw(&app, foreign.as_bytes())
+            .await
+            .starts_with("HTTP/1.0 403 ")
+    );
     // Without, the name is all that tells a page of elsewhere.
     let app = TestApp::start().await;
-    assert!(raw(&app, get("1.0").as_bytes()).await.starts_with("HTTP/1.0 400 "));
+    assert!(
+        raw(&app, get("1.0").as_bytes())
+            .await
+            .starts_with("HTTP/1.0 400 ")
+    );
 }
 
 #[tokio::test]
@@ -324,15 +404,26 @@ async fn clients_that_dawdle_are_closed_in_time_while_others_are_served() {
     };
     let (closed, slowest) = tokio::join!(all, served);
     let latest = closed.into_iter().max().unwrap();
-    assert!(latest < Duration::from_secs(5), "the last was closed after {latest:?}");
-    assert!(slowest < Duration::from_secs(1), "others waited {slowest:?}");
-    crate::support::eventually("all are gone", async || app.metric("connections").await == 1).await;
+    assert!(
+        latest < Duration::from_secs(5),
+        "the last was closed after {latest:?}"
+    );
+    assert!(
+        slowest < Duration::from_secs(1),
+        "others waited {slowest:?}"
+    );
+    crate::support::eventually("all are gone", async || {
+        app.metric("connections").await == 1
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_flood_of_connections_leaves_those_that_are_served_alone() {
     let app = TestApp::start_with(|settings| settings.server.max_connections = 20).await;
-    let mut live = app.follow(&format!("/v1/streams/{}/events", unique("calm"))).await;
+    let mut live = app
+        .follow(&format!("/v1/streams/{}/events", unique("calm")))
+        .await;
     live.expect("$open").await;
     let kept = app.client.clone();
     assert_eq!(app.get("/livez").await.status, 200);
@@ -343,12 +434,16 @@ async fn a_flood_of_connections_leaves_those_that_are_served_alone() {
     assert_eq!(app.send(kept.get(app.url("/livez"))).await.status, 200);
     assert!(app.metric("connections").await <= 20 + 256 + 1);
     crate::support::eventually("those beyond it are counted", async || {
-        let refused = app.metric_if_any("refused_total{bound=\"connections\"}").await;
+        let refused = app
+            .metric_if_any("refused_total{bound=\"connections\"}")
+            .await;
         refused.is_some_and(|refused| refused >= 400)
     })
     .await;
     assert!(live.soon(Duration::from_millis(50)).await.is_none());
     drop(flood);
-    crate::support::eventually("they are gone", async || app.metric("connections").await <= 2)
-        .await;
+    crate::support::eventually("they are gone", async || {
+        app.metric("connections").await <= 2
+    })
+    .await;
 }

@@ -15,7 +15,11 @@ fn two(stream: &str) -> AuthFile {
         &(record("root", &["* *"])
             + &record(
                 "page",
-                &[&format!("subscribe {stream}"), &format!("publish {stream}"), "subscribe news:*"],
+                &[
+                    &format!("subscribe {stream}"),
+                    &format!("publish {stream}"),
+                    "subscribe news:*",
+                ],
             )),
     )
 }
@@ -27,8 +31,11 @@ async fn a_ticket_follows_what_it_names_as_often_as_it_likes() {
     app.as_key("root").publish(&stream, "1").await;
     let ticket = app.as_key("page").ticket(&[&stream], "1h").await;
     for _ in 0..2 {
-        let mut events =
-            app.follow(&format!("/v1/streams/{stream}/events?after=0&ticket={ticket}")).await;
+        let mut events = app
+            .follow(&format!(
+                "/v1/streams/{stream}/events?after=0&ticket={ticket}"
+            ))
+            .await;
         events.expect("$open").await;
         assert_eq!(events.values(1).await, ["1"]);
     }
@@ -36,7 +43,9 @@ async fn a_ticket_follows_what_it_names_as_often_as_it_likes() {
     let page = app.get(&path).await;
     assert_eq!(page.status, 200, "{}", page.body);
     assert!(!page.body.contains(&ticket) && !page.header("link").contains(&ticket));
-    let many = app.get(&format!("/v1/entries?ticket={ticket}&stream={stream}@0")).await;
+    let many = app
+        .get(&format!("/v1/entries?ticket={ticket}&stream={stream}@0"))
+        .await;
     assert_eq!(many.status, 200, "{}", many.body);
 }
 
@@ -49,15 +58,28 @@ async fn a_ticket_is_for_nothing_else() {
     let page = app.as_key("page");
     let ticket = page.ticket(&[&stream, "news:eu:*"], "1h").await;
     let get = async |path: &str| app.get(&format!("{path}ticket={ticket}")).await;
-    get("/v1/streams/other/entries?").await.is_problem(403, "forbidden");
-    get("/v1/streams/news:us/entries?").await.is_problem(403, "forbidden");
+    get("/v1/streams/other/entries?")
+        .await
+        .is_problem(403, "forbidden");
+    get("/v1/streams/news:us/entries?")
+        .await
+        .is_problem(403, "forbidden");
     assert_eq!(get("/v1/streams/news:eu:x/entries?").await.status, 404);
-    get(&format!("/v1/streams/{stream}/groups?")).await.is_problem(403, "forbidden");
+    get(&format!("/v1/streams/{stream}/groups?"))
+        .await
+        .is_problem(403, "forbidden");
     get("/metrics?").await.is_problem(403, "forbidden");
-    let post = app.client.post(app.url(&format!("/v1/streams/{stream}/entries?ticket={ticket}")));
-    app.send(post.body("n=1")).await.is_problem(401, "unauthenticated");
+    let post = app
+        .client
+        .post(app.url(&format!("/v1/streams/{stream}/entries?ticket={ticket}")));
+    app.send(post.body("n=1"))
+        .await
+        .is_problem(401, "unauthenticated");
     // Neither is it a bearer token, nor does it make others.
-    app.bearing(&ticket).get("/v1/streams").await.is_problem(401, "unauthenticated");
+    app.bearing(&ticket)
+        .get("/v1/streams")
+        .await
+        .is_problem(401, "unauthenticated");
     for (streams, code) in [
         (json!(["other"]), 403),
         (json!(["news*"]), 403),
@@ -67,12 +89,19 @@ async fn a_ticket_is_for_nothing_else() {
         (json!([]), 400),
         (json!(["news:x"]), 200),
     ] {
-        let answer = page.call("POST", "/v1/tickets", json!({"streams": streams})).await;
+        let answer = page
+            .call("POST", "/v1/tickets", json!({"streams": streams}))
+            .await;
         assert_eq!(answer.status, code, "{streams}: {}", answer.body);
     }
     for ttl in ["0s", "8d", "500ms"] {
-        let answer =
-            page.call("POST", "/v1/tickets", json!({"streams": ["news:x"], "ttl": ttl})).await;
+        let answer = page
+            .call(
+                "POST",
+                "/v1/tickets",
+                json!({"streams": ["news:x"], "ttl": ttl}),
+            )
+            .await;
         answer.is_problem(400, "invalid-request");
     }
     let many: Vec<String> = (0..1000).map(|n| format!("news:{n}")).collect();
@@ -93,14 +122,25 @@ async fn a_ticket_ends_by_itself_and_with_its_maker() {
     let mut of_long = app.follow(&path(&long)).await;
     of_short.expect("$open").await;
     of_long.expect("$open").await;
-    assert_eq!(of_short.expect("$end").await.json(), json!({"reason": "expired"}));
-    app.get(&path(&short)).await.is_problem(401, "unauthenticated");
+    assert_eq!(
+        of_short.expect("$end").await.json(),
+        json!({"reason": "expired"})
+    );
+    app.get(&path(&short))
+        .await
+        .is_problem(401, "unauthenticated");
     // Its maker loses the right to this stream, and then is gone.
     file.write(&(record("root", &["* *"]) + &record("page", &["publish *"])));
-    assert_eq!(of_long.expect("$end").await.json(), json!({"reason": "expired"}));
+    assert_eq!(
+        of_long.expect("$end").await.json(),
+        json!({"reason": "expired"})
+    );
     app.get(&path(&long)).await.is_problem(403, "forbidden");
     file.write(&record("root", &["* *"]));
-    eventually("the maker is gone", async || app.get(&path(&long)).await.status == 401).await;
+    eventually("the maker is gone", async || {
+        app.get(&path(&long)).await.status == 401
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -108,7 +148,10 @@ async fn a_ticket_outlives_neither_the_token_it_was_made_with_nor_its_issuer() {
     let stream = unique("issuer");
     let signer = Signer::ec();
     let file = AuthFile::new("");
-    file.beside("keys.json", json!({"keys": [signer.jwk("k")]}).to_string().as_bytes());
+    file.beside(
+        "keys.json",
+        json!({"keys": [signer.jwk("k")]}).to_string().as_bytes(),
+    );
     let all =
         |ceiling: &[&str]| record("root", &["* *"]) + &issuer("jwks_file = \"keys.json\"", ceiling);
     file.write(&all(&["* *"]));
@@ -119,18 +162,35 @@ async fn a_ticket_outlives_neither_the_token_it_was_made_with_nor_its_issuer() {
     let token = signer.token("k", &of_page);
     let made = app
         .bearing(&token)
-        .call("POST", "/v1/tickets", json!({"streams": [stream], "ttl": "1d"}))
+        .call(
+            "POST",
+            "/v1/tickets",
+            json!({"streams": [stream], "ttl": "1d"}),
+        )
         .await;
-    let until =
-        made.json()["expires"].as_str().unwrap().parse::<streamgate::model::time::Time>().unwrap();
-    assert!(until.unix_ms(0) / 1000 <= u64::try_from(expires).unwrap(), "{}", made.body);
+    let until = made.json()["expires"]
+        .as_str()
+        .unwrap()
+        .parse::<streamgate::model::time::Time>()
+        .unwrap();
+    assert!(
+        until.unix_ms(0) / 1000 <= u64::try_from(expires).unwrap(),
+        "{}",
+        made.body
+    );
     let ticket = made.json()["ticket"].as_str().unwrap().to_owned();
     let path = format!("/v1/streams/{stream}/events?ticket={ticket}");
     app.follow(&path).await.expect("$open").await;
     file.write(&all(&["publish *"]));
-    eventually("the issuer gives it no more", async || app.get(&path).await.status == 403).await;
+    eventually("the issuer gives it no more", async || {
+        app.get(&path).await.status == 403
+    })
+    .await;
     file.write(&record("root", &["* *"]));
-    eventually("the issuer is gone", async || app.get(&path).await.status == 401).await;
+    eventually("the issuer is gone", async || {
+        app.get(&path).await.status == 401
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -148,7 +208,11 @@ async fn a_ticket_ends_with_the_very_key_that_it_was_made_with() {
         "jwks_file = \"keys.json\"\n[[issuer.key]]\nid = \"hs\"\nalgorithm = \"HS256\"\nsecret_file = \"secret\"",
         &["* *"],
     );
-    let two_keys = format!("[\"{}\", \"{}\"]", KeyHash::of(&key("a")), KeyHash::of(&key("b")));
+    let two_keys = format!(
+        "[\"{}\", \"{}\"]",
+        KeyHash::of(&key("a")),
+        KeyHash::of(&key("b"))
+    );
     let page = |hash: &str| {
         format!("[[key]]\nname = \"page\"\nhash = {hash}\ngrants = [\"subscribe *\"]\n{issuer}")
     };
@@ -167,29 +231,46 @@ async fn a_ticket_ends_with_the_very_key_that_it_was_made_with() {
     ] {
         tickets.push(app.bearing(&credential).ticket(&[&stream], "1h").await);
     }
-    let [by_a, by_b, by_old, by_new, by_secret] = &tickets[..] else { unreachable!() };
+    let [by_a, by_b, by_old, by_new, by_secret] = &tickets[..] else {
+        unreachable!()
+    };
     let mut open = app.follow(&path(by_old)).await;
     open.expect("$open").await;
     let good = async |ticket: &str| {
-        app.get(&format!("/v1/streams/{stream}/entries?after=0&wait=1ms&ticket={ticket}"))
-            .await
-            .status
+        app.get(&format!(
+            "/v1/streams/{stream}/entries?after=0&wait=1ms&ticket={ticket}"
+        ))
+        .await
+        .status
     };
     for ticket in &tickets {
         assert_eq!(good(ticket).await, 200);
     }
 
     keys(&[("old", &new), ("new", &new)]);
-    assert_eq!(open.expect("$end").await.json(), json!({"reason": "expired"}));
+    assert_eq!(
+        open.expect("$end").await.json(),
+        json!({"reason": "expired"})
+    );
     eventually("the old key is gone", async || good(by_old).await == 401).await;
-    assert_eq!(good(by_new).await, 200, "another key of the same name does not stand for it");
+    assert_eq!(
+        good(by_new).await,
+        200,
+        "another key of the same name does not stand for it"
+    );
 
     file.write(&page(&format!("\"{}\"", KeyHash::of(&key("a")))));
     eventually("the second key is gone", async || good(by_b).await == 401).await;
     assert_eq!((good(by_a).await, good(by_secret).await), (200, 200));
     file.beside("secret", &[b'y'; 40]);
-    eventually("the secret is another", async || good(by_secret).await == 401).await;
-    eventually("the others are as they were", async || good(by_new).await == 200).await;
+    eventually("the secret is another", async || {
+        good(by_secret).await == 401
+    })
+    .await;
+    eventually("the others are as they were", async || {
+        good(by_new).await == 200
+    })
+    .await;
     assert_eq!(good(by_a).await, 200);
 }
 
@@ -201,16 +282,26 @@ async fn a_ticket_as_a_cookie_is_for_subscriptions_alone() {
     let made = app.as_key("page").call("POST", "/v1/tickets", call).await;
     assert_eq!(made.json()["ticket"], json!(null));
     let set = made.header("set-cookie");
-    for part in
-        ["streamgate_ticket=t1.", "HttpOnly", "Secure", "SameSite=Strict", "Path=/v1", "Max-Age=3"]
-    {
+    for part in [
+        "streamgate_ticket=t1.",
+        "HttpOnly",
+        "Secure",
+        "SameSite=Strict",
+        "Path=/v1",
+        "Max-Age=3",
+    ] {
         assert!(set.contains(part), "{set}");
     }
     let cookie = set.split(';').next().unwrap().to_owned();
     let with = |method: Method, path: String| {
-        app.client.request(method, app.url(&path)).header("cookie", &cookie)
+        app.client
+            .request(method, app.url(&path))
+            .header("cookie", &cookie)
     };
-    let events = with(Method::GET, format!("/v1/streams/{stream}/events")).send().await.unwrap();
+    let events = with(Method::GET, format!("/v1/streams/{stream}/events"))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(events.status(), 200);
     let entries = with(Method::GET, format!("/v1/streams/{stream}/entries"));
     app.send(entries).await.is_problem(401, "unauthenticated");
@@ -231,12 +322,19 @@ async fn any_gateway_takes_a_ticket_also_after_redis_has_lost_everything() {
     let (one, two) = (on().await, on().await);
     let call = json!({"streams": [stream]});
     eventually("tickets are made", async || {
-        one.as_key("page").call("POST", "/v1/tickets", call.clone()).await.status == 200
+        one.as_key("page")
+            .call("POST", "/v1/tickets", call.clone())
+            .await
+            .status
+            == 200
     })
     .await;
     let ticket = one.as_key("page").ticket(&[&stream], "1h").await;
     let path = format!("/v1/streams/{stream}/events?ticket={ticket}");
-    eventually("the other takes it", async || two.get_status(&path).await == 200).await;
+    eventually("the other takes it", async || {
+        two.get_status(&path).await == 200
+    })
+    .await;
     // Away: what a gateway knows it knows.
     proxy.cut();
     let mut events = one.follow(&path).await;
@@ -250,7 +348,10 @@ async fn any_gateway_takes_a_ticket_also_after_redis_has_lost_everything() {
     })
     .await;
     let third = on().await;
-    eventually("a new one, too", async || third.get_status(&path).await == 200).await;
+    eventually("a new one, too", async || {
+        third.get_status(&path).await == 200
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -272,14 +373,20 @@ async fn gateways_share_a_secret_again_at_once_whoever_wrote_it_last() {
     for round in 0..5 {
         // Another secret, by somebody who was there first.
         let secret = format!("another secret of 32 bytes or more {round}");
-        server.command(&["SET", "streamgate:{tickets}:secret", &secret]).await;
+        server
+            .command(&["SET", "streamgate:{tickets}:secret", &secret])
+            .await;
         let of_one = one.as_key("page").ticket(&[&stream], "1h").await;
         assert_eq!(two.get_status(&path(&of_one)).await, 200, "round {round}");
         let of_two = two.as_key("page").ticket(&[&stream], "1h").await;
         assert_eq!(one.get_status(&path(&of_two)).await, 200, "round {round}");
     }
     server
-        .command(&["SET", "streamgate:{tickets}:secret", "the last one, of 32 bytes or more"])
+        .command(&[
+            "SET",
+            "streamgate:{tickets}:secret",
+            "the last one, of 32 bytes or more",
+        ])
         .await;
     let last = one.as_key("page").ticket(&[&stream], "1h").await;
     server.command(&["FLUSHALL"]).await;
@@ -290,7 +397,11 @@ async fn gateways_share_a_secret_again_at_once_whoever_wrote_it_last() {
             assert_eq!(other.get_status(&path(&ticket)).await, 200);
         }
     }
-    assert_eq!(one.get_status(&path(&last)).await, 200, "what was handed out stays good");
+    assert_eq!(
+        one.get_status(&path(&last)).await,
+        200,
+        "what was handed out stays good"
+    );
 }
 
 #[tokio::test]
@@ -314,11 +425,16 @@ async fn a_secret_from_a_file_needs_no_redis_and_changes_with_the_file() {
     let events = |ticket: &str| format!("/v1/streams/{stream}/events?ticket={ticket}");
     let ticket = one.as_key("page").ticket(&[&stream], "1h").await;
     assert_eq!(two.get_status(&events(&ticket)).await, 200);
-    let there = server.command(&["EXISTS", "streamgate:{tickets}:secret"]).await;
+    let there = server
+        .command(&["EXISTS", "streamgate:{tickets}:secret"])
+        .await;
     assert_eq!(there, deadpool_redis::redis::Value::Int(0));
     secret("another secret of thirty-two bytes\n");
     for app in [&one, &two] {
-        eventually("it is read", async || app.get_status(&events(&ticket)).await == 401).await;
+        eventually("it is read", async || {
+            app.get_status(&events(&ticket)).await == 401
+        })
+        .await;
     }
     let ticket = two.as_key("page").ticket(&[&stream], "1h").await;
     assert_eq!(one.get_status(&events(&ticket)).await, 200);
@@ -336,6 +452,9 @@ async fn a_secret_from_a_file_needs_no_redis_and_changes_with_the_file() {
         ],
         &[],
     );
-    assert!(code == Some(2) && told.contains("fewer than 32 bytes"), "{told}");
+    assert!(
+        code == Some(2) && told.contains("fewer than 32 bytes"),
+        "{told}"
+    );
     assert!(!told.contains("short"), "{told}");
 }

@@ -34,7 +34,11 @@ fn every_file_says_what_it_is_for_and_is_short() {
     let rooms = ["src", "tests", "fuzz/bodies", "fuzz/fuzz_targets"];
     for path in rooms.into_iter().flat_map(sources) {
         let text = read(&path);
-        assert!(text.starts_with("//! "), "{} does not say what it is for", path.display());
+        assert!(
+            text.starts_with("//! "),
+            "{} does not say what it is for",
+            path.display()
+        );
         let lines = text.lines().count();
         assert!(
             lines <= MAX_LINES || path.starts_with("tests"),
@@ -67,26 +71,66 @@ fn rooms_know_only_the_rooms_below_them() {
         ),
         (
             "src/auth",
-            &["axum", "redis", "crate::store", "crate::live", "crate::api", "crate::config"],
+            &[
+                "axum",
+                "redis",
+                "crate::store",
+                "crate::live",
+                "crate::api",
+                "crate::config",
+            ],
         ),
         (
             "src/store",
-            &["axum", "crate::auth", "crate::live", "crate::api", "crate::config", "hyper"],
+            &[
+                "axum",
+                "crate::auth",
+                "crate::live",
+                "crate::api",
+                "crate::config",
+                "hyper",
+            ],
         ),
         (
             "src/live",
-            &["axum", "crate::auth", "redis::", "deadpool", "crate::api", "crate::config", "hyper"],
+            &[
+                "axum",
+                "crate::auth",
+                "redis::",
+                "deadpool",
+                "crate::api",
+                "crate::config",
+                "hyper",
+            ],
         ),
-        ("src/api", &["redis::", "deadpool", "crate::config", "crate::app", "crate::net"]),
-        ("src/net", &["redis::", "deadpool", "crate::store", "crate::app"]),
+        (
+            "src/api",
+            &[
+                "redis::",
+                "deadpool",
+                "crate::config",
+                "crate::app",
+                "crate::net",
+            ],
+        ),
+        (
+            "src/net",
+            &["redis::", "deadpool", "crate::store", "crate::app"],
+        ),
     ];
     for (room, words) in forbidden {
         for path in sources(room) {
             let text = read(&path);
-            let imports = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+            let imports = text
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"));
             for line in imports.filter(|line| line.contains("use ") || line.contains("::")) {
                 for word in words {
-                    assert!(!line.contains(word), "{} knows {word}: {line}", path.display());
+                    assert!(
+                        !line.contains(word),
+                        "{} knows {word}: {line}",
+                        path.display()
+                    );
                 }
             }
         }
@@ -95,7 +139,11 @@ fn rooms_know_only_the_rooms_below_them() {
 
 #[test]
 fn the_environment_is_read_in_few_places() {
-    let known = ["src/main.rs", "src/config/layers.rs", "src/store/private.rs"];
+    let known = [
+        "src/main.rs",
+        "src/config/layers.rs",
+        "src/store/private.rs",
+    ];
     for path in sources("src") {
         let reads = read(&path).contains("std::env::");
         assert!(
@@ -129,7 +177,10 @@ fn every_setting_is_documented() {
 fn every_metric_and_every_code_is_documented() {
     let readme = read(Path::new("README.md"));
     let metrics = streamgate::metrics::Metrics::default().text();
-    for line in metrics.lines().filter_map(|line| line.strip_prefix("# HELP ")) {
+    for line in metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# HELP "))
+    {
         let name = line.split(' ').next().unwrap();
         assert!(readme.contains(name), "README.md does not tell {name}");
     }

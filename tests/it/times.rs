@@ -14,7 +14,8 @@ async fn stream(app: &TestApp, name: &str) -> String {
     for second in 0..5 {
         for seq in 0..2 {
             let id = format!("{}-{seq}", THEN + second * 1000);
-            app.post_form(&format!("/v1/streams/{stream}/entries?id={id}"), "n=1").await;
+            app.post_form(&format!("/v1/streams/{stream}/entries?id={id}"), "n=1")
+                .await;
         }
     }
     stream
@@ -31,7 +32,9 @@ async fn a_range_lies_between_two_times_both_included() {
     let app = TestApp::start().await;
     let stream = stream(&app, "between").await;
     let read = async |query: &str| {
-        let answer = app.get(&format!("/v1/streams/{stream}/entries?{query}")).await;
+        let answer = app
+            .get(&format!("/v1/streams/{stream}/entries?{query}"))
+            .await;
         assert_eq!(answer.status, 200, "{query}: {}", answer.body);
         answer.ids()
     };
@@ -41,16 +44,34 @@ async fn a_range_lies_between_two_times_both_included() {
         ("since=2020-09-20T08:30:02.001Z", ids(3..5)),
         ("until=2020-09-20T08:30:02Z", ids(0..3)),
         ("until=2020-09-20T08:30:01.999Z", ids(0..2)),
-        ("since=2020-09-20T08:30:01Z&until=2020-09-20T08:30:02Z", ids(1..3)),
-        ("since=2020-09-20T08:30:02Z&until=2020-09-20T08:30:01Z", vec![]),
+        (
+            "since=2020-09-20T08:30:01Z&until=2020-09-20T08:30:02Z",
+            ids(1..3),
+        ),
+        (
+            "since=2020-09-20T08:30:02Z&until=2020-09-20T08:30:01Z",
+            vec![],
+        ),
         // The plus of an offset, escaped and not.
         ("since=2020-09-20T10:30:03%2B02:00", ids(3..5)),
         ("since=2020-09-20T10:30:03+02:00", ids(3..5)),
         ("since=2020-09-20T04:00:04-04:30", ids(4..5)),
-        ("since=0001-01-01T00:00:00Z&until=9999-12-31T23:59:59Z", ids(0..5)),
-        ("last=1&until=2020-09-20T08:30:01Z", vec![format!("{}-1", THEN + 1000)]),
-        ("until=2020-09-20T08:30:01Z&after=1600590600000-1", ids(1..2)),
-        ("since=2020-09-20T08:30:04Z&order=desc", ids(4..5).into_iter().rev().collect()),
+        (
+            "since=0001-01-01T00:00:00Z&until=9999-12-31T23:59:59Z",
+            ids(0..5),
+        ),
+        (
+            "last=1&until=2020-09-20T08:30:01Z",
+            vec![format!("{}-1", THEN + 1000)],
+        ),
+        (
+            "until=2020-09-20T08:30:01Z&after=1600590600000-1",
+            ids(1..2),
+        ),
+        (
+            "since=2020-09-20T08:30:04Z&order=desc",
+            ids(4..5).into_iter().rev().collect(),
+        ),
     ] {
         assert_eq!(read(query).await, expected, "{query}");
     }
@@ -61,7 +82,12 @@ async fn a_range_lies_between_two_times_both_included() {
     while !path.is_empty() {
         let page = app.get(&path).await;
         seen.extend(page.ids());
-        path = page.header("link").split(['<', '>']).nth(1).unwrap_or_default().to_owned();
+        path = page
+            .header("link")
+            .split(['<', '>'])
+            .nth(1)
+            .unwrap_or_default()
+            .to_owned();
     }
     assert_eq!(seen, ids(1..4));
 }
@@ -71,13 +97,18 @@ async fn ago_is_counted_back_from_the_clock_of_redis() {
     let app = TestApp::start().await;
     let stream = stream(&app, "ago").await;
     let newest = app.publish(&stream, "now").await;
-    let read =
-        async |query: &str| app.get(&format!("/v1/streams/{stream}/entries?{query}")).await.ids();
+    let read = async |query: &str| {
+        app.get(&format!("/v1/streams/{stream}/entries?{query}"))
+            .await
+            .ids()
+    };
     assert_eq!(read("since=1h").await, [newest.as_str()]);
     assert_eq!(read("until=1h").await, ids(0..5));
     assert_eq!(read("since=100000d&until=0s").await.len(), 11);
-    eventually("the entry is older than 50 ms", async || read("until=50ms").await.len() == 11)
-        .await;
+    eventually("the entry is older than 50 ms", async || {
+        read("until=50ms").await.len() == 11
+    })
+    .await;
     assert_eq!(read("since=50ms").await, Vec::<String>::new());
 }
 
@@ -87,9 +118,14 @@ async fn a_time_that_makes_no_sense_is_told_what_does() {
     let stream = app.stream_of("nonsense", 1).await;
     let path = format!("/v1/streams/{stream}");
     let detail = async |query: &str| {
-        let problem =
-            app.get(&format!("{path}/entries?{query}")).await.is_problem(400, "invalid-request");
-        (problem["detail"].as_str().unwrap().to_owned(), problem["errors"][0]["pointer"].clone())
+        let problem = app
+            .get(&format!("{path}/entries?{query}"))
+            .await
+            .is_problem(400, "invalid-request");
+        (
+            problem["detail"].as_str().unwrap().to_owned(),
+            problem["errors"][0]["pointer"].clone(),
+        )
     };
     for (query, word, pointer) in [
         ("since=1600590600", "looks like seconds", "since"),
@@ -115,12 +151,23 @@ async fn a_time_that_makes_no_sense_is_told_what_does() {
         answer.is_problem(400, "invalid-request");
     }
     let group = format!("{path}/groups/g");
-    app.put_json(&group, r#"{"since":5}"#).await.is_problem(400, "invalid-request");
-    app.put_json(&group, r#"{"since":"1h","start":"0"}"#).await.is_problem(400, "invalid-request");
-    app.put_json(&group, r#"{"since":1.5}"#).await.is_problem(400, "invalid-request");
+    app.put_json(&group, r#"{"since":5}"#)
+        .await
+        .is_problem(400, "invalid-request");
+    app.put_json(&group, r#"{"since":"1h","start":"0"}"#)
+        .await
+        .is_problem(400, "invalid-request");
+    app.put_json(&group, r#"{"since":1.5}"#)
+        .await
+        .is_problem(400, "invalid-request");
     let claim = format!("{group}/claim");
-    for body in ["ids=1-0&consumer=w&time=5", "ids=1-0&consumer=w&time=1h&idle=1h"] {
-        app.post_form(&claim, body).await.is_problem(400, "invalid-request");
+    for body in [
+        "ids=1-0&consumer=w&time=5",
+        "ids=1-0&consumer=w&time=1h&idle=1h",
+    ] {
+        app.post_form(&claim, body)
+            .await
+            .is_problem(400, "invalid-request");
     }
 }
 
@@ -135,7 +182,9 @@ async fn a_subscription_begins_at_a_time() {
         ("1h", vec![]),
     ] {
         let query = encode(since);
-        let mut events = app.follow(&format!("/v1/streams/{stream}/events?since={query}")).await;
+        let mut events = app
+            .follow(&format!("/v1/streams/{stream}/events?since={query}"))
+            .await;
         events.expect("$open").await;
         let last = app.publish(&stream, "next").await;
         let mut seen = Vec::new();
@@ -144,7 +193,8 @@ async fn a_subscription_begins_at_a_time() {
             seen.push(event.json()["id"].as_str().unwrap().to_owned());
         }
         assert_eq!(seen, [expected, vec![last.clone()]].concat(), "{since}");
-        app.delete(&format!("/v1/streams/{stream}/entries/{last}")).await;
+        app.delete(&format!("/v1/streams/{stream}/entries/{last}"))
+            .await;
     }
 }
 
@@ -152,9 +202,15 @@ async fn a_subscription_begins_at_a_time() {
 async fn nobody_is_told_of_a_gap_who_asks_for_a_time_whose_entries_are_gone() {
     let app = TestApp::start().await;
     let trimmed = stream(&app, "trimmed").await;
-    shared().await.command(&["XTRIM", &trimmed, "MAXLEN", "4"]).await;
+    shared()
+        .await
+        .command(&["XTRIM", &trimmed, "MAXLEN", "4"])
+        .await;
     let path = format!("/v1/streams/{trimmed}");
-    assert_eq!(app.get(&format!("{path}/entries?since={THEN}")).await.ids(), ids(3..5));
+    assert_eq!(
+        app.get(&format!("{path}/entries?since={THEN}")).await.ids(),
+        ids(3..5)
+    );
     for since in [THEN, THEN + 1000, THEN + 3000] {
         let mut events = app.follow(&format!("{path}/events?since={since}")).await;
         events.expect("$open").await;
@@ -162,9 +218,14 @@ async fn nobody_is_told_of_a_gap_who_asks_for_a_time_whose_entries_are_gone() {
         assert_eq!(first.json()["id"], ids(3..5)[0], "{since}");
     }
     // Nothing is left of it, and nothing is there yet.
-    shared().await.command(&["XTRIM", &trimmed, "MAXLEN", "0"]).await;
+    shared()
+        .await
+        .command(&["XTRIM", &trimmed, "MAXLEN", "0"])
+        .await;
     for stream in [trimmed, unique("new")] {
-        let mut events = app.follow(&format!("/v1/streams/{stream}/events?since={THEN}")).await;
+        let mut events = app
+            .follow(&format!("/v1/streams/{stream}/events?since={THEN}"))
+            .await;
         events.expect("$open").await;
         app.publish(&stream, "7").await;
         assert_eq!(events.values(1).await, ["7"]);
@@ -178,7 +239,10 @@ async fn a_subscription_by_time_waits_for_redis_as_any_other_does() {
     server.kill();
     let mut events = app.follow("/v1/streams/s/events?since=1h").await;
     assert_eq!(events.status, 200);
-    assert_eq!(events.expect("$end").await.json()["reason"], "redis-unavailable");
+    assert_eq!(
+        events.expect("$end").await.json()["reason"],
+        "redis-unavailable"
+    );
 }
 
 #[tokio::test]
@@ -187,7 +251,9 @@ async fn a_group_begins_at_a_time_and_is_moved_to_one() {
     let stream = stream(&app, "group").await;
     let group = |name: &str| format!("/v1/streams/{stream}/groups/{name}");
     let read = async |name: &str| {
-        app.post_form(&format!("{}/read", group(name)), "consumer=w&no_ack=true").await.ids()
+        app.post_form(&format!("{}/read", group(name)), "consumer=w&no_ack=true")
+            .await
+            .ids()
     };
     let make = async |name: &str, body: String| {
         let answer = app.put_json(&group(name), &body).await;
@@ -198,10 +264,17 @@ async fn a_group_begins_at_a_time_and_is_moved_to_one() {
     assert_eq!(read("text").await, ids(3..5));
     make("number", json!({"since": THEN + 4000}).to_string()).await;
     assert_eq!(read("number").await, ids(4..5));
-    make("early", json!({"since": "2000-01-01T00:00:00Z"}).to_string()).await;
+    make(
+        "early",
+        json!({"since": "2000-01-01T00:00:00Z"}).to_string(),
+    )
+    .await;
     assert_eq!(read("early").await, ids(0..5));
     let late = make("late", json!({"since": "1h"}).to_string()).await;
-    assert_eq!((&late["lag"], &late["last_delivered_id"]), (&0.into(), &json!(ids(4..5)[1])));
+    assert_eq!(
+        (&late["lag"], &late["last_delivered_id"]),
+        (&0.into(), &json!(ids(4..5)[1]))
+    );
     assert_eq!(read("late").await, Vec::<String>::new());
 
     let patch = async |body: &str| {
@@ -212,7 +285,9 @@ async fn a_group_begins_at_a_time_and_is_moved_to_one() {
     assert_eq!(patch("since=2020-09-20T10:30:02+02:00").await.status, 200);
     assert_eq!(read("late").await, ids(2..5));
     assert_eq!(patch("since=0s").await.json()["lag"], 0);
-    patch("since=1h&last_delivered_id=0").await.is_problem(400, "invalid-request");
+    patch("since=1h&last_delivered_id=0")
+        .await
+        .is_problem(400, "invalid-request");
     patch("since=5").await.is_problem(400, "invalid-request");
     app.delete(&group("late")).await;
     patch("since=1h").await.is_problem(404, "group-not-found");
@@ -239,5 +314,8 @@ async fn a_claim_can_say_when_an_entry_was_delivered() {
     assert!((hour..hour + 20_000).contains(&idle("1h").await));
     assert!(idle("2020-09-20T08:30:00Z").await > hour);
     assert!(idle("100000000000").await > hour);
-    assert!(idle("2999-01-01T00:00:00Z").await < 20_000, "what lies ahead counts as now");
+    assert!(
+        idle("2999-01-01T00:00:00Z").await < 20_000,
+        "what lies ahead counts as now"
+    );
 }

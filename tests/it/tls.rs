@@ -27,14 +27,22 @@ async fn use_it(app: TestApp, version: Version) {
     let path = format!("/v1/streams/{stream}");
     let mut live = app.follow(&format!("{path}/events")).await;
     live.expect("$open").await;
-    let lines = app.client.get(app.url(&format!("{path}/entries?after=0&follow=true")));
-    let lines = lines.header("accept", "application/x-ndjson").send().await.unwrap();
+    let lines = app
+        .client
+        .get(app.url(&format!("{path}/entries?after=0&follow=true")));
+    let lines = lines
+        .header("accept", "application/x-ndjson")
+        .send()
+        .await
+        .unwrap();
     assert_eq!((lines.status().as_u16(), lines.version()), (200, version));
     app.publish(&stream, "0").await;
     let entry = |n: usize| format!("{{\"fields\":{{\"n\":\"{n}\"}}}}\n");
     let upload = (1..=3000).map(entry).collect::<Vec<_>>().concat();
     let post = app.client.post(app.url(&format!("{path}/entries")));
-    let post = post.header("content-type", "application/x-ndjson").body(upload);
+    let post = post
+        .header("content-type", "application/x-ndjson")
+        .body(upload);
     assert_eq!(app.send(post).await.json()["appended"], 3000);
     let expected: Vec<String> = (0..=3000).map(|n| n.to_string()).collect();
     assert_eq!(live.values(3001).await, expected);
@@ -46,18 +54,24 @@ async fn use_it(app: TestApp, version: Version) {
     }
     let large = "x".repeat(300_000);
     app.publish(&unique("other"), "1").await;
-    app.post_form(&format!("{path}/entries"), &format!("n={large}")).await;
+    app.post_form(&format!("{path}/entries"), &format!("n={large}"))
+        .await;
     let last = app.get(&format!("{path}/entries?last=1")).await.json();
     assert_eq!(last["entries"][0]["fields"]["n"], large);
     assert_eq!(live.values(1).await, [large]);
     let get = app.client.get(app.url("/livez")).send().await.unwrap();
-    assert_eq!((get.version(), get.headers().get("server")), (version, None));
+    assert_eq!(
+        (get.version(), get.headers().get("server")),
+        (version, None)
+    );
     app.get("/nope").await.is_problem(404, "route-not-found");
     app.drain();
     assert_eq!(live.expect("$end").await.json()["reason"], "draining");
     assert!(live.next().await.is_none());
     drop(lines);
-    tokio::time::timeout(Duration::from_secs(8), app.stop()).await.expect("it stops in time");
+    tokio::time::timeout(Duration::from_secs(8), app.stop())
+        .await
+        .expect("it stops in time");
 }
 
 #[tokio::test]
@@ -75,7 +89,11 @@ async fn everything_works_over_tls_and_over_http_2() {
 
 #[tokio::test]
 async fn a_certificate_is_changed_while_it_is_used_and_a_broken_one_changes_nothing() {
-    let (old, new, dir) = (Authority::new(), Authority::new(), tempfile::tempdir().unwrap());
+    let (old, new, dir) = (
+        Authority::new(),
+        Authority::new(),
+        tempfile::tempdir().unwrap(),
+    );
     let files = old.issue(dir.path());
     let gateway = Gateway::start(&[
         "serve",
@@ -90,7 +108,12 @@ async fn a_certificate_is_changed_while_it_is_used_and_a_broken_one_changes_noth
     ]);
     let url = |path: &str| format!("https://{}{path}", gateway.address);
     let told = |what: &str| {
-        while !gateway.log.recv_timeout(PATIENCE).expect(what).contains(what) {}
+        while !gateway
+            .log
+            .recv_timeout(PATIENCE)
+            .expect(what)
+            .contains(what)
+        {}
     };
     let events = url(&format!("/v1/streams/{}/events", unique("kept")));
     let mut kept = Sse::open(&old.client(), &events, None).await;
@@ -104,7 +127,10 @@ async fn a_certificate_is_changed_while_it_is_used_and_a_broken_one_changes_noth
     told("the certificate was changed");
     assert_eq!(live(&new).await.unwrap().status, 200);
     assert!(live(&old).await.is_err());
-    assert!(kept.soon(Duration::from_millis(100)).await.is_none(), "what is open goes on");
+    assert!(
+        kept.soon(Duration::from_millis(100)).await.is_none(),
+        "what is open goes on"
+    );
     gateway.signal("TERM");
     assert_eq!(kept.expect("$end").await.json()["reason"], "draining");
 }
@@ -119,15 +145,25 @@ async fn the_quick_start_and_the_health_check_know_of_tls() {
     let serve = ["serve", "--listen", "127.0.0.1:0", "--redis-url", &url];
     let gateway = Gateway::start(&[&serve[..], &tls].concat());
     let listen = gateway.address.to_string();
-    let start = answer(authority.client().get(format!("https://{listen}/"))).await.unwrap();
-    assert!(start.body.contains(&format!("curl https://{listen}/v1/")), "{}", start.body);
+    let start = answer(authority.client().get(format!("https://{listen}/")))
+        .await
+        .unwrap();
+    assert!(
+        start.body.contains(&format!("curl https://{listen}/v1/")),
+        "{}",
+        start.body
+    );
     assert!(!start.body.contains("http://"), "{}", start.body);
     let check = ["healthcheck", "--listen", &listen];
     assert_eq!(run(&[&check[..], &tls].concat(), &[]).0, Some(0));
     // A file that became wrong meanwhile is no reason to restart what runs.
     std::fs::write(&files.cert, "nonsense").unwrap();
     assert_eq!(run(&[&check[..], &tls].concat(), &[]).0, Some(0));
-    assert_eq!(run(&check, &[]).0, Some(1), "without TLS it does not answer");
+    assert_eq!(
+        run(&check, &[]).0,
+        Some(1),
+        "without TLS it does not answer"
+    );
 }
 
 #[test]
@@ -140,11 +176,32 @@ fn certificates_that_cannot_be_used_are_refused_at_the_start_without_telling_the
     let foreign = foreign.to_str().unwrap();
     for (cert, key, problems) in [
         (cert, foreign, &["tls-key: ", "is not the key of"][..]),
-        (key, cert, &["tls-cert: ", "holds no certificate", "tls-key: ", "holds no private key"]),
-        ("/nowhere/c", "/nowhere/k", &["/nowhere/c cannot be read", "/nowhere/k cannot be read"]),
+        (
+            key,
+            cert,
+            &[
+                "tls-cert: ",
+                "holds no certificate",
+                "tls-key: ",
+                "holds no private key",
+            ],
+        ),
+        (
+            "/nowhere/c",
+            "/nowhere/k",
+            &["/nowhere/c cannot be read", "/nowhere/k cannot be read"],
+        ),
     ] {
-        let args =
-            ["config", "check", "--redis-url", "redis://h", "--tls-cert", cert, "--tls-key", key];
+        let args = [
+            "config",
+            "check",
+            "--redis-url",
+            "redis://h",
+            "--tls-cert",
+            cert,
+            "--tls-key",
+            key,
+        ];
         let (code, out, err) = run(&args, &[("STREAMGATE_HEARTBEAT", "1")]);
         assert_eq!((code, out.as_str()), (Some(2), ""), "{err}");
         for problem in problems.iter().chain(&["heartbeat"]) {
@@ -152,11 +209,23 @@ fn certificates_that_cannot_be_used_are_refused_at_the_start_without_telling_the
         }
         for file in [cert, key] {
             let secret = std::fs::read_to_string(file).unwrap_or_default();
-            assert!(secret.lines().skip(1).all(|line| !err.contains(line)), "{err}");
+            assert!(
+                secret.lines().skip(1).all(|line| !err.contains(line)),
+                "{err}"
+            );
         }
     }
-    let (code, _, err) =
-        run(&["config", "check", "--redis-url", "redis://h", "--tls-key", key], &[]);
+    let (code, _, err) = run(
+        &[
+            "config",
+            "check",
+            "--redis-url",
+            "redis://h",
+            "--tls-key",
+            key,
+        ],
+        &[],
+    );
     assert_eq!(code, Some(2));
     assert!(err.contains("tls-key needs tls-cert"), "{err}");
 }
@@ -173,11 +242,22 @@ async fn a_handshake_that_does_not_come_to_an_end_is_bounded_and_counted() {
     app.client = authority.client();
     let mut rest = Vec::new();
     let mut silent = TcpStream::connect(app.address).await.unwrap();
-    tokio::time::timeout(PATIENCE, silent.read_to_end(&mut rest)).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, silent.read_to_end(&mut rest))
+        .await
+        .unwrap()
+        .unwrap();
     let mut plain = TcpStream::connect(app.address).await.unwrap();
-    plain.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
-    let _ = tokio::time::timeout(PATIENCE, plain.read_to_end(&mut rest)).await.unwrap();
-    assert!(!String::from_utf8_lossy(&rest).contains("HTTP"), "nothing is answered in the clear");
+    plain
+        .write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    let _ = tokio::time::timeout(PATIENCE, plain.read_to_end(&mut rest))
+        .await
+        .unwrap();
+    assert!(
+        !String::from_utf8_lossy(&rest).contains("HTTP"),
+        "nothing is answered in the clear"
+    );
     for outcome in ["timeout", "failed"] {
         let name = format!("tls_handshakes_total{{outcome=\"{outcome}\"}}");
         assert_eq!(app.metric_if_any(&name).await, Some(1), "{outcome}");
@@ -193,9 +273,17 @@ async fn a_handshake_that_does_not_come_to_an_end_is_bounded_and_counted() {
         held.push(TcpStream::connect(app.address).await.unwrap());
     }
     let get = || answer(authority.client().get(app.url("/livez")));
-    eventually("one too many is told so", async || get().await.is_ok_and(|a| a.status == 503))
-        .await;
+    eventually("one too many is told so", async || {
+        get().await.is_ok_and(|a| a.status == 503)
+    })
+    .await;
     held.clear();
-    eventually("there is room again", async || get().await.is_ok_and(|a| a.status == 200)).await;
-    assert!(answer(client().get(app.url("/livez"))).await.is_err(), "an unknown authority");
+    eventually("there is room again", async || {
+        get().await.is_ok_and(|a| a.status == 200)
+    })
+    .await;
+    assert!(
+        answer(client().get(app.url("/livez"))).await.is_err(),
+        "an unknown authority"
+    );
 }

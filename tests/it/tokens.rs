@@ -61,9 +61,13 @@ async fn tokens_of_each_algorithm_are_believed() {
 #[tokio::test]
 async fn a_public_key_in_pem_is_enough() {
     let signer = Signer::ed();
-    let Signer::Ed(pair) = &signer else { unreachable!() };
+    let Signer::Ed(pair) = &signer else {
+        unreachable!()
+    };
     // What stands before an Ed25519 key in a SubjectPublicKeyInfo.
-    let mut der = vec![0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+    let mut der = vec![
+        0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
+    ];
     der.extend(ring::signature::KeyPair::public_key(pair).as_ref());
     let pem = format!(
         "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
@@ -74,7 +78,10 @@ async fn a_public_key_in_pem_is_enough() {
     let own = "[[issuer.key]]\nalgorithm = \"EdDSA\"\npublic_key_file = \"key.pem\"";
     file.write(&issuer(own, &GRANTS));
     let app = file.app().await;
-    assert_eq!(status(&app, &signer.token("whatever", &claims(&GRANTS))).await, 200);
+    assert_eq!(
+        status(&app, &signer.token("whatever", &claims(&GRANTS))).await,
+        200
+    );
     // The same text as a secret: the key is good for its own algorithm alone.
     let confused = Signer::Secret(pem.into_bytes()).token("whatever", &claims(&GRANTS));
     assert_eq!(status(&app, &confused).await, 401);
@@ -97,7 +104,11 @@ async fn what_is_wrong_with_a_token_is_told_and_refused() {
     let good = claims(&GRANTS);
     let none = |signature: &str| {
         let text = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
-        format!("{}.{}.{signature}", text(json!({"alg": "none"})), text(good.clone()))
+        format!(
+            "{}.{}.{signature}",
+            text(json!({"alg": "none"})),
+            text(good.clone())
+        )
     };
     assert_eq!(status(&app, &signer.token("k", &good)).await, 200);
     for (token, why) in [
@@ -116,13 +127,34 @@ async fn what_is_wrong_with_a_token_is_told_and_refused() {
         (with("streamgate", json!({"publish": "*"})), "holds none"),
         (none(""), ""),
         (none("AAAA"), ""),
-        (signer.token_with(&json!({"alg": "NONE", "kid": "k"}), &good), ""),
-        (signer.token_with(&json!({"alg": "HS256", "kid": "k"}), &good), ""),
-        (signer.token_with(&json!({"alg": "RS256", "kid": "k"}), &good), ""),
-        (signer.token("../../../etc/passwd", &good), "key that is not known"),
+        (
+            signer.token_with(&json!({"alg": "NONE", "kid": "k"}), &good),
+            "",
+        ),
+        (
+            signer.token_with(&json!({"alg": "HS256", "kid": "k"}), &good),
+            "",
+        ),
+        (
+            signer.token_with(&json!({"alg": "RS256", "kid": "k"}), &good),
+            "",
+        ),
+        (
+            signer.token("../../../etc/passwd", &good),
+            "key that is not known",
+        ),
         (signer.token("k' OR 1=1", &good), "key that is not known"),
         (Signer::ec().token("k", &good), "signature is wrong"),
-        (signer.token("k", &good).rsplit_once('.').unwrap().0.to_owned() + ".", ""),
+        (
+            signer
+                .token("k", &good)
+                .rsplit_once('.')
+                .unwrap()
+                .0
+                .to_owned()
+                + ".",
+            "",
+        ),
         (signer.token("k", &good).replace('.', ".."), ""),
         ("a.b.c".to_owned(), ""),
         ("..".to_owned(), ""),
@@ -132,7 +164,11 @@ async fn what_is_wrong_with_a_token_is_told_and_refused() {
         let detail = answer.is_problem(401, "unauthenticated")["detail"].to_string();
         assert!(detail.contains(why), "{token}: {detail}");
         let payload = token.split('.').nth(1).filter(|part| part.len() > 8);
-        assert!(payload.is_none_or(|part| !answer.body.contains(part)), "{}", answer.body);
+        assert!(
+            payload.is_none_or(|part| !answer.body.contains(part)),
+            "{}",
+            answer.body
+        );
     }
 }
 
@@ -142,10 +178,14 @@ async fn the_secret_of_hmac_is_no_public_key() {
     let rsa = Signer::rsa();
     let (_file, app) = with_keys(&[("k", &rsa)]).await;
     let jwk = rsa.jwk("k");
-    let modulus = BASE64_URL_SAFE_NO_PAD.decode(jwk["n"].as_str().unwrap()).unwrap();
-    for secret in
-        [modulus, jwk.to_string().into_bytes(), jwk["n"].as_str().unwrap().as_bytes().to_vec()]
-    {
+    let modulus = BASE64_URL_SAFE_NO_PAD
+        .decode(jwk["n"].as_str().unwrap())
+        .unwrap();
+    for secret in [
+        modulus,
+        jwk.to_string().into_bytes(),
+        jwk["n"].as_str().unwrap().as_bytes().to_vec(),
+    ] {
         let token = Signer::Secret(secret).token("k", &claims(&GRANTS));
         assert_eq!(status(&app, &token).await, 401);
     }
@@ -156,7 +196,10 @@ async fn the_secret_of_hmac_is_no_public_key() {
 async fn a_shared_secret_has_no_place_in_a_set_of_public_keys() {
     let secret = Signer::Secret(vec![9; 64]);
     let (_file, app) = with_keys(&[("k", &secret), ("e", &Signer::ec())]).await;
-    assert_eq!(status(&app, &secret.token("k", &claims(&GRANTS))).await, 401);
+    assert_eq!(
+        status(&app, &secret.token("k", &claims(&GRANTS))).await,
+        401
+    );
 }
 
 #[tokio::test]
@@ -164,19 +207,37 @@ async fn no_token_gets_more_than_its_issuer_may_give() {
     let (allowed, other) = (unique("allowed"), unique("other"));
     let signer = Signer::ec();
     let file = AuthFile::new("");
-    file.beside("keys.json", json!({"keys": [signer.jwk("k")]}).to_string().as_bytes());
-    file.write(&issuer("jwks_file = \"keys.json\"", &[&format!("publish {allowed}")]));
+    file.beside(
+        "keys.json",
+        json!({"keys": [signer.jwk("k")]}).to_string().as_bytes(),
+    );
+    file.write(&issuer(
+        "jwks_file = \"keys.json\"",
+        &[&format!("publish {allowed}")],
+    ));
     let app = file.app().await;
     let token = signer.token("k", &claims(&["* *"]));
     assert_eq!(app.bearing(&token).publish(&allowed, "1").await.status, 201);
-    app.bearing(&token).publish(&other, "1").await.is_problem(403, "forbidden");
-    app.bearing(&token).get(&format!("/v1/streams/{allowed}")).await.is_problem(403, "forbidden");
+    app.bearing(&token)
+        .publish(&other, "1")
+        .await
+        .is_problem(403, "forbidden");
+    app.bearing(&token)
+        .get(&format!("/v1/streams/{allowed}"))
+        .await
+        .is_problem(403, "forbidden");
     let narrow = signer.token("k", &claims(&["subscribe *"]));
-    app.bearing(&narrow).publish(&allowed, "1").await.is_problem(403, "forbidden");
+    app.bearing(&narrow)
+        .publish(&allowed, "1")
+        .await
+        .is_problem(403, "forbidden");
     let mut nothing = claims(&[]);
     nothing.as_object_mut().unwrap().remove("streamgate");
     let nothing = signer.token("k", &nothing);
-    app.bearing(&nothing).publish(&allowed, "1").await.is_problem(403, "forbidden");
+    app.bearing(&nothing)
+        .publish(&allowed, "1")
+        .await
+        .is_problem(403, "forbidden");
 }
 
 #[tokio::test]
@@ -192,10 +253,21 @@ async fn what_follows_by_a_token_ends_with_it() {
     let mut of_long = app.bearing(&long).follow(&path).await;
     of_short.expect("$open").await;
     of_long.expect("$open").await;
-    assert_eq!(of_short.expect("$end").await.json(), json!({"reason": "expired"}));
+    assert_eq!(
+        of_short.expect("$end").await.json(),
+        json!({"reason": "expired"})
+    );
     // The key that signed it is taken out of the set: so is everything that was signed with it.
-    file.beside("keys.json", json!({"keys": [Signer::ec().jwk("k2")]}).to_string().as_bytes());
-    assert_eq!(of_long.expect("$end").await.json(), json!({"reason": "expired"}));
+    file.beside(
+        "keys.json",
+        json!({"keys": [Signer::ec().jwk("k2")]})
+            .to_string()
+            .as_bytes(),
+    );
+    assert_eq!(
+        of_long.expect("$end").await.json(),
+        json!({"reason": "expired"})
+    );
     assert_eq!(status(&app, &long).await, 401);
 }
 
@@ -233,7 +305,10 @@ impl Keys {
                 *count.lock().unwrap() += 1;
                 let answer = match &*served.lock().unwrap() {
                     Some(body) => {
-                        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+                        format!(
+                            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+                            body.len()
+                        )
                     }
                     None => "HTTP/1.1 500 Broken\r\nContent-Length: 0\r\n\r\n".to_owned(),
                 };
@@ -247,7 +322,12 @@ impl Keys {
                 }
             }
         });
-        Self { url, set, asked, task }
+        Self {
+            url,
+            set,
+            asked,
+            task,
+        }
     }
 
     fn become_(&self, set: Option<&[Value]>) {
@@ -299,15 +379,24 @@ async fn keys_are_fetched_when_a_token_names_one_that_is_new_and_outlive_an_outa
     assert_eq!(status(&app, &of_first).await, 200);
     // The server breaks: what is known stays, and what is not is refused.
     keys.become_(None);
-    assert_eq!(status(&app, &first.token("1", &claims(&["publish a"]))).await, 200);
+    assert_eq!(
+        status(&app, &first.token("1", &claims(&["publish a"]))).await,
+        200
+    );
     let of_second = second.token("2", &claims(&GRANTS));
     let before = keys.asked();
     for _ in 0..20 {
         assert_eq!(status(&app, &of_second).await, 401);
     }
-    assert!(keys.asked() - before <= 2, "unknown keys do not make us ask again and again");
+    assert!(
+        keys.asked() - before <= 2,
+        "unknown keys do not make us ask again and again"
+    );
     keys.become_(Some(&[first.jwk("1"), second.jwk("2")]));
-    eventually("the new key is known", async || status(&app, &of_second).await == 200).await;
+    eventually("the new key is known", async || {
+        status(&app, &of_second).await == 200
+    })
+    .await;
     assert_eq!(status(&app, &of_first).await, 200);
 }
 
@@ -320,9 +409,15 @@ async fn while_no_key_was_ever_fetched_it_cannot_be_told() {
     let app = file.app().await;
     let token = signer.token("1", &claims(&GRANTS));
     let answer = app.bearing(&token).get("/v1/streams").await;
-    assert_eq!(answer.is_problem(503, "auth-unavailable")["retryable"], true);
+    assert_eq!(
+        answer.is_problem(503, "auth-unavailable")["retryable"],
+        true
+    );
     let mut events = app.bearing(&token).follow("/v1/streams/a/events").await;
-    assert_eq!(events.expect("$end").await.json(), json!({"reason": "auth-unavailable"}));
+    assert_eq!(
+        events.expect("$end").await.json(),
+        json!({"reason": "auth-unavailable"})
+    );
 }
 
 #[test]
@@ -331,7 +426,9 @@ fn what_is_wrong_with_an_issuer_is_told_at_the_start() {
         let file = AuthFile::new(&issuer(more, &GRANTS));
         file.beside("short", b"short");
         file.beside("secret", &[b'x'; 40]);
-        let wrong = streamgate::auth::Auth::from_file(&file.path()).unwrap_err().join("; ");
+        let wrong = streamgate::auth::Auth::from_file(&file.path())
+            .unwrap_err()
+            .join("; ");
         assert!(!wrong.contains("xxxx"), "{wrong}");
         wrong
     };
@@ -340,14 +437,26 @@ fn what_is_wrong_with_an_issuer_is_told_at_the_start() {
     };
     for (more, why) in [
         (String::new(), "no keys"),
-        ("jwks_url = \"http://issuer.test/keys\"".to_owned(), "by https"),
-        ("jwks_url = \"ftp://issuer.test/keys\"".to_owned(), "by https"),
-        ("jwks_file = \"a\"\njwks_url = \"https://a\"".to_owned(), "exclude"),
+        (
+            "jwks_url = \"http://issuer.test/keys\"".to_owned(),
+            "by https",
+        ),
+        (
+            "jwks_url = \"ftp://issuer.test/keys\"".to_owned(),
+            "by https",
+        ),
+        (
+            "jwks_file = \"a\"\njwks_url = \"https://a\"".to_owned(),
+            "exclude",
+        ),
         (key("HS256", "secret_file = \"short\""), "at least 32 bytes"),
         (key("HS256", "secret_file = \"missing\""), "missing"),
         (key("HS512", "secret_file = \"secret\""), "the algorithm is"),
         (key("none", "secret_file = \"secret\""), "the algorithm is"),
-        (key("RS256", "public_key_file = \"secret\""), "no public key"),
+        (
+            key("RS256", "public_key_file = \"secret\""),
+            "no public key",
+        ),
         (key("RS256", "secret_file = \"secret\""), "take"),
         (key("HS256", "public_key_file = \"secret\""), "take"),
     ] {

@@ -63,16 +63,24 @@ const WORDS: [&[u8]; 47] = [
 
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let dir = PathBuf::from("fuzz/seeds").join(target);
-    let mut files: Vec<_> =
-        std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().path()).collect();
+    let mut files: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .collect();
     files.sort();
-    files.iter().map(|file| std::fs::read(file).unwrap()).collect()
+    files
+        .iter()
+        .map(|file| std::fs::read(file).unwrap())
+        .collect()
 }
 
 /// An input that is nearly a seed, or nearly nothing.
 fn made(seeds: &[Vec<u8>], random: &mut fastrand::Rng) -> Vec<u8> {
-    let mut input =
-        random.choice(seeds).filter(|_| random.u8(..) > 32).cloned().unwrap_or_default();
+    let mut input = random
+        .choice(seeds)
+        .filter(|_| random.u8(..) > 32)
+        .cloned()
+        .unwrap_or_default();
     for _ in 0..random.usize(1..8) {
         let at = random.usize(..=input.len());
         match random.u8(..5) {
@@ -97,7 +105,10 @@ fn whatever_strangers_send_is_read_as_what_it_is_or_refused() {
         assert!(!seeds.is_empty(), "{target} has no seeds");
         let run = |input: &[u8]| {
             let text = String::from_utf8_lossy(input);
-            assert!(catch_unwind(|| body(input)).is_ok(), "{target}: {text:?}, {input:?}");
+            assert!(
+                catch_unwind(|| body(input)).is_ok(),
+                "{target}: {text:?}, {input:?}"
+            );
         };
         for seed in &seeds {
             run(seed);
@@ -114,9 +125,15 @@ fn every_target_has_a_long_run() {
     let manifest = std::fs::read_to_string("fuzz/Cargo.toml").unwrap();
     let run = std::fs::read_to_string("fuzz/run.sh").unwrap();
     for (target, _) in bodies::ALL {
-        assert!(manifest.contains(&format!("name = \"{target}\"")), "{target} is not built");
+        assert!(
+            manifest.contains(&format!("name = \"{target}\"")),
+            "{target} is not built"
+        );
         let file = std::fs::read_to_string(format!("fuzz/fuzz_targets/{target}.rs")).unwrap();
         assert!(file.contains("bodies::"), "{target} has a body of its own");
     }
-    assert!(run.contains("fuzz_targets"), "the long runs go over all targets");
+    assert!(
+        run.contains("fuzz_targets"),
+        "the long runs go over all targets"
+    );
 }

@@ -18,8 +18,19 @@ async fn scripts(server: &Server) -> u64 {
         panic!("no figures")
     };
     let stats = String::from_utf8(stats).unwrap();
-    let calls = |line: &str| line.split("calls=").nth(1)?.split(',').next()?.parse::<u64>().ok();
-    stats.lines().filter(|line| line.starts_with("cmdstat_eval")).filter_map(calls).sum()
+    let calls = |line: &str| {
+        line.split("calls=")
+            .nth(1)?
+            .split(',')
+            .next()?
+            .parse::<u64>()
+            .ok()
+    };
+    stats
+        .lines()
+        .filter(|line| line.starts_with("cmdstat_eval"))
+        .filter_map(calls)
+        .sum()
 }
 
 #[tokio::test]
@@ -32,14 +43,26 @@ async fn entries_of_native_consumers_are_enrolled_as_fast_as_they_are_many() {
     .await;
     let fill = "for i = 1, 10000 do redis.call('XADD', KEYS[1], i .. '-0', 'n', i) end";
     server.command(&["EVAL", fill, "1", "s"]).await;
-    app.put_json(&group("s", ""), r#"{"policy":{"lease":"12h"}}"#).await;
+    app.put_json(&group("s", ""), r#"{"policy":{"lease":"12h"}}"#)
+        .await;
     // Half of them have leases, and lie before the others.
     let leases = "streamgate:{s}:leases:1:s:g";
     for _ in 0..5 {
-        app.post_form(&group("s", "/read"), "consumer=w&count=1000").await;
+        app.post_form(&group("s", "/read"), "consumer=w&count=1000")
+            .await;
     }
     assert_eq!(plain(&server.command(&["ZCARD", leases]).await), 5000);
-    let native = ["XREADGROUP", "GROUP", "g", "native", "COUNT", "5000", "STREAMS", "s", ">"];
+    let native = [
+        "XREADGROUP",
+        "GROUP",
+        "g",
+        "native",
+        "COUNT",
+        "5000",
+        "STREAMS",
+        "s",
+        ">",
+    ];
     server.command(&native).await;
     // 50 in a round would take 400 s.
     eventually("all have leases", async || {
@@ -47,13 +70,19 @@ async fn entries_of_native_consumers_are_enrolled_as_fast_as_they_are_many() {
     })
     .await;
     assert_eq!(app.metric("enrolled_entries_total").await, 5000);
-    eventually("nothing is left to do", async || app.metric("unenrolled_entries").await == 0).await;
+    eventually("nothing is left to do", async || {
+        app.metric("unenrolled_entries").await == 0
+    })
+    .await;
     let before = scripts(&server).await;
     let began = Instant::now();
     tokio::time::sleep(Duration::from_secs(3)).await;
     let rounds = began.elapsed().as_secs() / 2 + 1;
     let ran = scripts(&server).await - before;
-    assert!(ran <= 8 * rounds, "a list without a backlog is swept once a round: {ran} scripts");
+    assert!(
+        ran <= 8 * rounds,
+        "a list without a backlog is swept once a round: {ran} scripts"
+    );
 }
 
 #[tokio::test]
@@ -66,15 +95,27 @@ async fn leases_that_are_over_and_left_behind_are_cleared_as_fast_as_they_are_ma
     .await;
     let fill = "for i = 1, 5000 do redis.call('XADD', KEYS[1], i .. '-0', 'n', i) end";
     server.command(&["EVAL", fill, "1", "s"]).await;
-    app.put_json(&group("s", ""), r#"{"policy":{"lease":"100ms","max_deliveries":1}}"#).await;
+    app.put_json(
+        &group("s", ""),
+        r#"{"policy":{"lease":"100ms","max_deliveries":1}}"#,
+    )
+    .await;
     for _ in 0..5 {
-        app.post_form(&group("s", "/read"), "consumer=w&count=1000").await;
+        app.post_form(&group("s", "/read"), "consumer=w&count=1000")
+            .await;
     }
     eventually("all are dead letters", async || {
         plain(&server.command(&["XLEN", "{s}.dead"]).await) == 5000
     })
     .await;
-    assert_eq!(plain(&server.command(&["EXISTS", "streamgate:{s}:leases:1:s:g"]).await), 0);
+    assert_eq!(
+        plain(
+            &server
+                .command(&["EXISTS", "streamgate:{s}:leases:1:s:g"])
+                .await
+        ),
+        0
+    );
 }
 
 #[tokio::test]
@@ -89,15 +130,25 @@ async fn names_that_no_stream_can_have_neither_stop_nor_spin_what_is_scheduled()
     let junk = "\
 for i = 1, 150 do redis.call('ZADD', KEYS[1], i, 'a{b}{c}' .. i) end
 redis.call('ZADD', KEYS[1], 0, '\\255', 0, '', 0, 'unknown', '-inf', 'streamgate:x')";
-    server.command(&["EVAL", junk, "1", "streamgate:{scheduled}:index"]).await;
-    let answer = app.post_form("/v1/streams/s/entries?delay=200ms", "n=1").await;
+    server
+        .command(&["EVAL", junk, "1", "streamgate:{scheduled}:index"])
+        .await;
+    let answer = app
+        .post_form("/v1/streams/s/entries?delay=200ms", "n=1")
+        .await;
     assert_eq!(answer.status, 202, "{}", answer.body);
-    eventually("it is appended", async || app.get("/v1/streams/s").await.status == 200).await;
+    eventually("it is appended", async || {
+        app.get("/v1/streams/s").await.status == 200
+    })
+    .await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     let before = scripts(&server).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let ran = scripts(&server).await - before;
-    assert!(ran < 20, "{ran} scripts in two seconds without anything to do");
+    assert!(
+        ran < 20,
+        "{ran} scripts in two seconds without anything to do"
+    );
 }
 
 #[tokio::test]
@@ -108,11 +159,18 @@ async fn names_that_no_stream_can_have_do_not_keep_others_from_being_swept() {
 for i = 1, 300 do redis.call('SADD', KEYS[1], 'a{b}{c}' .. i .. '\\0g', 'no group' .. i, '\\255\\0' .. i) end
 redis.call('SADD', KEYS[1], 'unknown\\0g', '')
 redis.call('SADD', KEYS[2], 'a{b}{c}', '\\255', '', 'unknown')";
-    let keys = ["streamgate:{policies}:index", "streamgate:{retention}:index"];
+    let keys = [
+        "streamgate:{policies}:index",
+        "streamgate:{retention}:index",
+    ];
     // Keys of two slots in one script: a single server does not mind.
     server.command(&["EVAL", junk, "2", keys[0], keys[1]]).await;
     app.fill("s", 1).await;
-    app.put_json(&group("s", ""), r#"{"policy":{"lease":"100ms","max_deliveries":1}}"#).await;
+    app.put_json(
+        &group("s", ""),
+        r#"{"policy":{"lease":"100ms","max_deliveries":1}}"#,
+    )
+    .await;
     app.post_form(&group("s", "/read"), "consumer=w").await;
     eventually("it is a dead letter", async || {
         plain(&server.command(&["EXISTS", "{s}.dead"]).await) == 1

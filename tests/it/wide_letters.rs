@@ -9,8 +9,20 @@ const GROUP: &str = "/v1/streams/s/groups/g";
 
 /// Names and values of `count` fields; the first two share a name.
 fn fields(count: usize) -> Vec<String> {
-    let name = |n: usize| if n == 1 { "f0".to_owned() } else { format!("f{n}") };
-    let value = |n: usize| if n == 1000 { "v".repeat(70_000) } else { format!("value {n}") };
+    let name = |n: usize| {
+        if n == 1 {
+            "f0".to_owned()
+        } else {
+            format!("f{n}")
+        }
+    };
+    let value = |n: usize| {
+        if n == 1000 {
+            "v".repeat(70_000)
+        } else {
+            format!("value {n}")
+        }
+    };
     (0..count).flat_map(|n| [name(n), value(n)]).collect()
 }
 
@@ -29,7 +41,12 @@ async fn given_up(entries: &[Vec<String>]) -> (Server, TestApp) {
     let read = app.post_form(&format!("{GROUP}/read"), "consumer=w").await;
     assert_eq!(read.status, 200, "{:.500}", read.body);
     assert_eq!(read.ids().len(), entries.len(), "{:.500}", read.body);
-    let ids = read.ids().iter().map(|id| format!("ids={id}")).collect::<Vec<_>>().join("&");
+    let ids = read
+        .ids()
+        .iter()
+        .map(|id| format!("ids={id}"))
+        .collect::<Vec<_>>()
+        .join("&");
     let nack = app.post_form(&format!("{GROUP}/nack"), &ids).await;
     assert_eq!(nack.json()["dead_lettered"], entries.len(), "{}", nack.body);
     (server, app)
@@ -43,8 +60,13 @@ async fn letters(app: &TestApp) -> Vec<Value> {
 
 /// The fields of an entry of an answer that shows them as pairs.
 fn pairs(entry: &Value) -> Vec<String> {
-    let pairs = entry["pairs"].as_array().unwrap_or_else(|| panic!("{entry:.300}")).iter();
-    pairs.flat_map(|pair| [0, 1].map(|at| pair[at].as_str().unwrap().to_owned())).collect()
+    let pairs = entry["pairs"]
+        .as_array()
+        .unwrap_or_else(|| panic!("{entry:.300}"))
+        .iter();
+    pairs
+        .flat_map(|pair| [0, 1].map(|at| pair[at].as_str().unwrap().to_owned()))
+        .collect()
 }
 
 async fn stored(server: &Server, stream: &str) -> Vec<Value> {
@@ -58,7 +80,12 @@ async fn stored(server: &Server, stream: &str) -> Vec<Value> {
         })
     })
     .await;
-    found.as_array().unwrap().iter().map(|entry| entry[1].clone()).collect()
+    found
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry[1].clone())
+        .collect()
 }
 
 #[tokio::test]
@@ -81,7 +108,11 @@ async fn a_dead_letter_has_all_fields_of_its_entry_however_many() {
     for (letter, entry) in letters.iter().zip(&entries) {
         assert!(pairs(letter) == *entry, "{}", letter["entry"]);
         let path = format!("{GROUP}/dead-letters/{}", letter["id"].as_str().unwrap());
-        assert!(pairs(&app.get(&path).await.json()) == *entry, "{}", letter["entry"]);
+        assert!(
+            pairs(&app.get(&path).await.json()) == *entry,
+            "{}",
+            letter["entry"]
+        );
     }
     assert_eq!(letters.len(), 3);
 }
@@ -91,15 +122,24 @@ async fn a_dead_letter_with_many_fields_is_redriven_whole_and_once() {
     let entries = [fields(5_000), fields(3), fields(20_000)];
     let (server, app) = given_up(&entries).await;
     let redrive = async |form: &str| {
-        let answer = app.post_form(&format!("{GROUP}/dead-letters/redrive"), form).await;
+        let answer = app
+            .post_form(&format!("{GROUP}/dead-letters/redrive"), form)
+            .await;
         assert_eq!(answer.status, 200, "{}", answer.body);
         answer.json()
     };
     let all = redrive("all=true&to={s}.again").await;
-    let outcomes: Vec<_> =
-        all["results"].as_array().unwrap().iter().map(|result| &result["outcome"]).collect();
+    let outcomes: Vec<_> = all["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|result| &result["outcome"])
+        .collect();
     assert_eq!(outcomes, ["copied"; 3]);
-    assert_eq!((&all["redriven"], &all["remaining"]), (&3.into(), &0.into()));
+    assert_eq!(
+        (&all["redriven"], &all["remaining"]),
+        (&3.into(), &0.into())
+    );
     assert!(stored(&server, "{s}.again").await == entries.clone().map(|entry| json!(entry)));
 
     let (server, app) = given_up(&entries[..1]).await;
@@ -137,7 +177,11 @@ async fn a_field_of_the_name_of_packed_fields_is_a_field_like_any_other() {
     let entries = [own("mine"), own("\u{92}\u{a1}"), own("")];
     let (server, app) = given_up(&entries).await;
     for (letter, entry) in letters(&app).await.iter().zip(&entries) {
-        assert_eq!(letter["fields"]["streamgate-fields"], entry[1].as_str(), "{letter}");
+        assert_eq!(
+            letter["fields"]["streamgate-fields"],
+            entry[1].as_str(),
+            "{letter}"
+        );
     }
     let path = format!("{GROUP}/dead-letters/redrive");
     let all = app.post_form(&path, "all=true&to={s}.again").await.json();

@@ -75,7 +75,10 @@ struct Run {
 }
 
 fn names() -> (StreamName, GroupName) {
-    (StreamName::new(STREAM).unwrap(), GroupName::new("g").unwrap())
+    (
+        StreamName::new(STREAM).unwrap(),
+        GroupName::new("g").unwrap(),
+    )
 }
 
 fn until(receipt: &str) -> u64 {
@@ -90,11 +93,17 @@ impl Run {
 
     async fn post_in(&self, group: &str, rng: &mut Rng, verb: &str, form: String) -> Option<Value> {
         let app = &self.apps[rng.usize(..self.apps.len())];
-        let request =
-            app.client.post(app.url(&format!("/v1/streams/{STREAM}/groups/{group}/{verb}")));
+        let request = app
+            .client
+            .post(app.url(&format!("/v1/streams/{STREAM}/groups/{group}/{verb}")));
         let request = request.header("content-type", "application/x-www-form-urlencoded");
-        let answer = app::answer(request.body(form).timeout(Duration::from_secs(5))).await.ok()?;
-        assert!(matches!(answer.status, 200 | 503 | 504), "{verb}: {answer:?}");
+        let answer = app::answer(request.body(form).timeout(Duration::from_secs(5)))
+            .await
+            .ok()?;
+        assert!(
+            matches!(answer.status, 200 | 503 | 504),
+            "{verb}: {answer:?}"
+        );
         (answer.status == 200).then(|| answer.json())
     }
 
@@ -170,13 +179,24 @@ impl Run {
         more: &str,
     ) -> Option<String> {
         let at = Instant::now();
-        let answer = self.post(rng, verb, format!("receipts={receipt}{more}")).await;
+        let answer = self
+            .post(rng, verb, format!("receipts={receipt}{more}"))
+            .await;
         let result = answer.map(|answer| answer["results"][0].clone());
-        let text =
-            |name: &str| result.as_ref().and_then(|one| one[name].as_str()).map(str::to_owned);
+        let text = |name: &str| {
+            result
+                .as_ref()
+                .and_then(|one| one[name].as_str())
+                .map(str::to_owned)
+        };
         let renewed = text("receipt");
         let until_us = renewed.as_deref().map(until);
-        handout.said.push(Said { verb, at, outcome: text("outcome"), until_us });
+        handout.said.push(Said {
+            verb,
+            at,
+            outcome: text("outcome"),
+            until_us,
+        });
         renewed
     }
 
@@ -201,7 +221,9 @@ impl Run {
     async fn work_natively(&self, server: &Server, mut rng: Rng) {
         while !self.stop.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(rng.u64(..120))).await;
-            let Ok(before) = server.try_command(&["TIME"]).await else { continue };
+            let Ok(before) = server.try_command(&["TIME"]).await else {
+                continue;
+            };
             let before = plain(&before);
             let part = |i: usize| before[i].as_str().unwrap().parse::<u64>().unwrap();
             let lent_us = part(0) * 1_000_000 + part(1) - ROUNDED_US;
@@ -226,12 +248,19 @@ impl Run {
                 };
                 if !crashed {
                     let at = Instant::now();
-                    let reply = server.try_command(&["XACK", STREAM, "g", &handout.id]).await;
+                    let reply = server
+                        .try_command(&["XACK", STREAM, "g", &handout.id])
+                        .await;
                     let outcome = reply.ok().map(|reply| match reply {
                         Redis::Int(1) => "acknowledged".to_owned(),
                         _ => "not-pending".to_owned(),
                     });
-                    handout.said.push(Said { verb: "ack", at, outcome, until_us: None });
+                    handout.said.push(Said {
+                        verb: "ack",
+                        at,
+                        outcome,
+                        until_us: None,
+                    });
                 }
                 self.history.0.lock().unwrap().push(handout);
             }
@@ -252,7 +281,9 @@ impl Run {
             if rng.bool() {
                 form.push_str(["&max_bytes=1", "&max_bytes=4", "&max_bytes=7"][rng.usize(..3)]);
             }
-            let Some(read) = self.post_in("plain", &mut rng, "read", form).await else { continue };
+            let Some(read) = self.post_in("plain", &mut rng, "read", form).await else {
+                continue;
+            };
             let entries = read["entries"].as_array().unwrap().iter();
             let ids = entries.map(|entry| entry["id"].as_str().unwrap().to_owned());
             self.plain[0].lock().unwrap().extend(ids);
@@ -264,7 +295,15 @@ impl Run {
         while !self.stop.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(rng.u64(20..250))).await;
             let handed = |one: &Handout| one.id.replace("-0", "").parse::<u64>().unwrap();
-            let newest = self.history.0.lock().unwrap().iter().map(handed).max().unwrap_or(0);
+            let newest = self
+                .history
+                .0
+                .lock()
+                .unwrap()
+                .iter()
+                .map(handed)
+                .max()
+                .unwrap_or(0);
             // Somewhat more than was handed out is also there.
             let newest = (newest + 3).min(self.published.load(Ordering::Relaxed));
             let low = newest.saturating_sub(15).max(1);
@@ -275,7 +314,11 @@ impl Run {
             } else if newest > low {
                 let chosen = rng.u64(low..newest);
                 self.removed.lock().unwrap().insert(chosen);
-                drop(server.try_command(&["XDEL", STREAM, &format!("{chosen}-0")]).await);
+                drop(
+                    server
+                        .try_command(&["XDEL", STREAM, &format!("{chosen}-0")])
+                        .await,
+                );
             }
         }
     }
@@ -313,19 +356,42 @@ impl Run {
 /// The ids that the native consumer is given; none when there is no answer.
 async fn read_natively(server: &Server, group: &str, count: usize) -> Vec<String> {
     let count = count.to_string();
-    let words = ["XREADGROUP", "GROUP", group, NATIVE, "COUNT", &count, "STREAMS", STREAM, ">"];
-    let Ok(Redis::Array(reply)) = server.try_command(&words).await else { return Vec::new() };
+    let words = [
+        "XREADGROUP",
+        "GROUP",
+        group,
+        NATIVE,
+        "COUNT",
+        &count,
+        "STREAMS",
+        STREAM,
+        ">",
+    ];
+    let Ok(Redis::Array(reply)) = server.try_command(&words).await else {
+        return Vec::new();
+    };
     let entries = plain(&reply[0])[1].as_array().unwrap().clone();
-    entries.iter().map(|entry| entry[0].as_str().unwrap().to_owned()).collect()
+    entries
+        .iter()
+        .map(|entry| entry[0].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[tokio::test]
 async fn whatever_breaks_no_entry_is_lost_and_none_is_held_by_two() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .and_then(|text| text.parse::<u64>().ok())
+    };
     for run in 0..number("WORK_MODEL_RUNS").unwrap_or(1) {
         let seed = number("WORK_MODEL_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32)) + run;
         println!("WORK_MODEL_SEED={seed}");
-        one_run(seed, Duration::from_secs(number("WORK_MODEL_SECONDS").unwrap_or(5))).await;
+        one_run(
+            seed,
+            Duration::from_secs(number("WORK_MODEL_SECONDS").unwrap_or(5)),
+        )
+        .await;
     }
 }
 
@@ -366,12 +432,24 @@ async fn one_run(seed: u64, length: Duration) {
         tokio::time::sleep(Duration::from_millis(500)).await;
         run.stop.store(true, Ordering::Relaxed);
     };
-    tokio::join!(working, publishing, working_natively, reading_plain, removing, disturbing);
+    tokio::join!(
+        working,
+        publishing,
+        working_natively,
+        reading_plain,
+        removing,
+        disturbing
+    );
     finish(&run, &mut rng, &path).await;
     let letters = dead_letters(&run.apps[2], &path).await;
     let history = run.history.0.lock().unwrap().clone();
     let removed = run.removed.lock().unwrap().clone();
-    check(&history, &letters, run.published.load(Ordering::Relaxed), &removed);
+    check(
+        &history,
+        &letters,
+        run.published.load(Ordering::Relaxed),
+        &removed,
+    );
     check_plain(&server, &run).await;
 }
 
@@ -383,7 +461,10 @@ async fn finish(run: &Run, rng: &mut Rng, path: &str) {
         let form = "consumer=last&count=1000&wait=100ms".to_owned();
         let read = run.post(rng, "read", form).await;
         let came = Instant::now();
-        for entry in read.iter().flat_map(|read| read["entries"].as_array().unwrap()) {
+        for entry in read
+            .iter()
+            .flat_map(|read| read["entries"].as_array().unwrap())
+        {
             last = came;
             let receipt = entry["receipt"].as_str().unwrap().to_owned();
             let until_us = until(&receipt);
@@ -401,7 +482,10 @@ async fn finish(run: &Run, rng: &mut Rng, path: &str) {
             run.history.0.lock().unwrap().push(handout);
         }
         let group = run.apps[2].get(path).await.json();
-        let delivered = group["last_delivered_id"].as_str().unwrap().replace("-0", "");
+        let delivered = group["last_delivered_id"]
+            .as_str()
+            .unwrap()
+            .replace("-0", "");
         let delivered: u64 = delivered.parse().unwrap();
         let published = run.published.load(Ordering::Relaxed);
         let is_read = {
@@ -411,16 +495,26 @@ async fn finish(run: &Run, rng: &mut Rng, path: &str) {
         if group["pending"] == 0 && is_read {
             return;
         }
-        assert!(last.elapsed() < PATIENCE, "{published} were published, and it stands: {group:#}");
+        assert!(
+            last.elapsed() < PATIENCE,
+            "{published} were published, and it stands: {group:#}"
+        );
     }
 }
 
 async fn dead_letters(app: &TestApp, path: &str) -> Vec<String> {
     let (mut all, mut query) = (Vec::new(), String::new());
     loop {
-        let page = app.get(&format!("{path}/dead-letters?limit=1000{query}")).await.json();
+        let page = app
+            .get(&format!("{path}/dead-letters?limit=1000{query}"))
+            .await
+            .json();
         let letters = page["dead_letters"].as_array().unwrap();
-        all.extend(letters.iter().map(|letter| letter["entry"].as_str().unwrap().to_owned()));
+        all.extend(
+            letters
+                .iter()
+                .map(|letter| letter["entry"].as_str().unwrap().to_owned()),
+        );
         match page["next"].as_str() {
             Some(next) => query = format!("&cursor={next}"),
             None => return all,
@@ -452,7 +546,10 @@ fn check(history: &[Handout], letters: &[String], published: u64, removed: &BTre
         let nobodys = removed.contains(&n) && handouts.is_empty() && !dead.contains(id.as_str());
         never += usize::from(nobodys);
         assert!(acks.len() <= 1, "acknowledged twice: {handouts:#?}");
-        assert!(acks.is_empty() || !dead.contains(id.as_str()), "done and dead: {handouts:#?}");
+        assert!(
+            acks.is_empty() || !dead.contains(id.as_str()),
+            "done and dead: {handouts:#?}"
+        );
         let settled = !acks.is_empty() || unanswered || dead.contains(id.as_str()) || nobodys;
         assert!(settled, "{id} is lost: {handouts:#?}");
         acknowledged += acks.len();
@@ -461,11 +558,19 @@ fn check(history: &[Handout], letters: &[String], published: u64, removed: &BTre
             one_after_the_other(pair[0], pair[1]);
         }
         for (holder, ack) in acks.into_iter().filter(|(holder, _)| !holder.native) {
-            let later =
-                handouts.iter().find(|other| other.lent_us > holder.lent_us && other.came < ack.at);
-            assert!(later.is_none(), "acknowledged by one who had lost it: {holder:#?} {later:#?}");
+            let later = handouts
+                .iter()
+                .find(|other| other.lent_us > holder.lent_us && other.came < ack.at);
+            assert!(
+                later.is_none(),
+                "acknowledged by one who had lost it: {holder:#?} {later:#?}"
+            );
         }
-        let most = handouts.iter().map(|handout| handout.deliveries).max().unwrap_or(0);
+        let most = handouts
+            .iter()
+            .map(|handout| handout.deliveries)
+            .max()
+            .unwrap_or(0);
         assert!(most <= MAX_DELIVERIES, "delivered too often: {handouts:#?}");
     }
     assert!(of_each.is_empty(), "entries nobody published: {of_each:#?}");
@@ -484,13 +589,22 @@ fn check(history: &[Handout], letters: &[String], published: u64, removed: &BTre
 fn one_after_the_other(first: &Handout, second: &Handout) {
     let gave_back = first.said.iter().any(|said| {
         matches!(said.verb, "nack" | "reject")
-            && matches!(said.outcome.as_deref(), None | Some("released" | "dead-lettered"))
+            && matches!(
+                said.outcome.as_deref(),
+                None | Some("released" | "dead-lettered")
+            )
     });
     // Also one who asked for more time and was not answered may have moved the end.
     let until_us = first.said.iter().filter_map(|said| said.until_us).max();
     let until_us = until_us.unwrap_or(first.until_us);
-    assert!(gave_back || second.lent_us >= until_us, "held by two at once: {first:#?} {second:#?}");
-    assert!(second.deliveries > first.deliveries, "{first:#?} {second:#?}");
+    assert!(
+        gave_back || second.lent_us >= until_us,
+        "held by two at once: {first:#?} {second:#?}"
+    );
+    assert!(
+        second.deliveries > first.deliveries,
+        "{first:#?} {second:#?}"
+    );
 }
 
 /// In the group without a policy nothing is handed out twice, and what the native consumer took is
@@ -498,7 +612,11 @@ fn one_after_the_other(first: &Handout, second: &Handout) {
 async fn check_plain(server: &Server, run: &Run) {
     let [http, native] = [0, 1].map(|i| run.plain[i].lock().unwrap().clone());
     let all: BTreeSet<&String> = http.iter().chain(&native).collect();
-    assert_eq!(all.len(), http.len() + native.len(), "given to two: {http:?} {native:?}");
+    assert_eq!(
+        all.len(),
+        http.len() + native.len(),
+        "given to two: {http:?} {native:?}"
+    );
     assert!(!http.is_empty() && !native.is_empty());
     let words = ["XPENDING", STREAM, "plain", "-", "+", "1000000"];
     let held = plain(&server.command(&words).await);
@@ -509,6 +627,10 @@ async fn check_plain(server: &Server, run: &Run) {
         .map(|one| (one[0].as_str().unwrap(), (&one[1], &one[3])))
         .collect();
     for id in &native {
-        assert_eq!(held.get(id.as_str()), Some(&(&NATIVE.into(), &1.into())), "{id}");
+        assert_eq!(
+            held.get(id.as_str()),
+            Some(&(&NATIVE.into(), &1.into())),
+            "{id}"
+        );
     }
 }

@@ -18,7 +18,13 @@ impl Oracle {
     /// Another server with the same stream, which goes on with ids of its own; with 0, the same.
     fn fork(&self, sequence: u64) -> Self {
         let (given, kept) = (self.given.clone(), self.kept.clone());
-        Self { given, kept, max_deleted: self.max_deleted, holes: self.holes, sequence }
+        Self {
+            given,
+            kept,
+            max_deleted: self.max_deleted,
+            holes: self.holes,
+            sequence,
+        }
     }
 
     fn run(&mut self, steps: &[Step]) {
@@ -76,7 +82,10 @@ impl Oracle {
     }
 
     fn lost_after(&self, id: EntryId) -> u64 {
-        self.given.iter().filter(|given| **given > id && !self.kept.contains(given)).count() as u64
+        self.given
+            .iter()
+            .filter(|given| **given > id && !self.kept.contains(given))
+            .count() as u64
     }
 }
 
@@ -197,15 +206,25 @@ fn most_diverged_histories_are_noticed() {
         noticed += u32::from(right.standing(tail, usize::MAX) == Standing::Reset);
     }
     // By counts alone it is about a half.
-    assert!(noticed * 100 > diverged * 65, "{noticed} of {diverged}, {by_counts} by counts alone");
-    assert!(noticed > by_counts, "{noticed} of {diverged}, {by_counts} by counts alone");
+    assert!(
+        noticed * 100 > diverged * 65,
+        "{noticed} of {diverged}, {by_counts} by counts alone"
+    );
+    assert!(
+        noticed > by_counts,
+        "{noticed} of {diverged}, {by_counts} by counts alone"
+    );
 }
 
 #[test]
 fn a_last_id_that_is_no_entry_carries_no_count() {
     let mut oracle = Oracle::default();
     oracle.apply(&Step::Add(5));
-    let set = Facts { last_id: EntryId::new(9, 0), entries_added: Some(9), ..oracle.facts() };
+    let set = Facts {
+        last_id: EntryId::new(9, 0),
+        entries_added: Some(9),
+        ..oracle.facts()
+    };
     assert_eq!(set.tail(), Position::from(EntryId::new(9, 0)));
     // Of one that was deleted, or trimmed away with all others, nothing is looked for.
     oracle.apply(&Step::Delete(4));
@@ -234,7 +253,10 @@ fn a_reader_who_is_caught_up_is_not_overtaken_by_trimming() {
     let tail = oracle.facts().tail();
     oracle.apply(&Step::Trim(0));
     assert_eq!(oracle.standing(tail, 9), Standing::Intact);
-    assert_eq!(oracle.standing(Position::from(tail.id), 9), Standing::Intact);
+    assert_eq!(
+        oracle.standing(Position::from(tail.id), 9),
+        Standing::Intact
+    );
 }
 
 #[test]
@@ -243,5 +265,8 @@ fn the_oldest_is_never_overtaken_but_the_counted_beginning_is() {
     oracle.apply(&Step::Add(10));
     oracle.apply(&Step::Trim(4));
     assert_eq!(oracle.standing(Position::OLDEST, 9), Standing::Intact);
-    assert_eq!(oracle.standing(Position::START, 9), Standing::Overtaken { lost: Some(6) });
+    assert_eq!(
+        oracle.standing(Position::START, 9),
+        Standing::Overtaken { lost: Some(6) }
+    );
 }

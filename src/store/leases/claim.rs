@@ -82,10 +82,15 @@ impl Store {
     ) -> Result<Option<Claimed>, StoreError> {
         let reply = self.verb(&CLAIM, Repeat::Unsafe, |command| {
             begin(command, stream, group);
-            command.arg(claim.consumer.as_bytes()).arg(u8::from(claim.just_id));
+            command
+                .arg(claim.consumer.as_bytes())
+                .arg(u8::from(claim.just_id));
             command.arg(claim.min_idle_ms);
             let words = claim.words();
-            command.arg(words.len()).arg(&words).arg(u8::from(claim.force));
+            command
+                .arg(words.len())
+                .arg(&words)
+                .arg(u8::from(claim.force));
             for id in &claim.ids {
                 command.arg(id.to_string());
             }
@@ -107,8 +112,13 @@ impl Store {
     ) -> Result<Option<Claimed>, StoreError> {
         let reply = self.verb(&AUTOCLAIM, Repeat::Unsafe, |command| {
             begin(command, stream, group);
-            command.arg(claim.consumer.as_bytes()).arg(u8::from(claim.just_id));
-            command.arg(claim.min_idle_ms).arg(claim.start.to_string()).arg(claim.count);
+            command
+                .arg(claim.consumer.as_bytes())
+                .arg(u8::from(claim.just_id));
+            command
+                .arg(claim.min_idle_ms)
+                .arg(claim.start.to_string())
+                .arg(claim.count);
         });
         claimed(reply.await?, claim.just_id)
     }
@@ -124,13 +134,28 @@ fn claimed(reply: Value, just_id: bool) -> Result<Option<Claimed>, StoreError> {
         let [entry, count] = tuple(value)?;
         let (id, fields) = delivery(entry)?;
         let fields = if just_id { None } else { fields };
-        Ok(Delivery { id, fields, lease: Some(Lease { deliveries: unsigned(&count)?, until_us }) })
+        Ok(Delivery {
+            id,
+            fields,
+            lease: Some(Lease {
+                deliveries: unsigned(&count)?,
+                until_us,
+            }),
+        })
     };
-    let entries = list(taken)?.into_iter().map(one).collect::<Result<_, StoreError>>()?;
+    let entries = list(taken)?
+        .into_iter()
+        .map(one)
+        .collect::<Result<_, StoreError>>()?;
     let deleted = list(gone)?.into_iter().map(id).collect::<Result<_, _>>()?;
     let next = match id(last) {
         Ok(last) => last.next().unwrap_or(EntryId::MIN),
         Err(_) => EntryId::MIN,
     };
-    Ok(Some(Claimed { entries, next, deleted, leased: true }))
+    Ok(Some(Claimed {
+        entries,
+        next,
+        deleted,
+        leased: true,
+    }))
 }

@@ -44,9 +44,19 @@ impl Store {
         id: EntryId,
         how: &Redrive,
     ) -> Result<Redriven, StoreError> {
-        let policy = self.policy(stream, group).await?.ok_or(StoreError::GroupHasNoPolicy)?;
-        let to = if let Redrive::To(to) = how { to } else { stream };
-        let copied = self.copy_to(&policy.dead_letter, id, to).await.map_err(of_dead)?;
+        let policy = self
+            .policy(stream, group)
+            .await?
+            .ok_or(StoreError::GroupHasNoPolicy)?;
+        let to = if let Redrive::To(to) = how {
+            to
+        } else {
+            stream
+        };
+        let copied = self
+            .copy_to(&policy.dead_letter, id, to)
+            .await
+            .map_err(of_dead)?;
         Ok(copied.unwrap_or(Redriven::NotFound))
     }
 
@@ -58,7 +68,11 @@ impl Store {
     ) -> Result<Option<Redriven>, StoreError> {
         let (_, _room) = self.portion(dead, 1).await?;
         let mut command = Cmd::new();
-        command.arg("XRANGE").arg(dead.as_str()).arg(id.to_string()).arg(id.to_string());
+        command
+            .arg("XRANGE")
+            .arg(dead.as_str())
+            .arg(id.to_string())
+            .arg(id.to_string());
         let letter = entries(self.read(&command).await?)?.pop();
         let packed = letter.as_ref().and_then(|letter| letter.value(PACKED));
         let Some((packed, fields)) = packed.and_then(|packed| Some((packed, unpack(packed)?)))
@@ -72,7 +86,12 @@ impl Store {
         }
         let mut transaction = Pipeline::new();
         transaction.atomic().add_command(append);
-        transaction.cmd("EVAL").arg(CHECK_COPY).arg(2).arg(dead.as_str()).arg(to.as_str());
+        transaction
+            .cmd("EVAL")
+            .arg(CHECK_COPY)
+            .arg(2)
+            .arg(dead.as_str())
+            .arg(to.as_str());
         transaction.arg(id.to_string()).arg(packed);
         let checked = self.write_pipeline(&transaction).await?.pop();
         redriven(checked.unwrap_or(Value::Nil))

@@ -95,10 +95,15 @@ impl Store {
         stream: &StreamName,
         group: &GroupName,
     ) -> Result<Policy, StoreError> {
-        if let Some((_, error)) = self.lacks_group(std::slice::from_ref(stream), group).await? {
+        if let Some((_, error)) = self
+            .lacks_group(std::slice::from_ref(stream), group)
+            .await?
+        {
             return Err(error);
         }
-        self.policy(stream, group).await?.ok_or(StoreError::GroupHasNoPolicy)
+        self.policy(stream, group)
+            .await?
+            .ok_or(StoreError::GroupHasNoPolicy)
     }
 
     /// Dead letters of a group from an id on, at most `limit`; fewer where they are large or where
@@ -123,24 +128,36 @@ impl Store {
             let portion = self.portion(&policy.dead_letter, count).await;
             let (count, _room) = portion.map_err(of_dead)?;
             let mut command = Cmd::new();
-            command.arg("XRANGE").arg(policy.dead_letter.as_str()).arg(start.to_string());
+            command
+                .arg("XRANGE")
+                .arg(policy.dead_letter.as_str())
+                .arg(start.to_string());
             command.arg("+").arg("COUNT").arg(count);
             let page = entries(self.read(&command).await.map_err(of_dead)?)?;
             self.large.saw(policy.dead_letter.as_str(), heaviest(&page));
             let is_last = page.len() < count;
             for entry in page {
                 if letters.len() == limit || bytes >= ANSWER {
-                    return Ok(DeadLetters { letters, next: Some(entry.id) });
+                    return Ok(DeadLetters {
+                        letters,
+                        next: Some(entry.id),
+                    });
                 }
                 bytes += entry.size();
                 start = entry.id.next().unwrap_or(EntryId::MAX);
                 letters.extend(DeadLetter::read(entry, &from, group));
             }
             if is_last {
-                return Ok(DeadLetters { letters, next: None });
+                return Ok(DeadLetters {
+                    letters,
+                    next: None,
+                });
             }
         }
-        Ok(DeadLetters { letters, next: Some(start) })
+        Ok(DeadLetters {
+            letters,
+            next: Some(start),
+        })
     }
 
     /// One dead letter of a group.

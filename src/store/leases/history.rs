@@ -45,7 +45,10 @@ impl Store {
     ) -> Result<Vec<Handed>, StoreError> {
         let plainly = async || {
             // Redis knows no bytes: as many as will fit if all are like the heaviest.
-            let read = GroupRead { count: read.count.min(portion).max(1), ..read.clone() };
+            let read = GroupRead {
+                count: read.count.min(portion).max(1),
+                ..read.clone()
+            };
             let mut handed = self.read_plainly(streams, group, &read).await?;
             for one in &mut handed {
                 cut(&mut one.entries, share);
@@ -59,7 +62,11 @@ impl Store {
         };
         let reply = self.verb(&HISTORY, Repeat::Safe, |command| {
             write_keys(command, streams, group);
-            command.arg(read.consumer.as_bytes()).arg(from.to_string()).arg(read.count).arg(share);
+            command
+                .arg(read.consumer.as_bytes())
+                .arg(from.to_string())
+                .arg(read.count)
+                .arg(share);
         });
         match reply.await? {
             Value::Nil => plainly().await,
@@ -67,7 +74,11 @@ impl Store {
                 let of_one = |entries| {
                     let entries = list(entries)?.into_iter().map(pending);
                     let entries = entries.collect::<Result<_, _>>()?;
-                    Ok(Handed { entries, leased: true, ..Handed::default() })
+                    Ok(Handed {
+                        entries,
+                        leased: true,
+                        ..Handed::default()
+                    })
                 };
                 list(present)?.into_iter().map(of_one).collect()
             }
@@ -88,7 +99,12 @@ impl Store {
         consumer: &ConsumerName,
     ) -> Result<(), StoreError> {
         let (consumer, history) = (consumer.clone(), EntryId::MAX.previous());
-        let read = GroupRead { consumer, count: 1, no_ack: false, history };
+        let read = GroupRead {
+            consumer,
+            count: 1,
+            no_ack: false,
+            history,
+        };
         let mut command = Cmd::new();
         write_read(&mut command, streams, group, &read);
         self.write(&command).await.map(drop)
@@ -115,6 +131,13 @@ fn pending(value: Value) -> Result<Delivery, StoreError> {
         Value::Nil => None,
         present => Some(fields(present)?),
     };
-    let lease = Some(Lease { deliveries: unsigned(&count)?, until_us: micros(score)? });
-    Ok(Delivery { id: id(entry)?, fields: found, lease })
+    let lease = Some(Lease {
+        deliveries: unsigned(&count)?,
+        until_us: micros(score)?,
+    });
+    Ok(Delivery {
+        id: id(entry)?,
+        fields: found,
+        lease,
+    })
 }

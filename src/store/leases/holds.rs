@@ -50,6 +50,9 @@ impl Store {
             command.arg(consumer.as_bytes()).arg(u8::from(pending));
             write_items(command, leases);
         });
-        list(reply.await?)?.iter().map(|holds| Ok(int(holds)? == 1)).collect()
+        list(reply.await?)?
+            .iter()
+            .map(|holds| Ok(int(holds)? == 1))
+            .collect()
     }
 }

@@ -58,7 +58,10 @@ pub(super) struct Verb {
 
 impl Verb {
     pub(super) const fn new(text: &'static str) -> Self {
-        Self { text, hash: OnceLock::new() }
+        Self {
+            text,
+            hash: OnceLock::new(),
+        }
     }
 
     /// Its text, for a connection of its own.
@@ -67,21 +70,39 @@ impl Verb {
     }
 
     fn hash(&self) -> &str {
-        self.hash.get_or_init(|| Script::new(self.text).get_hash().to_owned())
+        self.hash
+            .get_or_init(|| Script::new(self.text).get_hash().to_owned())
     }
 }
 
 /// The hash with the policies of a stream's groups.
 pub(super) fn policies(stream: &StreamName) -> String {
     // For every read and acknowledgement: at once, where `format!` grows as it goes.
-    [OWN_PREFIX, "{", stream.tag(), "}:policies:", stream.as_str()].concat()
+    [
+        OWN_PREFIX,
+        "{",
+        stream.tag(),
+        "}:policies:",
+        stream.as_str(),
+    ]
+    .concat()
 }
 
 /// What the keys of all leases of a stream begin with: names may hold anything, so the length of the
 /// first tells where the second begins.
 pub(super) fn leases_prefix(stream: &StreamName) -> String {
     let (key, length) = (stream.as_str(), stream.as_str().len().to_string());
-    [OWN_PREFIX, "{", stream.tag(), "}:leases:", &length, ":", key, ":"].concat()
+    [
+        OWN_PREFIX,
+        "{",
+        stream.tag(),
+        "}:leases:",
+        &length,
+        ":",
+        key,
+        ":",
+    ]
+    .concat()
 }
 
 /// The sorted set with the leases of a group.
@@ -92,7 +113,11 @@ pub(super) fn leases(stream: &StreamName, group: &GroupName) -> Vec<u8> {
 /// Where it is told that entries of a group were freed.
 pub(super) fn channel(stream: &StreamName, group: &GroupName) -> String {
     let key = stream.as_str();
-    format!("{OWN_PREFIX}{{{}}}:wake:{}:{key}:{group}", stream.tag(), key.len())
+    format!(
+        "{OWN_PREFIX}{{{}}}:wake:{}:{key}:{group}",
+        stream.tag(),
+        key.len()
+    )
 }
 
 /// Whether a consumer is one of ours, which is not shown: the one that is nobody, or a marker.
@@ -103,7 +128,11 @@ pub(super) fn is_nobody(consumer: &RawName) -> bool {
 
 /// The words every verb on one group begins with: its keys, group and channel.
 pub(super) fn begin(command: &mut Cmd, stream: &StreamName, group: &GroupName) {
-    command.arg(3).arg(stream.as_str()).arg(policies(stream)).arg(leases(stream, group));
+    command
+        .arg(3)
+        .arg(stream.as_str())
+        .arg(policies(stream))
+        .arg(leases(stream, group));
     command.arg(group.as_bytes()).arg(channel(stream, group));
 }
 
@@ -134,13 +163,19 @@ impl Store {
         let mut command = Cmd::new();
         command.arg("EVALSHA").arg(verb.hash());
         write(&mut command);
-        match self.connections.command(&command, repeat, self.writer).await {
+        match self
+            .connections
+            .command(&command, repeat, self.writer)
+            .await
+        {
             // Nothing ran, so it may be sent again; with its text it is there from then on.
             Err(StoreError::NoScript) => {
                 let mut command = Cmd::new();
                 command.arg("EVAL").arg(verb.text);
                 write(&mut command);
-                self.connections.command(&command, repeat, self.writer).await
+                self.connections
+                    .command(&command, repeat, self.writer)
+                    .await
             }
             done => done,
         }

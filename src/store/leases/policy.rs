@@ -156,7 +156,9 @@ impl Store {
         let made = self.verb(&CREATE, Repeat::Unsafe, |command| {
             begin(command, stream, group);
             let policy = new.policy.as_ref().map(|policy| kept(policy.as_ref()));
-            command.arg(policy.unwrap_or_default()).arg(u8::from(new.only_new));
+            command
+                .arg(policy.unwrap_or_default())
+                .arg(u8::from(new.only_new));
             command.arg(life.as_str());
             let counted = write_start(command, new.start);
             if new.create_stream {
@@ -222,8 +224,11 @@ impl Store {
         stream: &StreamName,
         group: &GroupName,
     ) -> Result<bool, StoreError> {
-        let deleted =
-            self.verb(&DELETE, Repeat::Unsafe, |command| begin(command, stream, group)).await;
+        let deleted = self
+            .verb(&DELETE, Repeat::Unsafe, |command| {
+                begin(command, stream, group)
+            })
+            .await;
         Ok(int(&deleted.map_err(StoreError::of_group)?)? == 1)
     }
 
@@ -244,7 +249,11 @@ impl Store {
             return Ok(Vec::new());
         }
         let found = self.verb(&LOOK, Repeat::Safe, |command| {
-            command.arg(2).arg(stream.as_str()).arg(policies(stream)).arg(groups);
+            command
+                .arg(2)
+                .arg(stream.as_str())
+                .arg(policies(stream))
+                .arg(groups);
         });
         list(found.await?)?.into_iter().map(policy).collect()
     }
@@ -279,7 +288,9 @@ impl Store {
 
 fn policy(value: Value) -> Result<(Option<Policy>, u64), StoreError> {
     let (text, own) = kept_policy(value)?;
-    let Some(text) = text else { return Ok((None, own)) };
+    let Some(text) = text else {
+        return Ok((None, own));
+    };
     let policy = std::str::from_utf8(&text).ok().and_then(Policy::decode);
     policy
         .map(|policy| (Some(policy), own))

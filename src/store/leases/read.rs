@@ -74,7 +74,10 @@ return digits(until_us)"
 pub(super) fn write_keys(command: &mut Cmd, streams: &[StreamName], group: &GroupName) {
     command.arg(3 * streams.len());
     for stream in streams {
-        command.arg(stream.as_str()).arg(policies(stream)).arg(leases(stream, group));
+        command
+            .arg(stream.as_str())
+            .arg(policies(stream))
+            .arg(leases(stream, group));
     }
     command.arg(group.as_bytes());
 }
@@ -105,12 +108,16 @@ impl Store {
             heaviest = heaviest.max(self.weigh(stream).await?);
         }
         let most = work.max_bytes.unwrap_or(ANSWER);
-        let expected = read.count.saturating_mul(streams.len()).saturating_mul(heaviest);
+        let expected = read
+            .count
+            .saturating_mul(streams.len())
+            .saturating_mul(heaviest);
         let _room = self.large.room(expected.min(most.max(heaviest))).await?;
         let handed = if let Some(after) = read.history {
             let share = most / streams.len();
             let share = (share, share.max(LARGE) / heaviest);
-            self.read_history(streams, group, read, after, share).await?
+            self.read_history(streams, group, read, after, share)
+                .await?
         } else {
             // Where it may come to much it is looked at before it is read. The default bound is the
             // same whether the caller names it or not.
@@ -119,7 +126,8 @@ impl Store {
             self.read_fresh(streams, group, work, plain, bound).await?
         };
         for (stream, one) in streams.iter().zip(&handed) {
-            self.large.saw(stream.as_str(), heaviest_handed(&one.entries));
+            self.large
+                .saw(stream.as_str(), heaviest_handed(&one.entries));
         }
         Ok(handed)
     }
@@ -135,7 +143,9 @@ impl Store {
         let read = &work.read;
         let plainly = read.no_ack || (plain && work.lease.is_none());
         if !plainly || max_bytes.is_some() {
-            return self.read_by_script(streams, group, work, read.count, max_bytes).await;
+            return self
+                .read_by_script(streams, group, work, read.count, max_bytes)
+                .await;
         }
         let mut handed = self.read_plainly(streams, group, read).await?;
         for (stream, one) in streams.iter().zip(&mut handed) {
@@ -143,7 +153,10 @@ impl Store {
             if one.leased && !read.no_ack && left > 0 {
                 // The group got a policy since: entries may be due that XREADGROUP does not know of.
                 let only = std::slice::from_ref(stream);
-                let due = self.read_by_script(only, group, work, left, None).await?.pop();
+                let due = self
+                    .read_by_script(only, group, work, left, None)
+                    .await?
+                    .pop();
                 let due = due.unwrap_or_default();
                 one.entries.extend(due.entries);
                 (one.due_in, one.dead) = (due.due_in, due.dead);
@@ -165,7 +178,11 @@ impl Store {
         let reply = self.verb(&READ, Repeat::Unsafe, |command| {
             write_keys(command, streams, group);
             command.arg(read.consumer.as_bytes()).arg(count);
-            command.arg(work.lease.map(|lease| lease.as_millis().to_string()).unwrap_or_default());
+            command.arg(
+                work.lease
+                    .map(|lease| lease.as_millis().to_string())
+                    .unwrap_or_default(),
+            );
             command.arg(max_bytes.map(|bytes| bytes.to_string()).unwrap_or_default());
             command.arg(u8::from(read.no_ack));
             for stream in streams {
@@ -189,7 +206,10 @@ impl Store {
         pipeline.add_command(command);
         for stream in streams {
             let mut command = Cmd::with_capacity(3, 128);
-            command.arg("HEXISTS").arg(policies(stream)).arg(group.as_bytes());
+            command
+                .arg("HEXISTS")
+                .arg(policies(stream))
+                .arg(group.as_bytes());
             pipeline.add_command(command);
         }
         let mut replies = self.write_pipeline(&pipeline).await?.into_iter();
@@ -197,7 +217,11 @@ impl Store {
         let mut handed = Vec::with_capacity(streams.len());
         for (stream, (entries, has)) in streams.iter().zip(of_all.into_iter().zip(replies)) {
             let leased = unsigned(&has)? == 1;
-            let mut one = Handed { entries, leased, ..Handed::default() };
+            let mut one = Handed {
+                entries,
+                leased,
+                ..Handed::default()
+            };
             if leased && !read.no_ack && !one.entries.is_empty() {
                 self.lend(stream, group, &mut one.entries).await?;
             }
@@ -220,7 +244,10 @@ impl Store {
         });
         let until_us = micros(reply.await?)?;
         for entry in entries {
-            entry.lease = until_us.map(|end| Lease { deliveries: 1, until_us: Some(end) });
+            entry.lease = until_us.map(|end| Lease {
+                deliveries: 1,
+                until_us: Some(end),
+            });
         }
         Ok(())
     }
@@ -232,21 +259,45 @@ pub(super) fn micros(value: Value) -> Result<Option<u64>, StoreError> {
     if text.is_empty() {
         return Ok(None);
     }
-    text.parse().map(Some).map_err(|_| StoreError::Unexpected("the end of a lease".to_owned()))
+    text.parse()
+        .map(Some)
+        .map_err(|_| StoreError::Unexpected("the end of a lease".to_owned()))
 }
 
 fn handed(value: Value) -> Result<Handed, StoreError> {
-    let [until_us, taken, counts, fresh, due_in, exhausted, gone, stuck] = tuple(value)?;
+    let [
+        until_us,
+        taken,
+        counts,
+        fresh,
+        due_in,
+        exhausted,
+        gone,
+        stuck,
+    ] = tuple(value)?;
     let until_us = micros(until_us)?;
-    let lease = |deliveries| until_us.map(|end| Lease { deliveries, until_us: Some(end) });
+    let lease = |deliveries| {
+        until_us.map(|end| Lease {
+            deliveries,
+            until_us: Some(end),
+        })
+    };
     let mut entries = Vec::new();
     for (value, count) in list(taken)?.into_iter().zip(list(counts)?) {
         let (id, fields) = delivery(value)?;
-        entries.push(Delivery { id, fields, lease: lease(unsigned(&count)?) });
+        entries.push(Delivery {
+            id,
+            fields,
+            lease: lease(unsigned(&count)?),
+        });
     }
     for value in list(fresh)? {
         let (id, fields) = delivery(value)?;
-        entries.push(Delivery { id, fields, lease: lease(1) });
+        entries.push(Delivery {
+            id,
+            fields,
+            lease: lease(1),
+        });
     }
     Ok(Handed {
         entries,

@@ -245,16 +245,20 @@ impl Store {
         settlement: &Settlement,
     ) -> Result<Vec<Settled>, StoreError> {
         let millis = |duration: &Option<Duration>| {
-            duration.map(|duration| duration.as_millis().to_string()).unwrap_or_default()
+            duration
+                .map(|duration| duration.as_millis().to_string())
+                .unwrap_or_default()
         };
         let (how, given, reason) = match settlement {
             Settlement::Nack { delay, reason } => {
                 ("nack", millis(delay), reason.as_deref().unwrap_or_default())
             }
             Settlement::HandBack => ("hand-back", String::new(), ""),
-            Settlement::Reject { reason } => {
-                ("reject", String::new(), reason.as_deref().unwrap_or("rejected"))
-            }
+            Settlement::Reject { reason } => (
+                "reject",
+                String::new(),
+                reason.as_deref().unwrap_or("rejected"),
+            ),
             Settlement::Extend { lease } => ("extend", millis(lease), ""),
         };
         let reply = self.verb(&SETTLE, Repeat::Unsafe, |command| {

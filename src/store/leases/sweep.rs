@@ -163,14 +163,21 @@ impl Store {
         cursor: u64,
     ) -> Result<(Vec<(StreamName, GroupName)>, u64), StoreError> {
         let mut command = Cmd::new();
-        command.arg("SSCAN").arg(INDEX).arg(cursor).arg("COUNT").arg(100);
+        command
+            .arg("SSCAN")
+            .arg(INDEX)
+            .arg(cursor)
+            .arg("COUNT")
+            .arg(100);
         let [next, members] = tuple(self.read(&command).await?)?;
         let next = text(next)?.parse();
         let next = next.map_err(|_| StoreError::Unexpected("a cursor".to_owned()))?;
         let mut groups = Vec::new();
         for member in list(members)? {
             let member = bytes(member)?;
-            let named = std::str::from_utf8(&member).ok().and_then(|text| text.split_once('\0'));
+            let named = std::str::from_utf8(&member)
+                .ok()
+                .and_then(|text| text.split_once('\0'));
             let named = named.and_then(|(stream, group)| {
                 Some((StreamName::new(stream).ok()?, GroupName::new(group).ok()?))
             });
@@ -199,21 +206,39 @@ impl Store {
         let life = new_life();
         let reply = self.verb(&SWEEP, Repeat::Unsafe, |command| {
             begin(command, stream, group);
-            command.arg(after.as_str()).arg(at.due_skip).arg(parts.enrol).arg(parts.due);
+            command
+                .arg(after.as_str())
+                .arg(at.due_skip)
+                .arg(parts.enrol)
+                .arg(parts.due);
             command.arg(u8::from(parts.forget)).arg(life.as_str());
         });
         let reply = reply.await?;
         if reply == Value::Nil {
             let limit = parts.due.max(1);
             if let Some(skip) = self.wind_down(stream, group, at.due_skip, limit).await? {
-                let next = SweepAt { due_skip: skip, ..SweepAt::default() };
-                return Ok(Some(Swept { next, ..Swept::default() }));
+                let next = SweepAt {
+                    due_skip: skip,
+                    ..SweepAt::default()
+                };
+                return Ok(Some(Swept {
+                    next,
+                    ..Swept::default()
+                }));
             }
             self.strike(stream, group).await?;
             return Ok(None);
         }
-        let [enrol_after, due_skip, enrolled, exhausted, gone, stuck, forgotten, rest @ ..] =
-            tuple::<10>(reply)?;
+        let [
+            enrol_after,
+            due_skip,
+            enrolled,
+            exhausted,
+            gone,
+            stuck,
+            forgotten,
+            rest @ ..,
+        ] = tuple::<10>(reply)?;
         let [backlog, strays, more_due] = rest;
         // A part that was left out goes on where it was.
         let mut next = at;

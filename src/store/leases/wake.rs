@@ -36,17 +36,29 @@ impl Store {
     /// # Cancel safety
     /// Safe.
     pub async fn listen(&self) -> Result<(Ear, Calls), StoreError> {
-        let (site, patience) =
-            (self.connections.site()?, self.connections.settings.connect_timeout);
+        let (site, patience) = (
+            self.connections.site()?,
+            self.connections.settings.connect_timeout,
+        );
         let made = async {
             let (login, socket) = (site.target.login().await?, site.target.socket().await?);
             PubSub::new(&login, socket).await.map_err(StoreError::from)
         };
-        let made = tokio::time::timeout(patience, made).await.unwrap_or(Err(StoreError::Timeout));
-        let (sink, stream) = made.map_err(|error| StoreError::Unreachable(error.cause()))?.split();
+        let made = tokio::time::timeout(patience, made)
+            .await
+            .unwrap_or(Err(StoreError::Timeout));
+        let (sink, stream) = made
+            .map_err(|error| StoreError::Unreachable(error.cause()))?
+            .split();
         // Whoever is called next is not to lose a command on a connection that died meanwhile.
         self.connections.check().await;
-        Ok((Ear { sink, patience }, Calls { stream, left: site.left.clone() }))
+        Ok((
+            Ear { sink, patience },
+            Calls {
+                stream,
+                left: site.left.clone(),
+            },
+        ))
     }
 }
 

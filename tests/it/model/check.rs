@@ -46,10 +46,15 @@ struct Position {
 
 impl Position {
     fn parse(text: &str) -> Result<Self, String> {
-        let (id, n) = text.split_once(':').map_or((text, None), |(id, n)| (id, Some(n)));
+        let (id, n) = text
+            .split_once(':')
+            .map_or((text, None), |(id, n)| (id, Some(n)));
         let wrong = || format!("no position: {text}");
         let n = n.map(|n| n.parse().map_err(|_| wrong())).transpose()?;
-        Ok(Self { id: id.parse().map_err(|_| wrong())?, n })
+        Ok(Self {
+            id: id.parse().map_err(|_| wrong())?,
+            n,
+        })
     }
 }
 
@@ -119,7 +124,10 @@ impl<'a> Reader<'a> {
         let life = ledger.lives.iter().position(alive).ok_or("no life")?;
         let at = ledger.lives[life].up_to(position.id);
         let takes_any = position.id == Id(0, 0) && position.n.is_none();
-        let told = Told { connections: 1, ..Told::default() };
+        let told = Told {
+            connections: 1,
+            ..Told::default()
+        };
         Ok(Self {
             wish,
             stream,
@@ -156,8 +164,15 @@ impl<'a> Reader<'a> {
 
     fn entry(&mut self, event: &Event) -> Result<(), String> {
         let data = event.json();
-        let value = self.wish.view.value(&data).ok_or("an entry without its value")?;
-        let (life, at) = self.ledger.find(value).ok_or("an entry that nobody wrote")?;
+        let value = self
+            .wish
+            .view
+            .value(&data)
+            .ok_or("an entry without its value")?;
+        let (life, at) = self
+            .ledger
+            .find(value)
+            .ok_or("an entry that nobody wrote")?;
         let mut blind = false;
         if life < self.life {
             return Err("an entry of a stream that is no more".to_owned());
@@ -182,12 +197,18 @@ impl<'a> Reader<'a> {
         }
         let position = position_of(event, self.stream)?;
         // What was told of counts as lying behind, wherever it was.
-        let behind =
-            self.life().entries[at..].iter().filter(|entry| entry.is_gone_by(self.told_by));
+        let behind = self.life().entries[at..]
+            .iter()
+            .filter(|entry| entry.is_gone_by(self.told_by));
         let (n, with_told) = (at as u64 + 1, (at + 1 + behind.count()) as u64);
-        let right = position.n.is_none_or(|said| blind || said == n || said == with_told);
+        let right = position
+            .n
+            .is_none_or(|said| blind || said == n || said == with_told);
         if position.id != entry.id || !right {
-            return Err(format!("{} is number {n} or {with_told}, told {position:?}", entry.id));
+            return Err(format!(
+                "{} is number {n} or {with_told}, told {position:?}",
+                entry.id
+            ));
         }
         (self.at, self.position, self.takes_any) = (at + 1, position, false);
         self.since = self.since.max(entry.added);
@@ -203,7 +224,10 @@ impl<'a> Reader<'a> {
             match missing.gone {
                 None => return Err(format!("{} ({}) is left out", missing.id, missing.value)),
                 Some((_, Gone::Trimmed)) if !told => {
-                    return Err(format!("{} ({}) is left out, untold", missing.id, missing.value));
+                    return Err(format!(
+                        "{} ({}) is left out, untold",
+                        missing.id, missing.value
+                    ));
                 }
                 Some(_) => {}
             }
@@ -269,8 +293,15 @@ impl<'a> Reader<'a> {
     }
 
     fn pass_gap(&mut self, state: State, position: Position) {
-        let before = |oldest: Id| self.life().entries.partition_point(|entry| entry.id < oldest);
-        let added = self.life().entries.partition_point(|entry| entry.added <= state.step);
+        let before = |oldest: Id| {
+            self.life()
+                .entries
+                .partition_point(|entry| entry.id < oldest)
+        };
+        let added = self
+            .life()
+            .entries
+            .partition_point(|entry| entry.added <= state.step);
         self.at = state.oldest.map_or(added, before);
         (self.told_by, self.since, self.position) = (state.step, state.step, position);
         self.takes_any = false;
@@ -293,7 +324,9 @@ impl<'a> Reader<'a> {
             |state: &&State| state.oldest == oldest && position.n.is_none_or(|n| n == gone(state));
         let states = &self.ledger.lives[life].states;
         // The one that held at `since` may have come about before.
-        let from = states.partition_point(|state| state.step <= since).saturating_sub(1);
+        let from = states
+            .partition_point(|state| state.step <= since)
+            .saturating_sub(1);
         states[from..].iter().find(fits).copied()
     }
 
@@ -339,7 +372,9 @@ impl<'a> Reader<'a> {
 
 /// Whether an event speaks of one stream, and not of this one.
 fn is_of_another(event: &Event, stream: &str) -> bool {
-    event.json()["stream"].as_str().is_some_and(|named| named != stream)
+    event.json()["stream"]
+        .as_str()
+        .is_some_and(|named| named != stream)
 }
 
 /// The position in a stream that an event is resumed after.
@@ -350,6 +385,8 @@ fn position_of(event: &Event, stream: &str) -> Result<Position, String> {
     }
     let name = StreamName::new(stream).map_err(|error| error.to_string())?;
     let cursor = Cursor::parse(id).map_err(|error| error.to_string())?;
-    let position = cursor.of(&name).ok_or("a cursor without one of its streams")?;
+    let position = cursor
+        .of(&name)
+        .ok_or("a cursor without one of its streams")?;
     Position::parse(&position.to_string())
 }

@@ -66,8 +66,17 @@ pub struct Life {
 
 impl Life {
     fn begin(step: usize) -> Self {
-        let nothing = State { step, added: 0, length: 0, oldest: None };
-        Self { entries: Vec::new(), states: vec![nothing], ended: None }
+        let nothing = State {
+            step,
+            added: 0,
+            length: 0,
+            oldest: None,
+        };
+        Self {
+            entries: Vec::new(),
+            states: vec![nothing],
+            ended: None,
+        }
     }
 
     /// How many entries have an id up to this one.
@@ -88,7 +97,9 @@ pub struct Ledger {
 
 impl Ledger {
     pub fn new(step: usize) -> Self {
-        Self { lives: vec![Life::begin(step)] }
+        Self {
+            lives: vec![Life::begin(step)],
+        }
     }
 
     pub fn life(&self) -> &Life {
@@ -105,12 +116,24 @@ impl Ledger {
     }
 
     pub fn last_id(&self) -> Id {
-        self.life().entries.last().map_or(Id(0, 0), |entry| entry.id)
+        self.life()
+            .entries
+            .last()
+            .map_or(Id(0, 0), |entry| entry.id)
     }
 
     pub fn add(&mut self, step: usize, id: Id, value: u64) {
-        assert!(id > self.last_id(), "the ledger is wrong: {id} after {}", self.last_id());
-        self.life_mut().entries.push(Entry { id, value, added: step, gone: None });
+        assert!(
+            id > self.last_id(),
+            "the ledger is wrong: {id} after {}",
+            self.last_id()
+        );
+        self.life_mut().entries.push(Entry {
+            id,
+            value,
+            added: step,
+            gone: None,
+        });
     }
 
     /// Everything below this is gone; everything, if there is no oldest.
@@ -130,10 +153,18 @@ impl Ledger {
     /// The step is over. Redis says how many entries there are: that must be as many as here.
     pub fn settle(&mut self, step: usize, length: usize) {
         let life = self.life_mut();
-        let (kept, oldest) = (life.kept().count(), life.kept().next().map(|entry| entry.id));
+        let (kept, oldest) = (
+            life.kept().count(),
+            life.kept().next().map(|entry| entry.id),
+        );
         assert_eq!(kept, length, "the ledger is wrong");
         let (added, length) = (life.entries.len() as u64, length as u64);
-        life.states.push(State { step, added, length, oldest });
+        life.states.push(State {
+            step,
+            added,
+            length,
+            oldest,
+        });
     }
 
     /// The stream is gone, or made anew.
@@ -145,7 +176,10 @@ impl Ledger {
     /// The life and the place of an entry by its value.
     pub fn find(&self, value: u64) -> Option<(usize, usize)> {
         self.lives.iter().enumerate().find_map(|(life, entries)| {
-            let at = entries.entries.iter().position(|entry| entry.value == value)?;
+            let at = entries
+                .entries
+                .iter()
+                .position(|entry| entry.value == value)?;
             Some((life, at))
         })
     }

@@ -35,9 +35,18 @@ impl<'a> Run<'a> {
     pub async fn play(world: &'a mut World, script: &[Step]) -> Result<Told, String> {
         world.open_all();
         let steps: Arc<AtomicUsize> = Arc::default();
-        let streams = (0..STREAMS).map(|_| (unique("model"), Ledger::new(0))).collect();
+        let streams = (0..STREAMS)
+            .map(|_| (unique("model"), Ledger::new(0)))
+            .collect();
         let lines = [Way::Open; 2];
-        let mut run = Self { world, streams, subscribers: Vec::new(), steps, values: 0, lines };
+        let mut run = Self {
+            world,
+            streams,
+            subscribers: Vec::new(),
+            steps,
+            values: 0,
+            lines,
+        };
         for number in 0..SUBSCRIBERS {
             run.join(number % STREAMS, number).await;
         }
@@ -50,19 +59,37 @@ impl<'a> Run<'a> {
 
     async fn step(&mut self, step: &Step) {
         match step {
-            Step::Add { stream, count, bytes, maxlen } => {
+            Step::Add {
+                stream,
+                count,
+                bytes,
+                maxlen,
+            } => {
                 for _ in 0..*count {
                     self.add(*stream, *bytes, *maxlen).await;
                 }
             }
-            Step::AddAtOnce { stream, count, maxlen } => {
+            Step::AddAtOnce {
+                stream,
+                count,
+                maxlen,
+            } => {
                 self.at_once(*stream, *count, *maxlen).await;
             }
-            Step::Publish { stream, gateway, count, maxlen } => {
+            Step::Publish {
+                stream,
+                gateway,
+                count,
+                maxlen,
+            } => {
                 self.publish(*stream, *gateway, *count, *maxlen).await;
             }
             Step::Trim { stream, how } => self.trim(*stream, *how).await,
-            Step::TrimThrough { stream, gateway, maxlen } => {
+            Step::TrimThrough {
+                stream,
+                gateway,
+                maxlen,
+            } => {
                 let path = format!("/v1/streams/{}/trim", encode(&self.streams[*stream].0));
                 let body = format!(r#"{{"maxlen":{maxlen},"exact":true}}"#);
                 if self.ask(*gateway, "POST", &path, body).await {
@@ -130,7 +157,9 @@ impl<'a> Run<'a> {
         };
         let wish = Wish {
             streams,
-            begin: ["after=0", "after=$", "after=0", "last=3", "after=0", "after=$"][number % 6],
+            begin: [
+                "after=0", "after=$", "after=0", "last=3", "after=0", "after=$",
+            ][number % 6],
             view: [View::Fields, View::Fields, View::Pairs, View::Payload][number % 4],
         };
         let subscriber = Subscriber::start(wish, route, self.world.routes(), self.steps.clone());
@@ -181,7 +210,15 @@ impl<'a> Run<'a> {
         let (name, ledger) = &mut self.streams[stream];
         let [first_text, count, maxlen] =
             [first, count as u64, maxlen as u64].map(|n| n.to_string());
-        let command = ["EVAL", AT_ONCE, "1", name.as_str(), &first_text, &count, &maxlen];
+        let command = [
+            "EVAL",
+            AT_ONCE,
+            "1",
+            name.as_str(),
+            &first_text,
+            &count,
+            &maxlen,
+        ];
         let ids: Vec<String> = self.world.redis(&command).await;
         for (value, id) in (first..).zip(ids) {
             ledger.add(now, id.parse().unwrap(), value);
@@ -212,7 +249,10 @@ impl<'a> Run<'a> {
             [one] => one.clone(),
             many => format!(r#"{{"entries":[{}]}}"#, many.join(",")),
         };
-        if self.ask(gateway, "POST", &(path + &query.unwrap_or_default()), body).await {
+        if self
+            .ask(gateway, "POST", &(path + &query.unwrap_or_default()), body)
+            .await
+        {
             let now = self.now();
             let (name, ledger) = &mut self.streams[stream];
             for (id, value) in self.world.above(name, ledger.last_id()).await {
@@ -233,7 +273,10 @@ impl<'a> Run<'a> {
                 None => return,
             },
         };
-        let _: i64 = self.world.redis(&["XTRIM", name, kind[0], kind[1], &threshold]).await;
+        let _: i64 = self
+            .world
+            .redis(&["XTRIM", name, kind[0], kind[1], &threshold])
+            .await;
         self.settle(stream, true).await;
     }
 
@@ -282,7 +325,8 @@ impl<'a> Run<'a> {
         let deadline = Instant::now() + PATIENCE;
         let behind = |subscriber: &Subscriber| {
             let follows = |name: &String| subscriber.wish.streams.contains(name);
-            last.iter().any(|(name, value)| follows(name) && !subscriber.has(*value))
+            last.iter()
+                .any(|(name, value)| follows(name) && !subscriber.has(*value))
         };
         while Instant::now() < deadline && self.subscribers.iter().any(behind) {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -114,10 +114,29 @@ fn step(random: &mut fastrand::Rng, faults: u32) -> Step {
     let few = random.usize(1..6);
     let maxlen = random.bool().then(|| random.usize(0..12));
     match random.u32(..100 + faults * 20) {
-        0..20 => Step::Add { stream, count: few, bytes: random.usize(0..50), maxlen },
-        20..23 => Step::Add { stream, count: 100, bytes: 10_000, maxlen: None },
-        23..30 => Step::AddAtOnce { stream, count: random.usize(1..15), maxlen: few },
-        30..38 => Step::Publish { stream, gateway, count: few, maxlen },
+        0..20 => Step::Add {
+            stream,
+            count: few,
+            bytes: random.usize(0..50),
+            maxlen,
+        },
+        20..23 => Step::Add {
+            stream,
+            count: 100,
+            bytes: 10_000,
+            maxlen: None,
+        },
+        23..30 => Step::AddAtOnce {
+            stream,
+            count: random.usize(1..15),
+            maxlen: few,
+        },
+        30..38 => Step::Publish {
+            stream,
+            gateway,
+            count: few,
+            maxlen,
+        },
         38..46 => {
             let how = match random.u32(..3) {
                 0 => Trim::Exact(random.usize(0..10)),
@@ -126,14 +145,24 @@ fn step(random: &mut fastrand::Rng, faults: u32) -> Step {
             };
             Step::Trim { stream, how }
         }
-        46..48 => Step::TrimThrough { stream, gateway, maxlen: few },
-        48..56 => Step::Delete { stream, which: (0..few).map(|_| random.usize(..50)).collect() },
+        46..48 => Step::TrimThrough {
+            stream,
+            gateway,
+            maxlen: few,
+        },
+        48..56 => Step::Delete {
+            stream,
+            which: (0..few).map(|_| random.usize(..50)).collect(),
+        },
         56..57 => Step::Recreate { stream },
         57..58 => Step::RecreateThrough { stream, gateway },
         58..61 => Step::Join { stream, route },
         61..66 => Step::Stop { subscriber },
         66..73 => Step::Go { subscriber },
-        73..75 => Step::Pace { subscriber, pace: Duration::from_millis(random.u64(0..4)) },
+        73..75 => Step::Pace {
+            subscriber,
+            pace: Duration::from_millis(random.u64(0..4)),
+        },
         75..85 => Step::Move { subscriber, route },
         85..100 => Step::Wait(Duration::from_millis(random.u64(0..40))),
         100..125 => {

@@ -107,12 +107,21 @@ impl Subscriber {
         routes: Vec<SocketAddr>,
         steps: Arc<AtomicUsize>,
     ) -> Self {
-        let orders =
-            watch::Sender::new(Orders { route, reads: true, pace: Duration::ZERO, hangups: 0 });
+        let orders = watch::Sender::new(Orders {
+            route,
+            reads: true,
+            pace: Duration::ZERO,
+            hangups: 0,
+        });
         let log: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let following = follow(wish.path(), routes, steps, orders.subscribe(), log.clone());
         let task = AbortOnDropHandle::new(tokio::spawn(following));
-        Self { wish, orders, log, _task: task }
+        Self {
+            wish,
+            orders,
+            log,
+            _task: task,
+        }
     }
 
     pub fn seen(&self) -> Vec<Seen> {
@@ -121,7 +130,8 @@ impl Subscriber {
 
     pub fn is_open(&self) -> bool {
         let log = self.log.lock().unwrap();
-        log.iter().any(|seen| matches!(seen, Seen::Told(event) if event.event == "$open"))
+        log.iter()
+            .any(|seen| matches!(seen, Seen::Told(event) if event.event == "$open"))
     }
 
     /// Whether it was told the entry of this value lately.
@@ -147,7 +157,9 @@ async fn follow(
     let mut detour = 0;
     loop {
         let now = orders.borrow_and_update().clone();
-        log.lock().unwrap().push(Seen::Asks(steps.load(Ordering::SeqCst)));
+        log.lock()
+            .unwrap()
+            .push(Seen::Asks(steps.load(Ordering::SeqCst)));
         let route = routes[(now.route + detour) % routes.len()];
         let opening = open(route, &path, last_event_id.as_deref());
         let opened = tokio::select! {
@@ -193,17 +205,22 @@ async fn open(address: SocketAddr, path: &str, last_event_id: Option<&str>) -> O
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(RECEIVE_BUFFER).unwrap();
     let stream = socket.connect(address).await.ok()?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::Builder::new().handshake(TokioIo::new(stream)).await.ok()?;
+    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+        .handshake(TokioIo::new(stream))
+        .await
+        .ok()?;
     let connection = AbortOnDropHandle::new(tokio::spawn(async move {
         let _ = connection.await;
     }));
-    let mut request =
-        hyper::Request::get(path).header("host", "127.0.0.1").header("accept", "text/event-stream");
+    let mut request = hyper::Request::get(path)
+        .header("host", "127.0.0.1")
+        .header("accept", "text/event-stream");
     if let Some(id) = last_event_id {
         request = request.header("last-event-id", id);
     }
-    let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+    let request = request
+        .body(http_body_util::Empty::<bytes::Bytes>::new())
+        .unwrap();
     let (head, body) = sender.send_request(request).await.ok()?.into_parts();
     let body = body.into_data_stream().map(move |part| {
         let _held = (&connection, &sender);

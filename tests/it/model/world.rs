@@ -54,7 +54,15 @@ impl World {
             .build()
             .unwrap();
         let gateways = [Running::Nothing, Running::Nothing];
-        let mut world = Self { redis, lines, doors, ports, gateways, direct: None, http };
+        let mut world = Self {
+            redis,
+            lines,
+            doors,
+            ports,
+            gateways,
+            direct: None,
+            http,
+        };
         world.start_gateway(0).await;
         world.start_gateway(1).await;
         world
@@ -62,8 +70,15 @@ impl World {
 
     /// Ways to both gateways, straight and through a door.
     pub fn routes(&self) -> Vec<SocketAddr> {
-        let straight = self.ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-        vec![straight[0], straight[1], self.doors[0].address, self.doors[1].address]
+        let straight = self
+            .ports
+            .map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        vec![
+            straight[0],
+            straight[1],
+            self.doors[0].address,
+            self.doors[1].address,
+        ]
     }
 
     async fn start_gateway(&mut self, which: usize) {
@@ -78,7 +93,13 @@ impl World {
             Running::Here(TestApp::on(&url, change).await)
         } else {
             let listen = format!("127.0.0.1:{port}");
-            Running::Process(Gateway::start(&["serve", "--listen", &listen, "--redis-url", &url]))
+            Running::Process(Gateway::start(&[
+                "serve",
+                "--listen",
+                &listen,
+                "--redis-url",
+                &url,
+            ]))
         };
     }
 
@@ -126,7 +147,10 @@ impl World {
             let client = Client::open(self.redis.url()).unwrap();
             self.direct = Some(client.get_multiplexed_async_connection().await.unwrap());
         }
-        let reply = command.query_async::<Value>(self.direct.as_mut().unwrap()).await.unwrap();
+        let reply = command
+            .query_async::<Value>(self.direct.as_mut().unwrap())
+            .await
+            .unwrap();
         from_redis_value(reply).unwrap()
     }
 
@@ -141,8 +165,9 @@ impl World {
 
     /// The oldest entry there is, and how many there are.
     pub async fn kept(&mut self, stream: &str) -> (Option<Id>, usize) {
-        let oldest: Vec<(String, Vec<String>)> =
-            self.redis(&["XRANGE", stream, "-", "+", "COUNT", "1"]).await;
+        let oldest: Vec<(String, Vec<String>)> = self
+            .redis(&["XRANGE", stream, "-", "+", "COUNT", "1"])
+            .await;
         let oldest = oldest.first().map(|(id, _)| id.parse().unwrap());
         (oldest, self.redis(&["XLEN", stream]).await)
     }
@@ -151,7 +176,10 @@ impl World {
     pub async fn ask(&self, which: usize, method: &str, path: &str, body: String) -> Option<u16> {
         let url = format!("http://127.0.0.1:{}{path}", self.ports[which]);
         let request = self.http.request(method.parse().unwrap(), url).body(body);
-        let answer = request.header("content-type", "application/json").send().await;
+        let answer = request
+            .header("content-type", "application/json")
+            .send()
+            .await;
         answer.ok().map(|answer| answer.status().as_u16())
     }
 }

@@ -39,19 +39,33 @@ impl Answer {
 
     /// The same, of an answer that may have no body.
     pub fn json_or_null(&self) -> Value {
-        if self.body.is_empty() { Value::Null } else { self.json() }
+        if self.body.is_empty() {
+            Value::Null
+        } else {
+            self.json()
+        }
     }
 
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 
     /// Checks that this is a problem with this status and code, and whole.
     #[track_caller]
     pub fn is_problem(&self, status: u16, code: &str) -> Value {
         assert_eq!(self.status, status, "{}", self.body);
-        assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
-        assert!(self.body.ends_with("}\n"), "a terminal goes on in the same line: {}", self.body);
+        assert_eq!(
+            self.header("content-type"),
+            "application/problem+json",
+            "{self:?}"
+        );
+        assert!(
+            self.body.ends_with("}\n"),
+            "a terminal goes on in the same line: {}",
+            self.body
+        );
         let problem = self.json();
         assert_eq!(problem["code"], code, "{problem:#}");
         assert_eq!(problem["status"], status);
@@ -59,7 +73,9 @@ impl Answer {
         assert_eq!(problem["request_id"], self.header("x-request-id"));
         for member in ["title", "detail", "instance", "side_effects"] {
             assert!(
-                problem[member].as_str().is_some_and(|text| !text.is_empty()),
+                problem[member]
+                    .as_str()
+                    .is_some_and(|text| !text.is_empty()),
                 "{member}: {problem:#}"
             );
         }
@@ -125,8 +141,18 @@ impl TestApp {
         let address = listener.local_addr().unwrap();
         let drain = app.drain();
         let task = Some(tokio::spawn(app.serve(listener, None)));
-        let scheme = if settings.server.tls.is_some() { "https" } else { "http" };
-        Self { address, client: client(), scheme, drain, task }
+        let scheme = if settings.server.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        Self {
+            address,
+            client: client(),
+            scheme,
+            drain,
+            task,
+        }
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -143,7 +169,13 @@ impl TestApp {
 
     /// The status alone, of answers that do not end.
     pub async fn get_status(&self, path: &str) -> u16 {
-        self.client.get(self.url(path)).send().await.unwrap().status().as_u16()
+        self.client
+            .get(self.url(path))
+            .send()
+            .await
+            .unwrap()
+            .status()
+            .as_u16()
     }
 
     pub async fn delete(&self, path: &str) -> Answer {
@@ -151,12 +183,18 @@ impl TestApp {
     }
 
     pub async fn post_json(&self, path: &str, body: &str) -> Answer {
-        let request = self.client.post(self.url(path)).header("content-type", "application/json");
+        let request = self
+            .client
+            .post(self.url(path))
+            .header("content-type", "application/json");
         self.send(request.body(body.to_owned())).await
     }
 
     pub async fn put_json(&self, path: &str, body: &str) -> Answer {
-        let request = self.client.put(self.url(path)).header("content-type", "application/json");
+        let request = self
+            .client
+            .put(self.url(path))
+            .header("content-type", "application/json");
         self.send(request.body(body.to_owned())).await
     }
 
@@ -172,8 +210,12 @@ impl TestApp {
 
     /// Appends `n=<value>` and answers the id.
     pub async fn publish(&self, stream: &str, value: &str) -> String {
-        let answer =
-            self.post_form(&format!("/v1/streams/{stream}/entries"), &format!("n={value}")).await;
+        let answer = self
+            .post_form(
+                &format!("/v1/streams/{stream}/entries"),
+                &format!("n={value}"),
+            )
+            .await;
         assert_eq!(answer.status, 201, "{}", answer.body);
         answer.json()["id"].as_str().unwrap().to_owned()
     }
@@ -181,8 +223,9 @@ impl TestApp {
     /// Appends `n=1` with ids `1-0` to `<count>-0`.
     pub async fn fill(&self, stream: &str, count: u32) {
         for n in 1..=count {
-            let answer =
-                self.post_form(&format!("/v1/streams/{stream}/entries?id={n}-0"), "n=1").await;
+            let answer = self
+                .post_form(&format!("/v1/streams/{stream}/entries?id={n}-0"), "n=1")
+                .await;
             assert_eq!(answer.status, 201, "{}", answer.body);
         }
     }
@@ -200,13 +243,17 @@ impl TestApp {
 
     /// The value of a metric without labels.
     pub async fn metric(&self, name: &str) -> usize {
-        self.metric_if_any(name).await.unwrap_or_else(|| panic!("no {name}"))
+        self.metric_if_any(name)
+            .await
+            .unwrap_or_else(|| panic!("no {name}"))
     }
 
     /// The value of a metric, with its labels as they are written, if it was ever counted.
     pub async fn metric_if_any(&self, name: &str) -> Option<usize> {
         let text = self.get("/metrics").await.body;
-        let line = text.lines().find(|line| line.starts_with(&format!("streamgate_{name} ")));
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(&format!("streamgate_{name} ")));
         line?.rsplit(' ').next()?.parse().ok()
     }
 
@@ -237,11 +284,21 @@ pub fn client_with(
     install_provider();
     let mut headers = HeaderMap::new();
     headers.insert("user-agent", HeaderValue::from_static("streamgate-tests"));
-    change(reqwest::Client::builder().default_headers(headers).no_proxy()).build().unwrap()
+    change(
+        reqwest::Client::builder()
+            .default_headers(headers)
+            .no_proxy(),
+    )
+    .build()
+    .unwrap()
 }
 
 pub async fn answer(request: reqwest::RequestBuilder) -> Result<Answer, reqwest::Error> {
     let response = request.send().await?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    Ok(Answer { status, headers, body: response.text().await? })
+    Ok(Answer {
+        status,
+        headers,
+        body: response.text().await?,
+    })
 }

@@ -35,7 +35,9 @@ pub struct AuthFile {
 
 impl AuthFile {
     pub fn new(text: &str) -> Self {
-        let file = Self { dir: tempfile::tempdir().unwrap() };
+        let file = Self {
+            dir: tempfile::tempdir().unwrap(),
+        };
         file.write(text);
         file
     }
@@ -82,19 +84,28 @@ impl TestApp {
 
     /// Who shows this.
     pub fn bearing(&self, credential: &str) -> Caller<'_> {
-        Caller { app: self, header: ("authorization", format!("Bearer {credential}")) }
+        Caller {
+            app: self,
+            header: ("authorization", format!("Bearer {credential}")),
+        }
     }
 
     /// Who shows this in a header of this name.
     pub fn showing(&self, header: &'static str, credential: &str) -> Caller<'_> {
-        Caller { app: self, header: (header, credential.to_owned()) }
+        Caller {
+            app: self,
+            header: (header, credential.to_owned()),
+        }
     }
 }
 
 impl Caller<'_> {
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let (name, value) = &self.header;
-        self.app.client.request(method, self.app.url(path)).header(*name, value)
+        self.app
+            .client
+            .request(method, self.app.url(path))
+            .header(*name, value)
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -107,27 +118,39 @@ impl Caller<'_> {
         if matches!(method, Method::GET | Method::DELETE) {
             return self.app.send(self.request(method, path)).await;
         }
-        let request = self.request(method, path).header("content-type", "application/json");
+        let request = self
+            .request(method, path)
+            .header("content-type", "application/json");
         self.app.send(request.body(body.to_string())).await
     }
 
     pub async fn publish(&self, stream: &str, value: &str) -> Answer {
         let path = format!("/v1/streams/{}/entries", super::encode(stream));
-        self.call("POST", &path, json!({"fields": {"n": value}})).await
+        self.call("POST", &path, json!({"fields": {"n": value}}))
+            .await
     }
 
     pub async fn follow(&self, path: &str) -> super::sse::Sse {
-        let request = self.request(Method::GET, path).header("accept", "text/event-stream");
-        let response =
-            tokio::time::timeout(super::PATIENCE, request.send()).await.unwrap().unwrap();
+        let request = self
+            .request(Method::GET, path)
+            .header("accept", "text/event-stream");
+        let response = tokio::time::timeout(super::PATIENCE, request.send())
+            .await
+            .unwrap()
+            .unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         super::sse::Sse::of(status, headers, response.bytes_stream())
     }
 
     /// A ticket for these streams.
     pub async fn ticket(&self, streams: &[&str], ttl: &str) -> String {
-        let answer =
-            self.call("POST", "/v1/tickets", json!({"streams": streams, "ttl": ttl})).await;
+        let answer = self
+            .call(
+                "POST",
+                "/v1/tickets",
+                json!({"streams": streams, "ttl": ttl}),
+            )
+            .await;
         assert_eq!(answer.status, 200, "{}", answer.body);
         answer.json()["ticket"].as_str().unwrap().to_owned()
     }
@@ -135,7 +158,9 @@ impl Caller<'_> {
 
 /// Unix seconds, so long from now.
 pub fn from_now(seconds: i64) -> i64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap();
     i64::try_from(now.as_secs()).unwrap() + seconds
 }
 
@@ -181,7 +206,11 @@ impl Signer {
             .output()
             .expect("openssl, which `make test` installs");
         let pkcs8 = RsaKeyPair::from_pkcs8(&made.stdout);
-        Self::Rsa(pkcs8.or_else(|_| RsaKeyPair::from_der(&made.stdout)).unwrap())
+        Self::Rsa(
+            pkcs8
+                .or_else(|_| RsaKeyPair::from_der(&made.stdout))
+                .unwrap(),
+        )
     }
 
     pub fn algorithm(&self) -> &'static str {
@@ -196,14 +225,15 @@ impl Signer {
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
         let random = SystemRandom::new();
         match self {
-            Self::Secret(secret) => {
-                hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message).as_ref().to_vec()
-            }
+            Self::Secret(secret) => hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message)
+                .as_ref()
+                .to_vec(),
             Self::Ec(key) => key.sign(&random, message).unwrap().as_ref().to_vec(),
             Self::Ed(key) => key.sign(message).as_ref().to_vec(),
             Self::Rsa(key) => {
                 let mut signed = vec![0; key.public().modulus_len()];
-                key.sign(&signature::RSA_PKCS1_SHA256, &random, message, &mut signed).unwrap();
+                key.sign(&signature::RSA_PKCS1_SHA256, &random, message, &mut signed)
+                    .unwrap();
                 signed
             }
         }
@@ -238,7 +268,10 @@ impl Signer {
     }
 
     pub fn token(&self, id: &str, claims: &Value) -> String {
-        self.token_with(&json!({"typ": "JWT", "alg": self.algorithm(), "kid": id}), claims)
+        self.token_with(
+            &json!({"typ": "JWT", "alg": self.algorithm(), "kid": id}),
+            claims,
+        )
     }
 }
 

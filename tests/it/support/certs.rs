@@ -17,19 +17,30 @@ impl Authority {
     pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         // Whoever has the name of its issuer passes for self-signed.
-        params.distinguished_name.push(DnType::CommonName, "an authority of tests");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "an authority of tests");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), pem }
+        Self {
+            issuer: Issuer::new(params, key),
+            pem,
+        }
     }
 
     /// Writes a certificate for this machine, and its key.
     pub fn issue(&self, dir: &Path) -> TlsFiles {
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let (params, key) = (CertificateParams::new(names).unwrap(), KeyPair::generate().unwrap());
+        let (params, key) = (
+            CertificateParams::new(names).unwrap(),
+            KeyPair::generate().unwrap(),
+        );
         let cert = params.signed_by(&key, &self.issuer).unwrap();
-        let files = TlsFiles { cert: dir.join("cert.pem"), key: dir.join("key.pem") };
+        let files = TlsFiles {
+            cert: dir.join("cert.pem"),
+            key: dir.join("key.pem"),
+        };
         std::fs::write(&files.cert, cert.pem()).unwrap();
         std::fs::write(&files.key, key.serialize_pem()).unwrap();
         files

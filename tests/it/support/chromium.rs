@@ -34,8 +34,18 @@ fn program() -> String {
 pub async fn dump(url: &str) -> (String, String) {
     let profile = tempfile::tempdir().unwrap();
     let command = tokio::process::Command::new(program())
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
-        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+        ])
+        .args([
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+        ])
         .args(["--disable-dev-shm-usage", "--enable-logging=stderr"])
         .args(["--virtual-time-budget=10000", "--dump-dom"])
         .arg(format!("--user-data-dir={}", profile.path().display()))
@@ -43,8 +53,10 @@ pub async fn dump(url: &str) -> (String, String) {
         .arg(url)
         .kill_on_drop(true)
         .output();
-    let output =
-        tokio::time::timeout(3 * PATIENCE, command).await.expect("a page in time").unwrap();
+    let output = tokio::time::timeout(3 * PATIENCE, command)
+        .await
+        .expect("a page in time")
+        .unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&output.stdout), text(&output.stderr))
 }
@@ -88,7 +100,9 @@ impl Drop for Browser {
     fn drop(&mut self) {
         // With all its processes: one that is left would go on writing into the profile.
         let group = format!("-{}", self.0.id());
-        let _ = std::process::Command::new("kill").args(["-KILL", "--", &group]).status();
+        let _ = std::process::Command::new("kill")
+            .args(["-KILL", "--", &group])
+            .status();
         let _ = self.0.wait();
     }
 }

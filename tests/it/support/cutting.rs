@@ -34,11 +34,17 @@ impl Cutting {
         let plan = left.clone();
         let task = tokio::spawn(async move {
             loop {
-                let Ok((client, _)) = listener.accept().await else { return };
+                let Ok((client, _)) = listener.accept().await else {
+                    return;
+                };
                 tokio::spawn(pass(client, server, plan.clone()));
             }
         });
-        Self { address, left, _task: AbortOnDropHandle::new(task) }
+        Self {
+            address,
+            left,
+            _task: AbortOnDropHandle::new(task),
+        }
     }
 
     /// Cuts that were not made yet.
@@ -48,7 +54,9 @@ impl Cutting {
 }
 
 async fn pass(client: TcpStream, server: SocketAddr, plan: Arc<Mutex<Vec<Cut>>>) {
-    let Ok(server) = TcpStream::connect(server).await else { return };
+    let Ok(server) = TcpStream::connect(server).await else {
+        return;
+    };
     let (mut client_in, mut client_out) = client.into_split();
     let (mut server_in, mut server_out) = server.into_split();
     tokio::select! {
@@ -94,6 +102,8 @@ fn place(answer: &[u8], cut: Cut) -> Option<usize> {
 
 /// The end of `what` in `text`, from `start` on.
 fn find(text: &[u8], what: &[u8], start: usize) -> Option<usize> {
-    let at = text[start..].windows(what.len()).position(|window| window == what)?;
+    let at = text[start..]
+        .windows(what.len())
+        .position(|window| window == what)?;
     Some(start + at + what.len())
 }

@@ -53,12 +53,23 @@ impl Gateway {
             }
             before.push(line);
         };
-        Self { child, address, before, log }
+        Self {
+            child,
+            address,
+            before,
+            log,
+        }
     }
 
     /// On a private Redis in `dir`.
     pub fn dev(dir: &std::path::Path) -> Self {
-        Self::start(&["dev", "--listen", "127.0.0.1:0", "--data-dir", dir.to_str().unwrap()])
+        Self::start(&[
+            "dev",
+            "--listen",
+            "127.0.0.1:0",
+            "--data-dir",
+            dir.to_str().unwrap(),
+        ])
     }
 
     /// Sends a signal by name.
@@ -92,22 +103,40 @@ impl Drop for Gateway {
 }
 
 pub fn signal(pid: u32, name: &str) {
-    let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
+    let sent = Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
+        .status()
+        .unwrap();
     assert!(sent.success());
 }
 
 /// Runs the binary to its end: exit code, standard output, standard error.
 pub fn run(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String, String) {
-    let output = Command::new(BINARY).args(args).envs(env.iter().copied()).output().unwrap();
+    let output = Command::new(BINARY)
+        .args(args)
+        .envs(env.iter().copied())
+        .output()
+        .unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
 }
 
 /// Pids of processes whose command line contains `text`.
 pub fn processes(text: &str) -> Vec<u32> {
-    let output = Command::new("ps").args(["-eo", "pid=,args="]).output().unwrap();
+    let output = Command::new("ps")
+        .args(["-eo", "pid=,args="])
+        .output()
+        .unwrap();
     let lines = String::from_utf8_lossy(&output.stdout);
-    let of = |line: &str| line.split_whitespace().next().and_then(|pid| pid.parse().ok());
+    let of = |line: &str| {
+        line.split_whitespace()
+            .next()
+            .and_then(|pid| pid.parse().ok())
+    };
     lines
         .lines()
         .filter(|line| line.contains(text) && !line.contains("streamgate "))

@@ -14,14 +14,23 @@ pub struct Lines {
 
 impl Lines {
     pub async fn of(request: reqwest::RequestBuilder) -> Self {
-        let response = tokio::time::timeout(PATIENCE, request.send()).await.unwrap().unwrap();
+        let response = tokio::time::timeout(PATIENCE, request.send())
+            .await
+            .unwrap()
+            .unwrap();
         let status = response.status().as_u16();
-        Self { status, bytes: response.bytes_stream().boxed(), buffer: Vec::new() }
+        Self {
+            status,
+            bytes: response.bytes_stream().boxed(),
+            buffer: Vec::new(),
+        }
     }
 
     /// The next line that is not empty; `None` when the answer has ended.
     pub async fn next(&mut self) -> Option<Value> {
-        tokio::time::timeout(PATIENCE, self.read()).await.expect("a line in time")
+        tokio::time::timeout(PATIENCE, self.read())
+            .await
+            .expect("a line in time")
     }
 
     /// Every line to the end.
@@ -42,7 +51,8 @@ impl Lines {
                 }
                 continue;
             }
-            self.buffer.extend_from_slice(&self.bytes.next().await?.ok()?);
+            self.buffer
+                .extend_from_slice(&self.bytes.next().await?.ok()?);
         }
     }
 }

@@ -23,7 +23,11 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub fn unique(name: &str) -> String {
     use std::sync::atomic::{AtomicU32, Ordering};
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    format!("t{}-{}-{name}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+    format!(
+        "t{}-{}-{name}",
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    )
 }
 
 /// Tries until `check` holds.

@@ -41,13 +41,17 @@ impl Proxy {
         let to = port.clone();
         let task = tokio::spawn(async move {
             loop {
-                let Ok((client, _)) = listener.accept().await else { return };
+                let Ok((client, _)) = listener.accept().await else {
+                    return;
+                };
                 let (modes, port) = (modes.clone(), to.load(Ordering::Relaxed));
                 tokio::spawn(async move {
                     if *modes.borrow() == Mode::Cut {
                         return;
                     }
-                    let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+                    let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else {
+                        return;
+                    };
                     let ((client_in, client_out), (server_in, server_out)) =
                         (client.into_split(), server.into_split());
                     tokio::select! {
@@ -57,7 +61,12 @@ impl Proxy {
                 });
             }
         });
-        Self { address, mode, port, _task: AbortOnDropHandle::new(task) }
+        Self {
+            address,
+            mode,
+            port,
+            _task: AbortOnDropHandle::new(task),
+        }
     }
 
     pub fn url(&self) -> String {
@@ -103,7 +112,10 @@ async fn pump(
             _ = modes.wait_for(|mode| *mode == Mode::Cut) => return,
         };
         let Ok(count @ 1..) = read else { return };
-        let passes = modes.wait_for(|mode| *mode != Mode::Stall).await.map(|mode| *mode);
+        let passes = modes
+            .wait_for(|mode| *mode != Mode::Stall)
+            .await
+            .map(|mode| *mode);
         match passes {
             Ok(Mode::CutAnswers) if answers => return,
             Ok(Mode::Delay(by)) if answers => tokio::time::sleep(by).await,

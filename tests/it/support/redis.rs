@@ -40,7 +40,10 @@ fn spawn(mut command: Command) -> Child {
     command.stdin(Stdio::null());
     let (answer, answered) = mpsc::channel();
     spawner.lock().unwrap().send((command, answer)).unwrap();
-    answered.recv().unwrap().expect("the process can be started")
+    answered
+        .recv()
+        .unwrap()
+        .expect("the process can be started")
 }
 
 /// A command that ends with this process, where the platform can do that.
@@ -65,7 +68,11 @@ pub fn program() -> String {
 }
 
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 impl Server {
@@ -89,7 +96,11 @@ impl Server {
 
     /// One that does not run yet.
     pub fn on(port: u16) -> Self {
-        Self { port, dir: tempfile::tempdir().unwrap(), child: Mutex::new(None) }
+        Self {
+            port,
+            dir: tempfile::tempdir().unwrap(),
+            child: Mutex::new(None),
+        }
     }
 
     pub fn url(&self) -> String {
@@ -120,7 +131,11 @@ impl Server {
             "yes",
         ]);
         command.args(settings);
-        command.arg("--dir").arg(self.dir.path()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .arg("--dir")
+            .arg(self.dir.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         *self.child.lock().unwrap() = Some(spawn(command));
     }
 
@@ -211,7 +226,9 @@ impl Server {
             panic!("no info")
         };
         let info = String::from_utf8_lossy(&info).into_owned();
-        let blocked = info.lines().find_map(|line| line.strip_prefix("blocked_clients:"));
+        let blocked = info
+            .lines()
+            .find_map(|line| line.strip_prefix("blocked_clients:"));
         blocked.unwrap().trim().parse().unwrap()
     }
 
@@ -250,7 +267,9 @@ pub fn json(reply: &Value) -> serde_json::Value {
 
 /// `[name, value, name, value, …]` as an object.
 pub fn properties(flat: &serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
-    let flat = flat.as_array().unwrap_or_else(|| panic!("no properties: {flat}"));
+    let flat = flat
+        .as_array()
+        .unwrap_or_else(|| panic!("no properties: {flat}"));
     let pair = |pair: &[serde_json::Value]| (pair[0].as_str().unwrap().to_owned(), pair[1].clone());
     flat.chunks(2).map(pair).collect()
 }

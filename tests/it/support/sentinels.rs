@@ -38,7 +38,12 @@ impl Sentinel {
             dir.path().display(),
         );
         std::fs::write(dir.path().join("sentinel.conf"), file).unwrap();
-        let sentinel = Self { port, dir, child: Mutex::new(None), login: login.to_owned() };
+        let sentinel = Self {
+            port,
+            dir,
+            child: Mutex::new(None),
+            login: login.to_owned(),
+        };
         sentinel.start_again().await;
         sentinel
     }
@@ -46,10 +51,15 @@ impl Sentinel {
     /// Starts it again, with what it knew last.
     pub async fn start_again(&self) {
         let mut command: Command = tied(&program());
-        command.arg(self.dir.path().join("sentinel.conf")).arg("--sentinel");
+        command
+            .arg(self.dir.path().join("sentinel.conf"))
+            .arg("--sentinel");
         command.stdout(Stdio::null()).stderr(Stdio::null());
         *self.child.lock().unwrap() = Some(start_tied(command));
-        eventually("the sentinel answers", async || self.ask(&["PING"]).await.is_ok()).await;
+        eventually("the sentinel answers", async || {
+            self.ask(&["PING"]).await.is_ok()
+        })
+        .await;
     }
 
     pub fn kill(&self) {
@@ -71,7 +81,10 @@ impl Sentinel {
 
     /// The port of what it takes for the master.
     pub async fn names(&self) -> u16 {
-        let named = self.ask(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME]).await.unwrap();
+        let named = self
+            .ask(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME])
+            .await
+            .unwrap();
         json(&named)[1].as_str().unwrap().parse().unwrap()
     }
 
@@ -86,7 +99,9 @@ impl Sentinel {
             return false;
         };
         let is = |name: &str, value: &str| {
-            facts.chunks(2).any(|pair| json(&pair[0]) == name && json(&pair[1]) == value)
+            facts
+                .chunks(2)
+                .any(|pair| json(&pair[0]) == name && json(&pair[1]) == value)
         };
         is("num-slaves", &replicas.to_string())
             && is("num-other-sentinels", &(sentinels - 1).to_string())
@@ -143,7 +158,11 @@ impl Watched {
 
     /// For `--redis-url`, with the database 1.
     pub fn url(&self) -> String {
-        url(&self.sentinels.iter().map(|sentinel| sentinel.port).collect::<Vec<_>>())
+        url(&self
+            .sentinels
+            .iter()
+            .map(|sentinel| sentinel.port)
+            .collect::<Vec<_>>())
     }
 
     pub fn master(&self) -> &Server {
@@ -158,12 +177,21 @@ impl Watched {
             eventually("another is the master", changed).await;
         }
         let port = self.sentinels[0].names().await;
-        self.servers.iter().find(|server| server.port == port).unwrap()
+        self.servers
+            .iter()
+            .find(|server| server.port == port)
+            .unwrap()
     }
 }
 
 /// For `--redis-url`: sentinels on these ports, and the database 1.
 pub fn url(ports: &[u16]) -> String {
-    let nodes: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-    format!("redis-sentinel://{}/1?sentinelMasterId={NAME}", nodes.join(","))
+    let nodes: Vec<_> = ports
+        .iter()
+        .map(|port| format!("127.0.0.1:{port}"))
+        .collect();
+    format!(
+        "redis-sentinel://{}/1?sentinelMasterId={NAME}",
+        nodes.join(",")
+    )
 }

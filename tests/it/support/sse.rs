@@ -40,7 +40,10 @@ impl Sse {
         if let Some(id) = last_event_id {
             request = request.header("last-event-id", id);
         }
-        let response = tokio::time::timeout(PATIENCE, request.send()).await.unwrap().unwrap();
+        let response = tokio::time::timeout(PATIENCE, request.send())
+            .await
+            .unwrap()
+            .unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         Self::of(status, headers, response.bytes_stream())
     }
@@ -51,23 +54,39 @@ impl Sse {
         headers: HeaderMap,
         body: impl Stream<Item = Result<bytes::Bytes, E>> + Send + 'static,
     ) -> Self {
-        let bytes = body.scan((), |(), part| std::future::ready(part.ok())).boxed();
-        Self { status, headers, bytes, buffer: Vec::new(), heartbeats: 0 }
+        let bytes = body
+            .scan((), |(), part| std::future::ready(part.ok()))
+            .boxed();
+        Self {
+            status,
+            headers,
+            bytes,
+            buffer: Vec::new(),
+            heartbeats: 0,
+        }
     }
 
     /// The next event, `None` when the stream has ended.
     pub async fn next(&mut self) -> Option<Event> {
-        tokio::time::timeout(PATIENCE, self.read()).await.expect("an event in time")
+        tokio::time::timeout(PATIENCE, self.read())
+            .await
+            .expect("an event in time")
     }
 
     /// The next event if one comes soon.
     pub async fn soon(&mut self, within: Duration) -> Option<Event> {
-        tokio::time::timeout(within, self.read()).await.ok().flatten()
+        tokio::time::timeout(within, self.read())
+            .await
+            .ok()
+            .flatten()
     }
 
     /// The next event, which must have this name.
     pub async fn expect(&mut self, name: &str) -> Event {
-        let event = self.next().await.unwrap_or_else(|| panic!("{name}: the stream has ended"));
+        let event = self
+            .next()
+            .await
+            .unwrap_or_else(|| panic!("{name}: the stream has ended"));
         assert_eq!(event.event, name, "{event:?}");
         event
     }
@@ -99,9 +118,14 @@ impl Sse {
 }
 
 fn parse(block: &str) -> Option<Event> {
-    let mut event = Event { event: "message".to_owned(), ..Event::default() };
+    let mut event = Event {
+        event: "message".to_owned(),
+        ..Event::default()
+    };
     let mut data = Vec::new();
-    for line in block.split(['\n', '\r']).filter(|line| !line.is_empty() && !line.starts_with(':'))
+    for line in block
+        .split(['\n', '\r'])
+        .filter(|line| !line.is_empty() && !line.starts_with(':'))
     {
         let (name, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
