@@ -8,18 +8,20 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::background::Background;
-use crate::config::{ServerSettings, Settings};
+use crate::config::Settings;
+use crate::http;
+use crate::http::openapi;
+use crate::http::state::{AppState, Shared};
+use crate::jobs::auth_reload;
 use crate::live::Hub;
+use crate::log_sampler::Refusals;
 use crate::metrics::Metrics;
 use crate::net::Here;
-use crate::net::server;
+use crate::net::ServerSettings;
+use crate::net::accept;
+use crate::net::client_limiter::VisitorSettings;
 use crate::net::tls::Shown;
-use crate::net::visitors::VisitorSettings;
-use crate::openapi;
-use crate::refusals::Refusals;
-use crate::state::{AppState, Shared};
-use crate::store::{Contact, Store, StoreError};
-use crate::{api, credentials};
+use crate::redis::{Contact, Store, StoreError};
 
 /// What background tasks may take to end once nobody is served any more.
 const TASKS_END_WITHIN: Duration = Duration::from_secs(3);
@@ -65,22 +67,22 @@ impl App {
             let watched = || (auth.clone(), hub.clone(), stop.clone());
             for by_url in [false, true] {
                 let (auth, hub, stop) = watched();
-                background.spawn(credentials::watch_keys(auth, hub, by_url, stop));
+                background.spawn(auth_reload::watch_keys(auth, hub, by_url, stop));
             }
             let (auth, hub, stop) = watched();
             match settings.ticket_secret_file.clone() {
                 Some(file) => {
-                    background.spawn(credentials::watch_secret(auth.clone(), file, stop.clone()));
+                    background.spawn(auth_reload::watch_secret(auth.clone(), file, stop.clone()));
                 }
                 None => {
-                    background.spawn(credentials::share(
+                    background.spawn(auth_reload::share(
                         auth.clone(),
                         store.clone(),
                         stop.clone(),
                     ));
                 }
             }
-            background.spawn(credentials::watch_file(auth, hub, metrics.clone(), stop));
+            background.spawn(auth_reload::watch_file(auth, hub, metrics.clone(), stop));
         }
         let state = AppState::new(Shared {
             store,
@@ -135,7 +137,7 @@ impl App {
                 visitors: VisitorSettings::default(),
                 ..self.server.clone()
             };
-            let router = api::probes_router(self.state.for_probes());
+            let router = http::probes_router(self.state.for_probes());
             let here = vec![Here {
                 router,
                 beside: Box::pin(std::future::pending()),
@@ -144,21 +146,21 @@ impl App {
             // Its connections are none of the clients'.
             let metrics = Metrics::default();
             async move {
-                let stop = server::Stop {
+                let stop = accept::Stop {
                     drain: &stop,
                     hurry: &hurry,
                 };
-                server::serve(listener, here, &settings, None, &metrics, stop).await;
+                accept::serve(listener, here, &settings, None, &metrics, stop).await;
             }
         });
-        let served = self.serve_as(listener, api::router);
+        let served = self.serve_as(listener, http::router);
         tokio::join!(served, OptionFuture::from(asked));
     }
 
     /// Serves with a constant for an answer to every append: what publishing is held against.
     #[doc(hidden)]
     pub async fn serve_limit(self, listener: TcpListener) {
-        self.serve_as(listener, api::limit_router).await;
+        self.serve_as(listener, http::limit_router).await;
     }
 
     async fn serve_as(self, listener: TcpListener, router: fn(AppState) -> axum::Router) {
@@ -190,11 +192,11 @@ impl App {
             });
             acceptor
         });
-        let stop = server::Stop {
+        let stop = accept::Stop {
             drain,
             hurry: &self.hurry,
         };
-        server::serve(listener, here, server, tls, metrics, stop).await;
+        accept::serve(listener, here, server, tls, metrics, stop).await;
         self.stop.cancel();
         if tokio::time::timeout(TASKS_END_WITHIN, self.background.ended())
             .await

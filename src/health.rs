@@ -15,7 +15,7 @@ use tokio_rustls::rustls::crypto::{WebPkiSupportedAlgorithms, ring};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
-use crate::config::ServerSettings;
+use crate::net::ServerSettings;
 
 /// For the whole exchange.
 const TIMEOUT: Duration = Duration::from_secs(3);

@@ -2,22 +2,20 @@
 //!
 //! `ARCHITECTURE.md` tells how the rooms of this crate lie and which way data goes through them.
 
-pub mod api;
 pub mod app;
 pub mod auth;
 pub mod background;
 pub mod cli;
 pub mod config;
-mod credentials;
 pub mod health;
-pub mod limit;
+pub mod http;
+pub mod jobs;
 pub mod live;
+pub mod log_sampler;
 pub mod metrics;
 pub mod model;
 pub mod net;
-pub mod openapi;
-pub mod refusals;
+pub mod rate_limit;
+pub mod redis;
 pub mod run;
-pub mod state;
-pub mod store;
 pub mod telemetry;

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use streamgate::auth::command;
 use streamgate::cli::{self, Action, Refused};
+use streamgate::http::openapi;
 use streamgate::net::tls;
-use streamgate::{health, openapi, run, telemetry};
+use streamgate::{health, run, telemetry};
 
 fn main() -> ExitCode {
     tls::install_provider();

@@ -11,11 +11,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::quick_start;
 use crate::app::App;
 use crate::config::{Mode, RedisSource, Settings};
-use crate::net::files;
-use crate::store::private::PrivateRedis;
+use crate::http::quick_start;
+use crate::net::rlimit;
+use crate::redis::conn::private::PrivateRedis;
 
 /// How long the start waits for Redis before listening all the same.
 const REDIS_PATIENCE: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ pub async fn run(mut settings: Settings, mode: Mode) -> ExitCode {
     let tracker = TaskTracker::new();
     let connections = settings.server.max_connections;
     // Whoever tries it out has not asked for so many.
-    if let Some((may, needed)) = files::allow(connections).filter(|_| mode == Mode::Serve) {
+    if let Some((may, needed)) = rlimit::allow(connections).filter(|_| mode == Mode::Serve) {
         tracing::warn!(
             "this process may have {may} files open, and {connections} connections need {needed}: raise \
              its limit (ulimit -n, LimitNOFILE), or lower --max-connections"

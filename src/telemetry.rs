@@ -10,7 +10,7 @@ use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::limit::Quota;
+use crate::rate_limit::Quota;
 
 /// How to log.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,7 @@ use std::str::from_utf8;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
-use streamgate::api::reading::{PairsError, pairs};
+use streamgate::http::reading::{PairsError, pairs};
 use streamgate::model::{form, form_check};
 
 /// Decoded as the standard for forms has it, but for bytes that are not UTF-8, which stay.

@@ -1,7 +1,7 @@
 //! Bodies of appends by their media type, and headers.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use streamgate::api::reading;
+use streamgate::http::reading;
 use streamgate::model::sent::Sent;
 
 use super::bytes::Taker;

@@ -10,7 +10,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::mark::mark;
+use crate::auth::mark::mark;
 
 /// What keys begin with, so that they are found where they should not be.
 const PREFIX: &str = "sgk_";

@@ -9,9 +9,9 @@ use std::path::Path;
 
 use toml_edit::{DocumentMut, Item, Table};
 
-use super::api_key::{KeyHash, MIN_LENGTH, new_key};
-use super::file::Book;
-use super::grants::Grants;
+use crate::auth::api_key::{KeyHash, MIN_LENGTH, new_key};
+use crate::auth::file::Book;
+use crate::auth::grants::Grants;
 
 /// The grant of a key made with `--admin`: every right on every stream.
 const EVERYTHING: &str = "* *";

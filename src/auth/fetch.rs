@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::verifying::VerifyingKey;
+use crate::auth::verifying::VerifyingKey;
 
 /// For everything, from name lookup to the last byte.
 const PATIENCE: Duration = Duration::from_secs(5);

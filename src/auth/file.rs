@@ -7,17 +7,17 @@ use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 
-use super::api_key::KeyHash;
-use super::fetch::Fetcher;
-use super::grants::Grants;
-use super::issuer::{Issuer, Rules};
-use super::principal::{Kind, Limits, Principal, Usage};
-use super::verifying::{VerifyingKey, algorithm};
-use crate::limit::NotAQuota;
+use crate::auth::api_key::KeyHash;
+use crate::auth::fetch::Fetcher;
+use crate::auth::grants::Grants;
+use crate::auth::issuer::{Issuer, Rules};
+use crate::auth::principal::{Kind, Limits, Principal, Usage};
+use crate::auth::verifying::{VerifyingKey, algorithm};
 use crate::model::duration;
 use crate::model::namespace::Namespace;
 use crate::model::time::Time;
 use crate::model::validity::{Revocable, Validity};
+use crate::rate_limit::NotAQuota;
 
 /// The most that clocks may differ by.
 const MAX_LEEWAY: Duration = Duration::from_secs(300);

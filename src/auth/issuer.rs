@@ -10,11 +10,11 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use super::fetch::Fetcher;
-use super::grants::Grants;
-use super::principal::{Kind, Limits, Principal, Usage, Usages};
-use super::verifying::VerifyingKey;
-use super::{Refused, Unavailable};
+use crate::auth::fetch::Fetcher;
+use crate::auth::grants::Grants;
+use crate::auth::principal::{Kind, Limits, Principal, Usage, Usages};
+use crate::auth::verifying::VerifyingKey;
+use crate::auth::{Refused, Unavailable};
 use crate::model::namespace::Namespace;
 use crate::model::validity::{Revocable, Validity};
 

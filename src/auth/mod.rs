@@ -20,15 +20,15 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use futures_util::future::join_all;
 
-pub use api_key::KeyHash;
-pub use grants::{Grants, InvalidGrant, Pattern, Right};
-pub use issuer::Issuer;
-pub use principal::{Kind, Limits, Principal, Usage};
+pub use crate::auth::api_key::KeyHash;
+pub use crate::auth::grants::{Grants, InvalidGrant, Pattern, Right};
+pub use crate::auth::issuer::Issuer;
+pub use crate::auth::principal::{Kind, Limits, Principal, Usage};
 
+use crate::auth::file::Book;
+pub use crate::auth::ticket::secret_of;
+use crate::auth::ticket::{Maker, NoTicket, Ticket, Tickets};
 use crate::model::validity::Validity;
-use file::Book;
-pub use ticket::secret_of;
-use ticket::{Maker, NoTicket, Ticket, Tickets};
 
 /// What a caller shows.
 #[derive(Clone, Copy, Debug)]

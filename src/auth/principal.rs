@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::grants::{Grants, Pattern, Right};
-use crate::limit::{Bucket, Quota};
+use crate::auth::grants::{Grants, Pattern, Right};
 use crate::model::name::{InvalidName, StreamName};
 use crate::model::namespace::Namespace;
 use crate::model::validity::Validity;
+use crate::rate_limit::{Bucket, Quota};
 
 /// Beginnings that are looked for by themselves.
 const MAX_BEGINNINGS: usize = 8;

@@ -3,8 +3,8 @@
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 
-use super::crypto::ALGORITHMS;
-use super::mark::mark;
+use crate::auth::crypto::ALGORITHMS;
+use crate::auth::mark::mark;
 use crate::model::validity::Revocable;
 
 /// Keys taken from one set.

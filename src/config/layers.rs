@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::specs::{SPECS, find};
-use super::{Problem, Spec};
-use crate::api::nearest;
+use crate::config::specs::{SPECS, find};
+use crate::config::{Problem, Spec};
+use crate::http::nearest;
 
 const ENV_PREFIX: &str = "STREAMGATE_";
 /// Variables with our prefix that are no settings: the file itself is named by one.
@@ -197,7 +197,7 @@ fn toml_of(spec: &Spec, text: &str) -> String {
 /// A URL without its password.
 fn mask(name: &str, text: &str) -> String {
     if name == "redis-url"
-        && let Some(masked) = super::sentinel::masked(text)
+        && let Some(masked) = crate::config::sentinel::masked(text)
     {
         return masked;
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Reader;
+use crate::config::Reader;
 use crate::live::LiveSettings;
 
 /// For `posts` threads that serve connections; a reader blocks for `block`.

@@ -16,20 +16,22 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use layers::{Layers, Source};
-pub use network::ServerSettings;
-pub use redis::RedisUrl;
-use specs::find;
-pub use specs::{SPECS, Spec};
+pub use crate::config::layers::{Layers, Source};
+pub use crate::config::redis::RedisUrl;
+use crate::config::specs::find;
+pub use crate::config::specs::{SPECS, Spec};
 
-use values::{boolean, cores, listen_address, log_format, log_level, origin, placeholder, size};
+use crate::config::values::{
+    boolean, cores, listen_address, log_format, log_level, origin, placeholder, size,
+};
 
 use crate::auth::{Auth, secret_of};
-use crate::limit::Quota;
+use crate::http::state::ApiSettings;
 use crate::live::LiveSettings;
 use crate::model::duration;
-use crate::state::ApiSettings;
-use crate::store::PoolSettings;
+use crate::net::ServerSettings;
+use crate::rate_limit::Quota;
+use crate::redis::PoolSettings;
 use crate::telemetry::LogSettings;
 
 /// Where the streams are.

@@ -9,10 +9,10 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::sentinel::SentinelUrl;
-use super::{Mode, Problem, Reader, RedisSource};
+use crate::config::sentinel::SentinelUrl;
+use crate::config::{Mode, Problem, Reader, RedisSource};
 use crate::net::tls::{self, TlsFiles, TlsProblem};
-use crate::store::Sentinels;
+use crate::redis::Sentinels;
 
 /// Where Redis is, or who knows that.
 #[derive(Clone, Debug)]

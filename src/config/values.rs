@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use deadpool_redis::redis::{ConnectionAddr, IntoConnectionInfo as _};
 
-use super::RedisUrl;
+use crate::config::RedisUrl;
 
 /// One worker for each core, but not more than a handful of connections to Redis.
 pub(super) fn cores() -> usize {

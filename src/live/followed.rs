@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::hub::Inner;
-use super::tail::Tail;
+use crate::live::hub::Inner;
+use crate::live::tail::Tail;
 use crate::model::entry::Entry;
 use crate::model::history::Standing;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::page::Page;
 use crate::model::position::Position;
-use crate::store::{Lane, StoreError, StreamCheck};
+use crate::redis::{Lane, StoreError, StreamCheck};
 
 /// Entries in a page, at most.
 const PAGE_ENTRIES: usize = 512;

@@ -8,21 +8,21 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::bell::{Bell, OwnBell, Post};
-use super::matching::Matchers;
-use super::memory::Memory;
-use super::policy_cache::PolicyCache;
-use super::reader::Reader;
-use super::retained::{self, Known};
-use super::scheduled::{self, Clock};
-use super::tail::{Awaited, Following, Tail};
-use super::turns::Turns;
-use super::wakes::Wakes;
 use crate::background::Background;
+use crate::live::group::fair_queue::Turns;
+use crate::live::group::policy_cache::PolicyCache;
+use crate::live::group::wake_subscriber::Wakes;
+use crate::live::page_memory::Memory;
+use crate::live::prefix_watch::Matchers;
+use crate::live::reader::Reader;
+use crate::live::retained::{self, Known};
+use crate::live::scheduled::{self, Clock};
+use crate::live::tail::{Awaited, Following, Tail};
+use crate::live::wake_queue::{Bell, OwnBell, Post};
 use crate::metrics::Metrics;
 use crate::model::name::StreamName;
 use crate::model::view::EventView;
-use crate::store::{Contact, Store, StoreError};
+use crate::redis::{Contact, Store, StoreError};
 
 /// Bounds and rhythms of following.
 #[derive(Clone, Debug)]
@@ -136,7 +136,9 @@ impl Hub {
             readers: Mutex::default(),
         };
         let hub = Self(Arc::new(inner), 0);
-        hub.0.background.spawn(super::sweeper::run(hub.0.clone()));
+        hub.0
+            .background
+            .spawn(crate::live::sweeper::run(hub.0.clone()));
         hub.0
             .background
             .spawn(retained::follow_index(hub.0.clone()));

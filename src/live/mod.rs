@@ -6,35 +6,30 @@
 //!
 //! Nothing here knows HTTP.
 
-mod bell;
+mod control_events;
 mod cursors;
-mod feed;
 mod followed;
+mod group;
 mod hub;
+mod long_poll;
 mod matched_names;
-mod matching;
-mod memory;
-mod opening;
-mod out;
-mod policy_cache;
-mod push;
+mod page_memory;
+mod prefix_watch;
 mod reader;
 mod retained;
 mod scheduled;
-mod signal;
+mod send_queue;
+mod stream_reader;
+mod subscribe_plan;
 mod subscription;
 mod sweeper;
 mod tail;
-mod turns;
-mod unbroken;
-mod waiting;
-mod wakes;
-mod work;
+mod wake_queue;
 
-pub use hub::{Hub, JoinError, LiveSettings};
-pub use opening::{Begin, End, Matched, Visible, Wanted};
-pub use out::Out;
-pub use push::{Push, PushPlan, Pushed};
-pub use signal::Closing;
-pub use subscription::{Subscription, Terms};
-pub use waiting::RangeWait;
+pub use crate::live::control_events::Closing;
+pub use crate::live::group::push::{Push, PushPlan, Pushed};
+pub use crate::live::hub::{Hub, JoinError, LiveSettings};
+pub use crate::live::long_poll::RangeWait;
+pub use crate::live::send_queue::Out;
+pub use crate::live::subscribe_plan::{Begin, End, Matched, Visible, Wanted};
+pub use crate::live::subscription::{Subscription, Terms};

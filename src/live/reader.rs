@@ -15,12 +15,12 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
-use super::followed::Followed;
-use super::hub::Inner;
-use super::tail::Tail;
+use crate::live::followed::Followed;
+use crate::live::hub::Inner;
+use crate::live::tail::Tail;
 use crate::model::name::StreamName;
 use crate::model::position::Position;
-use crate::store::{Blocking, Lane, StoreError, StreamCheck, Woken};
+use crate::redis::{Blocking, Lane, StoreError, StreamCheck, Woken};
 
 /// Streams read at once after a wake-up, over the reader's own connection.
 const AT_ONCE: usize = 32;

@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::hub::{Hub, Inner};
+use crate::live::hub::{Hub, Inner};
 use crate::model::name::StreamName;
-use crate::store::{Duty, Retained, Store, StoreError};
+use crate::redis::{Duty, Retained, Store, StoreError};
 
 /// How often it is asked whether the index has changed.
 const ASK_EVERY: Duration = Duration::from_millis(100);

@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::hub::Hub;
-use crate::store::{Duty, Store, StoreError};
+use crate::live::hub::Hub;
+use crate::redis::{Duty, Store, StoreError};
 
 /// Between looks whether there is anything to do, and signs of life of who does it.
 const LOOK_EVERY: Duration = Duration::from_secs(2);

@@ -11,9 +11,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::hub::Inner;
+use crate::live::hub::Inner;
 use crate::model::name::{GroupName, StreamName};
-use crate::store::{Duty, StoreError, SweepAt, SweepParts};
+use crate::redis::{Duty, StoreError, SweepAt, SweepParts};
 
 /// The longest the lock is kept after the last round, beside three rounds.
 const AT_LEAST: Duration = Duration::from_secs(2);

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::bell::{Bell, Bells, OwnBell, Post, Source};
-use super::hub::Inner;
-use super::memory::Memory;
-use super::reader::Reader;
+use crate::live::hub::Inner;
+use crate::live::page_memory::Memory;
+use crate::live::reader::Reader;
+use crate::live::wake_queue::{Bell, Bells, OwnBell, Post, Source};
 use crate::model::history::Facts;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;

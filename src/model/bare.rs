@@ -4,8 +4,8 @@
 
 use serde_json::value::RawValue;
 
-use super::members::members;
-use super::sent::{InvalidEntry, Sent, SentEntry, batch, escape, line};
+use crate::model::members::members;
+use crate::model::sent::{InvalidEntry, Sent, SentEntry, batch, escape, line};
 
 /// Reads one object, or a list of them as a batch. The text must be valid JSON already. Of more than
 /// `most` members one more is read, and no further: the caller refuses the entry.

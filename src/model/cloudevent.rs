@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 
 use percent_encoding::percent_decode;
 
-use super::entry::Fields;
-use super::sent::{InvalidEntry, Sent, SentEntry};
-use super::time::is_rfc3339;
+use crate::model::entry::Fields;
+use crate::model::sent::{InvalidEntry, Sent, SentEntry};
+use crate::model::time::is_rfc3339;
 
 /// What every event has; these fields come first.
 pub(super) const REQUIRED: [&str; 4] = ["specversion", "id", "source", "type"];

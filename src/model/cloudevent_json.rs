@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::value::RawValue;
 
-use super::cloudevent::{Attributes, OPTIONAL, REQUIRED, TYPE_OF_DATA, fields};
-use super::members::{Member, members};
-use super::sent::{self, InvalidEntry, Sent, SentEntry, escape};
+use crate::model::cloudevent::{Attributes, OPTIONAL, REQUIRED, TYPE_OF_DATA, fields};
+use crate::model::members::{Member, members};
+use crate::model::sent::{self, InvalidEntry, Sent, SentEntry, escape};
 
 /// Structured mode: one event as JSON, which must be valid already. Of more than `most` members one more
 /// is read, and no further, as its fields: whoever takes it refuses it.
@@ -151,8 +151,8 @@ pub(super) fn is_text(media_type: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cloudevent::{self, CONTENT_TYPE};
     use super::*;
+    use crate::model::cloudevent::{self, CONTENT_TYPE};
     use crate::model::sent::first_refused;
 
     const MINIMAL: &str = r#""specversion":"1.0","id":"1","source":"/s","type":"t""#;

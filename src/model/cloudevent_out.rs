@@ -11,12 +11,12 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
-use super::cloudevent::{CONTENT_TYPE, OPTIONAL, REQUIRED, TYPE_OF_DATA, check};
-use super::cloudevent_json::{is_json, is_text};
-use super::entry::{Entry, Fields};
-use super::entry_json::{FieldsJson, embedded};
-use super::id::EntryId;
-use super::time::{LEAST_UNIX_MS, show_rfc3339};
+use crate::model::cloudevent::{CONTENT_TYPE, OPTIONAL, REQUIRED, TYPE_OF_DATA, check};
+use crate::model::cloudevent_json::{is_json, is_text};
+use crate::model::entry::{Entry, Fields};
+use crate::model::entry_json::{FieldsJson, embedded};
+use crate::model::id::EntryId;
+use crate::model::time::{LEAST_UNIX_MS, show_rfc3339};
 
 /// The type of events that stand for entries that were not appended as events.
 const PLAIN: &str = "streamgate.entry";
@@ -224,9 +224,9 @@ fn serialize_data<M: SerializeMap>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::cloudevent_json::structured;
-    use super::super::sent::Sent;
     use super::*;
+    use crate::model::cloudevent_json::structured;
+    use crate::model::sent::Sent;
     use proptest::prelude::*;
 
     fn json(fields: &[(&str, &[u8])], extensions: &[ExtraAttribute]) -> String {

@@ -14,9 +14,9 @@ use std::fmt;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use sha2::{Digest as _, Sha256};
 
-use super::id::{EntryId, InvalidId};
-use super::name::StreamName;
-use super::position::Position;
+use crate::model::id::{EntryId, InvalidId};
+use crate::model::name::StreamName;
+use crate::model::position::Position;
 
 /// The most streams of one subscription.
 pub const MAX_STREAMS: usize = 256;

@@ -1,6 +1,6 @@
 //! Entries: an id and an ordered list of byte strings that may repeat.
 
-use super::id::EntryId;
+use crate::model::id::EntryId;
 
 /// The fields of an entry in stored order: `(name, value)` pairs of arbitrary bytes, in which
 /// names may repeat. Nothing is normalised, so what was written is what is read.

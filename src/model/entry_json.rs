@@ -6,8 +6,8 @@ use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::entry::{Entry, Fields, View, value};
-use super::position::Position;
+use crate::model::entry::{Entry, Fields, View, value};
+use crate::model::position::Position;
 
 /// Bytes as JSON: a string where they are UTF-8, `{"base64":"…"}` where not.
 #[derive(Clone, Copy)]

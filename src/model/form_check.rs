@@ -5,8 +5,8 @@
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 
-use super::entry::Fields;
-use super::form::decode;
+use crate::model::entry::Fields;
+use crate::model::form::decode;
 
 /// The longest name, in bytes once decoded.
 const MAX_NAME: usize = 256;

@@ -6,8 +6,11 @@
 //! very history is never taken for one of another. Two histories can leave identical counters behind,
 //! so there are questions the counters cannot answer (ADR 2 lists them).
 
-use super::id::EntryId;
-use super::position::Position;
+#[cfg(test)]
+pub(in crate::model) mod tests;
+
+use crate::model::id::EntryId;
+use crate::model::position::Position;
 
 /// The counters of a stream, read in one step with the page they are used on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,6 +228,3 @@ pub enum Standing {
     /// over from a server that had another history of it.
     Reset,
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,7 +4,7 @@
 //! read are removed (Redis 7.0 and Valkey do not look whether the group stands below the first entry).
 //! So the number of Redis is used only where nothing was removed, or where nothing better can be had.
 
-use super::id::EntryId;
+use crate::model::id::EntryId;
 
 /// The most entries that are counted to tell a lag, from either end of the stream.
 pub const MAX_COUNTED: usize = 1000;

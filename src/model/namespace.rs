@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::name::{InvalidName, OWN_PREFIX, StreamName};
+use crate::model::name::{InvalidName, OWN_PREFIX, StreamName};
 
 /// The longest prefix, in bytes.
 const MAX_PREFIX: usize = 128;

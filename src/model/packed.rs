@@ -1,7 +1,7 @@
 //! Fields packed into one value: the list of names and values as `cmsgpack.pack` writes it in the
 //! scripts of Redis. An entry with more arguments than a script can pass on is kept like this.
 
-use super::entry::Fields;
+use crate::model::entry::Fields;
 
 /// The name of the field that holds packed fields.
 pub const PACKED: &str = "streamgate-fields";

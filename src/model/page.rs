@@ -4,14 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::cloudevent_out::{EventJson, ExtraAttribute};
-use super::entry::{AsEvent, Entry};
-use super::entry_json::EntryJson;
-use super::frame::{self, CHUNK_END, CHUNK_HEAD, Framing};
-use super::id::EntryId;
-use super::name::StreamName;
-use super::position::Position;
-use super::view::EventView;
+use crate::model::cloudevent_out::{EventJson, ExtraAttribute};
+use crate::model::entry::{AsEvent, Entry};
+use crate::model::entry_json::EntryJson;
+use crate::model::frame::{self, CHUNK_END, CHUNK_HEAD, Framing};
+use crate::model::id::EntryId;
+use crate::model::name::StreamName;
+use crate::model::position::Position;
+use crate::model::view::EventView;
 
 /// Entries of one stream that follow each other, oldest first, each with its position.
 #[derive(Debug)]

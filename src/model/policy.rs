@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::name::{StreamName, tag_of};
+use crate::model::name::{StreamName, tag_of};
 
 /// The shortest lease.
 pub const MIN_LEASE: Duration = Duration::from_millis(100);

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::id::{EntryId, InvalidId, number};
+use crate::model::id::{EntryId, InvalidId, number};
 
 /// `<id>` or `<id>:<n>`. `n` is how many entries the stream had ever been given up to and with
 /// `id` (`entries-added` at that entry); it is left out wherever that is not certain.

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::id::{EntryId, InvalidId};
-use super::position::Position;
+use crate::model::id::{EntryId, InvalidId};
+use crate::model::position::Position;
 
 /// Which end of the stream comes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,8 +7,8 @@
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 
-use super::id::EntryId;
-use super::name::{GroupName, StreamName};
+use crate::model::id::EntryId;
+use crate::model::name::{GroupName, StreamName};
 
 /// A receipt that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

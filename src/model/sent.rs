@@ -7,9 +7,9 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::entry::Fields;
-use super::json_text;
-use super::members::{items, members};
+use crate::model::entry::Fields;
+use crate::model::json_text;
+use crate::model::members::{items, members};
 
 /// More members than an entry can have, or a batch.
 const MEMBERS: usize = 16;

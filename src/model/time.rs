@@ -3,8 +3,8 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::duration;
-use super::id::EntryId;
+use crate::model::duration;
+use crate::model::id::EntryId;
 
 /// Unix times below this many milliseconds (March 1973) are seconds sent by mistake.
 pub(super) const LEAST_UNIX_MS: u64 = 100_000_000_000;

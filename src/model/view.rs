@@ -1,8 +1,8 @@
 //! How a follower sees entries: which of them, what of each, by which name, in which form.
 
-use super::entry::{Entry, View};
-use super::frame::{self, Framing};
-use super::namespace::Namespace;
+use crate::model::entry::{Entry, View};
+use crate::model::frame::{self, Framing};
+use crate::model::namespace::Namespace;
 
 /// How a page looks to those who follow its stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

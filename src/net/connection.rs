@@ -12,12 +12,12 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::task::TaskTracker;
 
 use crate::metrics::{Held, Metrics};
+use crate::net::client_limiter::{Place, Visitor};
 use crate::net::http1::{self, Left};
 use crate::net::http2;
-use crate::net::linger::Linger;
+use crate::net::io::linger::Linger;
+use crate::net::io::write_timeout::Unread;
 use crate::net::shutdown_flag::ShutdownFlag;
-use crate::net::unread::Unread;
-use crate::net::visitors::{Place, Visitor};
 
 /// A quiet connection is asked whether its peer is there after so long, and again as often.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));

@@ -10,8 +10,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-use crate::api::Malformed;
-use crate::net::handover::Baton;
+use crate::http::Malformed;
+use crate::net::takeover::Baton;
 
 /// The place in the stream of requests that was passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use hyper::HeaderMap;
 
-use crate::api::BasePath;
+use crate::http::BasePath;
 use crate::model::network::Network;
 
 /// Which header the proxies write. Only one is read: the other passes through a proxy as the

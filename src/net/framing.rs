@@ -2,7 +2,7 @@
 //! next head, so that every head is checked. Sans I/O; the result does not depend on how the bytes
 //! were cut.
 
-use crate::api::Malformed;
+use crate::http::Malformed;
 use crate::net::head::{self, BodyFraming};
 
 /// The place a connection has reached.

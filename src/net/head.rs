@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use axum::http::Uri;
 use httparse::{Error, Header, Request, Status};
 
-use crate::api::Malformed;
+use crate::http::Malformed;
 
 /// Header fields of a request; more is 431.
 const MAX_FIELDS: usize = 100;

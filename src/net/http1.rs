@@ -16,12 +16,12 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
+use crate::net::client_limiter::Visitor;
 use crate::net::connection::{Open, Serving};
-use crate::net::deadline::Deadline;
 use crate::net::exchange::{AnswerBody, Exchange, Phase};
-use crate::net::handover::Subscriber;
-use crate::net::request_io::RequestIo;
-use crate::net::visitors::Visitor;
+use crate::net::io::deadline::Deadline;
+use crate::net::io::request_io::RequestIo;
+use crate::net::takeover::Subscriber;
 
 /// The longest a connection is read on that is one too many. It takes the place of another that
 /// could be told so.
@@ -50,7 +50,7 @@ enum Served {
     Done,
     /// The connection broke, or its head did not come in time.
     Broken,
-    Subscribed(crate::api::Session),
+    Subscribed(crate::http::Session),
     Http2,
 }
 

@@ -14,10 +14,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::task::TaskTracker;
 
+use crate::net::client_limiter::Visitor;
 use crate::net::connection::{Open, Serving};
-use crate::net::rewound::Rewound;
-use crate::net::streams::{Paced, Streams};
-use crate::net::visitors::Visitor;
+use crate::net::http2_streams::{Paced, Streams};
+use crate::net::io::prefixed::Rewound;
 
 /// A quiet connection is asked whether its peer is there after so long, and closed when no answer
 /// came for so long.

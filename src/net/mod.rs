@@ -1,27 +1,25 @@
 //! Connections from clients: who comes, what protocol is spoken, the threads that serve, and how a
 //! connection ends. Knows hyper and sockets; of a request no more than who sent it.
 
+pub mod accept;
+pub mod client_limiter;
 mod connection;
-mod deadline;
 mod exchange;
-pub mod files;
 pub mod forwarded;
 mod framing;
-mod handover;
 mod head;
 mod http1;
 mod http2;
-mod linger;
+mod http2_streams;
+mod io;
 #[doc(hidden)]
 pub mod reading;
-mod request_io;
-mod rewound;
-pub mod server;
+pub mod rlimit;
+mod settings;
 mod shutdown_flag;
-mod streams;
+mod takeover;
 pub mod tls;
-mod unread;
-pub mod visitors;
-mod workers;
+mod worker;
 
-pub use workers::Here;
+pub use crate::net::settings::ServerSettings;
+pub use crate::net::worker::Here;

@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::net::exchange::Exchange;
-use crate::net::request_io::RequestIo;
+use crate::net::io::request_io::RequestIo;
 
 /// Polls after which a connection that makes no progress has nothing to do.
 const QUIET: usize = 4;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::support::TestApp;
 
 fn document() -> Value {
-    serde_json::from_str(&streamgate::openapi::text()).unwrap()
+    serde_json::from_str(&streamgate::http::openapi::text()).unwrap()
 }
 
 fn operations(document: &Value) -> Vec<(String, String, Value)> {
@@ -25,7 +25,7 @@ fn operations(document: &Value) -> Vec<(String, String, Value)> {
 fn the_committed_document_is_the_one_the_code_makes() {
     let committed = include_str!("../../openapi/openapi.json");
     assert!(
-        committed == streamgate::openapi::text(),
+        committed == streamgate::http::openapi::text(),
         "it has changed: run `make openapi` and commit the result"
     );
 }
@@ -146,9 +146,9 @@ fn every_operation_is_described_named_and_tells_its_problems() {
 
 #[test]
 fn handlers_give_operations_their_names() {
-    let sources: String = std::fs::read_dir("src/api")
-        .unwrap()
-        .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
+    let sources: String = crate::tidy::sources("src/http")
+        .iter()
+        .map(|file| std::fs::read_to_string(file).unwrap())
         .collect();
     for (path, method, operation) in operations(&document()) {
         let name = operation["operationId"].as_str().unwrap();
@@ -186,7 +186,7 @@ async fn every_documented_operation_is_routed() {
 
 #[tokio::test]
 async fn every_problem_that_is_documented_is_one_that_exists() {
-    let codes: BTreeSet<&str> = streamgate::api::ErrorCode::ALL
+    let codes: BTreeSet<&str> = streamgate::http::ErrorCode::ALL
         .iter()
         .map(|code| code.as_str())
         .collect();

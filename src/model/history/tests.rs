@@ -1,6 +1,6 @@
 //! Histories beside the list of all that was ever added: what the counters prove must be true.
 
-use super::*;
+use crate::model::history::*;
 use proptest::prelude::*;
 
 /// A stream as Redis keeps it, beside the list of all it was ever given.

@@ -1,0 +1,384 @@
+//! NDJSON in: entries line by line, in an upload of any length, in constant memory.
+//!
+//! Lines are gathered for as long as they are there, appended together, and each answered for
+//! itself. What refuses the lines altogether (Redis is away, the key holds something else) ends the
+//! upload, so that no entry overtakes one before it; the body is read on for a moment, as any that
+//! is refused.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http_body_util::BodyExt as _;
+
+use crate::http::entries::append::answer::{
+    AppendAnswer, BatchResult, DurabilityReached, LineError, LinesAnswer, Receipt,
+};
+use crate::http::entries::append::plan::{AppendParams, Plan, Shape};
+use crate::http::entries::append::run::{Appender, alone};
+use crate::http::error::{ApiError, ErrorCode};
+use crate::http::events::stream;
+use crate::http::extract::body::{BodyMemory, media_type};
+use crate::http::extract::inflate;
+use crate::http::extract::single_header::single;
+use crate::http::layer::request::RequestInfo;
+use crate::http::respond::json::Json;
+use crate::http::state::AppState;
+use crate::model::bare;
+use crate::model::frame::write_line;
+use crate::model::json_text::without_mark;
+use crate::model::lines::{Line, Lines};
+use crate::model::name::StreamName;
+use crate::model::sent::{self, InvalidEntry, SentEntry};
+use crate::redis::Placed;
+
+/// The media type.
+pub(in crate::http) const NDJSON: &str = "application/x-ndjson";
+/// What it is called, too.
+const ALSO: [&str; 2] = ["application/ndjson", "application/jsonl"];
+/// Lines appended together.
+const LINES: usize = 1000;
+/// And their bytes.
+const BYTES: usize = 1 << 20;
+/// Refused lines that are answered one by one.
+const ERRORS: usize = 100;
+
+pub(in crate::http) fn is_wanted(params: &AppendParams, headers: &HeaderMap) -> bool {
+    // With attributes of an event, lines are its data.
+    let event = headers.contains_key("ce-specversion");
+    let of = media_type(headers);
+    params.payload.is_none() && !event && (of == NDJSON || ALSO.contains(&of.as_ref()))
+}
+
+/// Whether the client accepts lines by name.
+pub(in crate::http) fn is_accepted(headers: &HeaderMap) -> bool {
+    [&[NDJSON], &ALSO[..]]
+        .concat()
+        .iter()
+        .any(|name| stream::is_wanted(headers, name))
+}
+
+/// # Errors
+/// 400 for what does not go with lines, and what keeps all lines out.
+pub(in crate::http) async fn append(
+    state: AppState,
+    stream: StreamName,
+    plan: Plan,
+    params: &AppendParams,
+    info: RequestInfo,
+    request: Request,
+) -> Result<Response, ApiError> {
+    plan.refuse_conditions("lines")?;
+    single(request.headers(), &CONTENT_TYPE)?;
+    let stalled = state.settings.body_timeout;
+    let (parts, body) = request.into_parts();
+    let body = inflate::inflated(state.settings.max_inflation, &parts.headers, body)?;
+    let source = Source {
+        state: state.clone(),
+        memory: BodyMemory::default(),
+        parse: match params.shape() {
+            Shape::Members => bare::parse_line,
+            _ => sent::parse_line,
+        },
+        lines: Lines::new(state.settings.max_body),
+        body,
+        stalled,
+        line: 0,
+        ended: false,
+    };
+    let appender = Some(Appender::new(state, stream.clone(), plan).await?);
+    let mut upload = Upload {
+        source,
+        appender,
+        stream,
+        info,
+        told: Told::default(),
+    };
+    if params.receipts.is_some() {
+        let lines = futures_util::stream::unfold(Some(upload), async |upload| {
+            let mut upload = upload?;
+            let (line, rest) = match upload.step().await {
+                Ok(Some(receipts)) => (upload.receipts(&receipts), Some(upload)),
+                Ok(None) => (upload.finish().await, None),
+                Err(error) => (upload.failure(error), None),
+            };
+            Some((Ok::<_, std::convert::Infallible>(line), rest))
+        });
+        return Ok(([(CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response());
+    }
+    loop {
+        match upload.step().await {
+            Ok(Some(_)) => {}
+            Ok(None) if upload.told.is_nothing() => return Err(upload.told.nothing_appended()),
+            Ok(None) => {
+                let answer = upload.answer().await?;
+                let status = match answer.failed {
+                    0 => StatusCode::OK,
+                    _ => StatusCode::MULTI_STATUS,
+                };
+                return Ok((status, Json(AppendAnswer::Lines(answer))).into_response());
+            }
+            Err(error) => return Err(upload.told.with_counts(error)),
+        }
+    }
+}
+
+/// The lines of a body.
+struct Source {
+    state: AppState,
+    memory: BodyMemory,
+    parse: fn(&[u8], usize) -> Result<SentEntry, InvalidEntry>,
+    lines: Lines,
+    body: Body,
+    /// How long the body may stand still.
+    stalled: Duration,
+    /// The last one that was read.
+    line: u64,
+    ended: bool,
+}
+
+type Numbered<T> = Vec<(u64, Result<T, ApiError>)>;
+
+impl Source {
+    /// The next lines: all there are for now, at least one, at most as many as go together. None
+    /// when the body has ended.
+    async fn next(&mut self) -> Result<Numbered<SentEntry>, ApiError> {
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        let most = self.state.settings.max_fields;
+        loop {
+            while taken.len() < LINES && bytes < BYTES {
+                let Some(line) = self.lines.take() else { break };
+                self.line += 1;
+                match line {
+                    Line::Text(text) if without_mark(text).iter().all(u8::is_ascii_whitespace) => {}
+                    Line::Text(text) => {
+                        bytes += text.len();
+                        let entry = (self.parse)(text, most).map_err(ApiError::from);
+                        taken.push((self.line, entry));
+                    }
+                    Line::TooLong => {
+                        let error = ApiError::new(ErrorCode::TooLarge, "the line is too long");
+                        taken.push((self.line, Err(error)));
+                    }
+                }
+            }
+            let held = self.memory.hold(&self.state, bytes + self.lines.settle());
+            if self.ended || taken.len() >= LINES || bytes >= BYTES {
+                return Ok(taken);
+            }
+            match (held, taken.is_empty()) {
+                (true, _) => {}
+                // What is there is appended first, which makes room.
+                (false, false) => return Ok(taken),
+                (false, true) => return Err(BodyMemory::refused(&self.state)),
+            }
+            if taken.is_empty() {
+                self.fill().await?;
+            } else if let Some(filled) = self.fill().now_or_never() {
+                filled?;
+            } else {
+                return Ok(taken);
+            }
+        }
+    }
+
+    async fn fill(&mut self) -> Result<(), ApiError> {
+        match tokio::time::timeout(self.stalled, self.body.frame()).await {
+            Err(_) => Err(ApiError::invalid(
+                "the rest of the body did not come in time",
+            )),
+            Ok(Some(Err(error))) => Err(inflate::refused(&self.state, &error)),
+            Ok(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    self.lines.push(data);
+                }
+                Ok(())
+            }
+            Ok(None) => {
+                self.ended = true;
+                self.lines.end();
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What is told at the end.
+#[derive(Default)]
+struct Told {
+    appended: u64,
+    replayed: u64,
+    failed: u64,
+    first: Option<Placed>,
+    last: Option<Placed>,
+    errors: Vec<LineError>,
+}
+
+impl Told {
+    fn count(&mut self, results: &Numbered<Placed>, info: &RequestInfo) {
+        for (line, result) in results {
+            match result {
+                Ok(placed) => {
+                    self.first.get_or_insert(*placed);
+                    self.last = Some(*placed);
+                    *(if placed.replayed {
+                        &mut self.replayed
+                    } else {
+                        &mut self.appended
+                    }) += 1;
+                }
+                Err(error) => {
+                    self.failed += 1;
+                    if self.errors.len() < ERRORS {
+                        let error = info.problem(error);
+                        self.errors.push(LineError { line: *line, error });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether every line was refused, and there was one.
+    fn is_nothing(&self) -> bool {
+        self.failed > 0 && self.first.is_none()
+    }
+
+    /// 422 for an upload of which every line was refused.
+    fn nothing_appended(&self) -> ApiError {
+        let (failed, first) = (self.failed, self.errors.first());
+        let first = first.map_or_else(String::new, |LineError { line, error }| {
+            format!("; line {line}: {}", error.detail)
+        });
+        let detail = format!("no line was appended, {failed} were refused{first}");
+        self.with_counts(ApiError::new(ErrorCode::InvalidFields, detail))
+    }
+
+    /// An error that ended the upload, with what had happened by then.
+    fn with_counts(&self, error: ApiError) -> ApiError {
+        let unknown = error.side_effects_unknown || self.appended > 0;
+        let id = |placed: Option<Placed>| placed.map(|placed| placed.id.to_string());
+        // Problems are strings and numbers: they always serialize.
+        let errors = serde_json::to_value(&self.errors).unwrap_or_default();
+        ApiError {
+            side_effects_unknown: unknown,
+            ..error
+        }
+        .with("lines", errors)
+        .with("first_id", id(self.first))
+        .with("appended", self.appended)
+        .with("replayed", self.replayed)
+        .with("failed", self.failed)
+        .with("last_id", id(self.last))
+    }
+}
+
+/// An upload under way.
+struct Upload {
+    source: Source,
+    /// Taken when everything is appended.
+    appender: Option<Appender>,
+    stream: StreamName,
+    info: RequestInfo,
+    told: Told,
+}
+
+impl Upload {
+    /// Appends the next lines and answers what became of them; `None` at the end.
+    async fn step(&mut self) -> Result<Option<Numbered<Placed>>, ApiError> {
+        let lines = self.source.next().await?;
+        self.info.still_good()?;
+        let (Some(appender), false) = (&mut self.appender, lines.is_empty()) else {
+            return Ok(None);
+        };
+        let (numbers, sent): (Vec<u64>, Vec<_>) = lines.into_iter().unzip();
+        let first = numbers.first().copied();
+        let placed = appender
+            .each(sent, alone)
+            .await
+            .map_err(|error| error.with("line", first))?;
+        let results = numbers.into_iter().zip(placed).collect();
+        self.told.count(&results, &self.info);
+        Ok(Some(results))
+    }
+
+    async fn answer(mut self) -> Result<LinesAnswer, ApiError> {
+        let stream = self.stream.shown().into_owned();
+        let reached = match self.appender.take() {
+            Some(appender) => {
+                // If any line was new, it is waited for what is new.
+                let last = self.told.last;
+                let last = last.map(|last| Placed {
+                    replayed: self.told.appended == 0,
+                    ..last
+                });
+                appender
+                    .reach(last)
+                    .await
+                    .map_err(|error| self.told.with_counts(error))?
+            }
+            None => None,
+        };
+        let (told, id) = (self.told, |placed: Option<Placed>| {
+            placed.map(|p| p.id.to_string())
+        });
+        Ok(LinesAnswer {
+            stream,
+            appended: told.appended,
+            replayed: told.replayed,
+            failed: told.failed,
+            first_id: id(told.first),
+            last_id: id(told.last),
+            errors: told.errors,
+            durability: reached.map(DurabilityReached::from),
+        })
+    }
+
+    fn receipts(&self, results: &Numbered<Placed>) -> Bytes {
+        let mut text = Vec::new();
+        for (line, result) in results {
+            write_line(
+                &mut text,
+                &Receipt {
+                    line: *line,
+                    result: BatchResult::new(result, &self.info),
+                },
+            );
+        }
+        text.into()
+    }
+
+    /// The last line.
+    async fn finish(self) -> Bytes {
+        let info = self.info.clone();
+        match self.answer().await {
+            Ok(answer) => {
+                let mut text = Vec::new();
+                write_line(&mut text, &answer);
+                text.into()
+            }
+            Err(error) => error_line(&error, info.path(), info.id()),
+        }
+    }
+
+    fn failure(&self, error: ApiError) -> Bytes {
+        error_line(
+            &self.told.with_counts(error),
+            self.info.path(),
+            self.info.id(),
+        )
+    }
+}
+
+/// `{"error":problem}` as a line.
+pub(in crate::http) fn error_line(error: &ApiError, path: &str, request_id: &str) -> Bytes {
+    let problem = error.problem(path, request_id);
+    let mut text = Vec::new();
+    write_line(&mut text, &BTreeMap::from([("error", problem)]));
+    text.into()
+}

@@ -1,0 +1,184 @@
+//! `POST /v1/streams/{stream}/entries`: appending.
+//!
+//! What the query and the headers ask for is in `append_plan`, what the body holds in
+//! `append_body` and `append_lines`; `append_run` appends, `append_answer` tells.
+
+pub(in crate::http) mod answer;
+pub(in crate::http) mod body;
+pub(in crate::http) mod conditions;
+pub(in crate::http) mod entry_bounds;
+pub(in crate::http) mod lines;
+pub(in crate::http) mod plan;
+pub(in crate::http) mod run;
+
+use std::time::Duration;
+
+use axum::extract::{FromRequest as _, Request, State};
+use axum::response::Response;
+
+use crate::http::entries::append::answer::{AppendAnswer, BatchResult, Receipt};
+use crate::http::entries::append::plan::{AppendParams, Plan, undelayed};
+use crate::http::entries::append::run::{Appender, Base, alone, in_batch, in_list};
+use crate::http::entries::scheduled;
+use crate::http::entries::scheduled::ScheduledAppend;
+use crate::http::error::ApiError;
+use crate::http::error::problems::AppendProblems;
+use crate::http::extract::Query;
+use crate::http::extract::access::{Access, Manage, Publish};
+use crate::http::extract::body::Body;
+use crate::http::layer::request::RequestInfo;
+use crate::http::paths;
+use crate::http::respond::schema::{CloudEvent, NewEntries, OctetStream};
+use crate::http::state::AppState;
+use crate::model::name::StreamName;
+use crate::model::sent::{InvalidEntry, Sent, SentEntry};
+
+/// Append entries
+///
+/// The body is one entry as JSON (`fields` or `pairs`), a batch (`{"entries":[…]}` or a list of
+/// entries), or a form whose pairs are the fields (a file of `multipart/form-data` has its name and
+/// type in fields beside it). With `as=fields` the members of a JSON object
+/// are the fields. Any other body is stored unchanged in one field. A batch is appended as a whole
+/// or not at all, unless `atomic=false`. NDJSON is appended line by line, in an upload of any
+/// length; the answer comes when the body has ended (200 if all lines were appended, 207 if some
+/// were, 422 if none was), or line by line with `receipts=stream`. With an `Idempotency-Key` a
+/// repeated request appends once; a `key` does the same for one entry. With `delay` an entry or a
+/// batch is stored and appended when it is due.
+///
+/// `CloudEvents` 1.0 become the fields `ce_<attribute>`, `content-type` and `data`. Structured,
+/// batched and binary mode are supported: with a `ce-specversion` header a body of any type is the
+/// data, and the `ce-*` headers are the attributes.
+#[utoipa::path(
+    post,
+    path = paths::ENTRIES,
+    tag = "entries",
+    params(
+        ("stream" = String, Path, description = "The stream"),
+        ("If-Match" = Option<String>, Header, description = "Append only if this is the last id, quoted as in `ETag`"),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: append only if nothing ever was"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Append once, however often this is sent within the window"),
+        ("Idempotency-Producer" = Option<String>, Header, description = "Whose key it is: producers do not share keys"),
+        AppendParams,
+    ),
+    request_body(content(
+        (NewEntries = "application/json"),
+        (CloudEvent = "application/cloudevents+json"),
+        (Vec<CloudEvent> = "application/cloudevents-batch+json"),
+        (std::collections::BTreeMap<String, String> = "application/x-www-form-urlencoded"),
+        (std::collections::BTreeMap<String, String> = "multipart/form-data"),
+        (String = "application/x-ndjson"),
+        (OctetStream = "application/octet-stream"),
+    ), description = "An entry, or a batch"),
+    responses(
+        (status = 200, description = "Appended before, by its key; or what became of lines", content(
+            (AppendAnswer = "application/json"),
+            (Receipt = "application/x-ndjson"),
+        )),
+        (status = 202, description = "With `delay`: it is kept, and appended when it is due", body = ScheduledAppend, headers(
+            ("Location" = String, description = "Where it can be looked at and taken back"),
+        )),
+        (status = 207, description = "Some lines, or with `atomic=false` some entries, were refused", body = AppendAnswer),
+        (status = 201, description = "Appended", body = AppendAnswer, headers(
+            ("Location" = String, description = "Where the (last) entry can be read"),
+            ("ETag" = String, description = "The last id of the stream, quoted"),
+            ("Idempotency-Window" = String, description = "How long the key is remembered"),
+        )),
+        AppendProblems,
+    ),
+)]
+pub async fn append_entries(
+    access: Access<Publish>,
+    Query(params): Query<AppendParams>,
+    State(state): State<AppState>,
+    info: RequestInfo,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let mut plan = Plan::new(&state, access.principal(), &params, request.headers())?;
+    plan.manages = access.also::<Manage>().is_ok();
+    if params.forgets() {
+        // It decides for groups, too.
+        access.also::<Manage>()?;
+    }
+    if lines::is_wanted(&params, request.headers()) {
+        if plan.delay.is_some() {
+            return Err(undelayed(
+                "delay",
+                "lines are appended as they come: send a batch",
+            ));
+        }
+        let stream = access.into_stream();
+        return Box::pin(lines::append(state, stream, plan, &params, info, request)).await;
+    }
+    if params.receipts.is_some() {
+        return Err(
+            ApiError::invalid("`receipts` goes with application/x-ndjson")
+                .at("receipts", "given without lines"),
+        );
+    }
+    let body = Body::from_request(request, &state).await?;
+    let sent = body::read(params.shape(), &body, state.settings.max_fields)?;
+    // What was made of it takes its place until this is answered.
+    let _memory = body.into_memory();
+    let many = matches!(sent, Sent::Many(_));
+    if many && plan.id.is_some() {
+        return Err(ApiError::invalid("entries of a batch carry their own `id`")
+            .at("id", "given for a batch"));
+    }
+    let (stream, window) = (access.into_stream(), plan.window);
+    let keyed = |entry: &SentEntry| entry.key.is_some();
+    let (entries, base): (Vec<_>, Base) = match sent {
+        Sent::One(entry) => (vec![Ok(entry)], alone),
+        Sent::Many(batch) if batch.at.is_empty() => (batch.entries, in_list),
+        Sent::Many(batch) => (batch.entries, in_batch),
+    };
+    let keys = plan.conditions.key.is_some() || entries.iter().flatten().any(keyed);
+    let told = keys.then_some(window);
+    if many && !plan.atomic {
+        let info = &info;
+        return Box::pin(append_each(
+            state,
+            stream,
+            plan,
+            (entries, base),
+            told,
+            info,
+        ))
+        .await;
+    }
+    let entries = entries.into_iter().collect::<Result<_, _>>()?;
+    let delay = plan.delay;
+    let mut appender = Appender::new(state, stream.clone(), plan).await?;
+    if let Some(delay) = delay {
+        let kept = Box::pin(appender.later(entries, base, delay)).await?;
+        return Ok(scheduled::accepted(&stream, &kept));
+    }
+    let done = appender.all(entries, base).await?;
+    let reached = appender.reach(done.placed.iter().copied()).await;
+    let reached = reached.map_err(|error| match many {
+        true => answer::with_results(error, done.placed.iter().map(Into::into)),
+        false => error,
+    })?;
+    Ok(answer::all(&stream, &done, many, reached, told))
+}
+
+/// Each entry of a batch for itself.
+async fn append_each(
+    state: AppState,
+    stream: StreamName,
+    plan: Plan,
+    (entries, base): (Vec<Result<SentEntry, InvalidEntry>>, Base),
+    told: Option<Duration>,
+    info: &RequestInfo,
+) -> Result<Response, ApiError> {
+    plan.refuse_conditions("`atomic=false`")?;
+    let mut appender = Appender::new(state, stream.clone(), plan).await?;
+    let entries = entries
+        .into_iter()
+        .map(|entry| entry.map_err(ApiError::from))
+        .collect();
+    let results = appender.each(entries, base).await?;
+    let reached = appender.reach(results.iter().flatten().copied()).await;
+    let shown = results.iter().map(|result| BatchResult::new(result, info));
+    let reached = reached.map_err(|error| answer::with_results(error, shown))?;
+    Ok(answer::each(&stream, &results, reached, told, info))
+}

@@ -1,0 +1,464 @@
+//! From entries as they were sent to entries that are in the stream.
+
+use std::time::Duration;
+
+use crate::http::entries::append::answer::{self, BatchResult};
+use crate::http::entries::append::conditions::key;
+use crate::http::entries::append::entry_bounds;
+use crate::http::entries::append::plan::{Plan, new_id, undelayed};
+use crate::http::error::{ApiError, ErrorCode};
+use crate::http::state::AppState;
+use crate::model::id::{EntryId, NewId};
+use crate::model::name::StreamName;
+use crate::model::sent::{MAX_BATCH, SentEntry};
+use crate::redis::{
+    Append, Appended, Durable, Lane, MAX_FIELDS, NewEntry, Placed, Reached, Refusal, Scheduled,
+    StoreError,
+};
+
+/// The field that a `traceparent` is kept in.
+const TRACEPARENT: &[u8] = b"traceparent";
+
+/// Where an entry stands in the body, as a JSON pointer.
+pub(in crate::http) type Base = fn(usize) -> String;
+
+/// The body is the entry.
+pub(in crate::http) fn alone(_: usize) -> String {
+    String::new()
+}
+
+/// The entry is one of a batch.
+pub(in crate::http) fn in_batch(index: usize) -> String {
+    format!("/entries/{index}")
+}
+
+/// The body is a list of entries.
+pub(in crate::http) fn in_list(index: usize) -> String {
+    format!("/{index}")
+}
+
+/// What became of an append of which all or nothing is appended.
+pub(in crate::http) struct Done {
+    pub(in crate::http) placed: Vec<Placed>,
+    /// The whole was appended before, by the `Idempotency-Key`.
+    pub(in crate::http) replayed: bool,
+}
+
+impl Done {
+    /// The last of the entries.
+    pub(in crate::http) fn last(&self) -> Placed {
+        let nothing = Placed {
+            id: EntryId::MIN,
+            replayed: true,
+        };
+        self.placed.last().copied().unwrap_or(nothing)
+    }
+}
+
+/// One request that appends, perhaps many times.
+pub(in crate::http) struct Appender {
+    state: AppState,
+    stream: StreamName,
+    plan: Plan,
+    /// Where durability was asked for: the connection that everything goes over.
+    durable: Option<(Durable, Duration)>,
+    /// Every entry so far had a key, or the whole has one.
+    keyed: bool,
+}
+
+impl Appender {
+    /// # Errors
+    /// That the durability asked for cannot be had; nothing was written then.
+    pub(in crate::http) async fn new(
+        state: AppState,
+        stream: StreamName,
+        plan: Plan,
+    ) -> Result<Self, ApiError> {
+        let durable = match plan.durability {
+            Some((wanted, timeout)) => {
+                let durable = Box::pin(state.store.durable(wanted)).await;
+                let durable = durable.map_err(ApiError::of_read)?;
+                Some((durable, timeout))
+            }
+            None => None,
+        };
+        Ok(Self {
+            state,
+            stream,
+            plan,
+            durable,
+            keyed: true,
+        })
+    }
+
+    /// Appends all of the entries or none.
+    ///
+    /// # Errors
+    /// Why nothing was appended.
+    pub(in crate::http) async fn all(
+        &mut self,
+        sent: Vec<SentEntry>,
+        base: Base,
+    ) -> Result<Done, ApiError> {
+        Self::check_count(sent.len())?;
+        let whole = self.plan.conditions.key.is_some();
+        self.keyed &= whole || sent.iter().all(|entry| entry.key.is_some());
+        let entries = sent
+            .into_iter()
+            .enumerate()
+            .map(|(index, entry)| self.entry(entry, &base(index)))
+            .collect::<Result<_, _>>()?;
+        let append = self.append(entries, true).await?;
+        if let Some(index) = append.too_wide() {
+            return Err(too_wide(&base(index)));
+        }
+        match self
+            .state
+            .store
+            .append(&self.lane(), &self.stream, &append)
+            .await?
+        {
+            Appended::Each(each) => {
+                let placed: Vec<Placed> = each.iter().flatten().copied().collect();
+                if count_new(&placed) > 0 {
+                    self.count(&placed).await;
+                }
+                match each.iter().find_map(|result| result.err()) {
+                    None => Ok(Done {
+                        placed,
+                        replayed: false,
+                    }),
+                    Some(refusal) if placed.is_empty() => Err(refused(refusal, "")),
+                    Some(_) => Err(stopped(each.len(), &placed)),
+                }
+            }
+            Appended::Replayed(ids) => {
+                let placed = ids
+                    .into_iter()
+                    .map(|id| Placed { id, replayed: true })
+                    .collect();
+                Ok(Done {
+                    placed,
+                    replayed: true,
+                })
+            }
+            Appended::Refused(index, refusal) => {
+                let index = index.map(base);
+                Err(match (index, refusal) {
+                    (None, Refusal::KeyReused) => refused_at(refusal, "Idempotency-Key"),
+                    (index, refusal) => refused(refusal, &index.unwrap_or_default()),
+                })
+            }
+        }
+    }
+
+    /// Keeps all of the entries, to be appended together after `delay`.
+    ///
+    /// # Errors
+    /// Why nothing was kept.
+    pub(in crate::http) async fn later(
+        &self,
+        sent: Vec<SentEntry>,
+        base: Base,
+        delay: Duration,
+    ) -> Result<Scheduled, ApiError> {
+        Self::check_count(sent.len())?;
+        let mut entries = Vec::with_capacity(sent.len());
+        for (index, entry) in sent.into_iter().enumerate() {
+            let base = base(index);
+            let own = [("id", entry.id.is_some()), ("key", entry.key.is_some())];
+            if let Some((name, _)) = own.iter().find(|(_, given)| *given) {
+                let detail = format!("`{name}` does not go with `delay`");
+                return Err(undelayed(&format!("{base}/{name}"), detail));
+            }
+            let entry = self.entry(entry, &base)?;
+            if entry.fields.len() > MAX_FIELDS {
+                return Err(too_wide(&base));
+            }
+            entries.push(entry);
+        }
+        let (state, settings) = (&self.state, &self.state.settings);
+        let (most, bytes) = (settings.max_scheduled, settings.max_scheduled_bytes);
+        let kept = state
+            .store
+            .schedule(&self.stream, &entries, delay, most, bytes)
+            .await?;
+        let kept = kept.ok_or_else(|| {
+            state.metrics.refuse("scheduled");
+            let detail = format!(
+                "{most} appends may wait for their time in this stream, and {bytes} bytes of them"
+            );
+            ApiError::new(ErrorCode::Overloaded, detail)
+        })?;
+        state.hub.scheduled();
+        Ok(kept)
+    }
+
+    /// Appends each of the entries for itself, in their order.
+    ///
+    /// # Errors
+    /// What keeps all of them out; whether the rest happened is in the error.
+    pub(in crate::http) async fn each(
+        &mut self,
+        sent: Vec<Result<SentEntry, ApiError>>,
+        base: Base,
+    ) -> Result<Vec<Result<Placed, ApiError>>, ApiError> {
+        Self::check_count(sent.len())?;
+        self.keyed &= sent.iter().flatten().all(|entry| entry.key.is_some());
+        let read = |(index, sent): (usize, Result<SentEntry, ApiError>)| {
+            sent.and_then(|entry| self.entry(entry, &base(index)))
+        };
+        let mut results: Vec<Result<NewEntry, ApiError>> =
+            sent.into_iter().enumerate().map(read).collect();
+        let taken = |results: &mut Vec<Result<NewEntry, ApiError>>| -> Vec<NewEntry> {
+            let placeholder = || NewEntry {
+                id: NewId::Auto,
+                fields: Vec::new(),
+                key: None,
+            };
+            let take = |entry: &mut NewEntry| std::mem::replace(entry, placeholder());
+            results
+                .iter_mut()
+                .filter_map(|entry| entry.as_mut().ok().map(take))
+                .collect()
+        };
+        let mut append = self.append(taken(&mut results), false).await?;
+        if append.too_wide().is_some() {
+            // Only this way is closed to wide entries: they alone are refused.
+            let mut entries = std::mem::take(&mut append.entries).into_iter();
+            for (index, result) in results.iter_mut().enumerate() {
+                if result.is_ok()
+                    && let Some(entry) = entries.next()
+                {
+                    let wide = entry.fields.len() > MAX_FIELDS;
+                    *result = if wide {
+                        Err(too_wide(&base(index)))
+                    } else {
+                        Ok(entry)
+                    };
+                }
+            }
+            append.entries = taken(&mut results);
+        }
+        let mut placed = match append.entries.is_empty() {
+            true => Vec::new(),
+            false => match self
+                .state
+                .store
+                .append(&self.lane(), &self.stream, &append)
+                .await?
+            {
+                Appended::Each(each) => each,
+                Appended::Replayed(ids) => ids
+                    .into_iter()
+                    .map(|id| Ok(Placed { id, replayed: true }))
+                    .collect(),
+                Appended::Refused(_, refusal) => return Err(refused(refusal, "")),
+            },
+        }
+        .into_iter();
+        let result = |(index, entry): (usize, Result<NewEntry, ApiError>)| {
+            entry?;
+            let lost = || ApiError::new(ErrorCode::Internal, "an entry without an answer");
+            placed
+                .next()
+                .ok_or_else(lost)?
+                .map_err(|refusal| refused(refusal, &base(index)))
+        };
+        let results: Vec<Result<Placed, ApiError>> =
+            results.into_iter().enumerate().map(result).collect();
+        self.count(results.iter().flatten()).await;
+        Ok(results)
+    }
+
+    /// Waits for the durability that was asked for, for entries that were appended over this.
+    ///
+    /// # Errors
+    /// 504 `durability-not-reached`, with the last id and what was reached.
+    pub(in crate::http) async fn reach(
+        self,
+        placed: impl IntoIterator<Item = Placed>,
+    ) -> Result<Option<Reached>, ApiError> {
+        let Some((durable, timeout)) = self.durable else {
+            return Ok(None);
+        };
+        let (mut last, mut replayed) = (None, true);
+        for placed in placed {
+            last = Some(placed.id);
+            replayed &= placed.replayed;
+        }
+        let Some(last) = last else { return Ok(None) };
+        let window = u64::try_from(self.plan.window.as_millis()).unwrap_or(u64::MAX);
+        let (again, id) = (replayed.then_some(window), last.to_string());
+        let reached = Box::pin(
+            self.state
+                .store
+                .reach(durable, &self.stream, again, timeout),
+        )
+        .await;
+        match reached.map_err(|error| ApiError::from(error).with("id", id.clone()))? {
+            reached if reached.enough => Ok(Some(reached)),
+            reached => {
+                let detail = match self.keyed {
+                    true => {
+                        "what was appended is in the stream, but not yet as safe as was asked; the \
+                         same request with the same keys waits again"
+                    }
+                    false => {
+                        "what was appended is in the stream, but not yet as safe as was asked; to \
+                         send it again would append it again, which keys prevent"
+                    }
+                };
+                let mut error = ApiError::new(ErrorCode::DurabilityNotReached, detail)
+                    .with("id", id)
+                    .with("replicas", reached.replicas);
+                if let Some(fsync) = reached.fsync {
+                    error = error.with("fsync", fsync);
+                }
+                Err(ApiError {
+                    side_effects_unknown: true,
+                    ..error
+                })
+            }
+        }
+    }
+
+    fn lane(&self) -> Lane {
+        self.durable
+            .as_ref()
+            .map_or(Lane::Shared, |(durable, _)| durable.lane())
+    }
+
+    async fn count<'p>(&self, placed: impl IntoIterator<Item = &'p Placed>) {
+        let new = count_new(placed);
+        self.state.metrics.published.inc_by(new);
+        self.state.hub.appended(&self.stream);
+        self.state
+            .hub
+            .retain_after(&self.state.store, &self.stream, new)
+            .await;
+    }
+
+    fn check_count(count: usize) -> Result<(), ApiError> {
+        if count > MAX_BATCH {
+            let detail = format!("a batch has at most {MAX_BATCH} entries");
+            let error = ApiError::new(ErrorCode::TooLarge, detail);
+            return Err(error.with("max_entries", MAX_BATCH as u64));
+        }
+        Ok(())
+    }
+
+    async fn append(&self, entries: Vec<NewEntry>, atomic: bool) -> Result<Append, ApiError> {
+        let (plan, conditions) = (&self.plan, &self.plan.conditions);
+        Ok(Append {
+            entries,
+            atomic,
+            if_match: conditions.if_match,
+            if_new: conditions.if_new,
+            create: plan.create,
+            trimming: plan.trimming(&self.state).await?,
+            key: conditions.key.clone(),
+            window_ms: u64::try_from(plan.window.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+
+    fn entry(&self, sent: SentEntry, base: &str) -> Result<NewEntry, ApiError> {
+        let wanted = match (self.plan.id, &sent.id) {
+            (Some(_), Some(_)) => {
+                let detail = "the id is given twice, in the query and in the body";
+                return Err(ApiError::invalid(detail).at("/id", "given twice"));
+            }
+            (Some(id), None) => id,
+            (None, Some(text)) => new_id(&format!("{base}/id"), text)?,
+            (None, None) => NewId::Auto,
+        };
+        if wanted.is_of_the_end() && !self.plan.manages {
+            let detail = "an id at the end of all ids takes a right to manage: nothing follows it";
+            return Err(
+                ApiError::new(ErrorCode::Forbidden, detail).at(format!("{base}/id"), detail)
+            );
+        }
+        let mut fields = sent.fields;
+        if let Some(parent) = &self.plan.traceparent
+            && !fields.iter().any(|(name, _)| name == TRACEPARENT)
+        {
+            fields.push((TRACEPARENT.to_vec(), parent.clone()));
+        }
+        entry_bounds::check(&self.state, &fields, base)?;
+        let producer = &self.plan.conditions.producer;
+        let own = sent
+            .key
+            .as_deref()
+            .map(|text| key(&format!("{base}/key"), producer, text));
+        Ok(NewEntry {
+            id: wanted,
+            fields,
+            key: own.transpose()?,
+        })
+    }
+}
+
+/// How many were appended now, rather than before.
+pub(in crate::http) fn count_new<'a>(placed: impl IntoIterator<Item = &'a Placed>) -> u64 {
+    placed.into_iter().filter(|placed| !placed.replayed).count() as u64
+}
+
+/// 409 for a batch that could not be appended to its end, with the entries that were.
+fn stopped(sent: usize, placed: &[Placed]) -> ApiError {
+    let count = placed.len();
+    let detail = format!(
+        "the stream ran out of ids: the first {count} of {sent} entries were appended, the others were not"
+    );
+    let error =
+        ApiError::new(ErrorCode::IdNotMonotonic, detail).with("appended", count_new(placed));
+    let results = placed.iter().map(BatchResult::from);
+    ApiError {
+        side_effects_unknown: true,
+        ..answer::with_results(error, results)
+    }
+}
+
+fn too_wide(base: &str) -> ApiError {
+    let detail = format!(
+        "an entry with a condition, a key, a delay or a given id in a batch has at most {MAX_FIELDS} fields"
+    );
+    ApiError::new(ErrorCode::InvalidFields, detail.clone()).at(base, detail)
+}
+
+/// Why an entry that stands at `base` was not appended.
+fn refused(refusal: Refusal, base: &str) -> ApiError {
+    let member = if refusal == Refusal::KeyReused {
+        "key"
+    } else {
+        "id"
+    };
+    refused_at(refusal, &format!("{base}/{member}"))
+}
+
+fn refused_at(refusal: Refusal, pointer: &str) -> ApiError {
+    let (code, detail) = match refusal {
+        Refusal::Stale(last) => {
+            let detail = format!("the id generated last is {last}");
+            return ApiError::new(ErrorCode::PreconditionFailed, detail)
+                .with("last_id", last.to_string());
+        }
+        Refusal::Exhausted => return StoreError::IdsExhausted.into(),
+        Refusal::NoStream => {
+            let detail = "there is no stream of this name, and `create=false` makes none";
+            return ApiError::new(ErrorCode::StreamNotFound, detail);
+        }
+        Refusal::KeyReused => (
+            ErrorCode::IdempotencyKeyReused,
+            "this idempotency key was used for something else",
+        ),
+        Refusal::NotMonotonic => (
+            ErrorCode::IdNotMonotonic,
+            "an id must lie above the one before it",
+        ),
+        Refusal::AfterChosen => (
+            ErrorCode::InvalidFields,
+            "an id of your own cannot follow one that Redis is to choose",
+        ),
+    };
+    ApiError::new(code, detail).at(pointer, detail)
+}

@@ -1,0 +1,36 @@
+//! What publishing is held against by its benchmark: the same layers, the same extractors, the same
+//! parsed body and the same answer, but nothing is appended.
+
+use axum::extract::{FromRequest as _, Request, State};
+use axum::response::Response;
+
+use crate::http::entries::append::plan::{AppendParams, Plan};
+use crate::http::entries::append::run::Done;
+use crate::http::entries::append::{answer, body};
+use crate::http::error::ApiError;
+use crate::http::extract::Query;
+use crate::http::extract::access::{Access, Publish};
+use crate::http::extract::body::Body;
+use crate::http::state::AppState;
+use crate::model::id::EntryId;
+use crate::redis::Placed;
+
+pub(in crate::http) async fn append_nothing(
+    access: Access<Publish>,
+    Query(params): Query<AppendParams>,
+    State(state): State<AppState>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    Plan::new(&state, access.principal(), &params, request.headers())?;
+    let body = Body::from_request(request, &state).await?;
+    body::read(params.shape(), &body, state.settings.max_fields)?;
+    let placed = vec![Placed {
+        id: EntryId::new(1_795_232_709_004, 0),
+        replayed: false,
+    }];
+    let done = Done {
+        placed,
+        replayed: false,
+    };
+    Ok(answer::all(access.stream(), &done, false, None, None))
+}

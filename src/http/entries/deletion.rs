@@ -1,0 +1,241 @@
+//! Removing entries: by id, and by trimming.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::http::entries::entry::PathId;
+use crate::http::error::problems::{DeleteEntriesProblems, DeleteEntryProblems, TrimProblems};
+use crate::http::error::{ApiError, ErrorCode};
+use crate::http::extract::access::{ExistingAccess, Manage};
+use crate::http::extract::params::{Wait, entry_ids, redis_number};
+use crate::http::extract::{Call, NoParams, Query, id};
+use crate::http::paths;
+use crate::http::respond::gap::require_stream;
+use crate::http::respond::json::Json;
+use crate::http::state::AppState;
+use crate::model::id::EntryId;
+use crate::model::time::Time;
+use crate::redis::{Deletion, Lane, References, Trim, Trimming};
+
+/// `refs=`: what is done about groups that still refer to an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RefsParam {
+    /// They keep their pending records, of an entry that is gone.
+    Keep,
+    /// Their pending records go, too.
+    Delete,
+    /// The entry is deleted only once every group has read and acknowledged it.
+    Acked,
+}
+
+impl From<RefsParam> for References {
+    fn from(refs: RefsParam) -> Self {
+        match refs {
+            RefsParam::Keep => Self::Keep,
+            RefsParam::Delete => Self::Delete,
+            RefsParam::Acked => Self::Acked,
+        }
+    }
+}
+
+/// Which entries to delete.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct DeleteParams {
+    /// Ids, given once for each, at most 1000.
+    #[serde(default)]
+    #[param(required = true, example = json!(["1795232709004-0"]))]
+    id: Vec<String>,
+    /// What is done about groups that still refer to an entry: `keep` (the default), `delete`, `acked`.
+    #[param(inline)]
+    refs: Option<RefsParam>,
+}
+
+/// What became of each entry.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Deletions {
+    /// In the order asked.
+    results: Vec<DeletionResult>,
+    /// How many were deleted.
+    deleted: u64,
+}
+
+/// What became of one entry.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeletionResult {
+    /// Its id.
+    id: String,
+    /// What became of it.
+    outcome: DeletionOutcome,
+}
+
+/// What became of one entry.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeletionOutcome {
+    /// It is gone.
+    Deleted,
+    /// It was not there.
+    NotFound,
+    /// With `refs=acked`: some group has not read or not acknowledged it; it stays.
+    Referenced,
+}
+
+/// Delete entries
+///
+/// Deletes up to 1000 entries, with an outcome for each. An entry that does not exist does not fail
+/// the call.
+#[utoipa::path(
+    delete,
+    path = paths::ENTRIES,
+    tag = "entries",
+    params(("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The name of the stream in base64, where a path cannot carry it; the name in the path then counts for nothing"), DeleteParams),
+    responses((status = 200, description = "What became of each", body = Deletions), DeleteEntriesProblems),
+)]
+pub async fn delete_entries(
+    ExistingAccess(access): ExistingAccess<Manage>,
+    Query(params): Query<DeleteParams>,
+    State(state): State<AppState>,
+) -> Result<Json<Deletions>, ApiError> {
+    let ids = entry_ids(&params.id, "id", |_| "id".to_owned())?;
+    let refs = params.refs.map_or(References::Keep, References::from);
+    let deletions = state
+        .store
+        .delete_entries(access.stream(), &ids, refs)
+        .await?;
+    let deleted = deletions
+        .iter()
+        .filter(|deletion| **deletion == Deletion::Deleted)
+        .count();
+    let result = |(id, deletion): (&EntryId, Deletion)| DeletionResult {
+        id: id.to_string(),
+        outcome: match deletion {
+            Deletion::Deleted => DeletionOutcome::Deleted,
+            Deletion::NotFound => DeletionOutcome::NotFound,
+            Deletion::Referenced => DeletionOutcome::Referenced,
+        },
+    };
+    let results = ids.iter().zip(deletions).map(result).collect();
+    Ok(Json(Deletions {
+        results,
+        deleted: deleted as u64,
+    }))
+}
+
+/// Delete one entry
+///
+/// Groups keep their pending record of the entry; `DELETE …/entries?id=…&refs=…` can remove the
+/// record, too.
+#[utoipa::path(
+    delete,
+    path = paths::ENTRY,
+    tag = "entries",
+    params(
+        ("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The name of the stream in base64, where a path cannot carry it; the name in the path then counts for nothing"),
+        ("id" = String, Path, description = "The id of the entry", example = "1795232709004-0"),
+    ),
+    responses((status = 204, description = "Deleted"), DeleteEntryProblems),
+)]
+pub async fn delete_entry(
+    ExistingAccess(access): ExistingAccess<Manage>,
+    PathId(id): PathId,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+) -> Result<StatusCode, ApiError> {
+    let deletions = state
+        .store
+        .delete_entries(access.stream(), &[id], References::Keep)
+        .await?;
+    if deletions == [Deletion::Deleted] {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(ApiError::new(
+        ErrorCode::EntryNotFound,
+        "the stream has no entry with this id",
+    ))
+}
+
+/// How to trim: exactly one of `maxlen`, `minid`, `max_age`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrimCall {
+    /// Keep the newest so many entries.
+    #[schema(example = 1000)]
+    maxlen: Option<u64>,
+    /// Remove entries below this id.
+    minid: Option<String>,
+    /// Remove entries older than this, by the clock of Redis.
+    #[schema(value_type = Option<String>)]
+    max_age: Option<Wait>,
+    /// Trim to the letter. Otherwise Redis drops whole nodes only, which is much cheaper.
+    exact: Option<bool>,
+    /// Without `exact`: look at no more than so many entries; 0 for no limit.
+    limit: Option<u64>,
+    /// What is done about groups: `keep` (the default) their pending records, `delete` them, or
+    /// trim only what every group has read and acknowledged (`acked`).
+    refs: Option<RefsParam>,
+}
+
+/// What a trim did.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Trimmed {
+    /// How many entries went.
+    trimmed: u64,
+}
+
+/// Trim a stream
+///
+/// Removes the oldest entries beyond a length, below an id or above an age.
+#[utoipa::path(
+    post,
+    path = paths::TRIM,
+    tag = "streams",
+    params(("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The name of the stream in base64, where a path cannot carry it; the name in the path then counts for nothing")),
+    request_body(content((TrimCall = "application/json"), (TrimCall = "application/x-www-form-urlencoded"))),
+    responses((status = 200, description = "Trimmed", body = Trimmed), TrimProblems),
+)]
+pub async fn trim_stream(
+    ExistingAccess(access): ExistingAccess<Manage>,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+    Call(call): Call<TrimCall>,
+) -> Result<Json<Trimmed>, ApiError> {
+    let exact = call.exact.unwrap_or(false);
+    if exact && call.limit.is_some() {
+        return Err(ApiError::invalid("`limit` bounds an approximate trim")
+            .at("/limit", "given with `exact`"));
+    }
+    let limit = call
+        .limit
+        .map(|limit| redis_number("/limit", limit))
+        .transpose()?;
+    let trim = match (call.maxlen, &call.minid, call.max_age) {
+        (Some(length), None, None) => Trim::MaxLen(redis_number("/maxlen", length)?),
+        (None, Some(min), None) => {
+            Trim::MinId(id("/minid", min, |text| EntryId::parse_with(text, 0))?)
+        }
+        (None, None, Some(Wait(age))) => {
+            Trim::MinId(Time::Ago(age).first_id(state.store.now_ms().await?))
+        }
+        _ => {
+            let detail = "give exactly one of `maxlen`, `minid` and `max_age`";
+            return Err(ApiError::invalid(detail).at("", detail));
+        }
+    };
+    let references = call.refs.map_or(References::Keep, References::from);
+    let trimming = Trimming {
+        trim,
+        exact,
+        limit,
+        references,
+    };
+    let trimmed = state.store.trim(access.stream(), &trimming).await?;
+    if trimmed == 0 {
+        // Redis says the same of a stream that is not there.
+        require_stream(&state.store.facts(&Lane::Shared, access.stream()).await?)?;
+    }
+    Ok(Json(Trimmed { trimmed }))
+}

@@ -1,0 +1,205 @@
+//! `GET /v1/entries`: entries of several streams in one answer, as XREAD reads them.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse as _, Response};
+use futures_util::future::try_join_all;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::http::error::ApiError;
+use crate::http::error::problems::ManyProblems;
+use crate::http::extract::access::{Caller, Subscribe};
+use crate::http::extract::params::{Wait, at_most_streams, bounded, bounded_wait};
+use crate::http::extract::stream_param;
+use crate::http::extract::{Query, id};
+use crate::http::layer::compress::compressed;
+use crate::http::layer::request::{RequestInfo, Waited, place_to_wait};
+use crate::http::paths;
+use crate::http::respond::gap::SkippedGap;
+use crate::http::respond::json::Json;
+use crate::http::respond::schema::EntryOut;
+use crate::http::respond::view::view;
+use crate::http::state::AppState;
+use crate::live::RangeWait;
+use crate::model::entry::View;
+use crate::model::id::EntryId;
+use crate::model::name::StreamName;
+use crate::model::position::{Position, Start};
+use crate::redis::{Lane, Stretch};
+
+/// Bytes of entries, over all streams.
+const MAX_BYTES: usize = 4 << 20;
+
+/// Which streams to read, and from where.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ManyParams {
+    /// `NAME@POSITION`, given once for each stream, at most 256; one may come twice. Without a
+    /// position `after` holds.
+    #[serde(default)]
+    #[param(required = true, example = json!(["orders@0", "payments@$"]))]
+    stream: Vec<String>,
+    /// For streams without a position of their own: a position, `0`, `$` (the default), `+`.
+    after: Option<String>,
+    /// At most so many entries of each stream: 100, at most 1000.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u64>,
+    /// How long to wait for an entry if there is none in any of them, at most 60s.
+    #[param(value_type = Option<String>, example = "20s")]
+    wait: Option<Wait>,
+    /// Show each entry as `{"id","payload"}`, with the value of this field.
+    payload: Option<String>,
+    /// Show the payload (field `data` unless named) as the JSON it is; one that is none stays text and
+    /// is marked by `"json":false`.
+    #[serde(default)]
+    #[param(required = false)]
+    json: bool,
+    /// Show fields as `pairs` throughout.
+    #[serde(default)]
+    #[param(required = false)]
+    pairs: bool,
+}
+
+/// Entries of several streams.
+#[derive(Serialize, ToSchema)]
+pub struct ManyEntries {
+    /// In the order asked for, those without new entries too.
+    streams: Vec<OfStream>,
+}
+
+/// Entries of one of them.
+#[derive(Serialize, ToSchema)]
+pub struct OfStream {
+    /// Which stream.
+    stream: String,
+    /// Oldest first.
+    entries: Vec<EntryOut>,
+    /// The position to ask for next.
+    next: String,
+    /// Entries that were gone before the first of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    gap: Option<SkippedGap>,
+}
+
+/// Read several streams
+///
+/// With `wait`, answers as soon as one of the streams has an entry. A stream that does not exist
+/// counts as empty. A gap is reported beside the entries that follow it.
+#[utoipa::path(
+    get,
+    path = paths::MANY,
+    tag = "entries",
+    params(ManyParams),
+    responses((status = 200, description = "Entries", body = ManyEntries), ManyProblems),
+)]
+pub async fn read_many(
+    caller: Caller,
+    Query(params): Query<ManyParams>,
+    State(state): State<AppState>,
+    info: RequestInfo,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let limit = bounded("limit", params.limit, 100, 1000)?;
+    let wait = bounded_wait("wait", params.wait.unwrap_or_default())?;
+    let asked = asked(&caller, &params)?;
+    let starts = asked
+        .iter()
+        .map(|(stream, start)| resolve(&state, stream, *start));
+    let starts = try_join_all(starts).await?;
+    let from: Vec<_> = asked
+        .into_iter()
+        .map(|(stream, _)| stream)
+        .zip(starts)
+        .collect();
+    let waiting = place_to_wait(&state, wait)?;
+    let max_bytes = (MAX_BYTES / from.len()).max(1);
+    let read = RangeWait {
+        from: &from,
+        limit,
+        max_bytes,
+    };
+    let stretches = state
+        .hub
+        .read_or_wait(&read, wait)
+        .await
+        .map_err(ApiError::of_read)?;
+    let view = Arc::new(view(
+        params.payload.as_deref(),
+        params.json,
+        params.pairs,
+        None,
+    )?);
+    let streams = from.iter().zip(stretches);
+    let streams = streams
+        .map(|((stream, after), read)| show(stream, *after, read, &view))
+        .collect();
+    let answer = (
+        waiting.map(|_| Extension(Waited)),
+        Json(ManyEntries { streams }),
+    );
+    Ok(compressed(&state, &headers, &info, answer.into_response()).await)
+}
+
+fn asked(caller: &Caller, params: &ManyParams) -> Result<Vec<(StreamName, Start)>, ApiError> {
+    if params.stream.is_empty() {
+        return Err(ApiError::invalid("name streams by `stream`").at("stream", "is missing"));
+    }
+    at_most_streams(params.stream.len())?;
+    let after = match &params.after {
+        Some(after) => id("after", after, str::parse)?,
+        None => Start::Tail,
+    };
+    let one = |text: &String| {
+        let (name, start) = stream_param::stream(text)?;
+        Ok((
+            caller.access::<Subscribe>(&name)?.into_stream(),
+            start.unwrap_or(after),
+        ))
+    };
+    params.stream.iter().map(one).collect()
+}
+
+async fn resolve(
+    state: &AppState,
+    stream: &StreamName,
+    start: Start,
+) -> Result<Position, ApiError> {
+    let found = match start {
+        Start::After(position) => return Ok(position),
+        Start::Tail => state
+            .store
+            .facts(&Lane::Shared, stream)
+            .await
+            .map(|facts| facts.tail()),
+        Start::LastEntry => state
+            .store
+            .before_last(stream, 1, EntryId::MAX)
+            .await
+            .map(|(before, _)| before),
+    };
+    found.map_err(ApiError::of_read)
+}
+
+fn show(stream: &StreamName, after: Position, read: Stretch, view: &Arc<View>) -> OfStream {
+    let gap = SkippedGap::of(after, read.standing);
+    let next = match &gap {
+        Some(gap) if gap.is_reset() => Position::START,
+        Some(_) => read.end(read.facts.after_gap()),
+        None => read.end(after),
+    };
+    let entry = |entry| EntryOut {
+        entry,
+        view: view.clone(),
+    };
+    OfStream {
+        stream: stream.shown().into_owned(),
+        entries: read.entries.into_iter().map(entry).collect(),
+        next: next.to_string(),
+        gap,
+    }
+}

@@ -1,0 +1,240 @@
+//! `GET /v1/events`: following many streams on one connection.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::auth::{self, Kind, Principal};
+use crate::http::error::problems::ManyEventsProblems;
+use crate::http::error::{ApiError, ErrorCode};
+use crate::http::events::schema::StreamEvent;
+use crate::http::events::stream::{self, EVENT_STREAM};
+use crate::http::events::subscribe::{
+    ResumeParams, begin, begin_at, end, filter, follow, is_beginning, resumed,
+};
+use crate::http::extract::access::{Caller, Subscribe};
+use crate::http::extract::params::{TimeParam, at_most_streams};
+use crate::http::extract::stream_param;
+use crate::http::extract::{Query, id};
+use crate::http::layer::request::RequestInfo;
+use crate::http::paths;
+use crate::http::respond::view::{AsParam, view};
+use crate::http::state::AppState;
+use crate::live::{Begin, Matched, Visible, Wanted};
+use crate::model::cursor::Cursor;
+use crate::model::entry::AsEvent;
+use crate::model::frame::Framing;
+use crate::model::glob::NamePattern;
+use crate::model::name::StreamName;
+use crate::model::position::Position;
+use crate::model::view::EventView;
+
+/// Which streams, where to begin and how to show events. A `Last-Event-ID` header comes before all
+/// positions.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ManyEventsParams {
+    /// `NAME` or `NAME@POSITION`, given once for each stream; all together at most 256.
+    #[serde(default)]
+    #[param(required = false, example = json!(["orders@0", "payments"]))]
+    stream: Vec<String>,
+    /// `PREFIX*`: all streams whose names begin like this, also those that come later.
+    #[serde(default, rename = "match")]
+    #[param(rename = "match", required = false, example = json!(["sensor:*"]))]
+    matching: Vec<String>,
+    /// For streams without a position of their own: a position, `0`, `$` (the default), `+`.
+    after: Option<String>,
+    /// For streams without a position of their own: begin with the entries of this time and later.
+    #[param(value_type = Option<String>, example = "1h")]
+    since: Option<TimeParam>,
+    /// For streams without a position of their own: begin with the last so many entries of each, at most 500.
+    #[param(minimum = 1, maximum = 500)]
+    last: Option<u64>,
+    /// Hand out entries up to this position or time, and then `$end` with the reason `complete`.
+    /// Whoever resumes with nothing left gets 204. `$` is the last entry there is when it is opened.
+    #[param(example = "2026-09-20T08:30:00Z")]
+    end: Option<String>,
+    /// Replaces the header for clients that cannot send one; the last value given counts. Not in the
+    /// document: generated clients send the header, and spellings of a name collide in some languages.
+    #[serde(default)]
+    #[param(ignore)]
+    last_event_id: Vec<String>,
+    /// The same, in the spelling of some polyfills; before `last_event_id`.
+    #[serde(default, rename = "lastEventId")]
+    #[param(ignore)]
+    last_event_id_camel: Vec<String>,
+    /// Show each entry as `{"stream","id","payload"}`, with the value of this field.
+    payload: Option<String>,
+    /// `cloudevents`: each entry as an event after `CloudEvents` 1.0, in JSON.
+    #[serde(rename = "as")]
+    #[param(rename = "as", inline)]
+    shown_as: Option<AsParam>,
+    /// The field whose value names the event.
+    event: Option<String>,
+    /// `FIELD:VALUE`: only entries with this value. Values of one field are alternatives, fields must all fit.
+    #[serde(default)]
+    #[param(required = false, example = json!(["type:paid"]))]
+    filter: Vec<String>,
+    /// Show the payload (field `data` unless named) as the JSON it is; one that is none stays text and
+    /// is marked by `"json":false`.
+    #[serde(default)]
+    #[param(required = false)]
+    json: bool,
+    /// Show fields as `pairs` throughout.
+    #[serde(default)]
+    #[param(required = false)]
+    pairs: bool,
+}
+
+/// Follow several streams
+///
+/// Follows several streams as one stream is followed, with one cursor for all of them as the `id`
+/// of every event. A client that resumes with the cursor continues in each stream where it was.
+/// Streams that the cursor does not know are read from their beginning. Entries of one stream come
+/// in their order.
+#[utoipa::path(
+    get,
+    path = paths::MANY_EVENTS,
+    tag = "events",
+    params(
+        ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event received"),
+        ManyEventsParams,
+    ),
+    responses(
+        (status = 200, description = "Events", body = StreamEvent, content_type = EVENT_STREAM),
+        (status = 204, description = "With `end`, to whoever resumes: nothing is left"),
+        ManyEventsProblems,
+    ),
+)]
+pub async fn follow_many(
+    caller: Caller,
+    Query(params): Query<ManyEventsParams>,
+    State(state): State<AppState>,
+    request: RequestInfo,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    stream::require_acceptable(&headers)?;
+    let ids = ResumeParams {
+        by_polyfill: &params.last_event_id_camel,
+        by_page: &params.last_event_id,
+    };
+    let resumed = resumed(&headers, &ids)?;
+    let from_beginning = resumed.is_some_and(is_beginning);
+    let cursor = match resumed {
+        Some(_) if from_beginning => Some(Cursor::default()),
+        Some(text) => Some(id("Last-Event-ID", text, Cursor::parse)?),
+        None => None,
+    };
+    let end = match &params.end {
+        Some(_) if params.matching.iter().any(|text| text.ends_with('*')) => {
+            let detail = "`end` goes with streams named by `stream`: of a prefix more may come";
+            return Err(ApiError::invalid(detail).at("end", "given with `match`"));
+        }
+        Some(text) => Some(end(&state, text).await?),
+        None => None,
+    };
+    let default = begin(params.after.as_deref(), params.since, params.last)?;
+    let (streams, prefixes) = asked(&caller, &params, default, cursor.as_ref())?;
+    let event = params
+        .shown_as
+        .map(|AsParam::CloudEvents| AsEvent::WithStream);
+    let view = EventView {
+        entry: view(params.payload.as_deref(), params.json, params.pairs, event)?,
+        event: params.event,
+        filter: filter(&params.filter)?,
+        framing: Framing::Events,
+        namespace: caller.0.namespace.clone(),
+    };
+    let matched = match cursor {
+        Some(_) if from_beginning => Matched::At(Begin::After(Position::OLDEST)),
+        Some(cursor) => Matched::Resumed(cursor),
+        None => Matched::At(default),
+    };
+    let visible = visible(&caller.0).filter(|_| !prefixes.is_empty());
+    let wanted = Wanted {
+        streams,
+        prefixes,
+        matched,
+        end,
+        many: true,
+        visible,
+        view,
+    };
+    follow(
+        &state,
+        &caller.0,
+        (wanted, resumed.is_some()),
+        &headers,
+        &request,
+    )
+    .await
+}
+
+/// Which streams a principal may follow, if not all.
+fn visible(principal: &Arc<Principal>) -> Option<Visible> {
+    if principal.kind == Kind::Anyone {
+        return None;
+    }
+    let principal = principal.clone();
+    Some(Arc::new(move |stream| {
+        let own = principal.namespace.adopt(stream);
+        own.is_some_and(|stream| principal.may(auth::Right::Subscribe, &stream.shown()))
+    }))
+}
+
+/// What the keys of those streams begin with that a principal may follow.
+fn beginnings(principal: &Principal, prefix: &str) -> Result<Vec<String>, ApiError> {
+    let narrowed = principal.narrow(auth::Right::Subscribe, prefix);
+    if narrowed.is_empty() {
+        let detail = format!("the credential gives no right to subscribe to any `{prefix}*`");
+        let error = ApiError::new(ErrorCode::Forbidden, detail).with("right", "subscribe");
+        return Err(error.with("stream", format!("{prefix}*")));
+    }
+    Ok(narrowed
+        .iter()
+        .flat_map(|one| principal.namespace.beginnings(one))
+        .collect())
+}
+
+type Asked = (Vec<(StreamName, Begin)>, Vec<String>);
+
+fn asked(
+    caller: &Caller,
+    params: &ManyEventsParams,
+    default: Begin,
+    cursor: Option<&Cursor>,
+) -> Result<Asked, ApiError> {
+    if params.stream.is_empty() && params.matching.is_empty() {
+        let detail = "name streams by `stream`, or all with one beginning by `match`";
+        return Err(ApiError::invalid(detail).at("stream", "is missing"));
+    }
+    at_most_streams(params.stream.len() + params.matching.len())?;
+    let mut streams: Vec<(StreamName, Begin)> = Vec::new();
+    let mut prefixes = Vec::new();
+    let mut follow = |name: &str, begin| {
+        let stream = caller.access::<Subscribe>(name)?.into_stream();
+        if streams.iter().any(|(known, _)| *known == stream) {
+            return Err(ApiError::invalid(format!("`{name}` is named twice"))
+                .at("stream", "a stream is followed once"));
+        }
+        // One that is followed since then is read from its beginning.
+        let known = cursor.map(|cursor| cursor.of(&stream).unwrap_or(Position::OLDEST));
+        streams.push((stream, known.map_or(begin, Begin::After)));
+        Ok(())
+    };
+    for text in &params.stream {
+        let (name, start) = stream_param::stream(text)?;
+        follow(&name, start.map_or(default, begin_at))?;
+    }
+    for text in &params.matching {
+        match stream_param::pattern(text)? {
+            NamePattern::Prefix(prefix) => prefixes.extend(beginnings(&caller.0, &prefix)?),
+            NamePattern::One(name) => follow(&name, default)?,
+        }
+    }
+    Ok((streams, prefixes))
+}

@@ -1,0 +1,126 @@
+//! A subscription on its way to a client: what the socket, or the body of an answer, takes from.
+//!
+//! An answer carries its session where the server can find it ([`HandOver`]). A connection that
+//! does nothing else takes it out and serves it by itself; everywhere else the body hands out its
+//! bytes.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use hyper::body::Frame;
+
+use crate::http::error::ApiError;
+use crate::http::layer::request::RequestInfo;
+use crate::live::{Out, Subscription};
+
+/// Writes what ends a subscription before its time.
+pub(in crate::http) type Failed = fn(&ApiError, &str, &str) -> Bytes;
+
+/// A subscription, and a line in the log when it is over.
+pub(crate) struct Session {
+    subscription: Subscription,
+    failed: Failed,
+    began: Instant,
+    /// Copies: what the request was read into is large, and can go.
+    path: Box<str>,
+    request_id: Box<str>,
+}
+
+impl Session {
+    pub(in crate::http) fn new(
+        subscription: Subscription,
+        request: &RequestInfo,
+        failed: Failed,
+    ) -> Self {
+        let (path, request_id) = (request.path().into(), request.id().into());
+        Self {
+            subscription,
+            failed,
+            began: Instant::now(),
+            path,
+            request_id,
+        }
+    }
+
+    /// Writes what is to be sent next; pending while there is nothing, false when it is over. To be
+    /// polled again until it is pending.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>, out: &mut Out) -> Poll<bool> {
+        self.subscription.poll_next(cx, out).map(|next| match next {
+            Some(Ok(())) => true,
+            Some(Err(error)) => {
+                let error = ApiError::of_read(error);
+                let frame = (self.failed)(&error, &self.path, &self.request_id);
+                out.write(|out| out.extend_from_slice(&frame));
+                true
+            }
+            None => false,
+        })
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let seconds = self.began.elapsed().as_secs();
+        let (path, id) = (&self.path, &self.request_id);
+        tracing::info!(%path, seconds, request_id = %id, "subscription over");
+    }
+}
+
+/// Where an answer keeps its session until somebody takes it.
+#[derive(Clone)]
+pub(crate) struct HandOver(Arc<Mutex<Option<Session>>>);
+
+impl HandOver {
+    /// Takes the session: the body of the answer stays without end and without bytes.
+    pub(crate) fn take(&self) -> Option<Session> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Gives an answer the bytes of a session for its body.
+pub(in crate::http) fn respond(session: Session, mut response: Response) -> Response {
+    let hand_over = HandOver(Arc::new(Mutex::new(Some(session))));
+    *response.body_mut() = Body::new(SessionBody {
+        session: hand_over.clone(),
+        out: Out::plain(),
+    });
+    response.extensions_mut().insert(hand_over);
+    response
+}
+
+struct SessionBody {
+    session: HandOver,
+    out: Out,
+}
+
+impl hyper::body::Body for SessionBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let Self { session, out } = &mut *self;
+        let mut session = session.0.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(piece) = out.pop() {
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            let Some(session) = &mut *session else {
+                return Poll::Pending;
+            };
+            match session.poll_next(cx, out) {
+                Poll::Ready(true) => {}
+                Poll::Ready(false) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Answers that are event streams: who asks for one, its headers, how it is filled and ended.
+
+use axum::body::Body;
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+
+use crate::http::error::{ApiError, ErrorCode};
+use crate::http::events::session::{self, Session};
+use crate::http::layer::request::RequestInfo;
+use crate::live::{Closing, Subscription};
+use crate::model::frame::{Framing, begin_event, end_event};
+
+/// The media type.
+pub const EVENT_STREAM: &str = "text/event-stream";
+
+/// Whether the client asks for this media type by name.
+#[must_use]
+pub fn is_wanted(headers: &HeaderMap, media_type: &str) -> bool {
+    accepted(headers).iter().any(|range| range == media_type)
+}
+
+/// The media ranges of `Accept`, without their parameters.
+fn accepted(headers: &HeaderMap) -> Vec<String> {
+    let values = headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    let ranges = values.flat_map(|value| value.split(','));
+    let range = |range: &str| {
+        range
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase()
+    };
+    ranges
+        .map(range)
+        .filter(|range| !range.is_empty())
+        .collect()
+}
+
+/// # Errors
+/// 406 when the client accepts no event stream.
+pub fn require_acceptable(headers: &HeaderMap) -> Result<(), ApiError> {
+    let ranges = accepted(headers);
+    let fits = |range: &String| matches!(range.as_str(), EVENT_STREAM | "text/*" | "*/*");
+    // Some generated clients name the type of errors alone, whatever the call answers.
+    let of_errors = |range: &String| range == "application/problem+json";
+    if ranges.iter().all(of_errors) || ranges.iter().any(fits) {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        ErrorCode::NotAcceptable,
+        "this is an event stream: accept text/event-stream",
+    ))
+}
+
+/// A stream of events that is nothing but its end.
+#[must_use]
+pub fn closed(closing: Closing) -> Response {
+    respond(Body::from(closing.frame(Framing::Events)))
+}
+
+/// The stream of a subscription.
+#[must_use]
+pub fn live(subscription: Subscription, request: &RequestInfo) -> Response {
+    session::respond(
+        Session::new(subscription, request, error_frame),
+        respond(Body::empty()),
+    )
+}
+
+/// A stream of events that is nothing but `$error`.
+#[must_use]
+pub fn failed(error: &ApiError, request: &RequestInfo) -> Response {
+    respond(Body::from(error_frame(error, request.path(), request.id())))
+}
+
+/// `$error`, with a long delay: someone has to do something first.
+fn error_frame(error: &ApiError, path: &str, request_id: &str) -> Bytes {
+    let mut frame = Vec::new();
+    let problem = error.problem(path, request_id);
+    begin_event(
+        &mut frame,
+        Some("$error"),
+        Some(fastrand::u64(10_000..30_000)),
+        &problem,
+    );
+    end_event(&mut frame, None);
+    frame.into()
+}
+
+/// The headers that keep proxies from holding events back.
+pub(in crate::http) fn respond(body: Body) -> Response {
+    let headers = [
+        (CONTENT_TYPE, EVENT_STREAM),
+        (CACHE_CONTROL, "no-cache, no-transform"),
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    let headers: HeaderMap = headers
+        .into_iter()
+        .map(|(name, value)| (name, HeaderValue::from_static(value)))
+        .collect();
+    (headers, body).into_response()
+}

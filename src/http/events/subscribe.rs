@@ -1,0 +1,267 @@
+//! What all ways to follow streams have in common: where to begin, the bounds, and how a
+//! subscription that cannot be opened is told so.
+
+use std::str::FromStr;
+
+use axum::http::header::CACHE_CONTROL;
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+
+use crate::auth::Principal;
+use crate::http::error::{ApiError, ErrorCode};
+use crate::http::events::stream::{self, EVENT_STREAM};
+use crate::http::extract::id;
+use crate::http::extract::params::{TimeParam, at_most_one, bounded};
+use crate::http::extract::single_header::single;
+use crate::http::layer::request::RequestInfo;
+use crate::http::state::AppState;
+use crate::live::{Begin, Closing, End, JoinError, Subscription, Terms, Wanted};
+use crate::metrics::{Held, Metrics};
+use crate::model::id::EntryId;
+use crate::model::position::{Position, Start};
+use crate::model::range;
+use crate::model::time::{InvalidTime, Time};
+use crate::model::view::Filter;
+use crate::redis::StoreError;
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// The greatest `last=`: as many as a first page holds.
+const MAX_LAST: u64 = 500;
+
+/// Positions that a client may send in the query, because it cannot set a header or because its
+/// page remembers them in the URL.
+#[derive(Debug, Default)]
+pub(in crate::http) struct ResumeParams<'a> {
+    /// `lastEventId`, which polyfills add when they reconnect.
+    pub(in crate::http) by_polyfill: &'a [String],
+    /// `last_event_id`, which a page writes into the URL once.
+    pub(in crate::http) by_page: &'a [String],
+}
+
+/// The position a client resumes from: the `Last-Event-ID` header, else the parameters in the order
+/// of [`ResumeParams`], which is from the most to the least recent. A repeated name counts with its
+/// last value. Positions are never compared with each other: a stale one may come from another
+/// history of the stream, and cursors of several streams have no order.
+///
+/// # Errors
+/// 400 for a header that is given twice, `invalid-id` for one that is no text.
+pub(in crate::http) fn resumed<'a>(
+    headers: &'a HeaderMap,
+    params: &ResumeParams<'a>,
+) -> Result<Option<&'a str>, ApiError> {
+    let header = match single(headers, &LAST_EVENT_ID)? {
+        Some(value) => Some(value.to_str().map_err(|_| {
+            ApiError::new(ErrorCode::InvalidId, "`Last-Event-ID` is not a position")
+        })?),
+        None => None,
+    };
+    let last = |values: &'a [String]| values.last().map(String::as_str);
+    let all = [header, last(params.by_polyfill), last(params.by_page)];
+    Ok(all.into_iter().flatten().find(|text| !text.is_empty()))
+}
+
+/// Whether a client resumes from before the first entry: some SDKs send `-1` until they have seen an
+/// event.
+pub(in crate::http) fn is_beginning(resumed: &str) -> bool {
+    matches!(resumed, "-1" | "0")
+}
+
+/// Where to begin, by the parameters of a client that comes for the first time.
+///
+/// # Errors
+/// 400 when they exclude each other, or one is wrong.
+pub(in crate::http) fn begin(
+    after: Option<&str>,
+    since: Option<TimeParam>,
+    last: Option<u64>,
+) -> Result<Begin, ApiError> {
+    at_most_one(&[
+        ("after", after.is_some()),
+        ("since", since.is_some()),
+        ("last", last.is_some()),
+    ])?;
+    if let Some(after) = after {
+        return id("after", after, str::parse).map(begin_at);
+    }
+    if let Some(TimeParam(since)) = since {
+        return Ok(Begin::Since(since));
+    }
+    match last {
+        Some(last) => bounded("last", Some(last), 1, MAX_LAST).map(Begin::Last),
+        None => Ok(Begin::Tail),
+    }
+}
+
+/// A position as it is given in `after` or behind the name of a stream.
+pub(in crate::http) fn begin_at(start: Start) -> Begin {
+    match start {
+        Start::After(position) => Begin::After(position),
+        Start::Tail => Begin::Tail,
+        Start::LastEntry => Begin::Last(1),
+    }
+}
+
+/// The end of a subscription: a position, or a time by the clock of Redis.
+///
+/// # Errors
+/// 400 for what is neither, or that Redis is away.
+pub(in crate::http) async fn end(state: &AppState, text: &str) -> Result<End, ApiError> {
+    let time = match text.parse::<EndParam>() {
+        Ok(EndParam::At(end)) => return Ok(end),
+        Ok(EndParam::Time(time)) => time,
+        Err(error) => {
+            let detail = format!("`end` is a position, `$` or a time, and {error}");
+            return Err(ApiError::invalid(detail).at("end", error.to_string()));
+        }
+    };
+    let now = state
+        .store
+        .now_for([time])
+        .await
+        .map_err(ApiError::of_read)?;
+    Ok(End::Time(time.unix_ms(now)))
+}
+
+/// `end=` as it is given.
+enum EndParam {
+    At(End),
+    Time(Time),
+}
+
+impl FromStr for EndParam {
+    type Err = InvalidTime;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTime> {
+        // Digits alone are a time if they can be one: then the clock can reach it, too.
+        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+        if let (true, Ok(time)) = (is_number, text.parse()) {
+            return Ok(Self::Time(time));
+        }
+        let position = |text: &str| text.parse::<Position>().map(|position| Some(position.id));
+        match range::upper(text).or_else(|_| position(text)) {
+            _ if text == "$" => Ok(Self::At(End::Tail)),
+            Ok(bound) => Ok(Self::At(End::At(bound.unwrap_or(EntryId::MIN)))),
+            Err(_) => text.parse().map(Self::Time),
+        }
+    }
+}
+
+/// The most filters of a subscription: each costs something for each entry.
+const MAX_FILTERS: usize = 100;
+
+/// # Errors
+/// 400 that points at the filter that is none, or one too many.
+pub(in crate::http) fn filter(filters: &[String]) -> Result<Filter, ApiError> {
+    if filters.len() > MAX_FILTERS {
+        let detail = format!("at most {MAX_FILTERS} of them are taken");
+        return Err(ApiError::invalid(format!("`filter`: {detail}")).at("filter", detail));
+    }
+    Filter::parse(filters).map_err(|(index, error)| {
+        ApiError::invalid(format!("{error}, like `type:paid`"))
+            .at(format!("filter/{index}"), error.to_string())
+    })
+}
+
+/// Why a subscription was not opened: how the stream ends if a retry may mend it, and as a problem.
+pub(in crate::http) struct Refused(
+    pub(in crate::http) Option<Closing>,
+    pub(in crate::http) ApiError,
+);
+
+/// A place among the subscriptions there may be, of all and of this principal.
+///
+/// # Errors
+/// 503 `overloaded`, or 429 `too-many-connections`.
+pub(in crate::http) fn place(
+    state: &AppState,
+    principal: &Principal,
+) -> Result<(Held, Held), ApiError> {
+    let (metrics, all) = (&state.metrics, state.settings.max_subscriptions);
+    let usage = &principal.usage;
+    let own = usage.limits.max_subscriptions.unwrap_or(usize::MAX);
+    let Some(of_own) = Metrics::hold_below(&usage.subscriptions, own) else {
+        metrics.refuse("subscriptions_of_principal");
+        let detail = "as many subscriptions of this principal are open as may be";
+        return Err(ApiError::new(ErrorCode::TooManyConnections, detail));
+    };
+    let Some(of_all) = Metrics::hold_below(&metrics.subscriptions, all) else {
+        metrics.refuse("subscriptions");
+        let detail = "as many subscriptions are open as may be";
+        return Err(ApiError::new(ErrorCode::Overloaded, detail));
+    };
+    Ok((of_all, of_own))
+}
+
+/// Opens a subscription within the bounds on them.
+pub(in crate::http) async fn open(
+    state: &AppState,
+    principal: &Principal,
+    wanted: Wanted,
+) -> Result<Subscription, Refused> {
+    if state.drain.is_cancelled() {
+        let error = ApiError::new(ErrorCode::Draining, "the gateway is stopping");
+        return Err(Refused(Some(Closing::Draining), error));
+    }
+    let settings = &state.settings;
+    let counted =
+        place(state, principal).map_err(|error| Refused(Some(Closing::Overloaded), error))?;
+    let terms = Terms {
+        heartbeat: settings.heartbeat,
+        max_age: settings.max_session_age,
+        drain: state.drain.clone(),
+        validity: principal.validity.clone(),
+        counted,
+    };
+    Subscription::open(state.hub.clone(), wanted, terms)
+        .await
+        .map_err(|error| {
+            let closing = match &error {
+                JoinError::TooManyStreams | JoinError::Store(StoreError::Exhausted(_)) => {
+                    Some(Closing::Overloaded)
+                }
+                JoinError::Store(error) if error.is_passing() => Some(Closing::RedisUnavailable),
+                JoinError::Store(_) | JoinError::TooManyForOne => None,
+            };
+            Refused(closing, ApiError::of_read(error))
+        })
+}
+
+/// Opens a subscription as server-sent events. A client that asks for an event stream is told in
+/// the stream what a retry may mend, and what it cannot; others get a status.
+///
+/// A client that resumes with nothing left before the end gets 204, at which an `EventSource` stops.
+pub(in crate::http) async fn follow(
+    state: &AppState,
+    principal: &Principal,
+    (wanted, resumes): (Wanted, bool),
+    headers: &HeaderMap,
+    request: &RequestInfo,
+) -> Result<Response, ApiError> {
+    // What keeps this from being known is told by opening the subscription.
+    if resumes && matches!(state.hub.is_complete(&wanted).await, Ok(true)) {
+        let headers = [(CACHE_CONTROL, "no-cache, no-transform")];
+        return Ok((StatusCode::NO_CONTENT, headers).into_response());
+    }
+    match open(state, principal, wanted).await {
+        Ok(subscription) => Ok(stream::live(subscription, request)),
+        Err(Refused(_, error)) if !stream::is_wanted(headers, EVENT_STREAM) => Err(error),
+        Err(Refused(Some(closing), _)) => Ok(stream::closed(closing)),
+        Err(Refused(None, error)) => Ok(stream::failed(&error, request)),
+    }
+}
+
+impl From<JoinError> for ApiError {
+    fn from(error: JoinError) -> Self {
+        match error {
+            JoinError::TooManyStreams => Self::new(
+                ErrorCode::Overloaded,
+                "as many streams are followed as the gateway may",
+            ),
+            JoinError::TooManyForOne => Self::new(
+                ErrorCode::TooManyStreams,
+                "more than 256 streams match: one connection follows at most that many; narrow `match`",
+            ),
+            JoinError::Store(error) => error.into(),
+        }
+    }
+}

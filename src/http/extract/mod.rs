@@ -1,0 +1,251 @@
+//! What handlers take in: query parameters, names out of the path, calls. Whatever is refused
+//! here is refused with a problem that says which part of the request is to blame.
+
+pub(in crate::http) mod access;
+pub(in crate::http) mod body;
+pub(in crate::http) mod inflate;
+pub(in crate::http) mod multipart;
+pub(in crate::http) mod name64;
+pub(in crate::http) mod names;
+pub(in crate::http) mod pairs;
+pub(in crate::http) mod params;
+pub(in crate::http) mod single_header;
+pub(in crate::http) mod stream_param;
+
+use axum::RequestPartsExt as _;
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::http::Method;
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+use serde_path_to_error::Segment;
+
+use crate::http::error::type_errors;
+use crate::http::error::{ApiError, ErrorCode};
+use crate::http::extract::body::Body;
+use crate::http::extract::pairs::PairsError;
+use crate::http::state::AppState;
+use crate::model::form_check::{self, NotAForm};
+use crate::model::id::{EntryId, InvalidId};
+use crate::model::json_text;
+use crate::model::name::InvalidName;
+
+/// The largest body of a call: of whatever is not data. A thousand receipts with the longest names fit.
+const CALL: usize = 1 << 20;
+
+/// Query parameters, as the fields of `T`.
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequestParts<AppState> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
+        let query = parts.uri.query().unwrap_or_default();
+        pairs::parse(query.as_bytes())
+            .map(Self)
+            .map_err(|error| match &error {
+                PairsError::Unknown { name, .. } => {
+                    let name = name.clone();
+                    ApiError::new(ErrorCode::UnknownParameter, error.to_string())
+                        .at(name, "is not known here")
+                }
+                PairsError::Invalid { name, detail } if !name.is_empty() => {
+                    let (name, detail) = (name.clone(), detail.clone());
+                    ApiError::invalid(error.to_string()).at(name, detail)
+                }
+                PairsError::Invalid { .. } => ApiError::invalid(error.to_string()),
+            })
+    }
+}
+
+/// No query parameters at all.
+#[derive(Debug, serde::Deserialize)]
+pub struct NoParams {}
+
+/// A segment of the path, decoded.
+///
+/// # Errors
+/// 400 when it is not UTF-8.
+pub async fn path_segment(parts: &mut Parts, name: &str) -> Result<String, ApiError> {
+    path_segments(parts, [name]).await.map(|[segment]| segment)
+}
+
+/// Several segments of the path, decoded. Each look at the path copies it.
+///
+/// # Errors
+/// 400 when the path is not UTF-8.
+pub async fn path_segments<const N: usize>(
+    parts: &mut Parts,
+    names: [&str; N],
+) -> Result<[String; N], ApiError> {
+    let params = parts.extract::<RawPathParams>().await.map_err(|_| {
+        ApiError::new(
+            ErrorCode::InvalidName,
+            "the path is not UTF-8 once it is decoded",
+        )
+    })?;
+    let mut segments = [const { String::new() }; N];
+    for (segment, name) in segments.iter_mut().zip(names) {
+        let found = params.iter().find(|(known, _)| *known == name);
+        let lacks = || ApiError::new(ErrorCode::Internal, "a route without its parameter");
+        found.ok_or_else(lacks)?.1.clone_into(segment);
+    }
+    Ok(segments)
+}
+
+impl From<InvalidName> for ApiError {
+    fn from(error: InvalidName) -> Self {
+        Self::new(ErrorCode::InvalidName, error.to_string())
+    }
+}
+
+/// Reads an id, a position or the like out of a parameter. A space is what an unescaped `+` in a
+/// query becomes; the readers in `model` take it for one.
+///
+/// # Errors
+/// 400 `invalid-id`, naming the parameter.
+pub fn id<T>(
+    name: &str,
+    text: &str,
+    read: impl Fn(&str) -> Result<T, InvalidId>,
+) -> Result<T, ApiError> {
+    read(text).map_err(|error| {
+        ApiError::new(ErrorCode::InvalidId, format!("`{name}`: {error}"))
+            .at(name, error.to_string())
+    })
+}
+
+/// The id of an entry in the path.
+///
+/// # Errors
+/// 400 `invalid-id`.
+pub async fn path_id(parts: &mut Parts) -> Result<EntryId, ApiError> {
+    let text = path_segment(parts, "id").await?;
+    id("id", &text, str::parse)
+}
+
+/// JSON or a form, as the fields of `T`: what group calls take. No body at all is an empty form.
+pub struct Call<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<AppState> for Call<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        let is_patch = request.method() == Method::PATCH;
+        let body = Body::read(request, state, CALL).await?;
+        let is_form = match body.media_type().as_ref() {
+            FORM => {
+                body.refuse_charset()?;
+                form_check::check_start(&body.bytes).map_err(not_a_form)?;
+                true
+            }
+            "" | "application/json" => body.bytes.is_empty(),
+            MERGE_PATCH if is_patch => body.bytes.is_empty(),
+            _ if body.bytes.is_empty() => true,
+            _ => return Err(other_type(is_patch)),
+        };
+        if is_form {
+            return pairs::parse(&body.bytes).map(Self).map_err(|error| {
+                let (PairsError::Unknown { name, .. } | PairsError::Invalid { name, .. }) = &error;
+                let pointer = format!("/{name}");
+                ApiError::invalid(error.to_string()).at(pointer, error.to_string())
+            });
+        }
+        call_of_json(json_text::without_mark(&body.bytes)).map(Self)
+    }
+}
+
+/// 415 for a call of another media type.
+fn other_type(is_patch: bool) -> ApiError {
+    if !is_patch {
+        let detail = "this call takes application/json or a form";
+        return ApiError::new(ErrorCode::UnsupportedMediaType, detail);
+    }
+    let detail = format!("a patch is {MERGE_PATCH}, application/json or a form");
+    ApiError::new(ErrorCode::UnsupportedMediaType, detail).with_header(&ACCEPT_PATCH)
+}
+
+fn call_of_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        if !error.inner().is_data() {
+            return not_json(text, error.inner());
+        }
+        let segment = |segment: &Segment| match segment {
+            Segment::Seq { index } => format!("/{index}"),
+            named => format!(
+                "/{}",
+                named.to_string().replace('~', "~0").replace('/', "~1")
+            ),
+        };
+        let pointer: String = error.path().iter().map(segment).collect();
+        let detail = type_errors::explain(&error.inner().to_string());
+        let place = if pointer.is_empty() {
+            "the body"
+        } else {
+            &pointer
+        };
+        ApiError::invalid(format!("{place}: {detail}")).at(&*pointer, detail)
+    })?;
+    json.end().map_err(|error| not_json(text, &error))?;
+    Ok(parsed)
+}
+
+/// 400 for a text, without its mark, that is not JSON.
+pub fn not_json(text: &[u8], error: &serde_json::Error) -> ApiError {
+    ApiError::invalid(format!(
+        "the body is not JSON: {}",
+        json_text::explain(text, error)
+    ))
+}
+
+/// The media type of a JSON merge patch (RFC 7396).
+const MERGE_PATCH: &str = "application/merge-patch+json";
+/// The media types that PATCH takes (RFC 5789).
+pub static ACCEPT_PATCH: (&str, &str) = (
+    "accept-patch",
+    "application/merge-patch+json, application/json, application/x-www-form-urlencoded",
+);
+/// The media type of forms.
+pub const FORM: &str = "application/x-www-form-urlencoded";
+
+/// 415 for a body that came as a form and is none, with what to type instead.
+pub fn not_a_form(why: NotAForm) -> ApiError {
+    let json = "use `curl --json`, or send `Content-Type: application/json`";
+    let other = "send it with its own `Content-Type` (with curl: `-H 'Content-Type: text/plain' --data-binary \
+                 @FILE`), or store it untouched in a field, by `?payload=data`";
+    let detail = match why {
+        NotAForm::Json => format!("this looks like JSON, but came as a form: {json}"),
+        NotAForm::Mark => format!(
+            "this begins with a byte order mark, which no form does; if it is JSON, {json}; else {other}"
+        ),
+        NotAForm::Quote => format!(
+            "this begins with a quote, but came as a form: if it is JSON, {json}; if the shell left the \
+             quote (cmd.exe leaves single ones), use double quotes around the form"
+        ),
+        NotAForm::Markup => format!("this looks like XML or HTML, but came as a form: {other}"),
+        NotAForm::Base64 => format!("this looks like base64, but came as a form: {other}"),
+        NotAForm::Control => {
+            format!("this has control characters, which a form encodes as `%XX`: {other}")
+        }
+        NotAForm::Lines => format!(
+            "this has several lines of `name=value`, but a form has one, joined by `&`; {other}"
+        ),
+        NotAForm::NoValue => {
+            format!(
+                "this is no form, which is `name=value` joined by `&`: a part has no `=`; {other}"
+            )
+        }
+        NotAForm::Name => format!(
+            "this is no form, which is `name=value` joined by `&`: a name is empty, over 256 bytes, or has \
+             characters that forms encode as `%XX`; {other}"
+        ),
+        NotAForm::Escape => format!(
+            "this came as a form, where `%` stands before two hexadecimal digits; a percent sign is sent as \
+             `%25` (with curl by `--data-urlencode`); if it is no form, {other}"
+        ),
+        NotAForm::NotUtf8 => format!(
+            "this came as a form, and is not UTF-8; send bytes as JSON with {{\"base64\":\"…\"}}, or {other}"
+        ),
+    };
+    ApiError::new(ErrorCode::UnsupportedMediaType, detail)
+}

@@ -1,0 +1,335 @@
+//! Typed values out of `name=value` pairs: the query of every request and the forms that group
+//! calls take. Unknown names are refused with the nearest known one, wrong values by name.
+
+use std::fmt;
+
+use serde::de::value::{SeqDeserializer, StrDeserializer};
+use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde::forward_to_deserialize_any;
+
+use crate::http::error::excerpt::shortened;
+use crate::http::error::type_errors;
+use crate::model::form;
+
+/// The most characters of a name that are shown to whoever sent it. No name is longer.
+const MAX_SHOWN: usize = 64;
+
+/// Why pairs were refused.
+#[derive(Debug, PartialEq, Eq)]
+pub enum PairsError {
+    /// A name that is not known here, with the nearest that is.
+    Unknown {
+        /// As it was sent, but for the end of one that is very long.
+        name: String,
+        /// The nearest known name, if one is near at all.
+        nearest: Option<&'static str>,
+    },
+    /// A value that does not fit; the name is empty when the whole does not.
+    Invalid {
+        /// Which parameter.
+        name: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+/// Reads a struct from pairs. Each field of it takes one value, lists take as many as come. Names
+/// that begin with `_` are passed over.
+///
+/// # Errors
+/// [`PairsError`] for the first thing that does not fit.
+pub fn parse<T: DeserializeOwned>(input: &[u8]) -> Result<T, PairsError> {
+    T::deserialize(Pairs(input))
+}
+
+/// Values by name. A body can hold a million names: the first that is not known ends it, so that
+/// no more are gathered than a struct has fields.
+fn gather(
+    input: &[u8],
+    known: &'static [&'static str],
+) -> Result<Vec<(&'static str, Vec<String>)>, PairsError> {
+    let mut gathered: Vec<(&str, Vec<String>)> = Vec::new();
+    for (name, value) in form::pairs(input) {
+        let (Ok(name), Ok(value)) = (String::from_utf8(name), String::from_utf8(value)) else {
+            return Err(PairsError::Invalid {
+                name: String::new(),
+                detail: "parameters are UTF-8".to_owned(),
+            });
+        };
+        if name.starts_with('_') {
+            continue;
+        }
+        let Some(known) = known.iter().find(|known| **known == name) else {
+            let nearest = nearest(&name, known.iter().copied());
+            return Err(PairsError::Unknown {
+                name: shortened(&name, MAX_SHOWN).into_owned(),
+                nearest,
+            });
+        };
+        match gathered.iter_mut().find(|(name, _)| name == known) {
+            Some((_, values)) => values.push(value),
+            None => gathered.push((known, vec![value])),
+        }
+    }
+    Ok(gathered)
+}
+
+impl fmt::Display for PairsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown {
+                name,
+                nearest: Some(nearest),
+            } => {
+                write!(f, "there is no `{name}` here; did you mean `{nearest}`?")
+            }
+            Self::Unknown {
+                name,
+                nearest: None,
+            } => write!(f, "there is no `{name}` here"),
+            Self::Invalid { name, detail } if name.is_empty() => f.write_str(detail),
+            Self::Invalid { name, detail } => write!(f, "`{name}`: {detail}"),
+        }
+    }
+}
+
+impl std::error::Error for PairsError {}
+
+impl de::Error for PairsError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::Invalid {
+            name: String::new(),
+            detail: type_errors::explain(&message.to_string()),
+        }
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self::Invalid {
+            name: field.to_owned(),
+            detail: "is missing".to_owned(),
+        }
+    }
+}
+
+/// The nearest of `known` to `name`, unless none is near.
+#[must_use]
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Comparing costs as much as both are long, and a name of megabytes is near nothing.
+    if name.len() > MAX_SHOWN {
+        return None;
+    }
+    let scored = known
+        .into_iter()
+        .map(|known| (strsim::jaro_winkler(name, known), known));
+    let best = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (best.0 > 0.7).then_some(best.1)
+}
+
+struct Pairs<'i>(&'i [u8]);
+
+impl<'de> Deserializer<'de> for Pairs<'_> {
+    type Error = PairsError;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, PairsError> {
+        let rest = gather(self.0, fields)?.into_iter();
+        visitor.visit_map(Entries { rest, value: None })
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, PairsError> {
+        Err(de::Error::custom("pairs are read as a struct"))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+struct Entries {
+    rest: std::vec::IntoIter<(&'static str, Vec<String>)>,
+    value: Option<(&'static str, Vec<String>)>,
+}
+
+impl<'de> MapAccess<'de> for Entries {
+    type Error = PairsError;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, PairsError> {
+        self.value = self.rest.next();
+        match &self.value {
+            Some((name, _)) => seed
+                .deserialize(StrDeserializer::<PairsError>::new(name))
+                .map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<S::Value, PairsError> {
+        let (name, values) = self.value.take().unwrap_or_default();
+        seed.deserialize(Values(values))
+            .map_err(|error| match error {
+                PairsError::Invalid { detail, .. } => PairsError::Invalid {
+                    name: name.to_owned(),
+                    detail,
+                },
+                unknown @ PairsError::Unknown { .. } => unknown,
+            })
+    }
+}
+
+/// All values of one name.
+struct Values(Vec<String>);
+
+impl Values {
+    fn one(self) -> Result<String, PairsError> {
+        let count = self.0.len();
+        let mut values = self.0.into_iter();
+        match (values.next(), count) {
+            (Some(value), 1) => Ok(value),
+            _ => Err(de::Error::custom("is given more than once")),
+        }
+    }
+}
+
+macro_rules! numbers {
+    ($($method:ident $visit:ident $type:ty),*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PairsError> {
+            let text = self.one()?;
+            match text.parse::<$type>() {
+                Ok(number) => visitor.$visit(number),
+                Err(_) => Err(de::Error::custom(format!("{text:?} is not a whole number that fits here"))),
+            }
+        }
+    )*};
+}
+
+impl<'de> Deserializer<'de> for Values {
+    type Error = PairsError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PairsError> {
+        visitor.visit_string(self.one()?)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PairsError> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, PairsError> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PairsError> {
+        visitor.visit_seq(SeqDeserializer::new(self.0.into_iter()))
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PairsError> {
+        match self.one()?.as_str() {
+            "true" | "" => visitor.visit_bool(true),
+            "false" => visitor.visit_bool(false),
+            other => Err(de::Error::custom(format!(
+                "{other:?} is neither true nor false"
+            ))),
+        }
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, PairsError> {
+        visitor.visit_enum(de::value::StringDeserializer::new(self.one()?))
+    }
+
+    numbers! {
+        deserialize_u64 visit_u64 u64, deserialize_u32 visit_u32 u32, deserialize_u16 visit_u16 u16,
+        deserialize_i64 visit_i64 i64
+    }
+
+    forward_to_deserialize_any! {
+        i8 i16 i32 i128 u8 u128 f32 f64 char str string bytes byte_buf unit unit_struct tuple
+        tuple_struct map struct identifier ignored_any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default)]
+    struct Sample {
+        limit: Option<u64>,
+        pairs: bool,
+        name: Option<String>,
+        ids: Vec<String>,
+    }
+
+    #[test]
+    fn values_are_read_by_type() {
+        let parsed: Sample = parse(b"limit=5&pairs=true&name=a%20b&ids=1&ids=2&_=9").unwrap();
+        let ids = vec!["1".to_owned(), "2".to_owned()];
+        assert_eq!(
+            parsed,
+            Sample {
+                limit: Some(5),
+                pairs: true,
+                name: Some("a b".to_owned()),
+                ids
+            }
+        );
+    }
+
+    #[test]
+    fn a_misspelt_name_is_told_the_nearest() {
+        let error = parse::<Sample>(b"limti=5").unwrap_err();
+        assert_eq!(
+            error,
+            PairsError::Unknown {
+                name: "limti".to_owned(),
+                nearest: Some("limit")
+            }
+        );
+        assert_eq!(
+            parse::<Sample>(b"qqqq=5").unwrap_err().to_string(),
+            "there is no `qqqq` here"
+        );
+    }
+
+    #[test]
+    fn a_wrong_value_is_told_by_name() {
+        for (query, message) in [
+            (
+                "limit=x",
+                "`limit`: \"x\" is not a whole number that fits here",
+            ),
+            (
+                "limit=-1",
+                "`limit`: \"-1\" is not a whole number that fits here",
+            ),
+            ("limit=1&limit=2", "`limit`: is given more than once"),
+            ("pairs=yes", "`pairs`: \"yes\" is neither true nor false"),
+            ("name=%ff", "parameters are UTF-8"),
+        ] {
+            assert_eq!(
+                parse::<Sample>(query.as_bytes()).unwrap_err().to_string(),
+                message
+            );
+        }
+    }
+}

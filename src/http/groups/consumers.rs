@@ -1,0 +1,261 @@
+//! Consumers of a group.
+
+use axum::extract::{FromRequestParts, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::http::error::problems::{ConsumerProblems, DeleteConsumerProblems};
+use crate::http::error::{ApiError, ErrorCode};
+use crate::http::extract::access::{Consume, GroupAccess, Manage, consumer};
+use crate::http::extract::names::NameSchema;
+use crate::http::extract::params::bounded;
+use crate::http::extract::{NoParams, Query, path_segment};
+use crate::http::layer::unread_body::NoBody;
+use crate::http::paths;
+use crate::http::respond::json::Json;
+use crate::http::state::AppState;
+use crate::model::name::{ConsumerName, GroupName, RawName, StreamName};
+use crate::redis::{ConsumerInfo, PendingFate, StoreError};
+
+/// The most consumers in one answer.
+pub(in crate::http) const MAX_CONSUMERS: usize = 1000;
+
+/// A consumer of a group. In the document under a longer name: `Consumer` is a type of Java's own.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = GroupConsumer, description = "A consumer of a group.")]
+pub struct Consumer {
+    /// Its name.
+    #[schema(value_type = NameSchema)]
+    consumer: RawName,
+    /// How many entries it was given and has not acknowledged.
+    pending: u64,
+    /// Milliseconds since it last tried to read.
+    idle_ms: u64,
+    /// Milliseconds since it last got an entry; null where Redis cannot tell.
+    #[schema(required)]
+    inactive_ms: Option<u64>,
+}
+
+impl From<&ConsumerInfo> for Consumer {
+    fn from(info: &ConsumerInfo) -> Self {
+        Self {
+            consumer: info.name.clone(),
+            pending: info.pending,
+            idle_ms: info.idle_ms,
+            inactive_ms: info.inactive_ms,
+        }
+    }
+}
+
+/// The consumer in the path.
+pub struct PathConsumer(ConsumerName);
+
+impl FromRequestParts<AppState> for PathConsumer {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
+        consumer(&path_segment(parts, "consumer").await?).map(Self)
+    }
+}
+
+/// The consumers of a group.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Consumers {
+    /// By name.
+    consumers: Vec<Consumer>,
+    /// The `cursor` of the next page; null at the end.
+    #[schema(required)]
+    next: Option<String>,
+}
+
+/// Which to list.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ConsumersParams {
+    /// At most so many: 100 unless given, at most 1000.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u64>,
+    /// The `next` of the page before.
+    cursor: Option<String>,
+}
+
+/// 503 for a consumer that is not there, in a group that has as many as it may.
+///
+/// # Errors
+/// That, or that Redis is away.
+pub(in crate::http) async fn admit(
+    state: &AppState,
+    stream: &StreamName,
+    group: &GroupName,
+    consumer: &ConsumerName,
+) -> Result<(), ApiError> {
+    let most = state.settings.max_consumers;
+    let admitted = state.store.admits(stream, group, consumer, most).await;
+    if admitted.map_err(ApiError::of_read)? {
+        return Ok(());
+    }
+    state.metrics.refuse("consumers");
+    let detail = format!("the group has {most} consumers already: read as one of them");
+    Err(ApiError::new(ErrorCode::Overloaded, detail))
+}
+
+/// List the consumers of a group
+///
+/// Returns the consumers in the order of their names, with the number of pending entries and the
+/// idle time of each.
+#[utoipa::path(
+    get,
+    path = paths::CONSUMERS,
+    tag = "groups",
+    params(
+        ("stream" = String, Path, description = "The stream"),
+        ("group" = String, Path, description = "The group"),
+        ConsumersParams,
+    ),
+    responses((status = 200, description = "Its consumers", body = Consumers), ConsumerProblems),
+)]
+pub async fn list_consumers(
+    access: GroupAccess<Consume>,
+    Query(params): Query<ConsumersParams>,
+    State(state): State<AppState>,
+) -> Result<Json<Consumers>, ApiError> {
+    let limit = bounded("limit", params.limit, 100, MAX_CONSUMERS as u64)?;
+    let read = state.store.consumers(access.stream(), &access.group).await;
+    let all = read.map_err(ApiError::of_read)?;
+    let after = params.cursor.as_deref();
+    let after = after.map(RawName::read);
+    let from = after.map_or(0, |after| all.partition_point(|info| info.name <= after));
+    let page = &all[from..all.len().min(from + limit)];
+    let next = page
+        .last()
+        .filter(|_| from + limit < all.len())
+        .map(|last| last.name.to_string());
+    Ok(Json(Consumers {
+        consumers: page.iter().map(Consumer::from).collect(),
+        next,
+    }))
+}
+
+/// Read a consumer
+///
+/// Returns the number of pending entries and the idle time of one consumer.
+#[utoipa::path(
+    get,
+    path = paths::CONSUMER,
+    tag = "groups",
+    params(
+        ("stream" = String, Path, description = "The stream"),
+        ("group" = String, Path, description = "The group"),
+        ("consumer" = String, Path, description = "The consumer"),
+    ),
+    responses((status = 200, description = "The consumer", body = Consumer), ConsumerProblems),
+)]
+pub async fn read_consumer(
+    access: GroupAccess<Consume>,
+    PathConsumer(name): PathConsumer,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+) -> Result<Json<Consumer>, ApiError> {
+    let read = state.store.consumers(access.stream(), &access.group).await;
+    let consumers = read.map_err(ApiError::of_read)?;
+    let found = consumers
+        .iter()
+        .find(|info| info.name.as_bytes() == name.as_bytes());
+    Ok(Json(found.ok_or(StoreError::ConsumerNotFound)?.into()))
+}
+
+/// Create a consumer
+///
+/// Creates a consumer without pending entries. Reading as a consumer creates it, too.
+#[utoipa::path(
+    put,
+    path = paths::CONSUMER,
+    tag = "groups",
+    params(
+        ("stream" = String, Path, description = "The stream"),
+        ("group" = String, Path, description = "The group"),
+        ("consumer" = String, Path, description = "The consumer"),
+    ),
+    responses(
+        (status = 201, description = "Made"),
+        (status = 200, description = "It was there"),
+        ConsumerProblems,
+    ),
+)]
+pub async fn create_consumer(
+    access: GroupAccess<Manage>,
+    PathConsumer(name): PathConsumer,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+    NoBody: NoBody,
+) -> Result<StatusCode, ApiError> {
+    admit(&state, access.stream(), &access.group, &name).await?;
+    let made = state
+        .store
+        .create_consumer(access.stream(), &access.group, &name)
+        .await?;
+    Ok(if made {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    })
+}
+
+/// What becomes of what it has pending.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct DeleteConsumerParams {
+    /// `transfer:OTHER` gives what it has pending to another consumer, `drop` forgets it: no
+    /// consumer will ever get those entries again.
+    #[param(example = "transfer:w2")]
+    pending: Option<String>,
+}
+
+/// What a deletion did.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeletedConsumer {
+    /// How many pending entries were transferred or dropped.
+    pending: u64,
+}
+
+/// Delete a consumer
+///
+/// Answers 409 while the consumer has pending entries, unless `pending` says what happens to them.
+#[utoipa::path(
+    delete,
+    path = paths::CONSUMER,
+    tag = "groups",
+    params(
+        ("stream" = String, Path, description = "The stream"),
+        ("group" = String, Path, description = "The group"),
+        ("consumer" = String, Path, description = "The consumer"),
+        DeleteConsumerParams,
+    ),
+    responses((status = 200, description = "Deleted", body = DeletedConsumer), DeleteConsumerProblems),
+)]
+pub async fn delete_consumer(
+    access: GroupAccess<Manage>,
+    PathConsumer(name): PathConsumer,
+    Query(params): Query<DeleteConsumerParams>,
+    State(state): State<AppState>,
+) -> Result<Json<DeletedConsumer>, ApiError> {
+    let fate = match params.pending.as_deref() {
+        None => PendingFate::Refuse,
+        Some("drop") => PendingFate::Drop,
+        Some(other) => match other.strip_prefix("transfer:").map(consumer) {
+            Some(Ok(to)) if to != name => PendingFate::Transfer(to),
+            Some(Err(error)) => return Err(error),
+            _ => {
+                let detail = "`pending` is `drop`, or `transfer:` and another consumer";
+                return Err(ApiError::invalid(detail).at("pending", detail));
+            }
+        },
+    };
+    let pending = state
+        .store
+        .delete_consumer(access.stream(), &access.group, &name, &fate)
+        .await?;
+    Ok(Json(DeletedConsumer { pending }))
+}

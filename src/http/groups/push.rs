@@ -1,0 +1,261 @@
+//! `GET /v1/streams/{stream}/groups/{group}/events`: deliveries of a group, pushed.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use utoipa::IntoParams;
+
+use crate::http::error::ApiError;
+use crate::http::error::problems::PushProblems;
+use crate::http::events::schema::PushEvent;
+use crate::http::events::stream::{self, EVENT_STREAM};
+use crate::http::events::subscribe::place;
+use crate::http::extract::Query;
+use crate::http::extract::access::{Consume, GroupAccess, consumer};
+use crate::http::extract::names::NameParam;
+use crate::http::extract::params::{Wait, bounded, lease};
+use crate::http::groups::consumers::admit;
+use crate::http::groups::read::{Deliveries, DeliveryEvent, MAX_COUNT};
+use crate::http::layer::request::RequestInfo;
+use crate::http::paths;
+use crate::http::respond::view::{AsParam, view};
+use crate::http::state::AppState;
+use crate::live::{Closing, Push, PushPlan, Pushed};
+use crate::model::entry::{AsEvent, View};
+use crate::model::frame::{Framing, begin_event, end_event};
+use crate::model::name::{GroupName, StreamName};
+use crate::redis::{GroupRead, WorkRead};
+
+/// The longest a session that is over keeps what it lent.
+const MAX_GRACE: Duration = Duration::from_secs(60);
+
+/// For whom, and how much at once.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct PushParams {
+    /// The consumer that reads. Created on first use.
+    #[param(required, value_type = String, example = "w1")]
+    consumer: Option<NameParam>,
+    /// How many entries are lent at once: 10 unless given, at most 1000.
+    #[param(minimum = 1, maximum = 1000)]
+    prefetch: Option<u64>,
+    /// How long after the connection has ended what nothing was heard of goes back: at once unless
+    /// given, at most 60s.
+    #[param(value_type = Option<String>, example = "2s")]
+    grace: Option<Wait>,
+    /// How many entries the worker processes at once: 1 unless given, at most 1000. When the connection
+    /// breaks, so many of the oldest entries without an answer count as delivered, if they were sent
+    /// at least 1s before.
+    #[param(minimum = 1, maximum = 1000)]
+    concurrency: Option<u64>,
+    /// How long the entries are lent, 100ms to 12h, in place of the lease of the policy.
+    #[param(value_type = Option<String>, example = "30s")]
+    lease: Option<Wait>,
+    /// Show each entry with the value of this field as `payload`, in place of its fields.
+    payload: Option<String>,
+    /// Show the payload (field `data` unless named) as the JSON it is; one that is none stays text and
+    /// is marked by `"json":false`.
+    #[serde(default)]
+    #[param(required = false)]
+    json: bool,
+    /// `cloudevents`: each entry as an event after `CloudEvents` 1.0, in JSON, with its receipt as the
+    /// extension `streamgatereceipt`.
+    #[serde(rename = "as")]
+    #[param(rename = "as", inline)]
+    shown_as: Option<AsParam>,
+}
+
+/// Receive entries by push
+///
+/// Server-sent events: first `$open`, then one event per entry as `read` returns it, while fewer
+/// than `prefetch` entries are leased. Entries are acknowledged, released or rejected by POST, at
+/// any gateway, which frees credit for the next. `Last-Event-ID` is ignored. When the connection
+/// ends, entries without an outcome are delivered again and do not count as delivered. `$end` says
+/// that the gateway closes the stream, `$error` that reconnecting cannot succeed.
+#[utoipa::path(
+    get,
+    path = paths::GROUP_EVENTS,
+    tag = "work",
+    params(
+        ("stream" = String, Path, description = "The stream"),
+        ("group" = String, Path, description = "The group, which has a policy"),
+        PushParams,
+    ),
+    responses(
+        (status = 200, description = "Events", body = PushEvent, content_type = EVENT_STREAM),
+        PushProblems,
+    ),
+)]
+pub async fn push_entries(
+    access: GroupAccess<Consume>,
+    Query(params): Query<PushParams>,
+    State(state): State<AppState>,
+    request: RequestInfo,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    stream::require_acceptable(&headers)?;
+    let plan = plan(&access, &params, state.settings.heartbeat)?;
+    let event = params.shown_as.map(|AsParam::CloudEvents| AsEvent::Alone);
+    let view = Arc::new(view(params.payload.as_deref(), params.json, false, event)?);
+    let is_event_source = stream::is_wanted(&headers, EVENT_STREAM);
+    if let Err(error) = state
+        .store
+        .needed_policy(access.stream(), &access.group)
+        .await
+    {
+        let is_passing = error.is_passing();
+        let error = ApiError::of_read(error);
+        return match is_passing && is_event_source {
+            true => Ok(stream::closed(Closing::RedisUnavailable)),
+            false => Err(error),
+        };
+    }
+    let counted = admit(&state, &plan.stream, &plan.group, &plan.work.read.consumer).await;
+    let counted = match counted.and_then(|()| place(&state, access.access.principal())) {
+        Ok(counted) => counted,
+        Err(_) if is_event_source => return Ok(stream::closed(Closing::Overloaded)),
+        Err(error) => return Err(error),
+    };
+    let of = (plan.stream.clone(), plan.group.clone());
+    let push = Push::new(state.hub.clone(), state.store.clone(), plan, counted);
+    let session = Session {
+        of,
+        push,
+        view,
+        began: Instant::now(),
+        request,
+        opened: false,
+    };
+    let body = futures_util::stream::unfold(session, async |mut session| {
+        let bytes = session.next().await?;
+        Some((Ok::<_, Infallible>(bytes), session))
+    });
+    let headers = [
+        (CONTENT_TYPE, EVENT_STREAM),
+        (CACHE_CONTROL, "no-cache, no-transform"),
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    Ok((headers, Body::from_stream(body)).into_response())
+}
+
+fn plan(
+    access: &GroupAccess<Consume>,
+    params: &PushParams,
+    heartbeat: Duration,
+) -> Result<PushPlan, ApiError> {
+    let name = params
+        .consumer
+        .as_ref()
+        .map(NameParam::as_str)
+        .ok_or_else(|| {
+            ApiError::invalid("whoever has entries pushed is named, as `consumer`")
+                .at("consumer", "is missing")
+        })?;
+    let Wait(grace) = params.grace.unwrap_or_default();
+    if grace > MAX_GRACE {
+        return Err(ApiError::invalid("`grace` is at most 60s").at("grace", "at most 60s"));
+    }
+    let concurrency = bounded("concurrency", params.concurrency, 1, MAX_COUNT)?;
+    let read = GroupRead {
+        consumer: consumer(name)?,
+        count: bounded("prefetch", params.prefetch, 10, MAX_COUNT)?,
+        no_ack: false,
+        history: None,
+    };
+    let work = WorkRead {
+        read,
+        lease: lease("lease", params.lease)?,
+        max_bytes: None,
+    };
+    let (stream, group) = (access.stream().clone(), access.group.clone());
+    let validity = access.access.principal().validity.clone();
+    Ok(PushPlan {
+        stream,
+        group,
+        work,
+        grace,
+        concurrency,
+        heartbeat,
+        validity,
+    })
+}
+
+/// A session with a line in the log when it is over.
+struct Session {
+    of: (StreamName, GroupName),
+    push: Push,
+    view: Arc<View>,
+    began: Instant,
+    request: RequestInfo,
+    opened: bool,
+}
+
+/// What a session begins with.
+#[derive(Serialize)]
+struct Open<'a> {
+    streams: [&'a str; 1],
+    group: &'a GroupName,
+}
+
+impl Session {
+    async fn next(&mut self) -> Option<Bytes> {
+        let (stream, group) = &self.of;
+        let mut out = Vec::new();
+        if !self.opened {
+            self.opened = true;
+            let open = Open {
+                streams: [&stream.shown()],
+                group,
+            };
+            let retry_ms = fastrand::u64(1_000..3_000);
+            begin_event(&mut out, Some("$open"), Some(retry_ms), &open);
+            end_event(&mut out, None);
+            return Some(out.into());
+        }
+        match self.push.next().await? {
+            Ok(Pushed::Entries(entries)) => {
+                let view = &self.view;
+                let shown = Deliveries::viewed((stream, group), entries, view, (false, false));
+                let name = stream.shown();
+                for delivery in &shown.into_entries() {
+                    let event = DeliveryEvent {
+                        stream: &name,
+                        delivery,
+                        many: false,
+                    };
+                    if view.event.is_some() {
+                        begin_event(&mut out, None, None, &event);
+                    } else {
+                        begin_event(&mut out, None, None, delivery);
+                    }
+                    end_event(&mut out, None);
+                }
+            }
+            Ok(Pushed::Quiet) => out.extend_from_slice(Framing::Events.heartbeat().as_bytes()),
+            Ok(Pushed::Over(closing)) => return Some(closing.frame(Framing::Events)),
+            Err(error) => {
+                let problem = self.request.problem(&ApiError::of_read(error));
+                let retry_ms = fastrand::u64(10_000..30_000);
+                begin_event(&mut out, Some("$error"), Some(retry_ms), &problem);
+                end_event(&mut out, None);
+            }
+        }
+        Some(out.into())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let seconds = self.began.elapsed().as_secs();
+        let (path, id) = (self.request.path(), self.request.id());
+        tracing::info!(path, seconds, request_id = id, "push over");
+    }
+}

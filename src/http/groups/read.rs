@@ -1,0 +1,333 @@
+//! Working in a group: reading as a consumer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse as _, Response};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::http::error::ApiError;
+use crate::http::error::problems::LeaseProblems;
+use crate::http::extract::access::{Consume, GroupAccess, consumer};
+use crate::http::extract::names::{NameParam, NameSchema};
+use crate::http::extract::params::{Wait, at_most_one, bounded, bounded_wait, lease};
+use crate::http::extract::{Call, NoParams, Query, id};
+use crate::http::groups::consumers::admit;
+use crate::http::groups::items::show_receipt;
+use crate::http::layer::request::{Waited, place_to_wait};
+use crate::http::paths;
+use crate::http::respond::json::Json;
+use crate::http::respond::schema::{CloudEvent, DeliverySchema};
+use crate::http::respond::view;
+use crate::http::state::AppState;
+use crate::model::cloudevent_out::{EventJson, ExtraAttribute};
+use crate::model::entry::{AsEvent, View};
+use crate::model::entry_json::serialize_view;
+use crate::model::id::EntryId;
+use crate::model::name::{GroupName, StreamName};
+use crate::model::receipt::Receipt;
+use crate::model::time::show_rfc3339;
+use crate::redis::{Delivery, GroupRead, WorkRead};
+
+const DEFAULT_COUNT: u64 = 10;
+pub(in crate::http) const MAX_COUNT: u64 = 1000;
+const MAX_BYTES: u64 = 16 << 20;
+
+/// What to read.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReadCall {
+    /// Who reads. Made on first use.
+    #[schema(required, value_type = NameSchema, example = "w1")]
+    pub(in crate::http) consumer: Option<NameParam>,
+    /// At most so many entries: 10 unless given, at most 1000.
+    #[schema(minimum = 1, maximum = 1000)]
+    pub(in crate::http) count: Option<u64>,
+    /// Hand out no more bytes of names and values than this, but one entry at least: 16 MiB unless
+    /// given, and at most. What is over stays as it is: to be read next.
+    #[schema(minimum = 1, maximum = 16_777_216)]
+    pub(in crate::http) max_bytes: Option<u64>,
+    /// How long to wait for an entry if there is none, at most 60s.
+    #[schema(value_type = Option<String>, example = "20s")]
+    pub(in crate::http) wait: Option<Wait>,
+    /// Hand entries out without keeping them pending.
+    pub(in crate::http) no_ack: Option<bool>,
+    /// What this consumer has pending after this id (`0`: all of it), instead of new entries.
+    pub(in crate::http) history: Option<String>,
+    /// How long the entries are lent, 100ms to 12h, in place of the lease of the policy; a group
+    /// without one is refused.
+    #[schema(value_type = Option<String>, example = "30s")]
+    pub(in crate::http) lease: Option<Wait>,
+    /// Show each entry with the value of this field as `payload`, in place of its fields.
+    pub(in crate::http) payload: Option<String>,
+    /// Show the payload (field `data` unless named) as the JSON it is; one that is none stays text and
+    /// is marked by `"json":false`.
+    pub(in crate::http) json: Option<bool>,
+}
+
+/// An entry handed to a consumer.
+pub struct DeliveryOut {
+    entry: Delivery,
+    /// Only its id was asked for.
+    just_id: bool,
+    receipt: Option<String>,
+    view: Arc<View>,
+}
+
+impl Serialize for DeliveryOut {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("id", &format_args!("{}", self.entry.id))?;
+        match &self.entry.fields {
+            Some(fields) => serialize_view(&mut map, fields, &self.view)?,
+            None if self.just_id => {}
+            None => map.serialize_entry("fields", &None::<()>)?,
+        }
+        if let Some(lease) = &self.entry.lease {
+            map.serialize_entry("deliveries", &lease.deliveries)?;
+            map.serialize_entry("receipt", &self.receipt)?;
+            let until = lease.until_us.map(|until_us| show_rfc3339(until_us / 1000));
+            map.serialize_entry("lease_until", &until)?;
+        }
+        map.end()
+    }
+}
+
+impl DeliveryOut {
+    /// What an event says of a delivery beside the event itself.
+    fn extensions(&self, stream: Option<&str>) -> Vec<ExtraAttribute> {
+        let mut all = vec![ExtraAttribute::Text(
+            "streamgateentry",
+            self.entry.id.to_string(),
+        )];
+        all.extend(stream.map(|name| ExtraAttribute::Text("streamgatestream", name.to_owned())));
+        if let Some(lease) = &self.entry.lease {
+            let deliveries = i32::try_from(lease.deliveries).unwrap_or(i32::MAX);
+            all.push(ExtraAttribute::Number("streamgatedeliveries", deliveries));
+            let until = lease.until_us.map(|until_us| show_rfc3339(until_us / 1000));
+            all.extend(until.map(|until| ExtraAttribute::Text("streamgateleaseuntil", until)));
+        }
+        let receipt = self.receipt.clone();
+        all.extend(receipt.map(|receipt| ExtraAttribute::Text("streamgatereceipt", receipt)));
+        all
+    }
+}
+
+/// A delivery of a stream as an event; `many` where those of several streams meet.
+pub(in crate::http) struct DeliveryEvent<'a> {
+    pub(in crate::http) stream: &'a str,
+    pub(in crate::http) delivery: &'a DeliveryOut,
+    pub(in crate::http) many: bool,
+}
+
+impl Serialize for DeliveryEvent<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let entry = &self.delivery.entry;
+        let extensions = &self.delivery.extensions(self.many.then_some(self.stream));
+        let (stream, fields) = (self.stream, entry.fields.as_ref());
+        EventJson {
+            stream,
+            id: entry.id,
+            fields,
+            extensions,
+        }
+        .serialize(serializer)
+    }
+}
+
+impl PartialSchema for DeliveryOut {
+    fn schema() -> RefOr<Schema> {
+        DeliverySchema::schema()
+    }
+}
+
+impl ToSchema for DeliveryOut {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "Delivery".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        DeliverySchema::schemas(schemas);
+    }
+}
+
+/// Entries for a consumer.
+#[derive(Serialize, ToSchema)]
+pub struct Deliveries {
+    /// By id; empty when there was nothing in the time given. Of a history, `fields` is null for
+    /// an entry that is pending but gone from the stream.
+    entries: Vec<DeliveryOut>,
+}
+
+impl Deliveries {
+    /// Entries of a group as they are shown, or their ids alone; `many` in calls on several streams.
+    #[must_use]
+    pub fn new(
+        of: (&StreamName, &GroupName),
+        entries: Vec<Delivery>,
+        just_id: bool,
+        many: bool,
+    ) -> Self {
+        let view = Arc::default();
+        Self::viewed(of, entries, &view, (just_id, many))
+    }
+
+    /// The same, as a view asks for.
+    #[must_use]
+    pub(in crate::http) fn viewed(
+        of: (&StreamName, &GroupName),
+        entries: Vec<Delivery>,
+        view: &Arc<View>,
+        (just_id, many): (bool, bool),
+    ) -> Self {
+        let show = |entry: Delivery| {
+            let until_us = entry.lease.and_then(|lease| lease.until_us);
+            let receipt = until_us.map(|until_us| Receipt {
+                id: entry.id,
+                until_us,
+            });
+            let receipt = receipt.map(|receipt| show_receipt(of, receipt, many));
+            DeliveryOut {
+                entry,
+                just_id,
+                receipt,
+                view: view.clone(),
+            }
+        };
+        Self {
+            entries: entries.into_iter().map(show).collect(),
+        }
+    }
+
+    /// To be put into another answer.
+    #[must_use]
+    pub fn into_entries(self) -> Vec<DeliveryOut> {
+        self.entries
+    }
+}
+
+/// Read as a consumer
+///
+/// Returns entries that no consumer of the group has read, and keeps them pending until they are
+/// acknowledged. A waiting read holds no connection to Redis.
+///
+/// In a group with a policy each entry has a lease and a receipt to acknowledge it with. An entry
+/// whose lease ends is delivered again. Up to half of `count` goes to due entries before new ones.
+/// With `Accept: application/cloudevents-batch+json` the answer is a list of events, with the
+/// receipt as the extension `streamgatereceipt`.
+#[utoipa::path(
+    post,
+    path = paths::GROUP_READ,
+    tag = "work",
+    params(
+        ("stream" = String, Path, description = "The stream"),
+        ("group" = String, Path, description = "The group"),
+    ),
+    request_body(content((ReadCall = "application/json"), (ReadCall = "application/x-www-form-urlencoded"))),
+    responses(
+        (status = 200, description = "Entries", content(
+            (Deliveries = "application/json"),
+            (Vec<CloudEvent> = "application/cloudevents-batch+json"),
+        )),
+        LeaseProblems,
+    ),
+)]
+pub async fn read_as_consumer(
+    access: GroupAccess<Consume>,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    Call(call): Call<ReadCall>,
+) -> Result<(Option<Extension<Waited>>, Response), ApiError> {
+    let view = Arc::new(view_of(&call, &headers)?);
+    let (work, wait) = plan(&call)?;
+    let (stream, group) = (access.stream(), &access.group);
+    admit(&state, stream, group, &work.read.consumer).await?;
+    let waiting = place_to_wait(&state, wait)?;
+    let entries = state
+        .hub
+        .read_group_or_wait(&state.store, stream, group, &work, wait)
+        .await?;
+    let waited = waiting.map(|_| Extension(Waited));
+    let shown = Deliveries::viewed((stream, group), entries, &view, (false, false));
+    if view.event.is_none() {
+        return Ok((waited, Json(shown).into_response()));
+    }
+    let name = stream.shown();
+    let event = |delivery| DeliveryEvent {
+        stream: &name,
+        delivery,
+        many: false,
+    };
+    let events: Vec<_> = shown.entries.iter().map(event).collect();
+    Ok((waited, view::respond(view::EVENTS, &events)))
+}
+
+/// How a call wants deliveries to be shown.
+///
+/// # Errors
+/// 400 for parameters that exclude each other.
+pub(in crate::http) fn view_of(call: &ReadCall, headers: &HeaderMap) -> Result<View, ApiError> {
+    let event = view::wants_events(headers).then_some(AsEvent::Alone);
+    view::view(
+        call.payload.as_deref(),
+        call.json == Some(true),
+        false,
+        event,
+    )
+}
+
+/// What a call asks for, and how long to wait for it.
+///
+/// # Errors
+/// 400 that points at what is missing or makes no sense.
+pub(in crate::http) fn plan(call: &ReadCall) -> Result<(WorkRead, Duration), ApiError> {
+    let name = call
+        .consumer
+        .as_ref()
+        .map(NameParam::as_str)
+        .ok_or_else(|| {
+            ApiError::invalid("a read names its `consumer`").at("/consumer", "is missing")
+        })?;
+    let history = match &call.history {
+        Some(text) => Some(id("/history", text, |text| EntryId::parse_with(text, 0))?),
+        None => None,
+    };
+    let wait = bounded_wait("/wait", call.wait.unwrap_or_default())?;
+    if history.is_some() && !wait.is_zero() {
+        return Err(ApiError::invalid("a history has nothing to wait for")
+            .at("/wait", "given with `history`"));
+    }
+    let given = [
+        ("/history", history.is_some()),
+        ("/no_ack", call.no_ack == Some(true)),
+        ("/lease", call.lease.is_some()),
+    ];
+    if call.lease.is_some() {
+        at_most_one(&given)?;
+    }
+    let read = GroupRead {
+        consumer: consumer(name)?,
+        count: bounded("/count", call.count, DEFAULT_COUNT, MAX_COUNT)?,
+        no_ack: call.no_ack.unwrap_or(false),
+        history,
+    };
+    let max_bytes = call
+        .max_bytes
+        .map(|bytes| bounded("/max_bytes", Some(bytes), 0, MAX_BYTES));
+    let (lease, max_bytes) = (lease("/lease", call.lease)?, max_bytes.transpose()?);
+    Ok((
+        WorkRead {
+            read,
+            lease,
+            max_bytes,
+        },
+        wait,
+    ))
+}

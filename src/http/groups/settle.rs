@@ -1,0 +1,285 @@
+//! What a worker says of entries it was lent besides "done": not yet, never, more time.
+
+use axum::extract::State;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::http::error::ApiError;
+use crate::http::error::problems::{LeaseProblems, ManyLeaseProblems};
+use crate::http::extract::access::{Caller, Consume, GroupAccess, PathGroup};
+use crate::http::extract::params::{Wait, lease};
+use crate::http::extract::{Call, NoParams, Query};
+use crate::http::groups::items::{Batch, Outcome, SettledAll};
+use crate::http::paths;
+use crate::http::respond::json::Json;
+use crate::http::state::AppState;
+use crate::model::name::GroupName;
+use crate::model::policy;
+use crate::redis::Settlement;
+
+/// The longest reason, in bytes.
+const MAX_REASON: usize = 1024;
+
+/// What to hand back: `ids` or `receipts`.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NackCall {
+    /// Ids of entries, at most 1000, whoever holds them. In a call on several streams each is
+    /// `STREAM@ID`. In a form, `ids` is given once for each.
+    #[serde(default)]
+    #[schema(required = false, max_items = 1000, example = json!(["1795232709004-0"]))]
+    ids: Vec<String>,
+    /// Receipts that were handed out with entries, at most 1000.
+    #[serde(default)]
+    #[schema(required = false, max_items = 1000)]
+    receipts: Vec<String>,
+    /// How long the entries wait before they are handed out again: 0, or 100ms to 12h; as the backoff
+    /// of the policy says unless given.
+    #[schema(value_type = Option<String>, example = "30s")]
+    delay: Option<Wait>,
+    /// Why, at most 1024 bytes; it is kept with dead letters.
+    reason: Option<String>,
+}
+
+/// What to put away: `ids` or `receipts`.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RejectCall {
+    /// Ids of entries, at most 1000, whoever holds them. In a call on several streams each is
+    /// `STREAM@ID`. In a form, `ids` is given once for each.
+    #[serde(default)]
+    #[schema(required = false, max_items = 1000, example = json!(["1795232709004-0"]))]
+    ids: Vec<String>,
+    /// Receipts that were handed out with entries, at most 1000.
+    #[serde(default)]
+    #[schema(required = false, max_items = 1000)]
+    receipts: Vec<String>,
+    /// Why, at most 1024 bytes; it is kept with dead letters.
+    reason: Option<String>,
+}
+
+/// What to keep for longer: `ids` or `receipts`.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExtendCall {
+    /// Ids of entries, at most 1000, whoever holds them. In a call on several streams each is
+    /// `STREAM@ID`. In a form, `ids` is given once for each.
+    #[serde(default)]
+    #[schema(required = false, max_items = 1000, example = json!(["1795232709004-0"]))]
+    ids: Vec<String>,
+    /// Receipts that were handed out with entries, at most 1000.
+    #[serde(default)]
+    #[schema(required = false, max_items = 1000)]
+    receipts: Vec<String>,
+    /// How long from now on, 100ms to 12h; as long as the policy says unless given.
+    #[schema(value_type = Option<String>, example = "5m")]
+    lease: Option<Wait>,
+}
+
+fn bounded_reason(reason: Option<String>) -> Result<Option<String>, ApiError> {
+    if reason
+        .as_ref()
+        .is_some_and(|reason| reason.len() > MAX_REASON)
+    {
+        let detail = format!("at most {MAX_REASON} bytes");
+        return Err(ApiError::invalid(format!("`reason` has {detail}")).at("/reason", detail));
+    }
+    Ok(reason.filter(|reason| !reason.is_empty()))
+}
+
+impl NackCall {
+    fn settlement(&mut self) -> Result<Settlement, ApiError> {
+        let delay = self.delay.map(|Wait(delay)| delay);
+        if delay.is_some_and(|delay| !policy::is_delay(delay)) {
+            let detail = "a delay is 0, or 100ms to 12h";
+            return Err(ApiError::invalid(detail).at("/delay", detail));
+        }
+        Ok(Settlement::Nack {
+            delay,
+            reason: bounded_reason(self.reason.take())?,
+        })
+    }
+}
+
+impl RejectCall {
+    fn settlement(&mut self) -> Result<Settlement, ApiError> {
+        Ok(Settlement::Reject {
+            reason: bounded_reason(self.reason.take())?,
+        })
+    }
+}
+
+impl ExtendCall {
+    fn settlement(&mut self) -> Result<Settlement, ApiError> {
+        Ok(Settlement::Extend {
+            lease: lease("/lease", self.lease)?,
+        })
+    }
+}
+
+/// Release entries
+///
+/// Returns entries to the group for redelivery, at once or after `delay`. An entry with as many
+/// deliveries as the policy allows becomes a dead letter instead.
+#[utoipa::path(
+    post,
+    path = paths::GROUP_NACK,
+    tag = "work",
+    params(
+        ("stream" = String, Path, description = "The stream"),
+        ("group" = String, Path, description = "The group"),
+    ),
+    request_body(content((NackCall = "application/json"), (NackCall = "application/x-www-form-urlencoded"))),
+    responses((status = 200, description = "What became of each", body = SettledAll), LeaseProblems),
+)]
+pub async fn nack_entries(
+    access: GroupAccess<Consume>,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+    Call(mut call): Call<NackCall>,
+) -> Result<Json<SettledAll>, ApiError> {
+    let batch = Batch::of_one(access.stream(), &access.group, &call.ids, &call.receipts)?;
+    settle(&state, &access.group, batch, &call.settlement()?).await
+}
+
+/// Release entries of several streams
+///
+/// Releases entries in the groups of one name. Nothing is released unless every named stream has
+/// the group.
+#[utoipa::path(
+    post,
+    path = paths::MANY_NACK,
+    tag = "work",
+    params(("group" = String, Path, description = "The name of the groups")),
+    request_body(content((NackCall = "application/json"), (NackCall = "application/x-www-form-urlencoded"))),
+    responses((status = 200, description = "What became of each", body = SettledAll), ManyLeaseProblems),
+)]
+pub async fn nack_entries_of_many(
+    PathGroup(group): PathGroup,
+    caller: Caller,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+    Call(mut call): Call<NackCall>,
+) -> Result<Json<SettledAll>, ApiError> {
+    let batch = Batch::of_many((&caller, &group), &call.ids, &call.receipts, |_| Ok(()))?;
+    settle(&state, &group, batch, &call.settlement()?).await
+}
+
+/// Reject entries
+///
+/// Moves entries to the dead letters of the group, however often they were delivered.
+#[utoipa::path(
+    post,
+    path = paths::GROUP_REJECT,
+    tag = "work",
+    params(
+        ("stream" = String, Path, description = "The stream"),
+        ("group" = String, Path, description = "The group"),
+    ),
+    request_body(content((RejectCall = "application/json"), (RejectCall = "application/x-www-form-urlencoded"))),
+    responses((status = 200, description = "What became of each", body = SettledAll), LeaseProblems),
+)]
+pub async fn reject_entries(
+    access: GroupAccess<Consume>,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+    Call(mut call): Call<RejectCall>,
+) -> Result<Json<SettledAll>, ApiError> {
+    let batch = Batch::of_one(access.stream(), &access.group, &call.ids, &call.receipts)?;
+    settle(&state, &access.group, batch, &call.settlement()?).await
+}
+
+/// Reject entries of several streams
+///
+/// Rejects entries in the groups of one name. Nothing is rejected unless every named stream has the
+/// group.
+#[utoipa::path(
+    post,
+    path = paths::MANY_REJECT,
+    tag = "work",
+    params(("group" = String, Path, description = "The name of the groups")),
+    request_body(content((RejectCall = "application/json"), (RejectCall = "application/x-www-form-urlencoded"))),
+    responses((status = 200, description = "What became of each", body = SettledAll), ManyLeaseProblems),
+)]
+pub async fn reject_entries_of_many(
+    PathGroup(group): PathGroup,
+    caller: Caller,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+    Call(mut call): Call<RejectCall>,
+) -> Result<Json<SettledAll>, ApiError> {
+    let batch = Batch::of_many((&caller, &group), &call.ids, &call.receipts, |_| Ok(()))?;
+    settle(&state, &group, batch, &call.settlement()?).await
+}
+
+/// Extend leases
+///
+/// Extends the leases of entries. The answer has a new receipt for each entry; the old receipts
+/// become invalid.
+#[utoipa::path(
+    post,
+    path = paths::GROUP_EXTEND,
+    tag = "work",
+    params(
+        ("stream" = String, Path, description = "The stream"),
+        ("group" = String, Path, description = "The group"),
+    ),
+    request_body(content((ExtendCall = "application/json"), (ExtendCall = "application/x-www-form-urlencoded"))),
+    responses((status = 200, description = "What became of each", body = SettledAll), LeaseProblems),
+)]
+pub async fn extend_entries(
+    access: GroupAccess<Consume>,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+    Call(mut call): Call<ExtendCall>,
+) -> Result<Json<SettledAll>, ApiError> {
+    let batch = Batch::of_one(access.stream(), &access.group, &call.ids, &call.receipts)?;
+    settle(&state, &access.group, batch, &call.settlement()?).await
+}
+
+/// Extend leases of several streams
+///
+/// Extends leases in the groups of one name. Nothing is extended unless every named stream has the
+/// group.
+#[utoipa::path(
+    post,
+    path = paths::MANY_EXTEND,
+    tag = "work",
+    params(("group" = String, Path, description = "The name of the groups")),
+    request_body(content((ExtendCall = "application/json"), (ExtendCall = "application/x-www-form-urlencoded"))),
+    responses((status = 200, description = "What became of each", body = SettledAll), ManyLeaseProblems),
+)]
+pub async fn extend_entries_of_many(
+    PathGroup(group): PathGroup,
+    caller: Caller,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+    Call(mut call): Call<ExtendCall>,
+) -> Result<Json<SettledAll>, ApiError> {
+    let batch = Batch::of_many((&caller, &group), &call.ids, &call.receipts, |_| Ok(()))?;
+    settle(&state, &group, batch, &call.settlement()?).await
+}
+
+async fn settle(
+    state: &AppState,
+    group: &GroupName,
+    batch: Batch,
+    settlement: &Settlement,
+) -> Result<Json<SettledAll>, ApiError> {
+    let settle =
+        async |stream, items: Vec<_>| state.store.settle(&stream, group, &items, settlement).await;
+    let results = batch.settle(state, group, false, settle).await?;
+    let (reason, counted): (_, &[Outcome]) = match settlement {
+        Settlement::Reject { .. } => ("rejected", &[Outcome::DeadLettered]),
+        Settlement::Extend { .. } => ("", &[Outcome::Extended]),
+        _ => (
+            "max-deliveries",
+            &[Outcome::Released, Outcome::DeadLettered],
+        ),
+    };
+    let all = SettledAll::new(results, counted, false);
+    state
+        .metrics
+        .bury(reason, all.dead_lettered.unwrap_or_default());
+    Ok(Json(all))
+}

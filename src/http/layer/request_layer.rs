@@ -1,0 +1,372 @@
+//! What happens to every request: an id, a log line, a count, and the body of a problem.
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN, USER_AGENT, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tower::{Layer, Service};
+
+use crate::auth::Principal;
+use crate::http::error::excerpt::shortened;
+use crate::http::error::{ApiError, ErrorCode};
+use crate::http::extract::single_header::single;
+use crate::http::layer::admission;
+use crate::http::layer::base_path::BasePath;
+use crate::http::layer::cors;
+use crate::http::layer::identify::{self, Unknown};
+use crate::http::layer::no_route;
+use crate::http::layer::rejection::Standing;
+use crate::http::layer::request::{Client, RequestInfo};
+use crate::http::layer::request_log;
+use crate::http::layer::response_budget;
+use crate::http::layer::unread_body;
+use crate::http::state::AppState;
+use crate::metrics::RequestLabels;
+use crate::model::frame::write_line;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The longest request id taken from a client.
+const MAX_REQUEST_ID: usize = 128;
+
+/// The outermost layer. Written out rather than made of a function: that would cost each request
+/// several boxes and copies of what lies below.
+#[derive(Clone)]
+pub struct EnvelopeLayer(pub AppState);
+
+impl<S> Layer<S> for EnvelopeLayer {
+    type Service = Envelope<S>;
+
+    fn layer(&self, inner: S) -> Envelope<S> {
+        Envelope {
+            state: self.0.clone(),
+            inner,
+        }
+    }
+}
+
+/// What [`EnvelopeLayer`] makes.
+#[derive(Clone)]
+pub struct Envelope<S> {
+    state: AppState,
+    inner: S,
+}
+
+impl<S> Service<Request> for Envelope<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let admit = AssertUnwindSafe(|| admission::admit(&self.state, &mut request));
+        let admitted = std::panic::catch_unwind(admit)
+            .unwrap_or_else(|panic| Err(Unknown::Answer(Box::new(panicked(&*panic)))));
+        // After that, which may have taken something out of the URI.
+        let mut sent = Sent::new(
+            &mut request,
+            admitted.as_ref().ok().cloned(),
+            &self.state.settings.base_path,
+        );
+        if admitted.is_err() {
+            sent.refused_from = admission::listed_origin(&self.state, request.headers());
+        }
+        let state = self.state.clone();
+        let answer = match admitted {
+            Ok(_) if unread_body::is_possible(&request) => {
+                let mut inner = self.inner.clone();
+                return Box::pin(async move {
+                    let response = match unread_body::refuse(&state, request).await {
+                        Ok(request) => caught(inner.call(request)).await?,
+                        Err(error) => error.into_response(),
+                    };
+                    Ok(finish(&state, &sent, response))
+                });
+            }
+            Ok(_) => Ok(self.inner.call(request)),
+            Err(Unknown::Answer(refused)) => Err(refused),
+            Err(Unknown::AskForSecret) => {
+                let mut again = self.clone();
+                return Box::pin(async move {
+                    let told = state.share_secret().await;
+                    request.extensions_mut().insert(identify::SecretAsked(told));
+                    again.call(request).await
+                });
+            }
+            Err(Unknown::Fetch(issuer)) => {
+                // From the beginning, which asks for the same only after a while.
+                let mut again = self.clone();
+                return Box::pin(async move {
+                    if issuer.fetch().await {
+                        state.hub.call_all();
+                    }
+                    again.call(request).await
+                });
+            }
+        };
+        Box::pin(async move {
+            let response = match answer {
+                Ok(answer) => caught(answer).await?,
+                Err(refused) => *refused,
+            };
+            Ok(finish(&state, &sent, response))
+        })
+    }
+}
+
+/// The answer of a handler, also of one that panics.
+async fn caught(
+    answer: impl Future<Output = Result<Response, Infallible>>,
+) -> Result<Response, Infallible> {
+    // Nothing is shared with what panicked but what a poisoned lock would show.
+    match AssertUnwindSafe(answer).catch_unwind().await {
+        Ok(response) => response,
+        Err(panic) => Ok(panicked(&*panic)),
+    }
+}
+
+/// What is known of a request when it comes.
+pub(in crate::http) struct Sent {
+    pub(in crate::http) began: Instant,
+    pub(in crate::http) info: RequestInfo,
+    pub(in crate::http) method: Method,
+    route: Option<MatchedPath>,
+    /// The listed origin whose page has asked, if it was refused before it got further.
+    refused_from: Option<HeaderValue>,
+    /// What is left to a principal that may ask only so often.
+    left: Option<Standing>,
+    /// Address of the client, which a trusted proxy may have named.
+    pub(in crate::http) client: Option<Client>,
+    pub(in crate::http) user_agent: Option<HeaderValue>,
+    /// Origin of the page that sent it.
+    pub(in crate::http) origin: Option<HeaderValue>,
+}
+
+impl Sent {
+    fn new(request: &mut Request, by: Option<Arc<Principal>>, base: &BasePath) -> Self {
+        let base = request
+            .extensions_mut()
+            .remove::<BasePath>()
+            .unwrap_or_else(|| base.clone());
+        let id = request_id(request.headers());
+        let info = RequestInfo::new(request.uri(), id, by, base);
+        request.extensions_mut().insert(info.clone());
+        let route = request.extensions().get::<MatchedPath>().cloned();
+        let left = request.extensions_mut().remove::<Standing>();
+        let method = request.method().clone();
+        let client = request.extensions().get::<Client>().copied();
+        let header = |name: HeaderName| request.headers().get(name).cloned();
+        let (user_agent, origin) = (header(USER_AGENT), header(ORIGIN));
+        let (began, refused_from) = (Instant::now(), None);
+        Self {
+            began,
+            info,
+            method,
+            route,
+            refused_from,
+            left,
+            client,
+            user_agent,
+            origin,
+        }
+    }
+}
+
+/// Writes the body of a problem, the headers that all answers have, and the line in the log.
+fn finish(state: &AppState, sent: &Sent, response: Response) -> Response {
+    let Sent {
+        info,
+        method,
+        route,
+        refused_from,
+        left,
+        ..
+    } = sent;
+    let mut response = response_budget::account(state, method, info.path(), response);
+    if let Some(left) = left {
+        left.clone().tell(response.headers_mut());
+    }
+    if let Some(origin) = refused_from {
+        cors::let_read(response.headers_mut(), origin.clone());
+    }
+    let error = response
+        .extensions_mut()
+        .remove::<ApiError>()
+        .or_else(|| foreign(&response, info.path()));
+    if let Some(error) = &error {
+        write_problem(&mut response, error, info);
+    }
+    // What a stream holds changes: nobody is to keep an answer unless it says so itself.
+    if response.status().is_success() && info.path().starts_with("/v1/") {
+        let no_store = HeaderValue::from_static("no-store");
+        response
+            .headers_mut()
+            .entry(CACHE_CONTROL)
+            .or_insert(no_store);
+    }
+    // What is stored is shown as what it is said to be, and never guessed to be a page.
+    let nosniff = HeaderValue::from_static("nosniff");
+    response
+        .headers_mut()
+        .insert(X_CONTENT_TYPE_OPTIONS, nosniff);
+    response
+        .headers_mut()
+        .insert(REQUEST_ID, info.id_header().clone());
+    info.base().apply(response.headers_mut());
+    let status = response.status().as_u16();
+    let route = Arc::from(route.as_ref().map_or("none", MatchedPath::as_str));
+    let labels = RequestLabels {
+        method: known(method),
+        route,
+        status,
+    };
+    state.metrics.requests.get_or_create(&labels).inc();
+
+    request_log::write(state, sent, &response, error.as_ref());
+    response
+}
+
+/// What axum or another crate answered by itself becomes a problem like all others.
+fn foreign(response: &Response, path: &str) -> Option<ApiError> {
+    Some(match response.status().as_u16() {
+        404 => no_route::problem(path),
+        400..500 => ApiError::invalid("the request cannot be read"),
+        500.. => ApiError::new(ErrorCode::Internal, "something went wrong here"),
+        _ => return None,
+    })
+}
+
+fn known(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "OTHER",
+    }
+}
+
+/// The client's id where it is fit for a log and a header, else one of ours.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let fit = |id: &&HeaderValue| {
+        !id.is_empty()
+            && id.len() <= MAX_REQUEST_ID
+            && id.as_bytes().iter().all(u8::is_ascii_graphic)
+    };
+    // Of several none is the id.
+    if let Ok(Some(id)) = single(headers, &REQUEST_ID)
+        && fit(&id)
+    {
+        return id.clone();
+    }
+    // Digits are always fit for a header.
+    HeaderValue::try_from(format!("{:016x}", fastrand::u64(..)))
+        .unwrap_or_else(|_| HeaderValue::from_static("0"))
+}
+
+fn write_problem(response: &mut Response, error: &ApiError, info: &RequestInfo) {
+    let problem = info.problem(error);
+    let mut body = Vec::new();
+    write_line(&mut body, &problem);
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
+    response.headers_mut().remove(CONTENT_LENGTH);
+    *response.status_mut() = error.code.status();
+    if error.code == ErrorCode::Unauthenticated {
+        identify::challenge(error, response.headers_mut());
+    }
+    *response.body_mut() = Body::from(body);
+}
+
+/// Answers a request whose handling panicked. The text of the panic goes to the log alone.
+fn panicked(panic: &(dyn Any + Send)) -> Response {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(
+        panic = text.unwrap_or("without a message"),
+        "a request handler panicked"
+    );
+    ApiError::new(
+        ErrorCode::Internal,
+        "an internal error; the gateway's log has more under this request id",
+    )
+    .into_response()
+}
+
+/// Answers a request that panicked outside of [`Envelope`], which did not see it: a whole problem
+/// with a request id of its own.
+pub(crate) fn answer_panic(method: &Method, uri: &Uri, panic: &(dyn Any + Send)) -> Response {
+    let mut response = panicked(panic);
+    let info = RequestInfo::new(
+        uri,
+        request_id(&HeaderMap::new()),
+        None,
+        BasePath::default(),
+    );
+    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+        write_problem(&mut response, &error, &info);
+    }
+    response
+        .headers_mut()
+        .insert(REQUEST_ID, info.id_header().clone());
+    let (method, path, id) = (
+        method.as_str(),
+        shortened(info.path(), request_log::MAX_TEXT),
+        info.id(),
+    );
+    tracing::error!(
+        method,
+        path = &*path,
+        status = 500,
+        request_id = id,
+        "request failed"
+    );
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_outside_of_the_layer_is_answered_with_a_whole_problem() {
+        let uri = Uri::from_static("/v1/streams");
+        let mut response = answer_panic(&Method::GET, &uri, &"secret");
+        assert_eq!(response.status().as_u16(), 500);
+        let body = std::mem::take(response.body_mut());
+        let body = futures_util::FutureExt::now_or_never(http_body_util::BodyExt::collect(body));
+        let problem = String::from_utf8(body.unwrap().unwrap().to_bytes().to_vec()).unwrap();
+        let id = response.headers()[REQUEST_ID].to_str().unwrap();
+        assert!(problem.contains("\"code\":\"internal\""), "{problem}");
+        assert!(
+            problem.contains(&format!("\"request_id\":\"{id}\"")),
+            "{problem}"
+        );
+        assert!(!problem.contains("secret"), "{problem}");
+    }
+}

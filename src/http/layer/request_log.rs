@@ -1,0 +1,99 @@
+//! The log line of a request: failures as errors, refusals and slow or administrative requests as
+//! information, the rest for debugging. Queries and bodies never stand in it.
+
+use axum::http::HeaderValue;
+use axum::response::Response;
+
+use crate::http::error::excerpt::shortened;
+use crate::http::error::{ApiError, ErrorCode};
+use crate::http::layer::request::{Client, Waited};
+use crate::http::layer::request_layer::Sent;
+use crate::http::state::AppState;
+
+/// The most characters of a text that a client chose.
+pub const MAX_TEXT: usize = 256;
+
+/// Writes the line of a request that was answered like this.
+pub fn write(state: &AppState, sent: &Sent, response: &Response, error: Option<&ApiError>) {
+    let status = response.status().as_u16();
+    let took = sent.began.elapsed();
+    let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let waited = response.extensions().get::<Waited>().is_some();
+    let slow = !waited && took >= state.settings.slow_request;
+    let (method, request_id) = (sent.method.as_str(), sent.info.id());
+    let path = &*shortened(sent.info.path(), MAX_TEXT);
+    let client = sent
+        .client
+        .map(|Client(address)| tracing::field::display(address));
+    let by = sent
+        .info
+        .by()
+        .map(|by| &*by.name)
+        .filter(|name| !name.is_empty());
+    let code = error.map(|error| error.code.as_str());
+    match status {
+        500.. => {
+            let cause = error
+                .and_then(|error| error.cause.as_ref())
+                .map(ToString::to_string);
+            tracing::error!(
+                method,
+                path,
+                status,
+                ms,
+                code,
+                cause,
+                client,
+                by,
+                request_id,
+                "request failed"
+            );
+        }
+        400.. => {
+            if state.refusals.is_told(&state.metrics) {
+                let agent = sent.user_agent.as_ref().map(readable);
+                let is_origin = code == Some(ErrorCode::OriginNotAllowed.as_str());
+                let origin = sent.origin.as_ref().filter(|_| is_origin).map(readable);
+                tracing::info!(
+                    method,
+                    path,
+                    status,
+                    ms,
+                    code,
+                    client,
+                    by,
+                    agent,
+                    origin,
+                    request_id,
+                    "request refused"
+                );
+            }
+        }
+        _ if slow || matches!(method, "PUT" | "DELETE" | "PATCH") => {
+            tracing::info!(
+                method,
+                path,
+                status,
+                ms,
+                client,
+                by,
+                request_id,
+                "request answered"
+            );
+        }
+        _ => tracing::debug!(
+            method,
+            path,
+            status,
+            ms,
+            client,
+            by,
+            request_id,
+            "request answered"
+        ),
+    }
+}
+
+fn readable(value: &HeaderValue) -> String {
+    shortened(&String::from_utf8_lossy(value.as_bytes()), MAX_TEXT).into_owned()
+}

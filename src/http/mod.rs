@@ -1,0 +1,178 @@
+//! The only room that knows HTTP: routes in one list, what is common to all of them in
+//! `envelope`, `guard` and `error`, one file for each kind of resource.
+
+mod entries;
+mod error;
+mod events;
+mod extract;
+mod groups;
+mod layer;
+pub mod openapi;
+mod paths;
+#[doc(hidden)]
+pub mod reading;
+mod respond;
+pub mod state;
+mod streams;
+mod system;
+mod tickets;
+
+use crate::http::entries::append;
+use crate::http::entries::append_baseline;
+use crate::http::entries::deletion;
+use crate::http::entries::entry;
+use crate::http::entries::multi;
+use crate::http::entries::range;
+use crate::http::entries::scheduled;
+use crate::http::groups::ack;
+use crate::http::groups::claims;
+use crate::http::groups::consumers;
+use crate::http::groups::dead_letters;
+use crate::http::groups::pending;
+use crate::http::groups::push;
+use crate::http::groups::read;
+use crate::http::groups::read_multi;
+use crate::http::groups::settle;
+use crate::http::layer::cors;
+use crate::http::layer::no_route;
+use crate::http::streams::patch;
+use crate::http::system::capabilities;
+use crate::http::system::pages;
+
+use axum::http::Uri;
+use axum::response::IntoResponse as _;
+use axum::routing::{get, post};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub use crate::http::error::{ApiError, ErrorCode, FieldError, Problem, SideEffects};
+pub(crate) use crate::http::events::session::{HandOver, Session};
+pub use crate::http::extract::pairs::nearest;
+pub use crate::http::layer::base_path::BasePath;
+pub use crate::http::layer::identify::is_public_path as is_public;
+pub use crate::http::layer::malformed::Malformed;
+pub use crate::http::layer::rejection::{Standing, TurnedAway};
+pub use crate::http::layer::request::Client;
+use crate::http::layer::request_layer::EnvelopeLayer;
+pub(crate) use crate::http::layer::request_layer::answer_panic;
+pub use crate::http::system::quick_start;
+
+use crate::http::state::AppState;
+
+/// Every documented route, with the document they make.
+pub fn documented() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(streams::list_streams))
+        .routes(routes!(
+            streams::read_stream,
+            patch::create_stream,
+            patch::patch_stream,
+            streams::delete_stream
+        ))
+        .routes(routes!(
+            range::read_entries,
+            append::append_entries,
+            deletion::delete_entries
+        ))
+        .routes(routes!(entry::read_entry, deletion::delete_entry))
+        .routes(routes!(deletion::trim_stream))
+        .routes(routes!(scheduled::list_scheduled))
+        .routes(routes!(
+            scheduled::read_scheduled,
+            scheduled::cancel_scheduled
+        ))
+        .routes(routes!(multi::read_many))
+        .routes(routes!(events::follow_events))
+        .routes(routes!(events::multi::follow_many))
+        .routes(routes!(groups::list_groups))
+        .routes(routes!(
+            groups::create_group,
+            groups::read_group,
+            groups::move_group,
+            groups::delete_group
+        ))
+        .routes(routes!(read::read_as_consumer))
+        .routes(routes!(read_multi::read_many_as_consumer))
+        .routes(routes!(ack::ack_entries))
+        .routes(routes!(ack::ack_entries_of_many))
+        .routes(routes!(settle::nack_entries))
+        .routes(routes!(settle::nack_entries_of_many))
+        .routes(routes!(settle::reject_entries))
+        .routes(routes!(settle::reject_entries_of_many))
+        .routes(routes!(settle::extend_entries))
+        .routes(routes!(settle::extend_entries_of_many))
+        .routes(routes!(
+            dead_letters::list_dead_letters,
+            dead_letters::purge_dead_letters
+        ))
+        .routes(routes!(
+            dead_letters::read_dead_letter,
+            dead_letters::delete_dead_letter
+        ))
+        .routes(routes!(dead_letters::redrive_dead_letters))
+        .routes(routes!(push::push_entries))
+        .routes(routes!(pending::list_pending))
+        .routes(routes!(claims::claim_entries))
+        .routes(routes!(claims::autoclaim_entries))
+        .routes(routes!(consumers::list_consumers))
+        .routes(routes!(
+            consumers::read_consumer,
+            consumers::create_consumer,
+            consumers::delete_consumer
+        ))
+        .routes(routes!(tickets::make_ticket))
+        .routes(routes!(capabilities::read_capabilities))
+        .routes(routes!(system::index))
+        .routes(routes!(system::live))
+        .routes(routes!(system::ready))
+        .routes(routes!(system::metrics))
+        .routes(routes!(system::openapi))
+}
+
+/// The whole service.
+pub fn router(state: AppState) -> axum::Router {
+    let (documented, _) = documented().split_for_parts();
+    layered(
+        documented
+            .route("/assets/style.css", get(system::style))
+            .merge(pages::docs()),
+        state,
+    )
+}
+
+/// What there is for those who look after the gateway.
+pub fn probes_router(state: AppState) -> axum::Router {
+    let routes = axum::Router::new()
+        .route("/livez", get(system::live))
+        .route("/readyz", get(system::ready))
+        .route("/metrics", get(system::metrics));
+    layered(routes, state)
+}
+
+/// Appending alone, which appends nothing.
+#[doc(hidden)]
+pub fn limit_router(state: AppState) -> axum::Router {
+    layered(
+        axum::Router::new().route(paths::ENTRIES, post(append_baseline::append_nothing)),
+        state,
+    )
+}
+
+fn layered(routes: axum::Router<AppState>, state: AppState) -> axum::Router {
+    // Without listed origins every foreign one is refused before, so there is nothing to allow.
+    let origins = &state.settings.origins;
+    let cors = (!origins.is_empty()).then(|| cors::layer(origins));
+    let envelope = EnvelopeLayer(state.clone());
+    let routes = routes
+        .fallback(async |uri: Uri| no_route::problem(uri.path()).into_response())
+        .method_not_allowed_fallback(async || {
+            let detail = "this route does not take this method; `Allow` lists those it takes";
+            ApiError::new(ErrorCode::MethodNotAllowed, detail).into_response()
+        });
+    // A layer that does nothing costs each request a box.
+    let routes = match cors {
+        Some(cors) => routes.layer(cors),
+        None => routes,
+    };
+    routes.layer(envelope).with_state(state)
+}

@@ -1,0 +1,156 @@
+//! The OpenAPI document, generated from the types of the handlers.
+
+pub(in crate::http) mod examples;
+pub(in crate::http) mod forms;
+pub(in crate::http) mod patterns;
+pub(in crate::http) mod rules;
+pub(in crate::http) mod security;
+pub(in crate::http) mod shape;
+
+use std::sync::Arc;
+
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::tag::TagBuilder;
+use utoipa::openapi::{ContactBuilder, InfoBuilder, LicenseBuilder, OpenApi, RefOr, ServerBuilder};
+use utoipa::{PartialSchema as _, ToSchema as _};
+
+use crate::http;
+
+/// The document of this version.
+#[must_use]
+pub fn document() -> OpenApi {
+    let mut document = http::documented().into_openapi();
+    document.info = InfoBuilder::new()
+        .title("streamgate")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(DESCRIPTION))
+        .license(Some(
+            LicenseBuilder::new()
+                .name("MIT OR Apache-2.0")
+                .identifier(Some("MIT OR Apache-2.0"))
+                .build(),
+        ))
+        .contact(Some(
+            ContactBuilder::new()
+                .name(Some("The streamgate maintainers"))
+                .build(),
+        ))
+        .build();
+    document.servers = Some(vec![
+        ServerBuilder::new()
+            .url("http://127.0.0.1:8080")
+            .description(Some("A gateway on this machine at its default address"))
+            .build(),
+    ]);
+    let tags = [
+        ("streams", "Streams and their retention"),
+        ("entries", "Append and read entries"),
+        ("events", "Follow streams by server-sent events"),
+        (
+            "groups",
+            "Consumer groups, their consumers and pending entries",
+        ),
+        (
+            "work",
+            "Read as a consumer, acknowledge, release, reject, extend",
+        ),
+        ("dead letters", "Entries that a group gave up on"),
+        ("tickets", "Credentials for browsers"),
+        ("system", "Probes, metrics and this document"),
+    ];
+    let tag = |(name, text)| TagBuilder::new().name(name).description(Some(text)).build();
+    document.tags = Some(tags.into_iter().map(tag).collect());
+    // Responses name this schema by hand, so nothing else brings it and what it refers to along.
+    let components = document.components.get_or_insert_default();
+    components
+        .schemas
+        .insert("Problem".to_owned(), http::Problem::schema());
+    let mut referred = Vec::new();
+    http::Problem::schemas(&mut referred);
+    components.schemas.extend(referred);
+    for (name, schema) in &mut components.schemas {
+        patterns::tell_members(name, schema);
+    }
+    for operation in document.paths.paths.values_mut().flat_map(operations) {
+        for parameter in operation.parameters.iter_mut().flatten() {
+            if let RefOr::T(parameter) = parameter {
+                patterns::tell_parameter(parameter);
+            }
+        }
+        forms::tell_form(operation);
+    }
+    security::tell(&mut document);
+    document
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem {
+        get,
+        put,
+        post,
+        delete,
+        patch,
+        ..
+    } = item;
+    [get, put, post, delete, patch].into_iter().flatten()
+}
+
+/// Method, path and status of requests to expect: what each operation answers when it succeeds, and
+/// the failures of the gateway and of Redis.
+#[must_use]
+pub fn expected_requests(document: &OpenApi) -> Vec<(&'static str, Arc<str>, u16)> {
+    let mut expected = Vec::new();
+    for (path, item) in &document.paths.paths {
+        let path: Arc<str> = path.as_str().into();
+        let methods = [
+            ("GET", &item.get),
+            ("PUT", &item.put),
+            ("POST", &item.post),
+            ("DELETE", &item.delete),
+            ("PATCH", &item.patch),
+        ];
+        for (method, operation) in methods {
+            let Some(operation) = operation else { continue };
+            let statuses = operation
+                .responses
+                .responses
+                .keys()
+                .filter_map(|code| code.parse().ok());
+            let statuses = statuses.filter(|status| (200..300).contains(status) || *status >= 500);
+            expected.extend(statuses.map(|status| (method, path.clone(), status)));
+        }
+    }
+    expected
+}
+
+/// The document as it is served and committed.
+#[must_use]
+pub fn text() -> String {
+    text_of(&document())
+}
+
+/// The text of a document.
+#[must_use]
+pub fn text_of(document: &OpenApi) -> String {
+    // A document of strings, numbers and maps always serializes.
+    let mut json = serde_json::to_value(document).unwrap_or_default();
+    shape::finish(&mut json);
+    let mut text = serde_json::to_string_pretty(&json).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+const DESCRIPTION: &str = "\
+HTTP for Redis Streams: append entries, follow streams by server-sent events, process entries in \
+consumer groups.
+
+A duration carries its unit (`500ms`, `20s`, `5m`). A time is RFC 3339, Unix milliseconds, or a \
+duration, meaning that long ago by the clock of Redis. A position is `<id>` or `<id>:<n>`, where n \
+is the number of entries that were appended to the stream up to that id. Every parameter that takes \
+a position takes both forms.
+
+With authentication, a call carries an API key, a token or a ticket. An error is a problem (RFC \
+9457) with a `code` to compare and `retryable` to decide by. `x-parameter-rules` of an operation \
+lists the parameters that exclude or need each other; a parameter with `x-opaque` takes only values \
+from earlier answers. `x-content` lists the media types that a call \
+takes or answers beside JSON; every call with a JSON body also takes the same members as a form.";

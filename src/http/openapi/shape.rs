@@ -1,0 +1,228 @@
+//! The last pass over the document, as JSON: order and structure that generators of clients depend
+//! on and that the typed document cannot hold.
+
+use serde_json::{Map, Value, json};
+
+use crate::http::openapi::{examples, rules};
+
+/// Schemas of which a value may match several members: an event of one kind may hold what another
+/// kind requires.
+const ANY_OF: [&str; 2] = ["StreamEvent", "PushEvent"];
+
+/// The media type that many generators use alone: the first of a list.
+const FIRST: &str = "application/json";
+
+/// The extension that lists the media types beside JSON, as `content` does.
+const OTHERS: &str = "x-content";
+
+/// The operation whose body has several media types in `content`: what is appended is data.
+const OF_DATA: &str = "append_entries";
+
+/// Completes a serialized document.
+pub fn finish(document: &mut Value) {
+    simplify(document);
+    if let Some(Value::Object(schemas)) = document.pointer_mut("/components/schemas") {
+        for name in ANY_OF {
+            if let Some(Value::Object(schema)) = schemas.get_mut(name) {
+                rename(schema, "oneOf", "anyOf");
+            }
+        }
+    }
+    if let Some(Value::Object(paths)) = document.get_mut("paths") {
+        let items = paths.values_mut().filter_map(Value::as_object_mut);
+        items
+            .flat_map(Map::values_mut)
+            .filter_map(Value::as_object_mut)
+            .for_each(finish_operation);
+    }
+    inline_unshared(document);
+    rename_inputs(document);
+}
+
+/// Renames schemas `NewX` to `XInput`: Go has a function of the first name for each schema `X`.
+fn rename_inputs(document: &mut Value) {
+    let schemas = document
+        .pointer_mut("/components/schemas")
+        .and_then(Value::as_object_mut);
+    let Some(schemas) = schemas else { return };
+    let input = |name: &str| name.strip_prefix("New").map(|rest| format!("{rest}Input"));
+    let old: Vec<String> = schemas
+        .keys()
+        .filter(|name| input(name).is_some())
+        .cloned()
+        .collect();
+    for name in &old {
+        rename(schemas, name, &input(name).unwrap_or_default());
+    }
+    for name in &old {
+        let reference = |name: &str| format!("#/components/schemas/{name}");
+        let renamed = json!({ "$ref": reference(&input(name).unwrap_or_default()) });
+        point_elsewhere(document, &reference(name), &renamed["$ref"]);
+    }
+}
+
+fn point_elsewhere(value: &mut Value, from: &str, to: &Value) {
+    match value {
+        Value::Object(map) => {
+            if let Some(reference) = map.get_mut("$ref")
+                && reference.as_str() == Some(from)
+            {
+                *reference = to.clone();
+            }
+            map.values_mut()
+                .for_each(|value| point_elsewhere(value, from, to));
+        }
+        Value::Array(list) => list
+            .iter_mut()
+            .for_each(|value| point_elsewhere(value, from, to)),
+        _ => {}
+    }
+}
+
+fn finish_operation(operation: &mut Map<String, Value>) {
+    let id = operation
+        .get("operationId")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
+    rules::add(operation, &id);
+    if let Some(Value::Array(parameters)) = operation.get_mut("parameters") {
+        let all = parameters.iter_mut().filter_map(Value::as_object_mut);
+        all.for_each(examples::add_to_parameter);
+    }
+    if let Some(Value::Object(body)) = operation.get_mut("requestBody") {
+        examples::add(body, &id);
+        json_alone(body, |other| {
+            id != OF_DATA || other.pointer("/schema/type") == Some(&json!("array"))
+        });
+    }
+    if let Some(Value::Object(responses)) = operation.get_mut("responses") {
+        let all = responses.values_mut().filter_map(Value::as_object_mut);
+        all.for_each(|response| json_alone(response, |_| true));
+    }
+}
+
+/// Moves media types beside JSON to an extension. Generators that know one media type take JSON then,
+/// those that know several make one type of all of them, and a client that accepts several would be
+/// answered with lines where JSON is parsed.
+fn json_alone(holder: &mut Map<String, Value>, beside: impl Fn(&Value) -> bool) {
+    let Some(Value::Object(content)) = holder.get_mut("content") else {
+        return;
+    };
+    if !content.contains_key(FIRST) {
+        return;
+    }
+    let (kept, moved): (Map<_, _>, Map<_, _>) = std::mem::take(content)
+        .into_iter()
+        .partition(|(name, media_type)| name == FIRST || !beside(media_type));
+    *content = kept;
+    if !moved.is_empty() {
+        holder.insert(OTHERS.to_owned(), moved.into());
+    }
+}
+
+/// Puts schemas that only the extension refers to into their place: a linter does not look there and
+/// would call them unused.
+fn inline_unshared(document: &mut Value) {
+    let mut told = Vec::new();
+    collect(document, &mut told, false);
+    let shared: Vec<String> = told
+        .iter()
+        .filter(|(_, other)| !other)
+        .map(|(name, _)| name.clone())
+        .collect();
+    let alone = told
+        .into_iter()
+        .filter(|(name, other)| *other && !shared.contains(name));
+    for (name, _) in alone.collect::<Vec<_>>() {
+        let schemas = document
+            .pointer_mut("/components/schemas")
+            .and_then(Value::as_object_mut);
+        let Some(schema) = schemas.and_then(|schemas| schemas.shift_remove(&name)) else {
+            continue;
+        };
+        replace(document, &format!("#/components/schemas/{name}"), &schema);
+    }
+}
+
+/// The names of the schemas that are referred to, with whether that is within the extension.
+fn collect(value: &Value, told: &mut Vec<(String, bool)>, within: bool) {
+    match value {
+        Value::Object(map) => {
+            let reference = map.get("$ref").and_then(Value::as_str);
+            if let Some(name) = reference.and_then(|text| text.rsplit('/').next()) {
+                told.push((name.to_owned(), within));
+            }
+            map.iter()
+                .for_each(|(name, value)| collect(value, told, within || name == OTHERS));
+        }
+        Value::Array(list) => list.iter().for_each(|value| collect(value, told, within)),
+        _ => {}
+    }
+}
+
+fn replace(value: &mut Value, reference: &str, schema: &Value) {
+    match value {
+        Value::Object(map) if map.get("$ref").and_then(Value::as_str) == Some(reference) => {
+            *value = schema.clone();
+        }
+        Value::Object(map) => map
+            .values_mut()
+            .for_each(|value| replace(value, reference, schema)),
+        Value::Array(list) => list
+            .iter_mut()
+            .for_each(|value| replace(value, reference, schema)),
+        _ => {}
+    }
+}
+
+/// Puts JSON first in each list of media types, replaces a choice of one schema by that schema, and
+/// leaves references in choices without a description beside them: generators that resolve such a
+/// pair make a schema of it that nothing imports.
+fn simplify(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            if let Some(Value::Object(content)) = map.get_mut("content")
+                && let Some(json) = content.shift_remove(FIRST)
+            {
+                content.shift_insert(0, FIRST.to_owned(), json);
+            }
+            if let Some(Value::Array(choice)) = map.get_mut("oneOf")
+                && choice.len() == 1
+                && let Some(Value::Object(one)) = choice.pop()
+            {
+                map.shift_remove("oneOf");
+                for (name, member) in one {
+                    map.entry(name).or_insert(member);
+                }
+            }
+            for name in ["oneOf", "anyOf", "allOf"] {
+                let members = map
+                    .get_mut(name)
+                    .and_then(Value::as_array_mut)
+                    .into_iter()
+                    .flatten();
+                members.filter_map(Value::as_object_mut).for_each(bare);
+            }
+            map.values_mut().for_each(simplify);
+        }
+        Value::Array(list) => list.iter_mut().for_each(simplify),
+        _ => {}
+    }
+}
+
+/// Leaves a reference alone.
+fn bare(member: &mut Map<String, Value>) {
+    if member.contains_key("$ref") {
+        member.retain(|name, _| name == "$ref");
+    }
+}
+
+/// Renames a member in its place.
+fn rename(map: &mut Map<String, Value>, from: &str, to: &str) {
+    let renamed = |(name, value): (String, Value)| match name == from {
+        true => (to.to_owned(), value),
+        false => (name, value),
+    };
+    *map = std::mem::take(map).into_iter().map(renamed).collect();
+}

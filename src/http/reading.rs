@@ -1,0 +1,69 @@
+//! What reads requests, for those who throw bytes at it: `fuzz/` and `tests/it/untrusted.rs`.
+
+use axum::body::Bytes;
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use futures_util::FutureExt as _;
+use http_body_util::BodyExt as _;
+
+use crate::auth::Principal;
+use crate::http::entries::append::body;
+use crate::http::entries::append::conditions::Conditions;
+use crate::http::entries::append::lines;
+use crate::http::entries::append::plan::Shape;
+use crate::http::error::ApiError;
+use crate::http::events::{stream, subscribe};
+use crate::http::extract::body::{Body, BodyMemory, media_type};
+use crate::http::extract::inflate;
+pub use crate::http::extract::pairs::{PairsError, parse as pairs};
+use crate::http::extract::single_header::single;
+use crate::model::sent::Sent;
+
+/// Reads the body of an append.
+///
+/// # Errors
+/// As the append would be refused.
+pub fn append_body(
+    payload: Option<&str>,
+    headers: HeaderMap,
+    bytes: &[u8],
+) -> Result<Sent, ApiError> {
+    let (bytes, memory) = (Bytes::copy_from_slice(bytes), BodyMemory::default());
+    let body = Body {
+        headers,
+        bytes,
+        memory,
+    };
+    let shape = payload.map_or(Shape::ByType, Shape::Payload);
+    body::read(shape, &body, usize::MAX)
+}
+
+/// Inflates a body that may become so many times larger; answers its length, unless it is refused.
+///
+/// # Errors
+/// For a coding that is not taken.
+pub fn inflated(headers: &HeaderMap, bytes: &[u8], most: usize) -> Result<Option<usize>, ApiError> {
+    let mut body = inflate::inflated(most, headers, Bytes::copy_from_slice(bytes).into())?;
+    let mut length = 0;
+    // Everything is there, so nothing is waited for.
+    while let Some(Some(frame)) = body.frame().now_or_never() {
+        match frame {
+            Ok(frame) => length += frame.data_ref().map_or(0, Bytes::len),
+            Err(_) => return Ok(None),
+        }
+    }
+    Ok(Some(length))
+}
+
+/// Reads every header that means something somewhere.
+///
+/// # Errors
+/// As the request would be refused.
+pub fn headers(headers: &HeaderMap) -> Result<(), ApiError> {
+    Conditions::new(&Principal::anyone(), headers)?;
+    subscribe::resumed(headers, &subscribe::ResumeParams::default())?;
+    single(headers, &CONTENT_TYPE)?;
+    inflate::coding(headers)?;
+    let _ = (media_type(headers), lines::is_accepted(headers));
+    stream::require_acceptable(headers)
+}

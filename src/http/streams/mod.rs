@@ -1,0 +1,371 @@
+//! Streams: listing, looking at, deleting.
+
+pub(in crate::http) mod full;
+pub(in crate::http) mod patch;
+pub(in crate::http) mod retention;
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header::ETAG;
+use axum::http::{HeaderName, StatusCode};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::auth::Principal;
+use crate::http::error::ApiError;
+use crate::http::error::problems::{DeleteStreamProblems, StreamProblems, StreamsProblems};
+use crate::http::extract::access::{Access, Caller, ExistingAccess, Manage, Subscribe};
+use crate::http::extract::names::NameSchema;
+use crate::http::extract::params::bounded;
+use crate::http::extract::{NoParams, Query};
+use crate::http::extract::{name64, stream_param};
+use crate::http::paths;
+use crate::http::respond::json::Json;
+use crate::http::respond::schema::EntryOut;
+use crate::http::state::AppState;
+use crate::http::streams::full::StreamContent;
+use crate::http::streams::retention::RetentionOut;
+use crate::model::entry::{Entry, View};
+use crate::model::glob::{NamePattern, literal, prefixed};
+use crate::model::name::{RawName, StreamName};
+use crate::redis::{Idmp, StoreError, StreamInfo};
+
+/// Which streams to list.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct StreamsParams {
+    /// `PREFIX*`, or a name as it is.
+    #[serde(rename = "match")]
+    #[param(rename = "match", example = "orders*")]
+    matching: Option<String>,
+    /// About so many to a page: 100, at most 1000.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u64>,
+    /// The `next` of the page before.
+    cursor: Option<String>,
+}
+
+/// A page of streams.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Streams {
+    /// In no order. A page may be short, and one stream may come twice over several pages.
+    streams: Vec<StreamItem>,
+    /// The `cursor` of the next page; null at the end.
+    #[schema(required)]
+    next: Option<String>,
+}
+
+/// A stream in a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StreamItem {
+    /// Its name; `{"base64":"…"}` where it is not UTF-8.
+    #[schema(value_type = NameSchema)]
+    stream: RawName,
+    /// False for a stream that another client made under a name that the rule for new streams refuses:
+    /// it can be read and deleted, but not appended to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    creatable: Option<bool>,
+    /// The name of such a stream, as the parameter `name64` takes it where a path cannot carry the name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    name64: Option<String>,
+}
+
+/// A stream.
+#[derive(Serialize, ToSchema)]
+pub struct StreamDetail {
+    /// Its name.
+    stream: String,
+    /// How many entries it holds.
+    length: u64,
+    /// How many it was ever given; null where Redis cannot tell.
+    #[schema(required)]
+    entries_added: Option<u64>,
+    /// The id generated last, whether the entry is still there or not.
+    last_id: String,
+    /// The oldest id it holds; null when it is empty.
+    #[schema(required)]
+    oldest_id: Option<String>,
+    /// The greatest id ever deleted; trimming does not count.
+    max_deleted_id: String,
+    /// The lowest id Redis has noted as retained, `0-0` of an empty stream; null where it notes none.
+    #[schema(required)]
+    recorded_first_id: Option<String>,
+    /// How many groups it has.
+    groups: u64,
+    /// Keys of the radix tree it lies in: a measure of its memory.
+    radix_tree_keys: u64,
+    /// Nodes of that tree.
+    radix_tree_nodes: u64,
+    /// What Redis itself remembers of idempotent producers (`XADD … IDMP` of native clients; keys of
+    /// `Idempotency-Key` are remembered elsewhere); null where it cannot.
+    #[schema(required)]
+    idmp: Option<IdmpDetail>,
+    /// The oldest entry; null when it is empty.
+    #[schema(required)]
+    first_entry: Option<EntryOut>,
+    /// The newest entry; null when it is empty.
+    #[schema(required)]
+    last_entry: Option<EntryOut>,
+    /// What is kept of it; null when everything is.
+    #[schema(required)]
+    retention: Option<RetentionOut>,
+    /// What lies in it and beside it; only with `full=true`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    full: Option<StreamContent>,
+}
+
+/// What Redis itself remembers of idempotent producers.
+#[derive(Serialize, ToSchema)]
+pub struct IdmpDetail {
+    /// How many seconds an id is remembered.
+    duration_s: u64,
+    /// How many ids of one producer are remembered.
+    max_size: u64,
+    /// How many producers are known now.
+    producers: u64,
+    /// How many ids are remembered now.
+    ids: u64,
+    /// How many entries were ever added with an id.
+    added: u64,
+    /// How many repetitions were recognised.
+    duplicates: u64,
+}
+
+/// How much of a stream to show.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct StreamParams {
+    /// Also the oldest entries, all groups, their consumers and what is pending.
+    #[serde(default)]
+    #[param(required = false)]
+    full: bool,
+    /// With `full`: at most so many entries, pending ones of each group and of each consumer: 10, at
+    /// most 1000.
+    #[param(minimum = 1, maximum = 1000)]
+    count: Option<u64>,
+}
+
+/// List streams
+///
+/// Returns the names of the streams by SCAN: a page may be short, or empty, while `next` is set.
+#[utoipa::path(
+    get,
+    path = paths::STREAMS,
+    tag = "streams",
+    params(StreamsParams),
+    responses((status = 200, description = "Streams", body = Streams), StreamsProblems),
+)]
+pub async fn list_streams(
+    Caller(principal): Caller,
+    Query(params): Query<StreamsParams>,
+    State(state): State<AppState>,
+) -> Result<Json<Streams>, ApiError> {
+    let limit = bounded("limit", params.limit, 100, 1000)?;
+    let cursor = match params.cursor.as_deref().map(str::parse::<u64>) {
+        None => 0,
+        Some(Ok(cursor)) => cursor,
+        Some(Err(_)) => {
+            return Err(
+                ApiError::invalid("`cursor` is the `next` of a page").at("cursor", "is none")
+            );
+        }
+    };
+    let wanted = stream_param::pattern(params.matching.as_deref().unwrap_or("*"))?;
+    let Some(glob) = keys_like(&principal, &wanted) else {
+        return Ok(Json(Streams {
+            streams: Vec::new(),
+            next: None,
+        }));
+    };
+    let page = state
+        .store
+        .streams(&glob, cursor, limit)
+        .await
+        .map_err(ApiError::of_read)?;
+    let found = page
+        .streams
+        .iter()
+        .filter_map(|stream| principal.namespace.adopt(stream));
+    let names = found.map(|stream| stream.shown().into_owned());
+    let visible = names.filter(|name| wanted.takes(name) && principal.may_any(name));
+    let ours = visible.map(|name| StreamItem {
+        stream: RawName::from(name.into_bytes()),
+        creatable: None,
+        name64: None,
+    });
+    let foreign = page
+        .foreign
+        .iter()
+        .filter_map(|key| foreign(&principal, &wanted, key));
+    let streams = ours.chain(foreign).collect();
+    Ok(Json(Streams {
+        streams,
+        next: page.next.map(|next| next.to_string()),
+    }))
+}
+
+/// A stream with a name that could not be given here, for those who may see it. A name that is no text
+/// can be granted by `*` alone.
+fn foreign(principal: &Principal, wanted: &NamePattern, key: &RawName) -> Option<StreamItem> {
+    let name = if let Ok(text) = std::str::from_utf8(key.as_bytes()) {
+        let stream = principal
+            .namespace
+            .adopt_existing(&StreamName::existing(text).ok()?)?;
+        let name = stream.shown().into_owned();
+        let visible = wanted.takes(&name) && principal.may_any(&name);
+        visible.then(|| RawName::from(name.into_bytes()))?
+    } else {
+        let visible = principal.may_see_all() && wanted.takes(&key.to_string());
+        visible.then(|| key.clone())?
+    };
+    let name64 = Some(name64::encode(name.as_bytes()));
+    Some(StreamItem {
+        stream: name,
+        creatable: Some(false),
+        name64,
+    })
+}
+
+/// The keys of all streams that a principal calls so, and perhaps of others; `None` for what is no
+/// name.
+fn keys_like(principal: &Principal, wanted: &NamePattern) -> Option<String> {
+    let beginning = match wanted {
+        NamePattern::One(name) => {
+            let named = principal.stream(name).or_else(|_| principal.existing(name));
+            return named.ok().map(|stream| literal(stream.as_str()));
+        }
+        NamePattern::Prefix(beginning) => beginning,
+    };
+    let beginnings = principal.namespace.beginnings(beginning);
+    let one = prefixed(&beginnings[0]);
+    Some(if beginnings.len() == 1 {
+        one
+    } else {
+        format!("*{one}")
+    })
+}
+
+/// Read a stream
+///
+/// Returns the length, the counters, the retention and the first and last entry of a stream. `HEAD`
+/// returns the `ETag` alone.
+#[utoipa::path(
+    get,
+    path = paths::STREAM,
+    tag = "streams",
+    params(("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The name of the stream in base64, where a path cannot carry it; the name in the path then counts for nothing"), StreamParams),
+    responses(
+        (status = 200, description = "The stream", body = StreamDetail, headers(
+            ("ETag" = String, description = "The last id of the stream, quoted"),
+        )),
+        StreamProblems,
+    ),
+)]
+pub async fn read_stream(
+    access: Access<Subscribe>,
+    Query(params): Query<StreamParams>,
+    State(state): State<AppState>,
+) -> Result<([(HeaderName, String); 1], Json<StreamDetail>), ApiError> {
+    let stream = access.stream();
+    if params.count.is_some() && !params.full {
+        let detail = "`count` goes with `full=true`";
+        return Err(ApiError::invalid(detail).at("count", "given without `full`"));
+    }
+    let count = bounded("count", params.count, 10, 1000)?;
+    show(&state, stream, params.full.then_some(count))
+        .await
+        .map_err(ApiError::of_read)
+}
+
+/// A stream as it is shown, with so much of what lies in it if any, and its `ETag`.
+///
+/// # Errors
+/// [`StoreError::StreamNotFound`], or that Redis is away.
+pub(super) async fn show(
+    state: &AppState,
+    stream: &StreamName,
+    full: Option<usize>,
+) -> Result<([(HeaderName, String); 1], Json<StreamDetail>), StoreError> {
+    let found = match full {
+        Some(count) => {
+            let found = state.store.full_stream(stream, count).await?;
+            found.map(|(info, full)| (info, Some(full.into())))
+        }
+        None => state.store.stream(stream).await?.map(|info| (info, None)),
+    };
+    let (info, full) = found.ok_or(StoreError::StreamNotFound)?;
+    let retention = state.store.retention(stream).await?;
+    let tag = format!("\"{}\"", info.last_id);
+    Ok((
+        [(ETAG, tag)],
+        Json(detail(
+            stream,
+            info,
+            retention.map(RetentionOut::from),
+            full,
+        )),
+    ))
+}
+
+fn detail(
+    stream: &StreamName,
+    info: StreamInfo,
+    retention: Option<RetentionOut>,
+    full: Option<StreamContent>,
+) -> StreamDetail {
+    let view = Arc::new(View::default());
+    let show = |entry: Entry| EntryOut {
+        entry,
+        view: view.clone(),
+    };
+    let idmp = |idmp: Idmp| IdmpDetail {
+        duration_s: idmp.duration_s,
+        max_size: idmp.max_size,
+        producers: idmp.producers,
+        ids: idmp.ids,
+        added: idmp.added,
+        duplicates: idmp.duplicates,
+    };
+    StreamDetail {
+        stream: stream.shown().into_owned(),
+        length: info.length,
+        entries_added: info.entries_added,
+        last_id: info.last_id.to_string(),
+        oldest_id: info.first_entry.as_ref().map(|entry| entry.id.to_string()),
+        max_deleted_id: info.max_deleted.to_string(),
+        recorded_first_id: info.recorded_first.map(|id| id.to_string()),
+        groups: info.groups,
+        radix_tree_keys: info.radix_tree_keys,
+        radix_tree_nodes: info.radix_tree_nodes,
+        idmp: info.idmp.map(idmp),
+        first_entry: info.first_entry.map(show),
+        last_entry: info.last_entry.map(show),
+        retention,
+        full,
+    }
+}
+
+/// Delete a stream
+///
+/// Deletes a stream with its groups. A key of another type is never deleted.
+#[utoipa::path(
+    delete,
+    path = paths::STREAM,
+    tag = "streams",
+    params(("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The name of the stream in base64, where a path cannot carry it; the name in the path then counts for nothing")),
+    responses((status = 204, description = "Deleted"), DeleteStreamProblems),
+)]
+pub async fn delete_stream(
+    ExistingAccess(access): ExistingAccess<Manage>,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+) -> Result<StatusCode, ApiError> {
+    if state.store.delete_stream(access.stream()).await? {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(StoreError::StreamNotFound.into())
+}

@@ -1,0 +1,187 @@
+//! `PUT` and `PATCH /v1/streams/{stream}`: making a stream; its retention and its counters.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::http::error::ApiError;
+use crate::http::error::problems::{CreateStreamProblems, PatchStreamProblems};
+use crate::http::extract::access::{Access, Manage};
+use crate::http::extract::params::redis_number;
+use crate::http::extract::{ACCEPT_PATCH, Call, NoParams, Query, id};
+use crate::http::groups::policy::Patch;
+use crate::http::paths;
+use crate::http::state::AppState;
+use crate::http::streams::retention::RetentionCall;
+use crate::http::streams::{StreamDetail, show};
+use crate::model::name::StreamName;
+use crate::redis::{Counters, StoreError, StreamChange};
+
+/// How often a change of a retention is tried while others change it, too.
+const TRIES: usize = 5;
+
+/// The retention and the counters of a stream.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StreamPatch {
+    /// What is kept of it: what is named is to be another, null keeps everything from now on.
+    #[serde(default)]
+    #[schema(value_type = Option<RetentionCall>)]
+    retention: Patch<RetentionCall>,
+    /// The id generated last: the next one lies above it. No entry may lie above it now.
+    #[schema(example = "1795232709004-0")]
+    last_id: Option<String>,
+    /// How many entries the stream was ever given; together with `last_id` and `max_deleted_id`.
+    entries_added: Option<u64>,
+    /// The greatest id ever deleted; together with `last_id` and `entries_added`.
+    max_deleted_id: Option<String>,
+}
+
+impl StreamPatch {
+    /// What XSETID sets.
+    fn counters(&self) -> Result<Option<Counters>, ApiError> {
+        let others = match (self.entries_added, self.max_deleted_id.as_deref()) {
+            (None, None) => None,
+            (Some(added), Some(max)) => Some((
+                redis_number("/entries_added", added)?,
+                id("/max_deleted_id", max, str::parse)?,
+            )),
+            _ => {
+                let detail = "`entries_added` and `max_deleted_id` go together";
+                return Err(ApiError::invalid(detail).at("", detail));
+            }
+        };
+        match &self.last_id {
+            Some(last_id) => Ok(Some(Counters {
+                last_id: id("/last_id", last_id, str::parse)?,
+                others,
+            })),
+            None if others.is_none() => Ok(None),
+            None => Err(ApiError::invalid(
+                "`entries_added` and `max_deleted_id` go with `last_id`",
+            )
+            .at("/last_id", "is missing")),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        let Self {
+            retention,
+            last_id,
+            entries_added,
+            max_deleted_id,
+        } = self;
+        let none = last_id.is_none() && entries_added.is_none() && max_deleted_id.is_none();
+        none && matches!(retention, Patch::Absent)
+    }
+}
+
+/// Applies a change; true if the stream was made for that.
+async fn apply(
+    state: &AppState,
+    stream: &StreamName,
+    patch: &StreamPatch,
+    create: bool,
+) -> Result<bool, ApiError> {
+    let mut change = StreamChange {
+        create,
+        counters: patch.counters()?,
+        retention: None,
+    };
+    let mut tries = 0..TRIES;
+    let made = loop {
+        let seen = match patch.retention {
+            Patch::Absent => None,
+            _ => state
+                .store
+                .retention(stream)
+                .await
+                .map_err(ApiError::of_read)?,
+        };
+        let seen = seen.map(|(retention, _)| retention);
+        change.retention = match &patch.retention {
+            Patch::Absent => None,
+            Patch::Null => Some((seen, None)),
+            Patch::To(retention) => Some((seen, Some(retention.merge(seen.as_ref())?))),
+        };
+        match state.store.change_stream(stream, &change).await {
+            Err(StoreError::Changed) if tries.next().is_some() => {}
+            changed => break changed?,
+        }
+    };
+    if let Some((_, Some(_))) = change.retention {
+        state.hub.retain(&state.store, stream).await;
+    }
+    Ok(made)
+}
+
+/// Create a stream
+///
+/// Creates an empty stream; appending an entry creates a stream, too. A body sets the retention and
+/// the counters in the same step, as PATCH does. Of an existing stream only the members of the body
+/// change.
+#[utoipa::path(
+    put,
+    path = paths::STREAM,
+    tag = "streams",
+    params(("stream" = String, Path, description = "The stream")),
+    request_body(content((Option<StreamPatch> = "application/json"), (StreamPatch = "application/x-www-form-urlencoded"))),
+    responses(
+        (status = 201, description = "Made"),
+        (status = 200, description = "It was there"),
+        CreateStreamProblems,
+    ),
+)]
+pub async fn create_stream(
+    access: Access<Manage>,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+    Call(new): Call<StreamPatch>,
+) -> Result<StatusCode, ApiError> {
+    let made = apply(&state, access.stream(), &new, true).await?;
+    Ok(if made {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    })
+}
+
+/// Update a stream
+///
+/// Changes the retention of the stream, and restores its counters as XSETID does. The retention is
+/// merged into the existing one, holds for every gateway from the answer on, and trims the stream
+/// at once as far as one step goes. Positions from before a change of the counters no longer count
+/// correctly. All changes happen, or none.
+#[utoipa::path(
+    patch,
+    path = paths::STREAM,
+    tag = "streams",
+    params(("stream" = String, Path, description = "The stream")),
+    request_body(content(
+        (StreamPatch = "application/json"),
+        (StreamPatch = "application/merge-patch+json"),
+        (StreamPatch = "application/x-www-form-urlencoded"),
+    )),
+    responses(
+        (status = 200, description = "The stream as it is now", body = StreamDetail, headers(
+            ("ETag" = String, description = "The last id of the stream, quoted"),
+            ("Accept-Patch" = String, description = "Media types that PATCH takes"),
+        )),
+        PatchStreamProblems,
+    ),
+)]
+pub async fn patch_stream(
+    access: Access<Manage>,
+    Query(NoParams {}): Query<NoParams>,
+    State(state): State<AppState>,
+    Call(patch): Call<StreamPatch>,
+) -> Result<impl IntoResponse, ApiError> {
+    if patch.is_empty() {
+        let detail = "say what to change: `retention`, or the counters by `last_id`";
+        return Err(ApiError::invalid(detail).at("/last_id", "is missing"));
+    }
+    apply(&state, access.stream(), &patch, false).await?;
+    Ok(([ACCEPT_PATCH], show(&state, access.stream(), None).await?))
+}

@@ -1,0 +1,256 @@
+//! Everything beside streams: probes, metrics, the document, and a first page for whoever arrives.
+
+pub(in crate::http) mod capabilities;
+pub(in crate::http) mod pages;
+
+use axum::extract::{Request, State};
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::http::error::problems::{MetricsProblems, PlainProblems, ReadyProblems};
+use crate::http::error::{ApiError, ErrorCode};
+use crate::http::extract::access::Caller;
+use crate::http::layer::host;
+use crate::http::layer::request::RequestInfo;
+use crate::http::respond::json::Json;
+use crate::http::state::AppState;
+use crate::redis::Contact;
+
+/// What stands for the gateway's address where it is not known, and in the page.
+const EXAMPLE: &str = "http://127.0.0.1:8080";
+
+/// Readiness.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Ready {
+    /// Always true in an answer of 200.
+    ready: bool,
+    /// Whether Redis answers now. A gateway that has once reached it stays ready: it serves what
+    /// it can and keeps its subscribers.
+    redis: RedisState,
+    /// The cause while Redis is not up; told at `--metrics-listen` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<String>,
+}
+
+/// Whether Redis answers.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RedisState {
+    /// It does.
+    Up,
+    /// It does, but takes no writes.
+    ReadOnly,
+    /// It does not.
+    Down,
+}
+
+/// Check liveness
+///
+/// Answers 200 while the process runs. The check does no I/O.
+#[utoipa::path(
+    get,
+    path = "/livez",
+    tag = "system",
+    responses((status = 200, description = "Alive", body = String, content_type = "text/plain"), PlainProblems),
+)]
+pub async fn live() -> &'static str {
+    "ok\n"
+}
+
+/// Check readiness
+///
+/// Answers 503 before Redis has served a first command, and while the gateway is draining.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "system",
+    responses((status = 200, description = "Ready", body = Ready), ReadyProblems),
+)]
+pub async fn ready(State(state): State<AppState>) -> Result<Json<Ready>, ApiError> {
+    if state.drain.is_cancelled() {
+        return Err(ApiError::new(
+            ErrorCode::Draining,
+            "the gateway is stopping",
+        ));
+    }
+    let contact = state.store.contact().borrow().clone();
+    let refused = state.store.refuses_writes();
+    let cause = contact
+        .cause()
+        .map(ToOwned::to_owned)
+        .or_else(|| refused.clone());
+    // A cause may name what only those who run the gateway are to know.
+    let cause = cause.filter(|_| state.settings.any_host);
+    let redis = match contact {
+        Contact::Never(_) => {
+            let detail = "Redis has not been reached yet";
+            let error = ApiError::new(ErrorCode::RedisUnavailable, detail);
+            return Err(match cause {
+                Some(cause) => error.with("cause", cause),
+                None => error,
+            });
+        }
+        Contact::Up if refused.is_some() => RedisState::ReadOnly,
+        Contact::Up => RedisState::Up,
+        Contact::Down(_) => RedisState::Down,
+    };
+    Ok(Json(Ready {
+        ready: true,
+        redis,
+        cause,
+    }))
+}
+
+/// Read the metrics
+///
+/// Returns the metrics in the OpenMetrics text format. With authentication, the caller needs the
+/// right to manage `*`.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "system",
+    responses((status = 200, description = "Metrics", body = String, content_type = "application/openmetrics-text"), MetricsProblems),
+)]
+pub async fn metrics(
+    Caller(principal): Caller,
+    State(state): State<AppState>,
+) -> Result<impl IntoResponse, ApiError> {
+    if !principal.may_see_all() {
+        let detail = "metrics are about everybody: they take a right to manage `*`";
+        return Err(ApiError::new(ErrorCode::Forbidden, detail));
+    }
+    for (kind, open) in state.store.open_connections() {
+        let gauge = state
+            .metrics
+            .redis_connections
+            .get_or_create_owned(&[("kind", kind)]);
+        gauge.set(i64::try_from(open).unwrap_or(i64::MAX));
+    }
+    let reading = state.store.large_read_bytes();
+    state
+        .metrics
+        .read_bytes
+        .set(i64::try_from(reading).unwrap_or(i64::MAX));
+    let refused = state
+        .metrics
+        .refused
+        .get_or_create_owned(&[("bound", "reads")]);
+    refused.inc_by(state.store.take_refused_reads());
+    for (kind, discarded) in state.store.take_discarded() {
+        state
+            .metrics
+            .discarded
+            .get_or_create_owned(&[("kind", kind)])
+            .inc_by(discarded);
+    }
+    state.metrics.redis_up.set(i64::from(matches!(
+        *state.store.contact().borrow(),
+        Contact::Up
+    )));
+    let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(CONTENT_TYPE, media_type)], state.metrics.text()))
+}
+
+/// Read the OpenAPI document
+///
+/// Returns this document.
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    tag = "system",
+    responses((status = 200, description = "OpenAPI 3.1", body = Object, content_type = "application/json"), PlainProblems),
+)]
+pub async fn openapi(State(state): State<AppState>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], state.openapi.clone())
+}
+
+/// Read the quick start
+///
+/// Returns a page to a browser, and commands to try to any other client, with the host of the
+/// request.
+#[utoipa::path(
+    get,
+    path = "/",
+    tag = "system",
+    responses((status = 200, description = "A quick start", body = String, content_type = "text/plain"), PlainProblems),
+)]
+pub async fn index(State(state): State<AppState>, info: RequestInfo, request: Request) -> Response {
+    let plain = |host: &&str| {
+        host.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b".:-[]".contains(&b))
+    };
+    let scheme = if state.settings.https {
+        "https"
+    } else {
+        "http"
+    };
+    let base = match host::of(&request).ok().flatten().filter(plain) {
+        Some(host) => format!("{scheme}://{host}{}", info.base().as_str()),
+        None => EXAMPLE.to_owned(),
+    };
+    let accept = request
+        .headers()
+        .get(ACCEPT)
+        .and_then(|value| value.to_str().ok());
+    if accept.is_some_and(|accept| accept.contains("text/html")) {
+        let mut page = include_str!("../../../assets/index.html").replace(EXAMPLE, &base);
+        page = page.replace("\"/v1/", &format!("\"{}/v1/", info.base().as_str()));
+        if state.auth.is_on() {
+            page = with_key(&page).replace("?after=0", "?after=0&amp;ticket=t1.…");
+        }
+        let mut response = ([(CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response();
+        pages::keep_to_itself(response.headers_mut(), pages::OF_FIRST_PAGE);
+        return response;
+    }
+    let text = quick_start(&base, state.auth.is_on());
+    ([(CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
+}
+
+/// The style of the first page.
+pub async fn style() -> impl IntoResponse {
+    (
+        [(CONTENT_TYPE, "text/css; charset=utf-8")],
+        include_str!("../../../assets/style.css"),
+    )
+}
+
+/// Shows a key with each call.
+fn with_key(text: &str) -> String {
+    text.replace("curl ", "curl -H \"X-API-Key: $KEY\" ")
+}
+
+/// Commands that work as they stand against a gateway at `base`, like `http://localhost:8080`; where
+/// callers say who they are, with their key in a variable.
+#[must_use]
+pub fn quick_start(base: &str, with_keys: bool) -> String {
+    let text = commands(base);
+    match with_keys {
+        false => text,
+        true => with_key(&text).replacen(
+            "Publish an entry:",
+            "Say who you are, by a key of `streamgate keys new`:\n  KEY=sgk_…\n\nPublish an entry:",
+            1,
+        ),
+    }
+}
+
+fn commands(base: &str) -> String {
+    format!(
+        "\
+streamgate: HTTP for Redis Streams
+
+Publish an entry:
+  curl {base}/v1/streams/orders/entries -d user=alice -d total=9.50
+
+Follow the stream, from its beginning (Ctrl-C ends it):
+  curl -N '{base}/v1/streams/orders/events?after=0'
+
+Work an entry off in a group, and acknowledge it:
+  G={base}/v1/streams/orders/groups/billing; curl -s -o /dev/null -X PUT $G; ID=$(curl -s $G/read -d consumer=w1 -d count=1 -d wait=20s | grep -oE '[0-9]+-[0-9]+' | head -n1); curl -s $G/ack -d ids=$ID
+
+All of it: {base}/docs (for reading), {base}/openapi.json (for programs)
+"
+    )
+}

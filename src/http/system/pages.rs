@@ -1,0 +1,188 @@
+//! Pages for browsers, and the headers that keep them to themselves: nothing is loaded from
+//! elsewhere, no script stands in a page, no other page frames it or learns where a reader came from.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hasher as _};
+use std::io::Read as _;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Path;
+use axum::http::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
+    IF_NONE_MATCH, REFERRER_POLICY, VARY, X_FRAME_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use flate2::read::{GzDecoder, GzEncoder};
+use utoipa_swagger_ui::Config;
+
+use crate::http::error::{ApiError, ErrorCode};
+use crate::http::state::AppState;
+
+/// The first page: text and a style sheet. What it says can be run in the browser's console, which
+/// calls this origin.
+pub const OF_FIRST_PAGE: &str = "default-src 'none'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+     frame-ancestors 'none'";
+/// The docs: scripts of this origin that call this origin. Their library writes styles into its
+/// elements and has pictures in its style sheet.
+const OF_DOCS: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+     img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+     frame-ancestors 'none'";
+
+/// Files of this repository under `/docs/`.
+const OWN: [(&str, &str, &str); 3] = [
+    (
+        "",
+        "text/html; charset=utf-8",
+        include_str!("../../../assets/docs.html"),
+    ),
+    (
+        "docs.css",
+        "text/css; charset=utf-8",
+        include_str!("../../../assets/docs.css"),
+    ),
+    (
+        "docs.js",
+        "text/javascript; charset=utf-8",
+        include_str!("../../../assets/docs.js"),
+    ),
+];
+
+/// Files of Swagger UI that the page loads.
+const VENDORED: [&str; 3] = [
+    "swagger-ui.css",
+    "swagger-ui-bundle.js",
+    "favicon-32x32.png",
+];
+
+/// Adds the headers that every page has.
+pub fn keep_to_itself(headers: &mut HeaderMap, policy: &'static str) {
+    let all = [
+        (CONTENT_SECURITY_POLICY, policy),
+        (REFERRER_POLICY, "no-referrer"),
+        (X_FRAME_OPTIONS, "DENY"),
+        (
+            HeaderName::from_static("cross-origin-opener-policy"),
+            "same-origin",
+        ),
+    ];
+    headers.extend(all.map(|(name, value)| (name, HeaderValue::from_static(value))));
+}
+
+/// A file as it is served: compressed, with a tag of its content.
+struct Asset {
+    content_type: HeaderValue,
+    gzipped: Bytes,
+    etag: String,
+}
+
+impl Asset {
+    fn new(content_type: &str, gzipped: Bytes) -> Option<Self> {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&gzipped);
+        let etag = format!("{:016x}", hasher.finish());
+        let content_type = HeaderValue::from_str(content_type).ok()?;
+        Some(Self {
+            content_type,
+            gzipped,
+            etag,
+        })
+    }
+
+    /// The file, or 304 for a client that has it. A client that takes no gzip gets it inflated.
+    fn answer(&self, request: &HeaderMap) -> Response {
+        let lists = |name: HeaderName, item: &str| {
+            let values = request
+                .get_all(name)
+                .iter()
+                .filter_map(|value| value.to_str().ok());
+            values.flat_map(|value| value.split(',')).any(|part| {
+                let (part, weight) = part.split_once(';').unwrap_or((part, ""));
+                part.trim() == item && weight.trim() != "q=0"
+            })
+        };
+        let gzip = lists(ACCEPT_ENCODING, "gzip");
+        let etag = format!("\"{}{}\"", self.etag, if gzip { "-gzip" } else { "" });
+        let known = lists(IF_NONE_MATCH, &etag) || lists(IF_NONE_MATCH, &format!("W/{etag}"));
+        let mut headers = HeaderMap::new();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+        headers.extend(HeaderValue::from_str(&etag).ok().map(|etag| (ETAG, etag)));
+        if known {
+            return (StatusCode::NOT_MODIFIED, headers).into_response();
+        }
+        headers.insert(CONTENT_TYPE, self.content_type.clone());
+        if gzip {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            return (headers, self.gzipped.clone()).into_response();
+        }
+        let mut plain = Vec::new();
+        match GzDecoder::new(&*self.gzipped).read_to_end(&mut plain) {
+            Ok(_) => (headers, plain).into_response(),
+            Err(_) => ApiError::new(ErrorCode::Internal, "the file cannot be read").into_response(),
+        }
+    }
+}
+
+fn assets() -> HashMap<String, Asset> {
+    let config = Arc::new(Config::default());
+    let vendored = VENDORED.iter().filter_map(|name| {
+        let file = utoipa_swagger_ui::serve(name, config.clone()).ok()??;
+        let bytes = file.bytes.into_owned();
+        let bytes = if file.gzpipped {
+            bytes
+        } else {
+            gzipped(&bytes)
+        };
+        Some((
+            (*name).to_owned(),
+            Asset::new(&file.content_type, bytes.into())?,
+        ))
+    });
+    let own = OWN.iter().filter_map(|(name, content_type, text)| {
+        Some((
+            (*name).to_owned(),
+            Asset::new(content_type, gzipped(text.as_bytes()).into())?,
+        ))
+    });
+    own.chain(vendored).collect()
+}
+
+/// The bytes compressed; reading from memory does not fail.
+fn gzipped(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let _ = GzEncoder::new(bytes, flate2::Compression::default()).read_to_end(&mut out);
+    out
+}
+
+/// The page to read and to try calls on, under `/docs/`.
+pub fn docs() -> Router<AppState> {
+    let assets = Arc::new(assets());
+    let of_index = assets.clone();
+    let serve = move |assets: &HashMap<String, Asset>, name: &str, request: &HeaderMap| {
+        let missing = || ApiError::new(ErrorCode::RouteNotFound, "there is no such file");
+        assets
+            .get(name)
+            .map_or_else(|| missing().into_response(), |asset| asset.answer(request))
+    };
+    Router::new()
+        .route("/docs", get(async || Redirect::to("/docs/")))
+        .route(
+            "/docs/",
+            get(async move |request: HeaderMap| serve(&of_index, "", &request)),
+        )
+        .route(
+            "/docs/{file}",
+            get(async move |Path(file): Path<String>, request: HeaderMap| {
+                serve(&assets, &file, &request)
+            }),
+        )
+        .layer(map_response(async |mut response: Response| {
+            keep_to_itself(response.headers_mut(), OF_DOCS);
+            response
+        }))
+}

@@ -1,0 +1,286 @@
+//! Reads of groups, which may wait for entries without holding a Redis connection.
+//!
+//! Readers of one group queue for their turn (`turns.rs`): only the first of them tries, so an entry
+//! wakes one and not all, and who came first is served first (within this process; a native consumer
+//! blocked in XREADGROUP is always served before). It tries, then sleeps until its stream is fed,
+//! until it is told that entries were freed (`wakes.rs`), until a lease falls due, or for a few
+//! seconds. Readers of several streams stand in the queue of each, and read those whose turn they
+//! have.
+
+use std::future::pending;
+use std::slice;
+use std::time::Duration;
+
+use futures_util::future::{join, select_all, try_join_all};
+use tokio::time::Instant;
+
+use crate::live::group::detached::Unbroken;
+use crate::live::group::fair_queue::Place;
+use crate::live::group::wake_subscriber::{Call, Hearing};
+use crate::live::hub::{Hub, JoinError};
+use crate::live::long_poll::RETRY;
+use crate::live::tail::Awaited;
+use crate::model::name::{GroupName, StreamName};
+use crate::redis::{Delivery, Handed, Item, Settlement, Store, StoreError, WorkRead};
+
+/// Entries become readable by more than is told: look again this often.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+
+/// What a try to read came to.
+#[derive(Default)]
+struct Tried {
+    of_all: Vec<Vec<Delivery>>,
+    /// How long until a lease falls due.
+    due_in: Option<Duration>,
+}
+
+/// A stream that a reader has the turn of, as its index, and follows.
+struct Turn {
+    stream: usize,
+    following: Awaited,
+    hearing: Hearing,
+}
+
+impl Hub {
+    /// Reads a stream for a consumer, over the connections of `store`; if nothing is there, waits up to `wait` for an entry, in the
+    /// order readers came.
+    ///
+    /// # Errors
+    /// As [`Hub::read_groups_or_wait`].
+    /// # Cancel safety
+    /// As [`Hub::read_groups_or_wait`].
+    pub async fn read_group_or_wait(
+        &self,
+        store: &Store,
+        stream: &StreamName,
+        group: &GroupName,
+        work: &WorkRead,
+        wait: Duration,
+    ) -> Result<Vec<Delivery>, JoinError> {
+        let mut of_all = self
+            .read_groups_or_wait(store, slice::from_ref(stream), group, work, wait)
+            .await?;
+        Ok(of_all.pop().unwrap_or_default())
+    }
+
+    /// Reads several streams, each named once, for a consumer of the groups of one name, over the
+    /// connections of `store`; if nothing is there in any, waits up to `wait` for an entry in one of them, in the order
+    /// readers came to each. Answers a list for each stream.
+    ///
+    /// A stream whose turn has not come is not looked at: someone else waits there, and would have
+    /// been told if it had no such group.
+    ///
+    /// # Errors
+    /// [`JoinError`], whose [`StoreError::GroupNotFound`] also ends a wait; nothing is read then.
+    /// This waits on while a passing state keeps Redis from running the read. Where the read may have
+    /// run (a broken connection, a timeout) the caller is told at once: entries may be pending.
+    /// # Cancel safety
+    /// What is read for a caller who is gone is handed back where the group has a policy; elsewhere
+    /// it stays pending with its consumer. Either way it is counted.
+    pub async fn read_groups_or_wait(
+        &self,
+        store: &Store,
+        streams: &[StreamName],
+        group: &GroupName,
+        work: &WorkRead,
+        wait: Duration,
+    ) -> Result<Vec<Vec<Delivery>>, JoinError> {
+        if wait.is_zero() || work.read.history.is_some() {
+            return Ok(self.read_group(store, streams, group, work).await?.of_all);
+        }
+        // Over the connection that is tried all the time: that of the thread may be the last to be
+        // found dead.
+        let store = &self.0.store;
+        let deadline = Instant::now() + wait;
+        let place = self.0.turns.stand(streams, group);
+        let mut turns = Vec::new();
+        loop {
+            let now = Instant::now();
+            let pause = match self
+                .read_in_turn(store, &place, &mut turns, streams, group, work)
+                .await
+            {
+                Ok(tried) if !tried.of_all.iter().all(Vec::is_empty) || self.is_over(deadline) => {
+                    if turns.is_empty() && !self.0.policy_cache.all_plain(streams, group) {
+                        // Nothing was read for this consumer. It asked all the same, which counts
+                        // for `consumer_expiry`.
+                        store
+                            .touch_consumer(streams, group, &work.read.consumer)
+                            .await?;
+                    }
+                    return Ok(tried.of_all);
+                }
+                Ok(tried) => now + tried.due_in.unwrap_or(TRY_AGAIN).min(TRY_AGAIN),
+                // Without a turn yet it is the first attempt to follow that failed.
+                Err(JoinError::Store(error))
+                    if error.is_passing()
+                        && error.ran_nothing()
+                        && !turns.is_empty()
+                        && !self.is_over(deadline) =>
+                {
+                    now + RETRY
+                }
+                Err(error) => return Err(error),
+            };
+            self.until_worth_a_try(&place, &mut turns, pause.min(deadline))
+                .await;
+            if self.0.stop.is_cancelled() {
+                return Ok(vec![Vec::new(); streams.len()]);
+            }
+        }
+    }
+
+    /// Sleeps until there may be something to read, at most until `pause`.
+    async fn until_worth_a_try(&self, place: &Place<'_>, turns: &mut [Turn], mut pause: Instant) {
+        let (mut following, mut hearing) = (Vec::new(), Vec::new());
+        for turn in turns {
+            following.push(&mut turn.following);
+            hearing.push(&mut turn.hearing);
+        }
+        let fed = self.heard(following.into_iter());
+        tokio::pin!(fed);
+        loop {
+            tokio::select! {
+                () = self.0.stop.cancelled() => return,
+                () = tokio::time::sleep_until(pause) => return,
+                () = place.called() => return,
+                () = &mut fed => return,
+                call = called(&mut hearing) => match call {
+                    Call::Freed => return,
+                    Call::Due(at) => pause = pause.min(at),
+                },
+            }
+        }
+    }
+
+    /// Reads the streams whose turn has come, following each before it is read for the first time.
+    async fn read_in_turn(
+        &self,
+        store: &Store,
+        place: &Place<'_>,
+        turns: &mut Vec<Turn>,
+        streams: &[StreamName],
+        group: &GroupName,
+        work: &WorkRead,
+    ) -> Result<Tried, JoinError> {
+        let mut new = place.first_in();
+        new.retain(|index| !turns.iter().any(|turn| turn.stream == *index));
+        let take = async |stream: usize| {
+            let name = &streams[stream];
+            let (following, hearing) = join(self.join(name), self.0.hear(name, group)).await;
+            following.map(|following| Turn {
+                stream,
+                following,
+                hearing,
+            })
+        };
+        turns.extend(try_join_all(new.into_iter().map(take)).await?);
+        if turns.is_empty() {
+            return Ok(Tried {
+                of_all: vec![Vec::new(); streams.len()],
+                due_in: None,
+            });
+        }
+        let ours: Vec<_> = turns
+            .iter()
+            .map(|turn| streams[turn.stream].clone())
+            .collect();
+        let read = self.read_group(store, &ours, group, work).await?;
+        let mut of_all = vec![Vec::new(); streams.len()];
+        for (turn, entries) in turns.iter().zip(read.of_all) {
+            of_all[turn.stream] = entries;
+        }
+        Ok(Tried {
+            of_all,
+            due_in: read.due_in,
+        })
+    }
+
+    /// One read that is never dropped half-way.
+    async fn read_group(
+        &self,
+        store: &Store,
+        streams: &[StreamName],
+        group: &GroupName,
+        work: &WorkRead,
+    ) -> Result<Tried, StoreError> {
+        let read = {
+            let (inner, store) = (self.0.clone(), store.clone());
+            let (streams, group, work) = (streams.to_vec(), group.clone(), work.clone());
+            async move {
+                let plain = inner.policy_cache.all_plain(&streams, &group);
+                let result = store.read_work(&streams, &group, &work, plain).await;
+                for (stream, handed) in streams.iter().zip(result.iter().flatten()) {
+                    if work.read.history.is_none() {
+                        inner.policy_cache.note(stream, &group, handed.leased);
+                    }
+                    inner.metrics.bury("max-deliveries", handed.dead.exhausted);
+                    inner.metrics.bury("gone", handed.dead.gone);
+                    inner.metrics.stuck.inc_by(handed.dead.stuck);
+                }
+                result
+            }
+        };
+        let left = {
+            let (inner, keeps) = (
+                self.0.clone(),
+                work.read.history.is_none() && !work.read.no_ack,
+            );
+            let (streams, group) = (streams.to_vec(), group.clone());
+            async move |result: Result<Vec<Handed>, StoreError>| {
+                for (stream, handed) in streams.iter().zip(result.into_iter().flatten()) {
+                    if keeps {
+                        inner
+                            .metrics
+                            .undelivered
+                            .inc_by(handed.entries.len() as u64);
+                        inner.hand_back(stream, &group, &handed.entries).await;
+                    }
+                }
+            }
+        };
+        let of_all = Unbroken::new(self.0.background.clone(), read, left).await?;
+        let due_in = of_all.iter().filter_map(|handed| handed.due_in).min();
+        Ok(Tried {
+            of_all: of_all.into_iter().map(|handed| handed.entries).collect(),
+            due_in,
+        })
+    }
+}
+
+impl crate::live::hub::Inner {
+    /// Gives back what was lent and never came into anybody's hands, as if it had not been lent. Where
+    /// that fails the lease ends by itself.
+    async fn hand_back(&self, stream: &StreamName, group: &GroupName, entries: &[Delivery]) {
+        let lent = entries.iter().filter_map(|entry| {
+            let until_us = entry.lease?.until_us?;
+            Some(Item {
+                id: entry.id,
+                until_us: Some(until_us),
+            })
+        });
+        let lent: Vec<Item> = lent.collect();
+        if lent.is_empty() {
+            return;
+        }
+        if let Err(error) = self
+            .store
+            .settle(stream, group, &lent, &Settlement::HandBack)
+            .await
+        {
+            tracing::debug!(%error, "entries were not handed back");
+        }
+    }
+}
+
+/// What is heard next of any of several groups.
+async fn called(hearing: &mut [&mut Hearing]) -> Call {
+    let next: Vec<_> = hearing
+        .iter_mut()
+        .map(|hearing| Box::pin(hearing.next()))
+        .collect();
+    match next.is_empty() {
+        true => pending().await,
+        false => select_all(next).await.0,
+    }
+}

@@ -1,0 +1,410 @@
+//! Streams whose names begin alike: which there are, found by looking at all keys now and then.
+//!
+//! One task looks for everybody, and once for all beginnings: how many are asked for makes no
+//! difference to Redis. What is appended through this gateway is known at once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use crate::live::hub::{Hub, Inner, JoinError};
+use crate::live::matched_names::MatchedNames;
+use crate::live::wake_queue::{Bell, Bells, Post, Source};
+use crate::model::glob::prefixed;
+use crate::model::name::StreamName;
+use crate::redis::StoreError;
+
+/// Between two looks at all keys, at least.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Between attempts while nothing was found out yet.
+const RETRY: Duration = Duration::from_millis(200);
+/// A look that takes long is followed by a pause so many times as long.
+const PAUSE: u32 = 9;
+/// Names asked for at once.
+const NAMES: usize = 1000;
+/// The number of the bell that rings when other streams match.
+pub(super) const MATCH: u32 = u32::MAX;
+
+/// All beginnings that are looked for.
+#[derive(Default)]
+pub(super) struct Matchers {
+    all: Mutex<All>,
+    /// How many there are: what is appended looks here first.
+    count: AtomicUsize,
+    /// There is one that was never looked for.
+    newcomer: Notify,
+}
+
+#[derive(Clone, Default)]
+struct All {
+    of: HashMap<String, Arc<Matcher>>,
+    /// How many beginnings have so many bytes: a name begins with no more of them than there are.
+    lengths: BTreeMap<usize, usize>,
+    /// Somebody looks. Cleared by the looker, when there is nothing left to look for.
+    looking: bool,
+}
+
+impl All {
+    /// All beginnings that this name has.
+    fn of<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Arc<Matcher>> {
+        let lengths = self
+            .lengths
+            .keys()
+            .take_while(|length| **length <= name.len());
+        lengths.filter_map(|length| self.of.get(name.get(..*length)?))
+    }
+
+    fn insert(&mut self, matcher: Arc<Matcher>) {
+        *self.lengths.entry(matcher.prefix.len()).or_default() += 1;
+        self.of.insert(matcher.prefix.clone(), matcher);
+    }
+
+    /// Forgets those that nobody wants to know of any more.
+    fn drop_idle(&mut self) {
+        let Self { of, lengths, .. } = self;
+        of.retain(|prefix, matcher| {
+            let wanted = matcher.followers.load(Ordering::Relaxed) > 0;
+            if !wanted && let Some(count) = lengths.get_mut(&prefix.len()) {
+                *count -= 1;
+            }
+            wanted
+        });
+        lengths.retain(|_, count| *count > 0);
+    }
+
+    /// What all of them begin with.
+    fn in_common(&self) -> &str {
+        let mut all = self.of.keys().map(String::as_str);
+        let first = all.next().unwrap_or_default();
+        all.fold(first, |common, other| {
+            let differs = common.bytes().zip(other.bytes()).position(|(a, b)| a != b);
+            let mut end = differs.unwrap_or(common.len().min(other.len()));
+            while !common.is_char_boundary(end) {
+                end -= 1;
+            }
+            &common[..end]
+        })
+    }
+}
+
+/// One beginning.
+struct Matcher {
+    prefix: String,
+    names: Mutex<MatchedNames>,
+    /// Turned true after the first look.
+    ready: watch::Sender<bool>,
+    /// False while a check is under way.
+    checked: watch::Sender<bool>,
+    /// Those to be told, by their post, and whether the post was called.
+    posts: Box<[(Bells, AtomicBool)]>,
+    followers: AtomicUsize,
+}
+
+impl Matcher {
+    fn new(prefix: &str, posts: usize) -> Self {
+        Self {
+            prefix: prefix.to_owned(),
+            names: Mutex::default(),
+            ready: watch::Sender::new(false),
+            checked: watch::Sender::new(true),
+            posts: (0..posts).map(|_| Default::default()).collect(),
+            followers: AtomicUsize::new(0),
+        }
+    }
+
+    fn names(&self) -> MutexGuard<'_, MatchedNames> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn call(self: &Arc<Self>, posts: &[Arc<Post>]) {
+        for ((_, called), post) in self.posts.iter().zip(posts) {
+            if !called.swap(true, Ordering::AcqRel) {
+                post.call(self.clone());
+            }
+        }
+    }
+
+    /// Looks which of the names exist, all in one step; then tells everybody, whatever it found.
+    async fn check(self: Arc<Self>, hub: Arc<Inner>) {
+        let names = self.names().begin_check();
+        while self.followers.load(Ordering::Relaxed) > 0 && !hub.stop.is_cancelled() {
+            match hub.store.are_streams(&names).await {
+                Ok(exist) => {
+                    self.names().end_check(&names, &exist);
+                    break;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "cannot check which streams exist");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+        self.checked.send_replace(true);
+        if self.names().lacks_some() {
+            hub.matchers.newcomer.notify_one();
+        }
+        self.call(&hub.posts);
+    }
+}
+
+/// Looks for as long as anybody wants to know.
+async fn run(hub: Arc<Inner>) {
+    loop {
+        let wanted = {
+            let mut all = hub.matchers.lock();
+            all.drop_idle();
+            hub.matchers.count.store(all.of.len(), Ordering::Relaxed);
+            all.looking = !all.of.is_empty();
+            if !all.looking {
+                return;
+            }
+            all.clone()
+        };
+        let began = Instant::now();
+        let looked = look(&hub, &wanted).await;
+        let took = began.elapsed();
+        let pause = match &looked {
+            Ok(()) => LOOK_EVERY.max(took * PAUSE),
+            Err(error) => {
+                tracing::debug!(%error, "cannot look for streams");
+                RETRY
+            }
+        };
+        // Who came meanwhile is looked for soon, but not so that Redis does nothing else.
+        let soon = async {
+            while !hub.matchers.has_newcomers() {
+                hub.matchers.newcomer.notified().await;
+            }
+            tokio::time::sleep_until(began + took * 2).await;
+        };
+        tokio::select! {
+            () = hub.stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+            () = soon, if looked.is_ok() => {}
+        }
+    }
+}
+
+/// Goes once through all keys.
+async fn look(hub: &Inner, wanted: &All) -> Result<(), StoreError> {
+    wanted
+        .of
+        .values()
+        .for_each(|matcher| matcher.names().begin_scan());
+    let (glob, mut cursor) = (prefixed(wanted.in_common()), 0);
+    let mut changed: HashMap<&str, &Arc<Matcher>> = HashMap::new();
+    let complete = loop {
+        let page = hub.store.streams(&glob, cursor, NAMES).await?;
+        for stream in page.streams {
+            for matcher in wanted.of(stream.as_str()) {
+                if matcher.names().add(stream.clone()) {
+                    changed.insert(&matcher.prefix, matcher);
+                }
+            }
+        }
+        match page.next {
+            // More than anybody can follow are as good as all.
+            Some(_) if wanted.of.values().all(|matcher| matcher.names().is_full()) => break false,
+            Some(next) => cursor = next,
+            None => break true,
+        }
+    };
+    for matcher in wanted.of.values() {
+        if matcher.names().end_scan(complete) {
+            changed.insert(&matcher.prefix, matcher);
+        }
+        matcher.ready.send_replace(true);
+    }
+    for matcher in changed.values() {
+        matcher.call(&hub.posts);
+    }
+    Ok(())
+}
+
+impl Source for Matcher {
+    fn ring(&self, post: usize) {
+        let (bells, called) = &self.posts[post];
+        called.store(false, Ordering::Release);
+        bells.ring();
+    }
+}
+
+impl Matchers {
+    fn lock(&self) -> MutexGuard<'_, All> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_newcomers(&self) -> bool {
+        let lacks = |matcher: &Matcher| !*matcher.ready.borrow() || matcher.names().lacks_some();
+        self.lock().of.values().any(|matcher| lacks(matcher))
+    }
+}
+
+/// Someone who follows all streams with one beginning.
+pub(super) struct Matching {
+    hub: Arc<Inner>,
+    matcher: Arc<Matcher>,
+    post: usize,
+    key: usize,
+}
+
+impl Matching {
+    /// The streams that match, as far as is known, each with whether the last check confirmed it.
+    pub(super) fn streams(&self) -> Vec<(StreamName, bool)> {
+        self.matcher
+            .names()
+            .all()
+            .map(|(name, confirmed)| (name.clone(), confirmed))
+            .collect()
+    }
+
+    /// Begins to check which of them exist, unless a check is under way. The bell rings when it is
+    /// done.
+    pub(super) fn check(&self) {
+        if self.matcher.checked.send_replace(false) {
+            let check = self.matcher.clone().check(self.hub.clone());
+            self.hub.background.spawn(check);
+        }
+    }
+
+    pub(super) fn is_checking(&self) -> bool {
+        !*self.matcher.checked.borrow()
+    }
+
+    /// Waits for the end of a check.
+    ///
+    /// # Errors
+    /// [`JoinError::Store`], within the join time-out.
+    pub(super) async fn checked(&self) -> Result<(), JoinError> {
+        Ok(self.hub.until(&self.matcher.checked).await?)
+    }
+}
+
+impl Drop for Matching {
+    fn drop(&mut self) {
+        self.matcher.posts[self.post].0.remove(self.key);
+        self.matcher.followers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Hub {
+    /// Begins to look for streams whose names begin like this; the bell rings with [`MATCH`] when
+    /// there are others. Answers when they were looked for once.
+    ///
+    /// # Errors
+    /// [`JoinError::TooManyStreams`] when as many beginnings are looked for as may be, or
+    /// [`JoinError::Store`], within the join time-out.
+    /// # Cancel safety
+    /// Safe.
+    pub(super) async fn matching(
+        &self,
+        prefix: &str,
+        bell: Arc<Bell>,
+    ) -> Result<Matching, JoinError> {
+        let matching = self.looked_for(prefix, bell)?;
+        self.0.until(&matching.matcher.ready).await?;
+        Ok(matching)
+    }
+
+    fn looked_for(&self, prefix: &str, bell: Arc<Bell>) -> Result<Matching, JoinError> {
+        let inner = &self.0;
+        let mut all = inner.matchers.lock();
+        if !all.of.contains_key(prefix) {
+            if all.of.len() >= inner.settings.max_streams {
+                all.drop_idle();
+            }
+            if all.of.len() >= inner.settings.max_streams {
+                inner.metrics.refuse("followed_streams");
+                return Err(JoinError::TooManyStreams);
+            }
+            all.insert(Arc::new(Matcher::new(prefix, inner.posts.len())));
+            inner.matchers.count.store(all.of.len(), Ordering::Relaxed);
+            inner.matchers.newcomer.notify_one();
+        }
+        let matcher = all.of[prefix].clone();
+        matcher.followers.fetch_add(1, Ordering::Relaxed);
+        if !std::mem::replace(&mut all.looking, true) {
+            inner.background.spawn(run(inner.clone()));
+        }
+        drop(all);
+        let key = matcher.posts[self.post()].0.add(bell, MATCH);
+        Ok(Matching {
+            hub: inner.clone(),
+            matcher,
+            post: self.post(),
+            key,
+        })
+    }
+
+    /// Tells those who follow all streams of a kind that this one is there.
+    pub fn appended(&self, stream: &StreamName) {
+        let inner = &self.0;
+        if inner.matchers.count.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let all = inner.matchers.lock();
+        for matcher in all.of(stream.as_str()) {
+            if matcher.names().add(stream.clone()) {
+                matcher.call(&inner.posts);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(prefixes: &[&str]) -> All {
+        let mut all = All::default();
+        for prefix in prefixes {
+            let matcher = Matcher::new(prefix, 0);
+            matcher.followers.store(1, Ordering::Relaxed);
+            all.insert(Arc::new(matcher));
+        }
+        all
+    }
+
+    #[test]
+    fn a_name_has_every_beginning_that_it_begins_with_and_no_other() {
+        let all = all(&["", "a", "ab", "abc", "b", "aé"]);
+        for (name, expected) in [
+            ("ab", &["", "a", "ab"][..]),
+            ("x", &[""]),
+            ("aé.b", &["", "a", "aé"]),
+            ("aè", &["", "a"]),
+        ] {
+            let found: Vec<_> = all.of(name).map(|matcher| &*matcher.prefix).collect();
+            assert_eq!(found, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn redis_is_asked_for_what_all_beginnings_have_in_common() {
+        for (prefixes, common) in [
+            (&["orders.eu.", "orders.us."][..], "orders."),
+            (&["orders."], "orders."),
+            (&["a", "b"], ""),
+            (&["aé", "aè"], "a"),
+            (&["a", "ab"], "a"),
+            (&[], ""),
+        ] {
+            assert_eq!(all(prefixes).in_common(), common);
+        }
+    }
+
+    #[test]
+    fn what_nobody_wants_to_know_is_forgotten() {
+        let mut all = all(&["a", "b", "ab"]);
+        all.of["a"].followers.store(0, Ordering::Relaxed);
+        all.drop_idle();
+        assert_eq!(all.of("ab").count(), 1);
+        all.of["b"].followers.store(0, Ordering::Relaxed);
+        all.drop_idle();
+        assert_eq!(all.lengths.keys().collect::<Vec<_>>(), [&2]);
+    }
+}

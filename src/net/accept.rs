@@ -1,0 +1,143 @@
+//! Connections from clients: accepting, bounding, handing them to the workers, and ending them.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::http::TurnedAway;
+use crate::metrics::Metrics;
+use crate::net::ServerSettings;
+use crate::net::client_limiter::Visitors;
+use crate::net::connection::{Accepted, Open, Serving};
+use crate::net::io::linger::Linger;
+use crate::net::shutdown_flag::ShutdownFlag;
+use crate::net::worker::{Here, Worker};
+
+/// Connections beyond the bound that are answered with a problem rather than cut.
+const TOLD: usize = 256;
+
+/// The beginning of a stop, and the end of its lame-duck time.
+pub struct Stop<'a> {
+    /// Begins the lame-duck time.
+    pub drain: &'a CancellationToken,
+    /// Ends the lame-duck time early.
+    pub hurry: &'a CancellationToken,
+}
+
+impl Stop<'_> {
+    /// Waits for the end of the lame-duck time: answers announce the end of their connections
+    /// meanwhile. Returns when the stop began.
+    async fn lame_duck(&self, lasts: Duration, flag: &ShutdownFlag) -> Instant {
+        self.drain.cancelled().await;
+        let began = Instant::now();
+        flag.drain();
+        if !lasts.is_zero() {
+            tokio::select! {
+                () = tokio::time::sleep(lasts) => {}
+                () = self.hurry.cancelled() => {}
+            }
+        }
+        began
+    }
+}
+
+/// Serves on threads, one for each of `here`, to the end of the lame-duck time; then lets open
+/// connections finish for the rest of the grace.
+pub async fn serve(
+    listener: TcpListener,
+    here: Vec<Here>,
+    settings: &ServerSettings,
+    tls: Option<TlsAcceptor>,
+    metrics: &Metrics,
+    stop: Stop<'_>,
+) {
+    let hard = CancellationToken::new();
+    let serving = Arc::new(Serving {
+        header_timeout: settings.header_timeout,
+        idle_timeout: settings.idle_timeout,
+        write_timeout: settings.write_timeout,
+        handshake_timeout: settings.handshake_timeout,
+        linger: Linger::from(settings),
+        max_header_size: settings.max_header_size,
+        max_streams: settings.max_streams,
+        tls,
+        unread: metrics.refused.get_or_create_owned(&[("bound", "unread")]),
+        metrics: metrics.clone(),
+        shutdown: ShutdownFlag::default(),
+    });
+    let visitors = Visitors::new(settings.visitors.clone(), metrics.clone());
+    let workers: Result<Vec<_>, _> = here
+        .into_iter()
+        .enumerate()
+        .map(|(n, here)| Worker::start(n, here, &hard))
+        .collect();
+    let workers = match workers {
+        Ok(workers) => workers,
+        Err(error) => {
+            tracing::error!(%error, "a thread cannot be started");
+            stop.drain.cancel();
+            return;
+        }
+    };
+    let mut lame_duck = pin!(stop.lame_duck(settings.lame_duck, &serving.shutdown));
+    let began = loop {
+        let accepted = tokio::select! {
+            began = &mut lame_duck => break began,
+            accepted = listener.accept() => accepted,
+        };
+        // Out of file descriptors, say: what is open goes on, and may close.
+        let accepted = accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer.ip())));
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                metrics.refuse("accept");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let held = Metrics::hold(&metrics.connections);
+        let open = usize::try_from(metrics.connections.get()).unwrap_or(0);
+        let over = (open > settings.max_connections).then_some(TurnedAway::Overloaded);
+        if over.is_some() {
+            metrics.refuse("connections");
+        }
+        if open > settings.max_connections + TOLD {
+            continue;
+        }
+        let Some((visitor, place)) = visitors.come(peer, over) else {
+            continue;
+        };
+        let open = Open {
+            _held: held,
+            _place: place,
+        };
+        let accepted = Accepted {
+            stream,
+            visitor,
+            open,
+            serving: serving.clone(),
+        };
+        if let Some(least) = workers.iter().min_by_key(|worker| worker.load()) {
+            least.give(accepted).await;
+        }
+    };
+    serving.shutdown.close();
+    drop(listener);
+    let mut ended = pin!(join_all(workers.into_iter().map(Worker::finish)));
+    let left = settings.shutdown_grace.saturating_sub(began.elapsed());
+    if tokio::time::timeout(left, ended.as_mut()).await.is_err() {
+        let open = metrics.connections.get();
+        tracing::warn!(
+            open,
+            "connections are still open after the grace; cutting them"
+        );
+        hard.cancel();
+        ended.await;
+    }
+}

@@ -1,0 +1,258 @@
+//! Who comes, from where, how often and over how many connections at once.
+//!
+//! A client is an address, or the site of one (`model/network.rs`); behind a trusted proxy, the
+//! address that it tells. What is kept of a client is its bucket, for as long as a connection holds
+//! it or it is not full again; of those that are too many, all share one.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::response::Response;
+use futures_util::FutureExt as _;
+use hyper::header::HeaderValue;
+use hyper::{Request, body::Incoming};
+use tower::ServiceExt as _;
+
+use crate::http::{Client, Standing, TurnedAway, answer_panic};
+use crate::metrics::Metrics;
+use crate::model::network::client_of;
+use crate::net::forwarded::{self, Proxies};
+use crate::rate_limit::{Bucket, Quota};
+
+/// Connections of one address beyond its bound that are told so rather than cut.
+const TOLD: u32 = 8;
+/// How often buckets that are full are looked for, when there are as many as may be.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// What the quota of an address is called.
+const NAME: &str = "address";
+
+/// What clients may do.
+#[derive(Clone, Debug, Default)]
+pub struct VisitorSettings {
+    /// Requests of an address.
+    pub rate: Option<Quota>,
+    /// Addresses whose requests are counted at once.
+    pub max_addresses: usize,
+    /// Connections of an address at once.
+    pub max_connections: Option<u32>,
+    /// Whom to believe who the client is.
+    pub proxies: Proxies,
+}
+
+/// All who are here.
+pub(crate) struct Visitors {
+    settings: VisitorSettings,
+    metrics: Metrics,
+    /// Connections by address, where they are bounded. An address without is not in it.
+    connections: Mutex<HashMap<IpAddr, u32>>,
+    buckets: Option<Buckets>,
+}
+
+/// The buckets of all addresses.
+struct Buckets {
+    quota: Quota,
+    policy: HeaderValue,
+    of: Mutex<OfAddresses>,
+    /// For those who are too many.
+    shared: Arc<Bucket>,
+}
+
+struct OfAddresses {
+    buckets: HashMap<IpAddr, Arc<Bucket>>,
+    swept: Option<Instant>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Visitors {
+    pub(crate) fn new(settings: VisitorSettings, metrics: Metrics) -> Arc<Self> {
+        let buckets = settings.rate.map(|quota| Buckets {
+            quota,
+            // A number and a word of ours: always fit for a header.
+            policy: HeaderValue::try_from(quota.policy(NAME))
+                .unwrap_or_else(|_| HeaderValue::from_static("")),
+            of: Mutex::new(OfAddresses {
+                buckets: HashMap::new(),
+                swept: None,
+            }),
+            shared: Arc::new(Bucket::new(quota)),
+        });
+        let connections = Mutex::new(HashMap::new());
+        Arc::new(Self {
+            settings,
+            metrics,
+            connections,
+            buckets,
+        })
+    }
+
+    /// Counts a connection in. `None` when it is not even to be answered.
+    pub(crate) fn come(
+        self: &Arc<Self>,
+        peer: IpAddr,
+        turned_away: Option<TurnedAway>,
+    ) -> Option<(Visitor, Option<Place>)> {
+        let peer = peer.to_canonical();
+        let is_proxy = self.settings.proxies.trust(peer);
+        let (mut turned_away, mut place) = (turned_away, None);
+        if let Some(most) = self.settings.max_connections.filter(|_| !is_proxy) {
+            let client = client_of(peer);
+            let mut connections = lock(&self.connections);
+            let open = connections.entry(client).or_insert(0);
+            if *open >= most {
+                self.metrics.refuse("connections_per_address");
+                turned_away = turned_away.or(Some(TurnedAway::TooManyConnections));
+            }
+            if *open >= most.saturating_add(TOLD) {
+                return None;
+            }
+            *open += 1;
+            place = Some(Place {
+                client,
+                of: self.clone(),
+            });
+        }
+        let buckets = self.buckets.as_ref().filter(|_| !is_proxy);
+        let bucket = buckets.map(|buckets| self.bucket(buckets, peer));
+        Some((
+            Visitor {
+                peer,
+                is_proxy,
+                turned_away,
+                bucket,
+                all: self.clone(),
+            },
+            place,
+        ))
+    }
+
+    fn bucket(&self, buckets: &Buckets, address: IpAddr) -> Arc<Bucket> {
+        buckets.of(
+            client_of(address),
+            self.settings.max_addresses,
+            &self.metrics,
+        )
+    }
+}
+
+/// A place among the connections of an address, given back when dropped.
+pub(crate) struct Place {
+    client: IpAddr,
+    of: Arc<Visitors>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut connections = lock(&self.of.connections);
+        if let Some(open) = connections.get_mut(&self.client) {
+            *open -= 1;
+            if *open == 0 {
+                connections.remove(&self.client);
+            }
+        }
+    }
+}
+
+impl Buckets {
+    fn of(&self, client: IpAddr, max: usize, metrics: &Metrics) -> Arc<Bucket> {
+        let of = &mut *lock(&self.of);
+        if let Some(bucket) = of.buckets.get(&client) {
+            return bucket.clone();
+        }
+        if of.buckets.len() >= max && of.swept.is_none_or(|swept| swept.elapsed() > SWEEP_EVERY) {
+            of.swept = Some(Instant::now());
+            of.buckets
+                .retain(|_, bucket| Arc::strong_count(bucket) > 1 || !bucket.is_full());
+        }
+        if of.buckets.len() >= max {
+            metrics.refuse("addresses");
+            return self.shared.clone();
+        }
+        let bucket = Arc::new(Bucket::new(self.quota));
+        of.buckets.insert(client, bucket.clone());
+        bucket
+    }
+}
+
+/// Who is at the other end of a connection.
+pub(crate) struct Visitor {
+    peer: IpAddr,
+    /// Whether the peer is trusted to name the client.
+    is_proxy: bool,
+    turned_away: Option<TurnedAway>,
+    /// Of a client that comes by itself.
+    bucket: Option<Arc<Bucket>>,
+    all: Arc<Visitors>,
+}
+
+impl Visitor {
+    pub(crate) fn is_turned_away(&self) -> bool {
+        self.turned_away.is_some()
+    }
+
+    /// Answers a request of this client, whatever panics on the way.
+    pub(crate) async fn answer(
+        &self,
+        router: axum::Router,
+        mut request: Request<Incoming>,
+    ) -> Response {
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let answer = async {
+            let standing = self.enter(&mut request);
+            let Ok(mut response) = router.oneshot(request).await;
+            if let Some(standing) = standing {
+                standing.tell(response.headers_mut());
+            }
+            response
+        };
+        let answer = AssertUnwindSafe(answer).catch_unwind().await;
+        answer.unwrap_or_else(|panic| answer_panic(&method, &uri, &*panic))
+    }
+
+    /// Counts a request, and has it refused if it is one too many.
+    fn enter(&self, request: &mut Request<Incoming>) -> Option<Standing> {
+        let all = &self.all;
+        let client = match self.is_proxy {
+            true => all.settings.proxies.client(self.peer, request.headers()),
+            false => self.peer,
+        };
+        request.extensions_mut().insert(Client(client));
+        if self.is_proxy
+            && let Some(base) = forwarded::prefix(request.headers())
+        {
+            request.extensions_mut().insert(base);
+        }
+        if let Some(turned_away) = self.turned_away {
+            request.extensions_mut().insert(turned_away);
+            return None;
+        }
+        // Whoever is asked whether it lives answers that.
+        if matches!(request.uri().path(), "/livez" | "/readyz") {
+            return None;
+        }
+        let buckets = all.buckets.as_ref()?;
+        let taken = if let Some(bucket) = &self.bucket {
+            bucket.take()
+        } else {
+            all.bucket(buckets, client).take()
+        };
+        let item = match taken {
+            Ok(remaining) => remaining.item(NAME),
+            Err(after) => {
+                all.metrics.refuse("rate");
+                request.extensions_mut().insert(TurnedAway::TooOften(after));
+                after.item(NAME)
+            }
+        };
+        let item = HeaderValue::try_from(item).ok()?;
+        Some(Standing {
+            policy: buckets.policy.clone(),
+            item,
+        })
+    }
+}

@@ -1,0 +1,269 @@
+//! New connections to Redis: the socket, TLS, the login, and a first question that a server which
+//! refuses every command does not answer.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
+use deadpool_redis::redis::aio::MultiplexedConnection;
+use deadpool_redis::redis::{
+    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, ErrorKind, Pipeline,
+    RedisConnectionInfo, RedisError, Value,
+};
+use futures_util::future::select_ok;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Notify;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+use crate::model::name::OWN_PREFIX;
+use crate::redis::conn::endpoint::PoolSettings;
+use crate::redis::conn::watched_socket::{CloseOnDrop, Link, Socket, Watched};
+use crate::redis::error::StoreError;
+
+/// A server and the way to it.
+#[derive(Clone, Debug)]
+pub(in crate::redis) struct Target {
+    /// Where the server is, and the login.
+    pub info: ConnectionInfo,
+    tls: Option<Arc<ClientConfig>>,
+    /// Holds the password, in place of the one in `info`.
+    password_file: Option<PathBuf>,
+}
+
+/// A connection that several callers share.
+#[derive(Clone)]
+pub(in crate::redis) struct Wire {
+    pub handle: MultiplexedConnection,
+    pub link: Arc<Link>,
+    /// Ends the connection with the last clone.
+    _driver: Arc<AbortOnDropHandle<()>>,
+}
+
+impl Target {
+    /// The server that the settings name.
+    pub fn new(settings: &PoolSettings, info: ConnectionInfo) -> Self {
+        let password_file = settings.password_file.clone();
+        Self {
+            info,
+            tls: settings.tls.clone(),
+            password_file,
+        }
+    }
+
+    /// A server whose login stands in `info` alone.
+    pub fn with_own_login(settings: &PoolSettings, info: ConnectionInfo) -> Self {
+        Self {
+            password_file: None,
+            ..Self::new(settings, info)
+        }
+    }
+
+    /// The login, with the password as the file holds it now.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreachable`] when the file cannot be read.
+    pub async fn login(&self) -> Result<RedisConnectionInfo, StoreError> {
+        let login = self.info.redis_settings().clone();
+        let Some(path) = &self.password_file else {
+            return Ok(login);
+        };
+        match tokio::fs::read_to_string(path).await {
+            Ok(password) => Ok(login.set_password(password.trim_end_matches(['\r', '\n']))),
+            Err(error) => Err(StoreError::Unreachable(format!(
+                "the password file {} cannot be read: {error}",
+                path.display()
+            ))),
+        }
+    }
+
+    /// Opens a socket.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreachable`], with the cause.
+    pub async fn socket(&self) -> Result<Box<dyn Socket>, StoreError> {
+        let opened: io::Result<Box<dyn Socket>> = match self.info.addr() {
+            ConnectionAddr::Tcp(host, port) => match tcp(host, *port).await {
+                Ok(socket) => Ok(Box::new(socket)),
+                Err(error) => Err(error),
+            },
+            ConnectionAddr::TcpTls { host, port, .. } => match self.tls(host, *port).await {
+                Ok(socket) => Ok(socket),
+                Err(error) => Err(error),
+            },
+            ConnectionAddr::Unix(path) => match UnixStream::connect(path).await {
+                Ok(socket) => Ok(Box::new(socket)),
+                Err(error) => Err(error),
+            },
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        };
+        opened.map_err(|error| StoreError::Unreachable(error.to_string()))
+    }
+
+    async fn tls(&self, host: &str, port: u16) -> io::Result<Box<dyn Socket>> {
+        let config = self.tls.clone().ok_or(io::ErrorKind::Unsupported)?;
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        let socket = tcp(host, port).await?;
+        let secured = TlsConnector::from(config).connect(name, socket).await;
+        let hint = |error: io::Error| match error.kind() {
+            io::ErrorKind::InvalidData => io::Error::other(format!(
+                "{error} (rediss:// is for a server that speaks TLS at this port)"
+            )),
+            _ => error,
+        };
+        Ok(Box::new(secured.map_err(hint)?))
+    }
+
+    /// Connects and logs in. `tell` is called when the connection has ended.
+    ///
+    /// # Errors
+    /// Why not; nothing but the login was sent.
+    pub async fn connect(
+        &self,
+        config: &AsyncConnectionConfig,
+        tasks: &TaskTracker,
+        tell: &Arc<Notify>,
+    ) -> Result<Wire, StoreError> {
+        let (login, socket) = (self.login().await?, self.socket().await?);
+        let link = Arc::new(Link::default());
+        let socket = Watched::new(socket, link.clone());
+        let made = MultiplexedConnection::new_with_config(&login, socket, config.clone()).await;
+        let (handle, driver) = made.map_err(refused)?;
+        let guard = CloseOnDrop {
+            link: link.clone(),
+            tell: tell.clone(),
+        };
+        let driver = tasks.spawn(async move {
+            let _guard = guard;
+            driver.await;
+        });
+        Ok(Wire {
+            handle,
+            link,
+            _driver: Arc::new(AbortOnDropHandle::new(driver)),
+        })
+    }
+}
+
+/// Connects to whichever address of a name answers first.
+async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let addresses: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
+    if addresses.is_empty() {
+        return Err(io::Error::other("the name has no address"));
+    }
+    let all = addresses
+        .into_iter()
+        .map(|address| Box::pin(TcpStream::connect(address)));
+    let (socket, _) = select_ok(all).await?;
+    socket.set_nodelay(true)?;
+    Ok(socket)
+}
+
+/// Why a login failed, before anything else was sent.
+fn refused(error: RedisError) -> StoreError {
+    let text = error
+        .detail()
+        .map_or_else(|| error.to_string(), ToOwned::to_owned);
+    match error.kind() {
+        ErrorKind::Parse => StoreError::Unreachable(format!("no Redis server answers: {text}")),
+        ErrorKind::Io => StoreError::Unreachable(format!(
+            "the connection was closed: {error} (a server that speaks TLS needs rediss://)"
+        )),
+        ErrorKind::AuthenticationFailed => {
+            StoreError::LoggedOut("the user or the password is wrong".to_owned())
+        }
+        _ => nothing_sent(error.into()),
+    }
+}
+
+/// An error of a connection that was never used.
+fn nothing_sent(error: StoreError) -> StoreError {
+    match error {
+        StoreError::AfterOthers(error) => nothing_sent(*error),
+        StoreError::Broken(text) => StoreError::Unreachable(text),
+        StoreError::Timeout => StoreError::Unreachable("no answer in time".to_owned()),
+        error => error,
+    }
+}
+
+/// Asks a server whether it serves commands at all: one about itself and one about a key.
+///
+/// # Errors
+/// An outage, see [`StoreError::is_outage`]. A server that refuses this one thing is there.
+pub(in crate::redis) async fn greet(handle: &MultiplexedConnection) -> Result<(), StoreError> {
+    let mut greeting = Pipeline::with_capacity(2);
+    greeting.cmd("PING").cmd("EXISTS").arg(probe_key());
+    let answered = greeting
+        .query_async::<Vec<Value>>(&mut handle.clone())
+        .await;
+    match answered.map_err(StoreError::from) {
+        Err(StoreError::AfterOthers(error)) if error.is_outage() => Err(*error),
+        Err(error) if error.is_outage() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// A key that never exists.
+pub(in crate::redis) fn probe_key() -> String {
+    format!("{OWN_PREFIX}probe")
+}
+
+/// Makes the connections of a pool.
+pub(in crate::redis) struct Dialer {
+    pub target: Target,
+    config: AsyncConnectionConfig,
+    tasks: TaskTracker,
+    tell: Arc<Notify>,
+}
+
+impl Dialer {
+    /// `tell` is called when a connection has ended.
+    pub fn new(
+        target: Target,
+        (connect, response): (Duration, Duration),
+        tasks: &TaskTracker,
+        tell: &Arc<Notify>,
+    ) -> Self {
+        let config = connecting(connect)
+            .set_response_timeout(Some(response))
+            .set_pipeline_buffer_size(1024);
+        Self {
+            target,
+            config,
+            tasks: tasks.clone(),
+            tell: tell.clone(),
+        }
+    }
+}
+
+/// Neither to connect nor to be answered takes longer than this.
+pub(in crate::redis) fn connecting(patience: Duration) -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(patience))
+        .set_response_timeout(Some(patience))
+}
+
+impl Manager for Dialer {
+    type Type = Wire;
+    type Error = StoreError;
+
+    async fn create(&self) -> Result<Wire, StoreError> {
+        let wire = self
+            .target
+            .connect(&self.config, &self.tasks, &self.tell)
+            .await?;
+        greet(&wire.handle).await.map_err(nothing_sent)?;
+        Ok(wire)
+    }
+
+    async fn recycle(&self, wire: &mut Wire, _: &Metrics) -> RecycleResult<StoreError> {
+        if wire.link.is_closed() {
+            return Err(RecycleError::message("the connection was closed"));
+        }
+        greet(&wire.handle).await.map_err(RecycleError::Backend)
+    }
+}

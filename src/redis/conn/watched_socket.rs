@@ -1,0 +1,159 @@
+//! A socket to Redis that is watched: it tells at once when the server has closed the connection, and
+//! whether anything was written.
+//!
+//! The end of the stream comes while nobody asks for anything. Noticed only at the next write, it
+//! would cost that write, of which nobody could say whether it had run.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Notify;
+use tokio_rustls::client::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+/// A socket that was quiet for longer is asked whether its end has come before more is written: the
+/// runtime may not have heard of it yet.
+const QUIET: Duration = Duration::from_millis(2);
+
+/// The state of a connection, for those who use the connection.
+#[derive(Default)]
+pub(in crate::redis) struct Link {
+    /// Cancelled when the end of the stream came or the connection failed. Written by the socket and
+    /// by [`CloseOnDrop`].
+    closed: CancellationToken,
+    /// Bytes written. Written by the socket alone.
+    written: AtomicU64,
+}
+
+impl Link {
+    /// Whether the connection is known to be closed.
+    pub fn is_closed(&self) -> bool {
+        self.closed.is_cancelled()
+    }
+
+    /// Bytes written so far. A command that failed while this stayed the same was not sent.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+}
+
+/// Closes a link and tells of it, also when the task that serves the connection panics.
+pub(in crate::redis) struct CloseOnDrop {
+    pub link: Arc<Link>,
+    pub tell: Arc<Notify>,
+}
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.link.closed.cancel();
+        self.tell.notify_one();
+    }
+}
+
+/// A stream of bytes to a server.
+pub(in crate::redis) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Whether the end of the stream has come, as the system knows it.
+    fn has_ended(&self) -> bool;
+}
+
+fn has_ended(socket: &impl AsFd) -> bool {
+    match SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]) {
+        Ok(bytes) => bytes == 0,
+        Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+    }
+}
+
+impl Socket for TcpStream {
+    fn has_ended(&self) -> bool {
+        has_ended(self)
+    }
+}
+
+impl Socket for UnixStream {
+    fn has_ended(&self) -> bool {
+        has_ended(self)
+    }
+}
+
+impl Socket for TlsStream<TcpStream> {
+    fn has_ended(&self) -> bool {
+        has_ended(self.get_ref().0)
+    }
+}
+
+/// A socket that notes in its link what happens to it.
+pub(in crate::redis) struct Watched {
+    socket: Box<dyn Socket>,
+    link: Arc<Link>,
+    /// When something was last read or written.
+    active: Instant,
+}
+
+impl Watched {
+    pub fn new(socket: Box<dyn Socket>, link: Arc<Link>) -> Self {
+        Self {
+            socket,
+            link,
+            active: Instant::now(),
+        }
+    }
+
+    /// Whether nothing should be written any more.
+    fn is_closed(&self) -> bool {
+        if self.active.elapsed() > QUIET && self.socket.has_ended() {
+            self.link.closed.cancel();
+        }
+        self.link.is_closed()
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let (before, room) = (buf.filled().len(), buf.remaining());
+        let read = ready!(Pin::new(&mut self.socket).poll_read(cx, buf));
+        if read.is_err() || (room > 0 && buf.filled().len() == before) {
+            self.link.closed.cancel();
+        }
+        self.active = Instant::now();
+        Poll::Ready(read)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.is_closed() {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let written = ready!(Pin::new(&mut self.socket).poll_write(cx, bytes))?;
+        self.link
+            .written
+            .fetch_add(written as u64, Ordering::Relaxed);
+        self.active = Instant::now();
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}

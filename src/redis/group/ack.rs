@@ -1,0 +1,128 @@
+//! Acknowledging entries, and deleting them in the same step.
+
+use std::slice;
+
+use deadpool_redis::redis::{Cmd, Pipeline, Value};
+
+use crate::model::name::{GroupName, StreamName};
+use crate::redis::conn::pool::Repeat;
+use crate::redis::decode::{int, list};
+use crate::redis::group::leases::{self, lua_items, lua_leases};
+use crate::redis::stream::deletion::{References, lua_remove};
+use crate::redis::{Item, Settled, Store, StoreError};
+
+/// Acknowledges entries and deletes those that were pending; answers for each what `remove` does,
+/// 0 for one that was not pending, and 3 for one whose lease was lost.
+///
+/// XACKDEL means nearly the same, but does not tell a group that is not there from entries that are
+/// not pending, and calls an entry deleted that was gone before. So this runs everywhere.
+static ACK_AND_DELETE: leases::Verb = leases::Verb::new(concat!(
+    lua_remove!(),
+    lua_leases!(),
+    lua_items!(),
+    "\
+local key, leases, group = KEYS[1], KEYS[3], ARGV[1]
+local groups, known, results = groups_of(key), false, {}
+for _, one in ipairs(groups) do known = known or one['name'] == group end
+if not known then return redis.error_reply('NOGROUP there is none of this name') end
+local retired = retired_at(kept_of(KEYS[2], key, group))
+local scores = scores_of(leases, 4)
+for i = 4, #ARGV, 2 do
+  local id, n = ARGV[i], i / 2 - 1
+  local may = verdict(key, group, id, ARGV[i + 1], scores[n], retired)
+  if may == 'ok' then
+    redis.call('ZREM', leases, id)
+    local acked = redis.call('XACK', key, group, id)
+    results[n] = acked == 0 and 0 or remove(key, groups, ARGV[3], id)
+  else results[n] = may == 'lost' and 3 or 0 end
+end
+return results"
+));
+
+impl Store {
+    /// Acknowledges entries and, if told to, deletes those that were pending in the same step;
+    /// tells for each what became of it.
+    ///
+    /// # Errors
+    /// [`StoreError::GroupNotFound`] (nothing was acknowledged then), [`StoreError::NotAStream`],
+    /// or that Redis is away.
+    /// # Cancel safety
+    /// Dropped after it was sent, the entries may be acknowledged and deleted all the same.
+    pub async fn ack(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        items: &[Item],
+        delete: Option<References>,
+    ) -> Result<Vec<Settled>, StoreError> {
+        match delete {
+            Some(references) => self.ack_and_delete(stream, group, items, references).await,
+            None if items.iter().any(|item| item.until_us.is_some()) => {
+                self.ack_leased(stream, group, items).await
+            }
+            None => self.ack_plainly(stream, group, items).await,
+        }
+    }
+
+    async fn ack_and_delete(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        items: &[Item],
+        references: References,
+    ) -> Result<Vec<Settled>, StoreError> {
+        let reply = self.verb(&ACK_AND_DELETE, Repeat::Unsafe, |command| {
+            leases::begin(command, stream, group);
+            command.arg(references.word());
+            leases::write_items(command, items);
+        });
+        let settled = |value: &Value| match int(value)? {
+            0 => Ok(Settled::NotPending),
+            1 => Ok(Settled::Deleted),
+            3 => Ok(Settled::LeaseLost),
+            _ => Ok(Settled::Acknowledged),
+        };
+        list(reply.await?)?.iter().map(settled).collect()
+    }
+
+    /// Whoever holds them. Leases, if there are any, go in the same round trip and not in one step: a
+    /// lease of what is not pending means nothing.
+    async fn ack_plainly(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        items: &[Item],
+    ) -> Result<Vec<Settled>, StoreError> {
+        let mut pipeline = Pipeline::with_capacity(items.len() + 1);
+        let mut forget = Cmd::with_capacity(2 + items.len(), 128 + 24 * items.len());
+        forget.arg("ZREM").arg(leases::leases(stream, group));
+        for item in items {
+            let (mut command, id) = (Cmd::with_capacity(4, 128), item.id.to_string());
+            forget.arg(id.as_str());
+            command
+                .arg("XACK")
+                .arg(stream.as_str())
+                .arg(group.as_bytes())
+                .arg(id);
+            pipeline.add_command(command);
+        }
+        pipeline.add_command(forget);
+        let mut replies = self.write_pipeline(&pipeline).await?;
+        replies.truncate(items.len());
+        let settled = |reply: &Value| match int(reply)? {
+            1 => Ok(Settled::Acknowledged),
+            _ => Ok(Settled::NotPending),
+        };
+        let settled: Vec<Settled> = replies
+            .iter()
+            .map(settled)
+            .collect::<Result<_, StoreError>>()?;
+        // XACK answers 0 for a group that is not there, too.
+        if !settled.contains(&Settled::Acknowledged)
+            && let Some((_, error)) = self.lacks_group(slice::from_ref(stream), group).await?
+        {
+            return Err(error);
+        }
+        Ok(settled)
+    }
+}

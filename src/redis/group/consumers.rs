@@ -1,0 +1,337 @@
+//! Consumers of a group, and moving pending entries between them.
+
+use deadpool_redis::redis::{Cmd, Value};
+
+use crate::model::entry::size;
+use crate::model::id::EntryId;
+use crate::model::name::{ConsumerName, GroupName, StreamName};
+use crate::redis::decode::{delivery, id, int, list, unsigned};
+use crate::redis::group::plain::Delivery;
+use crate::redis::stream::read_budget::{ANSWER, Room, heaviest_handed};
+use crate::redis::{Store, StoreError};
+
+/// What is done about what a consumer has pending when it is deleted.
+#[derive(Clone, Debug)]
+pub enum PendingFate {
+    /// The consumer stays if it has anything pending.
+    Refuse,
+    /// It is given to another consumer, as often delivered and as idle as it was.
+    Transfer(ConsumerName),
+    /// It is forgotten: no consumer will ever get these entries again.
+    Drop,
+}
+
+/// One XCLAIM.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// Who takes the entries.
+    pub consumer: ConsumerName,
+    /// Only entries not delivered for at least so many milliseconds.
+    pub min_idle_ms: u64,
+    /// Which entries.
+    pub ids: Vec<EntryId>,
+    /// Set their idle time to this, rather than to 0.
+    pub idle_ms: Option<u64>,
+    /// Set when they were last delivered, in Unix milliseconds, rather than to now.
+    pub time_ms: Option<u64>,
+    /// Set their delivery count to this, rather than raise it.
+    pub retry_count: Option<u64>,
+    /// Also entries that are not pending with anybody.
+    pub force: bool,
+    /// Neither read the entries nor raise their delivery counts.
+    pub just_id: bool,
+    /// Raise the group's last delivered id to this.
+    pub last_id: Option<EntryId>,
+}
+
+impl Claim {
+    /// What XCLAIM takes after the ids.
+    pub(in crate::redis) fn words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        let numbers = [
+            ("IDLE", self.idle_ms),
+            ("TIME", self.time_ms),
+            ("RETRYCOUNT", self.retry_count),
+        ];
+        for (word, number) in numbers {
+            words.extend(
+                number
+                    .into_iter()
+                    .flat_map(|number| [word.to_owned(), number.to_string()]),
+            );
+        }
+        for (word, given) in [("FORCE", self.force), ("JUSTID", self.just_id)] {
+            words.extend(given.then(|| word.to_owned()));
+        }
+        words.extend(
+            self.last_id
+                .into_iter()
+                .flat_map(|id| ["LASTID".to_owned(), id.to_string()]),
+        );
+        words
+    }
+}
+
+/// One XAUTOCLAIM.
+#[derive(Clone, Debug)]
+pub struct AutoClaim {
+    /// Who takes the entries.
+    pub consumer: ConsumerName,
+    /// Only entries not delivered for at least so many milliseconds.
+    pub min_idle_ms: u64,
+    /// Where to begin.
+    pub start: EntryId,
+    /// At most so many.
+    pub count: usize,
+    /// Neither read the entries nor raise their delivery counts.
+    pub just_id: bool,
+}
+
+/// What a claim took.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// The entries; without fields if only ids were asked for.
+    pub entries: Vec<Delivery>,
+    /// Where to go on; `0-0` when all pending entries were looked at.
+    pub next: EntryId,
+    /// Entries that were pending but are gone from the stream: they are pending no more.
+    pub deleted: Vec<EntryId>,
+    /// The group has a policy: those are among its dead letters.
+    pub leased: bool,
+}
+
+/// Deletes a consumer; answers how many pending entries were moved or dropped.
+const DELETE_CONSUMER: &str = "\
+local key, group, consumer, fate = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local pending = redis.call('XPENDING', key, group, '-', '+', 1, consumer)
+local found = false
+for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', key, group)) do
+  for i = 1, #flat, 2 do found = found or (flat[i] == 'name' and flat[i + 1] == consumer) end
+end
+if not found then return redis.error_reply('NOCONSUMER there is none of this name') end
+if #pending > 0 and fate == 'refuse' then return redis.error_reply('CONSUMERPENDING it has entries') end
+local moved, from = 0, '-'
+while #pending > 0 and fate == 'transfer' do
+  local batch = redis.call('XPENDING', key, group, from, '+', 1000, consumer)
+  if #batch == 0 then break end
+  for _, entry in ipairs(batch) do
+    redis.call('XCLAIM', key, group, ARGV[4], 0, entry[1], 'IDLE', entry[3], 'RETRYCOUNT', entry[4], 'JUSTID')
+    moved, from = moved + 1, '(' .. entry[1]
+  end
+end
+return moved + redis.call('XGROUP', 'DELCONSUMER', key, group, consumer)";
+
+impl Store {
+    /// Makes a consumer; false if it was there.
+    ///
+    /// # Errors
+    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// # Cancel safety
+    /// Dropped after it was sent, the consumer may be made all the same.
+    pub async fn create_consumer(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        consumer: &ConsumerName,
+    ) -> Result<bool, StoreError> {
+        let mut command = Cmd::new();
+        command
+            .arg("XGROUP")
+            .arg("CREATECONSUMER")
+            .arg(stream.as_str());
+        command.arg(group.as_bytes()).arg(consumer.as_bytes());
+        Ok(int(&self.write(&command).await.map_err(StoreError::of_group)?)? == 1)
+    }
+
+    /// Deletes a consumer; answers how many pending entries were moved or dropped with it.
+    ///
+    /// # Errors
+    /// [`StoreError::ConsumerNotFound`], [`StoreError::ConsumerHasPending`],
+    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// # Cancel safety
+    /// Dropped after it was sent, the consumer may be gone all the same.
+    pub async fn delete_consumer(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        consumer: &ConsumerName,
+        fate: &PendingFate,
+    ) -> Result<u64, StoreError> {
+        let mut command = Cmd::new();
+        command
+            .arg("EVAL")
+            .arg(DELETE_CONSUMER)
+            .arg(1)
+            .arg(stream.as_str());
+        command.arg(group.as_bytes()).arg(consumer.as_bytes());
+        match fate {
+            PendingFate::Refuse => command.arg("refuse"),
+            PendingFate::Drop => command.arg("drop"),
+            PendingFate::Transfer(to) => command.arg("transfer").arg(to.as_bytes()),
+        };
+        self.admissions.forget(stream, group, consumer);
+        unsigned(&self.write(&command).await?)
+    }
+
+    /// Takes pending entries for a consumer; with a lease where the group has a policy. Of large ones
+    /// no more than make an answer, in the order asked for.
+    ///
+    /// # Errors
+    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// # Cancel safety
+    /// Dropped after it was sent, the entries may be the consumer's all the same.
+    pub async fn claim(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        claim: &Claim,
+    ) -> Result<Claimed, StoreError> {
+        if claim.just_id {
+            return self.claim_some(stream, group, claim).await;
+        }
+        let (portion, _room) = self.portion(stream, claim.ids.len()).await?;
+        let (mut all, mut bytes) = (None::<Claimed>, 0);
+        for ids in claim.ids.chunks(portion) {
+            let some = Claim {
+                ids: ids.to_vec(),
+                ..claim.clone()
+            };
+            let some = match (self.claim_some(stream, group, &some).await, &all) {
+                // What was taken before is the consumer's: it is told of that.
+                (Err(_), Some(_)) => break,
+                (some, _) => some?,
+            };
+            self.large
+                .saw(stream.as_str(), heaviest_handed(&some.entries));
+            bytes += some
+                .entries
+                .iter()
+                .filter_map(|entry| entry.fields.as_ref())
+                .map(size)
+                .sum::<usize>();
+            match &mut all {
+                None => all = Some(some),
+                Some(all) => {
+                    all.entries.extend(some.entries);
+                    all.deleted.extend(some.deleted);
+                }
+            }
+            if bytes >= ANSWER {
+                break;
+            }
+        }
+        all.ok_or_else(|| StoreError::Unexpected("nothing was to be claimed".to_owned()))
+    }
+
+    async fn claim_some(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        claim: &Claim,
+    ) -> Result<Claimed, StoreError> {
+        if let Some(claimed) = self.claim_leased(stream, group, claim).await? {
+            return Ok(claimed);
+        }
+        let mut command = Cmd::new();
+        command
+            .arg("XCLAIM")
+            .arg(stream.as_str())
+            .arg(group.as_bytes())
+            .arg(claim.consumer.as_bytes());
+        command.arg(claim.min_idle_ms);
+        for id in &claim.ids {
+            command.arg(id.to_string());
+        }
+        command.arg(claim.words());
+        let entries = taken(self.write(&command).await?, claim.just_id)?;
+        Ok(Claimed {
+            entries,
+            next: EntryId::MIN,
+            deleted: Vec::new(),
+            leased: false,
+        })
+    }
+
+    /// Takes what has been pending for long, whoever holds it; with a lease where the group has a
+    /// policy.
+    ///
+    /// # Errors
+    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// # Cancel safety
+    /// Dropped after it was sent, the entries may be the consumer's all the same.
+    pub async fn auto_claim(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        claim: &AutoClaim,
+    ) -> Result<Claimed, StoreError> {
+        let mut claim = claim.clone();
+        let mut _room = Room::default();
+        if !claim.just_id {
+            (claim.count, _room) = self.portion(stream, claim.count).await?;
+        }
+        let claimed = self.auto_claim_some(stream, group, &claim).await?;
+        self.large
+            .saw(stream.as_str(), heaviest_handed(&claimed.entries));
+        Ok(claimed)
+    }
+
+    async fn auto_claim_some(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        claim: &AutoClaim,
+    ) -> Result<Claimed, StoreError> {
+        if let Some(claimed) = self.auto_claim_leased(stream, group, claim).await? {
+            return Ok(claimed);
+        }
+        let mut command = Cmd::new();
+        command
+            .arg("XAUTOCLAIM")
+            .arg(stream.as_str())
+            .arg(group.as_bytes());
+        command
+            .arg(claim.consumer.as_bytes())
+            .arg(claim.min_idle_ms);
+        command
+            .arg(claim.start.to_string())
+            .arg("COUNT")
+            .arg(claim.count);
+        if claim.just_id {
+            command.arg("JUSTID");
+        }
+        let mut reply = list(self.write(&command).await?)?.into_iter();
+        let mut next = || reply.next().unwrap_or_default();
+        let (cursor, entries, deleted) = (next(), next(), next());
+        let deleted = match deleted {
+            Value::Nil => Vec::new(),
+            ids => list(ids)?.into_iter().map(id).collect::<Result<_, _>>()?,
+        };
+        Ok(Claimed {
+            next: id(cursor)?,
+            entries: taken(entries, claim.just_id)?,
+            deleted,
+            leased: false,
+        })
+    }
+}
+
+/// Entries or ids; before Redis 7.0 entries that are gone are nil among them.
+fn taken(value: Value, just_id: bool) -> Result<Vec<Delivery>, StoreError> {
+    let present = list(value)?
+        .into_iter()
+        .filter(|value| *value != Value::Nil);
+    let one = |value| match just_id {
+        true => Ok(Delivery {
+            id: id(value)?,
+            fields: None,
+            lease: None,
+        }),
+        false => delivery(value).map(|(id, fields)| Delivery {
+            id,
+            fields,
+            lease: None,
+        }),
+    };
+    present.map(one).collect()
+}

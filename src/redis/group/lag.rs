@@ -1,0 +1,113 @@
+//! Lags of groups: judged by the counters of the stream, and counted where these do not tell.
+
+use deadpool_redis::redis::{Cmd, Pipeline, Value};
+
+use crate::model::lag::{GroupPlace, Lag, MAX_COUNTED, StreamEnds};
+use crate::model::name::{GroupName, StreamName};
+use crate::redis::conn::pool::Repeat;
+use crate::redis::decode::{list, optional};
+use crate::redis::group::leases::Verb;
+use crate::redis::group::plain::{GroupInfo, group_info, xinfo_groups};
+use crate::redis::stream::info::{StreamInfo, stream_info};
+use crate::redis::{Lane, Store, StoreError};
+
+/// Counts the entries after the place of a group, or those up to it, whichever end is nearer; false
+/// where both are too many.
+static COUNT: Verb = Verb::new(
+    "\
+local key, group, limit = KEYS[1], ARGV[1], tonumber(ARGV[2])
+local at
+for _, flat in ipairs(redis.call('XINFO', 'GROUPS', key)) do
+  local info = {}
+  for i = 1, #flat, 2 do info[flat[i]] = flat[i + 1] end
+  if info['name'] == group then at = info['last-delivered-id'] end
+end
+if not at then return redis.error_reply('NOGROUP there is none of this name') end
+local function count(command, from, to)
+  local counted = 0
+  while counted < limit do
+    local page = redis.call(command, key, from, to, 'COUNT', math.min(100, limit - counted))
+    counted = counted + #page
+    if #page < 100 then return counted < limit and counted end
+    from = '(' .. page[#page][1]
+  end
+  return false
+end
+local after = count('XRANGE', '(' .. at, '+')
+if after then return after end
+local before = count('XREVRANGE', at, '-')
+return before and redis.call('XLEN', key) - before",
+);
+
+impl Store {
+    /// Every group of a stream, and what is known of its lag.
+    pub(in crate::redis) async fn groups_with_lags(
+        &self,
+        stream: &StreamName,
+    ) -> Result<Vec<(GroupInfo, Lag)>, StoreError> {
+        let _room = self.large.room(2 * self.weigh(stream).await?).await?;
+        let mut info = Cmd::new();
+        info.arg("XINFO").arg("STREAM").arg(stream.as_str());
+        let mut pipeline = Pipeline::new();
+        // Not in one step: a Redis that is full takes no transaction, and that is when one looks.
+        pipeline.add_command(info).add_command(xinfo_groups(stream));
+        let mut replies = self
+            .read_pipeline(&Lane::Shared, &pipeline)
+            .await?
+            .into_iter();
+        let ends = ends(&stream_info(replies.next().unwrap_or_default())?);
+        let groups = list(replies.next().unwrap_or_default())?
+            .into_iter()
+            .map(group_info);
+        let judged = groups.map(|group| {
+            let mut group = group?;
+            let lag = Lag::of(&ends, &place(&group));
+            group.lag = lag.uncounted();
+            Ok((group, lag))
+        });
+        judged.collect()
+    }
+
+    /// The lag of one group: counted where the counters do not tell, over at most
+    /// [`MAX_COUNTED`] entries, fewer if they are large.
+    pub(in crate::redis) async fn counted_lag(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        lag: Lag,
+    ) -> Result<Option<u64>, StoreError> {
+        let supposed = match lag {
+            Lag::Exactly(lag) => return Ok(Some(lag)),
+            Lag::Uncounted(supposed) => supposed,
+        };
+        let (limit, _room) = self.portion(stream, MAX_COUNTED + 1).await?;
+        let counted = self.verb(&COUNT, Repeat::Safe, |command| {
+            command
+                .arg(1)
+                .arg(stream.as_str())
+                .arg(group.as_bytes())
+                .arg(limit);
+        });
+        match counted.await? {
+            Value::Nil => Ok(supposed),
+            counted => optional(&counted),
+        }
+    }
+}
+
+pub(in crate::redis) fn ends(info: &StreamInfo) -> StreamEnds {
+    StreamEnds {
+        length: info.length,
+        entries_added: info.entries_added,
+        last_id: info.last_id,
+        oldest: info.first_entry.as_ref().map(|entry| entry.id),
+    }
+}
+
+fn place(group: &GroupInfo) -> GroupPlace {
+    GroupPlace {
+        last_delivered: group.last_delivered,
+        entries_read: group.entries_read,
+        lag: group.lag,
+    }
+}

@@ -1,0 +1,99 @@
+//! Copies of dead letters whose fields are packed: a script cannot append so many, so the gateway does.
+
+use deadpool_redis::redis::{Cmd, Pipeline, Value};
+
+use crate::model::id::EntryId;
+use crate::model::name::{GroupName, StreamName};
+use crate::model::packed::{PACKED, unpack};
+use crate::redis::decode::entries;
+use crate::redis::group::leases::dead_letters::of_dead;
+use crate::redis::group::leases::redrive::{Redrive, Redriven, redriven};
+use crate::redis::{Store, StoreError};
+
+/// Checks, in one transaction with the XADD before it, that the copy was appended and that the letter
+/// is still there; then deletes the letter. A copy of a letter that is gone by then is taken back
+/// before anybody sees it.
+///
+/// WATCH would do the same, but never comes to an end on a stream that many letters come to.
+const CHECK_COPY: &str = "\
+local dead, to, id, packed = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
+local fields, made = cmsgpack.unpack(packed), redis.call('XREVRANGE', to, '+', '-', 'COUNT', 1)[1]
+local same = made and #made[2] == #fields
+for i = 1, #fields do same = same and made[2][i] == fields[i] end
+if not same then return redis.error_reply('ERR the copy was not appended') end
+local letter = redis.call('XRANGE', dead, id, id)[1]
+if not letter or letter[2][2] ~= packed then
+  redis.call('XDEL', to, made[1])
+  return {'not-found', ''}
+end
+redis.call('XDEL', dead, id)
+return {'copied', made[1]}";
+
+impl Store {
+    /// Appends a copy of a dead letter with packed fields where `how` says, and deletes the letter, in
+    /// one step.
+    ///
+    /// # Errors
+    /// As [`Store::redrive`], and [`StoreError::OutOfMemory`].
+    /// # Cancel safety
+    /// Dropped after it was sent, the copy may be appended all the same.
+    pub(super) async fn copy_packed(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        id: EntryId,
+        how: &Redrive,
+    ) -> Result<Redriven, StoreError> {
+        let policy = self
+            .policy(stream, group)
+            .await?
+            .ok_or(StoreError::GroupHasNoPolicy)?;
+        let to = if let Redrive::To(to) = how {
+            to
+        } else {
+            stream
+        };
+        let copied = self
+            .copy_to(&policy.dead_letter, id, to)
+            .await
+            .map_err(of_dead)?;
+        Ok(copied.unwrap_or(Redriven::NotFound))
+    }
+
+    async fn copy_to(
+        &self,
+        dead: &StreamName,
+        id: EntryId,
+        to: &StreamName,
+    ) -> Result<Option<Redriven>, StoreError> {
+        let (_, _room) = self.portion(dead, 1).await?;
+        let mut command = Cmd::new();
+        command
+            .arg("XRANGE")
+            .arg(dead.as_str())
+            .arg(id.to_string())
+            .arg(id.to_string());
+        let letter = entries(self.read(&command).await?)?.pop();
+        let packed = letter.as_ref().and_then(|letter| letter.value(PACKED));
+        let Some((packed, fields)) = packed.and_then(|packed| Some((packed, unpack(packed)?)))
+        else {
+            return Ok(None);
+        };
+        let mut append = Cmd::new();
+        append.arg("XADD").arg(to.as_str()).arg("*");
+        for (name, value) in &fields {
+            append.arg(name.as_slice()).arg(value.as_slice());
+        }
+        let mut transaction = Pipeline::new();
+        transaction.atomic().add_command(append);
+        transaction
+            .cmd("EVAL")
+            .arg(CHECK_COPY)
+            .arg(2)
+            .arg(dead.as_str())
+            .arg(to.as_str());
+        transaction.arg(id.to_string()).arg(packed);
+        let checked = self.write_pipeline(&transaction).await?.pop();
+        redriven(checked.unwrap_or(Value::Nil))
+    }
+}

@@ -1,0 +1,143 @@
+//! The history of a consumer: entries that are pending with it.
+
+use deadpool_redis::redis::{Cmd, Value};
+
+use crate::model::id::EntryId;
+use crate::model::name::{ConsumerName, GroupName, StreamName};
+use crate::redis::conn::pool::Repeat;
+use crate::redis::decode::{fields, id, list, tuple, unsigned};
+use crate::redis::group::leases::Verb;
+use crate::redis::group::leases::lua::lua_leases;
+use crate::redis::group::leases::read::{Handed, Lease, micros, write_keys};
+use crate::redis::group::plain::write_read;
+use crate::redis::{Delivery, GroupRead, Store, StoreError};
+
+/// What a consumer holds, looked at without touching it: XREADGROUP would count a delivery and set
+/// its time. Answers false for a group without a policy.
+static HISTORY: Verb = Verb::new(concat!(
+    lua_leases!(),
+    "\
+local group, consumer, from, count = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local answers, share = {}, tonumber(ARGV[5])
+for i = 1, #KEYS, 3 do
+  if not policy_of(KEYS[i + 1], KEYS[i], group) then return false end
+  local found, spent = {}, 0
+  for _, held in ipairs(redis.call('XPENDING', KEYS[i], group, from, '+', count, consumer)) do
+    local entry = redis.call('XRANGE', KEYS[i], held[1], held[1])[1]
+    for _, text in ipairs(entry and entry[2] or {}) do spent = spent + #text end
+    if spent > share and #found > 0 then break end
+    local score = redis.call('ZSCORE', KEYS[i + 2], held[1])
+    found[#found + 1] = {held[1], entry and entry[2] or false, held[4], score and digits(tonumber(score)) or ''}
+  end
+  answers[#answers + 1] = found
+end
+return answers"
+));
+
+impl Store {
+    pub(super) async fn read_history(
+        &self,
+        streams: &[StreamName],
+        group: &GroupName,
+        read: &GroupRead,
+        after: EntryId,
+        (share, portion): (usize, usize),
+    ) -> Result<Vec<Handed>, StoreError> {
+        let plainly = async || {
+            // Redis knows no bytes: as many as will fit if all are like the heaviest.
+            let read = GroupRead {
+                count: read.count.min(portion).max(1),
+                ..read.clone()
+            };
+            let mut handed = self.read_plainly(streams, group, &read).await?;
+            for one in &mut handed {
+                cut(&mut one.entries, share);
+            }
+            Ok(handed)
+        };
+        let Some(from) = after.next() else {
+            // Nothing can lie behind the last id, which XREADGROUP would take for `>`.
+            self.touch_consumer(streams, group, &read.consumer).await?;
+            return Ok(vec![Handed::default(); streams.len()]);
+        };
+        let reply = self.verb(&HISTORY, Repeat::Safe, |command| {
+            write_keys(command, streams, group);
+            command
+                .arg(read.consumer.as_bytes())
+                .arg(from.to_string())
+                .arg(read.count)
+                .arg(share);
+        });
+        match reply.await? {
+            Value::Nil => plainly().await,
+            present => {
+                let of_one = |entries| {
+                    let entries = list(entries)?.into_iter().map(pending);
+                    let entries = entries.collect::<Result<_, _>>()?;
+                    Ok(Handed {
+                        entries,
+                        leased: true,
+                        ..Handed::default()
+                    })
+                };
+                list(present)?.into_iter().map(of_one).collect()
+            }
+        }
+    }
+
+    /// Makes a consumer of several groups where it is missing, and begins its idle time anew: what a
+    /// read does that finds nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// # Cancel safety
+    /// Dropped after it was sent, the consumer may be made all the same.
+    pub async fn touch_consumer(
+        &self,
+        streams: &[StreamName],
+        group: &GroupName,
+        consumer: &ConsumerName,
+    ) -> Result<(), StoreError> {
+        let (consumer, history) = (consumer.clone(), EntryId::MAX.previous());
+        let read = GroupRead {
+            consumer,
+            count: 1,
+            no_ack: false,
+            history,
+        };
+        let mut command = Cmd::new();
+        write_read(&mut command, streams, group, &read);
+        self.write(&command).await.map(drop)
+    }
+}
+
+/// Keeps of a history what fits into `bytes`, but one entry at least; the rest is pending, and read
+/// after the last that was kept.
+fn cut(entries: &mut Vec<Delivery>, bytes: usize) {
+    let mut left = bytes;
+    let kept = entries.iter().position(|entry| {
+        let fields = entry.fields.iter().flatten();
+        let size: usize = fields.map(|(name, value)| name.len() + value.len()).sum();
+        let over = size > left;
+        left = left.saturating_sub(size);
+        over
+    });
+    entries.truncate(kept.unwrap_or(entries.len()).max(1));
+}
+
+fn pending(value: Value) -> Result<Delivery, StoreError> {
+    let [entry, found, count, score] = tuple(value)?;
+    let found = match found {
+        Value::Nil => None,
+        present => Some(fields(present)?),
+    };
+    let lease = Some(Lease {
+        deliveries: unsigned(&count)?,
+        until_us: micros(score)?,
+    });
+    Ok(Delivery {
+        id: id(entry)?,
+        fields: found,
+        lease,
+    })
+}

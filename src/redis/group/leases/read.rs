@@ -1,0 +1,313 @@
+//! Reading as a consumer of groups that may have a policy.
+
+use std::time::Duration;
+
+use deadpool_redis::redis::{Cmd, Pipeline, Value};
+
+use crate::model::name::{GroupName, StreamName};
+use crate::redis::conn::pool::Repeat;
+use crate::redis::decode::{delivery, list, text, tuple, unsigned};
+use crate::redis::group::leases::hand_out::READ;
+use crate::redis::group::leases::lua::lua_leases;
+use crate::redis::group::leases::{Verb, channel, leases, policies};
+use crate::redis::group::plain::write_read;
+use crate::redis::stream::read_budget::{ANSWER, LARGE, heaviest_handed};
+use crate::redis::{Delivery, GroupRead, Store, StoreError};
+
+/// What an entry was lent for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// How often the entry was delivered, this time with it.
+    pub deliveries: u64,
+    /// When the lease ends, in Unix microseconds by the clock of Redis; `None` where the entry is
+    /// pending without one.
+    pub until_us: Option<u64>,
+}
+
+/// A read in groups that may have a policy.
+#[derive(Clone, Debug)]
+pub struct WorkRead {
+    /// What to read, and for whom.
+    pub read: GroupRead,
+    /// In place of the lease of the policy.
+    pub lease: Option<Duration>,
+    /// Hand out no more bytes of names and values than this over all streams, but one entry at least.
+    pub max_bytes: Option<usize>,
+}
+
+/// What one group handed out.
+#[derive(Clone, Debug, Default)]
+pub struct Handed {
+    /// To the consumer.
+    pub entries: Vec<Delivery>,
+    /// The group has a policy.
+    pub leased: bool,
+    /// When there was nothing: how long until a lease falls due.
+    pub due_in: Option<Duration>,
+    /// What was moved to the dead letters meanwhile.
+    pub dead: HandedOut,
+}
+
+/// What became of entries that were due and could not be handed out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HandedOut {
+    /// Delivered as often as they may be.
+    pub exhausted: u64,
+    /// Pending, but gone from the stream.
+    pub gone: u64,
+    /// They should have been moved, but the dead-letter key holds something else.
+    pub stuck: u64,
+}
+
+/// Gives leases to entries that were just read as if their group had no policy.
+static LEND: Verb = Verb::new(concat!(
+    lua_leases!(),
+    "\
+local policy = policy_of(KEYS[2], KEYS[1], ARGV[1])
+if not policy then return '' end
+local until_us = now_us() + policy.lease
+lend(KEYS[3], {unpack(ARGV, 3)}, until_us)
+if policy.lease < 5000000 then redis.call('PUBLISH', ARGV[2], digits(policy.lease / 1000)) end
+return digits(until_us)"
+));
+
+pub(super) fn write_keys(command: &mut Cmd, streams: &[StreamName], group: &GroupName) {
+    command.arg(3 * streams.len());
+    for stream in streams {
+        command
+            .arg(stream.as_str())
+            .arg(policies(stream))
+            .arg(leases(stream, group));
+    }
+    command.arg(group.as_bytes());
+}
+
+impl Store {
+    /// Hands entries of several streams, each named once, to a consumer of the groups of one name;
+    /// at once: waiting is done elsewhere, without a connection. Where a group has a policy they are
+    /// lent. `plain` says that all groups had no policy at their last read, which may be outdated.
+    /// Redis looks for all groups before anything is read.
+    ///
+    /// # Errors
+    /// [`StoreError::GroupNotFound`] and [`StoreError::NotAStream`] if that is so of any stream
+    /// ([`Store::lacks_group`] tells of which), [`StoreError::GroupHasNoPolicy`] if a lease is asked
+    /// for and any has none, [`StoreError::Crowded`], or that Redis is away.
+    /// # Cancel safety
+    /// None: dropped after it was sent, the entries are pending with the consumer, who finds them
+    /// in its history. Run it where it is not dropped.
+    pub async fn read_work(
+        &self,
+        streams: &[StreamName],
+        group: &GroupName,
+        work: &WorkRead,
+        plain: bool,
+    ) -> Result<Vec<Handed>, StoreError> {
+        let read = &work.read;
+        let mut heaviest = 1;
+        for stream in streams {
+            heaviest = heaviest.max(self.weigh(stream).await?);
+        }
+        let most = work.max_bytes.unwrap_or(ANSWER);
+        let expected = read
+            .count
+            .saturating_mul(streams.len())
+            .saturating_mul(heaviest);
+        let _room = self.large.room(expected.min(most.max(heaviest))).await?;
+        let handed = if let Some(after) = read.history {
+            let share = most / streams.len();
+            let share = (share, share.max(LARGE) / heaviest);
+            self.read_history(streams, group, read, after, share)
+                .await?
+        } else {
+            // Where it may come to much it is looked at before it is read. The default bound is the
+            // same whether the caller names it or not.
+            let bound = work.max_bytes.filter(|bytes| *bytes < ANSWER);
+            let bound = bound.or((expected > ANSWER).then_some(ANSWER));
+            self.read_fresh(streams, group, work, plain, bound).await?
+        };
+        for (stream, one) in streams.iter().zip(&handed) {
+            self.large
+                .saw(stream.as_str(), heaviest_handed(&one.entries));
+        }
+        Ok(handed)
+    }
+
+    async fn read_fresh(
+        &self,
+        streams: &[StreamName],
+        group: &GroupName,
+        work: &WorkRead,
+        plain: bool,
+        max_bytes: Option<usize>,
+    ) -> Result<Vec<Handed>, StoreError> {
+        let read = &work.read;
+        let plainly = read.no_ack || (plain && work.lease.is_none());
+        if !plainly || max_bytes.is_some() {
+            return self
+                .read_by_script(streams, group, work, read.count, max_bytes)
+                .await;
+        }
+        let mut handed = self.read_plainly(streams, group, read).await?;
+        for (stream, one) in streams.iter().zip(&mut handed) {
+            let left = read.count.saturating_sub(one.entries.len());
+            if one.leased && !read.no_ack && left > 0 {
+                // The group got a policy since: entries may be due that XREADGROUP does not know of.
+                let only = std::slice::from_ref(stream);
+                let due = self
+                    .read_by_script(only, group, work, left, None)
+                    .await?
+                    .pop();
+                let due = due.unwrap_or_default();
+                one.entries.extend(due.entries);
+                (one.due_in, one.dead) = (due.due_in, due.dead);
+            }
+        }
+        Ok(handed)
+    }
+
+    /// Runs the script, for at most `count` entries of each stream.
+    async fn read_by_script(
+        &self,
+        streams: &[StreamName],
+        group: &GroupName,
+        work: &WorkRead,
+        count: usize,
+        max_bytes: Option<usize>,
+    ) -> Result<Vec<Handed>, StoreError> {
+        let read = &work.read;
+        let reply = self.verb(&READ, Repeat::Unsafe, |command| {
+            write_keys(command, streams, group);
+            command.arg(read.consumer.as_bytes()).arg(count);
+            command.arg(
+                work.lease
+                    .map(|lease| lease.as_millis().to_string())
+                    .unwrap_or_default(),
+            );
+            command.arg(max_bytes.map(|bytes| bytes.to_string()).unwrap_or_default());
+            command.arg(u8::from(read.no_ack));
+            for stream in streams {
+                command.arg(channel(stream, group));
+            }
+        });
+        list(reply.await?)?.into_iter().map(handed).collect()
+    }
+
+    /// Reads as if no group had a policy, and asks in the same breath whether one has; if so its
+    /// entries are given leases before anybody sees them. So plain groups pay for no script.
+    pub(super) async fn read_plainly(
+        &self,
+        streams: &[StreamName],
+        group: &GroupName,
+        read: &GroupRead,
+    ) -> Result<Vec<Handed>, StoreError> {
+        let mut pipeline = Pipeline::with_capacity(1 + streams.len());
+        let mut command = Cmd::with_capacity(10 + 2 * streams.len(), 128 * (1 + streams.len()));
+        write_read(&mut command, streams, group, read);
+        pipeline.add_command(command);
+        for stream in streams {
+            let mut command = Cmd::with_capacity(3, 128);
+            command
+                .arg("HEXISTS")
+                .arg(policies(stream))
+                .arg(group.as_bytes());
+            pipeline.add_command(command);
+        }
+        let mut replies = self.write_pipeline(&pipeline).await?.into_iter();
+        let of_all =
+            crate::redis::group::plain::read_of(replies.next().unwrap_or_default(), streams)?;
+        let mut handed = Vec::with_capacity(streams.len());
+        for (stream, (entries, has)) in streams.iter().zip(of_all.into_iter().zip(replies)) {
+            let leased = unsigned(&has)? == 1;
+            let mut one = Handed {
+                entries,
+                leased,
+                ..Handed::default()
+            };
+            if leased && !read.no_ack && !one.entries.is_empty() {
+                self.lend(stream, group, &mut one.entries).await?;
+            }
+            handed.push(one);
+        }
+        Ok(handed)
+    }
+
+    async fn lend(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        entries: &mut [Delivery],
+    ) -> Result<(), StoreError> {
+        let reply = self.verb(&LEND, Repeat::Unsafe, |command| {
+            crate::redis::group::leases::begin(command, stream, group);
+            for entry in &*entries {
+                command.arg(entry.id.to_string());
+            }
+        });
+        let until_us = micros(reply.await?)?;
+        for entry in entries {
+            entry.lease = until_us.map(|end| Lease {
+                deliveries: 1,
+                until_us: Some(end),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The end of a lease as the scripts write it; empty for none.
+pub(super) fn micros(value: Value) -> Result<Option<u64>, StoreError> {
+    let text = text(value)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse()
+        .map(Some)
+        .map_err(|_| StoreError::Unexpected("the end of a lease".to_owned()))
+}
+
+fn handed(value: Value) -> Result<Handed, StoreError> {
+    let [
+        until_us,
+        taken,
+        counts,
+        fresh,
+        due_in,
+        exhausted,
+        gone,
+        stuck,
+    ] = tuple(value)?;
+    let until_us = micros(until_us)?;
+    let lease = |deliveries| {
+        until_us.map(|end| Lease {
+            deliveries,
+            until_us: Some(end),
+        })
+    };
+    let mut entries = Vec::new();
+    for (value, count) in list(taken)?.into_iter().zip(list(counts)?) {
+        let (id, fields) = delivery(value)?;
+        entries.push(Delivery {
+            id,
+            fields,
+            lease: lease(unsigned(&count)?),
+        });
+    }
+    for value in list(fresh)? {
+        let (id, fields) = delivery(value)?;
+        entries.push(Delivery {
+            id,
+            fields,
+            lease: lease(1),
+        });
+    }
+    Ok(Handed {
+        entries,
+        leased: until_us.is_some(),
+        due_in: micros(due_in)?.map(Duration::from_micros),
+        dead: HandedOut {
+            exhausted: unsigned(&exhausted)?,
+            gone: unsigned(&gone)?,
+            stuck: unsigned(&stuck)?,
+        },
+    })
+}

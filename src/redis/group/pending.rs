@@ -1,0 +1,144 @@
+//! What a group has handed out and not had acknowledged: XPENDING in both its forms.
+
+use deadpool_redis::redis::{Cmd, Pipeline, Value};
+
+use crate::model::id::EntryId;
+use crate::model::name::{ConsumerName, GroupName, RawName, StreamName};
+use crate::redis::decode::{id, list, name, optional_id, text, tuple, unsigned};
+use crate::redis::group::leases::is_nobody;
+use crate::redis::{Lane, Store, StoreError};
+
+/// Which pending entries to list.
+#[derive(Clone, Debug)]
+pub struct PendingQuery {
+    /// Of this consumer only.
+    pub consumer: Option<ConsumerName>,
+    /// Untouched for at least so many milliseconds.
+    pub min_idle_ms: u64,
+    /// From this id on.
+    pub start: EntryId,
+    /// Up to this id.
+    pub end: EntryId,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// One entry that is pending.
+#[derive(Clone, Debug)]
+pub struct PendingEntry {
+    /// Its id; the entry itself may be gone from the stream.
+    pub id: EntryId,
+    /// Who holds it; nobody when it was handed back.
+    pub consumer: Option<RawName>,
+    /// Milliseconds since it was last delivered.
+    pub idle_ms: u64,
+    /// How often it was delivered.
+    pub deliveries: u64,
+}
+
+/// All that is pending in a group, in short.
+#[derive(Clone, Debug)]
+pub struct PendingSummary {
+    /// How many entries.
+    pub count: u64,
+    /// The lowest id.
+    pub min_id: Option<EntryId>,
+    /// The greatest id.
+    pub max_id: Option<EntryId>,
+    /// Consumers that hold any, with how many.
+    pub consumers: Vec<(RawName, u64)>,
+}
+
+/// Both forms.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    /// Of the whole group, whatever the query.
+    pub summary: PendingSummary,
+    /// What the query asked for, by id.
+    pub entries: Vec<PendingEntry>,
+}
+
+impl Store {
+    /// What is pending in a group.
+    ///
+    /// # Errors
+    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn pending(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        query: &PendingQuery,
+    ) -> Result<Pending, StoreError> {
+        let xpending = || {
+            let mut command = Cmd::new();
+            command
+                .arg("XPENDING")
+                .arg(stream.as_str())
+                .arg(group.as_bytes());
+            command
+        };
+        let mut entries = xpending();
+        if query.min_idle_ms > 0 {
+            entries.arg("IDLE").arg(query.min_idle_ms);
+        }
+        entries
+            .arg(query.start.to_string())
+            .arg(query.end.to_string())
+            .arg(query.limit);
+        if let Some(consumer) = &query.consumer {
+            entries.arg(consumer.as_bytes());
+        }
+        let mut pipeline = Pipeline::new();
+        pipeline.add_command(xpending()).add_command(entries);
+        let mut replies = self
+            .read_pipeline(&Lane::Shared, &pipeline)
+            .await?
+            .into_iter();
+        let summary = summary(replies.next().unwrap_or_default())?;
+        let entries = list(replies.next().unwrap_or_default())?
+            .into_iter()
+            .map(entry);
+        Ok(Pending {
+            summary,
+            entries: entries.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn summary(value: Value) -> Result<PendingSummary, StoreError> {
+    let [count, min_id, max_id, consumers] = tuple(value)?;
+    let consumer = |value| {
+        let [holder, count] = tuple(value)?;
+        let count = text(count)?
+            .parse()
+            .map_err(|_| StoreError::Unexpected("a count in XPENDING".to_owned()))?;
+        Ok((name(holder)?, count))
+    };
+    let consumers = match consumers {
+        Value::Nil => Vec::new(),
+        present => list(present)?
+            .into_iter()
+            .map(consumer)
+            .collect::<Result<_, StoreError>>()?,
+    };
+    let mut consumers: Vec<(RawName, u64)> = consumers;
+    consumers.retain(|(name, _)| !is_nobody(name));
+    Ok(PendingSummary {
+        count: unsigned(&count)?,
+        min_id: optional_id(min_id)?,
+        max_id: optional_id(max_id)?,
+        consumers,
+    })
+}
+
+fn entry(value: Value) -> Result<PendingEntry, StoreError> {
+    let [entry_id, consumer, idle, deliveries] = tuple(value)?;
+    Ok(PendingEntry {
+        id: id(entry_id)?,
+        consumer: Some(name(consumer)?).filter(|name| !is_nobody(name) && !name.is_empty()),
+        idle_ms: unsigned(&idle)?,
+        deliveries: unsigned(&deliveries)?,
+    })
+}

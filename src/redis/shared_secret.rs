@@ -1,0 +1,35 @@
+//! A secret that all gateways of one Redis share.
+
+use deadpool_redis::redis::{Cmd, Value};
+
+use crate::redis::decode::bytes;
+use crate::redis::{Store, StoreError};
+
+/// Where it is kept.
+const KEY: &str = "streamgate:{tickets}:secret";
+
+impl Store {
+    /// The secret there is; `own` becomes the secret if there is none. Nothing if there is no `own`
+    /// either.
+    ///
+    /// # Errors
+    /// That Redis is away.
+    /// # Cancel safety
+    /// Dropped after it was sent, `own` may have become the secret.
+    pub async fn shared_secret(&self, own: Option<&[u8]>) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut get = Cmd::new();
+        get.arg("GET").arg(KEY);
+        let there = self.write(&get).await?;
+        let Some(own) = own.filter(|_| there == Value::Nil) else {
+            return if there == Value::Nil {
+                Ok(None)
+            } else {
+                bytes(there).map(Some)
+            };
+        };
+        let mut set = Cmd::new();
+        set.arg("SET").arg(KEY).arg(own).arg("NX");
+        self.write(&set).await?;
+        bytes(self.write(&get).await?).map(Some)
+    }
+}

@@ -1,0 +1,112 @@
+//! Removing entries by their ids.
+
+use deadpool_redis::redis::{Cmd, Value};
+
+use crate::model::id::EntryId;
+use crate::model::name::StreamName;
+use crate::redis::decode::{int, list};
+use crate::redis::{Store, StoreError};
+
+/// What is done about groups that still refer to an entry that is to be deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum References {
+    /// They keep their pending records, of an entry that is gone.
+    #[default]
+    Keep,
+    /// Their pending records go, too.
+    Delete,
+    /// The entry is deleted only once every group has read and acknowledged it.
+    Acked,
+}
+
+impl References {
+    /// The word our scripts know it by.
+    pub(in crate::redis) const fn word(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Delete => "delete",
+            Self::Acked => "acked",
+        }
+    }
+}
+
+/// What became of an entry that was to be deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletion {
+    /// It is gone.
+    Deleted,
+    /// It was not there.
+    NotFound,
+    /// Some group has not read or not acknowledged it; it stays.
+    Referenced,
+}
+
+/// Lua: removing one entry under the conditions of XDELEX, on every
+/// server: 1 deleted, 2 referenced, -1 not there.
+macro_rules! lua_remove {
+    () => {
+        concat!(
+            lua_below!(),
+            lua_groups!(),
+            "\
+local function remove(key, groups, how, id)
+  local result
+  if #redis.call('XRANGE', key, id, id) == 0 then result = -1 end
+  for _, group in ipairs(groups) do
+    if result then break end
+    if how == 'acked' and (below(group['last-delivered-id'], id)
+        or #redis.call('XPENDING', key, group['name'], id, id, 1) > 0) then result = 2 end
+  end
+  if not result then
+    redis.call('XDEL', key, id)
+    result = 1
+  end
+  if how == 'delete' and result ~= 2 then
+    for _, group in ipairs(groups) do redis.call('XACK', key, group['name'], id) end
+  end
+  return result
+end\n"
+        )
+    };
+}
+pub(in crate::redis) use lua_remove;
+
+/// Deletes entries; answers for each what `remove` does.
+const DELETE: &str = concat!(
+    lua_remove!(),
+    "\
+local groups, results = groups_of(KEYS[1]), {}
+for i = 2, #ARGV do results[#results + 1] = remove(KEYS[1], groups, ARGV[1], ARGV[i]) end
+return results"
+);
+
+impl Store {
+    /// Deletes entries; tells for each what became of it.
+    ///
+    /// # Errors
+    /// [`StoreError::NotAStream`], or that Redis is away.
+    /// # Cancel safety
+    /// Dropped after it was sent, the entries may be gone all the same.
+    pub async fn delete_entries(
+        &self,
+        stream: &StreamName,
+        ids: &[EntryId],
+        references: References,
+    ) -> Result<Vec<Deletion>, StoreError> {
+        let mut command = Cmd::new();
+        command.arg("EVAL").arg(DELETE).arg(1).arg(stream.as_str());
+        command.arg(references.word());
+        for id in ids {
+            command.arg(id.to_string());
+        }
+        let deletion = |value: &Value| match int(value)? {
+            1 => Ok(Deletion::Deleted),
+            2 => Ok(Deletion::Referenced),
+            _ => Ok(Deletion::NotFound),
+        };
+        list(self.write(&command).await?)?
+            .iter()
+            .map(deletion)
+            .collect()
+    }
+}

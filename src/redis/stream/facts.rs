@@ -1,0 +1,377 @@
+//! The counters of a stream, read by one small script: XINFO STREAM alone fails on a missing key
+//! and carries the whole of the first and the last entry along. With the counters it is looked up
+//! whether the entry of a position is still there. And ranges, read in one step with all that.
+
+use std::sync::atomic::Ordering;
+
+use deadpool_redis::redis::{Cmd, Pipeline, Value};
+
+use crate::model::entry::Entry;
+use crate::model::history::{Evidence, Facts, Standing};
+use crate::model::id::EntryId;
+use crate::model::name::StreamName;
+use crate::model::position::Position;
+use crate::model::range::Order;
+use crate::redis::decode::{Properties, id, list, optional, optional_id, tuple, unsigned};
+use crate::redis::stream::read_budget::Room;
+use crate::redis::{Lane, Store, StoreError};
+
+/// Lua: `facts_of(key, at)`: the counters of a stream, what the heavier of its first and its last entry
+/// weighs, which XINFO copies along, and whether there is an entry of the id `at`, unless that is empty.
+macro_rules! lua_facts {
+    () => {
+        "\
+local function weight_of(entry)
+  local weight = 0
+  for _, text in ipairs(entry and entry[2] or {}) do weight = weight + #text + 128 end
+  return weight
+end
+local function facts_of(key, at)
+  local info, flat = {}, redis.call('XINFO', 'STREAM', key)
+  for i = 1, #flat, 2 do info[flat[i]] = flat[i + 1] end
+  local first, last, exists = info['first-entry'], info['last-entry'], false
+  local weight = math.max(weight_of(first), weight_of(last))
+  first, last = first and first[1] or false, last and last[1] or false
+  if at ~= '' then
+    exists = at == first or at == last or redis.call('XRANGE', key, at, at)[1] ~= nil
+    exists = exists and 1 or 0
+  end
+  return {info['length'], info['last-generated-id'], info['entries-added'] or false,
+          info['max-deleted-entry-id'] or false, first, last, weight, exists}
+end\n"
+    };
+}
+
+const SCRIPT: &str = concat!(
+    lua_facts!(),
+    "\
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind == 'none' then return false end
+if kind ~= 'stream' then return redis.error_reply('WRONGTYPE the key holds no stream') end
+local facts = facts_of(KEYS[1], ARGV[1])
+if #ARGV == 1 then return facts end
+return {redis.call(ARGV[2], KEYS[1], ARGV[3], ARGV[4], 'COUNT', ARGV[5]), facts}"
+);
+
+/// The same of several streams: 0 of a key that is not there, 1 of one that is no stream.
+const GLANCE: &str = concat!(
+    lua_facts!(),
+    "\
+local all = {}
+for i, key in ipairs(KEYS) do
+  local kind = redis.call('TYPE', key).ok
+  if kind == 'stream' then
+    all[i] = facts_of(key, ARGV[i])
+  else
+    all[i] = kind == 'none' and 0 or 1
+  end
+end
+return all"
+);
+
+/// The counters of a stream, with whether the entry of a position is there.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamCheck {
+    /// The counters.
+    pub facts: Facts,
+    /// Whether the entry is there; `None` for a position without a count, whose entry is not looked
+    /// for.
+    pub entry_exists: Option<bool>,
+}
+
+impl StreamCheck {
+    const MISSING: Self = Self {
+        facts: Facts::missing(),
+        entry_exists: None,
+    };
+
+    /// How the position stands after which so many entries were found, and no others.
+    #[must_use]
+    pub fn standing(&self, position: Position, entries_after: u64) -> Standing {
+        let entry_exists = self.entry_exists;
+        self.facts.standing(
+            position,
+            Evidence {
+                entry_exists,
+                entries_after,
+                to_tail: true,
+            },
+        )
+    }
+}
+
+/// Entries between two ids, both included.
+#[derive(Clone, Copy)]
+pub(in crate::redis) struct Range {
+    pub(in crate::redis) order: Order,
+    pub(in crate::redis) low: EntryId,
+    pub(in crate::redis) high: EntryId,
+    pub(in crate::redis) count: usize,
+}
+
+/// The entry that is looked for: only a counted position is surely that of an entry.
+fn entry_at(position: Position) -> Option<EntryId> {
+    position
+        .n
+        .map(|_| position.id)
+        .filter(|id| *id > EntryId::MIN)
+}
+
+/// The script call, to be put into a transaction beside what must be read in the same step.
+fn command(stream: &StreamName, at: Position) -> Cmd {
+    let mut command = Cmd::new();
+    let at = entry_at(at).map_or_else(String::new, |id| id.to_string());
+    command
+        .arg("EVAL")
+        .arg(SCRIPT)
+        .arg(1)
+        .arg(stream.as_str())
+        .arg(at);
+    command
+}
+
+/// Adds commands that check a stream which should exist: less work for Redis than the script, but an
+/// error if it does not exist, and not one step.
+pub(in crate::redis) fn add_check(pipeline: &mut Pipeline, stream: &StreamName, at: Position) {
+    pipeline.cmd("XINFO").arg("STREAM").arg(stream.as_str());
+    if let Some(id) = entry_at(at) {
+        let id = id.to_string();
+        pipeline
+            .cmd("XRANGE")
+            .arg(stream.as_str())
+            .arg(&id)
+            .arg(&id)
+            .arg("COUNT")
+            .arg(1);
+    }
+}
+
+impl Store {
+    /// Reads the answers to what [`add_check`] added.
+    pub(in crate::redis) fn decode_check(
+        &self,
+        stream: &StreamName,
+        at: Position,
+        replies: &mut impl Iterator<Item = Value>,
+    ) -> Result<StreamCheck, StoreError> {
+        let mut info = Properties::new(replies.next().unwrap_or(Value::Nil))?;
+        let (first, last) = (info.take("first-entry"), info.take("last-entry"));
+        let weight = weight_of(&first).max(weight_of(&last));
+        self.large
+            .saw(stream.as_str(), Some(weight).filter(|weight| *weight > 0));
+        let entry_exists = match entry_at(at) {
+            Some(_) => Some(!list(replies.next().unwrap_or(Value::Nil))?.is_empty()),
+            None => None,
+        };
+        let facts = self.facts_from([
+            info.take("length"),
+            info.take("last-generated-id"),
+            info.take("entries-added"),
+            info.take("max-deleted-entry-id"),
+            id_of(first),
+            id_of(last),
+        ])?;
+        Ok(StreamCheck {
+            facts,
+            entry_exists,
+        })
+    }
+
+    fn weighed(&self, stream: &StreamName, weight: &Value) -> Result<(), StoreError> {
+        let weight = usize::try_from(unsigned(weight)?).unwrap_or(usize::MAX);
+        self.large
+            .saw(stream.as_str(), Some(weight).filter(|weight| *weight > 0));
+        Ok(())
+    }
+
+    /// The counters of a stream; [`Facts::missing`] if there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::NotAStream`] when the key holds something else, [`StoreError::Crowded`], or
+    /// that Redis is away.
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn facts(&self, lane: &Lane, stream: &StreamName) -> Result<Facts, StoreError> {
+        let _room = match lane {
+            Lane::Shared => self.large.room_for_facts(stream.as_str()).await?,
+            Lane::Own(_) => Room::default(),
+        };
+        let reply = self
+            .read_on(lane, &command(stream, Position::OLDEST))
+            .await?;
+        Ok(self.decode_facts(stream, reply)?.facts)
+    }
+
+    /// Checks several streams, each with the position that somebody stands at; `None` for a key that
+    /// holds something else.
+    ///
+    /// # Errors
+    /// That Redis is away.
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn glance(
+        &self,
+        lane: &Lane,
+        streams: &[(StreamName, Position)],
+    ) -> Result<Vec<Option<StreamCheck>>, StoreError> {
+        let mut command = Cmd::new();
+        command.arg("EVAL").arg(GLANCE).arg(streams.len());
+        for (stream, _) in streams {
+            command.arg(stream.as_str());
+        }
+        for (_, at) in streams {
+            command.arg(entry_at(*at).map_or_else(String::new, |id| id.to_string()));
+        }
+        let check = |((stream, _), reply): (&(StreamName, Position), Value)| match reply {
+            Value::Int(0) => Ok(Some(StreamCheck::MISSING)),
+            Value::Int(_) => Ok(None),
+            facts => self.decode_facts(stream, facts).map(Some),
+        };
+        let replies = list(self.read_on(lane, &command).await?)?;
+        streams.iter().zip(replies).map(check).collect()
+    }
+
+    /// Checks several streams that should exist, each with the position that somebody stands at. It
+    /// is not one step: what happens to a stream meanwhile makes its check contradict the position.
+    ///
+    /// # Errors
+    /// [`StoreError::StreamNotFound`] or [`StoreError::NotAStream`] when that is true of one of them,
+    /// or that Redis is away.
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn check(
+        &self,
+        lane: &Lane,
+        streams: &[(StreamName, Position)],
+    ) -> Result<Vec<StreamCheck>, StoreError> {
+        let mut pipeline = Pipeline::new();
+        for (stream, at) in streams {
+            add_check(&mut pipeline, stream, *at);
+        }
+        let mut replies = self.read_pipeline(lane, &pipeline).await?.into_iter();
+        streams
+            .iter()
+            .map(|(stream, at)| self.decode_check(stream, *at, &mut replies))
+            .collect()
+    }
+
+    /// A range and a check of its stream, read in one step.
+    ///
+    /// # Errors
+    /// [`StoreError::NotAStream`], or that Redis is away.
+    /// # Cancel safety
+    /// Reads only.
+    pub(in crate::redis) async fn range_with_facts(
+        &self,
+        lane: &Lane,
+        stream: &StreamName,
+        range: &Range,
+        at: Position,
+    ) -> Result<(Vec<Entry>, StreamCheck), StoreError> {
+        let (verb, from, to) = match range.order {
+            Order::Asc => ("XRANGE", range.low, range.high),
+            Order::Desc => ("XREVRANGE", range.high, range.low),
+        };
+        let mut plain = Cmd::new();
+        plain
+            .arg(verb)
+            .arg(stream.as_str())
+            .arg(from.to_string())
+            .arg(to.to_string());
+        plain.arg("COUNT").arg(range.count);
+        let mut transaction = Pipeline::new();
+        transaction
+            .atomic()
+            .add_command(plain)
+            .add_command(command(stream, at));
+        let [entries, facts] = match self.read_pipeline(lane, &transaction).await {
+            // Redis takes no transaction at all when it is full; a script that only reads may run.
+            // Always to use the script would cost Redis four times as much for each entry.
+            Err(StoreError::OutOfMemory) => {
+                let mut whole = command(stream, at);
+                whole
+                    .arg(verb)
+                    .arg(from.to_string())
+                    .arg(to.to_string())
+                    .arg(range.count);
+                match self.read_on(lane, &whole).await? {
+                    Value::Nil => [Value::Array(Vec::new()), Value::Nil],
+                    both => tuple(both)?,
+                }
+            }
+            replies => tuple(Value::Array(replies?))?,
+        };
+        Ok((
+            crate::redis::decode::entries(entries)?,
+            self.decode_facts(stream, facts)?,
+        ))
+    }
+
+    async fn read_on(&self, lane: &Lane, command: &Cmd) -> Result<Value, StoreError> {
+        match lane {
+            Lane::Shared => self.read(command).await,
+            Lane::Own(handle) => self.connections.heed(handle.command(command).await),
+        }
+    }
+
+    fn decode_facts(&self, stream: &StreamName, value: Value) -> Result<StreamCheck, StoreError> {
+        if value == Value::Nil {
+            return Ok(StreamCheck::MISSING);
+        }
+        let [
+            length,
+            last_id,
+            added,
+            max_deleted,
+            oldest,
+            newest,
+            weight,
+            exists,
+        ] = tuple(value)?;
+        self.weighed(stream, &weight)?;
+        let facts = [length, last_id, added, max_deleted, oldest, newest];
+        let entry_exists = optional(&exists)?.map(|exists| exists == 1);
+        Ok(StreamCheck {
+            facts: self.facts_from(facts)?,
+            entry_exists,
+        })
+    }
+
+    fn facts_from(&self, values: [Value; 6]) -> Result<Facts, StoreError> {
+        let [length, last_id, added, max_deleted, oldest, newest] = values;
+        Ok(Facts {
+            exists: true,
+            length: unsigned(&length)?,
+            entries_added: optional(&added)?,
+            last_id: id(last_id)?,
+            oldest: optional_id(oldest)?,
+            newest: optional_id(newest)?,
+            max_deleted: optional_id(max_deleted)?.unwrap_or(EntryId::MIN),
+            untraced_holes: self.untraced_holes.load(Ordering::Relaxed),
+        })
+    }
+}
+
+/// What an entry weighs that XINFO copied along, as the script counts it.
+fn weight_of(entry: &Value) -> usize {
+    let Value::Array(parts) = entry else { return 0 };
+    let Some(Value::Array(texts)) = parts.get(1) else {
+        return 0;
+    };
+    let size = |text: &Value| {
+        if let Value::BulkString(text) = text {
+            text.len() + 128
+        } else {
+            0
+        }
+    };
+    texts.iter().map(size).sum()
+}
+
+/// The id of an entry; nil if there is none.
+fn id_of(entry: Value) -> Value {
+    match entry {
+        Value::Array(parts) => parts.into_iter().next().unwrap_or(Value::Nil),
+        other => other,
+    }
+}

@@ -1,0 +1,126 @@
+//! Looking at what is to be appended later, and taking it back.
+
+use deadpool_redis::redis::{Cmd, Value};
+
+use crate::model::name::StreamName;
+use crate::redis::conn::pool::Repeat;
+use crate::redis::decode::{list, text, tuple, unsigned};
+use crate::redis::group::leases::Verb;
+use crate::redis::stream::scheduled::{Scheduled, keys, lua_release, number};
+use crate::redis::{Store, StoreError};
+
+/// A page of what is scheduled, from the first that is not before `due token`.
+static LIST: Verb = Verb::new(
+    "\
+local from = 0
+if ARGV[2] ~= '' then
+  local rank = redis.call('ZRANK', KEYS[1], ARGV[3])
+  from = rank and rank + 1 or redis.call('ZCOUNT', KEYS[1], '-inf', '(' .. ARGV[2])
+end
+local flat, found = redis.call('ZRANGE', KEYS[1], from, from + ARGV[1] - 1, 'WITHSCORES'), {}
+for i = 1, #flat, 2 do
+  local text = redis.call('HGET', KEYS[2], flat[i]) or '0\\n'
+  found[#found + 1] = {flat[i], flat[i + 1], text:match('^%d+')}
+end
+return found",
+);
+
+/// One that is scheduled.
+static FIND: Verb = Verb::new(
+    "\
+local due = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if not due then return false end
+return {ARGV[1], due, (redis.call('HGET', KEYS[2], ARGV[1]) or '0\\n'):match('^%d+')}",
+);
+
+/// Takes one back: 1 if it was still there.
+static CANCEL: Verb = Verb::new(concat!(
+    lua_release!(),
+    "\
+return release(KEYS[1], KEYS[2], ARGV[1], #(redis.call('HGET', KEYS[2], ARGV[1]) or ''))"
+));
+
+fn beside(command: &mut Cmd, stream: &StreamName) {
+    let [due, entries] = keys(stream);
+    command.arg(2).arg(due).arg(entries);
+}
+
+fn scheduled(value: Value) -> Result<Scheduled, StoreError> {
+    let [token, due, entries] = tuple(value)?;
+    Ok(Scheduled {
+        token: text(token)?,
+        due_ms: score(due)?,
+        entries: number(entries)?,
+    })
+}
+
+/// Some servers write great numbers with an exponent.
+fn score(value: Value) -> Result<u64, StoreError> {
+    let score = text(value)?.parse::<f64>().ok();
+    let score = score.and_then(|score| format!("{score:.0}").parse().ok());
+    score.ok_or_else(|| StoreError::Unexpected("a score".to_owned()))
+}
+
+impl Store {
+    /// What is scheduled for a stream, soonest first, after one that was seen.
+    ///
+    /// # Errors
+    /// That Redis is away.
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn scheduled(
+        &self,
+        stream: &StreamName,
+        after: Option<(u64, &str)>,
+        limit: usize,
+    ) -> Result<Vec<Scheduled>, StoreError> {
+        let reply = self.verb(&LIST, Repeat::Safe, |command| {
+            beside(command, stream);
+            command.arg(limit);
+            match after {
+                Some((due_ms, token)) => command.arg(due_ms).arg(token),
+                None => command.arg("").arg(""),
+            };
+        });
+        list(reply.await?)?.into_iter().map(scheduled).collect()
+    }
+
+    /// One that is scheduled; `None` if it is not, or no longer.
+    ///
+    /// # Errors
+    /// That Redis is away.
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn find_scheduled(
+        &self,
+        stream: &StreamName,
+        token: &str,
+    ) -> Result<Option<Scheduled>, StoreError> {
+        let reply = self.verb(&FIND, Repeat::Safe, |command| {
+            beside(command, stream);
+            command.arg(token);
+        });
+        match reply.await? {
+            Value::Nil => Ok(None),
+            found => scheduled(found).map(Some),
+        }
+    }
+
+    /// Takes back what is scheduled; false if it is not, or no longer.
+    ///
+    /// # Errors
+    /// That Redis is away.
+    /// # Cancel safety
+    /// Dropped after it was sent, it may be taken back all the same.
+    pub async fn cancel_scheduled(
+        &self,
+        stream: &StreamName,
+        token: &str,
+    ) -> Result<bool, StoreError> {
+        let reply = self.verb(&CANCEL, Repeat::Unsafe, |command| {
+            beside(command, stream);
+            command.arg(token);
+        });
+        Ok(unsigned(&reply.await?)? == 1)
+    }
+}
