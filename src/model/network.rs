@@ -1,48 +1,33 @@
-//! Networks of addresses, like `10.0.0.0/8`.
+//! IP networks in CIDR notation, and the unit by which clients are counted.
 
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// A network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    /// The bits of an address, of version 4 in the upper 32.
-    bits: u128,
-    prefix: u8,
-    is_v4: bool,
-}
+use ipnet::{IpNet, Ipv6Net};
 
-/// The text is no network.
+/// An IP network such as `10.0.0.0/8`, or a single address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network(IpNet);
+
+/// The error for text that is neither a network nor an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is not a network, like 10.0.0.0/8, or an address")]
 pub struct NotANetwork;
 
 impl Network {
-    /// Whether the address lies in it.
+    /// Reports whether the network contains `address`. IPv4-mapped IPv6 addresses count as IPv4.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        address.is_ipv4() == self.is_v4 && (bits(address) ^ self.bits) & mask(self.prefix) == 0
+        self.0.contains(&address.to_canonical())
     }
 }
 
-fn bits(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(v4) => u128::from(v4.to_bits()) << 96,
-        IpAddr::V6(v6) => v6.to_bits(),
-    }
-}
-
-fn mask(prefix: u8) -> u128 {
-    u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0)
-}
-
-/// Who counts as one client: an address of version 4, or the network of a site of version 6, which
-/// has addresses without end.
+/// Returns the address that stands for a client: an IPv4 address, or the /64 network of an IPv6
+/// address, since one site has that many addresses.
 #[must_use]
 pub fn client_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & mask(64)).into()),
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Net::new_assert(v6, 64).network()),
         v4 @ IpAddr::V4(_) => v4,
     }
 }
@@ -51,26 +36,11 @@ impl FromStr for Network {
     type Err = NotANetwork;
 
     fn from_str(text: &str) -> Result<Self, NotANetwork> {
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
+        let network = match text.contains('/') {
+            true => text.parse().ok(),
+            false => text.parse::<IpAddr>().ok().map(IpNet::from),
         };
-        let address: IpAddr = address.parse().map_err(|_| NotANetwork)?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = match prefix {
-            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits
-                .parse()
-                .ok()
-                .filter(|prefix| *prefix <= most)
-                .ok_or(NotANetwork)?,
-            Some(_) => return Err(NotANetwork),
-            None => most,
-        };
-        Ok(Self {
-            bits: bits(address),
-            prefix,
-            is_v4: address.is_ipv4(),
-        })
+        network.map(Self).ok_or(NotANetwork)
     }
 }
 

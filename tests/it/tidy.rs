@@ -80,7 +80,7 @@ const LAYERS: [&str; 18] = [
 /// Crates that only some modules may use, and those modules.
 const CONFINED: [(&str, &[&str]); 5] = [
     ("axum", &["http", "net", "app"]),
-    ("hyper", &["http", "net"]),
+    ("hyper", &["http", "net", "auth"]),
     // `config` and `run` parse the address of a Redis server.
     ("deadpool_redis", &["redis", "config", "run"]),
     ("utoipa", &["http"]),
