@@ -140,7 +140,7 @@ async fn a_time_that_makes_no_sense_is_told_what_does() {
         ("until=1h&end=1-0", "exclude each other", "until"),
         ("cursor=1-0&since=1h", "exclude each other", "since"),
         ("cursor=1-0&until=1h", "exclude each other", "until"),
-        ("since=1h&wait=1s", "`wait` goes with", "wait"),
+        ("since=1h&wait=1s", "`wait` requires", "wait"),
     ] {
         let (detail, at) = detail(query).await;
         assert!(detail.contains(word), "{query}: {detail}");
