@@ -15,8 +15,8 @@ use super::body::Body;
 use super::error::{ApiError, ErrorCode};
 use crate::model::entry::Fields;
 
-/// Returns the fields of a body. Parsing stops after more than `most` fields; the last part may add
-/// three.
+/// Returns the fields of a body, at most `most + 3`: parsing stops once there are more than `most`
+/// fields, and a part adds up to three.
 ///
 /// # Errors
 /// 400 for a body that is truncated or malformed, 422 for a part without a name.

@@ -104,8 +104,8 @@ pub fn exclusive(first: &str, second: &str) -> ApiError {
         first.trim_start_matches('/'),
         second.trim_start_matches('/'),
     );
-    ApiError::invalid(format!("`{plain}` and `{other}` exclude each other"))
-        .at(second, format!("given with `{plain}`"))
+    ApiError::invalid(format!("`{plain}` and `{other}` are mutually exclusive"))
+        .at(second, format!("cannot be combined with `{plain}`"))
 }
 
 /// Maximum wait of a read.

@@ -12,7 +12,7 @@ use crate::model::duration;
 use crate::model::namespace::Namespace;
 use crate::model::policy::{self, DEFAULT_LEASE, InvalidPolicy, Policy};
 
-/// A member of a JSON merge patch. Needs `#[serde(default)]`, because the member may be absent.
+/// A member of a JSON merge patch. Needs `#[serde(default)]`, because it can be absent.
 #[derive(Clone, Debug, Default)]
 pub enum Patch<T> {
     /// The member is absent.

@@ -112,7 +112,7 @@ pub async fn list_scheduled(
                 .split_once('.')
                 .and_then(|(due, token)| Some((due.parse().ok()?, token)));
             let invalid =
-                || ApiError::invalid("`cursor` must be a page's `next`").at("cursor", "is none");
+                || ApiError::invalid("`cursor` must be a page's `next`").at("cursor", "is invalid");
             Some(read.ok_or_else(invalid)?)
         }
     };

@@ -44,7 +44,7 @@ pub struct StreamsParams {
 /// A page of streams.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Streams {
-    /// Streams in no particular order. A page may be short, and a stream may appear on several
+    /// Streams in no particular order. A page can be short, and a stream can appear on several
     /// pages.
     streams: Vec<StreamItem>,
     /// The `cursor` of the next page; null on the last page.
@@ -168,7 +168,7 @@ pub async fn list_streams(
         Some(Ok(cursor)) => cursor,
         Some(Err(_)) => {
             return Err(
-                ApiError::invalid("`cursor` must be a page's `next`").at("cursor", "is none")
+                ApiError::invalid("`cursor` must be a page's `next`").at("cursor", "is invalid")
             );
         }
     };

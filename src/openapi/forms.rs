@@ -4,7 +4,7 @@ use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{SchemaType, Type};
 use utoipa::openapi::{RefOr, Schema};
 
-/// Removes null from the alternatives of a body schema: a body may be absent, but not null.
+/// Removes null from the alternatives of a body schema: a body can be absent, but not null.
 ///
 /// A form has the schema of the JSON body, although a form has no null and no nesting. A schema of
 /// its own would become a second type in generated clients, which use only one.

@@ -14,13 +14,13 @@ type Names = &'static [&'static str];
 /// Rules for the parameters of an operation.
 #[derive(Default)]
 struct Rules {
-    /// At most one of each list may be given.
+    /// At most one of each list can be given.
     at_most_one: &'static [Names],
     /// At least one of each list must be given.
     at_least_one: &'static [Names],
-    /// The parameter may be given only with at least one of the others.
+    /// The parameter requires at least one of the others.
     needs: &'static [(&'static str, Names)],
-    /// The parameter must not be given with any of the others.
+    /// The parameter cannot be combined with any of the others.
     excludes: &'static [(&'static str, Names)],
 }
 

@@ -81,7 +81,7 @@ const PRODUCER: Word = word(r"^[ -~]*$");
 
 /// Reports whether a description is that of the end of a subscription, not of a range bound.
 fn ends_subscription(description: &str) -> bool {
-    description.starts_with("Hand out entries up to")
+    description.starts_with("Send entries up to")
 }
 
 /// Returns the constraints of a parameter, or of each item of a list.
