@@ -1,5 +1,5 @@
-//! The only room that knows HTTP: routes in one list, what is common to all of them in
-//! `envelope`, `guard` and `error`, one file for each kind of resource.
+//! HTTP API: routes, request parsing and responses. This file lists all routes. `envelope`, `guard`
+//! and `error` hold what all routes share. Each kind of resource has its own file.
 
 mod entries;
 mod error;
@@ -59,7 +59,7 @@ pub use crate::http::system::quick_start;
 
 use crate::http::state::AppState;
 
-/// Every documented route, with the document they make.
+/// Returns the documented routes, together with their OpenAPI document.
 pub fn documented() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(streams::list_streams))
@@ -129,7 +129,7 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(system::openapi))
 }
 
-/// The whole service.
+/// Returns the router of the whole service.
 pub fn router(state: AppState) -> axum::Router {
     let (documented, _) = documented().split_for_parts();
     layered(
@@ -140,7 +140,7 @@ pub fn router(state: AppState) -> axum::Router {
     )
 }
 
-/// What there is for those who look after the gateway.
+/// Returns the router of the operators' endpoints: probes and metrics.
 pub fn probes_router(state: AppState) -> axum::Router {
     let routes = axum::Router::new()
         .route("/livez", get(system::live))
@@ -149,7 +149,7 @@ pub fn probes_router(state: AppState) -> axum::Router {
     layered(routes, state)
 }
 
-/// Appending alone, which appends nothing.
+/// Returns a router with the append route alone, whose handler appends nothing.
 #[doc(hidden)]
 pub fn limit_router(state: AppState) -> axum::Router {
     layered(
@@ -159,17 +159,18 @@ pub fn limit_router(state: AppState) -> axum::Router {
 }
 
 fn layered(routes: axum::Router<AppState>, state: AppState) -> axum::Router {
-    // Without listed origins every foreign one is refused before, so there is nothing to allow.
+    // Without configured origins, cross-origin requests are refused earlier: CORS allows nothing.
     let origins = &state.settings.origins;
     let cors = (!origins.is_empty()).then(|| cors::layer(origins));
     let envelope = EnvelopeLayer(state.clone());
     let routes = routes
         .fallback(async |uri: Uri| no_route::problem(uri.path()).into_response())
         .method_not_allowed_fallback(async || {
-            let detail = "this route does not take this method; `Allow` lists those it takes";
+            let detail =
+                "the route does not support this method; `Allow` lists the methods it supports";
             ApiError::new(ErrorCode::MethodNotAllowed, detail).into_response()
         });
-    // A layer that does nothing costs each request a box.
+    // A layer that does nothing costs one heap allocation per request.
     let routes = match cors {
         Some(cors) => routes.layer(cors),
         None => routes,

@@ -1,97 +1,97 @@
-//! The paths, in one place for router, document and links.
+//! Paths of the API, shared by the router, the OpenAPI document and links.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::model::name::StreamName;
 
-/// All streams.
+/// Streams.
 pub const STREAMS: &str = "/v1/streams";
 /// One stream.
 pub const STREAM: &str = "/v1/streams/{stream}";
-/// Its entries.
+/// Entries of a stream.
 pub const ENTRIES: &str = "/v1/streams/{stream}/entries";
-/// What is to be appended to it later.
+/// Scheduled appends of a stream.
 pub const SCHEDULED: &str = "/v1/streams/{stream}/scheduled";
-/// One append that is to come.
+/// One scheduled append.
 pub const SCHEDULED_ONE: &str = "/v1/streams/{stream}/scheduled/{token}";
 /// Entries of several streams.
 pub const MANY: &str = "/v1/entries";
 /// One entry.
 pub const ENTRY: &str = "/v1/streams/{stream}/entries/{id}";
-/// Trimming it.
+/// Trim of a stream.
 pub const TRIM: &str = "/v1/streams/{stream}/trim";
-/// Its entries as they come.
+/// Event stream of one stream.
 pub const EVENTS: &str = "/v1/streams/{stream}/events";
-/// Entries of many streams as they come.
+/// Event stream of several streams.
 pub const MANY_EVENTS: &str = "/v1/events";
-/// Its groups.
+/// Consumer groups of a stream.
 pub const GROUPS: &str = "/v1/streams/{stream}/groups";
-/// One group.
+/// One consumer group.
 pub const GROUP: &str = "/v1/streams/{stream}/groups/{group}";
-/// Reading as a consumer.
+/// Read as a consumer.
 pub const GROUP_READ: &str = "/v1/streams/{stream}/groups/{group}/read";
-/// Acknowledging.
+/// Acknowledgement of entries.
 pub const GROUP_ACK: &str = "/v1/streams/{stream}/groups/{group}/ack";
-/// Having entries pushed.
+/// Event stream of a consumer that receives pushed entries.
 pub const GROUP_EVENTS: &str = "/v1/streams/{stream}/groups/{group}/events";
-/// Handing entries back.
+/// Negative acknowledgement of entries.
 pub const GROUP_NACK: &str = "/v1/streams/{stream}/groups/{group}/nack";
-/// Putting entries away.
+/// Rejection of entries.
 pub const GROUP_REJECT: &str = "/v1/streams/{stream}/groups/{group}/reject";
-/// Keeping entries for longer.
+/// Extension of leases.
 pub const GROUP_EXTEND: &str = "/v1/streams/{stream}/groups/{group}/extend";
-/// Reading as a consumer, from several streams.
+/// Read as a consumer from several streams.
 pub const MANY_READ: &str = "/v1/groups/{group}/read";
-/// Acknowledging in several streams.
+/// Acknowledgement of entries of several streams.
 pub const MANY_ACK: &str = "/v1/groups/{group}/ack";
-/// Handing entries of several streams back.
+/// Negative acknowledgement of entries of several streams.
 pub const MANY_NACK: &str = "/v1/groups/{group}/nack";
-/// Putting entries of several streams away.
+/// Rejection of entries of several streams.
 pub const MANY_REJECT: &str = "/v1/groups/{group}/reject";
-/// Keeping entries of several streams for longer.
+/// Extension of leases in several streams.
 pub const MANY_EXTEND: &str = "/v1/groups/{group}/extend";
-/// The dead letters of a group.
+/// Dead letters of a group.
 pub const DEAD_LETTERS: &str = "/v1/streams/{stream}/groups/{group}/dead-letters";
-/// One of them.
+/// One dead letter.
 pub const DEAD_LETTER: &str = "/v1/streams/{stream}/groups/{group}/dead-letters/{id}";
-/// Giving them back.
+/// Redrive of dead letters.
 pub const REDRIVE: &str = "/v1/streams/{stream}/groups/{group}/dead-letters/redrive";
-/// What is pending.
+/// Pending entries of a group.
 pub const GROUP_PENDING: &str = "/v1/streams/{stream}/groups/{group}/pending";
-/// Its consumers.
+/// Consumers of a group.
 pub const CONSUMERS: &str = "/v1/streams/{stream}/groups/{group}/consumers";
 /// One consumer.
 pub const CONSUMER: &str = "/v1/streams/{stream}/groups/{group}/consumers/{consumer}";
-/// Taking pending entries by id.
+/// Claim of pending entries by id.
 pub const GROUP_CLAIM: &str = "/v1/streams/{stream}/groups/{group}/claim";
-/// Taking what has been pending for long.
+/// Claim of entries that have been idle for some time.
 pub const GROUP_AUTOCLAIM: &str = "/v1/streams/{stream}/groups/{group}/autoclaim";
-/// Rights that fit into a URL.
+/// Tickets: credentials for use in URLs.
 pub const TICKETS: &str = "/v1/tickets";
-/// What depends on the server.
+/// Features that depend on the Redis server.
 pub const CAPABILITIES: &str = "/v1/capabilities";
 
-/// Unreserved characters of RFC 3986 stay as they are.
+/// Characters to percent-encode: all but the unreserved characters of RFC 3986.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// Text as one segment of a path or one value of a query.
+/// Percent-encodes text as one path segment or query value.
 #[must_use]
 pub fn encode(text: &str) -> String {
     utf8_percent_encode(text, SEGMENT).to_string()
 }
 
-/// Where an entry can be read.
+/// Returns the path of an entry.
 #[must_use]
 pub fn entry(stream: &StreamName, id: &str) -> String {
     let stream = encode(&stream.shown());
     format!("/v1/streams/{stream}/entries/{id}")
 }
 
-/// Where a group can be looked at.
+/// Returns the path of a group.
 #[must_use]
 pub fn group(stream: &StreamName, group: &str) -> String {
     format!(
@@ -101,7 +101,7 @@ pub fn group(stream: &StreamName, group: &str) -> String {
     )
 }
 
-/// Where an append that is to come can be looked at.
+/// Returns the path of a scheduled append.
 #[must_use]
 pub fn scheduled(stream: &StreamName, token: &str) -> String {
     format!(

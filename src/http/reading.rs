@@ -1,4 +1,4 @@
-//! What reads requests, for those who throw bytes at it: `fuzz/` and `tests/it/untrusted.rs`.
+//! Parsers of requests, exposed for `fuzz/` and `tests/it/untrusted.rs`.
 
 use axum::body::Bytes;
 use axum::http::HeaderMap;
@@ -19,10 +19,10 @@ pub use crate::http::extract::pairs::{PairsError, parse as pairs};
 use crate::http::extract::single_header::single;
 use crate::model::sent::Sent;
 
-/// Reads the body of an append.
+/// Parses the body of an append.
 ///
 /// # Errors
-/// As the append would be refused.
+/// The errors of an append with this body.
 pub fn append_body(
     payload: Option<&str>,
     headers: HeaderMap,
@@ -38,14 +38,15 @@ pub fn append_body(
     body::read(shape, &body, usize::MAX)
 }
 
-/// Inflates a body that may become so many times larger; answers its length, unless it is refused.
+/// Inflates a body that may grow to `most` times its size. Returns its length, or `None` if
+/// inflating is refused.
 ///
 /// # Errors
-/// For a coding that is not taken.
+/// Unsupported content codings.
 pub fn inflated(headers: &HeaderMap, bytes: &[u8], most: usize) -> Result<Option<usize>, ApiError> {
     let mut body = inflate::inflated(most, headers, Bytes::copy_from_slice(bytes).into())?;
     let mut length = 0;
-    // Everything is there, so nothing is waited for.
+    // The whole body is in memory, so the future never waits.
     while let Some(Some(frame)) = body.frame().now_or_never() {
         match frame {
             Ok(frame) => length += frame.data_ref().map_or(0, Bytes::len),
@@ -55,10 +56,10 @@ pub fn inflated(headers: &HeaderMap, bytes: &[u8], most: usize) -> Result<Option
     Ok(Some(length))
 }
 
-/// Reads every header that means something somewhere.
+/// Parses all headers that any handler reads.
 ///
 /// # Errors
-/// As the request would be refused.
+/// The errors of a request with these headers.
 pub fn headers(headers: &HeaderMap) -> Result<(), ApiError> {
     Conditions::new(&Principal::anyone(), headers)?;
     subscribe::resumed(headers, &subscribe::ResumeParams::default())?;

@@ -1,4 +1,4 @@
-//! `POST /v1/tickets`: a right to follow some streams that fits into a URL.
+//! `POST /v1/tickets`: creates a ticket, a right to read some streams that fits into a URL.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,39 +21,39 @@ use crate::http::respond::json::Json;
 use crate::http::state::AppState;
 use crate::model::time::show_rfc3339;
 
-/// How long a ticket lasts unless told.
+/// Default lifetime of a ticket.
 const TTL: Duration = Duration::from_secs(3600);
-/// How long one lasts at least, and at most.
+/// Allowed lifetimes of a ticket.
 const TTLS: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
 
-/// What the ticket is for.
+/// Streams and lifetime of a new ticket.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TicketCall {
-    /// The streams that may be read with it, by name or as `PREFIX*`.
+    /// Streams that the ticket may read: names or `PREFIX*`.
     #[serde(default)]
     #[schema(required = true, min_items = 1, example = json!(["orders"]))]
     streams: Vec<String>,
-    /// How long it is good, 1s to 7d: 1h unless given, and never longer than the credential it is
-    /// made with.
+    /// Lifetime of the ticket, 1s to 7d; default 1h. The ticket never outlives the credential that
+    /// creates it.
     #[schema(value_type = Option<String>, example = "1h")]
     ttl: Option<Wait>,
-    /// Set it as a cookie, which no script of the page can read, instead of answering it. Cookies
-    /// are taken for subscriptions alone.
+    /// Sets the ticket as a cookie that scripts cannot read, instead of returning it. The gateway
+    /// accepts cookies only for subscriptions.
     #[serde(default)]
     #[schema(required = false)]
     cookie: bool,
 }
 
-/// A ticket.
+/// A created ticket.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Ticket)]
 pub struct TicketOut {
-    /// To be given as `?ticket=` with GET; null where it was set as a cookie.
+    /// Ticket to send as `?ticket=` with GET requests; null if it was set as a cookie.
     #[schema(required)]
     ticket: Option<String>,
-    /// When it ends.
+    /// Time at which the ticket expires.
     #[schema(example = "2026-09-20T09:30:00.000Z")]
     expires: String,
 }
@@ -62,15 +62,15 @@ type SetCookie = Option<[(HeaderName, HeaderValue); 1]>;
 
 /// Create a ticket
 ///
-/// Creates a ticket for a browser, whose `EventSource` cannot send headers. The server of the page
-/// creates the ticket and hands it to the page. A ticket lets its bearer read the named streams
-/// until the ticket expires or the credential that created it is revoked.
+/// Creates a ticket for a browser, whose `EventSource` cannot send headers. The server of a page
+/// creates the ticket and passes it to the page. A ticket lets its bearer read the named streams
+/// until it expires or the credential that created it is revoked.
 #[utoipa::path(
     post,
     path = paths::TICKETS,
     tag = "tickets",
     request_body(content((TicketCall = "application/json"), (TicketCall = "application/x-www-form-urlencoded"))),
-    responses((status = 200, description = "A ticket", body = TicketOut), TicketProblems),
+    responses((status = 200, description = "The ticket", body = TicketOut), TicketProblems),
 )]
 pub async fn make_ticket(
     Caller(principal): Caller,
@@ -80,16 +80,16 @@ pub async fn make_ticket(
 ) -> Result<(SetCookie, Json<TicketOut>), ApiError> {
     let Some(maker) = state.auth.maker(&principal) else {
         let detail = match state.auth.is_on() {
-            true => "a ticket makes no tickets",
-            false => "nobody is asked who they are here, so there is nothing a ticket could show",
+            true => "a ticket cannot create tickets; use an API key or a token",
+            false => "authentication is off, so tickets are not available; call without a ticket",
         };
         return Err(ApiError::new(ErrorCode::Forbidden, detail));
     };
     if call.streams.is_empty() {
-        return Err(ApiError::invalid("a ticket is for `streams`").at("/streams", "is missing"));
+        return Err(ApiError::invalid("`streams` must not be empty").at("/streams", "is missing"));
     }
     if !fits(&call.streams) {
-        let detail = "so many names do not fit into a ticket";
+        let detail = "the names are too long for one ticket";
         return Err(ApiError::invalid(detail).at("/streams", detail));
     }
     for (index, name) in call.streams.iter().enumerate() {
@@ -101,7 +101,7 @@ pub async fn make_ticket(
                 .map_err(|error| ApiError::from(error).at(&at, error.to_string()))?;
         }
         if !principal.covers(Right::Subscribe, &Pattern::new(name)) {
-            let detail = format!("the credential gives no right to subscribe to `{name}`");
+            let detail = format!("the credential lacks the right to subscribe to `{name}`");
             let error = ApiError::new(ErrorCode::Forbidden, detail).at(at, "this stream");
             return Err(error
                 .with("right", "subscribe")
@@ -110,7 +110,7 @@ pub async fn make_ticket(
     }
     let Wait(ttl) = call.ttl.unwrap_or(Wait(TTL));
     if !TTLS.contains(&ttl) {
-        return Err(ApiError::invalid("`ttl` is 1s to 7d").at("/ttl", "1s to 7d"));
+        return Err(ApiError::invalid("`ttl` must be 1s to 7d").at("/ttl", "must be 1s to 7d"));
     }
     let ttl = principal.validity.left().map_or(ttl, |left| left.min(ttl));
     let until = (SystemTime::now() + ttl)
@@ -121,10 +121,10 @@ pub async fn make_ticket(
         streams: call.streams,
         until: until.as_secs(),
     };
-    // What is signed with a secret that others have given up is refused there for good.
+    // Gateways permanently refuse tickets signed with a secret that they have abandoned.
     state.share_secret().await;
     let text = state.auth.ticket(&ticket).ok_or_else(|| {
-        let detail = "the secret that tickets are signed with is not known yet";
+        let detail = "the secret for signing tickets is not available yet; try again";
         ApiError::new(ErrorCode::AuthUnavailable, detail)
     })?;
     let expires = show_rfc3339(until.as_secs() * 1000);
@@ -141,7 +141,7 @@ pub async fn make_ticket(
         "{TICKET_COOKIE}={text}; Path=/v1; Max-Age={}; HttpOnly; Secure; SameSite=Strict",
         ttl.as_secs()
     );
-    // A ticket is letters, digits and a few signs.
+    // A ticket consists of letters, digits and a few signs.
     let value = HeaderValue::try_from(cookie)
         .map_err(|_| ApiError::new(ErrorCode::Internal, "the ticket does not fit into a cookie"))?;
     Ok((

@@ -320,7 +320,7 @@ async fn a_stream_without_ids_says_so_and_names_none_that_nobody_gave() {
         let problem = post(query).await.is_problem(409, "id-not-monotonic");
         let detail = problem["detail"].as_str().unwrap();
         assert!(
-            detail.contains("the stream has had the greatest id"),
+            detail.contains("the stream has reached the greatest possible id"),
             "{query}: {detail}"
         );
         assert_eq!(
@@ -334,7 +334,10 @@ async fn a_stream_without_ids_says_so_and_names_none_that_nobody_gave() {
         .await
         .is_problem(409, "id-not-monotonic");
     assert!(
-        problem["detail"].as_str().unwrap().contains("greatest id"),
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .contains("greatest possible id"),
         "{problem:#}"
     );
 }

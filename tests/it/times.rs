@@ -133,14 +133,14 @@ async fn a_time_that_makes_no_sense_is_told_what_does() {
         ("until=5", "durations carry a unit", "until"),
         ("since=yesterday", "RFC 3339", "since"),
         ("until=2020-09-31T00:00:00Z", "RFC 3339", "until"),
-        ("since=1h&after=0", "exclude each other", "since"),
-        ("since=1h&start=0", "exclude each other", "since"),
-        ("since=1h&last=1", "exclude each other", "last"),
-        ("until=1h&before=1-0", "exclude each other", "until"),
-        ("until=1h&end=1-0", "exclude each other", "until"),
-        ("cursor=1-0&since=1h", "exclude each other", "since"),
-        ("cursor=1-0&until=1h", "exclude each other", "until"),
-        ("since=1h&wait=1s", "`wait` goes with", "wait"),
+        ("since=1h&after=0", "mutually exclusive", "since"),
+        ("since=1h&start=0", "mutually exclusive", "since"),
+        ("since=1h&last=1", "mutually exclusive", "last"),
+        ("until=1h&before=1-0", "mutually exclusive", "until"),
+        ("until=1h&end=1-0", "mutually exclusive", "until"),
+        ("cursor=1-0&since=1h", "mutually exclusive", "since"),
+        ("cursor=1-0&until=1h", "mutually exclusive", "until"),
+        ("since=1h&wait=1s", "`wait` requires", "wait"),
     ] {
         let (detail, at) = detail(query).await;
         assert!(detail.contains(word), "{query}: {detail}");

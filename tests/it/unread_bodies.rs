@@ -44,7 +44,7 @@ async fn every_operation_without_a_body_in_the_document_refuses_one() {
             let problem = answer.is_problem(400, "invalid-request");
             let detail = problem["detail"].as_str().unwrap();
             assert!(
-                detail.contains("reads no body"),
+                detail.contains("takes no body"),
                 "{method} {path}: {detail}"
             );
             // An empty one is none, whatever is said of its type.
@@ -57,7 +57,7 @@ async fn every_operation_without_a_body_in_the_document_refuses_one() {
             if answer.status() == 400 {
                 // A parameter is missing.
                 let text = answer.text().await.unwrap();
-                assert!(!text.contains("reads no body"), "{method} {path}: {text}");
+                assert!(!text.contains("takes no body"), "{method} {path}: {text}");
             }
             looked += 1;
         }

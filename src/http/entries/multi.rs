@@ -1,4 +1,4 @@
-//! `GET /v1/entries`: entries of several streams in one answer, as XREAD reads them.
+//! `GET /v1/entries`: reads entries of several streams in one response, like `XREAD`.
 
 use std::sync::Arc;
 
@@ -31,34 +31,34 @@ use crate::model::name::StreamName;
 use crate::model::position::{Position, Start};
 use crate::redis::{Lane, Stretch};
 
-/// Bytes of entries, over all streams.
+/// Maximum bytes of entries in one response, over all streams.
 const MAX_BYTES: usize = 4 << 20;
 
-/// Which streams to read, and from where.
+/// Streams to read and their starting positions.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ManyParams {
-    /// `NAME@POSITION`, given once for each stream, at most 256; one may come twice. Without a
-    /// position `after` holds.
+    /// A stream as `NAME@POSITION`. Repeat the parameter for each stream, at most 256 times; the
+    /// same stream may appear twice. A stream without a position starts at `after`.
     #[serde(default)]
     #[param(required = true, example = json!(["orders@0", "payments@$"]))]
     stream: Vec<String>,
-    /// For streams without a position of their own: a position, `0`, `$` (the default), `+`.
+    /// Start for streams without a position: a position, `0`, `$` (the default) or `+`.
     after: Option<String>,
-    /// At most so many entries of each stream: 100, at most 1000.
+    /// Maximum number of entries of each stream: 1 to 1000, default 100.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u64>,
-    /// How long to wait for an entry if there is none in any of them, at most 60s.
+    /// Time to wait for an entry if none of the streams has one, at most 60s.
     #[param(value_type = Option<String>, example = "20s")]
     wait: Option<Wait>,
-    /// Show each entry as `{"id","payload"}`, with the value of this field.
+    /// Returns each entry as `{"id","payload"}`, with the value of this field as the payload.
     payload: Option<String>,
-    /// Show the payload (field `data` unless named) as the JSON it is; one that is none stays text and
-    /// is marked by `"json":false`.
+    /// Returns the payload as JSON. The payload is the field `data` unless `payload` names another.
+    /// A payload that is not valid JSON stays text and is marked with `"json":false`.
     #[serde(default)]
     #[param(required = false)]
     json: bool,
-    /// Show fields as `pairs` throughout.
+    /// Returns the fields of every entry as `pairs`.
     #[serde(default)]
     #[param(required = false)]
     pairs: bool,
@@ -67,20 +67,21 @@ pub struct ManyParams {
 /// Entries of several streams.
 #[derive(Serialize, ToSchema)]
 pub struct ManyEntries {
-    /// In the order asked for, those without new entries too.
+    /// One item per requested stream, in the order of the request, including streams without new
+    /// entries.
     streams: Vec<OfStream>,
 }
 
-/// Entries of one of them.
+/// Entries of one stream.
 #[derive(Serialize, ToSchema)]
 pub struct OfStream {
-    /// Which stream.
+    /// Name of the stream.
     stream: String,
-    /// Oldest first.
+    /// Entries, oldest first.
     entries: Vec<EntryOut>,
-    /// The position to ask for next.
+    /// Position to read from next.
     next: String,
-    /// Entries that were gone before the first of these.
+    /// Entries that were removed before the first entry of this response.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     gap: Option<SkippedGap>,
@@ -88,8 +89,8 @@ pub struct OfStream {
 
 /// Read several streams
 ///
-/// With `wait`, answers as soon as one of the streams has an entry. A stream that does not exist
-/// counts as empty. A gap is reported beside the entries that follow it.
+/// With `wait`, responds as soon as one of the streams has an entry. A stream that does not exist
+/// counts as empty. A gap is reported next to the entries that follow it.
 #[utoipa::path(
     get,
     path = paths::MANY,
@@ -147,7 +148,7 @@ pub async fn read_many(
 
 fn asked(caller: &Caller, params: &ManyParams) -> Result<Vec<(StreamName, Start)>, ApiError> {
     if params.stream.is_empty() {
-        return Err(ApiError::invalid("name streams by `stream`").at("stream", "is missing"));
+        return Err(ApiError::invalid("`stream` is required").at("stream", "is missing"));
     }
     at_most_streams(params.stream.len())?;
     let after = match &params.after {

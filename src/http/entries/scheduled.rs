@@ -1,4 +1,4 @@
-//! What is to be appended later: looking at it, taking it back.
+//! Scheduled appends: list, read and cancel.
 
 use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
@@ -20,39 +20,39 @@ use crate::model::name::StreamName;
 use crate::model::time::show_rfc3339;
 use crate::redis::Scheduled;
 
-/// An append that is to come.
+/// Scheduled append.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ScheduledAppend {
-    /// The stream it will be appended to.
+    /// Stream that the entries will be appended to.
     #[schema(example = "orders")]
     stream: String,
-    /// Its name.
+    /// Token of the scheduled append.
     scheduled: String,
-    /// When, by the clock of Redis.
+    /// Due time, by the clock of Redis.
     #[schema(example = "2026-11-21T17:00:00.000Z")]
     due: String,
-    /// How many entries it is.
+    /// Number of entries.
     entries: u64,
 }
 
-/// Appends that are to come.
+/// A page of scheduled appends.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ScheduledAppends {
-    /// Soonest first.
+    /// Scheduled appends, soonest first.
     scheduled: Vec<ScheduledAppend>,
-    /// The `cursor` of the next page; null at the end.
+    /// The `cursor` of the next page; null on the last page.
     #[schema(required)]
     next: Option<String>,
 }
 
-/// Which to list.
+/// Paging of scheduled appends.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ScheduledParams {
-    /// At most so many: 100 unless given, at most 1000.
+    /// Maximum number of scheduled appends to list: 1 to 1000, default 100.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u64>,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     cursor: Option<String>,
 }
 
@@ -65,13 +65,13 @@ fn show(stream: &StreamName, kept: &Scheduled) -> ScheduledAppend {
     }
 }
 
-/// 202 for what was kept.
+/// Returns 202 for a scheduled append.
 pub(in crate::http) fn accepted(stream: &StreamName, kept: &Scheduled) -> Response {
     let place = [(LOCATION, paths::scheduled(stream, &kept.token))];
     (StatusCode::ACCEPTED, place, Json(show(stream, kept))).into_response()
 }
 
-/// The token of the path.
+/// Token in the path of a request.
 pub struct PathToken(String);
 
 impl FromRequestParts<AppState> for PathToken {
@@ -85,19 +85,19 @@ impl FromRequestParts<AppState> for PathToken {
 fn not_scheduled() -> ApiError {
     ApiError::new(
         ErrorCode::EntryNotFound,
-        "this is not scheduled, or was appended already",
+        "the scheduled append does not exist or is already appended",
     )
 }
 
 /// List scheduled appends
 ///
-/// Returns the delayed appends of the stream that are not due yet, in the order of their due times.
+/// Returns the delayed appends of the stream that are not due yet, ordered by due time.
 #[utoipa::path(
     get,
     path = paths::SCHEDULED,
     tag = "entries",
     params(("stream" = String, Path, description = "The stream"), ScheduledParams),
-    responses((status = 200, description = "What is scheduled", body = ScheduledAppends), ScheduledProblems),
+    responses((status = 200, description = "Scheduled appends", body = ScheduledAppends), ScheduledProblems),
 )]
 pub async fn list_scheduled(
     access: Access<Manage>,
@@ -112,7 +112,7 @@ pub async fn list_scheduled(
                 .split_once('.')
                 .and_then(|(due, token)| Some((due.parse().ok()?, token)));
             let invalid =
-                || ApiError::invalid("`cursor` is the `next` of a page").at("cursor", "is none");
+                || ApiError::invalid("`cursor` must be a page's `next`").at("cursor", "is invalid");
             Some(read.ok_or_else(invalid)?)
         }
     };
@@ -131,16 +131,17 @@ pub async fn list_scheduled(
 
 /// Read a scheduled append
 ///
-/// Returns one delayed append that is not due yet. Once the entries are appended the answer is 404.
+/// Returns one delayed append that is not due yet. After the entries are appended, the response is
+/// 404.
 #[utoipa::path(
     get,
     path = paths::SCHEDULED_ONE,
     tag = "entries",
     params(
         ("stream" = String, Path, description = "The stream"),
-        ("token" = String, Path, description = "What the append answered as `scheduled`"),
+        ("token" = String, Path, description = "The `scheduled` value from the response of the append"),
     ),
-    responses((status = 200, description = "It is scheduled", body = ScheduledAppend), OneScheduledProblems),
+    responses((status = 200, description = "The scheduled append", body = ScheduledAppend), OneScheduledProblems),
 )]
 pub async fn read_scheduled(
     access: Access<Manage>,
@@ -157,16 +158,16 @@ pub async fn read_scheduled(
 
 /// Cancel a scheduled append
 ///
-/// Removes a delayed append before it is due. Once the entries are appended the answer is 404.
+/// Removes a delayed append before it is due. After the entries are appended, the response is 404.
 #[utoipa::path(
     delete,
     path = paths::SCHEDULED_ONE,
     tag = "entries",
     params(
         ("stream" = String, Path, description = "The stream"),
-        ("token" = String, Path, description = "What the append answered as `scheduled`"),
+        ("token" = String, Path, description = "The `scheduled` value from the response of the append"),
     ),
-    responses((status = 204, description = "It will not be appended"), CancelProblems),
+    responses((status = 204, description = "The append is cancelled"), CancelProblems),
 )]
 pub async fn cancel_scheduled(
     access: Access<Manage>,

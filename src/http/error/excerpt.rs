@@ -1,8 +1,8 @@
-//! What was sent is told back in problems: not all of it, if it is long.
+//! Truncation of client input that is repeated in problems.
 
 use std::borrow::Cow;
 
-/// The first `most` characters of a text, with a mark where there is more.
+/// Returns the first `most` characters of a text, with `…` if it is longer.
 #[must_use]
 pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
     match text.char_indices().nth(most) {

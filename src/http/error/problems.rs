@@ -1,5 +1,5 @@
-//! Which problems an operation may answer, for the OpenAPI document: one implementation for all,
-//! a list of codes for each kind of operation.
+//! Problems that each kind of operation may return, for the OpenAPI document: one list of error
+//! codes per kind.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 #[allow(clippy::enum_glob_use, reason = "this file is lists of codes")]
 use crate::http::error::ErrorCode::{self, *};
 
-/// What any operation may answer: the guard, the router, the runtime.
+/// Problems of all operations, from the guard, the router and the runtime.
 const EVERYWHERE: &[ErrorCode] = &[
     InvalidRequest,
     Forbidden,
@@ -21,18 +21,18 @@ const EVERYWHERE: &[ErrorCode] = &[
     Internal,
     Overloaded,
 ];
-/// What any operation may answer that is not for everybody.
+/// Problems of all operations that require authentication.
 const GUARDED: &[ErrorCode] = &[Unauthenticated, AuthUnavailable];
-/// What any operation that asks Redis may answer.
+/// Problems of all operations that use Redis.
 const OF_REDIS: &[ErrorCode] = &[
     UnknownParameter,
     RedisUnavailable,
     RedisLoading,
     RedisTimeout,
 ];
-/// What any operation on a stream may answer besides.
+/// Additional problems of operations on a stream.
 const OF_STREAM: &[ErrorCode] = &[InvalidName, NotAStream];
-/// What any operation that changes something may answer besides.
+/// Additional problems of operations that write.
 const OF_WRITE: &[ErrorCode] = &[RedisReadOnly, RedisOutOfMemory];
 
 macro_rules! problems {
@@ -49,118 +49,118 @@ macro_rules! problems {
 }
 
 problems! {
-    /// Of operations that need nothing but the process.
+    /// Problems of operations that use only the gateway process.
     PlainProblems = EVERYWHERE;
-    /// Of metrics.
+    /// Problems of reading metrics.
     MetricsProblems = EVERYWHERE, GUARDED;
-    /// Of making a ticket.
+    /// Problems of creating a ticket.
     TicketProblems = EVERYWHERE, GUARDED, &[
         UnknownParameter, InvalidName, TooLarge, UnsupportedMediaType,
     ];
-    /// Of readiness.
+    /// Problems of the readiness probe.
     ReadyProblems = EVERYWHERE, &[RedisUnavailable, Draining];
-    /// Of what depends on the server.
+    /// Problems of reading the capabilities.
     CapabilitiesProblems = EVERYWHERE, GUARDED, &[UnknownParameter, RedisUnavailable];
-    /// Of appending.
+    /// Problems of appending.
     AppendProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         PreconditionFailed, IdempotencyKeyReused, NotSupportedByServer, InvalidId, StreamNotFound,
         IdNotMonotonic, TooLarge, UnsupportedMediaType, InvalidFields, DurabilityNotReached,
         InvalidDelay,
     ];
-    /// Of what is to be appended later.
+    /// Problems of listing scheduled appends.
     ScheduledProblems = EVERYWHERE, GUARDED, OF_REDIS, &[InvalidName];
-    /// Of one append that is to come.
+    /// Problems of reading a scheduled append.
     OneScheduledProblems = EVERYWHERE, GUARDED, OF_REDIS, &[InvalidName, EntryNotFound];
-    /// Of taking one back.
+    /// Problems of cancelling a scheduled append.
     CancelProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_WRITE, &[InvalidName, EntryNotFound];
-    /// Of reading a range.
+    /// Problems of reading a range.
     RangeProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[
         InvalidId, StreamNotFound, EntriesTrimmed, NotAcceptable,
     ];
-    /// Of reading several streams.
+    /// Problems of reading several streams.
     ManyProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[
         InvalidId, TooManyStreams, NotAcceptable,
     ];
-    /// Of reading one entry.
+    /// Problems of reading one entry.
     EntryProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[
         InvalidId, StreamNotFound, EntryNotFound, EntriesTrimmed,
     ];
-    /// Of following: only what a retry cannot mend has a status for those who ask for an event
-    /// stream; other clients get the rest, too.
+    /// Problems of following a stream. A client that accepts an event stream gets an error status
+    /// only for errors that a retry cannot fix; other clients get a status for all errors.
     EventsProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[InvalidId, NotAcceptable, Draining];
-    /// Of following many streams.
+    /// Problems of following several streams.
     ManyEventsProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[
         InvalidId, NotAcceptable, Draining, TooManyStreams,
     ];
-    /// Of looking at a stream.
+    /// Problems of reading a stream's metadata.
     StreamProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[StreamNotFound];
-    /// Of deleting a stream.
+    /// Problems of deleting a stream.
     DeleteStreamProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[StreamNotFound];
-    /// Of the list of streams.
+    /// Problems of listing streams.
     StreamsProblems = EVERYWHERE, GUARDED, OF_REDIS;
-    /// Of looking at groups.
+    /// Problems of reading groups.
     GroupProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[StreamNotFound, GroupNotFound];
-    /// Of deleting a group.
+    /// Problems of deleting a group.
     DeleteGroupProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[StreamNotFound, GroupNotFound];
-    /// Of making a group.
+    /// Problems of creating a group.
     CreateGroupProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         NotSupportedByServer, InvalidId, StreamNotFound, PreconditionFailed, TooLarge, UnsupportedMediaType,
         InvalidPolicy,
     ];
-    /// Of working in a group.
+    /// Problems of reading and settling entries in a group.
     WorkProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         InvalidId, GroupNotFound, TooLarge, UnsupportedMediaType,
     ];
-    /// Of working in the groups of several streams.
+    /// Problems of reading and settling entries in the groups of several streams.
     ManyWorkProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         InvalidId, GroupNotFound, TooLarge, UnsupportedMediaType, TooManyStreams,
     ];
-    /// Of what needs a policy.
+    /// Problems of operations that require a policy.
     LeaseProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         InvalidId, GroupNotFound, GroupHasNoPolicy, TooLarge, UnsupportedMediaType,
     ];
-    /// Of having entries pushed.
+    /// Problems of receiving pushed entries.
     PushProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[
         GroupNotFound, GroupHasNoPolicy, NotAcceptable,
     ];
-    /// Of one dead letter.
+    /// Problems of operations on one dead letter.
     DeadLetterProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         InvalidId, GroupNotFound, GroupHasNoPolicy, EntryNotFound,
     ];
-    /// Of what needs a policy, in several streams.
+    /// Problems of operations on several streams that require a policy.
     ManyLeaseProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         InvalidId, GroupNotFound, GroupHasNoPolicy, TooLarge, UnsupportedMediaType, TooManyStreams,
     ];
-    /// Of deleting one entry.
+    /// Problems of deleting one entry.
     DeleteEntryProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[InvalidId, EntryNotFound];
-    /// Of deleting entries, with an outcome for each.
+    /// Problems of deleting several entries, with an outcome for each.
     DeleteEntriesProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[InvalidId];
-    /// Of trimming.
+    /// Problems of trimming a stream.
     TrimProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         StreamNotFound, InvalidId, TooLarge, UnsupportedMediaType,
     ];
-    /// Of making a stream.
+    /// Problems of creating a stream.
     CreateStreamProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         NotSupportedByServer, InvalidId, IdNotMonotonic, TooLarge, UnsupportedMediaType, InvalidRetention,
     ];
-    /// Of setting the counters of a stream.
+    /// Problems of changing the counters or the retention of a stream.
     PatchStreamProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         NotSupportedByServer, InvalidId, StreamNotFound, IdNotMonotonic, TooLarge, UnsupportedMediaType,
         InvalidRetention,
     ];
-    /// Of moving a group.
+    /// Problems of moving a group or changing its policy.
     PatchGroupProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         NotSupportedByServer, InvalidId, GroupNotFound, TooLarge, UnsupportedMediaType, InvalidPolicy,
     ];
-    /// Of consumers.
+    /// Problems of operations on consumers.
     ConsumerProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         StreamNotFound, GroupNotFound, ConsumerNotFound,
     ];
-    /// Of deleting a consumer.
+    /// Problems of deleting a consumer.
     DeleteConsumerProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         GroupNotFound, ConsumerNotFound, ConsumerHasPending,
     ];
-    /// Of looking at what is pending.
+    /// Problems of listing pending entries.
     PendingProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[InvalidId, GroupNotFound];
 }
 

@@ -1,11 +1,11 @@
-//! Failures of Redis as problems: the code and the detail of each.
+//! Problems for failures of Redis: the code and the detail of each.
 
 use std::sync::Arc;
 
 use crate::http::error::{ApiError, ErrorCode};
 use crate::redis::StoreError;
 
-/// As for a call that changes something; readers go through [`ApiError::of_read`].
+/// Converts a failure of a call that writes. Reads use [`ApiError::of_read`].
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         let failure = match &error {
@@ -21,7 +21,7 @@ impl From<StoreError> for ApiError {
     }
 }
 
-/// Failures that are worth a retry.
+/// Returns code and detail of a temporary failure, which is worth a retry.
 fn passing(error: &StoreError) -> Option<(ErrorCode, &'static str)> {
     Some(match error {
         StoreError::Unreachable(_) => (
@@ -32,41 +32,41 @@ fn passing(error: &StoreError) -> Option<(ErrorCode, &'static str)> {
         StoreError::Timeout => (ErrorCode::RedisTimeout, "Redis did not answer in time"),
         StoreError::Exhausted(_) => (
             ErrorCode::Overloaded,
-            "all connections to Redis of this kind are in use: try again, or have the gateway run \
-             with more of them",
+            "all connections to Redis of this kind are in use; try again, or configure the gateway \
+             with more connections",
         ),
         StoreError::FewReplicas { .. } => (
             ErrorCode::Overloaded,
-            "all connections for durable appends wait for replicas that are not there or do not keep \
-             up: ask for fewer replicas, or try again when there are more",
+            "all connections for durable appends are waiting for replicas that are missing or lag \
+             behind; require fewer replicas, or try again later",
         ),
         StoreError::Crowded => (
             ErrorCode::Overloaded,
-            "other large reads take all the room there is for them: ask for less, or later",
+            "other large reads use all the memory for such reads; request less, or try again later",
         ),
         StoreError::Loading => (
             ErrorCode::RedisLoading,
-            "Redis is reading its data from disk",
+            "Redis is loading its data from disk",
         ),
         StoreError::Busy => (
             ErrorCode::RedisUnavailable,
-            "Redis is busy with a script of another client and takes no commands: try again later",
+            "Redis is busy with a script of another client and accepts no commands; try again",
         ),
         StoreError::Killed(_) => (
             ErrorCode::RedisUnavailable,
-            "somebody stopped the call in Redis before it changed anything: try again",
+            "an administrator stopped the call in Redis before it changed anything; try again",
         ),
         StoreError::ReadOnly(_) => (
             ErrorCode::RedisReadOnly,
-            "the Redis server is a replica at the moment, as during a failover: try again",
+            "the Redis server is currently a replica, as during a failover; try again",
         ),
         StoreError::NotWriting(_) => (
             ErrorCode::RedisReadOnly,
-            "Redis takes no writes at the moment: it cannot save, or has too few replicas",
+            "Redis currently accepts no writes: it cannot save, or it has too few replicas",
         ),
         StoreError::NotServing(_) => (
             ErrorCode::RedisUnavailable,
-            "Redis serves no data at the moment: its master or its cluster is down",
+            "Redis currently serves no data: its master or its cluster is down",
         ),
         StoreError::Elsewhere(_) => (
             ErrorCode::RedisUnavailable,
@@ -75,8 +75,8 @@ fn passing(error: &StoreError) -> Option<(ErrorCode, &'static str)> {
         ),
         StoreError::LoggedOut(_) => (
             ErrorCode::RedisUnavailable,
-            "Redis does not accept the login of the gateway: whoever runs it finds the cause in \
-             the log",
+            "Redis rejected the credentials of the gateway; its operator finds the cause in the \
+             gateway's log",
         ),
         StoreError::OutOfMemory => (
             ErrorCode::RedisOutOfMemory,
@@ -84,73 +84,73 @@ fn passing(error: &StoreError) -> Option<(ErrorCode, &'static str)> {
         ),
         StoreError::Denied(_) => (
             ErrorCode::RedisUnavailable,
-            "the gateway's own Redis user lacks a right for this: whoever runs the gateway finds \
-             the cause in the log",
+            "the gateway's Redis user lacks a permission; its operator finds the cause in the \
+             gateway's log",
         ),
         _ => return None,
     })
 }
 
-/// Failures that stay until somebody changes something.
+/// Returns code and detail of a permanent failure.
 fn lasting(error: &StoreError) -> (ErrorCode, &'static str) {
     match error {
         StoreError::NotAStream => (
             ErrorCode::NotAStream,
-            "this key holds something that is no stream",
+            "this key holds a value that is not a stream",
         ),
         StoreError::StreamNotFound => {
             (ErrorCode::StreamNotFound, "there is no stream of this name")
         }
         StoreError::GroupNotFound => (
             ErrorCode::GroupNotFound,
-            "the stream has no group of this name",
+            "the stream has no group with this name",
         ),
         StoreError::IdNotMonotonic => (
             ErrorCode::IdNotMonotonic,
-            "an id must lie above the last one of the stream",
+            "the id must be greater than the last id of the stream",
         ),
         StoreError::IdsExhausted => (
             ErrorCode::IdNotMonotonic,
-            "the stream has had the greatest id there is, so nothing can follow: append to another \
-             stream, or delete this one and start anew",
+            "the stream has reached the greatest possible id, so no entry can follow; append to \
+             another stream, or delete and recreate this one",
         ),
         StoreError::IdZero => (ErrorCode::InvalidId, "0-0 cannot be the id of an entry"),
         StoreError::Contradiction(_) => (
             ErrorCode::InvalidRequest,
-            "these counters cannot be true of the stream as it is",
+            "these counters contradict the current contents of the stream",
         ),
         StoreError::ConsumerNotFound => (
             ErrorCode::ConsumerNotFound,
-            "the group has no consumer of this name",
+            "the group has no consumer with this name",
         ),
         StoreError::ConsumerHasPending => (
             ErrorCode::ConsumerHasPending,
-            "say what becomes of its entries: ?pending=transfer:OTHER gives them to another \
-             consumer, ?pending=drop forgets them",
+            "the consumer has pending entries: `?pending=transfer:OTHER` gives them to another \
+             consumer, `?pending=drop` drops them",
         ),
         StoreError::GroupHasNoPolicy => (
             ErrorCode::GroupHasNoPolicy,
-            "this needs a group with a policy: give it one by PATCH, like {\"policy\":{}}",
+            "this call requires a group with a policy; set one with PATCH, such as {\"policy\":{}}",
         ),
         StoreError::DeadLetterNotAStream => (
             ErrorCode::NotAStream,
-            "the key for the dead letters of the group holds something that is no stream",
+            "the key for the dead letters of the group holds a value that is not a stream",
         ),
         StoreError::NotSupported(_) => (
             ErrorCode::NotSupportedByServer,
-            "this needs a newer Redis server than the gateway has",
+            "this call requires a newer version of the Redis server",
         ),
         StoreError::Changed => (
             ErrorCode::Overloaded,
-            "others are changing this policy at the same time",
+            "other calls are changing the policy at the same time; try again",
         ),
         StoreError::OtherLife => (
             ErrorCode::Overloaded,
-            "others delete and make this group at the same time",
+            "other calls are deleting and creating the group at the same time; try again",
         ),
         _ => (
             ErrorCode::Internal,
-            "Redis answered something unexpected; the log has more under this request id",
+            "Redis sent an unexpected reply; the gateway's log has details under this request id",
         ),
     }
 }

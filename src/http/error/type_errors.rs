@@ -1,10 +1,10 @@
-//! The reasons of serde as sentences for clients: what a value must be, in the words of JSON and not
-//! in those of Rust.
+//! Translation of serde errors into sentences for API clients, in terms of JSON types instead of
+//! Rust types.
 
 use crate::http::extract::pairs::nearest;
 
-/// A reason of serde, with or without the place that `serde_json` adds, as a sentence about the value.
-/// Reasons of our own pass through.
+/// Translates a serde error into a sentence about the value. The position that `serde_json` appends
+/// is removed. Errors of this crate are returned unchanged.
 #[must_use]
 pub fn explain(reason: &str) -> String {
     let reason = without_place(reason);
@@ -26,17 +26,17 @@ pub fn explain(reason: &str) -> String {
     }
     if let Some((name, known)) = named(reason, "unknown variant ") {
         return match known.as_slice() {
-            [] => format!("`{name}` is not known here"),
+            [] => format!("`{name}` is not a known value"),
             known => format!("must be {}, not `{name}`", any_of(known)),
         };
     }
     if let Some((name, known)) = named(reason, "unknown field ") {
         return match nearest(name, known) {
-            Some(nearest) => format!("there is no `{name}` here; did you mean `{nearest}`?"),
-            None => format!("there is no `{name}` here"),
+            Some(nearest) => format!("unknown member `{name}`; did you mean `{nearest}`?"),
+            None => format!("unknown member `{name}`"),
         };
     }
-    // One of several words, where something else than a string stands.
+    // Error for an enum whose value is not a string.
     if reason == "expected value" {
         return "must be a string".to_owned();
     }
@@ -59,14 +59,14 @@ fn without_place(reason: &str) -> &str {
     }
 }
 
-/// A name that is not known, and those that are.
+/// Splits an error into the unknown name and the known names.
 fn named<'a>(reason: &'a str, kind: &str) -> Option<(&'a str, Vec<&'a str>)> {
     let rest = reason.strip_prefix(kind)?.strip_prefix('`')?;
     let (name, known) = match rest.rsplit_once("`, expected ") {
         Some((name, known)) => (name, known),
         None => (rest.rsplit_once("`, there are no ")?.0, ""),
     };
-    // Between the names are commas, or `or`.
+    // Commas or `or` separate the known names.
     Some((name, known.split('`').skip(1).step_by(2).collect()))
 }
 
@@ -180,9 +180,9 @@ mod tests {
             ),
             (
                 r#""cuont":5"#,
-                "there is no `cuont` here; did you mean `count`?",
+                "unknown member `cuont`; did you mean `count`?",
             ),
-            (r#""`, expected `x":5"#, "there is no ``, expected `x` here"),
+            (r#""`, expected `x":5"#, "unknown member ``, expected `x`"),
             (r#""count":1,"count":1"#, "`count` is given twice"),
         ] {
             let json = format!("{{{members},\"consumer\":\"w\"}}");

@@ -1,8 +1,8 @@
-//! A subscription on its way to a client: what the socket, or the body of an answer, takes from.
+//! A subscription that is being sent to a client, either by its connection or as a response body.
 //!
-//! An answer carries its session where the server can find it ([`HandOver`]). A connection that
-//! does nothing else takes it out and serves it by itself; everywhere else the body hands out its
-//! bytes.
+//! The response carries its session in an extension ([`HandOver`]). A connection that serves only
+//! this response takes the session out and writes to the socket itself. Otherwise the body yields
+//! the session's bytes.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -19,15 +19,15 @@ use crate::http::error::ApiError;
 use crate::http::layer::request::RequestInfo;
 use crate::live::{Out, Subscription};
 
-/// Writes what ends a subscription before its time.
+/// Writes the final frame of a subscription that fails.
 pub(in crate::http) type Failed = fn(&ApiError, &str, &str) -> Bytes;
 
-/// A subscription, and a line in the log when it is over.
+/// A subscription that logs its duration when it is dropped.
 pub(crate) struct Session {
     subscription: Subscription,
     failed: Failed,
     began: Instant,
-    /// Copies: what the request was read into is large, and can go.
+    /// Copies of the path and the request id: the buffer of the request is large and can be freed.
     path: Box<str>,
     request_id: Box<str>,
 }
@@ -48,8 +48,8 @@ impl Session {
         }
     }
 
-    /// Writes what is to be sent next; pending while there is nothing, false when it is over. To be
-    /// polled again until it is pending.
+    /// Writes the next bytes to `out`. Pending if there are none, false at the end. Must be polled
+    /// again until it is pending.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>, out: &mut Out) -> Poll<bool> {
         self.subscription.poll_next(cx, out).map(|next| match next {
             Some(Ok(())) => true,
@@ -68,22 +68,22 @@ impl Drop for Session {
     fn drop(&mut self) {
         let seconds = self.began.elapsed().as_secs();
         let (path, id) = (&self.path, &self.request_id);
-        tracing::info!(%path, seconds, request_id = %id, "subscription over");
+        tracing::info!(%path, seconds, request_id = %id, "subscription closed");
     }
 }
 
-/// Where an answer keeps its session until somebody takes it.
+/// Slot of a response that holds its session until the connection or the body takes it.
 #[derive(Clone)]
 pub(crate) struct HandOver(Arc<Mutex<Option<Session>>>);
 
 impl HandOver {
-    /// Takes the session: the body of the answer stays without end and without bytes.
+    /// Takes the session. The body of the response then stays empty and never ends.
     pub(crate) fn take(&self) -> Option<Session> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// Gives an answer the bytes of a session for its body.
+/// Makes the bytes of a session the body of a response.
 pub(in crate::http) fn respond(session: Session, mut response: Response) -> Response {
     let hand_over = HandOver(Arc::new(Mutex::new(Some(session))));
     *response.body_mut() = Body::new(SessionBody {

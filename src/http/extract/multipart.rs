@@ -1,5 +1,6 @@
-//! `multipart/form-data`: text parts are fields, in order; a file is a field with its bytes, and its
-//! name and type stand in fields beside it. The body is whole and bounded when it comes here.
+//! `multipart/form-data` bodies. Each text part becomes a field, in order. A file becomes a field
+//! with its bytes, followed by fields for its file name and media type. The body is complete and
+//! its size is checked before it is parsed here.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -14,10 +15,11 @@ use crate::http::error::{ApiError, ErrorCode};
 use crate::http::extract::body::Body;
 use crate::model::entry::Fields;
 
-/// The fields of a body; no more than `most` and three.
+/// Returns the fields of a body, at most `most + 3`: parsing stops once there are more than `most`
+/// fields, and a part adds up to three.
 ///
 /// # Errors
-/// 400 for a body that is cut off or none of this type, 422 for a part without a name.
+/// 400 for a body that is truncated or malformed, 422 for a part without a name.
 pub fn fields(body: &Body, most: usize) -> Result<Fields, ApiError> {
     let media_type = body
         .content_type()
@@ -25,7 +27,7 @@ pub fn fields(body: &Body, most: usize) -> Result<Fields, ApiError> {
         .unwrap_or_default();
     let boundary = multer::parse_boundary(media_type).map_err(|_| {
         ApiError::invalid(
-            "`multipart/form-data` needs the parameter `boundary`: let the client set `Content-Type` itself",
+            "`Content-Type` lacks the parameter `boundary`; let the HTTP client set the header",
         )
         .at("Content-Type", "has no `boundary`")
     })?;
@@ -41,7 +43,7 @@ pub fn fields(body: &Body, most: usize) -> Result<Fields, ApiError> {
         }
         Ok(fields)
     };
-    // Everything is there, so nothing is waited for.
+    // The whole body is in memory, so the future never waits.
     reading
         .now_or_never()
         .unwrap_or_else(|| Err(refused(Error::IncompleteStream)))
@@ -49,7 +51,8 @@ pub fn fields(body: &Body, most: usize) -> Result<Fields, ApiError> {
 
 async fn read(part: Field<'_>, fields: &mut Fields) -> Result<(), ApiError> {
     let Some(name) = part.name().map(str::to_owned) else {
-        let detail = "a part of `multipart/form-data` needs a `name` in its `Content-Disposition`";
+        let detail =
+            "each part of `multipart/form-data` needs a `name` in its `Content-Disposition`";
         return Err(ApiError::new(ErrorCode::InvalidFields, detail));
     };
     let file = part.file_name().map(str::to_owned);
@@ -63,13 +66,13 @@ async fn read(part: Field<'_>, fields: &mut Fields) -> Result<(), ApiError> {
     fields.push((name.into_bytes(), bytes.to_vec()));
     let is_file = file.is_some();
     fields.extend(file.map(|file| (of_file, file.into_bytes())));
-    // Many clients call plain text what it is; that is no file.
+    // Many clients label text parts as `text/plain`. Such a part is not a file.
     let told = media_type.filter(|media_type| is_file || !is_plain(media_type));
     fields.extend(told.map(|media_type| (of_type, media_type)));
     Ok(())
 }
 
-/// Whether a media type is that of plain text in UTF-8, which a part has anyway.
+/// Reports whether a media type is UTF-8 plain text, the default type of a part.
 fn is_plain(media_type: &[u8]) -> bool {
     let text = String::from_utf8_lossy(media_type).to_ascii_lowercase();
     let mut parts = text.split(';').map(str::trim);
@@ -86,8 +89,8 @@ fn is_plain(media_type: &[u8]) -> bool {
 fn refused(error: Error) -> ApiError {
     ApiError::invalid(match error {
         Error::IncompleteStream | Error::IncompleteHeaders | Error::IncompleteFieldData { .. } => {
-            "the `multipart/form-data` body ends too early: its last boundary is missing"
+            "the `multipart/form-data` body ends too early: the closing boundary is missing"
         }
-        _ => "the body is not `multipart/form-data`: a part of it cannot be read",
+        _ => "the body is not valid `multipart/form-data`: one of its parts cannot be parsed",
     })
 }

@@ -1,5 +1,5 @@
-//! `?name64=`: the name of a stream in base64, where a path cannot carry it (`.`, `..`, nothing at all,
-//! or what a proxy in between would change). The name in the path then counts for nothing.
+//! `?name64=`: the base64-encoded name of a stream, for names that a path cannot carry: `.`, `..`,
+//! the empty name, or names that a proxy would change. `name64` overrides the name in the path.
 
 use axum::http::Uri;
 use axum::http::request::Parts;
@@ -12,16 +12,16 @@ const ANY_PADDING: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, ANY_PADDING);
 
-/// A name as `name64` takes it.
+/// Encodes a name for `name64`.
 #[must_use]
 pub fn encode(name: &[u8]) -> String {
     base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(name)
 }
 
-/// Takes `name64` out of the query; nothing where it is not given.
+/// Removes `name64` from the query and returns its decoded value, or `None` if it is absent.
 ///
 /// # Errors
-/// 400 when it is given twice, or is not base64 of UTF-8.
+/// 400 if `name64` is given twice or is not base64 of UTF-8.
 pub fn take_name64(parts: &mut Parts) -> Result<Option<String>, ApiError> {
     let query = parts.uri.query().unwrap_or_default();
     if !query.contains("name64=") {
@@ -50,17 +50,17 @@ pub fn take_name64(parts: &mut Parts) -> Result<Option<String>, ApiError> {
         .decode(text)
         .map_err(|_| wrong("`name64` is not base64"))?;
     let name = String::from_utf8(bytes)
-        .map_err(|_| wrong("a stream whose name is not UTF-8 is listed, but cannot be reached"))?;
+        .map_err(|_| wrong("`name64` must be base64 of UTF-8; other names cannot be accessed"))?;
     let path = parts.uri.path();
     let target = if rest.is_empty() {
         path.to_owned()
     } else {
         format!("{path}?{}", rest.join("&"))
     };
-    // What is left of a target that was one is one.
+    // Removing a pair from the query of a valid URI leaves a valid URI.
     parts.uri = target
         .parse::<Uri>()
-        .map_err(|_| wrong("`name64` cannot be read"))?;
+        .map_err(|_| wrong("`name64` cannot be parsed"))?;
     Ok(Some(name))
 }
 

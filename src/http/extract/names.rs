@@ -1,5 +1,5 @@
-//! Names of groups and consumers in calls and answers: text, or `{"base64":"…"}` of bytes that are no
-//! UTF-8, which native clients may have given them.
+//! Names of groups and consumers in requests and responses. A name is text, or `{"base64":"…"}` if
+//! it is not UTF-8; native Redis clients may create such names.
 
 use std::fmt;
 
@@ -7,33 +7,33 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
 
-/// The name of a group or a consumer: `{"base64":"…"}` where it is not UTF-8. In a path, a query or a
-/// form that object stands as text.
+/// Name of a group or a consumer. A name that is not UTF-8 is `{"base64":"…"}`; in a path, a query
+/// or a form, that object is written as text.
 #[derive(ToSchema)]
 #[schema(as = Name, example = "w1")]
 #[serde(untagged)]
 #[expect(dead_code, reason = "a schema, never a value")]
 pub enum NameSchema {
-    /// As it is.
+    /// A UTF-8 name.
     Text(String),
-    /// Bytes that are no UTF-8.
+    /// A name that is not UTF-8.
     Bytes(NameBytes),
 }
 
-/// Bytes that are no UTF-8.
+/// Bytes of a name that is not UTF-8.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "a schema, never a value")]
 pub struct NameBytes {
-    /// The bytes.
+    /// The bytes, in base64.
     base64: String,
 }
 
-/// A name in a call, as text.
+/// Name in a request, as text.
 #[derive(Clone, Debug)]
 pub struct NameParam(pub String);
 
 impl NameParam {
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -62,12 +62,12 @@ impl<'de> Visitor<'de> for NameVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<NameParam, A::Error> {
         let Some(("base64", text)) = map.next_entry::<&str, String>()? else {
             return Err(de::Error::custom(
-                "a name that is no text is {\"base64\":…}",
+                "a name must be a string or {\"base64\":…}",
             ));
         };
         if map.next_key::<&str>()?.is_some() {
             return Err(de::Error::custom(
-                "a name that is no text is {\"base64\":…} alone",
+                "a name object must have only the member \"base64\"",
             ));
         }
         Ok(NameParam(format!("{{\"base64\":\"{text}\"}}")))

@@ -1,5 +1,6 @@
-//! Typed values out of `name=value` pairs: the query of every request and the forms that group
-//! calls take. Unknown names are refused with the nearest known one, wrong values by name.
+//! Parser of `name=value` pairs into structs, for queries and for the forms of group calls. An
+//! error for an unknown name suggests the nearest known one. An error for a value names its
+//! parameter.
 
 use std::fmt;
 
@@ -11,39 +12,39 @@ use crate::http::error::excerpt::shortened;
 use crate::http::error::type_errors;
 use crate::model::form;
 
-/// The most characters of a name that are shown to whoever sent it. No name is longer.
+/// Maximum characters of an unknown name repeated in an error. All known names are shorter.
 const MAX_SHOWN: usize = 64;
 
-/// Why pairs were refused.
+/// An error in `name=value` pairs.
 #[derive(Debug, PartialEq, Eq)]
 pub enum PairsError {
-    /// A name that is not known here, with the nearest that is.
+    /// An unknown name.
     Unknown {
-        /// As it was sent, but for the end of one that is very long.
+        /// Name as sent, shortened if it is very long.
         name: String,
-        /// The nearest known name, if one is near at all.
+        /// Nearest known name, if one is near enough.
         nearest: Option<&'static str>,
     },
-    /// A value that does not fit; the name is empty when the whole does not.
+    /// An invalid value. `name` is empty if the whole input is invalid.
     Invalid {
-        /// Which parameter.
+        /// Name of the parameter.
         name: String,
-        /// What is wrong with it.
+        /// Description of the error.
         detail: String,
     },
 }
 
-/// Reads a struct from pairs. Each field of it takes one value, lists take as many as come. Names
-/// that begin with `_` are passed over.
+/// Parses a struct from pairs. A list field collects all values of its name; other fields take one
+/// value. Names that start with `_` are ignored.
 ///
 /// # Errors
-/// [`PairsError`] for the first thing that does not fit.
+/// [`PairsError`] for the first unknown name or invalid value.
 pub fn parse<T: DeserializeOwned>(input: &[u8]) -> Result<T, PairsError> {
     T::deserialize(Pairs(input))
 }
 
-/// Values by name. A body can hold a million names: the first that is not known ends it, so that
-/// no more are gathered than a struct has fields.
+/// Collects the values of each name. A body can hold a million names, so the first unknown name
+/// ends parsing: the result never has more names than the struct has fields.
 fn gather(
     input: &[u8],
     known: &'static [&'static str],
@@ -53,7 +54,7 @@ fn gather(
         let (Ok(name), Ok(value)) = (String::from_utf8(name), String::from_utf8(value)) else {
             return Err(PairsError::Invalid {
                 name: String::new(),
-                detail: "parameters are UTF-8".to_owned(),
+                detail: "parameter names and values must be UTF-8".to_owned(),
             });
         };
         if name.starts_with('_') {
@@ -81,12 +82,12 @@ impl fmt::Display for PairsError {
                 name,
                 nearest: Some(nearest),
             } => {
-                write!(f, "there is no `{name}` here; did you mean `{nearest}`?")
+                write!(f, "unknown parameter `{name}`; did you mean `{nearest}`?")
             }
             Self::Unknown {
                 name,
                 nearest: None,
-            } => write!(f, "there is no `{name}` here"),
+            } => write!(f, "unknown parameter `{name}`"),
             Self::Invalid { name, detail } if name.is_empty() => f.write_str(detail),
             Self::Invalid { name, detail } => write!(f, "`{name}`: {detail}"),
         }
@@ -111,10 +112,10 @@ impl de::Error for PairsError {
     }
 }
 
-/// The nearest of `known` to `name`, unless none is near.
+/// Returns the name in `known` nearest to `name`, or `None` if none is near.
 #[must_use]
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Comparing costs as much as both are long, and a name of megabytes is near nothing.
+    // The cost of a comparison grows with both lengths, and a very long name is near none.
     if name.len() > MAX_SHOWN {
         return None;
     }
@@ -207,7 +208,7 @@ macro_rules! numbers {
             let text = self.one()?;
             match text.parse::<$type>() {
                 Ok(number) => visitor.$visit(number),
-                Err(_) => Err(de::Error::custom(format!("{text:?} is not a whole number that fits here"))),
+                Err(_) => Err(de::Error::custom(format!("must be a whole number in range, not {text:?}"))),
             }
         }
     )*};
@@ -241,7 +242,7 @@ impl<'de> Deserializer<'de> for Values {
             "true" | "" => visitor.visit_bool(true),
             "false" => visitor.visit_bool(false),
             other => Err(de::Error::custom(format!(
-                "{other:?} is neither true nor false"
+                "must be true or false, not {other:?}"
             ))),
         }
     }
@@ -307,7 +308,7 @@ mod tests {
         );
         assert_eq!(
             parse::<Sample>(b"qqqq=5").unwrap_err().to_string(),
-            "there is no `qqqq` here"
+            "unknown parameter `qqqq`"
         );
     }
 
@@ -316,15 +317,15 @@ mod tests {
         for (query, message) in [
             (
                 "limit=x",
-                "`limit`: \"x\" is not a whole number that fits here",
+                "`limit`: must be a whole number in range, not \"x\"",
             ),
             (
                 "limit=-1",
-                "`limit`: \"-1\" is not a whole number that fits here",
+                "`limit`: must be a whole number in range, not \"-1\"",
             ),
             ("limit=1&limit=2", "`limit`: is given more than once"),
-            ("pairs=yes", "`pairs`: \"yes\" is neither true nor false"),
-            ("name=%ff", "parameters are UTF-8"),
+            ("pairs=yes", "`pairs`: must be true or false, not \"yes\""),
+            ("name=%ff", "parameter names and values must be UTF-8"),
         ] {
             assert_eq!(
                 parse::<Sample>(query.as_bytes()).unwrap_err().to_string(),

@@ -1,4 +1,4 @@
-//! Types of single parameters.
+//! Types and checks of single parameters.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::model::id::EntryId;
 use crate::model::policy;
 use crate::model::time::Time;
 
-/// A duration with its unit, like `20s`.
+/// A duration with a unit, such as `20s`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wait(pub Duration);
 
@@ -26,7 +26,7 @@ impl<'de> Deserialize<'de> for Wait {
     }
 }
 
-/// A point in time: RFC 3339, Unix milliseconds, or how long ago.
+/// A point in time: RFC 3339, Unix milliseconds, or a duration ago.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeParam(pub Time);
 
@@ -40,7 +40,7 @@ impl<'de> Deserialize<'de> for TimeParam {
     }
 }
 
-/// Reads a value out of a text, or out of a number as it was written.
+/// Visitor that parses a string, or a number as its decimal text.
 struct Text<R> {
     expecting: &'static str,
     read: R,
@@ -62,30 +62,30 @@ impl<T, F: fmt::Display, R: Fn(&str) -> Result<T, F>> Visitor<'_> for Text<R> {
     }
 }
 
-/// `order=`: which end of the stream comes first.
+/// Order of entries (`order=`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OrderParam {
-    /// Oldest first.
+    /// Oldest entries first.
     Asc,
-    /// Newest first.
+    /// Newest entries first.
     Desc,
 }
 
-/// `gap=`: what to do about a position that entries were removed after.
+/// Behaviour for a position after which entries were removed (`gap=`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum GapParam {
-    /// Answer 410 and say what is lost.
+    /// Responds with 410 and describes the gap.
     Fail,
-    /// Go on with the oldest entry, and say what is lost.
+    /// Continues with the oldest entry and describes the gap.
     Skip,
 }
 
-/// Of parameters that exclude each other, with whether each was given.
+/// Checks that at most one of several mutually exclusive parameters was given.
 ///
 /// # Errors
-/// 400 that names the first two of several.
+/// 400 that names the first two given parameters.
 pub fn at_most_one(given: &[(&str, bool)]) -> Result<(), ApiError> {
     let mut names = given
         .iter()
@@ -97,35 +97,35 @@ pub fn at_most_one(given: &[(&str, bool)]) -> Result<(), ApiError> {
     }
 }
 
-/// 400 for two parameters that say the same thing.
+/// Returns 400 for two mutually exclusive parameters.
 #[must_use]
 pub fn exclusive(first: &str, second: &str) -> ApiError {
     let (plain, other) = (
         first.trim_start_matches('/'),
         second.trim_start_matches('/'),
     );
-    ApiError::invalid(format!("`{plain}` and `{other}` exclude each other"))
-        .at(second, format!("given with `{plain}`"))
+    ApiError::invalid(format!("`{plain}` and `{other}` are mutually exclusive"))
+        .at(second, format!("cannot be combined with `{plain}`"))
 }
 
-/// The longest wait of a read.
+/// Maximum wait of a read.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// How long a read waits.
+/// Returns the wait of a read.
 ///
 /// # Errors
-/// 400 that names the parameter, beyond 60 seconds.
+/// 400 that names the parameter if the wait is above 60 seconds.
 pub fn bounded_wait(name: &str, Wait(wait): Wait) -> Result<Duration, ApiError> {
     if wait > MAX_WAIT {
-        return Err(ApiError::invalid("`wait` is at most 60s").at(name, "at most 60s"));
+        return Err(ApiError::invalid("`wait` must be at most 60s").at(name, "must be at most 60s"));
     }
     Ok(wait)
 }
 
-/// How long an entry is lent, if that was given.
+/// Returns the lease of a request, if one was given.
 ///
 /// # Errors
-/// 400 that names the parameter and its bounds.
+/// 400 that names the parameter and its limits.
 pub fn lease(name: &str, given: Option<Wait>) -> Result<Option<Duration>, ApiError> {
     match given {
         Some(Wait(lease)) if !policy::is_lease(lease) => {
@@ -136,22 +136,22 @@ pub fn lease(name: &str, given: Option<Wait>) -> Result<Option<Duration>, ApiErr
     }
 }
 
-/// A count between 1 and `max`.
+/// Checks that a count is between 1 and `max`.
 ///
 /// # Errors
-/// 400 that names the parameter and its bounds.
+/// 400 that names the parameter and its limits.
 pub fn bounded(name: &str, value: Option<u64>, default: u64, max: u64) -> Result<usize, ApiError> {
     let value = value.unwrap_or(default);
     match usize::try_from(value) {
         Ok(value) if value >= 1 && value as u64 <= max => Ok(value),
         _ => Err(
-            ApiError::invalid(format!("`{name}` is between 1 and {max}"))
-                .at(name, format!("1 to {max}")),
+            ApiError::invalid(format!("`{name}` must be between 1 and {max}"))
+                .at(name, format!("must be between 1 and {max}")),
         ),
     }
 }
 
-/// A number that Redis keeps as a signed one.
+/// Checks that a number fits the signed 64-bit integers of Redis.
 ///
 /// # Errors
 /// 400 that names the parameter.
@@ -159,19 +159,19 @@ pub fn redis_number(name: &str, value: u64) -> Result<u64, ApiError> {
     match i64::try_from(value) {
         Ok(_) => Ok(value),
         Err(_) => Err(
-            ApiError::invalid(format!("`{name}` is at most {}", i64::MAX))
-                .at(name, format!("at most {}", i64::MAX)),
+            ApiError::invalid(format!("`{name}` must be at most {}", i64::MAX))
+                .at(name, format!("must be at most {}", i64::MAX)),
         ),
     }
 }
 
-/// The most entries one call may name.
+/// Maximum number of entry ids in one call.
 pub const MAX_IDS: u64 = 1000;
 
-/// Ids of entries, 1 to [`MAX_IDS`] of them; `at` is where they stand, `each` where each of them does.
+/// Parses 1 to [`MAX_IDS`] entry ids. `at` points to the list, `each` to an id by its index.
 ///
 /// # Errors
-/// 400 that points at the first that is none.
+/// 400 that points to the first invalid id.
 pub fn entry_ids(
     texts: &[String],
     at: &str,
@@ -182,10 +182,10 @@ pub fn entry_ids(
     texts.iter().enumerate().map(read).collect()
 }
 
-/// That a call names entries, and no more than [`MAX_IDS`].
+/// Checks that a call names 1 to [`MAX_IDS`] entries.
 ///
 /// # Errors
-/// 400 that points at where they should stand.
+/// 400 that points to the list.
 pub fn some_ids(count: usize, at: &str) -> Result<(), ApiError> {
     if count == 0 || count as u64 > MAX_IDS {
         let detail = format!("name 1 to {MAX_IDS} entries");
@@ -194,16 +194,16 @@ pub fn some_ids(count: usize, at: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// The most streams one call may name.
+/// Maximum number of streams in one call.
 const MAX_STREAMS: usize = 256;
 
-/// That a call names no more streams than [`MAX_STREAMS`].
+/// Checks that a call names at most [`MAX_STREAMS`] streams.
 ///
 /// # Errors
 /// 422 `too-many-streams`.
 pub fn at_most_streams(count: usize) -> Result<(), ApiError> {
     if count > MAX_STREAMS {
-        let detail = format!("one call names at most {MAX_STREAMS} streams");
+        let detail = format!("a call may name at most {MAX_STREAMS} streams");
         return Err(ApiError::new(ErrorCode::TooManyStreams, detail));
     }
     Ok(())

@@ -1,15 +1,15 @@
-//! Headers that may be given once. Of two that differ nobody knows which one was meant, and to take
-//! the first in silence is to guess.
+//! Headers that may occur once. If two values differ, the gateway cannot know which one is meant,
+//! so it refuses the request instead of using the first.
 
 use axum::http::header::IF_NONE_MATCH;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::http::error::ApiError;
 
-/// The value of a header that may be given once.
+/// Returns the value of a header that may occur once.
 ///
 /// # Errors
-/// 400 when there is another.
+/// 400 if the header occurs more than once.
 pub fn single<'h>(
     headers: &'h HeaderMap,
     name: &HeaderName,
@@ -24,10 +24,10 @@ pub fn single<'h>(
     Err(ApiError::invalid(detail).at(name, "is given more than once"))
 }
 
-/// The text of a header that may be given once.
+/// Returns the text of a header that may occur once.
 ///
 /// # Errors
-/// 400 when there is another, or it is no text.
+/// 400 if the header occurs more than once or is not visible ASCII.
 pub fn single_text<'h>(
     headers: &'h HeaderMap,
     name: &HeaderName,
@@ -37,12 +37,12 @@ pub fn single_text<'h>(
     };
     value.to_str().map(Some).map_err(|_| {
         let name = shown(name);
-        ApiError::invalid(format!("`{name}` has other characters than visible ASCII"))
-            .at(name, "not visible ASCII")
+        ApiError::invalid(format!("`{name}` must consist of visible ASCII characters"))
+            .at(name, "must be visible ASCII")
     })
 }
 
-/// Whether `If-None-Match: *` is given, the one value that a write takes.
+/// Reports whether `If-None-Match: *` is given. Writes support no other value.
 ///
 /// # Errors
 /// 400 for any other value.
@@ -51,12 +51,12 @@ pub fn only_new(headers: &HeaderMap) -> Result<bool, ApiError> {
         None => Ok(false),
         Some("*") => Ok(true),
         Some(_) => {
-            Err(ApiError::invalid("`If-None-Match` is `*` here").at("If-None-Match", "is not `*`"))
+            Err(ApiError::invalid("`If-None-Match` must be `*`").at("If-None-Match", "must be `*`"))
         }
     }
 }
 
-/// The name as it is usually written.
+/// Returns the name with its usual capitals, such as `If-None-Match`.
 fn shown(name: &HeaderName) -> String {
     let mut begins = true;
     let letter = |char: char| {

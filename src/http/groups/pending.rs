@@ -1,4 +1,4 @@
-//! What a group has handed out and not had acknowledged.
+//! `GET …/groups/{group}/pending`: entries that were delivered and are not acknowledged yet.
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -21,82 +21,82 @@ use crate::redis::PendingQuery;
 
 const DEFAULT_PENDING: u64 = 100;
 
-/// Which pending entries to list.
+/// Filters and paging of pending entries.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct PendingParams {
-    /// Of this consumer only.
+    /// Returns only entries of this consumer.
     #[param(value_type = Option<String>)]
     consumer: Option<NameParam>,
-    /// Not delivered for at least this long.
+    /// Minimum time since the last delivery.
     #[param(value_type = Option<String>, example = "30s")]
     min_idle: Option<Wait>,
-    /// From this id on; `(id` leaves the id itself out.
+    /// First id to list; `(id` excludes the id.
     start: Option<String>,
-    /// Up to this id; `(id` leaves the id itself out.
+    /// Last id to list; `(id` excludes the id.
     end: Option<String>,
-    /// At most so many: 100, at most 1000.
+    /// Maximum number of entries to list: 1 to 1000, default 100.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u64>,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     cursor: Option<String>,
 }
 
-/// What is pending in a group.
+/// A page of the pending entries of a group.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PendingPage {
-    /// Of the whole group.
+    /// Summary of the whole group.
     summary: Summary,
-    /// The entries asked for, by id.
+    /// Pending entries, by ascending id.
     entries: Vec<PendingEntryOut>,
-    /// The `cursor` of the next page; null at the end.
+    /// The `cursor` of the next page; null on the last page.
     #[schema(required)]
     next: Option<String>,
 }
 
-/// All that is pending, in short.
+/// Summary of all pending entries of a group.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Summary {
-    /// How many entries.
+    /// Number of pending entries.
     count: u64,
-    /// The lowest id.
+    /// Lowest pending id; null if nothing is pending.
     #[schema(required)]
     min_id: Option<String>,
-    /// The greatest id.
+    /// Highest pending id; null if nothing is pending.
     #[schema(required)]
     max_id: Option<String>,
-    /// Consumers that hold any.
+    /// Consumers with pending entries.
     consumers: Vec<ConsumerCount>,
 }
 
-/// How many entries a consumer holds.
+/// Number of entries a consumer holds.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ConsumerCount {
-    /// The consumer.
+    /// Name of the consumer.
     #[schema(value_type = NameSchema)]
     name: RawName,
-    /// How many.
+    /// Number of pending entries.
     count: u64,
 }
 
-/// An entry that is pending.
+/// A pending entry.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PendingEntryOut {
-    /// Its id; the entry itself may be gone from the stream.
+    /// Id of the entry. The stream may no longer have the entry.
     id: String,
-    /// Who holds it; null when nobody does.
+    /// Consumer that holds the entry; null if none does.
     #[schema(required, value_type = Option<NameSchema>)]
     consumer: Option<RawName>,
-    /// Milliseconds since it was last delivered.
+    /// Milliseconds since the last delivery.
     idle_ms: u64,
-    /// How often it was delivered.
+    /// Number of deliveries.
     deliveries: u64,
 }
 
 /// List pending entries
 ///
-/// Returns the entries that were delivered and not acknowledged: a summary of the group, and one
-/// record per entry.
+/// Returns the entries that were delivered and are not acknowledged: a summary of the group, and
+/// one record per entry.
 #[utoipa::path(
     get,
     path = paths::GROUP_PENDING,
@@ -106,7 +106,7 @@ pub struct PendingEntryOut {
         ("group" = String, Path, description = "The group"),
         PendingParams,
     ),
-    responses((status = 200, description = "What is pending", body = PendingPage), PendingProblems),
+    responses((status = 200, description = "Pending entries", body = PendingPage), PendingProblems),
 )]
 pub async fn list_pending(
     access: GroupAccess<Consume>,
@@ -126,7 +126,7 @@ pub async fn list_pending(
         Some(end) => id("end", end, range::upper)?,
         None => Some(EntryId::MAX),
     };
-    // A bound that nothing lies within: an empty list, with the summary all the same.
+    // Bounds that contain no id yield an empty list, but still the summary.
     let (start, end) = start.zip(end).unwrap_or((EntryId::MAX, EntryId::MIN));
     let query = PendingQuery {
         consumer: params

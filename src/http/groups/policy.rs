@@ -1,4 +1,4 @@
-//! The policy of a group, as it is sent and as it is shown.
+//! The policy of a consumer group, in requests and responses.
 
 use std::time::Duration;
 
@@ -12,15 +12,15 @@ use crate::model::duration;
 use crate::model::namespace::Namespace;
 use crate::model::policy::{self, DEFAULT_LEASE, InvalidPolicy, Policy};
 
-/// A member of a JSON merge patch; with `#[serde(default)]`, for it may be left out.
+/// A member of a JSON merge patch. Needs `#[serde(default)]`, because it can be absent.
 #[derive(Clone, Debug, Default)]
 pub enum Patch<T> {
-    /// It was left out.
+    /// The member is absent.
     #[default]
     Absent,
-    /// It was null.
+    /// The member is null.
     Null,
-    /// It was this.
+    /// The member has a value.
     To(T),
 }
 
@@ -32,7 +32,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Patch<T> {
 }
 
 impl<T> Patch<T> {
-    /// What it makes of what there is.
+    /// Returns the patched value: `old` if absent, `default` if null.
     pub(in crate::http) fn of(self, old: T, default: T) -> T {
         match self {
             Self::Absent => old,
@@ -42,45 +42,47 @@ impl<T> Patch<T> {
     }
 }
 
-/// A policy: how long entries are lent, how often, and what becomes of them then. What is null is as
-/// if nobody had said anything; what is left out is so in a new policy, and stays in a change.
+/// Policy of a consumer group: how long entries are leased, how often they are delivered, and where
+/// dead letters go. A member that is null is set to its default. A member that is absent gets its
+/// default in a new policy and keeps its value in a change.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewPolicy)]
 pub struct PolicyCall {
-    /// How long a consumer has for an entry, 100ms to 12h; 30s unless given.
+    /// Time a consumer has to settle an entry, 100ms to 12h; default 30s.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "30s")]
     lease: Patch<Wait>,
-    /// After so many deliveries an entry is a dead letter; 0, which is no limit, unless given.
+    /// Deliveries after which an entry becomes a dead letter; default 0, which is no limit.
     #[serde(default)]
     #[schema(value_type = Option<u64>, maximum = 1_000_000)]
     max_deliveries: Patch<u64>,
-    /// How long an entry that is handed back waits: after its first delivery, its second, and so on;
-    /// the last holds from then on. Each 0, or 100ms to 12h; at most 100, and fewer than deliveries.
+    /// Delay before a nacked entry is delivered again, by delivery: the first step follows the
+    /// first delivery, and so on; the last step repeats. Each step is 0 or 100ms to 12h. At most
+    /// 100 steps, and fewer than `max_deliveries`.
     #[serde(default)]
     #[schema(value_type = Option<Vec<String>>, example = json!(["1s", "10s", "1m"]))]
     backoff: Patch<Vec<Wait>>,
-    /// A consumer that has not asked for anything for so long and holds nothing is deleted, 100ms to
-    /// 365d; 0, which is never, unless given.
+    /// Idle time after which a consumer without pending entries is deleted, 100ms to 365d; default
+    /// 0, which is never.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "1d")]
     consumer_expiry: Patch<Wait>,
-    /// The stream dead letters go to. It must have the same hash tag as the stream: `{orders}.dead`,
-    /// which it is unless given, for `orders`. The right to publish there is needed.
+    /// Stream that receives the dead letters. It must have the same hash tag as the stream, and
+    /// requires the right to publish to it. Default: `{orders}.dead` for the stream `orders`.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "{orders}.dead")]
     dead_letter: Patch<String>,
 }
 
 impl PolicyCall {
-    /// The policy this makes of the one there is.
+    /// Merges this patch into the policy `old`.
     ///
     /// # Errors
-    /// 422 `invalid-policy`; for the dead-letter stream also what [`Access::other`] says.
+    /// 422 `invalid-policy`; for the dead-letter stream also the errors of [`Access::other`].
     pub fn merge(&self, access: &Access<Manage>, old: Option<&Policy>) -> Result<Policy, ApiError> {
         let stream = access.stream();
-        // Whatever the name is when there can be none, it is replaced or told below.
+        // If no default name is possible, this placeholder is replaced or refused below.
         let unnamed = policy::default_dead_letter(stream).unwrap_or_else(|_| stream.clone());
         let old = old.cloned().unwrap_or_else(|| Policy {
             lease: DEFAULT_LEASE,
@@ -132,25 +134,24 @@ fn refused(error: InvalidPolicy) -> ApiError {
     ApiError::new(ErrorCode::InvalidPolicy, detail.clone()).at(pointer, detail)
 }
 
-/// The policy of a group.
+/// Policy of a consumer group.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Policy)]
 pub struct PolicyOut {
-    /// How long a consumer has for an entry.
+    /// Time a consumer has to settle an entry.
     lease: String,
-    /// After so many deliveries an entry is a dead letter; 0 is no limit.
+    /// Deliveries after which an entry becomes a dead letter; 0 is no limit.
     max_deliveries: u64,
-    /// How long an entry that is handed back waits, by how often it was delivered.
+    /// Delays before a nacked entry is delivered again, by delivery; the last repeats.
     backoff: Vec<String>,
-    /// A consumer that has not asked for anything for so long and holds nothing is deleted; 0 is
-    /// never.
+    /// Idle time after which a consumer without pending entries is deleted; 0 is never.
     consumer_expiry: String,
-    /// The stream dead letters go to.
+    /// Stream that receives the dead letters.
     dead_letter: String,
 }
 
 impl PolicyOut {
-    /// A policy as it is seen in a namespace.
+    /// Returns a policy with names as the namespace shows them.
     #[must_use]
     pub fn new(policy: Policy, seen_in: &Namespace) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! `GET /v1/streams/{stream}/groups/{group}/events`: deliveries of a group, pushed.
+//! `GET /v1/streams/{stream}/groups/{group}/events`: pushes entries of a group to a consumer.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -34,40 +34,40 @@ use crate::model::frame::{Framing, begin_event, end_event};
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::{GroupRead, WorkRead};
 
-/// The longest a session that is over keeps what it lent.
+/// Maximum time a closed session keeps its leases.
 const MAX_GRACE: Duration = Duration::from_secs(60);
 
-/// For whom, and how much at once.
+/// Consumer and limits of a push session.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct PushParams {
-    /// The consumer that reads. Created on first use.
+    /// Consumer that reads. It is created on first use.
     #[param(required, value_type = String, example = "w1")]
     consumer: Option<NameParam>,
-    /// How many entries are lent at once: 10 unless given, at most 1000.
+    /// Maximum number of entries leased at the same time: 1 to 1000, default 10.
     #[param(minimum = 1, maximum = 1000)]
     prefetch: Option<u64>,
-    /// How long after the connection has ended what nothing was heard of goes back: at once unless
-    /// given, at most 60s.
+    /// Time after the connection ends until entries without an outcome return to the group, at most
+    /// 60s. By default they return at once.
     #[param(value_type = Option<String>, example = "2s")]
     grace: Option<Wait>,
-    /// How many entries the worker processes at once: 1 unless given, at most 1000. When the connection
-    /// breaks, so many of the oldest entries without an answer count as delivered, if they were sent
-    /// at least 1s before.
+    /// Number of entries the worker processes at the same time: 1 to 1000, default 1. When the
+    /// connection breaks, this many of the oldest entries without an outcome count as delivered, if
+    /// they were sent at least 1s before.
     #[param(minimum = 1, maximum = 1000)]
     concurrency: Option<u64>,
-    /// How long the entries are lent, 100ms to 12h, in place of the lease of the policy.
+    /// Lease of the entries, 100ms to 12h, instead of the lease of the policy.
     #[param(value_type = Option<String>, example = "30s")]
     lease: Option<Wait>,
-    /// Show each entry with the value of this field as `payload`, in place of its fields.
+    /// Returns each entry with the value of this field as `payload`, instead of its fields.
     payload: Option<String>,
-    /// Show the payload (field `data` unless named) as the JSON it is; one that is none stays text and
-    /// is marked by `"json":false`.
+    /// Returns the payload as JSON. The payload is the field `data` unless `payload` names another.
+    /// A payload that is not valid JSON stays text and is marked with `"json":false`.
     #[serde(default)]
     #[param(required = false)]
     json: bool,
-    /// `cloudevents`: each entry as an event after `CloudEvents` 1.0, in JSON, with its receipt as the
-    /// extension `streamgatereceipt`.
+    /// `cloudevents` returns each entry as a `CloudEvents` 1.0 event in JSON, with its receipt as
+    /// the extension `streamgatereceipt`.
     #[serde(rename = "as")]
     #[param(rename = "as", inline)]
     shown_as: Option<AsParam>,
@@ -75,18 +75,19 @@ pub struct PushParams {
 
 /// Receive entries by push
 ///
-/// Server-sent events: first `$open`, then one event per entry as `read` returns it, while fewer
-/// than `prefetch` entries are leased. Entries are acknowledged, released or rejected by POST, at
-/// any gateway, which frees credit for the next. `Last-Event-ID` is ignored. When the connection
-/// ends, entries without an outcome are delivered again and do not count as delivered. `$end` says
-/// that the gateway closes the stream, `$error` that reconnecting cannot succeed.
+/// Sends server-sent events: first `$open`, then one event per entry, as `read` returns it, while
+/// fewer than `prefetch` entries are leased. Acknowledge, nack or reject entries with POST requests
+/// to any gateway; each settled entry makes room for the next. `Last-Event-ID` is ignored. When the
+/// connection ends, entries without an outcome are delivered again and do not count as delivered,
+/// except for the oldest `concurrency` entries. The event `$end` means that the gateway closes the
+/// stream, `$error` that reconnecting cannot succeed.
 #[utoipa::path(
     get,
     path = paths::GROUP_EVENTS,
     tag = "work",
     params(
         ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group, which has a policy"),
+        ("group" = String, Path, description = "The group. It must have a policy"),
         PushParams,
     ),
     responses(
@@ -156,12 +157,14 @@ fn plan(
         .as_ref()
         .map(NameParam::as_str)
         .ok_or_else(|| {
-            ApiError::invalid("whoever has entries pushed is named, as `consumer`")
+            ApiError::invalid("`consumer` is required: name the consumer that reads")
                 .at("consumer", "is missing")
         })?;
     let Wait(grace) = params.grace.unwrap_or_default();
     if grace > MAX_GRACE {
-        return Err(ApiError::invalid("`grace` is at most 60s").at("grace", "at most 60s"));
+        return Err(
+            ApiError::invalid("`grace` must be at most 60s").at("grace", "must be at most 60s")
+        );
     }
     let concurrency = bounded("concurrency", params.concurrency, 1, MAX_COUNT)?;
     let read = GroupRead {
@@ -188,7 +191,7 @@ fn plan(
     })
 }
 
-/// A session with a line in the log when it is over.
+/// A push session. Logs its duration when it is dropped.
 struct Session {
     of: (StreamName, GroupName),
     push: Push,
@@ -198,7 +201,7 @@ struct Session {
     opened: bool,
 }
 
-/// What a session begins with.
+/// Data of the first event, `$open`.
 #[derive(Serialize)]
 struct Open<'a> {
     streams: [&'a str; 1],
@@ -256,6 +259,6 @@ impl Drop for Session {
     fn drop(&mut self) {
         let seconds = self.began.elapsed().as_secs();
         let (path, id) = (self.request.path(), self.request.id());
-        tracing::info!(path, seconds, request_id = id, "push over");
+        tracing::info!(path, seconds, request_id = id, "push session closed");
     }
 }

@@ -1,4 +1,4 @@
-//! Working in a group: reading as a consumer.
+//! `POST /v1/streams/{stream}/groups/{group}/read`: reads entries as a consumer of a group.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,42 +39,43 @@ const DEFAULT_COUNT: u64 = 10;
 pub(in crate::http) const MAX_COUNT: u64 = 1000;
 const MAX_BYTES: u64 = 16 << 20;
 
-/// What to read.
+/// Parameters of a read as a consumer.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReadCall {
-    /// Who reads. Made on first use.
+    /// Consumer that reads. It is created on first use.
     #[schema(required, value_type = NameSchema, example = "w1")]
     pub(in crate::http) consumer: Option<NameParam>,
-    /// At most so many entries: 10 unless given, at most 1000.
+    /// Maximum number of entries: 1 to 1000, default 10.
     #[schema(minimum = 1, maximum = 1000)]
     pub(in crate::http) count: Option<u64>,
-    /// Hand out no more bytes of names and values than this, but one entry at least: 16 MiB unless
-    /// given, and at most. What is over stays as it is: to be read next.
+    /// Maximum bytes of names and values to deliver: 16 MiB by default and at most. At least one
+    /// entry is delivered, even if it is larger. Entries beyond the limit are left for the next
+    /// read.
     #[schema(minimum = 1, maximum = 16_777_216)]
     pub(in crate::http) max_bytes: Option<u64>,
-    /// How long to wait for an entry if there is none, at most 60s.
+    /// Time to wait for an entry if there is none, at most 60s.
     #[schema(value_type = Option<String>, example = "20s")]
     pub(in crate::http) wait: Option<Wait>,
-    /// Hand entries out without keeping them pending.
+    /// Delivers entries without adding them to the pending entries.
     pub(in crate::http) no_ack: Option<bool>,
-    /// What this consumer has pending after this id (`0`: all of it), instead of new entries.
+    /// Returns the consumer's pending entries after this id (`0` for all) instead of new entries.
     pub(in crate::http) history: Option<String>,
-    /// How long the entries are lent, 100ms to 12h, in place of the lease of the policy; a group
-    /// without one is refused.
+    /// Lease of the entries, 100ms to 12h, instead of the lease of the policy. Refused for a group
+    /// without a policy.
     #[schema(value_type = Option<String>, example = "30s")]
     pub(in crate::http) lease: Option<Wait>,
-    /// Show each entry with the value of this field as `payload`, in place of its fields.
+    /// Returns each entry with the value of this field as `payload`, instead of its fields.
     pub(in crate::http) payload: Option<String>,
-    /// Show the payload (field `data` unless named) as the JSON it is; one that is none stays text and
-    /// is marked by `"json":false`.
+    /// Returns the payload as JSON. The payload is the field `data` unless `payload` names another.
+    /// A payload that is not valid JSON stays text and is marked with `"json":false`.
     pub(in crate::http) json: Option<bool>,
 }
 
-/// An entry handed to a consumer.
+/// Entry delivered to a consumer.
 pub struct DeliveryOut {
     entry: Delivery,
-    /// Only its id was asked for.
+    /// Whether the caller asked only for the id.
     just_id: bool,
     receipt: Option<String>,
     view: Arc<View>,
@@ -100,7 +101,7 @@ impl Serialize for DeliveryOut {
 }
 
 impl DeliveryOut {
-    /// What an event says of a delivery beside the event itself.
+    /// Returns the `CloudEvents` extension attributes of a delivery.
     fn extensions(&self, stream: Option<&str>) -> Vec<ExtraAttribute> {
         let mut all = vec![ExtraAttribute::Text(
             "streamgateentry",
@@ -119,7 +120,7 @@ impl DeliveryOut {
     }
 }
 
-/// A delivery of a stream as an event; `many` where those of several streams meet.
+/// A delivery as an event. `many` is true in responses with deliveries of several streams.
 pub(in crate::http) struct DeliveryEvent<'a> {
     pub(in crate::http) stream: &'a str,
     pub(in crate::http) delivery: &'a DeliveryOut,
@@ -157,16 +158,17 @@ impl ToSchema for DeliveryOut {
     }
 }
 
-/// Entries for a consumer.
+/// Entries delivered to a consumer.
 #[derive(Serialize, ToSchema)]
 pub struct Deliveries {
-    /// By id; empty when there was nothing in the time given. Of a history, `fields` is null for
-    /// an entry that is pending but gone from the stream.
+    /// Entries by ascending id; empty if there were none within the wait. With `history`, `fields`
+    /// is null for a pending entry that is no longer in the stream.
     entries: Vec<DeliveryOut>,
 }
 
 impl Deliveries {
-    /// Entries of a group as they are shown, or their ids alone; `many` in calls on several streams.
+    /// Creates the response for delivered entries, or for their ids alone. `many` is true in calls
+    /// on several streams.
     #[must_use]
     pub fn new(
         of: (&StreamName, &GroupName),
@@ -178,7 +180,7 @@ impl Deliveries {
         Self::viewed(of, entries, &view, (just_id, many))
     }
 
-    /// The same, as a view asks for.
+    /// Creates the response for delivered entries with a view.
     #[must_use]
     pub(in crate::http) fn viewed(
         of: (&StreamName, &GroupName),
@@ -205,7 +207,7 @@ impl Deliveries {
         }
     }
 
-    /// To be put into another answer.
+    /// Returns the deliveries, for use in another response.
     #[must_use]
     pub fn into_entries(self) -> Vec<DeliveryOut> {
         self.entries
@@ -217,10 +219,10 @@ impl Deliveries {
 /// Returns entries that no consumer of the group has read, and keeps them pending until they are
 /// acknowledged. A waiting read holds no connection to Redis.
 ///
-/// In a group with a policy each entry has a lease and a receipt to acknowledge it with. An entry
-/// whose lease ends is delivered again. Up to half of `count` goes to due entries before new ones.
-/// With `Accept: application/cloudevents-batch+json` the answer is a list of events, with the
-/// receipt as the extension `streamgatereceipt`.
+/// In a group with a policy, each entry has a lease, and a receipt to settle it with. An entry
+/// whose lease expires is delivered again. Up to half of `count` goes to due entries before new
+/// ones. With `Accept: application/cloudevents-batch+json`, the response is a list of events, with
+/// the receipt as the extension `streamgatereceipt`.
 #[utoipa::path(
     post,
     path = paths::GROUP_READ,
@@ -231,7 +233,7 @@ impl Deliveries {
     ),
     request_body(content((ReadCall = "application/json"), (ReadCall = "application/x-www-form-urlencoded"))),
     responses(
-        (status = 200, description = "Entries", content(
+        (status = 200, description = "Delivered entries", content(
             (Deliveries = "application/json"),
             (Vec<CloudEvent> = "application/cloudevents-batch+json"),
         )),
@@ -269,10 +271,10 @@ pub async fn read_as_consumer(
     Ok((waited, view::respond(view::EVENTS, &events)))
 }
 
-/// How a call wants deliveries to be shown.
+/// Returns the view of deliveries that a call requests.
 ///
 /// # Errors
-/// 400 for parameters that exclude each other.
+/// 400 for mutually exclusive parameters.
 pub(in crate::http) fn view_of(call: &ReadCall, headers: &HeaderMap) -> Result<View, ApiError> {
     let event = view::wants_events(headers).then_some(AsEvent::Alone);
     view::view(
@@ -283,17 +285,17 @@ pub(in crate::http) fn view_of(call: &ReadCall, headers: &HeaderMap) -> Result<V
     )
 }
 
-/// What a call asks for, and how long to wait for it.
+/// Returns the read that a call requests, and its wait.
 ///
 /// # Errors
-/// 400 that points at what is missing or makes no sense.
+/// 400 that points to the missing or invalid parameter.
 pub(in crate::http) fn plan(call: &ReadCall) -> Result<(WorkRead, Duration), ApiError> {
     let name = call
         .consumer
         .as_ref()
         .map(NameParam::as_str)
         .ok_or_else(|| {
-            ApiError::invalid("a read names its `consumer`").at("/consumer", "is missing")
+            ApiError::invalid("`consumer` is required to read").at("/consumer", "is missing")
         })?;
     let history = match &call.history {
         Some(text) => Some(id("/history", text, |text| EntryId::parse_with(text, 0))?),
@@ -301,8 +303,10 @@ pub(in crate::http) fn plan(call: &ReadCall) -> Result<(WorkRead, Duration), Api
     };
     let wait = bounded_wait("/wait", call.wait.unwrap_or_default())?;
     if history.is_some() && !wait.is_zero() {
-        return Err(ApiError::invalid("a history has nothing to wait for")
-            .at("/wait", "given with `history`"));
+        return Err(ApiError::invalid(
+            "a `history` read has nothing to wait for; leave out `wait`",
+        )
+        .at("/wait", "given with `history`"));
     }
     let given = [
         ("/history", history.is_some()),

@@ -1,4 +1,4 @@
-//! `POST /v1/groups/{group}/read`: working in the groups of one name, of several streams.
+//! `POST /v1/groups/{group}/read`: reads several streams as a consumer of the groups with one name.
 
 use std::sync::Arc;
 
@@ -27,71 +27,73 @@ use crate::live::JoinError;
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::StoreError;
 
-/// The most entries an answer may have, over all streams: with as many as one stream may be asked
-/// for it would be too many for Redis to hand out in one step.
+/// Maximum entries of a response, over all streams. The maximum of one stream times the maximum of
+/// streams would be too many for Redis to deliver in one step.
 const MAX_ENTRIES: usize = 10_000;
 
-/// What to read.
+/// Parameters of a read of several streams as a consumer.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReadManyCall {
-    /// Which streams, each once, at most 256. In a form, `streams` is given once for each.
+    /// Streams to read, 1 to 256, without duplicates. In a form, repeat `streams` for each stream.
     #[serde(default)]
     #[schema(required, min_items = 1, max_items = 256, example = json!(["orders", "payments"]))]
     streams: Vec<String>,
-    /// Who reads. Made on first use.
+    /// Consumer that reads. It is created on first use.
     #[schema(required, value_type = NameSchema, example = "w1")]
     consumer: Option<NameParam>,
-    /// At most so many entries of each stream: 10 unless given, at most 1000, and at most 10,000
-    /// over all streams.
+    /// Maximum number of entries of each stream: 1 to 1000, default 10. At most 10,000 over all
+    /// streams.
     #[schema(minimum = 1, maximum = 1000)]
     count: Option<u64>,
-    /// Hand out no more bytes of names and values than this over all streams, but one entry at least:
-    /// 16 MiB unless given, and at most. What is over stays as it is: to be read next. Streams take
-    /// turns to be the first. Of a history, each stream has an equal share and at least one entry.
+    /// Maximum bytes of names and values to deliver over all streams: 16 MiB by default and at
+    /// most. At least one entry is delivered, even if it is larger. Entries beyond the limit are
+    /// left for the next read. The streams take turns at being read first. With `history`, each
+    /// stream gets an equal share and at least one entry.
     #[schema(minimum = 1, maximum = 16_777_216)]
     max_bytes: Option<u64>,
-    /// How long to wait for an entry if there is none in any of them, at most 60s.
+    /// Time to wait for an entry if none of the streams has one, at most 60s.
     #[schema(value_type = Option<String>, example = "20s")]
     wait: Option<Wait>,
-    /// Hand entries out without keeping them pending.
+    /// Delivers entries without adding them to the pending entries.
     no_ack: Option<bool>,
-    /// What this consumer has pending after this id (`0`: all of it) in each stream, instead of new
-    /// entries.
+    /// Returns the consumer's pending entries after this id (`0` for all) of each stream, instead
+    /// of new entries.
     history: Option<String>,
-    /// How long the entries are lent, 100ms to 12h, in place of the leases of the policies; groups
-    /// without one are refused.
+    /// Lease of the entries, 100ms to 12h, instead of the leases of the policies. Refused for
+    /// groups without a policy.
     #[schema(value_type = Option<String>, example = "30s")]
     lease: Option<Wait>,
-    /// Show each entry with the value of this field as `payload`, in place of its fields.
+    /// Returns each entry with the value of this field as `payload`, instead of its fields.
     payload: Option<String>,
-    /// Show the payload (field `data` unless named) as the JSON it is; one that is none stays text and
-    /// is marked by `"json":false`.
+    /// Returns the payload as JSON. The payload is the field `data` unless `payload` names another.
+    /// A payload that is not valid JSON stays text and is marked with `"json":false`.
     json: Option<bool>,
 }
 
-/// Entries for a consumer, by stream.
+/// Entries delivered to a consumer, by stream.
 #[derive(Serialize, ToSchema)]
 pub struct ManyDeliveries {
-    /// In the order asked for, those without entries too.
+    /// One item per requested stream, in the order of the request, including streams without
+    /// entries.
     streams: Vec<DeliveriesOf>,
 }
 
-/// Entries of one stream.
+/// Delivered entries of one stream.
 #[derive(Serialize, ToSchema)]
 pub struct DeliveriesOf {
-    /// Which stream.
+    /// Name of the stream.
     stream: String,
-    /// By id; empty when there was nothing new or, of a history, when nothing is pending. Of a
-    /// history, `fields` is null for an entry that is pending but gone from the stream.
+    /// Entries by ascending id; empty if there are no new or, with `history`, no pending entries.
+    /// With `history`, `fields` is null for a pending entry that is no longer in the stream.
     entries: Vec<DeliveryOut>,
 }
 
 /// Read several streams as a consumer
 ///
-/// Reads the groups of one name in one step. `count` holds for each stream, so that no stream
-/// delays another. Nothing is read unless every stream has the group. With `wait`, answers as soon
-/// as one of the streams has an entry.
+/// Reads the groups with this name in one step. `count` applies to each stream, so that no stream
+/// delays another. No entry is read unless every stream has the group. With `wait`, responds as
+/// soon as one of the streams has an entry.
 #[utoipa::path(
     post,
     path = paths::MANY_READ,
@@ -99,7 +101,7 @@ pub struct DeliveriesOf {
     params(("group" = String, Path, description = "The name of the groups")),
     request_body(content((ReadManyCall = "application/json"), (ReadManyCall = "application/x-www-form-urlencoded"))),
     responses(
-        (status = 200, description = "Entries", content(
+        (status = 200, description = "Delivered entries", content(
             (ManyDeliveries = "application/json"),
             (Vec<CloudEvent> = "application/cloudevents-batch+json"),
         )),
@@ -141,7 +143,7 @@ pub async fn read_many_as_consumer(
     let view = Arc::new(view_of(&call, &headers)?);
     let (work, wait) = plan(&call)?;
     if work.read.count * streams.len() > MAX_ENTRIES {
-        let detail = format!("`count` times the streams is at most {MAX_ENTRIES}");
+        let detail = format!("`count` times the number of streams must be at most {MAX_ENTRIES}");
         return Err(ApiError::invalid(detail.clone()).at("/count", detail));
     }
     for (index, stream) in streams.iter().enumerate() {
@@ -149,7 +151,7 @@ pub async fn read_many_as_consumer(
         let at = |error: ApiError| {
             error
                 .in_stream(stream)
-                .at(format!("/streams/{index}"), "it is this stream")
+                .at(format!("/streams/{index}"), "this stream")
         };
         admitted.map_err(|error| {
             if error.cause.is_some() {
@@ -190,7 +192,7 @@ pub async fn read_many_as_consumer(
 
 fn streams(caller: &Caller, names: &[String]) -> Result<Vec<StreamName>, ApiError> {
     if names.is_empty() {
-        return Err(ApiError::invalid("a read names its `streams`").at("/streams", "is missing"));
+        return Err(ApiError::invalid("`streams` must not be empty").at("/streams", "is missing"));
     }
     at_most_streams(names.len())?;
     let mut streams = Vec::with_capacity(names.len());
@@ -201,14 +203,14 @@ fn streams(caller: &Caller, names: &[String]) -> Result<Vec<StreamName>, ApiErro
             .map_err(|error| error.at(&at, "this stream"))?
             .into_stream();
         if streams.contains(&stream) {
-            return Err(ApiError::invalid("each stream is named once").at(at, "is named before"));
+            return Err(ApiError::invalid("`streams` has a duplicate").at(at, "is a duplicate"));
         }
         streams.push(stream);
     }
     Ok(streams)
 }
 
-/// Redis says that a group is missing, and not reliably of which stream: look for it.
+/// Finds the stream whose group is missing. The error of Redis does not name it reliably.
 async fn located(
     state: &AppState,
     streams: &[StreamName],
@@ -221,7 +223,7 @@ async fn located(
     );
     if of_a_stream && let Ok(Some((index, error))) = state.store.lacks_group(streams, group).await {
         let error = ApiError::from(error).in_stream(&streams[index]);
-        return error.at(format!("/streams/{index}"), "it is this stream");
+        return error.at(format!("/streams/{index}"), "this stream");
     }
     error.into()
 }

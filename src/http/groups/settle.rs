@@ -1,4 +1,4 @@
-//! What a worker says of entries it was lent besides "done": not yet, never, more time.
+//! Calls with which a worker settles leased entries, other than ack: nack, reject and extend.
 
 use axum::extract::State;
 use serde::Deserialize;
@@ -17,61 +17,61 @@ use crate::model::name::GroupName;
 use crate::model::policy;
 use crate::redis::Settlement;
 
-/// The longest reason, in bytes.
+/// Maximum length of a reason, in bytes.
 const MAX_REASON: usize = 1024;
 
-/// What to hand back: `ids` or `receipts`.
+/// Entries to release, by `ids` or `receipts`.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NackCall {
-    /// Ids of entries, at most 1000, whoever holds them. In a call on several streams each is
-    /// `STREAM@ID`. In a form, `ids` is given once for each.
+    /// Ids of entries, at most 1000, regardless of which consumer holds them. In a call on several
+    /// streams, each is `STREAM@ID`. In a form, repeat `ids` for each entry.
     #[serde(default)]
     #[schema(required = false, max_items = 1000, example = json!(["1795232709004-0"]))]
     ids: Vec<String>,
-    /// Receipts that were handed out with entries, at most 1000.
+    /// Receipts of leased entries, at most 1000.
     #[serde(default)]
     #[schema(required = false, max_items = 1000)]
     receipts: Vec<String>,
-    /// How long the entries wait before they are handed out again: 0, or 100ms to 12h; as the backoff
-    /// of the policy says unless given.
+    /// Time until the entries are delivered again: 0, or 100ms to 12h. Default: the backoff of the
+    /// policy.
     #[schema(value_type = Option<String>, example = "30s")]
     delay: Option<Wait>,
-    /// Why, at most 1024 bytes; it is kept with dead letters.
+    /// Reason for the release, at most 1024 bytes. It is stored with dead letters.
     reason: Option<String>,
 }
 
-/// What to put away: `ids` or `receipts`.
+/// Entries to reject, by `ids` or `receipts`.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RejectCall {
-    /// Ids of entries, at most 1000, whoever holds them. In a call on several streams each is
-    /// `STREAM@ID`. In a form, `ids` is given once for each.
+    /// Ids of entries, at most 1000, regardless of which consumer holds them. In a call on several
+    /// streams, each is `STREAM@ID`. In a form, repeat `ids` for each entry.
     #[serde(default)]
     #[schema(required = false, max_items = 1000, example = json!(["1795232709004-0"]))]
     ids: Vec<String>,
-    /// Receipts that were handed out with entries, at most 1000.
+    /// Receipts of leased entries, at most 1000.
     #[serde(default)]
     #[schema(required = false, max_items = 1000)]
     receipts: Vec<String>,
-    /// Why, at most 1024 bytes; it is kept with dead letters.
+    /// Reason for the rejection, at most 1024 bytes. It is stored with dead letters.
     reason: Option<String>,
 }
 
-/// What to keep for longer: `ids` or `receipts`.
+/// Leases to extend, by `ids` or `receipts`.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExtendCall {
-    /// Ids of entries, at most 1000, whoever holds them. In a call on several streams each is
-    /// `STREAM@ID`. In a form, `ids` is given once for each.
+    /// Ids of entries, at most 1000, regardless of which consumer holds them. In a call on several
+    /// streams, each is `STREAM@ID`. In a form, repeat `ids` for each entry.
     #[serde(default)]
     #[schema(required = false, max_items = 1000, example = json!(["1795232709004-0"]))]
     ids: Vec<String>,
-    /// Receipts that were handed out with entries, at most 1000.
+    /// Receipts of leased entries, at most 1000.
     #[serde(default)]
     #[schema(required = false, max_items = 1000)]
     receipts: Vec<String>,
-    /// How long from now on, 100ms to 12h; as long as the policy says unless given.
+    /// New lease from now on, 100ms to 12h. Default: the lease of the policy.
     #[schema(value_type = Option<String>, example = "5m")]
     lease: Option<Wait>,
 }
@@ -81,8 +81,8 @@ fn bounded_reason(reason: Option<String>) -> Result<Option<String>, ApiError> {
         .as_ref()
         .is_some_and(|reason| reason.len() > MAX_REASON)
     {
-        let detail = format!("at most {MAX_REASON} bytes");
-        return Err(ApiError::invalid(format!("`reason` has {detail}")).at("/reason", detail));
+        let detail = format!("must be at most {MAX_REASON} bytes");
+        return Err(ApiError::invalid(format!("`reason` {detail}")).at("/reason", detail));
     }
     Ok(reason.filter(|reason| !reason.is_empty()))
 }
@@ -91,7 +91,7 @@ impl NackCall {
     fn settlement(&mut self) -> Result<Settlement, ApiError> {
         let delay = self.delay.map(|Wait(delay)| delay);
         if delay.is_some_and(|delay| !policy::is_delay(delay)) {
-            let detail = "a delay is 0, or 100ms to 12h";
+            let detail = "`delay` must be 0, or 100ms to 12h";
             return Err(ApiError::invalid(detail).at("/delay", detail));
         }
         Ok(Settlement::Nack {
@@ -119,8 +119,8 @@ impl ExtendCall {
 
 /// Release entries
 ///
-/// Returns entries to the group for redelivery, at once or after `delay`. An entry with as many
-/// deliveries as the policy allows becomes a dead letter instead.
+/// Returns entries to the group for redelivery, at once or after `delay`. An entry that has reached
+/// the `max_deliveries` of the policy becomes a dead letter instead.
 #[utoipa::path(
     post,
     path = paths::GROUP_NACK,
@@ -130,7 +130,7 @@ impl ExtendCall {
         ("group" = String, Path, description = "The group"),
     ),
     request_body(content((NackCall = "application/json"), (NackCall = "application/x-www-form-urlencoded"))),
-    responses((status = 200, description = "What became of each", body = SettledAll), LeaseProblems),
+    responses((status = 200, description = "Outcome of each entry", body = SettledAll), LeaseProblems),
 )]
 pub async fn nack_entries(
     access: GroupAccess<Consume>,
@@ -144,15 +144,15 @@ pub async fn nack_entries(
 
 /// Release entries of several streams
 ///
-/// Releases entries in the groups of one name. Nothing is released unless every named stream has
-/// the group.
+/// Releases entries in the groups with this name. No entry is released unless every named stream
+/// has the group.
 #[utoipa::path(
     post,
     path = paths::MANY_NACK,
     tag = "work",
     params(("group" = String, Path, description = "The name of the groups")),
     request_body(content((NackCall = "application/json"), (NackCall = "application/x-www-form-urlencoded"))),
-    responses((status = 200, description = "What became of each", body = SettledAll), ManyLeaseProblems),
+    responses((status = 200, description = "Outcome of each entry", body = SettledAll), ManyLeaseProblems),
 )]
 pub async fn nack_entries_of_many(
     PathGroup(group): PathGroup,
@@ -167,7 +167,7 @@ pub async fn nack_entries_of_many(
 
 /// Reject entries
 ///
-/// Moves entries to the dead letters of the group, however often they were delivered.
+/// Moves entries to the dead letters of the group, regardless of their number of deliveries.
 #[utoipa::path(
     post,
     path = paths::GROUP_REJECT,
@@ -177,7 +177,7 @@ pub async fn nack_entries_of_many(
         ("group" = String, Path, description = "The group"),
     ),
     request_body(content((RejectCall = "application/json"), (RejectCall = "application/x-www-form-urlencoded"))),
-    responses((status = 200, description = "What became of each", body = SettledAll), LeaseProblems),
+    responses((status = 200, description = "Outcome of each entry", body = SettledAll), LeaseProblems),
 )]
 pub async fn reject_entries(
     access: GroupAccess<Consume>,
@@ -191,15 +191,15 @@ pub async fn reject_entries(
 
 /// Reject entries of several streams
 ///
-/// Rejects entries in the groups of one name. Nothing is rejected unless every named stream has the
-/// group.
+/// Rejects entries in the groups with this name. No entry is rejected unless every named stream has
+/// the group.
 #[utoipa::path(
     post,
     path = paths::MANY_REJECT,
     tag = "work",
     params(("group" = String, Path, description = "The name of the groups")),
     request_body(content((RejectCall = "application/json"), (RejectCall = "application/x-www-form-urlencoded"))),
-    responses((status = 200, description = "What became of each", body = SettledAll), ManyLeaseProblems),
+    responses((status = 200, description = "Outcome of each entry", body = SettledAll), ManyLeaseProblems),
 )]
 pub async fn reject_entries_of_many(
     PathGroup(group): PathGroup,
@@ -214,7 +214,7 @@ pub async fn reject_entries_of_many(
 
 /// Extend leases
 ///
-/// Extends the leases of entries. The answer has a new receipt for each entry; the old receipts
+/// Extends the leases of entries. The response has a new receipt for each entry; the old receipts
 /// become invalid.
 #[utoipa::path(
     post,
@@ -225,7 +225,7 @@ pub async fn reject_entries_of_many(
         ("group" = String, Path, description = "The group"),
     ),
     request_body(content((ExtendCall = "application/json"), (ExtendCall = "application/x-www-form-urlencoded"))),
-    responses((status = 200, description = "What became of each", body = SettledAll), LeaseProblems),
+    responses((status = 200, description = "Outcome of each entry", body = SettledAll), LeaseProblems),
 )]
 pub async fn extend_entries(
     access: GroupAccess<Consume>,
@@ -239,15 +239,15 @@ pub async fn extend_entries(
 
 /// Extend leases of several streams
 ///
-/// Extends leases in the groups of one name. Nothing is extended unless every named stream has the
-/// group.
+/// Extends leases in the groups with this name. No lease is extended unless every named stream has
+/// the group.
 #[utoipa::path(
     post,
     path = paths::MANY_EXTEND,
     tag = "work",
     params(("group" = String, Path, description = "The name of the groups")),
     request_body(content((ExtendCall = "application/json"), (ExtendCall = "application/x-www-form-urlencoded"))),
-    responses((status = 200, description = "What became of each", body = SettledAll), ManyLeaseProblems),
+    responses((status = 200, description = "Outcome of each entry", body = SettledAll), ManyLeaseProblems),
 )]
 pub async fn extend_entries_of_many(
     PathGroup(group): PathGroup,

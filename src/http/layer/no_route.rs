@@ -1,8 +1,8 @@
-//! The problem for a path that no route has, with a hint at the path that was probably meant.
+//! The problem for an unknown path, with a hint at the path that was probably meant.
 
 use crate::http::error::{ApiError, ErrorCode};
 
-/// Paths that other services have for what is here under another name.
+/// Paths common in other services, with the path of the same endpoint here.
 const ELSEWHERE: [(&[&str], &str); 4] = [
     (
         &[
@@ -23,15 +23,15 @@ const ELSEWHERE: [(&[&str], &str); 4] = [
     (&["/swagger", "/swagger-ui", "/api", "/v1/docs"], "/docs"),
 ];
 
-/// 404 `route-not-found` for this path.
+/// Returns 404 `route-not-found` for a path.
 pub fn problem(path: &str) -> ApiError {
     let found = ELSEWHERE.iter().find(|(names, _)| names.contains(&path));
     let detail = if let Some((_, instead)) = found {
-        format!("no route has this path; {instead} is what is here for it")
+        format!("no route has this path; use {instead}")
     } else if let Some(bare) = path.strip_suffix('/').filter(|bare| !bare.is_empty()) {
-        format!("no route has this path; paths have no slash at the end: {bare}")
+        format!("no route has this path; paths do not end with a slash: {bare}")
     } else if path.starts_with("/v1/") {
-        "no route has this path; /openapi.json lists all of them, and `/` in a name is `%2F`"
+        "no route has this path; /openapi.json lists all routes; write a `/` in a name as `%2F`"
             .to_owned()
     } else {
         "no route has this path; the API is under /v1, and /openapi.json lists all routes"

@@ -1,5 +1,5 @@
-//! Requests that are answered with nothing but that there are too many: of connections, or of
-//! requests of one client. Known before anything else of a request is looked at.
+//! Rejections for too many connections, or too many requests of one client. The gateway decides on
+//! them before it looks at anything else in a request.
 
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ use crate::http::state::AppState;
 use crate::model::frame::{begin_event, end_event};
 use crate::rate_limit::RetryAfter;
 
-/// Why; set on requests by what serves connections.
+/// Reason of a rejection. The connection handler sets it on the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TurnedAway {
-    /// As many connections are open as may be.
+    /// The gateway has reached its limit of connections.
     Overloaded,
-    /// As many connections of this client are open as may be.
+    /// The client has reached its limit of connections.
     TooManyConnections,
-    /// This client asks too often.
+    /// The client has reached its rate limit.
     TooOften(RetryAfter),
 }
 
@@ -33,14 +33,14 @@ struct End {
     reason: &'static str,
 }
 
-/// The answer to a request that is turned away: in the stream for those who ask for events, since a
-/// retry can mend it.
+/// Returns the response to a rejected request, if it is rejected. For event-stream clients, the
+/// rejection is sent in the stream, because a retry can succeed.
 pub fn answer(request: &Request) -> Option<Response> {
     let turned_away = *request.extensions().get::<TurnedAway>()?;
     Some(refuse(turned_away, in_stream(request)))
 }
 
-/// What somebody whose requests are counted is told of their quota, with every answer.
+/// Rate limit headers, sent with every response to a caller with a rate limit.
 #[derive(Clone, Debug)]
 pub struct Standing {
     /// An item of `RateLimit-Policy`.
@@ -49,28 +49,28 @@ pub struct Standing {
     pub item: HeaderValue,
 }
 
-/// The name of the bound in `RateLimit`.
+/// Name of the rate limit of a principal in `RateLimit`.
 const PRINCIPAL: &str = "principal";
 
 impl Standing {
-    /// Tells it.
+    /// Adds the headers to a response.
     pub fn tell(self, headers: &mut HeaderMap) {
         headers.append("ratelimit-policy", self.policy);
         headers.append("ratelimit", self.item);
     }
 }
 
-/// Whether whoever is turned away is told so in the stream: who sends something is not to take a
-/// stream that begins with 200 for success.
+/// Reports whether a rejection is sent in an event stream. Requests other than GET are not: their
+/// clients must not take a stream that starts with 200 for success.
 fn in_stream(request: &Request) -> bool {
     request.method() == Method::GET && stream::is_wanted(request.headers(), EVENT_STREAM)
 }
 
-/// Counts a request of a principal that may ask only so often, and notes what is left to it in the
+/// Counts a request of a principal with a rate limit, and stores the remaining quota in the
 /// extensions of the request.
 ///
 /// # Errors
-/// The answer, when it is one too many.
+/// The rejection, if the request exceeds the rate limit.
 pub fn count(
     state: &AppState,
     principal: &Principal,
@@ -81,7 +81,7 @@ pub fn count(
     };
     let policy = bucket.quota().policy(PRINCIPAL);
     let standing = |item: String| {
-        // Quotas are numbers and names of ours, which are always fit for a header.
+        // The gateway builds quotas from numbers and its own names, which are valid header values.
         let (policy, item) = (HeaderValue::try_from(&policy).ok()?, item.try_into().ok()?);
         Some(Standing { policy, item })
     };
@@ -102,24 +102,24 @@ pub fn count(
     }
 }
 
-/// The same, for whoever knows by themselves that a client asks too often.
+/// Returns a rejection, for callers that detect the limit themselves.
 #[must_use]
 pub fn refuse(turned_away: TurnedAway, in_stream: bool) -> Response {
     let (code, reason, detail) = match turned_away {
         TurnedAway::Overloaded => (
             ErrorCode::Overloaded,
             "overloaded",
-            "as many connections are open as may be",
+            "the gateway has reached its limit of connections; try again later",
         ),
         TurnedAway::TooManyConnections => (
             ErrorCode::TooManyConnections,
             "too-many-connections",
-            "this client has as many connections as one may have",
+            "this client has reached its limit of connections; close some or try again later",
         ),
         TurnedAway::TooOften(_) => (
             ErrorCode::RateLimited,
             "rate-limited",
-            "this client asks more often than it may; `RateLimit` tells what is left to it",
+            "this client exceeds its rate limit; `RateLimit` has the remaining quota",
         ),
     };
     let after = match turned_away {
@@ -128,7 +128,7 @@ pub fn refuse(turned_away: TurnedAway, in_stream: bool) -> Response {
     };
     if in_stream {
         let mut frame = Vec::new();
-        // Spread, so that not all come at once.
+        // Random delays spread the retries of many clients.
         let least = u64::try_from(after.0.as_millis())
             .unwrap_or(u64::MAX)
             .clamp(1_000, 86_400_000);

@@ -1,4 +1,4 @@
-//! What the layers tell a handler of its request, and a handler the layers of its answer.
+//! Request data that layers pass to handlers, and response marks that handlers pass to layers.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,24 +14,24 @@ use crate::http::layer::base_path::BasePath;
 use crate::http::state::AppState;
 use crate::metrics::{Held, Metrics};
 
-/// What a handler may want to know of its request besides its parameters. Made for every request,
-/// and the one thing that is put into its extensions: each thing there is a box of its own, and one
-/// more makes the map grow.
+/// Data of a request other than its parameters. Created for every request, and the only value the
+/// gateway puts into the request's extensions: each value there is a separate allocation, and one
+/// more value makes the map grow.
 #[derive(Clone)]
 pub struct RequestInfo(Arc<Known>);
 
 struct Known {
     uri: Uri,
-    /// Visible ASCII.
+    /// Request id: visible ASCII.
     id: HeaderValue,
-    /// `None` for a request that was refused.
+    /// Authenticated caller; `None` for a request that was refused.
     by: Option<Arc<Principal>>,
-    /// The path that the proxy in front has stripped.
+    /// Path prefix that the proxy in front has stripped.
     base: BasePath,
 }
 
 impl RequestInfo {
-    /// Of a request that goes by this id, which is visible ASCII.
+    /// Creates the data of a request. `id` must be visible ASCII.
     #[must_use]
     pub fn new(uri: &Uri, id: HeaderValue, by: Option<Arc<Principal>>, base: BasePath) -> Self {
         Self(Arc::new(Known {
@@ -42,19 +42,19 @@ impl RequestInfo {
         }))
     }
 
-    /// The base path under which the client sees the gateway.
+    /// Returns the base path under which the client sees the gateway.
     #[must_use]
     pub fn base(&self) -> &BasePath {
         &self.0.base
     }
 
-    /// Who asks, where that was found out.
+    /// Returns the authenticated caller, if known.
     #[must_use]
     pub fn by(&self) -> Option<&Arc<Principal>> {
         self.0.by.as_ref()
     }
 
-    /// For calls that take their time: who asks may still do so.
+    /// Checks that the caller's credential is still valid. For calls that take long.
     ///
     /// # Errors
     /// 401 `unauthenticated`.
@@ -65,31 +65,31 @@ impl RequestInfo {
         {
             true => Err(ApiError::new(
                 ErrorCode::Unauthenticated,
-                "the credential has ended, or was taken back, while the call was under way",
+                "the credential expired or was revoked during the call",
             )),
             false => Ok(()),
         }
     }
 
-    /// The path that was asked for.
+    /// Returns the requested path.
     #[must_use]
     pub fn path(&self) -> &str {
         self.0.uri.path()
     }
 
-    /// The request id.
+    /// Returns the request id.
     #[must_use]
     pub fn id(&self) -> &str {
         self.0.id.to_str().unwrap_or_default()
     }
 
-    /// The request id, as a header has it.
+    /// Returns the request id as a header value.
     #[must_use]
     pub fn id_header(&self) -> &HeaderValue {
         &self.0.id
     }
 
-    /// An error as this request is told it.
+    /// Returns the problem document of an error of this request.
     #[must_use]
     pub fn problem(&self, error: &ApiError) -> Problem {
         match self.0.base.as_str() {
@@ -104,23 +104,23 @@ impl FromRequestParts<AppState> for RequestInfo {
 
     async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
         let info = parts.extensions.get::<Self>().cloned();
-        info.ok_or_else(|| ApiError::new(ErrorCode::Internal, "a request without an id"))
+        info.ok_or_else(|| ApiError::new(ErrorCode::Internal, "the request has no request id"))
     }
 }
 
-/// The address of the client of a request; set by the server on requests it passes on.
+/// Address of the client. The server sets it on each request.
 #[derive(Clone, Copy, Debug)]
 pub struct Client(pub IpAddr);
 
-/// Set on answers that were waited for: they are not slow.
+/// Mark on responses that waited on purpose: they are not logged as slow.
 #[derive(Clone, Copy)]
 pub struct Waited;
 
-/// A place among the reads that wait, held as long as the answer is waited for; none is needed for
-/// a read that does not.
+/// Takes a slot among the waiting reads, held until the response is ready. A read that does not
+/// wait needs none.
 ///
 /// # Errors
-/// 503 `overloaded` when as many wait as may.
+/// 503 `overloaded` if the maximum number of reads is waiting.
 pub fn place_to_wait(state: &AppState, wait: Duration) -> Result<Option<Held>, ApiError> {
     if wait.is_zero() {
         return Ok(None);
@@ -128,6 +128,9 @@ pub fn place_to_wait(state: &AppState, wait: Duration) -> Result<Option<Held>, A
     let held = Metrics::hold_below(&state.metrics.waiting, state.settings.max_waiting);
     held.map(Some).ok_or_else(|| {
         state.metrics.refuse("waiting_reads");
-        ApiError::new(ErrorCode::Overloaded, "as many reads wait as may")
+        ApiError::new(
+            ErrorCode::Overloaded,
+            "too many reads are waiting; try again later",
+        )
     })
 }

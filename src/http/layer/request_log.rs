@@ -1,5 +1,5 @@
-//! The log line of a request: failures as errors, refusals and slow or administrative requests as
-//! information, the rest for debugging. Queries and bodies never stand in it.
+//! Log lines of requests. Server errors are logged as errors; refused, slow and administrative
+//! requests as information; all others at debug level. Queries and bodies are never logged.
 
 use axum::http::HeaderValue;
 use axum::response::Response;
@@ -10,10 +10,10 @@ use crate::http::layer::request::{Client, Waited};
 use crate::http::layer::request_layer::Sent;
 use crate::http::state::AppState;
 
-/// The most characters of a text that a client chose.
+/// Maximum logged characters of a text that a client chose.
 pub const MAX_TEXT: usize = 256;
 
-/// Writes the line of a request that was answered like this.
+/// Logs a request and its response.
 pub fn write(state: &AppState, sent: &Sent, response: &Response, error: Option<&ApiError>) {
     let status = response.status().as_u16();
     let took = sent.began.elapsed();

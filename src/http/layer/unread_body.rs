@@ -1,8 +1,8 @@
-//! Bodies that no route reads. Whoever sends one means something by it, and an answer that passes it
-//! over looks as if it had been heeded.
+//! Refusal of request bodies that no route reads. A client that sends a body expects an effect, and
+//! a response that ignores the body would look like success.
 //!
-//! Whether a method has a body is decided here for all routes; a route that reads none though its
-//! method has one takes [`NoBody`].
+//! For all routes, the method decides here whether a body is allowed. A route that reads no body
+//! although its method allows one uses [`NoBody`].
 
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{FromRequest, Request};
@@ -12,16 +12,17 @@ use http_body_util::BodyExt as _;
 use crate::http::error::ApiError;
 use crate::http::state::AppState;
 
-/// Whether a request may have a body that nothing reads. Costs a request without one a comparison.
+/// Reports whether a request may have a body that nothing reads. For a request without a body, the
+/// check costs one comparison.
 pub fn is_possible(request: &Request) -> bool {
     let without = [Method::GET, Method::HEAD, Method::DELETE];
     !request.body().is_end_stream() && without.contains(request.method())
 }
 
-/// The request without its body, which turned out to be empty.
+/// Returns the request without its body, which must be empty.
 ///
 /// # Errors
-/// 400 for a body with a byte in it, or one that does not come to its end.
+/// 400 if the body has any byte, or does not end in time.
 pub async fn refuse(state: &AppState, request: Request) -> Result<Request, ApiError> {
     let (parts, mut body) = request.into_parts();
     let empty = async {
@@ -37,12 +38,12 @@ pub async fn refuse(state: &AppState, request: Request) -> Result<Request, ApiEr
     match tokio::time::timeout(state.settings.body_timeout, empty).await {
         Ok(true) => Ok(Request::from_parts(parts, Body::empty())),
         _ => Err(ApiError::invalid(
-            "this route reads no body: send the request without one",
+            "this route takes no body; send the request without one",
         )),
     }
 }
 
-/// That there is no body, for a route that reads none.
+/// Extractor that refuses a body, for a route that reads none.
 pub struct NoBody;
 
 impl FromRequest<AppState> for NoBody {

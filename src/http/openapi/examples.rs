@@ -1,15 +1,16 @@
-//! Example bodies, by operation. A body as it stands in its example is accepted, so that a reader
-//! can try a call without editing anything but names and ids.
+//! Example bodies of operations. The gateway accepts each example as it is, so that readers can try
+//! a call by editing only names and ids.
 
 use serde_json::{Map, Value, json};
 
-/// The media type whose body has the example.
+/// Media type of the bodies with examples.
 const JSON: &str = "application/json";
 
-/// Bodies that can be left out.
+/// Operations whose body is optional.
 const OPTIONAL: [&str; 2] = ["create_group", "create_stream"];
 
-/// Adds an example to a parameter of a path, and a mark to one whose values come from answers alone.
+/// Adds an example to a path parameter, and `x-opaque` to a parameter whose values come only from
+/// earlier responses.
 pub fn add_to_parameter(parameter: &mut Map<String, Value>) {
     let text = |name: &str| parameter.get(name).and_then(Value::as_str);
     if matches!(text("name"), Some("cursor" | "Last-Event-ID")) {
@@ -33,7 +34,7 @@ fn of_path(name: &str) -> Option<&'static str> {
     }
 }
 
-/// Adds the example of an operation to its body in JSON.
+/// Adds the example of an operation to its JSON body.
 pub fn add(body: &mut Map<String, Value>, operation: &str) {
     if OPTIONAL.contains(&operation) {
         body.insert("required".to_owned(), false.into());

@@ -1,13 +1,13 @@
-//! Bodies that may be left out, and that are taken as a form, too.
+//! Request bodies that are optional or also accepted as a form.
 
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{SchemaType, Type};
 use utoipa::openapi::{RefOr, Schema};
 
-/// Takes null out of the choices of a body: a body may be left out, and one that is sent is not null.
+/// Removes null from the alternatives of a body schema: a body can be absent, but not null.
 ///
-/// A form has the schema of the JSON body. It has no null and nothing nested, but a schema of its own
-/// would be a second type in generated clients, of which they use one.
+/// A form has the schema of the JSON body, although a form has no null and no nesting. A schema of
+/// its own would become a second type in generated clients, which use only one.
 pub fn tell_form(operation: &mut Operation) {
     let Some(RefOr::T(body)) = &mut operation.request_body else {
         return;

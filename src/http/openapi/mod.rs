@@ -16,7 +16,7 @@ use utoipa::{PartialSchema as _, ToSchema as _};
 
 use crate::http;
 
-/// The document of this version.
+/// Returns the OpenAPI document of this version.
 #[must_use]
 pub fn document() -> OpenApi {
     let mut document = http::documented().into_openapi();
@@ -39,28 +39,31 @@ pub fn document() -> OpenApi {
     document.servers = Some(vec![
         ServerBuilder::new()
             .url("http://127.0.0.1:8080")
-            .description(Some("A gateway on this machine at its default address"))
+            .description(Some("Local gateway at its default address"))
             .build(),
     ]);
     let tags = [
         ("streams", "Streams and their retention"),
         ("entries", "Append and read entries"),
-        ("events", "Follow streams by server-sent events"),
+        ("events", "Follow streams with server-sent events"),
         (
             "groups",
             "Consumer groups, their consumers and pending entries",
         ),
         (
             "work",
-            "Read as a consumer, acknowledge, release, reject, extend",
+            "Read as a consumer; acknowledge, release and reject entries; extend leases",
         ),
-        ("dead letters", "Entries that a group gave up on"),
+        (
+            "dead letters",
+            "Entries that were rejected or could not be processed",
+        ),
         ("tickets", "Credentials for browsers"),
         ("system", "Probes, metrics and this document"),
     ];
     let tag = |(name, text)| TagBuilder::new().name(name).description(Some(text)).build();
     document.tags = Some(tags.into_iter().map(tag).collect());
-    // Responses name this schema by hand, so nothing else brings it and what it refers to along.
+    // Responses refer to this schema by name, so utoipa does not collect it or its dependencies.
     let components = document.components.get_or_insert_default();
     components
         .schemas
@@ -95,8 +98,8 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [get, put, post, delete, patch].into_iter().flatten()
 }
 
-/// Method, path and status of requests to expect: what each operation answers when it succeeds, and
-/// the failures of the gateway and of Redis.
+/// Returns method, path and status of expected requests: the success statuses of each operation,
+/// and the failures of the gateway and of Redis.
 #[must_use]
 pub fn expected_requests(document: &OpenApi) -> Vec<(&'static str, Arc<str>, u16)> {
     let mut expected = Vec::new();
@@ -123,16 +126,16 @@ pub fn expected_requests(document: &OpenApi) -> Vec<(&'static str, Arc<str>, u16
     expected
 }
 
-/// The document as it is served and committed.
+/// Returns the text of the OpenAPI document, as served and committed.
 #[must_use]
 pub fn text() -> String {
     text_of(&document())
 }
 
-/// The text of a document.
+/// Returns the JSON text of a document.
 #[must_use]
 pub fn text_of(document: &OpenApi) -> String {
-    // A document of strings, numbers and maps always serializes.
+    // Serializing a document of strings, numbers and maps cannot fail.
     let mut json = serde_json::to_value(document).unwrap_or_default();
     shape::finish(&mut json);
     let mut text = serde_json::to_string_pretty(&json).unwrap_or_default();
@@ -141,16 +144,17 @@ pub fn text_of(document: &OpenApi) -> String {
 }
 
 const DESCRIPTION: &str = "\
-HTTP for Redis Streams: append entries, follow streams by server-sent events, process entries in \
+HTTP for Redis Streams: append entries, follow streams with server-sent events, process entries in \
 consumer groups.
 
-A duration carries its unit (`500ms`, `20s`, `5m`). A time is RFC 3339, Unix milliseconds, or a \
-duration, meaning that long ago by the clock of Redis. A position is `<id>` or `<id>:<n>`, where n \
-is the number of entries that were appended to the stream up to that id. Every parameter that takes \
-a position takes both forms.
+A duration has a unit (`500ms`, `20s`, `5m`). A time is RFC 3339, Unix milliseconds, or a duration, \
+which means that long ago by the clock of Redis. A position is `<id>` or `<id>:<n>`, where n is the \
+number of entries appended to the stream up to and including that id. Every parameter that takes a \
+position takes both forms.
 
-With authentication, a call carries an API key, a token or a ticket. An error is a problem (RFC \
-9457) with a `code` to compare and `retryable` to decide by. `x-parameter-rules` of an operation \
-lists the parameters that exclude or need each other; a parameter with `x-opaque` takes only values \
-from earlier answers. `x-content` lists the media types that a call \
-takes or answers beside JSON; every call with a JSON body also takes the same members as a form.";
+If authentication is enabled, a call needs an API key, a token or a ticket. Errors are problem \
+documents (RFC 9457): compare `code`, and use `retryable` to decide on a retry. The extension \
+`x-parameter-rules` of an operation lists parameters that exclude or need each other. A parameter \
+with `x-opaque` accepts only values from earlier responses. `x-content` lists the media types that a \
+call accepts or returns besides JSON. Every call with a JSON body also accepts the same members as a \
+form.";

@@ -1,12 +1,12 @@
-//! What texts look like, by the names of what holds them: patterns and lengths, told once for the
-//! whole document. A pattern is never narrower than what is taken.
+//! Patterns and lengths of strings, by the name of the parameter or member. They are declared once
+//! for the whole document. A pattern is never narrower than the values that the gateway accepts.
 
 use utoipa::Number;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::schema::{ArrayItems, Object, SchemaType, Type};
 use utoipa::openapi::{RefOr, Required, Schema};
 
-/// How a text looks.
+/// Constraints of a string.
 #[derive(Clone, Copy)]
 struct Word {
     pattern: &'static str,
@@ -20,39 +20,39 @@ const fn word(pattern: &'static str) -> Word {
     }
 }
 
-/// No control characters; not `.` or `..`.
+/// Name without control characters, other than `.` and `..`.
 const GROUP: Word = Word {
     pattern: r"^(?!\.\.?$)[^\u0000-\u001f\u007f-\u009f]+$",
     most: Some(512),
 };
-/// Neither one of our own.
+/// Name of a consumer: also without the reserved prefix `streamgate:`.
 const CONSUMER: Word = Word {
     pattern: r"^(?!\.\.?$)(?!streamgate:)[^\u0000-\u001f\u007f-\u009f]+$",
     most: Some(512),
 };
-/// And braces only as one `{tag}`.
+/// Name of a stream: also with braces only as one `{tag}`.
 const STREAM: Word = Word {
     pattern: r"^(?!\.\.?$)(?!streamgate:)(?:[^\u0000-\u001f\u007f-\u009f{}]+|[^\u0000-\u001f\u007f-\u009f{}]*\{[^\u0000-\u001f\u007f-\u009f{}]+\}[^\u0000-\u001f\u007f-\u009f{}]*)$",
     most: Some(512),
 };
 const ID: Word = word(r"^[0-9]{1,20}-[0-9]{1,20}$");
-/// An id, or its milliseconds alone.
+/// Entry id, or its milliseconds alone.
 const SHORT_ID: Word = word(r"^[0-9]{1,20}(?:-[0-9]{1,20})?$");
 const NEW_ID: Word = word(r"^(?:\*|[0-9]{1,20}-(?:\*|[0-9]{1,20}))$");
 const BOUND: Word = word(r"^(?:[-+ ]|\(?[0-9]{1,20}(?:-[0-9]{1,20})?)$");
 const START: Word = word(r"^(?:[-+ $]|[0-9]{1,20}(?:-[0-9]{1,20}(?::[0-9]{1,20})?)?)$");
-/// Where a group stands: not with the last entry.
+/// Position of a group: any start except the last entry.
 const PLACE: Word = word(r"^(?:[-$]|[0-9]{1,20}(?:-[0-9]{1,20}(?::[0-9]{1,20})?)?)$");
 const DURATION: Word = word(r"^(?:0+|[0-9]{1,20}(?:ms|s|m|h|d))$");
-/// At most a minute.
+/// Duration of at most one minute.
 const WAIT: Word = word(r"^0*(?:0|(?:[1-5]?[0-9]{1,4}|60000)ms|(?:[1-5]?[0-9]|60)s|[01]m|0[hd])$");
-/// Above 0, at most ten seconds.
+/// Duration above 0, at most ten seconds.
 const DURABILITY_WAIT: Word = word(r"^0*(?:(?:[1-9][0-9]{0,3}|10000)ms|(?:[1-9]|10)s)$");
-/// At most seven days.
+/// Duration of at most seven days.
 const DELAY: Word = word(
     r"^0*(?:0|(?:[0-9]{1,8}|[1-5][0-9]{8}|60[0-3][0-9]{6}|604[0-7][0-9]{5}|604800000)ms|(?:[0-9]{1,5}|[1-5][0-9]{5}|60[0-3][0-9]{3}|604[0-7][0-9]{2}|604800)s|(?:[0-9]{1,4}|100[0-7][0-9]|10080)m|(?:[0-9]{1,2}|1[0-5][0-9]|16[0-8])h|[0-7]d)$",
 );
-/// RFC 3339, Unix milliseconds of 1973 and later, or how long ago.
+/// Time: RFC 3339, Unix milliseconds from 1973 on, or a duration ago.
 const TIME: Word = word(
     r"^(?:[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])[Tt ](?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)(?:\.[0-9]+)?(?:[Zz]|[-+ ](?:[01][0-9]|2[0-3]):[0-5][0-9])|0*[1-9][0-9]{11,19}|[0-9]{1,20}(?:ms|s|m|h|d))$",
 );
@@ -60,13 +60,14 @@ const DURABILITY: Word = word(r"^(?:fsync|replicas:0*(?:[1-9][0-9]{0,2}|1000))$"
 const FILTER: Word = word(r"^[^:]+:");
 const PENDING: Word =
     word(r"^(?:drop|transfer:(?!\.\.?$)(?!streamgate:)[^\u0000-\u001f\u007f-\u009f]+)$");
-/// A stream, with where to begin behind its last `@`, and with commas and stars escaped. Which braces are right is left out here.
+/// Stream with an optional start after its last `@`, and with escaped commas and stars. The pattern
+/// does not check braces.
 const STREAM_AT: Word = word(
     r"^(?!\.\.?(?:@|$))(?!streamgate:)(?:(?:[^\u0000-\u001f\u007f-\u009f@,*]|\\[*,])+|(?:[^\u0000-\u001f\u007f-\u009f,*]|\\[*,])+@(?:[-+ $]|[0-9]{1,20}(?:-[0-9]{1,20}(?::[0-9]{1,20})?)?))$",
 );
-/// A name or a prefix: a star stands at the end alone.
+/// Name or prefix: an unescaped star only at the end.
 const MATCH: Word = word(r"^(?:[^,*]|\\[*,])*\*?$");
-/// A position or a time.
+/// Position or time.
 const END: Word = word(
     r"^(?:[-+ $]|\(?[0-9]{1,20}(?:-[0-9]{1,20})?|[0-9]{1,20}-[0-9]{1,20}:[0-9]{1,20}|[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])[Tt ](?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)(?:\.[0-9]+)?(?:[Zz]|[-+ ](?:[01][0-9]|2[0-3]):[0-5][0-9])|[0-9]{1,20}(?:ms|s|m|h|d))$",
 );
@@ -78,12 +79,12 @@ const KEY: Word = Word {
 };
 const PRODUCER: Word = word(r"^[ -~]*$");
 
-/// Tells the end of a subscription from the bound of a range, by its description.
+/// Reports whether a description is that of the end of a subscription, not of a range bound.
 fn ends_subscription(description: &str) -> bool {
-    description.starts_with("Hand out entries up to")
+    description.starts_with("Send entries up to")
 }
 
-/// What a parameter holds, or each of a list.
+/// Returns the constraints of a parameter, or of each item of a list.
 #[expect(
     clippy::match_same_arms,
     reason = "a table, in the order of the document"
@@ -132,7 +133,7 @@ fn of_parameter(parameter: &Parameter) -> Option<Word> {
     })
 }
 
-/// What a member of a body holds, or each of a list.
+/// Returns the constraints of a body member, or of each item of a list.
 #[expect(
     clippy::match_same_arms,
     reason = "a table, in the order of the document"
@@ -140,7 +141,7 @@ fn of_parameter(parameter: &Parameter) -> Option<Word> {
 fn of_member(schema: &str, member: &str) -> Option<Word> {
     Some(match (schema, member) {
         (_, "consumer") => CONSUMER,
-        // Of one of several streams they are named with it.
+        // Calls on several streams share other schemas, whose ids include the stream.
         ("ClaimCall" | "RedriveCall", "ids") => ID,
         ("RedriveCall", "start") | (_, "last_id" | "max_deleted_id") => ID,
         ("NewGroup", "start") | (_, "last_delivered_id") => PLACE,
@@ -165,7 +166,7 @@ fn of_member(schema: &str, member: &str) -> Option<Word> {
     })
 }
 
-/// Tells what a parameter looks like. One that is there is not null.
+/// Adds the constraints to a parameter, and removes null: a given parameter is not null.
 pub fn tell_parameter(parameter: &mut Parameter) {
     let word = of_parameter(parameter);
     if let Some(schema) = &mut parameter.schema {
@@ -187,13 +188,13 @@ pub fn tell_parameter(parameter: &mut Parameter) {
     }
 }
 
-/// Tells what the members of a schema look like, if it is one of a body.
+/// Adds the constraints to the members of a request schema.
 pub fn tell_members(name: &str, schema: &mut RefOr<Schema>) {
     let sent = name.ends_with("Call") || name.ends_with("Patch") || name.starts_with("New");
     let RefOr::T(Schema::Object(object)) = schema else {
         return;
     };
-    // Read as if they could be left out, so that it is told in our own words when they are.
+    // Declared as optional in Rust, so that the gateway writes the error for a missing member.
     for member in ["consumer", "fields", "id", "key"] {
         if let Some(RefOr::T(Schema::Object(member))) = object.properties.get_mut(member)
             && sent
@@ -215,7 +216,7 @@ pub fn tell_members(name: &str, schema: &mut RefOr<Schema>) {
         if let RefOr::T(Schema::Object(count)) = schema
             && counts.contains(&member.as_str())
         {
-            // Redis keeps them as signed numbers.
+            // Redis stores these counts as signed numbers.
             count.maximum = Some(Number::Int(isize::MAX));
         }
         if let Some(word) = of_member(name, member) {
@@ -224,7 +225,7 @@ pub fn tell_members(name: &str, schema: &mut RefOr<Schema>) {
     }
 }
 
-/// An entry has at least one field; a pair is two.
+/// Requires at least one field in an entry, and two items in a pair.
 fn tell_entry(entry: &mut Object) {
     if let Some(RefOr::T(Schema::Object(fields))) = entry.properties.get_mut("fields") {
         fields.min_properties = Some(1);
@@ -255,7 +256,7 @@ fn tell(schema: &mut RefOr<Schema>, word: Word) {
     }
 }
 
-/// Takes null out of the types of a value.
+/// Removes null from the types of a value.
 fn never_null(object: &mut Object) {
     if let SchemaType::Array(types) = &mut object.schema_type {
         types.retain(|kind| *kind != Type::Null);

@@ -1,26 +1,26 @@
-//! Parameters that exclude or need each other, by operation. OpenAPI 3.1 has no words for them, so
-//! they are declared in the extension `x-parameter-rules` and in the description.
+//! Rules for parameters that exclude or need each other, by operation. OpenAPI 3.1 cannot express
+//! them, so they are declared in the extension `x-parameter-rules` and in the description.
 //!
-//! A name stands for a parameter that is given, `name=value` for one given with that value.
+//! A name stands for a given parameter, `name=value` for a parameter given with this value.
 
 use serde_json::{Map, Value, json};
 
-/// The extension of an operation.
+/// Name of the extension.
 const EXTENSION: &str = "x-parameter-rules";
 
 /// Names of parameters.
 type Names = &'static [&'static str];
 
-/// The rules of an operation.
+/// Rules for the parameters of an operation.
 #[derive(Default)]
 struct Rules {
-    /// At most one of each list is given.
+    /// At most one of each list can be given.
     at_most_one: &'static [Names],
-    /// At least one of each list is given.
+    /// At least one of each list must be given.
     at_least_one: &'static [Names],
-    /// The first is given only with at least one of the others.
+    /// The parameter requires at least one of the others.
     needs: &'static [(&'static str, Names)],
-    /// The first is given with none of the others.
+    /// The parameter cannot be combined with any of the others.
     excludes: &'static [(&'static str, Names)],
 }
 
@@ -91,7 +91,7 @@ fn of(operation: &str) -> Option<Rules> {
     })
 }
 
-/// Adds the rules of an operation to it.
+/// Adds the rules of an operation to the extension and the description.
 pub fn add(operation: &mut Map<String, Value>, id: &str) {
     let Some(rules) = of(id) else { return };
     let mut sentences: Vec<String> = Vec::new();
@@ -135,7 +135,7 @@ pub fn add(operation: &mut Map<String, Value>, id: &str) {
     description.push_str(&sentences.join(" "));
 }
 
-/// The names as a reader reads them.
+/// Joins names for a sentence.
 fn joined(names: Names, conjunction: &str) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     match quoted.split_last() {

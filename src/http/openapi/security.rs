@@ -1,4 +1,4 @@
-//! How callers show who they are, and where they need not.
+//! Security schemes of the OpenAPI document, and the operations that require them.
 
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::{
@@ -7,15 +7,13 @@ use utoipa::openapi::security::{
 
 use crate::http;
 
-/// Says how callers show who they are, and where they need not.
+/// Adds the security schemes and the requirements of each operation.
 pub(super) fn tell(document: &mut OpenApi) {
     let components = document.components.get_or_insert_default();
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
-    let bearer = bearer.description(Some(
-        "An API key, or a token that a known issuer has signed",
-    ));
+    let bearer = bearer.description(Some("An API key, or a token signed by a configured issuer"));
     let key = ApiKeyValue::with_description("X-API-Key", "An API key");
-    let ticket = ApiKeyValue::with_description("ticket", "A ticket; for reading alone");
+    let ticket = ApiKeyValue::with_description("ticket", "A ticket, accepted only for reads");
     for (name, scheme) in [
         ("bearer", SecurityScheme::Http(bearer.build())),
         ("key", SecurityScheme::ApiKey(ApiKey::Header(key))),
@@ -39,7 +37,7 @@ pub(super) fn tell(document: &mut OpenApi) {
             if reads {
                 all.push(asked("ticket"));
             }
-            // Nothing is asked of anybody where no credentials are configured.
+            // Gateways without configured credentials accept all calls.
             operation.security = Some(if public { Vec::new() } else { all });
         }
     }

@@ -1,21 +1,21 @@
-//! The last pass over the document, as JSON: order and structure that generators of clients depend
-//! on and that the typed document cannot hold.
+//! Last pass over the document as JSON: order and structure that client generators depend on, and
+//! that the typed document cannot represent.
 
 use serde_json::{Map, Value, json};
 
 use crate::http::openapi::{examples, rules};
 
-/// Schemas of which a value may match several members: an event of one kind may hold what another
-/// kind requires.
+/// Schemas whose values may match several members: an event of one kind may have the required
+/// members of another kind.
 const ANY_OF: [&str; 2] = ["StreamEvent", "PushEvent"];
 
-/// The media type that many generators use alone: the first of a list.
+/// Media type to list first. Many generators use only the first one.
 const FIRST: &str = "application/json";
 
-/// The extension that lists the media types beside JSON, as `content` does.
+/// Extension with the media types besides JSON, in the form of `content`.
 const OTHERS: &str = "x-content";
 
-/// The operation whose body has several media types in `content`: what is appended is data.
+/// Operation whose body keeps several media types in `content`, because its body is data.
 const OF_DATA: &str = "append_entries";
 
 /// Completes a serialized document.
@@ -39,7 +39,7 @@ pub fn finish(document: &mut Value) {
     rename_inputs(document);
 }
 
-/// Renames schemas `NewX` to `XInput`: Go has a function of the first name for each schema `X`.
+/// Renames schemas `NewX` to `XInput`. For each schema `X`, Go generators create a function `NewX`.
 fn rename_inputs(document: &mut Value) {
     let schemas = document
         .pointer_mut("/components/schemas")
@@ -102,9 +102,9 @@ fn finish_operation(operation: &mut Map<String, Value>) {
     }
 }
 
-/// Moves media types beside JSON to an extension. Generators that know one media type take JSON then,
-/// those that know several make one type of all of them, and a client that accepts several would be
-/// answered with lines where JSON is parsed.
+/// Moves media types besides JSON to an extension. Generators that support one media type then use
+/// JSON. Generators that support several would merge all of them into one type. A client that
+/// accepts several would receive lines where it parses JSON.
 fn json_alone(holder: &mut Map<String, Value>, beside: impl Fn(&Value) -> bool) {
     let Some(Value::Object(content)) = holder.get_mut("content") else {
         return;
@@ -121,8 +121,8 @@ fn json_alone(holder: &mut Map<String, Value>, beside: impl Fn(&Value) -> bool) 
     }
 }
 
-/// Puts schemas that only the extension refers to into their place: a linter does not look there and
-/// would call them unused.
+/// Inlines schemas that only the extension refers to. Linters do not look there and would report
+/// the schemas as unused.
 fn inline_unshared(document: &mut Value) {
     let mut told = Vec::new();
     collect(document, &mut told, false);
@@ -145,7 +145,7 @@ fn inline_unshared(document: &mut Value) {
     }
 }
 
-/// The names of the schemas that are referred to, with whether that is within the extension.
+/// Collects the names of referenced schemas, with whether the reference is within the extension.
 fn collect(value: &Value, told: &mut Vec<(String, bool)>, within: bool) {
     match value {
         Value::Object(map) => {
@@ -176,9 +176,9 @@ fn replace(value: &mut Value, reference: &str, schema: &Value) {
     }
 }
 
-/// Puts JSON first in each list of media types, replaces a choice of one schema by that schema, and
-/// leaves references in choices without a description beside them: generators that resolve such a
-/// pair make a schema of it that nothing imports.
+/// Puts JSON first in each list of media types, replaces an alternative of one schema by that
+/// schema, and removes descriptions next to references in alternatives: from such a pair,
+/// generators make a schema that nothing imports.
 fn simplify(value: &mut Value) {
     match value {
         Value::Object(map) => {
@@ -211,14 +211,14 @@ fn simplify(value: &mut Value) {
     }
 }
 
-/// Leaves a reference alone.
+/// Removes all members of a reference except `$ref`.
 fn bare(member: &mut Map<String, Value>) {
     if member.contains_key("$ref") {
         member.retain(|name, _| name == "$ref");
     }
 }
 
-/// Renames a member in its place.
+/// Renames a member and keeps its position.
 fn rename(map: &mut Map<String, Value>, from: &str, to: &str) {
     let renamed = |(name, value): (String, Value)| match name == from {
         true => (to.to_owned(), value),

@@ -1,4 +1,4 @@
-//! Schemas of JSON that is not read or written by serde's derive: entries, above all.
+//! Schemas of JSON that serde's derive neither reads nor writes, mainly entries.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,15 +11,15 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::model::entry::{Entry, View};
 use crate::model::entry_json::EntryJson;
 
-/// Bytes: text where they are UTF-8, base64 where not.
+/// Bytes: a string if they are UTF-8, otherwise base64.
 #[derive(ToSchema)]
 #[schema(as = Value)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "a schema, never a value")]
 pub enum ValueSchema {
-    /// UTF-8.
+    /// UTF-8 text.
     Text(String),
-    /// Anything else.
+    /// Bytes that are not UTF-8.
     Binary(BinarySchema),
 }
 
@@ -28,53 +28,53 @@ pub enum ValueSchema {
 #[schema(as = Binary)]
 #[expect(dead_code, reason = "a schema, never a value")]
 pub struct BinarySchema {
-    /// Standard alphabet, padded.
+    /// Base64 with the standard alphabet and padding.
     base64: String,
 }
 
-/// A value on its way in: numbers and booleans are stored as the text they came with.
+/// Value of a field to append. Numbers and booleans are stored as the text they were sent as.
 #[derive(ToSchema)]
 #[schema(as = NewValue)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "a schema, never a value")]
 pub enum NewValueSchema {
-    /// Stored as it is.
+    /// Text, stored unchanged.
     Text(String),
-    /// Stored as it was written.
+    /// Number, stored as the text it was sent as.
     Number(f64),
-    /// `true` or `false`.
+    /// Boolean, stored as `true` or `false`.
     Boolean(bool),
-    /// Bytes.
+    /// Bytes in base64.
     Binary(BinarySchema),
 }
 
-/// An entry to append: `fields` or, where names repeat or are not UTF-8, `pairs`.
+/// Entry to append: `fields`, or `pairs` if names repeat or are not UTF-8.
 #[derive(ToSchema)]
 #[schema(example = json!({"fields": {"user": "alice", "total": 9.5}}))]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "a schema, never a value")]
 pub struct NewEntry {
-    /// In the order they are to be stored.
+    /// Fields, in the order in which they are stored.
     #[schema(inline = false)]
     fields: Option<BTreeMap<String, NewValueSchema>>,
-    /// `[name, value]`, in the order they are to be stored.
+    /// Fields as `[name, value]`, in the order in which they are stored.
     pairs: Option<Vec<Vec<NewValueSchema>>>,
-    /// `*`, `ms-*` or a full id.
+    /// Id of the entry: `*`, `ms-*` or a full id.
     id: Option<String>,
-    /// An idempotency key of this entry's own.
+    /// Idempotency key of this entry.
     key: Option<String>,
-    /// Where it was read from, in a line of NDJSON that is sent back. Ignored.
+    /// Position from an NDJSON line that was read and is sent back. Ignored.
     position: Option<String>,
 }
 
-/// One entry, or many.
+/// One entry or a batch.
 #[derive(ToSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "a schema, never a value")]
 pub enum NewEntries {
-    /// One.
+    /// One entry.
     One(NewEntry),
-    /// A batch, of which all or nothing is appended.
+    /// A batch. Either all of its entries are appended or none.
     Many(NewBatch),
 }
 
@@ -83,140 +83,142 @@ pub enum NewEntries {
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "a schema, never a value")]
 pub struct NewBatch {
-    /// In order, at most 10,000.
+    /// Entries in order, at most 10,000.
     #[schema(min_items = 1, max_items = 10_000)]
     entries: Vec<NewEntry>,
 }
 
-/// Any bytes.
+/// Arbitrary bytes.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
 #[expect(dead_code, reason = "a schema, never a value")]
 pub struct OctetStream(Vec<u8>);
 
-/// An event after `CloudEvents` 1.0.
+/// `CloudEvents` 1.0 event.
 #[derive(ToSchema)]
 #[schema(example = json!({"specversion": "1.0", "id": "4711", "source": "/shop", "type": "com.example.order.paid", "data": {"total": 9.5}}))]
 #[expect(dead_code, reason = "a schema, never a value")]
 pub struct CloudEvent {
-    /// The version of the specification.
+    /// Version of the `CloudEvents` specification.
     #[schema(pattern = "^1\\.0$")]
     specversion: String,
-    /// Together with `source`, which event this is.
+    /// Id of the event, unique together with `source`.
     #[schema(min_length = 1)]
     id: String,
-    /// Where it happened: a URI reference.
+    /// Context in which the event happened, as a URI reference.
     #[schema(min_length = 1)]
     source: String,
-    /// What kind of thing happened.
+    /// Type of the event.
     #[schema(min_length = 1)]
     r#type: String,
-    /// The media type of the data; JSON unless told.
+    /// Media type of the data; default JSON.
     #[schema(example = "application/json")]
     datacontenttype: Option<String>,
-    /// Where the schema of the data is told.
+    /// URI of the schema of the data.
     #[schema(min_length = 1)]
     dataschema: Option<String>,
-    /// What it happened to.
+    /// Subject of the event within its source.
     #[schema(min_length = 1)]
     subject: Option<String>,
-    /// When it happened, after RFC 3339.
+    /// Time of the event, as RFC 3339.
     #[schema(format = "date-time")]
     time: Option<String>,
-    /// Any JSON; a string where `datacontenttype` is not JSON.
+    /// Data of the event: any JSON, or a string if `datacontenttype` is not JSON.
     data: Option<serde_json::Value>,
-    /// Data that is no text, instead of `data`.
+    /// Binary data in base64, instead of `data`.
     data_base64: Option<String>,
-    /// Extensions, under names of lower-case letters and digits.
+    /// Extension attributes, with names of lower-case letters and digits.
     #[serde(flatten)]
     extensions: BTreeMap<String, ExtensionValue>,
 }
 
-/// The value of an extension.
+/// Value of an extension attribute.
 #[derive(ToSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "a schema, never a value")]
 pub enum ExtensionValue {
-    /// Stored as it is.
+    /// Text, stored unchanged.
     Text(String),
-    /// Of 32 bits.
+    /// 32-bit integer.
     Number(i32),
-    /// `true` or `false`.
+    /// Boolean: `true` or `false`.
     Boolean(bool),
 }
 
-/// An entry: `fields`, or `pairs` where an object cannot hold them, or the `payload` asked for.
+/// An entry. It has `fields`, or `pairs` if an object cannot hold them, or the requested `payload`.
 #[derive(ToSchema)]
 #[schema(as = Entry, example = json!({"id": "1795232709004-0", "fields": {"user": "alice", "total": "9.50"}}))]
 #[expect(dead_code, reason = "a schema, never a value")]
 pub struct EntrySchema {
-    /// Its id.
+    /// Id of the entry.
     id: String,
-    /// In NDJSON: the position to go on after it.
+    /// Position of the entry, to continue reading after it. Only in NDJSON.
     position: Option<String>,
-    /// In stored order; null for an entry that is pending but gone from the stream.
+    /// Fields in stored order; null for a pending entry that is no longer in the stream.
     fields: Option<BTreeMap<String, ValueSchema>>,
-    /// `[name, value]`, in stored order.
+    /// Fields as `[name, value]`, in stored order.
     pairs: Option<Vec<Vec<ValueSchema>>>,
-    /// With `payload=`: the value of that field, null if the entry has none; with `json=true` any JSON.
+    /// With `payload=`, the value of that field; null if the entry has no such field. With
+    /// `json=true`, any JSON.
     payload: Option<serde_json::Value>,
-    /// With `json=true`: false where the payload is no JSON and stands here as without it.
+    /// With `json=true`, false if the payload is not valid JSON and is returned as text or base64.
     json: Option<bool>,
 }
 
-/// An entry handed to a consumer.
+/// Entry delivered to a consumer.
 #[derive(ToSchema)]
 #[schema(as = Delivery, example = json!({"id": "1795232709004-0", "fields": {"user": "alice", "total": "9.50"}, "deliveries": 1, "receipt": "AAABofzMQMw", "lease_until": "2026-11-21T14:30:00.250Z"}))]
 #[expect(dead_code, reason = "a schema, never a value")]
 pub struct DeliverySchema {
-    /// Its id.
+    /// Id of the entry.
     id: String,
-    /// In stored order; null for an entry that is pending but gone from the stream.
+    /// Fields in stored order; null for a pending entry that is no longer in the stream.
     fields: Option<BTreeMap<String, ValueSchema>>,
-    /// `[name, value]`, in stored order.
+    /// Fields as `[name, value]`, in stored order.
     pairs: Option<Vec<Vec<ValueSchema>>>,
-    /// With `payload`: the value of that field, null if the entry has none; with `json` any JSON.
+    /// With `payload`, the value of that field; null if the entry has no such field. With `json`,
+    /// any JSON.
     payload: Option<serde_json::Value>,
-    /// With `json`: false where the payload is no JSON and stands here as without it.
+    /// With `json`, false if the payload is not valid JSON and is returned as text or base64.
     json: Option<bool>,
-    /// In a group with a policy: how often it was delivered, this time with it.
+    /// Number of deliveries of the entry, including this one. Only in a group with a policy.
     deliveries: Option<u64>,
-    /// In a group with a policy: what proves that it is still lent to who has this.
+    /// Receipt that proves the lease of this delivery. Only in a group with a policy.
     receipt: Option<String>,
-    /// In a group with a policy: when the lease ends, by the clock of Redis.
+    /// End of the lease, by the clock of Redis. Only in a group with a policy.
     lease_until: Option<String>,
 }
 
-/// An entry that nobody could work off.
+/// Dead letter: an entry that was rejected, or not processed within the allowed deliveries.
 #[derive(ToSchema)]
 #[schema(as = DeadLetter)]
 #[expect(dead_code, reason = "a schema, never a value")]
 pub struct DeadLetterSchema {
-    /// Its id among the dead letters.
+    /// Id of the dead letter.
     id: String,
-    /// The fields of the original, in order; null if that was gone by then.
+    /// Fields of the original entry, in order; null if it was no longer in the stream.
     fields: Option<BTreeMap<String, ValueSchema>>,
-    /// `[name, value]`, in order, where an object cannot hold them.
+    /// Fields as `[name, value]`, in order, if an object cannot hold them.
     pairs: Option<Vec<Vec<ValueSchema>>>,
-    /// The id of the original.
+    /// Id of the original entry.
     entry: String,
-    /// Who held it last; null if it had been handed back.
+    /// Last consumer that held the entry; null if the entry had been released.
     #[schema(required)]
     consumer: Option<NameSchema>,
-    /// How often it was delivered.
+    /// Number of deliveries of the entry.
     deliveries: u64,
-    /// Why it is here: `max-deliveries`, `rejected`, `gone` (it was pending, and removed from the
-    /// stream), or what a worker said.
+    /// Reason of the dead letter: `max-deliveries`, `rejected`, `gone` (the entry was pending and
+    /// removed from the stream), or the text that a worker gave.
     reason: String,
-    /// When it came here.
+    /// Time at which the entry became a dead letter.
     time: String,
 }
 
-/// An entry as one reader sees it.
+/// An entry with the view of one reader.
 pub struct EntryOut {
-    /// The entry.
+    /// Entry.
     pub entry: Entry,
-    /// What of it.
+    /// Parts of the entry to return.
     pub view: Arc<View>,
 }
 

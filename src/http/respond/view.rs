@@ -1,4 +1,4 @@
-//! How entries are shown: `payload=`, `json=`, `pairs=`, and as `CloudEvents`.
+//! Views of entries: `payload=`, `json=`, `pairs=`, and `CloudEvents`.
 
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue};
@@ -11,26 +11,26 @@ use crate::http::events::stream;
 use crate::http::extract::params::at_most_one;
 use crate::model::entry::{AsEvent, View};
 
-/// One event.
+/// Media type of one event.
 pub(in crate::http) const EVENT: &str = "application/cloudevents+json";
-/// A list of events.
+/// Media type of a list of events.
 pub(in crate::http) const EVENTS: &str = "application/cloudevents-batch+json";
 
-/// The field of a payload whose field is not named, as in an append.
+/// Default payload field, as in an append.
 const PAYLOAD: &str = "data";
 
-/// `as=`: another form of entries.
+/// Format of entries (`as=`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AsParam {
-    /// Events after `CloudEvents` 1.0, in JSON.
+    /// `CloudEvents` 1.0 events in JSON.
     CloudEvents,
 }
 
-/// The view of entries that some parameters ask for.
+/// Returns the view of entries that the parameters request.
 ///
 /// # Errors
-/// 400 for two of them that exclude each other.
+/// 400 for mutually exclusive parameters.
 pub(in crate::http) fn view(
     payload: Option<&str>,
     json: bool,
@@ -45,7 +45,8 @@ pub(in crate::http) fn view(
     if event.is_some()
         && let Some((name, _)) = given.iter().find(|(_, given)| *given)
     {
-        let detail = format!("`{name}` does not go with events: an event has its own form");
+        let detail =
+            format!("`{name}` cannot be combined with events, which have their own format");
         return Err(ApiError::invalid(detail.clone()).at(*name, detail));
     }
     at_most_one(&[given[1], given[2]])?;
@@ -58,17 +59,17 @@ pub(in crate::http) fn view(
     })
 }
 
-/// Whether a client asks for a list of events.
+/// Reports whether the client accepts a list of events.
 pub(in crate::http) fn wants_events(headers: &HeaderMap) -> bool {
     stream::is_wanted(headers, EVENTS)
 }
 
-/// Whether a client asks for one event.
+/// Reports whether the client accepts one event.
 pub(in crate::http) fn wants_event(headers: &HeaderMap) -> bool {
     stream::is_wanted(headers, EVENT)
 }
 
-/// An answer of one event, or of a list of them.
+/// Responds with one event or a list of events.
 pub(in crate::http) fn respond(media_type: &'static str, events: &impl Serialize) -> Response {
     match serde_json::to_vec(events) {
         Ok(mut text) => {
@@ -76,7 +77,7 @@ pub(in crate::http) fn respond(media_type: &'static str, events: &impl Serialize
             ([(CONTENT_TYPE, HeaderValue::from_static(media_type))], text).into_response()
         }
         Err(_) => {
-            ApiError::new(ErrorCode::Internal, "the answer cannot be written").into_response()
+            ApiError::new(ErrorCode::Internal, "the response cannot be serialized").into_response()
         }
     }
 }

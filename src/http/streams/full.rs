@@ -1,4 +1,4 @@
-//! What `GET /v1/streams/{stream}?full=true` adds: all that XINFO STREAM FULL shows.
+//! The `full` member of `GET /v1/streams/{stream}?full=true`: the data of `XINFO STREAM FULL`.
 
 use std::sync::Arc;
 
@@ -11,78 +11,78 @@ use crate::model::entry::View;
 use crate::model::name::RawName;
 use crate::redis::{FullConsumer, FullGroup, FullPending, FullStream};
 
-/// What lies in a stream and beside it.
+/// Entries and groups of a stream.
 #[derive(Serialize, ToSchema)]
 pub struct StreamContent {
     /// The oldest entries, at most `count`.
     entries: Vec<EntryOut>,
-    /// All groups.
+    /// All consumer groups of the stream.
     groups: Vec<GroupContent>,
 }
 
-/// A consumer group, with what is pending in it.
+/// A consumer group with its pending entries.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct GroupContent {
-    /// The group.
+    /// Name of the group.
     #[schema(value_type = NameSchema)]
     group: RawName,
-    /// The last id that was handed out.
+    /// Last id that was delivered.
     last_delivered_id: String,
-    /// How many entries were read since the beginning of the stream; null where Redis cannot tell.
+    /// Number of entries read since the beginning of the stream; null if Redis does not report it.
     #[schema(required)]
     entries_read: Option<u64>,
-    /// How many entries are still to be read; null where the counters do not tell, and always exact or
-    /// null in lists.
+    /// Number of entries not read yet; null if the counters do not determine it. In lists, the
+    /// value is always exact or null.
     #[schema(required)]
     lag: Option<u64>,
-    /// How many entries were handed out and not acknowledged.
+    /// Number of entries that were delivered and are not acknowledged.
     pending: u64,
-    /// The first of them by id, at most `count`.
+    /// Pending entries with the lowest ids, at most `count`.
     pending_entries: Vec<GroupPending>,
-    /// All consumers.
+    /// All consumers of the group.
     consumers: Vec<ConsumerContent>,
 }
 
-/// An entry that is pending in a group.
+/// A pending entry of a group.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct GroupPending {
-    /// Its id; the entry itself may be gone from the stream.
+    /// Id of the entry. The stream may no longer have the entry.
     id: String,
-    /// Who holds it; null when nobody does.
+    /// Consumer that holds the entry; null if none does.
     #[schema(required, value_type = Option<NameSchema>)]
     consumer: Option<RawName>,
-    /// When it was last delivered, in Unix milliseconds.
+    /// Time of the last delivery, in Unix milliseconds.
     delivery_time: u64,
-    /// How often it was delivered.
+    /// Number of deliveries.
     deliveries: u64,
 }
 
-/// A consumer, with what it holds.
+/// A consumer with its pending entries.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ConsumerContent {
-    /// Its name.
+    /// Name of the consumer.
     #[schema(value_type = NameSchema)]
     consumer: RawName,
-    /// When it last tried to read, in Unix milliseconds.
+    /// Time of the last attempt to read, in Unix milliseconds.
     seen_time: u64,
-    /// When it last got an entry, in Unix milliseconds; null if it never did, or where Redis cannot
-    /// tell.
+    /// Time at which the consumer last received an entry, in Unix milliseconds; null if it never
+    /// did or if Redis does not report it.
     #[schema(required)]
     active_time: Option<u64>,
-    /// How many entries it was given and has not acknowledged.
+    /// Number of entries that were delivered to the consumer and are not acknowledged.
     pending: u64,
-    /// The first of them by id, at most `count`.
+    /// Pending entries with the lowest ids, at most `count`.
     pending_entries: Vec<ConsumerPending>,
 }
 
-/// An entry that a consumer holds.
+/// A pending entry of a consumer.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ConsumerPending {
-    /// Its id; the entry itself may be gone from the stream.
+    /// Id of the entry. The stream may no longer have the entry.
     id: String,
-    /// When it was last delivered, in Unix milliseconds.
+    /// Time of the last delivery, in Unix milliseconds.
     delivery_time: u64,
-    /// How often it was delivered.
+    /// Number of deliveries.
     deliveries: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Streams: listing, looking at, deleting.
+//! Streams: list, read and delete.
 
 pub(in crate::http) mod full;
 pub(in crate::http) mod patch;
@@ -31,27 +31,28 @@ use crate::model::glob::{NamePattern, literal, prefixed};
 use crate::model::name::{RawName, StreamName};
 use crate::redis::{Idmp, StoreError, StreamInfo};
 
-/// Which streams to list.
+/// Filter and paging of streams.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct StreamsParams {
-    /// `PREFIX*`, or a name as it is.
+    /// Returns only the stream with this name, or, for `PREFIX*`, the streams with this prefix.
     #[serde(rename = "match")]
     #[param(rename = "match", example = "orders*")]
     matching: Option<String>,
-    /// About so many to a page: 100, at most 1000.
+    /// Approximate number of streams per page: 1 to 1000, default 100.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u64>,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     cursor: Option<String>,
 }
 
 /// A page of streams.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Streams {
-    /// In no order. A page may be short, and one stream may come twice over several pages.
+    /// Streams in no particular order. A page can be short, and a stream can appear on several
+    /// pages.
     streams: Vec<StreamItem>,
-    /// The `cursor` of the next page; null at the end.
+    /// The `cursor` of the next page; null on the last page.
     #[schema(required)]
     next: Option<String>,
 }
@@ -59,99 +60,101 @@ pub struct Streams {
 /// A stream in a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StreamItem {
-    /// Its name; `{"base64":"…"}` where it is not UTF-8.
+    /// Name of the stream; `{"base64":"…"}` if it is not UTF-8.
     #[schema(value_type = NameSchema)]
     stream: RawName,
-    /// False for a stream that another client made under a name that the rule for new streams refuses:
-    /// it can be read and deleted, but not appended to.
+    /// False for a stream that another client created under a name that is invalid for new streams.
+    /// Such a stream can be read and deleted, but not appended to.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     creatable: Option<bool>,
-    /// The name of such a stream, as the parameter `name64` takes it where a path cannot carry the name.
+    /// Name of such a stream for the parameter `name64`, which works if a path cannot carry the
+    /// name.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     name64: Option<String>,
 }
 
-/// A stream.
+/// Details of a stream.
 #[derive(Serialize, ToSchema)]
 pub struct StreamDetail {
-    /// Its name.
+    /// Name of the stream.
     stream: String,
-    /// How many entries it holds.
+    /// Number of entries in the stream.
     length: u64,
-    /// How many it was ever given; null where Redis cannot tell.
+    /// Number of entries ever added; null if Redis does not report it.
     #[schema(required)]
     entries_added: Option<u64>,
-    /// The id generated last, whether the entry is still there or not.
+    /// Last generated id, even if that entry was removed.
     last_id: String,
-    /// The oldest id it holds; null when it is empty.
+    /// Id of the oldest entry; null if the stream is empty.
     #[schema(required)]
     oldest_id: Option<String>,
-    /// The greatest id ever deleted; trimming does not count.
+    /// Greatest id ever deleted. Trimming does not change it.
     max_deleted_id: String,
-    /// The lowest id Redis has noted as retained, `0-0` of an empty stream; null where it notes none.
+    /// Lowest id that Redis has recorded as retained, `0-0` for an empty stream; null if Redis
+    /// records none.
     #[schema(required)]
     recorded_first_id: Option<String>,
-    /// How many groups it has.
+    /// Number of consumer groups.
     groups: u64,
-    /// Keys of the radix tree it lies in: a measure of its memory.
+    /// Number of keys of the stream's radix tree, a measure of its memory.
     radix_tree_keys: u64,
-    /// Nodes of that tree.
+    /// Number of nodes of the radix tree.
     radix_tree_nodes: u64,
-    /// What Redis itself remembers of idempotent producers (`XADD … IDMP` of native clients; keys of
-    /// `Idempotency-Key` are remembered elsewhere); null where it cannot.
+    /// State of idempotent producers in Redis (`XADD … IDMP` of native clients); null if Redis does
+    /// not support them. Keys of `Idempotency-Key` are stored elsewhere.
     #[schema(required)]
     idmp: Option<IdmpDetail>,
-    /// The oldest entry; null when it is empty.
+    /// The oldest entry; null if the stream is empty.
     #[schema(required)]
     first_entry: Option<EntryOut>,
-    /// The newest entry; null when it is empty.
+    /// The newest entry; null if the stream is empty.
     #[schema(required)]
     last_entry: Option<EntryOut>,
-    /// What is kept of it; null when everything is.
+    /// Retention of the stream; null if all entries are kept.
     #[schema(required)]
     retention: Option<RetentionOut>,
-    /// What lies in it and beside it; only with `full=true`.
+    /// Entries and groups of the stream; only with `full=true`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     full: Option<StreamContent>,
 }
 
-/// What Redis itself remembers of idempotent producers.
+/// State of idempotent producers in Redis.
 #[derive(Serialize, ToSchema)]
 pub struct IdmpDetail {
-    /// How many seconds an id is remembered.
+    /// Time an id is remembered, in seconds.
     duration_s: u64,
-    /// How many ids of one producer are remembered.
+    /// Maximum number of ids remembered per producer.
     max_size: u64,
-    /// How many producers are known now.
+    /// Number of producers currently known.
     producers: u64,
-    /// How many ids are remembered now.
+    /// Number of ids currently remembered.
     ids: u64,
-    /// How many entries were ever added with an id.
+    /// Number of entries ever added with an id.
     added: u64,
-    /// How many repetitions were recognised.
+    /// Number of duplicates detected.
     duplicates: u64,
 }
 
-/// How much of a stream to show.
+/// Level of detail of a stream.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct StreamParams {
-    /// Also the oldest entries, all groups, their consumers and what is pending.
+    /// Also returns the oldest entries, all groups, their consumers and their pending entries.
     #[serde(default)]
     #[param(required = false)]
     full: bool,
-    /// With `full`: at most so many entries, pending ones of each group and of each consumer: 10, at
-    /// most 1000.
+    /// Maximum number of entries, of pending entries per group and of pending entries per consumer:
+    /// 1 to 1000, default 10. Requires `full=true`.
     #[param(minimum = 1, maximum = 1000)]
     count: Option<u64>,
 }
 
 /// List streams
 ///
-/// Returns the names of the streams by SCAN: a page may be short, or empty, while `next` is set.
+/// Returns the names of the streams with `SCAN`. A page may be short or empty while `next` is set.
 #[utoipa::path(
     get,
     path = paths::STREAMS,
@@ -170,7 +173,7 @@ pub async fn list_streams(
         Some(Ok(cursor)) => cursor,
         Some(Err(_)) => {
             return Err(
-                ApiError::invalid("`cursor` is the `next` of a page").at("cursor", "is none")
+                ApiError::invalid("`cursor` must be a page's `next`").at("cursor", "is invalid")
             );
         }
     };
@@ -208,8 +211,8 @@ pub async fn list_streams(
     }))
 }
 
-/// A stream with a name that could not be given here, for those who may see it. A name that is no text
-/// can be granted by `*` alone.
+/// Returns a stream whose name is invalid for new streams, if the caller may see it. Only a grant
+/// on `*` covers a name that is not UTF-8.
 fn foreign(principal: &Principal, wanted: &NamePattern, key: &RawName) -> Option<StreamItem> {
     let name = if let Ok(text) = std::str::from_utf8(key.as_bytes()) {
         let stream = principal
@@ -230,8 +233,8 @@ fn foreign(principal: &Principal, wanted: &NamePattern, key: &RawName) -> Option
     })
 }
 
-/// The keys of all streams that a principal calls so, and perhaps of others; `None` for what is no
-/// name.
+/// Returns a glob of the keys of all streams whose names match for the principal, and perhaps of
+/// other streams. `None` if the name is invalid.
 fn keys_like(principal: &Principal, wanted: &NamePattern) -> Option<String> {
     let beginning = match wanted {
         NamePattern::One(name) => {
@@ -252,12 +255,12 @@ fn keys_like(principal: &Principal, wanted: &NamePattern) -> Option<String> {
 /// Read a stream
 ///
 /// Returns the length, the counters, the retention and the first and last entry of a stream. `HEAD`
-/// returns the `ETag` alone.
+/// returns only the `ETag`.
 #[utoipa::path(
     get,
     path = paths::STREAM,
     tag = "streams",
-    params(("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The name of the stream in base64, where a path cannot carry it; the name in the path then counts for nothing"), StreamParams),
+    params(("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The name of the stream in base64, for names that a path cannot carry. It overrides the name in the path"), StreamParams),
     responses(
         (status = 200, description = "The stream", body = StreamDetail, headers(
             ("ETag" = String, description = "The last id of the stream, quoted"),
@@ -272,7 +275,7 @@ pub async fn read_stream(
 ) -> Result<([(HeaderName, String); 1], Json<StreamDetail>), ApiError> {
     let stream = access.stream();
     if params.count.is_some() && !params.full {
-        let detail = "`count` goes with `full=true`";
+        let detail = "`count` requires `full=true`";
         return Err(ApiError::invalid(detail).at("count", "given without `full`"));
     }
     let count = bounded("count", params.count, 10, 1000)?;
@@ -281,10 +284,11 @@ pub async fn read_stream(
         .map_err(ApiError::of_read)
 }
 
-/// A stream as it is shown, with so much of what lies in it if any, and its `ETag`.
+/// Returns the details of a stream and its `ETag`, with up to `full` entries of each kind, if
+/// given.
 ///
 /// # Errors
-/// [`StoreError::StreamNotFound`], or that Redis is away.
+/// [`StoreError::StreamNotFound`], or a failure of Redis.
 pub(super) async fn show(
     state: &AppState,
     stream: &StreamName,
@@ -356,8 +360,8 @@ fn detail(
     delete,
     path = paths::STREAM,
     tag = "streams",
-    params(("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The name of the stream in base64, where a path cannot carry it; the name in the path then counts for nothing")),
-    responses((status = 204, description = "Deleted"), DeleteStreamProblems),
+    params(("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The name of the stream in base64, for names that a path cannot carry. It overrides the name in the path")),
+    responses((status = 204, description = "The stream was deleted"), DeleteStreamProblems),
 )]
 pub async fn delete_stream(
     ExistingAccess(access): ExistingAccess<Manage>,

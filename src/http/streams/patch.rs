@@ -1,4 +1,4 @@
-//! `PUT` and `PATCH /v1/streams/{stream}`: making a stream; its retention and its counters.
+//! `PUT` and `PATCH /v1/streams/{stream}`: creates a stream, changes its retention and counters.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -19,28 +19,28 @@ use crate::http::streams::{StreamDetail, show};
 use crate::model::name::StreamName;
 use crate::redis::{Counters, StoreError, StreamChange};
 
-/// How often a change of a retention is tried while others change it, too.
+/// Maximum retries of a retention change while other calls change the retention.
 const TRIES: usize = 5;
 
-/// The retention and the counters of a stream.
+/// Retention and counters of a stream.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StreamPatch {
-    /// What is kept of it: what is named is to be another, null keeps everything from now on.
+    /// Changes to the retention. Null removes the retention, so that all entries are kept.
     #[serde(default)]
     #[schema(value_type = Option<RetentionCall>)]
     retention: Patch<RetentionCall>,
-    /// The id generated last: the next one lies above it. No entry may lie above it now.
+    /// Last generated id. New entries get a greater id. No entry may have a greater id now.
     #[schema(example = "1795232709004-0")]
     last_id: Option<String>,
-    /// How many entries the stream was ever given; together with `last_id` and `max_deleted_id`.
+    /// Number of entries ever added. Requires `last_id` and `max_deleted_id`.
     entries_added: Option<u64>,
-    /// The greatest id ever deleted; together with `last_id` and `entries_added`.
+    /// Greatest id ever deleted. Requires `last_id` and `entries_added`.
     max_deleted_id: Option<String>,
 }
 
 impl StreamPatch {
-    /// What XSETID sets.
+    /// Returns the counters that `XSETID` sets.
     fn counters(&self) -> Result<Option<Counters>, ApiError> {
         let others = match (self.entries_added, self.max_deleted_id.as_deref()) {
             (None, None) => None,
@@ -60,7 +60,7 @@ impl StreamPatch {
             })),
             None if others.is_none() => Ok(None),
             None => Err(ApiError::invalid(
-                "`entries_added` and `max_deleted_id` go with `last_id`",
+                "`entries_added` and `max_deleted_id` require `last_id`",
             )
             .at("/last_id", "is missing")),
         }
@@ -78,7 +78,7 @@ impl StreamPatch {
     }
 }
 
-/// Applies a change; true if the stream was made for that.
+/// Applies a change. Returns true if the stream was created for the change.
 async fn apply(
     state: &AppState,
     stream: &StreamName,
@@ -119,8 +119,8 @@ async fn apply(
 
 /// Create a stream
 ///
-/// Creates an empty stream; appending an entry creates a stream, too. A body sets the retention and
-/// the counters in the same step, as PATCH does. Of an existing stream only the members of the body
+/// Creates an empty stream. Appending an entry also creates a stream. A body sets the retention and
+/// the counters in the same step, as PATCH does. If the stream exists, only the members in the body
 /// change.
 #[utoipa::path(
     put,
@@ -129,8 +129,8 @@ async fn apply(
     params(("stream" = String, Path, description = "The stream")),
     request_body(content((Option<StreamPatch> = "application/json"), (StreamPatch = "application/x-www-form-urlencoded"))),
     responses(
-        (status = 201, description = "Made"),
-        (status = 200, description = "It was there"),
+        (status = 201, description = "The stream was created"),
+        (status = 200, description = "The stream existed"),
         CreateStreamProblems,
     ),
 )]
@@ -150,10 +150,10 @@ pub async fn create_stream(
 
 /// Update a stream
 ///
-/// Changes the retention of the stream, and restores its counters as XSETID does. The retention is
-/// merged into the existing one, holds for every gateway from the answer on, and trims the stream
-/// at once as far as one step goes. Positions from before a change of the counters no longer count
-/// correctly. All changes happen, or none.
+/// Changes the retention of the stream, and restores its counters as `XSETID` does. The retention
+/// is merged into the existing one. It applies at every gateway once the call has responded, and
+/// trims the stream at once as far as one step can. After a change of the counters, earlier
+/// positions no longer count correctly. Either all changes are applied or none.
 #[utoipa::path(
     patch,
     path = paths::STREAM,
@@ -165,9 +165,9 @@ pub async fn create_stream(
         (StreamPatch = "application/x-www-form-urlencoded"),
     )),
     responses(
-        (status = 200, description = "The stream as it is now", body = StreamDetail, headers(
+        (status = 200, description = "The changed stream", body = StreamDetail, headers(
             ("ETag" = String, description = "The last id of the stream, quoted"),
-            ("Accept-Patch" = String, description = "Media types that PATCH takes"),
+            ("Accept-Patch" = String, description = "Media types that PATCH accepts"),
         )),
         PatchStreamProblems,
     ),
@@ -179,7 +179,7 @@ pub async fn patch_stream(
     Call(patch): Call<StreamPatch>,
 ) -> Result<impl IntoResponse, ApiError> {
     if patch.is_empty() {
-        let detail = "say what to change: `retention`, or the counters by `last_id`";
+        let detail = "say what to change: `retention`, or the counters with `last_id`";
         return Err(ApiError::invalid(detail).at("/last_id", "is missing"));
     }
     apply(&state, access.stream(), &patch, false).await?;

@@ -1,4 +1,4 @@
-//! The retention of a stream, as it is sent and as it is shown.
+//! The retention of a stream, in requests and responses.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -12,15 +12,16 @@ use crate::model::name::RawName;
 use crate::model::retention::{InvalidRetention, Mode, Retention};
 use crate::redis::BlockedBy;
 
-/// How exactly a stream is kept to its retention.
+/// Precision with which a stream is trimmed to its retention.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RetentionMode {
-    /// Whole nodes of the stream go, which is much cheaper; somewhat more is kept.
+    /// Removes whole nodes of the stream only. Much cheaper; the stream keeps somewhat more.
     Approximate,
-    /// To the letter, with each append through a gateway.
+    /// Trims exactly, with each append through a gateway.
     Exact,
-    /// To the letter, but from the oldest entry on only what every group has read and acknowledged.
+    /// Trims exactly, but removes, from the oldest entry on, only entries that every group has read
+    /// and acknowledged.
     Acked,
 }
 
@@ -44,33 +45,33 @@ impl From<Mode> for RetentionMode {
     }
 }
 
-/// What is to be kept of a stream: `maxlen`, `max_age` or both; what breaks either goes. What is null
-/// is as if nobody had said anything; what is left out stays as it is.
+/// Retention of a stream: `maxlen`, `max_age` or both. Entries beyond either limit are removed. A
+/// member that is null is set to its default. A member that is absent keeps its value.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewRetention)]
 pub struct RetentionCall {
-    /// Keep the newest so many entries.
+    /// Maximum number of entries. The newest entries are kept.
     #[serde(default)]
     #[schema(value_type = Option<u64>, minimum = 1, maximum = 9_223_372_036_854_775_807_u64, example = 1_000_000)]
     maxlen: Patch<u64>,
-    /// Keep entries younger than this, by the clock of Redis and their ids: 1s to 3650d.
+    /// Maximum age of entries, by the clock of Redis and the entry ids: 1s to 3650d.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "7d")]
     max_age: Patch<Wait>,
-    /// How exactly: `approximate` unless given.
+    /// Trimming mode; default `approximate`.
     #[serde(default)]
     #[schema(value_type = Option<RetentionMode>)]
     mode: Patch<RetentionMode>,
-    /// With `acked`: what lies beyond so many entries goes even if a group has not acknowledged it.
-    /// Above `maxlen`; no such end unless given.
+    /// With `acked`, length beyond which entries are removed even if a group has not acknowledged
+    /// them. Must be above `maxlen`; no limit by default.
     #[serde(default)]
     #[schema(value_type = Option<u64>, minimum = 1, maximum = 9_223_372_036_854_775_807_u64)]
     hard_maxlen: Patch<u64>,
 }
 
 impl RetentionCall {
-    /// The retention this makes of the one there is.
+    /// Merges this patch into the retention `old`.
     ///
     /// # Errors
     /// 422 `invalid-retention`.
@@ -105,47 +106,48 @@ fn refused(error: InvalidRetention) -> ApiError {
     ApiError::new(ErrorCode::InvalidRetention, detail.clone()).at(pointer, detail)
 }
 
-/// What is kept of a stream.
+/// Retention of a stream.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Retention)]
 pub struct RetentionOut {
-    /// The newest so many entries.
+    /// Maximum number of entries; null for no limit.
     #[schema(required)]
     maxlen: Option<u64>,
-    /// Entries younger than this.
+    /// Maximum age of entries; null for no limit.
     #[schema(required)]
     max_age: Option<String>,
-    /// How exactly.
+    /// Trimming mode.
     mode: RetentionMode,
-    /// What lies beyond so many entries goes even if a group has not acknowledged it.
+    /// Length beyond which entries are removed even if a group has not acknowledged them; null for
+    /// no limit.
     #[schema(required)]
     hard_maxlen: Option<u64>,
-    /// With `acked`: the group that keeps the oldest entry, which should go. Null when nothing should,
-    /// or can still go.
+    /// With `acked`, the group that prevents the removal of the oldest entry. Null if no entry is
+    /// due for removal, or if the due entries can still be removed.
     #[schema(required)]
     blocked_by: Option<BlockedByOut>,
 }
 
-/// Who keeps an entry that should go.
+/// Group that prevents the removal of an entry.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = BlockedBy)]
 pub struct BlockedByOut {
-    /// The group.
+    /// Name of the group.
     #[schema(value_type = NameSchema)]
     group: RawName,
-    /// The entry: the oldest of the stream.
+    /// Id of the oldest entry of the stream.
     id: String,
-    /// What the group has not done with it.
+    /// State of the entry in the group.
     reason: BlockedReason,
 }
 
-/// Why a group keeps an entry.
+/// Reason why a group keeps an entry.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum BlockedReason {
-    /// It was handed out, and not acknowledged.
+    /// The entry was delivered and is not acknowledged.
     Pending,
-    /// It was never handed out.
+    /// The entry was never delivered.
     Unread,
 }
 

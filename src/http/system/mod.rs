@@ -1,4 +1,4 @@
-//! Everything beside streams: probes, metrics, the document, and a first page for whoever arrives.
+//! System endpoints: probes, metrics, the OpenAPI document, and the index page with a quick start.
 
 pub(in crate::http) mod capabilities;
 pub(in crate::http) mod pages;
@@ -18,42 +18,42 @@ use crate::http::respond::json::Json;
 use crate::http::state::AppState;
 use crate::redis::Contact;
 
-/// What stands for the gateway's address where it is not known, and in the page.
+/// Default address of the gateway, used if the host of a request is unknown, and in the index page.
 const EXAMPLE: &str = "http://127.0.0.1:8080";
 
-/// Readiness.
+/// Readiness of the gateway.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Ready {
-    /// Always true in an answer of 200.
+    /// Always true in a response with status 200.
     ready: bool,
-    /// Whether Redis answers now. A gateway that has once reached it stays ready: it serves what
-    /// it can and keeps its subscribers.
+    /// State of Redis. A gateway that has once reached Redis stays ready: it continues to serve
+    /// what it can and keeps its subscribers.
     redis: RedisState,
-    /// The cause while Redis is not up; told at `--metrics-listen` alone.
+    /// Cause while Redis is not `up`. Only on the address of `--metrics-listen`.
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<String>,
 }
 
-/// Whether Redis answers.
+/// State of the connection to Redis.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RedisState {
-    /// It does.
+    /// Redis responds.
     Up,
-    /// It does, but takes no writes.
+    /// Redis responds but accepts no writes.
     ReadOnly,
-    /// It does not.
+    /// Redis does not respond.
     Down,
 }
 
 /// Check liveness
 ///
-/// Answers 200 while the process runs. The check does no I/O.
+/// Responds with 200 while the process runs. The check does no I/O.
 #[utoipa::path(
     get,
     path = "/livez",
     tag = "system",
-    responses((status = 200, description = "Alive", body = String, content_type = "text/plain"), PlainProblems),
+    responses((status = 200, description = "The process runs", body = String, content_type = "text/plain"), PlainProblems),
 )]
 pub async fn live() -> &'static str {
     "ok\n"
@@ -61,12 +61,12 @@ pub async fn live() -> &'static str {
 
 /// Check readiness
 ///
-/// Answers 503 before Redis has served a first command, and while the gateway is draining.
+/// Responds with 503 until Redis has served a first command, and while the gateway is draining.
 #[utoipa::path(
     get,
     path = "/readyz",
     tag = "system",
-    responses((status = 200, description = "Ready", body = Ready), ReadyProblems),
+    responses((status = 200, description = "The gateway is ready", body = Ready), ReadyProblems),
 )]
 pub async fn ready(State(state): State<AppState>) -> Result<Json<Ready>, ApiError> {
     if state.drain.is_cancelled() {
@@ -81,7 +81,7 @@ pub async fn ready(State(state): State<AppState>) -> Result<Json<Ready>, ApiErro
         .cause()
         .map(ToOwned::to_owned)
         .or_else(|| refused.clone());
-    // A cause may name what only those who run the gateway are to know.
+    // A cause may contain details that only operators may see.
     let cause = cause.filter(|_| state.settings.any_host);
     let redis = match contact {
         Contact::Never(_) => {
@@ -118,7 +118,7 @@ pub async fn metrics(
     State(state): State<AppState>,
 ) -> Result<impl IntoResponse, ApiError> {
     if !principal.may_see_all() {
-        let detail = "metrics are about everybody: they take a right to manage `*`";
+        let detail = "metrics cover all callers and require the right to manage `*`";
         return Err(ApiError::new(ErrorCode::Forbidden, detail));
     }
     for (kind, open) in state.store.open_connections() {
@@ -160,7 +160,7 @@ pub async fn metrics(
     get,
     path = "/openapi.json",
     tag = "system",
-    responses((status = 200, description = "OpenAPI 3.1", body = Object, content_type = "application/json"), PlainProblems),
+    responses((status = 200, description = "The OpenAPI 3.1 document", body = Object, content_type = "application/json"), PlainProblems),
 )]
 pub async fn openapi(State(state): State<AppState>) -> impl IntoResponse {
     ([(CONTENT_TYPE, "application/json")], state.openapi.clone())
@@ -168,13 +168,13 @@ pub async fn openapi(State(state): State<AppState>) -> impl IntoResponse {
 
 /// Read the quick start
 ///
-/// Returns a page to a browser, and commands to try to any other client, with the host of the
+/// Returns a page to browsers, and plain-text commands to other clients, with the host of the
 /// request.
 #[utoipa::path(
     get,
     path = "/",
     tag = "system",
-    responses((status = 200, description = "A quick start", body = String, content_type = "text/plain"), PlainProblems),
+    responses((status = 200, description = "The quick start", body = String, content_type = "text/plain"), PlainProblems),
 )]
 pub async fn index(State(state): State<AppState>, info: RequestInfo, request: Request) -> Response {
     let plain = |host: &&str| {
@@ -208,7 +208,7 @@ pub async fn index(State(state): State<AppState>, info: RequestInfo, request: Re
     ([(CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
 
-/// The style of the first page.
+/// Returns the style sheet of the index page.
 pub async fn style() -> impl IntoResponse {
     (
         [(CONTENT_TYPE, "text/css; charset=utf-8")],
@@ -216,13 +216,13 @@ pub async fn style() -> impl IntoResponse {
     )
 }
 
-/// Shows a key with each call.
+/// Adds an API key to each `curl` command.
 fn with_key(text: &str) -> String {
     text.replace("curl ", "curl -H \"X-API-Key: $KEY\" ")
 }
 
-/// Commands that work as they stand against a gateway at `base`, like `http://localhost:8080`; where
-/// callers say who they are, with their key in a variable.
+/// Returns commands that work unchanged against a gateway at `base`, such as
+/// `http://localhost:8080`. With `with_keys`, the commands send the API key of a shell variable.
 #[must_use]
 pub fn quick_start(base: &str, with_keys: bool) -> String {
     let text = commands(base);
@@ -230,7 +230,7 @@ pub fn quick_start(base: &str, with_keys: bool) -> String {
         false => text,
         true => with_key(&text).replacen(
             "Publish an entry:",
-            "Say who you are, by a key of `streamgate keys new`:\n  KEY=sgk_…\n\nPublish an entry:",
+            "Set the API key, from `streamgate keys new`:\n  KEY=sgk_…\n\nPublish an entry:",
             1,
         ),
     }
@@ -244,13 +244,13 @@ streamgate: HTTP for Redis Streams
 Publish an entry:
   curl {base}/v1/streams/orders/entries -d user=alice -d total=9.50
 
-Follow the stream, from its beginning (Ctrl-C ends it):
+Follow the stream from its first entry (Ctrl-C stops):
   curl -N '{base}/v1/streams/orders/events?after=0'
 
-Work an entry off in a group, and acknowledge it:
+Process an entry in a consumer group and acknowledge it:
   G={base}/v1/streams/orders/groups/billing; curl -s -o /dev/null -X PUT $G; ID=$(curl -s $G/read -d consumer=w1 -d count=1 -d wait=20s | grep -oE '[0-9]+-[0-9]+' | head -n1); curl -s $G/ack -d ids=$ID
 
-All of it: {base}/docs (for reading), {base}/openapi.json (for programs)
+API reference: {base}/docs (for people), {base}/openapi.json (for programs)
 "
     )
 }

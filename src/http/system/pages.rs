@@ -1,5 +1,5 @@
-//! Pages for browsers, and the headers that keep them to themselves: nothing is loaded from
-//! elsewhere, no script stands in a page, no other page frames it or learns where a reader came from.
+//! HTML pages and their security headers. A page loads nothing from other origins and has no inline
+//! scripts. Other pages cannot frame it, and it sends no referrer.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher as _};
@@ -23,17 +23,17 @@ use utoipa_swagger_ui::Config;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::state::AppState;
 
-/// The first page: text and a style sheet. What it says can be run in the browser's console, which
-/// calls this origin.
+/// Content security policy of the index page, which has text and a style sheet. Readers can run its
+/// examples in the browser's console, so calls to this origin are allowed.
 pub const OF_FIRST_PAGE: &str = "default-src 'none'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'";
-/// The docs: scripts of this origin that call this origin. Their library writes styles into its
-/// elements and has pictures in its style sheet.
+/// Content security policy of the docs page. Its scripts call this origin. Swagger UI sets inline
+/// styles and has images in its style sheet.
 const OF_DOCS: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
      img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'";
 
-/// Files of this repository under `/docs/`.
+/// Files of this repository served under `/docs/`.
 const OWN: [(&str, &str, &str); 3] = [
     (
         "",
@@ -59,7 +59,7 @@ const VENDORED: [&str; 3] = [
     "favicon-32x32.png",
 ];
 
-/// Adds the headers that every page has.
+/// Adds the security headers of a page.
 pub fn keep_to_itself(headers: &mut HeaderMap, policy: &'static str) {
     let all = [
         (CONTENT_SECURITY_POLICY, policy),
@@ -73,7 +73,7 @@ pub fn keep_to_itself(headers: &mut HeaderMap, policy: &'static str) {
     headers.extend(all.map(|(name, value)| (name, HeaderValue::from_static(value))));
 }
 
-/// A file as it is served: compressed, with a tag of its content.
+/// A static file: gzipped, with an entity tag of its content.
 struct Asset {
     content_type: HeaderValue,
     gzipped: Bytes,
@@ -93,7 +93,7 @@ impl Asset {
         })
     }
 
-    /// The file, or 304 for a client that has it. A client that takes no gzip gets it inflated.
+    /// Returns the file, or 304 if the client has it. Inflates the file for a client without gzip.
     fn answer(&self, request: &HeaderMap) -> Response {
         let lists = |name: HeaderName, item: &str| {
             let values = request
@@ -123,7 +123,8 @@ impl Asset {
         let mut plain = Vec::new();
         match GzDecoder::new(&*self.gzipped).read_to_end(&mut plain) {
             Ok(_) => (headers, plain).into_response(),
-            Err(_) => ApiError::new(ErrorCode::Internal, "the file cannot be read").into_response(),
+            Err(_) => ApiError::new(ErrorCode::Internal, "the file cannot be decompressed")
+                .into_response(),
         }
     }
 }
@@ -152,19 +153,19 @@ fn assets() -> HashMap<String, Asset> {
     own.chain(vendored).collect()
 }
 
-/// The bytes compressed; reading from memory does not fail.
+/// Compresses bytes with gzip. Reading from memory cannot fail.
 fn gzipped(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let _ = GzEncoder::new(bytes, flate2::Compression::default()).read_to_end(&mut out);
     out
 }
 
-/// The page to read and to try calls on, under `/docs/`.
+/// Returns the router of the API reference under `/docs/`, where readers can try calls.
 pub fn docs() -> Router<AppState> {
     let assets = Arc::new(assets());
     let of_index = assets.clone();
     let serve = move |assets: &HashMap<String, Asset>, name: &str, request: &HeaderMap| {
-        let missing = || ApiError::new(ErrorCode::RouteNotFound, "there is no such file");
+        let missing = || ApiError::new(ErrorCode::RouteNotFound, "the file does not exist");
         assets
             .get(name)
             .map_or_else(|| missing().into_response(), |asset| asset.answer(request))

@@ -1,5 +1,5 @@
-//! NDJSON out: a whole range, an entry on each line, read page by page as the client takes it; and
-//! what comes after it, if that is asked for.
+//! NDJSON responses of range reads: the whole range with one entry per line, read page by page as
+//! the client consumes it. With `follow=true`, the response continues with new entries.
 
 use std::convert::Infallible;
 
@@ -33,13 +33,15 @@ use crate::model::range::Order;
 use crate::model::view::EventView;
 use crate::redis::{Between, Lane};
 
-/// Entries of one read.
+/// Maximum entries of one read.
 const PAGE: usize = 1000;
-/// And their bytes.
+/// Maximum bytes of one read.
 const PAGE_BYTES: usize = 256 << 10;
 
+/// Responds to a range read with NDJSON.
+///
 /// # Errors
-/// As for a page, as long as nothing was sent.
+/// The errors of a page, until the first line is sent.
 pub(in crate::http) async fn read(
     state: AppState,
     access: Access<Subscribe>,
@@ -47,7 +49,8 @@ pub(in crate::http) async fn read(
     info: RequestInfo,
 ) -> Result<Response, ApiError> {
     if params.wait.is_some() {
-        let detail = "lines do not wait: `follow=true` goes on with what comes, without `wait`";
+        let detail =
+            "`wait` cannot be combined with NDJSON; use `follow=true` to wait for new entries";
         return Err(ApiError::invalid(detail).at("wait", detail));
     }
     let principal = access.principal().clone();
@@ -60,7 +63,7 @@ pub(in crate::http) async fn read(
     let plan = Plan::new(&params, now, true)?;
     let view = view(params.payload.as_deref(), params.json, params.pairs, None)?;
     if !params.follow && !params.filter.is_empty() {
-        let detail = "`filter` goes with `follow=true`";
+        let detail = "`filter` requires `follow=true`";
         return Err(ApiError::invalid(detail).at("filter", detail));
     }
     if params.follow {
@@ -145,11 +148,11 @@ pub(in crate::http) async fn read(
             }
         },
     );
-    // A body that compresses looks once more behind the end.
+    // A compressing body polls once more after the end.
     Ok(respond(Body::from_stream(pages.fuse())))
 }
 
-/// Where a subscription begins that was asked for as a range, and with which id it ends.
+/// Returns the start of a subscription that continues a range, and the id at which it ends.
 fn span(plan: &Plan, since: Option<TimeParam>) -> Result<(Begin, Option<EntryId>), ApiError> {
     let whole = usize::try_from(crate::http::entries::range::plan::ALL).unwrap_or(usize::MAX);
     let last = |upwards: &Upwards| Some(upwards.end).filter(|end| *end < EntryId::MAX);
@@ -164,7 +167,7 @@ fn span(plan: &Plan, since: Option<TimeParam>) -> Result<(Begin, Option<EntryId>
         }
         Plan::Last { count, upwards } => Ok((Begin::Last(*count), last(upwards))),
         _ => {
-            let detail = "what is followed has no `limit` and goes upwards";
+            let detail = "`follow=true` cannot be combined with `limit` or descending order";
             Err(ApiError::invalid(detail).at("follow", detail))
         }
     }
@@ -183,7 +186,7 @@ fn respond(body: Body) -> Response {
     (headers, body).into_response()
 }
 
-/// What is still to be read.
+/// The unread rest of a range.
 enum Rest {
     Up(Upwards),
     Down {
@@ -194,17 +197,18 @@ enum Rest {
     Nothing,
 }
 
-/// A range on its way out.
+/// State of a range response.
 struct Lines {
     state: AppState,
     stream: StreamName,
     view: View,
     rest: Rest,
-    /// A page was read: the stream was there, and positions are ours.
+    /// Whether a page was read. The stream existed then, and later positions come from this
+    /// gateway.
     begun: bool,
 }
 
-/// `{"gap":…,"position":"…"}`.
+/// A line that reports a gap: `{"gap":…,"position":"…"}`.
 #[derive(Serialize)]
 struct GapLine {
     gap: SkippedGap,
@@ -212,7 +216,7 @@ struct GapLine {
 }
 
 impl Lines {
-    /// The next lines; `None` at the end.
+    /// Returns the next lines, or `None` at the end.
     async fn page(&mut self) -> Result<Option<Bytes>, ApiError> {
         let bytes = match std::mem::replace(&mut self.rest, Rest::Nothing) {
             Rest::Nothing => return Ok(None),

@@ -1,4 +1,4 @@
-//! `GET /v1/streams/{stream}/entries`: ranges, replay, long poll.
+//! `GET /v1/streams/{stream}/entries`: range reads, replay and long poll.
 
 pub(in crate::http) mod lines;
 pub(in crate::http) mod plan;
@@ -41,13 +41,13 @@ use crate::redis::{Between, Lane, Room, Stretch};
 /// A page of entries.
 #[derive(Serialize, ToSchema)]
 pub struct EntriesPage {
-    /// In the order asked for.
+    /// Entries in the requested order.
     entries: Vec<EntryOut>,
-    /// The `cursor` of the next page; null where none can follow.
+    /// The `cursor` of the next page; null if no page can follow.
     next: Option<String>,
-    /// Nothing more is in the stream for now, in the order asked for.
+    /// Whether the stream has no further entries for now, in the requested order.
     at_tail: bool,
-    /// Entries that were gone before the first of these; only with `gap=skip`.
+    /// Entries that were removed before the first entry of this page; only with `gap=skip`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     gap: Option<SkippedGap>,
@@ -57,17 +57,18 @@ pub struct EntriesPage {
 
 /// Read entries
 ///
-/// With `wait`, a long poll: answers as soon as there is an entry, or with no entries when the time
-/// is up. Follow `next` to read on without a lost or repeated entry. With `Accept:
-/// application/x-ndjson` the answer is the whole range, one entry per line; with `follow` the
-/// answer goes on with new entries. An error after the first line is a last line `{"error":…}`.
-/// With `Accept: application/cloudevents-batch+json` a page is a list of events; `Link` leads to
-/// the next.
+/// Returns a page of entries. To read on without lost or repeated entries, pass `next` as `cursor`.
+/// With `wait`, the call is a long poll: it responds as soon as there is an entry, or without
+/// entries when the wait is over. With `Accept: application/x-ndjson`, the response is the whole
+/// range, one entry per line; with `follow=true`, it continues with new entries. An error after the
+/// first line is sent as a last line `{"error":…}`. With `Accept:
+/// application/cloudevents-batch+json`, a page is a list of events, and the `Link` header has the
+/// URL of the next page.
 #[utoipa::path(
     get,
     path = paths::ENTRIES,
     tag = "entries",
-    params(("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The name of the stream in base64, where a path cannot carry it; the name in the path then counts for nothing"), RangeParams),
+    params(("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The name of the stream in base64, for names that a path cannot carry. It overrides the name in the path"), RangeParams),
     responses(
         (status = 200, description = "Entries", content(
             (EntriesPage = "application/json"),
@@ -94,19 +95,20 @@ pub async fn read_entries(
     }
     let stream = access.into_stream();
     if !params.filter.is_empty() {
-        let detail = "`filter` goes with `follow=true` and `Accept: application/x-ndjson`, or with `/events`";
+        let detail =
+            "`filter` requires `follow=true` and `Accept: application/x-ndjson`; or use `/events`";
         return Err(ApiError::invalid(detail).at("filter", detail));
     }
     if params.follow {
         let detail =
-            "`follow` goes with `Accept: application/x-ndjson`; other clients use `/events`";
+            "`follow` requires `Accept: application/x-ndjson`; other clients use `/events`";
         return Err(ApiError::invalid(detail).at("follow", detail));
     }
     let as_events = view::wants_events(&headers);
     let event = as_events.then_some(AsEvent::Alone);
     let view = view::view(params.payload.as_deref(), params.json, params.pairs, event)?;
     if as_events && params.gap == Some(GapParam::Skip) {
-        let detail = "`gap=skip` does not go with events: nothing would tell what is lost";
+        let detail = "`gap=skip` cannot be combined with events: an event list cannot report a gap";
         return Err(ApiError::invalid(detail).at("gap", detail));
     }
     let now = state
@@ -142,7 +144,7 @@ pub async fn read_entries(
             require_stream(&facts)?;
             let start = Some(low).filter(|low| *low > EntryId::MIN);
             let last = entries.last().map(|last| last.id);
-            // Nothing lies below the oldest entry.
+            // No entry precedes the oldest one.
             let at_oldest =
                 last.is_some_and(|last| facts.oldest.is_none_or(|oldest| last <= oldest));
             let at_tail = at_oldest || (ended && facts.oldest.is_none_or(|oldest| low <= oldest));
@@ -278,10 +280,10 @@ async fn read(
         .await
         .map_err(ApiError::of_read)?;
     read.pop()
-        .ok_or_else(|| ApiError::new(ErrorCode::Internal, "a read without an answer"))
+        .ok_or_else(|| ApiError::new(ErrorCode::Internal, "the read returned no result"))
 }
 
-/// The same request with `cursor` in place of the bounds.
+/// Returns a `Link` to the next page: the same request with `cursor` instead of bounds.
 fn next_link(stream: &StreamName, params: &RangeParams, next: &str) -> String {
     let rest = [
         ("cursor", Some(paths::encode(next))),

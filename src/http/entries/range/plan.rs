@@ -1,4 +1,4 @@
-//! From the parameters of a range to what is to be read.
+//! Plan of a range read, from the parameters of a request.
 
 use std::time::Duration;
 
@@ -20,72 +20,77 @@ const MAX_LIMIT: u64 = 1000;
 const DEFAULT_BYTES: u64 = 1 << 20;
 const MAX_BYTES: u64 = 16 << 20;
 
-/// Which entries to read. At most one lower bound (`after`, `start`, `since`, `last`) and one upper
-/// bound (`before`, `end`, `until`), or `cursor` and neither.
+/// Entries to read. A request has at most one lower bound (`after`, `start`, `since`, `last`) and
+/// one upper bound (`before`, `end`, `until`), or only `cursor`.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct RangeParams {
-    /// Entries after this position (`<id>` or `<id>:<n>`); `0` the oldest, `$` after the last, `+` with the last.
+    /// Returns entries after this position (`<id>` or `<id>:<n>`). `0` starts at the oldest entry,
+    /// `$` after the last entry, `+` at the last entry.
     #[param(example = "0")]
     after: Option<String>,
-    /// Entries before this id.
+    /// Returns entries before this id.
     before: Option<String>,
-    /// Entries from this id on; `(id` leaves the id itself out, `-` is the oldest.
+    /// First id to return. `(id` excludes the id, `-` is the oldest entry.
     start: Option<String>,
-    /// Entries up to this id; `(id` leaves the id itself out, `+` is the newest.
+    /// Last id to return. `(id` excludes the id, `+` is the newest entry.
     end: Option<String>,
-    /// Entries of this time and later: RFC 3339, Unix milliseconds, or how long ago.
+    /// Returns entries of this time and later: RFC 3339, Unix milliseconds, or a duration ago.
     #[param(value_type = Option<String>, example = "1h")]
     pub(in crate::http) since: Option<TimeParam>,
-    /// Entries up to this time and of it.
+    /// Returns entries up to and including this time: RFC 3339, Unix milliseconds, or a duration
+    /// ago.
     #[param(value_type = Option<String>, example = "2026-09-20T08:30:00Z")]
     pub(in crate::http) until: Option<TimeParam>,
-    /// The last so many entries, at most 1000.
+    /// Returns the last entries, up to this number: 1 to 1000.
     #[param(minimum = 1, maximum = 1000)]
     last: Option<u64>,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     cursor: Option<String>,
-    /// Which end comes first: `asc` (the default) or `desc`.
+    /// Order of the entries: `asc` (oldest first, the default) or `desc` (newest first).
     #[param(inline)]
     order: Option<OrderParam>,
-    /// The most entries of a page: 100 unless given, at most 1000. As NDJSON all entries come
-    /// unless this is given, and it may be larger.
+    /// Maximum number of entries of a page: 1 to 1000, default 100. For NDJSON, the default is no
+    /// limit, and the value may exceed 1000.
     #[param(minimum = 1, maximum = 1000)]
     pub(in crate::http) limit: Option<u64>,
-    /// At most so many bytes of entries: 1 MiB, at most 16 MiB. One entry always comes.
+    /// Maximum bytes of entries in a page: up to 16 MiB, default 1 MiB. A page has at least one
+    /// entry, even if it is larger.
     #[param(minimum = 1, maximum = 16_777_216)]
     pub(in crate::http) max_bytes: Option<u64>,
-    /// With `after` or `cursor`: how long to wait for an entry if there is none, at most 60s.
+    /// Time to wait for an entry if there is none, at most 60s. Requires `after` or `cursor`.
     #[param(value_type = Option<String>, example = "20s")]
     pub(in crate::http) wait: Option<Wait>,
-    /// Show each entry as `{"id","payload"}`, with the value of this field.
+    /// Returns each entry as `{"id","payload"}`, with the value of this field as the payload.
     pub(in crate::http) payload: Option<String>,
-    /// Show the payload (field `data` unless named) as the JSON it is; one that is none stays text and
-    /// is marked by `"json":false`.
+    /// Returns the payload as JSON. The payload is the field `data` unless `payload` names another.
+    /// A payload that is not valid JSON stays text and is marked with `"json":false`.
     #[serde(default)]
     #[param(required = false)]
     pub(in crate::http) json: bool,
-    /// Show fields as `pairs` throughout.
+    /// Returns the fields of every entry as `pairs`.
     #[serde(default)]
     #[param(required = false)]
     pub(in crate::http) pairs: bool,
-    /// `skip`: go on with the oldest entry where a position was overtaken, instead of 410.
+    /// `skip` continues with the oldest entry if entries after the position were removed. Otherwise
+    /// the response is 410.
     #[param(inline)]
     pub(in crate::http) gap: Option<GapParam>,
-    /// As NDJSON: go on with what comes, until the client has enough.
+    /// Continues an NDJSON response with new entries until the client disconnects.
     #[serde(default)]
     #[param(required = false)]
     pub(in crate::http) follow: bool,
-    /// With `follow`: `FIELD:VALUE`, only entries with this value. Values of one field are alternatives, fields must all fit.
+    /// `FIELD:VALUE` returns only entries whose field has this value. An entry must match every
+    /// field given; several values of one field are alternatives. Requires `follow=true`.
     #[serde(default)]
     #[param(required = false, example = json!(["type:paid"]))]
     pub(in crate::http) filter: Vec<String>,
 }
 
-/// The limit that an answer as NDJSON has without one.
+/// Limit of an NDJSON response without `limit`.
 pub(in crate::http) const ALL: u64 = i64::MAX as u64;
 
-/// What is to be read.
+/// Plan of a range read.
 pub(in crate::http) enum Plan {
     Upwards(Upwards),
     Downwards {
@@ -94,23 +99,25 @@ pub(in crate::http) enum Plan {
         limit: usize,
         max_bytes: usize,
     },
-    /// The last so many entries up to an end; where they begin is yet to be found.
+    /// The last `count` entries up to an end; their start is not known yet.
     Last {
         count: usize,
         upwards: Upwards,
     },
 }
 
-/// Entries after a position, oldest first.
+/// Plan to read entries after a position, oldest first.
 #[derive(Clone, Copy)]
 pub(in crate::http) struct Upwards {
     pub(in crate::http) after: Position,
-    /// `after=$`: the position is yet to be found.
+    /// The position is the tail of the stream, which is not known yet (`after=$`).
     pub(in crate::http) from_tail: bool,
-    /// The position was one a reader stood at, or was found for it: that it was overtaken matters.
+    /// Whether removed entries after the position are a gap. True if a reader was at the position,
+    /// or if the position was looked up for the reader.
     pub(in crate::http) checked: bool,
-    /// Gaps are told beside the entries that follow them. Also where the client named no position:
-    /// there is none to refuse, and what comes is all that it waits for.
+    /// Reports gaps next to the entries that follow them instead of refusing the request. Also true
+    /// if the client named no position: then no position can be refused, and the client just waits
+    /// for new entries.
     pub(in crate::http) skip_gaps: bool,
     pub(in crate::http) end: EntryId,
     pub(in crate::http) limit: usize,
@@ -131,7 +138,7 @@ enum Lower {
 enum Upper {
     None,
     To(EntryId),
-    /// Nothing can lie below it.
+    /// No id is below the bound.
     Empty,
 }
 
@@ -140,7 +147,7 @@ impl Upper {
         bound.map_or(Self::Empty, Self::To)
     }
 
-    /// The inclusive bound, `None` for an empty range.
+    /// Returns the inclusive bound, or `None` for an empty range.
     fn end(self) -> Option<EntryId> {
         match self {
             Self::None => Some(EntryId::MAX),
@@ -151,7 +158,7 @@ impl Upper {
 }
 
 impl RangeParams {
-    /// The times among them: what they mean depends on a clock.
+    /// Returns the time parameters, which must be resolved with the clock of Redis.
     pub(in crate::http) fn times(&self) -> impl Iterator<Item = Time> {
         [self.since, self.until]
             .into_iter()
@@ -161,8 +168,8 @@ impl RangeParams {
 }
 
 impl Plan {
-    /// `now` is what the clock of Redis shows, if one of the times needs it. `whole` is for answers
-    /// that are not held in memory.
+    /// Creates the plan. `now` is the time of Redis, used if a parameter is relative to it. `whole`
+    /// is true for responses that are streamed and not held in memory; they have no default limit.
     pub(in crate::http) fn new(
         params: &RangeParams,
         now: u64,
@@ -190,7 +197,7 @@ impl Plan {
             .transpose()?;
         let open = matches!(lower, Lower::After(_)) && order == Order::Asc;
         if wait.is_some() && !(open && end == Some(EntryId::MAX)) {
-            let detail = "`wait` goes with `after` or `cursor` and an open end";
+            let detail = "`wait` requires `after` or `cursor`, ascending order and no upper bound";
             return Err(ApiError::invalid(detail).at("wait", "nothing to wait for"));
         }
         if let Lower::After(Start::LastEntry) = lower {
@@ -265,7 +272,7 @@ impl Plan {
     }
 }
 
-/// A cursor carries the order and the bound at the other end.
+/// Parses `cursor`, which holds the order and the bound at the other end.
 fn from_cursor(params: &RangeParams, text: &str) -> Result<(Order, Lower, Upper), ApiError> {
     let others = [
         ("after", params.after.is_some()),
@@ -292,8 +299,8 @@ fn from_cursor(params: &RangeParams, text: &str) -> Result<(Order, Lower, Upper)
     };
     let asked = params.order.map(|asked| asked == OrderParam::Desc);
     if asked.is_some_and(|desc| desc != (order == Order::Desc)) {
-        let error = ApiError::invalid("the cursor goes the other way");
-        return Err(error.at("order", "is in the cursor already"));
+        let error = ApiError::invalid("`order` contradicts the order of `cursor`; leave it out");
+        return Err(error.at("order", "contradicts `cursor`"));
     }
     Ok((order, lower, upper))
 }
