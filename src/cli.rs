@@ -78,8 +78,7 @@ pub fn command() -> Command {
             any,
         ))
         .subcommand(with_settings(
-            Command::new("dev")
-                .about("Run the gateway with a private Redis, for development"),
+            Command::new("dev").about("Run the gateway with a private Redis, for development"),
             any,
         ))
         .subcommand(Command::new("openapi").about("Print the OpenAPI document"))

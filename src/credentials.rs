@@ -31,7 +31,9 @@ pub async fn watch_file(auth: Auth, hub: Hub, metrics: Metrics, stop: Cancellati
             Err(wrong) => {
                 metrics.auth_file_errors.inc();
                 for wrong in wrong {
-                    tracing::error!("auth file has an error; keeping the previous credentials: {wrong}");
+                    tracing::error!(
+                        "auth file has an error; keeping the previous credentials: {wrong}"
+                    );
                 }
             }
         }
@@ -97,7 +99,9 @@ pub async fn watch_secret(auth: Auth, file: PathBuf, stop: CancellationToken) {
             }
             Err(error) => {
                 if wrong.as_ref() != Some(&error) {
-                    tracing::error!("cannot load the ticket secret; keeping the previous one: {error}");
+                    tracing::error!(
+                        "cannot load the ticket secret; keeping the previous one: {error}"
+                    );
                 }
                 wrong = Some(error);
             }

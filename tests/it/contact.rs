@@ -54,7 +54,7 @@ async fn a_redis_that_is_not_there_at_the_start_is_told_with_its_cause_and_so_is
         line.contains(&address) && line.contains("refused"),
         "{line}"
     );
-    let metrics = logged(&mut gateway, "metrics are at ");
+    let metrics = logged(&mut gateway, "metrics available at ");
     let probes = metrics
         .split_once("at ")
         .unwrap()

@@ -341,7 +341,7 @@ async fn those_who_look_after_a_gateway_may_have_an_address_of_their_own() {
     ]);
     let line = gateway.log.recv_timeout(PATIENCE).unwrap();
     let (_, metrics) = line
-        .split_once("metrics are at ")
+        .split_once("metrics available at ")
         .unwrap_or_else(|| panic!("{line}"));
     let base = metrics.trim().strip_suffix("/metrics").unwrap().to_owned();
     let get = async |url: String, host: &str| {
