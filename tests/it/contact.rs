@@ -262,7 +262,7 @@ fn two_passwords_of_one_redis_and_characters_that_end_one_are_refused_with_a_hin
         "/none",
     ]);
     assert!(
-        told.contains("redis-password-file: /none cannot be read"),
+        told.contains("redis-password-file: cannot read /none"),
         "{told}"
     );
 }
