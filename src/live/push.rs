@@ -2,8 +2,8 @@
 //!
 //! Credit is how many entries may be lent at once. It is given back by whatever ends a lease: ack,
 //! nack and reject at any gateway, an acknowledgement or claim by a native client, the end of the
-//! lease itself; and by `extend`, whose new receipt is the worker's own business. The session sees it
-//! in the leases, before each read and ten times a second while there is no credit.
+//! lease itself; and by `extend`, whose new receipt is the worker's own business. The session sees
+//! it in the leases, before each read and ten times a second while there is no credit.
 //!
 //! When a session ends, the entries without an answer are handed back as if they had never been
 //! delivered. A session whose connection broke may have lost its worker to one of these entries. So
@@ -25,7 +25,8 @@ use crate::store::{Delivery, Item, Settled, Settlement, Store, StoreError, WorkR
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// The longest a read waits before credit is looked at again.
 const READ_FOR: Duration = Duration::from_secs(1);
-/// How often the list of pending entries is compared too, which costs Redis a lookup for each entry.
+/// How often the list of pending entries is compared too, which costs Redis a lookup for each
+/// entry.
 const COMPARE_EVERY: Duration = Duration::from_secs(1);
 /// How long before the break an entry must have been written to be taken for begun.
 const BEGUN_AFTER: Duration = Duration::from_secs(1);
@@ -213,9 +214,9 @@ async fn hand_back(store: &Store, plan: &PushPlan, lent: &[Lent]) {
     give_back(store, plan, lent, &Settlement::HandBack).await;
 }
 
-/// Hands entries back after the connection broke. The oldest `concurrency` count as delivered if they
-/// were written a second before; one delivered as often as it may be becomes a dead letter. Answers
-/// how many did.
+/// Hands entries back after the connection broke. The oldest `concurrency` count as delivered if
+/// they were written a second before; one delivered as often as it may be becomes a dead letter.
+/// Answers how many did.
 async fn hand_back_broken(
     store: &Store,
     plan: &PushPlan,

@@ -2,11 +2,11 @@
 //!
 //! An append to a stream without a retention must not pay for there being such a thing. So each
 //! gateway has a copy of the index of streams that have one, read again within 100 ms of a change;
-//! an append looks into the copy and no further. The copy only says *that* there is a retention: what
-//! it is stands in Redis, and is read by the script that trims. A copy that is behind never removes by
-//! yesterday's rules. It costs a script that does nothing, or it leaves entries for those 100 ms: when
-//! the copy changes, what was left is trimmed at once. Until a gateway has read the index for the first
-//! time, it runs the script after every append.
+//! an append looks into the copy and no further. The copy only says *that* there is a retention:
+//! what it is stands in Redis, and is read by the script that trims. A copy that is behind never
+//! removes by yesterday's rules. It costs a script that does nothing, or it leaves entries for
+//! those 100 ms: when the copy changes, what was left is trimmed at once. Until a gateway has read
+//! the index for the first time, it runs the script after every append.
 //!
 //! Rounds go on though nobody appends here, or native clients do: every gateway has a sweeper, and
 //! the one that holds the lock works, a bounded number of passes for each stream.
@@ -196,7 +196,8 @@ pub(super) async fn follow_index(hub: Arc<Inner>) {
 /// The edition of the index, nothing of one that was never written.
 type Edition = Option<Vec<u8>>;
 
-/// The index and its edition, unless that was seen. What changes while it is read is another edition.
+/// The index and its edition, unless that was seen. What changes while it is read is another
+/// edition.
 async fn read_index(
     hub: &Inner,
     seen: Option<&Edition>,

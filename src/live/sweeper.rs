@@ -1,9 +1,9 @@
 //! The sweeper: looks after groups with a policy though nobody reads them.
 //!
 //! Every gateway has one, and the one that holds the lock in Redis works. A round makes one bounded
-//! pass over each group and goes on where the round before stopped. Groups with a backlog, of entries
-//! without a lease or of leases that are over, get further passes until the next round is due, in
-//! turns, for a fifth of the time: Redis serves nobody else during a pass.
+//! pass over each group and goes on where the round before stopped. Groups with a backlog, of
+//! entries without a lease or of leases that are over, get further passes until the next round is
+//! due, in turns, for a fifth of the time: Redis serves nobody else during a pass.
 //!
 //! The lock outlives a round three times; an orderly stop releases it.
 

@@ -1,5 +1,5 @@
-//! Work that goes on though nobody waits for it any more: a read changes something in Redis, and what
-//! it was handed must be looked after by somebody.
+//! Work that goes on though nobody waits for it any more: a read changes something in Redis, and
+//! what it was handed must be looked after by somebody.
 //!
 //! It runs where it is awaited, which costs no other thread a wake-up, and moves to the background
 //! only when whoever awaits it is dropped.

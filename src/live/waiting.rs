@@ -28,8 +28,8 @@ pub struct RangeWait<'a> {
 }
 
 impl Hub {
-    /// Reads one or more streams upwards, in their order; if none has anything, waits up to `wait` for
-    /// an entry in one of them. A stream that does not exist is an empty one.
+    /// Reads one or more streams upwards, in their order; if none has anything, waits up to `wait`
+    /// for an entry in one of them. A stream that does not exist is an empty one.
     ///
     /// # Errors
     /// [`JoinError`]; while Redis is away this waits on, and fails only when the time is up.

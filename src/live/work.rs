@@ -1,11 +1,11 @@
 //! Reads of groups, which may wait for entries without holding a Redis connection.
 //!
-//! Readers of one group queue for their turn (`turns.rs`): only the first of them tries, so an entry
-//! wakes one and not all, and who came first is served first (within this process; a native consumer
-//! blocked in XREADGROUP is always served before). It tries, then sleeps until its stream is fed,
-//! until it is told that entries were freed (`wakes.rs`), until a lease falls due, or for a few
-//! seconds. Readers of several streams stand in the queue of each, and read those whose turn they
-//! have.
+//! Readers of one group queue for their turn (`turns.rs`): only the first of them tries, so an
+//! entry wakes one and not all, and who came first is served first (within this process; a native
+//! consumer blocked in XREADGROUP is always served before). It tries, then sleeps until its stream
+//! is fed, until it is told that entries were freed (`wakes.rs`), until a lease falls due, or for a
+//! few seconds. Readers of several streams stand in the queue of each, and read those whose turn
+//! they have.
 
 use std::future::pending;
 use std::slice;
@@ -42,8 +42,8 @@ struct Turn {
 }
 
 impl Hub {
-    /// Reads a stream for a consumer, over the connections of `store`; if nothing is there, waits up to `wait` for an entry, in the
-    /// order readers came.
+    /// Reads a stream for a consumer, over the connections of `store`; if nothing is there, waits
+    /// up to `wait` for an entry, in the order readers came.
     ///
     /// # Errors
     /// As [`Hub::read_groups_or_wait`].
@@ -64,16 +64,17 @@ impl Hub {
     }
 
     /// Reads several streams, each named once, for a consumer of the groups of one name, over the
-    /// connections of `store`; if nothing is there in any, waits up to `wait` for an entry in one of them, in the order
-    /// readers came to each. Answers a list for each stream.
+    /// connections of `store`; if nothing is there in any, waits up to `wait` for an entry in one
+    /// of them, in the order readers came to each. Answers a list for each stream.
     ///
     /// A stream whose turn has not come is not looked at: someone else waits there, and would have
     /// been told if it had no such group.
     ///
     /// # Errors
     /// [`JoinError`], whose [`StoreError::GroupNotFound`] also ends a wait; nothing is read then.
-    /// This waits on while a passing state keeps Redis from running the read. Where the read may have
-    /// run (a broken connection, a timeout) the caller is told at once: entries may be pending.
+    /// This waits on while a passing state keeps Redis from running the read. Where the read may
+    /// have run (a broken connection, a timeout) the caller is told at once: entries may be
+    /// pending.
     /// # Cancel safety
     /// What is read for a caller who is gone is handed back where the group has a policy; elsewhere
     /// it stays pending with its consumer. Either way it is counted.
@@ -249,8 +250,8 @@ impl Hub {
 }
 
 impl super::hub::Inner {
-    /// Gives back what was lent and never came into anybody's hands, as if it had not been lent. Where
-    /// that fails the lease ends by itself.
+    /// Gives back what was lent and never came into anybody's hands, as if it had not been lent.
+    /// Where that fails the lease ends by itself.
     async fn hand_back(&self, stream: &StreamName, group: &GroupName, entries: &[Delivery]) {
         let lent = entries.iter().filter_map(|entry| {
             let until_us = entry.lease?.until_us?;
