@@ -28,7 +28,7 @@ impl Cursors {
 
     /// Adds a stream and returns its number.
     pub(super) fn add(&mut self, stream: &StreamName, at: Position) -> usize {
-        // Only a cursor of several streams contains the hash.
+        // The hash is part of multi-stream cursors only.
         let hash = if self.many {
             NameHash::from(stream)
         } else {

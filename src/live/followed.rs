@@ -120,7 +120,7 @@ impl Followed {
     /// the counters show whether it is the same one, and only new entries are read.
     fn fail(&mut self, hub: &Inner, error: &StoreError) {
         if matches!(error, StoreError::NotAStream) {
-            // There was no stream before, so a later stream is new from its start.
+            // No stream existed before, so a later one is new from its start.
             self.at.get_or_insert(Position::START);
         }
         if !std::mem::replace(&mut self.unreadable, true) {

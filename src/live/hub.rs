@@ -210,9 +210,9 @@ impl Hub {
     /// its notifications.
     ///
     /// # Errors
-    /// As [`Hub::join`].
+    /// Same as [`Hub::join`].
     /// # Cancel safety
-    /// As [`Hub::join`].
+    /// Same as [`Hub::join`].
     pub(super) async fn join_as(
         &self,
         stream: &StreamName,
@@ -290,7 +290,7 @@ impl Inner {
         }
     }
 
-    /// Unblocks a reader that may be blocked on other streams, until it has handled all requests.
+    /// Unblocks a reader, which can be blocked on other streams, until it has taken all requests.
     async fn wake(self: Arc<Self>, reader: Arc<Reader>) {
         let mut patience = Duration::from_millis(1);
         while !reader.is_awake() {

@@ -133,7 +133,7 @@ mod tests {
         let checked = names.begin_check();
         let exist: Vec<bool> = checked.iter().map(|checked| *checked == name(7)).collect();
         names.end_check(&checked, &exist);
-        assert!(names.lacks_some(), "one was left out");
+        assert!(names.lacks_some(), "one name was dropped");
         names.add(name(9_999));
         let mut all: Vec<_> = names.all().map(|(name, is)| (name.clone(), is)).collect();
         all.sort_by_key(|(_, confirmed)| !confirmed);
@@ -141,7 +141,7 @@ mod tests {
         names.begin_check();
         assert!(
             names.all().all(|(_, confirmed)| !confirmed),
-            "an old check says nothing"
+            "an old check confirms nothing"
         );
     }
 }

@@ -243,7 +243,7 @@ impl Hub {
     /// Reads up to an end, at most `limit` entries and `bytes` bytes.
     ///
     /// # Errors
-    /// As [`Store::read_after`](crate::store::Store::read_after).
+    /// Same as [`Store::read_after`](crate::store::Store::read_after).
     /// # Cancel safety
     /// Reads only.
     pub(super) async fn read_towards(

@@ -37,7 +37,7 @@ const BEGUN_AFTER: Duration = Duration::from_secs(1);
 /// The parameters of a push session.
 #[derive(Clone, Debug)]
 pub struct PushPlan {
-    /// The stream.
+    /// The stream to read.
     pub stream: StreamName,
     /// The group, which has a policy.
     pub group: GroupName,
@@ -151,7 +151,7 @@ impl Push {
         }
     }
 
-    /// Reads as many entries as there is credit for. Returns none after `left` at the latest.
+    /// Reads as many entries as there is credit for. Returns an empty list after at most `left`.
     async fn read(&mut self, left: Duration) -> Result<Vec<Delivery>, JoinError> {
         let compare = self.compared.elapsed() >= COMPARE_EVERY;
         if compare {

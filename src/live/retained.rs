@@ -138,7 +138,7 @@ impl Hub {
     /// Trims a stream after an append, if it has a retention and a trim is due.
     ///
     /// # Cancel safety
-    /// As [`Hub::retain`].
+    /// Same as [`Hub::retain`].
     pub async fn retain_after(&self, store: &Store, stream: &StreamName, appended: u64) {
         if self.0.known.is_due(stream, appended) {
             Box::pin(self.retain(store, stream)).await;

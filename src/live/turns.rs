@@ -157,10 +157,14 @@ mod tests {
         assert_eq!(
             both.called().now_or_never(),
             None,
-            "it knew from the beginning"
+            "no notification for being first from the start"
         );
         drop(a);
-        assert_eq!(both.called().now_or_never(), Some(()), "the call was kept");
+        assert_eq!(
+            both.called().now_or_never(),
+            Some(()),
+            "the notification was kept"
+        );
         assert_eq!(both.first_in(), [0, 1]);
         drop(both);
         assert_eq!(

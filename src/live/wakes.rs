@@ -185,7 +185,7 @@ impl Inner {
             .set(1);
         let mut open: HashSet<String> = HashSet::new();
         let mut look = Instant::now() + LOOK_EVERY;
-        // Not recomputed for every message, because there may be many groups and more messages.
+        // Recomputing for every message would be costly: groups can be many, and messages more.
         let mut compare = true;
         loop {
             if std::mem::take(&mut compare) {

@@ -48,9 +48,9 @@ impl Hub {
     /// waits up to `wait` for one, in order of arrival.
     ///
     /// # Errors
-    /// As [`Hub::read_groups_or_wait`].
+    /// Same as [`Hub::read_groups_or_wait`].
     /// # Cancel safety
-    /// As [`Hub::read_groups_or_wait`].
+    /// Same as [`Hub::read_groups_or_wait`].
     pub async fn read_group_or_wait(
         &self,
         store: &Store,
@@ -134,7 +134,7 @@ impl Hub {
         }
     }
 
-    /// Sleeps until there may be entries to read, at most until `pause`.
+    /// Sleeps until entries are likely to be readable, at most until `pause`.
     async fn until_worth_a_try(&self, place: &Place<'_>, turns: &mut [Turn], mut pause: Instant) {
         let (mut following, mut hearing) = (Vec::new(), Vec::new());
         for turn in turns {

@@ -61,7 +61,7 @@ pub(crate) fn read(bytes: &[u8], max_bytes: usize) -> Result<Option<Head>, Malfo
     Ok(Some(Head { length, body }))
 }
 
-/// Returns whether a head may be complete: an empty line ends at or after `from`.
+/// Returns whether a head can be complete: an empty line ends at or after `from`.
 pub(crate) fn may_end(bytes: &[u8], from: usize) -> bool {
     memchr::memchr_iter(b'\n', &bytes[from..]).any(|at| {
         let line = &bytes[..from + at];

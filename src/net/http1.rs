@@ -30,7 +30,7 @@ const LINGER_ONE_TOO_MANY: Duration = Duration::from_secs(1);
 /// The rest of a connection after hyper has finished with it.
 #[expect(
     clippy::large_enum_variant,
-    reason = "it is taken apart as soon as it is made"
+    reason = "the value is destructured right after construction"
 )]
 pub(crate) enum Left<S> {
     Nothing,
@@ -43,7 +43,7 @@ pub(crate) enum Left<S> {
 /// The reason why the serving loop ended.
 #[expect(
     clippy::large_enum_variant,
-    reason = "it is taken apart as soon as it is made"
+    reason = "the value is destructured right after construction"
 )]
 enum Served {
     /// All answers are sent and no more will follow.

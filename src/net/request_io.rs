@@ -108,7 +108,7 @@ impl<S> RequestIo<S> {
             self.stop(stop);
             return;
         }
-        // Part of a head is held. It is parsed again only when it may be complete, because a client
+        // Part of a head is held. It is parsed again only when it can be complete, because a client
         // may send every byte separately.
         let from = self.held.len();
         self.held.extend_from_slice(&buffer.filled()[before..]);
