@@ -1,4 +1,4 @@
-//! A gateway, put together: what `main` runs and what the tests run.
+//! The assembled gateway, used by `main` and by the integration tests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +23,10 @@ use crate::net::client_limiter::VisitorSettings;
 use crate::net::tls::Shown;
 use crate::redis::{Contact, Store, StoreError};
 
-/// What background tasks may take to end once nobody is served any more.
+/// Time limit for background tasks to end after the last connection has closed.
 const TASKS_END_WITHIN: Duration = Duration::from_secs(3);
 
-/// Connections at once of those who look after the gateway.
+/// Maximum concurrent connections on the probe and metrics listener.
 const PROBE_CONNECTIONS: usize = 64;
 
 /// A gateway that is not yet listening.
@@ -35,17 +35,17 @@ pub struct App {
     server: ServerSettings,
     background: Background,
     workers: usize,
-    /// Ends what works behind the requests, after the last of them.
+    /// Ends background work, after the last request.
     stop: CancellationToken,
-    /// Ends the lame-duck time of a stop early.
+    /// Ends the lame-duck period of a shutdown early.
     hurry: CancellationToken,
 }
 
 impl App {
-    /// Puts a gateway together and begins to look for Redis.
+    /// Assembles a gateway and starts connecting to Redis in the background.
     ///
     /// # Errors
-    /// [`StoreError::Unexpected`] when the settings cannot make connections.
+    /// [`StoreError::Unexpected`] if the settings cannot produce a connection pool.
     pub fn new(settings: &Settings) -> Result<Self, StoreError> {
         let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
         let background = Background::here();
@@ -106,28 +106,29 @@ impl App {
         })
     }
 
-    /// Cancelled by whoever wants the gateway to stop.
+    /// The token that starts a graceful shutdown when cancelled.
     #[must_use]
     pub fn drain(&self) -> CancellationToken {
         self.state.drain.clone()
     }
 
-    /// Ends the lame-duck time of a stop when cancelled.
+    /// The token that ends the lame-duck period of a shutdown when cancelled.
     #[must_use]
     pub fn hurry(&self) -> CancellationToken {
         self.hurry.clone()
     }
 
-    /// Waits until Redis was reached, but no longer than `patience`.
+    /// Waits until Redis is reachable, for at most `patience`.
     pub async fn reach_redis(&self, patience: Duration) {
         let mut contact = self.state.store.contact();
         let reached = contact.wait_for(|contact| matches!(contact, Contact::Up));
         let _ = tokio::time::timeout(patience, reached).await;
     }
 
-    /// Serves until it is drained and everything has ended.
+    /// Serves requests until [`App::drain`] is cancelled and all connections and tasks have ended.
     ///
-    /// `probes` is where else those may ask who look after it; they may until the end.
+    /// `probes` is an optional second listener for health checks and metrics. It answers until the
+    /// end of the shutdown.
     pub async fn serve(self, listener: TcpListener, probes: Option<TcpListener>) {
         let asked = probes.map(|listener| {
             let settings = ServerSettings {
@@ -143,7 +144,7 @@ impl App {
                 beside: Box::pin(std::future::pending()),
             }];
             let (stop, hurry) = (self.stop.clone(), self.hurry.clone());
-            // Its connections are none of the clients'.
+            // Separate metrics: connections of probes must not count as client connections.
             let metrics = Metrics::default();
             async move {
                 let stop = accept::Stop {
@@ -157,7 +158,7 @@ impl App {
         tokio::join!(served, OptionFuture::from(asked));
     }
 
-    /// Serves with a constant for an answer to every append: what publishing is held against.
+    /// Serves a constant answer to every append, as a baseline for publish benchmarks.
     #[doc(hidden)]
     pub async fn serve_limit(self, listener: TcpListener) {
         self.serve_as(listener, http::limit_router).await;
@@ -176,10 +177,10 @@ impl App {
         let (server, metrics, drain) = (&self.server, &self.state.metrics, &self.state.drain);
         let tls = match server.tls.as_ref().map(Shown::new).transpose() {
             Ok(tls) => tls,
-            // Files that were right when the settings were read.
+            // The files were valid when the settings were read, and have changed since.
             Err(problems) => {
                 for error in problems {
-                    tracing::error!(%error, "TLS cannot be served");
+                    tracing::error!(%error, "cannot load the TLS certificate; stopping");
                 }
                 drain.cancel();
                 None
@@ -204,7 +205,7 @@ impl App {
         {
             tracing::warn!(
                 left = self.background.running(),
-                "tasks did not end in time"
+                "background tasks did not end in time"
             );
         }
     }

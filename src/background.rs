@@ -1,10 +1,10 @@
-//! Tasks that outlive the request that began them. They run beside the threads that serve
-//! connections, and are waited for before the process ends.
+//! Background tasks that outlive the request that started them. They run on a runtime apart from
+//! the worker threads, and shutdown waits for them.
 
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
-/// Where such tasks run. Cheap to clone.
+/// A tracker of background tasks and the runtime they run on. Cheap to clone.
 #[derive(Clone)]
 pub struct Background {
     tracker: TaskTracker,
@@ -12,10 +12,10 @@ pub struct Background {
 }
 
 impl Background {
-    /// Runs tasks on the runtime this is called on.
+    /// Returns a tracker that spawns tasks on the current runtime.
     ///
     /// # Panics
-    /// Outside of a runtime.
+    /// Panics outside of a Tokio runtime.
     #[must_use]
     pub fn here() -> Self {
         Self {
@@ -24,24 +24,24 @@ impl Background {
         }
     }
 
-    /// Runs a task.
+    /// Spawns a task on the runtime of the tracker.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tracker.spawn_on(task, &self.on);
     }
 
-    /// Runs a task on the thread of the caller, for as long as that lasts: close to those it works
-    /// for.
+    /// Spawns a task on the runtime of the calling thread, next to the requests it works for. The
+    /// task ends with that runtime.
     pub fn spawn_here(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tracker.spawn(task);
     }
 
-    /// How many have not ended.
+    /// Returns the number of tasks that have not ended.
     #[must_use]
     pub fn running(&self) -> usize {
         self.tracker.len()
     }
 
-    /// Waits until all have ended.
+    /// Waits until all tasks have ended.
     pub async fn ended(&self) {
         self.tracker.close();
         self.tracker.wait().await;

@@ -1,4 +1,4 @@
-//! The command line: which command, with which settings.
+//! The command line: subcommands and their settings.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,40 +8,40 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::auth::command::NewKey;
 use crate::config::{Layers, Mode, Problem, SPECS, Settings};
 
-/// What to do.
+/// The action that the command line selects.
 #[derive(Debug)]
 pub enum Action {
     /// Run a gateway.
     Run(Box<Settings>, Mode),
     /// Print the OpenAPI document.
     OpenApi,
-    /// Ask a running gateway whether it is ready.
+    /// Check whether a running gateway is ready.
     HealthCheck(Box<Settings>),
-    /// Print that the settings are right.
+    /// Report that the settings are valid.
     CheckConfig,
     /// Print the effective settings.
     PrintConfig(String),
-    /// Make an API key, with its record in this file.
+    /// Create an API key and, with a file, add its record there.
     NewKey(NewKey, Option<PathBuf>),
-    /// List the keys of this file.
+    /// List the keys of an auth file.
     ListKeys(PathBuf),
-    /// Remove the key of this name from this file.
+    /// Remove the named key from an auth file.
     RevokeKey(String, PathBuf),
-    /// Print the hash of the key on the standard input.
+    /// Print the hash of the key on standard input.
     HashKey,
 }
 
-/// The command line, with the settings that each command reads.
+/// Returns the command line definition, with the settings that each subcommand reads.
 #[must_use]
 pub fn command() -> Command {
     let any = |_: &str| true;
     let auth_file = |name: &str| name == "auth-file";
     let address = |name: &str| matches!(name, "listen" | "tls-cert" | "tls-key");
     let config = Command::new("config")
-        .about("Check or print the settings")
+        .about("Validate or print the settings")
         .subcommand_required(true)
         .subcommand(with_settings(
-            Command::new("check").about("Report every problem of the settings"),
+            Command::new("check").about("Validate the settings and report every problem"),
             any,
         ))
         .subcommand(with_settings(
@@ -49,7 +49,7 @@ pub fn command() -> Command {
             any,
         ));
     let keys = Command::new("keys")
-        .about("Make, list and revoke API keys")
+        .about("Create, list and revoke API keys")
         .subcommand_required(true)
         .subcommand(with_settings(new_key(), auth_file))
         .subcommand(with_settings(
@@ -58,7 +58,7 @@ pub fn command() -> Command {
         ))
         .subcommand(with_settings(
             Command::new("revoke")
-                .about("Remove a key from --auth-file; running gateways follow within a second")
+                .about("Remove a key from --auth-file; running gateways reload it within a second")
                 .arg(
                     Arg::new("name")
                         .value_name("NAME")
@@ -78,13 +78,12 @@ pub fn command() -> Command {
             any,
         ))
         .subcommand(with_settings(
-            Command::new("dev")
-                .about("Run the gateway on a private Redis, to try or develop with it"),
+            Command::new("dev").about("Run the gateway with a private Redis, for development"),
             any,
         ))
         .subcommand(Command::new("openapi").about("Print the OpenAPI document"))
         .subcommand(with_settings(
-            Command::new("healthcheck").about("Exit 0 when the gateway at --listen is ready"),
+            Command::new("healthcheck").about("Exit 0 if the gateway at --listen is ready"),
             address,
         ))
         .subcommand(config)
@@ -93,7 +92,7 @@ pub fn command() -> Command {
 
 fn new_key() -> Command {
     Command::new("new")
-        .about("Make a key and print it, once; with --auth-file its record is added there")
+        .about("Create a key and print it once; with --auth-file, add its record there")
         .arg(
             Arg::new("name")
                 .value_name("NAME")
@@ -105,23 +104,23 @@ fn new_key() -> Command {
                 .long("grant")
                 .value_name("GRANT")
                 .action(ArgAction::Append)
-                .help("Rights and streams, like 'publish,subscribe orders:*' (repeatable)"),
+                .help("Rights and streams, such as 'publish,subscribe orders:*' (repeatable)"),
         )
         .arg(
             Arg::new("admin")
                 .long("admin")
                 .action(ArgAction::SetTrue)
-                .help("Grant every right on every stream, in place of --grant"),
+                .help("Grant every right on every stream, instead of --grant"),
         )
         .arg(
             Arg::new("prefix")
                 .long("prefix")
                 .value_name("PREFIX")
-                .help("Prefix of the streams it works in, hidden from it, like acme:"),
+                .help("Prefix of the key's streams, such as acme:; hidden from the key's clients"),
         )
 }
 
-/// Adds the flags of the settings that `read` accepts, and `--config`.
+/// Adds a flag for each setting that `read` accepts, and `--config`.
 fn with_settings(mut command: Command, read: impl Fn(&str) -> bool) -> Command {
     for spec in SPECS.iter().filter(|spec| read(spec.name)) {
         let default = match spec.default {
@@ -145,19 +144,19 @@ fn with_settings(mut command: Command, read: impl Fn(&str) -> bool) -> Command {
     )
 }
 
-/// Why nothing is done.
+/// The reason why the command line selects no action.
 #[derive(Debug)]
 pub enum Refused {
-    /// Clap's words, with its exit code; also help and version.
+    /// A usage error from clap with its exit code; also help and version output.
     Usage(clap::Error),
-    /// Settings that cannot be.
+    /// Problems of the settings.
     Settings(Vec<Problem>),
 }
 
-/// From arguments and environment to what is to be done.
+/// Parses arguments and environment variables into an action.
 ///
 /// # Errors
-/// [`Refused`], to be shown.
+/// [`Refused`], with the text to print.
 pub fn parse(
     args: impl IntoIterator<Item = OsString>,
     environment: &[(String, String)],
@@ -197,7 +196,7 @@ pub fn parse(
                 (Some("list"), Some(file)) => Ok(Action::ListKeys(file)),
                 (Some("revoke"), Some(file)) => Ok(Action::RevokeKey(name(), file)),
                 (Some("list" | "revoke"), None) => {
-                    let text = "the keys of which file? name it with --auth-file";
+                    let text = "--auth-file is missing: name the file that holds the keys";
                     Err(Refused::Settings(vec![Problem::new(text)]))
                 }
                 (_, file) => {
@@ -226,7 +225,7 @@ pub fn parse(
 fn layers(matches: &ArgMatches, environment: &[(String, String)]) -> Layers {
     let mut layers = Layers::default();
     for spec in SPECS {
-        // A command has the flags of the settings it reads, and no others.
+        // clap fails on unknown names: a subcommand defines only the settings it reads.
         if spec.value.is_empty() {
             if matches
                 .try_get_one::<bool>(spec.name)
@@ -253,7 +252,7 @@ fn layers(matches: &ArgMatches, environment: &[(String, String)]) -> Layers {
     if let Some(path) = given.or(named) {
         match std::fs::read_to_string(PathBuf::from(&path)) {
             Ok(text) => layers.file(&path, &text),
-            Err(error) => layers.problem(format!("{path} cannot be read: {error}")),
+            Err(error) => layers.problem(format!("cannot read {path}: {error}")),
         }
     }
     layers

@@ -1,4 +1,5 @@
-//! `streamgate healthcheck`: one request to a gateway on this machine, for container engines.
+//! `streamgate healthcheck`: a readiness check of a gateway on the same machine, for container
+//! engines.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -17,13 +18,13 @@ use tokio_rustls::rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
 use crate::net::ServerSettings;
 
-/// For the whole exchange.
+/// Timeout for the whole exchange, from connect to the end of the answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Asks the gateway that has these settings whether it is ready.
+/// Checks whether the gateway with these settings is ready.
 ///
 /// # Errors
-/// What it answered instead of 200, or why it did not.
+/// The answer if it is not 200, or the reason why there is none.
 pub async fn check(server: &ServerSettings) -> Result<(), String> {
     let ip = match server.listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -41,8 +42,8 @@ pub async fn check(server: &ServerSettings) -> Result<(), String> {
     };
     let answer = match tokio::time::timeout(TIMEOUT, exchange).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => return Err(format!("{address} cannot be asked: {error}")),
-        Err(_) => return Err(format!("{address} does not answer")),
+        Ok(Err(error)) => return Err(format!("cannot reach {address}: {error}")),
+        Err(_) => return Err(format!("no answer from {address} within {TIMEOUT:?}")),
     };
     let answer = String::from_utf8_lossy(&answer);
     if answer.starts_with("HTTP/1.1 200") {
@@ -67,8 +68,10 @@ async fn ask(
     Ok(answer)
 }
 
-/// TLS with whoever answers: it is on this machine, is told no secret, and its certificate names
-/// another host. What it shows may be older than the file, too, when that cannot be used.
+/// Returns a TLS configuration that accepts every certificate.
+///
+/// This is safe because the gateway is on the same machine and the request carries no secret. The
+/// certificate names another host. It may also be older than the file, if the file cannot be used.
 fn anybody() -> std::io::Result<ClientConfig> {
     let provider = ring::default_provider();
     let algorithms = provider.signature_verification_algorithms;

@@ -1,6 +1,6 @@
 //! streamgate: the HTTP gateway for Redis Streams.
 //!
-//! `ARCHITECTURE.md` tells how the rooms of this crate lie and which way data goes through them.
+//! `ARCHITECTURE.md` describes the modules of this crate and how data flows through them.
 
 pub mod app;
 pub mod auth;

@@ -1,21 +1,21 @@
-//! How many refusals the log tells one by one: they cost whoever causes them next to nothing, and a
-//! disk more.
+//! Sampling of the log lines for refused requests. A refusal costs its client almost nothing, but a
+//! log line costs disk space, so their rate is limited.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::metrics::Metrics;
 use crate::rate_limit::{Bucket, Quota};
 
-/// Those that are told, and those that are not.
+/// The sampler of refusal log lines.
 #[derive(Debug)]
 pub struct Refusals {
     bucket: Bucket,
-    /// Not told since the last one that was.
+    /// Refusals not logged since the last logged one.
     untold: AtomicU64,
 }
 
 impl Refusals {
-    /// So many in so much time are told.
+    /// Returns a sampler that logs refusals up to the rate of `quota`.
     #[must_use]
     pub fn new(quota: Quota) -> Self {
         Self {
@@ -24,7 +24,8 @@ impl Refusals {
         }
     }
 
-    /// Whether this one is told; says how many were not, before it.
+    /// Returns whether to log this refusal. If so, first logs the number of refusals skipped since
+    /// the last logged one; if not, counts the refusal.
     #[must_use]
     pub fn is_told(&self, metrics: &Metrics) -> bool {
         if self.bucket.take().is_err() {
@@ -36,7 +37,7 @@ impl Refusals {
         if untold > 0 {
             tracing::info!(
                 unlogged = untold,
-                "further refusals were not logged one by one"
+                "some refused requests were not logged individually"
             );
         }
         true

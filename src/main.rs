@@ -1,4 +1,4 @@
-//! The binary: from the command line to an exit code.
+//! The streamgate binary: runs the command and returns an exit code.
 
 use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use streamgate::{health, run, telemetry};
 
 fn main() -> ExitCode {
     tls::install_provider();
-    // Variables that are not text are none of ours.
+    // No setting has a variable whose name or value is not valid UTF-8.
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let variables: Vec<_> = variables.collect();
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Writes to standard output. That nobody reads on, like `head`, is no failure.
+/// Writes to standard output. A closed pipe, as by `head`, is not an error.
 fn say(text: &str) -> ExitCode {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {

@@ -1,7 +1,7 @@
-//! What is counted. One struct, handed around; nothing global.
+//! Prometheus metrics. One struct is passed to all modules; there is no global registry.
 //!
-//! Labels have a closed set of values: a route, a status, the name of a bound. Never a stream, a
-//! group or an address.
+//! Each label has a closed set of values, such as a route, a status or the name of a limit. A
+//! stream, a group or an address is never a label.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// Values of `bound` in `refused`: the limits that requests and connections can meet.
+/// Values of `bound` in `refused`: the limits for requests and connections.
 pub const BOUNDS: &[&str] = &[
     "accept",
     "addresses",
@@ -43,15 +43,15 @@ const REASONS: [&str; 3] = ["gone", "max-deliveries", "rejected"];
 /// Values of `kind` in `redis_connections`.
 const KINDS: [&str; 5] = ["blocking", "durable", "listening", "scheduling", "shared"];
 
-/// One label with a name and a value from the code.
+/// One label with a static name and value.
 type Label = [(&'static str, &'static str); 1];
 
 /// Labels of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RequestLabels {
-    /// The method, `OTHER` for what is no method of ours.
+    /// The method; `OTHER` for methods that no route supports.
     pub method: &'static str,
-    /// The route as documented, with its placeholders.
+    /// The documented route, with its placeholders.
     pub route: Arc<str>,
     /// The status code.
     pub status: u16,
@@ -67,81 +67,83 @@ impl EncodeLabelSet for RequestLabels {
 
 use prometheus_client::encoding::EncodeLabel as _;
 
-/// All metrics of a process. Cheap to clone.
+/// The metrics of a process. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Metrics {
-    /// Requests answered.
+    /// Answered requests.
     pub requests: Family<RequestLabels, Counter>,
-    /// Requests and connections turned away, by the bound they met.
+    /// Rejected requests and connections, by limit.
     pub refused: Family<Label, Counter>,
-    /// Refusals that the log does not tell one by one.
+    /// Refusals that were not logged individually.
     pub untold: Counter,
-    /// Connections from clients.
+    /// Open client connections.
     pub connections: Gauge,
-    /// TLS handshakes, by what became of them.
+    /// TLS handshakes, by outcome.
     pub handshakes: Family<Label, Counter>,
-    /// Subscriptions open.
+    /// Open subscriptions.
     pub subscriptions: Gauge,
-    /// Reads that wait for an entry.
+    /// Reads waiting for an entry.
     pub waiting: Gauge,
-    /// Bytes of large reads that are under way.
+    /// Memory reserved for large reads in progress, in bytes.
     pub read_bytes: Gauge,
-    /// Bytes of large answers that clients have not taken yet.
+    /// Large answers not yet read by clients, in bytes.
     pub answer_bytes: Gauge,
-    /// Bytes of large bodies that are gathered.
+    /// Large request bodies in memory, in bytes.
     pub body_bytes: Gauge,
-    /// Streams that are followed for subscriptions and waiting reads.
+    /// Streams followed for subscriptions and waiting reads.
     pub followed_streams: Gauge,
     /// Connections to Redis, by kind.
     pub redis_connections: Family<Label, Gauge>,
-    /// 1 while Redis answers.
+    /// 1 if Redis is reachable, else 0.
     pub redis_up: Gauge,
-    /// Entries appended.
+    /// Appended entries.
     pub published: Counter,
-    /// Entries handed to subscriptions.
+    /// Entries delivered to subscriptions.
     pub delivered: Counter,
-    /// Bytes of pages kept for followers who are a little behind.
+    /// Recent pages kept for followers that are slightly behind, in bytes.
     pub live_bytes: Gauge,
-    /// Times a subscription fell behind the live feed and went back to reading the stream.
+    /// Subscriptions that fell behind the live feed and returned to reading the stream.
     pub fell_behind: Counter,
-    /// Gaps told to subscribers.
+    /// Gaps reported to subscribers.
     pub gaps: Counter,
-    /// Resets told to subscribers.
+    /// Stream resets reported to subscribers.
     pub resets: Counter,
-    /// Entries read for a worker who was gone when they came: handed back where the group has a
-    /// policy, pending with the worker where not.
+    /// Entries read for a worker that had disconnected. In a group with a policy they are handed
+    /// back; in a plain group they stay pending with the worker.
     pub undelivered: Counter,
-    /// Entries moved to dead letters, by why.
+    /// Entries moved to dead letters, by reason.
     pub dead_letters: Family<Label, Counter>,
     /// Settings discarded because their stream or group was replaced by another client, by kind.
     pub discarded: Family<Label, Counter>,
-    /// Rounds of the sweeper.
+    /// Sweeper rounds.
     pub sweeps: Counter,
-    /// Entries that native consumers took, and that were given leases.
+    /// Entries taken by native consumers that were given a lease.
     pub enrolled: Counter,
-    /// Entries of native consumers that have no lease yet, as far as the sweeper of this gateway knows.
+    /// Entries of native consumers without a lease, as last seen by the sweeper of this gateway.
     pub unenrolled: Gauge,
-    /// Consumers deleted because they held nothing and had long been away.
+    /// Consumers deleted because they were idle and had no pending entries.
     pub forgotten: Counter,
-    /// Times the auth file was written with a mistake, and not taken.
+    /// Failed reloads of the auth file.
     pub auth_file_errors: Counter,
-    /// Rounds in which streams were kept to their retention.
+    /// Retention rounds.
     pub retention_sweeps: Counter,
     /// Entries removed by retention.
     pub retention_trimmed: Counter,
-    /// Of these, such as some group had not read or not acknowledged.
+    /// Entries removed by retention although a group had not read or acknowledged them.
     pub retention_forced: Counter,
-    /// Streams whose retention a group blocks, at the end of the last round here.
+    /// Streams whose retention is blocked by a group, as of this gateway's last round.
     pub retention_blocked: Gauge,
-    /// Times what was scheduled could not be appended.
+    /// Failed attempts to append due scheduled entries.
     pub scheduled_stuck: Counter,
-    /// Entries that should have been moved to dead letters, to a key that holds something else.
+    /// Failed moves to dead letters, because the dead-letter key is not a stream.
     pub stuck: Counter,
 }
 
 impl Metrics {
-    /// Metrics in which every series with known labels exists, at 0. A series that begins at 1 hides its
-    /// first event from rates and alerts. `operations` are methods, routes and statuses of requests.
+    /// Returns metrics in which every series with known labels exists, at 0.
+    ///
+    /// A series that begins at 1 hides its first event from rates and alerts. `operations` are the
+    /// methods, routes and statuses of requests.
     #[must_use]
     pub fn with_known_series(
         operations: impl IntoIterator<Item = (&'static str, Arc<str>, u16)>,
@@ -171,18 +173,18 @@ impl Metrics {
         metrics
     }
 
-    /// Counts one request or connection that met `bound`, one of [`BOUNDS`].
+    /// Counts one request or connection rejected by `bound`, one of [`BOUNDS`].
     pub fn refuse(&self, bound: &'static str) {
         debug_assert!(BOUNDS.contains(&bound), "{bound} is missing from BOUNDS");
         self.refused.get_or_create(&[("bound", bound)]).inc();
     }
 
-    /// Counts a TLS handshake that ended like this.
+    /// Counts a TLS handshake with this outcome.
     pub fn shaken(&self, outcome: &'static str) {
         self.handshakes.get_or_create(&[("outcome", outcome)]).inc();
     }
 
-    /// Counts entries moved to dead letters.
+    /// Counts entries moved to dead letters for `reason`.
     pub fn bury(&self, reason: &'static str, count: u64) {
         if count > 0 {
             debug_assert!(
@@ -195,14 +197,14 @@ impl Metrics {
         }
     }
 
-    /// A guard that holds `gauge` up by one.
+    /// Raises `gauge` by one until the returned guard is dropped.
     #[must_use]
     pub fn hold(gauge: &Gauge) -> Held {
         gauge.inc();
         Held(gauge.clone())
     }
 
-    /// A guard like [`Metrics::hold`], unless `gauge` has reached `limit`.
+    /// Raises `gauge` like [`Metrics::hold`]. Returns `None` if `gauge` has reached `limit`.
     #[must_use]
     pub fn hold_below(gauge: &Gauge, limit: usize) -> Option<Held> {
         let held = Self::hold(gauge);
@@ -211,7 +213,8 @@ impl Metrics {
             .then_some(held)
     }
 
-    /// A guard that holds `gauge` up by so many bytes, unless that is more than `limit`.
+    /// Raises `gauge` by `bytes` until the returned guard is dropped. Returns `None` if the gauge
+    /// would exceed `limit`.
     #[must_use]
     pub fn hold_bytes(gauge: &Gauge, bytes: u64, limit: usize) -> Option<HeldBytes> {
         let mut held = HeldBytes {
@@ -221,35 +224,35 @@ impl Metrics {
         held.resize(bytes, limit).then_some(held)
     }
 
-    /// The text of `/metrics`, in the OpenMetrics format.
+    /// Returns the text of `/metrics`, in the OpenMetrics format.
     #[must_use]
     pub fn text(&self) -> String {
         let mut registry = Registry::with_prefix("streamgate");
         let r = &mut registry;
-        r.register("requests", "Requests answered", self.requests.clone());
+        r.register("requests", "Answered requests", self.requests.clone());
         r.register(
             "refused",
-            "Requests and connections turned away, by the bound met",
+            "Rejected requests and connections, by limit",
             self.refused.clone(),
         );
         r.register(
             "unlogged_refusals",
-            "Refusals that were not logged one by one",
+            "Refusals not logged individually",
             self.untold.clone(),
         );
         r.register(
             "connections",
-            "Connections from clients",
+            "Open client connections",
             self.connections.clone(),
         );
         r.register(
             "tls_handshakes",
-            "TLS handshakes, by what became of them",
+            "TLS handshakes, by outcome",
             self.handshakes.clone(),
         );
         r.register(
             "subscriptions",
-            "Subscriptions open",
+            "Open subscriptions",
             self.subscriptions.clone(),
         );
         r.register(
@@ -259,17 +262,17 @@ impl Metrics {
         );
         r.register(
             "read_bytes",
-            "Bytes of large reads from Redis that are under way",
+            "Large reads from Redis in progress, in bytes",
             self.read_bytes.clone(),
         );
         r.register(
             "answer_bytes",
-            "Bytes of large answers that clients have not taken yet",
+            "Large answers not yet read by clients, in bytes",
             self.answer_bytes.clone(),
         );
         r.register(
             "body_bytes",
-            "Bytes of large bodies of requests that are gathered",
+            "Large request bodies in memory, in bytes",
             self.body_bytes.clone(),
         );
         r.register(
@@ -282,29 +285,37 @@ impl Metrics {
             "Connections to Redis, by kind",
             self.redis_connections.clone(),
         );
-        r.register("redis_up", "1 while Redis answers", self.redis_up.clone());
+        r.register(
+            "redis_up",
+            "1 if Redis is reachable, else 0",
+            self.redis_up.clone(),
+        );
         r.register(
             "published_entries",
-            "Entries appended",
+            "Appended entries",
             self.published.clone(),
         );
         r.register(
             "delivered_entries",
-            "Entries handed to subscriptions",
+            "Entries delivered to subscriptions",
             self.delivered.clone(),
         );
         r.register(
             "live_bytes",
-            "Bytes of pages kept for followers who are a little behind",
+            "Recent pages kept for followers that are slightly behind, in bytes",
             self.live_bytes.clone(),
         );
         r.register(
             "fell_behind",
-            "Times a subscription went back from the live feed to the stream",
+            "Subscriptions that fell behind the live feed and returned to reading the stream",
             self.fell_behind.clone(),
         );
-        r.register("gaps", "Gaps told to subscribers", self.gaps.clone());
-        r.register("resets", "Resets told to subscribers", self.resets.clone());
+        r.register("gaps", "Gaps reported to subscribers", self.gaps.clone());
+        r.register(
+            "resets",
+            "Stream resets reported to subscribers",
+            self.resets.clone(),
+        );
         self.register_work(r);
         let mut text = String::new();
         // Writing into a `String` cannot fail.
@@ -312,16 +323,16 @@ impl Metrics {
         text
     }
 
-    /// What groups, retention and credentials are about.
+    /// Registers the metrics of groups, retention, scheduling and credentials.
     fn register_work(&self, r: &mut Registry) {
         r.register(
             "undelivered_entries",
-            "Entries read for a worker who was gone by then",
+            "Entries read for a worker that had disconnected",
             self.undelivered.clone(),
         );
         r.register(
             "dead_letters",
-            "Entries moved to dead letters, by why",
+            "Entries moved to dead letters, by reason",
             self.dead_letters.clone(),
         );
         r.register(
@@ -331,27 +342,27 @@ impl Metrics {
         );
         r.register(
             "sweeps",
-            "Rounds in which this gateway looked after groups",
+            "Sweeper rounds of this gateway over groups with a policy",
             self.sweeps.clone(),
         );
         r.register(
             "enrolled_entries",
-            "Entries that native consumers took, and that were given leases",
+            "Entries taken by native consumers that were given a lease",
             self.enrolled.clone(),
         );
         r.register(
             "unenrolled_entries",
-            "Entries of native consumers without a lease yet, as seen by this gateway's sweeper",
+            "Entries of native consumers without a lease, as last seen by this gateway's sweeper",
             self.unenrolled.clone(),
         );
         r.register(
             "forgotten_consumers",
-            "Consumers deleted because they held nothing and had long been away",
+            "Consumers deleted because they were idle and had no pending entries",
             self.forgotten.clone(),
         );
         r.register(
             "retention_sweeps",
-            "Rounds in which this gateway kept streams to their retention",
+            "Retention rounds of this gateway",
             self.retention_sweeps.clone(),
         );
         r.register(
@@ -361,33 +372,33 @@ impl Metrics {
         );
         r.register(
             "retention_forced_entries",
-            "Entries removed by hard_maxlen though some group had not read or acknowledged them",
+            "Entries removed by hard_maxlen although a group had not read or acknowledged them",
             self.retention_forced.clone(),
         );
         r.register(
             "retention_blocked_streams",
-            "Streams of which a group holds back what should go, by the last round here",
+            "Streams whose retention is blocked by a group, as of this gateway's last round",
             self.retention_blocked.clone(),
         );
         r.register(
             "scheduled_stuck",
-            "Times what was scheduled could not be appended, and was left for later",
+            "Failed attempts to append due scheduled entries, to be retried",
             self.scheduled_stuck.clone(),
         );
         r.register(
             "stuck_entries",
-            "Times an entry should have been moved to a dead-letter key that is no stream",
+            "Failed moves of entries to a dead-letter key that is not a stream",
             self.stuck.clone(),
         );
         r.register(
             "auth_file_errors",
-            "Times the auth file was written with a mistake, and not taken",
+            "Failed reloads of the auth file",
             self.auth_file_errors.clone(),
         );
     }
 }
 
-/// Lowers its gauge again when dropped.
+/// A guard that lowers its gauge by one when dropped.
 pub struct Held(Gauge);
 
 impl Drop for Held {
@@ -396,15 +407,15 @@ impl Drop for Held {
     }
 }
 
-/// Lowers its gauge again, by as many bytes as it was raised, when dropped.
+/// A guard that lowers its gauge by the bytes it holds when dropped.
 pub struct HeldBytes {
     gauge: Gauge,
     bytes: i64,
 }
 
 impl HeldBytes {
-    /// Holds so many bytes from now on; false if that is more than before and the gauge would be
-    /// above `limit`: then it holds what it held.
+    /// Changes the held amount to `bytes`. Returns false, and changes nothing, if the amount grows
+    /// and the gauge would exceed `limit`.
     #[must_use]
     pub fn resize(&mut self, bytes: u64, limit: usize) -> bool {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);

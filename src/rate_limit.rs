@@ -1,9 +1,9 @@
-//! How often someone may ask: a token bucket in one atomic, and how it is told.
+//! Rate limits: a token bucket in one atomic, and its `RateLimit` and `Retry-After` headers.
 //!
-//! A bucket holds as many tokens as its quota has in a window, and fills evenly. What is kept of it
-//! is the moment at which it will be full again (GCRA): taking a token moves that moment by what
-//! one token takes to come, and may not move it further than a window ahead of now. Nothing has to
-//! run to fill a bucket, and one that is full is like one that was never used.
+//! A bucket holds as many tokens as its quota allows in a window, and refills evenly. Its only
+//! state is the time at which it will be full again (GCRA). Taking a token moves that time by the
+//! refill time of one token, at most to one window ahead of now. No task has to refill a bucket,
+//! and a full bucket is equal to one that was never used.
 
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -11,21 +11,21 @@ use std::time::{Duration, Instant};
 
 use crate::model::duration;
 
-/// A number of requests per window, all at once if need be.
+/// A number of requests per window. A burst may use the whole quota at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     limit: u32,
     window: Duration,
 }
 
-/// The text is no quota, or one of a rate that a bucket cannot keep.
+/// The error for a text that is not a quota, or exceeds the rate that a bucket supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "is not a rate like 100/s, 6000/m or 500/10s, with a window of 1s to 1d and at most 1000000 a second"
+    "is not a rate such as 100/s, 6000/m or 500/10s; the window must be 1s to 1d, the rate at most 1000000/s"
 )]
 pub struct NotAQuota;
 
-/// The highest rate. A token then takes a microsecond, which the nanoseconds of a bucket still count.
+/// The highest rate. One token then refills in 1 µs, which the bucket's nanoseconds can represent.
 const MAX_PER_SECOND: u64 = 1_000_000;
 
 impl FromStr for Quota {
@@ -48,13 +48,13 @@ impl FromStr for Quota {
 }
 
 impl Quota {
-    /// One each second.
+    /// One request per second.
     pub const SECONDLY: Self = Self {
         limit: 1,
         window: Duration::from_secs(1),
     };
 
-    /// As an item of `RateLimit-Policy`, under this name.
+    /// Returns the `RateLimit-Policy` item with this name.
     #[must_use]
     pub fn policy(&self, name: &str) -> String {
         let Self { limit, window } = *self;
@@ -74,35 +74,36 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Whole seconds, none of them too few.
+/// Converts nanoseconds to whole seconds, rounded up.
 fn seconds(nanos: u64) -> u64 {
     nanos.div_ceil(1_000_000_000)
 }
 
-/// One who asks. To be shared by all that serve them.
+/// The token bucket of one client. Shared by all threads that serve the client.
 #[derive(Debug)]
 pub struct Bucket {
     quota: Quota,
     made: Instant,
-    /// When it will be full, in nanoseconds since it was made. Only `take` moves it, and only on.
+    /// The time at which the bucket is full, in nanoseconds since `made`. Only `take` changes it,
+    /// and only forward.
     full_at: AtomicU64,
 }
 
-/// What is left after a token was taken.
+/// The state of a bucket after a token was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Remaining {
     /// Tokens that can be taken now.
     pub left: u64,
-    /// Until all can be.
+    /// The time until the bucket is full.
     pub full_in: Duration,
 }
 
-/// No token was there; how long until one is.
+/// The time until a token is available, if there is none now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryAfter(pub Duration);
 
 impl Bucket {
-    /// A full bucket.
+    /// Returns a full bucket.
     #[must_use]
     pub fn new(quota: Quota) -> Self {
         Self {
@@ -112,7 +113,7 @@ impl Bucket {
         }
     }
 
-    /// What it holds when full.
+    /// Returns the quota of the bucket.
     #[must_use]
     pub fn quota(&self) -> Quota {
         self.quota
@@ -121,7 +122,7 @@ impl Bucket {
     /// Takes a token.
     ///
     /// # Errors
-    /// How long until there is one; nothing is taken then.
+    /// [`RetryAfter`] if the bucket is empty. A refused call does not change the bucket.
     pub fn take(&self) -> Result<Remaining, RetryAfter> {
         self.take_at(Instant::now())
     }
@@ -144,7 +145,7 @@ impl Bucket {
         }
     }
 
-    /// Whether it is as good as new.
+    /// Returns whether the bucket is full, and so equal to a new one.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.full_at.load(Relaxed) <= nanos(self.made.elapsed())
@@ -152,7 +153,7 @@ impl Bucket {
 }
 
 impl Remaining {
-    /// As an item of `RateLimit`, under this name.
+    /// Returns the `RateLimit` item with this name.
     #[must_use]
     pub fn item(&self, name: &str) -> String {
         let (left, reset) = (self.left, seconds(nanos(self.full_in)));
@@ -161,14 +162,14 @@ impl Remaining {
 }
 
 impl RetryAfter {
-    /// As an item of `RateLimit`, under this name.
+    /// Returns the `RateLimit` item with this name.
     #[must_use]
     pub fn item(&self, name: &str) -> String {
         let reset = self.seconds();
         format!("\"{name}\";r=0;t={reset}")
     }
 
-    /// As `Retry-After` has it.
+    /// Returns the value of `Retry-After`, in whole seconds.
     #[must_use]
     pub fn seconds(&self) -> u64 {
         seconds(nanos(self.0))

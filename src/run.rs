@@ -1,4 +1,4 @@
-//! Running a gateway from start to exit: the private Redis, signals, what is printed.
+//! The life of the gateway process: private Redis, listeners, signals and console output.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -17,19 +17,19 @@ use crate::http::quick_start;
 use crate::net::rlimit;
 use crate::redis::conn::private::PrivateRedis;
 
-/// How long the start waits for Redis before listening all the same.
+/// Time that startup waits for Redis. After that the gateway listens without it.
 const REDIS_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Runs until a signal says stop. The exit code is 0 after an orderly stop; a second signal ends the
-/// process at once.
+/// Runs the gateway until SIGTERM or SIGINT. The exit code is 0 after a graceful shutdown; a second
+/// signal exits immediately.
 pub async fn run(mut settings: Settings, mode: Mode) -> ExitCode {
     let tracker = TaskTracker::new();
     let connections = settings.server.max_connections;
-    // Whoever tries it out has not asked for so many.
+    // In dev mode, `max_connections` is rarely a choice of the user: no warning.
     if let Some((may, needed)) = rlimit::allow(connections).filter(|_| mode == Mode::Serve) {
         tracing::warn!(
-            "this process may have {may} files open, and {connections} connections need {needed}: raise \
-             its limit (ulimit -n, LimitNOFILE), or lower --max-connections"
+            "the open file limit is {may}, but {connections} connections need {needed}: raise the limit \
+             (ulimit -n, LimitNOFILE) or lower --max-connections"
         );
     }
     let Some(listener) = bind(settings.server.listen, "listen").await else {
@@ -61,12 +61,12 @@ pub async fn run(mut settings: Settings, mode: Mode) -> ExitCode {
                 return ExitCode::FAILURE;
             }
         }
-        tracing::info!(dir = %private.dir().display(), "a private Redis keeps the streams");
+        tracing::info!(dir = %private.dir().display(), "started a private Redis");
     }
     let signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => {
-            tracing::error!("signals cannot be received: {error}");
+            tracing::error!("cannot install signal handlers: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -115,10 +115,10 @@ async fn serve(
     app.reach_redis(REDIS_PATIENCE).await;
     match listener.local_addr() {
         Ok(address) => announce(address, settings, mode),
-        Err(error) => tracing::warn!("the address is unknown: {error}"),
+        Err(error) => tracing::warn!("cannot determine the listen address: {error}"),
     }
     if let Some(Ok(address)) = probes.as_ref().map(TcpListener::local_addr) {
-        tracing::info!("metrics are at http://{address}/metrics");
+        tracing::info!("metrics available at http://{address}/metrics");
     }
     let (drain, hurry) = (app.drain(), app.hurry());
     let stopping = async {
@@ -132,7 +132,7 @@ async fn serve(
     ExitCode::SUCCESS
 }
 
-/// Serves what publishing is held against, until the process is ended.
+/// Serves the baseline for publish benchmarks until the process is killed.
 #[doc(hidden)]
 pub async fn serve_limit(settings: &Settings) -> ExitCode {
     let (Ok(app), Ok(listener)) = (
@@ -158,16 +158,16 @@ fn announce(address: SocketAddr, settings: &Settings, mode: Mode) {
     }
 }
 
-/// The stop of the process, as signals ask for it.
+/// The shutdown tokens that signals cancel.
 #[derive(Default)]
 struct Stop {
-    /// Cancelled by the first signal.
+    /// Starts the shutdown. Cancelled by the first signal.
     drain: CancellationToken,
-    /// Cancelled where there is no load balancer to wait for.
+    /// Ends the lame-duck period. Cancelled if no load balancer has to notice the shutdown.
     hurry: CancellationToken,
 }
 
-/// The signals that stop the process, received from the moment this is made.
+/// The handlers of SIGTERM and SIGINT. Signals are received from construction on.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -188,17 +188,20 @@ impl Signals {
         }
     }
 
-    /// Asks for a stop with the first signal, and exits with the second. SIGINT comes from a
-    /// terminal: no load balancer has to notice the stop.
+    /// Starts a shutdown on the first signal and exits on the second. SIGINT comes from a terminal,
+    /// so there is no load balancer to wait for.
     async fn watch(mut self, stop: &Stop) -> Infallible {
         let (name, kind) = self.next().await;
-        tracing::info!(signal = name, "stopping; a second signal exits at once");
+        tracing::info!(
+            signal = name,
+            "shutting down; a second signal exits immediately"
+        );
         stop.drain.cancel();
         if kind == SignalKind::interrupt() {
             stop.hurry.cancel();
         }
         let (name, kind) = self.next().await;
-        tracing::warn!(signal = name, "exiting at once");
+        tracing::warn!(signal = name, "second signal; exiting immediately");
         std::process::exit(128 + kind.as_raw_value())
     }
 }

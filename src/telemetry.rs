@@ -1,4 +1,4 @@
-//! The log: to standard error, as text or as a JSON object per line.
+//! Logging to standard error, as text or as one JSON object per line.
 
 use std::fmt::{self, Debug};
 use std::io::IsTerminal as _;
@@ -12,18 +12,18 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::rate_limit::Quota;
 
-/// How to log.
+/// The logging settings.
 #[derive(Clone, Copy, Debug)]
 pub struct LogSettings {
-    /// JSON rather than text.
+    /// Whether to log JSON instead of text.
     pub json: bool,
-    /// The least important level that is shown.
+    /// The lowest level that is logged.
     pub level: Level,
-    /// How many refusals are told one by one.
+    /// The maximum rate of log lines for refused requests.
     pub refusals: Quota,
 }
 
-/// Starts the log. Called once, by `main`.
+/// Installs the global log subscriber. Called once, by `main`.
 pub fn init(settings: LogSettings) {
     let filter = Targets::new()
         .with_target("streamgate", settings.level)
@@ -43,8 +43,8 @@ pub fn init(settings: LogSettings) {
         .init();
 }
 
-/// Writes `name=value`, quoted only where a reader could not tell where the value ends; the message as
-/// it is.
+/// Writes a field as `name=value`, and the message without a name. Quotes the value only if its
+/// end would be ambiguous.
 fn write_field(writer: &mut Writer<'_>, name: &str, value: &dyn Debug) -> fmt::Result {
     let text = format!("{value:?}");
     if name == "message" {
@@ -56,7 +56,7 @@ fn write_field(writer: &mut Writer<'_>, name: &str, value: &dyn Debug) -> fmt::R
                 .bytes()
                 .all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\' && b != b'=')
     };
-    // Texts come quoted and escaped, what displays itself comes as it is.
+    // `Debug` quotes and escapes strings; values recorded with `Display` are not quoted.
     let bare = text
         .strip_prefix('"')
         .and_then(|rest| rest.strip_suffix('"'));

@@ -1,4 +1,4 @@
-//! What handlers share.
+//! The state shared by all request handlers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,67 +14,68 @@ use crate::log_sampler::Refusals;
 use crate::metrics::Metrics;
 use crate::redis::Store;
 
-/// Bounds and rules of the HTTP side.
+/// Limits and options of the HTTP API.
 #[derive(Clone, Debug)]
 pub struct ApiSettings {
-    /// Host names that requests may be sent to, besides the loopback ones. Lower case.
+    /// Accepted `Host` names besides loopback names, in lower case.
     pub hosts: Vec<String>,
-    /// Requests may be sent to any name: there is nothing to do here but to look at figures.
+    /// Whether any `Host` name is accepted. Used for the probe and metrics listener, which only
+    /// serves read-only figures.
     pub any_host: bool,
-    /// Origins of web pages that may call, besides our own.
+    /// Origins of web pages that may call the API, besides the gateway's own origin.
     pub origins: Vec<String>,
-    /// The path under which a proxy that strips it publishes the gateway.
+    /// The path prefix under which a proxy publishes the gateway, if the proxy strips the prefix.
     pub base_path: BasePath,
-    /// Clients come over TLS.
+    /// Whether clients connect over TLS.
     pub https: bool,
-    /// Bytes of a body.
+    /// Maximum size of a request body, in bytes.
     pub max_body: usize,
-    /// Bytes of large bodies that are gathered, of all requests.
+    /// Maximum memory for the large bodies of all requests, in bytes.
     pub body_memory: usize,
-    /// Bytes of large answers that clients have not taken yet.
+    /// Maximum memory for large answers that clients have not read yet, in bytes.
     pub answer_memory: usize,
-    /// Fields of an entry.
+    /// Maximum number of fields of an entry.
     pub max_fields: usize,
-    /// How many times larger a compressed body may become, beyond 1 MiB.
+    /// Maximum decompression ratio of a request body, beyond 1 MiB.
     pub max_inflation: usize,
-    /// Bytes of a field's name.
+    /// Maximum length of a field name, in bytes.
     pub max_field_name: usize,
-    /// Until a body must have come.
+    /// Timeout for receiving a request body.
     pub body_timeout: Duration,
-    /// Subscriptions at once.
+    /// Maximum number of concurrent subscriptions.
     pub max_subscriptions: usize,
-    /// Reads at once that wait for an entry.
+    /// Maximum number of concurrent reads that wait for an entry.
     pub max_waiting: usize,
-    /// Consumers of a group, when one is added.
+    /// Maximum number of consumers of a group, checked when a consumer is added.
     pub max_consumers: usize,
-    /// Appends of one stream that wait for their time.
+    /// Maximum number of scheduled appends of one stream.
     pub max_scheduled: usize,
-    /// And their bytes.
+    /// Maximum size of the scheduled appends of one stream, in bytes.
     pub max_scheduled_bytes: usize,
-    /// Between comments on a quiet subscription, ±20 %.
+    /// Interval between heartbeat comments on an idle subscription, ±20 %.
     pub heartbeat: Duration,
-    /// How long a subscription lasts at most, ±20 %.
+    /// Maximum duration of a subscription, ±20 %.
     pub max_session_age: Option<Duration>,
-    /// How long idempotency keys are remembered.
+    /// Lifetime of idempotency keys.
     pub idempotency_window: Duration,
-    /// Keep the `traceparent` of an append with its entries.
+    /// Whether to store the `traceparent` header of an append in its entries.
     pub trace_context: bool,
-    /// Whether requests may be slow before they are logged as such.
+    /// Duration after which a request is logged as slow.
     pub slow_request: Duration,
 }
 
-/// The state of the router. Cloned several times for each request, so it is one pointer.
+/// The router state. One pointer, because axum clones the state several times per request.
 #[derive(Clone)]
 pub struct AppState(Arc<Shared>);
 
 impl AppState {
-    /// Shares `state` among requests.
+    /// Wraps `state` so that requests can share it.
     #[must_use]
     pub fn new(state: Shared) -> Self {
         Self(Arc::new(state))
     }
 
-    /// The state of a thread that serves connections: it writes over a connection of its own.
+    /// Returns the state of a worker thread, which has its own connection for writes to Redis.
     #[must_use]
     pub fn on_worker(&self, worker: usize) -> Self {
         Self::new(Shared {
@@ -84,8 +85,7 @@ impl AppState {
         })
     }
 
-    /// The state for those who look after the gateway, at an address of their own: nobody is asked who
-    /// they are.
+    /// Returns the state of the probe and metrics listener, which requires no authentication.
     #[must_use]
     pub fn for_probes(&self) -> Self {
         let settings = ApiSettings {
@@ -110,7 +110,8 @@ impl std::ops::Deref for AppState {
 }
 
 impl Shared {
-    /// Takes the secret of tickets that all gateways of this Redis share; whether Redis told it.
+    /// Adopts the ticket secret that all gateways of this Redis share. Returns whether Redis
+    /// returned a secret.
     ///
     /// # Cancel safety
     /// Safe.
@@ -119,23 +120,23 @@ impl Shared {
     }
 }
 
-/// What the state holds.
+/// The contents of the router state.
 #[derive(Clone)]
 pub struct Shared {
-    /// The streams.
+    /// The streams in Redis.
     pub store: Store,
-    /// Who may do what.
+    /// Authentication and authorization.
     pub auth: Auth,
-    /// Those who wait for them.
+    /// The fan-out of new entries to subscriptions and waiting reads.
     pub hub: Hub,
-    /// What is counted.
+    /// The metrics of the process.
     pub metrics: Metrics,
-    /// Bounds and rules.
+    /// Limits and options of the HTTP API.
     pub settings: ApiSettings,
-    /// Cancelled when the gateway begins to stop.
+    /// The shutdown token, cancelled when the shutdown starts.
     pub drain: CancellationToken,
-    /// The OpenAPI document, as it is served.
+    /// The OpenAPI document, ready to be served.
     pub openapi: Bytes,
-    /// How many refusals are logged one by one.
+    /// The sampler of refusal log lines.
     pub refusals: Arc<Refusals>,
 }

@@ -1,5 +1,5 @@
-//! Keeping what callers are believed by up to date: the file, the keys of issuers, the secret of
-//! tickets.
+//! Background reloading of credentials: the auth file, the keys of token issuers, and the ticket
+//! secret.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,14 +12,15 @@ use crate::live::Hub;
 use crate::metrics::Metrics;
 use crate::redis::{Contact, Store};
 
-/// How often the file is looked at.
+/// Interval at which the auth file and the ticket secret file are checked for changes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often keys of issuers are fetched from files, and from URLs.
+/// Intervals at which issuer keys are fetched: from files, and from URLs.
 const FETCH_EVERY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
-/// How often the shared secret of tickets is looked at.
+/// Interval at which the shared ticket secret is checked in Redis.
 const SHARE_EVERY: Duration = Duration::from_millis(500);
 
-/// Looks at the file, until it is stopped. Whoever follows something by what is gone is told at once.
+/// Reloads the auth file when it changes, until stopped. After a revocation, all subscriptions
+/// check their credentials at once.
 pub async fn watch_file(auth: Auth, hub: Hub, metrics: Metrics, stop: CancellationToken) {
     let mut ticks = ticks(LOOK_EVERY);
     while ticked(&mut ticks, &stop).await {
@@ -29,15 +30,17 @@ pub async fn watch_file(auth: Auth, hub: Hub, metrics: Metrics, stop: Cancellati
             Err(wrong) => {
                 metrics.auth_file_errors.inc();
                 for wrong in wrong {
-                    tracing::error!("the auth file has a mistake, and is not taken: {wrong}");
+                    tracing::error!(
+                        "auth file has an error; keeping the previous credentials: {wrong}"
+                    );
                 }
             }
         }
     }
 }
 
-/// Looks at the keys of issuers that are fetched from files, or by URL, until it is stopped. Apart
-/// from the file, which no issuer that is slow may hold up.
+/// Fetches issuer keys again, from URLs if `by_url` and from files otherwise, until stopped. Runs
+/// as a task of its own, so that a slow issuer cannot delay a reload of the auth file.
 pub async fn watch_keys(auth: Auth, hub: Hub, by_url: bool, stop: CancellationToken) {
     let mut ticks = ticks(if by_url { FETCH_EVERY.1 } else { FETCH_EVERY.0 });
     while ticked(&mut ticks, &stop).await {
@@ -57,7 +60,7 @@ fn ticks(every: Duration) -> Interval {
     ticks
 }
 
-/// Waits for the next tick; false when it is time to stop.
+/// Waits for the next tick. Returns false when stopped.
 async fn ticked(ticks: &mut Interval, stop: &CancellationToken) -> bool {
     tokio::select! {
         () = stop.cancelled() => false,
@@ -65,8 +68,8 @@ async fn ticked(ticks: &mut Interval, stop: &CancellationToken) -> bool {
     }
 }
 
-/// Keeps the secret that tickets are signed with the one that all gateways share: Redis may have come
-/// back without it, or with that of another.
+/// Keeps the ticket secret equal to the one that all gateways share through Redis, until stopped.
+/// Redis may return from an outage without the secret, or with that of another gateway.
 pub async fn share(auth: Auth, store: Store, stop: CancellationToken) {
     let (mut contact, mut ticks) = (store.contact(), ticks(SHARE_EVERY));
     loop {
@@ -81,7 +84,7 @@ pub async fn share(auth: Auth, store: Store, stop: CancellationToken) {
     }
 }
 
-/// Takes the secret that tickets are signed with from a file, whenever that changes.
+/// Reloads the ticket secret from a file when the file changes, until stopped.
 pub async fn watch_secret(auth: Auth, file: PathBuf, stop: CancellationToken) {
     let mut ticks = ticks(LOOK_EVERY);
     let mut wrong = None;
@@ -90,12 +93,14 @@ pub async fn watch_secret(auth: Auth, file: PathBuf, stop: CancellationToken) {
             Ok(secret) if auth.secret().as_ref() == Some(&secret) => wrong = None,
             Ok(secret) => {
                 auth.take_secret_from_file(&secret);
-                tracing::info!("the secret of tickets was read from {}", file.display());
+                tracing::info!("loaded the ticket secret from {}", file.display());
                 wrong = None;
             }
             Err(error) => {
                 if wrong.as_ref() != Some(&error) {
-                    tracing::error!("the secret of tickets stays as it was: {error}");
+                    tracing::error!(
+                        "cannot load the ticket secret; keeping the previous one: {error}"
+                    );
                 }
                 wrong = Some(error);
             }
@@ -103,16 +108,19 @@ pub async fn watch_secret(auth: Auth, file: PathBuf, stop: CancellationToken) {
     }
 }
 
+/// Reads the ticket secret from a file.
+///
 /// # Errors
-/// The cause, with the name of the file.
+/// The cause, with the path of the file.
 async fn read_secret(file: &Path) -> Result<Vec<u8>, String> {
     let text = tokio::fs::read(file).await;
     let text = text.map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
     secret_of(&text).map_err(|wrong| format!("{} {wrong}", file.display()))
 }
 
-/// Takes the secret of tickets that all gateways share, or makes ours the one, where there is none.
-/// What was known stays known while Redis is away. True if Redis told the secret.
+/// Adopts the ticket secret that all gateways share, or publishes this gateway's secret if Redis
+/// holds none. While Redis is unreachable, the last known secret stays in use. Returns whether
+/// Redis returned a secret.
 ///
 /// # Cancel safety
 /// Safe.
@@ -120,14 +128,14 @@ pub async fn share_secret(auth: &Auth, store: &Store) -> bool {
     if !auth.shares_secret() {
         return false;
     }
-    // Without random bytes no secret can be made, and one that is there be used all the same.
+    // `secret()` is `None` if the system has no random bytes. A secret in Redis still works then.
     match store.shared_secret(auth.secret().as_deref()).await {
         Ok(Some(secret)) => {
             auth.share_secret(&secret);
             return true;
         }
-        Ok(None) => tracing::error!("the system gives no random bytes: no ticket can be made"),
-        Err(error) => tracing::debug!(%error, "the secret of tickets could not be shared"),
+        Ok(None) => tracing::error!("the system has no random bytes: cannot issue tickets"),
+        Err(error) => tracing::debug!(%error, "cannot share the ticket secret through Redis"),
     }
     false
 }

@@ -1,4 +1,4 @@
-//! What a subscription is told besides entries: events whose names begin with `$`.
+//! Control events of a subscription. Their names begin with `$`.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -9,34 +9,36 @@ use serde::{Serialize, Serializer};
 
 use crate::model::frame::{self, Framing};
 
-/// Something to tell a subscriber.
+/// A control event.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(super) enum Signal<'a> {
-    /// The subscription begins.
+    /// The start of the subscription.
     Open {
         streams: Vec<Cow<'a, str>>,
         cursor: &'a str,
     },
-    /// Entries are gone; how many, if that is known.
+    /// A loss of entries that were trimmed or deleted. `lost` is their number, if it is known.
     Gap {
         stream: &'a str,
         after: String,
         oldest: Option<String>,
         lost: Option<u64>,
     },
-    /// The stream was deleted and made anew, or set back.
+    /// A reset of the stream: it was deleted and recreated, or set back.
     Reset { stream: &'a str },
-    /// The position has moved without an event.
+    /// A new position without an event.
     Progress { cursor: &'a str },
-    /// The subscription ends.
+    /// The end of the subscription.
     End { reason: &'static str },
 }
 
 impl Signal<'_> {
-    /// Appends the event. Where a client should wait before it comes back, it is told how long:
-    /// 1 to 3 seconds, spread so that not all come at once. As a line, what opens a subscription is
-    /// left out, and the position stands beside the rest.
+    /// Appends the event to `out`.
+    ///
+    /// `$open` and `$end` carry a reconnection delay of 1 to 3 seconds, randomized so that clients
+    /// do not all reconnect at once. In NDJSON, `$open` is omitted and the position is a separate
+    /// member.
     pub(super) fn write(&self, out: &mut Vec<u8>, cursor: Option<&str>, framing: Framing) {
         let (name, retry) = match self {
             Self::Open { .. } => ("$open", true),
@@ -66,7 +68,7 @@ impl Signal<'_> {
     }
 }
 
-/// A signal as a line.
+/// A control event as an NDJSON line.
 struct Line<'a> {
     name: &'a str,
     signal: &'a Signal<'a>,
@@ -84,27 +86,27 @@ impl Serialize for Line<'_> {
     }
 }
 
-/// Why a subscription ends, as the `$end` event says it.
+/// The reason in the `$end` event of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closing {
-    /// The gateway stops.
+    /// The gateway is shutting down.
     Draining,
-    /// Redis cannot be reached.
+    /// Redis is unreachable.
     RedisUnavailable,
-    /// A bound is met.
+    /// A limit is reached.
     Overloaded,
-    /// It has lasted as long as one may.
+    /// The subscription has reached its maximum duration.
     SessionAge,
-    /// The end that was asked for is reached.
+    /// The requested end is reached.
     Complete,
-    /// The credential it was opened with is no longer good.
+    /// The credential of the subscription is no longer valid.
     Expired,
-    /// It cannot be told for the moment whether the credential is good.
+    /// The credential cannot be verified at the moment.
     AuthUnavailable,
 }
 
 impl Closing {
-    /// The only frame of a subscription that ends before it has begun.
+    /// Returns the only frame of a subscription that ends before it starts.
     #[must_use]
     pub fn frame(self, framing: Framing) -> Bytes {
         let mut frame = Vec::new();

@@ -1,18 +1,18 @@
-//! Where a subscription stands in its streams, and how that is written.
+//! The cursor of a subscription: its positions in all streams, and their text form.
 
 use crate::model::cursor::{self, NameHash};
 use crate::model::name::StreamName;
 use crate::model::position::Position;
 
-/// Positions in the streams of a subscription, by their numbers. Everything up to them was handed
-/// out, or passed over by a filter.
+/// The positions of a subscription by stream number. Every entry up to a position was delivered or
+/// skipped by a filter.
 pub(super) struct Cursors {
-    /// Of one stream the cursor is its position, of several a word of its own.
+    /// Whether the cursor covers several streams. A cursor of one stream is a plain position.
     many: bool,
     at: Vec<(NameHash, Position)>,
-    /// Streams that are no longer followed leave their place to the next that comes.
+    /// Whether each number is free. The next added stream reuses a free number.
     free: Vec<bool>,
-    /// A position has moved since the last id that was written.
+    /// Whether a position has moved since the last written id.
     pub(super) untold: bool,
 }
 
@@ -26,9 +26,9 @@ impl Cursors {
         }
     }
 
-    /// Adds a stream; answers its number.
+    /// Adds a stream and returns its number.
     pub(super) fn add(&mut self, stream: &StreamName, at: Position) -> usize {
-        // A name is hashed only where the hash is written.
+        // The hash is part of multi-stream cursors only.
         let hash = if self.many {
             NameHash::from(stream)
         } else {
@@ -61,7 +61,7 @@ impl Cursors {
         self.many
     }
 
-    /// Writes the cursor.
+    /// Appends the text of the cursor to `out`.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         if !self.many {
             let position = self.at.first().map(|(_, at)| *at).unwrap_or_default();
@@ -77,7 +77,7 @@ impl Cursors {
         cursor::write(out, &taken);
     }
 
-    /// The cursor as a text.
+    /// Returns the text of the cursor.
     pub(super) fn text(&self) -> String {
         let mut text = Vec::new();
         self.write(&mut text);

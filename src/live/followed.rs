@@ -1,4 +1,4 @@
-//! One stream as its reader sees it: where it stands, and how it reads on.
+//! The reader's side of one followed stream: its position, and reading on from there.
 
 use std::sync::Arc;
 
@@ -14,21 +14,22 @@ use crate::model::page::Page;
 use crate::model::position::Position;
 use crate::redis::{Lane, StoreError, StreamCheck};
 
-/// Entries in a page, at most.
+/// Maximum number of entries in a page.
 const PAGE_ENTRIES: usize = 512;
-/// Pages read in one turn, so that a stream far behind does not hold up others.
+/// Maximum number of pages read in one turn, so that a stream far behind does not delay others.
 const PAGES_AT_ONCE: usize = 16;
 
-/// A tail and where its reader stands.
+/// A tail and the position of its reader.
 pub(super) struct Followed {
     pub(super) tail: Arc<Tail>,
-    /// `None` until it was looked at for the first time.
+    /// The position of the reader; `None` until the first check.
     at: Option<Position>,
-    /// The key is no stream, or Redis denies it: left out of XREAD, looked at now and then.
+    /// Whether the key is not a stream, or Redis denies access. Such a key is left out of XREAD and
+    /// checked from time to time.
     unreadable: bool,
-    /// Has something to read, or must be looked at.
+    /// Whether the stream has entries to read, or must be checked.
     pub(super) due: bool,
-    /// Since when nobody has followed it. Written by the reader.
+    /// The time since which the stream has no followers. Written by the reader.
     pub(super) deserted: Option<Instant>,
 }
 
@@ -43,25 +44,26 @@ impl Followed {
         }
     }
 
-    /// What XREAD is to be told of this stream.
+    /// Returns the XREAD arguments for this stream, or `None` if XREAD must leave it out.
     pub(super) fn head(&self) -> Option<(&StreamName, Position)> {
         let at = self.at.filter(|_| !self.unreadable)?;
         Some((&self.tail.stream, at))
     }
 
-    /// Where the reader stands; `None` until it has looked for the first time.
+    /// Returns the position of the reader, or `None` before the first check.
     pub(super) const fn at(&self) -> Option<Position> {
         self.at
     }
 
-    /// Whether the stream is the one that was read, and has not moved on since.
+    /// Returns whether the stream is still the one that was read, without new entries.
     pub(super) fn is_quiet(&self, check: &StreamCheck) -> bool {
         let quiet = |at| check.facts.ends_at(at) && check.standing(at, 0) == Standing::Intact;
         !self.unreadable && self.at.is_some_and(quiet)
     }
 
-    /// Feeds entries that XREAD brought, if the check that followed proves that they are all there
-    /// was, and that the stream is the one that was read; else the stream is due.
+    /// Feeds entries returned by XREAD, if the check after it proves two things: there are no other
+    /// new entries, and the stream is still the one that was read. Otherwise marks the stream as
+    /// due.
     pub(super) fn take(&mut self, hub: &Inner, entries: Vec<Entry>, check: Option<&StreamCheck>) {
         let count = entries.len() as u64;
         let last = entries.last().map(|last| last.id);
@@ -74,24 +76,24 @@ impl Followed {
             self.due = true;
             return;
         };
-        // As many as were added since: nothing is missing between.
+        // The count equals the number of entries added since, so none is missing in between.
         let numbers: Vec<_> = (1..=count).map(|index| at.n.map(|n| n + index)).collect();
         let page = Page::new(self.tail.stream.clone(), (at, end), entries, &numbers);
         self.at = Some(end);
         self.tail.push(page, &hub.posts);
     }
 
-    /// Feeds what is new, up to the tail of the stream or the end of this turn.
+    /// Feeds new entries, up to the tail of the stream or the page limit of one turn.
     ///
     /// # Errors
-    /// That Redis is away; whatever else is wrong concerns this stream alone.
+    /// [`StoreError`] if Redis is unreachable. Other failures only mark this stream as unreadable.
     pub(super) async fn advance(&mut self, hub: &Inner, lane: &Lane) -> Result<(), StoreError> {
         let advanced = match self.at {
             None => hub.store.facts(lane, &self.tail.stream).await.map(|facts| {
                 self.at = Some(facts.tail());
                 match self.unreadable {
                     false => self.tail.begin(facts.tail()),
-                    // Those who follow have read by themselves, up to some place before this one.
+                    // Followers have read the stream themselves, up to an earlier position.
                     true => self.tail.look(facts.tail(), &hub.posts),
                 }
                 true
@@ -114,21 +116,21 @@ impl Followed {
         Ok(())
     }
 
-    /// The stream cannot be read for now. The position stays: when the stream can be read again, the
-    /// counters tell whether it is the same one, and only what is new is read.
+    /// Marks the stream as unreadable, and keeps the position. Once the stream is readable again,
+    /// the counters show whether it is the same one, and only new entries are read.
     fn fail(&mut self, hub: &Inner, error: &StoreError) {
         if matches!(error, StoreError::NotAStream) {
-            // There has been no stream yet, so what comes to stand there is new from its beginning.
+            // No stream existed before, so a later one is new from its start.
             self.at.get_or_insert(Position::START);
         }
         if !std::mem::replace(&mut self.unreadable, true) {
             let stream = self.tail.stream.as_str();
-            tracing::info!(stream, %error, "a followed stream cannot be read");
+            tracing::info!(stream, %error, "cannot read a followed stream");
             self.tail.fail(&hub.posts);
         }
     }
 
-    /// True when the tail was reached.
+    /// Feeds new entries after `from`. Returns whether the tail of the stream was reached.
     async fn feed_from(
         &mut self,
         hub: &Inner,
@@ -144,7 +146,8 @@ impl Followed {
                 .await?;
             match read.standing {
                 Standing::Intact => {}
-                // Followers count their own losses: some may have read what the others have not.
+                // Each follower counts its own lost entries, because some may have read more than
+                // others.
                 Standing::Overtaken { .. } => {
                     at = read.facts.after_gap();
                     self.tail.look(at, &hub.posts);
@@ -161,7 +164,7 @@ impl Followed {
                 let page = Page::new(stream.clone(), (at, end), read.entries, &read.numbers);
                 self.tail.push(page, &hub.posts);
             } else if end.id != at.id {
-                // What came is gone already: nothing to show, but everybody's position moves.
+                // The new entries were removed already: there is no page, but all positions move.
                 self.tail.look(end, &hub.posts);
             } else {
                 self.tail.begin(end);

@@ -1,4 +1,4 @@
-//! The hub: which streams are followed, and by which reader.
+//! The hub: the registry of followed streams and of the readers that feed them.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -24,49 +24,50 @@ use crate::model::name::StreamName;
 use crate::model::view::EventView;
 use crate::redis::{Contact, Store, StoreError};
 
-/// Bounds and rhythms of following.
+/// Limits and intervals for following streams.
 #[derive(Clone, Debug)]
 pub struct LiveSettings {
-    /// Readers, each with one blocking Redis connection.
+    /// Maximum number of readers, each with one blocking Redis connection.
     pub readers: usize,
-    /// Threads that followers live on.
+    /// Number of worker threads that serve followers.
     pub posts: usize,
-    /// Streams followed at once.
+    /// Maximum number of streams followed at the same time.
     pub max_streams: usize,
-    /// Bytes of pages kept of one stream for followers who are a little behind.
+    /// Maximum size of the recent pages of one stream in bytes, kept for followers that are
+    /// slightly behind.
     pub stream_memory: usize,
-    /// The same for all streams together.
+    /// Maximum size of the recent pages of all streams, in bytes.
     pub memory: usize,
-    /// Bytes of entries in a page.
+    /// Maximum size of the entries in a page, in bytes.
     pub page_bytes: usize,
-    /// How long a reader blocks, at most.
+    /// Maximum time that a reader blocks in one XREAD.
     pub block: Duration,
-    /// How often a quiet stream is looked at for resets; also how long it is followed after the
-    /// last follower has gone, and how long pages are kept.
+    /// Interval at which an idle stream is checked for resets. A stream stays followed for as long
+    /// after its last follower has left, and pages are kept for as long.
     pub look_every: Duration,
-    /// How often groups with a policy are looked after.
+    /// Interval between sweeps of the groups with a policy.
     pub sweep_every: Duration,
-    /// How often their consumers are looked at, for those who are gone.
+    /// Interval between checks of these groups for expired consumers.
     pub expire_every: Duration,
-    /// Entries of a group that are looked at each time.
+    /// Maximum number of entries of a group in one sweep pass.
     pub sweep_limit: usize,
-    /// How often streams are kept to their retention though nobody appends.
+    /// Interval between retention rounds, which trim streams even without appends.
     pub retention_every: Duration,
-    /// How long joining may take.
+    /// Timeout for joining a stream.
     pub join_timeout: Duration,
 }
 
-/// Pages of one stream kept at most, however small.
+/// Maximum number of recent pages kept for one stream, whatever their size.
 const MAX_PAGES: usize = 1024;
 
-/// Why a stream cannot be followed now.
+/// The reason why a stream cannot be followed.
 #[derive(Debug)]
 pub enum JoinError {
-    /// As many streams are followed as may be.
+    /// The gateway follows the maximum number of streams already.
     TooManyStreams,
-    /// One subscription cannot follow so many.
+    /// The subscription exceeds the maximum number of streams per subscription.
     TooManyForOne,
-    /// Redis is away.
+    /// Redis failed, or is unreachable.
     Store(StoreError),
 }
 
@@ -76,7 +77,7 @@ impl From<StoreError> for JoinError {
     }
 }
 
-/// Follows streams for everybody. Cheap to clone. The number is the post of those it follows for.
+/// A handle to the hub, with the index of the worker thread of its followers. Cheap to clone.
 #[derive(Clone)]
 pub struct Hub(pub(super) Arc<Inner>, usize);
 
@@ -88,24 +89,25 @@ pub(super) struct Inner {
     pub(super) stop: CancellationToken,
     pub(super) turns: Turns,
     pub(super) matchers: Matchers,
-    /// One for each thread that serves connections.
+    /// The wake-up queues, one per worker thread.
     pub(super) posts: Vec<Arc<Post>>,
     memory: Arc<Memory>,
-    /// Views that somebody has: those that are equal are the same.
+    /// Views in use. Followers with equal views share one.
     views: Mutex<HashMap<EventView, Weak<EventView>>>,
     pub(super) wakes: Wakes,
     pub(super) policy_cache: PolicyCache,
     pub(super) known: Known,
     pub(super) clock: Clock,
-    /// Followed streams. A tail is put in by `join` and taken out by its reader, both under this
-    /// lock, so that nobody joins a tail that is being dropped.
+    /// Followed streams. `join` inserts a tail and its reader removes it, both under this lock, so
+    /// that no follower joins a tail that is being dropped.
     tails: Mutex<HashMap<StreamName, Arc<Tail>>>,
-    /// Readers that run. One takes itself out under this lock when it has nothing left to read.
+    /// Running readers. A reader removes itself under this lock when it has no streams left.
     readers: Mutex<Vec<Arc<Reader>>>,
 }
 
 impl Hub {
-    /// A hub that follows nothing yet; `stop` ends its readers.
+    /// Returns a hub that follows nothing yet, and starts its background jobs. `stop` ends them and
+    /// the readers.
     #[must_use]
     pub fn new(
         store: Store,
@@ -147,42 +149,42 @@ impl Hub {
         hub
     }
 
-    /// The same hub, for those who live on the thread of this number.
+    /// Returns a handle to the same hub for followers on worker thread `worker`.
     #[must_use]
     pub fn on_worker(&self, worker: usize) -> Self {
         Self(self.0.clone(), worker % self.0.posts.len())
     }
 
-    /// Wakes those of this thread who follow something. Belongs on that thread, for as long as any
-    /// of them lives.
+    /// Wakes the followers of this worker thread. Must run on that thread as long as any of them
+    /// exists.
     pub async fn serve_post(self) {
         let post = &self.0.posts[self.1];
         tokio::select! {
             () = post.serve(self.1) => {}
             () = self.0.stop.cancelled() => {
-                // They find for themselves that the gateway stops.
+                // Each follower checks for the shutdown itself.
                 post.call_all();
                 post.serve(self.1).await;
             }
         }
     }
 
-    /// Has all who follow something look whether they still may.
+    /// Wakes all followers, so that each checks whether its credential is still valid.
     pub fn call_all(&self) {
         self.0.posts.iter().for_each(|post| post.call_all());
     }
 
-    /// A bell for someone of this thread.
+    /// Returns a wake-up handle for a follower on this worker thread.
     pub(super) fn bell(&self) -> OwnBell {
         self.0.posts[self.1].bell()
     }
 
-    /// The post of this thread.
+    /// Returns the index of this worker thread.
     pub(super) fn post(&self) -> usize {
         self.1
     }
 
-    /// The view that all share who see entries like this.
+    /// Returns the shared instance of a view.
     pub(super) fn share_view(&self, view: EventView) -> Arc<EventView> {
         let mut views = self.0.views.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = views.get(&view).and_then(Weak::upgrade) {
@@ -194,24 +196,25 @@ impl Hub {
         shared
     }
 
-    /// Starts to listen to a stream: whatever is appended after this returns is heard.
+    /// Starts to follow a stream. The follower receives every entry appended after this returns.
     ///
     /// # Errors
-    /// [`JoinError`], within the join time-out.
+    /// [`JoinError`], within the join timeout.
     /// # Cancel safety
-    /// Safe: the stream is dropped again when nobody listens.
+    /// Safe: a stream without followers is dropped again.
     pub(super) async fn join(&self, stream: &StreamName) -> Result<Awaited, JoinError> {
         let bell = self.bell();
         let following = self.join_as(stream, bell.clone(), 0).await?;
         Ok(Awaited { following, bell })
     }
 
-    /// The same, for someone who has a bell: it is rung with this number.
+    /// Like [`Hub::join`], for a follower with a wake-up handle. `number` identifies the stream in
+    /// its notifications.
     ///
     /// # Errors
-    /// As [`Hub::join`].
+    /// Same as [`Hub::join`].
     /// # Cancel safety
-    /// As [`Hub::join`].
+    /// Same as [`Hub::join`].
     pub(super) async fn join_as(
         &self,
         stream: &StreamName,
@@ -251,7 +254,7 @@ impl Inner {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a tail to a reader: one of its own while there are few, the least loaded after that.
+    /// Assigns a tail to a new reader, or to the least loaded one if the maximum number is running.
     fn assign(self: &Arc<Self>, tail: &Arc<Tail>) {
         let mut readers = self.readers();
         let least = readers.iter().min_by_key(|reader| reader.load());
@@ -263,18 +266,19 @@ impl Inner {
             _ => {
                 let reader = Arc::new(Reader::new(tail.clone()));
                 readers.push(reader.clone());
-                // Where its first follower lives nobody must be woken on another thread.
+                // On the thread of its first follower, which then needs no wake-up from another
+                // thread.
                 self.background.spawn_here(reader.clone().run(self.clone()));
                 reader
             }
         };
         drop(readers);
-        // A tail is assigned once.
+        // Cannot fail: a tail is assigned only once.
         let _ = tail.reader.set(Arc::downgrade(&reader));
         self.begin_to_wake(reader);
     }
 
-    /// Has the reader of a stream look at it at once.
+    /// Requests an immediate check of a stream by its reader.
     pub(super) fn recheck(self: &Arc<Self>, tail: &Tail) {
         if let Some(reader) = tail.reader.get().and_then(Weak::upgrade) {
             reader.recheck(&tail.stream);
@@ -288,7 +292,7 @@ impl Inner {
         }
     }
 
-    /// Wakes a reader that may be blocked on other streams, until it has taken up all it was asked for.
+    /// Unblocks a reader, which can be blocked on other streams, until it has taken all requests.
     async fn wake(self: Arc<Self>, reader: Arc<Reader>) {
         let mut patience = Duration::from_millis(1);
         while !reader.is_awake() {
@@ -298,14 +302,14 @@ impl Inner {
             if let Some(client) = reader.client()
                 && let Err(error) = self.store.unblock(client).await
             {
-                tracing::debug!(%error, "a reader could not be woken");
+                tracing::debug!(%error, "cannot unblock a stream reader");
             }
             tokio::time::sleep(patience).await;
             patience = (patience * 2).min(Duration::from_millis(50));
         }
     }
 
-    /// Drops those of `tails` that nobody has begun to listen to meanwhile, and names them.
+    /// Drops those of `tails` that still have no followers, and returns their names.
     pub(super) fn drop_idle<'a>(
         &self,
         tails: impl Iterator<Item = &'a Arc<Tail>>,
@@ -322,7 +326,8 @@ impl Inner {
         idle
     }
 
-    /// Lets a reader end, unless it was given something in the meantime.
+    /// Removes a reader, unless it was given a stream in the meantime. Returns whether it is
+    /// removed.
     pub(super) fn retire(&self, reader: &Arc<Reader>) -> bool {
         let mut readers = self.readers();
         if !reader.is_empty_handed() {
@@ -332,7 +337,8 @@ impl Inner {
         true
     }
 
-    /// Waits until something is known that Redis must be asked for.
+    /// Waits until `known` turns true, which requires an answer from Redis. Fails if Redis is
+    /// unreachable, or after the join timeout.
     pub(super) async fn until(&self, known: &watch::Sender<bool>) -> Result<(), StoreError> {
         if *known.borrow() {
             return Ok(());
@@ -342,7 +348,7 @@ impl Inner {
         loop {
             match timeout(LOOK_FOR_REDIS, ready.wait_for(|ready| *ready)).await {
                 Ok(Ok(_)) => return Ok(()),
-                Ok(Err(_)) => return Err(StoreError::Unreachable("the gateway stops".to_owned())),
+                Ok(Err(_)) => return Err(StoreError::Unreachable("shutting down".to_owned())),
                 Err(_) => {}
             }
             if let Contact::Never(Some(why)) | Contact::Down(why) = &*self.store.contact().borrow()
@@ -356,5 +362,5 @@ impl Inner {
     }
 }
 
-/// How often someone who joins looks whether Redis is there at all.
+/// Interval at which a join checks whether Redis is reachable.
 const LOOK_FOR_REDIS: Duration = Duration::from_millis(20);

@@ -1,5 +1,5 @@
-//! Reads of streams that wait for entries without holding a Redis connection: they try, then sleep
-//! until a stream is fed.
+//! Waiting reads of streams. They hold no Redis connection: they try to read, then sleep until a
+//! stream has news.
 
 use std::future::pending;
 use std::time::Duration;
@@ -14,25 +14,26 @@ use crate::model::name::StreamName;
 use crate::model::position::Position;
 use crate::redis::{Lane, Room, StoreError, Stretch};
 
-/// While Redis is away.
+/// Retry delay while Redis is unreachable.
 pub(super) const RETRY: Duration = Duration::from_millis(200);
 
-/// Ranges of one or more streams that may wait for the first entry in any of them.
+/// A read of one or more streams that can wait for the first entry in any of them.
 pub struct RangeWait<'a> {
-    /// Which streams, and after which positions; one may come twice.
+    /// The streams and the positions to read after. A stream may occur more than once.
     pub from: &'a [(StreamName, Position)],
-    /// At most so many entries of each.
+    /// Maximum number of entries per stream.
     pub limit: usize,
-    /// At most so many bytes of each.
+    /// Maximum size of the entries per stream, in bytes.
     pub max_bytes: usize,
 }
 
 impl Hub {
-    /// Reads one or more streams upwards, in their order; if none has anything, waits up to `wait` for
-    /// an entry in one of them. A stream that does not exist is an empty one.
+    /// Reads one or more streams upwards, and returns the results in the same order. If no stream
+    /// has entries, waits up to `wait` for one in any of them. A missing stream counts as empty.
     ///
     /// # Errors
-    /// [`JoinError`]; while Redis is away this waits on, and fails only when the time is up.
+    /// [`JoinError`]. While Redis is unreachable, the call keeps waiting and fails only after
+    /// `wait`.
     /// # Cancel safety
     /// Safe.
     pub async fn read_or_wait(
@@ -58,7 +59,8 @@ impl Hub {
                     .read_after(lane, stream, *after, EntryId::MAX, limit, bytes)
                     .await?;
                 if !alone {
-                    // Who held room while waiting for more might wait for those who do the same.
+                    // Release the read budget before waiting for another read: callers that hold
+                    // budget while waiting for more could deadlock.
                     read.room = Room::default();
                 }
                 Ok::<_, StoreError>(read)
@@ -86,7 +88,7 @@ impl Hub {
         }
     }
 
-    /// Until something happens in one of the streams.
+    /// Waits for news of any of the streams.
     pub(super) async fn heard<'a>(&self, following: impl Iterator<Item = &'a mut Awaited>) {
         let next: Vec<_> = following
             .map(|following| Box::pin(following.next()))

@@ -1,36 +1,37 @@
-//! The streams found for one prefix.
+//! The names of the streams found for one prefix.
 //!
-//! A scan over all keys and appends through this gateway add names. A name stays until a scan does
-//! not find it or a check finds it gone. So there may be more names here than streams that exist:
-//! that there are too many is only said of names that a check has confirmed.
+//! Names are added by scans of all keys and by appends through this gateway. A name stays until a
+//! scan does not find it or a check finds it deleted. The list may therefore contain more names
+//! than there are streams. Only names confirmed by a check count against the limit of a
+//! subscription.
 
 use std::collections::HashMap;
 
 use crate::model::cursor::MAX_STREAMS;
 use crate::model::name::StreamName;
 
-/// The most names kept: those of streams that come and go between two scans, too.
+/// Maximum number of names kept, including streams that are created and deleted between two scans.
 pub(super) const MAX_NAMES: usize = 4 * MAX_STREAMS;
 
-/// Names with what is known of each.
+/// The known names for one prefix.
 #[derive(Default)]
 pub(super) struct MatchedNames {
     names: HashMap<StreamName, Seen>,
-    /// The number of the last scan that was begun.
+    /// The number of the last started scan.
     scan: u64,
-    /// A name was left out because there were [`MAX_NAMES`].
+    /// Whether a name was dropped because there were [`MAX_NAMES`].
     missed: bool,
 }
 
 struct Seen {
-    /// The scan that found it last.
+    /// The number of the last scan that found the name.
     scan: u64,
-    /// The last check found that it exists.
+    /// Whether the last check found the stream.
     confirmed: bool,
 }
 
 impl MatchedNames {
-    /// Adds a name. True if it is new.
+    /// Adds a name. Returns true if it is new.
     pub(super) fn add(&mut self, stream: StreamName) -> bool {
         let scan = self.scan;
         if let Some(seen) = self.names.get_mut(&stream) {
@@ -52,31 +53,31 @@ impl MatchedNames {
             .is_none()
     }
 
-    /// Whether no more names are kept.
+    /// Returns whether the maximum number of names is reached.
     pub(super) fn is_full(&self) -> bool {
         self.names.len() >= MAX_NAMES
     }
 
-    /// Whether a name was left out that there is room for now.
+    /// Returns whether a name was dropped although there is space now.
     pub(super) fn lacks_some(&self) -> bool {
         self.missed && !self.is_full()
     }
 
-    /// Begins a scan.
+    /// Starts a scan.
     pub(super) fn begin_scan(&mut self) {
         self.scan += 1;
         self.missed = false;
     }
 
-    /// Ends a scan, which looked at all keys if it is `complete`: then what it did not find is gone.
-    /// True if names are gone.
+    /// Ends a scan. If it is `complete`, it covered all keys, and the names it did not find are
+    /// removed. Returns true if names were removed.
     pub(super) fn end_scan(&mut self, complete: bool) -> bool {
         let (before, scan) = (self.names.len(), self.scan);
         self.names.retain(|_, seen| !complete || seen.scan >= scan);
         self.names.len() != before
     }
 
-    /// Begins a check: answers the names to look at. None is confirmed until it ends.
+    /// Starts a check and returns the names to check. No name is confirmed until the check ends.
     pub(super) fn begin_check(&mut self) -> Vec<StreamName> {
         self.names
             .values_mut()
@@ -84,7 +85,7 @@ impl MatchedNames {
         self.names.keys().cloned().collect()
     }
 
-    /// Ends a check with whether each of the names exists.
+    /// Ends a check: confirms the names that exist and removes the others.
     pub(super) fn end_check(&mut self, names: &[StreamName], exist: &[bool]) {
         for (name, exists) in names.iter().zip(exist) {
             match self.names.get_mut(name) {
@@ -94,7 +95,7 @@ impl MatchedNames {
         }
     }
 
-    /// All names, each with whether the last check confirmed it.
+    /// Returns all names, each with whether the last check confirmed it.
     pub(super) fn all(&self) -> impl Iterator<Item = (&StreamName, bool)> {
         self.names.iter().map(|(name, seen)| (name, seen.confirmed))
     }
@@ -132,7 +133,7 @@ mod tests {
         let checked = names.begin_check();
         let exist: Vec<bool> = checked.iter().map(|checked| *checked == name(7)).collect();
         names.end_check(&checked, &exist);
-        assert!(names.lacks_some(), "one was left out");
+        assert!(names.lacks_some(), "one name was dropped");
         names.add(name(9_999));
         let mut all: Vec<_> = names.all().map(|(name, is)| (name.clone(), is)).collect();
         all.sort_by_key(|(_, confirmed)| !confirmed);
@@ -140,7 +141,7 @@ mod tests {
         names.begin_check();
         assert!(
             names.all().all(|(_, confirmed)| !confirmed),
-            "an old check says nothing"
+            "an old check confirms nothing"
         );
     }
 }

@@ -1,10 +1,10 @@
-//! Fan-out: few Redis connections, many readers who wait.
+//! Fan-out of new entries: a few Redis connections serve many waiting readers.
 //!
-//! Whoever follows a stream *joins* it first and reads the stored range after that; what is
-//! appended in between arrives twice and is dropped by its id. Falling behind is no special case:
-//! it means reading the range again. The position of a reader is the only state that matters.
+//! A follower first *joins* a stream, and then reads the stored range. An entry appended in between
+//! arrives twice; the duplicate is dropped by its id. A follower that falls behind reads the range
+//! again, without a special case. The position of a follower is its only essential state.
 //!
-//! Nothing here knows HTTP.
+//! This module does not depend on HTTP.
 
 mod control_events;
 mod cursors;

@@ -1,18 +1,18 @@
-//! How much of what was read is kept for followers who are a little behind.
+//! The memory budget of recent pages, which are kept for followers that are slightly behind.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use prometheus_client::metrics::gauge::Gauge;
 
-/// Bytes of pages, over all streams.
+/// The memory used by the recent pages of all streams, and its limits.
 pub(super) struct Memory {
-    /// Of one stream, at most.
+    /// Maximum size of the pages of one stream, in bytes.
     of_one: usize,
-    /// Pages of one stream, at most.
+    /// Maximum number of pages of one stream.
     pages: usize,
-    /// Of all, at most.
+    /// Maximum size of the pages of all streams, in bytes.
     of_all: usize,
-    /// Kept now. Written by the tails, each for its own pages.
+    /// The current size of all pages in bytes. Each tail updates it for its own pages.
     taken: AtomicUsize,
     shown: Gauge,
 }
@@ -38,8 +38,8 @@ impl Memory {
         self.shown.dec_by(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// Whether a stream that keeps so much is to let go of something: it has more than its share,
-    /// or all together have.
+    /// Returns whether a stream with pages of this size and number must drop some: either the
+    /// stream or all streams together exceed a limit.
     pub(super) fn is_too_much(&self, bytes: usize, pages: usize) -> bool {
         bytes > self.of_one
             || pages > self.pages

@@ -1,7 +1,7 @@
-//! Streams whose names begin alike: which there are, found by looking at all keys now and then.
+//! Prefix subscriptions: finds the streams with a name prefix by scanning all keys periodically.
 //!
-//! One task looks for everybody, and once for all beginnings: how many are asked for makes no
-//! difference to Redis. What is appended through this gateway is known at once.
+//! One task scans for all followers, and one scan covers all prefixes, so the number of prefixes
+//! does not affect Redis. A stream created by an append through this gateway is known immediately.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,38 +18,38 @@ use crate::model::glob::prefixed;
 use crate::model::name::StreamName;
 use crate::redis::StoreError;
 
-/// Between two looks at all keys, at least.
+/// Minimum pause between two scans of all keys.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Between attempts while nothing was found out yet.
+/// Delay before a failed scan or check is retried.
 const RETRY: Duration = Duration::from_millis(200);
-/// A look that takes long is followed by a pause so many times as long.
+/// Ratio of the pause after a long scan to its duration.
 const PAUSE: u32 = 9;
-/// Names asked for at once.
+/// Number of keys requested in one SCAN step.
 const NAMES: usize = 1000;
-/// The number of the bell that rings when other streams match.
+/// The notification number for a change of the matching streams.
 pub(super) const MATCH: u32 = u32::MAX;
 
-/// All beginnings that are looked for.
+/// All watched prefixes.
 #[derive(Default)]
 pub(super) struct Matchers {
     all: Mutex<All>,
-    /// How many there are: what is appended looks here first.
+    /// The number of watched prefixes. Appends check it first, without the lock.
     count: AtomicUsize,
-    /// There is one that was never looked for.
+    /// Notified when a prefix needs a scan soon.
     newcomer: Notify,
 }
 
 #[derive(Clone, Default)]
 struct All {
     of: HashMap<String, Arc<Matcher>>,
-    /// How many beginnings have so many bytes: a name begins with no more of them than there are.
+    /// The number of prefixes by length in bytes. A name can only match one prefix of each length.
     lengths: BTreeMap<usize, usize>,
-    /// Somebody looks. Cleared by the looker, when there is nothing left to look for.
+    /// Whether the scan task is running. Cleared by the task when no prefix is left.
     looking: bool,
 }
 
 impl All {
-    /// All beginnings that this name has.
+    /// Returns all watched prefixes of a name.
     fn of<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Arc<Matcher>> {
         let lengths = self
             .lengths
@@ -63,7 +63,7 @@ impl All {
         self.of.insert(matcher.prefix.clone(), matcher);
     }
 
-    /// Forgets those that nobody wants to know of any more.
+    /// Removes the prefixes without followers.
     fn drop_idle(&mut self) {
         let Self { of, lengths, .. } = self;
         of.retain(|prefix, matcher| {
@@ -76,7 +76,7 @@ impl All {
         lengths.retain(|_, count| *count > 0);
     }
 
-    /// What all of them begin with.
+    /// Returns the longest common prefix of all watched prefixes.
     fn in_common(&self) -> &str {
         let mut all = self.of.keys().map(String::as_str);
         let first = all.next().unwrap_or_default();
@@ -91,15 +91,15 @@ impl All {
     }
 }
 
-/// One beginning.
+/// One watched prefix.
 struct Matcher {
     prefix: String,
     names: Mutex<MatchedNames>,
-    /// Turned true after the first look.
+    /// Set to true after the first scan.
     ready: watch::Sender<bool>,
-    /// False while a check is under way.
+    /// False while a check is running.
     checked: watch::Sender<bool>,
-    /// Those to be told, by their post, and whether the post was called.
+    /// The followers by worker thread, and whether the prefix is queued for their wake-up.
     posts: Box<[(Bells, AtomicBool)]>,
     followers: AtomicUsize,
 }
@@ -128,7 +128,8 @@ impl Matcher {
         }
     }
 
-    /// Looks which of the names exist, all in one step; then tells everybody, whatever it found.
+    /// Checks which of the names exist, all in one step. Then notifies all followers, whatever the
+    /// outcome.
     async fn check(self: Arc<Self>, hub: Arc<Inner>) {
         let names = self.names().begin_check();
         while self.followers.load(Ordering::Relaxed) > 0 && !hub.stop.is_cancelled() {
@@ -151,7 +152,7 @@ impl Matcher {
     }
 }
 
-/// Looks for as long as anybody wants to know.
+/// Scans periodically as long as there are watched prefixes.
 async fn run(hub: Arc<Inner>) {
     loop {
         let wanted = {
@@ -170,11 +171,11 @@ async fn run(hub: Arc<Inner>) {
         let pause = match &looked {
             Ok(()) => LOOK_EVERY.max(took * PAUSE),
             Err(error) => {
-                tracing::debug!(%error, "cannot look for streams");
+                tracing::debug!(%error, "cannot scan for streams with a prefix");
                 RETRY
             }
         };
-        // Who came meanwhile is looked for soon, but not so that Redis does nothing else.
+        // A new prefix is scanned soon, but with a pause that leaves Redis time for other clients.
         let soon = async {
             while !hub.matchers.has_newcomers() {
                 hub.matchers.newcomer.notified().await;
@@ -189,7 +190,7 @@ async fn run(hub: Arc<Inner>) {
     }
 }
 
-/// Goes once through all keys.
+/// Scans all keys once.
 async fn look(hub: &Inner, wanted: &All) -> Result<(), StoreError> {
     wanted
         .of
@@ -207,7 +208,7 @@ async fn look(hub: &Inner, wanted: &All) -> Result<(), StoreError> {
             }
         }
         match page.next {
-            // More than anybody can follow are as good as all.
+            // No subscription can follow more streams, so the scan can stop.
             Some(_) if wanted.of.values().all(|matcher| matcher.names().is_full()) => break false,
             Some(next) => cursor = next,
             None => break true,
@@ -244,7 +245,7 @@ impl Matchers {
     }
 }
 
-/// Someone who follows all streams with one beginning.
+/// The registration of one follower of a prefix, removed when dropped.
 pub(super) struct Matching {
     hub: Arc<Inner>,
     matcher: Arc<Matcher>,
@@ -253,7 +254,7 @@ pub(super) struct Matching {
 }
 
 impl Matching {
-    /// The streams that match, as far as is known, each with whether the last check confirmed it.
+    /// Returns the known matching streams, each with whether the last check confirmed it.
     pub(super) fn streams(&self) -> Vec<(StreamName, bool)> {
         self.matcher
             .names()
@@ -262,8 +263,7 @@ impl Matching {
             .collect()
     }
 
-    /// Begins to check which of them exist, unless a check is under way. The bell rings when it is
-    /// done.
+    /// Starts a check of which streams exist, unless one is running. Its end notifies the follower.
     pub(super) fn check(&self) {
         if self.matcher.checked.send_replace(false) {
             let check = self.matcher.clone().check(self.hub.clone());
@@ -278,7 +278,7 @@ impl Matching {
     /// Waits for the end of a check.
     ///
     /// # Errors
-    /// [`JoinError::Store`], within the join time-out.
+    /// [`JoinError::Store`], within the join timeout.
     pub(super) async fn checked(&self) -> Result<(), JoinError> {
         Ok(self.hub.until(&self.matcher.checked).await?)
     }
@@ -292,12 +292,12 @@ impl Drop for Matching {
 }
 
 impl Hub {
-    /// Begins to look for streams whose names begin like this; the bell rings with [`MATCH`] when
-    /// there are others. Answers when they were looked for once.
+    /// Watches for streams with a name prefix, and returns after the first scan. A change of the
+    /// matching streams is notified as [`MATCH`].
     ///
     /// # Errors
-    /// [`JoinError::TooManyStreams`] when as many beginnings are looked for as may be, or
-    /// [`JoinError::Store`], within the join time-out.
+    /// [`JoinError::TooManyStreams`] if the maximum number of prefixes is watched already, or
+    /// [`JoinError::Store`], within the join timeout.
     /// # Cancel safety
     /// Safe.
     pub(super) async fn matching(
@@ -340,7 +340,7 @@ impl Hub {
         })
     }
 
-    /// Tells those who follow all streams of a kind that this one is there.
+    /// Notifies prefix followers that a stream exists. Must be called after an append.
     pub fn appended(&self, stream: &StreamName) {
         let inner = &self.0;
         if inner.matchers.count.load(Ordering::Relaxed) == 0 {

@@ -1,11 +1,15 @@
 //! A reader: one blocking Redis connection that follows many streams.
 //!
-//! XREAD tells *which* streams have something. Their entries are read together with the counters of
-//! their stream, in one step, because only that tells whether something was removed in between. But
-//! XREAD brings the first entries along, and if counters asked for right after it account for every
-//! one of them, they are all there was: nothing else need be read. With the counters it is looked up
-//! whether the entry that was read last is still there: a stream can be replaced by another history of
-//! it whose counts fit. After an outage everything followed is read from where it stood.
+//! XREAD reports *which* streams have new entries. The reader then reads the entries of a stream
+//! together with its counters, in one step, because only this shows whether entries were removed in
+//! between.
+//!
+//! XREAD also returns the first new entries. If the counters read right after it account for every
+//! one of them, there are no others, and no second read is needed. Together with the counters, the
+//! reader checks that the last entry it read still exists. Otherwise a stream could be replaced by
+//! another history whose counts happen to fit.
+//!
+//! After an outage, all followed streams are read again from their last position.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -22,50 +26,50 @@ use crate::model::name::StreamName;
 use crate::model::position::Position;
 use crate::redis::{Blocking, Lane, StoreError, StreamCheck, Woken};
 
-/// Streams read at once after a wake-up, over the reader's own connection.
+/// Maximum number of streams read concurrently after a wake-up, over the reader's own connection.
 const AT_ONCE: usize = 32;
-/// Quiet streams looked at in one command.
+/// Maximum number of idle streams checked in one command.
 const GLANCED_AT: usize = 100;
-/// So few streams are checked along with XREAD, which saves a round trip.
+/// Up to this many streams are checked along with XREAD, which saves a round trip.
 const FEW: usize = 16;
-/// And so many entries come along of each; of more streams one. A stream that has more is read by
-/// itself, with a bound on bytes.
+/// XREAD COUNT while at most [`FEW`] streams are followed, 1 otherwise. A stream with more entries
+/// is read separately, with a limit on bytes.
 const AT_A_TIME: usize = 8;
-/// From so many streams on a reader takes its time.
+/// Number of streams above which a reader pauses after a wake-up.
 const CROWD: usize = 64;
-/// How much of it for each.
+/// Length of the pause per followed stream.
 const PAUSE_PER_STREAM: Duration = Duration::from_micros(8);
-/// And at most.
+/// Maximum length of the pause, before it is doubled for [`MUCH`].
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
-/// So many streams with something new at once are much.
+/// Number of streams with new entries from which the pause is doubled.
 const MUCH: usize = 8;
-/// Between attempts to get a connection.
+/// Minimum and maximum delay between connection attempts.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// What others know of a reader.
+/// The shared part of a reader.
 pub(super) struct Reader {
     inbox: Mutex<Inbox>,
-    /// Tails given and followed. Raised by the hub, lowered by the reader.
+    /// Number of tails assigned and followed. Raised by the hub, lowered by the reader.
     load: AtomicUsize,
-    /// The connection's client id, 0 while there is none. Written by the reader.
+    /// The Redis client id of the connection, or 0 without a connection. Written by the reader.
     client: AtomicI64,
-    /// Somebody sees to it that the reader wakes.
+    /// Whether a task is already waking the reader.
     woken: AtomicBool,
 }
 
-/// What a reader was asked for and has not taken up yet.
+/// Requests that the reader has not handled yet.
 #[derive(Default)]
 struct Inbox {
-    /// Streams to follow, given by the hub.
+    /// Streams to follow, assigned by the hub.
     given: Vec<Arc<Tail>>,
-    /// Streams to look at, because a follower found them to be different from what the reader knows.
+    /// Streams to check, because a follower found a state that differs from the reader's.
     recheck: HashSet<StreamName>,
 }
 
-/// What a reader follows. Belongs to the reader alone.
+/// The streams that a reader follows. Owned by the reader.
 type All = HashMap<StreamName, Followed>;
 
-/// Why a reader lets go of its connection.
+/// The reason why a reader gives up its connection.
 enum End {
     Idle,
     Stopped,
@@ -91,7 +95,7 @@ impl Reader {
         self.inbox().given.push(tail);
     }
 
-    /// Asks for a look at a stream. The reader must be woken for it.
+    /// Requests a check of a stream. The caller must wake the reader afterwards.
     pub(super) fn recheck(&self, stream: &StreamName) {
         self.inbox().recheck.insert(stream.clone());
     }
@@ -104,15 +108,16 @@ impl Reader {
         self.inbox().given.is_empty()
     }
 
-    /// True for the one who is to wake the reader: after it has asked, until [`Reader::is_awake`].
+    /// Returns true to the caller that must wake the reader. Call after adding a request. Later
+    /// callers get false until [`Reader::is_awake`] returns true.
     pub(super) fn begins_to_be_woken(&self) -> bool {
         !self.woken.swap(true, Ordering::AcqRel)
     }
 
-    /// Whether it has taken up all it was asked for, so that who wakes it may stop.
+    /// Returns whether the reader has taken all requests, so that its waker can stop.
     pub(super) fn is_awake(&self) -> bool {
         let inbox = self.inbox();
-        // Under the lock: who asks after this begins to wake it again.
+        // Cleared under the lock: the next request wakes the reader again.
         inbox.given.is_empty()
             && inbox.recheck.is_empty()
             && self.woken.swap(false, Ordering::AcqRel)
@@ -126,7 +131,7 @@ impl Reader {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads until there is nothing left to read, or the gateway stops.
+    /// Runs until there are no streams left, or the gateway shuts down.
     pub(super) async fn run(self: Arc<Self>, hub: Arc<Inner>) {
         let mut followed = All::new();
         let mut backoff = BACKOFF.0;
@@ -152,18 +157,18 @@ impl Reader {
                 Err(error) => error,
             };
             self.client.store(0, Ordering::Relaxed);
-            tracing::debug!(%error, "a reader lost its connection");
+            tracing::debug!(%error, "a stream reader lost its Redis connection");
             tokio::select! {
                 () = hub.stop.cancelled() => return,
                 () = tokio::time::sleep(backoff) => {}
             }
             backoff = (backoff * 2).min(BACKOFF.1);
-            // Desertion counts while Redis is away, too.
+            // Idle streams also expire while Redis is unreachable.
             self.prune(&hub, &mut followed);
         }
     }
 
-    /// Follows over one connection for as long as it holds.
+    /// Follows streams over one connection until it fails.
     async fn follow(
         self: &Arc<Self>,
         hub: &Arc<Inner>,
@@ -177,7 +182,7 @@ impl Reader {
         }
         *backoff = BACKOFF.0;
         let lane = Lane::Own(connection.handle());
-        // Nothing is known of what happened while there was no connection.
+        // Streams may have changed while there was no connection.
         mark_all(all);
         let mut look_at_all = Instant::now() + hub.settings.look_every;
         let (mut pause, mut refused) = (Duration::ZERO, Duration::ZERO);
@@ -214,13 +219,13 @@ impl Reader {
                 .block
                 .min(look_at_all.saturating_duration_since(Instant::now()));
             if heads.is_empty() {
-                // Only unreadable keys: there is nothing to block on.
+                // All keys are unreadable, so there is nothing to block on.
                 tokio::select! {
                     () = hub.stop.cancelled() => return End::Stopped,
                     () = tokio::time::sleep(block.min(BACKOFF.1)) => continue,
                 }
             }
-            // Of those with large entries one comes along, and none with the counters.
+            // For streams with large entries, COUNT is 1 and the counters are read separately.
             let few = heads.len() <= FEW
                 && hub
                     .store
@@ -243,8 +248,8 @@ impl Reader {
                     }
                 }
                 Err(error) if error.is_outage() => return End::Failed(error),
-                // One of the keys is to blame: each is looked at by itself. If none is, XREAD itself
-                // is refused, and would be asked for again without a pause.
+                // One key caused the error, so each is checked separately. If none did, Redis
+                // refuses XREAD itself; the pause avoids a busy loop.
                 Err(_) => {
                     mark_all(all);
                     pause = refused;
@@ -254,7 +259,7 @@ impl Reader {
         }
     }
 
-    /// Lets go of tails that nobody has listened to for a while, and of pages kept as long.
+    /// Drops tails without followers for longer than `look_every`, and pages older than that.
     fn prune(&self, hub: &Inner, all: &mut All) {
         let now = Instant::now();
         let long_ago = now.checked_sub(hub.settings.look_every);
@@ -282,8 +287,8 @@ impl Reader {
     }
 }
 
-/// Feeds what came along. Unless streams were checked along with it, those are checked now that have
-/// something.
+/// Feeds the entries that XREAD returned. Checks their streams first, unless `checked` together
+/// with XREAD.
 async fn take(
     hub: &Inner,
     lane: &Lane,
@@ -308,7 +313,7 @@ async fn take(
     Ok(())
 }
 
-/// Checks streams that have just had something; leaves out those that cannot be checked.
+/// Checks streams that have new entries. Omits those that cannot be checked.
 async fn check(
     hub: &Inner,
     lane: &Lane,
@@ -324,14 +329,14 @@ async fn check(
                 checks.extend(names.zip(found));
             }
             Err(error) if error.is_outage() => return Err(error),
-            // One of them is to blame: each is looked at by itself.
+            // One of the streams caused the error: each is read separately.
             Err(_) => {}
         }
     }
     Ok(checks)
 }
 
-/// Takes as many streams as may be looked at in one command.
+/// Removes and returns as many streams as one command may check.
 fn at_once<'a>(
     hub: &Inner,
     rest: &mut &'a [(StreamName, Position)],
@@ -345,8 +350,11 @@ fn at_once<'a>(
     some
 }
 
-/// To ask for very many streams costs Redis, and us, for each of them. So after such a reader was
-/// woken it lets more come together before it asks again; twice as long when much comes anyway.
+/// Returns the pause after a wake-up.
+///
+/// An XREAD of many streams costs Redis and the gateway time for each of them. A reader with many
+/// streams therefore pauses to collect more new entries before the next XREAD, twice as long if
+/// many streams had some.
 fn pause_after(woken: &Woken, streams: usize) -> Duration {
     if woken.woken.is_empty() || streams <= CROWD {
         return Duration::ZERO;
@@ -355,14 +363,14 @@ fn pause_after(woken: &Woken, streams: usize) -> Duration {
     pause.min(LONGEST_PAUSE) * if woken.woken.len() >= MUCH { 2 } else { 1 }
 }
 
-/// Everything must be looked at.
+/// Marks all streams as due.
 fn mark_all(all: &mut All) {
     for followed in all.values_mut() {
         followed.due = true;
     }
 }
 
-/// Finds those streams that have changed without XREAD telling: they are due.
+/// Marks streams as due that have changed in ways XREAD does not report.
 async fn glance_at_all(hub: &Inner, lane: &Lane, all: &mut All) -> Result<(), StoreError> {
     let at = |(stream, followed): (&StreamName, &Followed)| Some((stream.clone(), followed.at()?));
     let streams: Vec<_> = all.iter().filter_map(at).collect();
@@ -372,7 +380,7 @@ async fn glance_at_all(hub: &Inner, lane: &Lane, all: &mut All) -> Result<(), St
         let checks = match hub.store.glance(lane, some).await {
             Ok(checks) => checks,
             Err(error) if error.is_outage() => return Err(error),
-            // One of them is to blame: each is looked at by itself.
+            // One of the streams caused the error: each is read separately.
             Err(_) => vec![None; some.len()],
         };
         for ((stream, _), check) in some.iter().zip(checks) {
@@ -384,11 +392,11 @@ async fn glance_at_all(hub: &Inner, lane: &Lane, all: &mut All) -> Result<(), St
     Ok(())
 }
 
-/// Reads whatever is due, several streams at a time.
+/// Reads the due streams, several concurrently.
 async fn advance_due(hub: &Inner, lane: &Lane, all: &mut All) -> Result<(), StoreError> {
     let mut due: Vec<_> = all.values_mut().filter(|followed| followed.due).collect();
     while !due.is_empty() {
-        // Redis goes through all that comes at once before it looks at anybody else.
+        // Redis processes a whole batch from one connection before it serves other clients.
         let together = hub
             .store
             .glanced_at_once(due.iter().map(|followed| &followed.tail.stream));

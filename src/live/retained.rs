@@ -1,15 +1,17 @@
-//! Keeping streams to their retention: after appends through this gateway, and in rounds for all.
+//! The retention job: trims streams after appends through this gateway, and periodically.
 //!
-//! An append to a stream without a retention must not pay for there being such a thing. So each
-//! gateway has a copy of the index of streams that have one, read again within 100 ms of a change;
-//! an append looks into the copy and no further. The copy only says *that* there is a retention: what
-//! it is stands in Redis, and is read by the script that trims. A copy that is behind never removes by
-//! yesterday's rules. It costs a script that does nothing, or it leaves entries for those 100 ms: when
-//! the copy changes, what was left is trimmed at once. Until a gateway has read the index for the first
-//! time, it runs the script after every append.
+//! An append to a stream without a retention must not cost more because of the feature. Each
+//! gateway therefore has a copy of the index of streams with a retention, updated within 100 ms of
+//! a change. An append only checks this copy.
 //!
-//! Rounds go on though nobody appends here, or native clients do: every gateway has a sweeper, and
-//! the one that holds the lock works, a bounded number of passes for each stream.
+//! The copy only tells *that* a stream has a retention. The trim script reads the rules from Redis,
+//! so a stale copy never trims by old rules. It costs a script run without effect, or leaves
+//! entries for those 100 ms: when the copy changes, remaining entries are trimmed at once. Until a
+//! gateway has read the index for the first time, it runs the script after every append.
+//!
+//! Periodic rounds cover streams without appends here and appends by native clients. Every gateway
+//! runs the job, but only the holder of the leader lock trims, with a limited number of passes per
+//! stream.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,30 +24,32 @@ use crate::live::hub::{Hub, Inner};
 use crate::model::name::StreamName;
 use crate::redis::{Duty, Retained, Store, StoreError};
 
-/// How often it is asked whether the index has changed.
+/// Interval between checks for a change of the index.
 const ASK_EVERY: Duration = Duration::from_millis(100);
-/// More streams are not known here, and left to the rounds.
+/// Approximate maximum number of streams in the index copy. Others are left to the rounds.
 const MAX_KNOWN: usize = 100_000;
-/// More streams than this that a change of the index concerns are left to the next round.
+/// Maximum number of streams trimmed after a change of the index. If it affects more, they are left
+/// to the next round.
 const MAX_UNTRIMMED: usize = 100;
-/// After so many entries appended here, or so much time, an append trims; to the letter, each does.
+/// Number of appended entries, or time, after which an append trims. With exact retention, every
+/// append trims.
 const TRIM_EVERY: (u64, Duration) = (100, Duration::from_secs(1));
-/// Passes over a stream in one round.
+/// Maximum number of passes over a stream in one round.
 const PASSES: usize = 20;
-/// The shortest a duty is held after its last sign of life.
+/// Minimum validity of the leader lock.
 const AT_LEAST: Duration = Duration::from_secs(2);
 
-/// The streams that have a retention, as far as this gateway knows.
+/// This gateway's copy of the index of streams with a retention.
 #[derive(Default)]
 pub(super) struct Known {
-    /// Whether the index was read and is empty: most appends look no further.
+    /// Whether the index was read and is empty. Most appends check only this flag.
     none: AtomicBool,
     /// Whether the index was read. Written by `replace`.
     loaded: AtomicBool,
     streams: RwLock<HashMap<StreamName, Mutex<Since>>>,
 }
 
-/// Since a stream was trimmed by this gateway. Written by whoever appends to it.
+/// The state since this gateway last trimmed a stream. Updated by appends.
 #[derive(Clone, Copy, Default)]
 struct Since {
     appended: u64,
@@ -54,7 +58,7 @@ struct Since {
 }
 
 impl Known {
-    /// Whether an append of so many entries is to trim.
+    /// Returns whether an append of `appended` entries must trim.
     fn is_due(&self, stream: &StreamName, appended: u64) -> bool {
         if self.none.load(Ordering::Relaxed) {
             return false;
@@ -78,7 +82,7 @@ impl Known {
         true
     }
 
-    /// Notes what a pass over a stream came to.
+    /// Records the result of a pass over a stream.
     fn note(&self, stream: &StreamName, retained: Option<&Retained>) {
         if let Some(retained) = retained {
             let streams = self.streams.read().unwrap_or_else(PoisonError::into_inner);
@@ -102,8 +106,10 @@ impl Known {
         self.none.store(none, Ordering::Relaxed);
     }
 
-    /// Takes a new copy of the index; answers the streams that may have entries appended here that
-    /// were not trimmed: those that the copy before did not have, and those that were not due.
+    /// Replaces the copy of the index.
+    ///
+    /// Returns the streams that may have untrimmed entries from appends through this gateway: those
+    /// missing from the previous copy, and those whose appends were not due for a trim.
     fn replace(&self, index: Vec<StreamName>) -> Vec<StreamName> {
         let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
         let (mut old, mut untrimmed) = (std::mem::take(&mut *streams), Vec::new());
@@ -114,7 +120,7 @@ impl Known {
             if since.is_none_or(|since| since.appended > 0) {
                 untrimmed.push(stream.clone());
             }
-            // Its retention may be another now: the next append looks.
+            // The retention may have changed, so the next append runs the script.
             let since = Since {
                 at: None,
                 ..since.unwrap_or_default()
@@ -129,29 +135,28 @@ impl Known {
 }
 
 impl Hub {
-    /// To be called after entries were appended: keeps the stream to its retention, if it has one
-    /// and it is time.
+    /// Trims a stream after an append, if it has a retention and a trim is due.
     ///
     /// # Cancel safety
-    /// As [`Hub::retain`].
+    /// Same as [`Hub::retain`].
     pub async fn retain_after(&self, store: &Store, stream: &StreamName, appended: u64) {
         if self.0.known.is_due(stream, appended) {
             Box::pin(self.retain(store, stream)).await;
         }
     }
 
-    /// Keeps a stream to its retention, as far as one pass goes. What fails is left to the rounds.
+    /// Trims a stream to its retention, with one pass. Failures are left to the rounds.
     ///
     /// # Cancel safety
-    /// Dropped half-way, the stream may be trimmed all the same.
+    /// If dropped early, the stream may be trimmed all the same.
     pub async fn retain(&self, store: &Store, stream: &StreamName) {
         if let Err(error) = pass(&self.0, store, stream, false).await {
-            tracing::debug!(%error, "a stream was not trimmed");
+            tracing::debug!(%error, "cannot trim a stream to its retention");
         }
     }
 }
 
-/// One pass over a stream.
+/// Runs one trim pass over a stream.
 async fn pass(
     hub: &Inner,
     store: &Store,
@@ -167,7 +172,7 @@ async fn pass(
     Ok(retained)
 }
 
-/// Keeps the copy of the index until the gateway stops.
+/// Keeps the copy of the index current until the gateway shuts down.
 pub(super) async fn follow_index(hub: Arc<Inner>) {
     let mut seen = None;
     loop {
@@ -175,16 +180,16 @@ pub(super) async fn follow_index(hub: Arc<Inner>) {
             Ok(None) => {}
             Ok(Some((edition, index))) => {
                 let untrimmed = hub.known.replace(index);
-                // At the start nothing was left out.
+                // Before the first copy, every append ran the script.
                 if seen.replace(edition).is_some() && untrimmed.len() <= MAX_UNTRIMMED {
                     for stream in &untrimmed {
                         if let Err(error) = pass(&hub, &hub.store, stream, false).await {
-                            tracing::debug!(%error, "a stream was not trimmed");
+                            tracing::debug!(%error, "cannot trim a stream to its retention");
                         }
                     }
                 }
             }
-            Err(error) => tracing::debug!(%error, "the index of retentions was not read"),
+            Err(error) => tracing::debug!(%error, "cannot read the retention index"),
         }
         tokio::select! {
             () = hub.stop.cancelled() => return,
@@ -193,10 +198,11 @@ pub(super) async fn follow_index(hub: Arc<Inner>) {
     }
 }
 
-/// The edition of the index, nothing of one that was never written.
+/// The edition of the index; `None` for an index that was never written.
 type Edition = Option<Vec<u8>>;
 
-/// The index and its edition, unless that was seen. What changes while it is read is another edition.
+/// Returns the index and its edition, or `None` if this edition was seen already. A change during
+/// the read creates another edition.
 async fn read_index(
     hub: &Inner,
     seen: Option<&Edition>,
@@ -216,7 +222,7 @@ async fn read_index(
     }
 }
 
-/// Sweeps until the gateway stops.
+/// Runs the periodic rounds until the gateway shuts down.
 pub(super) async fn sweep(hub: Arc<Inner>) {
     let holder = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
     let every = hub.settings.retention_every;
@@ -230,23 +236,24 @@ pub(super) async fn sweep(hub: Arc<Inner>) {
             blocked = round(&hub, &holder) => blocked,
         };
         let blocked = blocked.unwrap_or_else(|error| {
-            tracing::debug!(%error, "a round of retention was broken off");
+            tracing::debug!(%error, "aborted a retention round");
             None
         });
         hub.metrics.retention_blocked.set(blocked.unwrap_or(0));
         tokio::select! {
             () = hub.stop.cancelled() => break,
             refreshed = refresh_keys(&hub, &holder) => if let Err(error) = refreshed {
-                tracing::debug!(%error, "records of idempotency keys were not renewed");
+                tracing::debug!(%error, "cannot renew the records of idempotency keys");
             }
         }
     }
     if let Err(error) = hub.store.leave_duty(Duty::Retention, &holder).await {
-        tracing::debug!(%error, "the lock of retention was not let go of");
+        tracing::debug!(%error, "cannot release the leader lock for retention");
     }
 }
 
-/// One round; how many streams are blocked by a group, or nothing if another gateway sweeps.
+/// Runs one round. Returns the number of streams blocked by a group, or `None` if another gateway
+/// holds the leader lock.
 async fn round(hub: &Inner, holder: &str) -> Result<Option<i64>, StoreError> {
     let hold = hub.settings.retention_every.mul_f64(1.5).max(AT_LEAST);
     let (mut cursor, mut blocked, mut taken) = (0, 0, None::<Instant>);
@@ -262,9 +269,9 @@ async fn round(hub: &Inner, holder: &str) -> Result<Option<i64>, StoreError> {
             match passes(hub, &stream).await {
                 Ok(is_blocked) => blocked += i64::from(is_blocked),
                 Err(error) if error.is_outage_for_writes() => return Err(error),
-                // One stream is to blame; the others are looked after.
+                // The error concerns one stream; continue with the others.
                 Err(error) => {
-                    tracing::warn!(%error, stream = stream.as_str(), "a stream was not trimmed");
+                    tracing::warn!(%error, stream = stream.as_str(), "cannot trim a stream to its retention");
                 }
             }
         }
@@ -278,7 +285,8 @@ async fn round(hub: &Inner, holder: &str) -> Result<Option<i64>, StoreError> {
     }
 }
 
-/// Renews what is recorded of streams that have idempotency keys, unless another gateway does.
+/// Renews the records of streams with idempotency keys, unless another gateway holds the leader
+/// lock.
 async fn refresh_keys(hub: &Inner, holder: &str) -> Result<(), StoreError> {
     let hold = hub.settings.retention_every.mul_f64(1.5).max(AT_LEAST);
     let mut cursor = 0;
@@ -291,7 +299,7 @@ async fn refresh_keys(hub: &Inner, holder: &str) -> Result<(), StoreError> {
             match hub.store.refresh_keys(&stream).await {
                 Err(error) if error.is_outage_for_writes() => return Err(error),
                 Err(error) => {
-                    tracing::warn!(%error, stream = stream.as_str(), "idempotency keys were not looked after");
+                    tracing::warn!(%error, stream = stream.as_str(), "cannot renew the idempotency keys of a stream");
                 }
                 Ok(()) => {}
             }
@@ -303,7 +311,7 @@ async fn refresh_keys(hub: &Inner, holder: &str) -> Result<(), StoreError> {
     }
 }
 
-/// As many passes over a stream as a round has; whether a group blocks it.
+/// Runs the passes of one round over a stream. Returns whether a group blocks its retention.
 async fn passes(hub: &Inner, stream: &StreamName) -> Result<bool, StoreError> {
     for n in 0..PASSES {
         match pass(hub, &hub.store, stream, n == 0).await? {

@@ -1,9 +1,12 @@
-//! Appending what was scheduled, when it is due.
+//! The scheduler: appends scheduled entries when they are due.
 //!
-//! One gateway does it, by a lock in Redis; that it happens once is the script's doing, not the
-//! lock's. The holder sleeps until the first is due, and listens for what is due before that. While
-//! nothing is scheduled anywhere nobody holds the lock; who schedules tries to take it at once, and
-//! all others look every two seconds, also for a holder that is gone.
+//! One gateway at a time runs it, under a leader lock in Redis. The script guarantees that an entry
+//! is appended only once, not the lock. The holder sleeps until the first entry is due, and listens
+//! for entries that are due earlier.
+//!
+//! While nothing is scheduled, no gateway holds the lock. A gateway that schedules an entry tries
+//! to take the lock at once. All others check every two seconds, also to replace a holder that
+//! died.
 
 use std::time::Duration;
 
@@ -13,23 +16,23 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::live::hub::Hub;
 use crate::redis::{Duty, Store, StoreError};
 
-/// Between looks whether there is anything to do, and signs of life of who does it.
+/// Interval between checks for scheduled entries, and between renewals of the lock.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How long the lock is held after the last sign of life.
+/// Validity of the lock after its last renewal.
 const HOLD: Duration = Duration::from_secs(5);
 
-/// Called when something was scheduled through this gateway.
+/// A notification that an entry was scheduled through this gateway.
 #[derive(Default)]
 pub(super) struct Clock(Notify);
 
 impl Hub {
-    /// To be called after something was scheduled.
+    /// Wakes the scheduler. Must be called after an entry was scheduled.
     pub fn scheduled(&self) {
         self.0.clock.0.notify_one();
     }
 }
 
-/// Appends what is due until the gateway stops.
+/// Appends due entries until the gateway shuts down.
 pub(super) async fn run(hub: Hub) {
     let holder = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
     loop {
@@ -48,15 +51,15 @@ pub(super) async fn run(hub: Hub) {
             .get_or_create(&[("kind", "scheduling")])
             .set(0);
         if let Err(error) = held {
-            tracing::debug!(%error, "what is due is left to the next attempt");
+            tracing::debug!(%error, "cannot append due scheduled entries; retrying later");
         }
     }
     if let Err(error) = hub.0.store.leave_duty(Duty::Scheduled, &holder).await {
-        tracing::debug!(%error, "the lock of what is scheduled was not let go of");
+        tracing::debug!(%error, "cannot release the leader lock for scheduled entries");
     }
 }
 
-/// Does it while this gateway has the lock and there is anything.
+/// Appends due entries while this gateway holds the lock and entries are scheduled.
 async fn hold(hub: &Hub, holder: &str) -> Result<(), StoreError> {
     if !hub.0.store.has_scheduled().await? || !is_held(hub, holder).await? {
         return Ok(());
@@ -81,7 +84,7 @@ async fn hold(hub: &Hub, holder: &str) -> Result<(), StoreError> {
                     Some((_, due_ms)) => {
                         until = until.min(Instant::now() + Duration::from_millis(due_ms));
                     }
-                    None => return Err(StoreError::Broken("nothing is heard".to_owned())),
+                    None => return Err(StoreError::Broken("pub/sub closed".to_owned())),
                 },
             }
         }
@@ -95,7 +98,8 @@ async fn is_held(hub: &Hub, holder: &str) -> Result<bool, StoreError> {
     hub.0.store.take_duty(Duty::Scheduled, holder, HOLD).await
 }
 
-/// Appends all that is due; how long until the next is, or nothing where nothing is scheduled.
+/// Appends all due entries. Returns the time until the next one is due, or `None` if nothing is
+/// scheduled.
 async fn move_due(hub: &Hub) -> Result<Option<Duration>, StoreError> {
     loop {
         let (streams, due_in) = hub.0.store.due_streams().await?;

@@ -1,4 +1,4 @@
-//! Bytes that a subscription has ready for its socket.
+//! The send queue of a subscription.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -8,23 +8,23 @@ use bytes::{Buf, Bytes};
 use crate::model::frame::{CHUNK_HEAD, close_chunk};
 use crate::model::page::Rendered;
 
-/// What is to be sent, in order. Pages are shared with everybody who sends them.
+/// Bytes to send, in order. Pages are shared by all subscriptions that send them.
 #[derive(Default)]
 pub struct Out {
     pieces: VecDeque<Bytes>,
-    /// Each piece carries the framing of chunks of HTTP/1.1.
+    /// Whether each piece includes HTTP/1.1 chunk framing.
     chunked: bool,
     bytes: usize,
 }
 
 impl Out {
-    /// For a connection that frames what it is given itself.
+    /// Returns a queue for a connection that adds its own framing.
     #[must_use]
     pub fn plain() -> Self {
         Self::default()
     }
 
-    /// For a socket that takes chunks of HTTP/1.1.
+    /// Returns a queue for a raw socket, with HTTP/1.1 chunk framing.
     #[must_use]
     pub fn chunked() -> Self {
         Self {
@@ -33,7 +33,7 @@ impl Out {
         }
     }
 
-    /// Adds bytes that `write` writes, if it writes any.
+    /// Appends the bytes that `write` writes, if any.
     pub fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let head = if self.chunked { CHUNK_HEAD } else { 0 };
         let mut bytes = vec![b'0'; head];
@@ -47,7 +47,7 @@ impl Out {
         self.add(bytes.into());
     }
 
-    /// Adds the frames of a page, from one of them on.
+    /// Appends the frames of a page, starting with index `from`.
     pub fn page(&mut self, page: &Rendered, from: usize) {
         if from >= page.len() {
             return;
@@ -62,7 +62,7 @@ impl Out {
         self.write(|out| out.extend_from_slice(&frames));
     }
 
-    /// Says that nothing follows.
+    /// Appends the last chunk, which ends the body.
     pub fn end(&mut self) {
         if self.chunked {
             self.add(Bytes::from_static(b"0\r\n\r\n"));
@@ -74,26 +74,26 @@ impl Out {
         self.pieces.push_back(piece);
     }
 
-    /// Bytes that are left.
+    /// Returns the number of bytes left to send.
     #[must_use]
     pub fn len(&self) -> usize {
         self.bytes
     }
 
-    /// Whether none are left.
+    /// Returns whether no bytes are left to send.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bytes == 0
     }
 
-    /// The next piece by itself.
+    /// Removes and returns the next piece.
     pub fn pop(&mut self) -> Option<Bytes> {
         let piece = self.pieces.pop_front()?;
         self.bytes -= piece.len();
         Some(piece)
     }
 
-    /// The first pieces, as one write takes them; how many there are.
+    /// Fills `slices` with the first pieces for one vectored write. Returns their number.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let pieces = self.pieces.iter().zip(slices);
         pieces
@@ -101,7 +101,7 @@ impl Out {
             .count()
     }
 
-    /// Takes away what was written.
+    /// Removes written bytes.
     pub fn advance(&mut self, mut written: usize) {
         self.bytes -= written;
         while let Some(first) = self.pieces.front_mut() {
@@ -111,7 +111,7 @@ impl Out {
             written -= first.len();
             self.pieces.pop_front();
         }
-        // What has sent much once and is quiet now need not remember how much that was.
+        // Release memory after a burst.
         self.pieces.shrink_to(4);
     }
 }

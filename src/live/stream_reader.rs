@@ -1,7 +1,7 @@
-//! One stream of a subscription: joining it, reading it up to its tail, and then what comes.
+//! One stream of a subscription: joins it, reads it up to its tail, then follows new entries.
 //!
-//! To fall behind is no special case: it means reading the stream again. Ids guard against hearing
-//! an entry twice, counters against losing one in silence.
+//! A feed that falls behind reads the stream again, without a special case. Ids prevent duplicate
+//! entries, and counters detect lost ones.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,48 +25,51 @@ use crate::model::position::Position;
 use crate::model::view::EventView;
 use crate::redis::{Lane, StoreError};
 
-/// Entries of one read while catching up.
+/// Maximum number of entries in one read while catching up.
 const CATCH_UP_ENTRIES: usize = 512;
-/// Between attempts while Redis is away: doubled up to the greatest.
+/// Retry delay while Redis is unreachable: the first delay, and the maximum factor. The delay
+/// doubles with each attempt.
 const RETRY: (Duration, u32) = (Duration::from_millis(100), 10);
-/// Bytes after which a stream lets others have their turn, and the socket.
+/// Number of bytes after which a stream yields to other streams and to the socket.
 pub(super) const TURN: usize = 64 << 10;
 
 type Doing<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
-/// What is done about the stream now.
+/// The current activity of a feed.
 enum Phase {
-    /// It is joined.
+    /// Joining the stream.
     Join(Option<Doing<Following, JoinError>>),
-    /// It is read from the cursor.
+    /// Reading from the cursor.
     CatchUp(Option<Doing<Towards, StoreError>>),
-    /// Redis is away: the same again, at that time.
+    /// Waiting to retry at this time, because Redis is unreachable.
     Away(Instant),
-    /// What comes is heard.
+    /// Following new entries.
     Live,
-    /// Its end was reached: nothing comes any more.
+    /// Finished: the end was reached and no entries follow.
     Complete,
 }
 
-/// One stream as one subscription follows it.
+/// One stream of one subscription.
 pub(super) struct Feed {
     stream: StreamName,
-    /// There once it was joined.
+    /// `Some` once the stream is joined.
     following: Option<Following>,
     phase: Phase,
-    /// Where it ends, if it does, and when the clock of Redis should have reached that.
+    /// The end of the feed, if it has one, and the time at which the clock of Redis should reach
+    /// it.
     end: Option<(EndOf, Option<Instant>)>,
-    /// Attempts that failed because Redis is away.
+    /// Number of consecutive attempts that failed because Redis is unreachable.
     attempts: u32,
-    /// What its tail said of the stream when it was last begun to be read.
+    /// The state of the tail before the last read of the stream.
     known: Option<Known>,
-    /// The tail may have something.
+    /// Whether the tail may have new entries.
     pub(super) news: bool,
-    /// It is followed because its name matches: when it is gone, so is this.
+    /// Whether the stream is followed because its name matches a prefix. The feed then ends when
+    /// the stream is deleted.
     pub(super) matched: bool,
 }
 
-/// What a feed writes with.
+/// The context that a feed writes with.
 pub(super) struct Pen<'a> {
     pub(super) hub: &'a Hub,
     pub(super) view: &'a Arc<EventView>,
@@ -75,16 +78,16 @@ pub(super) struct Pen<'a> {
     pub(super) out: &'a mut Out,
 }
 
-/// How far a feed has come.
+/// The outcome of polling a feed.
 pub(super) enum Step {
-    /// It has had its turn, and may have more.
+    /// The feed has written its share for now and may have more.
     Turn,
-    /// The key is no stream any more, and was followed only as one of many that match.
+    /// The key is no longer a stream, and was followed only because its name matches.
     Gone,
 }
 
 impl Feed {
-    /// A stream that was joined already, to be read from the cursor on.
+    /// Returns a feed of a joined stream, to be read from the cursor.
     pub(super) fn joined(begun: Begun) -> Self {
         let stream = begun.following.stream().clone();
         Self {
@@ -95,7 +98,7 @@ impl Feed {
         }
     }
 
-    /// A stream that is yet to be joined.
+    /// Returns a feed of a stream that is not joined yet.
     pub(super) fn new(stream: StreamName, matched: bool) -> Self {
         Self {
             stream,
@@ -113,28 +116,28 @@ impl Feed {
         &self.stream
     }
 
-    /// Whether there may be something to do.
+    /// Returns whether polling the feed may make progress.
     pub(super) fn is_due(&self) -> bool {
         !self.is_complete() && (self.news || !self.is_live() || self.is_past_end())
     }
 
-    /// Whether its end was reached, so that nothing comes any more.
+    /// Returns whether the end was reached and no entries follow.
     pub(super) fn is_complete(&self) -> bool {
         matches!(self.phase, Phase::Complete)
     }
 
-    /// Whether the clock of Redis should have reached the end.
+    /// Returns whether the clock of Redis should have reached the end.
     fn is_past_end(&self) -> bool {
         self.end
             .is_some_and(|(_, at)| at.is_some_and(|at| at <= Instant::now()))
     }
 
-    /// Whether all that is in the stream was read.
+    /// Returns whether the stream was read up to its tail.
     pub(super) fn is_live(&self) -> bool {
         matches!(self.phase, Phase::Live)
     }
 
-    /// When it wants to be polled again.
+    /// Returns the time at which to poll the feed again.
     pub(super) fn until(&self) -> Option<Instant> {
         match self.phase {
             Phase::Away(until) => Some(until),
@@ -143,10 +146,10 @@ impl Feed {
         }
     }
 
-    /// Writes what there is, up to about [`TURN`] bytes; pending when there is nothing.
+    /// Writes available entries, up to about [`TURN`] bytes. Pending if there are none.
     ///
     /// # Errors
-    /// What a retry alone does not mend.
+    /// [`JoinError`] if a retry cannot succeed.
     pub(super) fn poll(
         &mut self,
         number: usize,
@@ -204,7 +207,7 @@ impl Feed {
                         .as_ref()
                         .map_or(News::Look, |tail| tail.after(after))
                     {
-                        // Reading stops at the end, which a page may go beyond.
+                        // A page may extend beyond the end, but a read stops there.
                         News::Page(page) if end.is_some_and(|(end, _)| page.end.id >= end.id) => {
                             self.phase = Phase::CatchUp(None);
                         }
@@ -323,7 +326,7 @@ fn read_on(
     })
 }
 
-/// Writes a signal, with the cursor as it is now.
+/// Writes a control event with the current cursor.
 pub(super) fn tell(pen: &mut Pen<'_>, signal: &Signal<'_>) {
     let cursor = pen.cursors.text();
     pen.out
@@ -331,7 +334,7 @@ pub(super) fn tell(pen: &mut Pen<'_>, signal: &Signal<'_>) {
     pen.cursors.untold = false;
 }
 
-/// Writes the entries of a page that lie above the cursor, and moves that to its end.
+/// Writes the entries of a page after the cursor, and moves the cursor to the end of the page.
 fn show(number: usize, pen: &mut Pen<'_>, page: &Page) {
     let rendered = page.rendered(pen.view);
     let from = rendered.above(pen.cursors.at(number).id);
@@ -348,7 +351,7 @@ fn show(number: usize, pen: &mut Pen<'_>, page: &Page) {
         pen.cursors.untold &= !told;
         return;
     }
-    // The data is the same for all; the id is each subscription's own.
+    // The data is shared by all subscriptions; the id differs for each.
     let cursors = &mut *pen.cursors;
     pen.out.write(|out| {
         for (index, data) in rendered.without_ids(from) {
@@ -363,7 +366,7 @@ fn show(number: usize, pen: &mut Pen<'_>, page: &Page) {
     pen.cursors.set(number, page.end);
 }
 
-/// ±20 %, so that what began together does not stay together.
+/// Randomizes a duration by ±20 %, so that subscriptions opened together do not stay in step.
 pub(super) fn spread(duration: Duration) -> Duration {
     duration.mul_f64(0.8 + 0.4 * fastrand::f64())
 }

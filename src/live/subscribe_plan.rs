@@ -1,4 +1,4 @@
-//! What a subscription is to follow, and from where.
+//! The plan of a subscription: its streams, and its start and end in each.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -19,78 +19,79 @@ use crate::model::time::Time;
 use crate::model::view::EventView;
 use crate::redis::{Lane, StoreError, Stretch};
 
-/// Where a subscription begins in a stream.
+/// The start of a subscription in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begin {
-    /// After a position.
+    /// After this position.
     After(Position),
-    /// After the last entry there is.
+    /// After the current last entry.
     Tail,
-    /// With the entries of this time and later.
+    /// At the first entry of this time or later.
     Since(Time),
-    /// With the last so many entries.
+    /// At the start of the last entries, of this number.
     Last(usize),
 }
 
-/// Where a subscription ends.
+/// The end of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// With the last entry there is when it is opened.
+    /// At the last entry that exists when the subscription is opened.
     Tail,
-    /// With this id: complete when the stream has been given it, or one above it.
+    /// At this id: complete once the stream has this or a higher id.
     At(EntryId),
-    /// With this time, in Unix milliseconds: complete when the clock of Redis is past it.
+    /// At this time in Unix milliseconds: complete once the clock of Redis is past it.
     Time(u64),
 }
 
-/// The end of one stream of a subscription.
+/// The end of a subscription in one stream.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EndOf {
-    /// Entries above this id are not handed out.
+    /// The last id to deliver.
     pub(super) id: EntryId,
-    /// Once the clock of Redis is past this, no entry up to the id comes any more.
+    /// The time in Unix milliseconds after which the stream gets no more entries up to `id`,
+    /// according to the clock of Redis.
     pub(super) time_ms: Option<u64>,
 }
 
-/// A part of a stream read towards its end.
+/// A page of a stream, read towards the end of the subscription.
 pub(super) struct Towards {
     pub(super) stretch: Stretch,
-    /// Nothing is left, and nothing comes any more.
+    /// Whether the end is reached and no more entries can follow.
     pub(super) complete: bool,
-    /// How long to wait for the clock of Redis.
+    /// The time until the clock of Redis reaches the end.
     pub(super) until_time: Option<Duration>,
 }
 
-/// What a subscription follows.
+/// The streams and options of a subscription.
 pub struct Wanted {
-    /// These streams, each named once.
+    /// The named streams, without duplicates.
     pub streams: Vec<(StreamName, Begin)>,
-    /// All streams whose names begin with one of these.
+    /// Prefixes: all streams with one of them are followed.
     pub prefixes: Vec<String>,
-    /// Where to begin in streams that match and are there already.
+    /// The start in matching streams that exist already.
     pub matched: Matched,
-    /// Where it ends in `streams`, if it does; not together with `prefixes`.
+    /// The end in `streams`, if any. Cannot be combined with `prefixes`.
     pub end: Option<End>,
-    /// It is asked for as a subscription to many: its cursor names each stream.
+    /// Whether the client requested a multi-stream subscription, whose cursor covers each stream.
     pub many: bool,
-    /// Which of the streams that match are to be followed, if not all.
+    /// A filter of the matching streams to follow; `None` for all.
     pub visible: Option<Visible>,
-    /// What is seen of entries.
+    /// The view: how entries are filtered and rendered.
     pub view: EventView,
 }
 
-/// Tells whether a stream that matches is to be followed.
+/// A predicate for the matching streams to follow.
 pub type Visible = Arc<dyn Fn(&StreamName) -> bool + Send + Sync>;
 
 fn is_visible(visible: Option<&Visible>, stream: &StreamName) -> bool {
     visible.is_none_or(|visible| visible(stream))
 }
 
-/// Where to begin in streams that match.
+/// The start in matching streams.
 pub enum Matched {
-    /// In all alike.
+    /// The same start in all streams.
     At(Begin),
-    /// Where the cursor says, and at the beginning of those it does not know.
+    /// The position in the cursor, or the start of a stream that the cursor does not contain.
     Resumed(Cursor),
 }
 
@@ -103,7 +104,7 @@ impl Matched {
     }
 }
 
-/// The visible streams that match now and are not among the `named`.
+/// Returns the visible streams that match now and are not in `named`.
 async fn matching_now(
     wanted: &Wanted,
     matching: &[Matching],
@@ -121,7 +122,7 @@ async fn matching_now(
         if was_checked && named.len() + confirmed > MAX_STREAMS {
             return Err(JoinError::TooManyForOne);
         }
-        // Some may be gone since they were found.
+        // Some streams may have been deleted since they were found.
         for matching in matching {
             matching.check();
             matching.checked().await?;
@@ -130,7 +131,8 @@ async fn matching_now(
     }
 }
 
-/// The visible streams that match, each with whether it is confirmed, but for those passed over.
+/// Returns the visible matching streams, each with whether it is confirmed, except those for which
+/// `passed_over` returns true.
 pub(super) fn found(
     matching: &[Matching],
     visible: Option<&Visible>,
@@ -145,17 +147,17 @@ pub(super) fn found(
     found
 }
 
-/// A stream that was joined.
+/// A joined stream of a subscription.
 pub(super) struct Begun {
     pub(super) following: Following,
     pub(super) at: Position,
     pub(super) end: Option<EndOf>,
-    /// It is followed because its name matches.
+    /// Whether the stream is followed because its name matches a prefix.
     pub(super) matched: bool,
 }
 
 impl Hub {
-    /// Joins everything that is wanted; in this order the streams have their numbers.
+    /// Joins all streams of a subscription. Their order in the result gives their numbers.
     pub(super) async fn begin_all(
         &self,
         wanted: &Wanted,
@@ -179,7 +181,7 @@ impl Hub {
         let begun = (0..)
             .zip(all)
             .map(async |(number, (stream, begin, matched))| {
-                // In this order: what is appended from here on is heard, whatever is read below.
+                // Join before reading, so that no entry appended during the reads below is missed.
                 let following = self.join_as(&stream, bell.clone(), number).await?;
                 let end = match wanted.end {
                     Some(end) => Some(self.end_of(&stream, end).await?),
@@ -197,11 +199,11 @@ impl Hub {
         try_join_all(begun).await
     }
 
-    /// Whether a client that resumes has had everything up to the end: there is nothing to hand out
-    /// and nothing to tell.
+    /// Returns whether a resuming client has received everything up to the end, so that there are
+    /// neither entries nor control events to send.
     ///
     /// # Errors
-    /// That Redis is away, or a key holds no stream.
+    /// [`StoreError`] if Redis is unreachable or a key is not a stream.
     /// # Cancel safety
     /// Reads only.
     pub async fn is_complete(&self, wanted: &Wanted) -> Result<bool, StoreError> {
@@ -238,10 +240,10 @@ impl Hub {
         })
     }
 
-    /// Reads up to an end, at most so many entries and bytes.
+    /// Reads up to an end, at most `limit` entries and `bytes` bytes.
     ///
     /// # Errors
-    /// As [`Store::read_after`](crate::redis::Store::read_after).
+    /// Same as [`Store::read_after`](crate::redis::Store::read_after).
     /// # Cancel safety
     /// Reads only.
     pub(super) async fn read_towards(
@@ -252,7 +254,7 @@ impl Hub {
         (limit, bytes): (usize, usize),
     ) -> Result<Towards, StoreError> {
         let store = &self.0.store;
-        // In this order: once the clock is past the time, the range has all there will be.
+        // Read the clock first: if it is past the time, the range read afterwards is complete.
         let left_ms = match end.time_ms {
             Some(time_ms) => (time_ms + 1).checked_sub(store.now_ms().await?),
             None => Some(0),
@@ -272,7 +274,7 @@ impl Hub {
         })
     }
 
-    /// The position a subscription begins at.
+    /// Returns the position at which a subscription starts.
     async fn resolve(
         &self,
         stream: &StreamName,

@@ -1,8 +1,8 @@
-//! A subscription: one reader of one or more streams, as bytes of server-sent events or of NDJSON.
+//! A subscription: one client that follows one or more streams, as server-sent events or NDJSON.
 //!
-//! It has no task of its own. Whoever holds it asks for the next bytes when the socket has room,
-//! so a slow client slows nobody but itself: when it comes back to ask, what it missed is read
-//! from the stream.
+//! A subscription has no task of its own. Its owner polls it for the next bytes when the socket is
+//! writable, so a slow client only slows itself. The entries it missed are read from the stream
+//! when it is polled again.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,13 +31,13 @@ pub struct Subscription {
     hub: Hub,
     view: Arc<EventView>,
     bell: OwnBell,
-    /// By their numbers, which the bell rings with; a number that is free is `None`.
+    /// The feeds by stream number, as used in notifications. A free number is `None`.
     feeds: Vec<Option<Feed>>,
     cursors: Cursors,
     matches: Matches,
-    /// Whose turn is next.
+    /// The number of the feed to poll next.
     next: usize,
-    /// `$open` was not written yet.
+    /// Whether `$open` is still to be written.
     unopened: bool,
     ended: bool,
     timer: Pin<Box<Sleep>>,
@@ -50,38 +50,38 @@ pub struct Subscription {
     _counted: (Held, Held),
 }
 
-/// Streams that are followed because their names match.
+/// The streams followed because their names match a prefix.
 struct Matches {
     matching: Vec<Matching>,
-    /// Which of them are to be followed, if not all.
+    /// A filter of the matching streams to follow; `None` for all.
     visible: Option<Visible>,
-    /// There are others than before.
+    /// Whether the set of matching streams has changed.
     changed: bool,
-    /// There were too many, and a check of which exist was asked for.
+    /// Whether there were too many streams and a check of which exist was requested.
     was_checked: bool,
-    /// Numbers of streams that are gone, are still being read, and take places that others need.
+    /// Numbers of deleted streams that are still being read, while other streams need their place.
     lingering: Vec<usize>,
 }
 
-/// What subscriptions have in common.
+/// The settings and limits of a subscription.
 pub struct Terms {
-    /// Between signs of life, ±20 %.
+    /// Interval between heartbeats, ±20 %.
     pub heartbeat: Duration,
-    /// How long one lasts at most, ±20 %.
+    /// Maximum duration, ±20 %.
     pub max_age: Option<Duration>,
-    /// Ends them with `$end`.
+    /// Ends the subscription with `$end` when cancelled.
     pub drain: CancellationToken,
-    /// How long the credential is good.
+    /// The validity of the credential.
     pub validity: Validity,
-    /// Held as long as it lives.
+    /// Guards that count the subscription as open.
     pub counted: (Held, Held),
 }
 
 impl Subscription {
-    /// Joins streams and finds where to begin in each.
+    /// Joins the streams and resolves the start position in each.
     ///
     /// # Errors
-    /// [`JoinError`], when nothing was handed out yet.
+    /// [`JoinError`] if the subscription cannot be opened. Nothing was delivered then.
     /// # Cancel safety
     /// Safe.
     pub async fn open(hub: Hub, wanted: Wanted, terms: Terms) -> Result<Self, JoinError> {
@@ -125,11 +125,12 @@ impl Subscription {
         })
     }
 
-    /// Writes what is to be sent next into `out`; pending while there is nothing, `None` when the
-    /// subscription is over. To be polled again until it is pending.
+    /// Writes the next bytes to send into `out`. Pending if there are none; `None` after the end of
+    /// the subscription. Poll again until pending.
     ///
     /// # Errors
-    /// What a retry alone does not mend, once: the subscription is over after it.
+    /// [`JoinError`] if a retry cannot succeed. The error is returned once and ends the
+    /// subscription.
     pub fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
@@ -151,7 +152,7 @@ impl Subscription {
         let before = out.len();
         if std::mem::take(&mut self.unopened) {
             self.tell_open(out);
-            // As a line, an opening says nothing.
+            // NDJSON has no `$open`, so nothing was written.
             if out.len() > before {
                 return Poll::Ready(Ok(()));
             }
@@ -183,7 +184,8 @@ impl Subscription {
             if out.len() > before {
                 return Poll::Ready(Ok(()));
             }
-            // What came to match may take the places of streams that were being read until now.
+            // New matching streams may take the places of deleted streams that are now read
+            // completely.
             let is_idle = |number: &usize| self.feeds[*number].as_ref().is_some_and(is_idle);
             self.matches.changed |= self.matches.lingering.iter().any(is_idle);
             if self.matches.changed {
@@ -197,7 +199,7 @@ impl Subscription {
         }
     }
 
-    /// Gives each stream that may have something its turn, until there is enough for one write.
+    /// Polls each feed that may have entries, until there is enough for one write.
     fn poll_feeds(&mut self, cx: &mut Context<'_>, out: &mut Out) -> Result<(), JoinError> {
         let before = out.len();
         for _ in 0..self.feeds.len() {
@@ -225,7 +227,7 @@ impl Subscription {
         Ok(())
     }
 
-    /// When there is something to do without news.
+    /// Returns the time of the next timeout: retry, heartbeat, maximum duration or expiry.
     fn due(&self) -> Instant {
         let away = self.feeds.iter().flatten().filter_map(Feed::until).min();
         let heartbeat = self.last_sent + self.heartbeat;
@@ -238,7 +240,7 @@ impl Subscription {
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let due = self.due();
-            // It may ring too early: what was sent has put the heartbeat off.
+            // The timer may fire too early, because sent bytes have postponed the heartbeat.
             if due < self.timer.deadline() {
                 self.timer.as_mut().reset(due);
             }
@@ -272,7 +274,7 @@ impl Subscription {
         out.write(|out| open.write(out, Some(&cursor), self.view.framing));
     }
 
-    /// A sign of life: where the position has moved without an event, the position.
+    /// Writes a heartbeat, or the position if it has moved without an event.
     fn tell_alive(&mut self, out: &mut Out) {
         if !self.cursors.untold {
             return out
@@ -295,9 +297,9 @@ impl Subscription {
         self.ended = true;
     }
 
-    /// Follows what has come to match, from its beginning, and lets go of what is gone.
+    /// Follows new matching streams from their start, and drops deleted ones.
     fn match_again(&mut self, out: &mut Out) -> Result<(), JoinError> {
-        // The end of a check rings the bell, too.
+        // The end of a check also sends a notification.
         if self.matches.matching.iter().any(Matching::is_checking) {
             return Ok(());
         }
@@ -316,7 +318,7 @@ impl Subscription {
             if self.matches.was_checked && named + confirmed > MAX_STREAMS {
                 return Err(JoinError::TooManyForOne);
             }
-            // Some may be gone since they were found.
+            // Some streams may have been deleted since they were found.
             self.matches.was_checked = true;
             self.matches.matching.iter().for_each(Matching::check);
             return Ok(());
@@ -330,7 +332,7 @@ impl Subscription {
             if now.remove(feed.stream()).is_some() {
                 continue;
             }
-            // A reset was told before: the stream is gone for its followers, too.
+            // A reset was reported already, so the client knows that the stream is gone.
             if feed.is_live() && self.cursors.at(number) == Position::START {
                 self.leave(number);
             } else if is_idle(feed) {
@@ -339,7 +341,7 @@ impl Subscription {
                 lingering.push(number);
             }
         }
-        // A stream that is gone is left when its reset is found; at once if others need its place.
+        // A deleted stream is dropped when its reset is found, or now if others need its place.
         let mut free = MAX_STREAMS - self.feeds.iter().flatten().count();
         for number in gone.into_iter().take(now.len().saturating_sub(free)) {
             self.tell_reset(number, out);
@@ -386,7 +388,7 @@ impl Subscription {
     }
 }
 
-/// Whether a followed stream has nothing left that was read of it.
+/// Returns whether a matched stream has no entries left to deliver.
 fn is_idle(feed: &Feed) -> bool {
     feed.matched && feed.is_live() && !feed.news
 }

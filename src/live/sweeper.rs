@@ -1,11 +1,12 @@
-//! The sweeper: looks after groups with a policy though nobody reads them.
+//! The sweeper: maintains groups with a policy even if no client reads them.
 //!
-//! Every gateway has one, and the one that holds the lock in Redis works. A round makes one bounded
-//! pass over each group and goes on where the round before stopped. Groups with a backlog, of entries
-//! without a lease or of leases that are over, get further passes until the next round is due, in
-//! turns, for a fifth of the time: Redis serves nobody else during a pass.
+//! Every gateway runs a sweeper, but only the holder of the leader lock in Redis sweeps. A round
+//! makes one limited pass over each group and continues where the previous round stopped. A backlog
+//! is entries without a lease, or expired leases. Groups with a backlog get further passes in turn
+//! until the next round. These take a fifth of the time, because a pass blocks Redis for other
+//! clients.
 //!
-//! The lock outlives a round three times; an orderly stop releases it.
+//! The lock is valid for three rounds. A graceful shutdown releases it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -15,39 +16,39 @@ use crate::live::hub::Inner;
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::{Duty, StoreError, SweepAt, SweepParts};
 
-/// The longest the lock is kept after the last round, beside three rounds.
+/// Minimum validity of the lock, if three rounds are shorter.
 const AT_LEAST: Duration = Duration::from_secs(2);
-/// How much longer than the passes over groups with a backlog the pauses between them are.
+/// Ratio of the pause after a pass over a group with a backlog to the duration of the pass.
 const PAUSE: u32 = 4;
 
 type Key = (StreamName, GroupName);
 
-/// Where the sweep of each group goes on.
+/// The position at which the sweep of each group continues.
 type Places = HashMap<Key, SweepAt>;
 
-/// Groups with a backlog.
+/// The groups with a backlog.
 type Behind = VecDeque<(Key, Backlog)>;
 
 /// The backlog of a group.
 #[derive(Clone, Copy)]
 struct Backlog {
-    /// The parts of the sweep that have one.
+    /// The parts of the sweep with a backlog.
     parts: SweepParts,
-    /// Entries without a lease.
+    /// The number of entries without a lease.
     entries: u64,
 }
 
-/// A gateway's sweeper.
+/// The sweeper of a gateway.
 struct Sweeper {
     hub: Arc<Inner>,
-    /// The name under which it holds the lock.
+    /// The holder id for the lock.
     holder: String,
     places: Places,
-    /// When the lock was last taken.
+    /// The time at which the lock was last taken or renewed.
     taken: Option<Instant>,
 }
 
-/// Sweeps until the gateway stops.
+/// Runs the sweeper until the gateway shuts down.
 pub(super) async fn run(hub: Arc<Inner>) {
     let holder = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
     let mut sweeper = Sweeper {
@@ -61,7 +62,7 @@ pub(super) async fn run(hub: Arc<Inner>) {
         () = sweeper.rounds() => {}
     }
     if let Err(error) = hub.store.leave_duty(Duty::Groups, &sweeper.holder).await {
-        tracing::debug!(%error, "the lock of the sweeper was not released");
+        tracing::debug!(%error, "cannot release the leader lock of the sweeper");
     }
 }
 
@@ -76,7 +77,7 @@ impl Sweeper {
             let next = Instant::now() + every;
             self.show(&behind);
             if let Err(error) = self.catch_up(&mut behind, next).await {
-                tracing::debug!(%error, "a sweep was broken off");
+                tracing::debug!(%error, "aborted the passes over groups with a backlog");
                 behind.clear();
             }
             self.show(&behind);
@@ -91,7 +92,7 @@ impl Sweeper {
                     }
                 }
                 Ok(false) => self.places.clear(),
-                Err(error) => tracing::debug!(%error, "a sweep was broken off"),
+                Err(error) => tracing::debug!(%error, "aborted a sweeper round"),
             }
         }
     }
@@ -107,7 +108,7 @@ impl Sweeper {
             .set(i64::try_from(entries).unwrap_or(i64::MAX));
     }
 
-    /// One pass over each group; false if another gateway sweeps.
+    /// Runs one pass over each group. Returns false if another gateway holds the lock.
     async fn round(&mut self, forget: bool, behind: &mut Behind) -> Result<bool, StoreError> {
         let limit = self.hub.settings.sweep_limit;
         let (mut cursor, mut before) = (0, std::mem::take(&mut self.places));
@@ -137,7 +138,7 @@ impl Sweeper {
         }
     }
 
-    /// Passes over groups with a backlog until there is none, or until the next round.
+    /// Runs passes over groups with a backlog, until there are none or the next round is due.
     async fn catch_up(&mut self, behind: &mut Behind, until: Instant) -> Result<(), StoreError> {
         while let Some((key, backlog)) = behind.pop_front() {
             if Instant::now() >= until || !self.holds_lock().await? {
@@ -154,7 +155,7 @@ impl Sweeper {
         Ok(())
     }
 
-    /// One pass over a group; its backlog, if it has one.
+    /// Runs one pass over a group. Returns its remaining backlog, if any.
     async fn pass(&mut self, key: &Key, parts: SweepParts) -> Result<Option<Backlog>, StoreError> {
         let (hub, (stream, group)) = (&self.hub, key);
         let at = self.places.remove(key).unwrap_or_default();
@@ -162,9 +163,9 @@ impl Sweeper {
             Ok(Some(swept)) => swept,
             Ok(None) => return Ok(None),
             Err(error) if error.is_outage_for_writes() => return Err(error),
-            // One group is to blame; the others are looked after.
+            // The error concerns one group; continue with the others.
             Err(error) => {
-                tracing::warn!(%error, stream = stream.as_str(), %group, "a group was not swept");
+                tracing::warn!(%error, stream = stream.as_str(), %group, "cannot sweep a group");
                 return Ok(None);
             }
         };
@@ -189,7 +190,8 @@ impl Sweeper {
         }))
     }
 
-    /// Whether this gateway holds the lock, which is taken again when a good part of it has passed.
+    /// Returns whether this gateway holds the lock. Takes or renews it after a quarter of its
+    /// validity.
     async fn holds_lock(&mut self) -> Result<bool, StoreError> {
         let hold = (self.hub.settings.sweep_every * 3).max(AT_LEAST);
         if self.taken.is_some_and(|taken| taken.elapsed() < hold / 4) {

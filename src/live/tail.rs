@@ -1,4 +1,4 @@
-//! One followed stream: the pages that were read of it last, and those who follow it.
+//! One followed stream: its recent pages and its followers.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,56 +17,56 @@ use crate::model::name::StreamName;
 use crate::model::page::Page;
 use crate::model::position::Position;
 
-/// A followed stream. Made by the hub, fed by one reader, dropped when nobody has followed it for a
-/// while.
+/// A followed stream. The hub creates it, one reader feeds it, and it is dropped after a while
+/// without followers.
 pub(super) struct Tail {
-    /// Which stream.
+    /// The name of the stream.
     pub(super) stream: StreamName,
-    /// The reader that feeds it. Written by the hub, once.
+    /// The reader that feeds the tail. Written once, by the hub.
     pub(super) reader: OnceLock<Weak<Reader>>,
-    /// Written by the reader; emptied by a follower who finds that it is of another stream.
+    /// Recent pages. Written by the reader; emptied by a follower that finds the stream replaced.
     recent: Mutex<Recent>,
-    /// Turned true by the reader once it knows where the stream ends: from then on whatever is
-    /// appended is fed.
+    /// Set to true by the reader once it knows the end of the stream. Every entry appended after
+    /// that is fed.
     pub(super) ready: watch::Sender<bool>,
-    /// Those who follow, by their post.
+    /// The followers by worker thread.
     posts: Box<[AtPost]>,
-    /// How many they are. Raised by `follow`, lowered when a [`Following`] is dropped.
+    /// The number of followers. Raised by `follow`, lowered when a [`Following`] is dropped.
     followers: AtomicUsize,
     memory: Arc<Memory>,
 }
 
-/// What was read last.
+/// The most recent entries of a stream.
 struct Recent {
-    /// Each follows on the one before it, and the last ends at `end`.
+    /// Contiguous pages with the time they were read. The last one ends at `end`.
     pages: VecDeque<(Instant, Arc<Page>)>,
-    /// About their bytes.
+    /// The approximate size of the pages in bytes.
     bytes: usize,
-    /// Everything up to here was read.
+    /// The position up to which the stream was read.
     end: Position,
-    /// How often something other than appending has happened.
+    /// The number of changes other than appends.
     looks: u64,
-    /// False while the reader cannot read the stream.
+    /// Whether the reader can read the stream.
     readable: bool,
 }
 
-/// What a tail says of its stream, asked before the stream itself is read.
+/// The state of a tail, taken before a follower reads the stream itself.
 #[derive(Clone, Copy)]
 pub(super) struct Known {
     end: Position,
     readable: bool,
 }
 
-/// The followers of one thread.
+/// The followers on one thread.
 #[derive(Default)]
 struct AtPost {
     bells: Bells,
-    /// The post was called and has not yet come to ring.
+    /// Whether the tail is queued for a wake-up of these followers.
     called: AtomicBool,
 }
 
 impl Tail {
-    /// A tail that nobody reads yet.
+    /// Returns a tail without a reader.
     pub(super) fn new(stream: StreamName, posts: usize, memory: Arc<Memory>) -> Self {
         let (pages, end) = (VecDeque::new(), Position::START);
         let recent = Recent {
@@ -91,13 +91,13 @@ impl Tail {
         self.followers.load(Ordering::Relaxed)
     }
 
-    /// Says where the stream ends, before anything is fed.
+    /// Sets the end of the stream, without feeding a page.
     pub(super) fn begin(&self, end: Position) {
         let mut recent = self.lock();
         (recent.end, recent.readable) = (end, true);
     }
 
-    /// Feeds the next page.
+    /// Feeds the next page and notifies the followers.
     pub(super) fn push(self: &Arc<Self>, page: Page, posts: &[Arc<Post>]) {
         let (end, size) = (page.end, page.size());
         let mut recent = self.lock();
@@ -105,7 +105,7 @@ impl Tail {
         recent.bytes += size;
         self.memory.take(size);
         recent.pages.push_back((Instant::now(), Arc::new(page)));
-        // The page that is new stays, however large: its followers are about to send it.
+        // The new page stays, whatever its size, because its followers are about to send it.
         while recent.pages.len() > 1 && self.memory.is_too_much(recent.bytes, recent.pages.len()) {
             self.drop_oldest(&mut recent);
         }
@@ -113,13 +113,13 @@ impl Tail {
         self.call(posts);
     }
 
-    /// Tells the followers that something other than appending has happened (a gap, a reset): each
-    /// is to look at the stream itself. What is fed from here on follows on `at`.
+    /// Notifies the followers of a change other than an append (a gap, a reset), so that each reads
+    /// the stream itself. Later pages continue from `at`.
     pub(super) fn look(self: &Arc<Self>, at: Position, posts: &[Arc<Post>]) {
         self.have_looked_at(Some(at), posts);
     }
 
-    /// Tells the followers that the reader cannot read the stream: each is to look at it itself.
+    /// Notifies the followers that the reader cannot read the stream, so that each tries itself.
     pub(super) fn fail(self: &Arc<Self>, posts: &[Arc<Post>]) {
         self.have_looked_at(None, posts);
     }
@@ -136,7 +136,7 @@ impl Tail {
         self.call(posts);
     }
 
-    /// Forgets pages that were read before this time.
+    /// Drops the pages that were read before this time.
     pub(super) fn forget(&self, before: Instant) {
         let mut recent = self.lock();
         while recent.pages.front().is_some_and(|(at, _)| *at < before) {
@@ -162,7 +162,7 @@ impl Tail {
         }
     }
 
-    /// Adds a follower of a post, whose bell is rung with this number.
+    /// Adds a follower on worker thread `post`, to be notified with this number.
     pub(super) fn follow(self: &Arc<Self>, post: usize, bell: Arc<Bell>, number: u32) -> Following {
         self.followers.fetch_add(1, Ordering::Relaxed);
         let key = self.posts[post].bells.add(bell, number);
@@ -181,7 +181,7 @@ impl Tail {
 
 impl Source for Tail {
     fn ring(&self, post: usize) {
-        // Before the bells: what comes from here on calls again.
+        // Cleared before the notifications, so that later pages queue the tail again.
         self.posts[post].called.store(false, Ordering::Release);
         self.posts[post].bells.ring();
     }
@@ -197,29 +197,29 @@ impl Drop for Tail {
     }
 }
 
-/// A place among the followers of a [`Tail`].
+/// The registration of one follower of a [`Tail`], removed when dropped.
 pub(super) struct Following {
     tail: Arc<Tail>,
     post: usize,
     key: usize,
-    /// Looks that this follower knows of.
+    /// The number of changes that this follower has seen.
     seen: u64,
 }
 
-/// What a follower finds.
+/// The news that a follower finds at its tail.
 pub(super) enum News {
     /// The next entries.
     Page(Arc<Page>),
-    /// Nothing that it has not had.
+    /// No new entries.
     Nothing,
-    /// Look at the stream: something else has happened.
+    /// A change other than an append: the follower must read the stream.
     Look,
-    /// Look at the stream: more has happened than is kept here.
+    /// More entries than the tail keeps: the follower must read the stream.
     Behind,
 }
 
 impl Following {
-    /// The stream that is followed.
+    /// Returns the followed stream.
     pub(super) fn stream(&self) -> &StreamName {
         &self.tail.stream
     }
@@ -228,7 +228,7 @@ impl Following {
         &self.tail
     }
 
-    /// What comes after this id.
+    /// Returns the news after this id.
     pub(super) fn after(&self, id: EntryId) -> News {
         let recent = self.tail.lock();
         if recent.looks != self.seen {
@@ -244,7 +244,8 @@ impl Following {
         }
     }
 
-    /// To be called before the stream itself is looked at: what happens from here on is news.
+    /// Marks all changes so far as seen and returns the state of the tail. Must be called before
+    /// the stream itself is read, so that later changes count as news.
     pub(super) fn looks(&mut self) -> Known {
         let recent = self.tail.lock();
         self.seen = recent.looks;
@@ -254,12 +255,14 @@ impl Following {
         }
     }
 
-    /// Compares the counters of the stream with what was known of it before they were read. If they
-    /// contradict it, the reader waits at a place that the stream does not have any more, and is told
-    /// to look at once: it would find out by itself only at its next look.
+    /// Compares the counters of the stream with the state of the tail before they were read.
+    ///
+    /// If they contradict each other, the reader waits at a position that the stream no longer has.
+    /// The reader then gets a request to check the stream. Otherwise it would only notice at its
+    /// next regular check.
     pub(super) fn compare(&self, known: Known, facts: &Facts, hub: &Arc<Inner>) {
         if facts.end_before(known.end) {
-            // Nothing of what was read before the stream was made anew is to be heard any more.
+            // Entries read before the stream was recreated must not be delivered any more.
             self.tail.look(facts.tail(), &hub.posts);
         } else if known.readable {
             return;
@@ -275,15 +278,15 @@ impl Drop for Following {
     }
 }
 
-/// A stream that a read waits for, with a bell of its own.
+/// A stream that a read waits for, with its own wake-up handle.
 pub(super) struct Awaited {
-    /// Held so that the bell is rung.
+    /// Keeps the registration with the tail.
     pub(super) following: Following,
     pub(super) bell: OwnBell,
 }
 
 impl Awaited {
-    /// Until something happens to the stream; at once if that was after the last time.
+    /// Waits for news of the stream. Returns at once if there was any since the last call.
     ///
     /// # Cancel safety
     /// Safe: nothing is lost when dropped.

@@ -1,8 +1,9 @@
-//! Waking those who follow streams.
+//! Wake-ups of followers across threads.
 //!
-//! A reader of streams runs on another thread than those who follow them, and to wake a task of
-//! another thread costs a system call each. So every thread that serves connections has a *post*:
-//! the reader calls the post, once, and the post rings the bells of all who follow, on their thread.
+//! A stream reader may run on another thread than the followers of the stream. Waking a task of
+//! another thread costs a system call per task. Every worker thread therefore has a wake-up queue
+//! ([`Post`]): the reader notifies the queue once, and the queue wakes all followers on its own
+//! thread.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -10,20 +11,20 @@ use std::task::{Context, Poll, Waker};
 use slab::Slab;
 use tokio::sync::Notify;
 
-/// What wakes one follower, and tells it which of its streams there is news of.
+/// The wake-up handle of one follower. It records which of its streams have news.
 #[derive(Default)]
 pub(super) struct Bell(Mutex<Rung>);
 
 #[derive(Default)]
 struct Rung {
-    /// Whom to wake; taken by the first who rings.
+    /// The waker of the follower; taken by the first notification.
     waker: Option<Waker>,
-    /// The numbers that were rung and not yet looked at, each once.
+    /// The numbers of the streams with unhandled notifications, without duplicates.
     numbers: Vec<u32>,
 }
 
 impl Bell {
-    /// Rings for the stream of this number among those of the follower.
+    /// Notifies the follower of news of its stream `number`.
     pub(super) fn ring(&self, number: u32) {
         let waker = {
             let mut rung = self.lock();
@@ -37,7 +38,7 @@ impl Bell {
         }
     }
 
-    /// Wakes the follower, with no news of any stream.
+    /// Wakes the follower without news of any stream.
     pub(super) fn call(&self) {
         let waker = self.lock().waker.take();
         if let Some(waker) = waker {
@@ -45,7 +46,8 @@ impl Bell {
         }
     }
 
-    /// Hands what was rung to `news`. Who is polled next after this is woken by the next ring.
+    /// Passes the numbers of notified streams to `news`, and registers the current task to be woken
+    /// by the next notification.
     pub(super) fn answer(&self, cx: &Context<'_>, mut news: impl FnMut(u32)) {
         let mut rung = self.lock();
         rung.numbers.drain(..).for_each(&mut news);
@@ -55,7 +57,7 @@ impl Bell {
         }
     }
 
-    /// Until it is rung.
+    /// Waits for a notification of news.
     pub(super) async fn rung(&self) {
         std::future::poll_fn(|cx| {
             let mut rung = false;
@@ -70,12 +72,12 @@ impl Bell {
     }
 }
 
-/// Those who are to be woken together: on one thread, about one thing.
+/// The followers on one thread that are woken together, for the same source.
 #[derive(Default)]
 pub(super) struct Bells(Mutex<Slab<(Arc<Bell>, u32)>>);
 
 impl Bells {
-    /// Adds a bell, to be rung with this number. Answers by what it is taken out again.
+    /// Adds a follower, to be notified with this number. Returns the key for [`Bells::remove`].
     pub(super) fn add(&self, bell: Arc<Bell>, number: u32) -> usize {
         self.lock().insert((bell, number))
     }
@@ -101,24 +103,25 @@ impl Bells {
     }
 }
 
-/// Something that may have news for those who follow it.
+/// A source of news for followers.
 pub(super) trait Source: Send + Sync {
-    /// Rings the bells of those of one post, who are told of what comes after this.
+    /// Notifies the followers on worker thread `post`. News after the start of this call queues the
+    /// source again.
     fn ring(&self, post: usize);
 }
 
-/// The post of one thread.
+/// The wake-up queue of one worker thread.
 #[derive(Default)]
 pub(super) struct Post {
-    /// What has news; each once, which the sources see to.
+    /// The sources with news. Each source makes sure that it is queued only once.
     called: Mutex<Vec<Arc<dyn Source>>>,
     wake: Notify,
-    /// All bells of this thread.
+    /// All followers of this thread.
     all: Bells,
 }
 
 impl Post {
-    /// Calls for the bells of this source to be rung.
+    /// Queues a source, whose followers on this thread are then notified.
     pub(super) fn call(&self, source: Arc<dyn Source>) {
         self.called
             .lock()
@@ -127,7 +130,7 @@ impl Post {
         self.wake.notify_one();
     }
 
-    /// Makes a bell that this post knows.
+    /// Returns a new wake-up handle registered with this thread.
     pub(super) fn bell(self: &Arc<Self>) -> OwnBell {
         let bell = Arc::<Bell>::default();
         let key = self.all.add(bell.clone(), 0);
@@ -138,7 +141,8 @@ impl Post {
         }
     }
 
-    /// Rings bells for as long as it is polled. Belongs on the thread of those it wakes.
+    /// Notifies the followers of queued sources, without end. Must run on the thread of the
+    /// followers.
     pub(super) async fn serve(&self, number: usize) {
         loop {
             self.wake.notified().await;
@@ -150,13 +154,13 @@ impl Post {
         }
     }
 
-    /// Wakes everybody.
+    /// Wakes all followers of this thread.
     pub(super) fn call_all(&self) {
         self.all.call();
     }
 }
 
-/// A bell for as long as its follower lives.
+/// A registered wake-up handle, unregistered when dropped.
 pub(super) struct OwnBell {
     bell: Arc<Bell>,
     key: usize,

@@ -1,4 +1,5 @@
-//! Connections from clients: accepting, bounding, handing them to the workers, and ending them.
+//! The accept loop: accepts client connections, limits them, assigns them to workers and shuts them
+//! down.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,20 +19,20 @@ use crate::net::io::linger::Linger;
 use crate::net::shutdown_flag::ShutdownFlag;
 use crate::net::worker::{Here, Worker};
 
-/// Connections beyond the bound that are answered with a problem rather than cut.
+/// Connections over the limit that get a problem response. Any further ones are closed at once.
 const TOLD: usize = 256;
 
-/// The beginning of a stop, and the end of its lame-duck time.
+/// The shutdown signals of the accept loop.
 pub struct Stop<'a> {
-    /// Begins the lame-duck time.
+    /// Starts the lame-duck period.
     pub drain: &'a CancellationToken,
-    /// Ends the lame-duck time early.
+    /// Ends the lame-duck period early.
     pub hurry: &'a CancellationToken,
 }
 
 impl Stop<'_> {
-    /// Waits for the end of the lame-duck time: answers announce the end of their connections
-    /// meanwhile. Returns when the stop began.
+    /// Waits for a shutdown and then for the end of its lame-duck period. During that period,
+    /// answers carry `Connection: close`. Returns the time at which the shutdown started.
     async fn lame_duck(&self, lasts: Duration, flag: &ShutdownFlag) -> Instant {
         self.drain.cancelled().await;
         let began = Instant::now();
@@ -46,8 +47,8 @@ impl Stop<'_> {
     }
 }
 
-/// Serves on threads, one for each of `here`, to the end of the lame-duck time; then lets open
-/// connections finish for the rest of the grace.
+/// Accepts connections until the end of the lame-duck period, then gives open connections the rest
+/// of the grace period to finish. Starts one worker thread for each element of `here`.
 pub async fn serve(
     listener: TcpListener,
     here: Vec<Here>,
@@ -79,7 +80,7 @@ pub async fn serve(
     let workers = match workers {
         Ok(workers) => workers,
         Err(error) => {
-            tracing::error!(%error, "a thread cannot be started");
+            tracing::error!(%error, "cannot start a worker thread");
             stop.drain.cancel();
             return;
         }
@@ -90,12 +91,12 @@ pub async fn serve(
             began = &mut lame_duck => break began,
             accepted = listener.accept() => accepted,
         };
-        // Out of file descriptors, say: what is open goes on, and may close.
+        // On an error such as exhausted file descriptors, open connections continue and may close.
         let accepted = accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer.ip())));
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                tracing::warn!(%error, "cannot accept a connection");
                 metrics.refuse("accept");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
@@ -135,7 +136,7 @@ pub async fn serve(
         let open = metrics.connections.get();
         tracing::warn!(
             open,
-            "connections are still open after the grace; cutting them"
+            "connections are still open after the grace period; closing them"
         );
         hard.cancel();
         ended.await;

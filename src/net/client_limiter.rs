@@ -1,8 +1,9 @@
-//! Who comes, from where, how often and over how many connections at once.
+//! Per-client limits: the request rate and the number of concurrent connections.
 //!
-//! A client is an address, or the site of one (`model/network.rs`); behind a trusted proxy, the
-//! address that it tells. What is kept of a client is its bucket, for as long as a connection holds
-//! it or it is not full again; of those that are too many, all share one.
+//! A client is an IPv4 address or an IPv6 /64 network (`model/network.rs`). Behind a trusted
+//! proxy, it is the address that the proxy names. The gateway keeps one token bucket per client, as
+//! long as a connection uses the bucket or the bucket is not full. Clients over the maximum share
+//! one bucket.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -22,31 +23,33 @@ use crate::model::network::client_of;
 use crate::net::forwarded::{self, Proxies};
 use crate::rate_limit::{Bucket, Quota};
 
-/// Connections of one address beyond its bound that are told so rather than cut.
+/// Connections of one address over its limit that get a problem response. Any further ones are
+/// closed at once.
 const TOLD: u32 = 8;
-/// How often buckets that are full are looked for, when there are as many as may be.
+/// Minimum interval between removals of full buckets, once the maximum number is reached.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// What the quota of an address is called.
+/// The name of the per-address quota in rate limit headers.
 const NAME: &str = "address";
 
-/// What clients may do.
+/// The limits of clients.
 #[derive(Clone, Debug, Default)]
 pub struct VisitorSettings {
-    /// Requests of an address.
+    /// The request rate of an address.
     pub rate: Option<Quota>,
-    /// Addresses whose requests are counted at once.
+    /// Maximum number of addresses with a bucket of their own.
     pub max_addresses: usize,
-    /// Connections of an address at once.
+    /// Maximum number of concurrent connections of an address.
     pub max_connections: Option<u32>,
-    /// Whom to believe who the client is.
+    /// The proxies trusted to name the client.
     pub proxies: Proxies,
 }
 
-/// All who are here.
+/// The limiter of all clients.
 pub(crate) struct Visitors {
     settings: VisitorSettings,
     metrics: Metrics,
-    /// Connections by address, where they are bounded. An address without is not in it.
+    /// Open connections by address, if they are limited. An address without connections has no
+    /// element.
     connections: Mutex<HashMap<IpAddr, u32>>,
     buckets: Option<Buckets>,
 }
@@ -56,7 +59,7 @@ struct Buckets {
     quota: Quota,
     policy: HeaderValue,
     of: Mutex<OfAddresses>,
-    /// For those who are too many.
+    /// The bucket shared by addresses over the maximum.
     shared: Arc<Bucket>,
 }
 
@@ -73,7 +76,7 @@ impl Visitors {
     pub(crate) fn new(settings: VisitorSettings, metrics: Metrics) -> Arc<Self> {
         let buckets = settings.rate.map(|quota| Buckets {
             quota,
-            // A number and a word of ours: always fit for a header.
+            // A number and a fixed name are always a valid header value.
             policy: HeaderValue::try_from(quota.policy(NAME))
                 .unwrap_or_else(|_| HeaderValue::from_static("")),
             of: Mutex::new(OfAddresses {
@@ -91,7 +94,8 @@ impl Visitors {
         })
     }
 
-    /// Counts a connection in. `None` when it is not even to be answered.
+    /// Admits a connection and counts it. Returns `None` if the connection must be closed without
+    /// an answer.
     pub(crate) fn come(
         self: &Arc<Self>,
         peer: IpAddr,
@@ -140,7 +144,7 @@ impl Visitors {
     }
 }
 
-/// A place among the connections of an address, given back when dropped.
+/// A guard that counts a connection of an address until it is dropped.
 pub(crate) struct Place {
     client: IpAddr,
     of: Arc<Visitors>,
@@ -179,13 +183,13 @@ impl Buckets {
     }
 }
 
-/// Who is at the other end of a connection.
+/// The peer of a connection.
 pub(crate) struct Visitor {
     peer: IpAddr,
     /// Whether the peer is trusted to name the client.
     is_proxy: bool,
     turned_away: Option<TurnedAway>,
-    /// Of a client that comes by itself.
+    /// The bucket of a client that is not behind a proxy.
     bucket: Option<Arc<Bucket>>,
     all: Arc<Visitors>,
 }
@@ -195,7 +199,7 @@ impl Visitor {
         self.turned_away.is_some()
     }
 
-    /// Answers a request of this client, whatever panics on the way.
+    /// Answers a request of this client. A panic in a handler becomes an error response.
     pub(crate) async fn answer(
         &self,
         router: axum::Router,
@@ -214,7 +218,7 @@ impl Visitor {
         answer.unwrap_or_else(|panic| answer_panic(&method, &uri, &*panic))
     }
 
-    /// Counts a request, and has it refused if it is one too many.
+    /// Counts a request, and marks it for rejection if it exceeds a limit.
     fn enter(&self, request: &mut Request<Incoming>) -> Option<Standing> {
         let all = &self.all;
         let client = match self.is_proxy {
@@ -231,7 +235,7 @@ impl Visitor {
             request.extensions_mut().insert(turned_away);
             return None;
         }
-        // Whoever is asked whether it lives answers that.
+        // Liveness and readiness probes are never rate limited.
         if matches!(request.uri().path(), "/livez" | "/readyz") {
             return None;
         }

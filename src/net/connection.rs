@@ -1,5 +1,4 @@
-//! One connection from a client, from the moment it is accepted: what protocol it speaks, and what
-//! becomes of it.
+//! A client connection after it is accepted: TLS handshake, protocol selection and socket options.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +18,11 @@ use crate::net::io::linger::Linger;
 use crate::net::io::write_timeout::Unread;
 use crate::net::shutdown_flag::ShutdownFlag;
 
-/// A quiet connection is asked whether its peer is there after so long, and again as often.
+/// TCP keepalive of an idle connection: the delay before the first probe and the interval between
+/// probes.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));
 
-/// What all connections have in common.
+/// The settings and state shared by all connections.
 pub(crate) struct Serving {
     pub(crate) header_timeout: Duration,
     pub(crate) idle_timeout: Duration,
@@ -34,7 +34,7 @@ pub(crate) struct Serving {
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) unread: Counter,
     pub(crate) metrics: Metrics,
-    /// Advanced by the loop that accepts.
+    /// The shutdown phase, advanced by the accept loop.
     pub(crate) shutdown: ShutdownFlag,
 }
 
@@ -44,13 +44,13 @@ impl Serving {
     }
 }
 
-/// Counts a connection for as long as it lasts, whatever becomes of it.
+/// A guard that counts a connection as open until it is dropped.
 pub(crate) struct Open {
     pub(crate) _held: Held,
     pub(crate) _place: Option<Place>,
 }
 
-/// A connection that is yet to be served.
+/// An accepted connection that is not served yet.
 pub(crate) struct Accepted {
     pub(crate) stream: std::net::TcpStream,
     pub(crate) visitor: Visitor,
@@ -61,8 +61,8 @@ pub(crate) struct Accepted {
 type Plain = Unread<TcpStream>;
 
 impl Accepted {
-    /// Serves it on the runtime of the caller, to its end or until nothing is left of it but a
-    /// subscription. That goes on `here` in a task of its own, which is as small as it is.
+    /// Serves the connection on the caller's runtime, until it ends or only a subscription is left.
+    /// The subscription continues on `here` as a separate task, which is much smaller.
     pub(crate) async fn serve(self, router: axum::Router, here: TaskTracker) {
         let Self {
             stream,
@@ -74,11 +74,11 @@ impl Accepted {
         let stream = match TcpStream::from_std(stream) {
             Ok(stream) => Unread::new(stream, serving.write_timeout, serving.unread.clone()),
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be served");
+                tracing::warn!(%error, "cannot register a connection with the runtime");
                 return;
             }
         };
-        // The larger ways are boxed: most connections go the first.
+        // The larger futures are boxed, because most connections only need the first one.
         let Some(tls) = &serving.tls else {
             let served = http1::serve(stream, true, router.clone(), visitor, open, &serving).await;
             return Box::pin(go_on(served, router, &serving, here)).await;
@@ -99,7 +99,7 @@ impl Accepted {
     }
 }
 
-/// Whatever is left of a connection that began as one of HTTP/1.1.
+/// Continues a connection that hyper's HTTP/1.1 server has left.
 async fn go_on<S>(left: Left<S>, router: axum::Router, serving: &Serving, here: TaskTracker)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
@@ -113,7 +113,7 @@ where
     }
 }
 
-/// TLS, if the client comes to terms with us in time.
+/// Performs the TLS handshake. Returns `None` if it fails, times out or the gateway shuts down.
 async fn shake_hands(
     stream: Plain,
     tls: &TlsAcceptor,
@@ -129,7 +129,7 @@ async fn shake_hands(
             return Some(stream);
         }
         Ok(Err(error)) => {
-            tracing::debug!(%error, "a handshake failed");
+            tracing::debug!(%error, "TLS handshake failed");
             "failed"
         }
         Err(_) => "timeout",
@@ -138,7 +138,7 @@ async fn shake_hands(
     None
 }
 
-/// What makes small frames leave at once, and a peer that has vanished be noticed.
+/// Sets the socket options that send small frames immediately and detect a dead peer.
 fn set_options(stream: &std::net::TcpStream, write_timeout: Duration) {
     let _ = stream.set_nodelay(true);
     let socket = SockRef::from(stream);
@@ -146,7 +146,8 @@ fn set_options(stream: &std::net::TcpStream, write_timeout: Duration) {
         .with_time(KEEPALIVE.0)
         .with_interval(KEEPALIVE.1);
     let _ = socket.set_tcp_keepalive(&keepalive);
-    // For what was sent and is not even received. Later than our own bound, which counts.
+    // For data that the peer's host never acknowledges. Longer than the gateway's own write
+    // timeout, which also updates the metrics.
     #[cfg(target_os = "linux")]
     let _ = socket.set_tcp_user_timeout(Some(write_timeout + KEEPALIVE.0));
     #[cfg(not(target_os = "linux"))]

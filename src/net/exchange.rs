@@ -1,5 +1,5 @@
-//! The state that the parts of one connection of HTTP/1.1 share: its I/O (`request_io.rs`), the
-//! service that answers, and the loop that serves (`http1.rs`). All run on one thread, one after the
+//! The shared state of one HTTP/1.1 connection. Its users are the I/O (`request_io.rs`), the
+//! service that answers, and the serving loop (`http1.rs`). All run on one thread, one after the
 //! other.
 
 use std::pin::Pin;
@@ -13,22 +13,22 @@ use hyper::body::{Body, Frame, SizeHint};
 use crate::http::Malformed;
 use crate::net::takeover::Baton;
 
-/// The place in the stream of requests that was passed on.
+/// The position in the request bytes that the I/O has passed to hyper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Incoming {
     /// Between two requests.
     Nothing = 0,
-    /// Within a head.
+    /// Inside a head.
     Head = 1,
-    /// Within a body, or after a head that is refused.
+    /// Inside a body, or after a rejected head.
     More = 2,
 }
 
-/// What a connection waits for.
+/// The event that a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// A head, the first one included.
+    /// The rest of a head, or the first head.
     Head,
     /// The next request.
     Idle,
@@ -36,24 +36,24 @@ pub(crate) enum Phase {
     Answering,
 }
 
-/// One connection.
+/// The shared state of one connection.
 #[derive(Default)]
 pub(crate) struct Exchange {
     pub(crate) baton: Baton,
     /// Written by the I/O.
     incoming: AtomicU8,
-    /// Heads passed on; written by the I/O.
+    /// The number of heads passed to hyper; written by the I/O.
     heads: AtomicU64,
-    /// Requests that the service got; written by the service.
+    /// The number of requests the service received; written by the service.
     requests: AtomicU64,
-    /// Written by the service, and by the body of the answer when it ends.
+    /// Whether an answer is in progress. Set by the service, cleared when the answer's body ends.
     answering: AtomicBool,
-    /// The fault of the last head, which is passed on as a request without one; written by the I/O.
+    /// The fault of the last head, for which hyper got a valid replacement; written by the I/O.
     malformed: OnceLock<Malformed>,
 }
 
 impl Exchange {
-    /// Counts heads that are passed on.
+    /// Adds to the number of heads passed to hyper.
     pub(crate) fn passed(&self, heads: u64) {
         self.heads.fetch_add(heads, Relaxed);
     }
@@ -62,27 +62,28 @@ impl Exchange {
         self.incoming.store(incoming as u8, Relaxed);
     }
 
-    /// Notes that the last head passed on stands for one that is refused.
+    /// Records that the last head passed to hyper replaces a malformed one.
     pub(crate) fn reject(&self, malformed: Malformed) {
         let _ = self.malformed.set(malformed);
     }
 
-    /// Whether the client may still be sending, other than its next request.
+    /// Returns whether the client may still be sending anything other than its next request.
     pub(crate) fn is_sending(&self) -> bool {
         self.incoming.load(Relaxed) == Incoming::More as u8
     }
 
-    /// Whether a part of a head is there.
+    /// Returns whether part of a head has arrived.
     pub(crate) fn has_partial_head(&self) -> bool {
         self.incoming.load(Relaxed) == Incoming::Head as u8
     }
 
-    /// Whether more of the request that is answered is to come: no other head was passed on since.
+    /// Returns whether more of the current request is still to come, that is, no later head was
+    /// passed to hyper.
     pub(crate) fn is_incomplete(&self) -> bool {
         self.is_sending() && self.requests() == self.heads.load(Relaxed)
     }
 
-    /// Takes up a request: the fault of its head, if it has one.
+    /// Starts a request. Returns the fault of its head, if it is malformed.
     pub(crate) fn begin(&self) -> Option<Malformed> {
         self.answering.store(true, Relaxed);
         let nth = self.requests.fetch_add(1, Relaxed) + 1;
@@ -92,7 +93,7 @@ impl Exchange {
             .copied()
     }
 
-    /// Requests so far.
+    /// Returns the number of requests so far.
     pub(crate) fn requests(&self) -> u64 {
         self.requests.load(Relaxed)
     }
@@ -108,7 +109,7 @@ impl Exchange {
     }
 }
 
-/// The body of an answer, which ends the exchange when hyper is done with it.
+/// The body of an answer. Marks the answer as ended when hyper drops it.
 pub(crate) struct AnswerBody {
     body: axum::body::Body,
     exchange: Arc<Exchange>,

@@ -1,6 +1,8 @@
-//! Who is behind a proxy. A proxy that is trusted adds who asked it to the end of a header; what
-//! stands before that may come from anybody. So the header is read from its end, as far as those
-//! named in it are trusted themselves, and not at all when the peer is not.
+//! Client addresses behind trusted proxies.
+//!
+//! A trusted proxy appends the address of its peer to a header; earlier elements may come from
+//! anyone. The header is therefore read from its end, as long as the named addresses are trusted
+//! proxies. It is ignored if the peer itself is not trusted.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,8 +11,8 @@ use hyper::HeaderMap;
 use crate::http::BasePath;
 use crate::model::network::Network;
 
-/// Which header the proxies write. Only one is read: the other passes through a proxy as the
-/// client sent it.
+/// The header that the proxies write. The gateway reads only this one, because a proxy passes the
+/// other one on as the client sent it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Written {
     /// `X-Forwarded-For`.
@@ -23,21 +25,21 @@ pub enum Written {
 /// The proxies in front of the gateway.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
-    /// Where they are.
+    /// The networks of the proxies.
     pub trusted: Vec<Network>,
-    /// What they write.
+    /// The header that the proxies write.
     pub written: Written,
 }
 
 impl Proxies {
-    /// Whether this is the address of one.
+    /// Returns whether `address` belongs to a trusted proxy.
     #[must_use]
     pub fn trust(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(address))
     }
 
-    /// The client of a request that came from `peer`: the last address that is not a proxy's. The
-    /// proxy itself where it does not say, or says what cannot be read.
+    /// Returns the client address of a request from `peer`: the last address that is not a trusted
+    /// proxy. If a proxy names no address or an invalid one, the client is that proxy.
     #[must_use]
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let name = match self.written {
@@ -65,8 +67,8 @@ impl Proxies {
     }
 }
 
-/// The path that a trusted proxy says it has stripped; nothing where it says none, or one that cannot be.
-/// Of several proxies the last one that a request passed names it.
+/// Returns the path prefix that a trusted proxy has stripped, or `None` if the header is missing or
+/// invalid. With several proxies, the last one before the gateway decides.
 pub(crate) fn prefix(headers: &HeaderMap) -> Option<BasePath> {
     let named = headers
         .get_all("x-forwarded-prefix")
@@ -77,14 +79,14 @@ pub(crate) fn prefix(headers: &HeaderMap) -> Option<BasePath> {
     named.rsplit(',').next()?.trim().parse().ok()
 }
 
-/// `for=` of one element of `Forwarded`.
+/// Returns the `for=` address of one element of `Forwarded`.
 fn named_for(element: &str) -> Option<IpAddr> {
     let mut pairs = element.split(';').filter_map(|pair| pair.split_once('='));
     let (_, node) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
     address(node.trim().trim_matches('"'))
 }
 
-/// An address, with or without a port.
+/// Parses an address, with or without a port.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = text
         .strip_prefix('[')

@@ -1,37 +1,36 @@
-//! The messages on a connection of HTTP/1.1: follows what a client sends from head to body to the
-//! next head, so that every head is checked. Sans I/O; the result does not depend on how the bytes
-//! were cut.
+//! HTTP/1.1 message framing. Follows the client's bytes from head to body to the next head, so that
+//! every head is checked. Does no I/O; the result does not depend on how the bytes are split.
 
 use crate::http::Malformed;
 use crate::net::head::{self, BodyFraming};
 
-/// The place a connection has reached.
+/// The framing state of a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// At the beginning of a head.
+    /// At the start of a head.
     Head,
-    /// Bytes of a body that are yet to come.
+    /// Inside a body, with the number of bytes still to come.
     Body(u64),
-    /// Within a chunked body.
+    /// Inside a chunked body.
     Chunked(Chunked),
 }
 
-/// The reason why not all bytes were followed.
+/// The reason why [`Framing::follow`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// All were.
+    /// All bytes were consumed.
     All,
-    /// A head that is not whole yet.
+    /// A head is incomplete.
     PartialHead,
-    /// A head that is refused.
+    /// A head is malformed.
     Malformed(Malformed),
-    /// A chunked body with a fault: where it ends cannot be known.
+    /// A chunked body is malformed, so its end is unknown.
     BrokenBody,
 }
 
 impl Framing {
-    /// Follows `bytes`: the number of those that belong to whole heads and to bodies, and of such
-    /// heads.
+    /// Advances over `bytes`. Returns the number of bytes that belong to complete heads and to
+    /// bodies, the number of complete heads, and the reason for stopping.
     pub(crate) fn follow(&mut self, bytes: &[u8], max_head: usize) -> (usize, u64, Stop) {
         let (mut at, mut heads) = (0, 0);
         while at < bytes.len() {
@@ -75,38 +74,39 @@ impl Framing {
     }
 }
 
-/// The place within a chunked body.
+/// The position in a chunked body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Chunked {
     /// Before the size of a chunk.
     SizeStart,
-    /// Within the size.
+    /// Inside the size.
     Size(u64),
-    /// After the size: white space, then an extension or the end of the line.
+    /// After the size: whitespace, then an extension or the end of the line.
     AfterSize(u64),
-    /// Within an extension.
+    /// Inside an extension.
     Extension(u64),
     /// At the LF after the size.
     SizeLf(u64),
-    /// Bytes of a chunk that are yet to come.
+    /// Inside a chunk, with the number of bytes still to come.
     Data(u64),
     /// At the CR after a chunk.
     DataCr,
     /// At the LF after a chunk.
     DataLf,
-    /// At the beginning of a line of the trailer, or at the empty line that ends the body.
+    /// At the start of a trailer line, or at the empty line that ends the body.
     TrailerStart,
-    /// Within a line of the trailer.
+    /// Inside a trailer line.
     Trailer,
-    /// At the LF of such a line.
+    /// At the LF of a trailer line.
     TrailerLf,
     /// At the LF of the empty line.
     EndLf,
 }
 
 impl Chunked {
-    /// Takes one byte, or data as far as it is there: how many were taken and the place after them,
-    /// which is `None` after the body. `None` for a fault. `bytes` are not empty.
+    /// Consumes one byte, or as much chunk data as `bytes` holds. Returns the number of bytes and
+    /// the next position, which is `None` after the end of the body. Returns `None` for malformed
+    /// bytes. `bytes` must not be empty.
     fn step(self, bytes: &[u8]) -> Option<(usize, Option<Self>)> {
         let byte = *bytes.first()?;
         let next = match (self, byte) {

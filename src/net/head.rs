@@ -1,7 +1,7 @@
-//! The head of a request of HTTP/1.1, checked before hyper reads it: hyper takes heads that a server in
-//! front may read differently, and answers others with an empty 400.
+//! Validation of HTTP/1.1 request heads before hyper reads them. hyper accepts some heads that a
+//! server in front may parse differently, and answers others with an empty 400.
 //!
-//! Whatever passes here hyper takes, too: `request_io.rs` has the test that compares both.
+//! hyper accepts every head that passes this check. A test of `request_io.rs` compares both.
 
 use std::mem::MaybeUninit;
 
@@ -10,11 +10,11 @@ use httparse::{Error, Header, Request, Status};
 
 use crate::http::Malformed;
 
-/// Header fields of a request; more is 431.
+/// Maximum number of header fields; more fail with 431.
 const MAX_FIELDS: usize = 100;
-/// Bytes of a target; more is 414. The bound of the `http` crate.
+/// Maximum length of the request target in bytes, as in the `http` crate; more fails with 414.
 const MAX_TARGET: usize = u16::MAX as usize - 1;
-/// Bytes of a name of a header field. The bound of the `http` crate.
+/// Maximum length of a header field name in bytes, as in the `http` crate.
 const MAX_NAME: usize = u16::MAX as usize;
 /// The first byte of a TLS handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -22,24 +22,24 @@ const TLS_HANDSHAKE: u8 = 0x16;
 /// The framing of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BodyFraming {
-    /// `Content-Length`; 0 without any.
+    /// `Content-Length`, or 0 if it is missing.
     Length(u64),
     /// `Transfer-Encoding: chunked`.
     Chunked,
 }
 
-/// A head that is whole and well-formed.
+/// A complete and well-formed head.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Head {
-    /// Bytes of the head, with the empty line.
+    /// The length of the head in bytes, including the empty line.
     pub(crate) length: usize,
     pub(crate) body: BodyFraming,
 }
 
-/// Reads the head that `bytes` begin with; `None` while more of it is to come.
+/// Parses the head at the start of `bytes`. Returns `None` if the head is incomplete.
 ///
 /// # Errors
-/// The fault of the head.
+/// [`Malformed`] with the fault of the head.
 pub(crate) fn read(bytes: &[u8], max_bytes: usize) -> Result<Option<Head>, Malformed> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut request = Request::new(&mut []);
@@ -61,7 +61,7 @@ pub(crate) fn read(bytes: &[u8], max_bytes: usize) -> Result<Option<Head>, Malfo
     Ok(Some(Head { length, body }))
 }
 
-/// Whether a head may have ended: the line that ends at or after `from` is empty.
+/// Returns whether a head can be complete: an empty line ends at or after `from`.
 pub(crate) fn may_end(bytes: &[u8], from: usize) -> bool {
     memchr::memchr_iter(b'\n', &bytes[from..]).any(|at| {
         let line = &bytes[..from + at];
@@ -80,7 +80,7 @@ fn check_target(target: &str) -> Result<(), Malformed> {
             max_bytes: MAX_TARGET,
         });
     }
-    // Nearly always: a path of letters, digits and a few marks.
+    // Fast path for most targets: a path of letters, digits and a few marks.
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%?&=+,:;@!$*'()".contains(&byte);
     if target.starts_with('/') && target.bytes().all(plain) {
         return Ok(());
@@ -118,7 +118,7 @@ fn framing(fields: &[Header<'_>], is_http_11: bool) -> Result<BodyFraming, Malfo
     }
 }
 
-/// A number in digits alone, below the values that hyper keeps for itself.
+/// Parses a number of digits only, below the values that hyper reserves.
 fn content_length(value: &[u8]) -> Option<u64> {
     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     let number = digits

@@ -1,5 +1,5 @@
-//! A connection that speaks HTTP/1.1: hyper's, with timeouts that `axum::serve` cannot be given. It
-//! may turn out to speak HTTP/2, and a subscription may take it over.
+//! HTTP/1.1 connections on hyper, with timeouts that `axum::serve` does not offer. A connection may
+//! turn out to speak HTTP/2, and a subscription may take it over.
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
@@ -23,38 +23,38 @@ use crate::net::io::deadline::Deadline;
 use crate::net::io::request_io::RequestIo;
 use crate::net::takeover::Subscriber;
 
-/// The longest a connection is read on that is one too many. It takes the place of another that
-/// could be told so.
+/// Maximum linger time of a connection over the limit. While it lingers, it takes the place of
+/// another connection that could get a problem response.
 const LINGER_ONE_TOO_MANY: Duration = Duration::from_secs(1);
 
-/// What is left of a connection that hyper has done with.
+/// The rest of a connection after hyper has finished with it.
 #[expect(
     clippy::large_enum_variant,
-    reason = "it is taken apart as soon as it is made"
+    reason = "the value is destructured right after construction"
 )]
 pub(crate) enum Left<S> {
     Nothing,
-    /// A subscription goes on by itself.
+    /// A subscription that continues without hyper.
     Subscriber(Subscriber<S>),
-    /// It speaks HTTP/2; with what it has sent so far.
+    /// A connection that speaks HTTP/2, with the bytes received so far.
     Http2(S, Vec<u8>, Visitor, Open),
 }
 
-/// The reason why the loop that serves is left.
+/// The reason why the serving loop ended.
 #[expect(
     clippy::large_enum_variant,
-    reason = "it is taken apart as soon as it is made"
+    reason = "the value is destructured right after construction"
 )]
 enum Served {
-    /// Every answer is sent, and there will be no other.
+    /// All answers are sent and no more will follow.
     Done,
-    /// The connection broke, or its head did not come in time.
+    /// The connection failed, or a head did not arrive in time.
     Broken,
     Subscribed(crate::http::Session),
     Http2,
 }
 
-/// Serves a connection. One that is `undecided` may turn out to speak HTTP/2.
+/// Serves a connection. If `undecided`, its first bytes may turn out to be HTTP/2.
 pub(crate) async fn serve<S>(
     stream: S,
     undecided: bool,
@@ -80,7 +80,7 @@ where
         let (exchange, serving) = (asked.clone(), at.clone());
         async move {
             let mut response = visitor.answer(router, request).await;
-            // The rest of a body that nobody wants is not waited for with the connection kept.
+            // Closing the connection avoids waiting for the rest of an unwanted body.
             if exchange.is_incomplete() || serving.shutdown.is_draining() {
                 response
                     .headers_mut()
@@ -91,7 +91,7 @@ where
         }
     });
     let mut builder = Builder::new();
-    // Heads are bounded before they reach hyper.
+    // `RequestIo` limits the size of heads before they reach hyper.
     builder
         .max_buf_size(serving.max_header_size + 1)
         .keep_alive(!turned_away);
@@ -111,7 +111,7 @@ where
         Served::Subscribed(session) => Left::Subscriber(Subscriber::new(stream, session, open)),
         Served::Http2 => {
             drop(parts.service);
-            // Nobody else has it any more: the service is gone with hyper's part.
+            // The service held the only other reference and was dropped with hyper's parts.
             match Arc::into_inner(visitor) {
                 Some(visitor) => Left::Http2(stream, held, visitor, open),
                 None => Left::Nothing,
@@ -120,8 +120,8 @@ where
     }
 }
 
-/// Polls hyper's part of a connection until it is done, or is to be left; closes it when it is idle
-/// for too long, or the gateway stops.
+/// Polls hyper's connection until it ends or is taken over. Closes the connection when it is idle
+/// for too long or the gateway shuts down.
 async fn drive<I, S>(
     connection: &mut Pin<Box<Connection<I, S>>>,
     exchange: &Exchange,
@@ -137,12 +137,12 @@ where
     let mut deadline = Deadline::new(Instant::now() + serving.header_timeout);
     std::future::poll_fn(|cx| {
         loop {
-            // Once it has been polled it wakes this task, whose waker stays the same.
+            // Polling once registers the waker of this task, which stays the same.
             if !listening {
                 listening = true;
                 let _ = closing.as_mut().poll(cx);
             }
-            // A head of which a part is here gets its answer.
+            // A request whose head has partly arrived still gets its answer.
             if !asked_to_end && serving.shutdown.is_closing() && !exchange.has_partial_head() {
                 asked_to_end = true;
                 connection.as_mut().graceful_shutdown();
@@ -151,7 +151,7 @@ where
                 return Poll::Ready(match ended {
                     Ok(()) => Served::Done,
                     Err(error) => {
-                        tracing::debug!(%error, "connection broke");
+                        tracing::debug!(%error, "HTTP/1.1 connection failed");
                         Served::Broken
                     }
                 });
@@ -175,7 +175,7 @@ where
                 return Poll::Pending;
             }
             if waits_for.0 == Phase::Head {
-                tracing::debug!("no head of a request within the header timeout");
+                tracing::debug!("no complete request head within the header timeout");
                 return Poll::Ready(Served::Broken);
             }
             deadline.set(None);
@@ -185,7 +185,8 @@ where
     .await
 }
 
-/// Ends a connection whose answers are all sent; reads on where `more` may come.
+/// Closes a connection whose answers are all sent. If the client may send `more`, closes only the
+/// sending side and reads on within the linger limits.
 async fn end<S>(mut stream: S, more: bool, turned_away: bool, serving: &Serving)
 where
     S: AsyncRead + AsyncWrite + Unpin,

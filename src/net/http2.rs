@@ -1,6 +1,6 @@
-//! A connection that speaks HTTP/2: hyper's, with what it leaves to be bounded. A connection that
-//! has nothing to do is closed, an answer that is left unread is reset, and whoever takes back more
-//! requests than it lets be answered is sent away.
+//! HTTP/2 connections on hyper, with the limits that hyper does not enforce. An idle connection is
+//! closed, a stream whose answer stays unread is reset, and a connection that cancels more requests
+//! than it lets complete is closed.
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
@@ -19,20 +19,20 @@ use crate::net::connection::{Open, Serving};
 use crate::net::http2_streams::{Paced, Streams};
 use crate::net::io::prefixed::Rewound;
 
-/// A quiet connection is asked whether its peer is there after so long, and closed when no answer
-/// came for so long.
+/// HTTP/2 keepalive: the idle time before a PING, and the timeout for its answer.
 const PING: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
-/// Streams that a client opened and reset before they were looked at; more end the connection.
+/// Maximum number of streams that a client opened and reset before the gateway accepted them. More
+/// end the connection.
 const MAX_PENDING_RESETS: usize = 20;
-/// Streams that were reset for a mistake of the client; more end the connection.
+/// Maximum number of streams reset because of a client error. More end the connection.
 const MAX_ERROR_RESETS: usize = 256;
-/// Requests that a client took back unanswered; more end the connection, unless more than these
-/// were answered.
+/// Maximum number of requests that a client cancelled before an answer. More end the connection,
+/// unless at least as many requests were answered.
 const MAX_TAKEN_BACK: usize = 200;
-/// What a connection without streams may take to end that was told to.
+/// Time limit for a connection without streams to close after a GOAWAY.
 const ENDS_WITHIN: Duration = Duration::from_secs(1);
 
-/// Serves a connection to its end. The tasks of its streams run on `here`.
+/// Serves a connection until it ends. The tasks of its streams run on `here`.
 pub(crate) async fn serve<S>(
     stream: S,
     read: Vec<u8>,
@@ -71,7 +71,7 @@ pub(crate) async fn serve<S>(
     std::future::poll_fn(|cx| {
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
             if let Err(error) = ended {
-                tracing::debug!(%error, "a connection of HTTP/2 broke");
+                tracing::debug!(%error, "HTTP/2 connection failed");
             }
             return Poll::Ready(());
         }
@@ -81,7 +81,7 @@ pub(crate) async fn serve<S>(
             serving.refused("resets");
         }
         let had_its_answer = turned_away && answered > 0;
-        // The flag first: the future is done once it was ready.
+        // Check the flag first: the future must not be polled again after it was ready.
         let draining = serving.shutdown.is_draining() || draining.as_mut().poll(cx).is_ready();
         if flooded || had_its_answer || draining {
             clock
@@ -95,12 +95,13 @@ pub(crate) async fn serve<S>(
     .await;
 }
 
-/// When a connection is to end: after it had nothing to do for a while, or was told to.
+/// The idle timeout and graceful shutdown of a connection.
 struct Clock {
-    /// Between two requests. Looked at as often, so a connection may be idle for twice as long.
+    /// Idle timeout and check interval. A connection may therefore stay idle for up to twice as
+    /// long.
     idle: Duration,
     sleep: Pin<Box<Sleep>>,
-    /// Streams begun when it was last looked at.
+    /// The number of streams begun as of the last check.
     seen: usize,
     ending: bool,
 }
@@ -120,7 +121,7 @@ impl Clock {
         self.ending
     }
 
-    /// Has the connection end: no stream begins any more.
+    /// Starts a graceful shutdown of the connection: no new streams begin.
     fn end(mut self: Pin<&mut Self>, end: impl FnOnce()) {
         if !self.ending {
             self.ending = true;
@@ -129,8 +130,8 @@ impl Clock {
         }
     }
 
-    /// Ready when the connection is to be dropped: it is ending, without streams, and its peer
-    /// does not do its part.
+    /// Returns ready when the connection must be dropped: it is shutting down without streams, but
+    /// the peer does not close it.
     fn poll(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

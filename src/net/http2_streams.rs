@@ -1,10 +1,9 @@
-//! The streams of a connection that speaks HTTP/2: how many there are, what became of them, and an
-//! end to those whose client leaves an answer unread.
+//! The streams of an HTTP/2 connection: their counters, and a write timeout per stream.
 //!
-//! hyper asks for the next part of an answer when it has passed the last one on, which waits for the
-//! client's window. So each part is small, and each has to be passed on within a time; else the task
-//! of the stream is dropped, which resets the stream and forgets what was to be sent. Other streams
-//! of the connection go on.
+//! hyper asks for the next part of an answer once the last one has fit into the client's
+//! flow-control window. Each part is small and must be passed on within the write timeout.
+//! Otherwise the task of the stream is dropped, which resets the stream and frees its unsent data.
+//! Other streams of the connection continue.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -19,10 +18,10 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::time::Sleep;
 use tokio_util::task::TaskTracker;
 
-/// Bytes of an answer in one part: as many as a frame has.
+/// Size of one part of an answer in bytes: the default size of a frame.
 const PART: usize = 16 << 10;
 
-/// The streams of one connection. Cheap to clone; runs their tasks.
+/// The streams of one connection, and the executor of their tasks. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Streams(Arc<Shared>);
 
@@ -30,28 +29,29 @@ struct Shared {
     here: TaskTracker,
     patience: Duration,
     cut: Counter,
-    /// Streams whose tasks run; changed by those.
+    /// Streams with a running task; updated by the tasks.
     open: AtomicUsize,
     begun: AtomicUsize,
     answered: AtomicUsize,
     taken_back: AtomicUsize,
-    /// The stream whose request is being taken: its task is what is run next.
+    /// The stream whose request was just accepted. The next spawned task belongs to it.
     next: Mutex<Option<Arc<Stream>>>,
 }
 
-/// What a stream's task and the body of its answer share.
+/// The state shared by the task of a stream and the body of its answer.
 pub(crate) struct Stream {
     of: Arc<Shared>,
-    /// The head of the answer is there.
+    /// Whether the head of the answer is ready.
     answered: AtomicBool,
-    /// Parts that hyper was given.
+    /// The number of parts given to hyper.
     parts: AtomicUsize,
-    /// The last of them could not be passed on yet.
+    /// Whether hyper still holds the last part.
     held: AtomicBool,
 }
 
 impl Stream {
-    /// There is an answer: whoever resets it now has only had enough.
+    /// Records that there is an answer. A later reset by the client does not count as a cancelled
+    /// request.
     pub(crate) fn answered(&self) {
         self.answered.store(true, Relaxed);
         self.of.answered.fetch_add(1, Relaxed);
@@ -73,7 +73,7 @@ impl Streams {
         }))
     }
 
-    /// A stream whose request has come.
+    /// Registers a stream whose request has arrived.
     pub(crate) fn begin(&self) -> Arc<Stream> {
         self.0.begun.fetch_add(1, Relaxed);
         let (answered, held) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -100,7 +100,7 @@ impl Streams {
         self.0.answered.load(Relaxed)
     }
 
-    /// Requests that ended before there was an answer.
+    /// Returns the number of requests that ended before there was an answer.
     pub(crate) fn taken_back(&self) -> usize {
         self.0.taken_back.load(Relaxed)
     }
@@ -129,7 +129,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     }
 }
 
-/// Counts a stream for as long as its task lasts.
+/// A guard that counts a stream as open while its task runs.
 struct Counted(Arc<Stream>);
 
 impl Drop for Counted {
@@ -142,11 +142,11 @@ impl Drop for Counted {
     }
 }
 
-/// What hyper does for a stream.
+/// The task that hyper runs for a stream, with the write timeout.
 struct Task<F> {
     task: Pin<Box<F>>,
     counted: Counted,
-    /// The part that waits, and how long it still may.
+    /// The number of the part that waits for the window, and its timer.
     unread: Option<(usize, Pin<Box<Sleep>>)>,
 }
 
@@ -184,7 +184,7 @@ impl<F: Future<Output = ()>> Future for Task<F> {
     }
 }
 
-/// The body of an answer, in small parts.
+/// The body of an answer, split into small parts.
 pub(crate) struct Paced {
     body: axum::body::Body,
     left: Bytes,
@@ -210,7 +210,7 @@ impl Body for Paced {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let Self { body, left, stream } = &mut *self;
-        // Asked again: what was held is on its way.
+        // hyper asks for the next part, so it has passed the last one on.
         stream.held.store(false, Relaxed);
         if left.is_empty() {
             match std::task::ready!(Pin::new(body).poll_frame(cx)) {

@@ -1,5 +1,6 @@
-//! Connections from clients: who comes, what protocol is spoken, the threads that serve, and how a
-//! connection ends. Knows hyper and sockets; of a request no more than who sent it.
+//! Client connections: admission, protocol detection, worker threads and shutdown.
+//!
+//! This module deals with hyper and sockets. Of a request it knows only the client address.
 
 pub mod accept;
 pub mod client_limiter;

@@ -1,4 +1,4 @@
-//! A connection as a client's bytes make it, for tests that throw bytes at it: `fuzz/` and
+//! An in-memory HTTP/1.1 connection for tests with arbitrary input: `fuzz/` and
 //! `tests/it/untrusted.rs`.
 
 use std::io;
@@ -17,21 +17,21 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::net::exchange::Exchange;
 use crate::net::io::request_io::RequestIo;
 
-/// Polls after which a connection that makes no progress has nothing to do.
+/// Number of polls without input after which a connection counts as finished.
 const QUIET: usize = 4;
 
-/// What became of a connection.
+/// The outcome of a connection.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Served {
-    /// Bytes of the body of each request; `None` where it broke off.
+    /// The length of each request body in bytes; `None` if the body ended early.
     pub requests: Vec<Option<u64>>,
-    /// The last of them stands for a head that was refused.
+    /// Whether the last request replaces a malformed head.
     pub refused: bool,
-    /// The answers as the client sees them.
+    /// The bytes of all answers.
     pub answers: Vec<u8>,
 }
 
-/// A client that sends `bytes` in parts and reads whatever comes.
+/// A client that sends `bytes` in parts and reads everything.
 struct Client {
     bytes: Vec<u8>,
     sent: usize,
@@ -79,7 +79,7 @@ impl AsyncWrite for Client {
     }
 }
 
-/// Serves a connection that sends `bytes`, `part` of them in one read, to where it waits for more.
+/// Serves a connection that sends `bytes`, `part` of them per read, until it waits for more input.
 /// Each answer is an empty 200.
 #[must_use]
 pub fn serve(bytes: &[u8], part: usize, max_head: usize) -> Served {

@@ -1,15 +1,16 @@
-//! The limit of open files, of which each connection takes one.
+//! The limit on open files. Each connection uses one file descriptor.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Open files besides the connections from clients: those to Redis, what listens, what is read.
+/// File descriptors reserved for Redis connections, listeners and files.
 const OTHERS: u64 = 128;
-/// What every system takes that has a limit but does not say which.
+/// A soft limit that systems accept if they have a limit but do not report it.
 const ANYWHERE: u64 = 10_240;
 
-/// Raises the limit of this process as far as it may, and answers it if that is less than so many
-/// connections from clients need, with what they need. Most systems start a process with 1024, of which it may have as
-/// many as it likes for the asking.
+/// Raises the soft limit on open files as far as the process may. Returns the new limit and the
+/// required number if the limit is too low for this many client connections.
+///
+/// Most systems start a process with a soft limit of 1024, which it may raise by itself.
 #[must_use]
 pub fn allow(connections: usize) -> Option<(u64, u64)> {
     let limit = getrlimit(Resource::Nofile);

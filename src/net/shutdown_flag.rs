@@ -1,17 +1,17 @@
-//! The phase of a stop, for connections: each asks whenever it is polled, several times for each
-//! request. A `CancellationToken` takes a lock to answer, which all threads share.
+//! The shutdown phase, as seen by connections. Each connection checks it on every poll, several
+//! times per request. A `CancellationToken` would take a lock shared by all threads.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use tokio::sync::Notify;
 
 const RUNNING: u8 = 0;
-/// The lame-duck time: requests are answered, with `Connection: close`.
+/// The lame-duck period: requests are answered with `Connection: close`.
 const DRAINING: u8 = 1;
-/// Idle connections are closed.
+/// The end of the lame-duck period: idle connections are closed.
 const CLOSING: u8 = 2;
 
-/// How far a stop has got. Phases only advance.
+/// The current shutdown phase. It only advances.
 #[derive(Default)]
 pub(crate) struct ShutdownFlag {
     phase: AtomicU8,
@@ -20,39 +20,39 @@ pub(crate) struct ShutdownFlag {
 }
 
 impl ShutdownFlag {
-    /// Begins the lame-duck time: every connection ends with its next answer.
+    /// Starts the lame-duck period: every connection closes after its next answer.
     pub(crate) fn drain(&self) {
         self.phase.fetch_max(DRAINING, Ordering::AcqRel);
         self.draining.notify_waiters();
     }
 
-    /// Ends the lame-duck time: idle connections close, the others do after their answer.
+    /// Ends the lame-duck period: idle connections close, the others close after their answer.
     pub(crate) fn close(&self) {
         self.phase.store(CLOSING, Ordering::Release);
         self.draining.notify_waiters();
         self.closing.notify_waiters();
     }
 
-    /// Whether answers announce the end of their connection. Costs next to nothing.
+    /// Returns whether answers carry `Connection: close`. Takes no lock.
     pub(crate) fn is_draining(&self) -> bool {
         self.phase.load(Ordering::Acquire) != RUNNING
     }
 
-    /// Whether idle connections are to close. Costs next to nothing.
+    /// Returns whether idle connections close. Takes no lock.
     pub(crate) fn is_closing(&self) -> bool {
         self.phase.load(Ordering::Acquire) == CLOSING
     }
 
-    /// Waits until the lame-duck time has begun.
+    /// Waits until the lame-duck period starts.
     pub(crate) async fn draining(&self) {
-        // Created before the check: a call in between is not lost.
+        // Created before the check, so that a notification in between is not lost.
         let called = self.draining.notified();
         if !self.is_draining() {
             called.await;
         }
     }
 
-    /// Waits until idle connections are to close. Polled once, it wakes the task that polled it.
+    /// Waits until idle connections close. One poll is enough to register the task for a wake-up.
     pub(crate) async fn closing(&self) {
         let called = self.closing.notified();
         if !self.is_closing() {

@@ -1,10 +1,10 @@
-//! Taking a connection over from hyper once the head of an answer is out.
+//! Takeover of a connection from hyper after the head of an answer is sent.
 //!
-//! A subscriber is quiet for most of its life, and hyper keeps buffers and the state of a request
-//! for it as long: several times what the subscription itself needs. So where an answer is nothing
-//! but a subscription on HTTP/1.1, hyper writes its head and is then left; what remains is a socket
-//! and a session ([`Subscriber`]), which writes chunks by itself and closes when the session ends,
-//! through TLS as without. Every other answer, and HTTP/2, takes the same session as an ordinary body.
+//! A subscriber is idle most of the time, but hyper would keep buffers and request state for it.
+//! These take several times the memory of the subscription itself. If an HTTP/1.1 answer is a
+//! subscription, hyper therefore only writes the head. The rest is a socket and a session
+//! ([`Subscriber`]), which writes the chunks and closes the connection when the session ends. This
+//! works with and without TLS. Other answers, and HTTP/2, use the same session as an ordinary body.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -21,29 +21,29 @@ use crate::http::{HandOver, Session};
 use crate::live::Out;
 use crate::net::connection::Open;
 
-/// Pieces in one write.
+/// Maximum number of slices in one vectored write.
 const SLICES: usize = 16;
-/// Bytes a subscriber may send, who has nothing to say.
+/// Maximum number of bytes that a subscriber may send. A subscriber has no reason to send any.
 const MAX_CHATTER: usize = 64 << 10;
 
-/// The session in an answer that is to take its connection over.
+/// The slot for a session that takes over its connection.
 #[derive(Default)]
 pub(crate) struct Baton {
     session: Mutex<Option<Session>>,
     step: AtomicU8,
 }
 
-/// Nothing is to be taken over.
+/// No takeover is pending.
 const IDLE: u8 = 0;
-/// The head is with hyper.
+/// The session was taken from the answer; hyper has the head.
 const TAKEN: u8 = 1;
-/// The head was handed to the socket.
+/// The head was written to the socket.
 const HEAD_SENT: u8 = 2;
 /// The client speaks HTTP/2.
 const HTTP_2: u8 = 3;
 
 impl Baton {
-    /// Takes the session out of an answer, if the connection can be left to it.
+    /// Takes the session out of an answer if it can take over the connection.
     pub(crate) fn take_from(&self, method: &Method, version: Version, response: &mut Response) {
         let fits = method == Method::GET && version == Version::HTTP_11;
         let Some(hand_over) = response
@@ -54,23 +54,23 @@ impl Baton {
             return;
         };
         *self.session.lock().unwrap_or_else(PoisonError::into_inner) = hand_over.take();
-        // Nothing comes after the session: a client that kept the connection for its next request would
-        // lose that now and then.
+        // The connection closes after the session. A client that reused the connection for its next
+        // request would sometimes lose that request.
         response
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));
         self.step.store(TAKEN, Ordering::Release);
     }
 
-    /// Hyper has written all it had.
+    /// Records that hyper has flushed its output.
     pub(crate) fn flushed(&self) {
-        // The head is encoded in the very poll that takes the answer, before anything is flushed.
+        // hyper encodes the head in the same poll that takes the answer, before any flush.
         let _ = self
             .step
             .compare_exchange(TAKEN, HEAD_SENT, Ordering::AcqRel, Ordering::Acquire);
     }
 
-    /// The session, once hyper may be left.
+    /// Returns the session once hyper no longer needs the connection.
     pub(crate) fn ready(&self) -> Option<Session> {
         if self.step.load(Ordering::Acquire) != HEAD_SENT {
             return None;
@@ -82,24 +82,24 @@ impl Baton {
             .take()
     }
 
-    /// Notes that the client speaks HTTP/2.
+    /// Records that the client speaks HTTP/2.
     pub(crate) fn set_http2(&self) {
         self.step.store(HTTP_2, Ordering::Release);
     }
 
-    /// Whether the client turned out to speak HTTP/2: hyper has seen nothing of it.
+    /// Returns whether the client speaks HTTP/2. hyper has not seen any of its bytes then.
     pub(crate) fn is_http2(&self) -> bool {
         self.step.load(Ordering::Acquire) == HTTP_2
     }
 }
 
-/// A connection that has nothing left but a subscription. Runs until either side ends it.
+/// A connection that only carries a subscription. Runs until either side ends it.
 pub(crate) struct Subscriber<S> {
     stream: S,
-    /// Gone when it has said all.
+    /// `None` once the session has ended.
     session: Option<Session>,
     out: Out,
-    /// Bytes the client has sent since.
+    /// Bytes that the client has sent since the takeover.
     chatter: usize,
     _open: Open,
 }
@@ -115,7 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Subscriber<S> {
         }
     }
 
-    /// Ready when the client has gone, or talks and talks.
+    /// Returns ready when the client has disconnected or sent more than [`MAX_CHATTER`] bytes.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut bytes = [0; 256];
         loop {
@@ -141,7 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Subscriber<S> {
             };
             self.out.advance(written);
         }
-        // What TLS has taken it need not have sent.
+        // TLS may have buffered data that it has not sent.
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 }
@@ -156,7 +156,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Subscriber<S> {
         }
         loop {
             if let Err(error) = ready!(this.poll_write(cx)) {
-                tracing::debug!(%error, "a subscriber's connection broke");
+                tracing::debug!(%error, "subscriber connection failed");
                 return Poll::Ready(());
             }
             let Some(session) = &mut this.session else {

@@ -1,5 +1,4 @@
-//! TLS for connections from clients: the certificate, which may change while we run, and the
-//! handshake.
+//! TLS for client connections, with a certificate that is reloaded when its files change.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,34 +13,34 @@ use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{self, ServerConfig};
 
-/// How often the files are looked at.
+/// Interval at which the certificate files are checked for changes.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// What is spoken over TLS, the preferred first.
+/// The ALPN protocols in order of preference.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// Has rustls use the one provider there is. To be called before anything else of TLS.
+/// Installs the process-wide rustls crypto provider. Must be called before any other use of TLS.
 pub fn install_provider() {
-    // An error says that one is installed already: this one.
+    // An error means that a provider is installed already, which is this one.
     let _ = ring::default_provider().install_default();
 }
 
-/// Where the certificate is.
+/// The files of a certificate and its key.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
-    /// The certificate with its chain, PEM.
+    /// The certificate with its chain, in PEM.
     pub cert: PathBuf,
-    /// Its private key, PEM.
+    /// The private key, in PEM.
     pub key: PathBuf,
 }
 
-/// What is wrong with a certificate. Never says what stands in a file.
+/// A problem with a certificate or its key. The text never includes the contents of a file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsProblem {
-    /// In the file of the certificate.
+    /// A problem with the certificate file.
     #[error("{0}")]
     Cert(String),
-    /// In the file of the key.
+    /// A problem with the key file.
     #[error("{0}")]
     Key(String),
 }
@@ -63,10 +62,10 @@ impl TlsFiles {
         }
     }
 
-    /// Looks whether the files can be used.
+    /// Checks whether the files are usable.
     ///
     /// # Errors
-    /// All that is wrong with them.
+    /// All problems of the files.
     pub fn check(&self) -> Result<(), Vec<TlsProblem>> {
         self.certified(&self.read()?).map(drop)
     }
@@ -76,7 +75,7 @@ impl TlsFiles {
         let chain = certificates(&contents.cert)
             .map_err(|wrong| TlsProblem::Cert(format!("{cert} {wrong}")));
         let private = PrivateKeyDer::from_pem_slice(&contents.key)
-            .map_err(|_| TlsProblem::Key(format!("{key} holds no private key in PEM")));
+            .map_err(|_| TlsProblem::Key(format!("{key} holds no private key in PEM format")));
         let (chain, private) = match (chain, private) {
             (Ok(chain), Ok(private)) => (chain, private),
             (chain, private) => {
@@ -86,12 +85,12 @@ impl TlsFiles {
         CertifiedKey::from_der(chain, private, &provider()).map_err(|error| {
             vec![match error {
                 rustls::Error::InconsistentKeys(_) => {
-                    TlsProblem::Key(format!("{key} is not the key of {cert}"))
+                    TlsProblem::Key(format!("{key} does not match the certificate in {cert}"))
                 }
                 rustls::Error::InvalidCertificate(_) => {
-                    TlsProblem::Cert(format!("{cert} holds a certificate that cannot be read"))
+                    TlsProblem::Cert(format!("{cert} holds an invalid certificate"))
                 }
-                _ => TlsProblem::Key(format!("{key} holds a key of a kind that cannot be used")),
+                _ => TlsProblem::Key(format!("{key} holds a key of an unsupported type")),
             }]
         })
     }
@@ -101,28 +100,30 @@ fn provider() -> CryptoProvider {
     ring::default_provider()
 }
 
-/// # Errors
-/// Why not, with the name of the file.
-pub fn read(path: &std::path::Path) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
-}
-
-/// All certificates of a file, of which there is one at least.
+/// Reads a file.
 ///
 /// # Errors
-/// What is wrong, to be said after the name of the file.
+/// The cause, with the path of the file.
+pub fn read(path: &std::path::Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+/// Parses all certificates of a PEM file, at least one.
+///
+/// # Errors
+/// A predicate that the caller appends to the path of the file.
 pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match chain {
         Ok(chain) if !chain.is_empty() => Ok(chain),
-        _ => Err("holds no certificate in PEM"),
+        _ => Err("holds no certificate in PEM format"),
     }
 }
 
-/// The certificate that is shown at the moment.
+/// The current certificate, which new connections get.
 pub(crate) struct Shown {
     files: TlsFiles,
-    /// Written by `watch`.
+    /// The loaded certificate; replaced by `watch`.
     now: RwLock<Arc<CertifiedKey>>,
 }
 
@@ -146,10 +147,10 @@ impl ResolvesServerCert for Shown {
 }
 
 impl Shown {
-    /// Shows the certificate of the files from now on, as it changes.
+    /// Loads the certificate and returns it with an acceptor that always serves the current one.
     ///
     /// # Errors
-    /// All that is wrong with them.
+    /// All problems of the files.
     pub(crate) fn new(files: &TlsFiles) -> Result<(Arc<Self>, TlsAcceptor), Vec<TlsProblem>> {
         let now = files.certified(&files.read()?)?;
         let shown = Arc::new(Self {
@@ -166,12 +167,13 @@ impl Shown {
         Ok((shown, TlsAcceptor::from(Arc::new(config))))
     }
 
-    /// Looks at the files again and again. What cannot be used is told once, and changes nothing.
+    /// Reloads the certificate when its files change. Unusable files are logged once, and the
+    /// current certificate stays in use.
     pub(crate) async fn watch(self: Arc<Self>) {
         let mut seen = self.files.read().ok();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            // Two small files: not worth another thread.
+            // Blocking reads of two small files do not justify another thread.
             let read = self.files.read();
             if read.as_ref().ok() == seen.as_ref() {
                 continue;
@@ -180,11 +182,11 @@ impl Shown {
             match loaded.and_then(|contents| self.files.certified(contents)) {
                 Ok(certified) => {
                     *self.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(certified);
-                    tracing::info!(cert = %self.files.cert.display(), "the certificate was changed");
+                    tracing::info!(cert = %self.files.cert.display(), "reloaded the TLS certificate");
                 }
                 Err(problems) => {
                     for error in problems {
-                        tracing::error!(%error, "the certificate is not changed");
+                        tracing::error!(%error, "cannot reload the TLS certificate; keeping the previous one");
                     }
                 }
             }

@@ -1,6 +1,6 @@
-//! Threads that serve connections. A connection lives on one of them to its end, and what it writes
-//! to Redis goes over a connection of that thread: nobody is woken on another core, and writes that
-//! come together go out together.
+//! Worker threads that serve connections. A client connection stays on one worker until it ends.
+//! Its writes to Redis use a connection of that worker. This avoids wake-ups across cores, and
+//! sends concurrent writes together.
 
 use std::io;
 use std::pin::Pin;
@@ -12,27 +12,27 @@ use tokio_util::task::TaskTracker;
 
 use crate::net::connection::Accepted;
 
-/// Connections handed to a thread that it has not yet taken.
+/// Maximum number of connections assigned to a worker but not accepted by it yet.
 const BACKLOG: usize = 64;
 
-/// What a thread is to do.
+/// The work of one thread.
 pub struct Here {
-    /// Answers requests.
+    /// The router that answers requests.
     pub router: Router,
-    /// Runs beside the connections, to the end.
+    /// A future that runs next to the connections until the worker ends.
     pub beside: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
-/// One thread.
+/// A handle to one worker thread.
 pub(crate) struct Worker {
     connections: mpsc::Sender<Accepted>,
-    /// Those it serves; added to by the thread.
+    /// The connections it serves; added by the thread.
     open: TaskTracker,
     ended: oneshot::Receiver<()>,
 }
 
 impl Worker {
-    /// Starts a thread. What is left on it when `hard` is cancelled is cut.
+    /// Starts a worker thread. Cancelling `hard` closes its remaining connections.
     pub(crate) fn start(index: usize, what: Here, hard: &CancellationToken) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -56,7 +56,7 @@ impl Worker {
                     () = hard.cancelled() => {}
                 }
             });
-            // What was left of it ends before it is said to have ended.
+            // Drop the remaining tasks before reporting the end of the worker.
             drop(runtime);
             let _ = end.send(());
         };
@@ -70,17 +70,17 @@ impl Worker {
         })
     }
 
-    /// Connections it has, with those it has not yet taken.
+    /// Returns the number of connections of the worker, including those it has not accepted yet.
     pub(crate) fn load(&self) -> usize {
         self.open.len() + BACKLOG - self.connections.capacity()
     }
 
-    /// Hands a connection over; it is dropped when the thread is gone.
+    /// Assigns a connection to the worker. Drops it if the thread has ended.
     pub(crate) async fn give(&self, accepted: Accepted) {
         let _ = self.connections.send(accepted).await;
     }
 
-    /// Gives no more connections, and waits until those there are have ended.
+    /// Stops assigning connections and waits until the existing ones have ended.
     pub(crate) async fn finish(self) {
         drop(self.connections);
         let _ = self.ended.await;

@@ -54,7 +54,7 @@ async fn a_redis_that_is_not_there_at_the_start_is_told_with_its_cause_and_so_is
         line.contains(&address) && line.contains("refused"),
         "{line}"
     );
-    let metrics = logged(&mut gateway, "metrics are at ");
+    let metrics = logged(&mut gateway, "metrics available at ");
     let probes = metrics
         .split_once("at ")
         .unwrap()
@@ -262,7 +262,7 @@ fn two_passwords_of_one_redis_and_characters_that_end_one_are_refused_with_a_hin
         "/none",
     ]);
     assert!(
-        told.contains("redis-password-file: /none cannot be read"),
+        told.contains("redis-password-file: cannot read /none"),
         "{told}"
     );
 }

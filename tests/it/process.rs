@@ -162,7 +162,7 @@ async fn a_health_check_tells_a_ready_gateway_from_none() {
     assert!(gateway.stop().success());
     let (code, _, err) = run(&["healthcheck", "--listen", &listen], &[]);
     assert_eq!(code, Some(1));
-    assert!(err.contains("cannot be asked"), "{err}");
+    assert!(err.contains("cannot reach"), "{err}");
 }
 
 #[tokio::test]
@@ -341,7 +341,7 @@ async fn those_who_look_after_a_gateway_may_have_an_address_of_their_own() {
     ]);
     let line = gateway.log.recv_timeout(PATIENCE).unwrap();
     let (_, metrics) = line
-        .split_once("metrics are at ")
+        .split_once("metrics available at ")
         .unwrap_or_else(|| panic!("{line}"));
     let base = metrics.trim().strip_suffix("/metrics").unwrap().to_owned();
     let get = async |url: String, host: &str| {

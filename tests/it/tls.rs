@@ -124,7 +124,7 @@ async fn a_certificate_is_changed_while_it_is_used_and_a_broken_one_changes_noth
     assert_eq!(live(&old).await.unwrap().status, 200);
     assert!(live(&new).await.is_err());
     new.issue(dir.path());
-    told("the certificate was changed");
+    told("reloaded the TLS certificate");
     assert_eq!(live(&new).await.unwrap().status, 200);
     assert!(live(&old).await.is_err());
     assert!(
@@ -175,7 +175,11 @@ fn certificates_that_cannot_be_used_are_refused_at_the_start_without_telling_the
     let foreign = authority.issue(other.path()).key;
     let foreign = foreign.to_str().unwrap();
     for (cert, key, problems) in [
-        (cert, foreign, &["tls-key: ", "is not the key of"][..]),
+        (
+            cert,
+            foreign,
+            &["tls-key: ", "does not match the certificate in"][..],
+        ),
         (
             key,
             cert,
@@ -189,7 +193,7 @@ fn certificates_that_cannot_be_used_are_refused_at_the_start_without_telling_the
         (
             "/nowhere/c",
             "/nowhere/k",
-            &["/nowhere/c cannot be read", "/nowhere/k cannot be read"],
+            &["cannot read /nowhere/c", "cannot read /nowhere/k"],
         ),
     ] {
         let args = [

@@ -1,8 +1,8 @@
-//! Work that goes on though nobody waits for it any more: a read changes something in Redis, and what
-//! it was handed must be looked after by somebody.
+//! Detached work, which continues when its caller is dropped. A read of a group changes state in
+//! Redis, so its result must be handled even if the request is gone.
 //!
-//! It runs where it is awaited, which costs no other thread a wake-up, and moves to the background
-//! only when whoever awaits it is dropped.
+//! The work runs in the task that awaits it, which needs no wake-up of another thread. It moves to
+//! the background only when that task drops it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,11 +11,11 @@ use crate::background::Background;
 
 type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Work that is not broken off.
+/// A future that completes in the background if it is dropped early.
 pub(in crate::live) struct Unbroken<T: Send + 'static> {
-    /// `None` once it has ended.
+    /// The work; `None` once it has ended.
     work: Option<Work<T>>,
-    /// What becomes of its outcome when nobody waits for that.
+    /// The handler of the result if the work was dropped early.
     left: Option<Box<dyn FnOnce(T) -> Work<()> + Send>>,
     background: Background,
 }

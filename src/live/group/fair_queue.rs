@@ -1,24 +1,24 @@
-//! Whose turn it is: the queues of those who wait for entries of a group.
+//! Fair queues of the readers that wait for entries of a group.
 //!
-//! There is a queue for each group of each stream. Who waits for several streams stands in all
-//! their queues, enters them in one step under one lock with one number, and may read a stream as
-//! soon as it is first in the queue of *that* stream. It leaves all its queues at once: when it
-//! was served from any of them, when its time is up, or when it is dropped.
+//! There is one queue per group of each stream. A reader of several streams enters all their queues
+//! in one step, under one lock and with one number. It may read a stream as soon as it is first in
+//! the queue of *that* stream. It leaves all its queues at once: after it was served from any of
+//! them, when its wait ends, or when it is dropped.
 //!
-//! **Nobody blocks anybody for good.** To be first in one queue is never a reason to wait in
-//! another: nobody needs two turns to go on, so there is nothing to deadlock over. (It would be
-//! wrong to wait for the turns of all one's streams, in whatever order they are taken: who waits
-//! for `a` and `b` behind someone who waits for `a` alone would sleep beside an entry in `b`, and
-//! keep everyone behind it from it.) Who is first in `b` is served by the next entry of `b` and is
-//! gone from all queues, so the next in line has its turn then, and in the queue of `a`, too.
+//! **No deadlock.** A reader that is first in one queue never waits for another queue, because it
+//! needs only one turn to continue. Waiting for all queues would be wrong in any order: a reader of
+//! `a` and `b` behind a reader of `a` alone would sleep although `b` has an entry, and block all
+//! readers behind it from that entry. Instead, the first reader in `b` is served by the next entry
+//! of `b` and leaves all queues. The next reader then has its turn, also in the queue of `a`.
 //!
-//! **First come, first served**, stream by stream: numbers grow, queues are in their order, and
-//! only leaving changes them. So who is first stays first until it leaves.
+//! **First come, first served**, per stream. Numbers grow, queues are ordered by number, and only
+//! leaving changes them. The first reader therefore stays first until it leaves.
 //!
-//! **No wake-up is lost.** Who leaves the head of a queue calls the next, and a call is kept until
-//! it is listened to. Who has a turn follows the stream first and tries to read it after that
-//! (`waiting.rs`): what was appended before is found by the try, what is appended later is heard.
-//! What is left over by someone served in part is found by the try of the next.
+//! **No lost wake-up.** A reader that leaves the head of a queue notifies the next one, and the
+//! notification is kept until it is awaited. A reader whose turn has come first follows the stream,
+//! and then tries to read it (`waiting.rs`). The read finds entries appended before; later entries
+//! cause a notification. Entries left over by a partly served reader are found by the read of the
+//! next one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,27 +33,26 @@ pub(in crate::live) struct Turns(Mutex<Queues>);
 
 #[derive(Default)]
 struct Queues {
-    /// The number of the next who comes.
+    /// The number of the next ticket.
     next: u64,
-    /// Those who stand there by their numbers. A queue that nobody stands in is not kept.
+    /// The waiting readers by ticket number. Empty queues are removed.
     of: HashMap<Key, BTreeMap<u64, Arc<Notify>>>,
 }
 
 type Key = (StreamName, GroupName);
 
-/// A place in one or more queues, given up when dropped.
+/// A ticket for one or more queues, given up when dropped.
 pub(in crate::live) struct Place<'a> {
     turns: &'a Turns,
     number: u64,
-    /// One for each stream, in the order they were named.
+    /// One queue per stream, in the order of the request.
     queues: Vec<Key>,
-    /// Told when it has become first somewhere.
+    /// Notified when the ticket becomes first in a queue.
     called: Arc<Notify>,
 }
 
 impl Turns {
-    /// Stands in the queues of a group of several streams, each named once, behind all who came
-    /// before.
+    /// Enters the queues of a group of several distinct streams, behind all earlier readers.
     pub(in crate::live) fn stand(&self, streams: &[StreamName], group: &GroupName) -> Place<'_> {
         let queues: Vec<Key> = streams
             .iter()
@@ -84,7 +83,8 @@ impl Turns {
 }
 
 impl Place<'_> {
-    /// The streams whose turn it has, as indexes. Once among them, a stream stays there.
+    /// Returns the indexes of the streams in whose queues the ticket is first. A stream stays in
+    /// this list once it is there.
     pub(in crate::live) fn first_in(&self) -> Vec<usize> {
         let all = self.turns.lock();
         let is_first = |queue: &Key| {
@@ -99,7 +99,7 @@ impl Place<'_> {
             .collect()
     }
 
-    /// Until it has become first somewhere. A call that nobody was listening to is kept.
+    /// Waits until the ticket becomes first in a queue. A notification is kept until awaited.
     pub(in crate::live) async fn called(&self) {
         self.called.notified().await;
     }
@@ -157,10 +157,14 @@ mod tests {
         assert_eq!(
             both.called().now_or_never(),
             None,
-            "it knew from the beginning"
+            "no notification for being first from the start"
         );
         drop(a);
-        assert_eq!(both.called().now_or_never(), Some(()), "the call was kept");
+        assert_eq!(
+            both.called().now_or_never(),
+            Some(()),
+            "the notification was kept"
+        );
         assert_eq!(both.first_in(), [0, 1]);
         drop(both);
         assert_eq!(
@@ -187,8 +191,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever comes and goes: each queue has exactly one first, the one who came first of
-        /// those who stand there, and who became first was called.
+        /// For any sequence of arrivals and departures, the earliest reader in each queue is the
+        /// only first one, and a reader that becomes first is notified.
         #[test]
         fn every_queue_has_one_first_who_knows_it(
             sets in prop::collection::vec(prop::collection::btree_set(0_usize..4, 1..4), 1..12),

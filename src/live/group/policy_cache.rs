@@ -1,9 +1,11 @@
-//! Groups by whether they had a policy at their last read through this gateway.
+//! A cache of whether groups had a policy at their last read through this gateway.
 //!
-//! Groups that were plain are read with XREADGROUP, which costs Redis less than half of a script.
-//! Only a group seen plain before is read like this. A group that is new to this gateway is read by
-//! the script, which looks at the policy first. The policy may have been set elsewhere since:
-//! `Store::read_work` notices and completes the read, so a stale answer costs a round trip only.
+//! A plain group, without a policy, is read with XREADGROUP. That costs Redis less than half as
+//! much as the script. Only a group last seen as plain is read this way. A group that is new to
+//! this gateway is read by the script, which checks the policy first.
+//!
+//! Another gateway may have set a policy since. `Store::read_work` detects this and completes the
+//! read, so a stale cache entry only costs a round trip.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -11,10 +13,10 @@ use std::sync::{PoisonError, RwLock};
 
 use crate::model::name::{GroupName, StreamName};
 
-/// Groups remembered at most. The cache is cleared when it is full.
+/// Maximum number of cached groups. The cache is cleared when it is full.
 const MAX_GROUPS: usize = 100_000;
 
-/// Whether groups had a policy, by the hash of stream and group.
+/// The cached policy flags by the hash of stream and group.
 #[derive(Default)]
 pub(in crate::live) struct PolicyCache {
     hash: RandomState,
@@ -26,7 +28,7 @@ impl PolicyCache {
         self.hash.hash_one((stream.as_str(), group.as_bytes()))
     }
 
-    /// Whether each of these groups was plain at its last read here.
+    /// Returns whether all of these groups were plain at their last read through this gateway.
     pub(in crate::live) fn all_plain(&self, streams: &[StreamName], group: &GroupName) -> bool {
         let known = self
             .has_policy
@@ -37,7 +39,7 @@ impl PolicyCache {
             .all(|stream| known.get(&self.key(stream, group)) == Some(&false))
     }
 
-    /// Notes what a read saw.
+    /// Records whether a read found a policy.
     pub(in crate::live) fn note(&self, stream: &StreamName, group: &GroupName, has_policy: bool) {
         let key = self.key(stream, group);
         let known = self

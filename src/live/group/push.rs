@@ -1,13 +1,15 @@
-//! Deliveries that are pushed: a reader of a group that is read for, as far as its credit goes.
+//! Push delivery: a session reads a group for one worker, within the credit of the worker.
 //!
-//! Credit is how many entries may be lent at once. It is given back by whatever ends a lease: ack,
-//! nack and reject at any gateway, an acknowledgement or claim by a native client, the end of the
-//! lease itself; and by `extend`, whose new receipt is the worker's own business. The session sees it
-//! in the leases, before each read and ten times a second while there is no credit.
+//! Credit is the maximum number of entries leased to the worker at once. Every end of a lease
+//! returns credit: ack, nack and reject at any gateway, an acknowledgement or claim by a native
+//! client, and expiry. `extend` also returns credit, because the session does not know the new
+//! receipt. The session checks the leases before each read, and ten times per second while it has
+//! no credit.
 //!
-//! When a session ends, the entries without an answer are handed back as if they had never been
-//! delivered. A session whose connection broke may have lost its worker to one of these entries. So
-//! the oldest `concurrency` of them, which the worker is taken to have begun, count as delivered.
+//! When a session ends, entries without an answer are handed back as if they had never been
+//! delivered. If the connection failed, one of these entries may have crashed the worker. The
+//! session assumes that the worker had started the oldest `concurrency` entries, which therefore
+//! count as delivered.
 
 use std::time::Duration;
 
@@ -21,68 +23,70 @@ use crate::model::name::{GroupName, StreamName};
 use crate::model::validity::Validity;
 use crate::redis::{Delivery, Item, Settled, Settlement, Store, StoreError, WorkRead};
 
-/// Between looks for credit.
+/// Interval between checks for credit.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// The longest a read waits before credit is looked at again.
+/// Maximum wait of one read, before credit is checked again.
 const READ_FOR: Duration = Duration::from_secs(1);
-/// How often the list of pending entries is compared too, which costs Redis a lookup for each entry.
+/// Interval between comparisons with the list of pending entries, which cost Redis one lookup per
+/// entry.
 const COMPARE_EVERY: Duration = Duration::from_secs(1);
-/// How long before the break an entry must have been written to be taken for begun.
+/// Minimum time between the write of an entry and the failure of the connection, for the entry to
+/// count as started.
 const BEGUN_AFTER: Duration = Duration::from_secs(1);
 
-/// What a session is told to do.
+/// The parameters of a push session.
 #[derive(Clone, Debug)]
 pub struct PushPlan {
-    /// The stream.
+    /// The stream to read.
     pub stream: StreamName,
-    /// Its group, which has a policy.
+    /// The group, which has a policy.
     pub group: GroupName,
-    /// For whom; its `count` is the credit.
+    /// The consumer and options of the reads. `count` is the credit.
     pub work: WorkRead,
-    /// How long after the end entries go back.
+    /// The delay between the end of the session and handing back its entries.
     pub grace: Duration,
-    /// Entries that the worker processes at once.
+    /// Number of entries that the worker processes concurrently.
     pub concurrency: usize,
-    /// Between signs of life, at most.
+    /// Interval between heartbeats, ±20 %.
     pub heartbeat: Duration,
-    /// How long the credential is good.
+    /// The validity of the credential.
     pub validity: Validity,
 }
 
-/// What a session hands out next.
+/// The next output of a session.
 pub enum Pushed {
     /// Entries, at least one.
     Entries(Vec<Delivery>),
-    /// Nothing, for a while.
+    /// A heartbeat: there was no entry for a while.
     Quiet,
-    /// It is over, and why; everything has gone back.
+    /// The end of the session with its reason, after handing back all entries.
     Over(Closing),
 }
 
-/// How often a session looks whether its credential is still good.
+/// Interval between checks of the credential.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// An entry that was written to the worker and has no answer yet.
+/// A leased entry that was written to the worker and has no answer yet.
 struct Lent {
     item: Item,
     written: Instant,
 }
 
-/// A session.
+/// A push session.
 pub struct Push {
     hub: Hub,
     store: Store,
     plan: PushPlan,
-    /// Entries without an answer, in the order they were written.
+    /// Entries without an answer, in the order of writing.
     lent: Vec<Lent>,
-    /// When the leases were last compared with the list of pending entries.
+    /// The time of the last comparison with the list of pending entries.
     compared: Instant,
     ended: bool,
     _counted: (Held, Held),
 }
 
 impl Push {
-    /// A session that has read nothing yet.
+    /// Returns a session that has read nothing yet.
     #[must_use]
     pub fn new(hub: Hub, store: Store, plan: PushPlan, counted: (Held, Held)) -> Self {
         let compared = Instant::now();
@@ -97,12 +101,13 @@ impl Push {
         }
     }
 
-    /// What comes next; `None` after the end. Quiet until a passing failure of Redis is over.
+    /// Returns the next output, or `None` after the end of the session. Waits through temporary
+    /// failures of Redis and only returns heartbeats meanwhile.
     ///
     /// # Errors
-    /// What ends the session: [`JoinError`].
+    /// [`JoinError`], which ends the session.
     /// # Cancel safety
-    /// Safe: what is read for nobody is handed back.
+    /// Safe: entries of a dropped read are handed back.
     pub async fn next(&mut self) -> Option<Result<Pushed, JoinError>> {
         if self.ended {
             return None;
@@ -120,7 +125,7 @@ impl Push {
                 return Some(Ok(Pushed::Over(closing)));
             }
             let left = quiet_at.saturating_duration_since(Instant::now());
-            // Nobody is woken when a credential is taken back.
+            // A session gets no wake-up when its credential is revoked, so it polls.
             let left = left
                 .min(LOOK_AGAIN)
                 .min(self.plan.validity.left().unwrap_or(left));
@@ -146,7 +151,7 @@ impl Push {
         }
     }
 
-    /// As many entries as there is credit for; none after `left`, or some time before.
+    /// Reads as many entries as there is credit for. Returns an empty list after at most `left`.
     async fn read(&mut self, left: Duration) -> Result<Vec<Delivery>, JoinError> {
         let compare = self.compared.elapsed() >= COMPARE_EVERY;
         if compare {
@@ -160,7 +165,7 @@ impl Push {
             self.pause(LOOK_EVERY.min(left)).await;
             return Ok(Vec::new());
         }
-        // While nothing is lent there is no credit to be given back.
+        // Without leased entries no credit can return, so a long wait is fine.
         let wait = if self.lent.is_empty() {
             left
         } else {
@@ -172,7 +177,7 @@ impl Push {
             .await?;
         for entry in &entries {
             let Some(until_us) = entry.lease.and_then(|lease| lease.until_us) else {
-                // The policy was taken away: what was read stays pending, as in any plain group.
+                // The policy was removed: the entries stay pending, as in any plain group.
                 return Err(StoreError::GroupHasNoPolicy.into());
             };
             let item = Item {
@@ -188,7 +193,7 @@ impl Push {
     }
 }
 
-/// Drops the entries whose leases have ended, in whatever way.
+/// Removes the entries whose leases have ended in any way.
 async fn keep_held(
     store: &Store,
     plan: &PushPlan,
@@ -208,23 +213,25 @@ async fn keep_held(
     Ok(())
 }
 
-/// Hands entries back as if they had not been delivered.
+/// Hands entries back as if they had never been delivered.
 async fn hand_back(store: &Store, plan: &PushPlan, lent: &[Lent]) {
     give_back(store, plan, lent, &Settlement::HandBack).await;
 }
 
-/// Hands entries back after the connection broke. The oldest `concurrency` count as delivered if they
-/// were written a second before; one delivered as often as it may be becomes a dead letter. Answers
-/// how many did.
+/// Hands entries back after the connection failed.
+///
+/// The oldest `concurrency` entries count as delivered if they were written at least
+/// [`BEGUN_AFTER`] before the failure. An entry that reaches its maximum number of deliveries
+/// becomes a dead letter. Returns the number of dead letters.
 async fn hand_back_broken(
     store: &Store,
     plan: &PushPlan,
     mut lent: Vec<Lent>,
     broken: Instant,
 ) -> u64 {
-    // An entry that was answered must not take the place of one that was not.
+    // An answered entry must not take the place of an unanswered one.
     if let Err(error) = keep_held(store, plan, &mut lent, true).await {
-        tracing::debug!(%error, "the leases of a broken session were not compared");
+        tracing::debug!(%error, "cannot compare the leases of a failed push session");
     }
     let oldest = lent.iter().take(plan.concurrency);
     let begun = oldest
@@ -255,7 +262,7 @@ async fn give_back(
     let items: Vec<Item> = lent.iter().map(|one| one.item).collect();
     let settled = store.settle(&plan.stream, &plan.group, &items, how).await;
     settled.unwrap_or_else(|error| {
-        tracing::debug!(%error, "pushed entries were not handed back: their leases end by themselves");
+        tracing::debug!(%error, "cannot hand back pushed entries; their leases will expire");
         Vec::new()
     })
 }
@@ -266,7 +273,7 @@ impl Drop for Push {
         if lent.is_empty() {
             return;
         }
-        // A session that was ended here did not lose its worker.
+        // If the gateway ended the session, the worker did not crash.
         let broken = (!self.ended).then(Instant::now);
         let (plan, hub) = (self.plan.clone(), self.hub.0.clone());
         self.hub.0.background.spawn(async move {
@@ -274,7 +281,7 @@ impl Drop for Push {
                 () = hub.stop.cancelled() => {}
                 () = tokio::time::sleep(plan.grace) => {}
             }
-            // Not over the connection of the thread that served it, which may end with it.
+            // Uses the hub's connections: those of the worker thread may end with the session.
             match broken {
                 Some(at) => {
                     let dead = hand_back_broken(&hub.store, &plan, lent, at).await;

@@ -1,11 +1,13 @@
-//! Reads of groups, which may wait for entries without holding a Redis connection.
+//! Reads of groups, which can wait for entries without holding a Redis connection.
 //!
-//! Readers of one group queue for their turn (`turns.rs`): only the first of them tries, so an entry
-//! wakes one and not all, and who came first is served first (within this process; a native consumer
-//! blocked in XREADGROUP is always served before). It tries, then sleeps until its stream is fed,
-//! until it is told that entries were freed (`wakes.rs`), until a lease falls due, or for a few
-//! seconds. Readers of several streams stand in the queue of each, and read those whose turn they
-//! have.
+//! Readers of one group wait in a fair queue (`turns.rs`), and only the first one tries to read. An
+//! entry therefore wakes one reader instead of all, and readers are served in order of arrival.
+//! This order holds within one process; a native consumer blocked in XREADGROUP is always served
+//! earlier.
+//!
+//! The first reader tries, and then sleeps until its stream has news, a message reports freed
+//! entries (`wakes.rs`), a lease is due, or a few seconds have passed. A reader of several streams
+//! waits in the queue of each, and reads those in which it is first.
 
 use std::future::pending;
 use std::slice;
@@ -23,18 +25,18 @@ use crate::live::tail::Awaited;
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::{Delivery, Handed, Item, Settlement, Store, StoreError, WorkRead};
 
-/// Entries become readable by more than is told: look again this often.
+/// Maximum time between two attempts. Some changes that make entries readable cause no wake-up.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 
-/// What a try to read came to.
+/// The outcome of an attempt to read.
 #[derive(Default)]
 struct Tried {
     of_all: Vec<Vec<Delivery>>,
-    /// How long until a lease falls due.
+    /// The time until a lease is due.
     due_in: Option<Duration>,
 }
 
-/// A stream that a reader has the turn of, as its index, and follows.
+/// A followed stream in whose queue the reader is first, by index.
 struct Turn {
     stream: usize,
     following: Awaited,
@@ -42,13 +44,13 @@ struct Turn {
 }
 
 impl Hub {
-    /// Reads a stream for a consumer, over the connections of `store`; if nothing is there, waits up to `wait` for an entry, in the
-    /// order readers came.
+    /// Reads a stream for a consumer, over the connections of `store`. If there are no entries,
+    /// waits up to `wait` for one, in order of arrival.
     ///
     /// # Errors
-    /// As [`Hub::read_groups_or_wait`].
+    /// Same as [`Hub::read_groups_or_wait`].
     /// # Cancel safety
-    /// As [`Hub::read_groups_or_wait`].
+    /// Same as [`Hub::read_groups_or_wait`].
     pub async fn read_group_or_wait(
         &self,
         store: &Store,
@@ -63,20 +65,22 @@ impl Hub {
         Ok(of_all.pop().unwrap_or_default())
     }
 
-    /// Reads several streams, each named once, for a consumer of the groups of one name, over the
-    /// connections of `store`; if nothing is there in any, waits up to `wait` for an entry in one of them, in the order
-    /// readers came to each. Answers a list for each stream.
+    /// Reads several distinct streams for a consumer, over the connections of `store`. The groups
+    /// of all streams have the same name. If there are no entries, waits up to `wait` for one in
+    /// any stream, in order of arrival per stream. Returns one list per stream.
     ///
-    /// A stream whose turn has not come is not looked at: someone else waits there, and would have
-    /// been told if it had no such group.
+    /// A stream in whose queue the reader is not first is not read. Another reader waits there, and
+    /// would have failed if the group did not exist.
     ///
     /// # Errors
-    /// [`JoinError`], whose [`StoreError::GroupNotFound`] also ends a wait; nothing is read then.
-    /// This waits on while a passing state keeps Redis from running the read. Where the read may have
-    /// run (a broken connection, a timeout) the caller is told at once: entries may be pending.
+    /// [`JoinError`]. Its [`StoreError::GroupNotFound`] also ends a wait; nothing is read then.
+    ///
+    /// The call keeps waiting while a temporary state prevents Redis from running the read. If the
+    /// read may have run (a broken connection, a timeout), the call fails at once, because entries
+    /// may be pending.
     /// # Cancel safety
-    /// What is read for a caller who is gone is handed back where the group has a policy; elsewhere
-    /// it stays pending with its consumer. Either way it is counted.
+    /// If the caller is dropped, its entries are handed back in a group with a policy. In a plain
+    /// group they stay pending with the consumer. Both cases are counted.
     pub async fn read_groups_or_wait(
         &self,
         store: &Store,
@@ -88,8 +92,8 @@ impl Hub {
         if wait.is_zero() || work.read.history.is_some() {
             return Ok(self.read_group(store, streams, group, work).await?.of_all);
         }
-        // Over the connection that is tried all the time: that of the thread may be the last to be
-        // found dead.
+        // Uses the hub's connections, which are checked all the time. A dead connection of the
+        // worker thread may be detected much later.
         let store = &self.0.store;
         let deadline = Instant::now() + wait;
         let place = self.0.turns.stand(streams, group);
@@ -102,7 +106,7 @@ impl Hub {
             {
                 Ok(tried) if !tried.of_all.iter().all(Vec::is_empty) || self.is_over(deadline) => {
                     if turns.is_empty() && !self.0.policy_cache.all_plain(streams, group) {
-                        // Nothing was read for this consumer. It asked all the same, which counts
+                        // Nothing was read for this consumer, but the request counts as activity
                         // for `consumer_expiry`.
                         store
                             .touch_consumer(streams, group, &work.read.consumer)
@@ -111,7 +115,7 @@ impl Hub {
                     return Ok(tried.of_all);
                 }
                 Ok(tried) => now + tried.due_in.unwrap_or(TRY_AGAIN).min(TRY_AGAIN),
-                // Without a turn yet it is the first attempt to follow that failed.
+                // With `turns` empty, the first attempt to follow a stream has failed.
                 Err(JoinError::Store(error))
                     if error.is_passing()
                         && error.ran_nothing()
@@ -130,7 +134,7 @@ impl Hub {
         }
     }
 
-    /// Sleeps until there may be something to read, at most until `pause`.
+    /// Sleeps until entries are likely to be readable, at most until `pause`.
     async fn until_worth_a_try(&self, place: &Place<'_>, turns: &mut [Turn], mut pause: Instant) {
         let (mut following, mut hearing) = (Vec::new(), Vec::new());
         for turn in turns {
@@ -153,7 +157,8 @@ impl Hub {
         }
     }
 
-    /// Reads the streams whose turn has come, following each before it is read for the first time.
+    /// Reads the streams in whose queues the reader is first. Follows each stream before its first
+    /// read.
     async fn read_in_turn(
         &self,
         store: &Store,
@@ -196,7 +201,7 @@ impl Hub {
         })
     }
 
-    /// One read that is never dropped half-way.
+    /// Runs one read, which completes even if the caller is dropped.
     async fn read_group(
         &self,
         store: &Store,
@@ -249,8 +254,8 @@ impl Hub {
 }
 
 impl crate::live::hub::Inner {
-    /// Gives back what was lent and never came into anybody's hands, as if it had not been lent. Where
-    /// that fails the lease ends by itself.
+    /// Hands back leased entries that reached no client, as if they had never been delivered. If
+    /// this fails, their leases expire.
     async fn hand_back(&self, stream: &StreamName, group: &GroupName, entries: &[Delivery]) {
         let lent = entries.iter().filter_map(|entry| {
             let until_us = entry.lease?.until_us?;
@@ -268,12 +273,12 @@ impl crate::live::hub::Inner {
             .settle(stream, group, &lent, &Settlement::HandBack)
             .await
         {
-            tracing::debug!(%error, "entries were not handed back");
+            tracing::debug!(%error, "cannot hand back undelivered entries; their leases will expire");
         }
     }
 }
 
-/// What is heard next of any of several groups.
+/// Waits for the next wake-up message of any of several groups.
 async fn called(hearing: &mut [&mut Hearing]) -> Call {
     let next: Vec<_> = hearing
         .iter_mut()

@@ -1,8 +1,8 @@
-//! Who waits for entries of a group to be freed, and the one connection on which all of them listen.
+//! Wake-ups for freed entries of groups, over one pub/sub connection for all waiting readers.
 //!
-//! A group is listened to while somebody waits there, and a little longer, since who waited comes
-//! again. Nothing depends on being heard: whoever waits tries again every few seconds, so a
-//! connection that is away costs time, never an entry.
+//! The gateway is subscribed to the channel of a group while a reader waits for it, and a little
+//! longer, because a reader usually returns. Correctness does not depend on the messages: a waiting
+//! reader also retries every few seconds. A lost connection costs time, never an entry.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,54 +16,55 @@ use crate::live::hub::Inner;
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::{Store, StoreError};
 
-/// How long a group is listened to after the last who waited has gone.
+/// Time that a channel stays subscribed after its last waiting reader has left.
 const LINGER: Duration = Duration::from_secs(10);
-/// Between looks whether the connection lives, and for groups nobody waits for.
+/// Interval of checks of the connection, and of channels without waiting readers.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Between attempts to connect.
+/// Minimum and maximum delay between connection attempts.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// How long a reader waits until its group is listened to; without that it is slower, not wrong.
+/// Maximum time that a reader waits for the subscription of its group. A reader that goes on
+/// without it may be slower, but stays correct.
 const READY_WITHIN: Duration = Duration::from_millis(250);
 
-/// What was told of a group. Written by the task that listens alone.
+/// The messages received for a group. Written only by the listening task.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::live) struct Told {
-    /// How often entries were freed: whoever sees this grow tries.
+    /// The number of times entries were freed. A reader retries when it grows.
     freed: u64,
-    /// When something falls due, if that was told and lies ahead.
+    /// The time at which an entry becomes due, if a message announced it.
     due: Option<Instant>,
-    /// What is told from now on is heard.
+    /// Whether the channel is subscribed.
     listening: bool,
 }
 
-/// Groups somebody waits for, by their channels.
+/// The groups with waiting readers, by channel.
 #[derive(Default)]
 pub(in crate::live) struct Wakes {
     groups: Mutex<HashMap<String, Group>>,
-    /// Called when a group is new.
+    /// Notified when a group is added.
     changed: Notify,
-    /// The task that listens was started.
+    /// Whether the listening task was started.
     started: AtomicBool,
 }
 
 struct Group {
     told: watch::Sender<Told>,
-    /// Since when nobody has waited. Written by the task that listens.
+    /// The time since which no reader waits. Written by the listening task.
     deserted: Option<Instant>,
 }
 
-/// What somebody who waits hears of a group.
+/// The receiver of one waiting reader for one group.
 pub(in crate::live) struct Hearing {
     told: watch::Receiver<Told>,
-    /// What was seen of `freed`.
+    /// The last seen value of `freed`.
     seen: u64,
 }
 
-/// What is heard next.
+/// A wake-up message.
 pub(in crate::live) enum Call {
     /// Entries were freed.
     Freed,
-    /// Something falls due then.
+    /// An entry becomes due at this time.
     Due(Instant),
 }
 
@@ -72,7 +73,7 @@ impl Wakes {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells everybody who waits for a group, or for any.
+    /// Updates the readers of one channel, or of all channels if `None`.
     fn tell(&self, channel: Option<&str>, change: impl Fn(&mut Told)) {
         let groups = self.groups();
         match channel {
@@ -87,7 +88,7 @@ impl Wakes {
         }
     }
 
-    /// Channels somebody waits for or waited for a moment ago; the others are forgotten.
+    /// Returns the channels with waiting readers now or until recently, and removes all others.
     fn wanted(&self) -> HashSet<String> {
         let now = Instant::now();
         let mut groups = self.groups();
@@ -103,7 +104,7 @@ impl Wakes {
 }
 
 impl Hearing {
-    /// What is told next, of entries freed since this was made or last called.
+    /// Waits for the next message since the receiver was created or last called.
     ///
     /// # Cancel safety
     /// Safe: nothing is lost when dropped.
@@ -125,7 +126,7 @@ impl Hearing {
 }
 
 impl Inner {
-    /// Begins to hear of a group, and waits a moment until it is listened to.
+    /// Returns a receiver for a group, after waiting briefly for its channel to be subscribed.
     pub(in crate::live) async fn hear(
         self: &Arc<Self>,
         stream: &StreamName,
@@ -152,7 +153,7 @@ impl Inner {
         Hearing { told, seen }
     }
 
-    /// Listens for all groups until the gateway stops.
+    /// Listens for all groups until the gateway shuts down.
     async fn listen(self: Arc<Self>) {
         let mut backoff = BACKOFF.0;
         loop {
@@ -164,10 +165,11 @@ impl Inner {
                 .redis_connections
                 .get_or_create(&[("kind", "listening")])
                 .set(0);
-            // Nobody is called: to try now would be to lose a command on a connection that breaks.
+            // Readers are not woken: a retry now would probably lose a command on a failing
+            // connection.
             self.wakes.tell(None, |told| told.listening = false);
             if let Err(error) = listened {
-                tracing::debug!(%error, "nothing is heard of groups");
+                tracing::debug!(%error, "lost the pub/sub connection for group wake-ups");
             }
             tokio::select! {
                 () = self.stop.cancelled() => return,
@@ -177,7 +179,7 @@ impl Inner {
         }
     }
 
-    /// Over one connection, for as long as it holds.
+    /// Listens over one connection until it fails.
     async fn listen_once(&self, backoff: &mut Duration) -> Result<(), StoreError> {
         let (mut ear, mut calls) = self.store.listen().await?;
         *backoff = BACKOFF.0;
@@ -187,14 +189,14 @@ impl Inner {
             .set(1);
         let mut open: HashSet<String> = HashSet::new();
         let mut look = Instant::now() + LOOK_EVERY;
-        // Not at every call: groups may be many, and calls more.
+        // Recomputing for every message would be costly: groups can be many, and messages more.
         let mut compare = true;
         loop {
             if std::mem::take(&mut compare) {
                 let wanted = self.wakes.wanted();
                 for channel in wanted.difference(&open) {
                     ear.open(channel).await?;
-                    // What was told before this was not heard.
+                    // Messages before the subscription were missed, so readers must retry.
                     self.wakes.tell(Some(channel), |told| {
                         told.listening = true;
                         told.freed += 1;

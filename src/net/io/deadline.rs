@@ -1,4 +1,4 @@
-//! A deadline that moves with every request and is seldom met. The timer behind it is touched only
+//! A deadline that moves with every request and rarely expires. The underlying timer is reset only
 //! when it fires, or when the deadline moves to an earlier time.
 
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// A movable deadline.
 pub(crate) struct Deadline {
     at: Option<Instant>,
-    /// Fires at `at` or before.
+    /// Fires at `at` or earlier.
     timer: Pin<Box<Sleep>>,
 }
 
@@ -21,12 +21,12 @@ impl Deadline {
         }
     }
 
-    /// Moves the deadline; `None` for no deadline until the next call.
+    /// Moves the deadline. `None` disables it until the next call.
     pub(crate) fn set(&mut self, at: Option<Instant>) {
         self.at = at;
     }
 
-    /// Ready when the deadline has passed.
+    /// Returns ready once the deadline has passed.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(at) = self.at else {
             return Poll::Pending;

@@ -1,7 +1,8 @@
-//! The end of a connection whose client may still be sending. A connection that is closed with bytes
-//! unread is reset, and a reset takes the answer from a client that has not read it yet: many send
-//! their whole request before they look for an answer. So the gateway ends its own side, and reads
-//! on for a bounded time and amount.
+//! Lingering close of a connection whose client may still be sending.
+//!
+//! Closing a connection with unread bytes resets it. A reset discards the answer if the client has
+//! not read it yet, and many clients send their whole request before they read. The gateway
+//! therefore closes only its sending side, and reads on for a limited time and number of bytes.
 
 use std::time::Duration;
 
@@ -9,10 +10,10 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::net::ServerSettings;
 
-/// Bytes in one read.
+/// Buffer size of one read, in bytes.
 const PART: usize = 16 << 10;
 
-/// How far a connection is read on.
+/// The limits of a lingering close.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Linger {
     pub(crate) timeout: Duration,
@@ -29,8 +30,8 @@ impl From<&ServerSettings> for Linger {
 }
 
 impl Linger {
-    /// Ends our side of a connection and reads until the client ends its own. False if a bound was
-    /// met before that.
+    /// Closes the sending side of a connection and reads until the client closes its own. Returns
+    /// false if a limit is reached first.
     pub(crate) async fn end<S>(self, mut stream: S) -> bool
     where
         S: AsyncRead + AsyncWrite + Unpin,

@@ -1,4 +1,4 @@
-//! A connection some of which was read already.
+//! A connection with a prefix of bytes that were already read.
 
 use std::io;
 use std::pin::Pin;
@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Gives what was read once more before it goes on reading.
+/// A stream that returns the already read bytes first, then reads from the connection.
 pub(crate) struct Rewound<S> {
     read: Vec<u8>,
     given: usize,

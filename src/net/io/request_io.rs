@@ -1,11 +1,13 @@
-//! A connection as hyper reads it: heads pass only when they are whole and well-formed.
+//! The I/O through which hyper reads an HTTP/1.1 connection. A head passes only if it is complete
+//! and well-formed.
 //!
-//! Instead of a head that is refused, hyper gets one without a fault and without a body, which the
-//! service answers with the problem ([`Exchange::reject`]); nothing of the connection is read after
-//! that. So such an answer comes in its turn, and has an id, a log line and a count like any other.
-//! A whole request in one piece, as nearly all are, is checked where it lies and not copied.
+//! In place of a malformed head, hyper gets a valid one without a body. The service answers it with
+//! the problem ([`Exchange::reject`]), and nothing more is read from the connection. The answer
+//! therefore keeps its order, and has a request id, a log line and a count like any other.
 //!
-//! The first bytes also tell a client that speaks HTTP/2 without having been asked for it.
+//! A request that arrives in one piece, as almost all do, is checked in place and not copied.
+//!
+//! The first bytes also identify a client that speaks HTTP/2 without negotiation.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -19,29 +21,29 @@ use crate::net::exchange::{Exchange, Incoming};
 use crate::net::framing::{Framing, Stop};
 use crate::net::head;
 
-/// The beginning of the preface of HTTP/2: there is no such method.
+/// The start of the HTTP/2 preface. No HTTP method has this name.
 const PREFACE: &[u8] = b"PRI ";
-/// Stands for a head that is refused. Its target is none of the gateway's routes.
+/// The replacement for a malformed head. Its target matches no route of the gateway.
 const REFUSED: &[u8] = b"GET * HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
 
-/// The I/O of a connection of HTTP/1.1.
+/// The checked I/O of an HTTP/1.1 connection.
 pub(crate) struct RequestIo<S> {
     stream: S,
     exchange: Arc<Exchange>,
     max_head: usize,
     framing: Framing,
-    /// Whether the client may yet turn out to speak HTTP/2.
+    /// Whether the client may still turn out to speak HTTP/2.
     undecided: bool,
-    /// Bytes that were read and not passed on: first those that may be, then a part of a head.
+    /// Bytes read but not passed to hyper yet: first those that may pass, then part of a head.
     held: Vec<u8>,
-    /// The number of bytes in `held` that may be passed on, and of those that were.
+    /// The number of bytes in `held` that may pass; `passed` counts those that did.
     passable: usize,
     passed: usize,
-    /// No more is read.
+    /// The reason why no more is read, once reading has ended.
     ended: Option<End>,
 }
 
-/// The reason why no more is read.
+/// The reason why reading has ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     Refused,
@@ -50,7 +52,7 @@ enum End {
 }
 
 impl<S> RequestIo<S> {
-    /// The I/O of a client that may turn out to speak HTTP/2 if `undecided`.
+    /// Wraps a stream. If `undecided`, the client may turn out to speak HTTP/2.
     pub(crate) fn new(
         stream: S,
         exchange: Arc<Exchange>,
@@ -70,12 +72,12 @@ impl<S> RequestIo<S> {
         }
     }
 
-    /// The connection, with what was read and not passed on.
+    /// Returns the connection and the bytes read but not passed to hyper.
     pub(crate) fn into_parts(self) -> (S, Vec<u8>) {
         (self.stream, self.held)
     }
 
-    /// Passes held bytes on.
+    /// Copies held bytes to hyper's buffer.
     fn pass(&mut self, buffer: &mut ReadBuf<'_>) {
         let left = &self.held[self.passed..self.passable];
         let length = left.len().min(buffer.remaining());
@@ -85,14 +87,14 @@ impl<S> RequestIo<S> {
             self.held.drain(..self.passable);
             (self.passable, self.passed) = (0, 0);
             if self.held.is_empty() {
-                // A large head is no reason to keep its memory.
+                // Free the buffer, which a large head may have grown.
                 self.held = Vec::new();
             }
         }
     }
 
-    /// Follows what was just read, which stands at the end of `buffer`, and leaves there what may be
-    /// passed on at once.
+    /// Checks the bytes just read, which are at the end of `buffer`, and leaves those in `buffer`
+    /// that may pass immediately.
     fn take(&mut self, buffer: &mut ReadBuf<'_>, before: usize) {
         if self.held.is_empty() {
             let new = &buffer.filled()[before..];
@@ -106,7 +108,8 @@ impl<S> RequestIo<S> {
             self.stop(stop);
             return;
         }
-        // A part of a head is held. It is parsed again once it may be whole: each byte might come alone.
+        // Part of a head is held. It is parsed again only when it can be complete, because a client
+        // may send every byte separately.
         let from = self.held.len();
         self.held.extend_from_slice(&buffer.filled()[before..]);
         buffer.set_filled(before);
@@ -154,10 +157,10 @@ impl<S> RequestIo<S> {
         self.exchange.reject(malformed);
     }
 
-    /// Whether enough was read to tell HTTP/2 from HTTP/1.1. What there is of a preface is held.
+    /// Returns true once the connection is known to be HTTP/1.1. Holds a partial HTTP/2 preface.
     fn decide(&mut self, buffer: &mut ReadBuf<'_>, before: usize) -> bool {
         let new = &buffer.filled()[before..];
-        // Nearly always: a whole request, of which not a byte is moved.
+        // Fast path for most connections: the request stays where it is.
         if self.held.is_empty() && !new.is_empty() && new[0] != PREFACE[0] {
             self.undecided = false;
             return true;
@@ -175,7 +178,7 @@ impl<S> RequestIo<S> {
             return false;
         }
         self.undecided = false;
-        // Never more than the buffer has room for: all but the last read were of three bytes.
+        // At most three bytes of `held` are from earlier reads.
         let length = self.held.len().min(buffer.remaining());
         buffer.put_slice(&self.held[..length]);
         self.held = Vec::new();
@@ -199,10 +202,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for RequestIo<S> {
             match this.ended {
                 None => {}
                 Some(End::BrokenBody) => {
-                    let error = "a chunked body with a fault";
+                    let error = "malformed chunked body";
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
                 }
-                // The loop that serves does the rest.
+                // The serving loop in `http1.rs` handles these.
                 Some(End::Refused | End::Http2) => return Poll::Pending,
             }
             ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
@@ -247,7 +250,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for RequestIo<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Leaves the connection open: how it ends is up to `linger.rs`.
+    /// Does nothing: `linger.rs` closes the connection.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

@@ -1,5 +1,5 @@
-//! A bound on how long a client may leave what it is sent unread: a connection whose buffers stay
-//! full longer is closed, with whatever is held for it.
+//! A write timeout for connections. A connection whose send buffers stay full for longer is closed,
+//! and the data held for it is freed.
 
 use std::io;
 use std::pin::Pin;
@@ -10,13 +10,13 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// A connection with that bound.
+/// A connection with a write timeout.
 pub(crate) struct Unread<S> {
     stream: S,
     patience: Duration,
-    /// Runs while nothing can be written; set and cleared by the writes.
+    /// The timer that runs while writes are blocked; set and cleared by the writes.
     full: Option<Pin<Box<Sleep>>>,
-    /// Connections that were closed for this.
+    /// The counter of connections closed by the timeout.
     cut: Counter,
 }
 
