@@ -12,7 +12,7 @@ use crate::config::Settings;
 use crate::http;
 use crate::http::openapi;
 use crate::http::state::{AppState, Shared};
-use crate::jobs::auth_reload;
+use crate::jobs::{Jobs, auth_reload};
 use crate::live::Hub;
 use crate::log_sampler::Refusals;
 use crate::metrics::Metrics;
@@ -59,6 +59,14 @@ impl App {
             background.clone(),
             drain.clone(),
         );
+        let jobs = Jobs::start(
+            store.clone(),
+            settings.jobs.clone(),
+            metrics.clone(),
+            &hub,
+            &background,
+            drain.clone(),
+        );
         let supervised = store.clone();
         let until = stop.clone();
         background.spawn(async move { supervised.supervise(until).await });
@@ -88,6 +96,7 @@ impl App {
             store,
             auth,
             hub,
+            jobs,
             metrics,
             settings: settings.api.clone(),
             drain,

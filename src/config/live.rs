@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::config::Reader;
+use crate::jobs::JobSettings;
 use crate::live::LiveSettings;
 
 /// For `posts` threads that serve connections; a reader blocks for `block`.
@@ -16,10 +17,15 @@ pub(super) fn read(read: &mut Reader<'_>, posts: usize, block: Duration) -> Live
         page_bytes: 64 << 10,
         block,
         look_every: block,
+        join_timeout: Duration::from_millis(1500),
+    }
+}
+
+pub(super) fn jobs(read: &mut Reader<'_>) -> JobSettings {
+    JobSettings {
         sweep_every: read.duration("sweep-every"),
         expire_every: Duration::from_secs(60),
         sweep_limit: 1000,
         retention_every: read.duration("retention-every"),
-        join_timeout: Duration::from_millis(1500),
     }
 }

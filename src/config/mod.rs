@@ -27,6 +27,7 @@ use crate::config::values::{
 
 use crate::auth::{Auth, secret_of};
 use crate::http::state::ApiSettings;
+use crate::jobs::JobSettings;
 use crate::live::LiveSettings;
 use crate::model::duration;
 use crate::net::ServerSettings;
@@ -52,6 +53,8 @@ pub struct Settings {
     pub pool: PoolSettings,
     /// Following.
     pub live: LiveSettings,
+    /// Intervals of the background jobs.
+    pub jobs: JobSettings,
     /// The HTTP side.
     pub api: ApiSettings,
     /// Who may do what.
@@ -290,6 +293,7 @@ impl Settings {
                 large_reads: read.size("read-memory"),
             },
         );
+        let jobs = live::jobs(&mut read);
         let live = live::read(
             &mut read,
             pool.as_ref().map_or(1, |pool| pool.workers),
@@ -338,6 +342,7 @@ impl Settings {
                 redis,
                 pool,
                 live,
+                jobs,
                 api,
                 auth,
                 ticket_secret_file,

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
 use crate::http::BasePath;
-use crate::jobs::auth_reload;
+use crate::jobs::{Jobs, auth_reload};
 use crate::live::Hub;
 use crate::log_sampler::Refusals;
 use crate::metrics::Metrics;
@@ -129,6 +129,8 @@ pub struct Shared {
     pub auth: Auth,
     /// The fan-out of new entries to subscriptions and waiting reads.
     pub hub: Hub,
+    /// The background jobs that requests call.
+    pub jobs: Jobs,
     /// The metrics of the process.
     pub metrics: Metrics,
     /// Limits and options of the HTTP API.

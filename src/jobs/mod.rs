@@ -1,3 +1,81 @@
-//! Background jobs: tasks that run beside the requests.
+//! Background jobs: tasks that run beside the requests. Those that must run on one gateway at a time
+//! hold a leader lock in Redis.
 
 pub mod auth_reload;
+mod retention;
+mod scheduler;
+mod sweeper;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::background::Background;
+use crate::live::Hub;
+use crate::metrics::Metrics;
+use crate::redis::Store;
+
+pub use crate::jobs::retention::Retention;
+pub use crate::jobs::scheduler::Scheduler;
+
+/// Intervals and bounds of the jobs.
+#[derive(Clone, Debug)]
+pub struct JobSettings {
+    /// Interval between sweeper rounds over groups with a policy.
+    pub sweep_every: Duration,
+    /// Interval between checks for consumers that are gone.
+    pub expire_every: Duration,
+    /// Maximum number of entries of a group that one sweeper pass inspects.
+    pub sweep_limit: usize,
+    /// Interval between retention rounds over all streams that have one.
+    pub retention_every: Duration,
+}
+
+/// State that every job uses.
+struct Context {
+    store: Store,
+    settings: JobSettings,
+    metrics: Metrics,
+    /// Cancelled at shutdown.
+    stop: CancellationToken,
+}
+
+/// Handles of the running jobs that requests call. Cheap to clone.
+#[derive(Clone)]
+pub struct Jobs {
+    /// Trims streams after an append.
+    pub retention: Retention,
+    /// Appends scheduled entries when they are due.
+    pub scheduler: Scheduler,
+}
+
+impl Jobs {
+    /// Starts the sweeper, retention and the scheduler as tasks of `background`, until `stop`.
+    #[must_use]
+    pub fn start(
+        store: Store,
+        settings: JobSettings,
+        metrics: Metrics,
+        hub: &Hub,
+        background: &Background,
+        stop: CancellationToken,
+    ) -> Self {
+        let context = Arc::new(Context {
+            store,
+            settings,
+            metrics,
+            stop,
+        });
+        let retention = Retention::new(context.clone());
+        let scheduler = Scheduler::new(context.clone(), hub.clone(), retention.clone());
+        background.spawn(sweeper::run(context));
+        background.spawn(retention::follow_index(retention.clone()));
+        background.spawn(retention::sweep(retention.clone()));
+        background.spawn(scheduler::run(scheduler.clone()));
+        Self {
+            retention,
+            scheduler,
+        }
+    }
+}

@@ -15,8 +15,6 @@ use crate::live::group::wake_subscriber::Wakes;
 use crate::live::page_memory::Memory;
 use crate::live::prefix_watch::Matchers;
 use crate::live::reader::Reader;
-use crate::live::retained::{self, Known};
-use crate::live::scheduled::{self, Clock};
 use crate::live::tail::{Awaited, Following, Tail};
 use crate::live::wake_queue::{Bell, OwnBell, Post};
 use crate::metrics::Metrics;
@@ -45,14 +43,6 @@ pub struct LiveSettings {
     /// Interval at which an idle stream is checked for resets. A stream stays followed for as long
     /// after its last follower has left, and pages are kept for as long.
     pub look_every: Duration,
-    /// Interval between sweeps of the groups with a policy.
-    pub sweep_every: Duration,
-    /// Interval between checks of these groups for expired consumers.
-    pub expire_every: Duration,
-    /// Maximum number of entries of a group in one sweep pass.
-    pub sweep_limit: usize,
-    /// Interval between retention rounds, which trim streams even without appends.
-    pub retention_every: Duration,
     /// Timeout for joining a stream.
     pub join_timeout: Duration,
 }
@@ -96,8 +86,6 @@ pub(super) struct Inner {
     views: Mutex<HashMap<EventView, Weak<EventView>>>,
     pub(super) wakes: Wakes,
     pub(super) policy_cache: PolicyCache,
-    pub(super) known: Known,
-    pub(super) clock: Clock,
     /// Followed streams. `join` inserts a tail and its reader removes it, both under this lock, so
     /// that no follower joins a tail that is being dropped.
     tails: Mutex<HashMap<StreamName, Arc<Tail>>>,
@@ -128,8 +116,6 @@ impl Hub {
             turns: Turns::default(),
             wakes: Wakes::default(),
             policy_cache: PolicyCache::default(),
-            known: Known::default(),
-            clock: Clock::default(),
             matchers: Matchers::default(),
             posts,
             memory: Arc::new(memory),
@@ -137,16 +123,7 @@ impl Hub {
             tails: Mutex::default(),
             readers: Mutex::default(),
         };
-        let hub = Self(Arc::new(inner), 0);
-        hub.0
-            .background
-            .spawn(crate::live::sweeper::run(hub.0.clone()));
-        hub.0
-            .background
-            .spawn(retained::follow_index(hub.0.clone()));
-        hub.0.background.spawn(retained::sweep(hub.0.clone()));
-        hub.0.background.spawn(scheduled::run(hub.clone()));
-        hub
+        Self(Arc::new(inner), 0)
     }
 
     /// Returns a handle to the same hub for followers on worker thread `worker`.

@@ -16,13 +16,10 @@ mod matched_names;
 mod page_memory;
 mod prefix_watch;
 mod reader;
-mod retained;
-mod scheduled;
 mod send_queue;
 mod stream_reader;
 mod subscribe_plan;
 mod subscription;
-mod sweeper;
 mod tail;
 mod wake_queue;
 

@@ -36,7 +36,7 @@ async fn with_user(server: &Server) -> (AuthFile, TestApp) {
         .replace("redis://", "redis://streamgate:PASSWORD@");
     let app = TestApp::on(&url, |settings| {
         settings.auth = auth;
-        settings.live.sweep_every = std::time::Duration::from_millis(50);
+        settings.jobs.sweep_every = std::time::Duration::from_millis(50);
     })
     .await;
     (file, app)

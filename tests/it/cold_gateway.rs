@@ -147,7 +147,7 @@ async fn a_retention_that_was_set_elsewhere_holds_for_appends_right_after_it() {
     let server = Server::start().await;
     // Rounds would hide what appends leave.
     let seldom = |settings: &mut streamgate::config::Settings| {
-        settings.live.retention_every = Duration::from_secs(3600);
+        settings.jobs.retention_every = Duration::from_secs(3600);
     };
     let app = TestApp::on(&server.url(), seldom).await;
     let other = TestApp::on(&server.url(), seldom).await;

@@ -204,7 +204,7 @@ async fn those_who_look_at_consumers_at_the_same_time_share_a_look() {
 async fn the_sweeper_does_not_look_at_all_consumers_in_each_round() {
     let server = Server::start().await;
     let app = TestApp::on(&server.url(), |settings| {
-        settings.live.expire_every = std::time::Duration::from_secs(60);
+        settings.jobs.expire_every = std::time::Duration::from_secs(60);
     })
     .await;
     let (_, _) = group(&app, json!({"consumer_expiry": "1h"})).await;

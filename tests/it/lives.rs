@@ -130,7 +130,7 @@ async fn a_policy_does_not_outlive_a_group_that_another_client_replaced() {
 async fn no_call_on_a_group_made_anew_goes_by_the_old_policy_or_an_old_receipt() {
     let server = Server::start().await;
     let app = TestApp::on(&server.url(), |settings| {
-        settings.live.sweep_every = std::time::Duration::from_secs(3600);
+        settings.jobs.sweep_every = std::time::Duration::from_secs(3600);
     })
     .await;
     for way in WAYS {

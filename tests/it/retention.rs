@@ -244,8 +244,8 @@ async fn an_append_to_a_stream_that_keeps_everything_runs_no_script() {
     let server = Server::start().await;
     let app = TestApp::on(&server.url(), |settings| {
         // Rounds run scripts, too.
-        settings.live.retention_every = Duration::from_secs(3600);
-        settings.live.sweep_every = Duration::from_secs(3600);
+        settings.jobs.retention_every = Duration::from_secs(3600);
+        settings.jobs.sweep_every = Duration::from_secs(3600);
     })
     .await;
     app.fill("other", 1).await;

@@ -37,8 +37,8 @@ async fn scripts(server: &Server) -> u64 {
 async fn entries_of_native_consumers_are_enrolled_as_fast_as_they_are_many() {
     let server = Server::start().await;
     let app = TestApp::on(&server.url(), |settings| {
-        settings.live.sweep_every = Duration::from_secs(2);
-        settings.live.sweep_limit = 50;
+        settings.jobs.sweep_every = Duration::from_secs(2);
+        settings.jobs.sweep_limit = 50;
     })
     .await;
     let fill = "for i = 1, 10000 do redis.call('XADD', KEYS[1], i .. '-0', 'n', i) end";
@@ -89,8 +89,8 @@ async fn entries_of_native_consumers_are_enrolled_as_fast_as_they_are_many() {
 async fn leases_that_are_over_and_left_behind_are_cleared_as_fast_as_they_are_many() {
     let server = Server::start().await;
     let app = TestApp::on(&server.url(), |settings| {
-        settings.live.sweep_every = Duration::from_secs(2);
-        settings.live.sweep_limit = 50;
+        settings.jobs.sweep_every = Duration::from_secs(2);
+        settings.jobs.sweep_limit = 50;
     })
     .await;
     let fill = "for i = 1, 5000 do redis.call('XADD', KEYS[1], i .. '-0', 'n', i) end";
@@ -123,8 +123,8 @@ async fn names_that_no_stream_can_have_neither_stop_nor_spin_what_is_scheduled()
     let server = Server::start().await;
     let app = TestApp::on(&server.url(), |settings| {
         // Rounds run scripts, too.
-        settings.live.retention_every = Duration::from_secs(3600);
-        settings.live.sweep_every = Duration::from_secs(3600);
+        settings.jobs.retention_every = Duration::from_secs(3600);
+        settings.jobs.sweep_every = Duration::from_secs(3600);
     })
     .await;
     let junk = "\

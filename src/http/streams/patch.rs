@@ -112,7 +112,7 @@ async fn apply(
         }
     };
     if let Some((_, Some(_))) = change.retention {
-        state.hub.retain(&state.store, stream).await;
+        state.jobs.retention.apply(&state.store, stream).await;
     }
     Ok(made)
 }

@@ -105,9 +105,9 @@ pub fn settings(flags: &[(&str, &str)]) -> Settings {
     let mut settings = Settings::load(&layers, Mode::Serve).unwrap();
     // What is looked at every 5 s in earnest is looked at more often here.
     settings.live.look_every = Duration::from_millis(300);
-    settings.live.sweep_every = Duration::from_millis(300);
-    settings.live.expire_every = Duration::from_millis(300);
-    settings.live.retention_every = Duration::from_millis(300);
+    settings.jobs.sweep_every = Duration::from_millis(300);
+    settings.jobs.expire_every = Duration::from_millis(300);
+    settings.jobs.retention_every = Duration::from_millis(300);
     // No load balancer has to notice a stop.
     settings.server.lame_duck = Duration::ZERO;
     settings

@@ -190,7 +190,7 @@ impl Appender {
             );
             ApiError::new(ErrorCode::Overloaded, detail)
         })?;
-        state.hub.scheduled();
+        state.jobs.scheduler.wake();
         Ok(kept)
     }
 
@@ -334,8 +334,9 @@ impl Appender {
         self.state.metrics.published.inc_by(new);
         self.state.hub.appended(&self.stream);
         self.state
-            .hub
-            .retain_after(&self.state.store, &self.stream, new)
+            .jobs
+            .retention
+            .after_append(&self.state.store, &self.stream, new)
             .await;
     }
 

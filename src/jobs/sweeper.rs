@@ -12,7 +12,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::live::hub::Inner;
+use crate::jobs::Context;
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::{Duty, StoreError, SweepAt, SweepParts};
 
@@ -40,7 +40,7 @@ struct Backlog {
 
 /// The sweeper of a gateway.
 struct Sweeper {
-    hub: Arc<Inner>,
+    context: Arc<Context>,
     /// The holder id for the lock.
     holder: String,
     places: Places,
@@ -49,19 +49,23 @@ struct Sweeper {
 }
 
 /// Runs the sweeper until the gateway shuts down.
-pub(super) async fn run(hub: Arc<Inner>) {
+pub(super) async fn run(context: Arc<Context>) {
     let holder = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
     let mut sweeper = Sweeper {
-        hub: hub.clone(),
+        context: context.clone(),
         holder,
         places: Places::new(),
         taken: None,
     };
     tokio::select! {
-        () = hub.stop.cancelled() => {}
+        () = context.stop.cancelled() => {}
         () = sweeper.rounds() => {}
     }
-    if let Err(error) = hub.store.leave_duty(Duty::Groups, &sweeper.holder).await {
+    if let Err(error) = context
+        .store
+        .leave_duty(Duty::Groups, &sweeper.holder)
+        .await
+    {
         tracing::debug!(%error, "cannot release the leader lock of the sweeper");
     }
 }
@@ -69,8 +73,8 @@ pub(super) async fn run(hub: Arc<Inner>) {
 impl Sweeper {
     async fn rounds(&mut self) {
         let (every, expire_every) = (
-            self.hub.settings.sweep_every,
-            self.hub.settings.expire_every,
+            self.context.settings.sweep_every,
+            self.context.settings.expire_every,
         );
         let (mut behind, mut looked) = (Behind::new(), None::<Instant>);
         loop {
@@ -86,7 +90,7 @@ impl Sweeper {
             behind.clear();
             match self.round(forget, &mut behind).await {
                 Ok(true) => {
-                    self.hub.metrics.sweeps.inc();
+                    self.context.metrics.sweeps.inc();
                     if forget {
                         looked = Some(Instant::now());
                     }
@@ -102,7 +106,7 @@ impl Sweeper {
             .iter()
             .map(|(_, backlog)| backlog.entries)
             .sum::<u64>();
-        self.hub
+        self.context
             .metrics
             .unenrolled
             .set(i64::try_from(entries).unwrap_or(i64::MAX));
@@ -110,14 +114,14 @@ impl Sweeper {
 
     /// Runs one pass over each group. Returns false if another gateway holds the lock.
     async fn round(&mut self, forget: bool, behind: &mut Behind) -> Result<bool, StoreError> {
-        let limit = self.hub.settings.sweep_limit;
+        let limit = self.context.settings.sweep_limit;
         let (mut cursor, mut before) = (0, std::mem::take(&mut self.places));
         self.taken = None;
         loop {
             if !self.holds_lock().await? {
                 return Ok(false);
             }
-            let (groups, go_on) = self.hub.store.policy_index(cursor).await?;
+            let (groups, go_on) = self.context.store.policy_index(cursor).await?;
             for key in groups {
                 if let Some(at) = before.remove(&key) {
                     self.places.insert(key.clone(), at);
@@ -157,9 +161,9 @@ impl Sweeper {
 
     /// Runs one pass over a group. Returns its remaining backlog, if any.
     async fn pass(&mut self, key: &Key, parts: SweepParts) -> Result<Option<Backlog>, StoreError> {
-        let (hub, (stream, group)) = (&self.hub, key);
+        let (context, (stream, group)) = (&self.context, key);
         let at = self.places.remove(key).unwrap_or_default();
-        let swept = match hub.store.sweep(stream, group, at, parts).await {
+        let swept = match context.store.sweep(stream, group, at, parts).await {
             Ok(Some(swept)) => swept,
             Ok(None) => return Ok(None),
             Err(error) if error.is_outage_for_writes() => return Err(error),
@@ -169,15 +173,15 @@ impl Sweeper {
                 return Ok(None);
             }
         };
-        hub.metrics.enrolled.inc_by(swept.enrolled);
-        hub.metrics.forgotten.inc_by(swept.forgotten);
-        hub.metrics.bury("max-deliveries", swept.dead.exhausted);
-        hub.metrics.bury("gone", swept.dead.gone);
-        hub.metrics.stuck.inc_by(swept.dead.stuck);
+        context.metrics.enrolled.inc_by(swept.enrolled);
+        context.metrics.forgotten.inc_by(swept.forgotten);
+        context.metrics.bury("max-deliveries", swept.dead.exhausted);
+        context.metrics.bury("gone", swept.dead.gone);
+        context.metrics.stuck.inc_by(swept.dead.stuck);
         if swept.next != SweepAt::default() {
             self.places.insert(key.clone(), swept.next);
         }
-        let (limit, (enrol, due)) = (hub.settings.sweep_limit, swept.left());
+        let (limit, (enrol, due)) = (context.settings.sweep_limit, swept.left());
         let part = |left| if left { limit } else { 0 };
         let parts = SweepParts {
             enrol: part(enrol),
@@ -193,12 +197,12 @@ impl Sweeper {
     /// Returns whether this gateway holds the lock. Takes or renews it after a quarter of its
     /// validity.
     async fn holds_lock(&mut self) -> Result<bool, StoreError> {
-        let hold = (self.hub.settings.sweep_every * 3).max(AT_LEAST);
+        let hold = (self.context.settings.sweep_every * 3).max(AT_LEAST);
         if self.taken.is_some_and(|taken| taken.elapsed() < hold / 4) {
             return Ok(true);
         }
         let holds = self
-            .hub
+            .context
             .store
             .take_duty(Duty::Groups, &self.holder, hold)
             .await?;

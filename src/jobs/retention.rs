@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::live::hub::{Hub, Inner};
+use crate::jobs::Context;
 use crate::model::name::StreamName;
 use crate::redis::{Duty, Retained, Store, StoreError};
 
@@ -41,7 +41,7 @@ const AT_LEAST: Duration = Duration::from_secs(2);
 
 /// This gateway's copy of the index of streams with a retention.
 #[derive(Default)]
-pub(super) struct Known {
+struct Known {
     /// Whether the index was read and is empty. Most appends check only this flag.
     none: AtomicBool,
     /// Whether the index was read. Written by `replace`.
@@ -134,14 +134,28 @@ impl Known {
     }
 }
 
-impl Hub {
+/// Retention of streams. Cheap to clone.
+#[derive(Clone)]
+pub struct Retention {
+    context: Arc<Context>,
+    known: Arc<Known>,
+}
+
+impl Retention {
+    pub(super) fn new(context: Arc<Context>) -> Self {
+        Self {
+            context,
+            known: Arc::default(),
+        }
+    }
+
     /// Trims a stream after an append, if it has a retention and a trim is due.
     ///
     /// # Cancel safety
-    /// Same as [`Hub::retain`].
-    pub async fn retain_after(&self, store: &Store, stream: &StreamName, appended: u64) {
-        if self.0.known.is_due(stream, appended) {
-            Box::pin(self.retain(store, stream)).await;
+    /// Same as [`Retention::apply`].
+    pub async fn after_append(&self, store: &Store, stream: &StreamName, appended: u64) {
+        if self.known.is_due(stream, appended) {
+            Box::pin(self.apply(store, stream)).await;
         }
     }
 
@@ -149,8 +163,8 @@ impl Hub {
     ///
     /// # Cancel safety
     /// If dropped early, the stream may be trimmed all the same.
-    pub async fn retain(&self, store: &Store, stream: &StreamName) {
-        if let Err(error) = pass(&self.0, store, stream, false).await {
+    pub async fn apply(&self, store: &Store, stream: &StreamName) {
+        if let Err(error) = pass(self, store, stream, false).await {
             tracing::debug!(%error, "cannot trim a stream to its retention");
         }
     }
@@ -158,32 +172,42 @@ impl Hub {
 
 /// Runs one trim pass over a stream.
 async fn pass(
-    hub: &Inner,
+    retention: &Retention,
     store: &Store,
     stream: &StreamName,
     renew: bool,
 ) -> Result<Option<Retained>, StoreError> {
     let retained = store.retain(stream, renew).await?;
-    hub.known.note(stream, retained.as_ref());
+    retention.known.note(stream, retained.as_ref());
     if let Some(retained) = &retained {
-        hub.metrics.retention_trimmed.inc_by(retained.trimmed);
-        hub.metrics.retention_forced.inc_by(retained.forced);
+        retention
+            .context
+            .metrics
+            .retention_trimmed
+            .inc_by(retained.trimmed);
+        retention
+            .context
+            .metrics
+            .retention_forced
+            .inc_by(retained.forced);
     }
     Ok(retained)
 }
 
 /// Keeps the copy of the index current until the gateway shuts down.
-pub(super) async fn follow_index(hub: Arc<Inner>) {
+pub(super) async fn follow_index(retention: Retention) {
     let mut seen = None;
     loop {
-        match read_index(&hub, seen.as_ref()).await {
+        match read_index(&retention, seen.as_ref()).await {
             Ok(None) => {}
             Ok(Some((edition, index))) => {
-                let untrimmed = hub.known.replace(index);
+                let untrimmed = retention.known.replace(index);
                 // Before the first copy, every append ran the script.
                 if seen.replace(edition).is_some() && untrimmed.len() <= MAX_UNTRIMMED {
                     for stream in &untrimmed {
-                        if let Err(error) = pass(&hub, &hub.store, stream, false).await {
+                        if let Err(error) =
+                            pass(&retention, &retention.context.store, stream, false).await
+                        {
                             tracing::debug!(%error, "cannot trim a stream to its retention");
                         }
                     }
@@ -192,7 +216,7 @@ pub(super) async fn follow_index(hub: Arc<Inner>) {
             Err(error) => tracing::debug!(%error, "cannot read the retention index"),
         }
         tokio::select! {
-            () = hub.stop.cancelled() => return,
+            () = retention.context.stop.cancelled() => return,
             () = sleep(ASK_EVERY) => {}
         }
     }
@@ -204,16 +228,16 @@ type Edition = Option<Vec<u8>>;
 /// Returns the index and its edition, or `None` if this edition was seen already. A change during
 /// the read creates another edition.
 async fn read_index(
-    hub: &Inner,
+    retention: &Retention,
     seen: Option<&Edition>,
 ) -> Result<Option<(Edition, Vec<StreamName>)>, StoreError> {
-    let edition = hub.store.retention_edition().await?;
+    let edition = retention.context.store.retention_edition().await?;
     if seen == Some(&edition) {
         return Ok(None);
     }
     let (mut index, mut cursor) = (Vec::new(), 0);
     loop {
-        let (mut some, next) = hub.store.retention_index(cursor).await?;
+        let (mut some, next) = retention.context.store.retention_index(cursor).await?;
         index.append(&mut some);
         if next == 0 || index.len() >= MAX_KNOWN {
             return Ok(Some((edition, index)));
@@ -223,50 +247,69 @@ async fn read_index(
 }
 
 /// Runs the periodic rounds until the gateway shuts down.
-pub(super) async fn sweep(hub: Arc<Inner>) {
+pub(super) async fn sweep(retention: Retention) {
     let holder = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-    let every = hub.settings.retention_every;
+    let every = retention.context.settings.retention_every;
     loop {
         tokio::select! {
-            () = hub.stop.cancelled() => break,
+            () = retention.context.stop.cancelled() => break,
             () = sleep(every) => {}
         }
         let blocked = tokio::select! {
-            () = hub.stop.cancelled() => break,
-            blocked = round(&hub, &holder) => blocked,
+            () = retention.context.stop.cancelled() => break,
+            blocked = round(&retention, &holder) => blocked,
         };
         let blocked = blocked.unwrap_or_else(|error| {
             tracing::debug!(%error, "aborted a retention round");
             None
         });
-        hub.metrics.retention_blocked.set(blocked.unwrap_or(0));
+        retention
+            .context
+            .metrics
+            .retention_blocked
+            .set(blocked.unwrap_or(0));
         tokio::select! {
-            () = hub.stop.cancelled() => break,
-            refreshed = refresh_keys(&hub, &holder) => if let Err(error) = refreshed {
+            () = retention.context.stop.cancelled() => break,
+            refreshed = refresh_keys(&retention, &holder) => if let Err(error) = refreshed {
                 tracing::debug!(%error, "cannot renew the records of idempotency keys");
             }
         }
     }
-    if let Err(error) = hub.store.leave_duty(Duty::Retention, &holder).await {
+    if let Err(error) = retention
+        .context
+        .store
+        .leave_duty(Duty::Retention, &holder)
+        .await
+    {
         tracing::debug!(%error, "cannot release the leader lock for retention");
     }
 }
 
 /// Runs one round. Returns the number of streams blocked by a group, or `None` if another gateway
 /// holds the leader lock.
-async fn round(hub: &Inner, holder: &str) -> Result<Option<i64>, StoreError> {
-    let hold = hub.settings.retention_every.mul_f64(1.5).max(AT_LEAST);
+async fn round(retention: &Retention, holder: &str) -> Result<Option<i64>, StoreError> {
+    let hold = retention
+        .context
+        .settings
+        .retention_every
+        .mul_f64(1.5)
+        .max(AT_LEAST);
     let (mut cursor, mut blocked, mut taken) = (0, 0, None::<Instant>);
     loop {
-        let (streams, next) = hub.store.retention_index(cursor).await?;
+        let (streams, next) = retention.context.store.retention_index(cursor).await?;
         for stream in streams {
             if taken.is_none_or(|at| at.elapsed() > hold / 4) {
-                if !hub.store.take_duty(Duty::Retention, holder, hold).await? {
+                if !retention
+                    .context
+                    .store
+                    .take_duty(Duty::Retention, holder, hold)
+                    .await?
+                {
                     return Ok(None);
                 }
                 taken = Some(Instant::now());
             }
-            match passes(hub, &stream).await {
+            match passes(retention, &stream).await {
                 Ok(is_blocked) => blocked += i64::from(is_blocked),
                 Err(error) if error.is_outage_for_writes() => return Err(error),
                 // The error concerns one stream; continue with the others.
@@ -277,7 +320,9 @@ async fn round(hub: &Inner, holder: &str) -> Result<Option<i64>, StoreError> {
         }
         cursor = next;
         if cursor == 0 {
-            hub.metrics
+            retention
+                .context
+                .metrics
                 .retention_sweeps
                 .inc_by(u64::from(taken.is_some()));
             return Ok(Some(blocked));
@@ -287,16 +332,27 @@ async fn round(hub: &Inner, holder: &str) -> Result<Option<i64>, StoreError> {
 
 /// Renews the records of streams with idempotency keys, unless another gateway holds the leader
 /// lock.
-async fn refresh_keys(hub: &Inner, holder: &str) -> Result<(), StoreError> {
-    let hold = hub.settings.retention_every.mul_f64(1.5).max(AT_LEAST);
+async fn refresh_keys(retention: &Retention, holder: &str) -> Result<(), StoreError> {
+    let hold = retention
+        .context
+        .settings
+        .retention_every
+        .mul_f64(1.5)
+        .max(AT_LEAST);
     let mut cursor = 0;
     loop {
-        let (streams, next) = hub.store.keys_index(cursor).await?;
-        if !streams.is_empty() && !hub.store.take_duty(Duty::Retention, holder, hold).await? {
+        let (streams, next) = retention.context.store.keys_index(cursor).await?;
+        if !streams.is_empty()
+            && !retention
+                .context
+                .store
+                .take_duty(Duty::Retention, holder, hold)
+                .await?
+        {
             return Ok(());
         }
         for stream in streams {
-            match hub.store.refresh_keys(&stream).await {
+            match retention.context.store.refresh_keys(&stream).await {
                 Err(error) if error.is_outage_for_writes() => return Err(error),
                 Err(error) => {
                     tracing::warn!(%error, stream = stream.as_str(), "cannot renew the idempotency keys of a stream");
@@ -312,9 +368,9 @@ async fn refresh_keys(hub: &Inner, holder: &str) -> Result<(), StoreError> {
 }
 
 /// Runs the passes of one round over a stream. Returns whether a group blocks its retention.
-async fn passes(hub: &Inner, stream: &StreamName) -> Result<bool, StoreError> {
+async fn passes(retention: &Retention, stream: &StreamName) -> Result<bool, StoreError> {
     for n in 0..PASSES {
-        match pass(hub, &hub.store, stream, n == 0).await? {
+        match pass(retention, &retention.context.store, stream, n == 0).await? {
             None => return Ok(false),
             Some(retained) if !retained.unfinished => return Ok(retained.blocked),
             Some(_) => {}

@@ -8,12 +8,14 @@
 //! to take the lock at once. All others check every two seconds, also to replace a holder that
 //! died.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::live::hub::Hub;
+use crate::jobs::{Context, Retention};
+use crate::live::Hub;
 use crate::redis::{Duty, Store, StoreError};
 
 /// Interval between checks for scheduled entries, and between renewals of the lock.
@@ -21,31 +23,46 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Validity of the lock after its last renewal.
 const HOLD: Duration = Duration::from_secs(5);
 
-/// A notification that an entry was scheduled through this gateway.
-#[derive(Default)]
-pub(super) struct Clock(Notify);
+/// The scheduler of delayed appends. Cheap to clone.
+#[derive(Clone)]
+pub struct Scheduler {
+    context: Arc<Context>,
+    hub: Hub,
+    retention: Retention,
+    scheduled: Arc<Notify>,
+}
 
-impl Hub {
+impl Scheduler {
+    pub(super) fn new(context: Arc<Context>, hub: Hub, retention: Retention) -> Self {
+        Self {
+            context,
+            hub,
+            retention,
+            scheduled: Arc::default(),
+        }
+    }
+
     /// Wakes the scheduler. Must be called after an entry was scheduled.
-    pub fn scheduled(&self) {
-        self.0.clock.0.notify_one();
+    pub fn wake(&self) {
+        self.scheduled.notify_one();
     }
 }
 
 /// Appends due entries until the gateway shuts down.
-pub(super) async fn run(hub: Hub) {
+pub(super) async fn run(scheduler: Scheduler) {
     let holder = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
     loop {
         tokio::select! {
-            () = hub.0.stop.cancelled() => break,
-            () = hub.0.clock.0.notified() => {}
+            () = scheduler.context.stop.cancelled() => break,
+            () = scheduler.scheduled.notified() => {}
             () = sleep(LOOK_EVERY) => {}
         }
         let held = tokio::select! {
-            () = hub.0.stop.cancelled() => break,
-            held = hold(&hub, &holder) => held,
+            () = scheduler.context.stop.cancelled() => break,
+            held = hold(&scheduler, &holder) => held,
         };
-        hub.0
+        scheduler
+            .context
             .metrics
             .redis_connections
             .get_or_create(&[("kind", "scheduling")])
@@ -54,32 +71,42 @@ pub(super) async fn run(hub: Hub) {
             tracing::debug!(%error, "cannot append due scheduled entries; retrying later");
         }
     }
-    if let Err(error) = hub.0.store.leave_duty(Duty::Scheduled, &holder).await {
+    if let Err(error) = scheduler
+        .context
+        .store
+        .leave_duty(Duty::Scheduled, &holder)
+        .await
+    {
         tracing::debug!(%error, "cannot release the leader lock for scheduled entries");
     }
 }
 
 /// Appends due entries while this gateway holds the lock and entries are scheduled.
-async fn hold(hub: &Hub, holder: &str) -> Result<(), StoreError> {
-    if !hub.0.store.has_scheduled().await? || !is_held(hub, holder).await? {
+async fn hold(scheduler: &Scheduler, holder: &str) -> Result<(), StoreError> {
+    if !scheduler.context.store.has_scheduled().await? || !is_held(scheduler, holder).await? {
         return Ok(());
     }
-    let (mut ear, mut calls) = hub.0.store.listen().await?;
-    hub.0
+    let (mut ear, mut calls) = scheduler.context.store.listen().await?;
+    scheduler
+        .context
         .metrics
         .redis_connections
         .get_or_create(&[("kind", "scheduling")])
         .set(1);
     ear.open(Store::schedule_channel()).await?;
     loop {
-        let Some(due_in) = move_due(hub).await? else {
-            return hub.0.store.leave_duty(Duty::Scheduled, holder).await;
+        let Some(due_in) = move_due(scheduler).await? else {
+            return scheduler
+                .context
+                .store
+                .leave_duty(Duty::Scheduled, holder)
+                .await;
         };
         let mut until = Instant::now() + due_in.min(LOOK_EVERY);
         loop {
             tokio::select! {
                 () = sleep_until(until) => break,
-                () = hub.0.clock.0.notified() => break,
+                () = scheduler.scheduled.notified() => break,
                 call = calls.next() => match call {
                     Some((_, due_ms)) => {
                         until = until.min(Instant::now() + Duration::from_millis(due_ms));
@@ -88,31 +115,41 @@ async fn hold(hub: &Hub, holder: &str) -> Result<(), StoreError> {
                 },
             }
         }
-        if !is_held(hub, holder).await? {
+        if !is_held(scheduler, holder).await? {
             return Ok(());
         }
     }
 }
 
-async fn is_held(hub: &Hub, holder: &str) -> Result<bool, StoreError> {
-    hub.0.store.take_duty(Duty::Scheduled, holder, HOLD).await
+async fn is_held(scheduler: &Scheduler, holder: &str) -> Result<bool, StoreError> {
+    scheduler
+        .context
+        .store
+        .take_duty(Duty::Scheduled, holder, HOLD)
+        .await
 }
 
 /// Appends all due entries. Returns the time until the next one is due, or `None` if nothing is
 /// scheduled.
-async fn move_due(hub: &Hub) -> Result<Option<Duration>, StoreError> {
+async fn move_due(scheduler: &Scheduler) -> Result<Option<Duration>, StoreError> {
     loop {
-        let (streams, due_in) = hub.0.store.due_streams().await?;
+        let (streams, due_in) = scheduler.context.store.due_streams().await?;
         if streams.is_empty() {
             return Ok(due_in);
         }
         for due in streams {
-            let moved = hub.0.store.move_due(&due).await?;
-            hub.0.metrics.published.inc_by(moved.entries);
-            hub.0.metrics.scheduled_stuck.inc_by(u64::from(moved.stuck));
+            let moved = scheduler.context.store.move_due(&due).await?;
+            scheduler.context.metrics.published.inc_by(moved.entries);
+            scheduler
+                .context
+                .metrics
+                .scheduled_stuck
+                .inc_by(u64::from(moved.stuck));
             if moved.entries > 0 {
-                hub.appended(&due.stream);
-                hub.retain_after(&hub.0.store, &due.stream, moved.entries)
+                scheduler.hub.appended(&due.stream);
+                scheduler
+                    .retention
+                    .after_append(&scheduler.context.store, &due.stream, moved.entries)
                     .await;
             }
         }
