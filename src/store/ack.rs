@@ -45,9 +45,9 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::GroupNotFound`] (nothing was acknowledged then), [`StoreError::NotAStream`],
-    /// or that Redis is away.
+    /// or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the entries may be acknowledged and deleted all the same.
+    /// If dropped after the command was sent, the entries may still be acknowledged and deleted.
     pub async fn ack(
         &self,
         stream: &StreamName,

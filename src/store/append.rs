@@ -170,7 +170,7 @@ impl Store {
     /// [`StoreError::NotAStream`], [`StoreError::OutOfMemory`], or that Redis is away; after
     /// [`StoreError::Broken`] and [`StoreError::Timeout`] all of it may be there, or nothing.
     /// # Cancel safety
-    /// Dropped after it was sent, the entries may be appended all the same.
+    /// If dropped after the command was sent, the entries may still be appended.
     pub async fn append(
         &self,
         lane: &Lane,

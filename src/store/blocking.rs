@@ -25,7 +25,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotAStream`] when one of the keys holds something else,
-    /// [`StoreError::StreamNotFound`] when one that is checked is gone, or that Redis is away.
+    /// [`StoreError::StreamNotFound`] when one that is checked is gone, or an outage of Redis.
     /// # Cancel safety
     /// None: dropped, the connection stays blocked and must be discarded with it.
     pub async fn wait_for_entries(
@@ -87,7 +87,7 @@ impl Store {
     /// The id by which [`Store::unblock`] finds a connection.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     pub async fn client_id(&self, on: &Blocking) -> Result<i64, StoreError> {
         let mut command = Cmd::new();
         command.arg("CLIENT").arg("ID");
@@ -167,7 +167,7 @@ impl Handle {
     ) -> Result<T, StoreError> {
         match self.left.run_until_cancelled(call).await {
             Some(done) => Ok(done?),
-            None => Err(StoreError::Broken("another Redis is the master".to_owned())),
+            None => Err(StoreError::Broken("the Redis master changed".to_owned())),
         }
     }
 }

@@ -127,7 +127,7 @@ impl Store {
     /// Whether a consumer may read in a group that may have `most`; an existing consumer always may.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
     /// Leaves nothing behind.
     pub async fn admits(

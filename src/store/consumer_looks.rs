@@ -50,9 +50,9 @@ impl Store {
     /// One group and its consumers.
     ///
     /// # Errors
-    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn group(
         &self,
         stream: &StreamName,
@@ -77,7 +77,7 @@ impl Store {
     /// # Errors
     /// As [`Store::group`].
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn consumers(
         &self,
         stream: &StreamName,

@@ -125,9 +125,9 @@ impl Store {
     /// Makes a consumer; false if it was there.
     ///
     /// # Errors
-    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the consumer may be made all the same.
+    /// If dropped after the command was sent, the consumer may still be made.
     pub async fn create_consumer(
         &self,
         stream: &StreamName,
@@ -147,9 +147,9 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::ConsumerNotFound`], [`StoreError::ConsumerHasPending`],
-    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the consumer may be gone all the same.
+    /// If dropped after the command was sent, the consumer may still be gone.
     pub async fn delete_consumer(
         &self,
         stream: &StreamName,
@@ -177,9 +177,9 @@ impl Store {
     /// no more than make an answer, in the order asked for.
     ///
     /// # Errors
-    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the entries may be the consumer's all the same.
+    /// If dropped after the command was sent, the entries may still be the consumer's.
     pub async fn claim(
         &self,
         stream: &StreamName,
@@ -256,9 +256,9 @@ impl Store {
     /// policy.
     ///
     /// # Errors
-    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the entries may be the consumer's all the same.
+    /// If dropped after the command was sent, the entries may still be the consumer's.
     pub async fn auto_claim(
         &self,
         stream: &StreamName,

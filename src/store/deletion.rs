@@ -84,9 +84,9 @@ impl Store {
     /// Deletes entries; tells for each what became of it.
     ///
     /// # Errors
-    /// [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the entries may be gone all the same.
+    /// If dropped after the command was sent, the entries may still be gone.
     pub async fn delete_entries(
         &self,
         stream: &StreamName,

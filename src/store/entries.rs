@@ -72,9 +72,9 @@ impl Store {
     /// fit into `max_bytes` unless a single one is larger.
     ///
     /// # Errors
-    /// [`StoreError::NotAStream`], [`StoreError::Crowded`], or that Redis is away.
+    /// [`StoreError::NotAStream`], [`StoreError::Crowded`], or an outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn read_after(
         &self,
         lane: &Lane,
@@ -183,9 +183,9 @@ impl Store {
     /// where there is one: any other id would be no entry, and could not be resumed from with a count.
     ///
     /// # Errors
-    /// [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn before_last(
         &self,
         stream: &StreamName,
@@ -227,9 +227,9 @@ impl Store {
     /// into `max_bytes` is cut off, but never the first entry.
     ///
     /// # Errors
-    /// [`StoreError::NotAStream`], [`StoreError::Crowded`], or that Redis is away.
+    /// [`StoreError::NotAStream`], [`StoreError::Crowded`], or an outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn read_between(
         &self,
         stream: &StreamName,

@@ -190,7 +190,7 @@ impl Store {
     /// [`StoreError::NotAStream`] when the key holds something else, [`StoreError::Crowded`], or
     /// that Redis is away.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn facts(&self, lane: &Lane, stream: &StreamName) -> Result<Facts, StoreError> {
         let _room = match lane {
             Lane::Shared => self.large.room_for_facts(stream.as_str()).await?,
@@ -206,9 +206,9 @@ impl Store {
     /// holds something else.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn glance(
         &self,
         lane: &Lane,
@@ -236,9 +236,9 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::StreamNotFound`] or [`StoreError::NotAStream`] when that is true of one of them,
-    /// or that Redis is away.
+    /// or an outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn check(
         &self,
         lane: &Lane,
@@ -258,9 +258,9 @@ impl Store {
     /// A range and a check of its stream, read in one step.
     ///
     /// # Errors
-    /// [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub(super) async fn range_with_facts(
         &self,
         lane: &Lane,

@@ -68,9 +68,9 @@ impl Store {
     /// Every group of a stream, with its lag where that is told without counting.
     ///
     /// # Errors
-    /// [`StoreError::StreamNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::StreamNotFound`], [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn groups(&self, stream: &StreamName) -> Result<Vec<GroupInfo>, StoreError> {
         let groups = self.groups_with_lags(stream).await?;
         Ok(groups.into_iter().map(|(group, _)| group).collect())
@@ -87,9 +87,9 @@ impl Store {
     /// wrong there: [`StoreError::GroupNotFound`] or [`StoreError::NotAStream`].
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn lacks_group(
         &self,
         streams: &[StreamName],

@@ -163,9 +163,9 @@ impl Store {
     /// 0 is the beginning and the end.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn keys_index(&self, cursor: u64) -> Result<(Vec<StreamName>, u64), StoreError> {
         let mut command = Cmd::new();
         command
@@ -189,9 +189,9 @@ impl Store {
     /// replaced. A stream without keys is taken out of the index.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, it may be done all the same.
+    /// If dropped after the command was sent, it may still be done.
     pub async fn refresh_keys(&self, stream: &StreamName) -> Result<(), StoreError> {
         let [known, ends] = keys(stream);
         let refreshed = self.verb(&REFRESH, Repeat::Unsafe, |command| {

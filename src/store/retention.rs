@@ -206,9 +206,9 @@ impl Store {
     /// without, also where there is no stream.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn retention(
         &self,
         stream: &StreamName,
@@ -244,9 +244,9 @@ impl Store {
     /// is taken out of the index. With `renew` the record of the stream is renewed.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the stream may be trimmed all the same.
+    /// If dropped after the command was sent, the stream may still be trimmed.
     pub async fn retain(
         &self,
         stream: &StreamName,
@@ -282,9 +282,9 @@ impl Store {
     /// is the beginning and the end.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn retention_index(&self, cursor: u64) -> Result<(Vec<StreamName>, u64), StoreError> {
         let mut command = Cmd::new();
         command
@@ -307,9 +307,9 @@ impl Store {
     /// A word that is another after every change of the index.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn retention_edition(&self) -> Result<Option<Vec<u8>>, StoreError> {
         let mut command = Cmd::new();
         command.arg("GET").arg(EDITION);

@@ -197,9 +197,9 @@ impl Store {
     /// for this stream already, or with these more than `most_bytes`.
     ///
     /// # Errors
-    /// [`StoreError::NotAStream`], [`StoreError::OutOfMemory`], or that Redis is away.
+    /// [`StoreError::NotAStream`], [`StoreError::OutOfMemory`], or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the entries may be scheduled all the same.
+    /// If dropped after the command was sent, the entries may still be scheduled.
     pub async fn schedule(
         &self,
         stream: &StreamName,
@@ -266,9 +266,9 @@ impl Store {
     /// Whether anything is scheduled anywhere.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn has_scheduled(&self) -> Result<bool, StoreError> {
         let mut command = Cmd::new();
         command.arg("EXISTS").arg(INDEX);
@@ -279,9 +279,9 @@ impl Store {
     /// nothing is scheduled.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn due_streams(&self) -> Result<(Vec<DueStream>, Option<Duration>), StoreError> {
         let reply = self.verb(&DUE, Repeat::Safe, |command| {
             command.arg(2).arg(INDEX).arg(EDITIONS);
@@ -359,7 +359,7 @@ impl Store {
             };
             // What was moved on one server must not be taken out of the index of another.
             if site.left.is_cancelled() {
-                return Err(StoreError::Broken("another Redis is the master".to_owned()));
+                return Err(StoreError::Broken("the Redis master changed".to_owned()));
             }
             self.settle_due(due.stream.as_str().as_bytes(), &due.edition, &again)
                 .await?;

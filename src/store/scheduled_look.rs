@@ -65,9 +65,9 @@ impl Store {
     /// What is scheduled for a stream, soonest first, after one that was seen.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn scheduled(
         &self,
         stream: &StreamName,
@@ -88,9 +88,9 @@ impl Store {
     /// One that is scheduled; `None` if it is not, or no longer.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn find_scheduled(
         &self,
         stream: &StreamName,
@@ -109,9 +109,9 @@ impl Store {
     /// Takes back what is scheduled; false if it is not, or no longer.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, it may be taken back all the same.
+    /// If dropped after the command was sent, it may still be taken back.
     pub async fn cancel_scheduled(
         &self,
         stream: &StreamName,

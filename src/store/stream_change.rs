@@ -65,7 +65,7 @@ impl Store {
     /// cannot be, [`StoreError::Changed`] when the retention is no longer as it was seen, or that Redis
     /// is away. Nothing was changed then.
     /// # Cancel safety
-    /// Dropped after it was sent, the stream may be changed all the same.
+    /// If dropped after the command was sent, the stream may still be changed.
     pub async fn change_stream(
         &self,
         stream: &StreamName,

@@ -89,9 +89,9 @@ impl Store {
     /// Whether each of these streams exists, all seen in one step.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn are_streams(&self, streams: &[StreamName]) -> Result<Vec<bool>, StoreError> {
         let mut command = Cmd::new();
         command.arg("EVAL").arg(ARE_STREAMS).arg(streams.len());
@@ -106,9 +106,9 @@ impl Store {
     /// page may be short, even empty, while there is a next one.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn streams(
         &self,
         glob: &str,
@@ -155,9 +155,9 @@ impl Store {
     /// Whether a key holds a stream.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn is_stream(&self, stream: &StreamName) -> Result<bool, StoreError> {
         let mut command = Cmd::new();
         command.arg("TYPE").arg(stream.as_str());
@@ -167,9 +167,9 @@ impl Store {
     /// What there is to know of a stream; `None` if there is none.
     ///
     /// # Errors
-    /// [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn stream(&self, stream: &StreamName) -> Result<Option<StreamInfo>, StoreError> {
         let _room = self.large.room(2 * self.weigh(stream).await?).await?;
         let mut info = Cmd::new();
@@ -183,9 +183,9 @@ impl Store {
     /// Deletes a stream with its groups and what is remembered beside it; false if there was none.
     ///
     /// # Errors
-    /// [`StoreError::NotAStream`] for any other key, which stays, or that Redis is away.
+    /// [`StoreError::NotAStream`] for any other key, which stays, or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the stream may be gone all the same.
+    /// If dropped after the command was sent, the stream may still be gone.
     pub async fn delete_stream(&self, stream: &StreamName) -> Result<bool, StoreError> {
         let mut command = Cmd::new();
         let [known, ends] = super::idempotency::keys(stream);

@@ -169,9 +169,9 @@ impl Store {
     /// Trims a stream; answers how many entries went.
     ///
     /// # Errors
-    /// [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the stream may be trimmed all the same.
+    /// If dropped after the command was sent, the stream may still be trimmed.
     pub async fn trim(&self, stream: &StreamName, trimming: &Trimming) -> Result<u64, StoreError> {
         let mut command = Cmd::new();
         if trimming.is_native() {

@@ -71,9 +71,9 @@ impl Store {
     /// none. Beside them, how many turned out to be gone.
     ///
     /// # Errors
-    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the entries may be the consumer's all the same.
+    /// If dropped after the command was sent, the entries may still be the consumer's.
     pub(in crate::store) async fn claim_leased(
         &self,
         stream: &StreamName,

@@ -36,7 +36,7 @@ impl Store {
     /// # Errors
     /// As [`Store::redrive`], and [`StoreError::OutOfMemory`].
     /// # Cancel safety
-    /// Dropped after it was sent, the copy may be appended all the same.
+    /// If dropped after the command was sent, the copy may still be appended.
     pub(super) async fn copy_packed(
         &self,
         stream: &StreamName,

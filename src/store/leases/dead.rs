@@ -87,9 +87,9 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::GroupHasNoPolicy`], [`StoreError::GroupNotFound`], [`StoreError::NotAStream`],
-    /// or that Redis is away.
+    /// or an outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn needed_policy(
         &self,
         stream: &StreamName,
@@ -110,9 +110,9 @@ impl Store {
     /// other groups share the stream, though there may be more.
     ///
     /// # Errors
-    /// [`StoreError::DeadLetterNotAStream`], or that Redis is away.
+    /// [`StoreError::DeadLetterNotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn dead_letters(
         &self,
         stream: &StreamName,
@@ -163,9 +163,9 @@ impl Store {
     /// One dead letter of a group.
     ///
     /// # Errors
-    /// [`StoreError::DeadLetterNotAStream`], or that Redis is away.
+    /// [`StoreError::DeadLetterNotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn dead_letter(
         &self,
         stream: &StreamName,
@@ -183,9 +183,9 @@ impl Store {
     /// Deletes dead letters of a group, which must be its own; answers how many there were.
     ///
     /// # Errors
-    /// [`StoreError::DeadLetterNotAStream`], or that Redis is away.
+    /// [`StoreError::DeadLetterNotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, they may be gone all the same.
+    /// If dropped after the command was sent, they may still be gone.
     pub async fn delete_dead_letters(
         &self,
         policy: &Policy,

@@ -89,9 +89,9 @@ impl Store {
     /// read does that finds nothing.
     ///
     /// # Errors
-    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the consumer may be made all the same.
+    /// If dropped after the command was sent, the consumer may still be made.
     pub async fn touch_consumer(
         &self,
         streams: &[StreamName],

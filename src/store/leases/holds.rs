@@ -34,9 +34,9 @@ impl Store {
     /// is also checked that the entry is pending with the consumer, which costs a lookup for each.
     ///
     /// # Errors
-    /// With `pending` [`StoreError::GroupNotFound`]; [`StoreError::NotAStream`], or that Redis is away.
+    /// With `pending` [`StoreError::GroupNotFound`]; [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn lease_holds(
         &self,
         stream: &StreamName,

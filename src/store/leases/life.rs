@@ -126,9 +126,9 @@ impl Store {
     /// answers where to go on, `None` when nothing is left to do.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, it may be done all the same.
+    /// If dropped after the command was sent, it may still be done.
     pub(super) async fn wind_down(
         &self,
         stream: &StreamName,

@@ -145,7 +145,7 @@ impl Store {
     /// [`StoreError::StreamNotFound`] without `create_stream`, [`StoreError::NotAStream`], or that
     /// Redis is away.
     /// # Cancel safety
-    /// Dropped after it was sent, the group may be made all the same.
+    /// If dropped after the command was sent, the group may still be made.
     pub async fn create_group(
         &self,
         stream: &StreamName,
@@ -179,9 +179,9 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::GroupNotFound`], [`StoreError::Changed`] when the policy is no longer as it was
-    /// seen (nothing was changed then), [`StoreError::NotAStream`], or that Redis is away.
+    /// seen (nothing was changed then), [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the group may be changed all the same.
+    /// If dropped after the command was sent, the group may still be changed.
     pub async fn change_group(
         &self,
         stream: &StreamName,
@@ -216,9 +216,9 @@ impl Store {
     /// Deletes a group with all that is pending in it; false if there was none.
     ///
     /// # Errors
-    /// [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the group may be gone all the same.
+    /// If dropped after the command was sent, the group may still be gone.
     pub async fn delete_group(
         &self,
         stream: &StreamName,
@@ -237,9 +237,9 @@ impl Store {
     /// there is no such group.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn policies(
         &self,
         stream: &StreamName,
@@ -261,9 +261,9 @@ impl Store {
     /// The policy of a group; nothing for one without, also where there is no such group.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn policy(
         &self,
         stream: &StreamName,

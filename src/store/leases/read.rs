@@ -91,7 +91,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::GroupNotFound`] and [`StoreError::NotAStream`] if that is so of any stream
     /// ([`Store::lacks_group`] tells of which), [`StoreError::GroupHasNoPolicy`] if a lease is asked
-    /// for and any has none, [`StoreError::Crowded`], or that Redis is away.
+    /// for and any has none, [`StoreError::Crowded`], or an outage of Redis.
     /// # Cancel safety
     /// None: dropped after it was sent, the entries are pending with the consumer, who finds them
     /// in its history. Run it where it is not dropped.

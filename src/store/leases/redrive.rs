@@ -100,7 +100,7 @@ impl Store {
     /// As [`Store::needed_policy`], and [`StoreError::DeadLetterNotAStream`] when it or the stream
     /// copies go to is none.
     /// # Cancel safety
-    /// Dropped after it was sent, they may be redriven all the same.
+    /// If dropped after the command was sent, they may still be redriven.
     pub async fn redrive(
         &self,
         stream: &StreamName,

@@ -206,9 +206,9 @@ impl Store {
     /// Acknowledges entries that the holders of leases say they have done.
     ///
     /// # Errors
-    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the entries may be acknowledged all the same.
+    /// If dropped after the command was sent, the entries may still be acknowledged.
     pub(in crate::store) async fn ack_leased(
         &self,
         stream: &StreamName,
@@ -234,9 +234,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::GroupHasNoPolicy`], [`StoreError::GroupNotFound`],
     /// [`StoreError::DeadLetterNotAStream`] (nothing was done in any of these cases),
-    /// [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, it may be done all the same.
+    /// If dropped after the command was sent, it may still be done.
     pub async fn settle(
         &self,
         stream: &StreamName,

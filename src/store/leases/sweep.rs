@@ -155,9 +155,9 @@ impl Store {
     /// beginning and the end.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn policy_index(
         &self,
         cursor: u64,
@@ -189,9 +189,9 @@ impl Store {
     /// Sweeps a group. `None` if it turns out to have no policy; it is taken out of the index then.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the group may be swept all the same.
+    /// If dropped after the command was sent, the group may still be swept.
     pub async fn sweep(
         &self,
         stream: &StreamName,
