@@ -74,8 +74,8 @@ impl Key {
 /// What became of an append.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Appended {
-    /// What became of each entry. Without [`Append::atomic`] some may have been refused; with it only
-    /// the last of them, when the stream ran out of ids in the middle.
+    /// What became of each entry. Without [`Append::atomic`] some may have been refused; with it
+    /// only the last of them, when the stream ran out of ids in the middle.
     Each(Vec<Result<Placed, Refusal>>),
     /// The whole was appended before, with these ids.
     Replayed(Vec<EntryId>),

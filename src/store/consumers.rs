@@ -173,8 +173,8 @@ impl Store {
         unsigned(&self.write(&command).await?)
     }
 
-    /// Takes pending entries for a consumer; with a lease where the group has a policy. Of large ones
-    /// no more than make an answer, in the order asked for.
+    /// Takes pending entries for a consumer; with a lease where the group has a policy. Of large
+    /// ones no more than make an answer, in the order asked for.
     ///
     /// # Errors
     /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or an outage of Redis.

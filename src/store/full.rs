@@ -61,8 +61,8 @@ pub struct FullConsumer {
 pub struct FullPending {
     /// Id of the entry; the entry itself may have been deleted from the stream.
     pub id: EntryId,
-    /// Consumer that holds the entry; `None` if the entry was returned to the group, and in the list
-    /// of a single consumer.
+    /// Consumer that holds the entry; `None` if the entry was returned to the group, and in the
+    /// list of a single consumer.
     pub consumer: Option<RawName>,
     /// Time of the last delivery, in Unix milliseconds.
     pub delivered_ms: u64,

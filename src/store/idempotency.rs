@@ -2,9 +2,9 @@
 //!
 //! A hash has for each key when it is to be forgotten, the fingerprint of what was appended and its
 //! ids; a sorted set, by when they end, only finds the keys that are over. Either may be evicted or
-//! expire without the other. The hash also holds a record of the stream (`stream_life.rs`), written by
-//! the append of a key once a second and by a job of one gateway: keys of a stream that another client
-//! replaced are forgotten.
+//! expire without the other. The hash also holds a record of the stream (`stream_life.rs`), written
+//! by the append of a key once a second and by a job of one gateway: keys of a stream that another
+//! client replaced are forgotten.
 
 use deadpool_redis::redis::{Cmd, Value};
 
@@ -83,8 +83,8 @@ end\n"
 }
 pub(super) use lua_keys;
 
-/// Renews the record of a stream that has keys: 0 there are none, 1 done, 2 they were forgotten. Keys
-/// that the sorted set has lost are put into it again, unless they are very many.
+/// Renews the record of a stream that has keys: 0 there are none, 1 done, 2 they were forgotten.
+/// Keys that the sorted set has lost are put into it again, unless they are very many.
 static REFRESH: Verb = Verb::new(concat!(
     lua_below!(),
     lua_stream_life!("ARGV[1]"),
@@ -159,8 +159,8 @@ impl Store {
         command
     }
 
-    /// Some of the streams that have idempotency keys, as far as the index knows, and where to go on;
-    /// 0 is the beginning and the end.
+    /// Some of the streams that have idempotency keys, as far as the index knows, and where to go
+    /// on; 0 is the beginning and the end.
     ///
     /// # Errors
     /// An outage of Redis.

@@ -5,8 +5,8 @@
 //! retention at all is in an index, which lies in a slot of its own and is written beside it, not
 //! with it; what the index says is looked up before it is believed.
 //!
-//! Behind the retention stands a record of the stream (`stream_life.rs`), renewed by the rounds of one
-//! gateway: the retention of a stream that another client replaced is discarded.
+//! Behind the retention stands a record of the stream (`stream_life.rs`), renewed by the rounds of
+//! one gateway: the retention of a stream that another client replaced is discarded.
 
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
@@ -60,8 +60,8 @@ pub struct BlockedBy {
     pub pending: bool,
 }
 
-/// Lua: `rules_in(stream, counters, text)` answers the retention in what is kept, unless it is that of
-/// another stream. It needs `lua_stream_life`.
+/// Lua: `rules_in(stream, counters, text)` answers the retention in what is kept, unless it is that
+/// of another stream. It needs `lua_stream_life`.
 macro_rules! lua_rules {
     () => {
         "\
@@ -107,8 +107,9 @@ end\n"
     };
 }
 
-/// Keeps a stream to its retention; false if it has none, or is no more and what was kept of it went
-/// with it; `replaced` if the retention was that of another stream, and is discarded. A pass removes about 10,000 entries, or 1000 that a group holds on to.
+/// Keeps a stream to its retention; false if it has none, or is no more and what was kept of it
+/// went with it; `replaced` if the retention was that of another stream, and is discarded. A pass
+/// removes about 10,000 entries, or 1000 that a group holds on to.
 static RETAIN: Verb = Verb::new(concat!(
     lua_retention!(),
     "\
@@ -323,7 +324,8 @@ impl Store {
         self.edit_index("SADD", stream).await
     }
 
-    /// Takes a stream out of the index, and puts it in again if it has been given a retention since.
+    /// Takes a stream out of the index, and puts it in again if it has been given a retention
+    /// since.
     async fn strike_retention(&self, stream: &StreamName) -> Result<(), StoreError> {
         self.edit_index("SREM", stream).await?;
         match self.retention(stream).await? {

@@ -1,11 +1,11 @@
 //! Entries that are to be appended later.
 //!
 //! Beside each stream lie, in its slot, a sorted set of what is due when, by tokens, and a hash of
-//! what is to be appended, and of how many bytes that is. One script takes something out of both and appends it, so that happens
-//! once, whoever runs it. Which streams have something is in an index in a slot of its own, by when
-//! the first of it is due at the latest; it is written before and after the stream's own keys, and
-//! counts how often, so that whoever finds a stream empty takes it out only if nobody has been there
-//! since it looked.
+//! what is to be appended, and of how many bytes that is. One script takes something out of both
+//! and appends it, so that happens once, whoever runs it. Which streams have something is in an
+//! index in a slot of its own, by when the first of it is due at the latest; it is written before
+//! and after the stream's own keys, and counts how often, so that whoever finds a stream empty
+//! takes it out only if nobody has been there since it looked.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -72,7 +72,8 @@ if ARGV[3] == '1' then redis.call('PUBLISH', ARGV[4], ARGV[2]) end
 return 1",
 );
 
-/// Lua: takes out one that is kept, of so many bytes; 1 if it was there. Nothing is left of the last.
+/// Lua: takes out one that is kept, of so many bytes; 1 if it was there. Nothing is left of the
+/// last.
 macro_rules! lua_release {
     () => {
         "\
@@ -116,8 +117,9 @@ for i, stream in ipairs(streams) do editions[i] = redis.call('HGET', KEYS[2], st
 return {streams, editions, first[2] and math.max(0, first[2] - now) or -1}",
 );
 
-/// Appends what is due, about a thousand entries or a MiB at most, for nobody else is served meanwhile;
-/// answers how many, whether more is due, when the next is, and whether the key holds something else.
+/// Appends what is due, about a thousand entries or a MiB at most, for nobody else is served
+/// meanwhile; answers how many, whether more is due, when the next is, and whether the key holds
+/// something else.
 static MOVE: Verb = Verb::new(concat!(
     lua_release!(),
     "\

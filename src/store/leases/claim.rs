@@ -67,8 +67,8 @@ return {digits(until_us), taken, gone, #batch == count and batch[#batch][1] or '
 ));
 
 impl Store {
-    /// Takes pending entries of a group with a policy for a consumer, with a lease; `None` if it has
-    /// none. Beside them, how many turned out to be gone.
+    /// Takes pending entries of a group with a policy for a consumer, with a lease; `None` if it
+    /// has none. Beside them, how many turned out to be gone.
     ///
     /// # Errors
     /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or an outage of Redis.

@@ -1,4 +1,5 @@
-//! Copies of dead letters whose fields are packed: a script cannot append so many, so the gateway does.
+//! Copies of dead letters whose fields are packed: a script cannot append so many, so the gateway
+//! does.
 
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
@@ -10,9 +11,9 @@ use crate::model::packed::{PACKED, unpack};
 use crate::store::decode::entries;
 use crate::store::{Store, StoreError};
 
-/// Checks, in one transaction with the XADD before it, that the copy was appended and that the letter
-/// is still there; then deletes the letter. A copy of a letter that is gone by then is taken back
-/// before anybody sees it.
+/// Checks, in one transaction with the XADD before it, that the copy was appended and that the
+/// letter is still there; then deletes the letter. A copy of a letter that is gone by then is taken
+/// back before anybody sees it.
 ///
 /// WATCH would do the same, but never comes to an end on a stream that many letters come to.
 const CHECK_COPY: &str = "\
@@ -30,8 +31,8 @@ redis.call('XDEL', dead, id)
 return {'copied', made[1]}";
 
 impl Store {
-    /// Appends a copy of a dead letter with packed fields where `how` says, and deletes the letter, in
-    /// one step.
+    /// Appends a copy of a dead letter with packed fields where `how` says, and deletes the letter,
+    /// in one step.
     ///
     /// # Errors
     /// As [`Store::redrive`], and [`StoreError::OutOfMemory`].

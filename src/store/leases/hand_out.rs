@@ -6,15 +6,15 @@ use super::lua::{lua_bury, lua_leases};
 /// Hands out: of each stream entries that are due up to half of the count, then new ones, then due
 /// ones again. A group without a policy is read as XREADGROUP does.
 ///
-/// What XREADGROUP has read cannot be put back. So where bytes are bounded it is told how many entries
-/// to read: those that follow the last one delivered are looked at first, in the same step. Streams
-/// then take turns to be the first, and what is due and what is new take turns, too, since either may
-/// use up all there is room for.
+/// What XREADGROUP has read cannot be put back. So where bytes are bounded it is told how many
+/// entries to read: those that follow the last one delivered are looked at first, in the same step.
+/// Streams then take turns to be the first, and what is due and what is new take turns, too, since
+/// either may use up all there is room for.
 ///
 /// No more than 16 are looked at in one go, since what follows small ones may be large.
 ///
-/// A consumer that asks is made, and its idle time begins anew, also when it gets nothing: in a plain
-/// group as XREADGROUP does on this server, in a group with a policy on every server, since
+/// A consumer that asks is made, and its idle time begins anew, also when it gets nothing: in a
+/// plain group as XREADGROUP does on this server, in a group with a policy on every server, since
 /// `consumer_expiry` deletes consumers that do not ask. A read of the history behind the last
 /// possible id does that and nothing else; the very last id would mean `>`.
 ///

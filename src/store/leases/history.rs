@@ -85,8 +85,8 @@ impl Store {
         }
     }
 
-    /// Makes a consumer of several groups where it is missing, and begins its idle time anew: what a
-    /// read does that finds nothing.
+    /// Makes a consumer of several groups where it is missing, and begins its idle time anew: what
+    /// a read does that finds nothing.
     ///
     /// # Errors
     /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or an outage of Redis.

@@ -30,11 +30,13 @@ return results"
 ));
 
 impl Store {
-    /// Whether each of some leases of a consumer still runs, by the clock of Redis. With `pending` it
-    /// is also checked that the entry is pending with the consumer, which costs a lookup for each.
+    /// Whether each of some leases of a consumer still runs, by the clock of Redis. With `pending`
+    /// it is also checked that the entry is pending with the consumer, which costs a lookup for
+    /// each.
     ///
     /// # Errors
-    /// With `pending` [`StoreError::GroupNotFound`]; [`StoreError::NotAStream`], or an outage of Redis.
+    /// With `pending` [`StoreError::GroupNotFound`]; [`StoreError::NotAStream`], or an outage of
+    /// Redis.
     /// # Cancel safety
     /// Cancel safe: only reads.
     pub async fn lease_holds(

@@ -23,8 +23,8 @@ pub(super) const MARKER_PREFIX: &str = "streamgate:life:";
 /// How many consumers of ours a group with a marker has: the marker, and the one that is nobody.
 pub(super) const OWN_CONSUMERS: u64 = 2;
 
-/// Lua: `kept_of(policies, key, group)` answers what is kept of a group's policy and the random part
-/// of its marker, nothing where there is neither. It ends the script with `OTHERLIFE`, before
+/// Lua: `kept_of(policies, key, group)` answers what is kept of a group's policy and the random
+/// part of its marker, nothing where there is neither. It ends the script with `OTHERLIFE`, before
 /// anything was written, where the group is not the one the policy was given to.
 ///
 /// A server that may not write, or is full, cannot tell: the life is then believed to be the same.

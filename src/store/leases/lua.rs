@@ -52,8 +52,8 @@ pub(in crate::store) use lua_leases;
 /// Lua: `bury(…)` moves an entry to the dead letters of its group and out of the group, in one
 /// step; false if the dead-letter key holds something else, and nothing has happened then. An entry
 /// that is gone leaves a tombstone with its name. The fields of an entry with more than 3500, which
-/// XADD does not take from a script, are packed into one; so is a lone field of the same name, which
-/// would be taken for packed fields otherwise.
+/// XADD does not take from a script, are packed into one; so is a lone field of the same name,
+/// which would be taken for packed fields otherwise.
 macro_rules! lua_bury {
     () => {
         "\

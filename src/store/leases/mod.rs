@@ -88,8 +88,8 @@ pub(super) fn policies(stream: &StreamName) -> String {
     .concat()
 }
 
-/// What the keys of all leases of a stream begin with: names may hold anything, so the length of the
-/// first tells where the second begins.
+/// What the keys of all leases of a stream begin with: names may hold anything, so the length of
+/// the first tells where the second begins.
 pub(super) fn leases_prefix(stream: &StreamName) -> String {
     let (key, length) = (stream.as_str(), stream.as_str().len().to_string());
     [
@@ -137,8 +137,8 @@ pub(super) fn begin(command: &mut Cmd, stream: &StreamName, group: &GroupName) {
 }
 
 impl Store {
-    /// Runs a script, by its hash where the server has it; `write` adds keys and arguments. A script
-    /// that meets the policy of another life has done nothing: it runs again without that.
+    /// Runs a script, by its hash where the server has it; `write` adds keys and arguments. A
+    /// script that meets the policy of another life has done nothing: it runs again without that.
     pub(super) async fn verb(
         &self,
         verb: &Verb,

@@ -49,8 +49,8 @@ pub struct GroupChange {
     pub policy: Option<(Option<Policy>, Option<Policy>)>,
 }
 
-/// Lua: sets a policy, or takes it away (`-`): while leases are left its marker stays, so that their
-/// receipts stay good.
+/// Lua: sets a policy, or takes it away (`-`): while leases are left its marker stays, so that
+/// their receipts stay good.
 macro_rules! lua_set_policy {
     () => {
         concat!(
@@ -178,8 +178,8 @@ impl Store {
     /// Moves a group, changes its policy, or both.
     ///
     /// # Errors
-    /// [`StoreError::GroupNotFound`], [`StoreError::Changed`] when the policy is no longer as it was
-    /// seen (nothing was changed then), [`StoreError::NotAStream`], or an outage of Redis.
+    /// [`StoreError::GroupNotFound`], [`StoreError::Changed`] when the policy is no longer as it
+    /// was seen (nothing was changed then), [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
     /// If dropped after the command was sent, the group may still be changed.
     pub async fn change_group(
@@ -273,8 +273,8 @@ impl Store {
         Ok(found.pop().and_then(|(policy, _)| policy))
     }
 
-    /// Puts a group into the index. It comes after the policy: who takes it out looks for the policy
-    /// after that, and puts it in again.
+    /// Puts a group into the index. It comes after the policy: who takes it out looks for the
+    /// policy after that, and puts it in again.
     pub(super) async fn enlist(
         &self,
         stream: &StreamName,

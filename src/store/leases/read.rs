@@ -31,7 +31,8 @@ pub struct WorkRead {
     pub read: GroupRead,
     /// In place of the lease of the policy.
     pub lease: Option<Duration>,
-    /// Hand out no more bytes of names and values than this over all streams, but one entry at least.
+    /// Hand out no more bytes of names and values than this over all streams, but one entry at
+    /// least.
     pub max_bytes: Option<usize>,
 }
 
@@ -84,14 +85,14 @@ pub(super) fn write_keys(command: &mut Cmd, streams: &[StreamName], group: &Grou
 
 impl Store {
     /// Hands entries of several streams, each named once, to a consumer of the groups of one name;
-    /// at once: waiting is done elsewhere, without a connection. Where a group has a policy they are
-    /// lent. `plain` says that all groups had no policy at their last read, which may be outdated.
-    /// Redis looks for all groups before anything is read.
+    /// at once: waiting is done elsewhere, without a connection. Where a group has a policy they
+    /// are lent. `plain` says that all groups had no policy at their last read, which may be
+    /// outdated. Redis looks for all groups before anything is read.
     ///
     /// # Errors
     /// [`StoreError::GroupNotFound`] and [`StoreError::NotAStream`] if that is so of any stream
-    /// ([`Store::lacks_group`] tells of which), [`StoreError::GroupHasNoPolicy`] if a lease is asked
-    /// for and any has none, [`StoreError::Crowded`], or an outage of Redis.
+    /// ([`Store::lacks_group`] tells of which), [`StoreError::GroupHasNoPolicy`] if a lease is
+    /// asked for and any has none, [`StoreError::Crowded`], or an outage of Redis.
     /// # Cancel safety
     /// None: dropped after it was sent, the entries are pending with the consumer, who finds them
     /// in its history. Run it where it is not dropped.
@@ -151,7 +152,8 @@ impl Store {
         for (stream, one) in streams.iter().zip(&mut handed) {
             let left = read.count.saturating_sub(one.entries.len());
             if one.leased && !read.no_ack && left > 0 {
-                // The group got a policy since: entries may be due that XREADGROUP does not know of.
+                // The group got a policy since: entries may be due that XREADGROUP does not know
+                // of.
                 let only = std::slice::from_ref(stream);
                 let due = self
                     .read_by_script(only, group, work, left, None)

@@ -36,9 +36,9 @@ pub enum Redriven {
     NotFound,
 }
 
-/// Redrives letters: `{what, id}` for each, up to the first whose copy has too many fields for a script:
-/// that one is left to `Store::copy_packed`, and those behind wait for it, so that copies keep the order
-/// of their letters.
+/// Redrives letters: `{what, id}` for each, up to the first whose copy has too many fields for a
+/// script: that one is left to `Store::copy_packed`, and those behind wait for it, so that copies
+/// keep the order of their letters.
 ///
 /// XCLAIM with FORCE puts an entry into the pending list of one group, as if it had been delivered,
 /// without a count; by a lease that is over it is handed out as soon as anybody reads.

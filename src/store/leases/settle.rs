@@ -90,8 +90,8 @@ end\n"
 }
 pub(in crate::store) use lua_items;
 
-/// Acknowledges: 0 not pending, 1 acknowledged, 2 lost. All that may be are acknowledged by one XACK:
-/// what a native client acknowledged behind the back of who holds the lease counts with them.
+/// Acknowledges: 0 not pending, 1 acknowledged, 2 lost. All that may be are acknowledged by one
+/// XACK: what a native client acknowledged behind the back of who holds the lease counts with them.
 static ACK: Verb = Verb::new(concat!(
     lua_leases!(),
     lua_items!(),
@@ -123,8 +123,8 @@ return results"
 
 /// Hands back, puts away or lends for longer: `{code, end}` for each, codes as in `settled`.
 ///
-/// Handed back entries go to the consumer that is nobody. XCLAIM leaves out those that are gone from
-/// the stream, and they leave a stone.
+/// Handed back entries go to the consumer that is nobody. XCLAIM leaves out those that are gone
+/// from the stream, and they leave a stone.
 static SETTLE: Verb = Verb::new(concat!(
     lua_leases!(),
     lua_items!(),

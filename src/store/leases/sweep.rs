@@ -1,6 +1,6 @@
 //! The upkeep of groups, which needs no reader: entries that native consumers took are enrolled,
-//! entries that were delivered as often as they may be go to the dead letters, consumers that are long
-//! gone are forgotten.
+//! entries that were delivered as often as they may be go to the dead letters, consumers that are
+//! long gone are forgotten.
 
 use deadpool_redis::redis::{Cmd, Value};
 
@@ -30,8 +30,8 @@ pub struct SweepParts {
     pub enrol: usize,
     /// Leases that are over to look at.
     pub due: usize,
-    /// Whether to look at all consumers for those who are gone, which keeps Redis long where they are
-    /// many.
+    /// Whether to look at all consumers for those who are gone, which keeps Redis long where they
+    /// are many.
     pub forget: bool,
 }
 
@@ -42,8 +42,8 @@ pub struct Swept {
     pub next: SweepAt,
     /// Entries that were enrolled.
     pub enrolled: u64,
-    /// Entries that are pending without a lease and were not looked at in this pass, about: members of
-    /// the leases that are not pending hide some.
+    /// Entries that are pending without a lease and were not looked at in this pass, about: members
+    /// of the leases that are not pending hide some.
     pub backlog: u64,
     /// What was moved to the dead letters.
     pub dead: HandedOut,
@@ -60,8 +60,8 @@ pub struct Swept {
 /// A policy without a marker (see `life.rs`) gets one: it was kept by an older gateway.
 ///
 /// A native consumer has `lease` from when it was handed the entry. Members that are due and not
-/// pending are strays; those that are due and may be delivered again are left to readers. Entries of
-/// 4 MiB are looked at in one pass, since they are copied into the script.
+/// pending are strays; those that are due and may be delivered again are left to readers. Entries
+/// of 4 MiB are looked at in one pass, since they are copied into the script.
 static SWEEP: Verb = Verb::new(concat!(
     lua_groups!(),
     lua_leases!(),
@@ -139,8 +139,8 @@ return {next_after, next_skip, enrolled, exhausted, gone, stuck, forgotten, back
 ));
 
 impl Swept {
-    /// What there is to do at once, rather than in the next round: to enrol while entries are known to
-    /// be without a lease, to clear leases that are over while that removes any.
+    /// What there is to do at once, rather than in the next round: to enrol while entries are known
+    /// to be without a lease, to clear leases that are over while that removes any.
     #[must_use]
     pub fn left(&self) -> (bool, bool) {
         let enrol =
@@ -151,8 +151,8 @@ impl Swept {
 }
 
 impl Store {
-    /// Some of the groups that have a policy, as far as the index knows, and where to go on; 0 is the
-    /// beginning and the end.
+    /// Some of the groups that have a policy, as far as the index knows, and where to go on; 0 is
+    /// the beginning and the end.
     ///
     /// # Errors
     /// An outage of Redis.
