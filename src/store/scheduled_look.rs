@@ -1,4 +1,4 @@
-//! Looking at what is to be appended later, and taking it back.
+//! Listing and cancelling of scheduled entries.
 
 use deadpool_redis::redis::{Cmd, Value};
 
@@ -9,7 +9,8 @@ use super::scheduled::{Scheduled, keys, lua_release, number};
 use super::{Store, StoreError};
 use crate::model::name::StreamName;
 
-/// A page of what is scheduled, from the first that is not before `due token`.
+/// Lists a page of scheduled appends. Starts after the given token, or at the given due time if the
+/// token no longer exists.
 static LIST: Verb = Verb::new(
     "\
 local from = 0
@@ -25,7 +26,7 @@ end
 return found",
 );
 
-/// One that is scheduled.
+/// Finds a scheduled append.
 static FIND: Verb = Verb::new(
     "\
 local due = redis.call('ZSCORE', KEYS[1], ARGV[1])
@@ -33,7 +34,7 @@ if not due then return false end
 return {ARGV[1], due, (redis.call('HGET', KEYS[2], ARGV[1]) or '0\\n'):match('^%d+')}",
 );
 
-/// Takes one back: 1 if it was still there.
+/// Cancels a scheduled append. Returns 1 if it still existed.
 static CANCEL: Verb = Verb::new(concat!(
     lua_release!(),
     "\
@@ -54,7 +55,7 @@ fn scheduled(value: Value) -> Result<Scheduled, StoreError> {
     })
 }
 
-/// Some servers write great numbers with an exponent.
+/// Decodes a score. Some servers write large numbers with an exponent.
 fn score(value: Value) -> Result<u64, StoreError> {
     let score = text(value)?.parse::<f64>().ok();
     let score = score.and_then(|score| format!("{score:.0}").parse().ok());
@@ -62,7 +63,8 @@ fn score(value: Value) -> Result<u64, StoreError> {
 }
 
 impl Store {
-    /// What is scheduled for a stream, soonest first, after one that was seen.
+    /// Returns the scheduled appends of a stream, soonest first, after the due time in Unix
+    /// milliseconds and the token of `after`.
     ///
     /// # Errors
     /// An outage of Redis.
@@ -85,7 +87,7 @@ impl Store {
         list(reply.await?)?.into_iter().map(scheduled).collect()
     }
 
-    /// One that is scheduled; `None` if it is not, or no longer.
+    /// Returns a scheduled append, or `None` if it does not exist or was already delivered.
     ///
     /// # Errors
     /// An outage of Redis.
@@ -106,12 +108,12 @@ impl Store {
         }
     }
 
-    /// Takes back what is scheduled; false if it is not, or no longer.
+    /// Cancels a scheduled append. Returns false if it does not exist or was already delivered.
     ///
     /// # Errors
     /// An outage of Redis.
     /// # Cancel safety
-    /// If dropped after the command was sent, it may still be taken back.
+    /// If dropped after the command was sent, the append may still be cancelled.
     pub async fn cancel_scheduled(
         &self,
         stream: &StreamName,
