@@ -26,7 +26,7 @@ const TOLD: usize = 64;
 /// Rejected writes and missing permissions.
 #[derive(Default)]
 pub(super) struct Writes {
-    /// Why the server rejects writes, if it does. Set by `heed`, cleared by `follow_address`.
+    /// Reason why the server rejects writes, if it does. Cleared by `follow_address`.
     refused: watch::Sender<Option<String>>,
     /// Notified when a write was rejected.
     called: Notify,

@@ -135,7 +135,7 @@ impl Store {
             .arg(u8::from(append.if_new))
             .arg(u8::from(!append.create))
             .arg(append.window_ms);
-        // XINFO copies two entries of the stream into the script, which may be large. Only appends
+        // XINFO copies two entries of the stream, possibly large, into the script. Only appends
         // that compare something with the last id need it.
         let by_last = append.if_match.is_some()
             || append.if_new
@@ -184,7 +184,7 @@ impl Store {
         let word = words.next().unwrap_or_default();
         self.note_keys(stream, words).await;
         decode(word, &rest)
-            .ok_or_else(|| StoreError::Unexpected(format!("a reply to an append: {verdict}")))
+            .ok_or_else(|| StoreError::Unexpected(format!("an append returned {verdict}")))
     }
 }
 

@@ -18,7 +18,7 @@ pub enum Used {
     Native,
     /// With a script or other commands, which behave the same on every server.
     Script,
-    /// Not at all.
+    /// Unsupported on this server.
     Unavailable,
 }
 
@@ -33,7 +33,7 @@ pub struct Capability {
     pub command: &'static str,
     /// Whether the server supports it; `None` if unknown.
     pub native: Option<bool>,
-    /// How the gateway implements it on this server.
+    /// Implementation that the gateway uses on this server.
     pub used: Used,
 }
 
@@ -65,7 +65,7 @@ struct Row {
     what: &'static str,
     command: &'static str,
     ask: Ask,
-    /// How the gateway implements the feature on servers with and without native support.
+    /// Implementations on servers with and without native support.
     used: (Used, Used),
 }
 

@@ -23,7 +23,7 @@ impl Store {
         let number = |value| -> Result<u64, StoreError> {
             let text = String::from_utf8(bytes(value)?).unwrap_or_default();
             text.parse()
-                .map_err(|_| StoreError::Unexpected("a time".to_owned()))
+                .map_err(|_| StoreError::Unexpected("an invalid time".to_owned()))
         };
         Ok(number(seconds)? * 1000 + number(micros)? / 1000)
     }

@@ -16,7 +16,7 @@ const SCAN_BYTES: usize = 256 << 10;
 /// A page of entries in ascending order, with the state of the stream at the time of the read.
 #[derive(Debug)]
 pub struct Stretch {
-    /// Oldest first.
+    /// Entries, oldest first.
     pub entries: Vec<Entry>,
     /// Number of entries added to the stream up to and including each entry, where certain.
     pub numbers: Vec<Option<u64>>,
@@ -60,7 +60,7 @@ impl Stretch {
             (Some(entry), Some(n)) if !self.at_tail || entry.id >= self.facts.last_id => {
                 Position::new(entry.id, *n)
             }
-            // There are no entries between here and the tail, so continue at the tail.
+            // Nothing lies between this position and the tail, so continue at the tail.
             _ if self.at_tail => self.facts.tail(),
             _ => after,
         }

@@ -75,7 +75,7 @@ return all"
 /// The counters of a stream, and whether the entry of a position exists.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamCheck {
-    /// The counters.
+    /// Counters of the stream.
     pub facts: Facts,
     /// Whether the entry exists; `None` for a position without a count, whose entry is not checked.
     pub entry_exists: Option<bool>,

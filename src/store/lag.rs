@@ -50,7 +50,7 @@ impl Store {
         let mut info = Cmd::new();
         info.arg("XINFO").arg("STREAM").arg(stream.as_str());
         let mut pipeline = Pipeline::new();
-        // Not a transaction: a Redis that is out of memory rejects it, and operators need this data
+        // No transaction: a Redis that is out of memory rejects it, and operators need this data
         // then.
         pipeline.add_command(info).add_command(xinfo_groups(stream));
         let mut replies = self

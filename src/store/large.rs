@@ -240,7 +240,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// Maximum entries of the first page, if their weight is known. The known weight may be
+    /// Maximum entries of the first page, if their weight is known. The known weight can be
     /// outdated.
     const FIRST: usize = 64;
     /// Maximum size of each further page, as a multiple of the entries seen so far.

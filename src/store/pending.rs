@@ -11,7 +11,7 @@ use crate::model::name::{ConsumerName, GroupName, RawName, StreamName};
 /// The filter for listing pending entries.
 #[derive(Clone, Debug)]
 pub struct PendingQuery {
-    /// Only entries of this consumer.
+    /// Consumer to filter by, if any.
     pub consumer: Option<ConsumerName>,
     /// Minimum idle time in milliseconds.
     pub min_idle_ms: u64,
@@ -113,7 +113,7 @@ fn summary(value: Value) -> Result<PendingSummary, StoreError> {
         let [holder, count] = tuple(value)?;
         let count = text(count)?
             .parse()
-            .map_err(|_| StoreError::Unexpected("a count in XPENDING".to_owned()))?;
+            .map_err(|_| StoreError::Unexpected("an invalid count in XPENDING".to_owned()))?;
         Ok((name(holder)?, count))
     };
     let consumers = match consumers {

@@ -38,7 +38,7 @@ const PING_EVERY: Duration = Duration::from_secs(1);
 pub enum Repeat {
     /// Retried once: the command changes nothing.
     Safe,
-    /// Not retried: the command may already have run.
+    /// Retried only if it certainly did not run: the command may change something.
     Unsafe,
 }
 

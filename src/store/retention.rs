@@ -227,7 +227,7 @@ impl Store {
         let [kept, blocked] = tuple(reply)?;
         let retention = Retention::decode(&text(kept)?);
         let retention =
-            retention.ok_or_else(|| StoreError::Unexpected("a retention".to_owned()))?;
+            retention.ok_or_else(|| StoreError::Unexpected("an invalid retention".to_owned()))?;
         let blocked = match blocked {
             Value::Nil => None,
             present => {
@@ -298,7 +298,7 @@ impl Store {
             .arg(100);
         let [next, members] = tuple(self.read(&command).await?)?;
         let next = text(next)?.parse();
-        let next = next.map_err(|_| StoreError::Unexpected("a cursor".to_owned()))?;
+        let next = next.map_err(|_| StoreError::Unexpected("an invalid cursor".to_owned()))?;
         let mut streams = Vec::new();
         for member in list(members)? {
             let name = String::from_utf8(bytes(member)?).ok();

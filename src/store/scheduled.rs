@@ -194,7 +194,7 @@ fn encode(entries: &[NewEntry]) -> Vec<u8> {
 pub(super) fn number(value: Value) -> Result<u64, StoreError> {
     text(value)?
         .parse()
-        .map_err(|_| StoreError::Unexpected("a number".to_owned()))
+        .map_err(|_| StoreError::Unexpected("an invalid number".to_owned()))
 }
 
 impl Store {

@@ -59,7 +59,7 @@ fn scheduled(value: Value) -> Result<Scheduled, StoreError> {
 fn score(value: Value) -> Result<u64, StoreError> {
     let score = text(value)?.parse::<f64>().ok();
     let score = score.and_then(|score| format!("{score:.0}").parse().ok());
-    score.ok_or_else(|| StoreError::Unexpected("a score".to_owned()))
+    score.ok_or_else(|| StoreError::Unexpected("an invalid score".to_owned()))
 }
 
 impl Store {

@@ -24,7 +24,7 @@ pub enum Trim {
 /// The parameters of a trim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trimming {
-    /// Entries that may be removed.
+    /// Entries to remove at most.
     pub trim: Trim,
     /// Whether to trim exactly; otherwise Redis removes only whole nodes, which is much cheaper.
     pub exact: bool,

@@ -296,5 +296,5 @@ fn policy(value: Value) -> Result<(Option<Policy>, u64), StoreError> {
     let policy = std::str::from_utf8(&text).ok().and_then(Policy::decode);
     policy
         .map(|policy| (Some(policy), own))
-        .ok_or_else(|| StoreError::Unexpected("a policy".to_owned()))
+        .ok_or_else(|| StoreError::Unexpected("an invalid policy".to_owned()))
 }

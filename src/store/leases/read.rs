@@ -151,7 +151,7 @@ impl Store {
         for (stream, one) in streams.iter().zip(&mut handed) {
             let left = read.count.saturating_sub(one.entries.len());
             if one.leased && !read.no_ack && left > 0 {
-                // The group has a policy now: there may be expired entries, unknown to XREADGROUP.
+                // The group has a policy now and may have expired entries, unknown to XREADGROUP.
                 let only = std::slice::from_ref(stream);
                 let due = self
                     .read_by_script(only, group, work, left, None)

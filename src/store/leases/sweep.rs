@@ -173,7 +173,7 @@ impl Store {
             .arg(100);
         let [next, members] = tuple(self.read(&command).await?)?;
         let next = text(next)?.parse();
-        let next = next.map_err(|_| StoreError::Unexpected("a cursor".to_owned()))?;
+        let next = next.map_err(|_| StoreError::Unexpected("an invalid cursor".to_owned()))?;
         let mut groups = Vec::new();
         for member in list(members)? {
             let member = bytes(member)?;
