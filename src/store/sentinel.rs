@@ -4,9 +4,11 @@
 //! It also subscribes to the sentinels' channels, which usually report a promotion first.
 //!
 //! The sentinel with the newest epoch decides, because each failover has a greater epoch than those
-//! before. Among equal epochs, the majority decides. A sentinel that was partitioned knows only an
-//! old master, which may still be running and accept writes that are lost later. The gateway
-//! therefore checks the role of a named server before using it. While no sentinel answers, the
+//! before. Without epochs, a sentinel that was partitioned could name an old master, which may
+//! still be running and accept writes that are lost later. Among equal epochs, the majority
+//! decides.
+//!
+//! The gateway checks the role of a named server before using it. While no sentinel answers, the
 //! gateway keeps using its current server.
 
 use std::cmp::Reverse;

@@ -3,12 +3,12 @@
 use super::Verb;
 use super::lua::{lua_bury, lua_leases};
 
-/// Delivers entries of each stream: expired entries up to half of the count, then new entries, then
-/// more expired entries. Reads a group without a policy like XREADGROUP.
+/// Delivers entries of each stream: due entries, whose lease or delay has ended, up to half of the
+/// count, then new entries, then more due entries. Reads a group without a policy like XREADGROUP.
 ///
 /// Entries read by XREADGROUP cannot be put back. With a byte limit, the script therefore first
 /// examines the entries after the last delivered one, and tells XREADGROUP how many to read. The
-/// streams take turns at being read first, and so do expired and new entries, because either may
+/// streams take turns at being read first, and so do due and new entries, because either may
 /// exhaust the byte limit.
 ///
 /// The script examines at most 16 entries at a time, because large entries may follow small ones.

@@ -42,13 +42,13 @@ pub struct Handed {
     pub entries: Vec<Delivery>,
     /// Whether the group has a policy.
     pub leased: bool,
-    /// Time until the next lease expires, if nothing was delivered.
+    /// Time until the next entry is due, if nothing was delivered.
     pub due_in: Option<Duration>,
     /// Counts of entries moved to the dead letters by this read.
     pub dead: HandedOut,
 }
 
-/// Counts of expired entries that could not be delivered.
+/// Counts of due entries that could not be delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HandedOut {
     /// Entries with the maximum number of deliveries.
@@ -151,7 +151,7 @@ impl Store {
         for (stream, one) in streams.iter().zip(&mut handed) {
             let left = read.count.saturating_sub(one.entries.len());
             if one.leased && !read.no_ack && left > 0 {
-                // The group has a policy now and may have expired entries, unknown to XREADGROUP.
+                // The group has a policy now and may have due entries, unknown to XREADGROUP.
                 let only = std::slice::from_ref(stream);
                 let due = self
                     .read_by_script(only, group, work, left, None)
