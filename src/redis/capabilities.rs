@@ -1,8 +1,8 @@
-//! What the server can do, and what the gateway does about it: found out by asking for commands
-//! and by trying them on a key that does not exist, never by version.
+//! Capabilities of the Redis server, and how the gateway uses them. The gateway detects them with
+//! COMMAND INFO and with trial commands on a key that does not exist, never by version.
 //!
-//! The table of this file is what `GET /v1/capabilities` answers, so it must tell what the rest of
-//! this room really does. Whoever begins to use a command of Redis changes its row.
+//! `GET /v1/capabilities` returns the table of this file, so the table must match what the rest of
+//! the store does. When you start using a Redis command, update its row.
 
 use std::sync::{Arc, PoisonError};
 
@@ -11,52 +11,53 @@ use deadpool_redis::redis::{Cmd, Value};
 use crate::redis::decode::{bytes, list};
 use crate::redis::{Store, StoreError};
 
-/// How the gateway does something on the server it has.
+/// The way the gateway implements a feature on the current server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Used {
-    /// By the command of Redis made for it.
+    /// With the dedicated Redis command.
     Native,
-    /// By a script or by other commands, which mean the same on every server.
+    /// With a script or other commands, which behave the same on every server.
     Script,
-    /// Not at all.
+    /// Unsupported on this server.
     Unavailable,
 }
 
-/// One thing that depends on the server.
+/// A feature that depends on the server.
 #[derive(Clone, Copy, Debug)]
 pub struct Capability {
-    /// A word to compare.
+    /// Machine-readable name.
     pub name: &'static str,
-    /// What it is good for.
+    /// Purpose, for people.
     pub what: &'static str,
-    /// How Redis calls it.
+    /// The Redis command or option.
     pub command: &'static str,
-    /// Whether the server has it; `None` if that could not be found out.
+    /// Whether the server supports it; `None` if unknown.
     pub native: Option<bool>,
-    /// What the gateway does here.
+    /// Implementation that the gateway uses on this server.
     pub used: Used,
 }
 
-/// All of it, of one server at one time.
+/// The capabilities of one server at one time.
 #[derive(Clone, Debug)]
 pub struct Capabilities {
-    /// What the server calls itself: `redis`, `valkey`.
+    /// Name that the server reports: `redis`, `valkey`.
     pub server: Option<String>,
-    /// Its version. Nothing is decided by it.
+    /// Version of the server. For information only; no decision depends on it.
     pub version: Option<String>,
-    /// In the order of the table.
+    /// All capabilities, in the order of the table.
     pub list: Vec<Capability>,
 }
 
-/// How it is found out whether a server has something.
+/// The method to detect a capability.
 enum Ask {
-    /// By COMMAND INFO.
+    /// COMMAND INFO.
     Info,
-    /// By these words, in which `KEY` is one that does not exist: they change nothing.
+    /// A trial of this command, in which `KEY` stands for a key that does not exist. The command
+    /// changes nothing.
     Trial(&'static [&'static str]),
 }
 
-/// Stands for the key in a trial.
+/// Placeholder for the key in a trial.
 const KEY: &str = "KEY";
 
 struct Row {
@@ -64,11 +65,11 @@ struct Row {
     what: &'static str,
     command: &'static str,
     ask: Ask,
-    /// What is done where the server has it, and where not.
+    /// Implementations on servers with and without native support.
     used: (Used, Used),
 }
 
-/// By its presence the server is known to leave holes, see `Store::untraced_holes`.
+/// A server with this capability can leave untraced holes, see `Store::untraced_holes`.
 const DELETE_WITH_REFERENCES: &str = "delete-with-references";
 
 const TABLE: &[Row] = &[
@@ -138,14 +139,14 @@ const TABLE: &[Row] = &[
     },
     Row {
         name: "nack",
-        what: "handing an entry back to its group",
+        what: "returning an entry to its group",
         command: "XNACK",
         ask: Ask::Info,
         used: (Used::Script, Used::Script),
     },
     Row {
         name: "claim-on-read",
-        what: "taking over long pending entries in the step that reads new ones",
+        what: "claiming idle pending entries in the same step that reads new ones",
         command: "XREADGROUP CLAIM",
         ask: Ask::Trial(&[
             "XREADGROUP",
@@ -162,14 +163,14 @@ const TABLE: &[Row] = &[
     },
     Row {
         name: "wait-for-replicas",
-        what: "answering once replicas have an entry",
+        what: "responding to an append after replicas have the entry",
         command: "WAIT",
         ask: Ask::Info,
         used: (Used::Native, Used::Unavailable),
     },
     Row {
         name: "wait-for-fsync",
-        what: "answering once an entry is on disk",
+        what: "responding to an append after the entry is on disk",
         command: "WAITAOF",
         ask: Ask::Info,
         used: (Used::Native, Used::Unavailable),
@@ -186,7 +187,7 @@ impl Capabilities {
 }
 
 impl Store {
-    /// What the server can do, and what is done here; `None` while it was never asked.
+    /// Returns the capabilities of the server, or `None` until a probe has succeeded.
     #[must_use]
     pub fn capabilities(&self) -> Option<Arc<Capabilities>> {
         self.capabilities
@@ -195,16 +196,16 @@ impl Store {
             .clone()
     }
 
-    /// Asks the server what it can do; false if asking again soon may tell more. What was known
-    /// before stays known when it cannot be asked at all.
+    /// Probes the capabilities of the server. Returns false if another probe soon may learn more.
+    /// Keeps the capabilities known before if the server cannot be probed at all.
     ///
     /// # Cancel safety
-    /// Safe: nothing is noted then.
+    /// Cancel safe: records nothing if dropped.
     pub(super) async fn probe(&self) -> bool {
         let (found, settled) = match self.ask_server().await {
             Ok(answer) => answer,
             Err(error) => {
-                tracing::debug!(%error, "the server was not asked what it can do");
+                tracing::debug!(%error, "cannot probe the capabilities of the Redis server");
                 return false;
             }
         };
@@ -220,9 +221,9 @@ impl Store {
         settled
     }
 
-    /// What the server can do, and whether that is all there will be to know.
+    /// Returns the capabilities of the server, and whether the result is final.
     async fn ask_server(&self) -> Result<(Capabilities, bool), StoreError> {
-        // Nobody can have made this key, so that a trial finds nothing to change.
+        // No client can know this key, so a trial finds nothing to change.
         let key = format!(
             "{}probe:{:016x}",
             crate::model::name::OWN_PREFIX,
@@ -243,11 +244,11 @@ impl Store {
             }
             native.push(match (&row.ask, self.read(&command).await) {
                 (Ask::Info, Ok(infos)) => Some(list(infos)?.iter().any(|info| *info != Value::Nil)),
-                // Also where it is the key that is not there: the rest was understood.
+                // An error about the missing key proves that the server knows the command.
                 (Ask::Trial(_), Ok(_))
                 | (_, Err(StoreError::StreamNotFound | StoreError::GroupNotFound)) => Some(true),
                 (_, Err(StoreError::NotSupported(_))) => Some(false),
-                // Whoever is refused and asks again every few seconds fills the log of refusals.
+                // Final: repeating a denied command every few seconds would fill the ACL log.
                 (_, Err(StoreError::Denied(_))) => None,
                 (_, Err(error)) if error.is_outage() => return Err(error),
                 (_, Err(_)) => {
@@ -278,7 +279,7 @@ impl Store {
         ))
     }
 
-    /// Name and version, as far as the server tells them.
+    /// Returns the name and the version that the server reports, if any.
     pub(super) async fn server_name(&self) -> Result<(Option<String>, Option<String>), StoreError> {
         let mut command = Cmd::new();
         command.arg("INFO").arg("server");
@@ -293,8 +294,8 @@ impl Store {
                 .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             value.map(|value| value.trim().to_owned())
         };
-        // Those that are no Redis call themselves something, and their `redis_version` is what
-        // they are compatible with.
+        // Servers other than Redis report their own `server_name`. Their `redis_version` is the
+        // Redis version they are compatible with.
         let name = of("server_name").unwrap_or_else(|| "redis".to_owned());
         let version = of(&format!("{name}_version")).or_else(|| of("redis_version"));
         Ok((Some(name), version))

@@ -1,4 +1,4 @@
-//! The clock of Redis, by which entries get their ids, and times as places in a stream.
+//! The clock of Redis, from which entries get their ids, and positions of times in a stream.
 
 use deadpool_redis::redis::Cmd;
 
@@ -10,12 +10,12 @@ use crate::redis::decode::{bytes, tuple};
 use crate::redis::{Lane, Store, StoreError};
 
 impl Store {
-    /// The clock of Redis, in Unix milliseconds: by it entries get their ids.
+    /// Returns the time of Redis in Unix milliseconds. Entries get their ids from this clock.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn now_ms(&self) -> Result<u64, StoreError> {
         let mut command = Cmd::new();
         command.arg("TIME");
@@ -23,17 +23,17 @@ impl Store {
         let number = |value| -> Result<u64, StoreError> {
             let text = String::from_utf8(bytes(value)?).unwrap_or_default();
             text.parse()
-                .map_err(|_| StoreError::Unexpected("a time".to_owned()))
+                .map_err(|_| StoreError::Unexpected("an invalid time".to_owned()))
         };
         Ok(number(seconds)? * 1000 + number(micros)? / 1000)
     }
 
-    /// What time it is when one of `times` is told by how long ago it was; 0 when none needs that.
+    /// Returns the current time in Unix milliseconds if one of `times` is relative, 0 otherwise.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn now_for(&self, times: impl IntoIterator<Item = Time>) -> Result<u64, StoreError> {
         match times.into_iter().any(|time| matches!(time, Time::Ago(_))) {
             true => self.now_ms().await,
@@ -41,13 +41,13 @@ impl Store {
         }
     }
 
-    /// The position right before the first entry of `time` or after it, with the counters of the
-    /// stream; its end if there is none yet.
+    /// Returns the position immediately before the first entry at or after `time`, with the
+    /// counters of the stream. Returns the end of the stream if there is no such entry yet.
     ///
     /// # Errors
-    /// [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn before_time(
         &self,
         stream: &StreamName,
@@ -56,7 +56,7 @@ impl Store {
         let first = time.first_id(self.now_for([time]).await?);
         let facts = self.facts(&Lane::Shared, stream).await?;
         let position = if !facts.exists || facts.oldest.is_some_and(|oldest| first <= oldest) {
-            // Nobody stood there before, so whatever is gone is not lost to anybody.
+            // No reader was at this position before, so removed entries do not count as lost.
             Position::OLDEST
         } else if first > facts.last_id || facts.oldest.is_none() {
             facts.tail()

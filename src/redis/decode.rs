@@ -1,5 +1,5 @@
-//! Replies as values of `model`. The crate's own stream types are of no use here: they keep fields
-//! in a map, which loses order and repeats, and refuse names that are not UTF-8.
+//! Decoding of replies into values of `model`. The redis crate's own stream types do not fit: they
+//! keep fields in a map, which loses order and duplicates, and reject names that are not UTF-8.
 
 use deadpool_redis::redis::Value;
 
@@ -19,7 +19,7 @@ fn unexpected<T>(wanted: &str, got: &Value) -> Decoded<T> {
         _ => "something else",
     };
     Err(StoreError::Unexpected(format!(
-        "wanted {wanted}, got {kind}"
+        "expected {wanted}, got {kind}"
     )))
 }
 
@@ -30,11 +30,11 @@ pub(super) fn list(value: Value) -> Decoded<Vec<Value>> {
     }
 }
 
-/// A list of exactly `N`.
+/// Decodes a list of exactly `N` items.
 pub(super) fn tuple<const N: usize>(value: Value) -> Decoded<[Value; N]> {
     let list = list(value)?;
     list.try_into().map_err(|list: Vec<Value>| {
-        StoreError::Unexpected(format!("wanted a list of {N}, got one of {}", list.len()))
+        StoreError::Unexpected(format!("expected a list of {N}, got one of {}", list.len()))
     })
 }
 
@@ -47,12 +47,12 @@ pub(super) fn bytes(value: Value) -> Decoded<Vec<u8>> {
     }
 }
 
-/// Text, with anything that is not UTF-8 replaced: never for names or data.
+/// Decodes text and replaces invalid UTF-8. Must not be used for names or data.
 pub(super) fn text(value: Value) -> Decoded<String> {
     Ok(String::from_utf8_lossy(&bytes(value)?).into_owned())
 }
 
-/// A name as Redis has it.
+/// Decodes a name, byte for byte.
 pub(super) fn name(value: Value) -> Decoded<RawName> {
     bytes(value).map(RawName::from)
 }
@@ -68,7 +68,8 @@ pub(super) fn unsigned(value: &Value) -> Decoded<u64> {
     int(value).map(|number| u64::try_from(number).unwrap_or(0))
 }
 
-/// A number that there may be none of: nil, or negative where Redis subtracted too much.
+/// Decodes an optional number. Nil is `None`, and so is a negative number, which Redis returns
+/// after subtracting too much.
 pub(super) fn optional(value: &Value) -> Decoded<Option<u64>> {
     match value {
         Value::Nil => Ok(None),
@@ -76,7 +77,7 @@ pub(super) fn optional(value: &Value) -> Decoded<Option<u64>> {
     }
 }
 
-/// Milliseconds of when something was, or since then; -1 and nil are never, or not known.
+/// Decodes an optional time or age in milliseconds; -1 and nil mean never or unknown.
 pub(super) fn since(value: &Value) -> Option<u64> {
     match value {
         Value::Int(ms) => u64::try_from(*ms).ok(),
@@ -87,7 +88,7 @@ pub(super) fn since(value: &Value) -> Option<u64> {
 pub(super) fn id(value: Value) -> Decoded<EntryId> {
     text(value)?
         .parse()
-        .map_err(|_| StoreError::Unexpected("wanted an entry id".to_owned()))
+        .map_err(|_| StoreError::Unexpected("expected an entry id".to_owned()))
 }
 
 pub(super) fn optional_id(value: Value) -> Decoded<Option<EntryId>> {
@@ -107,7 +108,7 @@ pub(super) fn fields(value: Value) -> Decoded<Fields> {
     Ok(fields)
 }
 
-/// `[id, fields]`, where the fields of an entry that is pending but gone are nil.
+/// Decodes `[id, fields]`, in which the fields of a pending but deleted entry are nil.
 pub(super) fn delivery(value: Value) -> Decoded<(EntryId, Option<Fields>)> {
     let [entry_id, entry_fields] = tuple(value)?;
     let fields = match entry_fields {
@@ -117,7 +118,7 @@ pub(super) fn delivery(value: Value) -> Decoded<(EntryId, Option<Fields>)> {
     Ok((id(entry_id)?, fields))
 }
 
-/// The list XRANGE answers.
+/// Decodes the reply of XRANGE.
 pub(super) fn entries(value: Value) -> Decoded<Vec<Entry>> {
     let entry = |value| {
         let [entry_id, entry_fields] = tuple(value)?;
@@ -129,7 +130,7 @@ pub(super) fn entries(value: Value) -> Decoded<Vec<Entry>> {
     list(value)?.into_iter().map(entry).collect()
 }
 
-/// `[name, value, name, value, …]`, as XINFO answers.
+/// Properties of an XINFO reply: `[name, value, name, value, …]`.
 pub(super) struct Properties(Vec<(String, Value)>);
 
 impl Properties {
@@ -143,7 +144,7 @@ impl Properties {
         Ok(Self(properties))
     }
 
-    /// Takes a property out; nil if this server does not have it.
+    /// Removes and returns a property; nil if the server did not send it.
     pub(super) fn take(&mut self, name: &str) -> Value {
         match self.0.iter().position(|(known, _)| known == name) {
             Some(at) => self.0.swap_remove(at).1,

@@ -1,9 +1,10 @@
-//! Counts of what was kept beside streams and discarded, because another client had deleted or
-//! replaced the stream or the group it was kept for.
+//! Counts of discarded settings. Settings of a stream or group are discarded when another client
+//! has deleted or replaced that stream or group.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Discards since they were last asked for. Written by the callers of the scripts that discard.
+/// Discarded settings since the last [`Discarded::take`]. Updated by the callers of the scripts
+/// that discard settings.
 #[derive(Default)]
 pub(super) struct Discarded {
     policies: AtomicU64,
@@ -12,22 +13,22 @@ pub(super) struct Discarded {
 }
 
 impl Discarded {
-    /// Counts the policy of a group.
+    /// Counts a discarded policy of a group.
     pub(super) fn policy(&self) {
         self.policies.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts the retention of a stream.
+    /// Counts a discarded retention of a stream.
     pub(super) fn retention(&self) {
         self.retentions.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts the idempotency keys of a stream.
+    /// Counts the discarded idempotency keys of a stream.
     pub(super) fn keys(&self) {
         self.keys.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The counts by kind; they begin at 0 again.
+    /// Returns the counts by kind and resets them to 0.
     pub(super) fn take(&self) -> [(&'static str, u64); 3] {
         let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
         [

@@ -1,5 +1,5 @@
-//! Failures of Redis, by meaning. No HTTP here, and no Redis text leaves this module except inside the
-//! `String`s, which are for the log. The replies of servers and their meanings are in `replies.rs`.
+//! Redis failures, by meaning. This module knows nothing of HTTP. The texts of Redis appear only in
+//! the `String`s of the errors, which are for the log. `replies.rs` maps replies to meanings.
 
 use deadpool::managed::{PoolError, TimeoutType};
 use deadpool_redis::redis::{ErrorKind, RedisError, ServerErrorKind};
@@ -9,123 +9,124 @@ use crate::redis::replies;
 /// A failed call to Redis.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// No connection could be made: nothing was sent.
-    #[error("Redis cannot be reached: {0}")]
+    /// No connection could be opened; nothing was sent.
+    #[error("cannot reach Redis: {0}")]
     Unreachable(String),
-    /// The connection broke under the command, which may or may not have run.
+    /// The connection broke during the command, which may or may not have run.
     #[error("the connection to Redis broke: {0}")]
     Broken(String),
-    /// No answer within the time-out; the command may still run.
+    /// No reply within the timeout; the command may still run.
     #[error("Redis did not answer in time")]
     Timeout,
-    /// Every connection that may be opened is in use.
+    /// All connections of a pool are in use.
     #[error("all {0} Redis connections are in use")]
     Exhausted(&'static str),
-    /// All connections for durable writes wait for replicas that are not there.
-    #[error("durable writes wait for {wanted} replicas, and {there} keep up")]
+    /// All connections for durable writes wait for replicas that are missing or lag behind.
+    #[error("durable writes wait for {wanted} replicas, but only {there} keep up")]
     FewReplicas {
-        /// Replicas that were asked for.
+        /// Number of replicas requested.
         wanted: u32,
-        /// Replicas that keep up.
+        /// Number of replicas that keep up.
         there: u32,
     },
-    /// Other large reads take all the room there is for them.
-    #[error("there was no room for a large read in time")]
+    /// Other large reads use the whole read budget.
+    #[error("timed out waiting for the budget for a large read")]
     Crowded,
     /// Redis is reading its data from disk.
     #[error("Redis is loading its data")]
     Loading,
-    /// Redis runs a script of another client that takes long, and nothing else.
+    /// Redis is blocked by a long-running script of another client.
     #[error("Redis is busy with a script of another client")]
     Busy,
-    /// Somebody killed the script, which had written nothing.
+    /// The script was killed before it had written anything.
     #[error("the script was killed: {0}")]
     Killed(String),
     /// The server is a replica.
     #[error("Redis is a read-only replica: {0}")]
     ReadOnly(String),
-    /// A master that takes no writes now: it cannot save, or has too few replicas.
-    #[error("Redis takes no writes: {0}")]
+    /// The server is a master that rejects writes for now: it cannot save, or has too few replicas.
+    #[error("Redis rejects writes: {0}")]
     NotWriting(String),
-    /// The server serves no key now: a replica without its master, or a cluster that is down.
+    /// The server serves no keys for now: a replica without its master, or a cluster that is down.
     #[error("Redis serves no keys: {0}")]
     NotServing(String),
-    /// A node of a cluster that does not serve these keys, or not all of them.
+    /// The server is a cluster node that does not serve all of these keys.
     #[error("this Redis node does not serve the keys: {0}")]
     Elsewhere(String),
-    /// The connection is not authenticated, or its password is no longer right.
-    #[error("Redis does not accept the login of the gateway: {0}")]
+    /// The connection is not authenticated, or its password is no longer valid.
+    #[error("Redis rejects the gateway's login: {0}")]
     LoggedOut(String),
     /// `maxmemory` is reached.
     #[error("Redis is out of memory")]
     OutOfMemory,
     /// The ACL of the gateway's Redis user forbids the command.
-    #[error("Redis denies this to the gateway: {0}")]
+    #[error("Redis denies the command to the gateway's user: {0}")]
     Denied(String),
-    /// The key holds something else.
-    #[error("the key holds no stream")]
+    /// The key holds another type.
+    #[error("the key does not hold a stream")]
     NotAStream,
-    /// There is no such key.
+    /// The stream does not exist.
     #[error("no such stream")]
     StreamNotFound,
-    /// There is no such consumer group (or no such stream).
+    /// The consumer group, or its stream, does not exist.
     #[error("no such consumer group")]
     GroupNotFound,
-    /// Numbers that cannot be true of this stream.
-    #[error("the numbers contradict the stream: {0}")]
+    /// Counters that are impossible for this stream.
+    #[error("the counters contradict the stream: {0}")]
     Contradiction(String),
-    /// A consumer that still has entries pending.
-    #[error("the consumer has entries pending")]
+    /// The consumer still has pending entries.
+    #[error("the consumer has pending entries")]
     ConsumerHasPending,
-    /// A plain group, of which only a group with a policy knows what to do.
+    /// The call needs a group with a policy, but the group is plain.
     #[error("the consumer group has no policy")]
     GroupHasNoPolicy,
-    /// What should take the dead letters of a group is no stream.
-    #[error("the dead-letter key holds no stream")]
+    /// The dead-letter key of the group holds another type.
+    #[error("the dead-letter key does not hold a stream")]
     DeadLetterNotAStream,
-    /// What was to be changed had been changed meanwhile.
-    #[error("it was changed by someone else")]
+    /// The object was changed concurrently.
+    #[error("another caller changed it at the same time")]
     Changed,
-    /// The policy of the group was given to another one of its name, so nothing was done.
-    #[error("the group was made anew by another client")]
+    /// The policy was set on an earlier group of the same name, so nothing was done.
+    #[error("another client deleted and recreated the group")]
     OtherLife,
-    /// The server does not have the script, so nothing ran.
+    /// The script is not in the server's cache, so nothing ran.
     #[error("the server does not have the script")]
     NoScript,
-    /// There is no such consumer.
+    /// The consumer does not exist.
     #[error("no such consumer")]
     ConsumerNotFound,
-    /// This server is too old for what was asked of it.
-    #[error("the server does not know this: {0}")]
+    /// The server is too old for the command.
+    #[error("the server does not support the command: {0}")]
     NotSupported(String),
-    /// XGROUP CREATE of a group that is there.
-    #[error("the consumer group exists")]
+    /// XGROUP CREATE of a group that exists.
+    #[error("the consumer group already exists")]
     GroupExists,
-    /// XADD with an id not above the last one.
-    #[error("the id is not above the last one")]
+    /// XADD with an id that is not greater than the last id.
+    #[error("the id is not greater than the last id")]
     IdNotMonotonic,
-    /// The stream has had the greatest id there is.
-    #[error("the stream has no id left")]
+    /// The stream has used the greatest possible id.
+    #[error("the stream has no ids left")]
     IdsExhausted,
     /// XADD with the id `0-0`.
-    #[error("0-0 is not the id of an entry")]
+    #[error("0-0 is not a valid entry id")]
     IdZero,
-    /// An answer nobody planned for.
-    #[error("Redis answered unexpectedly: {0}")]
+    /// A reply that the gateway does not understand.
+    #[error("unexpected reply from Redis: {0}")]
     Unexpected(String),
-    /// A passing failure after other commands of the same call had run.
-    #[error("{0}; other commands of the call had run")]
+    /// A transient failure after other commands of the same call had run.
+    #[error("{0}; other commands of the call had already run")]
     AfterOthers(Box<Self>),
 }
 
 impl StoreError {
-    /// Whether the connection the command went over is of no further use.
+    /// Returns whether the connection of the command is unusable.
     #[must_use]
     pub const fn breaks_connection(&self) -> bool {
         matches!(self, Self::Broken(_) | Self::LoggedOut(_))
     }
 
-    /// Whether Redis as a whole is out of reach for now, as opposed to refusing this one thing.
+    /// Returns whether Redis as a whole is unavailable for now, as opposed to rejecting this one
+    /// command.
     #[must_use]
     pub const fn is_outage(&self) -> bool {
         matches!(
@@ -142,7 +143,7 @@ impl StoreError {
         )
     }
 
-    /// Whether Redis takes no writes for now, of any stream.
+    /// Returns whether Redis rejects writes to all streams for now.
     #[must_use]
     pub const fn is_outage_for_writes(&self) -> bool {
         self.is_outage()
@@ -152,8 +153,9 @@ impl StoreError {
             )
     }
 
-    /// Whether the same call may succeed later without anything being changed by the caller. A
-    /// long-lived reader waits until a passing failure is over; any other failure ends the reader.
+    /// Returns whether the failure is transient: the same call may succeed later without any change
+    /// by the caller. A long-lived reader waits until a transient failure is over; any other
+    /// failure ends the reader.
     #[must_use]
     pub const fn is_passing(&self) -> bool {
         self.is_outage_for_writes()
@@ -167,7 +169,7 @@ impl StoreError {
             )
     }
 
-    /// The cause alone, for a line that says already that Redis cannot be reached.
+    /// Returns the cause alone, for a message that already says that Redis is unreachable.
     #[must_use]
     pub fn cause(&self) -> String {
         match self {
@@ -176,7 +178,7 @@ impl StoreError {
         }
     }
 
-    /// The same failure of a call on a group: a group of a stream that is not there is not there.
+    /// Converts the failure for a call on a group: a missing stream means a missing group.
     #[must_use]
     pub fn of_group(self) -> Self {
         match self {
@@ -185,12 +187,12 @@ impl StoreError {
         }
     }
 
-    /// Whether it is certain that the command changed nothing.
+    /// Returns whether the command certainly changed nothing.
     #[must_use]
     pub fn ran_nothing(&self) -> bool {
         match self {
             Self::Broken(_) | Self::Timeout | Self::Unexpected(_) | Self::AfterOthers(_) => false,
-            // A script may have written before the command that it may not run.
+            // A script may have written before the command that was denied.
             Self::Denied(text) => !replies::is_from_script(text),
             _ => true,
         }
@@ -214,7 +216,7 @@ impl From<RedisError> for StoreError {
             return Self::Unexpected(text);
         };
         let error = replies::meaning(first, text);
-        // What came before in the pipeline was not refused.
+        // The commands before this one in the pipeline were not rejected.
         match *index > 0 && !aborted && error.is_passing() {
             true => Self::AfterOthers(Box::new(error)),
             false => error,
@@ -222,15 +224,15 @@ impl From<RedisError> for StoreError {
     }
 }
 
-/// For making connections: whatever fails there, nothing was sent.
+/// Converts an error of opening a connection, before which nothing was sent.
 pub(super) fn from_pool(error: PoolError<StoreError>, which: &'static str) -> StoreError {
     match error {
         PoolError::Timeout(TimeoutType::Wait) => StoreError::Exhausted(which),
-        PoolError::Timeout(_) => StoreError::Unreachable("connecting took too long".to_owned()),
+        PoolError::Timeout(_) => StoreError::Unreachable("connecting timed out".to_owned()),
         PoolError::Backend(error) => error,
         PoolError::Closed => StoreError::Unreachable("the pool is closed".to_owned()),
         PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
-            StoreError::Unexpected("the pool is set up wrongly".to_owned())
+            StoreError::Unexpected("the connection pool is misconfigured".to_owned())
         }
     }
 }

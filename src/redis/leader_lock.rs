@@ -1,5 +1,5 @@
-//! What one gateway does for all: who does it holds a lock in Redis, which falls to another soon
-//! after its holder is gone. Two that do the same at once would do no harm.
+//! Leader locks for background jobs. One gateway at a time runs a job and holds its lock in Redis;
+//! the lock expires soon after that gateway dies. Two gateways running a job at once do no harm.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use crate::redis::decode::unsigned;
 use crate::redis::group::leases::Verb;
 use crate::redis::{Store, StoreError};
 
-/// What is done for all.
+/// A background job that one gateway runs for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Duty {
-    /// Looking after groups with a policy.
+    /// Maintenance of groups with a policy.
     Groups,
-    /// Keeping streams to their retention.
+    /// Trimming of streams to their retention.
     Retention,
-    /// Appending what was scheduled.
+    /// Delivery of scheduled entries that are due.
     Scheduled,
 }
 
@@ -29,7 +29,7 @@ impl Duty {
     }
 }
 
-/// Takes the lock, or keeps it: 1 if it is held now.
+/// Acquires or extends the lock. Returns 1 if this gateway holds the lock now, 0 otherwise.
 static HOLD: Verb = Verb::new(
     "\
 local holder = redis.call('GET', KEYS[1])
@@ -38,7 +38,7 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1",
 );
 
-/// Lets go of the lock.
+/// Releases the lock.
 static RELEASE: Verb = Verb::new(
     "\
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
@@ -46,12 +46,13 @@ return 0",
 );
 
 impl Store {
-    /// Takes a duty on, or keeps it for `hold` from now on; whether it is held.
+    /// Acquires or extends the leader lock of a job for `hold` from now. Returns whether `holder`
+    /// has the lock.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the duty may be held until `hold` is over.
+    /// If dropped after the command was sent, the lock may stay held until `hold` has passed.
     pub async fn take_duty(
         &self,
         duty: Duty,
@@ -68,10 +69,10 @@ impl Store {
         Ok(unsigned(&reply.await?)? == 1)
     }
 
-    /// Lets go of a duty, if it is held.
+    /// Releases the leader lock of a job if `holder` has it.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     pub async fn leave_duty(&self, duty: Duty, holder: &str) -> Result<(), StoreError> {
         let released = self.verb(&RELEASE, Repeat::Unsafe, |command| {
             command.arg(1).arg(duty.lock()).arg(holder);

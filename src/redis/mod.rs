@@ -1,10 +1,13 @@
-//! The only room that knows Redis: connections, keys, commands and what their replies mean.
+//! Redis access: connections, keys, commands, and the interpretation of replies.
 //!
-//! It knows nothing of HTTP. Every public function answers in terms of `model`, or fails with a
-//! [`StoreError`] that says what happened rather than what Redis wrote.
+//! No other module talks to Redis, and this module knows nothing of HTTP. Public functions return
+//! types of `model`, or a [`StoreError`] that says what happened rather than what Redis wrote.
+//!
+//! In the `# Errors` sections, "an outage of Redis" means an error for which
+//! [`StoreError::is_outage`] or [`StoreError::is_outage_for_writes`] is true.
 
-/// Lua: whether one id lies below another. Compared as text with their lengths, since Lua's numbers
-/// are too small.
+/// Lua: `below(a, b)` returns whether id `a` is less than id `b`. Compares the digits as text, by
+/// length first, because Lua numbers are too small for ids.
 macro_rules! lua_below {
     () => {
         "\
@@ -17,8 +20,8 @@ end\n"
     };
 }
 
-/// Lua: the groups of a stream, each as a table of what XINFO says of it; none of a key that is not
-/// there.
+/// Lua: `groups_of(key)` returns the groups of a stream, each as a table of its XINFO GROUPS
+/// properties. Returns an empty table if the key does not exist.
 macro_rules! lua_groups {
     () => {
         "\
@@ -91,7 +94,7 @@ pub use crate::redis::stream::retention::{BlockedBy, Retained};
 pub use crate::redis::stream::scheduled::{DueStream, Moved, Scheduled};
 pub use crate::redis::stream::trim::{Trim, Trimming};
 
-/// The streams of one Redis. Cheap to clone.
+/// A client for the streams of one Redis. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     connections: Arc<Connections>,
@@ -99,29 +102,30 @@ pub struct Store {
     looks: Arc<Looks>,
     admissions: Arc<Admissions>,
     discarded: Arc<Discarded>,
-    /// Which of the connections for writes is used.
+    /// Index of the shared connection used for writes.
     writer: usize,
-    /// Written by `probe`: whether this server can leave holes that its counters do not show.
+    /// Whether this server can delete entries without a trace in the stream's counters. Set by
+    /// `probe`.
     untraced_holes: Arc<AtomicBool>,
-    /// Written by `probe`; `None` until that has once gone through.
+    /// Set by `probe`; `None` until `probe` has succeeded once.
     capabilities: Arc<RwLock<Option<Arc<Capabilities>>>>,
 }
 
-/// How soon the server is asked again what it can do, when that may tell more.
+/// Delay before the server's capabilities are probed again after an incomplete probe.
 const PROBE_AGAIN: Duration = Duration::from_secs(5);
 
 impl Store {
-    /// Prepares the connections; connects to nothing yet.
+    /// Creates the connection pools without connecting yet.
     ///
     /// # Errors
-    /// [`StoreError::Unexpected`] when the settings cannot make a pool.
+    /// [`StoreError::Unexpected`] when no pool can be built from the settings.
     pub fn new(settings: &PoolSettings) -> Result<Self, StoreError> {
         let connections = Arc::new(Connections::new(settings)?);
         let large = Arc::new(LargeReads::new(
             settings.large_reads,
             settings.response_timeout,
         ));
-        // Assumed until the server says otherwise: it only makes positions say less.
+        // The safe default until `probe` has run: it only makes positions less precise.
         let untraced_holes = Arc::new(AtomicBool::new(true));
         Ok(Self {
             connections,
@@ -135,7 +139,8 @@ impl Store {
         })
     }
 
-    /// The same store, for the thread of this number that serves connections.
+    /// Returns a handle to the same store for worker thread `worker`, with that worker's own
+    /// connection for writes.
     #[must_use]
     pub fn on_worker(&self, worker: usize) -> Self {
         Self {
@@ -144,57 +149,58 @@ impl Store {
         }
     }
 
-    /// What is known of Redis.
+    /// Returns a watch on the health of the connection to Redis.
     #[must_use]
     pub fn contact(&self) -> watch::Receiver<Contact> {
         self.connections.contact()
     }
 
-    /// Why the server takes no writes, if it was seen to refuse them.
+    /// Returns why the server rejects writes, if it has rejected one.
     #[must_use]
     pub fn refuses_writes(&self) -> Option<String> {
         self.connections.writes.refused()
     }
 
-    /// Connections open now, by kind.
+    /// Returns the number of open connections, by kind.
     #[must_use]
     pub fn open_connections(&self) -> [(&'static str, usize); 3] {
         self.connections.open()
     }
 
-    /// Bytes of large reads that are under way.
+    /// Returns the bytes reserved by large reads in progress.
     #[must_use]
     pub fn large_read_bytes(&self) -> usize {
         self.large.bytes()
     }
 
-    /// Large reads for which there was no room in time, since this was last asked.
+    /// Returns the number of large reads refused for lack of budget since the last call.
     #[must_use]
     pub fn take_refused_reads(&self) -> u64 {
         self.large.take_refused()
     }
 
-    /// Settings that were discarded since this was last asked, by kind, because their stream or group
-    /// was replaced by another client.
+    /// Returns how many settings were discarded since the last call, by kind. Settings are
+    /// discarded when another client has replaced their stream or group.
     #[must_use]
     pub fn take_discarded(&self) -> [(&'static str, u64); 3] {
         self.discarded.take()
     }
 
-    /// An exclusive connection for blocking reads.
+    /// Returns an exclusive connection for blocking reads.
     ///
     /// # Errors
-    /// [`StoreError::Exhausted`] when all are in use, [`StoreError::Unreachable`] otherwise.
+    /// [`StoreError::Exhausted`] when all such connections are in use, [`StoreError::Unreachable`]
+    /// otherwise.
     pub async fn blocking(&self) -> Result<Blocking, StoreError> {
         self.connections.exclusive(Kind::Blocking).await
     }
 
-    /// Keeps connections alive and knowledge of the server fresh, until `stop`.
+    /// Keeps connections alive and the server's capabilities up to date until `stop` is cancelled.
     pub async fn supervise(&self, stop: CancellationToken) {
         let probing = async {
             let (mut connected, mut seen, mut settled) = (self.connections.connected(), 0, true);
             loop {
-                // There may be another server behind every new connection.
+                // Every new connection may lead to a different server.
                 tokio::select! {
                     made = connected.wait_for(|made| *made != seen) => match made {
                         Ok(made) => seen = *made,
@@ -214,7 +220,7 @@ impl Store {
         }
     }
 
-    /// Whether this server can leave holes that its counters do not show, for the scripts.
+    /// Returns `untraced_holes` as a script argument: 1 or 0.
     fn holes(&self) -> u8 {
         u8::from(
             self.untraced_holes
@@ -241,12 +247,12 @@ impl Store {
     }
 }
 
-/// Which connection commands go over.
+/// The connection on which commands are sent.
 #[derive(Clone)]
 pub enum Lane {
-    /// The shared ones.
+    /// The shared connections.
     Shared,
-    /// An exclusive one.
+    /// An exclusive connection.
     Own(Handle),
 }
 

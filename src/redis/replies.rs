@@ -1,39 +1,39 @@
-//! The table of error replies: for each reply of a server its meaning, whether the state behind the
-//! reply passes by itself, and whether the command may have run all the same.
+//! The table of error replies: the meaning of each reply, whether its cause is transient, and
+//! whether the command may still have run.
 //!
-//! A reply is found by its code where Redis has one for the case, and by the unchanging part of its
-//! text where the code is `ERR`. The first row that matches counts.
+//! Rows match a reply by its code if Redis has a specific one, and by the constant part of its text
+//! if the code is `ERR`. The first matching row applies.
 
 use deadpool_redis::redis::ServerError;
 
 use crate::redis::error::StoreError;
 
-/// How long the state behind a reply lasts.
+/// Duration of the state that causes a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lasts {
-    /// The same call may succeed later: clients are told to retry, long-lived readers wait.
+    /// Transient: the same call may succeed later. Clients should retry; long-lived readers wait.
     ForAWhile,
-    /// The same call fails until somebody changes something.
+    /// Permanent: the same call fails until someone changes something.
     ForGood,
 }
 
-/// What the refused command may have changed.
+/// The side effects that a failed command may have had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effects {
-    /// Nothing: the reply proves that the command did not run.
+    /// None: the reply proves that the command did not run.
     None,
-    /// Nobody knows.
+    /// Unknown: the command may have changed something.
     Unknown,
 }
 
-/// One row of the table.
+/// A row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Reply {
-    /// The code that the reply begins with; empty for any code.
+    /// Code at the start of the reply; empty matches any code.
     pub code: &'static str,
-    /// A part of the text behind the code; empty for any text.
+    /// Part of the text after the code; empty matches any text.
     pub text: &'static str,
-    /// Whether the state passes by itself.
+    /// Whether the cause is transient.
     pub lasts: Lasts,
     /// Whether the command may have run.
     pub effects: Effects,
@@ -60,11 +60,11 @@ use Effects::{None as Nothing, Unknown};
 use Lasts::{ForAWhile, ForGood};
 use StoreError as E;
 
-/// All replies that mean something to the gateway. Anything else is [`StoreError::Unexpected`]:
-/// lasting, with unknown side effects.
+/// All replies known to the gateway. Any other reply is [`StoreError::Unexpected`]: permanent, with
+/// unknown side effects.
 #[rustfmt::skip]
 pub const REPLIES: &[Reply] = &[
-    // The state of the server or of the connection: nothing ran, and it passes.
+    // Transient states of the server or of the connection; nothing ran.
     row("LOADING", "", ForAWhile, Nothing, |_| E::Loading),
     row("BUSY", "", ForAWhile, Nothing, |_| E::Busy),
     row("READONLY", "", ForAWhile, Nothing, E::ReadOnly),
@@ -79,21 +79,21 @@ pub const REPLIES: &[Reply] = &[
     row("CROSSSLOT", "", ForAWhile, Nothing, E::Elsewhere),
     row("NOAUTH", "", ForAWhile, Nothing, E::LoggedOut),
     row("WRONGPASS", "", ForAWhile, Nothing, E::LoggedOut),
-    // What Redis says to a long command on a connection that is not authenticated.
+    // The reply to a long command on a connection that is not authenticated.
     row("ERR", "unauthenticated", ForAWhile, Nothing, E::LoggedOut),
     row("DENIED", "", ForAWhile, Nothing, E::Unreachable),
     row("ERR", "max number of clients", ForAWhile, Nothing, E::Unreachable),
-    // Inside of a script the refusal comes without a code of its own, maybe after a write.
+    // In a script, a denied command has no code of its own and may follow a write.
     row("NOPERM", "script", ForAWhile, Unknown, E::Denied),
     row("", "user executing the script can't", ForAWhile, Unknown, E::Denied),
     row("", "ACL failure in script", ForAWhile, Unknown, E::Denied),
     row("NOPERM", "", ForAWhile, Nothing, E::Denied),
-    // Only a script that has written nothing can be killed.
+    // Redis kills only scripts that have written nothing.
     row("", "Script killed by user", ForAWhile, Nothing, E::Killed),
-    // The server became a replica while a command was blocked, and closes the connection.
+    // The server became a replica while the command was blocked; Redis then closes the connection.
     row("UNBLOCKED", "", ForAWhile, Unknown, E::Broken),
 
-    // The state of streams and groups, and what the caller asked for.
+    // States of streams and groups, and invalid requests of the caller.
     row("WRONGTYPE", "", ForGood, Nothing, |_| E::NotAStream),
     row("NOGROUP", "", ForGood, Nothing, |_| E::GroupNotFound),
     row("BUSYGROUP", "", ForGood, Nothing, |_| E::GroupExists),
@@ -101,15 +101,15 @@ pub const REPLIES: &[Reply] = &[
     row("", "smaller than the target stream top item", ForGood, Nothing, |_| E::IdNotMonotonic),
     row("", "XSETID", ForGood, Nothing, E::Contradiction),
     row("", "equal or smaller", ForGood, Nothing, |_| E::IdNotMonotonic),
-    // Redis 7.0 says so of `ms-*` where no sequence number is left. An entry that is really too large
-    // has more than 1 GiB.
+    // Redis 7.0 replies with this to `ms-*` when no sequence number is left. An entry that is
+    // really too large has more than 1 GiB.
     row("", "Elements are too large to be stored", ForGood, Nothing, |_| E::IdNotMonotonic),
     row("", "exhausted the last possible", ForGood, Nothing, |_| E::IdsExhausted),
     row("", "must be greater than 0-0", ForGood, Nothing, |_| E::IdZero),
     row("", "no such key", ForGood, Nothing, |_| E::StreamNotFound),
     row("", "requires the key to exist", ForGood, Nothing, |_| E::StreamNotFound),
 
-    // What the scripts of the gateway answer before they write.
+    // Errors that the gateway's scripts return before they write.
     row("CONSUMERPENDING", "", ForGood, Nothing, |_| E::ConsumerHasPending),
     row("NOPOLICY", "", ForGood, Nothing, |_| E::GroupHasNoPolicy),
     row("DEADLETTER", "", ForGood, Nothing, |_| E::DeadLetterNotAStream),
@@ -117,7 +117,7 @@ pub const REPLIES: &[Reply] = &[
     row("CHANGED", "", ForGood, Nothing, |_| E::Changed),
     row("NOCONSUMER", "", ForGood, Nothing, |_| E::ConsumerNotFound),
 
-    // What the gateway sends is well formed, so it is the server that does not know it.
+    // The gateway's commands are well formed, so these errors mean that the server is too old.
     row("", "Invalid stream ID", ForGood, Nothing, E::NotSupported),
     row("", "syntax error", ForGood, Nothing, E::NotSupported),
     row("", "unknown command", ForGood, Nothing, E::NotSupported),
@@ -125,7 +125,7 @@ pub const REPLIES: &[Reply] = &[
     row("", "wrong number of arguments", ForGood, Nothing, E::NotSupported),
 ];
 
-/// The meaning of a reply; `text` is all of the reply, for the log.
+/// Returns the meaning of a reply; `text` is the whole reply, for the log.
 pub(super) fn meaning(reply: &ServerError, text: String) -> StoreError {
     let detail = reply.details().unwrap_or_default();
     match find(nested(reply.code(), detail), detail) {
@@ -134,7 +134,7 @@ pub(super) fn meaning(reply: &ServerError, text: String) -> StoreError {
     }
 }
 
-/// Whether a reply comes from inside of a script.
+/// Returns whether an error occurred inside a script.
 pub(super) fn is_from_script(text: &str) -> bool {
     ["user_script", "executing the script", "in script"]
         .iter()
@@ -148,8 +148,8 @@ fn find(code: &str, detail: &str) -> Option<&'static Reply> {
     })
 }
 
-/// The code of the cause: a transaction that was refused as a whole names it in its text, and so does
-/// an error inside of a script before Redis 7.0.
+/// Returns the code of the underlying error. A transaction that was rejected as a whole names the
+/// code in its text, and so does an error inside a script before Redis 7.0.
 fn nested<'a>(code: &'a str, detail: &'a str) -> &'a str {
     if code == "EXECABORT" {
         let cause = detail.split_once("because of: ").map(|(_, cause)| cause);

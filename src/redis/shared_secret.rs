@@ -1,21 +1,21 @@
-//! A secret that all gateways of one Redis share.
+//! The secret that all gateways of one Redis share.
 
 use deadpool_redis::redis::{Cmd, Value};
 
 use crate::redis::decode::bytes;
 use crate::redis::{Store, StoreError};
 
-/// Where it is kept.
+/// The Redis key of the secret.
 const KEY: &str = "streamgate:{tickets}:secret";
 
 impl Store {
-    /// The secret there is; `own` becomes the secret if there is none. Nothing if there is no `own`
-    /// either.
+    /// Returns the shared secret. Stores `own` as the secret if there is none yet. Returns `None`
+    /// if there is no secret and no `own`.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, `own` may have become the secret.
+    /// If dropped after the command was sent, `own` may have become the secret.
     pub async fn shared_secret(&self, own: Option<&[u8]>) -> Result<Option<Vec<u8>>, StoreError> {
         let mut get = Cmd::new();
         get.arg("GET").arg(KEY);

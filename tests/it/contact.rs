@@ -325,12 +325,12 @@ async fn a_right_that_the_gateway_lacks_is_told_once() {
             .is_problem(503, "redis-unavailable");
         assert_eq!(problem["retryable"], true, "{problem:#}");
     }
-    let line = logged(&mut gateway, "lacks a right");
+    let line = logged(&mut gateway, "lacks a permission");
     assert!(line.contains("xadd"), "{line}");
     let further: Vec<_> = gateway.log.try_iter().collect();
     let again = further
         .iter()
-        .filter(|line| line.contains("lacks a right"))
+        .filter(|line| line.contains("lacks a permission"))
         .count();
     assert_eq!(again, 0, "{further:#?}");
 }

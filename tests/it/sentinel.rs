@@ -252,7 +252,7 @@ async fn a_master_that_hands_over_is_left_at_once_and_what_was_put_off_comes_onc
     watched.sentinels[0].fail_over().await;
     let to = watched.promoted().await;
     let began = Instant::now();
-    let line = logged(&gateway, "another Redis is the master", LONG).unwrap();
+    let line = logged(&gateway, "the Redis master changed", LONG).unwrap();
     assert!(line.contains(&to.port.to_string()), "{line}");
     assert!(line.contains(&watched.master().port.to_string()), "{line}");
     assert_eq!(post(&gateway, &entries(&stream), "now").await.status, 201);
@@ -281,7 +281,12 @@ async fn without_any_sentinel_it_goes_on_with_the_master_it_has_and_says_so_once
     let gateway = gateway(&watched.url());
     let path = entries(&unique("alone"));
     watched.sentinels[0].kill();
-    let line = logged(&gateway, "the sentinels do not help", LONG).unwrap();
+    let line = logged(
+        &gateway,
+        "cannot find the Redis master through the sentinels",
+        LONG,
+    )
+    .unwrap();
     assert!(line.contains("no sentinel answers"), "{line}");
     assert_eq!(post(&gateway, &path, "1").await.status, 201);
     let again = logged(&gateway, "the sentinels", Duration::from_millis(2500));
@@ -330,7 +335,7 @@ async fn sentinels_that_are_away_know_nothing_or_name_a_server_that_is_no_master
     app.publish(&unique("found"), "1").await;
     for (sentinel, why) in [
         (&ignorant, "no sentinel knows"),
-        (&wrong, "which is no master"),
+        (&wrong, "is not a master"),
     ] {
         let gateway = gateway(&of(&[sentinel]));
         let answer = post(&gateway, &entries("nowhere"), "1").await;
@@ -398,7 +403,10 @@ async fn sentinels_and_redis_each_have_their_own_password() {
             .await
             .is_problem(503, "redis-unavailable");
         let said = gateway.before.concat();
-        assert!(said.contains("the sentinels do not help"), "{said}");
+        assert!(
+            said.contains("cannot find the Redis master through the sentinels"),
+            "{said}"
+        );
         assert!(!said.contains("s3cre") && !said.contains("pass%"), "{said}");
     }
 }

@@ -1,5 +1,5 @@
-//! New connections to Redis: the socket, TLS, the login, and a first question that a server which
-//! refuses every command does not answer.
+//! New connections to Redis: the socket, TLS, the login, and a first command that detects a server
+//! which rejects every command.
 
 use std::io;
 use std::path::PathBuf;
@@ -25,27 +25,27 @@ use crate::redis::conn::endpoint::PoolSettings;
 use crate::redis::conn::watched_socket::{CloseOnDrop, Link, Socket, Watched};
 use crate::redis::error::StoreError;
 
-/// A server and the way to it.
+/// The address, login and TLS settings of a server.
 #[derive(Clone, Debug)]
 pub(in crate::redis) struct Target {
-    /// Where the server is, and the login.
+    /// Address and login of the server.
     pub info: ConnectionInfo,
     tls: Option<Arc<ClientConfig>>,
-    /// Holds the password, in place of the one in `info`.
+    /// File with the password, which replaces the one in `info`.
     password_file: Option<PathBuf>,
 }
 
-/// A connection that several callers share.
+/// A multiplexed connection that several callers share.
 #[derive(Clone)]
 pub(in crate::redis) struct Wire {
     pub handle: MultiplexedConnection,
     pub link: Arc<Link>,
-    /// Ends the connection with the last clone.
+    /// Closes the connection when the last clone is dropped.
     _driver: Arc<AbortOnDropHandle<()>>,
 }
 
 impl Target {
-    /// The server that the settings name.
+    /// Creates the target for `info`, with TLS and the password file from the settings.
     pub fn new(settings: &PoolSettings, info: ConnectionInfo) -> Self {
         let password_file = settings.password_file.clone();
         Self {
@@ -55,7 +55,7 @@ impl Target {
         }
     }
 
-    /// A server whose login stands in `info` alone.
+    /// Creates a target whose login comes from `info` alone, not from the password file.
     pub fn with_own_login(settings: &PoolSettings, info: ConnectionInfo) -> Self {
         Self {
             password_file: None,
@@ -63,7 +63,7 @@ impl Target {
         }
     }
 
-    /// The login, with the password as the file holds it now.
+    /// Returns the login, with the current contents of the password file.
     ///
     /// # Errors
     /// [`StoreError::Unreachable`] when the file cannot be read.
@@ -75,16 +75,16 @@ impl Target {
         match tokio::fs::read_to_string(path).await {
             Ok(password) => Ok(login.set_password(password.trim_end_matches(['\r', '\n']))),
             Err(error) => Err(StoreError::Unreachable(format!(
-                "the password file {} cannot be read: {error}",
+                "cannot read the password file {}: {error}",
                 path.display()
             ))),
         }
     }
 
-    /// Opens a socket.
+    /// Opens a socket to the server.
     ///
     /// # Errors
-    /// [`StoreError::Unreachable`], with the cause.
+    /// [`StoreError::Unreachable`] with the cause.
     pub async fn socket(&self) -> Result<Box<dyn Socket>, StoreError> {
         let opened: io::Result<Box<dyn Socket>> = match self.info.addr() {
             ConnectionAddr::Tcp(host, port) => match tcp(host, *port).await {
@@ -111,17 +111,17 @@ impl Target {
         let secured = TlsConnector::from(config).connect(name, socket).await;
         let hint = |error: io::Error| match error.kind() {
             io::ErrorKind::InvalidData => io::Error::other(format!(
-                "{error} (rediss:// is for a server that speaks TLS at this port)"
+                "{error} (rediss:// requires a server with TLS on this port)"
             )),
             _ => error,
         };
         Ok(Box::new(secured.map_err(hint)?))
     }
 
-    /// Connects and logs in. `tell` is called when the connection has ended.
+    /// Connects and logs in. `tell` is notified when the connection ends.
     ///
     /// # Errors
-    /// Why not; nothing but the login was sent.
+    /// The cause of the failure; nothing but the login was sent.
     pub async fn connect(
         &self,
         config: &AsyncConnectionConfig,
@@ -149,11 +149,11 @@ impl Target {
     }
 }
 
-/// Connects to whichever address of a name answers first.
+/// Connects to the first address of a host name that answers.
 async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     let addresses: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
     if addresses.is_empty() {
-        return Err(io::Error::other("the name has no address"));
+        return Err(io::Error::other("the host name has no address"));
     }
     let all = addresses
         .into_iter()
@@ -163,7 +163,7 @@ async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     Ok(socket)
 }
 
-/// Why a login failed, before anything else was sent.
+/// Converts the error of a failed login, before which nothing else was sent.
 fn refused(error: RedisError) -> StoreError {
     let text = error
         .detail()
@@ -171,7 +171,7 @@ fn refused(error: RedisError) -> StoreError {
     match error.kind() {
         ErrorKind::Parse => StoreError::Unreachable(format!("no Redis server answers: {text}")),
         ErrorKind::Io => StoreError::Unreachable(format!(
-            "the connection was closed: {error} (a server that speaks TLS needs rediss://)"
+            "the server closed the connection: {error} (a server with TLS requires rediss://)"
         )),
         ErrorKind::AuthenticationFailed => {
             StoreError::LoggedOut("the user or the password is wrong".to_owned())
@@ -180,7 +180,7 @@ fn refused(error: RedisError) -> StoreError {
     }
 }
 
-/// An error of a connection that was never used.
+/// Converts an error of an unused connection, on which no command was sent.
 fn nothing_sent(error: StoreError) -> StoreError {
     match error {
         StoreError::AfterOthers(error) => nothing_sent(*error),
@@ -190,10 +190,10 @@ fn nothing_sent(error: StoreError) -> StoreError {
     }
 }
 
-/// Asks a server whether it serves commands at all: one about itself and one about a key.
+/// Checks whether a server accepts commands, with PING and with EXISTS on a key.
 ///
 /// # Errors
-/// An outage, see [`StoreError::is_outage`]. A server that refuses this one thing is there.
+/// An outage, see [`StoreError::is_outage`]. A server that rejects only these commands is healthy.
 pub(in crate::redis) async fn greet(handle: &MultiplexedConnection) -> Result<(), StoreError> {
     let mut greeting = Pipeline::with_capacity(2);
     greeting.cmd("PING").cmd("EXISTS").arg(probe_key());
@@ -207,12 +207,12 @@ pub(in crate::redis) async fn greet(handle: &MultiplexedConnection) -> Result<()
     }
 }
 
-/// A key that never exists.
+/// Returns the name of a key that never exists.
 pub(in crate::redis) fn probe_key() -> String {
     format!("{OWN_PREFIX}probe")
 }
 
-/// Makes the connections of a pool.
+/// The factory for a pool's connections.
 pub(in crate::redis) struct Dialer {
     pub target: Target,
     config: AsyncConnectionConfig,
@@ -221,7 +221,8 @@ pub(in crate::redis) struct Dialer {
 }
 
 impl Dialer {
-    /// `tell` is called when a connection has ended.
+    /// Creates a dialer with a connect and a response timeout. `tell` is notified when a connection
+    /// ends.
     pub fn new(
         target: Target,
         (connect, response): (Duration, Duration),
@@ -240,7 +241,7 @@ impl Dialer {
     }
 }
 
-/// Neither to connect nor to be answered takes longer than this.
+/// Returns a configuration with `patience` as the timeout for connecting and for each response.
 pub(in crate::redis) fn connecting(patience: Duration) -> AsyncConnectionConfig {
     AsyncConnectionConfig::new()
         .set_connection_timeout(Some(patience))

@@ -1,8 +1,8 @@
-//! The server that is used: where it is, and the pools of connections to it.
+//! The Redis endpoint in use: its address and its connection pools.
 //!
-//! Where Redis is named by its address there is one of these for good. Where sentinels name it,
-//! another takes its place when they name another server; whatever still goes on with the one before
-//! is told by `left`, and ends.
+//! A Redis configured by address has one endpoint, which is replaced only when that address leads
+//! to another server. With sentinels, a new endpoint replaces the old one when the sentinels name
+//! another master. Calls still running on the old endpoint are cancelled through `left`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,52 +20,52 @@ use tokio_util::task::TaskTracker;
 use crate::redis::conn::dial::{Dialer, Target, Wire};
 use crate::redis::error::{StoreError, from_pool};
 
-/// What a blocking call may take beyond the time it asked Redis to block.
+/// Time added to the block time of a blocking call to get its response timeout.
 const BLOCK_MARGIN: Duration = Duration::from_secs(3);
 
-/// The longest wait for replicas or the disk.
+/// Maximum wait for replicas or the disk.
 pub const MAX_DURABILITY_WAIT: Duration = Duration::from_secs(10);
 
-/// Who knows which server is the master.
+/// The sentinels that name the master.
 #[derive(Clone, Debug)]
 pub struct Sentinels {
-    /// Where they are, and as whom to log in there.
+    /// Addresses and logins of the sentinels.
     pub nodes: Vec<ConnectionInfo>,
-    /// What they call the master.
+    /// Name of the master in the sentinels' configuration.
     pub master: String,
 }
 
-/// How to reach Redis, and how much of it to use.
+/// Settings of the connections to Redis: address, login, timeouts and pool sizes.
 #[derive(Clone, Debug)]
 pub struct PoolSettings {
-    /// Where Redis is, and as whom to log in. Where there are sentinels, they say where.
+    /// Address and login of Redis. Sentinels, if configured, replace the address.
     pub connection: ConnectionInfo,
-    /// Who knows where it is, if it is to be asked.
+    /// The sentinels to ask for the master's address, if configured.
     pub sentinels: Option<Sentinels>,
-    /// Certificates, for an address of TLS.
+    /// TLS configuration, for a TLS address.
     pub tls: Option<Arc<ClientConfig>>,
-    /// A file with the password of Redis, read for each new connection.
+    /// File with the Redis password, read for each new connection.
     pub password_file: Option<PathBuf>,
-    /// For making a connection.
+    /// Timeout for opening a connection.
     pub connect_timeout: Duration,
-    /// For the answer to a command that does not block.
+    /// Timeout for the reply to a command that does not block.
     pub response_timeout: Duration,
-    /// Threads that serve connections: each has a shared connection for writes, and one more is for
-    /// what else writes.
+    /// Number of worker threads. Each has a shared connection for writes; one more is for writes
+    /// outside the workers.
     pub workers: usize,
-    /// Shared connections for reads.
+    /// Number of shared connections for reads.
     pub readers: usize,
-    /// Blocking connections.
+    /// Maximum number of connections for blocking calls.
     pub blocking: usize,
-    /// How long the blocking calls block at most.
+    /// Maximum block time of a blocking call.
     pub block: Duration,
-    /// Connections for writes that wait for replicas or the disk.
+    /// Maximum number of connections for writes that wait for replicas or the disk.
     pub durable: usize,
-    /// Bytes of large reads at once.
+    /// Budget for concurrent large reads, in bytes.
     pub large_reads: usize,
 }
 
-/// Which pool.
+/// The kind of a connection pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::redis) enum Kind {
     Shared,
@@ -85,19 +85,20 @@ impl Kind {
     }
 }
 
-/// A server, and the connections to it.
+/// A Redis server and the connection pools to it.
 pub(in crate::redis) struct Site {
     pub target: Target,
-    /// Another took its place: nothing is to be begun here, and what waits is to end.
+    /// Cancelled when another server has replaced this one. Callers start nothing here then, and
+    /// waiting calls end.
     pub left: CancellationToken,
     pools: [Pool<Dialer>; 3],
-    /// Makes a connection beside the pools.
+    /// Creates connections outside the pools.
     dialer: Dialer,
     patience: Duration,
 }
 
 impl Site {
-    /// Prepares the pools; connects to nothing yet. `tell` is called when a connection has ended.
+    /// Creates the pools without connecting yet. `tell` is notified when a connection ends.
     pub(in crate::redis) fn new(
         settings: &PoolSettings,
         info: ConnectionInfo,
@@ -139,12 +140,13 @@ impl Site {
         &self.pools[kind as usize]
     }
 
-    /// Connections open now.
+    /// Returns the number of open connections.
     pub(in crate::redis) fn open(&self, kind: Kind) -> usize {
         self.pool(kind).status().size
     }
 
-    /// A connection, or nothing if the site was left meanwhile: another has to be asked.
+    /// Takes a connection from a pool. Returns `None` if another server has replaced this one
+    /// meanwhile; the caller must then use the new one.
     pub(in crate::redis) async fn take(
         &self,
         kind: Kind,
@@ -159,18 +161,19 @@ impl Site {
         }))
     }
 
-    /// A server that speaks no TLS may wait for more of what it takes for a command.
+    /// Returns the error for a connect timeout. A TLS handshake with a server without TLS may time
+    /// out, because the server takes the handshake for an incomplete command.
     fn too_slow(&self) -> StoreError {
         StoreError::Unreachable(match self.target.info.addr() {
             ConnectionAddr::TcpTls { .. } => {
-                "connecting took too long (rediss:// is for a server that speaks TLS at this port)"
+                "connecting timed out (rediss:// requires a server with TLS on this port)"
                     .to_owned()
             }
-            _ => "connecting took too long".to_owned(),
+            _ => "connecting timed out".to_owned(),
         })
     }
 
-    /// A connection made now and shared with nobody.
+    /// Opens a new connection outside the pools.
     ///
     /// # Errors
     /// [`StoreError::Unreachable`] and other outages.
@@ -181,7 +184,7 @@ impl Site {
         }
     }
 
-    /// Ends what waits here, and closes what nobody uses.
+    /// Cancels the waiting calls and closes the idle connections.
     pub(in crate::redis) fn leave(&self) {
         self.left.cancel();
         self.pools.iter().for_each(Pool::close);

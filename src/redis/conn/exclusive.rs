@@ -1,4 +1,5 @@
-//! The calls that block, on connections of their own: nothing else may go over one meanwhile.
+//! Blocking calls. Each uses an exclusive connection, because a blocked connection cannot carry
+//! other commands.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,17 +18,19 @@ use crate::redis::stream::read_budget::heaviest;
 use crate::redis::{Store, StoreError, StreamCheck};
 
 impl Store {
-    /// Blocks on an exclusive connection until one of the streams has an entry after the id given
-    /// with it, and answers which have, each with its first entries, at most `count`; none when
-    /// `block` has passed or [`Store::unblock`] was called. With `check` it also checks each stream
-    /// that has had entries, right after that. It is for the caller to see whether entries are
-    /// missing.
+    /// Blocks on an exclusive connection until one of the streams has an entry after its position.
+    /// Returns these streams with their first entries, at most `count` each. Returns none when
+    /// `block` has passed or [`Store::unblock`] was called.
+    ///
+    /// With `check`, also checks each stream whose position is not the start, immediately after the
+    /// read. The caller must then detect whether entries are missing.
     ///
     /// # Errors
-    /// [`StoreError::NotAStream`] when one of the keys holds something else,
-    /// [`StoreError::StreamNotFound`] when one that is checked is gone, or that Redis is away.
+    /// [`StoreError::NotAStream`] when one of the keys holds another type,
+    /// [`StoreError::StreamNotFound`] when a checked stream no longer exists, or an outage of
+    /// Redis.
     /// # Cancel safety
-    /// None: dropped, the connection stays blocked and must be discarded with it.
+    /// Not cancel safe: the connection stays blocked and must be discarded.
     pub async fn wait_for_entries(
         &self,
         on: &Blocking,
@@ -38,7 +41,7 @@ impl Store {
     ) -> Result<Woken, StoreError> {
         let mut command = Cmd::new();
         command.arg("XREAD").arg("COUNT").arg(count);
-        // BLOCK 0 would be for ever.
+        // BLOCK 0 would block forever.
         command
             .arg("BLOCK")
             .arg(block.as_millis().max(1).to_string());
@@ -84,21 +87,21 @@ impl Store {
         Ok(Woken { woken, checks })
     }
 
-    /// The id by which [`Store::unblock`] finds a connection.
+    /// Returns the client id of a connection, for [`Store::unblock`].
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     pub async fn client_id(&self, on: &Blocking) -> Result<i64, StoreError> {
         let mut command = Cmd::new();
         command.arg("CLIENT").arg("ID");
         int(&on.handle().command(&command).await?)
     }
 
-    /// Ends the wait of a blocked connection as if its time had passed; nothing if it is not
+    /// Unblocks a connection as if its timeout had passed. Does nothing if the connection is not
     /// blocked.
     ///
     /// # Errors
-    /// That Redis is away, or denies it.
+    /// An outage of Redis, or [`StoreError::Denied`].
     pub async fn unblock(&self, client: i64) -> Result<(), StoreError> {
         let mut command = Cmd::new();
         command.arg("CLIENT").arg("UNBLOCK").arg(client);
@@ -106,22 +109,22 @@ impl Store {
     }
 }
 
-/// What a blocked reader was woken by.
+/// The result of a blocking read.
 pub struct Woken {
-    /// The streams that have something, with their first entries.
+    /// Streams with new entries, each with the first of them.
     pub woken: Vec<(String, Vec<Entry>)>,
-    /// The streams that were checked.
+    /// Checks of the streams, by Redis key.
     pub checks: HashMap<String, StreamCheck>,
 }
 
-/// An exclusive connection, for commands that block or wait.
+/// An exclusive connection for commands that block or wait.
 pub struct Blocking {
     connection: Object<Dialer>,
     left: CancellationToken,
 }
 
-/// A handle to an exclusive connection. What is asked over it fails as soon as another server is
-/// used: from one that is cut off or frozen there would be nothing to hear.
+/// A handle to an exclusive connection. Its commands fail as soon as the gateway switches to
+/// another server, because a partitioned or frozen server would never reply.
 #[derive(Clone)]
 pub struct Handle {
     wire: Wire,
@@ -129,12 +132,12 @@ pub struct Handle {
 }
 
 impl Blocking {
-    /// `left` is that of its site.
+    /// Creates an exclusive connection; `left` is cancelled when another server is used.
     pub(in crate::redis) const fn new(connection: Object<Dialer>, left: CancellationToken) -> Self {
         Self { connection, left }
     }
 
-    /// A handle to the connection, for commands that follow each other.
+    /// Returns a handle to the connection, for consecutive commands.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle {
@@ -143,8 +146,8 @@ impl Blocking {
         }
     }
 
-    /// Closes the connection and frees its place: a command may still be blocked on it, and would
-    /// answer a reader who is gone.
+    /// Closes the connection and frees its place in the pool. Use this when a command may still be
+    /// blocked on the connection; its reply would reach the wrong caller.
     pub fn discard(self) {
         drop(Object::take(self.connection));
     }
@@ -170,7 +173,7 @@ impl Handle {
     ) -> Result<T, StoreError> {
         match self.left.run_until_cancelled(call).await {
             Some(done) => Ok(done?),
-            None => Err(StoreError::Broken("another Redis is the master".to_owned())),
+            None => Err(StoreError::Broken("the Redis master changed".to_owned())),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Contact with Redis: whether the server answers, and what the log says of it.
+//! Connection health: tracks whether Redis answers, and logs changes.
 
 use std::time::Duration;
 
@@ -6,24 +6,24 @@ use tokio::sync::watch;
 
 use crate::redis::Store;
 
-/// Between two lines about a server that is still away: doubled up to the greatest.
+/// Shortest and longest interval between log lines about an unreachable server; doubles each time.
 const SAY_AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
-/// How long a server may take to tell its version.
+/// Timeout for asking a server for its version.
 const VERSION_WITHIN: Duration = Duration::from_secs(1);
 
-/// The state of the contact with Redis.
+/// The health of the connection to Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Contact {
-    /// Not reached since the start; the cause, if a connection was tried at all.
+    /// Never reached since the start; with the cause, once a connection was tried.
     Never(Option<String>),
-    /// The last attempt went well.
+    /// The last attempt succeeded.
     Up,
-    /// Reached before, and not now; the cause.
+    /// Reached before but unreachable now, with the cause.
     Down(String),
 }
 
 impl Contact {
-    /// Notes the outcome of an attempt; true if that changes anything.
+    /// Records the outcome of an attempt. Returns true if the state changes.
     pub(in crate::redis) fn note(&mut self, cause: Option<String>) -> bool {
         let next = match (&*self, cause) {
             (_, None) => Self::Up,
@@ -35,7 +35,7 @@ impl Contact {
         changed
     }
 
-    /// The cause, while there is no contact.
+    /// Returns why Redis is unreachable, if the cause is known.
     #[must_use]
     pub fn cause(&self) -> Option<&str> {
         match self {
@@ -47,7 +47,8 @@ impl Contact {
 }
 
 impl Store {
-    /// Says in the log when Redis was reached and when not: at once, and then at growing intervals.
+    /// Logs when Redis becomes reachable or unreachable. Repeats the warning at growing intervals
+    /// while Redis stays unreachable.
     pub(in crate::redis) async fn report_contact(&self) {
         let mut contact = self.contact();
         loop {
@@ -71,7 +72,7 @@ impl Store {
         }
     }
 
-    /// Where Redis is; nothing while sentinels name no server.
+    /// Returns the address of Redis, or `None` while the sentinels name no server.
     fn address(&self) -> Option<String> {
         Some(self.connections.site().ok()?.target.info.addr().to_string())
     }
@@ -90,16 +91,17 @@ impl Store {
         tracing::info!("connected to {name}{version} at {address}");
     }
 
-    /// True when nobody will ever be back.
+    /// Logs warnings until Redis is reachable again. Returns true when the state can no longer
+    /// change, because its sender is gone.
     async fn say_away_until_back(&self, contact: &mut watch::Receiver<Contact>) -> bool {
         let mut pause = SAY_AGAIN.0;
         loop {
             let cause = contact
                 .borrow()
                 .cause()
-                .unwrap_or("no cause is known")
+                .unwrap_or("unknown cause")
                 .to_owned();
-            // While sentinels name no server, it is said what is wrong with them.
+            // Without an address, `ask_for_master` logs what is wrong with the sentinels.
             if let Some(address) = self.address() {
                 tracing::warn!("cannot reach Redis at {address}: {cause}; retrying");
             }

@@ -1,8 +1,9 @@
-//! A server that takes no writes: noted for readiness, and left when its address leads elsewhere.
+//! Failover behind one address. Records for readiness that the server rejects writes, and
+//! reconnects when the address leads to another server.
 //!
-//! Behind one address (a managed Redis, a proxy) another server may come to stand, while connections
-//! that are open stay with the old one, which is a replica from then on. So after READONLY a new
-//! connection is made and tried: if that one takes writes, all others are made anew.
+//! A managed Redis or a proxy may switch an address to another server. Open connections stay with
+//! the old server, which is a replica from then on. After a READONLY error, the gateway opens a new
+//! connection and tries a write: if the write succeeds, the gateway replaces all connections.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -15,33 +16,33 @@ use crate::redis::conn::dial::probe_key;
 use crate::redis::conn::pool::{Connections, Repeat};
 use crate::redis::error::StoreError;
 
-/// Between attempts to find a server that takes writes: doubled up to the greatest.
+/// Shortest and longest pause between attempts to find a writable server; doubles each time.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// How often the log tells of one and the same right that is missing.
+/// Interval at which the same missing permission is logged again.
 const TELL_AGAIN: Duration = Duration::from_secs(600);
-/// Causes that are remembered as told.
+/// Maximum number of missing permissions remembered as logged.
 const TOLD: usize = 64;
 
-/// What the server does not let the gateway do.
+/// Rejected writes and missing permissions.
 #[derive(Default)]
 pub(in crate::redis) struct Writes {
-    /// Why the server takes no writes, if so. Written by `heed` and `follow_address`.
+    /// Reason why the server rejects writes, if it does. Cleared by `follow_address`.
     refused: watch::Sender<Option<String>>,
-    /// Called when a write was refused.
+    /// Notified when a write was rejected.
     called: Notify,
-    /// Rights that are missing, with the time they were last told of.
+    /// Missing permissions, with the time each was last logged.
     told: Mutex<HashMap<String, Instant>>,
 }
 
 impl Writes {
-    /// Notes an error that concerns all writes, and logs a missing right, once.
+    /// Records an error that concerns all writes, and logs a missing permission once per interval.
     pub(in crate::redis) fn heed(&self, error: &StoreError) {
         match error {
             StoreError::ReadOnly(text) | StoreError::NotWriting(text) => {
                 self.refused.send_if_modified(|refused| {
                     let new = refused.is_none();
                     if new {
-                        tracing::warn!("Redis takes no writes: {text}");
+                        tracing::warn!("Redis rejects writes: {text}");
                         *refused = Some(text.clone());
                     }
                     new
@@ -53,7 +54,7 @@ impl Writes {
         }
     }
 
-    /// Why the server takes no writes, if so.
+    /// Returns why the server rejects writes, if it does.
     pub(in crate::redis) fn refused(&self) -> Option<String> {
         self.refused.borrow().clone()
     }
@@ -63,14 +64,14 @@ impl Writes {
         let now = Instant::now();
         told.retain(|_, at| now.duration_since(*at) < TELL_AGAIN);
         if told.len() < TOLD && told.insert(text.to_owned(), now).is_none() {
-            tracing::error!("the gateway's Redis user lacks a right: {text}");
+            tracing::error!("the gateway's Redis user lacks a permission: {text}");
         }
     }
 }
 
 impl Connections {
-    /// After a refused write, looks for a server that takes writes at the same address, and moves
-    /// all connections there.
+    /// After a rejected write, checks whether the same address now leads to a writable server, and
+    /// moves all connections there.
     pub(in crate::redis) async fn follow_address(&self) {
         loop {
             self.writes.called.notified().await;
@@ -80,7 +81,7 @@ impl Connections {
                     Err(StoreError::ReadOnly(_)) if self.settings.sentinels.is_none() => {
                         self.move_if_new_connections_write().await;
                     }
-                    // Sentinels name another server, and who cannot be reached is waited for.
+                    // Sentinels name a new master themselves. An unreachable server is retried.
                     Err(error) if error.is_outage_for_writes() => {}
                     _ => break,
                 }
@@ -88,7 +89,7 @@ impl Connections {
                 pause = (pause * 2).min(RETRY.1);
             }
             if self.writes.refused.send_replace(None).is_some() {
-                tracing::info!("Redis takes writes again");
+                tracing::info!("Redis accepts writes again");
             }
         }
     }
@@ -104,16 +105,16 @@ impl Connections {
             Err(error) if error.is_outage_for_writes() => {}
             _ => {
                 let address = site.target.info.addr();
-                tracing::warn!("{address} leads to another server: all connections are made anew");
+                tracing::warn!("{address} leads to another server; replacing all connections");
                 if let Err(error) = self.move_to(site.target.info.clone()) {
-                    tracing::error!(%error, "no connections can be made");
+                    tracing::error!(%error, "cannot replace the connections to Redis");
                 }
             }
         }
     }
 }
 
-/// A write that changes nothing.
+/// Returns a write command that changes nothing.
 fn probe() -> Cmd {
     let mut command = Cmd::new();
     command.arg("DEL").arg(probe_key());

@@ -1,11 +1,13 @@
-//! Connections to Redis: a few shared ones that carry every short command, and a bounded number of
-//! exclusive ones for commands that block.
+//! Connections to Redis: a few shared connections for all short commands, and a bounded number of
+//! exclusive connections for commands that block.
 //!
-//! Both kinds come out of deadpool pools, which bound and replace them. The shared handles are
-//! taken from their pool once and kept, since a checkout costs a PING round trip (ADR 1). A
-//! handle that broke, or that timed out without any reply in between, is thrown away with its
-//! connection; the next caller makes a new one. A connection that the server closed is noticed when
-//! the end of the stream comes (`link.rs`): nothing is sent over it any more.
+//! Both kinds come from deadpool pools, which bound and replace them. The gateway checks a shared
+//! handle out once and keeps it, because a checkout costs a PING round trip (ADR 1).
+//!
+//! A handle is discarded with its connection when it breaks, or when a command times out and no
+//! other command was answered in between. The next caller opens a new connection. A connection that
+//! the server closes is detected at the end of the stream (`link.rs`); no command is sent on it
+//! afterwards.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -24,19 +26,19 @@ use crate::redis::conn::master_address::Writes;
 use crate::redis::conn::shared::{Held, Slot};
 use crate::redis::error::StoreError;
 
-/// How long a failed attempt to connect answers for the callers right behind it.
+/// Time for which callers that follow a failed connection attempt get the same error.
 const FAILURE_COUNTS_FOR: Duration = Duration::from_millis(250);
-/// How often more a command is tried that was certainly not sent.
+/// Additional tries of a command that was certainly not sent.
 const UNSENT_TRIES: u8 = 2;
-/// How often an idle shared connection is tried.
+/// Interval between health checks of the shared connections.
 const PING_EVERY: Duration = Duration::from_secs(1);
 
-/// May a command be sent a second time when the connection broke under the first?
+/// The retry policy of a command whose connection breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeat {
-    /// It changes nothing.
+    /// Retried once: the command changes nothing.
     Safe,
-    /// It may have run already.
+    /// Retried only if it certainly did not run: the command may change something.
     Unsafe,
 }
 
@@ -52,28 +54,28 @@ impl Repeat {
 /// All connections of this process to its Redis.
 pub struct Connections {
     pub(in crate::redis) settings: PoolSettings,
-    /// Where all of them go, or why they go nowhere. Written by `move_to` and `has_no_site`.
+    /// The endpoint in use, or why there is none. Set by `move_to` and `has_no_site`.
     site: RwLock<Result<Arc<Site>, StoreError>>,
-    /// For writes: the first for whoever is no worker, then one for each of them.
+    /// Connections for writes: one for callers outside the workers, then one per worker.
     writers: Box<[Slot]>,
     readers: Box<[Slot]>,
     turn: AtomicUsize,
     pub(in crate::redis) contact: watch::Sender<Contact>,
     pub(in crate::redis) writes: Writes,
-    /// Called when a connection has ended.
+    /// Notified when a connection ends.
     ended: Arc<Notify>,
-    /// How many shared connections were ever made; counted by `connect`.
+    /// Number of shared connections opened so far; counted by `connect`.
     connected: watch::Sender<u64>,
     doubted: Notify,
-    /// Called when something went wrong that another master would explain.
+    /// Notified after an error that a failover would explain.
     pub(in crate::redis) suspected: Notify,
 }
 
 impl Connections {
-    /// Prepares the pools; connects to nothing yet.
+    /// Creates the pools without connecting yet.
     ///
     /// # Errors
-    /// [`StoreError::Unexpected`] when the settings cannot make a pool.
+    /// [`StoreError::Unexpected`] when no pool can be built from the settings.
     pub fn new(settings: &PoolSettings) -> Result<Self, StoreError> {
         let ended = Arc::new(Notify::new());
         let site = match settings.sentinels {
@@ -83,7 +85,7 @@ impl Connections {
                 &ended,
             )?)),
             Some(_) => Err(StoreError::Unreachable(
-                "no sentinel was asked yet".to_owned(),
+                "no sentinel has been queried yet".to_owned(),
             )),
         };
         Ok(Self {
@@ -101,29 +103,29 @@ impl Connections {
         })
     }
 
-    /// What is known of Redis, for readiness and for waiting.
+    /// Returns a watch on the health of the connection to Redis.
     #[must_use]
     pub fn contact(&self) -> watch::Receiver<Contact> {
         self.contact.subscribe()
     }
 
-    /// How many shared connections were ever made: changes whenever one is made anew.
+    /// Returns a watch on the number of shared connections opened so far.
     #[must_use]
     pub fn connected(&self) -> watch::Receiver<u64> {
         self.connected.subscribe()
     }
 
-    /// Connections open now, by kind.
+    /// Returns the number of open connections, by kind.
     #[must_use]
     pub fn open(&self) -> [(&'static str, usize); 3] {
         let site = self.site();
         Kind::ALL.map(|kind| (kind.name(), site.as_ref().map_or(0, |site| site.open(kind))))
     }
 
-    /// The server that is used.
+    /// Returns the endpoint in use.
     ///
     /// # Errors
-    /// [`StoreError::Unreachable`] while sentinels have not named any.
+    /// [`StoreError::Unreachable`] until the sentinels have named a master.
     pub(in crate::redis) fn site(&self) -> Result<Arc<Site>, StoreError> {
         self.site
             .read()
@@ -131,10 +133,10 @@ impl Connections {
             .clone()
     }
 
-    /// From here on another server is used: whatever still waits for the one before ends.
+    /// Switches to another server and cancels the calls that wait for the previous one.
     ///
     /// # Errors
-    /// [`StoreError::Unexpected`] when no pool can be made of this; nothing has changed then.
+    /// [`StoreError::Unexpected`] when no pool can be built; nothing changes then.
     pub(in crate::redis) fn move_to(&self, there: ConnectionInfo) -> Result<(), StoreError> {
         let site = Ok(Arc::new(Site::new(&self.settings, there, &self.ended)?));
         let mut place = self.site.write().unwrap_or_else(PoisonError::into_inner);
@@ -152,7 +154,7 @@ impl Connections {
         Ok(())
     }
 
-    /// Why no server is used, unless one is.
+    /// Records why no server is available, unless one is in use.
     pub(in crate::redis) fn has_no_site(&self, why: &str) {
         let mut site = self.site.write().unwrap_or_else(PoisonError::into_inner);
         if site.is_err() {
@@ -160,10 +162,12 @@ impl Connections {
         }
     }
 
-    /// An exclusive connection; [`Blocking::discard`] it unless all it was asked was answered.
+    /// Returns an exclusive connection. Call [`Blocking::discard`] on it unless all its commands
+    /// were answered.
     ///
     /// # Errors
-    /// [`StoreError::Exhausted`] when all are in use, [`StoreError::Unreachable`] otherwise.
+    /// [`StoreError::Exhausted`] when all connections of this kind are in use,
+    /// [`StoreError::Unreachable`] otherwise.
     pub(in crate::redis) async fn exclusive(&self, kind: Kind) -> Result<Blocking, StoreError> {
         loop {
             let site = self.site()?;
@@ -173,12 +177,13 @@ impl Connections {
         }
     }
 
-    /// One command on a shared connection, on that of the writer if it changes something.
+    /// Runs one command on a shared connection. A command that changes something uses the
+    /// connection of `writer`.
     ///
     /// # Errors
-    /// By meaning, see [`StoreError`].
+    /// The meaning of the failure, see [`StoreError`].
     /// # Cancel safety
-    /// A command that is dropped may still run; its answer is thrown away, the connection usable.
+    /// If dropped, the command may still run; its reply is ignored and the connection stays usable.
     pub async fn command(
         &self,
         command: &Cmd,
@@ -191,13 +196,13 @@ impl Connections {
         self.call(repeat, writer, send).await
     }
 
-    /// Several commands in one round trip on a shared connection; in MULTI/EXEC if the pipeline
-    /// says so.
+    /// Runs several commands in one round trip on a shared connection. An atomic pipeline runs in
+    /// MULTI/EXEC.
     ///
     /// # Errors
-    /// By meaning, see [`StoreError`]; the first error of any command is the error of all.
+    /// The meaning of the first failure of any command, see [`StoreError`].
     /// # Cancel safety
-    /// As [`Connections::command`].
+    /// Same as [`Connections::command`].
     pub async fn pipeline(
         &self,
         pipeline: &Pipeline,
@@ -210,8 +215,9 @@ impl Connections {
         self.call(repeat, writer, send).await
     }
 
-    /// Sends something over a shared connection. What was certainly not sent, or not heeded for want
-    /// of a login, is sent once more over a new connection, whatever it does.
+    /// Sends commands over a shared connection. Commands that were certainly not sent, or that were
+    /// rejected because the connection was not logged in, are retried on a new connection, even if
+    /// they write.
     async fn call<T, F: Future<Output = Result<T, RedisError>>>(
         &self,
         repeat: Repeat,
@@ -245,7 +251,7 @@ impl Connections {
         }
     }
 
-    /// Keeps the shared connections alive and `contact` true.
+    /// Keeps the shared connections alive and `contact` up to date until `stop` is cancelled.
     pub async fn supervise(&self, stop: CancellationToken) {
         let mut tick = tokio::time::interval(PING_EVERY);
         loop {
@@ -259,9 +265,9 @@ impl Connections {
         }
     }
 
-    /// Throws shared connections away that are dead.
+    /// Pings the shared connections and discards dead ones.
     pub async fn check(&self) {
-        // A worker makes its own.
+        // Each worker opens its own connection when it first writes.
         let made = self.writers[1..]
             .iter()
             .filter(|slot| slot.open().is_some());
@@ -271,14 +277,14 @@ impl Connections {
         }
     }
 
-    /// Has the shared connections tried at once: something suggests that Redis went away.
+    /// Requests an immediate health check, because something suggests that Redis is unreachable.
     pub fn doubt(&self) {
         self.doubted.notify_one();
         self.suspected.notify_one();
     }
 
-    /// Looks for another master if this is how one would be noticed, and notes what the server does
-    /// not let the gateway do.
+    /// Triggers a search for a new master if the error hints at a failover. Records rejected writes
+    /// and missing permissions. Returns the result unchanged.
     pub(in crate::redis) fn heed<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         if let Err(error) = &result {
             self.writes.heed(error);
@@ -304,8 +310,9 @@ impl Connections {
         }
     }
 
-    /// Writes of a thread share a handle, where many at once become few packets; reads go over
-    /// others, so that a large answer holds up no write.
+    /// Returns the handle for a read or a write. Writes of a thread share a handle, so that
+    /// concurrent writes are sent in few packets. Reads use other connections, so that a large
+    /// reply delays no write.
     async fn held(&self, repeat: Repeat, writer: usize) -> Result<(&Slot, Arc<Held>), StoreError> {
         let slot = match repeat {
             Repeat::Safe => {
@@ -319,7 +326,7 @@ impl Connections {
     async fn held_in(&self, slot: &Slot) -> Result<Arc<Held>, StoreError> {
         match slot.open() {
             Some(held) => Ok(held),
-            // Rare and large: it is not to be part of every command.
+            // Boxed because this future is large and rarely needed.
             None => Box::pin(self.connect(slot)).await,
         }
     }
@@ -355,8 +362,9 @@ impl Connections {
                 left,
             });
             let mut place = slot.held.write().unwrap_or_else(PoisonError::into_inner);
-            // Looked at under the lock that `move_to` takes when it has left the site: what is put
-            // here is thrown away by that, or is of the new site.
+            // Checked under the same lock that `move_to` takes after it has cancelled the old
+            // endpoint. A handle stored here is either discarded by `move_to` or of the new
+            // endpoint.
             if held.left.is_cancelled() {
                 continue;
             }
@@ -369,8 +377,8 @@ impl Connections {
         }
     }
 
-    /// Notes how a command ended, before which so many had been answered; throws the handle away if
-    /// it is of no further use.
+    /// Records the outcome of a command and discards the handle if it is unusable. `before` is the
+    /// handle's number of replies when the command was sent.
     fn settle<T>(
         &self,
         slot: &Slot,
@@ -383,7 +391,8 @@ impl Connections {
             Err(error) if error.breaks_connection() => {
                 slot.discard(held);
             }
-            // Others were answered meanwhile: this one is slow, the connection is not dead.
+            // If other commands were answered meanwhile, this command is slow but the connection is
+            // alive.
             Err(StoreError::Timeout) if held.answered.load(Ordering::Relaxed) == before => {
                 if slot.discard(held) {
                     self.note(Some(&StoreError::Timeout));

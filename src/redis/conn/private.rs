@@ -1,10 +1,14 @@
-//! A Redis server of our own: started on a unix socket in a data directory, with an append-only
-//! file, restarted when it dies, stopped cleanly with us.
+//! The private Redis: a server that the gateway starts on a unix socket in a data directory, with
+//! an append-only file. The gateway restarts it when it dies and stops it on exit.
 //!
-//! The rule here: no server outlives its gateway. It is stopped by command on every orderly end,
-//! killed when its handle is dropped (a panic), ended by the kernel when we die without either
-//! (Linux, by `setpriv --pdeathsig`), and one that was left behind all the same is stopped before
-//! the next is started. The lock file keeps a second gateway from doing that to a first.
+//! Invariant: no server outlives its gateway.
+//!
+//! - On an orderly exit, the gateway stops the server with a command.
+//! - On a panic, dropping the handle kills the server.
+//! - If the gateway dies without either, the kernel ends the server (Linux, with
+//!   `setpriv --pdeathsig`).
+//! - A server that is still left over is stopped before the next one is started. The lock file
+//!   keeps a second gateway from stopping the server of a running one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -18,47 +22,48 @@ use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Names of the server, in the order they are looked for.
+/// Program names of the server, in the order of search.
 const SERVERS: [&str; 2] = ["redis-server", "valkey-server"];
-/// The kernel's limit for the path of a unix socket, with some room.
+/// Maximum path length of the unix socket in bytes; slightly below the kernel's limit.
 const MAX_SOCKET_PATH: usize = 100;
-/// From start to the first answer, loading not included.
+/// Timeout from start to the first reply, not counting the time to load data.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
-/// From SHUTDOWN to the end of the process.
+/// Timeout from SHUTDOWN to the end of the process.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between restarts: doubled each time up to the greatest, reset by a run longer than that.
+/// Shortest and longest pause between restarts. The pause doubles each time, and is reset after a
+/// run longer than the longest pause.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// Why there is no private Redis. The text is fit for the person who started us.
+/// Errors of starting the private Redis. The texts are for the person who started the gateway.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivateError {
-    /// No server to start.
+    /// No server program was found.
     #[error(
         "neither redis-server nor valkey-server is on PATH: install one, or name a Redis with --redis-url"
     )]
     NoServer,
-    /// The lock is taken.
+    /// Another gateway holds the lock.
     #[error("another gateway is running on {0}: stop it, or use another --data-dir")]
     InUse(PathBuf),
-    /// The socket would not fit.
+    /// The path of the socket is too long.
     #[error("{0} is too long for a unix socket: use a --data-dir with a shorter path")]
     PathTooLong(PathBuf),
-    /// The directory is no use.
-    #[error("the data directory {path} cannot be used: {error}")]
+    /// The data directory is unusable.
+    #[error("cannot use the data directory {path}: {error}")]
     Directory {
-        /// Which directory or file.
+        /// Path of the directory or file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         error: io::Error,
     },
-    /// The server was started and did not come up.
-    #[error("{server} did not start; the end of {log} says:\n{tail}")]
+    /// The server was started but did not become ready.
+    #[error("{server} did not start; the last lines of {log}:\n{tail}")]
     DidNotStart {
-        /// Which program.
+        /// Path of the server program.
         server: PathBuf,
-        /// Where it logs.
+        /// Path of its log file.
         log: PathBuf,
-        /// The last lines.
+        /// Last lines of the log.
         tail: String,
     },
 }
@@ -68,7 +73,7 @@ pub struct PrivateRedis {
     home: Home,
     stopping: CancellationToken,
     stopped: CancellationToken,
-    /// Held open as long as we live: the lock goes with it.
+    /// Kept open for the lifetime of the gateway; closing the file releases the lock.
     _lock: File,
 }
 
@@ -82,12 +87,12 @@ struct Home {
 }
 
 impl PrivateRedis {
-    /// Starts a server in `dir`, which is made if need be, and waits until it answers.
+    /// Starts a server in `dir` and waits until it answers. Creates `dir` if necessary.
     ///
     /// # Errors
-    /// [`PrivateError`], with what to do about it.
+    /// [`PrivateError`], with the remedy.
     /// # Cancel safety
-    /// Dropped, the server is killed.
+    /// If dropped, the server is killed.
     pub async fn start(dir: &Path, tracker: &TaskTracker) -> Result<Self, PrivateError> {
         let unusable = |path: &Path| {
             let path = path.to_owned();
@@ -141,19 +146,19 @@ impl PrivateRedis {
         Ok(private)
     }
 
-    /// Where to connect.
+    /// Returns the path of the server's unix socket.
     #[must_use]
     pub fn socket(&self) -> &Path {
         &self.home.socket
     }
 
-    /// The directory that holds the data.
+    /// Returns the data directory.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.home.dir
     }
 
-    /// Stops the server and waits until it has written everything and is gone.
+    /// Stops the server and waits until it has written all data and exited.
     pub async fn stop(self) {
         self.stopping.cancel();
         self.stopped.cancelled().await;
@@ -174,7 +179,7 @@ async fn supervise(
             () = stopping.cancelled() => return home.stop(child).await,
             status = child.wait() => {
                 let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-                tracing::error!(status, "the private Redis died; starting it again");
+                tracing::error!(status, "the private Redis died; restarting it");
             }
         }
         if since.elapsed() > BACKOFF.1 {
@@ -193,7 +198,7 @@ async fn supervise(
                         child = launched;
                         break;
                     }
-                    Err(error) => tracing::error!(%error, "the private Redis cannot be started"),
+                    Err(error) => tracing::error!(%error, "cannot start the private Redis; retrying"),
                 }
             }
         }
@@ -243,7 +248,8 @@ impl Home {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
-            // Ctrl-C goes to the whole foreground group; the server is to stop after us.
+            // Ctrl-C reaches the whole foreground process group, but the server must stop after the
+            // gateway.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
@@ -275,7 +281,7 @@ impl Home {
     }
 
     async fn stop(&self, mut child: Child) {
-        // SHUTDOWN has no answer but the end of the connection.
+        // SHUTDOWN has no reply; the server closes the connection.
         let _ = self.ask("SHUTDOWN").await;
         if tokio::time::timeout(STOP_TIMEOUT, child.wait())
             .await
@@ -287,7 +293,8 @@ impl Home {
         let _ = fs::remove_file(&self.socket);
     }
 
-    /// We hold the lock, so whatever answers here lost its gateway.
+    /// Stops a server left over from an earlier gateway. This gateway holds the lock, so a server
+    /// that answers on the socket has lost its gateway.
     async fn stop_leftover(&self) {
         let is_socket = fs::metadata(&self.socket).is_ok_and(|meta| meta.file_type().is_socket());
         if !is_socket || matches!(self.ask("PING").await, Answer::Nothing) {
@@ -328,7 +335,7 @@ impl Home {
     }
 }
 
-/// Whether the kernel can be told to end a child with us.
+/// Returns whether `setpriv` can make the kernel end a child process with the gateway.
 async fn ties_children() -> bool {
     let mut probe = Command::new("setpriv");
     probe

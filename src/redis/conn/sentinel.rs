@@ -1,11 +1,15 @@
-//! Asking sentinels which server is the master, and moving all connections when that changes.
+//! Master discovery through sentinels; moves all connections when the master changes.
 //!
-//! All are asked at once, each second and when something suggests a change; first of all they say so
-//! themselves, on channels that the gateway listens to. What counts is what
-//! the one with the newest knowledge says (every failover has a number, the epoch, greater than those
-//! before), then what most of them say: a sentinel that was cut off knows an old master only, which
-//! may well be there and take writes that nobody will ever see. What they name is asked for its
-//! role before it is used. While they are silent, whatever is in use stays in use.
+//! The gateway queries all sentinels at once, every second and when something suggests a failover.
+//! It also subscribes to the sentinels' channels, which usually report a promotion first.
+//!
+//! The sentinel with the newest epoch decides, because each failover has a greater epoch than those
+//! before. Without epochs, a sentinel that was partitioned could name an old master, which may
+//! still be running and accept writes that are lost later. Among equal epochs, the majority
+//! decides.
+//!
+//! The gateway checks the role of a named server before using it. While no sentinel answers, the
+//! gateway keeps using its current server.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -25,54 +29,55 @@ use crate::redis::conn::dial::{Target, Wire, connecting};
 use crate::redis::conn::endpoint::{PoolSettings, Sentinels};
 use crate::redis::conn::pool::Connections;
 
-/// How often they are asked, at least.
+/// Longest interval between queries.
 const ASK_EVERY: Duration = Duration::from_secs(1);
-/// And at most, however much goes wrong.
+/// Shortest interval between queries, however many failures occur.
 const ASK_PAUSE: Duration = Duration::from_millis(150);
-/// How long the others are waited for once most of them agree. Not at all would be to connect to
-/// the slowest anew each time.
+/// Time to wait for the remaining sentinels once a majority agrees. Without this wait, the gateway
+/// would reconnect to the slowest sentinel each time.
 const REST_WITHIN: Duration = Duration::from_millis(100);
 
-/// What sentinels tell first when a replica is promoted, and when that is over.
+/// Sentinel events at the start and at the end of the promotion of a replica.
 const PROMOTIONS: [&str; 2] = ["+promoted-slave", "+switch-master"];
-/// Between attempts to listen to a sentinel.
+/// Pause between attempts to subscribe to a sentinel.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
-/// One of them.
+/// A sentinel.
 struct Node {
     target: Target,
-    /// Kept while it answers; dropped with a question that nobody waits for any more.
+    /// Kept while the sentinel answers; dropped with a query that timed out.
     connection: Option<Wire>,
 }
 
-/// What a sentinel says: the epoch of the last failover it knows of (0 where it does not tell), and
-/// where the master is since.
+/// The answer of a sentinel: the epoch of the last failover it knows (0 if it does not report one),
+/// and the address of the master.
 type Named = (u64, ConnectionAddr);
 
-/// Why there is no master to use.
+/// Reasons why no master is available.
 #[derive(Clone, Debug, thiserror::Error)]
 enum Trouble {
     #[error("no sentinel answers: {0}")]
     Silent(String),
     #[error("no sentinel knows a master called {0:?}")]
     Unknown(String),
-    #[error("the sentinels name {0}")]
+    #[error("the sentinels name a server that cannot be used: {0}")]
     Useless(String),
 }
 
-/// All of them, asked from one task.
+/// The set of sentinels, queried from one task.
 struct Asked<'a> {
     nodes: Vec<Node>,
-    /// What they call the master.
+    /// Name of the master in the sentinels' configuration.
     master: &'a str,
-    /// How to connect to what they name.
+    /// Settings for connecting to the server they name.
     settings: &'a PoolSettings,
-    /// Of what is in use.
+    /// Epoch of the server in use.
     epoch: u64,
 }
 
 impl Connections {
-    /// Moves to whatever the sentinels name, for ever; does nothing where there are none.
+    /// Follows the master that the sentinels name, without end. Does nothing if no sentinels are
+    /// configured.
     pub(in crate::redis) async fn follow_master(&self) {
         let Some(sentinels) = &self.settings.sentinels else {
             return std::future::pending().await;
@@ -84,21 +89,21 @@ impl Connections {
         tokio::join!(self.ask_for_master(sentinels), join_all(listening));
     }
 
-    /// Listens to a sentinel, and has all asked at once when a replica is promoted there. One that
-    /// the gateway may not listen to is only asked.
+    /// Subscribes to a sentinel and triggers a query of all sentinels when it reports a promotion.
+    /// A sentinel that denies the subscription is only queried.
     async fn listen_to(&self, info: &ConnectionInfo, master: &str) {
         let target = Target::with_own_login(&self.settings, info.clone());
         loop {
             match self.hear_promotions(&target, master).await {
                 Err(StoreError::Denied(_)) => return,
-                Err(error) => tracing::debug!(%error, "a sentinel is not listened to"),
+                Err(error) => tracing::debug!(%error, "cannot subscribe to a sentinel; retrying"),
                 Ok(()) => {}
             }
             tokio::time::sleep(LISTEN_AGAIN).await;
         }
     }
 
-    /// Over one connection, for as long as it holds.
+    /// Receives promotion events over one connection until it closes.
     async fn hear_promotions(&self, target: &Target, master: &str) -> Result<(), StoreError> {
         let subscribed = async {
             let (login, socket) = (target.login().await?, target.socket().await?);
@@ -131,7 +136,7 @@ impl Connections {
             settings: &self.settings,
             epoch: 0,
         };
-        // What was logged last: again every second, it would bury all else.
+        // The problem logged last. Logged again every second, it would flood the log.
         let mut logged = None;
         loop {
             let used = self.site().ok().map(|site| site.target.info.addr().clone());
@@ -148,7 +153,7 @@ impl Connections {
                     let kind = std::mem::discriminant(&trouble);
                     if logged.replace(kind) != Some(kind) {
                         let goes_on = used.map(|used| used.to_string());
-                        tracing::warn!(error = %trouble, goes_on, "the sentinels do not help");
+                        tracing::warn!(error = %trouble, goes_on, "cannot find the Redis master through the sentinels");
                     }
                     self.has_no_site(&trouble.to_string());
                 }
@@ -164,16 +169,17 @@ impl Connections {
     fn follow_to(&self, master: ConnectionAddr, before: Option<&ConnectionAddr>) {
         match before {
             None => tracing::info!(%master, "the sentinels name the master"),
-            Some(before) => tracing::warn!(%master, %before, "another Redis is the master"),
+            Some(before) => tracing::warn!(%master, %before, "the Redis master changed"),
         }
         if let Err(error) = self.move_to(self.settings.connection.clone().set_addr(master)) {
-            tracing::error!(%error, "it cannot be used");
+            tracing::error!(%error, "cannot use the new Redis master");
         }
     }
 }
 
 impl Asked<'_> {
-    /// Where the master is: what is `used` by now, or another that says that it is one.
+    /// Returns the address of the master: `used` if it is still named, or a named server that
+    /// reports the role of a master.
     async fn for_master(
         &mut self,
         used: Option<&ConnectionAddr>,
@@ -185,7 +191,7 @@ impl Asked<'_> {
                     useless = format!("{address} {why}");
                     continue;
                 }
-                // Whoever says this was away when the master changed, and nobody else was heard.
+                // The sentinel missed the last failover, and no other sentinel answered.
                 if let Some(used) = used
                     && epoch < self.epoch
                     && self.is_master(used).await.is_ok()
@@ -199,8 +205,8 @@ impl Asked<'_> {
         Err(Trouble::Useless(useless))
     }
 
-    /// What is named, most likely first. Where most of them agree, who does not answer is not waited
-    /// for.
+    /// Returns the named masters, most likely first. Once a majority agrees, silent sentinels are
+    /// not waited for.
     async fn named(&mut self, used: Option<&ConnectionAddr>) -> Result<Vec<Named>, Trouble> {
         let (all, master, settings) = (self.nodes.len(), self.master, self.settings);
         let (mut named, mut unknown, mut silent) = (Vec::<Named>::new(), false, Vec::new());
@@ -238,8 +244,8 @@ impl Asked<'_> {
         Ok(best)
     }
 
-    /// Whether a server says that it is a master: by INFO, because not every user that the gateway
-    /// can work as may ask for ROLE.
+    /// Checks that a server reports the role of a master. Uses INFO, because the gateway's Redis
+    /// user may lack permission for ROLE.
     async fn is_master(&self, address: &ConnectionAddr) -> Result<(), String> {
         let asked = async {
             let info = self.settings.connection.clone().set_addr(address.clone());
@@ -253,14 +259,11 @@ impl Asked<'_> {
         };
         match timeout(self.settings.connect_timeout, asked).await {
             Ok(Ok(facts)) if facts.lines().any(|line| line.trim_end() == "role:master") => Ok(()),
-            Ok(Ok(_)) => Err("which is no master".to_owned()),
-            // If it is none, the first write tells.
+            Ok(Ok(_)) => Err("is not a master".to_owned()),
+            // If the server is not a master, the first write fails.
             Ok(Err(StoreError::Denied(_))) => Ok(()),
-            Ok(Err(error)) => Err(format!(
-                "which cannot be asked for its role: {}",
-                error.cause()
-            )),
-            Err(_) => Err("which does not answer".to_owned()),
+            Ok(Err(error)) => Err(format!("does not report its role: {}", error.cause())),
+            Err(_) => Err("does not answer".to_owned()),
         }
     }
 }
@@ -273,7 +276,7 @@ impl Node {
         }
     }
 
-    /// What it says; nothing if it does not know such a master.
+    /// Queries the sentinel. Returns `None` if it does not know a master of this name.
     async fn ask(
         &mut self,
         master: &str,
@@ -297,7 +300,7 @@ impl Node {
                 self.connection = Some(wire);
                 return Ok(None);
             };
-            // Who may not ask this is told what all believe, only less surely.
+            // Without permission for this query, the epoch is 0: the answer has less weight.
             let facts = ask("MASTER")
                 .query_async::<HashMap<String, String>>(&mut connection)
                 .await;
@@ -324,7 +327,7 @@ async fn connect(target: &Target, settings: &PoolSettings) -> Result<Wire, Store
         .await
 }
 
-/// There, by the same means.
+/// Returns an address with TLS exactly if `like` uses TLS.
 fn beside(like: &ConnectionInfo, host: String, port: u16) -> ConnectionAddr {
     match like.addr() {
         ConnectionAddr::TcpTls { .. } => ConnectionAddr::TcpTls {

@@ -1,5 +1,4 @@
-//! The place of a shared handle, from which it is taken for each command and thrown away when it is
-//! of no further use.
+//! Shared connections. Each command takes the handle from its slot; a broken handle is discarded.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -11,12 +10,13 @@ use tokio_util::sync::CancellationToken;
 use crate::redis::StoreError;
 use crate::redis::conn::dial::{Dialer, Wire};
 
-/// The place of one shared handle.
+/// A slot for one shared connection, which is replaced when it breaks.
 #[derive(Default)]
 pub(in crate::redis) struct Slot {
-    /// Written by `connect` and `discard`.
+    /// The current handle. Set by `connect`, cleared by `discard`.
     pub held: RwLock<Option<Arc<Held>>>,
-    /// Held by whoever connects; remembers the last failure for those who queued behind it.
+    /// Locked while a caller connects. Holds the last failure, which is also returned to the
+    /// callers that waited for the lock.
     pub connecting: tokio::sync::Mutex<Option<(Instant, CancellationToken, StoreError)>>,
 }
 
@@ -28,7 +28,7 @@ impl Slot {
             .clone()
     }
 
-    /// The handle, unless its connection is known to be closed: then the handle is thrown away.
+    /// Returns the handle. Discards it instead if its connection is known to be closed.
     pub fn open(&self) -> Option<Arc<Held>> {
         let held = self.held()?;
         if held.wire.link.is_closed() {
@@ -38,7 +38,7 @@ impl Slot {
         Some(held)
     }
 
-    /// Throws a handle away with its connection; false if someone else has done so.
+    /// Discards a handle and its connection. Returns false if another caller already did.
     pub fn discard(&self, broken: &Arc<Held>) -> bool {
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         let here = held.take_if(|held| Arc::ptr_eq(held, broken)).is_some();
@@ -54,12 +54,13 @@ impl Slot {
     }
 }
 
+/// A shared connection and its place in the pool.
 pub(in crate::redis) struct Held {
     pub wire: Wire,
-    /// Keeps the place in the pool; taken by `discard`.
+    /// Occupies one place in the pool; taken by `discard`.
     pub owner: Mutex<Option<Object<Dialer>>>,
-    /// Replies that came over it.
+    /// Number of replies received on this connection.
     pub answered: AtomicU64,
-    /// Of its site.
+    /// Cancelled when another server has replaced the one this connection goes to.
     pub left: CancellationToken,
 }

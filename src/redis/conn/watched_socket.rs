@@ -1,8 +1,8 @@
-//! A socket to Redis that is watched: it tells at once when the server has closed the connection, and
-//! whether anything was written.
+//! A monitored socket to Redis. It reports immediately when the server closes the connection, and
+//! counts the bytes written.
 //!
-//! The end of the stream comes while nobody asks for anything. Noticed only at the next write, it
-//! would cost that write, of which nobody could say whether it had run.
+//! A server usually closes a connection while it is idle. If the gateway noticed the close only at
+//! the next write, that write would fail without anyone knowing whether it had run.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -20,33 +20,33 @@ use tokio::sync::Notify;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-/// A socket that was quiet for longer is asked whether its end has come before more is written: the
-/// runtime may not have heard of it yet.
+/// Idle time after which the socket is checked for end of stream before the next write, because the
+/// runtime may not have reported the end yet.
 const QUIET: Duration = Duration::from_millis(2);
 
-/// The state of a connection, for those who use the connection.
+/// The state of a connection, shared with its users.
 #[derive(Default)]
 pub(in crate::redis) struct Link {
-    /// Cancelled when the end of the stream came or the connection failed. Written by the socket and
-    /// by [`CloseOnDrop`].
+    /// Cancelled by the socket and by [`CloseOnDrop`] when the connection was closed or failed.
     closed: CancellationToken,
-    /// Bytes written. Written by the socket alone.
+    /// Bytes written. Only the socket updates this.
     written: AtomicU64,
 }
 
 impl Link {
-    /// Whether the connection is known to be closed.
+    /// Returns whether the connection is known to be closed.
     pub fn is_closed(&self) -> bool {
         self.closed.is_cancelled()
     }
 
-    /// Bytes written so far. A command that failed while this stayed the same was not sent.
+    /// Returns the bytes written so far. A command that failed while this count stayed the same was
+    /// not sent.
     pub fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
     }
 }
 
-/// Closes a link and tells of it, also when the task that serves the connection panics.
+/// A guard that marks the link closed and notifies `tell`, even when the connection's task panics.
 pub(in crate::redis) struct CloseOnDrop {
     pub link: Arc<Link>,
     pub tell: Arc<Notify>,
@@ -59,9 +59,9 @@ impl Drop for CloseOnDrop {
     }
 }
 
-/// A stream of bytes to a server.
+/// A byte stream to a server.
 pub(in crate::redis) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {
-    /// Whether the end of the stream has come, as the system knows it.
+    /// Returns whether the operating system has seen the end of the stream.
     fn has_ended(&self) -> bool;
 }
 
@@ -90,11 +90,11 @@ impl Socket for TlsStream<TcpStream> {
     }
 }
 
-/// A socket that notes in its link what happens to it.
+/// A socket that records its state in a [`Link`].
 pub(in crate::redis) struct Watched {
     socket: Box<dyn Socket>,
     link: Arc<Link>,
-    /// When something was last read or written.
+    /// Time of the last read or write.
     active: Instant,
 }
 
@@ -107,7 +107,7 @@ impl Watched {
         }
     }
 
-    /// Whether nothing should be written any more.
+    /// Returns whether the connection is closed, checking the socket if it was idle.
     fn is_closed(&self) -> bool {
         if self.active.elapsed() > QUIET && self.socket.has_ended() {
             self.link.closed.cancel();

@@ -1,4 +1,4 @@
-//! Acknowledging entries, and deleting them in the same step.
+//! Acknowledgement of entries, optionally with deletion in the same step.
 
 use std::slice;
 
@@ -11,11 +11,11 @@ use crate::redis::group::leases::{self, lua_items, lua_leases};
 use crate::redis::stream::deletion::{References, lua_remove};
 use crate::redis::{Item, Settled, Store, StoreError};
 
-/// Acknowledges entries and deletes those that were pending; answers for each what `remove` does,
-/// 0 for one that was not pending, and 3 for one whose lease was lost.
+/// Acknowledges entries and deletes those that were pending. Returns for each the result of
+/// `remove`, 0 if the entry was not pending, or 3 if its lease was lost.
 ///
-/// XACKDEL means nearly the same, but does not tell a group that is not there from entries that are
-/// not pending, and calls an entry deleted that was gone before. So this runs everywhere.
+/// The script runs on every server. XACKDEL is similar, but does not distinguish a missing group
+/// from entries that are not pending, and reports an entry as deleted that no longer existed.
 static ACK_AND_DELETE: leases::Verb = leases::Verb::new(concat!(
     lua_remove!(),
     lua_leases!(),
@@ -40,14 +40,14 @@ return results"
 ));
 
 impl Store {
-    /// Acknowledges entries and, if told to, deletes those that were pending in the same step;
-    /// tells for each what became of it.
+    /// Acknowledges entries and returns the outcome for each, in order. With `delete`, also deletes
+    /// the entries that were pending, in the same step.
     ///
     /// # Errors
     /// [`StoreError::GroupNotFound`] (nothing was acknowledged then), [`StoreError::NotAStream`],
-    /// or that Redis is away.
+    /// or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the entries may be acknowledged and deleted all the same.
+    /// If dropped after the command was sent, the entries may still be acknowledged and deleted.
     pub async fn ack(
         &self,
         stream: &StreamName,
@@ -85,8 +85,8 @@ impl Store {
         list(reply.await?)?.iter().map(settled).collect()
     }
 
-    /// Whoever holds them. Leases, if there are any, go in the same round trip and not in one step: a
-    /// lease of what is not pending means nothing.
+    /// Acknowledges entries whichever consumer holds them. Deletes their leases in the same round
+    /// trip but not atomically, because a lease of an entry that is not pending has no effect.
     async fn ack_plainly(
         &self,
         stream: &StreamName,
@@ -117,7 +117,7 @@ impl Store {
             .iter()
             .map(settled)
             .collect::<Result<_, StoreError>>()?;
-        // XACK answers 0 for a group that is not there, too.
+        // XACK also returns 0 for a group that does not exist.
         if !settled.contains(&Settled::Acknowledged)
             && let Some((_, error)) = self.lacks_group(slice::from_ref(stream), group).await?
         {

@@ -1,9 +1,10 @@
-//! The bound on consumers of a group. A read makes its consumer, and Redis keeps consumers for ever:
-//! a client that reads under a new name each time makes every look at the group slow, for everybody.
+//! The limit on consumers per group. A read creates its consumer, and Redis keeps consumers
+//! forever. A client that reads under a new name each time would make every XINFO of the group
+//! slow.
 //!
-//! An admission holds for one to two seconds, so that a busy consumer is not checked at each read.
-//! Then Redis is asked again, because the consumer may have been deleted and its place taken. Native
-//! consumers count, but are not refused.
+//! An admission is cached for one to two seconds, so that a busy consumer is not checked at each
+//! read. Then Redis is queried again, because the consumer may have been deleted and another one
+//! created. Native consumers count towards the limit, but are not rejected.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
@@ -16,23 +17,23 @@ use crate::redis::decode::unsigned;
 use crate::redis::group::leases::{Verb, policies};
 use crate::redis::{Store, StoreError};
 
-/// How long an admission holds at least, and half of the longest time.
+/// Minimum lifetime of a cached admission; the maximum is twice as long.
 const HOLDS_FOR: Duration = Duration::from_secs(1);
-/// Admissions remembered at least; twice as many at most.
+/// Size of one generation of cached admissions; at most twice as many are cached.
 const REMEMBERED: usize = 8192;
 
-/// Consumers that were admitted lately, by hash.
+/// Recently admitted consumers, by hash.
 #[derive(Default)]
 pub(in crate::redis) struct Admissions {
     hash: RandomState,
     generations: Mutex<Generations>,
 }
 
-/// Two generations of admissions: the older one is forgotten next.
+/// Two generations of admissions; the older one is evicted next.
 struct Generations {
     young: HashSet<u64>,
     old: HashSet<u64>,
-    /// When the young generation began.
+    /// Start of the young generation.
     since: Instant,
 }
 
@@ -70,7 +71,7 @@ impl Admissions {
         generations.young.insert(key);
     }
 
-    /// Forgets a consumer that is deleted through this gateway.
+    /// Removes a consumer that is being deleted through this gateway.
     pub(in crate::redis) fn forget(
         &self,
         stream: &StreamName,
@@ -98,12 +99,13 @@ impl Generations {
     }
 }
 
-/// Answers 1 if the consumer exists or the group has fewer than the allowed number. Without such a
-/// group it answers 1 too: the read says what is wrong.
+/// Returns 1 if the consumer exists or the group has fewer consumers than allowed. Also returns 1
+/// if the group does not exist; the read then reports the error.
 ///
-/// Making the consumer tells whether it exists, which costs the same however many there are. A server
-/// that is out of memory makes none; then the list of consumers is searched. Consumers of the gateway
-/// (see `leases/life.rs`) do not count.
+/// The script tries to create the consumer to find out whether it exists, because the cost of that
+/// does not depend on the number of consumers. A server that is out of memory creates no consumer;
+/// the script then searches the list of consumers. Consumers of the gateway itself (see
+/// `leases/life.rs`) do not count.
 static ADMIT: Verb = Verb::new(
     "\
 local key, group, consumer, most = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -129,12 +131,13 @@ return 1",
 );
 
 impl Store {
-    /// Whether a consumer may read in a group that may have `most`; an existing consumer always may.
+    /// Returns whether a consumer may read in a group with a limit of `most` consumers. An existing
+    /// consumer always may.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Leaves nothing behind.
+    /// Cancel safe: the script leaves the group unchanged.
     pub async fn admits(
         &self,
         stream: &StreamName,

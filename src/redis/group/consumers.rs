@@ -1,4 +1,4 @@
-//! Consumers of a group, and moving pending entries between them.
+//! Consumers of a group, and the transfer of pending entries between them.
 
 use deadpool_redis::redis::{Cmd, Value};
 
@@ -10,42 +10,42 @@ use crate::redis::group::plain::Delivery;
 use crate::redis::stream::read_budget::{ANSWER, Room, heaviest_handed};
 use crate::redis::{Store, StoreError};
 
-/// What is done about what a consumer has pending when it is deleted.
+/// The treatment of pending entries when their consumer is deleted.
 #[derive(Clone, Debug)]
 pub enum PendingFate {
-    /// The consumer stays if it has anything pending.
+    /// A consumer with pending entries is not deleted.
     Refuse,
-    /// It is given to another consumer, as often delivered and as idle as it was.
+    /// The entries move to another consumer, with their delivery counts and idle times.
     Transfer(ConsumerName),
-    /// It is forgotten: no consumer will ever get these entries again.
+    /// The entries are no longer pending; no consumer of the group will get them again.
     Drop,
 }
 
-/// One XCLAIM.
+/// The parameters of an XCLAIM.
 #[derive(Clone, Debug)]
 pub struct Claim {
-    /// Who takes the entries.
+    /// Consumer that claims the entries.
     pub consumer: ConsumerName,
-    /// Only entries not delivered for at least so many milliseconds.
+    /// Minimum time since the last delivery, in milliseconds.
     pub min_idle_ms: u64,
-    /// Which entries.
+    /// Ids of the entries.
     pub ids: Vec<EntryId>,
-    /// Set their idle time to this, rather than to 0.
+    /// New idle time in milliseconds, instead of 0.
     pub idle_ms: Option<u64>,
-    /// Set when they were last delivered, in Unix milliseconds, rather than to now.
+    /// New time of the last delivery in Unix milliseconds, instead of now.
     pub time_ms: Option<u64>,
-    /// Set their delivery count to this, rather than raise it.
+    /// New delivery count, instead of an increment.
     pub retry_count: Option<u64>,
-    /// Also entries that are not pending with anybody.
+    /// Whether to claim entries that are not pending, too.
     pub force: bool,
-    /// Neither read the entries nor raise their delivery counts.
+    /// Whether to return only ids and leave the delivery counts unchanged.
     pub just_id: bool,
-    /// Raise the group's last delivered id to this.
+    /// New last delivered id of the group, if greater than the current one.
     pub last_id: Option<EntryId>,
 }
 
 impl Claim {
-    /// What XCLAIM takes after the ids.
+    /// Returns the arguments that XCLAIM takes after the ids.
     pub(in crate::redis) fn words(&self) -> Vec<String> {
         let mut words = Vec::new();
         let numbers = [
@@ -72,35 +72,35 @@ impl Claim {
     }
 }
 
-/// One XAUTOCLAIM.
+/// The parameters of an XAUTOCLAIM.
 #[derive(Clone, Debug)]
 pub struct AutoClaim {
-    /// Who takes the entries.
+    /// Consumer that claims the entries.
     pub consumer: ConsumerName,
-    /// Only entries not delivered for at least so many milliseconds.
+    /// Minimum time since the last delivery, in milliseconds.
     pub min_idle_ms: u64,
-    /// Where to begin.
+    /// First id to consider.
     pub start: EntryId,
-    /// At most so many.
+    /// Maximum number of entries.
     pub count: usize,
-    /// Neither read the entries nor raise their delivery counts.
+    /// Whether to return only ids and leave the delivery counts unchanged.
     pub just_id: bool,
 }
 
-/// What a claim took.
+/// The result of a claim.
 #[derive(Clone, Debug)]
 pub struct Claimed {
-    /// The entries; without fields if only ids were asked for.
+    /// Claimed entries; without fields if only ids were requested.
     pub entries: Vec<Delivery>,
-    /// Where to go on; `0-0` when all pending entries were looked at.
+    /// Start of the next call; `0-0` after the last pending entry.
     pub next: EntryId,
-    /// Entries that were pending but are gone from the stream: they are pending no more.
+    /// Pending entries that had been deleted from the stream; they are no longer pending.
     pub deleted: Vec<EntryId>,
-    /// The group has a policy: those are among its dead letters.
+    /// Whether the group has a policy; the deleted entries are then among its dead letters.
     pub leased: bool,
 }
 
-/// Deletes a consumer; answers how many pending entries were moved or dropped.
+/// Deletes a consumer. Returns the number of pending entries moved or dropped.
 const DELETE_CONSUMER: &str = "\
 local key, group, consumer, fate = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local pending = redis.call('XPENDING', key, group, '-', '+', 1, consumer)
@@ -122,12 +122,12 @@ end
 return moved + redis.call('XGROUP', 'DELCONSUMER', key, group, consumer)";
 
 impl Store {
-    /// Makes a consumer; false if it was there.
+    /// Creates a consumer. Returns false if it already exists.
     ///
     /// # Errors
-    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the consumer may be made all the same.
+    /// If dropped after the command was sent, the consumer may still be created.
     pub async fn create_consumer(
         &self,
         stream: &StreamName,
@@ -143,13 +143,13 @@ impl Store {
         Ok(int(&self.write(&command).await.map_err(StoreError::of_group)?)? == 1)
     }
 
-    /// Deletes a consumer; answers how many pending entries were moved or dropped with it.
+    /// Deletes a consumer. Returns the number of pending entries moved or dropped.
     ///
     /// # Errors
     /// [`StoreError::ConsumerNotFound`], [`StoreError::ConsumerHasPending`],
-    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the consumer may be gone all the same.
+    /// If dropped after the command was sent, the consumer may still be deleted.
     pub async fn delete_consumer(
         &self,
         stream: &StreamName,
@@ -173,13 +173,13 @@ impl Store {
         unsigned(&self.write(&command).await?)
     }
 
-    /// Takes pending entries for a consumer; with a lease where the group has a policy. Of large ones
-    /// no more than make an answer, in the order asked for.
+    /// Claims pending entries for a consumer, with a lease if the group has a policy. If the
+    /// entries are large, claims only as many as fit in a response, in the requested order.
     ///
     /// # Errors
-    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the entries may be the consumer's all the same.
+    /// If dropped after the command was sent, the consumer may still have claimed the entries.
     pub async fn claim(
         &self,
         stream: &StreamName,
@@ -197,7 +197,7 @@ impl Store {
                 ..claim.clone()
             };
             let some = match (self.claim_some(stream, group, &some).await, &all) {
-                // What was taken before is the consumer's: it is told of that.
+                // Report the entries claimed so far: they belong to the consumer already.
                 (Err(_), Some(_)) => break,
                 (some, _) => some?,
             };
@@ -220,7 +220,7 @@ impl Store {
                 break;
             }
         }
-        all.ok_or_else(|| StoreError::Unexpected("nothing was to be claimed".to_owned()))
+        all.ok_or_else(|| StoreError::Unexpected("a claim without ids".to_owned()))
     }
 
     async fn claim_some(
@@ -252,13 +252,12 @@ impl Store {
         })
     }
 
-    /// Takes what has been pending for long, whoever holds it; with a lease where the group has a
-    /// policy.
+    /// Claims idle pending entries of any consumer, with a lease if the group has a policy.
     ///
     /// # Errors
-    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the entries may be the consumer's all the same.
+    /// If dropped after the command was sent, the consumer may still have claimed the entries.
     pub async fn auto_claim(
         &self,
         stream: &StreamName,
@@ -316,7 +315,7 @@ impl Store {
     }
 }
 
-/// Entries or ids; before Redis 7.0 entries that are gone are nil among them.
+/// Decodes claimed entries or ids. Before Redis 7.0, deleted entries are nil in the reply.
 fn taken(value: Value, just_id: bool) -> Result<Vec<Delivery>, StoreError> {
     let present = list(value)?
         .into_iter()

@@ -1,4 +1,5 @@
-//! Lags of groups: judged by the counters of the stream, and counted where these do not tell.
+//! Lags of groups: derived from the counters of the stream, or counted if the counters do not
+//! suffice.
 
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
@@ -11,8 +12,8 @@ use crate::redis::group::plain::{GroupInfo, group_info, xinfo_groups};
 use crate::redis::stream::info::{StreamInfo, stream_info};
 use crate::redis::{Lane, Store, StoreError};
 
-/// Counts the entries after the place of a group, or those up to it, whichever end is nearer; false
-/// where both are too many.
+/// Returns the number of entries after the position of a group. Counts the entries after it, or, if
+/// there are too many, the entries up to it. Returns false if both exceed the limit.
 static COUNT: Verb = Verb::new(
     "\
 local key, group, limit = KEYS[1], ARGV[1], tonumber(ARGV[2])
@@ -40,7 +41,7 @@ return before and redis.call('XLEN', key) - before",
 );
 
 impl Store {
-    /// Every group of a stream, and what is known of its lag.
+    /// Returns all groups of a stream, with the lag as far as the counters determine it.
     pub(in crate::redis) async fn groups_with_lags(
         &self,
         stream: &StreamName,
@@ -49,7 +50,8 @@ impl Store {
         let mut info = Cmd::new();
         info.arg("XINFO").arg("STREAM").arg(stream.as_str());
         let mut pipeline = Pipeline::new();
-        // Not in one step: a Redis that is full takes no transaction, and that is when one looks.
+        // No transaction: a Redis that is out of memory rejects it, and operators need this data
+        // then.
         pipeline.add_command(info).add_command(xinfo_groups(stream));
         let mut replies = self
             .read_pipeline(&Lane::Shared, &pipeline)
@@ -68,7 +70,7 @@ impl Store {
         judged.collect()
     }
 
-    /// The lag of one group: counted where the counters do not tell, over at most
+    /// Returns the lag of one group. If the counters do not determine it, counts at most
     /// [`MAX_COUNTED`] entries, fewer if they are large.
     pub(in crate::redis) async fn counted_lag(
         &self,

@@ -1,4 +1,4 @@
-//! What a group has handed out and not had acknowledged: XPENDING in both its forms.
+//! Pending entries of a group: both forms of XPENDING.
 
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
@@ -8,63 +8,63 @@ use crate::redis::decode::{id, list, name, optional_id, text, tuple, unsigned};
 use crate::redis::group::leases::is_nobody;
 use crate::redis::{Lane, Store, StoreError};
 
-/// Which pending entries to list.
+/// The filter for listing pending entries.
 #[derive(Clone, Debug)]
 pub struct PendingQuery {
-    /// Of this consumer only.
+    /// Consumer to filter by, if any.
     pub consumer: Option<ConsumerName>,
-    /// Untouched for at least so many milliseconds.
+    /// Minimum idle time in milliseconds.
     pub min_idle_ms: u64,
-    /// From this id on.
+    /// First id, inclusive.
     pub start: EntryId,
-    /// Up to this id.
+    /// Last id, inclusive.
     pub end: EntryId,
-    /// At most so many.
+    /// Maximum number of entries.
     pub limit: usize,
 }
 
-/// One entry that is pending.
+/// A pending entry.
 #[derive(Clone, Debug)]
 pub struct PendingEntry {
-    /// Its id; the entry itself may be gone from the stream.
+    /// Id of the entry; the entry itself may have been deleted from the stream.
     pub id: EntryId,
-    /// Who holds it; nobody when it was handed back.
+    /// Consumer that holds the entry; `None` if it was returned to the group.
     pub consumer: Option<RawName>,
-    /// Milliseconds since it was last delivered.
+    /// Milliseconds since the last delivery.
     pub idle_ms: u64,
-    /// How often it was delivered.
+    /// Number of deliveries.
     pub deliveries: u64,
 }
 
-/// All that is pending in a group, in short.
+/// A summary of all pending entries of a group.
 #[derive(Clone, Debug)]
 pub struct PendingSummary {
-    /// How many entries.
+    /// Number of entries.
     pub count: u64,
-    /// The lowest id.
+    /// Lowest id.
     pub min_id: Option<EntryId>,
-    /// The greatest id.
+    /// Greatest id.
     pub max_id: Option<EntryId>,
-    /// Consumers that hold any, with how many.
+    /// Consumers with pending entries, and their number.
     pub consumers: Vec<(RawName, u64)>,
 }
 
-/// Both forms.
+/// Pending entries of a group: the summary and a list.
 #[derive(Clone, Debug)]
 pub struct Pending {
-    /// Of the whole group, whatever the query.
+    /// Summary of the whole group, independent of the query.
     pub summary: PendingSummary,
-    /// What the query asked for, by id.
+    /// Entries that match the query, by id.
     pub entries: Vec<PendingEntry>,
 }
 
 impl Store {
-    /// What is pending in a group.
+    /// Returns the pending entries of a group.
     ///
     /// # Errors
-    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn pending(
         &self,
         stream: &StreamName,
@@ -113,7 +113,7 @@ fn summary(value: Value) -> Result<PendingSummary, StoreError> {
         let [holder, count] = tuple(value)?;
         let count = text(count)?
             .parse()
-            .map_err(|_| StoreError::Unexpected("a count in XPENDING".to_owned()))?;
+            .map_err(|_| StoreError::Unexpected("an invalid count in XPENDING".to_owned()))?;
         Ok((name(holder)?, count))
     };
     let consumers = match consumers {

@@ -1,4 +1,4 @@
-//! Plain consumer groups: XGROUP, XREADGROUP, XACK, and what XINFO says of them.
+//! Plain consumer groups: XGROUP, XREADGROUP, XACK and XINFO.
 
 use deadpool_redis::redis::{Cmd, Value};
 use futures_util::future::join_all;
@@ -12,67 +12,68 @@ use crate::redis::decode::{
 };
 use crate::redis::{Lease, Store, StoreError};
 
-/// An entry handed to a consumer.
+/// An entry delivered to a consumer.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// Its id.
+    /// Id of the entry.
     pub id: EntryId,
-    /// `None` when the entry is still pending but gone from the stream.
+    /// Fields of the entry; `None` if it is still pending but deleted from the stream.
     pub fields: Option<Fields>,
-    /// What it was lent for, in a group with a policy.
+    /// Lease of the entry, in a group with a policy.
     pub lease: Option<Lease>,
 }
 
-/// One XREADGROUP, which never blocks.
+/// The parameters of a non-blocking XREADGROUP.
 #[derive(Clone, Debug)]
 pub struct GroupRead {
-    /// Who reads; made on first use.
+    /// Consumer that reads; created on first use.
     pub consumer: ConsumerName,
-    /// At most so many entries.
+    /// Maximum number of entries.
     pub count: usize,
-    /// Deliver without keeping the entries pending.
+    /// Whether to deliver entries without making them pending.
     pub no_ack: bool,
-    /// What this consumer has pending after this id, instead of new entries.
+    /// Reads the consumer's pending entries after this id, instead of new entries.
     pub history: Option<EntryId>,
 }
 
-/// A group as XINFO GROUPS shows it. What the server does not know is `None`.
+/// A group as XINFO GROUPS reports it. Values the server does not know are `None`.
 #[derive(Clone, Debug)]
 pub struct GroupInfo {
-    /// Its name.
+    /// Name of the group.
     pub name: RawName,
-    /// How many consumers it has.
+    /// Number of consumers.
     pub consumers: u64,
-    /// Entries delivered and not acknowledged.
+    /// Number of entries delivered but not acknowledged.
     pub pending: u64,
-    /// The last id handed out.
+    /// Last delivered id.
     pub last_delivered: EntryId,
-    /// Entries read since the beginning of the stream.
+    /// Number of entries read since the start of the stream.
     pub entries_read: Option<u64>,
-    /// Entries still to be read; as Redis counts them until [`Store::groups`] has judged that.
+    /// Number of entries not yet read. This is Redis' own count until [`Store::groups`] verifies
+    /// it.
     pub lag: Option<u64>,
 }
 
-/// A consumer as XINFO CONSUMERS shows it.
+/// A consumer as XINFO CONSUMERS reports it.
 #[derive(Clone, Debug)]
 pub struct ConsumerInfo {
-    /// Its name.
+    /// Name of the consumer.
     pub name: RawName,
-    /// Entries it was given and has not acknowledged.
+    /// Number of entries delivered to the consumer but not acknowledged.
     pub pending: u64,
-    /// Milliseconds since it last tried to read.
+    /// Milliseconds since the last attempt to read.
     pub idle_ms: u64,
-    /// Milliseconds since it last got anything; unknown before Redis 7.2.
+    /// Milliseconds since the last successful read; unknown before Redis 7.2.
     pub inactive_ms: Option<u64>,
 }
 
 impl Store {
-    /// Every group of a stream, with its lag where that is told without counting.
+    /// Returns all groups of a stream, with their lags if known without counting.
     ///
     /// # Errors
-    /// [`StoreError::StreamNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::StreamNotFound`], [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn groups(&self, stream: &StreamName) -> Result<Vec<GroupInfo>, StoreError> {
         let groups = self.groups_with_lags(stream).await?;
         Ok(groups.into_iter().map(|(group, _)| group).collect())
@@ -85,13 +86,13 @@ impl Store {
             .collect()
     }
 
-    /// The first of several streams that has no group of this name, as its index, with what is
-    /// wrong there: [`StoreError::GroupNotFound`] or [`StoreError::NotAStream`].
+    /// Returns the index of the first stream without this group, and the reason:
+    /// [`StoreError::GroupNotFound`] or [`StoreError::NotAStream`].
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn lacks_group(
         &self,
         streams: &[StreamName],
@@ -121,7 +122,7 @@ pub(in crate::redis) fn xinfo_groups(stream: &StreamName) -> Cmd {
     command
 }
 
-/// XREADGROUP.
+/// Appends an XREADGROUP to the command.
 pub(in crate::redis) fn write_read(
     command: &mut Cmd,
     streams: &[StreamName],
@@ -149,7 +150,7 @@ pub(in crate::redis) fn write_read(
     }
 }
 
-/// What XREADGROUP answers: a list for each stream.
+/// Decodes the reply of XREADGROUP into a list per stream.
 pub(in crate::redis) fn read_of(
     reply: Value,
     streams: &[StreamName],
@@ -157,7 +158,7 @@ pub(in crate::redis) fn read_of(
     let mut of_all = vec![Vec::new(); streams.len()];
     let reply = match reply {
         Value::Nil => return Ok(of_all),
-        // Those without anything new are left out.
+        // The reply omits streams without new entries.
         present => list(present)?,
     };
     for of_stream in reply {
@@ -166,8 +167,8 @@ pub(in crate::redis) fn read_of(
         let index = streams
             .iter()
             .position(|stream| stream.as_str().as_bytes() == name);
-        let index =
-            index.ok_or_else(|| StoreError::Unexpected("a stream nobody asked for".to_owned()))?;
+        let index = index
+            .ok_or_else(|| StoreError::Unexpected("a stream not in the request".to_owned()))?;
         let deliveries = list(entries)?.into_iter().map(delivery);
         let deliveries = deliveries.map(|read| {
             read.map(|(id, fields)| Delivery {
@@ -181,7 +182,7 @@ pub(in crate::redis) fn read_of(
     Ok(of_all)
 }
 
-/// The word XGROUP takes for where a group is to stand; answers the count that goes with it.
+/// Appends the id that XGROUP takes as the start of a group. Returns the entry count of that start.
 pub(in crate::redis) fn write_start(command: &mut Cmd, start: Start) -> Option<u64> {
     match start {
         Start::After(position) => {
@@ -213,7 +214,7 @@ pub(in crate::redis) fn consumer_info(value: Value) -> Result<ConsumerInfo, Stor
         name: name(info.take("name"))?,
         pending: unsigned(&info.take("pending"))?,
         idle_ms: unsigned(&info.take("idle"))?,
-        // -1 before Redis 7.2.1 for a consumer that never got anything.
+        // -1 before Redis 7.2.1 for a consumer without a successful read.
         inactive_ms: since(&info.take("inactive")),
     })
 }

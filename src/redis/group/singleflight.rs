@@ -1,8 +1,9 @@
-//! Looking at the consumers of a group.
+//! Singleflight reads of the consumers of a group.
 //!
-//! Redis tells of all of them or of none, and a script that picks one keeps it five times as long: with
-//! 60,000 it is busy for 70 ms with the whole list, and for 380 ms with the script. So those who
-//! look at a group at the same time share one look, which began after the last of them came.
+//! Redis returns all consumers of a group or none, and a script that picks one takes five times as
+//! long. With 60,000 consumers, Redis is busy for 70 ms with the whole list, and for 380 ms with
+//! the script. Concurrent readers of a group therefore share one read, which starts after the last
+//! of them has called.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,16 +20,16 @@ use crate::redis::{Store, StoreError};
 /// The consumers of a group, by name.
 pub type Consumers = Arc<Vec<ConsumerInfo>>;
 
-/// Looks that are under way, by group.
+/// Reads in progress, by group.
 #[derive(Default)]
 pub(in crate::redis) struct Looks(Mutex<HashMap<(StreamName, GroupName), Weak<Look>>>);
 
-/// Those who look at one group.
+/// The shared reads of one group.
 #[derive(Default)]
 struct Look {
-    /// How many looks were begun.
+    /// Number of reads started.
     begun: AtomicU64,
-    /// The number of the last one that has ended, and what it saw.
+    /// Number and result of the last completed read.
     last: tokio::sync::Mutex<(u64, Option<Result<Consumers, StoreError>>)>,
 }
 
@@ -47,12 +48,12 @@ impl Looks {
 }
 
 impl Store {
-    /// One group and its consumers.
+    /// Returns a group and its consumers.
     ///
     /// # Errors
-    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn group(
         &self,
         stream: &StreamName,
@@ -72,12 +73,12 @@ impl Store {
         Ok((found, consumers))
     }
 
-    /// The consumers of a group, as they are after this was called.
+    /// Returns the consumers of a group, read after the time of this call.
     ///
     /// # Errors
-    /// As [`Store::group`].
+    /// Same as [`Store::group`].
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn consumers(
         &self,
         stream: &StreamName,

@@ -1,8 +1,8 @@
-//! Appending: one entry or many, under conditions, idempotently.
+//! Appends of one or several entries, optionally conditional and idempotent.
 //!
-//! There are three ways in, by what is asked for. One entry is an XADD. Many that Redis gives ids
-//! to are XADDs in a transaction: whatever refuses one of them refuses all. Everything else is a
-//! script (`append_script`), which looks at everything before it writes anything.
+//! There are three implementations. A single entry is an XADD. Several entries with ids from Redis
+//! are XADDs in a transaction; an error that rejects one of them rejects all. Everything else runs
+//! in a script (`append_script`), which checks everything before it writes anything.
 
 use std::fmt::Write as _;
 
@@ -16,47 +16,48 @@ use crate::redis::decode::id;
 use crate::redis::stream::trim::Trimming;
 use crate::redis::{Lane, Store, StoreError};
 
-/// The most fields an entry may have that goes through the script: Lua passes arguments on a stack.
+/// Maximum number of fields of an entry appended by the script. Lua passes arguments on a stack,
+/// which limits their number.
 pub const MAX_FIELDS: usize = 3000;
 
 /// Entries to append.
 #[derive(Clone, Debug)]
 pub struct Append {
-    /// In order; not empty.
+    /// Entries in order; not empty.
     pub entries: Vec<NewEntry>,
-    /// All or nothing; otherwise each entry for itself.
+    /// Whether to append all entries or none; otherwise each entry succeeds or fails on its own.
     pub atomic: bool,
-    /// Only if this is the id last generated.
+    /// Condition: the last generated id of the stream equals this one.
     pub if_match: Option<EntryId>,
-    /// Only if nothing was ever appended.
+    /// Condition: nothing was ever appended to the stream.
     pub if_new: bool,
-    /// Make the stream if there is none.
+    /// Whether to create the stream if it does not exist.
     pub create: bool,
-    /// Trimming, in the same step.
+    /// Trimming in the same step.
     pub trimming: Option<Trimming>,
-    /// The idempotency key of the whole.
+    /// Idempotency key of the whole request.
     pub key: Option<Key>,
-    /// How long keys are remembered, in milliseconds.
+    /// Lifetime of idempotency keys, in milliseconds.
     pub window_ms: u64,
 }
 
 /// An entry to append.
 #[derive(Clone, Debug)]
 pub struct NewEntry {
-    /// Which id it is to have.
+    /// Requested id.
     pub id: NewId,
-    /// In the order they are to be stored; not empty.
+    /// Fields in the order of storage; not empty.
     pub fields: Fields,
-    /// Its own idempotency key.
+    /// Idempotency key of this entry.
     pub key: Option<Key>,
 }
 
-/// An idempotency key, as it is remembered: a digest of the key and of whoever may use it.
+/// An idempotency key in its stored form: a digest of the key, the principal and the producer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key(String);
 
 impl Key {
-    /// The key of one producer of a principal.
+    /// Creates the stored form of a key of one producer of a principal.
     #[must_use]
     pub fn new(principal: &str, producer: &str, key: &str) -> Self {
         let mut digest = Sha256::new();
@@ -71,46 +72,48 @@ impl Key {
     }
 }
 
-/// What became of an append.
+/// The outcome of an append.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Appended {
-    /// What became of each entry. Without [`Append::atomic`] some may have been refused; with it only
-    /// the last of them, when the stream ran out of ids in the middle.
+    /// The outcome of each entry. Without [`Append::atomic`], any entry may have been rejected.
+    /// With it, only the last entries may have been, if the stream ran out of ids in the middle.
     Each(Vec<Result<Placed, Refusal>>),
-    /// The whole was appended before, with these ids.
+    /// The whole request was appended before, with these ids.
     Replayed(Vec<EntryId>),
-    /// Nothing was appended, because of this entry or (without an index) of the whole.
+    /// Nothing was appended, because of the entry with this index, or of the whole request if there
+    /// is no index.
     Refused(Option<usize>, Refusal),
 }
 
-/// An entry that has its id.
+/// An appended entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placed {
-    /// The id.
+    /// Id of the entry.
     pub id: EntryId,
-    /// It had it already, by its own key.
+    /// Whether the entry was already appended before, with the same idempotency key.
     pub replayed: bool,
 }
 
-/// Why something was not appended.
+/// The reason why an entry or a request was not appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The key was used for something else.
+    /// The idempotency key was used before for different content.
     KeyReused,
-    /// The condition does not hold; this is the id last generated.
+    /// The condition failed; contains the last generated id of the stream.
     Stale(EntryId),
-    /// The id is not above the one before it.
+    /// The id is not greater than the one before it.
     NotMonotonic,
-    /// The id follows one that Redis is to choose.
+    /// An explicit id follows an id that Redis generates.
     AfterChosen,
-    /// There is no stream, and none was to be made.
+    /// The stream does not exist, and the request does not create it.
     NoStream,
-    /// The stream has had the greatest id there is.
+    /// The stream has used the greatest possible id.
     Exhausted,
 }
 
 impl Append {
-    /// Whether it takes the script to do this; if not, it is one XADD or many in a transaction.
+    /// Returns whether the append needs the script, instead of one XADD or several in a
+    /// transaction.
     #[must_use]
     pub fn needs_script(&self) -> bool {
         let given_ids =
@@ -123,7 +126,7 @@ impl Append {
             || self.trimming.is_some_and(|trimming| !trimming.is_native())
     }
 
-    /// The first entry that has more fields than can be appended this way.
+    /// Returns the index of the first entry with too many fields for the script, if it is needed.
     #[must_use]
     pub fn too_wide(&self) -> Option<usize> {
         let wide = |entry: &NewEntry| entry.fields.len() > MAX_FIELDS;
@@ -133,7 +136,7 @@ impl Append {
             .filter(|_| self.needs_script())
     }
 
-    /// The XADD of one entry; trimming goes with the last.
+    /// Returns the XADD of one entry; the XADD of the last entry includes the trimming.
     fn command(&self, stream: &StreamName, index: usize) -> Cmd {
         let entry = &self.entries[index];
         let bytes: usize = entry
@@ -162,15 +165,15 @@ impl Append {
 }
 
 impl Store {
-    /// Appends entries, or says why not.
+    /// Appends entries, or returns why they were not appended.
     ///
     /// # Errors
-    /// [`StoreError::IdNotMonotonic`], [`StoreError::IdsExhausted`] and [`StoreError::IdZero`] of a
-    /// single entry,
-    /// [`StoreError::NotAStream`], [`StoreError::OutOfMemory`], or that Redis is away; after
-    /// [`StoreError::Broken`] and [`StoreError::Timeout`] all of it may be there, or nothing.
+    /// [`StoreError::IdNotMonotonic`], [`StoreError::IdsExhausted`] and [`StoreError::IdZero`] for
+    /// a single entry; [`StoreError::NotAStream`], [`StoreError::OutOfMemory`], or an outage of
+    /// Redis. After [`StoreError::Broken`] and [`StoreError::Timeout`], either all entries or none
+    /// may have been appended.
     /// # Cancel safety
-    /// Dropped after it was sent, the entries may be appended all the same.
+    /// If dropped after the command was sent, the entries may still be appended.
     pub async fn append(
         &self,
         lane: &Lane,
@@ -184,7 +187,7 @@ impl Store {
             vec![self.write_on(lane, &append.command(stream, 0)).await?]
         } else {
             let mut transaction = Pipeline::with_capacity(append.entries.len());
-            // Each is answered for itself: an error would not tell what was appended before it.
+            // Keeps each reply: a single error would hide which entries were appended before it.
             transaction.atomic().ignore_errors();
             for index in 0..append.entries.len() {
                 transaction.add_command(append.command(stream, index));
@@ -202,7 +205,7 @@ impl Store {
     }
 }
 
-/// What an XADD answered.
+/// Decodes the reply of an XADD.
 fn placed(given: Value) -> Result<Result<Placed, Refusal>, StoreError> {
     let id = match given {
         Value::ServerError(error) => Err(StoreError::from(RedisError::from(error))),
@@ -223,7 +226,7 @@ fn add(digest: &mut Sha256, bytes: &[u8]) {
     digest.update(bytes);
 }
 
-/// The same for the same fields in the same order, and for nothing else.
+/// Returns a digest that is equal exactly for the same fields in the same order.
 pub(in crate::redis) fn fingerprint(fields: &Fields) -> String {
     let mut digest = Sha256::new();
     for (name, value) in fields {

@@ -1,5 +1,5 @@
-//! Appending under conditions, many entries at once, and idempotently: one script that looks at
-//! everything before it writes anything, the same on every server.
+//! Conditional, batched and idempotent appends. One script checks everything before it writes, and
+//! behaves the same on every server.
 
 use deadpool_redis::redis::Cmd;
 use sha2::{Digest, Sha256};
@@ -113,7 +113,7 @@ return results"
 );
 
 impl Store {
-    /// [`Store::append`] by the script.
+    /// Runs [`Store::append`] with the script.
     pub(in crate::redis) async fn append_by_script(
         &self,
         lane: &Lane,
@@ -135,8 +135,8 @@ impl Store {
             .arg(u8::from(append.if_new))
             .arg(u8::from(!append.create))
             .arg(append.window_ms);
-        // XINFO copies two entries of the stream into the script, which may be large: only for those
-        // who compare something with the last id.
+        // XINFO copies two entries of the stream, possibly large, into the script. Only appends
+        // that compare something with the last id need it.
         let by_last = append.if_match.is_some()
             || append.if_new
             || append.entries.iter().any(|entry| entry.id != NewId::Auto);
@@ -184,7 +184,7 @@ impl Store {
         let word = words.next().unwrap_or_default();
         self.note_keys(stream, words).await;
         decode(word, &rest)
-            .ok_or_else(|| StoreError::Unexpected(format!("an append answered {verdict}")))
+            .ok_or_else(|| StoreError::Unexpected(format!("an append returned {verdict}")))
     }
 }
 
@@ -215,7 +215,7 @@ fn decode(verdict: &str, rest: &[String]) -> Option<Appended> {
         ),
         "stale" => Appended::Refused(None, Refusal::Stale(first?.parse().ok()?)),
         "no-stream" => Appended::Refused(None, Refusal::NoStream),
-        // The whole is entry 0.
+        // Index 0 means the whole request.
         word => Appended::Refused(first?.parse::<usize>().ok()?.checked_sub(1), refusal(word)?),
     })
 }

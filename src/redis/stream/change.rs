@@ -1,4 +1,4 @@
-//! Changing a stream: its counters, its retention, or both, in one step.
+//! Atomic changes of a stream's counters and retention.
 
 use crate::model::name::StreamName;
 use crate::model::retention::Retention;
@@ -11,20 +11,21 @@ use crate::redis::stream::life::lua_stream_life;
 use crate::redis::stream::retention::{kept, key, lua_rules};
 use crate::redis::{Store, StoreError};
 
-/// How to change a stream.
+/// A change of a stream's settings.
 #[derive(Clone, Debug, Default)]
 pub struct StreamChange {
-    /// Make the stream, empty, if there is none.
+    /// Whether to create an empty stream if it does not exist.
     pub create: bool,
-    /// Its counters.
+    /// New counters.
     pub counters: Option<Counters>,
-    /// The retention as it was seen, and as it is to be.
+    /// The retention the caller has seen, and the new retention.
     pub retention: Option<(Option<Retention>, Option<Retention>)>,
 }
 
-/// Sets the counters and the retention of a stream, unless that is another than was seen. Makes the
-/// stream first if that is asked for and there is none: 1 if so. All of it happens, or nothing. Counters
-/// may be set back: what is kept beside the stream then gets a record of the new ones.
+/// Sets the counters and the retention of a stream, unless the retention differs from the one the
+/// caller has seen. If requested, creates the stream first, and returns 1 if it did. Changes
+/// everything or nothing. Counters may be set back: the data kept about the stream then gets a
+/// record of the new counters.
 static CHANGE: Verb = Verb::new(concat!(
     lua_below!(),
     lua_stream_life!("ARGV[1]"),
@@ -56,24 +57,29 @@ return kind == 'none' and 1 or 0"
 ));
 
 impl Store {
-    /// Changes the counters of a stream, its retention, or both, in one step; true if the stream was
-    /// made for that.
+    /// Changes the counters of a stream, its retention, or both, atomically. Returns true if it
+    /// created the stream.
     ///
     /// # Errors
-    /// [`StoreError::StreamNotFound`] unless the stream may be made, [`StoreError::NotAStream`],
-    /// [`StoreError::IdNotMonotonic`] when entries lie above the last id, [`StoreError::Contradiction`] when the other counters
-    /// cannot be, [`StoreError::Changed`] when the retention is no longer as it was seen, or that Redis
-    /// is away. Nothing was changed then.
+    /// Nothing was changed after an error, except after a timeout or a broken connection.
+    ///
+    /// - [`StoreError::StreamNotFound`], unless the stream may be created.
+    /// - [`StoreError::NotAStream`].
+    /// - [`StoreError::IdNotMonotonic`] when the stream has entries above the new last id.
+    /// - [`StoreError::Contradiction`] when the other counters are impossible.
+    /// - [`StoreError::Changed`] when the retention is no longer the one the caller has seen.
+    /// - An outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the stream may be changed all the same.
+    /// If dropped after the command was sent, the stream may still be changed.
     pub async fn change_stream(
         &self,
         stream: &StreamName,
         change: &StreamChange,
     ) -> Result<bool, StoreError> {
         let gets_one = matches!(change.retention, Some((_, Some(_))));
-        // Before, so that no gateway that dies here leaves a retention nobody knows of; and after,
-        // because who takes it out of the index looks for it after that.
+        // Indexed before the change, so that a gateway that dies here leaves no unindexed
+        // retention. Indexed again after it, because a concurrent removal from the index checks for
+        // a retention only after the removal.
         if gets_one {
             self.enlist_retention(stream).await?;
         }

@@ -1,19 +1,19 @@
-//! The counters of a stream, which number its entries.
+//! The counters of a stream, from which entries get their numbers.
 
 use deadpool_redis::redis::Cmd;
 
 use crate::model::id::EntryId;
 
-/// Counters of a stream, as XSETID sets them.
+/// The counters of a stream, as XSETID sets them.
 #[derive(Clone, Copy, Debug)]
 pub struct Counters {
-    /// The id last generated.
+    /// The last generated id.
     pub last_id: EntryId,
-    /// How many entries the stream was ever given, and the greatest id ever deleted.
+    /// The number of entries ever added to the stream, and the greatest id ever deleted.
     pub others: Option<(u64, EntryId)>,
 }
 
-/// The words XSETID takes after the stream.
+/// Appends the arguments that XSETID takes after the key.
 pub(in crate::redis) fn write_counters(command: &mut Cmd, counters: Counters) {
     command.arg(counters.last_id.to_string());
     if let Some((added, max_deleted)) = counters.others {

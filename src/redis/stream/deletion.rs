@@ -1,4 +1,4 @@
-//! Removing entries by their ids.
+//! Deletion of entries by id.
 
 use deadpool_redis::redis::{Cmd, Value};
 
@@ -7,20 +7,20 @@ use crate::model::name::StreamName;
 use crate::redis::decode::{int, list};
 use crate::redis::{Store, StoreError};
 
-/// What is done about groups that still refer to an entry that is to be deleted.
+/// The treatment of groups that still refer to an entry to be deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum References {
-    /// They keep their pending records, of an entry that is gone.
+    /// The groups keep their pending records of the deleted entry.
     #[default]
     Keep,
-    /// Their pending records go, too.
+    /// The groups' pending records are deleted, too.
     Delete,
     /// The entry is deleted only once every group has read and acknowledged it.
     Acked,
 }
 
 impl References {
-    /// The word our scripts know it by.
+    /// Returns the name used as a script argument.
     pub(in crate::redis) const fn word(self) -> &'static str {
         match self {
             Self::Keep => "keep",
@@ -30,19 +30,19 @@ impl References {
     }
 }
 
-/// What became of an entry that was to be deleted.
+/// The outcome of deleting an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deletion {
-    /// It is gone.
+    /// The entry was deleted.
     Deleted,
-    /// It was not there.
+    /// The entry did not exist.
     NotFound,
-    /// Some group has not read or not acknowledged it; it stays.
+    /// A group has not read or not acknowledged the entry, so the entry was kept.
     Referenced,
 }
 
-/// Lua: removing one entry under the conditions of XDELEX, on every
-/// server: 1 deleted, 2 referenced, -1 not there.
+/// Lua: `remove(key, groups, how, id)` deletes one entry under the conditions of XDELEX, on every
+/// server. Returns 1 if deleted, 2 if referenced, -1 if the entry does not exist.
 macro_rules! lua_remove {
     () => {
         concat!(
@@ -71,7 +71,7 @@ end\n"
 }
 pub(in crate::redis) use lua_remove;
 
-/// Deletes entries; answers for each what `remove` does.
+/// Deletes entries. Returns the result of `remove` for each.
 const DELETE: &str = concat!(
     lua_remove!(),
     "\
@@ -81,12 +81,12 @@ return results"
 );
 
 impl Store {
-    /// Deletes entries; tells for each what became of it.
+    /// Deletes entries and returns the outcome for each, in order.
     ///
     /// # Errors
-    /// [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the entries may be gone all the same.
+    /// If dropped after the command was sent, the entries may still be deleted.
     pub async fn delete_entries(
         &self,
         stream: &StreamName,

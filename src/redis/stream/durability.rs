@@ -1,5 +1,5 @@
-//! Writes that wait until replicas or the disk have them: WAIT and WAITAOF, which speak of what
-//! was written over their own connection.
+//! Durable writes, which wait for replicas or the disk. WAIT and WAITAOF cover only the writes of
+//! their own connection.
 
 use std::time::Duration;
 
@@ -10,44 +10,45 @@ use crate::redis::conn::endpoint::{Kind, MAX_DURABILITY_WAIT};
 use crate::redis::decode::{bytes, tuple, unsigned};
 use crate::redis::{Blocking, Lane, Store, StoreError};
 
-/// Seconds since a replica was last heard of, beyond which the replica does not keep up.
+/// Maximum time in seconds since the last acknowledgement of a replica that keeps up.
 const MAX_LAG: u32 = 3;
 
-/// What a write is to have reached.
+/// The durability that a write requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// The memory of so many replicas.
+    /// The memory of this number of replicas.
     Replicas(u32),
     /// The disk of the server.
     Fsync,
 }
 
-/// What a write has reached.
+/// The durability that a write has reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reached {
-    /// Replicas that have it in memory; of [`Durability::Fsync`], on disk.
+    /// Number of replicas with the write in memory; with [`Durability::Fsync`], on disk.
     pub replicas: u64,
-    /// Whether the server has it on disk, where that was asked.
+    /// Whether the server has the write on disk; only with [`Durability::Fsync`].
     pub fsync: Option<bool>,
-    /// Whether it is what was asked for.
+    /// Whether the required durability was reached.
     pub enough: bool,
 }
 
-/// An exclusive connection for writes and the wait for them. Closed when dropped before the wait
-/// has ended.
+/// An exclusive connection for durable writes and the wait for them. The connection is closed if
+/// this is dropped before the wait has ended.
 pub struct Durable {
     connection: Option<Blocking>,
     wanted: Durability,
 }
 
 impl Store {
-    /// A connection for writes that are to reach `wanted`.
+    /// Returns a connection for writes that must reach `wanted`.
     ///
     /// # Errors
-    /// [`StoreError::NotSupported`] when this server cannot do that, [`StoreError::Exhausted`] when
-    /// all such connections are in use, or that Redis is away. Nothing was written then.
+    /// [`StoreError::NotSupported`] when the server does not support `wanted`.
+    /// [`StoreError::Exhausted`] or [`StoreError::FewReplicas`] when all such connections are in
+    /// use, or an outage of Redis. Nothing was written then.
     /// # Cancel safety
-    /// Writes nothing.
+    /// Cancel safe: writes nothing.
     pub async fn durable(&self, wanted: Durability) -> Result<Durable, StoreError> {
         let connection = match self.connections.exclusive(Kind::Durable).await {
             Err(StoreError::Exhausted(which)) => {
@@ -62,8 +63,8 @@ impl Store {
             wanted,
         };
         if wanted == Durability::Fsync {
-            // Nothing was written yet, so this does not wait; but a server that keeps no file, or
-            // does not know the command, says so now and not after the entry is there.
+            // Nothing was written yet, so this does not wait. A server without an append-only file,
+            // or without the command, fails here rather than after the entry was appended.
             let mut trial = Cmd::new();
             trial.arg("WAITAOF").arg(1).arg(0).arg(1);
             let refused = |error: StoreError| match error {
@@ -77,7 +78,7 @@ impl Store {
         Ok(durable)
     }
 
-    /// The cause of all connections being in use: too few replicas, if that is so.
+    /// Returns why all connections are in use: too few replicas, or `exhausted` otherwise.
     async fn why_all_wait(&self, wanted: Durability, exhausted: StoreError) -> StoreError {
         let Durability::Replicas(wanted) = wanted else {
             return exhausted;
@@ -93,13 +94,14 @@ impl Store {
         }
     }
 
-    /// Waits until what was written over this connection has reached what was wanted, at most
-    /// `timeout`. With `again`, nothing was written now: what the stream was given before counts.
+    /// Waits at most `timeout` until the writes of this connection have reached the required
+    /// durability. Pass the window of the idempotency keys in milliseconds as `again` if this call
+    /// wrote nothing because of a repeated key; the wait then covers the earlier writes.
     ///
     /// # Errors
-    /// That Redis is away: what was written is there, but how safely is not known.
+    /// An outage of Redis. The entries are written, but their durability is unknown.
     /// # Cancel safety
-    /// Changes nothing; the connection is closed when this is dropped.
+    /// Changes nothing; the connection is closed when the future is dropped.
     pub async fn reach(
         &self,
         mut durable: Durable,
@@ -109,8 +111,8 @@ impl Store {
     ) -> Result<Reached, StoreError> {
         let lane = durable.lane();
         if let Some(window_ms) = again {
-            // Redis waits for the last write of a connection, so there has to be one: what is
-            // remembered of the keys is remembered a little longer.
+            // Redis waits for the last write of a connection, so the connection needs one.
+            // Extending the lifetime of the idempotency keys is such a write.
             self.write_on(&lane, &Self::touch_keys(stream, window_ms))
                 .await?;
         }
@@ -139,13 +141,14 @@ impl Store {
                 }
             }
         };
-        // Everything was answered: the connection may be used again.
+        // Every command was answered, so the connection can be reused.
         drop(durable.connection.take());
         Ok(reached)
     }
 }
 
-/// Replicas that acknowledge what they are sent: `slave0:ip=…,port=…,state=online,offset=…,lag=0`.
+/// Returns the number of replicas that keep up, from INFO lines of the form
+/// `slave0:ip=…,port=…,state=online,offset=…,lag=0`.
 fn keeping_up(info: &str) -> u32 {
     let lag = |line: &str| line.rsplit_once("lag=")?.1.trim().parse::<u32>().ok();
     let replicas = info.lines().filter(|line| line.contains("state=online"));
@@ -156,12 +159,12 @@ fn keeping_up(info: &str) -> u32 {
 }
 
 impl Durable {
-    /// Where the writes go.
+    /// Returns the connection for the writes.
     #[must_use]
     pub fn lane(&self) -> Lane {
         match &self.connection {
             Some(connection) => Lane::Own(connection.handle()),
-            // Taken only by `reach`, which consumes this.
+            // Unreachable in practice: only `reach` takes the connection, and it consumes `self`.
             None => Lane::Shared,
         }
     }

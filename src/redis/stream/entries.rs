@@ -1,4 +1,4 @@
-//! Reading entries.
+//! Range reads of entries.
 
 use crate::model::entry::Entry;
 use crate::model::history::{Evidence, Facts, Standing};
@@ -10,57 +10,57 @@ use crate::redis::stream::facts::Range;
 use crate::redis::stream::read_budget::{Budget, Room, heaviest};
 use crate::redis::{Lane, Store, StoreError, StreamCheck};
 
-/// Bytes read in one go where only ids are wanted.
+/// Bytes read per page when only the ids are needed.
 const SCAN_BYTES: usize = 256 << 10;
 
-/// A run of entries read upwards, with what was known of the stream when it was read.
+/// A page of entries in ascending order, with the state of the stream at the time of the read.
 #[derive(Debug)]
 pub struct Stretch {
-    /// Oldest first.
+    /// Entries, oldest first.
     pub entries: Vec<Entry>,
-    /// How many entries the stream had been given up to each, where that is certain.
+    /// Number of entries added to the stream up to and including each entry, where certain.
     pub numbers: Vec<Option<u64>>,
-    /// Read in one step with the first entries.
+    /// Counters of the stream, read atomically with the first entries.
     pub facts: Facts,
-    /// How the position stood that was read from. Nothing is read after [`Standing::Reset`].
+    /// State of the start position. After [`Standing::Reset`], `entries` is empty.
     pub standing: Standing,
-    /// Nothing more lay between the last entry and the end that was asked for.
+    /// Whether there were no more entries up to the requested end.
     pub ended: bool,
-    /// Nothing more lay in the stream.
+    /// Whether there were no more entries in the stream.
     pub at_tail: bool,
-    /// To be held until the entries are rendered.
+    /// Permit for the read; hold it until the entries are rendered.
     pub room: Room,
 }
 
-/// Entries between two ids, with the counters of their stream.
+/// Entries between two ids, with the counters of the stream.
 #[derive(Debug)]
 pub struct Between {
-    /// In the order asked for.
+    /// Entries in the requested order.
     pub entries: Vec<Entry>,
-    /// Read in one step with the first of them.
+    /// Counters of the stream, read atomically with the first entries.
     pub facts: Facts,
-    /// Nothing more lay between the ids.
+    /// Whether there were no more entries between the ids.
     pub ended: bool,
-    /// To be held until the entries are rendered.
+    /// Permit for the read; hold it until the entries are rendered.
     pub room: Room,
 }
 
 impl Stretch {
-    /// Whether nothing has happened to the stream since `after` was read.
+    /// Returns whether the stream has no new entries and lost none since the start position.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         self.entries.is_empty() && self.standing == Standing::Intact
     }
 
-    /// Where to read on: after the last entry, or at the tail of the stream where entries that
-    /// followed were removed again.
+    /// Returns the position from which to continue: after the last entry, or at the tail of the
+    /// stream if the entries that followed were removed again.
     #[must_use]
     pub fn end(&self, after: Position) -> Position {
         match (self.entries.last(), self.numbers.last()) {
             (Some(entry), Some(n)) if !self.at_tail || entry.id >= self.facts.last_id => {
                 Position::new(entry.id, *n)
             }
-            // Nothing is left between here and the tail, so this is the tail.
+            // Nothing lies between this position and the tail, so continue at the tail.
             _ if self.at_tail => self.facts.tail(),
             _ => after,
         }
@@ -68,13 +68,13 @@ impl Stretch {
 }
 
 impl Store {
-    /// Reads upwards from `after` to `end` or the tail: at most `limit` entries, and no more than
-    /// fit into `max_bytes` unless a single one is larger.
+    /// Reads in ascending order from after `after` to `end` or the tail. Returns at most `limit`
+    /// entries and `max_bytes` bytes. A first entry larger than `max_bytes` is still returned.
     ///
     /// # Errors
-    /// [`StoreError::NotAStream`], [`StoreError::Crowded`], or that Redis is away.
+    /// [`StoreError::NotAStream`], [`StoreError::Crowded`], or an outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn read_after(
         &self,
         lane: &Lane,
@@ -86,7 +86,8 @@ impl Store {
     ) -> Result<Stretch, StoreError> {
         let large = &self.large;
         let mut budget = Budget::new(limit, max_bytes, large.weight(stream.as_str()));
-        // A connection of its own holds up nobody, and there are few.
+        // Reads on an exclusive connection need no permit: they delay no other reads, and there are
+        // few such connections.
         let shared = matches!(lane, Lane::Shared);
         let mut room = Room::default();
         let mut whole: Option<Stretch> = None;
@@ -108,7 +109,7 @@ impl Store {
                 continue;
             };
             if more.standing != Standing::Intact {
-                break; // Overtaken while reading: whoever reads on is told.
+                break; // Entries were removed while reading: the next read reports the gap.
             }
             cut(&mut budget, &mut more);
             whole.entries.append(&mut more.entries);
@@ -116,7 +117,7 @@ impl Store {
             (whole.ended, whole.at_tail) = (more.ended, more.at_tail);
         }
         let whole =
-            whole.ok_or_else(|| StoreError::Unexpected("nothing was asked for".to_owned()))?;
+            whole.ok_or_else(|| StoreError::Unexpected("a read of 0 entries".to_owned()))?;
         Ok(Stretch { room, ..whole })
     }
 
@@ -128,7 +129,7 @@ impl Store {
         end: EntryId,
         count: usize,
     ) -> Result<Stretch, StoreError> {
-        // Nothing lies after the greatest id; the empty range still answers the counters.
+        // No entry follows the greatest id; the empty range still returns the counters.
         let (from, to) = after
             .id
             .next()
@@ -145,7 +146,7 @@ impl Store {
             entry_exists,
         } = check;
         let ids: Vec<EntryId> = entries.iter().map(|entry| entry.id).collect();
-        // A short page ended where it was to end; a full one may have, by chance.
+        // A short page reached its end. A full page may have reached it by chance.
         let short = entries.len() < count;
         let at_tail = ids.last() == Some(&facts.last_id) || (short && end >= facts.last_id);
         let entries_after = ids.len() as u64;
@@ -155,7 +156,7 @@ impl Store {
             to_tail: at_tail,
         };
         let standing = facts.standing(after, evidence);
-        // Who is told of the gap stands behind it.
+        // A reader that is informed of a gap continues after the gap.
         let from = match standing {
             Standing::Overtaken { .. } => facts.after_gap(),
             _ => after,
@@ -178,14 +179,16 @@ impl Store {
         })
     }
 
-    /// The position right before the last `count` entries up to `end`, with the counters of the
-    /// stream: from there on it is they that are read. It is the position of the entry before them,
-    /// where there is one: any other id would be no entry, and could not be resumed from with a count.
+    /// Returns the position immediately before the last `count` entries up to `end`, with the
+    /// counters of the stream. A read from there returns these entries.
+    ///
+    /// The position is that of the entry before them, if there is one. Any other id is not an
+    /// entry, and a reader could not resume from it with a count.
     ///
     /// # Errors
-    /// [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn before_last(
         &self,
         stream: &StreamName,
@@ -211,11 +214,11 @@ impl Store {
             };
             ids.reverse();
             let numbers = facts.number(Position::OLDEST, &ids, end >= facts.last_id);
-            // Read in several steps, entries between may have gone meanwhile.
+            // If there were several pages, entries between them may have been deleted meanwhile.
             let n = numbers.first().copied().flatten().filter(|_| first);
             let position = match (n, ids.first()) {
                 (n, Some(before)) if ids.len() > count => Position::new(*before, n),
-                // They are the oldest there are: no entry is looked for below them.
+                // These are the oldest entries, so the check expects no entry before them.
                 (Some(1), _) => Position::START,
                 (n, _) => Position::new(below, n.map(|n| n - 1)),
             };
@@ -223,13 +226,13 @@ impl Store {
         }
     }
 
-    /// Reads between two ids, both included, with the counters of the stream; what does not fit
-    /// into `max_bytes` is cut off, but never the first entry.
+    /// Reads the entries between two ids, inclusive, with the counters of the stream. Stops before
+    /// exceeding `max_bytes`, but always returns the first entry.
     ///
     /// # Errors
-    /// [`StoreError::NotAStream`], [`StoreError::Crowded`], or that Redis is away.
+    /// [`StoreError::NotAStream`], [`StoreError::Crowded`], or an outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn read_between(
         &self,
         stream: &StreamName,
@@ -267,7 +270,7 @@ impl Store {
                 Order::Desc => last.previous(),
             });
             let Some(next) = next.filter(|_| !ended || cut) else {
-                // Nothing of a page that was cut may fit: then it did not end there.
+                // If the page was cut before its first entry, the read has not reached the end.
                 break (all, facts, !cut);
             };
             match order {
@@ -287,7 +290,7 @@ impl Store {
     }
 }
 
-/// Keeps of what was read upwards what fits.
+/// Truncates an ascending page to the entries that fit in the budget.
 fn cut(budget: &mut Budget, stretch: &mut Stretch) {
     let kept = budget.keep(&stretch.entries);
     if kept < stretch.entries.len() {

@@ -1,6 +1,7 @@
-//! The counters of a stream, read by one small script: XINFO STREAM alone fails on a missing key
-//! and carries the whole of the first and the last entry along. With the counters it is looked up
-//! whether the entry of a position is still there. And ranges, read in one step with all that.
+//! The counters of a stream, read by one small script, and range reads that are atomic with them.
+//!
+//! XINFO STREAM alone fails on a missing key, and returns the whole first and last entry. The
+//! script also checks whether the entry of a position still exists.
 
 use std::sync::atomic::Ordering;
 
@@ -16,8 +17,9 @@ use crate::redis::decode::{Properties, id, list, optional, optional_id, tuple, u
 use crate::redis::stream::read_budget::Room;
 use crate::redis::{Lane, Store, StoreError};
 
-/// Lua: `facts_of(key, at)`: the counters of a stream, what the heavier of its first and its last entry
-/// weighs, which XINFO copies along, and whether there is an entry of the id `at`, unless that is empty.
+/// Lua: `facts_of(key, at)` returns the counters of a stream, the weight of the heavier of its
+/// first and last entry (which XINFO copies), and whether an entry with the id `at` exists. An
+/// empty `at` skips that check.
 macro_rules! lua_facts {
     () => {
         "\
@@ -53,7 +55,8 @@ if #ARGV == 1 then return facts end
 return {redis.call(ARGV[2], KEYS[1], ARGV[3], ARGV[4], 'COUNT', ARGV[5]), facts}"
 );
 
-/// The same of several streams: 0 of a key that is not there, 1 of one that is no stream.
+/// Returns the counters of several streams. The result is 0 for a missing key, and 1 for a key of
+/// another type.
 const GLANCE: &str = concat!(
     lua_facts!(),
     "\
@@ -69,13 +72,12 @@ end
 return all"
 );
 
-/// The counters of a stream, with whether the entry of a position is there.
+/// The counters of a stream, and whether the entry of a position exists.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamCheck {
-    /// The counters.
+    /// Counters of the stream.
     pub facts: Facts,
-    /// Whether the entry is there; `None` for a position without a count, whose entry is not looked
-    /// for.
+    /// Whether the entry exists; `None` for a position without a count, whose entry is not checked.
     pub entry_exists: Option<bool>,
 }
 
@@ -85,7 +87,7 @@ impl StreamCheck {
         entry_exists: None,
     };
 
-    /// How the position stands after which so many entries were found, and no others.
+    /// Returns the state of a position after which exactly `entries_after` entries were found.
     #[must_use]
     pub fn standing(&self, position: Position, entries_after: u64) -> Standing {
         let entry_exists = self.entry_exists;
@@ -100,7 +102,7 @@ impl StreamCheck {
     }
 }
 
-/// Entries between two ids, both included.
+/// A range of ids, inclusive, with an order and a maximum count.
 #[derive(Clone, Copy)]
 pub(in crate::redis) struct Range {
     pub(in crate::redis) order: Order,
@@ -109,7 +111,7 @@ pub(in crate::redis) struct Range {
     pub(in crate::redis) count: usize,
 }
 
-/// The entry that is looked for: only a counted position is surely that of an entry.
+/// Returns the id of the entry to check. Only a counted position is certain to be an entry.
 fn entry_at(position: Position) -> Option<EntryId> {
     position
         .n
@@ -117,7 +119,7 @@ fn entry_at(position: Position) -> Option<EntryId> {
         .filter(|id| *id > EntryId::MIN)
 }
 
-/// The script call, to be put into a transaction beside what must be read in the same step.
+/// Returns the call of the script, which can be part of a transaction with other reads.
 fn command(stream: &StreamName, at: Position) -> Cmd {
     let mut command = Cmd::new();
     let at = entry_at(at).map_or_else(String::new, |id| id.to_string());
@@ -130,8 +132,8 @@ fn command(stream: &StreamName, at: Position) -> Cmd {
     command
 }
 
-/// Adds commands that check a stream which should exist: less work for Redis than the script, but an
-/// error if it does not exist, and not one step.
+/// Adds commands that check a stream which should exist. They cost Redis less than the script, but
+/// fail if the stream does not exist, and are not atomic.
 pub(in crate::redis) fn add_check(pipeline: &mut Pipeline, stream: &StreamName, at: Position) {
     pipeline.cmd("XINFO").arg("STREAM").arg(stream.as_str());
     if let Some(id) = entry_at(at) {
@@ -147,7 +149,7 @@ pub(in crate::redis) fn add_check(pipeline: &mut Pipeline, stream: &StreamName, 
 }
 
 impl Store {
-    /// Reads the answers to what [`add_check`] added.
+    /// Decodes the replies to the commands of [`add_check`].
     pub(in crate::redis) fn decode_check(
         &self,
         stream: &StreamName,
@@ -184,13 +186,13 @@ impl Store {
         Ok(())
     }
 
-    /// The counters of a stream; [`Facts::missing`] if there is none.
+    /// Returns the counters of a stream, or [`Facts::missing`] if the stream does not exist.
     ///
     /// # Errors
-    /// [`StoreError::NotAStream`] when the key holds something else, [`StoreError::Crowded`], or
-    /// that Redis is away.
+    /// [`StoreError::NotAStream`] when the key holds another type, [`StoreError::Crowded`], or an
+    /// outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn facts(&self, lane: &Lane, stream: &StreamName) -> Result<Facts, StoreError> {
         let _room = match lane {
             Lane::Shared => self.large.room_for_facts(stream.as_str()).await?,
@@ -202,13 +204,13 @@ impl Store {
         Ok(self.decode_facts(stream, reply)?.facts)
     }
 
-    /// Checks several streams, each with the position that somebody stands at; `None` for a key that
-    /// holds something else.
+    /// Checks several streams, each with the position of a reader. Returns `None` for a key of
+    /// another type.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn glance(
         &self,
         lane: &Lane,
@@ -231,14 +233,14 @@ impl Store {
         streams.iter().zip(replies).map(check).collect()
     }
 
-    /// Checks several streams that should exist, each with the position that somebody stands at. It
-    /// is not one step: what happens to a stream meanwhile makes its check contradict the position.
+    /// Checks several streams that should exist, each with the position of a reader. The check is
+    /// not atomic: a concurrent change makes the check of a stream contradict the position.
     ///
     /// # Errors
-    /// [`StoreError::StreamNotFound`] or [`StoreError::NotAStream`] when that is true of one of them,
-    /// or that Redis is away.
+    /// [`StoreError::StreamNotFound`] or [`StoreError::NotAStream`] when one of the streams is
+    /// missing or of another type, or an outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn check(
         &self,
         lane: &Lane,
@@ -255,12 +257,12 @@ impl Store {
             .collect()
     }
 
-    /// A range and a check of its stream, read in one step.
+    /// Reads a range and a check of its stream atomically.
     ///
     /// # Errors
-    /// [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub(in crate::redis) async fn range_with_facts(
         &self,
         lane: &Lane,
@@ -285,8 +287,8 @@ impl Store {
             .add_command(plain)
             .add_command(command(stream, at));
         let [entries, facts] = match self.read_pipeline(lane, &transaction).await {
-            // Redis takes no transaction at all when it is full; a script that only reads may run.
-            // Always to use the script would cost Redis four times as much for each entry.
+            // Redis rejects all transactions when it is out of memory, but runs a script that only
+            // reads. Always using the script would cost Redis four times as much per entry.
             Err(StoreError::OutOfMemory) => {
                 let mut whole = command(stream, at);
                 whole
@@ -352,7 +354,7 @@ impl Store {
     }
 }
 
-/// What an entry weighs that XINFO copied along, as the script counts it.
+/// Returns the weight of an entry that XINFO copied, computed as in the script.
 fn weight_of(entry: &Value) -> usize {
     let Value::Array(parts) = entry else { return 0 };
     let Some(Value::Array(texts)) = parts.get(1) else {
@@ -368,7 +370,7 @@ fn weight_of(entry: &Value) -> usize {
     texts.iter().map(size).sum()
 }
 
-/// The id of an entry; nil if there is none.
+/// Returns the id of an entry, or nil if there is no entry.
 fn id_of(entry: Value) -> Value {
     match entry {
         Value::Array(parts) => parts.into_iter().next().unwrap_or(Value::Nil),

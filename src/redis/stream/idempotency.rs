@@ -1,10 +1,12 @@
-//! Idempotency keys: what is remembered of them beside their stream, in its slot.
+//! Storage of idempotency keys, in the same slot as their stream.
 //!
-//! A hash has for each key when it is to be forgotten, the fingerprint of what was appended and its
-//! ids; a sorted set, by when they end, only finds the keys that are over. Either may be evicted or
-//! expire without the other. The hash also holds a record of the stream (`stream_life.rs`), written by
-//! the append of a key once a second and by a job of one gateway: keys of a stream that another client
-//! replaced are forgotten.
+//! A hash holds for each key its expiry time, the fingerprint of the appended content and its ids.
+//! A sorted set by expiry time serves only to find expired keys. Redis may evict or expire either
+//! without the other.
+//!
+//! The hash also holds a record of the stream (`stream_life.rs`). Appends with a key update it at
+//! most once a second, and so does a background job of one gateway. The keys are discarded if
+//! another client has replaced the stream.
 
 use deadpool_redis::redis::{Cmd, Value};
 
@@ -15,20 +17,26 @@ use crate::redis::group::leases::Verb;
 use crate::redis::stream::life::lua_stream_life;
 use crate::redis::{Store, StoreError};
 
-/// The set of streams that have keys. It lies in a slot of its own and is written after the keys.
+/// Index of the streams with idempotency keys. It is in a separate slot and is written after the
+/// keys.
 const INDEX: &str = "streamgate:{idempotency}:index";
 
-/// The keys beside a stream that remember idempotency keys: in its slot, and deleted with it.
+/// Returns the Redis keys that store the idempotency keys of a stream. They are in the stream's
+/// slot and are deleted with the stream.
 pub(in crate::redis) fn keys(stream: &StreamName) -> [String; 2] {
     let (name, tag) = (stream.as_str(), stream.tag());
-    // Streams that share a tag share the slot, but not what is remembered of them.
+    // Streams with the same hash tag share a slot, but not these keys.
     ["known", "ends"].map(|kind| format!("{OWN_PREFIX}{{{tag}}}:idempotency:{kind}:{name}"))
 }
 
-/// Lua: `recall(key)` answers fingerprint and ids of a key whose window is not over; `remember(key,
-/// print, ids)` keeps them for the window, and no other key for less than was promised; `is_due()`
-/// before and `record()` after a write keep the record of the stream. `marks` says what happened
-/// beside. It needs `lua_stream_life` and the locals `stream`, `known`, `ends`, `now`, `window`.
+/// Lua functions for idempotency keys. They need `lua_stream_life` and the locals `stream`,
+/// `known`, `ends`, `now` and `window`.
+///
+/// - `recall(key)` returns the fingerprint and the ids of a key that has not expired.
+/// - `remember(key, print, ids)` stores them for the window, and does not shorten the lifetime of
+///   other keys.
+/// - `is_due()` before and `record()` after a write maintain the record of the stream.
+/// - `marks` collects side effects, for `Store::note_keys`.
 macro_rules! lua_keys {
     () => {
         "\
@@ -83,8 +91,9 @@ end\n"
 }
 pub(in crate::redis) use lua_keys;
 
-/// Renews the record of a stream that has keys: 0 there are none, 1 done, 2 they were forgotten. Keys
-/// that the sorted set has lost are put into it again, unless they are very many.
+/// Updates the record of a stream with idempotency keys. Returns 0 if there are no keys, 1 if
+/// updated, 2 if the keys were discarded. Restores a lost sorted set, unless there are more than
+/// 10,000 keys.
 static REFRESH: Verb = Verb::new(concat!(
     lua_below!(),
     lua_stream_life!("ARGV[1]"),
@@ -110,7 +119,7 @@ end
 return 1"
 ));
 
-/// Lengthens the life of the keys of a stream, never shortens it.
+/// Extends the lifetime of the idempotency keys of a stream; never shortens it.
 static TOUCH: Verb = Verb::new(
     "\
 local left = redis.call('PTTL', KEYS[1])
@@ -119,8 +128,8 @@ return left",
 );
 
 impl Store {
-    /// Takes note of what an append said beside its answer: that keys of another stream were
-    /// forgotten, that these are the first keys of the stream.
+    /// Handles the marks in the reply to an append: the keys of a replaced stream were discarded
+    /// (`forgotten`), or the stream has its first keys (`first`).
     pub(in crate::redis) async fn note_keys<'a>(
         &self,
         stream: &StreamName,
@@ -132,9 +141,9 @@ impl Store {
                 "first" => {
                     let mut command = Cmd::new();
                     command.arg("SADD").arg(INDEX).arg(stream.as_str());
-                    // Without it the record is renewed by appends alone.
+                    // If this fails, only appends update the record.
                     if let Err(error) = self.write(&command).await {
-                        tracing::debug!(%error, "a stream was not put into the index of keys");
+                        tracing::debug!(%error, "cannot index the idempotency keys of a stream");
                     }
                 }
                 _ => {}
@@ -146,11 +155,12 @@ impl Store {
         self.discarded.keys();
         tracing::warn!(
             stream = stream.as_str(),
-            "a stream was replaced by another client: its idempotency keys were forgotten"
+            "another client replaced a stream; discarded its idempotency keys"
         );
     }
 
-    /// The command that writes to the keys of a stream, so that there is something to wait for.
+    /// Returns a command that extends the lifetime of a stream's keys. It gives WAIT a write to
+    /// wait for.
     pub(in crate::redis) fn touch_keys(stream: &StreamName, window_ms: u64) -> Cmd {
         let [known, _] = keys(stream);
         let mut command = Cmd::new();
@@ -159,13 +169,13 @@ impl Store {
         command
     }
 
-    /// Some of the streams that have idempotency keys, as far as the index knows, and where to go on;
-    /// 0 is the beginning and the end.
+    /// Returns a page of the indexed streams with idempotency keys, and the next cursor. Cursor 0
+    /// is the start and the end.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn keys_index(&self, cursor: u64) -> Result<(Vec<StreamName>, u64), StoreError> {
         let mut command = Cmd::new();
         command
@@ -176,7 +186,7 @@ impl Store {
             .arg(100);
         let [next, members] = tuple(self.read(&command).await?)?;
         let next = text(next)?.parse();
-        let next = next.map_err(|_| StoreError::Unexpected("a cursor".to_owned()))?;
+        let next = next.map_err(|_| StoreError::Unexpected("an invalid cursor".to_owned()))?;
         let mut streams = Vec::new();
         for member in list(members)? {
             let name = String::from_utf8(bytes(member)?).ok();
@@ -185,13 +195,13 @@ impl Store {
         Ok((streams, next))
     }
 
-    /// Renews the record of a stream that has idempotency keys, or forgets them if the stream was
-    /// replaced. A stream without keys is taken out of the index.
+    /// Updates the record of a stream with idempotency keys, or discards the keys if the stream was
+    /// replaced. Removes a stream without keys from the index.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, it may be done all the same.
+    /// If dropped after the command was sent, the record may still be updated.
     pub async fn refresh_keys(&self, stream: &StreamName) -> Result<(), StoreError> {
         let [known, ends] = keys(stream);
         let refreshed = self.verb(&REFRESH, Repeat::Unsafe, |command| {
@@ -213,7 +223,7 @@ impl Store {
             self.write(&command).await
         };
         index("SREM").await?;
-        // A key may have been remembered meanwhile.
+        // An append may have stored a key meanwhile.
         let mut exists = Cmd::new();
         exists.arg("EXISTS").arg(&known);
         if self.read(&exists).await? != Value::Int(0) {

@@ -1,4 +1,4 @@
-//! Streams as a whole: listing, looking at, deleting.
+//! Listing, inspection and deletion of streams.
 
 use deadpool_redis::redis::{Cmd, Value};
 
@@ -12,12 +12,12 @@ use crate::redis::group::leases;
 use crate::redis::stream::retention;
 use crate::redis::{Store, StoreError};
 
-/// SCAN rounds for one page: bounds the work a page of a keyspace without streams can cause.
+/// Maximum SCAN rounds per page; limits the work for a keyspace without streams.
 const ROUNDS: usize = 16;
-/// Keys Redis looks at per round.
+/// Number of keys that Redis examines per round.
 const KEYS_PER_ROUND: usize = 1000;
 
-/// Deletes a key only while it is a stream: 1 done, 0 there was none.
+/// Deletes a key only if it is a stream. Returns 1 if deleted, 0 if the key did not exist.
 const DELETE: &str = "\
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind == 'none' then return 0 end
@@ -26,7 +26,7 @@ for _, group in ipairs(redis.call('HKEYS', KEYS[4])) do redis.call('DEL', ARGV[1
 redis.call('DEL', unpack(KEYS, 2))
 return redis.call('DEL', KEYS[1])";
 
-/// Whether each key is a stream.
+/// Returns for each key whether it is a stream.
 const ARE_STREAMS: &str = "\
 local are = {}
 for i, key in ipairs(KEYS) do are[i] = redis.call('TYPE', key).ok == 'stream' and 1 or 0 end
@@ -35,65 +35,66 @@ return are";
 /// A page of stream names.
 #[derive(Clone, Debug)]
 pub struct StreamsPage {
-    /// In no order; SCAN may name one twice over several pages.
+    /// Streams in no particular order. SCAN may return a stream twice on different pages.
     pub streams: Vec<StreamName>,
-    /// Streams that other clients made under names that could not be given here.
+    /// Streams of other clients, with names that the gateway does not allow.
     pub foreign: Vec<RawName>,
-    /// Where to go on; `None` at the end.
+    /// Cursor of the next page; `None` at the end.
     pub next: Option<u64>,
 }
 
-/// A stream as XINFO STREAM shows it.
+/// A stream as XINFO STREAM reports it.
 #[derive(Clone, Debug)]
 pub struct StreamInfo {
-    /// Entries retained.
+    /// Number of entries in the stream.
     pub length: u64,
-    /// Entries ever added; `None` on servers that do not count them.
+    /// Number of entries ever added; `None` on servers that do not count them.
     pub entries_added: Option<u64>,
-    /// The id last generated.
+    /// Last generated id.
     pub last_id: EntryId,
-    /// The greatest id ever removed by XDEL.
+    /// Greatest id ever removed by XDEL.
     pub max_deleted: EntryId,
-    /// The lowest id Redis has noted as retained, `0-0` of an empty stream; unknown before 7.0.
+    /// Lowest id that Redis has recorded as retained, `0-0` for an empty stream; unknown before
+    /// Redis 7.0.
     pub recorded_first: Option<EntryId>,
-    /// Keys of the radix tree it lies in.
+    /// Number of keys in the radix tree of the stream.
     pub radix_tree_keys: u64,
-    /// Nodes of that tree.
+    /// Number of nodes in the radix tree of the stream.
     pub radix_tree_nodes: u64,
-    /// What Redis itself remembers of idempotent producers; unknown before 8.6.
+    /// Redis' own state of idempotent producers; unknown before Redis 8.6.
     pub idmp: Option<Idmp>,
-    /// How many consumer groups it has.
+    /// Number of consumer groups.
     pub groups: u64,
-    /// The oldest entry retained.
+    /// Oldest entry of the stream.
     pub first_entry: Option<Entry>,
-    /// The newest entry retained.
+    /// Newest entry of the stream.
     pub last_entry: Option<Entry>,
 }
 
-/// The idempotency of XADD itself (IDMP), as XINFO STREAM shows it.
+/// The state of idempotent XADD (IDMP), as XINFO STREAM reports it.
 #[derive(Clone, Copy, Debug)]
 pub struct Idmp {
-    /// Seconds an id is remembered.
+    /// Lifetime of an idempotency id, in seconds.
     pub duration_s: u64,
-    /// Ids remembered of one producer.
+    /// Maximum number of idempotency ids remembered per producer.
     pub max_size: u64,
-    /// Producers known now.
+    /// Number of producers known now.
     pub producers: u64,
-    /// Ids remembered now.
+    /// Number of idempotency ids remembered now.
     pub ids: u64,
-    /// Entries ever added with an id.
+    /// Number of entries ever added with an idempotency id.
     pub added: u64,
-    /// Repetitions that added nothing.
+    /// Number of duplicates, which added nothing.
     pub duplicates: u64,
 }
 
 impl Store {
-    /// Whether each of these streams exists, all seen in one step.
+    /// Returns for each of these streams whether it exists, checked atomically.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn are_streams(&self, streams: &[StreamName]) -> Result<Vec<bool>, StoreError> {
         let mut command = Cmd::new();
         command.arg("EVAL").arg(ARE_STREAMS).arg(streams.len());
@@ -104,13 +105,13 @@ impl Store {
         are.iter().map(|is| Ok(int(is)? == 1)).collect()
     }
 
-    /// Names of streams matching a glob that the caller has made safe. About `limit` of them: a
-    /// page may be short, even empty, while there is a next one.
+    /// Returns a page of about `limit` streams that match a glob, which the caller must have
+    /// escaped. A page may be short or empty although there is a next page.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn streams(
         &self,
         glob: &str,
@@ -154,24 +155,24 @@ impl Store {
         Ok(page)
     }
 
-    /// Whether a key holds a stream.
+    /// Returns whether a key holds a stream.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn is_stream(&self, stream: &StreamName) -> Result<bool, StoreError> {
         let mut command = Cmd::new();
         command.arg("TYPE").arg(stream.as_str());
         Ok(text(self.read(&command).await?)? == "stream")
     }
 
-    /// What there is to know of a stream; `None` if there is none.
+    /// Returns the properties of a stream, or `None` if it does not exist.
     ///
     /// # Errors
-    /// [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn stream(&self, stream: &StreamName) -> Result<Option<StreamInfo>, StoreError> {
         let _room = self.large.room(2 * self.weigh(stream).await?).await?;
         let mut info = Cmd::new();
@@ -182,12 +183,14 @@ impl Store {
         }
     }
 
-    /// Deletes a stream with its groups and what is remembered beside it; false if there was none.
+    /// Deletes a stream with its groups and all data the gateway keeps about it. Returns false if
+    /// the stream did not exist.
     ///
     /// # Errors
-    /// [`StoreError::NotAStream`] for any other key, which stays, or that Redis is away.
+    /// [`StoreError::NotAStream`] for a key of another type, which is not deleted, or an outage of
+    /// Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the stream may be gone all the same.
+    /// If dropped after the command was sent, the stream may still be deleted.
     pub async fn delete_stream(&self, stream: &StreamName) -> Result<bool, StoreError> {
         let mut command = Cmd::new();
         let [known, ends] = crate::redis::stream::idempotency::keys(stream);
@@ -208,7 +211,7 @@ impl Store {
     }
 }
 
-/// What XINFO STREAM answers.
+/// Decodes the reply of XINFO STREAM.
 pub(in crate::redis) fn stream_info(reply: Value) -> Result<StreamInfo, StoreError> {
     let mut info = Properties::new(reply)?;
     let mut entry = |name| match info.take(name) {

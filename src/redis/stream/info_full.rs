@@ -1,4 +1,4 @@
-//! XINFO STREAM FULL: a stream with its first entries, its groups and all they hold, in one reply.
+//! XINFO STREAM FULL: a stream with its first entries, groups and pending entries in one reply.
 
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
@@ -12,76 +12,79 @@ use crate::redis::group::leases::is_nobody;
 use crate::redis::stream::info::{StreamInfo, stream_info};
 use crate::redis::{Lane, Store, StoreError};
 
-/// What lies in a stream and beside it, up to a count of each.
+/// The first entries and the groups of a stream.
 #[derive(Clone, Debug)]
 pub struct FullStream {
     /// The oldest entries.
     pub entries: Vec<Entry>,
-    /// Every group.
+    /// All groups.
     pub groups: Vec<FullGroup>,
 }
 
-/// A group, with what is pending in it.
+/// A group with its pending entries.
 #[derive(Clone, Debug)]
 pub struct FullGroup {
-    /// Its name.
+    /// Name of the group.
     pub name: RawName,
-    /// The last id handed out.
+    /// Last delivered id.
     pub last_delivered: EntryId,
-    /// Entries read since the beginning of the stream.
+    /// Number of entries read since the start of the stream.
     pub entries_read: Option<u64>,
-    /// Entries still to be read.
+    /// Number of entries not yet read.
     pub lag: Option<u64>,
-    /// How many entries are pending.
+    /// Number of pending entries.
     pub pending: u64,
-    /// The first of them, by id.
+    /// First pending entries, by id.
     pub pending_entries: Vec<FullPending>,
-    /// Every consumer.
+    /// All consumers.
     pub consumers: Vec<FullConsumer>,
 }
 
-/// A consumer, with what it holds.
+/// A consumer with its pending entries.
 #[derive(Clone, Debug)]
 pub struct FullConsumer {
-    /// Its name.
+    /// Name of the consumer.
     pub name: RawName,
-    /// When it last tried to read, in Unix milliseconds.
+    /// Time of the last attempt to read, in Unix milliseconds.
     pub seen_ms: u64,
-    /// When it last got anything; `None` if it never did, or before Redis 7.2.
+    /// Time of the last successful read, in Unix milliseconds; `None` if there was none, or before
+    /// Redis 7.2.
     pub active_ms: Option<u64>,
-    /// How many entries it holds.
+    /// Number of pending entries.
     pub pending: u64,
-    /// The first of them, by id.
+    /// First pending entries, by id.
     pub pending_entries: Vec<FullPending>,
 }
 
-/// An entry that is pending.
+/// A pending entry.
 #[derive(Clone, Debug)]
 pub struct FullPending {
-    /// Its id; the entry itself may be gone from the stream.
+    /// Id of the entry; the entry itself may have been deleted from the stream.
     pub id: EntryId,
-    /// Who holds it; nobody where it was handed back, and in the list of one consumer.
+    /// Consumer that holds the entry; `None` if the entry was returned to the group, and in the
+    /// list of a single consumer.
     pub consumer: Option<RawName>,
-    /// When it was last delivered, in Unix milliseconds.
+    /// Time of the last delivery, in Unix milliseconds.
     pub delivered_ms: u64,
-    /// How often it was delivered.
+    /// Number of deliveries.
     pub deliveries: u64,
 }
 
 impl Store {
-    /// A stream with all that is in it and beside it, at most `count` (not 0) of each kind of
-    /// entry, fewer if they are large; `None` if there is none.
+    /// Returns a stream with its entries, groups and pending entries, at most `count` of each list
+    /// and fewer if the entries are large. `count` must not be 0. Returns `None` if the stream does
+    /// not exist.
     ///
     /// # Errors
-    /// [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn full_stream(
         &self,
         stream: &StreamName,
         count: usize,
     ) -> Result<Option<(StreamInfo, FullStream)>, StoreError> {
-        // With the first and the last entry once more.
+        // Allows for the first and the last entry, which the replies repeat.
         let (count, _room) = self.portion(stream, count + 4).await?;
         let count = count.saturating_sub(4).max(1);
         let xinfo = || {
@@ -91,8 +94,8 @@ impl Store {
         };
         let mut full = xinfo();
         full.arg("FULL").arg("COUNT").arg(count);
-        // No transaction: a Redis that is full takes none, and that is when one looks. No script
-        // either: numbers of Lua end at 2^53.
+        // No transaction: a Redis that is out of memory rejects it, and operators need this data
+        // then. No script either: Lua numbers are exact only up to 2^53.
         let mut pipeline = Pipeline::new();
         pipeline.add_command(xinfo()).add_command(full);
         let mut replies = match self.read_pipeline(&Lane::Shared, &pipeline).await {

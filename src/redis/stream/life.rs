@@ -1,20 +1,26 @@
-//! Lives of streams: tells a stream from another one that a client made under its name.
+//! Stream identity: detects that a stream was replaced by another stream of the same name.
 //!
-//! Redis gives streams no creation id. So what is kept beside a stream (its retention, idempotency
-//! keys) carries a record of the stream's counters: the last id, how many entries were added, and
-//! whether an entry of that id was there. The record is judged by the rules of `model/history.rs`: a
-//! stream whose counters cannot follow from the record is another one. The rules never take the same
-//! stream for another. They miss a stream whose last id and counters lie above those recorded, if at
-//! least as many entries were removed from it as were recorded as added.
+//! Redis gives streams no creation id. Data that the gateway keeps about a stream (retention,
+//! idempotency keys) therefore carries a record of the stream's counters: the last id, the number
+//! of entries added, and whether an entry with the last id existed. The rules of `model/history.rs`
+//! evaluate the record: if the current counters cannot follow from the record, the stream was
+//! replaced.
 //!
-//! Counters that XSETID sets back look like another stream; where the gateway does so it writes the
-//! record anew.
+//! The rules never report an unchanged stream as replaced. They miss a replacement whose last id
+//! and counters are above those recorded, if at least as many entries were removed from it as were
+//! recorded as added.
+//!
+//! Counters that XSETID sets back look like a replaced stream. When the gateway sets counters back,
+//! it rewrites the record.
 
-/// Lua: `counters_of(stream)` reads the counters, nothing of a key that is no stream;
-/// `record_of(counters)` is their record; `is_replaced(stream, counters, record)` tells whether the
-/// stream is another one; `never_had(stream, counters, id)` whether an entry that once was added was not
-/// added to this stream. The argument named is `1` where entries may be removed from the middle without
-/// a trace. It needs `below`.
+/// Lua functions that detect a replaced stream. They need `below`. The macro argument is the Lua
+/// expression that is `'1'` where entries may be removed from the middle without a trace.
+///
+/// - `counters_of(stream)` reads the counters, or returns nil if the key is not a stream.
+/// - `record_of(counters)` returns their record.
+/// - `is_replaced(stream, counters, record)` returns whether the stream was replaced.
+/// - `never_had(stream, counters, id)` returns whether an entry that was once added was not added
+///   to this stream.
 macro_rules! lua_stream_life {
     ($holes:literal) => {
         concat!(

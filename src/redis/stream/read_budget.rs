@@ -1,10 +1,12 @@
-//! Large reads: what entries weigh, as far as it was seen, and a bound on how much is read at once.
+//! The read budget: estimates entry sizes and limits the bytes of concurrent large reads.
 //!
-//! Redis counts entries and not bytes, and all reads share few connections: without a bound some who
-//! ask for much would make everybody's reads too late, and fill our memory and the buffers of Redis
-//! with answers that nobody can take yet. A read holds its room until it is done.
+//! Redis limits reads by entries, not by bytes, and all reads share a few connections. Without a
+//! limit, a few large reads would delay all others. Their replies would also fill the gateway's
+//! memory and the buffers of Redis before clients can receive them. A read holds its permit until
+//! it is done.
 //!
-//! What an entry weighs is its bytes, and something for each field, which costs Redis more than its bytes.
+//! The weight of an entry is its size in bytes plus a constant per field, because a field costs
+//! Redis more than its bytes.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,44 +21,44 @@ use crate::model::name::StreamName;
 use crate::model::range::Order;
 use crate::redis::{Delivery, Store, StoreError};
 
-/// A read that is expected to be larger takes room.
+/// Expected bytes from which a read needs a permit.
 pub(in crate::redis) const LARGE: usize = 64 << 10;
-/// First reads at once of streams of which nothing is known, an entry each. Apart from the others, so
-/// that those who read much do not keep anybody from reading something else.
+/// Maximum number of concurrent first reads of streams of unknown weight, one entry each. Separate
+/// from the budget, so that large reads do not block first reads.
 const UNKNOWN: usize = 16;
-/// What a field weighs besides its bytes.
+/// Weight of a field in addition to its bytes.
 const FIELD: usize = 256;
-/// What room is counted in, bytes.
+/// Bytes per unit of the budget.
 const UNIT: usize = 1 << 10;
-/// Streams of which the weight of entries is remembered.
+/// Maximum number of streams whose entry weight is remembered.
 const STREAMS: usize = 10_000;
-/// What one answer holds at most that is not bounded otherwise, but one entry at least.
+/// Maximum bytes of a response without another limit; at least one entry is returned.
 pub(in crate::redis) const ANSWER: usize = 16 << 20;
-/// How much the counters of several streams may weigh that are asked for in one script, and what they
-/// are taken to weigh of a stream that was never looked at.
+/// Maximum bytes that one script may copy to read the counters of several streams.
 const GLANCE: usize = 1 << 20;
+/// Bytes assumed for the counters of a stream of unknown weight.
 const UNSEEN: usize = 128 << 10;
 
-/// What is known of large reads, and the room there is for them.
+/// The read budget and the known weights of entries.
 pub struct LargeReads {
-    /// The weight of the heaviest entry that was lately seen of a stream.
+    /// Weight of the heaviest entry recently seen in each stream.
     weights: Mutex<HashMap<Box<str>, usize>>,
     room: Arc<Semaphore>,
     unknown: Arc<Semaphore>,
-    /// All room there is, in units.
+    /// Total budget, in units.
     all: u32,
-    /// How long a read waits for room.
+    /// Timeout for waiting for a permit.
     patience: Duration,
-    /// Reads that got none in time, since this was last asked.
+    /// Number of reads without a permit in time, since the last `take_refused`.
     refused: AtomicU64,
 }
 
-/// The weight of the heaviest.
+/// Returns the weight of the heaviest entry.
 pub(in crate::redis) fn heaviest(entries: &[Entry]) -> Option<usize> {
     heaviest_of(entries.iter().map(|entry| &entry.fields))
 }
 
-/// The same, of entries that were handed to a consumer.
+/// Returns the weight of the heaviest entry among those delivered to a consumer.
 pub(in crate::redis) fn heaviest_handed(entries: &[Delivery]) -> Option<usize> {
     heaviest_of(entries.iter().filter_map(|entry| entry.fields.as_ref()))
 }
@@ -68,7 +70,7 @@ fn heaviest_of<'a>(entries: impl Iterator<Item = &'a Fields>) -> Option<usize> {
 }
 
 impl LargeReads {
-    /// Room for so many bytes, for which a read waits so long.
+    /// Creates a budget of `bytes`; a read waits for its permit at most `patience`.
     pub(in crate::redis) fn new(bytes: usize, patience: Duration) -> Self {
         let all =
             u32::try_from((bytes / UNIT).clamp(1, Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
@@ -82,7 +84,7 @@ impl LargeReads {
         }
     }
 
-    /// What the heaviest entries of a stream weigh, if some were seen.
+    /// Returns the weight of the heaviest entries of a stream, if any were seen.
     pub(in crate::redis) fn weight(&self, stream: &str) -> Option<usize> {
         self.weights
             .lock()
@@ -91,17 +93,19 @@ impl LargeReads {
             .copied()
     }
 
-    /// Room for a look at the counters of a stream: XINFO copies the first and the last entry along.
+    /// Returns a permit for reading the counters of a stream. XINFO also copies the first and the
+    /// last entry.
     ///
     /// # Errors
-    /// As [`LargeReads::room`].
+    /// Same as [`LargeReads::room`].
     pub(in crate::redis) async fn room_for_facts(&self, stream: &str) -> Result<Room, StoreError> {
         let weight = self.weight(stream).map(|weight| 2 * weight);
         self.at_least(Room::default(), weight).await
     }
 
-    /// Notes what the heaviest of some entries weighed, also of such that were thrown away. What was
-    /// heavier is forgotten by eighths, so that a few light ones do not make a stream look harmless.
+    /// Records the weight of the heaviest of some entries, including entries that were discarded. A
+    /// greater known weight decreases by an eighth each time, so that a few light entries do not
+    /// make a stream look light.
     pub(in crate::redis) fn saw(&self, stream: &str, heaviest: Option<usize>) {
         let Some(heaviest) = heaviest else { return };
         let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
@@ -115,10 +119,11 @@ impl LargeReads {
         weights.insert(stream.into(), heaviest);
     }
 
-    /// Room for a read of about so many bytes, for as long as it is held; small ones need none.
+    /// Returns a permit for a read of about `bytes`; small reads need none. The permit is released
+    /// when dropped.
     ///
     /// # Errors
-    /// [`StoreError::Crowded`] when there is none in time.
+    /// [`StoreError::Crowded`] when the budget is not available in time.
     pub(in crate::redis) async fn room(&self, bytes: usize) -> Result<Room, StoreError> {
         if bytes < LARGE {
             return Ok(Room::default());
@@ -138,11 +143,11 @@ impl LargeReads {
         Err(StoreError::Crowded)
     }
 
-    /// As much room as is held if that is enough, else as much as is needed for so many bytes; for an
-    /// entry of which nothing is known if there is no telling.
+    /// Returns `held` if it suffices for `bytes`, or a larger permit otherwise. If `bytes` is
+    /// `None`, returns a permit for one entry of unknown weight.
     ///
     /// # Errors
-    /// As [`LargeReads::room`].
+    /// Same as [`LargeReads::room`].
     pub(in crate::redis) async fn at_least(
         &self,
         held: Room,
@@ -155,18 +160,18 @@ impl LargeReads {
         if bytes < LARGE || has >= (bytes / UNIT).min(self.all as usize) {
             return Ok(held);
         }
-        // Who held some while waiting for more might wait for those who do the same.
+        // Reads that hold a permit while waiting for a larger one could deadlock.
         drop(held);
         self.room(bytes).await
     }
 
-    /// Bytes for which room is held now.
+    /// Returns the bytes of all permits held now.
     #[must_use]
     pub fn bytes(&self) -> usize {
         (self.all as usize - self.room.available_permits().min(self.all as usize)) * UNIT
     }
 
-    /// Reads that got no room in time since this was last asked.
+    /// Returns the number of reads without a permit in time since the last call.
     #[must_use]
     pub fn take_refused(&self) -> u64 {
         self.refused.swap(0, Ordering::Relaxed)
@@ -174,7 +179,7 @@ impl LargeReads {
 }
 
 impl Store {
-    /// How many of these streams, from the first on, may be asked for their counters at once: at least
+    /// Returns how many of these streams, in order, fit in one read of their counters; at least
     /// one.
     #[must_use]
     pub fn glanced_at_once<'a>(&self, streams: impl Iterator<Item = &'a StreamName>) -> usize {
@@ -188,8 +193,8 @@ impl Store {
 }
 
 impl Store {
-    /// What the heaviest entries of a stream weigh. Of one that nobody has read lately the last is
-    /// looked at.
+    /// Returns the weight of the heaviest entries of a stream. Reads the last entry if the weight
+    /// is unknown.
     pub(in crate::redis) async fn weigh(&self, stream: &StreamName) -> Result<usize, StoreError> {
         if let Some(weight) = self.large.weight(stream.as_str()) {
             return Ok(weight);
@@ -201,7 +206,7 @@ impl Store {
         Ok(heaviest(&last.entries).unwrap_or(0))
     }
 
-    /// How many of `count` entries make an answer, one at least, and room for them.
+    /// Returns how many of `count` entries fit in a response, at least one, and a permit for them.
     pub(in crate::redis) async fn portion(
         &self,
         stream: &StreamName,
@@ -216,28 +221,29 @@ impl Store {
     }
 }
 
-/// Room for a large read, or none that a small one needs. To be held until what was read is in the
-/// form it is answered in: what is read faster than that would only pile up before the threads that do
-/// it, and small requests behind it.
+/// A permit for a large read; empty for a small read. Hold the permit until the entries are
+/// rendered. Otherwise entries are read faster than they are rendered, and small requests queue
+/// behind them.
 #[derive(Debug, Default)]
 pub struct Room(Option<OwnedSemaphorePermit>);
 
-/// How much of a range is still to be read: at most so many entries, and no more than fit into so many
-/// bytes unless a single one is larger.
+/// The remaining budget of a range read, in entries and bytes. A first entry larger than the byte
+/// limit is still read.
 pub(in crate::redis) struct Budget {
     entries: usize,
     bytes: usize,
     seen: usize,
     seen_bytes: usize,
-    /// The weight of the heaviest entry, by what was read earlier and now; of those that did not fit,
-    /// too.
+    /// Weight of the heaviest entry in earlier reads and this one, including entries that did not
+    /// fit.
     heaviest: Option<usize>,
 }
 
 impl Budget {
-    /// How many entries the first read asks for at most, if it is known what they weigh; and how many
-    /// times as many as were seen each one after it. What is known may be wrong by then.
+    /// Maximum entries of the first page, if their weight is known. The known weight can be
+    /// outdated.
     const FIRST: usize = 64;
+    /// Maximum size of each further page, as a multiple of the entries seen so far.
     const GROWTH: usize = 4;
 
     pub(in crate::redis) fn new(entries: usize, bytes: usize, known: Option<usize>) -> Self {
@@ -257,7 +263,7 @@ impl Budget {
         )
     }
 
-    /// How many entries to ask for next; 0 when the budget is spent.
+    /// Returns the number of entries to request next; 0 when the budget is spent.
     pub(in crate::redis) fn next(&self) -> usize {
         let (left, bytes) = self.left();
         let Some(heaviest) = self.heaviest else {
@@ -268,7 +274,7 @@ impl Budget {
         }
         let mean = self.seen_bytes.checked_div(self.seen).unwrap_or(heaviest);
         let fit = bytes / mean.max(1);
-        // If all of them are heavy it is not much more than what fits, nor much at all.
+        // Bounds the bytes of the page even if all its entries are as heavy as the heaviest.
         let harmless = bytes.max(LARGE) / heaviest.max(1);
         let most = if self.seen == 0 {
             Self::FIRST
@@ -278,8 +284,8 @@ impl Budget {
         left.min(fit.min(harmless).max(1)).min(most)
     }
 
-    /// What all that is left will weigh in Redis, with the counters that are read along; nothing if
-    /// there is no telling.
+    /// Returns the expected weight in Redis of the rest of the read, including the counters.
+    /// Returns `None` if the weight of the entries is unknown.
     pub(in crate::redis) fn expects(&self) -> Option<usize> {
         if self.next() == 0 {
             return Some(0);
@@ -292,7 +298,7 @@ impl Budget {
         )
     }
 
-    /// How many of these entries fit; counts them as seen. The very first always fits.
+    /// Returns how many of these entries fit, and counts them as seen. The very first always fits.
     pub(in crate::redis) fn keep(&mut self, entries: &[Entry]) -> usize {
         self.heaviest = self.heaviest.max(heaviest(entries));
         for (index, entry) in entries.iter().enumerate() {
@@ -328,15 +334,11 @@ mod tests {
         assert_eq!(
             budget.next(),
             0,
-            "one that is larger than all there may be is all there is"
+            "an entry larger than the budget ends the read"
         );
         let mut budget = Budget::new(1000, 1 << 20, None);
         assert_eq!(budget.keep(&entries(&[100])), 1);
-        assert_eq!(
-            budget.next(),
-            Budget::GROWTH,
-            "what is small so far need not stay so"
-        );
+        assert_eq!(budget.next(), Budget::GROWTH, "later entries may be larger");
     }
 
     #[test]
@@ -348,7 +350,7 @@ mod tests {
         assert_eq!(
             many.expects(),
             Some(3 * (8 << 20)),
-            "itself, and the two that counters bring along"
+            "the entry and the two that XINFO copies"
         );
     }
 
@@ -356,14 +358,14 @@ mod tests {
     fn a_large_one_among_small_ones_is_not_forgotten_when_it_did_not_fit() {
         let mut budget = Budget::new(100, 250, Some(300));
         assert_eq!(budget.keep(&entries(&[100, 100, 1 << 20, 1])), 2);
-        assert_eq!(budget.next(), 0, "what does not fit ends it");
+        assert_eq!(budget.next(), 0, "an entry that does not fit ends the read");
         assert_eq!(budget.heaviest, Some((1 << 20) + FIELD));
         let mut budget = Budget::new(1000, 4 << 20, Some(300));
         budget.keep(&entries(&[100, 1 << 20, 100]));
         assert_eq!(
             budget.next(),
             2,
-            "no more than would fit if all were like it"
+            "as many as fit if all are as heavy as the heaviest"
         );
     }
 

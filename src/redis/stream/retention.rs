@@ -1,12 +1,13 @@
-//! Retention: what is kept of a stream, kept beside it, and the script that keeps to it.
+//! Retention settings of streams, and the script that trims a stream to its retention.
 //!
-//! What is to be kept is one string in the slot of the stream, read by the script that trims. So a
-//! change holds everywhere at once: whoever trims, trims by what it says then. That a stream has a
-//! retention at all is in an index, which lies in a slot of its own and is written beside it, not
-//! with it; what the index says is looked up before it is believed.
+//! The retention of a stream is a string in the stream's slot. The trimming script reads the string
+//! each time, so a change takes effect on all gateways at once.
 //!
-//! Behind the retention stands a record of the stream (`stream_life.rs`), renewed by the rounds of one
-//! gateway: the retention of a stream that another client replaced is discarded.
+//! An index lists the streams with a retention. The index is in a separate slot and is not written
+//! atomically with the retention, so callers verify its entries against the retention itself.
+//!
+//! The string ends with a record of the stream (`stream_life.rs`), which the background job of one
+//! gateway updates. The retention is discarded if another client has replaced the stream.
 
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
@@ -20,12 +21,12 @@ use crate::redis::stream::life::lua_stream_life;
 use crate::redis::stream::trim::lua_held_back;
 use crate::redis::{Store, StoreError};
 
-/// The set of all streams that have a retention.
+/// Index of the streams with a retention.
 const INDEX: &str = "streamgate:{retention}:index";
-/// Another word after every change of the index.
+/// Random version of the index; changes with the index.
 const EDITION: &str = "streamgate:{retention}:edition";
 
-/// Where the retention of a stream is kept.
+/// Returns the Redis key of the retention of a stream.
 pub(in crate::redis) fn key(stream: &StreamName) -> String {
     format!(
         "{OWN_PREFIX}{{{}}}:retention:{}",
@@ -34,34 +35,34 @@ pub(in crate::redis) fn key(stream: &StreamName) -> String {
     )
 }
 
-/// What one pass over a stream did.
+/// The result of one trimming pass over a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retained {
-    /// How many entries went.
+    /// Number of entries removed.
     pub trimmed: u64,
-    /// How many of them some group had not read or not acknowledged.
+    /// Number of removed entries that a group had not read or not acknowledged.
     pub forced: u64,
-    /// There is more to do, which is left to the next pass.
+    /// Whether there is more to remove in the next pass.
     pub unfinished: bool,
-    /// The stream is to be kept to the letter.
+    /// Whether the retention is exact.
     pub exact: bool,
-    /// A group holds back what should go.
+    /// Whether a group prevents entries from being removed.
     pub blocked: bool,
 }
 
-/// Who holds back what should go.
+/// The group that prevents entries from being removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockedBy {
-    /// The group.
+    /// Name of the group.
     pub group: RawName,
-    /// The entry it has not read or not acknowledged: the oldest of the stream.
+    /// The oldest entry of the stream, which the group has not read or not acknowledged.
     pub id: EntryId,
-    /// It was handed out; otherwise it was never read.
+    /// Whether the entry is pending; otherwise the group has not read it.
     pub pending: bool,
 }
 
-/// Lua: `rules_in(stream, counters, text)` answers the retention in what is kept, unless it is that of
-/// another stream. It needs `lua_stream_life`.
+/// Lua: `rules_in(stream, counters, text)` returns the retention from the stored string, or nil if
+/// the stream was replaced. It needs `lua_stream_life`.
 macro_rules! lua_rules {
     () => {
         "\
@@ -75,8 +76,8 @@ end\n"
 }
 pub(in crate::redis) use lua_rules;
 
-/// Lua: `rules_of(text)` reads a retention; `blocked_by(stream, rules)` answers group, id and why
-/// when there is more in the stream than there should be, and its oldest entry is held back.
+/// Lua: `rules_of(text)` parses a retention. `blocked_by(stream, rules)` returns group, id and
+/// reason if the stream exceeds its retention and a group holds back its oldest entry.
 macro_rules! lua_retention {
     () => {
         concat!(
@@ -107,8 +108,10 @@ end\n"
     };
 }
 
-/// Keeps a stream to its retention; false if it has none, or is no more and what was kept of it went
-/// with it; `replaced` if the retention was that of another stream, and is discarded. A pass removes about 10,000 entries, or 1000 that a group holds on to.
+/// Trims a stream to its retention. Returns false if the stream has no retention, or no longer
+/// exists, in which case its retention is deleted. Returns `replaced` if the retention was that of
+/// an earlier stream and was discarded. A pass removes about 10,000 entries, or 1000 that a group
+/// holds back.
 static RETAIN: Verb = Verb::new(concat!(
     lua_retention!(),
     "\
@@ -183,7 +186,7 @@ local function number(flag) return flag and 1 or 0 end
 return {trimmed, forced, number(more), number(rules.mode == 'exact'), number(blocked_by(stream, rules))}"
 ));
 
-/// What is to be kept of a stream, and who stands in the way.
+/// Returns the retention of a stream, and the group that prevents entries from being removed.
 static LOOK: Verb = Verb::new(concat!(
     lua_retention!(),
     "\
@@ -202,13 +205,13 @@ pub(in crate::redis) fn kept(retention: Option<&Retention>) -> String {
 }
 
 impl Store {
-    /// What is to be kept of a stream, and the group that keeps more from going; nothing for one
-    /// without, also where there is no stream.
+    /// Returns the retention of a stream, and the group that prevents entries from being removed.
+    /// Returns `None` if the stream has no retention or does not exist.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn retention(
         &self,
         stream: &StreamName,
@@ -224,7 +227,7 @@ impl Store {
         let [kept, blocked] = tuple(reply)?;
         let retention = Retention::decode(&text(kept)?);
         let retention =
-            retention.ok_or_else(|| StoreError::Unexpected("a retention".to_owned()))?;
+            retention.ok_or_else(|| StoreError::Unexpected("an invalid retention".to_owned()))?;
         let blocked = match blocked {
             Value::Nil => None,
             present => {
@@ -240,13 +243,13 @@ impl Store {
         Ok(Some((retention, blocked)))
     }
 
-    /// Keeps a stream to its retention, as far as one pass goes; `None` if it has none, and then it
-    /// is taken out of the index. With `renew` the record of the stream is renewed.
+    /// Trims a stream to its retention, in one bounded pass. Removes a stream without retention
+    /// from the index and returns `None`. With `renew`, updates the record of the stream.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the stream may be trimmed all the same.
+    /// If dropped after the command was sent, the stream may still be trimmed.
     pub async fn retain(
         &self,
         stream: &StreamName,
@@ -262,7 +265,7 @@ impl Store {
                 self.discarded.retention();
                 tracing::warn!(
                     stream = stream.as_str(),
-                    "a stream was replaced by another client: its retention was discarded"
+                    "another client replaced a stream; discarded its retention"
                 );
             }
             self.strike_retention(stream).await?;
@@ -278,13 +281,13 @@ impl Store {
         }))
     }
 
-    /// Some of the streams that have a retention, as far as the index knows, and where to go on; 0
-    /// is the beginning and the end.
+    /// Returns a page of the indexed streams with a retention, and the next cursor. Cursor 0 is the
+    /// start and the end.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn retention_index(&self, cursor: u64) -> Result<(Vec<StreamName>, u64), StoreError> {
         let mut command = Cmd::new();
         command
@@ -295,7 +298,7 @@ impl Store {
             .arg(100);
         let [next, members] = tuple(self.read(&command).await?)?;
         let next = text(next)?.parse();
-        let next = next.map_err(|_| StoreError::Unexpected("a cursor".to_owned()))?;
+        let next = next.map_err(|_| StoreError::Unexpected("an invalid cursor".to_owned()))?;
         let mut streams = Vec::new();
         for member in list(members)? {
             let name = String::from_utf8(bytes(member)?).ok();
@@ -304,12 +307,12 @@ impl Store {
         Ok((streams, next))
     }
 
-    /// A word that is another after every change of the index.
+    /// Returns the version of the index, which differs after every change of the index.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn retention_edition(&self) -> Result<Option<Vec<u8>>, StoreError> {
         let mut command = Cmd::new();
         command.arg("GET").arg(EDITION);
@@ -326,7 +329,7 @@ impl Store {
         self.edit_index("SADD", stream).await
     }
 
-    /// Takes a stream out of the index, and puts it in again if it has been given a retention since.
+    /// Removes a stream from the index. Adds it again if it has a retention by then.
     async fn strike_retention(&self, stream: &StreamName) -> Result<(), StoreError> {
         self.edit_index("SREM", stream).await?;
         match self.retention(stream).await? {

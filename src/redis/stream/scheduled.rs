@@ -1,11 +1,13 @@
-//! Entries that are to be appended later.
+//! Scheduled appends: entries that are appended at a later time.
 //!
-//! Beside each stream lie, in its slot, a sorted set of what is due when, by tokens, and a hash of
-//! what is to be appended, and of how many bytes that is. One script takes something out of both and appends it, so that happens
-//! once, whoever runs it. Which streams have something is in an index in a slot of its own, by when
-//! the first of it is due at the latest; it is written before and after the stream's own keys, and
-//! counts how often, so that whoever finds a stream empty takes it out only if nobody has been there
-//! since it looked.
+//! Each stream has, in its slot, a sorted set of tokens by due time, and a hash with the entries of
+//! each token and their total size in bytes. One script removes a token from both and appends its
+//! entries, so each token is delivered once, whichever gateway runs the script.
+//!
+//! An index in a separate slot lists the streams with scheduled appends, by the time when the first
+//! of them is due at the latest. The index is written before and after the stream's own keys. Each
+//! write increments an edition of the stream. A gateway that finds a stream empty removes it from
+//! the index only if its edition is unchanged since it looked.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -21,47 +23,47 @@ use crate::redis::{Store, StoreError};
 
 const INDEX: &str = "streamgate:{scheduled}:index";
 const EDITIONS: &str = "streamgate:{scheduled}:editions";
-/// Where it is told that something is due in so many milliseconds.
+/// Channel for announcements of a new due time, in milliseconds from now.
 const BELL: &str = "streamgate:{scheduled}:bell";
-/// When what cannot be moved is tried again, in milliseconds.
+/// Delay before a failed delivery is retried, in milliseconds.
 const AGAIN_MS: u64 = 30_000;
 
-/// The keys of what is scheduled for a stream: when, and what.
+/// Returns the Redis keys of the scheduled appends of a stream: due times and entries.
 pub(in crate::redis) fn keys(stream: &StreamName) -> [String; 2] {
     let (key, tag) = (stream.as_str(), stream.tag());
     ["due", "entries"].map(|kind| format!("{OWN_PREFIX}{{{tag}}}:scheduled:{kind}:{key}"))
 }
 
-/// Something that is to be appended, as one.
+/// A scheduled append of one or several entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scheduled {
-    /// Its name.
+    /// Token that identifies the append.
     pub token: String,
-    /// When, by the clock of Redis, in Unix milliseconds.
+    /// Due time by the clock of Redis, in Unix milliseconds.
     pub due_ms: u64,
-    /// How many entries it is.
+    /// Number of entries.
     pub entries: u64,
 }
 
-/// A stream that has something due.
+/// A stream with entries that are due.
 #[derive(Clone, Debug)]
 pub struct DueStream {
-    /// Which.
+    /// Name of the stream.
     pub stream: StreamName,
-    /// How often something had been scheduled when it was looked at.
+    /// Edition of the stream in the index at the time of the look-up.
     edition: String,
 }
 
-/// What a move came to.
+/// The result of delivering the due entries of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moved {
-    /// Entries appended.
+    /// Number of entries appended.
     pub entries: u64,
-    /// The key holds something else, so nothing can be appended.
+    /// Whether nothing can be appended, for instance because the key is not a stream.
     pub stuck: bool,
 }
 
-/// Notes that a stream has something due in so many milliseconds.
+/// Records in the index that a stream has entries due after a delay in milliseconds.
 static ANNOUNCE: Verb = Verb::new(
     "\
 local time = redis.call('TIME')
@@ -72,7 +74,8 @@ if ARGV[3] == '1' then redis.call('PUBLISH', ARGV[4], ARGV[2]) end
 return 1",
 );
 
-/// Lua: takes out one that is kept, of so many bytes; 1 if it was there. Nothing is left of the last.
+/// Lua: `release(due, entries, token, size)` removes a scheduled append of `size` bytes. Returns 1
+/// if it existed. Deletes both keys with the last one.
 macro_rules! lua_release {
     () => {
         "\
@@ -87,7 +90,7 @@ end\n"
 }
 pub(in crate::redis) use lua_release;
 
-/// Keeps entries for later; false if there is no room.
+/// Schedules entries. Returns false if a limit is reached.
 static SCHEDULE: Verb = Verb::new(
     "\
 local kind = redis.call('TYPE', KEYS[1]).ok
@@ -103,8 +106,8 @@ redis.call('HINCRBY', KEYS[3], 'bytes', #ARGV[4])
 return {token, due}",
 );
 
-/// Some streams with something due, with their editions, and in how many milliseconds the first of
-/// the index is due; negative for none.
+/// Returns at most 100 streams with due entries, their editions, and the milliseconds until the
+/// first entry of the index is due (negative if the index is empty).
 static DUE: Verb = Verb::new(
     "\
 local time = redis.call('TIME')
@@ -116,8 +119,9 @@ for i, stream in ipairs(streams) do editions[i] = redis.call('HGET', KEYS[2], st
 return {streams, editions, first[2] and math.max(0, first[2] - now) or -1}",
 );
 
-/// Appends what is due, about a thousand entries or a MiB at most, for nobody else is served meanwhile;
-/// answers how many, whether more is due, when the next is, and whether the key holds something else.
+/// Appends due entries. Stops after about 1000 entries or 1 MiB, because the script blocks Redis.
+/// Returns the number of entries, whether more are due, when the next is due, and whether the key
+/// holds another type.
 static MOVE: Verb = Verb::new(concat!(
     lua_release!(),
     "\
@@ -152,8 +156,8 @@ local next = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
 return {moved, more, next[2] or '', 0}"
 ));
 
-/// Notes when a stream is to be looked at again, or never, unless something was scheduled there
-/// since it was looked at.
+/// Updates or removes the due time of a stream in the index, unless an append was scheduled since
+/// the look-up.
 static SETTLE: Verb = Verb::new(
     "\
 if (redis.call('HGET', KEYS[2], ARGV[1]) or '') ~= ARGV[2] then return 0 end
@@ -169,7 +173,8 @@ else redis.call('ZADD', KEYS[1], again, ARGV[1]) end
 return 1",
 );
 
-/// As the scripts read it: how many, then of each the lengths of its words and the words.
+/// Encodes entries for the scripts: the number of entries, then for each entry a line with the
+/// lengths of its names and values, followed by these.
 fn encode(entries: &[NewEntry]) -> Vec<u8> {
     let mut text = format!("{}\n", entries.len()).into_bytes();
     for entry in entries {
@@ -189,17 +194,17 @@ fn encode(entries: &[NewEntry]) -> Vec<u8> {
 pub(in crate::redis) fn number(value: Value) -> Result<u64, StoreError> {
     text(value)?
         .parse()
-        .map_err(|_| StoreError::Unexpected("a number".to_owned()))
+        .map_err(|_| StoreError::Unexpected("an invalid number".to_owned()))
 }
 
 impl Store {
-    /// Keeps entries, to be appended together after `delay`; `None` if as many as `most` are kept
-    /// for this stream already, or with these more than `most_bytes`.
+    /// Schedules entries to be appended together after `delay`. Returns `None` if the stream
+    /// already has `most` scheduled appends, or would exceed `most_bytes` of scheduled data.
     ///
     /// # Errors
-    /// [`StoreError::NotAStream`], [`StoreError::OutOfMemory`], or that Redis is away.
+    /// [`StoreError::NotAStream`], [`StoreError::OutOfMemory`], or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the entries may be scheduled all the same.
+    /// If dropped after the command was sent, the entries may still be scheduled.
     pub async fn schedule(
         &self,
         stream: &StreamName,
@@ -226,10 +231,10 @@ impl Store {
             return Ok(None);
         }
         let [token, due] = tuple(reply)?;
-        // It is kept, and known by what was announced before; this only tells the edition and the
-        // one who waits.
+        // The append is stored and indexed by now. The second announcement only increments the
+        // edition and wakes the waiting gateway.
         if let Err(error) = self.announce(stream, &delay_ms, true).await {
-            tracing::debug!(%error, "what was scheduled was not announced again");
+            tracing::debug!(%error, "cannot announce a scheduled append");
         }
         let entries = entries.len() as u64;
         Ok(Some(Scheduled {
@@ -257,31 +262,31 @@ impl Store {
         announced.await.map(drop)
     }
 
-    /// The channel where what is scheduled is told.
+    /// Returns the channel on which new scheduled appends are announced.
     #[must_use]
     pub fn schedule_channel() -> &'static str {
         BELL
     }
 
-    /// Whether anything is scheduled anywhere.
+    /// Returns whether any stream has scheduled appends.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn has_scheduled(&self) -> Result<bool, StoreError> {
         let mut command = Cmd::new();
         command.arg("EXISTS").arg(INDEX);
         Ok(unsigned(&self.read(&command).await?)? == 1)
     }
 
-    /// Some streams that have something due, and how long until the first of all is; nothing where
-    /// nothing is scheduled.
+    /// Returns some streams with due entries, and the time until the next entry of any stream is
+    /// due. The time is `None` if nothing is scheduled.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn due_streams(&self) -> Result<(Vec<DueStream>, Option<Duration>), StoreError> {
         let reply = self.verb(&DUE, Repeat::Safe, |command| {
             command.arg(2).arg(INDEX).arg(EDITIONS);
@@ -297,8 +302,8 @@ impl Store {
                 streams.push(DueStream { stream, edition });
                 continue;
             }
-            // Somebody else wrote it. Left where it is, it would be the first that is due for ever,
-            // and keep others from their turn.
+            // Another client wrote this name. It would stay first in the index forever and delay
+            // the other streams.
             self.settle_due(&name, &edition, &format!("+{AGAIN_MS}"))
                 .await?;
             invalid += 1;
@@ -307,19 +312,19 @@ impl Store {
             tracing::warn!(
                 key = INDEX,
                 invalid,
-                "names that no stream can have are skipped for 30 s"
+                "the index of scheduled appends contains invalid stream names; skipping them for 30s"
             );
         }
         let due_in = u64::try_from(crate::redis::decode::int(&due_in)?).ok();
         Ok((streams, due_in.map(Duration::from_millis)))
     }
 
-    /// Appends what is due in a stream, and notes when the next is.
+    /// Appends the due entries of a stream and updates the index.
     ///
     /// # Errors
-    /// That Redis is away. What fails otherwise is tried again later.
+    /// An outage of Redis. Other failures are logged and retried later.
     /// # Cancel safety
-    /// Dropped after it was sent, it may be appended all the same, once.
+    /// If dropped after the command was sent, the entries may still be appended, but only once.
     pub async fn move_due(&self, due: &DueStream) -> Result<Moved, StoreError> {
         let mut all = Moved {
             entries: 0,
@@ -337,9 +342,9 @@ impl Store {
             });
             let again = match reply.await {
                 Err(error) if error.is_outage_for_writes() => return Err(error),
-                // One stream is to blame; the others are not to wait for it.
+                // The failure concerns this stream only and must not delay the others.
                 Err(error) => {
-                    tracing::warn!(%error, stream = due.stream.as_str(), "what is due was not appended");
+                    tracing::warn!(%error, stream = due.stream.as_str(), "cannot append scheduled entries; retrying in 30s");
                     all.stuck = true;
                     format!("+{AGAIN_MS}")
                 }
@@ -357,9 +362,9 @@ impl Store {
                     }
                 }
             };
-            // What was moved on one server must not be taken out of the index of another.
+            // A delivery on one server must not change the index of another.
             if site.left.is_cancelled() {
-                return Err(StoreError::Broken("another Redis is the master".to_owned()));
+                return Err(StoreError::Broken("the Redis master changed".to_owned()));
             }
             self.settle_due(due.stream.as_str().as_bytes(), &due.edition, &again)
                 .await?;

@@ -1,4 +1,4 @@
-//! Looking at what is to be appended later, and taking it back.
+//! Listing and cancelling of scheduled entries.
 
 use deadpool_redis::redis::{Cmd, Value};
 
@@ -9,7 +9,8 @@ use crate::redis::group::leases::Verb;
 use crate::redis::stream::scheduled::{Scheduled, keys, lua_release, number};
 use crate::redis::{Store, StoreError};
 
-/// A page of what is scheduled, from the first that is not before `due token`.
+/// Lists a page of scheduled appends. Starts after the given token, or at the given due time if the
+/// token no longer exists.
 static LIST: Verb = Verb::new(
     "\
 local from = 0
@@ -25,7 +26,7 @@ end
 return found",
 );
 
-/// One that is scheduled.
+/// Finds a scheduled append.
 static FIND: Verb = Verb::new(
     "\
 local due = redis.call('ZSCORE', KEYS[1], ARGV[1])
@@ -33,7 +34,7 @@ if not due then return false end
 return {ARGV[1], due, (redis.call('HGET', KEYS[2], ARGV[1]) or '0\\n'):match('^%d+')}",
 );
 
-/// Takes one back: 1 if it was still there.
+/// Cancels a scheduled append. Returns 1 if it still existed.
 static CANCEL: Verb = Verb::new(concat!(
     lua_release!(),
     "\
@@ -54,20 +55,21 @@ fn scheduled(value: Value) -> Result<Scheduled, StoreError> {
     })
 }
 
-/// Some servers write great numbers with an exponent.
+/// Decodes a score. Some servers write large numbers with an exponent.
 fn score(value: Value) -> Result<u64, StoreError> {
     let score = text(value)?.parse::<f64>().ok();
     let score = score.and_then(|score| format!("{score:.0}").parse().ok());
-    score.ok_or_else(|| StoreError::Unexpected("a score".to_owned()))
+    score.ok_or_else(|| StoreError::Unexpected("an invalid score".to_owned()))
 }
 
 impl Store {
-    /// What is scheduled for a stream, soonest first, after one that was seen.
+    /// Returns the scheduled appends of a stream, soonest first, after the due time in Unix
+    /// milliseconds and the token of `after`.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn scheduled(
         &self,
         stream: &StreamName,
@@ -85,12 +87,12 @@ impl Store {
         list(reply.await?)?.into_iter().map(scheduled).collect()
     }
 
-    /// One that is scheduled; `None` if it is not, or no longer.
+    /// Returns a scheduled append, or `None` if it does not exist or was already delivered.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn find_scheduled(
         &self,
         stream: &StreamName,
@@ -106,12 +108,12 @@ impl Store {
         }
     }
 
-    /// Takes back what is scheduled; false if it is not, or no longer.
+    /// Cancels a scheduled append. Returns false if it does not exist or was already delivered.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, it may be taken back all the same.
+    /// If dropped after the command was sent, the append may still be cancelled.
     pub async fn cancel_scheduled(
         &self,
         stream: &StreamName,

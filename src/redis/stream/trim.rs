@@ -1,8 +1,8 @@
-//! Trimming: what may go, and what is done about groups that still refer to it.
+//! Trimming of streams, optionally with regard to groups that still refer to the entries.
 //!
-//! Without regard to groups this is Redis' own trimming. With it, it is a script on every server:
-//! what Redis 8.2 does of itself for `ACKED` leaves holes in the middle of a stream that no
-//! position can account for, so here nothing but a prefix goes.
+//! Trimming without regard to groups is Redis' own. Otherwise a script trims, on every server. The
+//! `ACKED` option of Redis 8.2 leaves holes in the middle of a stream that no position can account
+//! for, so the script removes only a prefix of the stream.
 
 use deadpool_redis::redis::Cmd;
 
@@ -12,33 +12,34 @@ use crate::redis::decode::unsigned;
 use crate::redis::stream::deletion::References;
 use crate::redis::{Store, StoreError};
 
-/// Which entries may go.
+/// The entries that a trim may remove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trim {
-    /// All but this many.
+    /// All but this number of newest entries.
     MaxLen(u64),
-    /// All below this id.
+    /// All entries below this id.
     MinId(EntryId),
 }
 
-/// Which entries go, and how.
+/// The parameters of a trim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trimming {
-    /// Which may.
+    /// Entries to remove at most.
     pub trim: Trim,
-    /// To the letter; otherwise whole nodes only, which is much cheaper.
+    /// Whether to trim exactly; otherwise Redis removes only whole nodes, which is much cheaper.
     pub exact: bool,
-    /// Look at no more than so many entries; 0 for no limit. Not with `exact`.
+    /// Maximum number of entries to examine; 0 for no limit. Not with `exact`.
     pub limit: Option<u64>,
-    /// What is done about groups: with [`References::Acked`] only a prefix goes that every group
-    /// has read and acknowledged; with [`References::Delete`] nothing below what is then the
-    /// oldest entry stays pending.
+    /// Treatment of groups. [`References::Acked`] removes only a prefix that every group has read
+    /// and acknowledged. [`References::Delete`] also deletes pending records below the entry that
+    /// is the oldest afterwards.
     pub references: References,
 }
 
-/// Lua: `held_back(stream)` answers the first entry that some group has not read or acknowledged,
-/// with the group and `unread` or `pending`; nothing where all groups are done with all entries. A
-/// record of an entry that is gone holds nothing back; of those, 1000 of a group are looked past.
+/// Lua: `held_back(stream)` returns the first entry that a group has not read or acknowledged, with
+/// the group and `unread` or `pending`. Returns nothing if all groups have acknowledged all
+/// entries. Pending records of deleted entries hold nothing back; at most 1000 of them are skipped
+/// per group.
 macro_rules! lua_held_back {
     () => {
         concat!(
@@ -70,7 +71,7 @@ local function held_back(stream)
       if id and (not bound or below(id, bound)) then bound, by, why = id, group['name'], reason end
     end
     hold(first_pending(stream, group['name'], first), 'pending')
-    -- Nothing lies above the greatest id, which Redis refuses to look beyond.
+    -- pcall: Redis rejects an exclusive range above the greatest id, where nothing can be.
     local rest = redis.pcall('XRANGE', stream, '(' .. group['last-delivered-id'], '+', 'COUNT', 1)
     hold(rest[1] and rest[1][1], 'unread')
   end
@@ -81,8 +82,9 @@ end\n"
 }
 pub(in crate::redis) use lua_held_back;
 
-/// Lua: `trim(stream, references, kind, how, threshold, limit)` answers how many entries went. An
-/// exact trim to a length that looks at groups removes at most 10,000 entries in one call.
+/// Lua: `trim(stream, references, kind, how, threshold, limit)` trims and returns the number of
+/// entries removed. With `acked`, an exact trim to a length removes at most 10,000 entries per
+/// call.
 macro_rules! lua_trim {
     () => {
         concat!(
@@ -128,12 +130,12 @@ pub(in crate::redis) use lua_trim;
 const TRIM: &str = concat!(lua_trim!(), "return trim(KEYS[1], unpack(ARGV))");
 
 impl Trimming {
-    /// Redis' own trimming does it.
+    /// Returns whether Redis' own trimming suffices.
     pub(in crate::redis) fn is_native(&self) -> bool {
         self.references == References::Keep
     }
 
-    /// The words XADD and XTRIM take for it.
+    /// Appends the arguments of XADD and XTRIM.
     pub(in crate::redis) fn write(&self, command: &mut Cmd) {
         let [kind, how, threshold] = self.words();
         command.arg(kind).arg(how).arg(threshold);
@@ -142,7 +144,7 @@ impl Trimming {
         }
     }
 
-    /// The arguments of Lua's `trim` after the stream.
+    /// Appends the arguments of the Lua function `trim` after the stream.
     pub(in crate::redis) fn write_script(&self, command: &mut Cmd) {
         command.arg(self.references.word()).arg(&self.words());
         command.arg(
@@ -166,12 +168,12 @@ impl Trimming {
 }
 
 impl Store {
-    /// Trims a stream; answers how many entries went.
+    /// Trims a stream and returns the number of entries removed.
     ///
     /// # Errors
-    /// [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the stream may be trimmed all the same.
+    /// If dropped after the command was sent, the stream may still be trimmed.
     pub async fn trim(&self, stream: &StreamName, trimming: &Trimming) -> Result<u64, StoreError> {
         let mut command = Cmd::new();
         if trimming.is_native() {

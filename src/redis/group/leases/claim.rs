@@ -1,5 +1,5 @@
-//! Taking over entries of a group with a policy, by id or by how long they have been idle: they get
-//! a lease, and what is gone from the stream leaves a stone.
+//! Claims of entries in a group with a policy, by id or by idle time. Claimed entries get a lease;
+//! entries deleted from the stream become tombstones.
 
 use deadpool_redis::redis::Value;
 
@@ -12,7 +12,8 @@ use crate::redis::group::leases::read::micros;
 use crate::redis::group::leases::{Lease, Verb, begin};
 use crate::redis::{AutoClaim, Claim, Claimed, Delivery, Store, StoreError};
 
-/// Lua: `take(id, held, words…)` claims one entry that exists, and lends it.
+/// Lua: `take(id, held, min_idle, words)` claims one entry and records it for a lease. An entry
+/// deleted from the stream becomes a tombstone.
 macro_rules! lua_claim {
     () => {
         concat!(
@@ -67,13 +68,13 @@ return {digits(until_us), taken, gone, #batch == count and batch[#batch][1] or '
 ));
 
 impl Store {
-    /// Takes pending entries of a group with a policy for a consumer, with a lease; `None` if it has
-    /// none. Beside them, how many turned out to be gone.
+    /// Claims pending entries of a group with a policy for a consumer, with a lease. Returns `None`
+    /// if the group has no policy. The result also lists entries deleted from the stream.
     ///
     /// # Errors
-    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the entries may be the consumer's all the same.
+    /// If dropped after the command was sent, the consumer may still have claimed the entries.
     pub(in crate::redis) async fn claim_leased(
         &self,
         stream: &StreamName,
@@ -98,12 +99,12 @@ impl Store {
         claimed(reply.await?, claim.just_id)
     }
 
-    /// As [`Store::claim_leased`], of entries that have been idle for long, whoever holds them.
+    /// Claims idle entries of any consumer; otherwise like [`Store::claim_leased`].
     ///
     /// # Errors
-    /// As [`Store::claim_leased`].
+    /// Same as [`Store::claim_leased`].
     /// # Cancel safety
-    /// As [`Store::claim_leased`].
+    /// Same as [`Store::claim_leased`].
     pub(in crate::redis) async fn auto_claim_leased(
         &self,
         stream: &StreamName,

@@ -1,4 +1,5 @@
-//! Copies of dead letters whose fields are packed: a script cannot append so many, so the gateway does.
+//! Copies of dead letters with packed fields. The gateway appends these copies itself, because a
+//! script cannot append that many fields.
 
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
@@ -10,11 +11,11 @@ use crate::redis::group::leases::dead_letters::of_dead;
 use crate::redis::group::leases::redrive::{Redrive, Redriven, redriven};
 use crate::redis::{Store, StoreError};
 
-/// Checks, in one transaction with the XADD before it, that the copy was appended and that the letter
-/// is still there; then deletes the letter. A copy of a letter that is gone by then is taken back
-/// before anybody sees it.
+/// Verifies, in one transaction with the preceding XADD, that the copy was appended and that the
+/// dead letter still exists; then deletes the letter. If the letter no longer exists, the script
+/// deletes the copy before any client sees it.
 ///
-/// WATCH would do the same, but never comes to an end on a stream that many letters come to.
+/// WATCH would achieve the same, but might never succeed on a stream with frequent dead letters.
 const CHECK_COPY: &str = "\
 local dead, to, id, packed = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
 local fields, made = cmsgpack.unpack(packed), redis.call('XREVRANGE', to, '+', '-', 'COUNT', 1)[1]
@@ -30,13 +31,13 @@ redis.call('XDEL', dead, id)
 return {'copied', made[1]}";
 
 impl Store {
-    /// Appends a copy of a dead letter with packed fields where `how` says, and deletes the letter, in
-    /// one step.
+    /// Appends a copy of a dead letter with packed fields to the stream given by `how`, and deletes
+    /// the letter, atomically.
     ///
     /// # Errors
-    /// As [`Store::redrive`], and [`StoreError::OutOfMemory`].
+    /// Same as [`Store::redrive`], and [`StoreError::OutOfMemory`].
     /// # Cancel safety
-    /// Dropped after it was sent, the copy may be appended all the same.
+    /// If dropped after the command was sent, the copy may still be appended.
     pub(super) async fn copy_packed(
         &self,
         stream: &StreamName,

@@ -1,4 +1,4 @@
-//! Dead letters of a group: looking at them, deleting them.
+//! Listing and deletion of dead letters of a group.
 
 use deadpool_redis::redis::{Cmd, Value};
 
@@ -11,45 +11,46 @@ use crate::redis::decode::{entries, unsigned};
 use crate::redis::stream::read_budget::{ANSWER, heaviest};
 use crate::redis::{Store, StoreError};
 
-/// What stands before the names of the fields that tell where a dead letter came from.
+/// Prefix of the fields that describe the origin of a dead letter.
 const OURS: &[u8] = b"streamgate-";
-/// How many fields tell that.
+/// Number of these fields.
 const TELLING: usize = 7;
-/// Entries of a dead-letter stream looked at in one step, for other groups may share it.
+/// Maximum entries of a dead-letter stream read per page. Other groups may share the stream, so a
+/// page may contain few letters of this group.
 const AT_ONCE: usize = 1000;
-/// Steps in one call.
+/// Maximum pages per call.
 const STEPS: usize = 10;
 
-/// An entry that nobody could work off.
+/// An entry that no consumer could process.
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
-    /// Its id among the dead letters.
+    /// Id of the dead letter in the dead-letter stream.
     pub id: EntryId,
-    /// The fields of the original, in order; none if that was gone by then.
+    /// Fields of the original entry, in order; empty if the original had been deleted.
     pub fields: Fields,
-    /// The id of the original.
+    /// Id of the original entry.
     pub entry: EntryId,
-    /// Who held it last; nobody if it had been handed back.
+    /// Consumer that last held the entry; `None` if it had been returned to the group.
     pub consumer: Option<RawName>,
-    /// How often it was delivered.
+    /// Number of deliveries.
     pub deliveries: u64,
-    /// Why it is here.
+    /// Reason for the dead letter.
     pub reason: String,
-    /// When it came here, in Unix milliseconds.
+    /// Time when the entry became a dead letter, in Unix milliseconds.
     pub time_ms: u64,
 }
 
-/// Some dead letters.
+/// A page of dead letters.
 #[derive(Clone, Debug)]
 pub struct DeadLetters {
-    /// By id.
+    /// Dead letters, by id.
     pub letters: Vec<DeadLetter>,
-    /// The first id that was not looked at; `None` at the end.
+    /// First id of the next page; `None` at the end.
     pub next: Option<EntryId>,
 }
 
 impl DeadLetter {
-    /// An entry of a dead-letter stream, if it came from this group.
+    /// Decodes an entry of a dead-letter stream, or returns `None` if it came from another group.
     #[must_use]
     fn read(entry: Entry, from: &str, group: &GroupName) -> Option<Self> {
         let mut fields = entry.fields;
@@ -83,13 +84,13 @@ impl DeadLetter {
 }
 
 impl Store {
-    /// The policy of a group that must have one.
+    /// Returns the policy of a group that must have one.
     ///
     /// # Errors
     /// [`StoreError::GroupHasNoPolicy`], [`StoreError::GroupNotFound`], [`StoreError::NotAStream`],
-    /// or that Redis is away.
+    /// or an outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn needed_policy(
         &self,
         stream: &StreamName,
@@ -106,13 +107,13 @@ impl Store {
             .ok_or(StoreError::GroupHasNoPolicy)
     }
 
-    /// Dead letters of a group from an id on, at most `limit`; fewer where they are large or where
-    /// other groups share the stream, though there may be more.
+    /// Returns at most `limit` dead letters of a group, starting at an id. A page may have fewer
+    /// letters although there are more, if they are large or other groups share the stream.
     ///
     /// # Errors
-    /// [`StoreError::DeadLetterNotAStream`], or that Redis is away.
+    /// [`StoreError::DeadLetterNotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn dead_letters(
         &self,
         stream: &StreamName,
@@ -160,12 +161,12 @@ impl Store {
         })
     }
 
-    /// One dead letter of a group.
+    /// Returns one dead letter of a group.
     ///
     /// # Errors
-    /// [`StoreError::DeadLetterNotAStream`], or that Redis is away.
+    /// [`StoreError::DeadLetterNotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn dead_letter(
         &self,
         stream: &StreamName,
@@ -180,12 +181,13 @@ impl Store {
         Ok(found.and_then(|entry| DeadLetter::read(entry, &policy.calls(stream), group)))
     }
 
-    /// Deletes dead letters of a group, which must be its own; answers how many there were.
+    /// Deletes dead letters and returns how many existed. The caller must have checked that they
+    /// belong to the group.
     ///
     /// # Errors
-    /// [`StoreError::DeadLetterNotAStream`], or that Redis is away.
+    /// [`StoreError::DeadLetterNotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, they may be gone all the same.
+    /// If dropped after the command was sent, the dead letters may still be deleted.
     pub async fn delete_dead_letters(
         &self,
         policy: &Policy,
@@ -204,7 +206,7 @@ impl Store {
     }
 }
 
-/// It is the dead-letter key that holds something else.
+/// Converts an error of a command on the dead-letter key.
 pub(super) fn of_dead(error: StoreError) -> StoreError {
     match error {
         StoreError::NotAStream => StoreError::DeadLetterNotAStream,

@@ -1,25 +1,26 @@
-//! The script that hands out entries of groups, with or without a policy.
+//! The script that delivers entries of groups, with or without a policy.
 
 use crate::redis::group::leases::Verb;
 use crate::redis::group::leases::lua::{lua_bury, lua_leases};
 
-/// Hands out: of each stream entries that are due up to half of the count, then new ones, then due
-/// ones again. A group without a policy is read as XREADGROUP does.
+/// Delivers entries of each stream: due entries, whose lease or delay has ended, up to half of the
+/// count, then new entries, then more due entries. Reads a group without a policy like XREADGROUP.
 ///
-/// What XREADGROUP has read cannot be put back. So where bytes are bounded it is told how many entries
-/// to read: those that follow the last one delivered are looked at first, in the same step. Streams
-/// then take turns to be the first, and what is due and what is new take turns, too, since either may
-/// use up all there is room for.
+/// Entries read by XREADGROUP cannot be put back. With a byte limit, the script therefore first
+/// examines the entries after the last delivered one, and tells XREADGROUP how many to read. The
+/// streams take turns at being read first, and so do due and new entries, because either may
+/// exhaust the byte limit.
 ///
-/// No more than 16 are looked at in one go, since what follows small ones may be large.
+/// The script examines at most 16 entries at a time, because large entries may follow small ones.
 ///
-/// A consumer that asks is made, and its idle time begins anew, also when it gets nothing: in a plain
-/// group as XREADGROUP does on this server, in a group with a policy on every server, since
-/// `consumer_expiry` deletes consumers that do not ask. A read of the history behind the last
-/// possible id does that and nothing else; the very last id would mean `>`.
+/// A read creates its consumer and resets the consumer's idle time, even if it delivers nothing. In
+/// a plain group, this follows XREADGROUP on the server. In a group with a policy, it happens on
+/// every server, because `consumer_expiry` deletes consumers that do not read. A history read after
+/// the second-to-last possible id does just that; the very last id would mean `>`.
 ///
-/// An entry that is pending and that XCLAIM does not return is gone from the stream: Redis 7.0
-/// drops it from the pending list without a word, 6.2 answers nil. Either way it leaves a stone.
+/// A pending entry that XCLAIM does not return was deleted from the stream. Redis 7.0 silently
+/// removes the entry from the pending list; Redis 6.2 returns nil. Either way the entry becomes a
+/// tombstone.
 pub(super) static READ: Verb = Verb::new(concat!(
     lua_leases!(),
     lua_bury!(),

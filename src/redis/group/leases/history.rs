@@ -1,4 +1,4 @@
-//! The history of a consumer: entries that are pending with it.
+//! The history of a consumer: its pending entries.
 
 use deadpool_redis::redis::{Cmd, Value};
 
@@ -12,8 +12,8 @@ use crate::redis::group::leases::read::{Handed, Lease, micros, write_keys};
 use crate::redis::group::plain::write_read;
 use crate::redis::{Delivery, GroupRead, Store, StoreError};
 
-/// What a consumer holds, looked at without touching it: XREADGROUP would count a delivery and set
-/// its time. Answers false for a group without a policy.
+/// Returns the pending entries of a consumer without changing them; XREADGROUP would increment the
+/// delivery count and set the delivery time. Returns false for a group without a policy.
 static HISTORY: Verb = Verb::new(concat!(
     lua_leases!(),
     "\
@@ -44,7 +44,8 @@ impl Store {
         (share, portion): (usize, usize),
     ) -> Result<Vec<Handed>, StoreError> {
         let plainly = async || {
-            // Redis knows no bytes: as many as will fit if all are like the heaviest.
+            // XREADGROUP has no byte limit: read as many as fit if all are as heavy as the
+            // heaviest.
             let read = GroupRead {
                 count: read.count.min(portion).max(1),
                 ..read.clone()
@@ -56,7 +57,7 @@ impl Store {
             Ok(handed)
         };
         let Some(from) = after.next() else {
-            // Nothing can lie behind the last id, which XREADGROUP would take for `>`.
+            // No entry can follow the last id, which XREADGROUP would take for `>`.
             self.touch_consumer(streams, group, &read.consumer).await?;
             return Ok(vec![Handed::default(); streams.len()]);
         };
@@ -85,13 +86,13 @@ impl Store {
         }
     }
 
-    /// Makes a consumer of several groups where it is missing, and begins its idle time anew: what a
-    /// read does that finds nothing.
+    /// Creates a consumer in several groups if missing and resets its idle time, like a read that
+    /// returns nothing.
     ///
     /// # Errors
-    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the consumer may be made all the same.
+    /// If dropped after the command was sent, the consumer may still be created.
     pub async fn touch_consumer(
         &self,
         streams: &[StreamName],
@@ -111,8 +112,8 @@ impl Store {
     }
 }
 
-/// Keeps of a history what fits into `bytes`, but one entry at least; the rest is pending, and read
-/// after the last that was kept.
+/// Truncates a history to `bytes`, but keeps at least one entry. The other entries stay pending,
+/// and the next read starts after the last entry kept.
 fn cut(entries: &mut Vec<Delivery>, bytes: usize) {
     let mut left = bytes;
     let kept = entries.iter().position(|entry| {

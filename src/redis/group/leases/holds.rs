@@ -1,4 +1,4 @@
-//! Which of the leases that were handed out still run.
+//! Checks whether leases are still valid.
 
 use crate::model::name::{ConsumerName, GroupName, StreamName};
 use crate::redis::conn::pool::Repeat;
@@ -8,9 +8,9 @@ use crate::redis::group::leases::settle::{Item, lua_items, write_items};
 use crate::redis::group::leases::{Verb, begin};
 use crate::redis::{Store, StoreError};
 
-/// Answers 1 for each lease that is the current one of its entry and has not ended; if asked, only
-/// where the entry is still pending with the consumer: native clients acknowledge and claim without
-/// regard to leases.
+/// Returns 1 for each lease that is the current lease of its entry and has not ended. Optionally
+/// also requires that the entry is still pending with the consumer, because native clients
+/// acknowledge and claim without regard to leases.
 static HOLDS: Verb = Verb::new(concat!(
     lua_leases!(),
     lua_items!(),
@@ -30,13 +30,15 @@ return results"
 ));
 
 impl Store {
-    /// Whether each of some leases of a consumer still runs, by the clock of Redis. With `pending` it
-    /// is also checked that the entry is pending with the consumer, which costs a lookup for each.
+    /// Returns for each lease of a consumer whether it is still valid, by the clock of Redis. With
+    /// `pending`, also checks that the entry is pending with the consumer, at the cost of a look-up
+    /// per entry.
     ///
     /// # Errors
-    /// With `pending` [`StoreError::GroupNotFound`]; [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::GroupNotFound`] (only with `pending`), [`StoreError::NotAStream`], or an
+    /// outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn lease_holds(
         &self,
         stream: &StreamName,

@@ -1,13 +1,13 @@
-//! Lives of groups: tells a group from another one of the same name that a native client made after
-//! it deleted the first.
+//! Group identity: detects that a native client deleted a group and created another one of the same
+//! name.
 //!
-//! Redis gives groups no creation id. So a group with a policy has a marker: a consumer
-//! `streamgate:life:<random>`, whose name is kept with the policy. XGROUP CREATECONSUMER answers 0
-//! while the marker is there. It answers 1 in a group that was made anew: the policy and the leases
-//! belong to another life, and are discarded before anything is done by them.
+//! Redis gives groups no creation id. A group with a policy therefore has a marker: a consumer
+//! `streamgate:life:<random>`, whose name is stored with the policy. XGROUP CREATECONSUMER returns
+//! 0 while the marker exists. It returns 1 in a recreated group: the policy and the leases belong
+//! to the deleted group, and are discarded before they have any effect.
 //!
-//! A policy that is taken away leaves `- <time>` in its place while leases are left, so that their
-//! receipts stay good.
+//! When a policy is removed while leases remain, `- <time>` replaces it, so that the receipts of
+//! these leases stay valid.
 
 use deadpool_redis::redis::{Cmd, Value};
 
@@ -17,17 +17,19 @@ use crate::redis::decode::{bytes, int, list};
 use crate::redis::group::leases::{Verb, begin};
 use crate::redis::{Store, StoreError};
 
-/// The beginning of the names of marker consumers.
+/// Prefix of the names of marker consumers.
 pub(super) const MARKER_PREFIX: &str = "streamgate:life:";
 
-/// How many consumers of ours a group with a marker has: the marker, and the one that is nobody.
+/// Number of the gateway's own consumers in a group with a marker: the marker, and the holder of
+/// returned entries.
 pub(super) const OWN_CONSUMERS: u64 = 2;
 
-/// Lua: `kept_of(policies, key, group)` answers what is kept of a group's policy and the random part
-/// of its marker, nothing where there is neither. It ends the script with `OTHERLIFE`, before
-/// anything was written, where the group is not the one the policy was given to.
+/// Lua: `kept_of(policies, key, group)` returns the stored policy of a group and the random part of
+/// its marker, or nothing if there is neither. If the policy was set on an earlier group of this
+/// name, it ends the script with `OTHERLIFE` before anything was written.
 ///
-/// A server that may not write, or is full, cannot tell: the life is then believed to be the same.
+/// A server that is read-only or out of memory cannot detect this; the group then counts as
+/// unchanged.
 macro_rules! lua_life {
     () => {
         "\
@@ -63,8 +65,8 @@ end\n"
 }
 pub(in crate::redis) use lua_life;
 
-/// Discards policies and leases of another life; answers the streams whose group had a policy. It
-/// takes the keys and the group of any verb that can meet one.
+/// Discards the policies and leases of deleted groups. Returns the streams whose group had a
+/// policy. Takes the keys and the group of any script that can find such a policy.
 static DISCARD: Verb = Verb::new(concat!(
     lua_life!(),
     "\
@@ -81,8 +83,8 @@ end
 return discarded"
 ));
 
-/// Ends what is left of a policy that was taken away: forgets leases of entries that are no longer
-/// pending. Answers where to go on, or -1 when nothing is left.
+/// Cleans up after a removed policy: removes leases of entries that are no longer pending. Returns
+/// the offset from which to continue, or -1 when nothing is left.
 static WIND_DOWN: Verb = Verb::new(concat!(
     crate::redis::group::leases::lua::lua_leases!(),
     "\
@@ -105,7 +107,7 @@ return -1"
 ));
 
 impl Store {
-    /// Discards the policies of other lives that a verb met, and says so in the log.
+    /// Discards and logs the policies of deleted groups that a script has found.
     pub(super) async fn discard_other_lives(
         &self,
         write: &impl Fn(&mut Cmd),
@@ -116,19 +118,19 @@ impl Store {
             let stream = String::from_utf8_lossy(&bytes(stream)?).into_owned();
             tracing::warn!(
                 stream,
-                "a group was deleted and made anew by another client: its old policy was discarded"
+                "another client deleted and recreated a group; discarded its old policy"
             );
         }
         Ok(())
     }
 
-    /// Looks after a group whose policy was taken away, `limit` leases at a time from `skip` on;
-    /// answers where to go on, `None` when nothing is left to do.
+    /// Cleans up a group whose policy was removed, `limit` leases at a time starting at `skip`.
+    /// Returns the offset from which to continue, or `None` when nothing is left to do.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, it may be done all the same.
+    /// If dropped after the command was sent, the clean-up may still run.
     pub(super) async fn wind_down(
         &self,
         stream: &StreamName,
@@ -144,13 +146,13 @@ impl Store {
     }
 }
 
-/// The random part of a marker.
+/// Returns a new random part of a marker.
 pub(super) fn new_life() -> String {
     format!("{:016x}", fastrand::u64(..))
 }
 
-/// What is kept of a policy, unless it was taken away or belongs to another life; and how many
-/// consumers of the group are ours.
+/// Decodes a stored policy, unless it was removed or belongs to a deleted group, and returns the
+/// number of the gateway's own consumers in the group.
 pub(super) fn kept(value: Value) -> Result<(Option<Vec<u8>>, u64), StoreError> {
     match value {
         Value::Nil => Ok((None, 0)),

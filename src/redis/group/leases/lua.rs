@@ -1,9 +1,9 @@
-//! What the scripts of this room share.
+//! Lua functions shared by the scripts of this module.
 
-/// Lua: the clock in microseconds, numbers as text, policies, chunks.
+/// Lua: the clock in microseconds, numbers as text, policies, and leases.
 ///
-/// Microseconds of this century fit into a double, which is what Lua's numbers and the scores of
-/// sorted sets are; but they must be written out, for Lua shows 14 digits.
+/// Lua numbers and sorted-set scores are doubles, which hold the microseconds of this century. The
+/// scripts must format them explicitly, because Lua prints only 14 digits.
 macro_rules! lua_leases {
     () => {
         concat!(
@@ -49,11 +49,12 @@ end\n"
 }
 pub(in crate::redis) use lua_leases;
 
-/// Lua: `bury(…)` moves an entry to the dead letters of its group and out of the group, in one
-/// step; false if the dead-letter key holds something else, and nothing has happened then. An entry
-/// that is gone leaves a tombstone with its name. The fields of an entry with more than 3500, which
-/// XADD does not take from a script, are packed into one; so is a lone field of the same name, which
-/// would be taken for packed fields otherwise.
+/// Lua: `bury(…)` moves an entry to the dead letters of its group and acknowledges it, atomically.
+/// Returns false and changes nothing if the dead-letter key holds another type.
+///
+/// An entry deleted from the stream becomes a tombstone with its id. If an entry has more than 3500
+/// fields, which XADD does not accept from a script, the fields are packed into one. A single field
+/// of the same name is packed as well, because it would be taken for packed fields otherwise.
 macro_rules! lua_bury {
     () => {
         "\

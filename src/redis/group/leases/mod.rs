@@ -1,16 +1,18 @@
-//! Leases: what is lent to consumers of groups with a policy, until when, and what happens then
-//! (ADR 7).
+//! Leases on entries delivered to consumers of groups with a policy (ADR 7).
 //!
-//! Beside each stream lie, in its slot, a hash with the policies of its groups and for each of
-//! these a sorted set: its members are entry ids, its scores when the lease of each ends, in
-//! microseconds by the clock of Redis. Every verb is one script over stream and set, so nothing
-//! happens half, and the end of a lease, which is never the same twice for one entry, tells the
-//! holder of today from that of yesterday.
+//! Each stream has, in its slot, a hash with the policies of its groups, and for each of these
+//! groups a sorted set of leases. The members of the set are entry ids. The scores are the times
+//! when the leases end, in microseconds by the clock of Redis.
 //!
-//! The list of pending entries is the truth of who holds what, the set only of until when. A member
-//! that is not pending means nothing, and is thrown away when it is met; an entry that is pending
-//! and no member is one that a native consumer took, and is enrolled by the sweeper. So nothing
-//! that others do to stream or group (XACK, XDEL, XTRIM, XCLAIM, DELCONSUMER) can break anything.
+//! Every operation is one script over the stream and the set, so it is atomic. The end of a lease
+//! is never the same twice for one entry, so it distinguishes the current holder from an earlier
+//! one.
+//!
+//! The list of pending entries decides which consumer holds an entry; the set only holds the end of
+//! the lease. A member that is not pending has no effect and is removed when a script finds it. A
+//! pending entry without a lease was taken by a native consumer, and the sweep gives it a lease.
+//! Commands of other clients on the stream or group (XACK, XDEL, XTRIM, XCLAIM, DELCONSUMER)
+//! therefore cannot break anything.
 
 pub(in crate::redis) mod claim;
 pub(in crate::redis) mod copy;
@@ -47,10 +49,10 @@ pub(in crate::redis) use crate::redis::group::leases::settle::{lua_items, write_
 pub use crate::redis::group::leases::sweep::{SweepAt, SweepParts, Swept};
 pub use crate::redis::group::leases::wake::{Calls, Ear};
 
-/// Holds what belongs to nobody: entries that were handed back. No caller can have this name.
+/// The consumer that holds entries returned to the group. No client can use this name.
 pub(in crate::redis) const NOBODY: &str = "streamgate:nobody";
 
-/// A script that is sent by its hash.
+/// A Lua script that is invoked by its hash.
 pub(in crate::redis) struct Verb {
     text: &'static str,
     hash: OnceLock<String>,
@@ -64,7 +66,7 @@ impl Verb {
         }
     }
 
-    /// Its text, for a connection of its own.
+    /// Returns the text of the script, for use on an exclusive connection.
     pub(in crate::redis) const fn text(&self) -> &'static str {
         self.text
     }
@@ -75,9 +77,9 @@ impl Verb {
     }
 }
 
-/// The hash with the policies of a stream's groups.
+/// Returns the Redis key of the hash with the policies of a stream's groups.
 pub(in crate::redis) fn policies(stream: &StreamName) -> String {
-    // For every read and acknowledgement: at once, where `format!` grows as it goes.
+    // Runs for every read and acknowledgement. `concat` allocates once; `format!` reallocates.
     [
         OWN_PREFIX,
         "{",
@@ -88,8 +90,8 @@ pub(in crate::redis) fn policies(stream: &StreamName) -> String {
     .concat()
 }
 
-/// What the keys of all leases of a stream begin with: names may hold anything, so the length of the
-/// first tells where the second begins.
+/// Returns the prefix of the Redis keys of all leases of a stream. Names may contain any character,
+/// so the key includes the length of the stream's name to mark where the group's name begins.
 pub(in crate::redis) fn leases_prefix(stream: &StreamName) -> String {
     let (key, length) = (stream.as_str(), stream.as_str().len().to_string());
     [
@@ -105,12 +107,12 @@ pub(in crate::redis) fn leases_prefix(stream: &StreamName) -> String {
     .concat()
 }
 
-/// The sorted set with the leases of a group.
+/// Returns the Redis key of the sorted set with the leases of a group.
 pub(in crate::redis) fn leases(stream: &StreamName, group: &GroupName) -> Vec<u8> {
     [leases_prefix(stream).as_bytes(), group.as_bytes()].concat()
 }
 
-/// Where it is told that entries of a group were freed.
+/// Returns the channel on which released entries of a group are announced.
 pub(in crate::redis) fn channel(stream: &StreamName, group: &GroupName) -> String {
     let key = stream.as_str();
     format!(
@@ -120,13 +122,14 @@ pub(in crate::redis) fn channel(stream: &StreamName, group: &GroupName) -> Strin
     )
 }
 
-/// Whether a consumer is one of ours, which is not shown: the one that is nobody, or a marker.
+/// Returns whether a consumer belongs to the gateway and is hidden from clients: the holder of
+/// returned entries, or a marker.
 pub(in crate::redis) fn is_nobody(consumer: &RawName) -> bool {
     let name = consumer.as_bytes();
     name == NOBODY.as_bytes() || name.starts_with(life::MARKER_PREFIX.as_bytes())
 }
 
-/// The words every verb on one group begins with: its keys, group and channel.
+/// Appends the common arguments of scripts on one group: keys, group name and channel.
 pub(in crate::redis) fn begin(command: &mut Cmd, stream: &StreamName, group: &GroupName) {
     command
         .arg(3)
@@ -137,8 +140,9 @@ pub(in crate::redis) fn begin(command: &mut Cmd, stream: &StreamName, group: &Gr
 }
 
 impl Store {
-    /// Runs a script, by its hash where the server has it; `write` adds keys and arguments. A script
-    /// that meets the policy of another life has done nothing: it runs again without that.
+    /// Runs a script, by its hash if the server has it; `write` adds keys and arguments. A script
+    /// that finds the policy of a deleted group has done nothing. The policy is then discarded and
+    /// the script runs again.
     pub(in crate::redis) async fn verb(
         &self,
         verb: &Verb,
@@ -168,7 +172,7 @@ impl Store {
             .command(&command, repeat, self.writer)
             .await
         {
-            // Nothing ran, so it may be sent again; with its text it is there from then on.
+            // Nothing ran, so the script can be sent again. EVAL also stores it on the server.
             Err(StoreError::NoScript) => {
                 let mut command = Cmd::new();
                 command.arg("EVAL").arg(verb.text);

@@ -1,4 +1,4 @@
-//! Groups with their policies: making, changing, looking, deleting, each in one step.
+//! Atomic creation, change, look-up and deletion of groups with their policies.
 
 use deadpool_redis::redis::{Cmd, Value};
 
@@ -13,44 +13,44 @@ use crate::redis::group::leases::{Verb, begin, policies};
 use crate::redis::group::plain::write_start;
 use crate::redis::{Store, StoreError};
 
-/// The set of all groups that have a policy, for the sweeper: `stream\0group`. It lies in a slot of
-/// its own and is written beside the policies, not with them, so what it says is looked up before
-/// it is believed.
+/// Index of all groups with a policy, for the sweep: `stream\0group`. The index is in a separate
+/// slot and is not written atomically with the policies, so callers verify its entries.
 pub(super) const INDEX: &str = "streamgate:{policies}:index";
 
-/// A name in the index.
+/// Returns the member of the index for a group.
 pub(super) fn indexed(stream: &StreamName, group: &GroupName) -> String {
     format!("{}\0{group}", stream.as_str())
 }
 
-/// How to make a group.
+/// The parameters of creating a group.
 #[derive(Clone, Debug)]
 pub struct GroupStart {
-    /// Where it begins.
+    /// Start position of the group.
     pub start: Start,
-    /// How many entries the stream had been given up to there.
+    /// Number of entries added to the stream up to the start position.
     pub entries_read: Option<u64>,
-    /// Make an empty stream if there is none.
+    /// Whether to create an empty stream if it does not exist.
     pub create_stream: bool,
-    /// Leave a group that is there as it is, its policy too.
+    /// Whether to leave an existing group and its policy unchanged.
     pub only_new: bool,
-    /// Give it this policy, or none; `None` leaves that of a group that is there.
+    /// New policy: `Some(None)` removes the policy of an existing group, `None` leaves it
+    /// unchanged.
     pub policy: Option<Option<Policy>>,
 }
 
-/// How to change a group.
+/// A change of a group.
 #[derive(Clone, Debug, Default)]
 pub struct GroupChange {
-    /// Where it reads on.
+    /// New position of the group.
     pub to: Option<Start>,
-    /// How many entries the stream had been given up to there.
+    /// Number of entries added to the stream up to that position.
     pub entries_read: Option<u64>,
-    /// The policy as it was seen, and as it is to be.
+    /// The policy the caller has seen, and the new policy.
     pub policy: Option<(Option<Policy>, Option<Policy>)>,
 }
 
-/// Lua: sets a policy, or takes it away (`-`): while leases are left its marker stays, so that their
-/// receipts stay good.
+/// Lua: `set_policy(kept, life, text)` sets a policy, or removes it (`-`). While leases remain, the
+/// marker stays, so that their receipts stay valid.
 macro_rules! lua_set_policy {
     () => {
         concat!(
@@ -76,8 +76,8 @@ end\n"
     };
 }
 
-/// Makes a group: 1 if it was not there. What a group of this name had before it was destroyed by
-/// others is not its policy.
+/// Creates a group. Returns 1 if it did not exist. Deletes the policy and the leases of an earlier
+/// group of this name that another client has destroyed.
 static CREATE: Verb = Verb::new(concat!(
     lua_set_policy!(),
     "\
@@ -96,7 +96,8 @@ redis.call('PUBLISH', ARGV[2], '0')
 return made.err and 0 or 1"
 ));
 
-/// Moves a group, and changes its policy unless that is another than was seen.
+/// Moves a group and changes its policy, unless the policy differs from the one the caller has
+/// seen.
 static CHANGE: Verb = Verb::new(concat!(
     lua_set_policy!(),
     "\
@@ -110,7 +111,7 @@ redis.call('PUBLISH', ARGV[2], '0')
 return 1"
 ));
 
-/// The policies of groups, `false` for none; 0 for one that was taken away.
+/// Returns the policies of groups: `false` for none, 0 for a removed one.
 static LOOK: Verb = Verb::new(concat!(
     lua_life!(),
     "\
@@ -124,7 +125,7 @@ end
 return found"
 ));
 
-/// Deletes a group with its policy and its leases: 1 if there was one.
+/// Deletes a group with its policy and its leases. Returns 1 if the group existed.
 static DELETE: Verb = Verb::new(
     "\
 local gone = redis.call('XGROUP', 'DESTROY', KEYS[1], ARGV[1])
@@ -139,13 +140,13 @@ fn kept(policy: Option<&Policy>) -> String {
 }
 
 impl Store {
-    /// Makes a group; false if it was there, which then stays where it is.
+    /// Creates a group. Returns false if it already exists; its position is then unchanged.
     ///
     /// # Errors
-    /// [`StoreError::StreamNotFound`] without `create_stream`, [`StoreError::NotAStream`], or that
-    /// Redis is away.
+    /// [`StoreError::StreamNotFound`] without `create_stream`, [`StoreError::NotAStream`], or an
+    /// outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the group may be made all the same.
+    /// If dropped after the command was sent, the group may still be created.
     pub async fn create_group(
         &self,
         stream: &StreamName,
@@ -178,10 +179,11 @@ impl Store {
     /// Moves a group, changes its policy, or both.
     ///
     /// # Errors
-    /// [`StoreError::GroupNotFound`], [`StoreError::Changed`] when the policy is no longer as it was
-    /// seen (nothing was changed then), [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::GroupNotFound`], [`StoreError::Changed`] when the policy is no longer the one
+    /// the caller has seen (nothing was changed then), [`StoreError::NotAStream`], or an outage of
+    /// Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the group may be changed all the same.
+    /// If dropped after the command was sent, the group may still be changed.
     pub async fn change_group(
         &self,
         stream: &StreamName,
@@ -213,12 +215,12 @@ impl Store {
         }
     }
 
-    /// Deletes a group with all that is pending in it; false if there was none.
+    /// Deletes a group with its pending entries. Returns false if the group did not exist.
     ///
     /// # Errors
-    /// [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the group may be gone all the same.
+    /// If dropped after the command was sent, the group may still be deleted.
     pub async fn delete_group(
         &self,
         stream: &StreamName,
@@ -232,14 +234,14 @@ impl Store {
         Ok(int(&deleted.map_err(StoreError::of_group)?)? == 1)
     }
 
-    /// The policies of some groups of a stream, in their order, with how many consumers of each are
-    /// ours and not shown; nothing for a group without a policy, also where
-    /// there is no such group.
+    /// Returns the policies of some groups of a stream, in order, each with the number of the
+    /// gateway's own hidden consumers. The policy is `None` if the group has none or does not
+    /// exist.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn policies(
         &self,
         stream: &StreamName,
@@ -258,12 +260,12 @@ impl Store {
         list(found.await?)?.into_iter().map(policy).collect()
     }
 
-    /// The policy of a group; nothing for one without, also where there is no such group.
+    /// Returns the policy of a group, or `None` if the group has no policy or does not exist.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn policy(
         &self,
         stream: &StreamName,
@@ -273,8 +275,8 @@ impl Store {
         Ok(found.pop().and_then(|(policy, _)| policy))
     }
 
-    /// Puts a group into the index. It comes after the policy: who takes it out looks for the policy
-    /// after that, and puts it in again.
+    /// Adds a group to the index, after its policy was set. A concurrent removal from the index
+    /// checks for a policy after the removal, and adds the group again.
     pub(super) async fn enlist(
         &self,
         stream: &StreamName,
@@ -294,5 +296,5 @@ fn policy(value: Value) -> Result<(Option<Policy>, u64), StoreError> {
     let policy = std::str::from_utf8(&text).ok().and_then(Policy::decode);
     policy
         .map(|policy| (Some(policy), own))
-        .ok_or_else(|| StoreError::Unexpected("a policy".to_owned()))
+        .ok_or_else(|| StoreError::Unexpected("an invalid policy".to_owned()))
 }

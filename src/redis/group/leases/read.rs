@@ -1,4 +1,4 @@
-//! Reading as a consumer of groups that may have a policy.
+//! Consumer reads in groups that may have a policy.
 
 use std::time::Duration;
 
@@ -14,52 +14,52 @@ use crate::redis::group::plain::write_read;
 use crate::redis::stream::read_budget::{ANSWER, LARGE, heaviest_handed};
 use crate::redis::{Delivery, GroupRead, Store, StoreError};
 
-/// What an entry was lent for.
+/// A lease on one entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// How often the entry was delivered, this time with it.
+    /// Number of deliveries of the entry, including this one.
     pub deliveries: u64,
-    /// When the lease ends, in Unix microseconds by the clock of Redis; `None` where the entry is
-    /// pending without one.
+    /// End of the lease in Unix microseconds, by the clock of Redis; `None` if the entry is pending
+    /// without a lease.
     pub until_us: Option<u64>,
 }
 
-/// A read in groups that may have a policy.
+/// The parameters of a read in groups that may have a policy.
 #[derive(Clone, Debug)]
 pub struct WorkRead {
-    /// What to read, and for whom.
+    /// Consumer, count and kind of the read.
     pub read: GroupRead,
-    /// In place of the lease of the policy.
+    /// Duration of the leases, instead of that of the policy.
     pub lease: Option<Duration>,
-    /// Hand out no more bytes of names and values than this over all streams, but one entry at least.
+    /// Maximum bytes of names and values over all streams; at least one entry is delivered.
     pub max_bytes: Option<usize>,
 }
 
-/// What one group handed out.
+/// The result of a read in one group.
 #[derive(Clone, Debug, Default)]
 pub struct Handed {
-    /// To the consumer.
+    /// Entries delivered to the consumer.
     pub entries: Vec<Delivery>,
-    /// The group has a policy.
+    /// Whether the group has a policy.
     pub leased: bool,
-    /// When there was nothing: how long until a lease falls due.
+    /// Time until the next entry is due, if nothing was delivered.
     pub due_in: Option<Duration>,
-    /// What was moved to the dead letters meanwhile.
+    /// Counts of entries moved to the dead letters by this read.
     pub dead: HandedOut,
 }
 
-/// What became of entries that were due and could not be handed out.
+/// Counts of due entries that could not be delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HandedOut {
-    /// Delivered as often as they may be.
+    /// Entries with the maximum number of deliveries.
     pub exhausted: u64,
-    /// Pending, but gone from the stream.
+    /// Pending entries that had been deleted from the stream.
     pub gone: u64,
-    /// They should have been moved, but the dead-letter key holds something else.
+    /// Entries that could not become dead letters, because the dead-letter key holds another type.
     pub stuck: u64,
 }
 
-/// Gives leases to entries that were just read as if their group had no policy.
+/// Adds leases to entries that were just read as if their group had no policy.
 static LEND: Verb = Verb::new(concat!(
     lua_leases!(),
     "\
@@ -83,18 +83,18 @@ pub(super) fn write_keys(command: &mut Cmd, streams: &[StreamName], group: &Grou
 }
 
 impl Store {
-    /// Hands entries of several streams, each named once, to a consumer of the groups of one name;
-    /// at once: waiting is done elsewhere, without a connection. Where a group has a policy they are
-    /// lent. `plain` says that all groups had no policy at their last read, which may be outdated.
-    /// Redis looks for all groups before anything is read.
+    /// Delivers entries of several distinct streams to a consumer, from the groups of one name.
+    /// Does not block; callers wait elsewhere, without a connection. Entries of a group with a
+    /// policy get leases. `plain` tells that no group had a policy at the last read, which may be
+    /// outdated. Redis checks that all groups exist before it reads anything.
     ///
     /// # Errors
-    /// [`StoreError::GroupNotFound`] and [`StoreError::NotAStream`] if that is so of any stream
-    /// ([`Store::lacks_group`] tells of which), [`StoreError::GroupHasNoPolicy`] if a lease is asked
-    /// for and any has none, [`StoreError::Crowded`], or that Redis is away.
+    /// [`StoreError::GroupNotFound`] and [`StoreError::NotAStream`] if any stream causes them
+    /// ([`Store::lacks_group`] returns which), [`StoreError::GroupHasNoPolicy`] if a lease is
+    /// requested and any group has no policy, [`StoreError::Crowded`], or an outage of Redis.
     /// # Cancel safety
-    /// None: dropped after it was sent, the entries are pending with the consumer, who finds them
-    /// in its history. Run it where it is not dropped.
+    /// Not cancel safe: if dropped after the command was sent, the entries are pending with the
+    /// consumer and appear in its history. Run the future where it is not dropped.
     pub async fn read_work(
         &self,
         streams: &[StreamName],
@@ -119,8 +119,8 @@ impl Store {
             self.read_history(streams, group, read, after, share)
                 .await?
         } else {
-            // Where it may come to much it is looked at before it is read. The default bound is the
-            // same whether the caller names it or not.
+            // A potentially large read examines the entries before it reads them. The default limit
+            // has the same effect whether or not the caller gives it.
             let bound = work.max_bytes.filter(|bytes| *bytes < ANSWER);
             let bound = bound.or((expected > ANSWER).then_some(ANSWER));
             self.read_fresh(streams, group, work, plain, bound).await?
@@ -151,7 +151,7 @@ impl Store {
         for (stream, one) in streams.iter().zip(&mut handed) {
             let left = read.count.saturating_sub(one.entries.len());
             if one.leased && !read.no_ack && left > 0 {
-                // The group got a policy since: entries may be due that XREADGROUP does not know of.
+                // The group has a policy now and may have due entries, unknown to XREADGROUP.
                 let only = std::slice::from_ref(stream);
                 let due = self
                     .read_by_script(only, group, work, left, None)
@@ -165,7 +165,7 @@ impl Store {
         Ok(handed)
     }
 
-    /// Runs the script, for at most `count` entries of each stream.
+    /// Reads with the script, at most `count` entries of each stream.
     async fn read_by_script(
         &self,
         streams: &[StreamName],
@@ -192,8 +192,9 @@ impl Store {
         list(reply.await?)?.into_iter().map(handed).collect()
     }
 
-    /// Reads as if no group had a policy, and asks in the same breath whether one has; if so its
-    /// entries are given leases before anybody sees them. So plain groups pay for no script.
+    /// Reads as if no group had a policy, and checks in the same round trip whether one has. If so,
+    /// adds leases to its entries before returning them. Plain groups thus avoid the cost of a
+    /// script.
     pub(super) async fn read_plainly(
         &self,
         streams: &[StreamName],
@@ -254,7 +255,7 @@ impl Store {
     }
 }
 
-/// The end of a lease as the scripts write it; empty for none.
+/// Decodes the end of a lease as the scripts return it; empty text is `None`.
 pub(super) fn micros(value: Value) -> Result<Option<u64>, StoreError> {
     let text = text(value)?;
     if text.is_empty() {
@@ -262,7 +263,7 @@ pub(super) fn micros(value: Value) -> Result<Option<u64>, StoreError> {
     }
     text.parse()
         .map(Some)
-        .map_err(|_| StoreError::Unexpected("the end of a lease".to_owned()))
+        .map_err(|_| StoreError::Unexpected("an invalid end of a lease".to_owned()))
 }
 
 fn handed(value: Value) -> Result<Handed, StoreError> {

@@ -1,4 +1,4 @@
-//! Redriving dead letters: the original is given back to its group alone, or a copy is appended.
+//! Redrive of dead letters: returns the original entry to its group only, or appends a copy.
 
 use deadpool_redis::redis::Value;
 
@@ -10,38 +10,39 @@ use crate::redis::group::leases::lua::lua_leases;
 use crate::redis::group::leases::{NOBODY, Verb, begin};
 use crate::redis::{Store, StoreError};
 
-/// Where redriven entries go.
+/// The target of a redrive.
 #[derive(Clone, Debug)]
 pub enum Redrive {
-    /// The original to its group, while it is retained.
+    /// Returns the original entry to its group, if the entry still exists.
     Original,
-    /// The same; where it is gone a copy to the stream it was in, for all groups.
+    /// Returns the original entry to its group, or appends a copy to its stream, for all groups, if
+    /// the entry no longer exists.
     OrCopy,
-    /// A copy to this stream, for all its groups.
+    /// Appends a copy to this stream, for all its groups.
     To(StreamName),
 }
 
-/// What became of one dead letter.
+/// The outcome of redriving a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Redriven {
-    /// The original is with its group again; the dead letter is gone.
+    /// The original entry was returned to its group; the dead letter was deleted.
     Redriven,
-    /// A copy was appended, with this id; the dead letter is gone.
+    /// A copy was appended with this id; the dead letter was deleted.
     Copied(EntryId),
-    /// The original is gone; the dead letter stays.
+    /// The original entry no longer exists; the dead letter stays.
     Gone,
-    /// The original is pending in the group already; the dead letter stays.
+    /// The original entry is already pending in the group; the dead letter stays.
     Pending,
-    /// There is no such dead letter of this group.
+    /// The group has no such dead letter.
     NotFound,
 }
 
-/// Redrives letters: `{what, id}` for each, up to the first whose copy has too many fields for a script:
-/// that one is left to `Store::copy_packed`, and those behind wait for it, so that copies keep the order
-/// of their letters.
+/// Redrives dead letters. Returns `{what, id}` for each, up to the first one whose copy has too
+/// many fields for a script. `Store::copy_packed` copies that letter before the script continues,
+/// so that copies keep the order of their letters.
 ///
-/// XCLAIM with FORCE puts an entry into the pending list of one group, as if it had been delivered,
-/// without a count; by a lease that is over it is handed out as soon as anybody reads.
+/// XCLAIM with FORCE adds an entry to the pending list of one group with a delivery count of 0. The
+/// entry gets an expired lease, so the next read delivers it.
 static REDRIVE: Verb = Verb::new(concat!(
     lua_leases!(),
     "\
@@ -94,13 +95,13 @@ return results"
 ));
 
 impl Store {
-    /// Redrives dead letters of a group; tells for each what became of it.
+    /// Redrives dead letters of a group and returns the outcome for each, in order.
     ///
     /// # Errors
-    /// As [`Store::needed_policy`], and [`StoreError::DeadLetterNotAStream`] when it or the stream
-    /// copies go to is none.
+    /// Same as [`Store::needed_policy`], and [`StoreError::DeadLetterNotAStream`] when the
+    /// dead-letter key or the target of the copies is not a stream.
     /// # Cancel safety
-    /// Dropped after it was sent, they may be redriven all the same.
+    /// If dropped after the command was sent, the dead letters may still be redriven.
     pub async fn redrive(
         &self,
         stream: &StreamName,
@@ -127,7 +128,9 @@ impl Store {
             });
             let answers = list(reply.await?)?;
             if answers.is_empty() {
-                return Err(StoreError::Unexpected("no letter was redriven".to_owned()));
+                return Err(StoreError::Unexpected(
+                    "an empty reply to a redrive".to_owned(),
+                ));
             }
             for (id, answer) in rest.iter().zip(answers) {
                 all.push(match redriven(answer)? {
@@ -140,7 +143,7 @@ impl Store {
     }
 }
 
-/// What a script answers for a letter; `None` for a copy that it leaves to the gateway.
+/// Decodes the outcome for a letter; `None` for a copy that the script leaves to the gateway.
 pub(super) fn redriven(value: Value) -> Result<Option<Redriven>, StoreError> {
     let [what, copy] = tuple(value)?;
     Ok(Some(match text(what)?.as_str() {

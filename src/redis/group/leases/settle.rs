@@ -1,4 +1,4 @@
-//! What a worker says of entries it was lent: done, not yet, never, more time.
+//! Operations of consumers on leased entries: ack, nack, return, reject and extend.
 
 use std::time::Duration;
 
@@ -13,63 +13,64 @@ use crate::redis::group::leases::read::micros;
 use crate::redis::group::leases::{NOBODY, Verb, begin};
 use crate::redis::{Store, StoreError};
 
-/// An entry that something is said of.
+/// An entry with the lease under which a consumer operates on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// The entry.
+    /// Id of the entry.
     pub id: EntryId,
-    /// The lease must end then; `None` for whoever holds it, whenever that ends.
+    /// Required end of the current lease, in Unix microseconds; `None` applies to any holder.
     pub until_us: Option<u64>,
 }
 
-/// What a worker can say, but for "done", which is [`Store::ack`].
+/// An operation on a leased entry, other than [`Store::ack`].
 #[derive(Clone, Debug)]
 pub enum Settlement {
-    /// Not yet: somebody else may try, after a delay; that of the policy unless given. Why is kept
-    /// with an entry that was delivered as often as it may be.
+    /// Releases the entry for another delivery after a delay. An entry with the maximum number of
+    /// deliveries becomes a dead letter instead.
     Nack {
-        /// How long the entry waits.
+        /// Delay before the next delivery; the policy's delay if `None`.
         delay: Option<Duration>,
-        /// Why.
+        /// Reason, stored in the dead letter.
         reason: Option<String>,
     },
-    /// It was never begun: as if it had not been delivered.
+    /// Returns an unprocessed entry, as if it had not been delivered.
     HandBack,
-    /// Never: it is a dead letter.
+    /// Moves the entry to the dead letters.
     Reject {
-        /// Why.
+        /// Reason, stored in the dead letter.
         reason: Option<String>,
     },
-    /// More time.
+    /// Extends the lease.
     Extend {
-        /// From now on; as long as the policy says unless given.
+        /// New duration from now; the policy's duration if `None`.
         lease: Option<Duration>,
     },
 }
 
-/// What became of one entry.
+/// The outcome for one entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
-    /// It was not pending; nothing was done about it.
+    /// The entry was not pending; nothing was changed.
     NotPending,
-    /// It was acknowledged.
+    /// The entry was acknowledged.
     Acknowledged,
-    /// It was acknowledged and deleted.
+    /// The entry was acknowledged and deleted.
     Deleted,
-    /// Somebody else holds it by now; nothing was done about it.
+    /// The lease is no longer the current one; nothing was changed.
     LeaseLost,
-    /// It was handed back.
+    /// The entry was released for another delivery.
     Released,
-    /// It was moved to the dead letters.
+    /// The entry was moved to the dead letters.
     DeadLettered,
-    /// Its lease ends then, in Unix microseconds.
+    /// The lease was extended; contains its new end in Unix microseconds.
     Extended(u64),
 }
 
-/// Lua: whether something may be said of an entry by who says it: 'lost' and 'none' are why not.
+/// Lua: `verdict(…)` returns 'ok' if the caller's lease permits an operation on an entry, and
+/// otherwise 'lost' or 'none' (not pending).
 ///
-/// In a group whose policy was taken away (`retired` is when) a lease is no proof against a claim:
-/// the entry must not have been delivered to anybody since.
+/// In a group whose policy was removed (at the time `retired`), a lease does not protect against
+/// claims. The entry must then not have been delivered to any consumer since.
 macro_rules! lua_items {
     () => {
         "\
@@ -90,8 +91,9 @@ end\n"
 }
 pub(in crate::redis) use lua_items;
 
-/// Acknowledges: 0 not pending, 1 acknowledged, 2 lost. All that may be are acknowledged by one XACK:
-/// what a native client acknowledged behind the back of who holds the lease counts with them.
+/// Acknowledges entries: 0 not pending, 1 acknowledged, 2 lease lost. One XACK acknowledges all
+/// permitted entries. Entries that a native client acknowledged meanwhile count as acknowledged
+/// with them.
 static ACK: Verb = Verb::new(concat!(
     lua_leases!(),
     lua_items!(),
@@ -121,10 +123,11 @@ else redis.call('XPENDING', key, group, '-', '+', 1) end
 return results"
 ));
 
-/// Hands back, puts away or lends for longer: `{code, end}` for each, codes as in `settled`.
+/// Releases, dead-letters or extends entries. Returns `{code, end}` for each, with the codes of
+/// `settled`.
 ///
-/// Handed back entries go to the consumer that is nobody. XCLAIM leaves out those that are gone from
-/// the stream, and they leave a stone.
+/// The consumer `NOBODY` holds released entries. XCLAIM omits entries deleted from the stream;
+/// these become tombstones.
 static SETTLE: Verb = Verb::new(concat!(
     lua_leases!(),
     lua_items!(),
@@ -194,7 +197,7 @@ if soonest then redis.call('PUBLISH', channel, digits(math.max(0, (soonest - now
 return results"
 ));
 
-/// Ids with the ends of their leases, as the scripts take them.
+/// Appends ids with the ends of their leases, as script arguments.
 pub(in crate::redis) fn write_items(command: &mut Cmd, items: &[Item]) {
     for item in items {
         command.arg(item.id.to_string());
@@ -203,12 +206,12 @@ pub(in crate::redis) fn write_items(command: &mut Cmd, items: &[Item]) {
 }
 
 impl Store {
-    /// Acknowledges entries that the holders of leases say they have done.
+    /// Acknowledges leased entries.
     ///
     /// # Errors
-    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::GroupNotFound`], [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the entries may be acknowledged all the same.
+    /// If dropped after the command was sent, the entries may still be acknowledged.
     pub(in crate::redis) async fn ack_leased(
         &self,
         stream: &StreamName,
@@ -229,14 +232,14 @@ impl Store {
         list(reply.await?)?.iter().map(one).collect()
     }
 
-    /// Does what the holders of entries say of them; tells for each what became of it.
+    /// Applies an operation to leased entries and returns the outcome for each, in order.
     ///
     /// # Errors
     /// [`StoreError::GroupHasNoPolicy`], [`StoreError::GroupNotFound`],
     /// [`StoreError::DeadLetterNotAStream`] (nothing was done in any of these cases),
-    /// [`StoreError::NotAStream`], or that Redis is away.
+    /// [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, it may be done all the same.
+    /// If dropped after the command was sent, the operation may still be applied.
     pub async fn settle(
         &self,
         stream: &StreamName,

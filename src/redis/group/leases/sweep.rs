@@ -1,6 +1,6 @@
-//! The upkeep of groups, which needs no reader: entries that native consumers took are enrolled,
-//! entries that were delivered as often as they may be go to the dead letters, consumers that are long
-//! gone are forgotten.
+//! Maintenance sweeps of groups, independent of readers. A sweep adds leases to entries that native
+//! consumers took, moves entries with the maximum number of deliveries to the dead letters, and
+//! deletes expired consumers.
 
 use deadpool_redis::redis::{Cmd, Value};
 
@@ -14,54 +14,56 @@ use crate::redis::group::leases::policy::{INDEX, indexed};
 use crate::redis::group::leases::{Verb, begin};
 use crate::redis::{HandedOut, Store, StoreError};
 
-/// Where a sweep of a group goes on.
+/// The position at which the next sweep of a group continues.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SweepAt {
-    /// In the list of pending entries.
+    /// Position in the list of pending entries.
     pub enrol_after: EntryId,
-    /// In the leases that are over, by how many lie before.
+    /// Position in the expired leases: the number of leases to skip.
     pub due_skip: u64,
 }
 
-/// The parts of a sweep and their bounds; 0 leaves a part out.
+/// The parts of a sweep and their limits; 0 skips a part.
 #[derive(Clone, Copy, Debug)]
 pub struct SweepParts {
-    /// Pending entries to look at.
+    /// Maximum number of pending entries to examine.
     pub enrol: usize,
-    /// Leases that are over to look at.
+    /// Maximum number of expired leases to examine.
     pub due: usize,
-    /// Whether to look at all consumers for those who are gone, which keeps Redis long where they are
+    /// Whether to examine all consumers for expired ones, which blocks Redis for long if there are
     /// many.
     pub forget: bool,
 }
 
-/// What one sweep of a group did.
+/// The result of one sweep of a group.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Swept {
-    /// Where the next one goes on.
+    /// Position of the next sweep.
     pub next: SweepAt,
-    /// Entries that were enrolled.
+    /// Number of entries that got a lease.
     pub enrolled: u64,
-    /// Entries that are pending without a lease and were not looked at in this pass, about: members of
-    /// the leases that are not pending hide some.
+    /// Approximate number of pending entries without a lease that this sweep did not examine.
+    /// Leases of entries that are not pending reduce the number.
     pub backlog: u64,
-    /// What was moved to the dead letters.
+    /// Counts of entries moved to the dead letters.
     pub dead: HandedOut,
-    /// Leases of entries that are no longer pending, which were removed.
+    /// Number of removed leases whose entries were no longer pending.
     pub strays: u64,
-    /// More leases are over than were looked at.
+    /// Whether there are more expired leases than were examined.
     pub more_due: bool,
-    /// Consumers that were deleted, because they hold nothing and have long been away.
+    /// Number of deleted consumers, which held nothing and had been idle for long.
     pub forgotten: u64,
 }
 
-/// Sweeps a group; false if it has no policy, or is no more and what was kept of it went with it.
+/// Sweeps a group. Returns false if the group has no policy, or no longer exists, in which case its
+/// policy and leases are deleted.
 ///
-/// A policy without a marker (see `life.rs`) gets one: it was kept by an older gateway.
+/// A policy without a marker (see `life.rs`) was set by an older gateway and gets a marker.
 ///
-/// A native consumer has `lease` from when it was handed the entry. Members that are due and not
-/// pending are strays; those that are due and may be delivered again are left to readers. Entries of
-/// 4 MiB are looked at in one pass, since they are copied into the script.
+/// The lease of a native consumer starts at the delivery of the entry. Expired leases of entries
+/// that are not pending are strays. Expired entries that may be delivered again are left to
+/// readers. A sweep examines at most about 4 MiB of entries, because they are copied into the
+/// script.
 static SWEEP: Verb = Verb::new(concat!(
     lua_groups!(),
     lua_leases!(),
@@ -139,8 +141,8 @@ return {next_after, next_skip, enrolled, exhausted, gone, stuck, forgotten, back
 ));
 
 impl Swept {
-    /// What there is to do at once, rather than in the next round: to enrol while entries are known to
-    /// be without a lease, to clear leases that are over while that removes any.
+    /// Returns which parts should continue immediately rather than in the next round: adding leases
+    /// while entries without a lease are known, and clearing expired leases while that removes any.
     #[must_use]
     pub fn left(&self) -> (bool, bool) {
         let enrol =
@@ -151,13 +153,13 @@ impl Swept {
 }
 
 impl Store {
-    /// Some of the groups that have a policy, as far as the index knows, and where to go on; 0 is the
-    /// beginning and the end.
+    /// Returns a page of the indexed groups with a policy, and the next cursor. Cursor 0 is the
+    /// start and the end.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Reads only.
+    /// Cancel safe: only reads.
     pub async fn policy_index(
         &self,
         cursor: u64,
@@ -171,7 +173,7 @@ impl Store {
             .arg(100);
         let [next, members] = tuple(self.read(&command).await?)?;
         let next = text(next)?.parse();
-        let next = next.map_err(|_| StoreError::Unexpected("a cursor".to_owned()))?;
+        let next = next.map_err(|_| StoreError::Unexpected("an invalid cursor".to_owned()))?;
         let mut groups = Vec::new();
         for member in list(members)? {
             let member = bytes(member)?;
@@ -186,12 +188,12 @@ impl Store {
         Ok((groups, next))
     }
 
-    /// Sweeps a group. `None` if it turns out to have no policy; it is taken out of the index then.
+    /// Sweeps a group. Removes a group without a policy from the index and returns `None`.
     ///
     /// # Errors
-    /// That Redis is away.
+    /// An outage of Redis.
     /// # Cancel safety
-    /// Dropped after it was sent, the group may be swept all the same.
+    /// If dropped after the command was sent, the group may still be swept.
     pub async fn sweep(
         &self,
         stream: &StreamName,
@@ -240,7 +242,7 @@ impl Store {
             rest @ ..,
         ] = tuple::<10>(reply)?;
         let [backlog, strays, more_due] = rest;
-        // A part that was left out goes on where it was.
+        // A skipped part keeps its position.
         let mut next = at;
         if parts.enrol > 0 {
             next.enrol_after = id(enrol_after)?;
@@ -263,7 +265,7 @@ impl Store {
         }))
     }
 
-    /// Takes a group out of the index, and puts it in again if it has been given a policy since.
+    /// Removes a group from the index. Adds it again if it has a policy by then.
     async fn strike(&self, stream: &StreamName, group: &GroupName) -> Result<(), StoreError> {
         let mut command = Cmd::new();
         command.arg("SREM").arg(INDEX).arg(indexed(stream, group));

@@ -1,4 +1,4 @@
-//! Hearing that entries of a group were freed: one connection that listens for all groups.
+//! Wake-ups when entries of a group are released: one subscriber connection for all groups.
 
 use std::time::Duration;
 
@@ -10,31 +10,31 @@ use crate::model::name::{GroupName, StreamName};
 use crate::redis::group::leases::channel;
 use crate::redis::{Store, StoreError};
 
-/// Says which groups are to be heard of.
+/// The sending half of a subscriber connection, which subscribes to channels.
 pub struct Ear {
     sink: PubSubSink,
     patience: Duration,
 }
 
-/// What is heard.
+/// The receiving half of a subscriber connection.
 pub struct Calls {
     stream: PubSubStream,
     left: CancellationToken,
 }
 
 impl Store {
-    /// The channel of a group, as [`Calls::next`] names it.
+    /// Returns the wake-up channel of a group, as returned by [`Calls::next`].
     #[must_use]
     pub fn wake_channel(stream: &StreamName, group: &GroupName) -> String {
         channel(stream, group)
     }
 
-    /// A connection of its own that listens, to nothing yet.
+    /// Opens a subscriber connection without subscriptions.
     ///
     /// # Errors
     /// [`StoreError::Unreachable`].
     /// # Cancel safety
-    /// Safe.
+    /// Cancel safe.
     pub async fn listen(&self) -> Result<(Ear, Calls), StoreError> {
         let (site, patience) = (
             self.connections.site()?,
@@ -50,7 +50,7 @@ impl Store {
         let (sink, stream) = made
             .map_err(|error| StoreError::Unreachable(error.cause()))?
             .split();
-        // Whoever is called next is not to lose a command on a connection that died meanwhile.
+        // Replaces dead shared connections, so that a woken reader does not lose a command on one.
         self.connections.check().await;
         Ok((
             Ear { sink, patience },
@@ -63,26 +63,26 @@ impl Store {
 }
 
 impl Ear {
-    /// Listens to a channel: what is told after this returns is heard.
+    /// Subscribes to a channel. Messages published after this returns are received.
     ///
     /// # Errors
-    /// That Redis is away; the connection is of no further use then.
+    /// An outage of Redis; the connection is unusable then.
     pub async fn open(&mut self, channel: &str) -> Result<(), StoreError> {
         within(self.patience, self.sink.subscribe(channel)).await
     }
 
-    /// Listens to a channel no more.
+    /// Unsubscribes from a channel.
     ///
     /// # Errors
-    /// As [`Ear::open`].
+    /// Same as [`Ear::open`].
     pub async fn close(&mut self, channel: &str) -> Result<(), StoreError> {
         within(self.patience, self.sink.unsubscribe(channel)).await
     }
 
-    /// Whether anything could be heard: a connection that is half open says nothing for ever.
+    /// Pings the connection to detect a half-open one, which would stay silent forever.
     ///
     /// # Errors
-    /// As [`Ear::open`].
+    /// Same as [`Ear::open`].
     pub async fn test(&mut self) -> Result<(), StoreError> {
         let ping = self.sink.ping::<deadpool_redis::redis::Value>();
         within(self.patience, ping).await.map(drop)
@@ -90,11 +90,11 @@ impl Ear {
 }
 
 impl Calls {
-    /// What is told next: the channel, and in how many milliseconds something falls due; 0 for now.
-    /// `None` when the connection is gone, or goes to a server that is no longer used.
+    /// Returns the next message: the channel, and the milliseconds until an entry becomes due (0
+    /// for now). Returns `None` when the connection is closed, or its server is no longer used.
     ///
     /// # Cancel safety
-    /// Safe.
+    /// Cancel safe.
     pub async fn next(&mut self) -> Option<(String, u64)> {
         let message = self.left.run_until_cancelled(self.stream.next()).await??;
         let due_ms = std::str::from_utf8(message.get_payload_bytes()).ok();
