@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::redis::conn::pool::Repeat;
 use crate::redis::decode::unsigned;
-use crate::redis::group::leases::Verb;
+use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Store, StoreError};
 
 /// A background job that one gateway runs for all.
@@ -30,20 +30,10 @@ impl Duty {
 }
 
 /// Acquires or extends the lock. Returns 1 if this gateway holds the lock now, 0 otherwise.
-static HOLD: Verb = Verb::new(
-    "\
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1",
-);
+static HOLD: LuaScript = LuaScript::new(lua!["lock_acquire"]);
 
 /// Releases the lock.
-static RELEASE: Verb = Verb::new(
-    "\
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0",
-);
+static RELEASE: LuaScript = LuaScript::new(lua!["lock_release"]);
 
 impl Store {
     /// Acquires or extends the leader lock of a job for `hold` from now. Returns whether `holder`
@@ -59,7 +49,7 @@ impl Store {
         holder: &str,
         hold: Duration,
     ) -> Result<bool, StoreError> {
-        let reply = self.verb(&HOLD, Repeat::Unsafe, |command| {
+        let reply = self.run_script(&HOLD, Repeat::Unsafe, |command| {
             command
                 .arg(1)
                 .arg(duty.lock())
@@ -74,7 +64,7 @@ impl Store {
     /// # Errors
     /// An outage of Redis.
     pub async fn leave_duty(&self, duty: Duty, holder: &str) -> Result<(), StoreError> {
-        let released = self.verb(&RELEASE, Repeat::Unsafe, |command| {
+        let released = self.run_script(&RELEASE, Repeat::Unsafe, |command| {
             command.arg(1).arg(duty.lock()).arg(holder);
         });
         released.await.map(drop)

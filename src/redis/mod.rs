@@ -6,38 +6,6 @@
 //! In the `# Errors` sections, "an outage of Redis" means an error for which
 //! [`StoreError::is_outage`] or [`StoreError::is_outage_for_writes`] is true.
 
-/// Lua: `below(a, b)` returns whether id `a` is less than id `b`. Compares the digits as text, by
-/// length first, because Lua numbers are too small for ids.
-macro_rules! lua_below {
-    () => {
-        "\
-local function below(a, b)
-  local am, as = a:match('^(%d+)-(%d+)$')
-  local bm, bs = b:match('^(%d+)-(%d+)$')
-  if am ~= bm then return #am < #bm or (#am == #bm and am < bm) end
-  return #as < #bs or (#as == #bs and as < bs)
-end\n"
-    };
-}
-
-/// Lua: `groups_of(key)` returns the groups of a stream, each as a table of its XINFO GROUPS
-/// properties. Returns an empty table if the key does not exist.
-macro_rules! lua_groups {
-    () => {
-        "\
-local function groups_of(key)
-  local groups = {}
-  if redis.call('EXISTS', key) == 0 then return groups end
-  for _, flat in ipairs(redis.call('XINFO', 'GROUPS', key)) do
-    local group = {}
-    for i = 1, #flat, 2 do group[flat[i]] = flat[i + 1] end
-    groups[#groups + 1] = group
-  end
-  return groups
-end\n"
-    };
-}
-
 mod capabilities;
 mod clock;
 pub mod conn;
@@ -45,8 +13,10 @@ mod decode;
 mod discarded;
 mod error;
 mod group;
+mod keys;
 mod leader_lock;
 mod replies;
+mod script;
 mod shared_secret;
 mod stream;
 

@@ -3,10 +3,8 @@
 use deadpool_redis::redis::{Cmd, Value};
 
 use crate::redis::decode::bytes;
+use crate::redis::keys;
 use crate::redis::{Store, StoreError};
-
-/// The Redis key of the secret.
-const KEY: &str = "streamgate:{tickets}:secret";
 
 impl Store {
     /// Returns the shared secret. Stores `own` as the secret if there is none yet. Returns `None`
@@ -18,7 +16,7 @@ impl Store {
     /// If dropped after the command was sent, `own` may have become the secret.
     pub async fn shared_secret(&self, own: Option<&[u8]>) -> Result<Option<Vec<u8>>, StoreError> {
         let mut get = Cmd::new();
-        get.arg("GET").arg(KEY);
+        get.arg("GET").arg(keys::TICKET_SECRET);
         let there = self.write(&get).await?;
         let Some(own) = own.filter(|_| there == Value::Nil) else {
             return if there == Value::Nil {
@@ -28,7 +26,7 @@ impl Store {
             };
         };
         let mut set = Cmd::new();
-        set.arg("SET").arg(KEY).arg(own).arg("NX");
+        set.arg("SET").arg(keys::TICKET_SECRET).arg(own).arg("NX");
         self.write(&set).await?;
         bytes(self.write(&get).await?).map(Some)
     }

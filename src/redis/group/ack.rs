@@ -7,8 +7,10 @@ use deadpool_redis::redis::{Cmd, Pipeline, Value};
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::conn::pool::Repeat;
 use crate::redis::decode::{int, list};
-use crate::redis::group::leases::{self, lua_items, lua_leases};
-use crate::redis::stream::deletion::{References, lua_remove};
+use crate::redis::group::leases::{self};
+use crate::redis::keys;
+use crate::redis::script::{LuaScript, lua};
+use crate::redis::stream::deletion::References;
 use crate::redis::{Item, Settled, Store, StoreError};
 
 /// Acknowledges entries and deletes those that were pending. Returns for each the result of
@@ -16,28 +18,15 @@ use crate::redis::{Item, Settled, Store, StoreError};
 ///
 /// The script runs on every server. XACKDEL is similar, but does not distinguish a missing group
 /// from entries that are not pending, and reports an entry as deleted that no longer existed.
-static ACK_AND_DELETE: leases::Verb = leases::Verb::new(concat!(
-    lua_remove!(),
-    lua_leases!(),
-    lua_items!(),
-    "\
-local key, leases, group = KEYS[1], KEYS[3], ARGV[1]
-local groups, known, results = groups_of(key), false, {}
-for _, one in ipairs(groups) do known = known or one['name'] == group end
-if not known then return redis.error_reply('NOGROUP there is none of this name') end
-local retired = retired_at(kept_of(KEYS[2], key, group))
-local scores = scores_of(leases, 4)
-for i = 4, #ARGV, 2 do
-  local id, n = ARGV[i], i / 2 - 1
-  local may = verdict(key, group, id, ARGV[i + 1], scores[n], retired)
-  if may == 'ok' then
-    redis.call('ZREM', leases, id)
-    local acked = redis.call('XACK', key, group, id)
-    results[n] = acked == 0 and 0 or remove(key, groups, ARGV[3], id)
-  else results[n] = may == 'lost' and 3 or 0 end
-end
-return results"
-));
+static ACK_AND_DELETE: LuaScript = LuaScript::new(lua![
+    "lib/below",
+    "lib/groups",
+    "lib/remove",
+    "lib/life",
+    "lib/leases",
+    "lib/items",
+    "ack_and_delete"
+]);
 
 impl Store {
     /// Acknowledges entries and returns the outcome for each, in order. With `delete`, also deletes
@@ -71,7 +60,7 @@ impl Store {
         items: &[Item],
         references: References,
     ) -> Result<Vec<Settled>, StoreError> {
-        let reply = self.verb(&ACK_AND_DELETE, Repeat::Unsafe, |command| {
+        let reply = self.run_script(&ACK_AND_DELETE, Repeat::Unsafe, |command| {
             leases::begin(command, stream, group);
             command.arg(references.word());
             leases::write_items(command, items);
@@ -95,7 +84,7 @@ impl Store {
     ) -> Result<Vec<Settled>, StoreError> {
         let mut pipeline = Pipeline::with_capacity(items.len() + 1);
         let mut forget = Cmd::with_capacity(2 + items.len(), 128 + 24 * items.len());
-        forget.arg("ZREM").arg(leases::leases(stream, group));
+        forget.arg("ZREM").arg(keys::leases(stream, group));
         for item in items {
             let (mut command, id) = (Cmd::with_capacity(4, 128), item.id.to_string());
             forget.arg(id.as_str());

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use crate::model::name::{ConsumerName, GroupName, StreamName};
 use crate::redis::conn::pool::Repeat;
 use crate::redis::decode::unsigned;
-use crate::redis::group::leases::{Verb, policies};
+use crate::redis::keys;
+use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Store, StoreError};
 
 /// Minimum lifetime of a cached admission; the maximum is twice as long.
@@ -106,29 +107,7 @@ impl Generations {
 /// does not depend on the number of consumers. A server that is out of memory creates no consumer;
 /// the script then searches the list of consumers. Consumers of the gateway itself (see
 /// `leases/life.rs`) do not count.
-static ADMIT: Verb = Verb::new(
-    "\
-local key, group, consumer, most = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
-local made = redis.pcall('XGROUP', 'CREATECONSUMER', key, group, consumer)
-if made == 0 then return 1 end
-if made == 1 then redis.call('XGROUP', 'DELCONSUMER', key, group, consumer) end
-local groups = redis.pcall('XINFO', 'GROUPS', key)
-if groups.err then return 1 end
-local kept = redis.call('HGET', KEYS[2], group)
-local ours = kept and kept:sub(1, 1) == '@' and 2 or 0
-for _, flat in ipairs(groups) do
-  local info = {}
-  for i = 1, #flat, 2 do info[flat[i]] = flat[i + 1] end
-  if info['name'] == group and info['consumers'] - ours >= most then
-    if made == 1 then return 0 end
-    for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', key, group)) do
-      for i = 1, #flat, 2 do if flat[i] == 'name' and flat[i + 1] == consumer then return 1 end end
-    end
-    return 0
-  end
-end
-return 1",
-);
+static ADMIT: LuaScript = LuaScript::new(lua!["consumer_admit"]);
 
 impl Store {
     /// Returns whether a consumer may read in a group with a limit of `most` consumers. An existing
@@ -149,11 +128,11 @@ impl Store {
         if self.admissions.contains(key) {
             return Ok(true);
         }
-        let reply = self.verb(&ADMIT, Repeat::Safe, |command| {
+        let reply = self.run_script(&ADMIT, Repeat::Safe, |command| {
             command
                 .arg(2)
                 .arg(stream.as_str())
-                .arg(policies(stream))
+                .arg(keys::policies(stream))
                 .arg(group.as_bytes());
             command.arg(consumer.as_bytes()).arg(most);
         });

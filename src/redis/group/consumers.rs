@@ -5,8 +5,10 @@ use deadpool_redis::redis::{Cmd, Value};
 use crate::model::entry::size;
 use crate::model::id::EntryId;
 use crate::model::name::{ConsumerName, GroupName, StreamName};
+use crate::redis::conn::pool::Repeat;
 use crate::redis::decode::{delivery, id, int, list, unsigned};
 use crate::redis::group::plain::Delivery;
+use crate::redis::script::{LuaScript, lua};
 use crate::redis::stream::read_budget::{ANSWER, Room, heaviest_handed};
 use crate::redis::{Store, StoreError};
 
@@ -101,25 +103,7 @@ pub struct Claimed {
 }
 
 /// Deletes a consumer. Returns the number of pending entries moved or dropped.
-const DELETE_CONSUMER: &str = "\
-local key, group, consumer, fate = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
-local pending = redis.call('XPENDING', key, group, '-', '+', 1, consumer)
-local found = false
-for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', key, group)) do
-  for i = 1, #flat, 2 do found = found or (flat[i] == 'name' and flat[i + 1] == consumer) end
-end
-if not found then return redis.error_reply('NOCONSUMER there is none of this name') end
-if #pending > 0 and fate == 'refuse' then return redis.error_reply('CONSUMERPENDING it has entries') end
-local moved, from = 0, '-'
-while #pending > 0 and fate == 'transfer' do
-  local batch = redis.call('XPENDING', key, group, from, '+', 1000, consumer)
-  if #batch == 0 then break end
-  for _, entry in ipairs(batch) do
-    redis.call('XCLAIM', key, group, ARGV[4], 0, entry[1], 'IDLE', entry[3], 'RETRYCOUNT', entry[4], 'JUSTID')
-    moved, from = moved + 1, '(' .. entry[1]
-  end
-end
-return moved + redis.call('XGROUP', 'DELCONSUMER', key, group, consumer)";
+static DELETE_CONSUMER: LuaScript = LuaScript::new(lua!["consumer_delete"]);
 
 impl Store {
     /// Creates a consumer. Returns false if it already exists.
@@ -157,20 +141,17 @@ impl Store {
         consumer: &ConsumerName,
         fate: &PendingFate,
     ) -> Result<u64, StoreError> {
-        let mut command = Cmd::new();
-        command
-            .arg("EVAL")
-            .arg(DELETE_CONSUMER)
-            .arg(1)
-            .arg(stream.as_str());
-        command.arg(group.as_bytes()).arg(consumer.as_bytes());
-        match fate {
-            PendingFate::Refuse => command.arg("refuse"),
-            PendingFate::Drop => command.arg("drop"),
-            PendingFate::Transfer(to) => command.arg("transfer").arg(to.as_bytes()),
-        };
         self.admissions.forget(stream, group, consumer);
-        unsigned(&self.write(&command).await?)
+        let deleted = self.run_script(&DELETE_CONSUMER, Repeat::Unsafe, |command| {
+            command.arg(1).arg(stream.as_str());
+            command.arg(group.as_bytes()).arg(consumer.as_bytes());
+            match fate {
+                PendingFate::Refuse => command.arg("refuse"),
+                PendingFate::Drop => command.arg("drop"),
+                PendingFate::Transfer(to) => command.arg("transfer").arg(to.as_bytes()),
+            };
+        });
+        unsigned(&deleted.await?)
     }
 
     /// Claims pending entries for a consumer, with a lease if the group has a policy. If the

@@ -7,38 +7,14 @@ use crate::model::lag::{GroupPlace, Lag, MAX_COUNTED, StreamEnds};
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::conn::pool::Repeat;
 use crate::redis::decode::{list, optional};
-use crate::redis::group::leases::Verb;
 use crate::redis::group::plain::{GroupInfo, group_info, xinfo_groups};
+use crate::redis::script::{LuaScript, lua};
 use crate::redis::stream::info::{StreamInfo, stream_info};
 use crate::redis::{Lane, Store, StoreError};
 
 /// Returns the number of entries after the position of a group. Counts the entries after it, or, if
 /// there are too many, the entries up to it. Returns false if both exceed the limit.
-static COUNT: Verb = Verb::new(
-    "\
-local key, group, limit = KEYS[1], ARGV[1], tonumber(ARGV[2])
-local at
-for _, flat in ipairs(redis.call('XINFO', 'GROUPS', key)) do
-  local info = {}
-  for i = 1, #flat, 2 do info[flat[i]] = flat[i + 1] end
-  if info['name'] == group then at = info['last-delivered-id'] end
-end
-if not at then return redis.error_reply('NOGROUP there is none of this name') end
-local function count(command, from, to)
-  local counted = 0
-  while counted < limit do
-    local page = redis.call(command, key, from, to, 'COUNT', math.min(100, limit - counted))
-    counted = counted + #page
-    if #page < 100 then return counted < limit and counted end
-    from = '(' .. page[#page][1]
-  end
-  return false
-end
-local after = count('XRANGE', '(' .. at, '+')
-if after then return after end
-local before = count('XREVRANGE', at, '-')
-return before and redis.call('XLEN', key) - before",
-);
+static COUNT: LuaScript = LuaScript::new(lua!["lag_count"]);
 
 impl Store {
     /// Returns all groups of a stream, with the lag as far as the counters determine it.
@@ -83,7 +59,7 @@ impl Store {
             Lag::Uncounted(supposed) => supposed,
         };
         let (limit, _room) = self.portion(stream, MAX_COUNTED + 1).await?;
-        let counted = self.verb(&COUNT, Repeat::Safe, |command| {
+        let counted = self.run_script(&COUNT, Repeat::Safe, |command| {
             command
                 .arg(1)
                 .arg(stream.as_str())

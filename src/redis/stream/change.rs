@@ -4,11 +4,10 @@ use crate::model::name::StreamName;
 use crate::model::retention::Retention;
 use crate::redis::conn::pool::Repeat;
 use crate::redis::decode::int;
-use crate::redis::group::leases::Verb;
+use crate::redis::keys;
+use crate::redis::script::{LuaScript, lua};
 use crate::redis::stream::counters::{Counters, write_counters};
-use crate::redis::stream::idempotency;
-use crate::redis::stream::life::lua_stream_life;
-use crate::redis::stream::retention::{kept, key, lua_rules};
+use crate::redis::stream::retention::kept;
 use crate::redis::{Store, StoreError};
 
 /// A change of a stream's settings.
@@ -26,35 +25,12 @@ pub struct StreamChange {
 /// caller has seen. If requested, creates the stream first, and returns 1 if it did. Changes
 /// everything or nothing. Counters may be set back: the data kept about the stream then gets a
 /// record of the new counters.
-static CHANGE: Verb = Verb::new(concat!(
-    lua_below!(),
-    lua_stream_life!("ARGV[1]"),
-    lua_rules!(),
-    "\
-local stream, kept, known = KEYS[1], KEYS[2], KEYS[3]
-local seen, wanted, create = ARGV[2], ARGV[3], ARGV[4] == '1'
-local kind = redis.call('TYPE', stream).ok
-if kind == 'none' and not create then return redis.error_reply('ERR no such key') end
-if kind ~= 'none' and kind ~= 'stream' then return redis.error_reply('WRONGTYPE the key holds no stream') end
-local rules = rules_in(stream, counters_of(stream), redis.call('GET', kept))
-if wanted ~= '' and (rules or '-') ~= seen then return redis.error_reply('CHANGED by someone else') end
-if kind == 'none' then
-  redis.call('XGROUP', 'CREATE', stream, 'streamgate', '0', 'MKSTREAM')
-  redis.call('XGROUP', 'DESTROY', stream, 'streamgate')
-end
-if #ARGV > 4 then
-  local set = redis.pcall('XSETID', stream, unpack(ARGV, 5))
-  if type(set) == 'table' and set.err then
-    if kind == 'none' then redis.call('DEL', stream) end
-    return set
-  end
-end
-local record = record_of(counters_of(stream))
-if wanted == '' then wanted = rules or '-' end
-if wanted == '-' then redis.call('DEL', kept) else redis.call('SET', kept, wanted .. ' ' .. record) end
-if #ARGV > 4 and redis.call('EXISTS', known) == 1 then redis.call('HSET', known, 'life', record .. ' 0') end
-return kind == 'none' and 1 or 0"
-));
+static CHANGE: LuaScript = LuaScript::new(lua![
+    "lib/below",
+    "lib/stream_life",
+    "lib/rules",
+    "stream_change"
+]);
 
 impl Store {
     /// Changes the counters of a stream, its retention, or both, atomically. Returns true if it
@@ -83,12 +59,12 @@ impl Store {
         if gets_one {
             self.enlist_retention(stream).await?;
         }
-        let [known, _] = idempotency::keys(stream);
-        let changed = self.verb(&CHANGE, Repeat::Unsafe, |command| {
+        let [known, _] = keys::idempotency(stream);
+        let changed = self.run_script(&CHANGE, Repeat::Unsafe, |command| {
             command
                 .arg(3)
                 .arg(stream.as_str())
-                .arg(key(stream))
+                .arg(keys::retention(stream))
                 .arg(&known)
                 .arg(self.holes());
             match &change.retention {

@@ -1,10 +1,12 @@
 //! Deletion of entries by id.
 
-use deadpool_redis::redis::{Cmd, Value};
+use deadpool_redis::redis::Value;
 
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
+use crate::redis::conn::pool::Repeat;
 use crate::redis::decode::{int, list};
+use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Store, StoreError};
 
 /// The treatment of groups that still refer to an entry to be deleted.
@@ -41,44 +43,13 @@ pub enum Deletion {
     Referenced,
 }
 
-/// Lua: `remove(key, groups, how, id)` deletes one entry under the conditions of XDELEX, on every
-/// server. Returns 1 if deleted, 2 if referenced, -1 if the entry does not exist.
-macro_rules! lua_remove {
-    () => {
-        concat!(
-            lua_below!(),
-            lua_groups!(),
-            "\
-local function remove(key, groups, how, id)
-  local result
-  if #redis.call('XRANGE', key, id, id) == 0 then result = -1 end
-  for _, group in ipairs(groups) do
-    if result then break end
-    if how == 'acked' and (below(group['last-delivered-id'], id)
-        or #redis.call('XPENDING', key, group['name'], id, id, 1) > 0) then result = 2 end
-  end
-  if not result then
-    redis.call('XDEL', key, id)
-    result = 1
-  end
-  if how == 'delete' and result ~= 2 then
-    for _, group in ipairs(groups) do redis.call('XACK', key, group['name'], id) end
-  end
-  return result
-end\n"
-        )
-    };
-}
-pub(in crate::redis) use lua_remove;
-
 /// Deletes entries. Returns the result of `remove` for each.
-const DELETE: &str = concat!(
-    lua_remove!(),
-    "\
-local groups, results = groups_of(KEYS[1]), {}
-for i = 2, #ARGV do results[#results + 1] = remove(KEYS[1], groups, ARGV[1], ARGV[i]) end
-return results"
-);
+static DELETE: LuaScript = LuaScript::new(lua![
+    "lib/below",
+    "lib/groups",
+    "lib/remove",
+    "entries_delete"
+]);
 
 impl Store {
     /// Deletes entries and returns the outcome for each, in order.
@@ -93,20 +64,17 @@ impl Store {
         ids: &[EntryId],
         references: References,
     ) -> Result<Vec<Deletion>, StoreError> {
-        let mut command = Cmd::new();
-        command.arg("EVAL").arg(DELETE).arg(1).arg(stream.as_str());
-        command.arg(references.word());
-        for id in ids {
-            command.arg(id.to_string());
-        }
+        let deletions = self.run_script(&DELETE, Repeat::Unsafe, |command| {
+            command.arg(1).arg(stream.as_str()).arg(references.word());
+            for id in ids {
+                command.arg(id.to_string());
+            }
+        });
         let deletion = |value: &Value| match int(value)? {
             1 => Ok(Deletion::Deleted),
             2 => Ok(Deletion::Referenced),
             _ => Ok(Deletion::NotFound),
         };
-        list(self.write(&command).await?)?
-            .iter()
-            .map(deletion)
-            .collect()
+        list(deletions.await?)?.iter().map(deletion).collect()
     }
 }

@@ -113,8 +113,7 @@ impl Store {
         if let Some(window_ms) = again {
             // Redis waits for the last write of a connection, so the connection needs one.
             // Extending the lifetime of the idempotency keys is such a write.
-            self.write_on(&lane, &Self::touch_keys(stream, window_ms))
-                .await?;
+            self.touch_keys(&lane, stream, window_ms).await?;
         }
         let ms = u64::try_from(timeout.min(MAX_DURABILITY_WAIT).as_millis())
             .unwrap_or(1)

@@ -14,63 +14,15 @@ use crate::model::name::StreamName;
 use crate::model::position::Position;
 use crate::model::range::Order;
 use crate::redis::decode::{Properties, id, list, optional, optional_id, tuple, unsigned};
+use crate::redis::script::{LuaScript, lua};
 use crate::redis::stream::read_budget::Room;
 use crate::redis::{Lane, Store, StoreError};
 
-/// Lua: `facts_of(key, at)` returns the counters of a stream, the weight of the heavier of its
-/// first and last entry (which XINFO copies), and whether an entry with the id `at` exists. An
-/// empty `at` skips that check.
-macro_rules! lua_facts {
-    () => {
-        "\
-local function weight_of(entry)
-  local weight = 0
-  for _, text in ipairs(entry and entry[2] or {}) do weight = weight + #text + 128 end
-  return weight
-end
-local function facts_of(key, at)
-  local info, flat = {}, redis.call('XINFO', 'STREAM', key)
-  for i = 1, #flat, 2 do info[flat[i]] = flat[i + 1] end
-  local first, last, exists = info['first-entry'], info['last-entry'], false
-  local weight = math.max(weight_of(first), weight_of(last))
-  first, last = first and first[1] or false, last and last[1] or false
-  if at ~= '' then
-    exists = at == first or at == last or redis.call('XRANGE', key, at, at)[1] ~= nil
-    exists = exists and 1 or 0
-  end
-  return {info['length'], info['last-generated-id'], info['entries-added'] or false,
-          info['max-deleted-entry-id'] or false, first, last, weight, exists}
-end\n"
-    };
-}
-
-const SCRIPT: &str = concat!(
-    lua_facts!(),
-    "\
-local kind = redis.call('TYPE', KEYS[1]).ok
-if kind == 'none' then return false end
-if kind ~= 'stream' then return redis.error_reply('WRONGTYPE the key holds no stream') end
-local facts = facts_of(KEYS[1], ARGV[1])
-if #ARGV == 1 then return facts end
-return {redis.call(ARGV[2], KEYS[1], ARGV[3], ARGV[4], 'COUNT', ARGV[5]), facts}"
-);
+static SCRIPT: LuaScript = LuaScript::new(lua!["lib/facts", "stream_counters"]);
 
 /// Returns the counters of several streams. The result is 0 for a missing key, and 1 for a key of
 /// another type.
-const GLANCE: &str = concat!(
-    lua_facts!(),
-    "\
-local all = {}
-for i, key in ipairs(KEYS) do
-  local kind = redis.call('TYPE', key).ok
-  if kind == 'stream' then
-    all[i] = facts_of(key, ARGV[i])
-  else
-    all[i] = kind == 'none' and 0 or 1
-  end
-end
-return all"
-);
+static GLANCE: LuaScript = LuaScript::new(lua!["lib/facts", "stream_tails"]);
 
 /// The counters of a stream, and whether the entry of a position exists.
 #[derive(Clone, Copy, Debug)]
@@ -119,17 +71,16 @@ fn entry_at(position: Position) -> Option<EntryId> {
         .filter(|id| *id > EntryId::MIN)
 }
 
-/// Returns the call of the script, which can be part of a transaction with other reads.
+/// Returns the call of the script as part of a transaction with other reads.
 fn command(stream: &StreamName, at: Position) -> Cmd {
-    let mut command = Cmd::new();
+    let mut command = SCRIPT.by_hash();
+    write(&mut command, stream, at);
+    command
+}
+
+fn write(command: &mut Cmd, stream: &StreamName, at: Position) {
     let at = entry_at(at).map_or_else(String::new, |id| id.to_string());
-    command
-        .arg("EVAL")
-        .arg(SCRIPT)
-        .arg(1)
-        .arg(stream.as_str())
-        .arg(at);
-    command
+    command.arg(1).arg(stream.as_str()).arg(at);
 }
 
 /// Adds commands that check a stream which should exist. They cost Redis less than the script, but
@@ -199,7 +150,9 @@ impl Store {
             Lane::Own(_) => Room::default(),
         };
         let reply = self
-            .read_on(lane, &command(stream, Position::OLDEST))
+            .read_script_on(lane, &SCRIPT, |command| {
+                write(command, stream, Position::OLDEST);
+            })
             .await?;
         Ok(self.decode_facts(stream, reply)?.facts)
     }
@@ -216,20 +169,21 @@ impl Store {
         lane: &Lane,
         streams: &[(StreamName, Position)],
     ) -> Result<Vec<Option<StreamCheck>>, StoreError> {
-        let mut command = Cmd::new();
-        command.arg("EVAL").arg(GLANCE).arg(streams.len());
-        for (stream, _) in streams {
-            command.arg(stream.as_str());
-        }
-        for (_, at) in streams {
-            command.arg(entry_at(*at).map_or_else(String::new, |id| id.to_string()));
-        }
+        let write = |command: &mut Cmd| {
+            command.arg(streams.len());
+            for (stream, _) in streams {
+                command.arg(stream.as_str());
+            }
+            for (_, at) in streams {
+                command.arg(entry_at(*at).map_or_else(String::new, |id| id.to_string()));
+            }
+        };
         let check = |((stream, _), reply): (&(StreamName, Position), Value)| match reply {
             Value::Int(0) => Ok(Some(StreamCheck::MISSING)),
             Value::Int(_) => Ok(None),
             facts => self.decode_facts(stream, facts).map(Some),
         };
-        let replies = list(self.read_on(lane, &command).await?)?;
+        let replies = list(self.read_script_on(lane, &GLANCE, write).await?)?;
         streams.iter().zip(replies).map(check).collect()
     }
 
@@ -286,17 +240,26 @@ impl Store {
             .atomic()
             .add_command(plain)
             .add_command(command(stream, at));
-        let [entries, facts] = match self.read_pipeline(lane, &transaction).await {
+        let mut replies = self.read_pipeline(lane, &transaction).await;
+        if let Err(StoreError::NoScript) = replies {
+            // Only reads ran. Running the script alone stores it on the server.
+            let run = self.read_script_on(lane, &SCRIPT, |command| write(command, stream, at));
+            run.await?;
+            replies = self.read_pipeline(lane, &transaction).await;
+        }
+        let [entries, facts] = match replies {
             // Redis rejects all transactions when it is out of memory, but runs a script that only
             // reads. Always using the script would cost Redis four times as much per entry.
             Err(StoreError::OutOfMemory) => {
-                let mut whole = command(stream, at);
-                whole
-                    .arg(verb)
-                    .arg(from.to_string())
-                    .arg(to.to_string())
-                    .arg(range.count);
-                match self.read_on(lane, &whole).await? {
+                let whole = self.read_script_on(lane, &SCRIPT, |command| {
+                    write(command, stream, at);
+                    command
+                        .arg(verb)
+                        .arg(from.to_string())
+                        .arg(to.to_string())
+                        .arg(range.count);
+                });
+                match whole.await? {
                     Value::Nil => [Value::Array(Vec::new()), Value::Nil],
                     both => tuple(both)?,
                 }
@@ -309,7 +272,11 @@ impl Store {
         ))
     }
 
-    async fn read_on(&self, lane: &Lane, command: &Cmd) -> Result<Value, StoreError> {
+    pub(in crate::redis) async fn read_on(
+        &self,
+        lane: &Lane,
+        command: &Cmd,
+    ) -> Result<Value, StoreError> {
         match lane {
             Lane::Shared => self.read(command).await,
             Lane::Own(handle) => self.connections.heed(handle.command(command).await),

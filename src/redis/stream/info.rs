@@ -5,11 +5,12 @@ use deadpool_redis::redis::{Cmd, Value};
 use crate::model::entry::Entry;
 use crate::model::id::EntryId;
 use crate::model::name::{InvalidName, OWN_PREFIX, RawName, StreamName};
+use crate::redis::conn::pool::Repeat;
 use crate::redis::decode::{
     Properties, bytes, id, int, list, optional, optional_id, text, tuple, unsigned,
 };
-use crate::redis::group::leases;
-use crate::redis::stream::retention;
+use crate::redis::keys;
+use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Store, StoreError};
 
 /// Maximum SCAN rounds per page; limits the work for a keyspace without streams.
@@ -18,19 +19,10 @@ const ROUNDS: usize = 16;
 const KEYS_PER_ROUND: usize = 1000;
 
 /// Deletes a key only if it is a stream. Returns 1 if deleted, 0 if the key did not exist.
-const DELETE: &str = "\
-local kind = redis.call('TYPE', KEYS[1]).ok
-if kind == 'none' then return 0 end
-if kind ~= 'stream' then return redis.error_reply('WRONGTYPE the key holds no stream') end
-for _, group in ipairs(redis.call('HKEYS', KEYS[4])) do redis.call('DEL', ARGV[1] .. group) end
-redis.call('DEL', unpack(KEYS, 2))
-return redis.call('DEL', KEYS[1])";
+static DELETE: LuaScript = LuaScript::new(lua!["stream_delete"]);
 
 /// Returns for each key whether it is a stream.
-const ARE_STREAMS: &str = "\
-local are = {}
-for i, key in ipairs(KEYS) do are[i] = redis.call('TYPE', key).ok == 'stream' and 1 or 0 end
-return are";
+static ARE_STREAMS: LuaScript = LuaScript::new(lua!["streams_exist"]);
 
 /// A page of stream names.
 #[derive(Clone, Debug)]
@@ -96,12 +88,13 @@ impl Store {
     /// # Cancel safety
     /// Cancel safe: only reads.
     pub async fn are_streams(&self, streams: &[StreamName]) -> Result<Vec<bool>, StoreError> {
-        let mut command = Cmd::new();
-        command.arg("EVAL").arg(ARE_STREAMS).arg(streams.len());
-        for stream in streams {
-            command.arg(stream.as_str());
-        }
-        let are = list(self.read(&command).await?)?;
+        let are = self.run_script(&ARE_STREAMS, Repeat::Safe, |command| {
+            command.arg(streams.len());
+            for stream in streams {
+                command.arg(stream.as_str());
+            }
+        });
+        let are = list(are.await?)?;
         are.iter().map(|is| Ok(int(is)? == 1)).collect()
     }
 
@@ -192,22 +185,18 @@ impl Store {
     /// # Cancel safety
     /// If dropped after the command was sent, the stream may still be deleted.
     pub async fn delete_stream(&self, stream: &StreamName) -> Result<bool, StoreError> {
-        let mut command = Cmd::new();
-        let [known, ends] = crate::redis::stream::idempotency::keys(stream);
-        command
-            .arg("EVAL")
-            .arg(DELETE)
-            .arg(7)
-            .arg(stream.as_str())
-            .arg(known)
-            .arg(ends);
-        command
-            .arg(leases::policies(stream))
-            .arg(retention::key(stream));
-        let [due, scheduled] = crate::redis::stream::scheduled::keys(stream);
-        command.arg(due).arg(scheduled);
-        command.arg(leases::leases_prefix(stream));
-        Ok(int(&self.write(&command).await?)? == 1)
+        let [known, ends] = keys::idempotency(stream);
+        let [due, scheduled] = keys::scheduled(stream);
+        let deleted = self.run_script(&DELETE, Repeat::Unsafe, |command| {
+            command.arg(7).arg(stream.as_str()).arg(&known).arg(&ends);
+            command
+                .arg(keys::policies(stream))
+                .arg(keys::retention(stream))
+                .arg(&due)
+                .arg(&scheduled)
+                .arg(keys::leases_prefix(stream));
+        });
+        Ok(int(&deleted.await?)? == 1)
     }
 }
 

@@ -14,25 +14,16 @@ use std::time::Duration;
 
 use deadpool_redis::redis::{Cmd, Value};
 
-use crate::model::name::{OWN_PREFIX, StreamName};
+use crate::model::name::StreamName;
 use crate::redis::conn::pool::Repeat;
 use crate::redis::decode::{bytes, list, text, tuple, unsigned};
-use crate::redis::group::leases::Verb;
+use crate::redis::keys;
+use crate::redis::script::{LuaScript, lua};
 use crate::redis::stream::append::NewEntry;
 use crate::redis::{Store, StoreError};
 
-const INDEX: &str = "streamgate:{scheduled}:index";
-const EDITIONS: &str = "streamgate:{scheduled}:editions";
-/// Channel for announcements of a new due time, in milliseconds from now.
-const BELL: &str = "streamgate:{scheduled}:bell";
 /// Delay before a failed delivery is retried, in milliseconds.
 const AGAIN_MS: u64 = 30_000;
-
-/// Returns the Redis keys of the scheduled appends of a stream: due times and entries.
-pub(in crate::redis) fn keys(stream: &StreamName) -> [String; 2] {
-    let (key, tag) = (stream.as_str(), stream.tag());
-    ["due", "entries"].map(|kind| format!("{OWN_PREFIX}{{{tag}}}:scheduled:{kind}:{key}"))
-}
 
 /// A scheduled append of one or several entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,114 +55,23 @@ pub struct Moved {
 }
 
 /// Records in the index that a stream has entries due after a delay in milliseconds.
-static ANNOUNCE: Verb = Verb::new(
-    "\
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZADD', KEYS[1], 'LT', string.format('%.0f', now + ARGV[2]), ARGV[1])
-redis.call('HINCRBY', KEYS[2], ARGV[1], 1)
-if ARGV[3] == '1' then redis.call('PUBLISH', ARGV[4], ARGV[2]) end
-return 1",
-);
-
-/// Lua: `release(due, entries, token, size)` removes a scheduled append of `size` bytes. Returns 1
-/// if it existed. Deletes both keys with the last one.
-macro_rules! lua_release {
-    () => {
-        "\
-local function release(due, entries, token, size)
-  local found = redis.call('ZREM', due, token)
-  redis.call('HDEL', entries, token)
-  if redis.call('EXISTS', due) == 0 then redis.call('DEL', entries)
-  elseif size > 0 then redis.call('HINCRBY', entries, 'bytes', -size) end
-  return found
-end\n"
-    };
-}
-pub(in crate::redis) use lua_release;
+static ANNOUNCE: LuaScript = LuaScript::new(lua!["schedule_announce"]);
 
 /// Schedules entries. Returns false if a limit is reached.
-static SCHEDULE: Verb = Verb::new(
-    "\
-local kind = redis.call('TYPE', KEYS[1]).ok
-if kind ~= 'none' and kind ~= 'stream' then return redis.error_reply('WRONGTYPE the key holds no stream') end
-if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[1]) then return false end
-if (redis.call('HGET', KEYS[3], 'bytes') or 0) + #ARGV[4] > tonumber(ARGV[5]) then return false end
-local time = redis.call('TIME')
-local due = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2])
-local token = string.format('%.0f', time[1] * 1000000 + time[2]) .. ARGV[3]
-redis.call('ZADD', KEYS[2], due, token)
-redis.call('HSET', KEYS[3], token, ARGV[4])
-redis.call('HINCRBY', KEYS[3], 'bytes', #ARGV[4])
-return {token, due}",
-);
+static SCHEDULE: LuaScript = LuaScript::new(lua!["schedule"]);
 
 /// Returns at most 100 streams with due entries, their editions, and the milliseconds until the
 /// first entry of the index is due (negative if the index is empty).
-static DUE: Verb = Verb::new(
-    "\
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-local streams = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', 0, 100)
-local editions = {}
-for i, stream in ipairs(streams) do editions[i] = redis.call('HGET', KEYS[2], stream) or '' end
-return {streams, editions, first[2] and math.max(0, first[2] - now) or -1}",
-);
+static DUE: LuaScript = LuaScript::new(lua!["schedule_due"]);
 
 /// Appends due entries. Stops after about 1000 entries or 1 MiB, because the script blocks Redis.
 /// Returns the number of entries, whether more are due, when the next is due, and whether the key
 /// holds another type.
-static MOVE: Verb = Verb::new(concat!(
-    lua_release!(),
-    "\
-local time = redis.call('TIME')
-local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-local moved, size, more = 0, 0, 0
-local kind = redis.call('TYPE', KEYS[1]).ok
-if kind ~= 'none' and kind ~= 'stream' then return {0, 0, '', redis.call('ZCARD', KEYS[2]) > 0 and 1 or 0} end
-for _, token in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 1000)) do
-  if moved >= 1000 or size >= 1048576 then
-    more = 1
-    break
-  end
-  local text = redis.call('HGET', KEYS[3], token)
-  local at = text and text:find('\\n', 1, true) or 0
-  local count = text and tonumber(text:sub(1, at - 1)) or 0
-  for _ = 1, count do
-    local ends = text:find('\\n', at + 1, true)
-    local words = {'XADD', KEYS[1], '*'}
-    local from = ends + 1
-    for length in text:sub(at + 1, ends - 1):gmatch('%d+') do
-      words[#words + 1] = text:sub(from, from + length - 1)
-      from = from + length
-    end
-    at = from - 1
-    redis.call(unpack(words))
-  end
-  release(KEYS[2], KEYS[3], token, text and #text or 0)
-  moved, size = moved + count, size + (text and #text or 0)
-end
-local next = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
-return {moved, more, next[2] or '', 0}"
-));
+static MOVE: LuaScript = LuaScript::new(lua!["lib/release", "schedule_append"]);
 
 /// Updates or removes the due time of a stream in the index, unless an append was scheduled since
 /// the look-up.
-static SETTLE: Verb = Verb::new(
-    "\
-if (redis.call('HGET', KEYS[2], ARGV[1]) or '') ~= ARGV[2] then return 0 end
-local again = ARGV[3]
-if again:sub(1, 1) == '+' then
-  local time = redis.call('TIME')
-  again = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + again:sub(2))
-end
-if again == '' then
-  redis.call('ZREM', KEYS[1], ARGV[1])
-  redis.call('HDEL', KEYS[2], ARGV[1])
-else redis.call('ZADD', KEYS[1], again, ARGV[1]) end
-return 1",
-);
+static SETTLE: LuaScript = LuaScript::new(lua!["schedule_reindex"]);
 
 /// Encodes entries for the scripts: the number of entries, then for each entry a line with the
 /// lengths of its names and values, followed by these.
@@ -216,8 +116,8 @@ impl Store {
         let delay_ms = delay.as_millis().to_string();
         self.announce(stream, &delay_ms, false).await?;
         let (kept, salt) = (encode(entries), format!("-{:08x}", fastrand::u32(..)));
-        let reply = self.verb(&SCHEDULE, Repeat::Unsafe, |command| {
-            let [due, entries] = keys(stream);
+        let reply = self.run_script(&SCHEDULE, Repeat::Unsafe, |command| {
+            let [due, entries] = keys::scheduled(stream);
             command.arg(3).arg(stream.as_str()).arg(due).arg(entries);
             command
                 .arg(most)
@@ -250,14 +150,14 @@ impl Store {
         delay_ms: &str,
         ring: bool,
     ) -> Result<(), StoreError> {
-        let announced = self.verb(&ANNOUNCE, Repeat::Unsafe, |command| {
+        let announced = self.run_script(&ANNOUNCE, Repeat::Unsafe, |command| {
             command
                 .arg(2)
-                .arg(INDEX)
-                .arg(EDITIONS)
+                .arg(keys::SCHEDULED_INDEX)
+                .arg(keys::SCHEDULED_VERSIONS)
                 .arg(stream.as_str())
                 .arg(delay_ms);
-            command.arg(u8::from(ring)).arg(BELL);
+            command.arg(u8::from(ring)).arg(keys::SCHEDULED_CHANNEL);
         });
         announced.await.map(drop)
     }
@@ -265,7 +165,7 @@ impl Store {
     /// Returns the channel on which new scheduled appends are announced.
     #[must_use]
     pub fn schedule_channel() -> &'static str {
-        BELL
+        keys::SCHEDULED_CHANNEL
     }
 
     /// Returns whether any stream has scheduled appends.
@@ -276,7 +176,7 @@ impl Store {
     /// Cancel safe: only reads.
     pub async fn has_scheduled(&self) -> Result<bool, StoreError> {
         let mut command = Cmd::new();
-        command.arg("EXISTS").arg(INDEX);
+        command.arg("EXISTS").arg(keys::SCHEDULED_INDEX);
         Ok(unsigned(&self.read(&command).await?)? == 1)
     }
 
@@ -288,8 +188,11 @@ impl Store {
     /// # Cancel safety
     /// Cancel safe: only reads.
     pub async fn due_streams(&self) -> Result<(Vec<DueStream>, Option<Duration>), StoreError> {
-        let reply = self.verb(&DUE, Repeat::Safe, |command| {
-            command.arg(2).arg(INDEX).arg(EDITIONS);
+        let reply = self.run_script(&DUE, Repeat::Safe, |command| {
+            command
+                .arg(2)
+                .arg(keys::SCHEDULED_INDEX)
+                .arg(keys::SCHEDULED_VERSIONS);
         });
         let [names, editions, due_in] = tuple(reply.await?)?;
         let (mut streams, mut invalid) = (Vec::new(), 0);
@@ -310,7 +213,7 @@ impl Store {
         }
         if invalid > 0 {
             tracing::warn!(
-                key = INDEX,
+                key = keys::SCHEDULED_INDEX,
                 invalid,
                 "the index of scheduled appends contains invalid stream names; skipping them for 30s"
             );
@@ -332,8 +235,8 @@ impl Store {
         };
         let site = self.connections.site()?;
         loop {
-            let reply = self.verb(&MOVE, Repeat::Unsafe, |command| {
-                let [times, entries] = keys(&due.stream);
+            let reply = self.run_script(&MOVE, Repeat::Unsafe, |command| {
+                let [times, entries] = keys::scheduled(&due.stream);
                 command
                     .arg(3)
                     .arg(due.stream.as_str())
@@ -373,11 +276,11 @@ impl Store {
     }
 
     async fn settle_due(&self, name: &[u8], edition: &str, again: &str) -> Result<(), StoreError> {
-        let settled = self.verb(&SETTLE, Repeat::Unsafe, |command| {
+        let settled = self.run_script(&SETTLE, Repeat::Unsafe, |command| {
             command
                 .arg(2)
-                .arg(INDEX)
-                .arg(EDITIONS)
+                .arg(keys::SCHEDULED_INDEX)
+                .arg(keys::SCHEDULED_VERSIONS)
                 .arg(name)
                 .arg(edition)
                 .arg(again);

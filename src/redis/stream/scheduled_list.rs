@@ -5,44 +5,23 @@ use deadpool_redis::redis::{Cmd, Value};
 use crate::model::name::StreamName;
 use crate::redis::conn::pool::Repeat;
 use crate::redis::decode::{list, text, tuple, unsigned};
-use crate::redis::group::leases::Verb;
-use crate::redis::stream::scheduled::{Scheduled, keys, lua_release, number};
+use crate::redis::keys;
+use crate::redis::script::{LuaScript, lua};
+use crate::redis::stream::scheduled::{Scheduled, number};
 use crate::redis::{Store, StoreError};
 
 /// Lists a page of scheduled appends. Starts after the given token, or at the given due time if the
 /// token no longer exists.
-static LIST: Verb = Verb::new(
-    "\
-local from = 0
-if ARGV[2] ~= '' then
-  local rank = redis.call('ZRANK', KEYS[1], ARGV[3])
-  from = rank and rank + 1 or redis.call('ZCOUNT', KEYS[1], '-inf', '(' .. ARGV[2])
-end
-local flat, found = redis.call('ZRANGE', KEYS[1], from, from + ARGV[1] - 1, 'WITHSCORES'), {}
-for i = 1, #flat, 2 do
-  local text = redis.call('HGET', KEYS[2], flat[i]) or '0\\n'
-  found[#found + 1] = {flat[i], flat[i + 1], text:match('^%d+')}
-end
-return found",
-);
+static LIST: LuaScript = LuaScript::new(lua!["schedule_list"]);
 
 /// Finds a scheduled append.
-static FIND: Verb = Verb::new(
-    "\
-local due = redis.call('ZSCORE', KEYS[1], ARGV[1])
-if not due then return false end
-return {ARGV[1], due, (redis.call('HGET', KEYS[2], ARGV[1]) or '0\\n'):match('^%d+')}",
-);
+static FIND: LuaScript = LuaScript::new(lua!["schedule_find"]);
 
 /// Cancels a scheduled append. Returns 1 if it still existed.
-static CANCEL: Verb = Verb::new(concat!(
-    lua_release!(),
-    "\
-return release(KEYS[1], KEYS[2], ARGV[1], #(redis.call('HGET', KEYS[2], ARGV[1]) or ''))"
-));
+static CANCEL: LuaScript = LuaScript::new(lua!["lib/release", "schedule_cancel"]);
 
 fn beside(command: &mut Cmd, stream: &StreamName) {
-    let [due, entries] = keys(stream);
+    let [due, entries] = keys::scheduled(stream);
     command.arg(2).arg(due).arg(entries);
 }
 
@@ -76,7 +55,7 @@ impl Store {
         after: Option<(u64, &str)>,
         limit: usize,
     ) -> Result<Vec<Scheduled>, StoreError> {
-        let reply = self.verb(&LIST, Repeat::Safe, |command| {
+        let reply = self.run_script(&LIST, Repeat::Safe, |command| {
             beside(command, stream);
             command.arg(limit);
             match after {
@@ -98,7 +77,7 @@ impl Store {
         stream: &StreamName,
         token: &str,
     ) -> Result<Option<Scheduled>, StoreError> {
-        let reply = self.verb(&FIND, Repeat::Safe, |command| {
+        let reply = self.run_script(&FIND, Repeat::Safe, |command| {
             beside(command, stream);
             command.arg(token);
         });
@@ -119,7 +98,7 @@ impl Store {
         stream: &StreamName,
         token: &str,
     ) -> Result<bool, StoreError> {
-        let reply = self.verb(&CANCEL, Repeat::Unsafe, |command| {
+        let reply = self.run_script(&CANCEL, Repeat::Unsafe, |command| {
             beside(command, stream);
             command.arg(token);
         });

@@ -7,65 +7,26 @@ use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::conn::pool::Repeat;
 use crate::redis::decode::{delivery, id, list, tuple, unsigned};
-use crate::redis::group::leases::lua::{lua_bury, lua_leases};
 use crate::redis::group::leases::read::micros;
-use crate::redis::group::leases::{Lease, Verb, begin};
+use crate::redis::group::leases::{Lease, begin};
+use crate::redis::script::{LuaScript, lua};
 use crate::redis::{AutoClaim, Claim, Claimed, Delivery, Store, StoreError};
 
-/// Lua: `take(id, held, min_idle, words)` claims one entry and records it for a lease. An entry
-/// deleted from the stream becomes a tombstone.
-macro_rules! lua_claim {
-    () => {
-        concat!(
-            lua_leases!(),
-            lua_bury!(),
-            "\
-local key, leases, group, consumer, just_id = KEYS[1], KEYS[3], ARGV[1], ARGV[3], ARGV[4] == '1'
-local policy, now = policy_of(KEYS[2], key, group), now_us()
-if not policy then return false end
-local until_us = now + policy.lease
-local taken, gone, lent = {}, {}, {}
-local function take(id, held, min_idle, words)
-  if #redis.call('XRANGE', key, id, id) == 0 then
-    if held and bury(key, leases, group, policy, id, nil, held[2], held[4], 'gone', now) then
-      gone[#gone + 1] = id
-    end
-    return
-  end
-  local got = redis.call('XCLAIM', key, group, consumer, min_idle, id, unpack(words))[1]
-  if not got then return end
-  lent[#lent + 1] = id
-  local now_held = held_by(key, group, id)
-  taken[#taken + 1] = {just_id and {id, false} or got, now_held and now_held[4] or 0}
-end\n"
-        )
-    };
-}
+static CLAIM: LuaScript = LuaScript::new(lua![
+    "lib/life",
+    "lib/leases",
+    "lib/bury",
+    "lib/claim",
+    "claim"
+]);
 
-static CLAIM: Verb = Verb::new(concat!(
-    lua_claim!(),
-    "\
-local words, count = {}, tonumber(ARGV[6])
-for i = 1, count do words[i] = ARGV[6 + i] end
-local force = ARGV[7 + count] == '1'
-redis.call('XPENDING', key, group, '-', '+', 1)
-for i = 8 + count, #ARGV do
-  local held = held_by(key, group, ARGV[i])
-  if held or force then take(ARGV[i], held, ARGV[5], words) end
-end
-lend(leases, lent, until_us)
-return {digits(until_us), taken, gone, ''}"
-));
-
-static AUTOCLAIM: Verb = Verb::new(concat!(
-    lua_claim!(),
-    "\
-local words, min_idle, count = just_id and {'JUSTID'} or {}, ARGV[5], tonumber(ARGV[7])
-local batch = redis.call('XPENDING', key, group, 'IDLE', min_idle, ARGV[6], '+', count)
-for _, held in ipairs(batch) do take(held[1], held, min_idle, words) end
-lend(leases, lent, until_us)
-return {digits(until_us), taken, gone, #batch == count and batch[#batch][1] or ''}"
-));
+static AUTOCLAIM: LuaScript = LuaScript::new(lua![
+    "lib/life",
+    "lib/leases",
+    "lib/bury",
+    "lib/claim",
+    "autoclaim"
+]);
 
 impl Store {
     /// Claims pending entries of a group with a policy for a consumer, with a lease. Returns `None`
@@ -81,7 +42,7 @@ impl Store {
         group: &GroupName,
         claim: &Claim,
     ) -> Result<Option<Claimed>, StoreError> {
-        let reply = self.verb(&CLAIM, Repeat::Unsafe, |command| {
+        let reply = self.run_script(&CLAIM, Repeat::Unsafe, |command| {
             begin(command, stream, group);
             command
                 .arg(claim.consumer.as_bytes())
@@ -111,7 +72,7 @@ impl Store {
         group: &GroupName,
         claim: &AutoClaim,
     ) -> Result<Option<Claimed>, StoreError> {
-        let reply = self.verb(&AUTOCLAIM, Repeat::Unsafe, |command| {
+        let reply = self.run_script(&AUTOCLAIM, Repeat::Unsafe, |command| {
             begin(command, stream, group);
             command
                 .arg(claim.consumer.as_bytes())

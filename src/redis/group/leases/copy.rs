@@ -9,6 +9,7 @@ use crate::model::packed::{PACKED, unpack};
 use crate::redis::decode::entries;
 use crate::redis::group::leases::dead_letters::of_dead;
 use crate::redis::group::leases::redrive::{Redrive, Redriven, redriven};
+use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Store, StoreError};
 
 /// Verifies, in one transaction with the preceding XADD, that the copy was appended and that the
@@ -16,19 +17,7 @@ use crate::redis::{Store, StoreError};
 /// deletes the copy before any client sees it.
 ///
 /// WATCH would achieve the same, but might never succeed on a stream with frequent dead letters.
-const CHECK_COPY: &str = "\
-local dead, to, id, packed = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
-local fields, made = cmsgpack.unpack(packed), redis.call('XREVRANGE', to, '+', '-', 'COUNT', 1)[1]
-local same = made and #made[2] == #fields
-for i = 1, #fields do same = same and made[2][i] == fields[i] end
-if not same then return redis.error_reply('ERR the copy was not appended') end
-local letter = redis.call('XRANGE', dead, id, id)[1]
-if not letter or letter[2][2] ~= packed then
-  redis.call('XDEL', to, made[1])
-  return {'not-found', ''}
-end
-redis.call('XDEL', dead, id)
-return {'copied', made[1]}";
+static CHECK_COPY: LuaScript = LuaScript::new(lua!["copy_check"]);
 
 impl Store {
     /// Appends a copy of a dead letter with packed fields to the stream given by `how`, and deletes
@@ -89,7 +78,7 @@ impl Store {
         transaction.atomic().add_command(append);
         transaction
             .cmd("EVAL")
-            .arg(CHECK_COPY)
+            .arg(CHECK_COPY.text())
             .arg(2)
             .arg(dead.as_str())
             .arg(to.as_str());

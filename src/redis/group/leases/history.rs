@@ -6,33 +6,14 @@ use crate::model::id::EntryId;
 use crate::model::name::{ConsumerName, GroupName, StreamName};
 use crate::redis::conn::pool::Repeat;
 use crate::redis::decode::{fields, id, list, tuple, unsigned};
-use crate::redis::group::leases::Verb;
-use crate::redis::group::leases::lua::lua_leases;
 use crate::redis::group::leases::read::{Handed, Lease, micros, write_keys};
 use crate::redis::group::plain::write_read;
+use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Delivery, GroupRead, Store, StoreError};
 
 /// Returns the pending entries of a consumer without changing them; XREADGROUP would increment the
 /// delivery count and set the delivery time. Returns false for a group without a policy.
-static HISTORY: Verb = Verb::new(concat!(
-    lua_leases!(),
-    "\
-local group, consumer, from, count = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local answers, share = {}, tonumber(ARGV[5])
-for i = 1, #KEYS, 3 do
-  if not policy_of(KEYS[i + 1], KEYS[i], group) then return false end
-  local found, spent = {}, 0
-  for _, held in ipairs(redis.call('XPENDING', KEYS[i], group, from, '+', count, consumer)) do
-    local entry = redis.call('XRANGE', KEYS[i], held[1], held[1])[1]
-    for _, text in ipairs(entry and entry[2] or {}) do spent = spent + #text end
-    if spent > share and #found > 0 then break end
-    local score = redis.call('ZSCORE', KEYS[i + 2], held[1])
-    found[#found + 1] = {held[1], entry and entry[2] or false, held[4], score and digits(tonumber(score)) or ''}
-  end
-  answers[#answers + 1] = found
-end
-return answers"
-));
+static HISTORY: LuaScript = LuaScript::new(lua!["lib/life", "lib/leases", "history"]);
 
 impl Store {
     pub(super) async fn read_history(
@@ -61,7 +42,7 @@ impl Store {
             self.touch_consumer(streams, group, &read.consumer).await?;
             return Ok(vec![Handed::default(); streams.len()]);
         };
-        let reply = self.verb(&HISTORY, Repeat::Safe, |command| {
+        let reply = self.run_script(&HISTORY, Repeat::Safe, |command| {
             write_keys(command, streams, group);
             command
                 .arg(read.consumer.as_bytes())

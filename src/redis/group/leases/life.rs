@@ -14,7 +14,8 @@ use deadpool_redis::redis::{Cmd, Value};
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::conn::pool::Repeat;
 use crate::redis::decode::{bytes, int, list};
-use crate::redis::group::leases::{Verb, begin};
+use crate::redis::group::leases::begin;
+use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Store, StoreError};
 
 /// Prefix of the names of marker consumers.
@@ -24,95 +25,21 @@ pub(super) const MARKER_PREFIX: &str = "streamgate:life:";
 /// returned entries.
 pub(super) const OWN_CONSUMERS: u64 = 2;
 
-/// Lua: `kept_of(policies, key, group)` returns the stored policy of a group and the random part of
-/// its marker, or nothing if there is neither. If the policy was set on an earlier group of this
-/// name, it ends the script with `OTHERLIFE` before anything was written.
-///
-/// A server that is read-only or out of memory cannot detect this; the group then counts as
-/// unchanged.
-macro_rules! lua_life {
-    () => {
-        "\
-local function is_other_life(key, group, life)
-  local marker = 'streamgate:life:' .. life
-  if redis.pcall('XGROUP', 'CREATECONSUMER', key, group, marker) ~= 1 then return false end
-  redis.call('XGROUP', 'DELCONSUMER', key, group, marker)
-  return true
-end
-local function split_life(kept)
-  local life, text = kept:match('^@(%x+) (.*)$')
-  return text or kept, life
-end
-local function kept_of(policies, key, group)
-  local kept = redis.call('HGET', policies, group)
-  if not kept then return nil end
-  local text, life = split_life(kept)
-  if life and is_other_life(key, group, life) then error('OTHERLIFE the group was made anew', 0) end
-  return text, life
-end
-local function retired_at(text) return text and tonumber(text:match('^%- (%d+)$')) end
-local function begin_life(key, group, life)
-  redis.call('XGROUP', 'CREATECONSUMER', key, group, 'streamgate:life:' .. life)
-  redis.call('XGROUP', 'CREATECONSUMER', key, group, 'streamgate:nobody')
-end
-local function end_life(key, group, life)
-  if life then redis.call('XGROUP', 'DELCONSUMER', key, group, 'streamgate:life:' .. life) end
-  if #redis.call('XPENDING', key, group, '-', '+', 1, 'streamgate:nobody') == 0 then
-    redis.call('XGROUP', 'DELCONSUMER', key, group, 'streamgate:nobody')
-  end
-end\n"
-    };
-}
-pub(in crate::redis) use lua_life;
-
 /// Discards the policies and leases of deleted groups. Returns the streams whose group had a
 /// policy. Takes the keys and the group of any script that can find such a policy.
-static DISCARD: Verb = Verb::new(concat!(
-    lua_life!(),
-    "\
-local group, discarded = ARGV[1], {}
-for i = 1, #KEYS, 3 do
-  local kept = redis.call('HGET', KEYS[i + 1], group)
-  local text, life = split_life(kept or '')
-  if life and is_other_life(KEYS[i], group, life) then
-    redis.call('HDEL', KEYS[i + 1], group)
-    redis.call('DEL', KEYS[i + 2])
-    if not retired_at(text) then discarded[#discarded + 1] = KEYS[i] end
-  end
-end
-return discarded"
-));
+static DISCARD: LuaScript = LuaScript::new(lua!["lib/life", "discard_policies"]);
 
 /// Cleans up after a removed policy: removes leases of entries that are no longer pending. Returns
 /// the offset from which to continue, or -1 when nothing is left.
-static WIND_DOWN: Verb = Verb::new(concat!(
-    crate::redis::group::leases::lua::lua_leases!(),
-    "\
-local key, leases, group = KEYS[1], KEYS[3], ARGV[1]
-local skip, limit = tonumber(ARGV[3]), tonumber(ARGV[4])
-local text, life = kept_of(KEYS[2], key, group)
-if not retired_at(text) then return -1 end
-if not redis.pcall('XPENDING', key, group, '-', '+', 1).err then
-  local ids, strays = redis.call('ZRANGE', leases, skip, skip + limit - 1), {}
-  for _, id in ipairs(ids) do
-    if not held_by(key, group, id) then strays[#strays + 1] = id end
-  end
-  forget(leases, strays)
-  if redis.call('EXISTS', leases) == 1 then return #ids == limit and skip + limit - #strays or 0 end
-  end_life(key, group, life)
-end
-redis.call('HDEL', KEYS[2], group)
-redis.call('DEL', leases)
-return -1"
-));
+static WIND_DOWN: LuaScript = LuaScript::new(lua!["lib/life", "lib/leases", "clean_up_policy"]);
 
 impl Store {
     /// Discards and logs the policies of deleted groups that a script has found.
-    pub(super) async fn discard_other_lives(
+    pub(in crate::redis) async fn discard_other_lives(
         &self,
         write: &impl Fn(&mut Cmd),
     ) -> Result<(), StoreError> {
-        let discarded = self.run(&DISCARD, Repeat::Safe, write).await?;
+        let discarded = self.run_once(&DISCARD, Repeat::Safe, write).await?;
         for stream in list(discarded)? {
             self.discarded.policy();
             let stream = String::from_utf8_lossy(&bytes(stream)?).into_owned();
@@ -138,7 +65,7 @@ impl Store {
         skip: u64,
         limit: usize,
     ) -> Result<Option<u64>, StoreError> {
-        let reply = self.verb(&WIND_DOWN, Repeat::Unsafe, |command| {
+        let reply = self.run_script(&WIND_DOWN, Repeat::Unsafe, |command| {
             begin(command, stream, group);
             command.arg(skip).arg(limit);
         });

@@ -7,15 +7,12 @@ use crate::model::policy::Policy;
 use crate::model::position::Start;
 use crate::redis::conn::pool::Repeat;
 use crate::redis::decode::{int, list};
-use crate::redis::group::leases::life::{kept as kept_policy, lua_life, new_life};
-use crate::redis::group::leases::lua::lua_leases;
-use crate::redis::group::leases::{Verb, begin, policies};
+use crate::redis::group::leases::begin;
+use crate::redis::group::leases::life::{kept as kept_policy, new_life};
 use crate::redis::group::plain::write_start;
+use crate::redis::keys;
+use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Store, StoreError};
-
-/// Index of all groups with a policy, for the sweep: `stream\0group`. The index is in a separate
-/// slot and is not written atomically with the policies, so callers verify its entries.
-pub(super) const INDEX: &str = "streamgate:{policies}:index";
 
 /// Returns the member of the index for a group.
 pub(super) fn indexed(stream: &StreamName, group: &GroupName) -> String {
@@ -49,91 +46,29 @@ pub struct GroupChange {
     pub policy: Option<(Option<Policy>, Option<Policy>)>,
 }
 
-/// Lua: `set_policy(kept, life, text)` sets a policy, or removes it (`-`). While leases remain, the
-/// marker stays, so that their receipts stay valid.
-macro_rules! lua_set_policy {
-    () => {
-        concat!(
-            lua_leases!(),
-            "\
-local key, policies, leases, group = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
-local function set_policy(kept, life, text)
-  local is_taken = text == '-'
-  if is_taken and (not kept or retired_at(kept)) then return end
-  if is_taken and redis.call('EXISTS', leases) == 0 then
-    end_life(key, group, life)
-    redis.call('HDEL', policies, group)
-    return
-  end
-  if is_taken then text = '- ' .. digits(math.floor(now_us() / 1000)) end
-  if not life then
-    life = ARGV[5]
-    begin_life(key, group, life)
-  end
-  redis.call('HSET', policies, group, '@' .. life .. ' ' .. text)
-end\n"
-        )
-    };
-}
-
 /// Creates a group. Returns 1 if it did not exist. Deletes the policy and the leases of an earlier
 /// group of this name that another client has destroyed.
-static CREATE: Verb = Verb::new(concat!(
-    lua_set_policy!(),
-    "\
-local made = redis.pcall('XGROUP', 'CREATE', key, group, unpack(ARGV, 6))
-local kept, life
-if made.err then
-  if not made.err:find('BUSYGROUP') then return redis.error_reply(made.err) end
-  if ARGV[4] == '1' then return 0 end
-  if ARGV[3] ~= '' then kept, life = kept_of(policies, key, group) end
-else
-  redis.call('HDEL', policies, group)
-  redis.call('DEL', leases)
-end
-if ARGV[3] ~= '' then set_policy(kept, life, ARGV[3]) end
-redis.call('PUBLISH', ARGV[2], '0')
-return made.err and 0 or 1"
-));
+static CREATE: LuaScript = LuaScript::new(lua![
+    "lib/life",
+    "lib/leases",
+    "lib/set_policy",
+    "group_create"
+]);
 
 /// Moves a group and changes its policy, unless the policy differs from the one the caller has
 /// seen.
-static CHANGE: Verb = Verb::new(concat!(
-    lua_set_policy!(),
-    "\
-redis.call('XPENDING', key, group, '-', '+', 1)
-local kept, life = kept_of(policies, key, group)
-local seen = kept and not retired_at(kept) and kept or '-'
-if ARGV[4] ~= '' and seen ~= ARGV[3] then return redis.error_reply('CHANGED by someone else') end
-if #ARGV > 5 then redis.call('XGROUP', 'SETID', key, group, unpack(ARGV, 6)) end
-if ARGV[4] ~= '' then set_policy(kept, life, ARGV[4]) end
-redis.call('PUBLISH', ARGV[2], '0')
-return 1"
-));
+static CHANGE: LuaScript = LuaScript::new(lua![
+    "lib/life",
+    "lib/leases",
+    "lib/set_policy",
+    "group_change"
+]);
 
 /// Returns the policies of groups: `false` for none, 0 for a removed one.
-static LOOK: Verb = Verb::new(concat!(
-    lua_life!(),
-    "\
-local found = {}
-for i, group in ipairs(ARGV) do
-  local kept = redis.call('HGET', KEYS[2], group)
-  local text, life = split_life(kept or '')
-  if not kept or life and is_other_life(KEYS[1], group, life) then found[i] = false
-  else found[i] = retired_at(text) and 0 or text end
-end
-return found"
-));
+static LOOK: LuaScript = LuaScript::new(lua!["lib/life", "group_policies"]);
 
 /// Deletes a group with its policy and its leases. Returns 1 if the group existed.
-static DELETE: Verb = Verb::new(
-    "\
-local gone = redis.call('XGROUP', 'DESTROY', KEYS[1], ARGV[1])
-redis.call('HDEL', KEYS[2], ARGV[1])
-redis.call('DEL', KEYS[3])
-redis.call('PUBLISH', ARGV[2], '0')
-return gone",
-);
+static DELETE: LuaScript = LuaScript::new(lua!["group_delete"]);
 
 fn kept(policy: Option<&Policy>) -> String {
     policy.map_or_else(|| "-".to_owned(), Policy::encode)
@@ -154,7 +89,7 @@ impl Store {
         new: &GroupStart,
     ) -> Result<bool, StoreError> {
         let life = new_life();
-        let made = self.verb(&CREATE, Repeat::Unsafe, |command| {
+        let made = self.run_script(&CREATE, Repeat::Unsafe, |command| {
             begin(command, stream, group);
             let policy = new.policy.as_ref().map(|policy| kept(policy.as_ref()));
             command
@@ -191,7 +126,7 @@ impl Store {
         change: &GroupChange,
     ) -> Result<(), StoreError> {
         let life = new_life();
-        let changed = self.verb(&CHANGE, Repeat::Unsafe, |command| {
+        let changed = self.run_script(&CHANGE, Repeat::Unsafe, |command| {
             begin(command, stream, group);
             match &change.policy {
                 Some((seen, next)) => {
@@ -227,7 +162,7 @@ impl Store {
         group: &GroupName,
     ) -> Result<bool, StoreError> {
         let deleted = self
-            .verb(&DELETE, Repeat::Unsafe, |command| {
+            .run_script(&DELETE, Repeat::Unsafe, |command| {
                 begin(command, stream, group);
             })
             .await;
@@ -250,11 +185,11 @@ impl Store {
         if groups.is_empty() {
             return Ok(Vec::new());
         }
-        let found = self.verb(&LOOK, Repeat::Safe, |command| {
+        let found = self.run_script(&LOOK, Repeat::Safe, |command| {
             command
                 .arg(2)
                 .arg(stream.as_str())
-                .arg(policies(stream))
+                .arg(keys::policies(stream))
                 .arg(groups);
         });
         list(found.await?)?.into_iter().map(policy).collect()
@@ -283,7 +218,10 @@ impl Store {
         group: &GroupName,
     ) -> Result<(), StoreError> {
         let mut command = Cmd::new();
-        command.arg("SADD").arg(INDEX).arg(indexed(stream, group));
+        command
+            .arg("SADD")
+            .arg(keys::POLICY_INDEX)
+            .arg(indexed(stream, group));
         self.write(&command).await.map(drop)
     }
 }

@@ -8,9 +8,9 @@ use crate::model::name::{GroupName, StreamName};
 use crate::redis::conn::pool::Repeat;
 use crate::redis::decode::{delivery, list, text, tuple, unsigned};
 use crate::redis::group::leases::hand_out::READ;
-use crate::redis::group::leases::lua::lua_leases;
-use crate::redis::group::leases::{Verb, channel, leases, policies};
 use crate::redis::group::plain::write_read;
+use crate::redis::keys;
+use crate::redis::script::{LuaScript, lua};
 use crate::redis::stream::read_budget::{ANSWER, LARGE, heaviest_handed};
 use crate::redis::{Delivery, GroupRead, Store, StoreError};
 
@@ -60,24 +60,15 @@ pub struct HandedOut {
 }
 
 /// Adds leases to entries that were just read as if their group had no policy.
-static LEND: Verb = Verb::new(concat!(
-    lua_leases!(),
-    "\
-local policy = policy_of(KEYS[2], KEYS[1], ARGV[1])
-if not policy then return '' end
-local until_us = now_us() + policy.lease
-lend(KEYS[3], {unpack(ARGV, 3)}, until_us)
-if policy.lease < 5000000 then redis.call('PUBLISH', ARGV[2], digits(policy.lease / 1000)) end
-return digits(until_us)"
-));
+static LEND: LuaScript = LuaScript::new(lua!["lib/life", "lib/leases", "add_leases"]);
 
 pub(super) fn write_keys(command: &mut Cmd, streams: &[StreamName], group: &GroupName) {
     command.arg(3 * streams.len());
     for stream in streams {
         command
             .arg(stream.as_str())
-            .arg(policies(stream))
-            .arg(leases(stream, group));
+            .arg(keys::policies(stream))
+            .arg(keys::leases(stream, group));
     }
     command.arg(group.as_bytes());
 }
@@ -175,7 +166,7 @@ impl Store {
         max_bytes: Option<usize>,
     ) -> Result<Vec<Handed>, StoreError> {
         let read = &work.read;
-        let reply = self.verb(&READ, Repeat::Unsafe, |command| {
+        let reply = self.run_script(&READ, Repeat::Unsafe, |command| {
             write_keys(command, streams, group);
             command.arg(read.consumer.as_bytes()).arg(count);
             command.arg(
@@ -186,7 +177,7 @@ impl Store {
             command.arg(max_bytes.map(|bytes| bytes.to_string()).unwrap_or_default());
             command.arg(u8::from(read.no_ack));
             for stream in streams {
-                command.arg(channel(stream, group));
+                command.arg(keys::wake_channel(stream, group));
             }
         });
         list(reply.await?)?.into_iter().map(handed).collect()
@@ -209,7 +200,7 @@ impl Store {
             let mut command = Cmd::with_capacity(3, 128);
             command
                 .arg("HEXISTS")
-                .arg(policies(stream))
+                .arg(keys::policies(stream))
                 .arg(group.as_bytes());
             pipeline.add_command(command);
         }
@@ -238,7 +229,7 @@ impl Store {
         group: &GroupName,
         entries: &mut [Delivery],
     ) -> Result<(), StoreError> {
-        let reply = self.verb(&LEND, Repeat::Unsafe, |command| {
+        let reply = self.run_script(&LEND, Repeat::Unsafe, |command| {
             crate::redis::group::leases::begin(command, stream, group);
             for entry in &*entries {
                 command.arg(entry.id.to_string());

@@ -8,9 +8,9 @@ use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::conn::pool::Repeat;
 use crate::redis::decode::{int, list, tuple};
-use crate::redis::group::leases::lua::{lua_bury, lua_leases};
 use crate::redis::group::leases::read::micros;
-use crate::redis::group::leases::{NOBODY, Verb, begin};
+use crate::redis::group::leases::{NOBODY, begin};
+use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Store, StoreError};
 
 /// An entry with the lease under which a consumer operates on it.
@@ -66,136 +66,23 @@ pub enum Settled {
     Extended(u64),
 }
 
-/// Lua: `verdict(…)` returns 'ok' if the caller's lease permits an operation on an entry, and
-/// otherwise 'lost' or 'none' (not pending).
-///
-/// In a group whose policy was removed (at the time `retired`), a lease does not protect against
-/// claims. The entry must then not have been delivered to any consumer since.
-macro_rules! lua_items {
-    () => {
-        "\
-local function scores_of(leases, from)
-  local words = {'ZMSCORE', leases}
-  for i = from, #ARGV, 2 do words[#words + 1] = ARGV[i] end
-  return redis.call(unpack(words))
-end
-local function verdict(key, group, id, until_us, score, retired)
-  if until_us == '' then return 'ok' end
-  local is_same = score and tonumber(score) == tonumber(until_us)
-  if is_same and not retired then return 'ok' end
-  local held = redis.call('XPENDING', key, group, id, id, 1)[1]
-  if is_same and held and now_us() / 1000 - held[3] <= retired + 2 then return 'ok' end
-  return (held or score and not retired) and 'lost' or 'none'
-end\n"
-    };
-}
-pub(in crate::redis) use lua_items;
-
 /// Acknowledges entries: 0 not pending, 1 acknowledged, 2 lease lost. One XACK acknowledges all
 /// permitted entries. Entries that a native client acknowledged meanwhile count as acknowledged
 /// with them.
-static ACK: Verb = Verb::new(concat!(
-    lua_leases!(),
-    lua_items!(),
-    "\
-local key, leases, group = KEYS[1], KEYS[3], ARGV[1]
-local retired = retired_at(kept_of(KEYS[2], key, group))
-local scores, results, done, words = scores_of(leases, 3), {}, {}, {'XACK', key, group}
-for n = 1, #scores do
-  local id, until_us, score = ARGV[2 * n + 1], ARGV[2 * n + 2], scores[n]
-  if done[id] then results[n] = 0
-  elseif score and not retired and tonumber(score) == tonumber(until_us) then
-    results[n] = 1
-    done[id] = true
-    words[#words + 1] = id
-  else
-    local may = verdict(key, group, id, until_us, score, retired)
-    results[n] = may == 'ok' and redis.call('XACK', key, group, id) or may == 'lost' and 2 or 0
-    if may == 'ok' then redis.call('ZREM', leases, id) end
-  end
-end
-if #words > 3 then
-  if redis.call(unpack(words)) == 0 then
-    for n = 1, #results do results[n] = results[n] == 1 and 0 or results[n] end
-  end
-  forget(leases, {unpack(words, 4)})
-else redis.call('XPENDING', key, group, '-', '+', 1) end
-return results"
-));
+static ACK: LuaScript = LuaScript::new(lua!["lib/life", "lib/leases", "lib/items", "ack"]);
 
 /// Releases, dead-letters or extends entries. Returns `{code, end}` for each, with the codes of
 /// `settled`.
 ///
 /// The consumer `NOBODY` holds released entries. XCLAIM omits entries deleted from the stream;
 /// these become tombstones.
-static SETTLE: Verb = Verb::new(concat!(
-    lua_leases!(),
-    lua_items!(),
-    lua_bury!(),
-    "\
-local key, leases, group, channel = KEYS[1], KEYS[3], ARGV[1], ARGV[2]
-local how, given, reason, nobody = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local policy, refused = needed(KEYS[2], key, group)
-if refused then return refused end
-if (how == 'reject' or how == 'nack' and policy.max > 0) and not can_bury(policy.dead) then
-  return redis.error_reply('DEADLETTER it is no stream')
-end
-local steps = {}
-for step in policy.steps:gmatch('%d+') do steps[#steps + 1] = tonumber(step) end
-local now, soonest = now_us(), nil
-local function due(at)
-  if not soonest or at < soonest then soonest = at end
-  return at
-end
-local function lay_down(id, held, fields, why)
-  if bury(key, leases, group, policy, id, fields, held[2], held[4], why, now) then return {4, ''} end
-  lend(leases, {id}, due(now + policy.lease))
-  return {3, ''}
-end
-local settle = {}
-settle['reject'] = function(id, held)
-  local fields = entry(key, id)
-  return lay_down(id, held, fields, fields and reason or 'gone')
-end
-settle['extend'] = function(id, held, score)
-  local at = now + (given ~= '' and given * 1000 or policy.lease)
-  lend(leases, {id}, at)
-  if not score or at < tonumber(score) then due(at) end
-  return {5, digits(at)}
-end
-local function release(id, held, count, delay)
-  local words = {'XCLAIM', key, group, nobody, 0, id, 'RETRYCOUNT', digits(count), 'JUSTID'}
-  local got = redis.call('XRANGE', key, id, id)[1] and redis.call(unpack(words))
-  if not got then return lay_down(id, held, nil, 'gone') end
-  lend(leases, {id}, due(now + delay * 1000))
-  return {3, ''}
-end
-settle['nack'] = function(id, held)
-  if policy.max > 0 and held[4] >= policy.max then
-    local fields = entry(key, id)
-    return lay_down(id, held, fields, not fields and 'gone' or reason ~= '' and reason or 'max-deliveries')
-  end
-  local delay = given ~= '' and given or steps[math.min(math.max(held[4], 1), #steps)] or 0
-  return release(id, held, held[4], delay)
-end
-settle['hand-back'] = function(id, held) return release(id, held, math.max(held[4] - 1, 0), 0) end
-local scores, results, seen = scores_of(leases, 7), {}, {}
-for i = 7, #ARGV, 2 do
-  local id, n = ARGV[i], (i - 5) / 2
-  local score = scores[n]
-  if seen[id] then score = redis.call('ZSCORE', leases, id) end
-  seen[id] = true
-  local may = verdict(key, group, id, ARGV[i + 1], score)
-  local held = may == 'ok' and held_by(key, group, id)
-  if held then results[n] = settle[how](id, held, score)
-  else
-    if may == 'ok' then forget(leases, {id}) end
-    results[n] = {may == 'lost' and 2 or 0, ''}
-  end
-end
-if soonest then redis.call('PUBLISH', channel, digits(math.max(0, (soonest - now) / 1000))) end
-return results"
-));
+static SETTLE: LuaScript = LuaScript::new(lua![
+    "lib/life",
+    "lib/leases",
+    "lib/items",
+    "lib/bury",
+    "settle"
+]);
 
 /// Appends ids with the ends of their leases, as script arguments.
 pub(in crate::redis) fn write_items(command: &mut Cmd, items: &[Item]) {
@@ -218,7 +105,7 @@ impl Store {
         group: &GroupName,
         items: &[Item],
     ) -> Result<Vec<Settled>, StoreError> {
-        let reply = self.verb(&ACK, Repeat::Unsafe, |command| {
+        let reply = self.run_script(&ACK, Repeat::Unsafe, |command| {
             begin(command, stream, group);
             write_items(command, items);
         });
@@ -264,7 +151,7 @@ impl Store {
             ),
             Settlement::Extend { lease } => ("extend", millis(lease), ""),
         };
-        let reply = self.verb(&SETTLE, Repeat::Unsafe, |command| {
+        let reply = self.run_script(&SETTLE, Repeat::Unsafe, |command| {
             begin(command, stream, group);
             command.arg(how).arg(given.as_str()).arg(reason).arg(NOBODY);
             write_items(command, items);

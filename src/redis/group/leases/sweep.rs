@@ -8,10 +8,11 @@ use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::conn::pool::Repeat;
 use crate::redis::decode::{bytes, id, list, text, tuple, unsigned};
+use crate::redis::group::leases::begin;
 use crate::redis::group::leases::life::new_life;
-use crate::redis::group::leases::lua::{lua_bury, lua_leases};
-use crate::redis::group::leases::policy::{INDEX, indexed};
-use crate::redis::group::leases::{Verb, begin};
+use crate::redis::group::leases::policy::indexed;
+use crate::redis::keys;
+use crate::redis::script::{LuaScript, lua};
 use crate::redis::{HandedOut, Store, StoreError};
 
 /// The position at which the next sweep of a group continues.
@@ -64,81 +65,13 @@ pub struct Swept {
 /// that are not pending are strays. Expired entries that may be delivered again are left to
 /// readers. A sweep examines at most about 4 MiB of entries, because they are copied into the
 /// script.
-static SWEEP: Verb = Verb::new(concat!(
-    lua_groups!(),
-    lua_leases!(),
-    lua_bury!(),
-    "\
-local key, leases, group, channel = KEYS[1], KEYS[3], ARGV[1], ARGV[2]
-local after, skip, limit, most_due = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local policy, now = policy_of(KEYS[2], key, group), now_us()
-if not policy then return false end
-local batch = redis.pcall('XPENDING', key, group, after, '+', math.max(limit, 1))
-if batch.err then
-  if not batch.err:find('NOGROUP') and not batch.err:find('WRONGTYPE') then return redis.error_reply(batch.err) end
-  redis.call('HDEL', KEYS[2], group)
-  redis.call('DEL', leases)
-  return false
-end
-if not policy.life and redis.pcall('XGROUP', 'CREATECONSUMER', key, group, 'streamgate:life:' .. ARGV[8]) == 1 then
-  begin_life(key, group, ARGV[8])
-  redis.call('HSET', KEYS[2], group, '@' .. ARGV[8] .. ' ' .. policy.text)
-end
-local enrolled, soonest = 0, nil
-if limit > 0 and #batch > 0 then
-  local words = {'ZMSCORE', leases}
-  for i, held in ipairs(batch) do words[i + 2] = held[1] end
-  for i, score in ipairs(redis.call(unpack(words))) do
-    if not score then
-      local at = now + math.max(0, policy.lease - batch[i][3] * 1000)
-      lend(leases, {batch[i][1]}, at)
-      enrolled = enrolled + 1
-      if not soonest or at < soonest then soonest = at end
-    end
-  end
-end
-local next_after, backlog = '0-0', 0
-if limit > 0 and #batch == limit then
-  next_after = batch[#batch][1]
-  for _, info in ipairs(groups_of(key)) do
-    if info['name'] == group then backlog = math.max(0, info['pending'] - redis.call('ZCARD', leases)) end
-  end
-end
-local due = redis.call('ZRANGEBYSCORE', leases, '-inf', digits(now), 'LIMIT', skip, most_due)
-local strays, exhausted, gone, stuck, looked, bytes = {}, 0, 0, 0, 0, 0
-for _, id in ipairs(due) do
-  if bytes > 4194304 then break end
-  looked = looked + 1
-  local held = held_by(key, group, id)
-  if not held then strays[#strays + 1] = id
-  else
-    local over = policy.max > 0 and held[4] >= policy.max
-    local fields = entry(key, id)
-    for _, text in ipairs(fields or {}) do bytes = bytes + #text end
-    if over or not fields then
-      local why = fields and 'max-deliveries' or 'gone'
-      if not bury(key, leases, group, policy, id, fields, held[2], held[4], why, now) then stuck = stuck + 1
-      elseif fields then exhausted = exhausted + 1
-      else gone = gone + 1 end
-    end
-  end
-end
-forget(leases, strays)
-local more_due = looked > 0 and (#due == most_due or looked < #due)
-local next_skip = more_due and skip + looked - #strays - exhausted - gone or 0
-local forgotten = 0
-for _, flat in ipairs(ARGV[7] == '1' and policy.expiry > 0 and redis.call('XINFO', 'CONSUMERS', key, group) or {}) do
-  local consumer = {}
-  for i = 1, #flat, 2 do consumer[flat[i]] = flat[i + 1] end
-  local is_ours = consumer['name']:sub(1, 11) == 'streamgate:'
-  if not is_ours and consumer['pending'] == 0 and consumer['idle'] >= policy.expiry then
-    redis.call('XGROUP', 'DELCONSUMER', key, group, consumer['name'])
-    forgotten = forgotten + 1
-  end
-end
-if soonest then redis.call('PUBLISH', channel, digits((soonest - now) / 1000)) end
-return {next_after, next_skip, enrolled, exhausted, gone, stuck, forgotten, backlog, #strays, more_due and 1 or 0}"
-));
+static SWEEP: LuaScript = LuaScript::new(lua![
+    "lib/groups",
+    "lib/life",
+    "lib/leases",
+    "lib/bury",
+    "sweep"
+]);
 
 impl Swept {
     /// Returns which parts should continue immediately rather than in the next round: adding leases
@@ -167,7 +100,7 @@ impl Store {
         let mut command = Cmd::new();
         command
             .arg("SSCAN")
-            .arg(INDEX)
+            .arg(keys::POLICY_INDEX)
             .arg(cursor)
             .arg("COUNT")
             .arg(100);
@@ -206,7 +139,7 @@ impl Store {
             id => format!("({id}"),
         };
         let life = new_life();
-        let reply = self.verb(&SWEEP, Repeat::Unsafe, |command| {
+        let reply = self.run_script(&SWEEP, Repeat::Unsafe, |command| {
             begin(command, stream, group);
             command
                 .arg(after.as_str())
@@ -268,7 +201,10 @@ impl Store {
     /// Removes a group from the index. Adds it again if it has a policy by then.
     async fn strike(&self, stream: &StreamName, group: &GroupName) -> Result<(), StoreError> {
         let mut command = Cmd::new();
-        command.arg("SREM").arg(INDEX).arg(indexed(stream, group));
+        command
+            .arg("SREM")
+            .arg(keys::POLICY_INDEX)
+            .arg(indexed(stream, group));
         self.write(&command).await?;
         match self.policy(stream, group).await? {
             Some(_) => self.enlist(stream, group).await,

@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::name::{GroupName, StreamName};
-use crate::redis::group::leases::channel;
+use crate::redis::keys;
 use crate::redis::{Store, StoreError};
 
 /// The sending half of a subscriber connection, which subscribes to channels.
@@ -26,7 +26,7 @@ impl Store {
     /// Returns the wake-up channel of a group, as returned by [`Calls::next`].
     #[must_use]
     pub fn wake_channel(stream: &StreamName, group: &GroupName) -> String {
-        channel(stream, group)
+        keys::wake_channel(stream, group)
     }
 
     /// Opens a subscriber connection without subscriptions.

@@ -1,0 +1,139 @@
+//! Lua scripts: composed of the files in `scripts`, invoked by their hash.
+
+use std::sync::OnceLock;
+
+use deadpool_redis::redis::{Cmd, Script, Value};
+
+use crate::redis::conn::pool::Repeat;
+use crate::redis::{Lane, Store, StoreError};
+
+/// Joins files of `scripts`, named without their extension, to the text of a script. Files of `lib`
+/// define functions and come first.
+macro_rules! lua {
+    [$($file:literal),+] => {
+        concat!($(include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"), "/src/redis/scripts/", $file, ".lua"
+        ))),+)
+    };
+}
+pub(in crate::redis) use lua;
+
+/// A Lua script that is invoked by its hash.
+pub(in crate::redis) struct LuaScript {
+    text: &'static str,
+    hash: OnceLock<String>,
+}
+
+impl LuaScript {
+    pub(in crate::redis) const fn new(text: &'static str) -> Self {
+        Self {
+            text,
+            hash: OnceLock::new(),
+        }
+    }
+
+    /// Returns the text of the script, for transactions: there an unknown hash would be found after
+    /// other commands ran.
+    pub(in crate::redis) const fn text(&self) -> &'static str {
+        self.text
+    }
+
+    /// Returns the call of the script by its hash, to which keys and arguments are added.
+    pub(in crate::redis) fn by_hash(&self) -> Cmd {
+        let hash = self
+            .hash
+            .get_or_init(|| Script::new(self.text).get_hash().to_owned());
+        let mut command = Cmd::new();
+        command.arg("EVALSHA").arg(hash);
+        command
+    }
+
+    fn by_text(&self) -> Cmd {
+        let mut command = Cmd::new();
+        command.arg("EVAL").arg(self.text);
+        command
+    }
+}
+
+impl Store {
+    /// Runs a script, by its hash if the server has it; `write` adds keys and arguments. A script
+    /// that finds the policy of a deleted group has done nothing. The policy is then discarded and
+    /// the script runs again.
+    pub(in crate::redis) async fn run_script(
+        &self,
+        script: &LuaScript,
+        repeat: Repeat,
+        write: impl Fn(&mut Cmd),
+    ) -> Result<Value, StoreError> {
+        match self.run_once(script, repeat, &write).await {
+            Err(StoreError::OtherLife) => {
+                Box::pin(self.discard_other_lives(&write)).await?;
+                self.run_once(script, repeat, &write).await
+            }
+            done => done,
+        }
+    }
+
+    pub(in crate::redis) async fn run_once(
+        &self,
+        script: &LuaScript,
+        repeat: Repeat,
+        write: &impl Fn(&mut Cmd),
+    ) -> Result<Value, StoreError> {
+        let mut command = script.by_hash();
+        write(&mut command);
+        match self
+            .connections
+            .command(&command, repeat, self.writer)
+            .await
+        {
+            // Nothing ran, so the script can be sent again. EVAL also stores it on the server.
+            Err(StoreError::NoScript) => {
+                let mut command = script.by_text();
+                write(&mut command);
+                self.connections
+                    .command(&command, repeat, self.writer)
+                    .await
+            }
+            done => done,
+        }
+    }
+
+    /// Runs a script that writes, on the chosen connection.
+    pub(in crate::redis) async fn run_script_on(
+        &self,
+        lane: &Lane,
+        script: &LuaScript,
+        write: impl Fn(&mut Cmd),
+    ) -> Result<Value, StoreError> {
+        let mut command = script.by_hash();
+        write(&mut command);
+        match self.write_on(lane, &command).await {
+            Err(StoreError::NoScript) => {
+                let mut command = script.by_text();
+                write(&mut command);
+                self.write_on(lane, &command).await
+            }
+            done => done,
+        }
+    }
+
+    /// Runs a script that only reads, on the chosen connection.
+    pub(in crate::redis) async fn read_script_on(
+        &self,
+        lane: &Lane,
+        script: &LuaScript,
+        write: impl Fn(&mut Cmd),
+    ) -> Result<Value, StoreError> {
+        let mut command = script.by_hash();
+        write(&mut command);
+        match self.read_on(lane, &command).await {
+            Err(StoreError::NoScript) => {
+                let mut command = script.by_text();
+                write(&mut command);
+                self.read_on(lane, &command).await
+            }
+            done => done,
+        }
+    }
+}

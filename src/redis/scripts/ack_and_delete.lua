@@ -1,0 +1,16 @@
+local key, leases, group = KEYS[1], KEYS[3], ARGV[1]
+local groups, known, results = groups_of(key), false, {}
+for _, one in ipairs(groups) do known = known or one['name'] == group end
+if not known then return redis.error_reply('NOGROUP there is none of this name') end
+local retired = retired_at(kept_of(KEYS[2], key, group))
+local scores = scores_of(leases, 4)
+for i = 4, #ARGV, 2 do
+  local id, n = ARGV[i], i / 2 - 1
+  local may = verdict(key, group, id, ARGV[i + 1], scores[n], retired)
+  if may == 'ok' then
+    redis.call('ZREM', leases, id)
+    local acked = redis.call('XACK', key, group, id)
+    results[n] = acked == 0 and 0 or remove(key, groups, ARGV[3], id)
+  else results[n] = may == 'lost' and 3 or 0 end
+end
+return results

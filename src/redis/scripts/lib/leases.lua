@@ -1,0 +1,39 @@
+-- the clock in microseconds, numbers as text, policies, and leases.
+--
+-- Lua numbers and sorted-set scores are doubles, which hold the microseconds of this century. The
+-- scripts must format them explicitly, because Lua prints only 14 digits.
+local function now_us()
+  local time = redis.call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+local function digits(number) return string.format('%.0f', number) end
+local function policy_of(policies, key, group)
+  local text, life = kept_of(policies, key, group)
+  if not text or retired_at(text) then return nil end
+  local lease, max, expiry, hidden, steps, dead = text:match('^(%d+) (%d+) (%d+) (%d+) ([%d,]*) (.+)$')
+  return {lease = lease * 1000, max = tonumber(max), expiry = tonumber(expiry), hidden = tonumber(hidden),
+    steps = steps, dead = dead, text = text, life = life}
+end
+local function needed(policies, key, group)
+  local policy = policy_of(policies, key, group)
+  if policy then return policy end
+  redis.call('XPENDING', key, group, '-', '+', 1)
+  return nil, redis.error_reply('NOPOLICY the group has none')
+end
+local function shown(key, hidden)
+  if hidden == 0 then return key end
+  if key:sub(1, 1) == '{' then return '{' .. key:sub(hidden + 2) end
+  return key:sub(hidden + 1)
+end
+local function held_by(key, group, id) return redis.call('XPENDING', key, group, id, id, 1)[1] end
+local function lend(leases, ids, until_us)
+  local words, text = {'ZADD', leases}, digits(until_us)
+  for i, id in ipairs(ids) do
+    words[2 * i + 1] = text
+    words[2 * i + 2] = id
+  end
+  if #ids > 0 then redis.call(unpack(words)) end
+end
+local function forget(leases, ids)
+  if #ids > 0 then redis.call('ZREM', leases, unpack(ids)) end
+end

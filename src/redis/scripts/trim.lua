@@ -1,0 +1,1 @@
+return trim(KEYS[1], unpack(ARGV))
