@@ -37,7 +37,10 @@ fn parse_entry(json: &RawValue, pointer: &str, most: usize) -> Result<SentEntry,
         ));
     };
     if members.is_empty() {
-        return Err(InvalidEntry::at(pointer, "an entry must have at least one field"));
+        return Err(InvalidEntry::at(
+            pointer,
+            "an entry must have at least one field",
+        ));
     }
     let mut names: Vec<&str> = members.iter().map(|(name, _)| name.as_ref()).collect();
     names.sort_unstable();

@@ -132,7 +132,9 @@ pub(super) fn fields(
 pub(super) fn check(name: &str, value: &str) -> Result<(), &'static str> {
     let of_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     if name.is_empty() || name == "data" || !name.bytes().all(of_name) {
-        return Err("an attribute name must consist of lower-case letters and digits, and not be `data`");
+        return Err(
+            "an attribute name must consist of lower-case letters and digits, and not be `data`",
+        );
     }
     if value
         .chars()
@@ -142,7 +144,9 @@ pub(super) fn check(name: &str, value: &str) -> Result<(), &'static str> {
     }
     match name {
         "specversion" if value != "1.0" => Err("`specversion` must be \"1.0\""),
-        "id" | "source" | "type" | "subject" | "dataschema" if value.is_empty() => Err("the attribute must not be empty"),
+        "id" | "source" | "type" | "subject" | "dataschema" if value.is_empty() => {
+            Err("the attribute must not be empty")
+        }
         TYPE_OF_DATA if !is_media_type(value) => Err("the value is not a media type"),
         "time" if !is_rfc3339(value) => Err("the value is not an RFC 3339 timestamp"),
         _ => Ok(()),

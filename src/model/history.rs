@@ -47,9 +47,9 @@ impl Facts {
         }
     }
 
-    /// Returns the position right after the last entry. If the last id was set (XSETID) and its
-    /// entry is missing, the position has no count, because the entry of a counted position is
-    /// looked up.
+    /// Returns the position right after the last entry. If the last id was set (XSETID) and is not
+    /// an entry, the position has no count. The entry of a counted position is looked up, and a
+    /// missing entry would mean another history.
     #[must_use]
     pub fn tail(&self) -> Position {
         let is_missed = self.newest != Some(self.last_id) && self.must_hold(self.last_id);

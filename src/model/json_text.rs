@@ -18,7 +18,8 @@ pub fn without_mark(text: &[u8]) -> &[u8] {
 /// Explains why a text without its mark is not exactly one JSON value, as a sentence about `it`.
 #[must_use]
 pub fn explain(text: &[u8], error: &serde_json::Error) -> String {
-    let many = "send NDJSON as `Content-Type: application/x-ndjson` (with curl, use `--data-binary`)";
+    let many =
+        "send NDJSON as `Content-Type: application/x-ndjson` (with curl, use `--data-binary`)";
     why(text, error, many)
 }
 
@@ -41,7 +42,7 @@ fn why(text: &[u8], error: &serde_json::Error, many: &str) -> String {
     }
     if let Err(wrong) = from_utf8(text) {
         let at = wrong.valid_up_to() + 1;
-        return format!("byte {at} is not UTF-8; JSON must be sent as UTF-8");
+        return format!("byte {at} is not UTF-8; JSON in other charsets is not supported");
     }
     let (line, column) = place(error);
     if error.classify() == Category::Eof {

@@ -1,24 +1,24 @@
-//! Networks of addresses, like `10.0.0.0/8`.
+//! IP networks such as `10.0.0.0/8`.
 
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// A network.
+/// An IP network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
-    /// The bits of an address, of version 4 in the upper 32.
+    /// The bits of the network address. IPv4 takes the upper 32 bits.
     bits: u128,
     prefix: u8,
     is_v4: bool,
 }
 
-/// The text is no network.
+/// The error for a text that is not a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("is not a network, like 10.0.0.0/8, or an address")]
+#[error("must be an IP address or a network like 10.0.0.0/8")]
 pub struct NotANetwork;
 
 impl Network {
-    /// Whether the address lies in it.
+    /// Returns whether the network contains an address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
@@ -37,8 +37,8 @@ fn mask(prefix: u8) -> u128 {
     u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0)
 }
 
-/// Who counts as one client: an address of version 4, or the network of a site of version 6, which
-/// has addresses without end.
+/// Returns the address that identifies a client: an IPv4 address, or the /64 network of an IPv6
+/// address, because an IPv6 site has a practically unlimited number of addresses.
 #[must_use]
 pub fn client_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {

@@ -1,4 +1,4 @@
-//! Points in time as people write them in a request: RFC 3339, Unix milliseconds, or how long ago.
+//! Points in time in requests: RFC 3339, Unix milliseconds, or a duration before now.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -6,36 +6,45 @@ use std::time::Duration;
 use super::duration;
 use super::id::EntryId;
 
-/// Unix times below this many milliseconds (March 1973) are seconds sent by mistake.
+/// The least Unix time that is accepted, in milliseconds (March 1973). A smaller number is probably
+/// in seconds by mistake.
 pub(super) const LEAST_UNIX_MS: u64 = 100_000_000_000;
 
 /// A point in time.
+///
+/// ```
+/// use std::time::Duration;
+/// use streamgate::model::time::Time;
+///
+/// assert_eq!("2026-09-20T08:30:00Z".parse(), Ok(Time::At(1_789_893_000_000)));
+/// assert_eq!("1h".parse(), Ok(Time::Ago(Duration::from_secs(3600))));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Time {
-    /// Milliseconds since 1970.
+    /// Milliseconds since the Unix epoch.
     At(u64),
-    /// That long before now, whatever clock says what now is.
+    /// A duration before now, by a clock that the caller chooses.
     Ago(Duration),
 }
 
-/// What was wrong with a text that should have been a time.
+/// The reason why a text is not a time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTime {
-    /// Seconds or milliseconds? Better asked than guessed.
+    /// A number that could be seconds or milliseconds.
     #[error(
-        "{0} looks like seconds: Unix times are in milliseconds, and durations carry a unit (1h)"
+        "{0} looks like seconds: Unix times must be in milliseconds, and durations need a unit (1h)"
     )]
     LooksLikeSeconds(String),
-    /// Not a time at all, or one that does not fit.
+    /// A text that is not a time, or a time out of range.
     #[error(
-        "a time is like 2026-09-20T08:30:00Z (RFC 3339), Unix milliseconds, or a duration, \
-         meaning that long ago (1h)"
+        "a time must be RFC 3339 (2026-09-20T08:30:00Z), Unix milliseconds, or a duration \
+         before now (1h)"
     )]
     Malformed,
 }
 
 impl Time {
-    /// The same in Unix milliseconds, on a clock that shows `now`.
+    /// Converts the time to Unix milliseconds. `now` is the current time of the clock.
     #[must_use]
     pub fn unix_ms(self, now: u64) -> u64 {
         match self {
@@ -44,13 +53,13 @@ impl Time {
         }
     }
 
-    /// The lowest id an entry of this time can have.
+    /// Returns the lowest id that an entry of this time can have.
     #[must_use]
     pub fn first_id(self, now: u64) -> EntryId {
         EntryId::new(self.unix_ms(now), 0)
     }
 
-    /// The greatest id an entry of this time can have.
+    /// Returns the greatest id that an entry of this time can have.
     #[must_use]
     pub fn last_id(self, now: u64) -> EntryId {
         EntryId::new(self.unix_ms(now), u64::MAX)
@@ -77,16 +86,16 @@ impl FromStr for Time {
     }
 }
 
-/// Whether this is a time after RFC 3339, to the letter.
+/// Returns whether a text is exactly an RFC 3339 timestamp.
 #[must_use]
 pub fn is_rfc3339(text: &str) -> bool {
     !text.contains(' ') && rfc3339(text).is_some()
 }
 
-/// Unix milliseconds as `2026-09-20T08:30:00.250Z`.
+/// Formats Unix milliseconds as `2026-09-20T08:30:00.250Z`.
 #[must_use]
 pub fn show_rfc3339(ms: u64) -> String {
-    // Years begin in March here, and eras of 400 years, so that leap days come last.
+    // Years begin in March here, and eras have 400 years, so that leap days come last.
     let days = ms / 86_400_000 + 719_468;
     let (era, of_era) = (days / 146_097, days % 146_097);
     let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
@@ -99,8 +108,8 @@ pub fn show_rfc3339(ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
 }
 
-/// Reads `2026-09-20T08:30:00.250+02:00`, down to milliseconds. A time before 1970 is read as
-/// 1970, which no entry is older than; a leap second as the second after it.
+/// Parses `2026-09-20T08:30:00.250+02:00`, with millisecond precision. A time before 1970 is read
+/// as 1970, because no entry is older. A leap second is read as the second after it.
 fn rfc3339(text: &str) -> Option<u64> {
     let (year, month, day) = (
         number(text, 0, 4)?,
@@ -127,7 +136,7 @@ fn rfc3339(text: &str) -> Option<u64> {
     if day < 1 || day > days || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    let rest = &text[19..]; // What stands before are ASCII characters.
+    let rest = &text[19..]; // The text before is ASCII.
     let (millis, zone) = match rest.strip_prefix('.') {
         None => (0, rest),
         Some(rest) => {
@@ -141,7 +150,7 @@ fn rfc3339(text: &str) -> Option<u64> {
     };
     let offset = match zone.as_bytes() {
         [b'Z' | b'z'] => 0,
-        // A space is what an unescaped `+` in a query becomes.
+        // An unescaped `+` in a query becomes a space.
         [sign @ (b'+' | b'-' | b' '), _, _, b':', _, _] => {
             let (hours, minutes) = (number(zone, 1, 2)?, number(zone, 4, 2)?);
             let minutes = (hours <= 23 && minutes <= 59).then_some(hours * 60 + minutes)?;
@@ -161,7 +170,7 @@ fn rfc3339(text: &str) -> Option<u64> {
     Some(u64::try_from((minute * 60 + second) * 1000 + millis).unwrap_or(0))
 }
 
-/// A number of exactly so many digits.
+/// Parses a number of exactly `digits` digits.
 fn number(text: &str, at: usize, digits: usize) -> Option<i64> {
     let digits = text.get(at..at + digits)?;
     digits
@@ -290,7 +299,7 @@ mod tests {
         }
     }
 
-    /// The date of a day, counted up from 1970 year by year and month by month.
+    /// Returns the date of a day, counted from 1970 year by year and month by month.
     fn date(mut day: u64) -> (u64, u64, u64) {
         let is_leap = |year: u64| {
             year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
