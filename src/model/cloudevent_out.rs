@@ -161,8 +161,7 @@ impl<'a> Stored<'a> {
         if !is_whole {
             return None;
         }
-        // Another field may be an extension attribute, such as the trace context stored with an
-        // append.
+        // Other fields can be extension attributes, such as the trace context stored with an append.
         for (name, value) in fields {
             let (Ok(name), Ok(text)) = (std::str::from_utf8(name), std::str::from_utf8(value))
             else {
@@ -322,7 +321,7 @@ mod tests {
                 ],
                 r#""datacontenttype":"application/json","data":[1]}"#,
             ),
-            // Not a valid event.
+            // These fields are not a valid event.
             (
                 &[("ce_specversion", b"0.3".as_slice()), ("ce_id", b"1")],
                 r#""datacontenttype":"application/json","data":{"ce_specversion":"0.3","ce_id":"1"}}"#,

@@ -170,7 +170,7 @@ impl Facts {
         let upwards = |first: u64| (0..count).map(|index| Some(first + index)).collect();
         let at_last = to_tail && ids.last() == Some(&self.last_id);
 
-        // As many entries follow the counted position as were added since, so none is missing.
+        // The page holds exactly the number of entries added since the position: none is missing.
         if let Some(n) = after.n
             && at_last
             && added.checked_sub(n) == Some(count)

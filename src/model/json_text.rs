@@ -150,7 +150,7 @@ mod tests {
             (b"user=alice", "`u` is unexpected at line 1, column 1"),
             (deep.as_bytes(), "nested too deeply"),
         ] {
-            // Each parser reports errors that the other one does not: raw text may be nested to any
+            // Each parser reports errors that the other one does not: raw text is nested to any
             // depth.
             let deep = serde_json::from_slice::<serde_json::Value>(text).unwrap_err();
             let error = serde_json::from_slice::<&RawValue>(text)

@@ -37,7 +37,7 @@ impl Position {
         n: None,
     };
 
-    /// Creates the position at `id`, with a count that may be unknown.
+    /// Creates the position at `id`, with its count if known.
     #[must_use]
     pub const fn new(id: EntryId, n: Option<u64>) -> Self {
         Self { id, n }
