@@ -1,11 +1,11 @@
-//! The settings of what goes on without a request: following, sweeping, retention.
+//! Settings of background activity: subscriptions, sweeping and retention.
 
 use std::time::Duration;
 
 use super::Reader;
 use crate::live::LiveSettings;
 
-/// For `posts` threads that serve connections; a reader blocks for `block`.
+/// Reads the settings for `posts` worker threads. A blocking read waits for `block`.
 pub(super) fn read(read: &mut Reader<'_>, posts: usize, block: Duration) -> LiveSettings {
     LiveSettings {
         readers: read.count("redis-blocking-connections"),

@@ -1,4 +1,4 @@
-//! Settings of connections from clients, and who clients are.
+//! Settings of client connections and of client identification.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,38 +10,39 @@ use crate::net::forwarded::{Proxies, Written};
 use crate::net::tls::{TlsFiles, TlsProblem};
 use crate::net::visitors::VisitorSettings;
 
-/// What connections from clients may do.
+/// The settings of client connections.
 #[derive(Clone, Debug)]
 pub struct ServerSettings {
-    /// Where to listen.
+    /// The address to listen on.
     pub listen: SocketAddr,
-    /// Where else to answer probes, and who wants the metrics.
+    /// An additional address for probes and metrics.
     pub metrics_listen: Option<SocketAddr>,
-    /// Over TLS, with this certificate.
+    /// The certificate and key for TLS.
     pub tls: Option<TlsFiles>,
-    /// Connections served at once.
+    /// Maximum number of concurrent connections.
     pub max_connections: usize,
-    /// Requests at once on a connection of HTTP/2.
+    /// Maximum number of concurrent requests on an HTTP/2 connection.
     pub max_streams: u32,
-    /// Bytes of a request's head.
+    /// Maximum size of a request head, in bytes.
     pub max_header_size: usize,
-    /// Until TLS must stand.
+    /// Timeout of the TLS handshake.
     pub handshake_timeout: Duration,
-    /// Until a request's head must have come.
+    /// Timeout for receiving a request head.
     pub header_timeout: Duration,
-    /// Between two requests on a connection.
+    /// Timeout of an idle connection between two requests.
     pub idle_timeout: Duration,
-    /// The longest a connection is read on after an answer that its client may not have read.
+    /// Maximum time to drain a connection after a response that its client may not have read.
     pub linger_timeout: Duration,
-    /// The most bytes that are read then.
+    /// Maximum number of bytes to drain.
     pub linger_bytes: usize,
-    /// How long a client may leave an answer unread.
+    /// Maximum time for which a client can leave a response unread.
     pub write_timeout: Duration,
-    /// From the beginning of a stop until idle connections close and no more are accepted.
+    /// Time from the start of a shutdown until the gateway stops accepting and closes idle
+    /// connections.
     pub lame_duck: Duration,
-    /// From the beginning of a stop to its end, whatever is still open.
+    /// Time from the start of a shutdown to its end, even if connections are still open.
     pub shutdown_grace: Duration,
-    /// What one client may do.
+    /// The limits of a client.
     pub visitors: VisitorSettings,
 }
 
@@ -62,7 +63,7 @@ impl Reader<'_> {
             linger_timeout: self.duration("linger-timeout"),
             linger_bytes: self.size("linger-bytes"),
             write_timeout: self.duration("write-timeout"),
-            // The rest of the grace is for what is open then.
+            // The rest of the grace period is for requests that are still open then.
             lame_duck: self
                 .duration_if_any("lame-duck")
                 .unwrap_or_default()
@@ -86,7 +87,7 @@ impl Reader<'_> {
         self.get(name, |text| Ok(PathBuf::from(text)))
     }
 
-    /// Two settings of which neither makes sense without the other.
+    /// Returns two settings that require each other.
     pub(super) fn both<T>(
         &mut self,
         one: (&str, Option<T>),
@@ -96,7 +97,7 @@ impl Reader<'_> {
             ((_, Some(one)), (_, Some(other))) => Some((one, other)),
             ((given, Some(_)), (missing, None)) | ((missing, None), (given, Some(_))) => {
                 self.problems
-                    .push(Problem(format!("{given} needs {missing} beside it")));
+                    .push(Problem(format!("{given} requires {missing}")));
                 None
             }
             ((_, None), (_, None)) => None,
@@ -119,7 +120,7 @@ impl Reader<'_> {
         Some(files)
     }
 
-    /// The largest body there is has to fit.
+    /// Reads a memory limit, which must be at least as large as the largest body.
     pub(super) fn at_least_a_body(&mut self, name: &str, max_body: usize) -> usize {
         let bytes = self.size(name);
         if bytes < max_body {
