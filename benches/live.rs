@@ -148,10 +148,7 @@ fn main() {
     for program in ["redis-server", "nginx"] {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let found = std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
-        assert!(
-            found,
-            "{program} is not installed: run `make bench-live`"
-        );
+        assert!(found, "{program} is not installed: run `make bench-live`");
     }
     report::machine();
     for (name, scenario, subscribers) in SCENARIOS {

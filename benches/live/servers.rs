@@ -71,7 +71,10 @@ impl Server {
 
     /// Starts the gateway with `args` in addition to its defaults. The binary is the one just
     /// built, or `STREAMGATE_BIN`.
-    #[expect(clippy::disallowed_methods, reason = "selects another binary to measure")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "selects another binary to measure"
+    )]
     pub fn streamgate(redis: &Self, args: &[&str]) -> Self {
         let built = env!("CARGO_BIN_EXE_streamgate").to_owned();
         Self::start(
