@@ -71,7 +71,7 @@ pub(super) fn url(text: &str) -> Result<RedisUrl, String> {
     }
 }
 
-/// The URL that was probably meant. Only for a text that holds no password.
+/// Returns a hint with the URL that was probably meant. The text must not hold a password.
 fn suggestion(text: &str) -> String {
     let is_address = |text: &str| {
         text.parse::<std::net::SocketAddr>().is_ok()

@@ -23,7 +23,7 @@ pub fn explain(text: &[u8], error: &serde_json::Error) -> String {
     why(text, error, many)
 }
 
-/// [`explain`] for a line of NDJSON.
+/// Explains a syntax error in a line of NDJSON, like [`explain`].
 #[must_use]
 pub fn explain_line(text: &[u8], error: &serde_json::Error) -> String {
     why(
