@@ -1,9 +1,10 @@
-//! Live delivery, side by side with nchan through the same Redis, and against the floor: one
-//! `write` for each delivery. `make bench-live` installs what this needs.
+//! Benchmarks of live delivery, compared with nchan through the same Redis and with the floor: one
+//! `write` for each delivery. `make bench-live` installs the dependencies.
 //!
-//! Everything runs on this machine, subscribers included, so only the ratios mean anything. Rounds
-//! alternate between the servers; a figure is the median of its rounds. Every subscriber checks
-//! that it gets every entry once and in order: a loss ends up in the table, it is not assumed away.
+//! Everything runs on one machine, including the subscribers, so only the ratios mean anything.
+//! Rounds alternate between the servers, and each figure is the median of its rounds. Every
+//! subscriber checks that it receives every entry once and in order. A lost entry shows up in the
+//! table.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -53,7 +54,7 @@ use std::time::Duration;
 
 use publish::Clock;
 
-/// The scenarios by name, and how many subscribers or waiting reads each has.
+/// The scenarios by name, with the number of subscribers or waiting reads of each.
 type Scenario = fn(&Run, usize);
 const SCENARIOS: [(&str, Scenario, usize); 9] = [
     ("paced", fanout::paced, 1000),
@@ -67,7 +68,7 @@ const SCENARIOS: [(&str, Scenario, usize); 9] = [
     ("latency", latency::one, 1),
 ];
 
-/// What takes a number; see `Run`.
+/// The options that take a number; see `Run`.
 const OPTIONS: [&str; 7] = [
     "--seconds",
     "--rounds",
@@ -78,19 +79,19 @@ const OPTIONS: [&str; 7] = [
     "--ahead",
 ];
 
-/// What a run is asked for, beside the names of scenarios.
+/// The options of a run, besides the names of scenarios.
 struct Run {
     clock: Clock,
-    /// How long is measured, each time.
+    /// Duration of each measurement.
     time: Duration,
     rounds: usize,
-    /// Entries per second, in place of what a scenario takes of itself.
+    /// Entries per second, instead of the default of the scenario.
     rate: Option<f64>,
-    /// Bytes of an entry.
+    /// Size of an entry, in bytes.
     size: usize,
-    /// Connections that publish to nchan at once when it is saturated.
+    /// Number of concurrent publishing connections to nchan in the saturated scenario.
     lanes: usize,
-    /// How far publishers may be before the slowest subscriber then.
+    /// Maximum lead of the publishers over the slowest subscriber in that scenario, in entries.
     ahead: u64,
 }
 
@@ -147,10 +148,7 @@ fn main() {
     for program in ["redis-server", "nginx"] {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let found = std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
-        assert!(
-            found,
-            "{program} is not there: `make bench-live` installs it"
-        );
+        assert!(found, "{program} is not installed: run `make bench-live`");
     }
     report::machine();
     for (name, scenario, subscribers) in SCENARIOS {
@@ -161,7 +159,7 @@ fn main() {
     }
 }
 
-/// Starts itself anew with as many open files as are allowed, when there are not enough.
+/// Restarts the process with the maximum number of open files if the current limit is too low.
 fn raise_limits(needed: usize) {
     if servers::open_files() >= needed {
         return;

@@ -1,9 +1,10 @@
-//! Publishing, side by side with webdis on the same Redis, and against two limits: what the gateway
-//! could do if Redis cost nothing, and what nginx does that answers a constant to the same requests,
-//! which is as much as this machine can carry. `make bench-publish` installs what this needs.
+//! Benchmarks of publishing, compared with webdis on the same Redis and with two limits. One limit
+//! is the gateway with a Redis that costs nothing. The other is nginx with a constant response to
+//! the same requests, which is as much as the machine can carry. `make bench-publish` installs the
+//! dependencies.
 //!
-//! Everything runs on this machine, load generator included, so only the ratios mean anything.
-//! Rounds alternate between the servers; a figure is the median of its rounds.
+//! Everything runs on one machine, including the load generator, so only the ratios mean anything.
+//! Rounds alternate between the servers, and each figure is the median of its rounds.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -38,7 +39,7 @@ fn main() {
         let found = std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
         assert!(
             found,
-            "{program} is not there: `make bench-publish` installs it"
+            "{program} is not installed: run `make bench-publish`"
         );
     }
     machine();
@@ -47,7 +48,7 @@ fn main() {
     lines();
 }
 
-/// One entry in each request, and how long that takes at half of what webdis can do.
+/// Measures one entry per request, and the latency at half of the rate of webdis.
 fn single(seconds: u32, rounds: usize) {
     let bench = Bench::start();
     let plain = format!(
@@ -113,7 +114,7 @@ fn single(seconds: u32, rounds: usize) {
         "",
     );
 
-    // wrk waits whole milliseconds between the requests of a connection.
+    // wrk waits for whole milliseconds between the requests of a connection.
     let pause = f64::from(CONNECTIONS) / (webdis_at.rate / 2.0) * 1000.0;
     let (low, share) = (pause.floor(), pause.fract());
     let paced = |script: &str| {
@@ -143,7 +144,7 @@ fn single(seconds: u32, rounds: usize) {
     );
 }
 
-/// A hundred entries in each request, beside XADDs in pipelines of 16.
+/// Measures a hundred entries per request, compared with XADD in pipelines of 16.
 fn batches(seconds: u32, rounds: usize) {
     let bench = Bench::start();
     let entry = r#"{"fields":{"user":"alice","total":9.50}}"#;
@@ -176,7 +177,7 @@ fn batches(seconds: u32, rounds: usize) {
     );
 }
 
-/// A million entries in one upload.
+/// Measures a million entries in one upload.
 fn lines() {
     const LINES: usize = 1_000_000;
     let bench = Bench::start();
@@ -225,7 +226,7 @@ fn ratio(what: &str, ratio: f64, wanted: &str) {
     println!("  {what:<48}{ratio:>6.2}   {wanted}");
 }
 
-/// What one run showed, or the median of several.
+/// The figures of one run, or the median of several runs.
 struct Figures {
     rate: f64,
     cpu: f64,
@@ -261,7 +262,7 @@ struct Bench {
     redis: Process,
     webdis: Process,
     streamgate: Process,
-    /// One that asks who is calling.
+    /// A gateway with authentication.
     guarded: Process,
     key: String,
     limit: Process,
@@ -334,7 +335,7 @@ impl Bench {
         });
         let nginx = Process::start("nginx", |command, port| {
             let dir = dir.path().display();
-            // One process, so that its CPU is easily told: two would share the same cores.
+            // A single process makes the CPU time easy to measure. Two would share the same cores.
             let text = format!(
                 "daemon off; master_process off; pid {dir}/pid; error_log /dev/null;
                 events {{ worker_connections 1024; }}
@@ -359,7 +360,7 @@ impl Bench {
         }
     }
 
-    /// Loads `server` with wrk; `each` is how many entries a request carries.
+    /// Loads `server` with wrk. Each request carries `each` entries.
     fn load(
         &self,
         server: &Process,
@@ -415,7 +416,7 @@ impl Bench {
         }
     }
 
-    /// XADDs per second in pipelines of 16, of the same entry.
+    /// Returns the number of XADD commands per second in pipelines of 16, with the same entry.
     fn redis_benchmark(&self, seconds: u32) -> f64 {
         self.redis_cli(&["FLUSHALL"]);
         let count = (300_000 * seconds).to_string();
@@ -455,7 +456,7 @@ impl Bench {
     }
 }
 
-/// A server that ends with this value.
+/// A server process that is killed on drop.
 struct Process {
     child: Child,
     port: u16,
@@ -485,7 +486,7 @@ impl Process {
         Self { child, port }
     }
 
-    /// Resident memory, in KiB.
+    /// Returns the resident memory, in KiB.
     fn memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status
@@ -495,7 +496,7 @@ impl Process {
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
-    /// Time on a CPU so far, in user and kernel mode.
+    /// Returns the CPU time so far, in user and kernel mode.
     fn cpu(&self) -> Duration {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let (_, rest) = stat.rsplit_once(')').unwrap();
@@ -505,7 +506,7 @@ impl Process {
             .take(2)
             .map(|ticks| ticks.parse::<u64>().unwrap())
             .sum();
-        // Linux tells this in hundredths of a second.
+        // Linux reports the time in hundredths of a second.
         Duration::from_millis(ticks * 10)
     }
 }
@@ -517,7 +518,7 @@ impl Drop for Process {
     }
 }
 
-/// The same router and the same parsed body, and a constant for an answer.
+/// Runs the same router with the same body parsing, but a constant response.
 fn limit(port: &str, url: &str) {
     use streamgate::config::{Layers, Mode, Settings};
     let mut layers = Layers::default();

@@ -1,8 +1,8 @@
-//! Working in groups, beside a client that does the same to the same Redis without a gateway.
-//! `make bench-work` installs what this needs.
+//! Benchmarks of consumer groups, compared with a client that does the same on the same Redis
+//! without a gateway. `make bench-work` installs the dependencies.
 //!
-//! Everything runs on this machine, load generator included, so only the ratios mean anything.
-//! Rounds alternate; a figure is the median of its rounds.
+//! Everything runs on one machine, including the load generator, so only the ratios mean anything.
+//! Rounds alternate, and each figure is the median of its rounds.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -129,7 +129,7 @@ impl Bench {
         Self { redis, gateway }
     }
 
-    /// Has `count` entries worked off by several workers at once.
+    /// Processes `count` entries with several concurrent workers.
     fn run(
         &self,
         policy: &str,
@@ -182,7 +182,7 @@ impl Bench {
         }
     }
 
-    /// A worker that speaks to Redis itself.
+    /// Runs a worker that uses Redis directly.
     fn client(&self, count: usize) -> usize {
         let client = Client::open(format!("redis://127.0.0.1:{}/", self.redis.port)).unwrap();
         let mut redis = client.get_connection().unwrap();
@@ -205,7 +205,7 @@ impl Bench {
             let Value::Array(entries) = &stream[1] else {
                 panic!("{streams:?}")
             };
-            // An outcome for each entry, as the gateway answers it.
+            // The client computes an outcome for each entry, as the gateway does in its response.
             let mut pipeline = Pipeline::new();
             for entry in entries {
                 let Value::Array(entry) = entry else {
@@ -225,7 +225,7 @@ impl Bench {
         }
     }
 
-    /// A worker that speaks to the gateway.
+    /// Runs a worker that uses the gateway.
     fn worker(&self, count: usize, by: &str) -> usize {
         let mut http = Http::connect(self.gateway.port);
         let form = "application/x-www-form-urlencoded";
@@ -295,7 +295,7 @@ impl Http {
     }
 }
 
-/// A server that ends with this value.
+/// A server process that is killed on drop.
 struct Process {
     child: Child,
     port: u16,
@@ -325,13 +325,13 @@ impl Process {
         Self { child, port }
     }
 
-    /// Time on a CPU so far, in user and kernel mode.
+    /// Returns the CPU time so far, in user and kernel mode.
     fn cpu(&self) -> Duration {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let (_, rest) = stat.rsplit_once(')').expect("a name in parentheses");
         let ticks = rest.split_whitespace().skip(11).take(2);
         let ticks: u64 = ticks.map(|ticks| ticks.parse::<u64>().unwrap()).sum();
-        // Linux tells this in hundredths of a second.
+        // Linux reports the time in hundredths of a second.
         Duration::from_millis(ticks * 10)
     }
 }

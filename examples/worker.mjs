@@ -19,13 +19,13 @@ for (;;) {
     for (const { fields, receipt } of entries) {
       try {
         await work(fields);
-      } catch (error) { // somebody else may try, as the policy of the group says
+      } catch (error) { // the entry is delivered again, according to the policy of the group
         await call("nack", { receipts: [receipt], reason: String(error) });
         continue;
       }
       await call("ack", { receipts: [receipt] });
     }
-  } catch (error) { // what was not answered comes again when its lease ends
+  } catch (error) { // unacknowledged entries are delivered again when their leases end
     console.error(error);
     await new Promise((resolve) => setTimeout(resolve, 1000));
   }

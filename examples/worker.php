@@ -22,13 +22,13 @@ while (true) {
             $receipts = ['receipts' => [$entry['receipt']]];
             try {
                 work($entry['fields']);
-            } catch (DomainException $error) { // somebody else may try, as the policy of the group says
+            } catch (DomainException $error) { // the entry is delivered again, according to the policy of the group
                 call('nack', $receipts + ['reason' => $error->getMessage()]);
                 continue;
             }
             call('ack', $receipts);
         }
-    } catch (RuntimeException $error) { // what was not answered comes again when its lease ends
+    } catch (RuntimeException $error) { // unacknowledged entries are delivered again when their leases end
         fwrite(STDERR, $error->getMessage() . "\n");
         sleep(1);
     }

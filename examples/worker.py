@@ -22,10 +22,10 @@ while True:
             receipts = [entry["receipt"]]
             try:
                 work(entry["fields"])
-            except Exception as error:  # somebody else may try, as the policy of the group says
+            except Exception as error:  # the entry is delivered again, according to the policy of the group
                 call("nack", receipts=receipts, reason=repr(error))
             else:
                 call("ack", receipts=receipts)
-    except OSError as error:  # what was not answered comes again when its lease ends
+    except OSError as error:  # unacknowledged entries are delivered again when their leases end
         print(error, file=sys.stderr)
         time.sleep(1)

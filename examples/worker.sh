@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A worker: bash worker.sh http://127.0.0.1:8080/v1/streams/jobs/groups/mailers w1
-# One entry at a time, of texts without quotes: for anything else there is jq.
+# It takes one entry at a time and handles only texts without quotes. Use jq for anything else.
 group=$1 consumer=$2
 
 call() { curl --silent --show-error --fail-with-body --max-time 70 "$group/$1" "${@:2}"; }
@@ -14,13 +14,13 @@ work() {
 }
 
 while true; do
-    # What was not answered comes again when its lease ends.
+    # Unacknowledged entries are delivered again when their leases end.
     entry=$(call read -d "consumer=$consumer" -d count=1 -d wait=20s) || { echo "$entry" >&2; sleep 1; continue; }
     receipt=$(member receipt "$entry")
     [ -n "$receipt" ] || continue
     if work "$entry"; then
         call ack -d "receipts=$receipt" >/dev/null
-    else # somebody else may try, as the policy of the group says
+    else # the entry is delivered again, according to the policy of the group
         call nack -d "receipts=$receipt" -d "reason=nobody to mail to" >/dev/null
     fi
 done

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs every target for so many seconds, one after the other; what is interesting is kept in
-# fuzz/corpus, what fails in fuzz/artifacts. With names, only those targets.
+# Runs each fuzz target for SECONDS, one after the other. Without names, all targets run.
+# Interesting inputs are stored in fuzz/corpus, failing inputs in fuzz/artifacts.
 # Usage: run.sh SECONDS [TARGET...]
 set -eu
 
@@ -13,7 +13,7 @@ fi
 failed=
 for target in "$@"; do
     mkdir -p "corpus/$target"
-    # Without a sanitizer this needs no nightly compiler: the code under test is safe Rust.
+    # Without a sanitizer, no nightly compiler is needed. The code under test is safe Rust.
     cargo fuzz run --fuzz-dir . --sanitizer none -O --debug-assertions "$target" "corpus/$target" "seeds/$target" -- \
         -max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 ||
         failed="$failed $target"

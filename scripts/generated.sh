@@ -1,7 +1,7 @@
 #!/bin/sh
-# Lints openapi/openapi.json, generates clients of it by the generators as pinned in tests/generated,
-# compiles them, and runs a program with each against a gateway, which it starts on a Redis of its own.
-# Usage: generated.sh GATEWAY DIR
+# Lints openapi/openapi.json, generates clients from it with the generators pinned in
+# tests/generated, compiles the clients, and runs a program with each against a gateway. The script
+# starts the gateway with a private Redis. Usage: generated.sh GATEWAY DIR
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -12,7 +12,7 @@ dir=$(cd "$2" && pwd)
 
 pins=$(cat "$here/package-lock.json" "$here/requirements.txt" | cksum)
 if [ "$(cat "$dir/pins" 2>/dev/null)" != "$pins" ] || ! "$dir/python/bin/python" --version >/dev/null 2>&1; then
-    echo "fetching generators of clients" >&2
+    echo "installing client generators" >&2
     rm -rf "$dir/pins" "$dir/node_modules" "$dir/python"
     cp "$here/package.json" "$here/package-lock.json" "$here/.npmrc" "$dir"
     (cd "$dir" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2) &
@@ -38,7 +38,7 @@ PATH="$dir/node_modules/.bin:$dir/python/bin:$PATH"
 jar=$("$dir/python/bin/python" -c 'import openapi_generator_cli, pathlib; print(pathlib.Path(openapi_generator_cli.__file__).parent / "openapi-generator.jar")')
 java_quick="java -Xshare:auto -XX:TieredStopAtLevel=1"
 
-# Runs a step, whose output is shown if it fails.
+# Runs a step and shows its output if it fails.
 began=$(date +%s)
 failed=0
 passed=0
@@ -61,7 +61,7 @@ openapi_generator() {
         --additional-properties "$3"
 }
 
-# The libraries of this client are in the generator; an annotation is all that is not.
+# The libraries of the Java client are in the jar of the generator, except for one annotation.
 compile_java() {
     mkdir -p out/annotation/javax/annotation out/classes
     echo 'package javax.annotation; public @interface Generated { String[] value(); String date() default ""; String comments() default ""; }' \
@@ -70,7 +70,7 @@ compile_java() {
     javac -nowarn -proc:none -d out/classes -cp "$jar" @out/sources
 }
 
-# Without warnings, too.
+# Lints with Redocly. Warnings count as failures.
 lint_redocly() {
     redocly lint openapi.json --format=json >out/redocly.json && grep -q '"warnings": 0' out/redocly.json || { cat out/redocly.json; false; }
 }

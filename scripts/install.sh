@@ -1,16 +1,18 @@
 #!/bin/sh
-# Installs what is missing of: redis (a Redis or Valkey server), and for the tests chromium, curl,
-# openssl, procps (ps and kill), python3, node, npm, php, pip and venv (of python3), javac, slowhttptest,
-# the servers of docs/deploying.md (nginx, haproxy, apache, lighttpd); for the benchmarks
-# redis-benchmark, webdis, wrk, nchan (a module of nginx); for building cc, for
-# fuzzing c++. By the platform's own package manager; does nothing for what is there.
-# Usage: install.sh NAME...
+# Installs missing programs with the package manager of the platform. Usage: install.sh NAME...
+# Known names:
+# - redis: a Redis or Valkey server
+# - for the tests: chromium, curl, openssl, procps (ps and kill), python3, node, npm, php, pip and
+#   venv (of python3), javac, slowhttptest
+# - the servers of docs/deploying.md: nginx, haproxy, apache, lighttpd
+# - for the benchmarks: redis-benchmark, webdis, wrk, nchan (an nginx module)
+# - cc for building, c++ for fuzzing
 set -eu
 
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"
     elif command -v sudo >/dev/null; then sudo "$@"
-    else echo "install.sh: this needs root, and there is no sudo: $*" >&2; exit 1
+    else echo "install.sh: root is required, but sudo is not available: $*" >&2; exit 1
     fi
 }
 
@@ -30,7 +32,7 @@ is_there() {
     nchan) [ -e "$(nginx -V 2>&1 | sed -n 's/.*--modules-path=\([^ ]*\).*/\1/p')/ngx_nchan_module.so" ] ;;
     pip) python3 -m pip --version >/dev/null 2>&1 ;;
     venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
-    *) echo "install.sh: unknown: $1" >&2; exit 2 ;;
+    *) echo "install.sh: unknown program: $1" >&2; exit 2 ;;
     esac
 }
 
@@ -39,7 +41,7 @@ install() {
     if command -v apt-get >/dev/null; then
         case $1 in redis) package=redis-server ;; cc) package="gcc libc6-dev" ;; redis-benchmark) package=redis-tools ;; nginx) package=nginx-light ;; nchan) package=libnginx-mod-nchan ;; apache) package=apache2 ;; lighttpd) package="lighttpd lighttpd-mod-openssl" ;; node) package=nodejs ;; php) package=php-cli ;; pip) package=python3-pip ;; venv) package=python3-venv ;; javac) package=default-jdk-headless ;; c++) package=g++ ;; *) package=$1 ;; esac
         as_root apt-get update -qq
-        # Not quoted: some are two.
+        # Not quoted, because some names expand to two packages.
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $package >&2
     elif command -v brew >/dev/null; then
         case $1 in
@@ -57,10 +59,10 @@ install() {
         case $1 in redis) package=valkey ;; procps) package=procps-ng ;; node) package=nodejs ;; pip) package=python-pip ;; python3 | venv) package=python ;; javac) package=jdk-openjdk ;; cc | c++) package=gcc ;; *) package=$1 ;; esac
         as_root pacman -S --noconfirm --needed "$package"
     else
-        echo "install.sh: no package manager I know: please install $1 yourself" >&2
+        echo "install.sh: no supported package manager found; please install $1 manually" >&2
         exit 1
     fi
-    is_there "$1" || { echo "install.sh: $1 is still not there" >&2; exit 1; }
+    is_there "$1" || { echo "install.sh: $1 was not found after installation" >&2; exit 1; }
 }
 
 for name in "$@"; do

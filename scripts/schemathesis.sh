@@ -1,8 +1,8 @@
 #!/bin/sh
-# Holds a running gateway against its own OpenAPI document, by schemathesis as pinned in
-# tests/schemathesis: every operation, every check, for so many seconds. Starts a gateway and a Redis
-# of its own. Subscriptions are left out: they do not end.
-# What it draws follows from SEED (1 unless set). Usage: schemathesis.sh GATEWAY DIR SECONDS
+# Checks a gateway against its OpenAPI document for SECONDS, with all operations and checks of the
+# schemathesis version pinned in tests/schemathesis. The script starts the gateway with a private
+# Redis. Subscriptions are excluded, because they do not end. SEED (default 1) determines the
+# generated requests. Usage: schemathesis.sh GATEWAY DIR SECONDS
 set -eu
 
 here=$(cd "$(dirname "$0")/../tests/schemathesis" && pwd)
@@ -13,7 +13,7 @@ dir=$(cd "$2" && pwd)
 
 pins=$(cksum <"$here/requirements.txt")
 if [ "$(cat "$dir/pins" 2>/dev/null)" != "$pins" ] || ! "$dir/python/bin/python" --version >/dev/null 2>&1; then
-    echo "fetching schemathesis" >&2
+    echo "installing schemathesis" >&2
     rm -rf "$dir/pins" "$dir/python"
     python3 -m venv "$dir/python"
     "$dir/python/bin/python" -m pip --quiet --disable-pip-version-check install --no-deps --only-binary=:all: \

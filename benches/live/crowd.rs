@@ -1,5 +1,5 @@
-//! Subscribers, and what each of them has received: every entry of its stream once and in order,
-//! or it is counted as lost or as come twice.
+//! Subscribers and their received entries. Each must receive every entry of its stream once and in
+//! order; other entries count as lost or duplicated.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,10 @@ use super::histogram::Histogram;
 use super::publish::{Clock, Publishing, Shared};
 use super::sockets::{Happened, Sockets};
 
-/// So many connections are opened at once: fewer than a listening socket keeps waiting.
+/// Number of connections opened at the same time, which is below the backlog of a listening socket.
 const AT_ONCE: usize = 100;
 
-/// How often the slowest subscriber is looked for.
+/// Interval of the search for the slowest subscriber.
 const LOOK: Duration = Duration::from_millis(1);
 
 pub struct Crowd {
@@ -21,14 +21,14 @@ pub struct Crowd {
     looked: Instant,
 }
 
-/// What all subscribers have received together.
+/// Counters over all subscribers.
 struct Counted {
     clock: Clock,
     deliveries: u64,
     latency: Histogram,
     lost: u64,
     twice: u64,
-    /// Signals that should not have come, and connections that ended.
+    /// Unexpected signals, and connections that ended.
     wrong: Vec<String>,
 }
 
@@ -36,16 +36,16 @@ pub struct Subscriber {
     request: Vec<u8>,
     feed: Feed,
     stream: usize,
-    /// The number expected next, by lane.
+    /// The next expected number, by lane.
     pub next: Box<[u64]>,
     pub open: bool,
-    /// Whether to note `last_id` and `retry`, to come back with.
+    /// Whether to store `last_id` and `retry` for a reconnect.
     comes_back: bool,
     pub last_id: Vec<u8>,
     pub retry: Duration,
 }
 
-/// Lost and twice, over all subscribers.
+/// The number of lost and duplicated entries, over all subscribers.
 #[derive(Clone, Copy, Default)]
 pub struct Verdict {
     pub lost: u64,
@@ -70,8 +70,8 @@ impl Crowd {
         }
     }
 
-    /// Subscribes to `path`, and now and then waits until all subscriptions stand. Its entries come
-    /// in so many lanes, and are counted under `stream`.
+    /// Subscribes to `path`, and waits from time to time until all subscriptions are open. The
+    /// entries come in `lanes` lanes and are counted under `stream`.
     pub fn join(&mut self, path: &str, stream: usize, lanes: usize, comes_back: bool) {
         let index = self.subscribers.len();
         let request =
@@ -93,7 +93,7 @@ impl Crowd {
         }
     }
 
-    /// Connects subscriber `index`, to go on after what it had.
+    /// Connects subscriber `index`, which resumes after its last entry.
     pub fn connect(&mut self, index: usize) {
         let subscriber = &mut self.subscribers[index];
         subscriber.feed = Feed::new();
@@ -108,7 +108,7 @@ impl Crowd {
         self.sockets.connect(index, request);
     }
 
-    /// Breaks all connections.
+    /// Closes all connections.
     pub fn cut(&mut self) {
         for (index, subscriber) in self.subscribers.iter_mut().enumerate() {
             self.sockets.close(index);
@@ -116,7 +116,7 @@ impl Crowd {
         }
     }
 
-    /// Waits until all subscriptions stand.
+    /// Waits until all subscriptions are open.
     pub fn until_open(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(60);
         while !self.subscribers.iter().all(|subscriber| subscriber.open) {
@@ -128,7 +128,7 @@ impl Crowd {
         }
     }
 
-    /// Takes what comes, and waits at most so long for it.
+    /// Receives available data, and waits for it at most for `wait`.
     pub fn turn(&mut self, wait: Duration) {
         let (subscribers, counted) = (&mut self.subscribers, &mut self.counted);
         self.sockets.turn(wait, |index, happened| match happened {
@@ -138,7 +138,7 @@ impl Crowd {
         assert!(self.counted.wrong.is_empty(), "{}", self.counted.wrong[0]);
     }
 
-    /// Takes what comes, for so long, and tells publishers how far all have come.
+    /// Receives data for `time`, and informs the publishers of the progress of all subscribers.
     pub fn run(&mut self, time: Duration, shared: &Shared) {
         let end = Instant::now() + time;
         loop {
@@ -154,8 +154,8 @@ impl Crowd {
         }
     }
 
-    /// Stops the publishers, and takes what comes until they have: one of them may wait for a
-    /// server that waits for its subscribers.
+    /// Stops the publishers and receives data until they have stopped, because a publisher may wait
+    /// for a server that waits for its subscribers.
     pub fn run_out(&mut self, publishing: &mut Publishing) {
         publishing.stop_soon();
         while !publishing.is_over() {
@@ -172,8 +172,8 @@ impl Crowd {
         received.min().unwrap_or(0)
     }
 
-    /// Waits for what is still to come after the publishers have stopped, and counts what is
-    /// missing.
+    /// Waits for outstanding entries after the publishers have stopped, and counts the missing
+    /// ones.
     pub fn verdict(&mut self, shared: &Shared) -> Verdict {
         let missing = |subscriber: &Subscriber| -> u64 {
             let counter = |lane| shared.sent_of(subscriber.stream + lane);
@@ -196,7 +196,7 @@ impl Crowd {
                 break;
             }
         }
-        // What comes twice may come after everything else.
+        // Duplicates can arrive after everything else.
         self.run(Duration::from_millis(200), shared);
         let missing: u64 = self.subscribers.iter().map(missing).sum();
         Verdict {
@@ -209,7 +209,7 @@ impl Crowd {
         self.counted.deliveries
     }
 
-    /// Takes the times from publishing to receiving so far.
+    /// Takes the latencies from publishing to receiving that were recorded so far.
     pub fn take_latency(&mut self) -> Histogram {
         std::mem::take(&mut self.counted.latency)
     }
@@ -267,7 +267,7 @@ impl Counted {
     }
 }
 
-/// What follows `name` on the line that begins with it.
+/// Returns the rest of the line that begins with `name`.
 fn line<'a>(event: &'a [u8], name: &[u8]) -> &'a [u8] {
     let mut lines = event.split(|byte| *byte == b'\n');
     lines

@@ -1,4 +1,4 @@
-//! One stream and many subscribers: at a pace, and as many entries as go through.
+//! Scenarios with one stream and many subscribers: at a fixed rate, and at the maximum rate.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -10,29 +10,29 @@ use super::publish::{Publisher, Publishing};
 use super::report::{Figures, goal};
 use super::servers::Server;
 
-/// Before each window, so that nothing measures how things begin.
+/// Time before each window, which excludes startup effects from the measurement.
 const WARM_UP: Duration = Duration::from_secs(1);
 
 const EVENTS: &str = "/v1/streams/s0/events";
 const CHANNEL: &str = "/sub?id=s0";
 
-/// Connections that publish to nchan at once: more of them do not make it faster.
+/// Number of concurrent publishing connections to nchan. More connections do not make it faster.
 pub const LANES: usize = 16;
 
-/// How far the publishers may be before the slowest subscriber.
+/// Maximum lead of the publishers over the slowest subscriber, in entries.
 pub const AHEAD: u64 = 2000;
 
-/// So many entries go to Redis at once, where not one after the other.
+/// Number of entries in a pipeline to Redis, if entries are not sent one by one.
 const BATCH: u64 = 50;
 
 #[derive(Clone, Copy)]
 enum Kind {
-    /// With so many entries in each pipeline to Redis.
+    /// The gateway, with this number of entries in each pipeline to Redis.
     Streamgate(u64),
-    /// With so many workers.
+    /// nchan, with this number of workers.
     Nchan(usize),
     Floor,
-    /// Streamgate, with one subscriber more who asks for much and reads nothing.
+    /// The gateway with one more subscriber, which requests much data and reads nothing.
     OneStopped,
 }
 
@@ -47,7 +47,7 @@ impl Kind {
         }
     }
 
-    /// Starts the server with a Redis of its own.
+    /// Starts the server with its own Redis.
     fn start(self) -> (Server, Server) {
         let redis = Server::redis();
         let server = match self {
@@ -75,7 +75,7 @@ impl Kind {
     }
 }
 
-/// A subscriber who has asked for 50 MB that were there before, and reads nothing of it.
+/// Opens a subscription that requests 50 MB of existing entries and reads nothing.
 fn stopped(redis: &Server, server: &Server) -> TcpStream {
     let old = vec![("s1".to_owned(), vec![b'x'; 10_000]); 100];
     let mut publisher = Publisher::redis(redis);
@@ -88,7 +88,7 @@ fn stopped(redis: &Server, server: &Server) -> TcpStream {
     stream
 }
 
-/// One round: `begin` starts the publishers, in so many lanes.
+/// Runs one round with `lanes` lanes. `begin` starts the publishers.
 fn round(
     run: &Run,
     kind: Kind,
@@ -114,7 +114,7 @@ fn round(
     figures
 }
 
-/// All kinds in turn, so many rounds; the medians.
+/// Runs rounds of all kinds in alternation, and returns the medians.
 fn rounds<const N: usize>(
     run: &Run,
     kinds: [Kind; N],
@@ -134,7 +134,7 @@ fn rounds<const N: usize>(
     medians
 }
 
-/// A few entries a second: a delivery is a `write` and a reader that wakes up.
+/// Measures a few entries per second: a delivery is a `write` and a reader that wakes up.
 pub fn paced(run: &Run, subscribers: usize) {
     let rate = run.rate.unwrap_or(40.0);
     println!(
@@ -178,7 +178,7 @@ pub fn paced(run: &Run, subscribers: usize) {
     goal("lost or twice", wrong.iter().sum::<u64>() as f64, "0");
 }
 
-/// The publishers go on as fast as the slowest subscriber receives.
+/// Measures the maximum rate: publishers are as fast as the slowest subscriber.
 pub fn saturated(run: &Run, subscribers: usize) {
     println!(
         "\nsaturated: {subscribers} subscribers of one stream, as many entries of {} bytes as go through, {} rounds of {:?}",

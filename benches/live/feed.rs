@@ -1,19 +1,20 @@
-//! What a subscriber reads, taken apart: the head, the chunks of the body, the events, and in each
-//! event the mark that tells which entry it is and when it was sent.
+//! Parser of a subscriber's data: the head, the chunks of the body, the events, and in each event
+//! the mark with its number and send time.
 //!
-//! Cheap, since it runs on the cores of what is measured: an event as long as the one before it is
-//! told by two comparisons, any other by `memchr`.
+//! The parser must be cheap, because it runs on the same cores as the measured server. An event of
+//! the same length as the previous one takes two comparisons; any other takes a `memchr`.
 
 use memchr::{memchr, memmem};
 
-/// A buffer keeps this much free in front of what is read into it, for what was left over.
+/// Free space that a buffer keeps in front of new data, for the rest of the previous data.
 pub const HEADROOM: usize = 16 << 10;
 
-/// Begins a mark, twice: then come three digits of its lane, ten of its number, twelve of its time in µs.
+/// The start of a mark, written twice. Three digits of the lane, ten of the number and twelve of
+/// the time in µs follow.
 const MARK: u8 = b'@';
 const MARK_LENGTH: usize = 27;
 
-/// The value of a benchmark's entry, `size` bytes long.
+/// Returns the value of a benchmark entry, `size` bytes long.
 pub fn value(size: usize, mark: Mark) -> Vec<u8> {
     let mut value =
         format!("@@{:03}{:010}{:012}", mark.lane, mark.number, mark.micros).into_bytes();
@@ -21,8 +22,7 @@ pub fn value(size: usize, mark: Mark) -> Vec<u8> {
     value
 }
 
-/// Which entry this is: numbers count up within a lane, that is, for each connection that
-/// publishes.
+/// The identity of an entry. Numbers count up within a lane, which is one publishing connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     pub lane: usize,
@@ -31,7 +31,7 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// The mark that begins at the beginning of `bytes`.
+    /// Reads the mark at the start of `bytes`.
     fn read(bytes: &[u8]) -> Option<Self> {
         let digits = bytes.get(..MARK_LENGTH)?.strip_prefix(&[MARK, MARK])?;
         let number = |digits: &[u8]| {
@@ -49,25 +49,25 @@ impl Mark {
         })
     }
 
-    /// The first mark in `bytes`, as in the answer to a read.
+    /// Finds the first mark in `bytes`, as in the response to a read.
     pub fn find(bytes: &[u8]) -> Option<Self> {
         memchr(MARK, bytes).and_then(|at| Self::read(&bytes[at..]))
     }
 }
 
 enum Body {
-    /// The head is not over.
+    /// In the head.
     Head,
     Plain,
     Chunked(Chunks),
 }
 
-/// Reads the events of one connection.
+/// A parser for the events of one connection.
 pub struct Feed {
     body: Body,
-    /// The beginning of an event whose end has not come.
+    /// The start of an event whose end has not arrived.
     left_over: Vec<u8>,
-    /// How long the last event was that had a mark, and where that stood.
+    /// Length of the last event with a mark, and offset of the mark.
     length: usize,
     at: usize,
 }
@@ -82,8 +82,8 @@ impl Feed {
         }
     }
 
-    /// Takes apart what was read into `buffer` from `HEADROOM` on, and tells every event that is
-    /// complete, with its mark if it has one. Anything but a 200 is an error.
+    /// Parses the data that was read into `buffer` after `HEADROOM`, and reports every complete
+    /// event with its mark, if it has one. Any status other than 200 is an error.
     pub fn read(
         &mut self,
         buffer: &mut [u8],
@@ -130,7 +130,7 @@ impl Feed {
         Ok(())
     }
 
-    /// Puts what was left over before what begins at `from`, and says where that begins.
+    /// Copies the rest of the previous data in front of `from`, and returns the new start.
     fn put_back(&mut self, buffer: &mut [u8], from: usize) -> usize {
         let start = from
             .checked_sub(self.left_over.len())
@@ -140,7 +140,8 @@ impl Feed {
         start
     }
 
-    /// The mark, if what comes is as long as the last event and has its mark at the same place.
+    /// Returns the mark if the next event has the same length as the last one and its mark at the
+    /// same offset.
     fn as_before(&self, rest: &[u8]) -> Option<Mark> {
         let event = rest.get(..self.length)?;
         event
@@ -167,20 +168,20 @@ fn end_of_event(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// Where in a chunked body a connection stands.
+/// The state of the parser for a chunked body.
 enum Chunks {
-    /// In the length of a chunk, so far this.
+    /// In the length of a chunk, with this value so far.
     Size(usize),
-    /// In the rest of that line.
+    /// In the rest of the line with the length.
     Line(usize),
-    /// So many bytes before the end of a chunk.
+    /// In the data, with this number of bytes left in the chunk.
     Data(usize),
-    /// So many bytes of the line end after a chunk.
+    /// In the line end after a chunk, with this number of bytes left.
     End(u8),
 }
 
 impl Chunks {
-    /// Moves the data that begins at `from` together, and says where it ends.
+    /// Joins the data that begins at `from`, and returns the new end.
     fn decode(&mut self, buffer: &mut [u8], from: usize) -> usize {
         let (mut at, mut to) = (from, from);
         while at < buffer.len() {

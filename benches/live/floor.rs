@@ -1,7 +1,7 @@
-//! The floor: a server that does nothing but one `write` of the same bytes to each of its
-//! subscribers. Whatever delivers an event to each connection by itself costs at least this.
+//! The floor: a server that only writes the same bytes to each of its subscribers, with one `write`
+//! each. Any server that delivers events to each connection separately costs at least this much.
 //!
-//! `GET /control/LENGTH` makes a connection the one that events come from, that many bytes each.
+//! `GET /control/LENGTH` turns a connection into the source of events of `LENGTH` bytes each.
 
 use std::io::{BufRead, BufReader, Read, Write as _};
 use std::net::{TcpListener, TcpStream};

@@ -1,6 +1,6 @@
-//! Times in µs, counted to within 1 %.
+//! Histogram of times in µs, with a precision of 1 %.
 
-/// Values below this have a count each; above, each power of two is split into this half as many.
+/// Values below this limit have a count each. Above it, each power of two has half as many counts.
 const FINE: u64 = 256;
 
 #[derive(Clone, Default)]
@@ -30,7 +30,7 @@ impl Histogram {
         self.max as f64 / 1000.0
     }
 
-    /// In milliseconds; 0 when nothing was counted.
+    /// Returns a percentile in milliseconds; 0 if nothing was counted.
     pub fn percentile_ms(&self, percent: f64) -> f64 {
         let wanted = (self.total as f64 * percent / 100.0).ceil().max(1.0);
         let mut seen = 0;

@@ -1,4 +1,4 @@
-//! What a subscriber costs in memory that has nothing to do.
+//! Memory of idle subscribers.
 
 use std::time::Duration;
 
@@ -9,10 +9,11 @@ use super::report::goal;
 use super::servers::Server;
 use super::ways;
 
-/// Entries per second in the second part, to fill whatever buffers there are.
+/// Entries per second in the second part, which fill all buffers.
 const RATE: f64 = 1.0;
 
-/// Resident memory above that of the empty server: with nothing sent yet, and after a few entries.
+/// Measures resident memory above that of the empty server, before any entry and after a few
+/// entries.
 pub fn memory(run: &Run, subscribers: usize) {
     println!(
         "\nidle-memory: {subscribers} subscribers of one stream, HTTP/1.1, KB of 1024 bytes each"
@@ -51,7 +52,7 @@ pub fn memory(run: &Run, subscribers: usize) {
     );
 }
 
-/// The same over TLS and over HTTP/2: with nothing sent yet, and after three entries.
+/// Measures the same over TLS and HTTP/2, before any entry and after three entries.
 pub fn ways(_: &Run, subscribers: usize) {
     println!("\nidle-ways: {subscribers} subscribers of one stream, KB of 1024 bytes each");
     println!(
@@ -63,7 +64,7 @@ pub fn ways(_: &Run, subscribers: usize) {
     }
 }
 
-/// Resident memory after subscribers have come and gone three times.
+/// Measures resident memory after subscribers have connected and disconnected three times.
 pub fn come_and_go(run: &Run, subscribers: usize) {
     println!("\ncome-and-go: {subscribers} subscribers of one stream come and go three times, MiB");
     println!(
@@ -108,7 +109,7 @@ fn hold(
     publisher: Publisher,
     subscribers: usize,
 ) -> f64 {
-    // The first of everything is not the memory of a subscriber.
+    // Memory for first-time initialization does not count as memory of a subscriber.
     let mut first = Crowd::new(server.port, run.clock);
     first.join(path, 0, 1, false);
     first.until_open();
@@ -135,7 +136,7 @@ fn hold(
     );
     assert!(
         verdict.lost + verdict.twice == 0,
-        "{name}: entries were lost or came twice"
+        "{name}: entries were lost or duplicated"
     );
     held
 }

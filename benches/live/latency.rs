@@ -1,5 +1,5 @@
-//! From publishing to one subscriber on an idle machine, beside what waking up a client of Redis
-//! takes by itself.
+//! Latency from publishing to one subscriber on an idle machine, compared with the wake-up of a
+//! plain Redis client.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -59,10 +59,10 @@ pub fn one(run: &Run, _: usize) {
     goal("lost or twice", (verdict.lost + verdict.twice) as f64, "0");
 }
 
-/// Its id, and its names and values.
+/// The id of an entry, and its names and values.
 type Entry = (String, Vec<Vec<u8>>);
 
-/// Reads `s1` as any client would.
+/// Reads `s1` like an ordinary client.
 fn follow(
     mut connection: Connection,
     clock: Clock,

@@ -1,5 +1,5 @@
-//! Publishers: threads that append to Redis, post to nchan or feed the floor, at a pace or as fast
-//! as everybody keeps up, and count what they sent.
+//! Publishers: threads that append to Redis, post to nchan or feed the floor. They send at a fixed
+//! rate or as fast as all subscribers keep up, and count the sent entries.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -13,7 +13,7 @@ use deadpool_redis::redis::{self, Connection};
 use super::feed::{self, Mark};
 use super::servers::Server;
 
-/// Times of the whole run.
+/// The clock of the whole run.
 #[derive(Clone, Copy)]
 pub struct Clock(Instant);
 
@@ -27,14 +27,14 @@ impl Clock {
     }
 }
 
-/// Where entries go.
+/// The destination of entries.
 pub enum Publisher {
     Redis(Connection),
     Nchan(BufReader<TcpStream>),
     Floor(TcpStream),
 }
 
-/// An event of the floor is as long as one of the gateway: an entry of 200 bytes, in its chunk.
+/// An event of the floor, as long as an event of the gateway: an entry of 200 bytes in its chunk.
 const FLOOR_EVENT: &str = "id: 1795232709004-0:1234\ndata: {\"stream\":\"s0\",\"id\":\"1795232709004-0\",\"fields\":{\"data\":\"";
 const FLOOR_END: &str = "\"}}\n\n";
 const FLOOR_CHUNK: usize = "13b\r\n\r\n".len();
@@ -50,7 +50,7 @@ impl Publisher {
         Self::Nchan(BufReader::new(stream))
     }
 
-    /// For values of `size` bytes.
+    /// Creates a publisher for values of `size` bytes.
     pub fn floor(floor: &Server, size: usize) -> Self {
         let mut stream = TcpStream::connect(("127.0.0.1", floor.port)).unwrap();
         let length = FLOOR_EVENT.len() + size + FLOOR_END.len() + FLOOR_CHUNK;
@@ -60,7 +60,7 @@ impl Publisher {
         Self::Floor(stream)
     }
 
-    /// Publishes these values, each to its stream.
+    /// Publishes values, each to its stream.
     pub fn send(&mut self, batch: &[(String, Vec<u8>)]) {
         match self {
             Self::Redis(connection) => {
@@ -123,17 +123,17 @@ fn read_answer(connection: &mut BufReader<TcpStream>) {
     connection.read_exact(&mut body).unwrap();
 }
 
-/// What publishers and subscribers know of each other.
+/// State shared between publishers and subscribers.
 pub struct Shared {
     clock: Clock,
     size: usize,
     prefix: &'static str,
     stop: AtomicBool,
-    /// How many entries went out, by stream or by lane: one of the two is always single.
+    /// Number of sent entries by stream or by lane; one of the two always has a single item.
     sent: Vec<AtomicU64>,
-    /// How many every subscriber has by now.
+    /// Number of entries that every subscriber has received.
     received: AtomicU64,
-    /// Whether anybody asks for `received`.
+    /// Whether a publisher reads `received`.
     heeds: AtomicBool,
 }
 
@@ -142,17 +142,17 @@ impl Shared {
         self.sent.iter().map(|sent| sent.load(Relaxed)).sum()
     }
 
-    /// How many entries went out to this stream or in this lane.
+    /// Returns the number of entries sent to a stream or in a lane.
     pub fn sent_of(&self, index: usize) -> u64 {
         self.sent[index].load(Relaxed)
     }
 
-    /// Whether `received` is to be told.
+    /// Returns whether a publisher reads `received`.
     pub fn heeds(&self) -> bool {
         self.heeds.load(Relaxed)
     }
 
-    /// Tells how many entries every subscriber has.
+    /// Sets the number of entries that every subscriber has received.
     pub fn received(&self, by_all: u64) {
         self.received.store(by_all, Relaxed);
     }
@@ -170,14 +170,14 @@ impl Shared {
     }
 }
 
-/// Publishers at work, until told to stop.
+/// Running publishers.
 pub struct Publishing {
     pub shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Publishing {
-    /// Makes ready to publish to `counters` streams or in as many lanes.
+    /// Prepares publishing to `counters` streams, or in `counters` lanes.
     pub fn new(clock: Clock, size: usize, counters: usize) -> Self {
         let shared = Shared {
             clock,
@@ -194,14 +194,14 @@ impl Publishing {
         }
     }
 
-    /// So many entries a second, each to the next stream.
+    /// Publishes `rate` entries per second, each to the next stream.
     pub fn pace(&mut self, mut publisher: Publisher, rate: f64) {
         let shared = self.shared.clone();
         self.threads.push(thread::spawn(move || {
             let streams = shared.sent.len();
             let (began, mut sent) = (Instant::now(), 0_u32);
             while !shared.stop.load(Relaxed) {
-                // More than a thousand a second go out by the millisecond.
+                // Rates over a thousand per second are sent in millisecond steps.
                 let due = began + Duration::from_secs_f64(f64::from(sent) / rate);
                 let pause = due.saturating_duration_since(Instant::now());
                 if !pause.is_zero() {
@@ -225,7 +225,7 @@ impl Publishing {
         }));
     }
 
-    /// As fast as it goes in lane `lane`, `batch` entries at a time, but never more than `ahead`
+    /// Publishes in a lane as fast as possible, `batch` entries at a time, but at most `ahead`
     /// entries before the slowest subscriber.
     pub fn saturate(&mut self, lane: usize, mut publisher: Publisher, batch: u64, ahead: u64) {
         let shared = self.shared.clone();
@@ -243,7 +243,7 @@ impl Publishing {
         }));
     }
 
-    /// Nothing more goes out but what is on its way.
+    /// Stops publishing, apart from entries that are already on their way.
     pub fn stop_soon(&self) {
         self.shared.stop.store(true, Relaxed);
     }
@@ -252,7 +252,7 @@ impl Publishing {
         self.threads.iter().all(JoinHandle::is_finished)
     }
 
-    /// Returns when the last entry has gone out.
+    /// Stops publishing, and returns when the last entry was sent.
     pub fn stop(&mut self) {
         self.stop_soon();
         for thread in self.threads.drain(..) {

@@ -1,5 +1,5 @@
-//! Everybody loses the connection at once, while entries go on: how long until all have resumed,
-//! and whether anything is lost.
+//! Simultaneous loss of all connections while entries continue: the time until all subscribers have
+//! resumed, and the number of lost entries.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +10,14 @@ use super::publish::{Publisher, Publishing};
 use super::report::goal;
 use super::servers::Server;
 
-/// All must have resumed by then.
+/// Time limit within which all subscribers must resume.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where a subscriber stands that was cut.
+/// The stage of a subscriber after its connection was cut.
 enum Stage {
-    /// Comes back at this time.
+    /// Waiting to reconnect at this time.
     Away(Instant),
-    /// Asked at this time, when so many entries had gone out.
+    /// Reconnecting since this time, when this number of entries had been sent.
     Asked(Instant, u64),
     Resumed,
 }

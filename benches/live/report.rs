@@ -1,4 +1,4 @@
-//! What is measured in a window of time, and how figures are told.
+//! Measurements over a time window, and the output of figures.
 
 use std::fs;
 use std::process::Command;
@@ -9,12 +9,12 @@ use super::histogram::Histogram;
 use super::publish::Shared;
 use super::servers::{Server, cpu_of};
 
-/// What one window showed, or the median of several.
+/// The figures of one window, or the median of several windows.
 #[derive(Clone, Default)]
 pub struct Figures {
     /// Deliveries per second.
     pub rate: f64,
-    /// µs of CPU for each delivery: the server's, Redis' and the subscribers'.
+    /// µs of CPU for each delivery: of the server, of Redis and of the subscribers.
     pub cpu: f64,
     pub redis: f64,
     pub own: f64,
@@ -24,7 +24,7 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Measures for so long what `server` and `redis` do for the crowd.
+    /// Measures `server` and `redis` for some time while they serve the crowd.
     pub fn measure(
         crowd: &mut Crowd,
         shared: &Shared,
@@ -54,7 +54,7 @@ impl Figures {
         }
     }
 
-    /// The median of each figure; what was lost or came twice in any round counts.
+    /// Returns the median of each figure. Lost and duplicated entries of all rounds count.
     pub fn median(rounds: &[Self]) -> Self {
         let of = |value: fn(&Self) -> f64| {
             let mut all: Vec<f64> = rounds.iter().map(value).collect();
@@ -105,7 +105,7 @@ impl Figures {
     }
 }
 
-/// A line of a result and what it should be; nothing for what is only told.
+/// Prints a result and its goal, which is empty for results without one.
 pub fn goal(what: &str, value: f64, wanted: &str) {
     let wanted = if wanted.is_empty() {
         String::new()
@@ -115,7 +115,7 @@ pub fn goal(what: &str, value: f64, wanted: &str) {
     println!("  {what:<58}{value:>9.2}   {wanted}");
 }
 
-/// What it all ran on.
+/// Prints the machine and the versions of the servers.
 pub fn machine() {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name"));

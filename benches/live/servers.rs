@@ -1,4 +1,4 @@
-//! The servers of a run, and what they cost.
+//! The servers of a run, with their CPU time and memory.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::{self, Connection};
 
-/// nginx takes memory for each connection that there may be, as soon as it starts.
+/// Maximum number of nginx connections. nginx allocates memory for all of them at startup.
 const MOST_CONNECTIONS: usize = 30_000;
 
-/// A server with its child processes; ended with this value.
+/// A server with its child processes, which are killed on drop.
 pub struct Server {
     child: Child,
-    /// The server and its children.
+    /// The process ids of the server and its children.
     pids: Vec<u32>,
     pub port: u16,
-    /// What it keeps on disk.
+    /// The directory for its data on disk.
     dir: Option<tempfile::TempDir>,
 }
 
@@ -51,7 +51,7 @@ impl Server {
         server
     }
 
-    /// A Redis that writes nothing to disk.
+    /// Starts a Redis that writes nothing to disk.
     pub fn redis() -> Self {
         Self::start("redis-server", |command, port| {
             let port = port.to_string();
@@ -69,8 +69,12 @@ impl Server {
         })
     }
 
-    /// The gateway, with `args` beside its defaults: the one just built, or `STREAMGATE_BIN`.
-    #[expect(clippy::disallowed_methods, reason = "names another binary to measure")]
+    /// Starts the gateway with `args` in addition to its defaults. The binary is the one just
+    /// built, or `STREAMGATE_BIN`.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "selects another binary to measure"
+    )]
     pub fn streamgate(redis: &Self, args: &[&str]) -> Self {
         let built = env!("CARGO_BIN_EXE_streamgate").to_owned();
         Self::start(
@@ -82,11 +86,11 @@ impl Server {
         )
     }
 
-    /// nginx with nchan, which keeps its messages in Redis.
+    /// Starts nginx with nchan, which stores its messages in Redis.
     pub fn nchan(redis: &Self, workers: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut server = Self::start("nginx", |command, port| {
-            // Several workers share connections evenly only with a socket each.
+            // Several workers share connections evenly only if each has its own socket.
             let reuse = if workers > 1 { "reuseport" } else { "" };
             let path = dir.path().display();
             let text = format!(
@@ -122,7 +126,7 @@ impl Server {
             server.pids.truncate(1);
             server.pids.extend(children_of(server.child.id()));
         }
-        // Each worker connects to Redis by itself, and refuses everybody until then.
+        // Each worker connects to Redis separately, and refuses requests until then.
         let mut in_a_row = 0;
         while in_a_row < 20 {
             assert!(Instant::now() < deadline, "nchan does not reach Redis");
@@ -136,7 +140,7 @@ impl Server {
         server
     }
 
-    /// What this machine can do at all: see `floor.rs`.
+    /// Starts the floor, which shows the limit of the machine: see `floor.rs`.
     pub fn floor() -> Self {
         let own = std::env::current_exe().unwrap();
         Self::start(own.to_str().unwrap(), |command, port| {
@@ -148,7 +152,7 @@ impl Server {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
-    /// A connection to this Redis, known there as `bench`.
+    /// Connects to this Redis with the client name `bench`.
     pub fn connect(&self) -> Connection {
         let mut connection = redis::Client::open(self.redis_url())
             .unwrap()
@@ -162,7 +166,7 @@ impl Server {
         connection
     }
 
-    /// Others' connections to this Redis: all, and those that wait for entries.
+    /// Returns the number of other connections to this Redis: all, and those that wait for entries.
     pub fn connections(&self) -> (usize, usize) {
         let text: String = redis::cmd("CLIENT")
             .arg("LIST")
@@ -173,7 +177,7 @@ impl Server {
         (others().count(), others().filter(waits).count())
     }
 
-    /// The most of others' connections that were seen to wait for entries, in a few looks.
+    /// Returns the maximum number of other connections that wait for entries, over a few samples.
     pub fn waiting_connections(&self, mut between: impl FnMut()) -> usize {
         let mut most = 0;
         for _ in 0..10 {
@@ -183,12 +187,12 @@ impl Server {
         most
     }
 
-    /// Time on a CPU so far, in user and kernel mode.
+    /// Returns the CPU time so far, in user and kernel mode.
     pub fn cpu(&self) -> Duration {
         self.pids.iter().map(|pid| cpu_of(&pid.to_string())).sum()
     }
 
-    /// Resident memory in KiB; what its processes share is counted once.
+    /// Returns the resident memory in KiB. Memory that the processes share counts once.
     pub fn memory(&self) -> u64 {
         let (mut own, mut shared) = (0, 0);
         for pid in &self.pids {
@@ -209,7 +213,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // A master of nginx that is killed leaves its workers behind.
+        // A killed nginx master leaves its workers running.
         if self.pids.len() > 1 {
             let _ = Command::new("kill")
                 .arg(self.child.id().to_string())
@@ -222,17 +226,17 @@ impl Drop for Server {
     }
 }
 
-/// Time on a CPU so far of a process (`self` for this one).
+/// Returns the CPU time of a process so far (`self` for this one).
 pub fn cpu_of(pid: &str) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let (_, rest) = stat.rsplit_once(')').unwrap();
     let ticks = rest.split_whitespace().skip(11).take(2);
     let ticks: u64 = ticks.map(|ticks| ticks.parse::<u64>().unwrap()).sum();
-    // Linux tells this in hundredths of a second.
+    // Linux reports the time in hundredths of a second.
     Duration::from_millis(ticks * 10)
 }
 
-/// Whether nchan takes a message.
+/// Returns whether nchan accepts a message.
 fn answers_well(port: u16) -> bool {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let request = "POST /pub?id=ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
@@ -260,7 +264,7 @@ fn modules_of_nginx() -> String {
     path.unwrap_or("/usr/lib/nginx/modules").to_owned()
 }
 
-/// How many files a process may have open, by its soft limit.
+/// Returns the soft limit of open files of this process.
 pub fn open_files() -> usize {
     let limits = fs::read_to_string("/proc/self/limits").unwrap();
     let line = limits

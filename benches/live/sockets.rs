@@ -1,5 +1,5 @@
-//! Many connections to one server, served by the thread that asks: they are opened without
-//! waiting, send one request each, and what comes is read into one buffer for all of them.
+//! Many connections to one server on one thread. Connections are opened without waiting and send
+//! one request each. All of them share one read buffer.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
@@ -12,11 +12,11 @@ use super::feed::HEADROOM;
 
 const BUFFER: usize = 256 << 10;
 
-/// What became of a connection.
+/// An event on a connection.
 pub enum Happened<'a> {
-    /// Something came: it stands in the buffer from `HEADROOM` on.
+    /// Received data, in the buffer after `HEADROOM`.
     Read(&'a mut [u8]),
-    /// It is over.
+    /// The end of the connection.
     Closed,
 }
 
@@ -30,7 +30,7 @@ pub struct Sockets {
 
 struct Socket {
     stream: TcpStream,
-    /// Goes out as soon as the connection stands.
+    /// The request to send as soon as the connection is established.
     request: Vec<u8>,
 }
 
@@ -45,7 +45,7 @@ impl Sockets {
         }
     }
 
-    /// Opens connection `index`, whatever it was before.
+    /// Opens connection `index`, and replaces an earlier connection with this index.
     pub fn connect(&mut self, index: usize, request: Vec<u8>) {
         let mut stream = TcpStream::connect(self.address).unwrap();
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -59,7 +59,7 @@ impl Sockets {
         self.open[index] = Some(Socket { stream, request });
     }
 
-    /// Sends one more request on connection `index`.
+    /// Sends another request on connection `index`.
     pub fn send(&mut self, index: usize, request: &[u8]) {
         let socket = self.open[index].as_mut().expect("an open connection");
         socket.stream.write_all(request).unwrap();
@@ -69,7 +69,7 @@ impl Sockets {
         self.open[index] = None;
     }
 
-    /// Waits until something comes, at most so long, and tells it.
+    /// Waits for events, at most for `wait`, and reports them.
     pub fn turn(&mut self, wait: Duration, mut tell: impl FnMut(usize, Happened)) {
         match self.poll.poll(&mut self.events, Some(wait)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => return,
@@ -104,8 +104,8 @@ impl Sockets {
     }
 }
 
-/// Reads what there is; false at the end of the connection. A read that does not fill the buffer
-/// has emptied the socket, so that one is enough unless nothing comes after it.
+/// Reads all available data. Returns false at the end of the connection. A read that does not fill
+/// the buffer has emptied the socket, so one read is enough unless the connection has ended.
 fn drain(
     stream: &mut TcpStream,
     buffer: &mut [u8],

@@ -1,4 +1,4 @@
-//! Entries spread over thousands of streams, against as many deliveries from one.
+//! Entries spread over thousands of streams, compared with the same number of deliveries from one.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::servers::Server;
 /// Subscribers of each stream.
 const EACH: usize = 2;
 
-/// So many deliveries per second go to everybody together, in both cases.
+/// Deliveries per second to all subscribers together, in both cases.
 const DELIVERIES: f64 = 10_000.0;
 
 pub fn many(run: &Run, subscribers: usize) {
@@ -51,7 +51,7 @@ pub fn many(run: &Run, subscribers: usize) {
     );
 }
 
-/// Figures, and how many connections wait for entries.
+/// Returns the figures, and the number of connections that wait for entries.
 fn case(run: &Run, streams: usize, each: usize, deliveries: f64) -> (Figures, usize) {
     let redis = Server::redis();
     let server = Server::streamgate(&redis, &[]);

@@ -1,5 +1,5 @@
-//! Thousands of reads that wait, half of them of groups and half long polls: what they cost while
-//! nothing comes, and how fast an entry reaches the one that waits for it.
+//! Thousands of waiting reads, half of them group reads and half long polls: the CPU time while no
+//! entries arrive, and the latency until an entry reaches the waiting read.
 
 use std::time::{Duration, Instant};
 
@@ -14,18 +14,18 @@ use super::report::goal;
 use super::servers::{Server, cpu_of};
 use super::sockets::{Happened, Sockets};
 
-/// So many are opened at once.
+/// Number of connections opened at the same time.
 const AT_ONCE: usize = 100;
 
-/// Entries published one after the other, for each second that a run measures.
+/// Entries published one after the other, per second of the measurement.
 const ENTRIES: f64 = 200.0;
 
-/// The reads that wait: of stream `s<index / 2>`, by its group where the index is even.
+/// The waiting reads of stream `s<index / 2>`. Reads with an even index are group reads.
 struct Reads {
     sockets: Sockets,
-    /// What came of each answer so far.
+    /// The received part of each response.
     answers: Vec<Vec<u8>>,
-    /// Answers that came since last asked, with the mark of their entry.
+    /// Responses received since the last query, with the marks of their entries.
     came: Vec<(usize, Option<Mark>)>,
 }
 
@@ -76,7 +76,8 @@ pub fn wait(run: &Run, readers: usize) {
 }
 
 impl Reads {
-    /// Publishes entries at random streams, the next when both who wait have theirs.
+    /// Publishes entries to random streams, each after both waiting reads received the previous
+    /// one.
     fn answer_all(&mut self, run: &Run, redis: &Server, streams: usize, server: &Server) {
         let mut publisher = Publisher::redis(redis);
         let mut times = [const { Vec::new() }; 2].map(|_: Vec<u64>| Histogram::default());
@@ -104,12 +105,12 @@ impl Reads {
                     let came = mark.filter(|mark| mark.number == number)?;
                     Some((index, came.micros))
                 }) {
-                    assert_eq!(index / 2, stream, "an answer to somebody else");
+                    assert_eq!(index / 2, stream, "an answer to another read");
                     times[index % 2].add(micros);
                     left -= 1;
                 }
             }
-            // Whoever was answered waits again by then.
+            // The reads that received a response are waiting again by then.
             self.run(Duration::from_millis(5), run);
         }
         let cpu = (server.cpu().saturating_sub(before.0)).as_secs_f64() * 1e6 / entries as f64;
@@ -129,7 +130,7 @@ impl Reads {
         goal("µs of CPU for each entry, to both", cpu, "");
     }
 
-    /// Takes answers for so long; whoever got one asks again.
+    /// Receives responses for `time`. Reads that received a response are sent again.
     fn run(&mut self, time: Duration, run: &Run) {
         let end = Instant::now() + time;
         loop {
@@ -179,7 +180,7 @@ fn request(index: usize, after: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The body, when all of the answer is there.
+/// Returns the body of a complete response.
 fn complete(answer: &[u8]) -> Option<&[u8]> {
     let end = memmem::find(answer, b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
@@ -196,7 +197,7 @@ fn complete(answer: &[u8]) -> Option<&[u8]> {
     answer.get(end + 4..end + 4 + length)
 }
 
-/// Where the next long poll goes on.
+/// Returns the position for the next long poll.
 fn next_of(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let next = text
@@ -206,7 +207,7 @@ fn next_of(body: &[u8]) -> String {
     next.unwrap_or("$").to_owned()
 }
 
-/// How many reads wait, by the gateway's own account.
+/// Returns the number of waiting reads from the metrics of the gateway.
 fn waiting(port: u16) -> usize {
     use std::io::{Read as _, Write as _};
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();

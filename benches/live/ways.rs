@@ -1,5 +1,5 @@
-//! What a subscriber costs in memory over TLS and over HTTP/2. Their clients are heavier than those
-//! of the other scenarios, which does not matter where only the server's memory is looked at.
+//! Memory of subscribers over TLS and HTTP/2. These clients are heavier than those of the other
+//! scenarios, which does not matter because only the memory of the server is measured.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -17,17 +17,17 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::servers::Server;
 
-/// So many subscriptions are opened before it is waited for them.
+/// Number of subscriptions opened before waiting for them.
 const AT_ONCE: usize = 100;
-/// Entries that each gets, to fill whatever buffers there are.
+/// Number of entries for each subscriber, which fill all buffers.
 const ENTRIES: usize = 3;
 
-/// How subscribers come.
+/// The connection type of subscribers.
 #[derive(Clone, Copy)]
 pub struct Way {
     pub name: &'static str,
     pub tls: bool,
-    /// Subscriptions on a connection of HTTP/2; HTTP/1.1 if none.
+    /// Subscriptions per HTTP/2 connection; `None` for HTTP/1.1.
     pub streams: Option<usize>,
 }
 
@@ -59,14 +59,14 @@ pub const WAYS: [Way; 5] = [
     },
 ];
 
-/// What all subscribers have received.
+/// Data received by all subscribers.
 #[derive(Default)]
 struct Received {
     opened: AtomicUsize,
     entries: AtomicUsize,
 }
 
-/// What one has.
+/// Data received by one subscriber.
 struct Subscriber {
     text: Vec<u8>,
     open: bool,
@@ -96,7 +96,7 @@ impl Subscriber {
     }
 }
 
-/// A server of its own for subscribers who come this way; KB for each of them.
+/// Returns the memory for each subscriber of a separate server with this connection type, in KB.
 pub fn hold(way: Way, subscribers: usize) -> f64 {
     let redis = Server::redis();
     let dir = tempfile::tempdir().unwrap();
@@ -121,7 +121,7 @@ pub fn hold(way: Way, subscribers: usize) -> f64 {
         config.alpn_protocols = vec![b"h2".to_vec()];
     }
     let connector = way.tls.then(|| TlsConnector::from(Arc::new(config)));
-    // The first of everything is not the memory of a subscriber.
+    // Memory for first-time initialization does not count as memory of a subscriber.
     let first = Crowd::open(way, connector.as_ref(), server.port, 1);
     drop(first);
     std::thread::sleep(Duration::from_millis(500));
@@ -157,7 +157,7 @@ pub fn hold(way: Way, subscribers: usize) -> f64 {
 
 struct Crowd {
     received: Arc<Received>,
-    /// Has the tasks of all; they end with it.
+    /// The runtime with the tasks of all subscribers, which end with it.
     runtime: Runtime,
 }
 

@@ -1,6 +1,6 @@
-//! Making values out of bytes.
+//! Structured values derived from fuzzer input.
 
-/// Bytes that values are taken from, front to back; there is always another one.
+/// Input bytes, taken front to back. After the end, every byte is 0.
 pub struct Taker<'a>(pub &'a [u8]);
 
 impl<'a> Taker<'a> {
@@ -12,7 +12,7 @@ impl<'a> Taker<'a> {
         *byte
     }
 
-    /// Up to 255 bytes.
+    /// Takes up to 255 bytes.
     pub fn bytes(&mut self) -> &'a [u8] {
         let length = usize::from(self.byte()).min(self.0.len());
         let (bytes, rest) = self.0.split_at(length);
@@ -20,7 +20,7 @@ impl<'a> Taker<'a> {
         bytes
     }
 
-    /// Small numbers as often as great ones.
+    /// Takes a number. Small and large numbers are equally frequent.
     pub fn number(&mut self) -> u64 {
         let digits = self.byte() % 9;
         (0..digits).fold(0, |number, _| number << 8 | u64::from(self.byte()))

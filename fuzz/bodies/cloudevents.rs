@@ -1,4 +1,4 @@
-//! `CloudEvents`: what was taken in one shape is taken in binary shape, too, and is the same entry.
+//! `CloudEvents`: an event accepted in one mode is also accepted in binary mode, as the same entry.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use streamgate::model::sent::{InvalidEntry, Sent, SentEntry};
 
 use super::bytes::Taker;
 
-/// Structured and batched.
+/// Checks the structured and the batched mode.
 pub fn json(data: &[u8]) {
     let Ok(json) = serde_json::from_slice::<&RawValue>(data) else {
         return;
@@ -27,7 +27,7 @@ pub fn json(data: &[u8]) {
     }
 }
 
-/// Headers that lead somewhere; the rest is left to chance.
+/// Header names with a meaning; others come from the input.
 const HEADERS: [&str; 10] = [
     "ce-specversion",
     "ce-id",
@@ -41,7 +41,7 @@ const HEADERS: [&str; 10] = [
     "accept",
 ];
 
-/// Binary.
+/// Checks the binary mode.
 pub fn binary(data: &[u8]) {
     let mut from = Taker(data);
     let mut headers: Vec<(String, Vec<u8>)> = Vec::new();
@@ -101,7 +101,7 @@ fn check(sent: Result<SentEntry, InvalidEntry>) {
             }
         }
     }
-    // HTTP does not tell an empty body from none.
+    // HTTP does not distinguish an empty body from a missing one.
     let has_data = |(name, value): &(Vec<u8>, Vec<u8>)| name != b"data" || !value.is_empty();
     let expected: Fields = entry.fields.into_iter().filter(has_data).collect();
     assert_eq!(one(&headers, &body).map(|entry| entry.fields), Ok(expected));

@@ -1,4 +1,4 @@
-//! Credentials: none is taken but those that were made, to the letter.
+//! Credentials: only the exact texts that were issued are accepted.
 
 use std::sync::OnceLock;
 
@@ -6,17 +6,17 @@ use streamgate::auth::ticket::{Maker, Ticket};
 use streamgate::auth::{Auth, Credential};
 
 const KEY: &str = "sgk_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-/// Until 2100, by the secret below.
+/// A token that is valid until 2100, signed with the secret below.
 const TOKEN: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJpIiwiYXVkIjoiYSIsInN1YiI6InMiLCJleHAiOjQxMDI0NDQ4MDAsInN0cmVhbWdhdGUiOlsiKiAqIl19.-sAStcvkFSsjO3Gl8lIO1imwVFG20DSKJmwXNE5kLFY";
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-/// Who believes these, and no others.
+/// Returns the authentication that accepts these credentials and no others, and a valid ticket.
 fn believer() -> &'static (Auth, String) {
     static BELIEVER: OnceLock<(Auth, String)> = OnceLock::new();
     BELIEVER.get_or_init(|| {
         let dir = std::env::temp_dir().join(format!("streamgate-fuzz-{}", std::process::id()));
         let Ok(()) = std::fs::create_dir_all(&dir) else {
-            panic!("no place for a file")
+            panic!("cannot create a directory")
         };
         let file = format!(
             "[[key]]\nname = \"k\"\nhash = \"{}\"\ngrants = [\"* *\"]\n[[issuer]]\nname = \"i\"\n\
@@ -37,14 +37,14 @@ fn believer() -> &'static (Auth, String) {
             until: 4_102_444_800,
         };
         let Some(ticket) = auth.ticket(&ticket) else {
-            panic!("no ticket")
+            panic!("cannot sign a ticket")
         };
         let _ = std::fs::remove_dir_all(dir);
         (auth, ticket)
     })
 }
 
-/// Shown in every way there is.
+/// Checks a text as every kind of credential.
 pub fn credentials(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;

@@ -1,4 +1,4 @@
-//! Entries as JSON, and bodies cut into lines.
+//! Entries as JSON, and bodies split into lines.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::Value;
@@ -13,7 +13,7 @@ use streamgate::model::{bare, json_text};
 use super::bytes::Taker;
 use super::tree::Tree;
 
-/// One entry, or many: what was read is what was sent, and what was refused is pointed at.
+/// Checks that accepted entries equal the input, and that errors point at a value in the input.
 pub fn json(data: &[u8]) {
     let data = json_text::without_mark(data);
     let value = serde_json::from_slice::<Value>(data).ok();
@@ -42,7 +42,7 @@ pub fn json(data: &[u8]) {
     }
 }
 
-/// An object whose members are fields; and what is no JSON at all is explained.
+/// Checks objects whose members are fields, and the explanations for texts that are not JSON.
 pub fn bare(data: &[u8]) {
     let alone = bare::parse_line(data, usize::MAX);
     let text = json_text::without_mark(data);
@@ -51,7 +51,7 @@ pub fn bare(data: &[u8]) {
         Err(error) => {
             let why = json_text::explain(text, &error);
             assert!(alone.is_err() && why.starts_with(|char: char| char != ' '));
-            // What was sent may stand in it, but no more of it than a character.
+            // The explanation may contain at most one character of the input.
             assert!(why.len() < 200, "{why}");
             return;
         }
@@ -68,7 +68,7 @@ pub fn bare(data: &[u8]) {
             for (name, stored) in &entry.fields {
                 match &members[String::from_utf8_lossy(name).as_ref()] {
                     Value::String(text) => assert_eq!(text.as_bytes(), stored),
-                    Value::Null => panic!("null was taken"),
+                    Value::Null => panic!("null was accepted"),
                     other => assert!(
                         serde_json::from_slice::<Value>(stored).is_ok_and(|it| it == *other)
                     ),
@@ -87,7 +87,8 @@ pub fn bare(data: &[u8]) {
     }
 }
 
-/// Against what a general reader of JSON makes of it, and through our own writer.
+/// Compares an entry with the result of a general JSON parser, and with a round trip through our
+/// serializer.
 fn check(entry: &SentEntry, value: Option<&Value>) {
     assert!(!entry.fields.is_empty());
     if let Some(fields) = value.and_then(|value| value["fields"].as_object()) {
@@ -113,7 +114,7 @@ fn check(entry: &SentEntry, value: Option<&Value>) {
             view: &view,
         };
         let Ok(text) = serde_json::to_string(&json) else {
-            panic!("an entry is not written")
+            panic!("an entry cannot be serialized")
         };
         let again = sent::parse_line(text.as_bytes(), usize::MAX);
         assert_eq!(
@@ -128,7 +129,7 @@ fn bytes_of(value: &Value, stored: &[u8]) -> Vec<u8> {
     match value {
         Value::String(text) => text.clone().into_bytes(),
         Value::Bool(truth) => truth.to_string().into_bytes(),
-        // Kept as it was written: another reader must take it for the same number.
+        // The text is kept as written, so another parser must read the same number.
         Value::Number(number) => {
             let same = serde_json::from_slice::<Value>(stored).is_ok_and(|read| read == *value);
             if same {
@@ -140,27 +141,28 @@ fn bytes_of(value: &Value, stored: &[u8]) -> Vec<u8> {
         other => {
             let text = other["base64"]
                 .as_str()
-                .unwrap_or_else(|| panic!("{other} was taken"));
+                .unwrap_or_else(|| panic!("{other} was accepted"));
             BASE64_STANDARD
                 .decode(text)
-                .unwrap_or_else(|_| panic!("{text} was taken"))
+                .unwrap_or_else(|_| panic!("{text} was accepted"))
         }
     }
 }
 
-/// What is blamed is there.
+/// Checks that an error points at an existing value.
 fn points(refused: &InvalidEntry, tree: Option<&Tree>) {
     assert!(!refused.detail.is_empty());
     if let Some(tree) = tree {
         assert!(
             tree.has(&refused.pointer),
-            "{:?} is nowhere",
+            "{:?} does not exist",
             refused.pointer
         );
     }
 }
 
-/// However a body is cut into parts, its lines are the same, and no more is held than one of them.
+/// Checks that the lines of a body do not depend on how it is split into parts, and that at most
+/// one line is held.
 pub fn lines(data: &[u8]) {
     let mut from = Taker(data);
     let longest = usize::from(from.byte() % 32) + 1;

@@ -1,5 +1,6 @@
-//! Whatever bytes an entry holds: each event that is written is read back as exactly one event, with
-//! the same data, by a reader made after the HTML standard, and as exactly one line of NDJSON.
+//! Frames: every event is read back as exactly one event with the same data by a parser that
+//! follows the HTML standard, or as exactly one line of NDJSON. This holds for all bytes in an
+//! entry.
 
 use std::sync::Arc;
 
@@ -89,7 +90,7 @@ pub fn frames(data: &[u8]) {
     }
     assert_eq!(
         with_ids, bytes,
-        "an event with its id put on later is the same"
+        "an event with a separately added id must be the same"
     );
     let events = read(&bytes);
     assert_eq!(events.len(), shown.len());
@@ -111,7 +112,7 @@ pub fn frames(data: &[u8]) {
     }
 }
 
-/// What a field may call an event, by the words of the documentation.
+/// Returns the event name that a field may set, according to the documentation.
 fn expected_name(value: Option<&[u8]>) -> Option<&str> {
     let name = std::str::from_utf8(value?).ok()?;
     let odd = |c: char| c.is_control() || ['\u{2028}', '\u{2029}'].contains(&c);
@@ -124,7 +125,7 @@ fn expected_name(value: Option<&[u8]>) -> Option<&str> {
 struct Shown<'a> {
     stream: Option<String>,
     id: String,
-    /// Of lines alone.
+    /// Present in lines only.
     position: Option<String>,
     #[serde(borrow)]
     fields: Option<&'a RawValue>,
@@ -135,7 +136,7 @@ struct Shown<'a> {
     json: Option<bool>,
 }
 
-/// Whether JSON is this entry, byte for byte.
+/// Checks that the JSON equals the entry, byte for byte.
 fn same(json: &str, stream: Option<&str>, entry: &Entry, view: &EventView) {
     let shown: Shown<'_> =
         serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {json}"));
@@ -187,12 +188,12 @@ struct Event {
     data: String,
 }
 
-/// Reads events as the HTML standard has it.
+/// Reads events according to the HTML standard.
 fn read(bytes: &[u8]) -> Vec<Event> {
     let Ok(text) = std::str::from_utf8(bytes) else {
         panic!("not UTF-8")
     };
-    // Some readers split lines at these, too.
+    // Some parsers also split lines at these characters.
     assert!(!text.contains([
         '\r', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}',
         '\0'
@@ -222,12 +223,12 @@ fn read(bytes: &[u8]) -> Vec<Event> {
             "event" => value.clone_into(&mut event.name),
             "id" => value.clone_into(&mut id),
             "data" => {
-                assert!(data.is_none(), "data of an event is one line");
+                assert!(data.is_none(), "the data of an event must be one line");
                 data = Some(value.to_owned());
             }
-            other => panic!("a line of {other:?}"),
+            other => panic!("unexpected field {other:?}"),
         }
     }
-    assert!(data.is_none(), "an event is ended");
+    assert!(data.is_none(), "the last event must be complete");
     events
 }

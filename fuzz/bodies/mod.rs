@@ -1,6 +1,6 @@
-//! What holds of everything that reads what strangers send: one function for each reader, which is
-//! given bytes and panics when something does not hold. The long runs (`make fuzz`) and the short
-//! ones (`tests/it/untrusted.rs`) call the same.
+//! Properties of all parsers of untrusted input. Each function takes bytes for one parser and
+//! panics if a property does not hold. The long runs (`make fuzz`) and the short ones
+//! (`tests/it/untrusted.rs`) call the same functions.
 
 pub mod bytes;
 pub mod cloudevents;
@@ -13,10 +13,10 @@ pub mod tree;
 pub mod wire;
 pub mod words;
 
-/// Panics when something does not hold.
+/// A function that panics if a property does not hold.
 pub type Body = fn(&[u8]);
 
-/// Every target by its name.
+/// All targets by name.
 pub const ALL: [(&str, Body); 21] = [
     ("append_body", requests::append_body),
     ("bare_entries", entries::bare),

@@ -7,7 +7,8 @@ use serde::Deserialize;
 use streamgate::http::reading::{PairsError, pairs};
 use streamgate::model::{form, form_check};
 
-/// Decoded as the standard for forms has it, but for bytes that are not UTF-8, which stay.
+/// Checks that forms are decoded according to their standard, except that invalid UTF-8 is
+/// preserved.
 pub fn form(data: &[u8]) {
     let read: Vec<_> = form::pairs(data).collect();
     let parts = data
@@ -23,7 +24,7 @@ pub fn form(data: &[u8]) {
     assert_eq!(read, expected);
 }
 
-/// What is taken for a form is read as one and can be sent again; what is not is no form by some rule.
+/// Checks that an accepted form parses as a form and can be sent again.
 pub fn form_check(data: &[u8]) {
     let few = form_check::fields(data, 2);
     let Ok(fields) = form_check::fields(data, usize::MAX) else {
@@ -43,7 +44,7 @@ pub fn form_check(data: &[u8]) {
             .all(|pair| pair.is_empty() || pair.contains(&b'='))
     );
     let encode = |bytes| utf8_percent_encode(&text(bytes), NON_ALPHANUMERIC).to_string();
-    // Another pair, so that one of letters alone is not taken for base64.
+    // The extra pair prevents a pair of letters alone from being taken for base64.
     let again: Vec<_> = fields
         .iter()
         .map(|(name, value)| format!("{}={}", encode(name), encode(value)))
@@ -91,7 +92,7 @@ enum Order {
 
 const KNOWN: [&str; 7] = ["limit", "small", "signed", "pairs", "name", "order", "ids"];
 
-/// Parameters are read by type, or one of them is named.
+/// Checks that parameters are parsed by type, or that an error names one of them.
 pub fn query(data: &[u8]) {
     let sent: Vec<_> = form::pairs(data)
         .map(|(name, value)| (String::from_utf8(name), String::from_utf8(value)))
@@ -134,7 +135,7 @@ pub fn query(data: &[u8]) {
         }
         Err(PairsError::Unknown { name, nearest }) => {
             assert!(!KNOWN.contains(&name.as_str()) && !name.starts_with('_'));
-            // Of one that is very long only the beginning is told.
+            // A very long name is shortened.
             let is_it = |sent: &String| match name.strip_suffix('…') {
                 Some(beginning) => sent.starts_with(beginning),
                 None => *sent == name,

@@ -47,7 +47,7 @@ fn headers_from(from: &mut Taker<'_>) -> HeaderMap {
     headers
 }
 
-/// A body is entries, each with a field at least, or refused by a status that blames who sent it.
+/// Checks that a body yields entries with at least one field each, or a client error.
 pub fn append_body(data: &[u8]) {
     let mut from = Taker(data);
     let payload = from.maybe_text();
@@ -84,7 +84,8 @@ pub fn append_body(data: &[u8]) {
     }
 }
 
-/// Parts are fields, in order, whatever their bytes; anything else is refused.
+/// Checks that parts become fields in order, with all their bytes, and that anything else is
+/// refused.
 pub fn multipart(data: &[u8]) {
     let mut headers = HeaderMap::new();
     headers.insert(
@@ -125,7 +126,7 @@ pub fn multipart(data: &[u8]) {
     }
 }
 
-/// A compressed body never becomes larger than it may.
+/// Checks that a decompressed body never exceeds its limit.
 pub fn inflated(data: &[u8]) {
     let mut from = Taker(data);
     let coding = ["gzip", "deflate", "zstd", "identity", "br"][usize::from(from.byte() % 5)];
@@ -135,14 +136,14 @@ pub fn inflated(data: &[u8]) {
     match reading::inflated(&headers, from.0, most) {
         Err(error) => assert!(coding == "br" && error.code.status() == 415),
         Ok(Some(length)) if coding == "identity" => assert_eq!(length, from.0.len()),
-        // A part more, and the first MiB is free.
+        // The limit allows one more part, and the first MiB is exempt.
         Ok(length) => {
             assert!(length.unwrap_or(0) <= (1 << 20).max(most * (from.0.len() + 1)) + (16 << 10));
         }
     }
 }
 
-/// Headers are read, or blamed.
+/// Checks that headers are parsed, or refused with a client error.
 pub fn headers(data: &[u8]) {
     let headers = headers_from(&mut Taker(data));
     if let Err(error) = reading::headers(&headers) {

@@ -1,21 +1,22 @@
-//! JSON in which names may repeat, which general readers forget: they keep the last of them.
+//! JSON with repeated names. General parsers keep only the last one.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-/// What JSON holds, as far as a pointer goes.
+/// The structure of a JSON value, as far as JSON pointers need it.
 pub enum Tree {
-    /// Neither a list nor an object.
+    /// A value other than an array or an object.
     Leaf,
-    /// A list.
+    /// An array.
     Items(Vec<Tree>),
-    /// An object, in the order of its text.
+    /// An object, with members in their original order.
     Members(Vec<(String, Tree)>),
 }
 
 impl Tree {
-    /// Whether a JSON pointer leads anywhere: to any of those that have the same name.
+    /// Returns whether a JSON pointer leads to a value. With repeated names, any of the values
+    /// counts.
     pub fn has(&self, pointer: &str) -> bool {
         let Some(rest) = pointer.strip_prefix('/') else {
             return pointer.is_empty();

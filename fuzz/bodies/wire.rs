@@ -1,13 +1,15 @@
-//! What comes over a connection of HTTP/1.1: every head is checked before hyper sees it.
+//! HTTP/1.1 connections: every head is checked before hyper parses it.
 
 use streamgate::net::reading::{Served, serve};
 
-/// Bytes of a head.
+/// The maximum size of a head, in bytes.
 const MAX_HEAD: usize = 8 << 10;
 
-/// hyper finds no fault that was not found before, and how the bytes are cut changes nothing.
+/// Checks that hyper finds no errors after our own checks, and that splitting the bytes changes
+/// nothing.
 pub fn messages(data: &[u8]) {
-    // A head that is refused in one piece is refused in parts only once it may be whole.
+    // The end of a head is added, because an incomplete head is refused only once it could be
+    // complete.
     let data = &[data, b"\r\n\r\n"].concat();
     let whole = serve(data, usize::MAX, MAX_HEAD);
     let answers = String::from_utf8_lossy(&whole.answers);
@@ -26,18 +28,18 @@ pub fn messages(data: &[u8]) {
     assert_eq!(
         answered + informed,
         statuses.len(),
-        "hyper answers by itself: {answers}"
+        "hyper sent a response of its own: {answers}"
     );
     assert_eq!(
         answered,
         whole.requests.len(),
-        "a request without an answer: {answers}"
+        "a request without a response: {answers}"
     );
     if whole.refused {
         assert_eq!(
             whole.requests.last(),
             Some(&Some(0)),
-            "a refused head has no body"
+            "a refused head must have no body"
         );
     }
     for part in [1, 2, 7] {
@@ -50,7 +52,7 @@ pub fn messages(data: &[u8]) {
             "{part} at a time"
         );
     }
-    // Whatever went before, a head with a fault is refused.
+    // After any input, a malformed head is refused.
     if whole.requests.iter().all(Option::is_some) && !whole.refused {
         let mut more = data.clone();
         more.extend_from_slice(b"GET / HTTP/1.1\nhost: a\r\n\r\n");

@@ -1,4 +1,4 @@
-//! Ids, positions, cursors, receipts, names, times: what is read is what is written again.
+//! Ids, positions, cursors, receipts, names and times: parsed texts survive a round trip.
 
 use std::str::from_utf8;
 
@@ -14,7 +14,7 @@ use streamgate::model::{duration, range};
 
 use super::bytes::Taker;
 
-/// Ids, positions, bounds and the cursors of ranges.
+/// Checks ids, positions, bounds and the cursors of ranges.
 pub fn ids(data: &[u8]) {
     let Ok(text) = from_utf8(data) else { return };
     if let Ok(id) = text.parse::<EntryId>() {
@@ -37,7 +37,7 @@ pub fn ids(data: &[u8]) {
         assert_eq!(text.parse(), Ok(Start::After(position)));
         assert!(
             !cursor::is_cursor(text),
-            "a position is never taken for a cursor"
+            "a position must not be taken for a cursor"
         );
     }
     if let (Ok(lower), Ok(upper)) = (range::lower(text), range::upper(text))
@@ -45,7 +45,7 @@ pub fn ids(data: &[u8]) {
     {
         assert!(
             lower <= upper,
-            "one word as both bounds holds at least itself"
+            "a text used as both bounds must include itself"
         );
     }
     if let Ok(cursor) = text.parse::<range::Cursor>() {
@@ -53,7 +53,7 @@ pub fn ids(data: &[u8]) {
     }
 }
 
-/// Cursors over many streams, and receipts: opaque words with one spelling each.
+/// Checks cursors over several streams, and receipts. Both are opaque texts with one spelling each.
 pub fn cursors(data: &[u8]) {
     let Ok(text) = from_utf8(data) else { return };
     for text in [text, &format!("m1.{text}"), &format!("m2.{text}")] {
@@ -62,7 +62,7 @@ pub fn cursors(data: &[u8]) {
             assert!(text.len() <= cursor::MAX_CURSOR && cursor::is_cursor(text));
             assert!(
                 text.parse::<Position>().is_err(),
-                "a cursor is never taken for a position"
+                "a cursor must not be taken for a position"
             );
         }
     }
@@ -72,7 +72,7 @@ pub fn cursors(data: &[u8]) {
     if let Ok(receipt) = Receipt::decode(text, &stream, &group) {
         assert_eq!(receipt.encode(&stream, &group), text);
     }
-    // And one that is right but for its check, which hardly comes about by chance.
+    // A valid receipt is encoded here, because random input hardly ever has the right checksum.
     let mut from = Taker(data);
     let id = EntryId::new(from.number(), from.number());
     let receipt = Receipt {
@@ -85,7 +85,7 @@ pub fn cursors(data: &[u8]) {
     assert!(read.is_err() || read == Ok(receipt));
 }
 
-/// Names, and the slot that Redis Cluster puts them into.
+/// Checks names, and their hash slots in Redis Cluster.
 pub fn names(data: &[u8]) {
     let Ok(text) = from_utf8(data) else { return };
     let plain = |text: &str| {
@@ -101,19 +101,19 @@ pub fn names(data: &[u8]) {
     };
     assert!(plain(text) && !own && stream.as_str() == text);
     assert_eq!(stream.tag(), hash_tag(text));
-    // What a stream's own keys are made of has the stream's slot.
+    // The keys that streamgate keeps for a stream are in the slot of the stream.
     let beside = format!("{OWN_PREFIX}{{{}}}:kind:{text}", stream.tag());
     assert_eq!(hash_tag(&beside), stream.tag());
     if let Ok(dead) = policy::default_dead_letter(&stream) {
         assert_eq!(dead.tag(), stream.tag());
     }
-    // In a path, and back.
+    // Names survive percent-encoding in a path.
     let encoded = percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC);
     let decoded = percent_encoding::percent_decode_str(&encoded.to_string()).collect::<Vec<_>>();
     assert_eq!(decoded, text.as_bytes());
 }
 
-/// The part of a key that is hashed, as the specification of Redis Cluster has it.
+/// Returns the hashed part of a key according to the Redis Cluster specification.
 fn hash_tag(key: &str) -> &str {
     let Some(open) = key.find('{') else {
         return key;
@@ -124,10 +124,10 @@ fn hash_tag(key: &str) -> &str {
     }
 }
 
-/// The first millisecond that RFC 3339 has no text for.
+/// The first millisecond that RFC 3339 cannot express.
 const YEAR_10000: u64 = 253_402_300_800_000;
 
-/// Times and durations.
+/// Checks times and durations.
 pub fn times(data: &[u8]) {
     let mut from = Taker(data);
     let ms = from.number() % YEAR_10000;
@@ -157,7 +157,7 @@ pub fn times(data: &[u8]) {
     }
 }
 
-/// Policies as they are kept: whatever stands in Redis, reading it does not fail in a new way.
+/// Checks stored policies: decoding works for any text, and a decoded policy survives a round trip.
 pub fn policies(data: &[u8]) {
     let Ok(text) = from_utf8(data) else { return };
     let Ok(stream) = StreamName::new("orders") else {
@@ -172,7 +172,7 @@ pub fn policies(data: &[u8]) {
     }
 }
 
-/// `match=`: Redis must take everything but the `*` that ends a prefix literally.
+/// Checks `match=`: Redis must match everything literally except the `*` that ends a prefix.
 pub fn globs(data: &[u8]) {
     let mut from = Taker(data);
     let (pattern, name) = (from.bytes(), from.bytes());
@@ -197,12 +197,12 @@ pub fn globs(data: &[u8]) {
     }
 }
 
-/// Redis' own matching (`stringmatchlen`), but for ranges in brackets, which must never come about.
+/// Matches like Redis (`stringmatchlen`), except for ranges in brackets, which must never occur.
 fn matches(glob: &[u8], name: &[u8]) -> bool {
     match (glob, name) {
         ([], name) => name.is_empty(),
         ([b'*', rest @ ..], _) => (0..=name.len()).any(|at| matches(rest, &name[at..])),
-        ([b'?' | b'[', ..], _) => panic!("a special character that nobody asked for"),
+        ([b'?' | b'[', ..], _) => panic!("a special character that was not requested"),
         ([b'\\', literal, glob @ ..], [first, name @ ..]) => {
             literal == first && matches(glob, name)
         }

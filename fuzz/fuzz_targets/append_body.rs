@@ -1,4 +1,4 @@
-//! The long run of `bodies::requests::append_body`.
+//! Fuzz target for `bodies::requests::append_body`.
 #![no_main]
 
 #[path = "../bodies/mod.rs"]

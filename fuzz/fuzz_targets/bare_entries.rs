@@ -1,4 +1,4 @@
-//! The long run of `bodies::entries::bare`.
+//! Fuzz target for `bodies::entries::bare`.
 #![no_main]
 
 #[path = "../bodies/mod.rs"]

@@ -1,4 +1,4 @@
-//! The long run of `bodies::cloudevents::binary`.
+//! Fuzz target for `bodies::cloudevents::binary`.
 #![no_main]
 
 #[path = "../bodies/mod.rs"]

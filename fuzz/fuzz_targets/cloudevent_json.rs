@@ -1,4 +1,4 @@
-//! The long run of `bodies::cloudevents::json`.
+//! Fuzz target for `bodies::cloudevents::json`.
 #![no_main]
 
 #[path = "../bodies/mod.rs"]

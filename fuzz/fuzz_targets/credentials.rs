@@ -1,4 +1,4 @@
-//! The long run of `bodies::credentials::credentials`.
+//! Fuzz target for `bodies::credentials::credentials`.
 #![no_main]
 
 #[path = "../bodies/mod.rs"]

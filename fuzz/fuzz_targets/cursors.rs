@@ -1,4 +1,4 @@
-//! The long run of `bodies::words::cursors`.
+//! Fuzz target for `bodies::words::cursors`.
 #![no_main]
 
 #[path = "../bodies/mod.rs"]

@@ -1,4 +1,4 @@
-//! The long run of `bodies::pairs::form`.
+//! Fuzz target for `bodies::pairs::form`.
 #![no_main]
 
 #[path = "../bodies/mod.rs"]

@@ -1,4 +1,4 @@
-//! The long run of `bodies::pairs::form_check`.
+//! Fuzz target for `bodies::pairs::form_check`.
 #![no_main]
 
 #[path = "../bodies/mod.rs"]

@@ -1,4 +1,4 @@
-//! The long run of `bodies::frames::frames`.
+//! Fuzz target for `bodies::frames::frames`.
 #![no_main]
 
 #[path = "../bodies/mod.rs"]

@@ -1,4 +1,4 @@
-//! The long run of `bodies::words::globs`.
+//! Fuzz target for `bodies::words::globs`.
 #![no_main]
 
 #[path = "../bodies/mod.rs"]

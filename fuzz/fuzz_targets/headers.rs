@@ -1,4 +1,4 @@
-//! The long run of `bodies::requests::headers`.
+//! Fuzz target for `bodies::requests::headers`.
 #![no_main]
 
 #[path = "../bodies/mod.rs"]

@@ -1,4 +1,4 @@
-//! The long run of `bodies::words::ids`.
+//! Fuzz target for `bodies::words::ids`.
 #![no_main]
 
 #[path = "../bodies/mod.rs"]

@@ -1,4 +1,4 @@
-//! The long run of `bodies::requests::inflated`.
+//! Fuzz target for `bodies::requests::inflated`.
 #![no_main]
 
 #[path = "../bodies/mod.rs"]

@@ -1,4 +1,4 @@
-//! The long run of `bodies::entries::json`.
+//! Fuzz target for `bodies::entries::json`.
 #![no_main]
 
 #[path = "../bodies/mod.rs"]

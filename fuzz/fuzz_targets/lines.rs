@@ -1,4 +1,4 @@
-//! The long run of `bodies::entries::lines`.
+//! Fuzz target for `bodies::entries::lines`.
 #![no_main]
 
 #[path = "../bodies/mod.rs"]

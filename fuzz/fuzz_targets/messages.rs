@@ -1,4 +1,4 @@
-//! The long run of `bodies::wire::messages`.
+//! Fuzz target for `bodies::wire::messages`.
 #![no_main]
 
 #[path = "../bodies/mod.rs"]

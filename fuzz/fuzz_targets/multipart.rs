@@ -1,4 +1,4 @@
-//! The long run of `bodies::requests::multipart`.
+//! Fuzz target for `bodies::requests::multipart`.
 #![no_main]
 
 #[path = "../bodies/mod.rs"]

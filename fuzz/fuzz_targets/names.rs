@@ -1,4 +1,4 @@
-//! The long run of `bodies::words::names`.
+//! Fuzz target for `bodies::words::names`.
 #![no_main]
 
 #[path = "../bodies/mod.rs"]

@@ -1,4 +1,4 @@
-//! The long run of `bodies::words::policies`.
+//! Fuzz target for `bodies::words::policies`.
 #![no_main]
 
 #[path = "../bodies/mod.rs"]

@@ -1,4 +1,4 @@
-//! The long run of `bodies::pairs::query`.
+//! Fuzz target for `bodies::pairs::query`.
 #![no_main]
 
 #[path = "../bodies/mod.rs"]

@@ -1,4 +1,4 @@
-//! The long run of `bodies::words::times`.
+//! Fuzz target for `bodies::words::times`.
 #![no_main]
 
 #[path = "../bodies/mod.rs"]

@@ -1,6 +1,6 @@
-//! API keys: how they are made, and what is kept of them.
+//! API keys: their generation, and the hashes that are stored of them.
 //!
-//! A key is 256 random bits, so that a plain hash keeps it: there is nothing to guess.
+//! A key is 256 random bits, so it cannot be guessed and a plain hash is enough to store it.
 
 use std::fmt::Write as _;
 
@@ -12,11 +12,12 @@ use subtle::ConstantTimeEq as _;
 
 use crate::auth::mark::mark;
 
-/// What keys begin with, so that they are found where they should not be.
+/// The prefix of keys, which makes leaked keys easy to find.
 const PREFIX: &str = "sgk_";
-/// What hashes begin with.
+/// The prefix of hashes.
 const KIND: &str = "sha256:";
-/// The shortest key that is hashed: one that somebody thought up is guessed from its hash.
+/// The minimum length of a key that is hashed, in bytes. A key that a person made up can be guessed
+/// from its hash.
 pub const MIN_LENGTH: usize = 32;
 
 /// The hash of a key.
@@ -24,13 +25,13 @@ pub const MIN_LENGTH: usize = 32;
 pub struct KeyHash([u8; 32]);
 
 impl KeyHash {
-    /// Of this key.
+    /// Hashes a key.
     #[must_use]
     pub fn of(key: &str) -> Self {
         Self(Sha256::digest(key.as_bytes()).into())
     }
 
-    /// Reads `sha256:` and 64 hexadecimal digits.
+    /// Parses `sha256:` and 64 hexadecimal digits.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix(KIND)?.as_bytes();
@@ -45,8 +46,8 @@ impl KeyHash {
         Some(Self(bytes))
     }
 
-    /// Some of it, to look for it by. That takes as long as it takes, and tells no more than what a
-    /// caller could find out about hashes of its own.
+    /// Returns the first bytes of the hash, to look it up by. The lookup does not take constant
+    /// time. It reveals no more than a caller can learn from hashes of its own keys.
     #[must_use]
     pub fn shelf(&self) -> [u8; 8] {
         let mut begin = [0; 8];
@@ -54,13 +55,13 @@ impl KeyHash {
         begin
     }
 
-    /// What tickets call it.
+    /// Returns the mark of the key in tickets.
     #[must_use]
     pub fn mark(&self) -> Box<str> {
         mark("api key", &self.0)
     }
 
-    /// Whether both are the same, in constant time.
+    /// Compares two hashes in constant time.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
@@ -74,7 +75,7 @@ impl std::fmt::Display for KeyHash {
     }
 }
 
-/// A new key; `None` where the system gives no random bytes.
+/// Generates a key. Returns `None` if the system provides no random bytes.
 #[must_use]
 pub fn new_key() -> Option<String> {
     let mut secret = [0; 32];

@@ -1,5 +1,5 @@
-//! `streamgate keys`: makes, lists and revokes the keys of an auth file. Every change is checked as a
-//! gateway would, and replaces the file in one step.
+//! The command `streamgate keys`, which creates, lists and revokes the keys of an auth file. Every
+//! change is validated as a gateway would validate it, and replaces the file atomically.
 
 use std::fmt::{Display, Write as _};
 use std::fs::{File, Metadata};
@@ -16,24 +16,24 @@ use crate::auth::grants::Grants;
 /// The grant of a key made with `--admin`: every right on every stream.
 const EVERYTHING: &str = "* *";
 
-/// A key to make.
+/// A key to create.
 #[derive(Debug)]
 pub struct NewKey {
-    /// The name of its principal.
+    /// The name of the principal.
     pub name: String,
-    /// Its grants, at least one unless `admin`.
+    /// The grants; at least one unless `admin` is set.
     pub grants: Vec<String>,
-    /// Grants every right on every stream.
+    /// Whether the key has every right on every stream.
     pub admin: bool,
-    /// The prefix of the namespace it works in.
+    /// The namespace prefix of the key.
     pub prefix: Option<String>,
 }
 
-/// Makes a key. Into the file, which is made if there is none, goes its record; what is answered is
-/// to be printed, and holds the key, which is nowhere else.
+/// Creates a key and adds its record to the file, which is created if it does not exist. The
+/// returned text is for printing and contains the key, which is stored nowhere else.
 ///
 /// # Errors
-/// What is wrong with the name, the grants or the file; then nothing was written.
+/// Returns the problem with the name, the grants or the file. Nothing was written then.
 pub fn make(new: &NewKey, file: Option<&Path>) -> Result<String, String> {
     let grants = match (new.admin, new.grants.is_empty()) {
         (true, true) => vec![EVERYTHING.to_owned()],
@@ -48,7 +48,7 @@ pub fn make(new: &NewKey, file: Option<&Path>) -> Result<String, String> {
         }
     };
     Grants::parse(&grants).map_err(|error| error.to_string())?;
-    let key = new_key().ok_or("the system gives no random bytes")?;
+    let key = new_key().ok_or("the system provides no random bytes")?;
     let text = |text: &str| toml::Value::from(text).to_string();
     let mut record = format!("[[key]]\nname = {}\n", text(&new.name));
     let grants = toml::Value::from(grants);
@@ -64,21 +64,21 @@ pub fn make(new: &NewKey, file: Option<&Path>) -> Result<String, String> {
     let Some(file) = file else {
         check(Path::new("auth.toml"), &record)?;
         return Ok(format!(
-            "{key}\n\nThis is the key; it is shown this once. For the auth file:\n\n{record}"
+            "{key}\n\nThis is the key; it is shown only once. For the auth file:\n\n{record}"
         ));
     };
     append(file, &record)?;
     Ok(format!(
-        "{key}\n\nThis is the key; it is shown this once. {} knows its hash.\n",
+        "{key}\n\nThis is the key; it is shown only once. {} contains its hash.\n",
         file.display()
     ))
 }
 
-/// Lists the keys of a file, a line each: name, number of keys, grants, prefix and expiry, separated by
-/// tabs, below a line that names the columns.
+/// Lists the keys of a file, one per line, below a line with the column names. The columns are
+/// name, number of keys, grants, prefix and expiry, separated by tabs.
 ///
 /// # Errors
-/// Why the file cannot be read.
+/// Returns the reason why the file cannot be read.
 pub fn list(file: &Path) -> Result<String, String> {
     let text = std::fs::read_to_string(file).map_err(|error| in_file(file, &error))?;
     check(file, &text)?;
@@ -99,14 +99,16 @@ pub fn list(file: &Path) -> Result<String, String> {
     Ok(lines)
 }
 
-/// Removes the record of a name, and with it all its keys. Running gateways follow within a second.
+/// Removes the record of a name, with all its keys. Running gateways pick up the change within a
+/// second.
 ///
 /// # Errors
-/// That there is no such key, or why the file cannot be read or written; then nothing was changed.
+/// Returns an error if there is no such key, or if the file cannot be read or written. Nothing was
+/// changed then.
 pub fn revoke(name: &str, file: &Path) -> Result<String, String> {
     let text = std::fs::read_to_string(file).map_err(|error| in_file(file, &error))?;
     let mut document: DocumentMut = text.parse().map_err(|error| in_file(file, &error))?;
-    let missing = || format!("{}: no key is called {name:?}", file.display());
+    let missing = || format!("{}: there is no key named {name:?}", file.display());
     let keys = document
         .get_mut("key")
         .and_then(Item::as_array_of_tables_mut);
@@ -125,7 +127,7 @@ fn in_file(file: &Path, error: &dyn Display) -> String {
     format!("{}: {error}", file.display())
 }
 
-/// Reads the text as a gateway would.
+/// Validates the text as a gateway would.
 fn check(file: &Path, text: &str) -> Result<(), String> {
     let beside = file.parent().unwrap_or(Path::new("."));
     Book::read(text, beside, &Book::default())
@@ -148,7 +150,7 @@ fn append(file: &Path, record: &str) -> Result<(), String> {
     replace(file, &format!("{before}{gap}{record}"))
 }
 
-/// Replaces the file in one step, unless a gateway would not take the new text.
+/// Replaces the file atomically, unless a gateway would reject the new text.
 fn replace(file: &Path, text: &str) -> Result<(), String> {
     check(file, text)?;
     let mut name = file.file_name().unwrap_or_default().to_owned();
@@ -164,7 +166,7 @@ fn replace(file: &Path, text: &str) -> Result<(), String> {
 fn write_in_place_of(old: &Path, new: &Path, text: &str) -> io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);
-    // Secrets are not in it, but who may do what is nobody else's business.
+    // The file has no secrets, but the grants of others are private.
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut written = options.open(new)?;
     if let Ok(old) = old.metadata() {
@@ -175,8 +177,8 @@ fn write_in_place_of(old: &Path, new: &Path, text: &str) -> io::Result<()> {
     std::fs::rename(new, old)
 }
 
-/// Who could read the old file can read the new one, such as a gateway that runs as a user of its own
-/// while root makes the keys.
+/// Preserves owner and permissions, so that everyone who could read the old file can read the new
+/// one. An example is a gateway that runs as its own user while root creates the keys.
 fn keep_access(new: &File, old: &Metadata) -> io::Result<()> {
     let made = new.metadata()?;
     if (made.uid(), made.gid()) != (old.uid(), old.gid()) {
@@ -185,10 +187,10 @@ fn keep_access(new: &File, old: &Metadata) -> io::Result<()> {
     new.set_permissions(old.permissions())
 }
 
-/// The hash of the key on the standard input.
+/// Returns the hash of the key on standard input.
 ///
 /// # Errors
-/// When there is none, or it is one that somebody could guess.
+/// Returns an error if there is no key, or if the key is short enough to guess.
 pub fn hash() -> Result<String, String> {
     let mut key = String::new();
     io::stdin()
@@ -197,7 +199,7 @@ pub fn hash() -> Result<String, String> {
     let key = key.trim();
     if key.len() < MIN_LENGTH {
         return Err(format!(
-            "a key that somebody thought up is guessed from its hash: use {MIN_LENGTH} random characters or more"
+            "the key is too short and could be guessed from its hash: use at least {MIN_LENGTH} random characters"
         ));
     }
     Ok(format!("{}\n", KeyHash::of(key)))

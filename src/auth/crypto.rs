@@ -1,5 +1,5 @@
-//! The cryptography of tokens: `ring`, which TLS brings with it, behind the traits of
-//! `jsonwebtoken`. Signatures are checked here and never made.
+//! The cryptography of tokens: `ring`, which TLS uses already, behind the traits of `jsonwebtoken`.
+//! This module verifies signatures and never creates them.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{ErrorKind, Result};
@@ -11,7 +11,7 @@ use ring::signature::{
     UnparsedPublicKey,
 };
 
-/// Algorithms that tokens may be signed by. `none` is not among them, and cannot be.
+/// The signature algorithms of tokens. `none` is not one of them and cannot be.
 pub const ALGORITHMS: [(&str, Algorithm); 4] = [
     ("HS256", Algorithm::HS256),
     ("RS256", Algorithm::RS256),
@@ -25,15 +25,15 @@ static PROVIDER: CryptoProvider = CryptoProvider {
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// Makes this the cryptography of all tokens. To be called before the first; calling it again does
-/// nothing.
+/// Installs this provider for all tokens. It must be called before the first token is checked;
+/// later calls have no effect.
 pub fn install() {
     let _ = PROVIDER.install_default();
 }
 
 #[expect(
     clippy::trivially_copy_pass_by_ref,
-    reason = "as `CryptoProvider` has it"
+    reason = "`CryptoProvider` defines the signature"
 )]
 fn signer(_: &Algorithm, _: &EncodingKey) -> Result<Box<dyn JwtSigner>> {
     Err(ErrorKind::InvalidAlgorithm.into())
@@ -41,7 +41,7 @@ fn signer(_: &Algorithm, _: &EncodingKey) -> Result<Box<dyn JwtSigner>> {
 
 #[expect(
     clippy::trivially_copy_pass_by_ref,
-    reason = "as `CryptoProvider` has it"
+    reason = "`CryptoProvider` defines the signature"
 )]
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
     let family = match algorithm {

@@ -1,4 +1,4 @@
-//! Where the keys of an issuer are fetched from: a file, or a URL.
+//! Sources of an issuer's keys: a file or a URL.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,38 +18,39 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::auth::verifying::VerifyingKey;
 
-/// For everything, from name lookup to the last byte.
+/// The timeout of a fetch, from name lookup to the last byte.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The largest set of keys, in bytes.
+/// The maximum size of a key set, in bytes.
 const MAX_SET: usize = 256 << 10;
 
-/// A place with a JSON Web Key Set.
+/// The source of a JSON Web Key Set.
 pub enum Fetcher {
     /// A file.
     File(PathBuf),
-    /// A URL: https, or http on this very machine.
+    /// A URL: https, or http on the same machine.
     Url(Box<Uri>, Option<Arc<ClientConfig>>),
 }
 
-/// What a place cannot be.
+/// The reason why a source is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUrl {
-    /// Anybody on the way could give us keys.
-    #[error("keys are fetched by https, or by http from this machine (localhost)")]
+    /// A scheme with which anyone on the network path could supply keys.
+    #[error("keys must be fetched over https, or over http from this machine (localhost)")]
     Scheme,
-    /// Not a URL.
-    #[error("this is no URL")]
+    /// A text that is not a URL.
+    #[error("not a URL")]
     Url,
-    /// What should be believed.
-    #[error("the certificates to believe cannot be read: {0}")]
+    /// Trusted certificates that cannot be read.
+    #[error("cannot read the trusted certificates: {0}")]
     Roots(String),
 }
 
 impl Fetcher {
-    /// A place by its URL; certificates are believed that this file holds, or the system's.
+    /// Creates a source from a URL. The trusted certificates are those of `ca`, or those of the
+    /// system.
     ///
     /// # Errors
-    /// [`InvalidUrl`].
+    /// Returns [`InvalidUrl`] for an unusable URL, or certificates that cannot be read.
     pub fn url(text: &str, ca: Option<&[u8]>) -> Result<Self, InvalidUrl> {
         let uri: Uri = text.parse().map_err(|_| InvalidUrl::Url)?;
         let host = uri.host().ok_or(InvalidUrl::Url)?;
@@ -63,12 +64,13 @@ impl Fetcher {
         Ok(Self::Url(Box::new(uri), Some(Arc::new(believing(ca)?))))
     }
 
-    /// The keys that are there now.
+    /// Fetches the current keys.
     ///
     /// # Errors
-    /// What went wrong, for the log.
+    /// Returns the reason of the failure, for the log.
+    ///
     /// # Cancel safety
-    /// Safe.
+    /// This method is cancel safe.
     pub async fn fetch(&self) -> Result<Vec<VerifyingKey>, String> {
         let text = match self {
             Self::File(path) => tokio::fs::read_to_string(path)
@@ -76,7 +78,7 @@ impl Fetcher {
                 .map_err(|error| error.to_string())?,
             Self::Url(uri, tls) => tokio::time::timeout(PATIENCE, get(uri, tls.as_ref()))
                 .await
-                .map_err(|_| "no answer in time".to_owned())??,
+                .map_err(|_| "no response in time".to_owned())??,
         };
         VerifyingKey::set(&text).map_err(|error| error.to_string())
     }
@@ -146,13 +148,14 @@ async fn ask(
             .await
             .map_err(|error| error.to_string())?;
         if response.status() != 200 {
-            return Err(format!("answered {}", response.status()));
+            return Err(format!("the server responded with {}", response.status()));
         }
         let body = Limited::new(response.into_body(), MAX_SET).collect().await;
         let bytes = body.map_err(|error| error.to_string())?.to_bytes();
         String::from_utf8(bytes.to_vec()).map_err(|error| error.to_string())
     };
-    // The connection does nothing unless it is polled, and may end before its answer was read.
+    // The connection makes no progress unless it is polled, and may end before the response is
+    // read.
     let (mut connection, mut asked) = (std::pin::pin!(connection.fuse()), std::pin::pin!(asked));
     std::future::poll_fn(|cx| {
         let _ = connection.as_mut().poll(cx);

@@ -1,4 +1,4 @@
-//! The file that says who may do what: API keys and issuers of tokens.
+//! The auth file, which defines API keys and token issuers with their grants.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -19,12 +19,12 @@ use crate::model::time::Time;
 use crate::model::validity::{Revocable, Validity};
 use crate::rate_limit::NotAQuota;
 
-/// The most that clocks may differ by.
+/// The maximum clock difference that can be allowed.
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
-/// The claim that grants are in unless told otherwise.
+/// The default name of the claim that holds grants.
 const CLAIM: &str = "streamgate";
 
-/// The file as it is written.
+/// The contents of the file.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
@@ -72,9 +72,9 @@ struct IssuerRecord {
 struct SigningRecord {
     id: Option<String>,
     algorithm: String,
-    /// HS256: the file holds the secret as it is, without the line's end.
+    /// HS256: a file that holds the raw secret. White space at its end is ignored.
     secret_file: Option<String>,
-    /// The others: the file holds a public key in PEM.
+    /// Other algorithms: a file that holds a public key in PEM.
     public_key_file: Option<String>,
 }
 
@@ -94,42 +94,42 @@ impl OneOrMore {
     }
 }
 
-/// Everybody there is.
+/// All principals and issuers of an auth file.
 #[derive(Default)]
 pub struct Book {
-    /// By a part of the hash of their keys.
+    /// Keys by the first bytes of their hashes.
     keys: HashMap<[u8; 8], Vec<(KeyHash, Arc<Principal>)>>,
-    /// By their names.
+    /// Principals by name.
     named: HashMap<String, Named>,
     issuers: Vec<(IssuerRecord, Vec<Vec<u8>>, Arc<Issuer>)>,
 }
 
-/// A principal with keys.
+/// A principal with its keys.
 struct Named {
-    /// What it was made of.
+    /// The record from which the principal was created.
     record: KeyRecord,
-    /// It, once for each of its keys.
+    /// The principal, once for each of its keys.
     bearers: Bearers,
     /// Revoked when the record changes.
     on: Revocable,
 }
 
 impl Book {
-    /// The keys as they are written in the file, unchecked.
+    /// Returns the key records of the file without validation.
     ///
     /// # Errors
-    /// The message of the parser.
+    /// Returns the message of the parser.
     pub(super) fn records(text: &str) -> Result<Vec<KeyRecord>, String> {
         toml::from_str::<Written>(text)
             .map(|file| file.key)
             .map_err(|error| error.message().to_owned())
     }
 
-    /// Reads the file. What is written as it was before stays what it was: only what was changed is
-    /// made anew.
+    /// Reads the file. Records that did not change since `before` keep their principals and
+    /// issuers; only changed ones are created again.
     ///
     /// # Errors
-    /// All that is wrong with it.
+    /// Returns every problem in the file.
     pub fn read(text: &str, beside: &Path, before: &Self) -> Result<Self, Vec<String>> {
         let written: Written =
             toml::from_str(text).map_err(|error| vec![error.message().to_owned()])?;
@@ -158,7 +158,7 @@ impl Book {
     fn add_key(&mut self, record: KeyRecord, before: &Self) -> Result<(), String> {
         let name = record.name.clone();
         if name.is_empty() || name.contains('/') || name.contains(char::is_control) {
-            return Err("a name is not empty and has no `/` and no control characters".to_owned());
+            return Err("a name must not be empty or contain `/` or control characters".to_owned());
         }
         if self.named.contains_key(&name) {
             return Err("another key has the same name".to_owned());
@@ -196,7 +196,7 @@ impl Book {
         before: &Self,
     ) -> Result<(), String> {
         if record.name.is_empty() || record.name.contains('/') {
-            return Err("a name is not empty and has no `/`".to_owned());
+            return Err("a name must not be empty or contain `/`".to_owned());
         }
         let same = |(other, ..): &(IssuerRecord, _, _)| {
             other.name == record.name || other.iss == record.iss
@@ -212,7 +212,7 @@ impl Book {
             let ((Some(file), None) | (None, Some(file))) =
                 (&key.secret_file, &key.public_key_file)
             else {
-                let detail = "a key has either a `secret_file` or a `public_key_file`";
+                let detail = "a key must have either a `secret_file` or a `public_key_file`";
                 return Err(detail.to_owned());
             };
             contents.push(read(file)?);
@@ -248,7 +248,7 @@ impl Book {
         let told = |pair: &[&Namespace]| {
             let begin = |one: &Namespace| one.beginnings("").swap_remove(0);
             format!(
-                "the prefix {:?} is the beginning of {:?}",
+                "the prefixes must not overlap: {:?} is the beginning of {:?}",
                 begin(pair[0]),
                 begin(pair[1])
             )
@@ -256,7 +256,7 @@ impl Book {
         meet.map(told).collect()
     }
 
-    /// Whose key this is.
+    /// Returns the principal of a key.
     #[must_use]
     pub fn bearer(&self, key: &str) -> Option<&Arc<Principal>> {
         let hash = KeyHash::of(key);
@@ -267,7 +267,7 @@ impl Book {
             .map(|(_, principal)| principal)
     }
 
-    /// The principal of this name, by the key of this mark.
+    /// Returns the principal with this name, for the key with this mark.
     #[must_use]
     pub fn named(&self, name: &str, mark: &str) -> Option<&Arc<Principal>> {
         let bearers = &self.named.get(name)?.bearers;
@@ -277,12 +277,13 @@ impl Book {
             .find(|principal| *principal.mark == *mark)
     }
 
-    /// All issuers.
+    /// Returns all issuers.
     pub fn issuers(&self) -> impl Iterator<Item = &Arc<Issuer>> {
         self.issuers.iter().map(|(.., issuer)| issuer)
     }
 
-    /// Takes back what is no longer in `next`. True if there was anything.
+    /// Revokes everything that is no longer in `next`. Returns whether there was anything to
+    /// revoke.
     pub fn revoke_but(&self, next: &Self) -> bool {
         let mut any = false;
         for (name, named) in &self.named {
@@ -316,7 +317,7 @@ fn bearers(record: &KeyRecord) -> Result<(Bearers, Revocable), String> {
     let namespace = namespace(record.prefix.as_deref())?;
     let bearer = |text: &String| {
         let hash = KeyHash::parse(text).ok_or(
-            "a hash is `sha256:` and 64 hexadecimal digits, as `streamgate keys hash` prints it",
+            "a hash must be `sha256:` and 64 hexadecimal digits, as `streamgate keys hash` prints it",
         )?;
         let principal = Principal {
             name: record.name.as_str().into(),
@@ -345,7 +346,9 @@ fn issuer(record: &IssuerRecord, beside: &Path, contents: &[Vec<u8>]) -> Result<
         let algorithm = algorithm(&key.algorithm).map_err(|error| error.to_string())?;
         let is_secret = algorithm == jsonwebtoken::Algorithm::HS256;
         if is_secret != key.secret_file.is_some() {
-            return Err("HS256 takes a `secret_file`, the others a `public_key_file`".to_owned());
+            return Err(
+                "HS256 requires a `secret_file`, other algorithms a `public_key_file`".to_owned(),
+            );
         }
         keys.push(match is_secret {
             true => VerifyingKey::secret(key.id.clone(), content.trim_ascii_end()),
@@ -367,7 +370,7 @@ fn issuer(record: &IssuerRecord, beside: &Path, contents: &[Vec<u8>]) -> Result<
         }
         (None, None) if keys.is_empty() => {
             return Err(
-                "it has no keys: give it a `key`, a `jwks_file` or a `jwks_url`".to_owned(),
+                "the issuer has no keys: add a `key`, a `jwks_file` or a `jwks_url`".to_owned(),
             );
         }
         (None, None) => None,
@@ -378,10 +381,10 @@ fn issuer(record: &IssuerRecord, beside: &Path, contents: &[Vec<u8>]) -> Result<
         .map_or(Ok(Duration::from_secs(30)), duration::parse);
     let leeway = leeway.map_err(|error| format!("leeway: {error}"))?;
     if leeway > MAX_LEEWAY {
-        return Err("leeway: at most 5m".to_owned());
+        return Err("leeway: must be at most 5m".to_owned());
     }
     if record.audience.all().is_empty() {
-        return Err("audience: name at least one".to_owned());
+        return Err("audience: must have at least one".to_owned());
     }
     let rules = Rules {
         name: record.name.as_str().into(),
@@ -416,7 +419,7 @@ fn expiry(text: &str) -> Result<SystemTime, String> {
     match text.parse() {
         Ok(Time::At(ms)) => SystemTime::UNIX_EPOCH
             .checked_add(Duration::from_millis(ms))
-            .ok_or_else(|| "expires: too late".to_owned()),
-        _ => Err("expires: a time like 2027-01-01T00:00:00Z".to_owned()),
+            .ok_or_else(|| "expires: the time is too far in the future".to_owned()),
+        _ => Err("expires: must be a time like 2027-01-01T00:00:00Z".to_owned()),
     }
 }

@@ -1,25 +1,25 @@
-//! Grants: which rights a caller has, over which streams.
+//! Grants: the rights of a caller on streams.
 
 use std::fmt;
 
-/// What may be done with a stream.
+/// A right on a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Right {
     /// Append entries.
     Publish,
-    /// Read entries and follow them.
+    /// Read and follow entries.
     Subscribe,
-    /// Work in groups.
+    /// Consume entries in groups.
     Consume,
     /// Everything else.
     Manage,
 }
 
 impl Right {
-    /// All there are.
+    /// All rights.
     pub const ALL: [Self; 4] = [Self::Publish, Self::Subscribe, Self::Consume, Self::Manage];
 
-    /// The word for it.
+    /// Returns the name of the right.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -35,7 +35,7 @@ impl Right {
     }
 }
 
-/// The names a grant is about: one, or all with one beginning.
+/// A pattern of stream names: one name, or all names with a prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     text: Box<str>,
@@ -43,7 +43,7 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// `NAME`, or `PREFIX*`.
+    /// Parses `NAME` or `PREFIX*`.
     #[must_use]
     pub fn new(text: &str) -> Self {
         match text.strip_suffix('*') {
@@ -58,7 +58,7 @@ impl Pattern {
         }
     }
 
-    /// Whether it is about this name.
+    /// Returns whether the pattern matches a name.
     #[must_use]
     pub fn takes(&self, name: &str) -> bool {
         if self.is_prefix {
@@ -68,7 +68,7 @@ impl Pattern {
         }
     }
 
-    /// Whether this takes whatever the other does.
+    /// Returns whether the pattern matches every name that the other one matches.
     fn covers(&self, other: &Self) -> bool {
         if other.is_prefix {
             self.is_prefix && self.takes(&other.text)
@@ -84,27 +84,27 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// A grant that cannot be read.
+/// The error for a text that is not a grant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no grant: rights and a name or a beginning, like `publish,subscribe orders:*` \
+    "{0:?} is not a grant: use rights and a name or a prefix, like `publish,subscribe orders:*` \
      (publish, subscribe, consume, manage, or * for all)"
 )]
 pub struct InvalidGrant(String);
 
-/// All grants of a caller. None gives no right to anything.
+/// All grants of a caller. A caller without grants has no rights.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants(Vec<(u8, Pattern)>);
 
 impl Grants {
-    /// Every right to every stream.
+    /// Returns a grant of every right on every stream.
     #[must_use]
     pub fn all() -> Self {
         let every = Right::ALL.iter().fold(0, |bits, right| bits | right.bit());
         Self(vec![(every, Pattern::new("*"))])
     }
 
-    /// One right to the streams of these patterns.
+    /// Returns grants of one right on the streams of these patterns.
     #[must_use]
     pub fn only(right: Right, patterns: impl IntoIterator<Item = Pattern>) -> Self {
         Self(
@@ -115,10 +115,10 @@ impl Grants {
         )
     }
 
-    /// Reads grants, each `RIGHT[,RIGHT…] NAME` or `RIGHT[,RIGHT…] PREFIX*`.
+    /// Parses grants, each `RIGHT[,RIGHT…] NAME` or `RIGHT[,RIGHT…] PREFIX*`.
     ///
     /// # Errors
-    /// [`InvalidGrant`], with the first that is none.
+    /// Returns [`InvalidGrant`] with the first text that is not a grant.
     pub fn parse<T: AsRef<str>>(grants: &[T]) -> Result<Self, InvalidGrant> {
         grants
             .iter()
@@ -127,7 +127,7 @@ impl Grants {
             .map(Self)
     }
 
-    /// Whether this right to the stream of this name is among them.
+    /// Returns whether the grants include this right on the stream with this name.
     #[must_use]
     pub fn allow(&self, right: Right, name: &str) -> bool {
         self.0
@@ -135,7 +135,7 @@ impl Grants {
             .any(|(rights, pattern)| rights & right.bit() != 0 && pattern.takes(name))
     }
 
-    /// Whether they give this right to whatever the pattern takes.
+    /// Returns whether the grants include this right on every name that the pattern matches.
     #[must_use]
     pub fn cover(&self, right: Right, wanted: &Pattern) -> bool {
         self.0
@@ -143,7 +143,8 @@ impl Grants {
             .any(|(rights, pattern)| rights & right.bit() != 0 && pattern.covers(wanted))
     }
 
-    /// What of all names with this beginning may lie within this right, as beginnings.
+    /// Narrows a prefix to the granted names. Returns the prefixes below `beginning` whose names
+    /// can have this right.
     #[must_use]
     pub fn narrow(&self, right: Right, beginning: &str) -> Vec<String> {
         let mut narrowed: Vec<String> = Vec::new();

@@ -1,4 +1,4 @@
-//! Issuers of tokens: whose signatures are believed, and how far.
+//! Issuers of tokens: the keys and the rules by which their tokens are trusted.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -18,65 +18,65 @@ use crate::auth::{Refused, Unavailable};
 use crate::model::namespace::Namespace;
 use crate::model::validity::{Revocable, Validity};
 
-/// The longest token looked at, in bytes.
+/// The maximum length of a token, in bytes.
 const MAX_TOKEN: usize = 8 << 10;
-/// Tokens remembered as checked.
+/// The maximum number of tokens that are remembered as checked.
 const MAX_CHECKED: usize = 10_000;
-/// Between two attempts to fetch keys because a token names one that is unknown.
+/// The minimum time between two key fetches for tokens with an unknown key.
 const FETCH_AGAIN: Duration = Duration::from_secs(10);
 
-/// What is believed of an issuer.
+/// The rules by which tokens of an issuer are trusted.
 pub struct Rules {
-    /// What we call it.
+    /// The name of the issuer in the auth file.
     pub name: Box<str>,
-    /// The `iss` of its tokens.
+    /// The `iss` of the issuer's tokens.
     pub iss: String,
-    /// One of these is in the `aud` of its tokens.
+    /// The accepted audiences. The `aud` of a token must contain one of them.
     pub audience: Vec<String>,
-    /// By how much clocks may differ.
+    /// The allowed clock difference.
     pub leeway: Duration,
     /// The claim that holds grants.
     pub claim: String,
-    /// No token of its gets more than this.
+    /// The upper limit for the grants of all tokens.
     pub ceiling: Grants,
-    /// Where its tokens work.
+    /// The namespace of all tokens.
     pub namespace: Namespace,
-    /// What each of its subjects may use.
+    /// The limits of each subject.
     pub limits: Limits,
-    /// Where keys are fetched from.
+    /// The source of fetched keys.
     pub fetcher: Option<Fetcher>,
 }
 
 /// An issuer of tokens.
 pub struct Issuer {
-    /// What is believed of it.
+    /// The rules by which the issuer's tokens are trusted.
     pub rules: Rules,
     usages: Usages,
     keys: RwLock<Keys>,
-    /// Held while keys are fetched: whoever comes meanwhile waits for the same.
+    /// Held while keys are fetched. Concurrent callers wait for the same fetch.
     fetching: tokio::sync::Mutex<()>,
-    /// Tokens that were checked, by their hash: the check is dear, and most come again.
+    /// Checked tokens by their hashes. The check is expensive, and most tokens come again.
     checked: Mutex<HashMap<[u8; 32], Arc<Principal>>>,
 }
 
 #[derive(Default)]
 struct Keys {
     own: Vec<VerifyingKey>,
-    /// `None` until they were fetched once.
+    /// The fetched keys; `None` until the first successful fetch.
     fetched: Option<Vec<VerifyingKey>>,
-    /// When the last attempt to fetch them ended.
+    /// The time when the last attempt to fetch keys ended.
     tried: Option<Instant>,
 }
 
 impl Keys {
-    /// Whether it was tried to fetch them so short a time ago that it need not be tried again.
+    /// Returns whether the last attempt to fetch keys is too recent for another one.
     fn lately(&self) -> bool {
         self.tried
             .is_some_and(|tried| tried.elapsed() < FETCH_AGAIN)
     }
 }
 
-/// What is read of a token besides what `jsonwebtoken` checks.
+/// The claims that are read in addition to those that `jsonwebtoken` checks.
 #[derive(Deserialize)]
 struct Claims {
     exp: Option<f64>,
@@ -91,7 +91,7 @@ struct Unchecked {
     iss: Option<String>,
 }
 
-/// The `iss` a token claims to be from; nothing of it is believed yet.
+/// Returns the `iss` that a token claims. No part of the token is trusted yet.
 pub(super) fn claimed(token: &str) -> Option<String> {
     if token.len() > MAX_TOKEN {
         return None;
@@ -100,7 +100,7 @@ pub(super) fn claimed(token: &str) -> Option<String> {
 }
 
 impl Issuer {
-    /// An issuer with keys of its own; others may be fetched.
+    /// Creates an issuer with its configured keys. More keys can be fetched.
     #[must_use]
     pub fn new(rules: Rules, own: Vec<VerifyingKey>) -> Self {
         let keys = RwLock::new(Keys {
@@ -116,10 +116,10 @@ impl Issuer {
         }
     }
 
-    /// Who comes with this token.
+    /// Returns the principal of a token.
     ///
     /// # Errors
-    /// [`Refused`]; [`Refused::Fetch`] when keys should be fetched before it is said for good.
+    /// Returns [`Refused`]. With [`Refused::Fetch`], the caller should fetch keys and check again.
     pub fn check(self: &Arc<Self>, token: &str) -> Result<Arc<Principal>, Refused> {
         let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         if let Some(known) = self
@@ -133,7 +133,8 @@ impl Issuer {
             decode_header(token).map_err(|_| Refused::Wrong("the token cannot be read"))?;
         let candidates: Vec<VerifyingKey> = {
             let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-            // A key without an id is there for all tokens, a token without one may be of any key.
+            // A key without an id applies to all tokens. A token without a key id can be of any
+            // key.
             let named = |key: &&VerifyingKey| {
                 header.kid.is_none() || key.id.is_none() || key.id == header.kid
             };
@@ -143,15 +144,13 @@ impl Issuer {
                 return Err(match (keys.lately(), &keys.fetched) {
                     (false, _) => Refused::Fetch(self.clone()),
                     (true, None) => Refused::Unavailable(Unavailable::Keys),
-                    (true, Some(_)) => {
-                        Refused::Wrong("the token is signed with a key that is not known")
-                    }
+                    (true, Some(_)) => Refused::Wrong("the token is signed with an unknown key"),
                 });
             }
             fit
         };
-        // Each key is tried with its own algorithm alone: what the token says must be the same.
-        let mut refused = Refused::Wrong("the token is signed with a key that is not known");
+        // Each key is tried with its own algorithm only, and the token must state the same one.
+        let mut refused = Refused::Wrong("the token is signed with an unknown key");
         for key in candidates.iter().filter(|key| key.algorithm == header.alg) {
             match self.check_by(token, key) {
                 Ok(principal) => {
@@ -180,7 +179,7 @@ impl Issuer {
             .and_then(|exp| Duration::try_from_secs_f64(exp).ok());
         let until =
             until.and_then(|exp| SystemTime::UNIX_EPOCH.checked_add(exp + self.rules.leeway));
-        let until = until.ok_or(Refused::Wrong("the token's `exp` is no time"))?;
+        let until = until.ok_or(Refused::Wrong("the token's `exp` is not a valid time"))?;
         let grants =
             claims
                 .others
@@ -196,7 +195,7 @@ impl Issuer {
                     };
                     Grants::parse(&texts).ok()
                 });
-        let grants = grants.ok_or(Refused::Wrong("the token's claim of grants holds none"))?;
+        let grants = grants.ok_or(Refused::Wrong("the token's claim for grants is invalid"))?;
         let name =
             format!("{}/{}", self.rules.name, claims.sub.unwrap_or_default()).into_boxed_str();
         Ok(Principal {
@@ -222,11 +221,11 @@ impl Issuer {
         checked.insert(hash, principal.clone());
     }
 
-    /// Fetches its keys, or waits for somebody who does. What it has stays when that fails. True if a
-    /// key is gone that tokens may still be used with.
+    /// Fetches the keys of the issuer, or waits for a concurrent fetch. If the fetch fails, the
+    /// previous keys stay. Returns `true` if a key was removed that tokens may still use.
     ///
     /// # Cancel safety
-    /// Safe: nothing is changed before everything is there.
+    /// This method is cancel safe: no key changes before all of them are fetched.
     pub async fn fetch(&self) -> bool {
         let Some(fetcher) = &self.rules.fetcher else {
             return false;
@@ -249,7 +248,7 @@ impl Issuer {
         let found = match answer {
             Ok(found) => found,
             Err(error) => {
-                tracing::warn!(issuer = %self.rules.name, %error, "keys of an issuer could not be fetched");
+                tracing::warn!(issuer = %self.rules.name, %error, "cannot fetch the keys of a token issuer");
                 return false;
             }
         };
@@ -261,7 +260,7 @@ impl Issuer {
         let known = |key: &&VerifyingKey| kept.iter().any(|other| key.is(other));
         let new: Vec<_> = found.iter().filter(|key| !known(key)).cloned().collect();
         if !new.is_empty() || !gone.is_empty() {
-            tracing::info!(issuer = %self.rules.name, new = new.len(), gone = gone.len(), "keys of an issuer");
+            tracing::info!(issuer = %self.rules.name, new = new.len(), gone = gone.len(), "keys of a token issuer changed");
         }
         for key in &gone {
             key.good.revoke();
@@ -270,10 +269,11 @@ impl Issuer {
         !gone.is_empty()
     }
 
-    /// What a ticket rests on that was made with a token which the key of this mark signed.
+    /// Returns the flag that revokes tickets created with a token. `mark` identifies the key that
+    /// signed the token.
     ///
     /// # Errors
-    /// [`Refused`]; [`Refused::Fetch`] where it was never seen which keys there are.
+    /// Returns [`Refused`]. It is [`Refused::Fetch`] if the keys were never fetched.
     pub fn signer(self: &Arc<Self>, mark: &str) -> Result<Revocable, Refused> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         let mut all = keys.own.iter().chain(keys.fetched.iter().flatten());
@@ -283,17 +283,19 @@ impl Issuer {
         Err(match (&self.rules.fetcher, &keys.fetched, keys.lately()) {
             (Some(_), None, false) => Refused::Fetch(self.clone()),
             (Some(_), None, true) => Refused::Unavailable(Unavailable::Keys),
-            _ => Refused::Wrong("the key that signed its maker's token is no longer known"),
+            _ => Refused::Wrong(
+                "the key that signed the token of the ticket's creator is no longer known",
+            ),
         })
     }
 
-    /// What is counted of one of its subjects.
+    /// Returns the usage of one of the issuer's subjects.
     #[must_use]
     pub fn usage(&self, subject: &str) -> Arc<Usage> {
         self.usages.of(subject, &self.rules.limits)
     }
 
-    /// Takes back all its tokens.
+    /// Revokes all tokens of the issuer.
     pub fn revoke(&self) {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         keys.own
@@ -307,7 +309,7 @@ impl Issuer {
     }
 }
 
-/// What is wrong with a token, without anything of it.
+/// Returns the problem with a token, without any part of the token.
 fn wrong(error: &jsonwebtoken::errors::Error) -> Refused {
     use jsonwebtoken::errors::ErrorKind;
     Refused::Wrong(match error.kind() {

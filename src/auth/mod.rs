@@ -1,7 +1,7 @@
-//! Who may do what: credentials, the principals behind them, and their grants.
+//! Authentication and authorization: credentials, principals and their grants.
 //!
-//! Nothing here knows HTTP beyond the texts of credentials, or Redis. Nobody is asked who they are
-//! unless there is a file that says whom to believe.
+//! Nothing in this module depends on Redis, or on HTTP beyond the texts of credentials.
+//! Authentication is off until an auth file is configured.
 
 mod api_key;
 pub mod command;
@@ -30,7 +30,7 @@ pub use crate::auth::ticket::secret_of;
 use crate::auth::ticket::{Maker, NoTicket, Ticket, Tickets};
 use crate::model::validity::Validity;
 
-/// What a caller shows.
+/// A credential that a caller presents.
 #[derive(Clone, Copy, Debug)]
 pub enum Credential<'a> {
     /// An API key, or a token.
@@ -41,32 +41,32 @@ pub enum Credential<'a> {
     Ticket(&'a str),
 }
 
-/// What cannot be had at the moment.
+/// A resource that is currently unavailable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unavailable {
     /// The keys of an issuer.
     Keys,
-    /// The secret that tickets are signed with.
+    /// The secret that signs tickets.
     Secret,
 }
 
-/// The reason for a 401 to something that should be a ticket.
-pub const NO_TICKET: &str = "this is no ticket";
+/// The reason for a 401 response to an invalid ticket.
+pub const NO_TICKET: &str = "the ticket is not valid";
 
-/// Why it is not known who is asking.
+/// The reason why a caller was not authenticated.
 pub enum Refused {
-    /// The credential is not good, and why.
+    /// The credential is invalid, for this reason.
     Wrong(&'static str),
-    /// It cannot be told at the moment.
+    /// The credential cannot be checked at the moment.
     Unavailable(Unavailable),
-    /// Keys of this issuer are to be fetched first.
+    /// Keys of this issuer must be fetched first.
     Fetch(Arc<Issuer>),
-    /// The secret that all gateways share is to be asked for first: this is no ticket unless that is
-    /// another by now.
+    /// The secret that all gateways share must be read again first. The ticket is invalid unless
+    /// the secret has changed.
     AskForSecret,
 }
 
-/// Tells who is asking. Cheap to clone.
+/// The authentication of callers. Cheap to clone.
 #[derive(Clone)]
 pub struct Auth(Arc<Inner>);
 
@@ -81,29 +81,29 @@ impl std::fmt::Debug for Auth {
 struct Inner {
     anyone: Arc<Principal>,
     nobody: Arc<Principal>,
-    /// `None` where nobody is asked.
+    /// `None` if authentication is off.
     kept: Option<Kept>,
     tickets: Tickets,
 }
 
 struct Kept {
     path: PathBuf,
-    /// What was read last, right or wrong, with the files it names.
+    /// The text that was read last, valid or not; `None` if the file could not be read.
     text: RwLock<Option<String>>,
     book: RwLock<Arc<Book>>,
 }
 
 impl Auth {
-    /// Believes everybody.
+    /// Turns authentication off.
     #[must_use]
     pub fn off() -> Self {
         Self::with(None)
     }
 
-    /// Believes whom this file says.
+    /// Reads an auth file.
     ///
     /// # Errors
-    /// All that is wrong with it.
+    /// Returns every problem in the file.
     pub fn from_file(path: &Path) -> Result<Self, Vec<String>> {
         crypto::install();
         let text = std::fs::read_to_string(path).map_err(|error| vec![error.to_string()])?;
@@ -129,20 +129,19 @@ impl Auth {
         }))
     }
 
-    /// Whether callers are asked who they are.
+    /// Returns whether authentication is on.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.0.kept.is_some()
     }
 
-    /// Who asks where nobody is asked.
+    /// Returns the principal used when authentication is off.
     #[must_use]
     pub fn anyone(&self) -> &Arc<Principal> {
         &self.0.anyone
     }
 
-    /// Who asks for what is for everybody, where others are asked who they are: there is nothing else
-    /// they may do.
+    /// Returns the principal used for public resources when authentication is on. It has no grants.
     #[must_use]
     pub fn nobody(&self) -> &Arc<Principal> {
         &self.0.nobody
@@ -153,10 +152,10 @@ impl Auth {
         Some(book.read().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
-    /// Who shows this credential.
+    /// Returns the principal of a credential.
     ///
     /// # Errors
-    /// [`Refused`].
+    /// Returns [`Refused`] if the credential is not valid or cannot be checked.
     pub fn identify(&self, credential: Credential<'_>) -> Result<Arc<Principal>, Refused> {
         let Some(book) = self.book() else {
             return Ok(self.0.anyone.clone());
@@ -182,15 +181,16 @@ impl Auth {
         }
     }
 
-    /// A ticket is good as long as what its maker has shown is, and for no more than its maker may.
+    /// Returns the principal of a ticket. A ticket is valid as long as the credential of its
+    /// creator, and grants no more than the creator has.
     fn bearer_of_ticket(&self, book: &Book, text: &str) -> Result<Arc<Principal>, Refused> {
         let ticket = self.0.tickets.read(text).map_err(|no| match no {
             NoTicket::NoSecret => Refused::Unavailable(Unavailable::Secret),
-            // Another gateway may have signed the ticket with a secret that is new.
+            // Another gateway may have signed the ticket with a new secret.
             NoTicket::BadSeal if self.shares_secret() => Refused::AskForSecret,
             NoTicket::BadSeal | NoTicket::Malformed => Refused::Wrong(NO_TICKET),
         })?;
-        let gone = Refused::Wrong("who made the ticket is no longer known");
+        let gone = Refused::Wrong("the creator of the ticket is no longer known");
         let patterns = ticket.streams.iter().map(|name| Pattern::new(name));
         let grants = Grants::only(Right::Subscribe, patterns);
         let principal = match &ticket.maker {
@@ -227,7 +227,8 @@ impl Auth {
         Ok(Arc::new(principal))
     }
 
-    /// What a principal says of itself in a ticket that it makes; `None` for those who cannot.
+    /// Returns the creator that a ticket of this principal names; `None` for principals that cannot
+    /// create tickets.
     #[must_use]
     pub fn maker(&self, principal: &Principal) -> Option<Maker> {
         match principal.kind {
@@ -244,17 +245,17 @@ impl Auth {
         }
     }
 
-    /// A ticket for these streams, as its bearer has it; `None` while it cannot be signed.
+    /// Signs a ticket and returns its text; `None` while no secret is known.
     #[must_use]
     pub fn ticket(&self, ticket: &Ticket) -> Option<String> {
         self.0.tickets.sign(ticket)
     }
 
-    /// Reads the file again. What is wrong is kept out: then all stays as it was. True if somebody
-    /// has lost what they had.
+    /// Reads the auth file again. An invalid file is ignored, and the previous state stays. Returns
+    /// `true` if a credential was revoked.
     ///
     /// # Errors
-    /// What is wrong with it, once for each time it is written.
+    /// Returns the problems of the file, once for each change of the file.
     pub fn reload(&self) -> Result<bool, Vec<String>> {
         let Some(kept) = &self.0.kept else {
             return Ok(false);
@@ -264,7 +265,7 @@ impl Auth {
         let text = match text {
             Ok(text) => text,
             Err(error) => {
-                // Told once, until it is there again.
+                // The error is reported once, until the file exists again.
                 return if last.take().is_some() {
                     Err(vec![error.to_string()])
                 } else {
@@ -277,20 +278,20 @@ impl Auth {
         *last = Some(text.clone());
         let next = match Book::read(&text, beside(&kept.path), &before) {
             Ok(next) => Arc::new(next),
-            // The files it names may have changed under it.
+            // The text is the same, but a file that it names may have changed.
             Err(_) if is_same => return Ok(false),
             Err(wrong) => return Err(wrong),
         };
         let revoked = before.revoke_but(&next);
         *kept.book.write().unwrap_or_else(PoisonError::into_inner) = next;
         if !is_same {
-            tracing::info!(file = %kept.path.display(), revoked, "credentials were read again");
+            tracing::info!(file = %kept.path.display(), revoked, "reloaded the auth file");
         }
         Ok(revoked)
     }
 
-    /// The secret that tickets are signed with: the one there is, or a new one. `None` where the
-    /// system gives no random bytes.
+    /// Returns the current secret for signing tickets, or a new one. Returns `None` if the system
+    /// provides no random bytes.
     #[must_use]
     pub fn secret(&self) -> Option<Vec<u8>> {
         self.0
@@ -299,33 +300,33 @@ impl Auth {
             .or_else(|| api_key::new_key().map(String::into_bytes))
     }
 
-    /// Whether a secret is known that tickets are signed with.
+    /// Returns whether a secret for signing tickets is known.
     #[must_use]
     pub fn signs_tickets(&self) -> bool {
         self.0.tickets.secret().is_some()
     }
 
-    /// Takes the secret that tickets are signed with from now on.
+    /// Sets the shared secret that signs tickets from now on.
     pub fn share_secret(&self, secret: &[u8]) {
         self.0.tickets.share(secret);
     }
 
-    /// Takes the secret that tickets are signed with from a file, and no other from then on.
+    /// Sets the secret that signs tickets from a file. No other secret is accepted from then on.
     pub fn take_secret_from_file(&self, secret: &[u8]) {
         self.0.tickets.take_from_file(secret);
     }
 
-    /// Whether the secret that tickets are signed with is shared by Redis.
+    /// Returns whether the secret that signs tickets is shared through Redis.
     #[must_use]
     pub fn shares_secret(&self) -> bool {
         self.is_on() && !self.0.tickets.is_from_file()
     }
 
-    /// Fetches the keys of issuers again that come by URL, or from files, all at the same time. True
-    /// if a key is gone.
+    /// Fetches the keys of issuers again, either those from URLs or those from files, all at the
+    /// same time. Returns `true` if a key was removed.
     ///
     /// # Cancel safety
-    /// Safe: an issuer has its old keys or its new ones.
+    /// This method is cancel safe: each issuer has its old keys or its new ones.
     pub async fn fetch_keys(&self, by_url: bool) -> bool {
         let Some(book) = self.book() else {
             return false;
@@ -341,7 +342,7 @@ impl Auth {
     }
 }
 
-/// Where files are looked for that the file names.
+/// Returns the directory of the auth file, against which relative paths in it are resolved.
 fn beside(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("."))
 }

@@ -1,4 +1,4 @@
-//! Principals: who is asking, and what they may do.
+//! Principals: authenticated callers with their grants, limits and usage.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicI64;
@@ -12,44 +12,44 @@ use crate::model::namespace::Namespace;
 use crate::model::validity::Validity;
 use crate::rate_limit::{Bucket, Quota};
 
-/// Beginnings that are looked for by themselves.
+/// The maximum number of prefixes that are searched separately.
 const MAX_BEGINNINGS: usize = 8;
 
-/// What a principal has shown to be who it is.
+/// The kind of credential of a principal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Nothing: nobody is asked.
+    /// No credential: authentication is off.
     Anyone,
     /// An API key.
     Key,
-    /// A token that an issuer has signed.
+    /// A token that an issuer signed.
     Token,
     /// A ticket.
     Ticket,
 }
 
-/// What a principal may use.
+/// The limits of a principal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Subscriptions open at once; as many as the gateway has unless set.
+    /// The maximum number of open subscriptions; `None` for the limit of the gateway.
     pub max_subscriptions: Option<usize>,
-    /// How often it may ask; as often as it likes unless set.
+    /// The rate limit of requests; `None` for no limit.
     pub rate: Option<Quota>,
 }
 
-/// What a principal uses, over all its credentials.
+/// The usage of a principal, over all its credentials.
 #[derive(Debug, Default)]
 pub struct Usage {
-    /// Subscriptions it has open.
+    /// The number of open subscriptions.
     pub subscriptions: Gauge<i64, AtomicI64>,
-    /// What it may use.
+    /// The limits of the principal.
     pub limits: Limits,
-    /// How often it has asked, where that is bounded.
+    /// The request counter; `None` without a rate limit.
     pub requests: Option<Bucket>,
 }
 
 impl Usage {
-    /// Of a principal that has used nothing yet.
+    /// Creates the usage of a principal that has used nothing yet.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         let requests = limits.rate.map(Bucket::new);
@@ -61,19 +61,19 @@ impl Usage {
     }
 }
 
-/// What each of many principals uses, for as long as it is there.
+/// The usage of many principals, each kept while it is in use.
 #[derive(Debug, Default)]
 pub struct Usages(Mutex<HashMap<Box<str>, Weak<Usage>>>);
 
 impl Usages {
-    /// Of the principal of this name.
+    /// Returns the usage of the principal with this name.
     #[must_use]
     pub fn of(&self, name: &str, limits: &Limits) -> Arc<Usage> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = all.get(name).and_then(Weak::upgrade) {
             return known;
         }
-        // Now and then, so that those who are gone do not pile up.
+        // Unused entries are removed now and then, so that they do not accumulate.
         if all.len() >= 64 && all.len().is_power_of_two() {
             all.retain(|_, usage| usage.strong_count() > 0);
         }
@@ -83,29 +83,31 @@ impl Usages {
     }
 }
 
-/// Who is asking. Never changes: when what it rests on does, it is no longer valid.
+/// An authenticated caller. A principal never changes: when its credential or record changes, it
+/// becomes invalid.
 #[derive(Debug)]
 pub struct Principal {
-    /// What it is called: of a key its name, of a token its issuer and subject.
+    /// The name of the key, or the issuer and the subject of the token.
     pub name: Box<str>,
-    /// What it has shown.
+    /// The kind of credential.
     pub kind: Kind,
-    /// Which of its credentials that is: the key, or the key that signed the token.
+    /// The mark of the credential: of the API key, or of the key that signed the token.
     pub mark: Box<str>,
-    /// What it was granted.
+    /// The grants of the principal.
     pub grants: Grants,
-    /// What bounds its grants: of a token those of its issuer, of a ticket those of its maker.
+    /// The upper limit of the grants: those of the issuer for a token, those of the creator for a
+    /// ticket.
     pub ceiling: Option<Grants>,
-    /// The part of the key space it works in.
+    /// The namespace of the principal.
     pub namespace: Namespace,
-    /// How long it is good.
+    /// The validity of the credential.
     pub validity: Validity,
-    /// What is counted of it.
+    /// The usage of the principal.
     pub usage: Arc<Usage>,
 }
 
 impl Principal {
-    /// Whoever asks where nobody is asked who they are.
+    /// Returns the principal used when authentication is off.
     #[must_use]
     pub fn anyone() -> Self {
         Self {
@@ -120,24 +122,24 @@ impl Principal {
         }
     }
 
-    /// The stream of this name, as the principal calls it. It says nothing of rights.
+    /// Returns the stream with this name in the principal's namespace. Rights are not checked.
     ///
     /// # Errors
-    /// [`InvalidName`].
+    /// Returns the rule that the name breaks.
     pub fn stream(&self, name: &str) -> Result<StreamName, InvalidName> {
         self.namespace.stream(name)
     }
 
-    /// The stream of this name, as the principal calls it, which another client made under a name that
-    /// could not be given here. It says nothing of rights.
+    /// Returns the stream with this name in the principal's namespace, which another client may
+    /// have created under a name that streamgate does not allow. Rights are not checked.
     ///
     /// # Errors
-    /// [`InvalidName`].
+    /// Returns [`InvalidName::Reserved`] for a key that belongs to streamgate.
     pub fn existing(&self, name: &str) -> Result<StreamName, InvalidName> {
         self.namespace.existing(name)
     }
 
-    /// Whether it has this right to the stream of this name, as it calls it.
+    /// Returns whether the principal has this right on the stream with this name in its namespace.
     #[must_use]
     pub fn may(&self, right: Right, name: &str) -> bool {
         self.grants.allow(right, name)
@@ -147,8 +149,8 @@ impl Principal {
                 .is_none_or(|ceiling| ceiling.allow(right, name))
     }
 
-    /// What of all streams with this beginning it may have this right to, as beginnings; that one
-    /// alone if there would be many.
+    /// Narrows a prefix to the names on which the principal can have this right, and returns their
+    /// prefixes. Returns `beginning` alone if there would be many.
     #[must_use]
     pub fn narrow(&self, right: Right, beginning: &str) -> Vec<String> {
         let granted = self.grants.narrow(right, beginning);
@@ -166,7 +168,7 @@ impl Principal {
         }
     }
 
-    /// Whether it has this right to whatever the pattern takes.
+    /// Returns whether the principal has this right on every name that the pattern matches.
     #[must_use]
     pub fn covers(&self, right: Right, wanted: &Pattern) -> bool {
         self.grants.cover(right, wanted)
@@ -176,13 +178,14 @@ impl Principal {
                 .is_none_or(|ceiling| ceiling.cover(right, wanted))
     }
 
-    /// Whether it has any right to the stream of this name.
+    /// Returns whether the principal has any right on the stream with this name.
     #[must_use]
     pub fn may_any(&self, name: &str) -> bool {
         Right::ALL.iter().any(|right| self.may(*right, name))
     }
 
-    /// Whether it may manage all streams there are, and so see what concerns all.
+    /// Returns whether the principal can manage all streams, and so see information about all of
+    /// them.
     #[must_use]
     pub fn may_see_all(&self) -> bool {
         self.namespace == Namespace::default() && self.covers(Right::Manage, &Pattern::new("*"))

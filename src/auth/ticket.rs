@@ -1,8 +1,9 @@
-//! Tickets: a right to follow some streams for a while, which fits into a URL.
+//! Tickets: credentials for following some streams for a limited time, which fit into a URL.
 //!
-//! A browser's `EventSource` cannot send a header, and what stands in a URL is seen by more than it
-//! should be. A ticket is worth little: it lets its bearer read what it names, until it ends, as long
-//! as its maker may. It is signed with a secret that all gateways of one Redis share.
+//! `EventSource` in browsers cannot send headers, and a URL is visible to more parties than it
+//! should be. So a ticket is worth little: its bearer can only read the named streams, until the
+//! ticket expires, and as long as the creator can. All gateways of one Redis share the secret that
+//! signs tickets.
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime};
@@ -12,38 +13,38 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use ring::hmac;
 use serde::{Deserialize, Serialize};
 
-/// What tickets begin with.
+/// The prefix of tickets.
 const PREFIX: &str = "t1.";
-/// The longest ticket, in bytes.
+/// The maximum length of a ticket, in bytes.
 const MAX_TICKET: usize = 4096;
 
-/// What a ticket says.
+/// The contents of a ticket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ticket {
-    /// Who made it.
+    /// The creator of the ticket.
     #[serde(rename = "m")]
     pub maker: Maker,
-    /// The streams it is for, by name or `PREFIX*`, as its maker calls them.
+    /// The streams of the ticket, by name or `PREFIX*`, in the creator's namespace.
     #[serde(rename = "s")]
     pub streams: Vec<String>,
-    /// When it ends, in Unix seconds.
+    /// The expiry, in Unix seconds.
     #[serde(rename = "e")]
     pub until: u64,
 }
 
-/// Who made a ticket.
+/// The creator of a ticket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Maker {
-    /// The bearer of the key of this name and mark.
+    /// The holder of an API key: the name and the mark of the key.
     Key(String, String),
-    /// A subject of the issuer that we call so, which is known by this name, and the mark of the key
-    /// that signed its token.
+    /// The subject of a token: the issuer's name in the auth file, the principal's name, and the
+    /// mark of the key that signed the token.
     Token(String, String, String),
 }
 
 impl Ticket {
-    /// When it ends.
+    /// Returns the expiry.
     #[must_use]
     pub fn end(&self) -> SystemTime {
         let until = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(self.until));
@@ -51,34 +52,34 @@ impl Ticket {
     }
 }
 
-/// Secrets that are still good for reading after another took their place.
+/// The number of previous secrets that are still accepted.
 const EARLIER: usize = 2;
-/// Signs tickets, and reads them.
+/// The signer and verifier of tickets.
 #[derive(Default)]
 pub struct Tickets(RwLock<Known>);
 
 #[derive(Default)]
 struct Known {
     secret: Option<Vec<u8>>,
-    /// The key of the secret, then those of the secrets before.
+    /// The key of the current secret, followed by those of previous secrets.
     keys: Vec<hmac::Key>,
     from_file: bool,
 }
 
-/// Why a ticket is not taken.
+/// The reason why a ticket is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoTicket {
     /// No secret is known yet.
     NoSecret,
-    /// The text cannot be a ticket.
+    /// The text is not a ticket.
     Malformed,
-    /// The ticket was signed with a secret that is not known here.
+    /// The ticket was signed with an unknown secret.
     BadSeal,
 }
 
 impl Tickets {
-    /// Takes the secret that tickets are signed with from now on. Tickets signed with one of the
-    /// last few secrets before stay good.
+    /// Sets the secret that signs tickets from now on. Tickets signed with one of the last few
+    /// secrets stay valid.
     pub fn share(&self, secret: &[u8]) {
         if self.known().secret.as_deref() == Some(secret) {
             return;
@@ -91,7 +92,7 @@ impl Tickets {
         known.keys.truncate(1 + EARLIER);
     }
 
-    /// Takes a secret from a file: it is the only one that is good.
+    /// Sets a secret from a file, which is then the only accepted one.
     pub fn take_from_file(&self, secret: &[u8]) {
         let keys = vec![hmac::Key::new(hmac::HMAC_SHA256, secret)];
         *self.known_mut() = Known {
@@ -101,13 +102,13 @@ impl Tickets {
         };
     }
 
-    /// Whether the secret comes from a file rather than from Redis.
+    /// Returns whether the secret comes from a file instead of Redis.
     #[must_use]
     pub fn is_from_file(&self) -> bool {
         self.known().from_file
     }
 
-    /// The secret there is.
+    /// Returns the current secret.
     #[must_use]
     pub fn secret(&self) -> Option<Vec<u8>> {
         self.known().secret.clone()
@@ -121,7 +122,7 @@ impl Tickets {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A ticket as its bearer has it; `None` while no secret is known.
+    /// Signs a ticket and returns its text; `None` while no secret is known.
     #[must_use]
     pub fn sign(&self, ticket: &Ticket) -> Option<String> {
         let key = self.known().keys.first()?.clone();
@@ -130,10 +131,10 @@ impl Tickets {
         Some(format!("{PREFIX}{said}.{seal}"))
     }
 
-    /// Reads a ticket that was signed here, whether it has ended or not.
+    /// Reads a ticket and verifies its signature, but not its expiry.
     ///
     /// # Errors
-    /// [`NoTicket`].
+    /// Returns the reason why the ticket is not accepted.
     pub fn read(&self, text: &str) -> Result<Ticket, NoTicket> {
         let signed = text
             .strip_prefix(PREFIX)
@@ -162,24 +163,24 @@ impl Tickets {
     }
 }
 
-/// The shortest secret that a file may hold, in bytes.
+/// The minimum length of a secret in a file, in bytes.
 const MIN_SECRET: usize = 32;
 
-/// The secret in the text of a file: all of it but a line end.
+/// Returns the secret in the text of a file, without white space at its end.
 ///
 /// # Errors
-/// What is wrong, to be said after the name of the file.
+/// Returns the problem as a predicate, to follow the name of the file.
 pub fn secret_of(text: &[u8]) -> Result<Vec<u8>, String> {
     let secret = text.trim_ascii_end();
     match secret.len() < MIN_SECRET {
         true => Err(format!(
-            "holds fewer than {MIN_SECRET} bytes, which can be guessed"
+            "has fewer than {MIN_SECRET} bytes and could be guessed"
         )),
         false => Ok(secret.to_owned()),
     }
 }
 
-/// Whether there is room in a ticket for these names.
+/// Returns whether these names fit into a ticket.
 #[must_use]
 pub fn fits(streams: &[String]) -> bool {
     streams.iter().map(|name| name.len() + 8).sum::<usize>() < MAX_TICKET / 2
@@ -230,7 +231,7 @@ mod tests {
         for index in 0..text.len() {
             let mut bytes = text.clone().into_bytes();
             bytes[index] = if bytes[index] == b'A' { b'B' } else { b'A' };
-            // The last character of an encoding has bits to spare, and a lenient reader ignores them.
+            // The last character of an encoding has unused bits, which a lenient decoder ignores.
             assert!(
                 ours.read(&String::from_utf8(bytes).unwrap()).is_err(),
                 "{index}"

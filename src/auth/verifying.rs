@@ -1,4 +1,4 @@
-//! Keys that tokens are checked with. Each is pinned to one algorithm, whatever a token says.
+//! Keys that verify tokens. Each key is pinned to one algorithm, whatever a token states.
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
@@ -7,49 +7,49 @@ use crate::auth::crypto::ALGORITHMS;
 use crate::auth::mark::mark;
 use crate::model::validity::Revocable;
 
-/// Keys taken from one set.
+/// The maximum number of keys taken from one set.
 const MAX_KEYS: usize = 100;
-/// The shortest secret for HS256, in bytes: as long as its hash.
+/// The minimum length of a secret for HS256, in bytes: the length of its hash.
 const MIN_SECRET: usize = 32;
 
-/// One key.
+/// A key that verifies tokens.
 #[derive(Clone)]
 pub struct VerifyingKey {
-    /// What tokens call it.
+    /// The id of the key in tokens (`kid`).
     pub id: Option<String>,
-    /// The only algorithm it is good for.
+    /// The only algorithm with which the key is used.
     pub algorithm: Algorithm,
     /// The key.
     pub key: DecodingKey,
-    /// What it was in a set of keys.
+    /// The key as read from a set of keys; `None` for a configured key.
     of_set: Option<Box<Jwk>>,
-    /// What tickets call it.
+    /// The mark of the key in tickets.
     pub mark: Box<str>,
     /// Revoked when the key is no longer among those of its issuer.
     pub good: Revocable,
 }
 
-/// Why a key cannot be had. Never holds any of it.
+/// The reason why a key cannot be used. It never contains any part of the key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKey {
-    /// Not among ours.
-    #[error("the algorithm is HS256, RS256, ES256 or EdDSA")]
+    /// An algorithm that is not supported.
+    #[error("the algorithm must be HS256, RS256, ES256 or EdDSA")]
     Algorithm,
-    /// Guessable.
-    #[error("a secret for HS256 has at least 32 bytes")]
+    /// A secret that is short enough to guess.
+    #[error("a secret for HS256 must have at least 32 bytes")]
     Short,
-    /// Not PEM, or another kind of key.
-    #[error("this is no public key in PEM for the algorithm")]
+    /// A key that is not PEM, or of another kind.
+    #[error("not a public key in PEM for the algorithm")]
     Pem,
-    /// Not a JWK set.
-    #[error("this is no JSON Web Key Set")]
+    /// A text that is not a JWK set.
+    #[error("not a JSON Web Key Set")]
     Set,
 }
 
-/// The algorithm of this name.
+/// Returns the algorithm with this name.
 ///
 /// # Errors
-/// [`InvalidKey::Algorithm`].
+/// Returns [`InvalidKey::Algorithm`] for an algorithm that is not supported.
 pub fn algorithm(name: &str) -> Result<Algorithm, InvalidKey> {
     let known = ALGORITHMS.iter().find(|(known, _)| *known == name);
     known
@@ -58,10 +58,10 @@ pub fn algorithm(name: &str) -> Result<Algorithm, InvalidKey> {
 }
 
 impl VerifyingKey {
-    /// A secret that is shared with the issuer.
+    /// Creates a key from a secret that is shared with the issuer.
     ///
     /// # Errors
-    /// [`InvalidKey::Short`].
+    /// Returns [`InvalidKey::Short`] for a secret of less than 32 bytes.
     pub fn secret(id: Option<String>, secret: &[u8]) -> Result<Self, InvalidKey> {
         if secret.len() < MIN_SECRET {
             return Err(InvalidKey::Short);
@@ -78,10 +78,10 @@ impl VerifyingKey {
         })
     }
 
-    /// A public key in PEM.
+    /// Creates a key from a public key in PEM.
     ///
     /// # Errors
-    /// [`InvalidKey`].
+    /// Returns [`InvalidKey`] if the text is not a key for the algorithm.
     pub fn public(
         id: Option<String>,
         algorithm: Algorithm,
@@ -105,17 +105,18 @@ impl VerifyingKey {
         })
     }
 
-    /// The public keys of a JWK set that are for signatures and that we know how to use. What else
-    /// is in it is passed over; a shared secret has no place in one.
+    /// Returns the public keys of a JWK set that are for signatures and whose algorithm is
+    /// supported. Other contents are ignored, including shared secrets, which do not belong into a
+    /// set.
     ///
     /// # Errors
-    /// [`InvalidKey::Set`].
+    /// Returns [`InvalidKey::Set`] for a text that is not a JWK set.
     pub fn set(json: &str) -> Result<Vec<Self>, InvalidKey> {
         let set: JwkSet = serde_json::from_str(json).map_err(|_| InvalidKey::Set)?;
         Ok(set.keys.iter().filter_map(of_set).take(MAX_KEYS).collect())
     }
 
-    /// Whether both are the same key of a set.
+    /// Returns whether both are the same key of a set.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         self.of_set.is_some() && self.of_set == other.of_set

@@ -1,4 +1,4 @@
-//! Where values come from, nearest first.
+//! The sources of values, in order of precedence.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,19 +9,19 @@ use crate::config::{Problem, Spec};
 use crate::http::nearest;
 
 const ENV_PREFIX: &str = "STREAMGATE_";
-/// Variables with our prefix that are no settings: the file itself is named by one.
+/// Variables with the prefix that are not settings: one names the settings file.
 const NOT_SETTINGS: [&str; 1] = ["STREAMGATE_CONFIG"];
 
-/// Where a value was given.
+/// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// On the command line, as this flag.
+    /// A flag on the command line.
     Flag(String),
-    /// In this variable.
+    /// An environment variable.
     Variable(String),
-    /// In this file.
+    /// The settings file.
     File(String),
-    /// Nowhere.
+    /// The default value.
     Default,
 }
 
@@ -37,7 +37,7 @@ impl fmt::Display for Source {
 
 type Values = HashMap<&'static str, Vec<(String, Source)>>;
 
-/// Values by setting, from each source.
+/// Values of settings from each source.
 #[derive(Clone, Debug, Default)]
 pub struct Layers {
     flags: Values,
@@ -47,7 +47,7 @@ pub struct Layers {
 }
 
 impl Layers {
-    /// Takes a flag. Flags that are no settings are the command line's own business.
+    /// Adds a flag. Flags that are not settings belong to the command line and are ignored.
     pub fn flag(&mut self, name: &str, value: String) {
         if let Some(spec) = find(name) {
             self.flags
@@ -57,7 +57,7 @@ impl Layers {
         }
     }
 
-    /// Takes all variables that begin with our prefix; lists are separated by commas.
+    /// Adds all variables with the prefix. Values of lists are separated by commas.
     pub fn environment(&mut self, variables: impl Iterator<Item = (String, String)>) {
         for (variable, value) in variables {
             let Some(rest) = variable.strip_prefix(ENV_PREFIX) else {
@@ -90,7 +90,7 @@ impl Layers {
         }
     }
 
-    /// Takes a file's text.
+    /// Adds the text of a settings file.
     pub fn file(&mut self, path: &str, text: &str) {
         let table = match text.parse::<toml::Table>() {
             Ok(table) => table,
@@ -119,7 +119,7 @@ impl Layers {
         }
     }
 
-    /// Notes something that went wrong while values were gathered.
+    /// Adds a problem that occurred while values were collected.
     pub fn problem(&mut self, text: String) {
         self.problems.push(Problem(text));
     }
@@ -128,13 +128,13 @@ impl Layers {
         self.problems.clone()
     }
 
-    /// The nearest value of a setting, with its source.
+    /// Returns the value of a setting with the highest precedence, and its source.
     #[must_use]
     pub fn one(&self, name: &str) -> Option<(String, Source)> {
         self.many(name).into_iter().next_back()
     }
 
-    /// All values that the nearest source gives a setting, or its default.
+    /// Returns all values from the source with the highest precedence, or the default.
     #[must_use]
     pub fn many(&self, name: &str) -> Vec<(String, Source)> {
         let given = [&self.flags, &self.variables, &self.file]
@@ -152,7 +152,7 @@ impl Layers {
             .collect()
     }
 
-    /// The effective settings as a file, with secrets left out and sources in comments.
+    /// Formats the effective settings as a file, without secrets, and with the sources in comments.
     #[must_use]
     pub fn print(&self) -> String {
         let mut lines = String::new();
@@ -194,7 +194,7 @@ fn toml_of(spec: &Spec, text: &str) -> String {
     }
 }
 
-/// A URL without its password.
+/// Masks the password in a URL.
 fn mask(name: &str, text: &str) -> String {
     if name == "redis-url"
         && let Some(masked) = crate::config::sentinel::masked(text)
@@ -213,10 +213,10 @@ fn mask(name: &str, text: &str) -> String {
     }
 }
 
-/// Where this platform keeps data of applications.
+/// Returns the directory for application data on this platform.
 #[expect(
     clippy::disallowed_methods,
-    reason = "config is where the environment is read"
+    reason = "only `config` reads the environment"
 )]
 pub(super) fn data_dir() -> Option<PathBuf> {
     let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());

@@ -1,4 +1,4 @@
-//! The settings of what goes on without a request: following, sweeping, retention.
+//! Settings of background activity: subscriptions, sweeping and retention.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::config::Reader;
 use crate::jobs::JobSettings;
 use crate::live::LiveSettings;
 
-/// For `posts` threads that serve connections; a reader blocks for `block`.
+/// Reads the settings for `posts` worker threads. A blocking read waits for `block`.
 pub(super) fn read(read: &mut Reader<'_>, posts: usize, block: Duration) -> LiveSettings {
     LiveSettings {
         readers: read.count("redis-blocking-connections"),

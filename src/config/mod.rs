@@ -1,12 +1,13 @@
-//! Settings: what there is to set, where values come from, and what they mean together.
+//! Settings: their table, the sources of their values, and their combined meaning.
 //!
-//! A flag comes before a variable of the environment (`STREAMGATE_…`), which comes before the
-//! file given by `--config`. Everything wrong is reported at once. No other file of the crate
-//! reads the environment for settings.
+//! A flag takes precedence over an environment variable (`STREAMGATE_…`), which takes precedence
+//! over the file given by `--config`. All problems are reported at once. No other module of the
+//! crate reads the environment for settings.
 
 mod layers;
 mod live;
 mod network;
+mod reader;
 mod redis;
 mod sentinel;
 mod specs;
@@ -18,48 +19,47 @@ use std::time::Duration;
 
 pub use crate::config::layers::{Layers, Source};
 pub use crate::config::redis::RedisUrl;
-use crate::config::specs::find;
 pub use crate::config::specs::{SPECS, Spec};
+use reader::Reader;
 
 use crate::config::values::{
-    boolean, cores, listen_address, log_format, log_level, origin, placeholder, size,
+    boolean, cores, listen_address, log_format, log_level, origin, placeholder,
 };
 
 use crate::auth::{Auth, secret_of};
 use crate::http::state::ApiSettings;
 use crate::jobs::JobSettings;
 use crate::live::LiveSettings;
-use crate::model::duration;
 use crate::net::ServerSettings;
 use crate::rate_limit::Quota;
 use crate::redis::PoolSettings;
 use crate::telemetry::LogSettings;
 
-/// Where the streams are.
+/// The Redis that holds the streams.
 #[derive(Clone, Debug)]
 pub enum RedisSource {
-    /// A Redis that somebody else runs.
+    /// An external Redis.
     Url(Box<RedisUrl>),
-    /// One of our own, in this directory.
+    /// A private Redis that the gateway runs, with its data in this directory.
     Private(PathBuf),
 }
 
 /// All settings of a gateway.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where the streams are.
+    /// The Redis that holds the streams.
     pub redis: RedisSource,
-    /// The connection in this is a placeholder while a private Redis is not yet started.
+    /// The Redis connection pool. Its address is a placeholder until a private Redis has started.
     pub pool: PoolSettings,
-    /// Following.
+    /// Subscriptions and background jobs.
     pub live: LiveSettings,
     /// Intervals of the background jobs.
     pub jobs: JobSettings,
-    /// The HTTP side.
+    /// The HTTP API.
     pub api: ApiSettings,
-    /// Who may do what.
+    /// Authentication and authorization.
     pub auth: Auth,
-    /// Holds the secret that tickets are signed with, in place of Redis.
+    /// The file with the secret that signs tickets, in place of a secret in Redis.
     pub ticket_secret_file: Option<PathBuf>,
     /// Connections from clients.
     pub server: ServerSettings,
@@ -67,102 +67,32 @@ pub struct Settings {
     pub log: LogSettings,
 }
 
-/// One thing that is wrong with the settings. The text names the setting and where it came from.
+/// A problem with the settings. The text names the setting and the source of its value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Problem(String);
 
 impl Problem {
-    /// A problem with its whole text.
+    /// Creates a problem from its complete text.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 }
 
-/// Which command the settings are for.
+/// The command for which settings are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// A Redis must be named.
+    /// `serve`: a Redis must be configured.
     Serve,
-    /// A private Redis in the platform's data directory unless something else is named.
+    /// `dev`: without a configured Redis, a private one in the platform's data directory is used.
     Dev,
-    /// A gateway that runs is asked: which Redis it has does not matter, nor what is in files.
+    /// A query to a running gateway: its Redis and the contents of files do not matter.
     Ask,
 }
 
-/// Reads values one after the other and gathers what is wrong with them.
-struct Reader<'a> {
-    layers: &'a Layers,
-    problems: Vec<Problem>,
-}
-
 impl Reader<'_> {
-    fn get<T>(&mut self, name: &str, read: impl Fn(&str) -> Result<T, String>) -> Option<T> {
-        let (text, source) = self.layers.one(name)?;
-        self.keep(name, &text, &source, read)
-    }
-
-    fn keep<T>(
-        &mut self,
-        name: &str,
-        text: &str,
-        source: &Source,
-        read: impl Fn(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        match read(text) {
-            Ok(value) => Some(value),
-            Err(wrong) => {
-                self.problems
-                    .push(Problem(format!("{name} ({source}): {wrong}")));
-                None
-            }
-        }
-    }
-
-    /// Reads a value that has an order, and checks the range that the table gives the setting.
-    fn ranged<T: PartialOrd>(
-        &mut self,
-        name: &str,
-        read: impl Fn(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        let (least, most) = find(name).map_or(("", ""), |spec| spec.range);
-        let in_range = |text: &str| {
-            let value = read(text)?;
-            let low = read(least).is_ok_and(|least| value < least);
-            let high = read(most).is_ok_and(|most| value > most);
-            match low || high {
-                true => Err(format!("{text:?} is not between {least} and {most}")),
-                false => Ok(value),
-            }
-        };
-        self.get(name, in_range)
-    }
-
-    fn all<T>(&mut self, name: &str, read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
-        let values = self.layers.many(name);
-        values
-            .iter()
-            .filter_map(|(text, source)| self.keep(name, text, source, &read))
-            .collect()
-    }
-
-    fn duration(&mut self, name: &str) -> Duration {
-        self.duration_if_any(name).unwrap_or(Duration::from_secs(1))
-    }
-
-    /// A duration, or 0 for none.
-    fn duration_if_any(&mut self, name: &str) -> Option<Duration> {
-        let read = |text: &str| duration::parse(text).map_err(|error| error.to_string());
-        self.ranged(name, read)
-            .filter(|duration| !duration.is_zero())
-    }
-
-    fn size(&mut self, name: &str) -> usize {
-        self.ranged(name, size).unwrap_or(1)
-    }
-
-    /// Nobody is asked who they are without a file that says whom to believe.
+    /// Reads the auth file. Without one, authentication is off.
     fn auth(&mut self, mode: Mode) -> Auth {
         let path = self.get("auth-file", |text| Ok(PathBuf::from(text)));
         let Some(path) = path.filter(|_| mode != Mode::Ask) else {
@@ -179,7 +109,7 @@ impl Reader<'_> {
         })
     }
 
-    /// The file with the secret of tickets, which is taken at once.
+    /// Reads the secret that signs tickets, and returns the path of its file.
     fn ticket_secret(&mut self, auth: &Auth, mode: Mode) -> Option<PathBuf> {
         let path = self.get("ticket-secret-file", |text| Ok(PathBuf::from(text)))?;
         let read = crate::net::tls::read(&path).and_then(|text| {
@@ -189,7 +119,7 @@ impl Reader<'_> {
             _ if mode == Mode::Ask => {}
             _ if !auth.is_on() => {
                 let text =
-                    "ticket-secret-file is for an auth-file: without one there are no tickets";
+                    "ticket-secret-file requires auth-file: without one there are no tickets";
                 self.problems.push(Problem(text.to_owned()));
             }
             Ok(secret) => auth.take_secret_from_file(&secret),
@@ -200,24 +130,14 @@ impl Reader<'_> {
         Some(path)
     }
 
-    fn count(&mut self, name: &str) -> usize {
-        let count = |text: &str| {
-            text.parse::<usize>()
-                .map_err(|_| format!("{text:?} is not a whole number"))
-        };
-        self.ranged(name, count).unwrap_or(1)
-    }
-}
-
-impl Reader<'_> {
-    /// Refuses an address that others can reach while anybody may do everything.
+    /// Refuses to listen on a non-loopback address without authentication, unless `insecure` is set.
     fn check_exposure(&mut self, listen: Option<SocketAddr>, auth: &Auth, mode: Mode) {
         let insecure = self.get("insecure", boolean).unwrap_or(false);
         let exposed = listen.filter(|listen| !listen.ip().is_loopback());
         if let Some(listen) = exposed.filter(|_| !insecure && !auth.is_on() && mode != Mode::Ask) {
             self.problems.push(Problem(format!(
-                "listen: {listen} can be reached from elsewhere, and there is no authentication: give \
-                 it an --auth-file, listen on 127.0.0.1, or say --insecure"
+                "listen: {listen} can be reached from other machines, but authentication is off: set \
+                 --auth-file, listen on 127.0.0.1, or set --insecure"
             )));
         }
     }
@@ -227,7 +147,7 @@ impl Settings {
     /// Reads all settings.
     ///
     /// # Errors
-    /// Every problem there is, not just the first.
+    /// Returns all problems, not just the first.
     pub fn load(layers: &Layers, mode: Mode) -> Result<Self, Vec<Problem>> {
         let mut read = Reader {
             layers,
@@ -252,14 +172,14 @@ impl Settings {
             (None, None) if mode != Mode::Serve => {
                 let dir = layers::data_dir();
                 if dir.is_none() {
-                    let text = "there is no home directory for data: use --data-dir";
+                    let text = "there is no home directory for the data: set --data-dir";
                     read.problems.push(Problem(text.to_owned()));
                 }
                 dir.map(RedisSource::Private)
             }
             (None, None) => {
                 read.problems.push(Problem(
-                    "no Redis is named: use --redis-url for one that runs, or --data-dir for a private one".to_owned(),
+                    "no Redis is configured: set --redis-url for a running one, or --data-dir for a private one".to_owned(),
                 ));
                 None
             }
@@ -417,7 +337,7 @@ mod tests {
             "max-body (STREAMGATE_MAX_BODY): \"much\"",
             "log-format (streamgate.toml): \"xml\"",
             "colour",
-            "--redis-url for one that runs, or --data-dir for a private one",
+            "--redis-url for a running one, or --data-dir for a private one",
         ] {
             assert!(
                 wrong.iter().any(|problem| problem.contains(part)),

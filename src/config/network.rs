@@ -1,4 +1,4 @@
-//! Settings of connections from clients, and who clients are.
+//! Settings of client connections and of client identification.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ impl Reader<'_> {
             linger_timeout: self.duration("linger-timeout"),
             linger_bytes: self.size("linger-bytes"),
             write_timeout: self.duration("write-timeout"),
-            // The rest of the grace is for what is open then.
+            // The rest of the grace period is for requests that are still open then.
             lame_duck: self
                 .duration_if_any("lame-duck")
                 .unwrap_or_default()
@@ -51,7 +51,7 @@ impl Reader<'_> {
         self.get(name, |text| Ok(PathBuf::from(text)))
     }
 
-    /// Two settings of which neither makes sense without the other.
+    /// Returns two settings that require each other.
     pub(super) fn both<T>(
         &mut self,
         one: (&str, Option<T>),
@@ -61,7 +61,7 @@ impl Reader<'_> {
             ((_, Some(one)), (_, Some(other))) => Some((one, other)),
             ((given, Some(_)), (missing, None)) | ((missing, None), (given, Some(_))) => {
                 self.problems
-                    .push(Problem(format!("{given} needs {missing} beside it")));
+                    .push(Problem(format!("{given} requires {missing}")));
                 None
             }
             ((_, None), (_, None)) => None,
@@ -84,7 +84,7 @@ impl Reader<'_> {
         Some(files)
     }
 
-    /// The largest body there is has to fit.
+    /// Reads a memory limit, which must be at least as large as the largest body.
     pub(super) fn at_least_a_body(&mut self, name: &str, max_body: usize) -> usize {
         let bytes = self.size(name);
         if bytes < max_body {

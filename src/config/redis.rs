@@ -1,4 +1,4 @@
-//! The way to Redis: what its URL means, and TLS.
+//! The Redis connection: its URL, and TLS.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,22 +14,22 @@ use crate::config::{Mode, Problem, Reader, RedisSource};
 use crate::net::tls::{self, TlsFiles, TlsProblem};
 use crate::redis::Sentinels;
 
-/// Where Redis is, or who knows that.
+/// The address of Redis, or of the sentinels that know the address.
 #[derive(Clone, Debug)]
 pub struct RedisUrl {
-    /// Where it is, and as whom to log in; with sentinels, the latter alone.
+    /// Address and login of Redis; only the login if there are sentinels.
     pub connection: ConnectionInfo,
-    /// Whom to ask where it is.
+    /// The sentinels to ask for the address.
     pub sentinels: Option<Sentinels>,
-    /// Certificates, where TLS is spoken.
+    /// The TLS configuration; `None` without TLS.
     pub tls: Option<Arc<ClientConfig>>,
 }
 
-/// How characters that have a meaning in URLs are written in a password.
-const ESCAPES: &str = "in a user or password write % as %25, # as %23, / as %2F, ? as %3F, : as %3A and \
+/// A hint for percent-encoding characters with a meaning in URLs.
+const ESCAPES: &str = "in a user or password, write % as %25, # as %23, / as %2F, ? as %3F, : as %3A and \
                        @ as %40";
 
-/// Never repeats the text, which may hold a password.
+/// Parses a Redis URL. Errors never repeat the text, which may hold a password.
 pub(super) fn url(text: &str) -> Result<RedisUrl, String> {
     let scheme = text.split("://").next().unwrap_or_default();
     match scheme {
@@ -43,7 +43,7 @@ pub(super) fn url(text: &str) -> Result<RedisUrl, String> {
                 } else {
                     ""
                 };
-                let wrong = "is not a URL of Redis, like redis://host:6379/0";
+                let wrong = "is not a Redis URL like redis://host:6379/0";
                 if hint.is_empty() {
                     wrong.to_owned()
                 } else {
@@ -52,8 +52,8 @@ pub(super) fn url(text: &str) -> Result<RedisUrl, String> {
             })?;
             if matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
                 return Err(
-                    "the certificate of Redis is always checked: name who signs it by \
-                            --redis-ca, in place of #insecure"
+                    "the certificate of Redis is always verified: name its issuer with \
+                            --redis-ca instead of #insecure"
                         .to_owned(),
                 );
             }
@@ -71,7 +71,7 @@ pub(super) fn url(text: &str) -> Result<RedisUrl, String> {
     }
 }
 
-/// The URL that was probably meant. Only for a text that holds no password.
+/// Returns a hint with the URL that was probably meant. The text must not hold a password.
 fn suggestion(text: &str) -> String {
     let is_address = |text: &str| {
         text.parse::<std::net::SocketAddr>().is_ok()
@@ -135,7 +135,7 @@ fn of_sentinels(url: &SentinelUrl) -> Result<RedisUrl, String> {
         )
     };
     let nodes = url.nodes.iter().map(asked).collect::<Result<_, _>>()?;
-    // Where it is, is not known yet.
+    // The address is not known yet.
     let connection = at("", 0, url.user.as_deref(), url.password.as_deref())?;
     let login = connection.redis_settings().clone().set_db(url.db);
     let connection = connection.set_redis_settings(login);
@@ -150,7 +150,7 @@ fn of_sentinels(url: &SentinelUrl) -> Result<RedisUrl, String> {
     })
 }
 
-/// Whether the part before the host ends too early, at a character that should have been escaped.
+/// Returns whether the part before the host ends too early, at a character that should be escaped.
 fn has_bare_password(text: &str) -> bool {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     rest.split_once(['/', '?', '#'])
@@ -168,7 +168,7 @@ type ClientCertificate = (
 );
 
 impl Reader<'_> {
-    /// The way to Redis, with the certificates it needs.
+    /// Adds the TLS configuration for Redis to its URL.
     pub(super) fn redis_tls(&mut self, mut url: RedisUrl, mode: Mode) -> Option<RedisUrl> {
         let ca = self.file("redis-ca");
         let (cert, key) = (
@@ -178,7 +178,7 @@ impl Reader<'_> {
         let given = ca.is_some() || cert.is_some() || key.is_some();
         if !matches!(url.connection.addr(), ConnectionAddr::TcpTls { .. }) {
             if given {
-                let text = "redis-ca and redis-client-cert are for a redis-url with rediss:// or \
+                let text = "redis-ca and redis-client-cert require a redis-url with rediss:// or \
                             rediss-sentinel://";
                 self.problems.push(Problem(text.to_owned()));
             }
@@ -205,7 +205,7 @@ impl Reader<'_> {
         Some(url)
     }
 
-    /// The certificates that sign the one of Redis: those of the file, or those of the system.
+    /// Loads the root certificates from the file, or from the system.
     fn roots(&mut self, ca: Option<PathBuf>) -> Option<RootCertStore> {
         let mut roots = RootCertStore::empty();
         let Some(path) = ca else {
@@ -217,12 +217,12 @@ impl Reader<'_> {
         if added.is_ok_and(|mut added| added.all(|added| added.is_ok())) {
             return Some(roots);
         }
-        let text = "redis-ca: holds a certificate that cannot sign others";
+        let text = "redis-ca: contains a certificate that cannot sign others";
         self.problems.push(Problem(text.to_owned()));
         None
     }
 
-    /// The certificate to show, with its key.
+    /// Loads the client certificate and its key.
     fn client(&mut self, files: &TlsFiles) -> Option<ClientCertificate> {
         let problems = files.check().err().unwrap_or_default();
         self.problems
@@ -237,7 +237,8 @@ impl Reader<'_> {
         ))
     }
 
-    /// The file with the password of Redis, which must be readable and the only place of one.
+    /// Reads the path of the password file. The file must be readable, and no other setting may
+    /// contain the password.
     pub(super) fn password_file(
         &mut self,
         redis: Option<&RedisSource>,
@@ -248,7 +249,10 @@ impl Reader<'_> {
         match redis {
             _ if mode == Mode::Ask => {}
             Some(RedisSource::Private(_)) => {
-                wrong("redis-password-file is for a redis-url, and not for data-dir".to_owned());
+                wrong(
+                    "redis-password-file requires redis-url and cannot be used with data-dir"
+                        .to_owned(),
+                );
             }
             Some(RedisSource::Url(url)) if url.connection.redis_settings().password().is_some() => {
                 wrong(

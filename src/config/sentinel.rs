@@ -1,15 +1,14 @@
 //! URLs of sentinels, in the syntax of Lettuce:
 //! `redis-sentinel://[[user:]password@]host[:port][,host[:port]…][/db]?sentinelMasterId=name`.
 //!
-//! The login is for Redis; that for the sentinels stands in `sentinelUser` and `sentinelPassword`. No
-//! text of this file repeats anything of a URL, of which any part may be a password that was written
-//! in the wrong place.
+//! The login is for Redis; the login for the sentinels is in `sentinelUser` and `sentinelPassword`.
+//! No error of this module repeats any part of a URL, because any part can be a misplaced password.
 
 use percent_encoding::percent_decode_str;
 
 const PORT: u16 = 26379;
 
-/// What such a URL says.
+/// The contents of a sentinel URL.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct SentinelUrl {
     pub tls: bool,
@@ -27,7 +26,7 @@ impl SentinelUrl {
         let (scheme, rest) = text.split_once("://").unwrap_or_default();
         if rest.contains('#') {
             return Err(
-                "has a #, which is written %23 in a password; the name of the master is \
+                "contains a #, which must be written %23 in a password; the name of the master is \
                         given as ?sentinelMasterId=NAME",
             );
         }
@@ -64,8 +63,8 @@ impl SentinelUrl {
                 "sentinelPassword" => &mut url.sentinel_password,
                 _ => {
                     return Err(
-                        "has a parameter that is none of sentinelMasterId, sentinelUser and \
-                                sentinelPassword; ? and & are written %3F and %26 in a password",
+                        "has a parameter other than sentinelMasterId, sentinelUser and \
+                                sentinelPassword; ? and & must be written %3F and %26 in a password",
                     );
                 }
             };
@@ -74,13 +73,12 @@ impl SentinelUrl {
         if url.sentinel_user.is_some() && url.sentinel_password.is_none() {
             return Err("has a sentinelUser without a sentinelPassword");
         }
-        url.master = master
-            .ok_or("does not say what the sentinels call the master: ?sentinelMasterId=NAME")?;
+        url.master = master.ok_or("does not name the master: add ?sentinelMasterId=NAME")?;
         Ok(url)
     }
 }
 
-/// The URL without its passwords; nothing of it if it cannot be told where these are.
+/// Masks the passwords in a URL. If their location is unclear, all of the URL is masked.
 pub(super) fn masked(text: &str) -> Option<String> {
     let scheme = text
         .split("://")
@@ -114,10 +112,10 @@ fn given(text: &str) -> Result<Option<String>, &'static str> {
 
 fn database(text: &str) -> Result<i64, &'static str> {
     let db = text.parse().ok().filter(|db| *db >= 0);
-    db.ok_or("names a database that is no number; / is written %2F in a password")
+    db.ok_or("names a database that is not a number; / must be written %2F in a password")
 }
 
-/// `host`, `host:port`, `[address]` or `[address]:port`.
+/// Parses `host`, `host:port`, `[address]` or `[address]:port`.
 fn node(text: &str) -> Result<(String, u16), &'static str> {
     let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((host, "")) => (host, None),
@@ -136,7 +134,7 @@ fn node(text: &str) -> Result<(String, u16), &'static str> {
 }
 
 const NODE: &str = "does not name sentinels, like redis-sentinel://a:26379,b:26379?sentinelMasterId=\
-                    mymaster; : and @ are written %3A and %40 in a password";
+                    mymaster; : and @ must be written %3A and %40 in a password";
 
 #[cfg(test)]
 mod tests {
@@ -191,7 +189,7 @@ mod tests {
             "redis-sentinel://me:@a?sentinelMasterId=m&sentinelPassword=s3cret",
             "redis-sentinel://s3cret@a#m",
             "redis-sentinel://s3cret%ff@a?sentinelMasterId=m",
-            // Passwords with what should have been encoded.
+            // Passwords with characters that should have been encoded.
             "redis-sentinel://p?s3cret@a?sentinelMasterId=m",
             "redis-sentinel://p/s3cret@a?sentinelMasterId=m",
             "redis-sentinel://p#s3cret@a?sentinelMasterId=m",

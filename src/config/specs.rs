@@ -1,20 +1,21 @@
-//! The settings there are. The command line, the environment, the file and their documentation
-//! all follow this table.
+//! The table of all settings. The command line, the environment, the settings file and their
+//! documentation are derived from this table.
 
-/// One setting.
+/// A setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
-    /// As a flag; `STREAMGATE_` and upper case in the environment, `_` for `-` in the file.
+    /// The name as a flag. In the environment it is `STREAMGATE_` and the name in upper case; in the
+    /// file `_` replaces `-`.
     pub name: &'static str,
-    /// What its value looks like; empty for a switch.
+    /// A placeholder for the value; empty for a switch.
     pub value: &'static str,
-    /// Its value when nobody gives one; empty for none.
+    /// The default value; empty for none.
     pub default: &'static str,
-    /// May be given several times.
+    /// Whether the setting can be given several times.
     pub many: bool,
-    /// Smallest and largest accepted value, as they are written; both empty where values have no order.
+    /// The smallest and the largest accepted value; both empty if values have no order.
     pub range: (&'static str, &'static str),
-    /// What it does.
+    /// The help text: a noun phrase with its unit.
     pub help: &'static str,
 }
 
@@ -26,8 +27,8 @@ impl Spec {
     }
 }
 
-/// The range of a setting that states none of its own. Beyond it no value makes sense, and sums of
-/// several values could overflow.
+/// Returns the range of a setting that states none. Values beyond this range make no sense, and sums
+/// of several of them could overflow.
 const fn usual_range(value: &str) -> (&'static str, &'static str) {
     match value.as_bytes() {
         b"N" => ("1", "1000000"),
@@ -67,231 +68,290 @@ const fn list(name: &'static str, value: &'static str, help: &'static str) -> Sp
 
 /// All settings.
 pub const SPECS: &[Spec] = &[
-    spec("listen", "ADDRESS:PORT", "127.0.0.1:8080", "Address and port to listen on; a port alone listens on 127.0.0.1, port 0 takes a free one"),
+    spec(
+        "listen",
+        "ADDRESS:PORT",
+        "127.0.0.1:8080",
+        "Listen address and port; a port alone listens on 127.0.0.1, and port 0 selects a free port",
+    ),
     spec(
         "metrics-listen",
         "ADDRESS:PORT",
         "",
-        "Where else to answer /metrics, /livez and /readyz: to anybody there, and nothing else",
+        "Additional address and port for /metrics, /livez and /readyz only, without authentication",
     ),
     spec(
         "auth-file",
         "FILE",
         "",
-        "Who may do what: keys and issuers of tokens; made by `streamgate keys new`",
+        "File with API keys and token issuers; created by `streamgate keys new`",
     ),
     spec(
         "ticket-secret-file",
         "FILE",
         "",
-        "The secret that tickets are signed with (32 bytes or more), in place of one that gateways share in Redis; read again when it changes",
+        "File with the secret that signs tickets (at least 32 bytes), instead of a secret shared in Redis; reloaded when it changes",
     ),
-    spec("insecure", "", "", "Listen on an address that others can reach, without authentication"),
+    spec("insecure", "", "", "Allow listening on a non-loopback address without authentication"),
     spec(
         "redis-url",
         "URL",
         "",
-        "The Redis to use: redis://[user:password@]host:port/db, rediss:// for TLS, unix:///path, or sentinels that know it: redis-sentinel://host,host?sentinelMasterId=NAME",
+        "Redis URL: redis://[user:password@]host:port/db, rediss:// for TLS, unix:///path, or sentinels: redis-sentinel://host,host?sentinelMasterId=NAME",
     ),
     spec(
         "redis-password-file",
         "FILE",
         "",
-        "A file with the password of Redis, in place of one in the URL; read again for each new connection",
+        "File with the Redis password, instead of a password in the URL; read again for each new connection",
     ),
     spec(
         "redis-ca",
         "FILE",
         "",
-        "Certificates (PEM) that sign that of Redis, in place of those the system trusts",
+        "File with the CA certificates (PEM) for Redis, instead of those of the system",
     ),
-    spec("redis-client-cert", "FILE", "", "The certificate (PEM) to show to Redis"),
-    spec("redis-client-key", "FILE", "", "Its private key (PEM)"),
+    spec("redis-client-cert", "FILE", "", "Client certificate (PEM) for Redis"),
+    spec("redis-client-key", "FILE", "", "Private key (PEM) of the Redis client certificate"),
     spec(
         "tls-cert",
         "FILE",
         "",
-        "Serve over TLS, with this certificate and its chain (PEM), read again when it changes",
+        "TLS certificate with its chain (PEM), which enables TLS; reloaded when it changes",
     ),
-    spec("tls-key", "FILE", "", "Its private key (PEM)"),
-    spec("data-dir", "DIR", "", "Run a private Redis in this directory"),
-    list("host", "NAME", "A name requests may be sent to besides loopback ones (repeatable)"),
+    spec("tls-key", "FILE", "", "Private key (PEM) of the TLS certificate"),
+    spec("data-dir", "DIR", "", "Data directory of a private Redis, which the gateway runs"),
+    list("host", "NAME", "Host name accepted in requests, besides loopback names (repeatable)"),
     list(
         "allow-origin",
         "ORIGIN",
-        "An origin whose web pages may call, like https://app.example.com (repeatable)",
+        "Origin whose web pages may call the API, like https://app.example.com (repeatable)",
     ),
     spec(
         "base-path",
         "PATH",
         "",
-        "Path under which a proxy that strips it publishes the gateway, like /streams; trusted proxies can name another in X-Forwarded-Prefix",
+        "Path prefix that a proxy strips, like /streams; trusted proxies can set another one in X-Forwarded-Prefix",
     ),
-    spec("max-body", "SIZE", "8MiB", "The largest body taken").within("1B", "512MiB"),
+    spec("max-body", "SIZE", "8MiB", "Maximum size of a request body").within("1B", "512MiB"),
     spec(
         "max-inflation",
         "N",
         "100",
-        "The most a compressed body may grow by decompression, as a factor; the first 1 MiB is free",
+        "Maximum decompression ratio of a compressed body; the first 1 MiB is exempt",
     )
     .within("1", "1000000"),
-    spec("max-fields", "N", "10000", "Fields of an entry").within("1", "500000"),
-    spec("max-field-name", "SIZE", "64KiB", "The longest name of a field").within("1B", "512MiB"),
-    spec("max-connections", "N", "20000", "Connections from clients served at once"),
+    spec("max-fields", "N", "10000", "Maximum number of fields in an entry").within("1", "500000"),
+    spec("max-field-name", "SIZE", "64KiB", "Maximum size of a field name").within("1B", "512MiB"),
+    spec("max-connections", "N", "20000", "Maximum number of concurrent client connections"),
     spec(
         "max-connections-per-address",
         "N",
         "0",
-        "Connections of one client at once; 0 for no bound. Trusted proxies have none",
-    ).within("0", "1000000"),
-    spec("max-streams-per-connection", "N", "128", "Requests at once on a connection of HTTP/2").within("1", "10000"),
-    spec("max-header-size", "SIZE", "128KiB", "The largest head of a request taken").within("8KiB", "1MiB"),
+        "Maximum number of concurrent connections of one client; 0 for no limit; trusted proxies are exempt",
+    )
+    .within("0", "1000000"),
+    spec(
+        "max-streams-per-connection",
+        "N",
+        "128",
+        "Maximum number of concurrent requests on an HTTP/2 connection",
+    )
+    .within("1", "10000"),
+    spec(
+        "max-header-size",
+        "SIZE",
+        "128KiB",
+        "Maximum size of a request head",
+    )
+    .within("8KiB", "1MiB"),
     spec(
         "rate-per-address",
         "N/TIME",
         "",
-        "How often one client may ask, like 100/s or 6000/m; no bound unless set",
+        "Rate limit of one client, like 100/s or 6000/m; unset for no limit",
     ),
     spec(
         "max-addresses",
         "N",
         "100000",
-        "Clients whose requests are counted one by one; more share a count",
+        "Maximum number of clients with a rate limit of their own; more clients share limits",
     ),
     list(
         "trusted-proxy",
         "NETWORK",
-        "A proxy, or a network of them, that is believed who the client is, like 10.0.0.0/8 (repeatable)",
+        "Address or network of a proxy that is trusted to state the client address, like 10.0.0.0/8 (repeatable)",
     ),
     spec(
         "forwarded-header",
         "NAME",
         "x-forwarded-for",
-        "Where trusted proxies write the client: x-forwarded-for or forwarded",
+        "Header in which trusted proxies state the client address: x-forwarded-for or forwarded",
     ),
-    spec("max-subscriptions", "N", "20000", "Subscriptions open at once"),
-    spec("max-waiting-reads", "N", "10000", "Reads that wait for an entry at once"),
+    spec("max-subscriptions", "N", "20000", "Maximum number of open subscriptions"),
+    spec("max-waiting-reads", "N", "10000", "Maximum number of reads that wait for an entry"),
     spec(
         "max-consumers",
         "N",
         "10000",
-        "Consumers of a group; native ones are counted, but not held up",
+        "Maximum number of consumers in a group; native consumers count but are not refused",
     ),
-    spec("max-scheduled", "N", "10000", "Appends of one stream that wait for their time"),
-    spec("max-scheduled-bytes", "SIZE", "64MiB", "And their bytes; max-body at least"),
+    spec("max-scheduled", "N", "10000", "Maximum number of scheduled appends of one stream"),
+    spec(
+        "max-scheduled-bytes",
+        "SIZE",
+        "64MiB",
+        "Maximum size of all scheduled appends of one stream; at least max-body",
+    ),
     spec(
         "max-followed-streams",
         "N",
         "10000",
-        "Streams followed at once, for subscriptions and waiting reads",
+        "Maximum number of streams followed by subscriptions and waiting reads",
     ),
     spec(
         "workers",
         "N",
         "",
-        "Threads that serve connections, each with a connection to Redis for writes; as many as cores unless set, at most 16 then",
-    ).within("1", "256"),
-    spec("redis-connections", "N", "1", "Connections to Redis shared by all short reads").within("1", "256"),
-    spec("redis-blocking-connections", "N", "4", "Connections to Redis that wait for new entries").within("1", "256"),
+        "Number of worker threads, each with a Redis connection for writes; if unset, the number of cores, at most 16",
+    )
+    .within("1", "256"),
+    spec(
+        "redis-connections",
+        "N",
+        "1",
+        "Number of Redis connections shared by all short reads",
+    )
+    .within("1", "256"),
+    spec(
+        "redis-blocking-connections",
+        "N",
+        "4",
+        "Number of Redis connections that wait for new entries",
+    )
+    .within("1", "256"),
     spec(
         "redis-durable-connections",
         "N",
         "8",
-        "Connections to Redis for writes that wait for replicas or the disk",
-    ).within("1", "256"),
-    spec("redis-connect-timeout", "DURATION", "1s", "For making a connection to Redis").within("10ms", "1h"),
-    spec("redis-timeout", "DURATION", "1500ms", "For an answer from Redis").within("10ms", "1h"),
-    spec("tls-handshake-timeout", "DURATION", "10s", "For a TLS handshake"),
-    spec("header-timeout", "DURATION", "30s", "Time to receive the head of a request"),
+        "Number of Redis connections for writes that wait for replicas or the disk",
+    )
+    .within("1", "256"),
+    spec("redis-connect-timeout", "DURATION", "1s", "Redis connect timeout").within("10ms", "1h"),
+    spec("redis-timeout", "DURATION", "1500ms", "Redis response timeout").within("10ms", "1h"),
+    spec("tls-handshake-timeout", "DURATION", "10s", "TLS handshake timeout"),
+    spec("header-timeout", "DURATION", "30s", "Timeout for receiving a request head"),
     spec(
         "idle-timeout",
         "DURATION",
         "75s",
-        "How long a connection is kept open between two requests; longer than the keep-alive timeout of a load balancer in front",
+        "Idle timeout of a connection between requests; set it longer than the keep-alive timeout of a load balancer",
     ),
     spec(
         "body-timeout",
         "DURATION",
         "30s",
-        "For the body of a request; of one that is taken line by line, for each part of it",
+        "Timeout for receiving a request body; for bodies read line by line, the timeout of each part",
     ),
-    spec("write-timeout", "DURATION", "30s", "How long a client may leave an answer unread"),
+    spec("write-timeout", "DURATION", "30s", "Maximum time a client can leave a response unread"),
     spec(
         "heartbeat",
         "DURATION",
         "15s",
-        "Between comments on a quiet subscription, give or take a fifth",
+        "Interval of comments on a quiet subscription, plus or minus a fifth",
     ),
     spec(
         "max-session-age",
         "DURATION",
         "0",
-        "How long a subscription lasts before its client is to come back, give or take a fifth; 0 for no end",
-    ).within("0", "365d"),
+        "Maximum duration of a subscription before its client must reconnect, plus or minus a fifth; 0 for no limit",
+    )
+    .within("0", "365d"),
     spec(
         "live-memory",
         "SIZE",
         "64MiB",
-        "What is kept of followed streams for subscribers who are a little behind",
+        "Memory for recent entries of followed streams, for subscribers that are slightly behind",
     ),
     spec(
         "read-memory",
         "SIZE",
         "64MiB",
-        "What is read from Redis at once by large reads, those of 64 KiB and more",
+        "Memory for concurrent large reads from Redis (64 KiB and more)",
     ),
     spec(
         "answer-memory",
         "SIZE",
         "256MiB",
-        "What is held of large answers that their clients have not taken yet",
-    ).within("64MiB", "1024GiB"),
+        "Memory for large responses that clients have not received yet",
+    )
+    .within("64MiB", "1024GiB"),
     spec(
         "body-memory",
         "SIZE",
         "256MiB",
-        "What is held of large bodies, beyond 64 KiB of each, until they are dealt with; max-body at least",
+        "Memory for large request bodies in progress, beyond the first 64 KiB of each; at least max-body",
     ),
-    spec("idempotency-window", "DURATION", "10m", "How long an Idempotency-Key is remembered"),
+    spec(
+        "idempotency-window",
+        "DURATION",
+        "10m",
+        "Time for which an Idempotency-Key is remembered",
+    ),
     spec(
         "sweep-every",
         "DURATION",
         "5s",
-        "How often groups with a policy are looked after though nobody reads; one gateway does it for all",
+        "Interval of the maintenance of groups with a policy that nobody reads; one gateway runs it for all",
     ),
     spec(
         "retention-every",
         "DURATION",
         "30s",
-        "How often streams are kept to their retention though nobody appends through a gateway; one gateway does it for all",
+        "Interval of trimming streams to their retention while nobody appends through a gateway; one gateway runs it for all",
     ),
-    spec("trace-context", "", "", "Keep the traceparent of an append in a field of its entries"),
+    spec("trace-context", "", "", "Store the traceparent of an append in a field of its entries"),
     spec(
         "linger-timeout",
         "DURATION",
         "10s",
-        "How long a connection is read on after an early answer (413, 401, …), so that a client that is still sending can read the answer",
+        "Maximum time to drain a request after an early response (413, 401, …), so that a client that is still sending can read the response",
     ),
-    spec("linger-bytes", "SIZE", "64MiB", "Bytes read on such a connection"),
+    spec(
+        "linger-bytes",
+        "SIZE",
+        "64MiB",
+        "Maximum number of bytes to drain after an early response",
+    ),
     spec(
         "lame-duck",
         "DURATION",
         "2s",
-        "How long a gateway goes on accepting connections and answering requests after SIGTERM, with Connection: close, while /readyz says no; at most half of shutdown-grace; 0 for none",
+        "Time after SIGTERM during which connections and requests are still accepted, with Connection: close, while /readyz fails; at most half of shutdown-grace; 0 for none",
     )
     .within("0", "365d"),
-    spec("shutdown-grace", "DURATION", "10s", "For what is still open when the gateway stops"),
-    spec("log-format", "FORMAT", "text", "text or json"),
+    spec(
+        "shutdown-grace",
+        "DURATION",
+        "10s",
+        "Maximum duration of a shutdown, for requests that are still open",
+    ),
+    spec("log-format", "FORMAT", "text", "Log format: text or json"),
     spec(
         "log-refusals",
         "N/TIME",
         "100/s",
-        "How many refusals (4xx) are logged one by one; of more there is a count",
+        "Maximum rate of refusals (4xx) logged one by one; more are counted only",
     ),
-    spec("log-level", "LEVEL", "info", "error, warn, info or debug (debug shows every request)"),
+    spec(
+        "log-level",
+        "LEVEL",
+        "info",
+        "Log level: error, warn, info or debug (debug logs every request)",
+    ),
 ];
 
-/// The setting of this name.
+/// Returns the setting with this name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Spec> {
     SPECS.iter().find(|spec| spec.name == name)

@@ -1,4 +1,4 @@
-//! What the values of settings look like, and how they are read.
+//! Parsers of setting values.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use deadpool_redis::redis::{ConnectionAddr, IntoConnectionInfo as _};
 
 use crate::config::RedisUrl;
 
-/// One worker for each core, but not more than a handful of connections to Redis.
+/// Returns the default number of workers: one for each core, limited to a few connections to Redis.
 pub(super) fn cores() -> usize {
     std::thread::available_parallelism()
         .map_or(1, std::num::NonZero::get)
@@ -25,7 +25,7 @@ pub(super) fn placeholder() -> Option<RedisUrl> {
     })
 }
 
-/// An address and a port. A port alone, with or without a colon, listens on 127.0.0.1.
+/// Parses an address and a port. A port alone, with or without a colon, listens on 127.0.0.1.
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(port) = text.strip_prefix(':').unwrap_or(text).parse() {
         return Ok(SocketAddr::from(([127, 0, 0, 1], port)));

@@ -1,17 +1,19 @@
-//! Entries as bare JSON objects (`?as=fields`): every member is a field, nested ones as JSON text.
+//! Entries as bare JSON objects (`?as=fields`). Every member is a field, and nested values are kept
+//! as JSON text.
 //!
-//! `sent` reads the usual shape, in which an entry names its `fields`.
+//! The module `sent` parses the standard shape, in which an entry names its `fields`.
 
 use serde_json::value::RawValue;
 
 use crate::model::members::members;
 use crate::model::sent::{InvalidEntry, Sent, SentEntry, batch, escape, line};
 
-/// Reads one object, or a list of them as a batch. The text must be valid JSON already. Of more than
-/// `most` members one more is read, and no further: the caller refuses the entry.
+/// Parses one object, or an array of objects as a batch. The text must already be valid JSON.
+/// An object with more than `most` members is read up to one member past that limit, so that the
+/// caller can refuse it.
 ///
 /// # Errors
-/// [`InvalidEntry`] points at the first thing that cannot be an entry or a field.
+/// Returns an [`InvalidEntry`] that points at the first invalid entry or field.
 pub fn parse(json: &RawValue, most: usize) -> Result<Sent, InvalidEntry> {
     match json.get().starts_with('[') {
         true => batch(json, "", most, parse_entry),
@@ -19,10 +21,10 @@ pub fn parse(json: &RawValue, most: usize) -> Result<Sent, InvalidEntry> {
     }
 }
 
-/// Reads one object from a line of NDJSON, as [`parse`] does.
+/// Parses one object from a line of NDJSON, like [`parse`].
 ///
 /// # Errors
-/// [`InvalidEntry`] points at the first thing that cannot be an entry or a field.
+/// Returns an [`InvalidEntry`] that points at the first invalid entry or field.
 pub fn parse_line(text: &[u8], most: usize) -> Result<SentEntry, InvalidEntry> {
     parse_entry(line(text)?, "", most)
 }
@@ -31,18 +33,21 @@ fn parse_entry(json: &RawValue, pointer: &str, most: usize) -> Result<SentEntry,
     let Some(members) = members(json, most) else {
         return Err(InvalidEntry::at(
             pointer,
-            "with `as=fields` an entry is a JSON object",
+            "with `as=fields`, an entry must be a JSON object",
         ));
     };
     if members.is_empty() {
-        return Err(InvalidEntry::at(pointer, "an entry has at least one field"));
+        return Err(InvalidEntry::at(
+            pointer,
+            "an entry must have at least one field",
+        ));
     }
     let mut names: Vec<&str> = members.iter().map(|(name, _)| name.as_ref()).collect();
     names.sort_unstable();
     if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
         return Err(InvalidEntry::at(
             format!("{pointer}/{}", escape(twice[0])),
-            "is given twice",
+            "the field is given twice; with `as=fields`, names must be unique",
         ));
     }
     let fields = members.iter().map(|(name, value)| {
@@ -61,9 +66,9 @@ fn text_of(json: &RawValue) -> Result<Vec<u8>, &'static str> {
     match text.as_bytes().first() {
         Some(b'"') => serde_json::from_str(text)
             .map(String::into_bytes)
-            .map_err(|_| "is not a string of Unicode characters"),
+            .map_err(|_| "the string is not valid Unicode"),
         Some(b'n') => {
-            Err("null cannot be a field; leave it out, or store the whole body with ?payload=data")
+            Err("a field cannot be null; leave it out, or store the whole body with ?payload=data")
         }
         _ => Ok(text.as_bytes().to_vec()),
     }

@@ -1,9 +1,12 @@
-//! `CloudEvents` 1.0 on their way in: one event in any of its three shapes becomes the same fields.
+//! Parsing of `CloudEvents` 1.0. An event in any of the three content modes becomes the same
+//! fields.
 //!
-//! Attributes are fields `ce_<name>` with their canonical text, `datacontenttype` is the field
-//! `content-type`, the data is the field `data`, byte for byte: the names of the binding for Kafka,
-//! so that a consumer can put the event together again. The order is always the same, whatever
-//! order it was sent in: an event that is sent again has the same fingerprint.
+//! An attribute becomes a field `ce_<name>` with its canonical text. `datacontenttype` becomes the
+//! field `content-type`, and the data becomes the field `data`, byte for byte. These are the names
+//! of the Kafka protocol binding, so a consumer can reassemble the event.
+//!
+//! The order of the fields does not depend on the order of the attributes in the request, so an
+//! event that is sent again has the same fingerprint.
 
 use std::collections::BTreeMap;
 
@@ -13,23 +16,24 @@ use crate::model::entry::Fields;
 use crate::model::sent::{InvalidEntry, Sent, SentEntry};
 use crate::model::time::is_rfc3339;
 
-/// What every event has; these fields come first.
+/// The attributes that every event must have. Their fields come first.
 pub(super) const REQUIRED: [&str; 4] = ["specversion", "id", "source", "type"];
-/// What the specification defines besides; anything else is an extension.
+/// The optional attributes that the specification defines. Any other attribute is an extension.
 pub(super) const OPTIONAL: [&str; 4] = ["datacontenttype", "dataschema", "subject", "time"];
-/// The attribute that has a name of its own in headers and fields.
+/// The attribute that has another name in headers and fields, [`CONTENT_TYPE`].
 pub(super) const TYPE_OF_DATA: &str = "datacontenttype";
-/// What `datacontenttype` is called in headers and fields.
+/// The name of `datacontenttype` in headers and fields.
 pub(super) const CONTENT_TYPE: &str = "content-type";
 
-/// Attributes by name: each once, as text.
+/// Attributes as text, by name.
 pub(super) type Attributes = BTreeMap<String, String>;
 
-/// Binary mode: attributes in headers, of which all are passed in with names in lower case; the
-/// body is the data. Headers that do not belong to the event are passed over.
+/// Parses an event in binary mode: headers hold the attributes, and the body is the data. `headers`
+/// are all headers of the request, with names in lower case. Headers that do not belong to the
+/// event are ignored.
 ///
 /// # Errors
-/// [`InvalidEntry`] names the first header that cannot be an attribute.
+/// Returns an [`InvalidEntry`] that names the first header that is not a valid attribute.
 pub fn binary<'a>(
     headers: impl Iterator<Item = (&'a str, &'a [u8])>,
     body: &[u8],
@@ -40,7 +44,7 @@ pub fn binary<'a>(
             Some(TYPE_OF_DATA) => {
                 return Err(InvalidEntry::at(
                     header,
-                    "the type of the data is the Content-Type",
+                    "send the media type of the data in Content-Type, not in a ce- header",
                 ));
             }
             Some(name) => (name, decode(value)),
@@ -48,12 +52,12 @@ pub fn binary<'a>(
             None => continue,
         };
         let value = String::from_utf8(value)
-            .map_err(|_| InvalidEntry::at(header, "not UTF-8 once it is decoded"))?;
+            .map_err(|_| InvalidEntry::at(header, "the decoded value is not UTF-8"))?;
         if attributes.insert(name.to_owned(), value).is_some() {
-            return Err(InvalidEntry::at(header, "is given twice"));
+            return Err(InvalidEntry::at(header, "the header is given twice"));
         }
     }
-    // HTTP does not tell an empty body from none.
+    // HTTP does not distinguish an empty body from a missing one.
     let data = (!body.is_empty()).then(|| body.to_vec());
     let header = |name: &str| match name {
         TYPE_OF_DATA => CONTENT_TYPE.to_owned(),
@@ -62,8 +66,8 @@ pub fn binary<'a>(
     fields(attributes, data, header).map(Sent::One)
 }
 
-/// The value of a header: a quoted string is taken out of its quotes (older senders quote), then
-/// percent-encoding is undone, once. What only looks like percent-encoding stays.
+/// Decodes the value of a header. Removes the quotes of a quoted string (older senders quote
+/// values), then undoes percent-encoding once. Invalid percent escapes are kept as they are.
 fn decode(value: &[u8]) -> Vec<u8> {
     let quoted = value
         .strip_prefix(b"\"")
@@ -83,19 +87,20 @@ fn decode(value: &[u8]) -> Vec<u8> {
     percent_decode(&plain).collect()
 }
 
-/// An event as the fields of an entry, if it is one; `at` is where an attribute stands.
+/// Validates an event and converts it to the fields of an entry. `at` maps the name of an attribute
+/// to its location in the request.
 ///
 /// # Errors
-/// [`InvalidEntry`] names the first attribute that is missing or cannot be one.
+/// Returns an [`InvalidEntry`] that names the first missing or invalid attribute.
 pub(super) fn fields(
     mut attributes: Attributes,
     data: Option<Vec<u8>>,
     at: impl Fn(&str) -> String,
 ) -> Result<SentEntry, InvalidEntry> {
-    // The version first: of another one nothing else can be said.
+    // `specversion` comes first, because these rules apply to version 1.0 only.
     for name in REQUIRED {
         if !attributes.contains_key(name) {
-            return Err(InvalidEntry::at(at(name), "every event has this attribute"));
+            return Err(InvalidEntry::at(at(name), "this attribute is required"));
         }
         check(name, &attributes[name]).map_err(|why| InvalidEntry::at(at(name), why))?;
     }
@@ -123,23 +128,27 @@ pub(super) fn fields(
     })
 }
 
-/// Whether an attribute may have this name and this value.
+/// Checks the name and the value of an attribute.
 pub(super) fn check(name: &str, value: &str) -> Result<(), &'static str> {
     let of_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     if name.is_empty() || name == "data" || !name.bytes().all(of_name) {
-        return Err("not an attribute: those have names of lower-case letters and digits");
+        return Err(
+            "an attribute name must consist of lower-case letters and digits, and not be `data`",
+        );
     }
     if value
         .chars()
         .any(|char| char.is_control() || is_noncharacter(char))
     {
-        return Err("has control characters, or what is no character of Unicode");
+        return Err("the value contains control characters or Unicode noncharacters");
     }
     match name {
-        "specversion" if value != "1.0" => Err("only events of specversion \"1.0\" are taken"),
-        "id" | "source" | "type" | "subject" | "dataschema" if value.is_empty() => Err("is empty"),
-        TYPE_OF_DATA if !is_media_type(value) => Err("not a media type"),
-        "time" if !is_rfc3339(value) => Err("not a time after RFC 3339"),
+        "specversion" if value != "1.0" => Err("`specversion` must be \"1.0\""),
+        "id" | "source" | "type" | "subject" | "dataschema" if value.is_empty() => {
+            Err("the attribute must not be empty")
+        }
+        TYPE_OF_DATA if !is_media_type(value) => Err("the value is not a media type"),
+        "time" if !is_rfc3339(value) => Err("the value is not an RFC 3339 timestamp"),
         _ => Ok(()),
     }
 }
@@ -162,7 +171,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// An event with one header more than it must have.
+    /// Parses a minimal event with one more header.
     fn with(header: &str, value: &[u8], body: &[u8]) -> Result<Fields, InvalidEntry> {
         let headers: [(&str, &[u8]); 5] = [
             ("ce-specversion", b"1.0"),
@@ -194,7 +203,7 @@ mod tests {
                 "{sent}"
             );
         }
-        // The type of the data is a header of HTTP, where quotes and percent signs stay.
+        // Content-Type is an HTTP header, so its quotes and percent signs are kept.
         let media_type = b"multipart/mixed; boundary=\"a%20b\"";
         let fields = with("content-type", media_type, b"").unwrap();
         assert_eq!(fields[4], (CONTENT_TYPE.into(), media_type.to_vec()));

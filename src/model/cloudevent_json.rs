@@ -1,4 +1,4 @@
-//! `CloudEvents` as JSON: one event, or an array of them.
+//! Parsing of `CloudEvents` in JSON: one event or an array of events.
 
 use std::collections::BTreeSet;
 
@@ -9,33 +9,34 @@ use crate::model::cloudevent::{Attributes, OPTIONAL, REQUIRED, TYPE_OF_DATA, fie
 use crate::model::members::{Member, members};
 use crate::model::sent::{self, InvalidEntry, Sent, SentEntry, escape};
 
-/// Structured mode: one event as JSON, which must be valid already. Of more than `most` members one more
-/// is read, and no further, as its fields: whoever takes it refuses it.
+/// Parses one event in structured mode. The text must already be valid JSON. An event with more
+/// than `most` members is read up to one member past that limit. The result then has the names of
+/// these members as its fields, so that the caller can refuse it.
 ///
 /// # Errors
-/// [`InvalidEntry`] points at the first thing that cannot be an event.
+/// Returns an [`InvalidEntry`] that points at the first invalid value.
 pub fn structured(json: &RawValue, most: usize) -> Result<Sent, InvalidEntry> {
     event(json, "", most).map(Sent::One)
 }
 
-/// Batched mode: a JSON array of events, each as [`structured`] reads it.
+/// Parses a JSON array of events in batched mode, each like [`structured`].
 ///
 /// # Errors
-/// [`InvalidEntry`] points at the first thing that cannot be an event.
+/// Returns an [`InvalidEntry`] that points at the first invalid value.
 pub fn batch(json: &RawValue, most: usize) -> Result<Sent, InvalidEntry> {
     sent::batch(json, "", most, event)
 }
 
-/// One event as JSON; `pointer` is where it stands in the body.
+/// Parses one event. `pointer` is its location in the body.
 fn event(json: &RawValue, pointer: &str, most: usize) -> Result<SentEntry, InvalidEntry> {
     let Some(members) = members(json, most) else {
         return Err(InvalidEntry::at(
             pointer,
-            "an event is a JSON object; several are sent as application/cloudevents-batch+json",
+            "an event must be a JSON object; send several events as application/cloudevents-batch+json",
         ));
     };
     if members.len() > most {
-        // The rest was not read: these are its fields, which are too many.
+        // The rest was not read. The fields below exceed the limit of the caller.
         let field = |(name, _): Member<'_>| (name.into_owned().into_bytes(), Vec::new());
         return Ok(SentEntry {
             fields: members.into_iter().map(field).collect(),
@@ -47,10 +48,10 @@ fn event(json: &RawValue, pointer: &str, most: usize) -> Result<SentEntry, Inval
     let mut seen = BTreeSet::new();
     for (name, value) in &members {
         if !seen.insert(name) {
-            return Err(InvalidEntry::at(at(name), "stands here twice"));
+            return Err(InvalidEntry::at(at(name), "this member is given twice"));
         }
         match name.as_ref() {
-            // `null` is a value of its own here: an event whose data is the JSON null.
+            // `data` can be null: the data of the event is then the JSON value null.
             "data" => data = Some(*value),
             _ if value.get() == "null" => {}
             "data_base64" => encoded = Some(*value),
@@ -62,11 +63,11 @@ fn event(json: &RawValue, pointer: &str, most: usize) -> Result<SentEntry, Inval
     }
     let data = match (data, encoded) {
         (Some(_), Some(_)) => {
-            let why = "an event has `data` or `data_base64`, not both";
+            let why = "send `data` or `data_base64`, not both";
             return Err(InvalidEntry::at(at("data_base64"), why));
         }
         (Some(json), None) => {
-            // What JSON implies has to be said where an event leaves JSON.
+            // JSON implies this media type. Outside of JSON the event must state it.
             let of = attributes
                 .entry(TYPE_OF_DATA.to_owned())
                 .or_insert_with(|| "application/json".to_owned());
@@ -76,7 +77,7 @@ fn event(json: &RawValue, pointer: &str, most: usize) -> Result<SentEntry, Inval
             let wrong = || {
                 InvalidEntry::at(
                     at("data_base64"),
-                    "a string of base64 (standard alphabet, padded)",
+                    "`data_base64` must be a base64 string (standard alphabet, padded)",
                 )
             };
             let text: String = serde_json::from_str(json.get()).map_err(|_| wrong())?;
@@ -87,35 +88,35 @@ fn event(json: &RawValue, pointer: &str, most: usize) -> Result<SentEntry, Inval
     fields(attributes, data, at)
 }
 
-/// The canonical text of an attribute's value.
+/// Returns the canonical text of an attribute's value.
 fn text(name: &str, json: &RawValue) -> Result<String, &'static str> {
     let text = json.get();
     let is_extension = !REQUIRED.contains(&name) && !OPTIONAL.contains(&name);
     match text.as_bytes().first() {
-        Some(b'"') => serde_json::from_str(text).map_err(|_| "not a string of Unicode"),
-        _ if !is_extension => Err("is a string"),
+        Some(b'"') => serde_json::from_str(text).map_err(|_| "the string is not valid Unicode"),
+        _ if !is_extension => Err("the attribute must be a string"),
         Some(b't' | b'f') => Ok(text.to_owned()),
         Some(b'0'..=b'9' | b'-') => {
             let number = text
                 .parse::<i32>()
-                .map_err(|_| "a number is whole and has 32 bits")?;
+                .map_err(|_| "a number must be a 32-bit integer")?;
             Ok(number.to_string())
         }
-        _ => Err("an extension is a string, a whole number or a boolean"),
+        _ => Err("an extension attribute must be a string, an integer or a boolean"),
     }
 }
 
-/// The bytes that `data` stands for, by the media type it is said to have.
+/// Returns the bytes of `data`, according to its media type.
 fn content(json: &RawValue, media_type: &str) -> Result<Vec<u8>, &'static str> {
     if is_json(media_type) {
         return Ok(json.get().as_bytes().to_vec());
     }
     serde_json::from_str(json.get())
         .map(String::into_bytes)
-        .map_err(|_| "data that is not JSON by its `datacontenttype` is a string, or `data_base64`")
+        .map_err(|_| "`data` must be a string unless `datacontenttype` is JSON; send bytes in `data_base64`")
 }
 
-/// Whether data of this media type is JSON.
+/// Returns whether data of this media type is JSON.
 pub(super) fn is_json(media_type: &str) -> bool {
     let essence = media_type
         .split(';')
@@ -127,7 +128,7 @@ pub(super) fn is_json(media_type: &str) -> bool {
     subtype == "json" || subtype.ends_with("+json")
 }
 
-/// Whether data of this media type is text in UTF-8, if it is UTF-8 at all.
+/// Returns whether data of this media type is UTF-8 text. The bytes may still be invalid UTF-8.
 pub(super) fn is_text(media_type: &str) -> bool {
     let mut parts = media_type
         .split(';')
@@ -204,7 +205,7 @@ mod tests {
             let expected = [pair(CONTENT_TYPE, content_type), pair("data", data)];
             assert_eq!(fields[4..], expected, "{members}");
         }
-        // Nothing is known of the type of bytes that do not say.
+        // Nothing is known about bytes without a media type.
         let fields = read(&format!("{{{MINIMAL},\"data_base64\":\"aGk=\"}}")).unwrap();
         assert_eq!(fields[4..], [("data".to_owned(), "hi".to_owned())]);
         assert_eq!(

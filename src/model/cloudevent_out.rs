@@ -1,7 +1,7 @@
-//! `CloudEvents` 1.0 on their way out: any entry as one event in JSON.
+//! Serialization of any entry as a `CloudEvents` 1.0 event in JSON.
 //!
 //! An entry that was appended as an event becomes the same event. Any other entry becomes an event
-//! about itself, so that a reader who knows nothing but `CloudEvents` can read every stream.
+//! about the entry, so that a client that knows only `CloudEvents` can read every stream.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,42 +18,42 @@ use crate::model::entry_json::{FieldsJson, embedded};
 use crate::model::id::EntryId;
 use crate::model::time::{LEAST_UNIX_MS, show_rfc3339};
 
-/// The type of events that stand for entries that were not appended as events.
+/// The event type of entries that were not appended as events.
 const PLAIN: &str = "streamgate.entry";
-/// The type of events that stand for entries that are pending but gone from their stream.
+/// The event type of entries that are pending but no longer in their stream.
 const GONE: &str = "streamgate.entry.gone";
-/// The first millisecond that RFC 3339 cannot write.
+/// The first millisecond that RFC 3339 cannot express.
 const YEAR_10000_MS: u64 = 253_402_300_800_000;
-/// Unreserved characters of RFC 3986 stay as they are.
+/// The characters to percent-encode: all except the unreserved characters of RFC 3986.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// An attribute that the gateway adds.
+/// An extension attribute that the gateway adds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExtraAttribute {
     /// A string.
     Text(&'static str, String),
-    /// An integer, which has 32 bits in `CloudEvents`.
+    /// An integer, which is limited to 32 bits in `CloudEvents`.
     Number(&'static str, i32),
 }
 
-/// An entry as an event.
+/// An entry to serialize as an event.
 pub struct EventJson<'a> {
-    /// The stream, as its readers call it.
+    /// The public name of the stream.
     pub stream: &'a str,
     /// The id of the entry.
     pub id: EntryId,
-    /// Its fields; `None` if it is gone.
+    /// The fields of the entry; `None` if the entry no longer exists.
     pub fields: Option<&'a Fields>,
-    /// Attributes beside those of the event itself.
+    /// Extension attributes to add to those of the event.
     pub extensions: &'a [ExtraAttribute],
 }
 
 impl<'a> EventJson<'a> {
-    /// The event of an entry, without more attributes.
+    /// Creates the event of an entry, without added extension attributes.
     #[must_use]
     pub fn new(stream: &'a str, entry: &'a Entry) -> Self {
         Self {
@@ -85,14 +85,14 @@ impl Serialize for EventJson<'_> {
 }
 
 impl EventJson<'_> {
-    /// The event about an entry that was not appended as one.
+    /// Serializes an event about an entry that was not appended as an event.
     fn serialize_plain<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         map.serialize_entry("specversion", "1.0")?;
         map.serialize_entry("id", &format_args!("{}", self.id))?;
         let stream = utf8_percent_encode(self.stream, SEGMENT);
         map.serialize_entry("source", &format_args!("/v1/streams/{stream}"))?;
         map.serialize_entry("type", if self.fields.is_some() { PLAIN } else { GONE })?;
-        // Ids that a writer chose need not be times.
+        // A writer can choose ids that are not timestamps.
         if (LEAST_UNIX_MS..YEAR_10000_MS).contains(&self.id.ms) {
             map.serialize_entry("time", &show_rfc3339(self.id.ms))?;
         }
@@ -110,7 +110,7 @@ impl EventJson<'_> {
     }
 }
 
-/// The media type and the bytes of an entry that holds a payload and nothing else.
+/// Returns the media type and the bytes of an entry that holds only a payload.
 fn payload(fields: &Fields) -> Option<(Option<&str>, &[u8])> {
     match fields.as_slice() {
         [(name, data)] if name == b"data" => Some((None, data)),
@@ -126,15 +126,16 @@ fn payload(fields: &Fields) -> Option<(Option<&str>, &[u8])> {
     }
 }
 
-/// An event as it lies in the fields of an entry.
+/// An event that is stored in the fields of an entry.
 struct Stored<'a> {
     attributes: BTreeMap<&'a str, &'a str>,
     data: Option<&'a [u8]>,
 }
 
 impl<'a> Stored<'a> {
-    /// The event, if the fields are one: all that it must have is there, and nothing in its
-    /// attributes is what `CloudEvents` forbid. Of a field that repeats the first counts.
+    /// Reads an event from the fields of an entry. Returns `None` if a required attribute is
+    /// missing, or if an attribute violates the rules of `CloudEvents`. The first of several fields
+    /// with the same name counts.
     fn of(fields: &'a Fields) -> Option<Self> {
         let (mut attributes, mut data) = (BTreeMap::new(), None);
         for (name, value) in fields {
@@ -160,7 +161,7 @@ impl<'a> Stored<'a> {
         if !is_whole {
             return None;
         }
-        // A field that another extension may be: the trace context kept with an append, say.
+        // Other fields can be extension attributes, such as the trace context stored with an append.
         for (name, value) in fields {
             let (Ok(name), Ok(text)) = (std::str::from_utf8(name), std::str::from_utf8(value))
             else {
@@ -188,7 +189,8 @@ impl<'a> Stored<'a> {
             map.serialize_entry(name, self.attributes[name])?;
         }
         for (name, value) in &self.attributes {
-            // An event that was read from a gateway and appended again carries old ones of ours.
+            // An event that was read from a gateway and appended again carries old values of our
+            // attributes.
             if !REQUIRED.contains(name) && !ours(name) {
                 map.serialize_entry(name, value)?;
             }
@@ -200,8 +202,8 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// Adds data in the form that gives the same bytes back: JSON as it is, text as a string, anything
-/// else as base64.
+/// Serializes data in a form that preserves its bytes: JSON as it is, text as a string, and
+/// anything else as base64.
 fn serialize_data<M: SerializeMap>(
     map: &mut M,
     data: &[u8],
@@ -319,7 +321,7 @@ mod tests {
                 ],
                 r#""datacontenttype":"application/json","data":[1]}"#,
             ),
-            // Not an event after all.
+            // These fields are not a valid event.
             (
                 &[("ce_specversion", b"0.3".as_slice()), ("ce_id", b"1")],
                 r#""datacontenttype":"application/json","data":{"ce_specversion":"0.3","ce_id":"1"}}"#,
@@ -361,7 +363,7 @@ mod tests {
             let Ok(Sent::One(sent)) = structured(serde_json::from_str(&json).unwrap(), 100) else {
                 panic!("{json}")
             };
-            // JSON does not keep the white space around a value.
+            // JSON does not preserve the white space around a value.
             let trimmed = |fields: &Fields| -> Fields {
                 let trim = |(name, value): &(Vec<u8>, Vec<u8>)| (name.clone(), value.trim_ascii().to_vec());
                 fields.iter().map(trim).collect()

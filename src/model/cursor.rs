@@ -1,13 +1,18 @@
-//! The cursor of a subscription to several streams: a position in each of them, as one word that
-//! fits into an event's `id:` and comes back in `Last-Event-ID`.
+//! Cursors of subscriptions to several streams. A cursor holds the position in each stream as one
+//! token, which fits into the `id:` of an event and comes back in `Last-Event-ID`.
 //!
-//! `m1.` and base64url of: the number of streams, the greatest time among their ids, and for each
-//! stream a hash of its name, how far its time lies below that, the rest of its id, and its count
-//! plus one (0 where that is unknown). All numbers are variable-length, so an ordinary stream takes
-//! about 17 characters. Where the whole is longer than [`MAX_CURSOR`], counts are left out, those of
-//! the quietest streams first: such a position still resumes exactly, only a gap may go uncounted.
-//! Ids that are too long even then are written in 16 bytes each, after `m2.`: at most
-//! [`MAX_STREAMS`] of those always fit.
+//! The token is `m1.` followed by the base64url encoding of:
+//!
+//! - the number of streams,
+//! - the greatest millisecond time among their ids,
+//! - for each stream: a hash of its name, the distance from that greatest time to the time of its
+//!   id, the sequence of its id, and its count plus one (0 if the count is unknown).
+//!
+//! All numbers have a variable length, so an ordinary stream takes about 17 characters. If the
+//! cursor would be longer than [`MAX_CURSOR`], counts are left out, beginning with those of the
+//! quietest streams. Such a position still resumes exactly, but a gap may go uncounted. If the ids
+//! are too long even then, each takes 16 bytes, and the prefix is `m2.`. At most [`MAX_STREAMS`] of
+//! these always fit.
 
 use std::fmt;
 
@@ -18,24 +23,24 @@ use crate::model::id::{EntryId, InvalidId};
 use crate::model::name::StreamName;
 use crate::model::position::Position;
 
-/// The most streams of one subscription.
+/// The maximum number of streams in one subscription.
 pub const MAX_STREAMS: usize = 256;
-/// The longest cursor, in characters. With it in the query a request line stays below the 8 KiB that
-/// common proxies accept.
+/// The maximum length of a cursor, in characters. A request line with the cursor in its query stays
+/// below the 8 KiB that common proxies accept.
 pub const MAX_CURSOR: usize = 7400;
 
-/// Numbers of variable length, and counts.
+/// The prefix of cursors with variable-length numbers and counts.
 const PREFIX: &str = "m1.";
-/// Ids of 16 bytes, without counts.
+/// The prefix of cursors with 16-byte ids and without counts.
 const PREFIX_FIXED: &str = "m2.";
-/// Bytes that [`MAX_CURSOR`] characters stand for.
+/// The number of bytes that [`MAX_CURSOR`] characters encode.
 const MAX_BYTES: usize = (MAX_CURSOR - PREFIX.len()) / 4 * 3;
-/// Bytes of a hash: among 256 names two are taken for each other once in 30 million times.
+/// The length of a name's hash, in bytes. Two of 256 names collide once in 30 million times.
 const HASH: usize = 5;
-/// Bytes of a stream whose id has 16.
+/// The encoded length of a stream with a 16-byte id, in bytes.
 const FIXED: usize = HASH + 16;
 
-/// What stands for the name of a stream in a cursor.
+/// The hash of a stream name, which identifies the stream in a cursor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NameHash([u8; HASH]);
 
@@ -48,12 +53,30 @@ impl From<&StreamName> for NameHash {
     }
 }
 
-/// Positions in several streams.
+/// The positions in several streams.
+///
+/// ```
+/// use streamgate::model::cursor::{Cursor, NameHash, write};
+/// use streamgate::model::id::EntryId;
+/// use streamgate::model::name::StreamName;
+/// use streamgate::model::position::Position;
+///
+/// let orders = StreamName::new("orders")?;
+/// let position = Position::new(EntryId::new(1_795_232_709_004, 0), Some(42));
+///
+/// let mut text = Vec::new();
+/// write(&mut text, &[(NameHash::from(&orders), position)]);
+///
+/// let cursor = Cursor::parse(&String::from_utf8(text)?)?;
+/// assert_eq!(cursor.of(&orders), Some(position));
+/// assert_eq!(cursor.of(&StreamName::new("invoices")?), None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cursor(Vec<(NameHash, Position)>);
 
 impl Cursor {
-    /// The position in a stream; `None` if it was not among those followed.
+    /// Returns the position in a stream; `None` if the cursor does not contain the stream.
     #[must_use]
     pub fn of(&self, stream: &StreamName) -> Option<Position> {
         let hash = NameHash::from(stream);
@@ -63,10 +86,10 @@ impl Cursor {
             .map(|(_, position)| *position)
     }
 
-    /// Reads a cursor.
+    /// Parses a cursor.
     ///
     /// # Errors
-    /// [`InvalidId`] for anything that [`write()`] does not write.
+    /// Returns [`InvalidId`] for any text that [`write()`] does not produce.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         if text.len() > MAX_CURSOR {
             return Err(InvalidId);
@@ -81,7 +104,8 @@ impl Cursor {
         }
         let cursor =
             Self::parse_fixed(&decode(text.strip_prefix(PREFIX_FIXED).ok_or(InvalidId)?)?)?;
-        // One spelling for each cursor: this form is only for those that the other one cannot hold.
+        // Each cursor has one spelling: this form is only for cursors that the other form cannot
+        // hold.
         (cursor.to_string() == text)
             .then_some(cursor)
             .ok_or(InvalidId)
@@ -128,11 +152,11 @@ impl Cursor {
     }
 }
 
-/// Writes the cursor of these positions, at most [`MAX_STREAMS`].
+/// Appends the cursor of these positions to `out`. At most [`MAX_STREAMS`] positions are allowed.
 pub fn write(out: &mut Vec<u8>, positions: &[(NameHash, Position)]) {
     debug_assert!(
         positions.len() <= MAX_STREAMS,
-        "a subscription follows no more streams"
+        "a subscription follows at most MAX_STREAMS streams"
     );
     let (prefix, bytes) = match variable(positions) {
         Some(bytes) => (PREFIX, bytes),
@@ -142,7 +166,8 @@ pub fn write(out: &mut Vec<u8>, positions: &[(NameHash, Position)]) {
     out.extend_from_slice(BASE64_URL_SAFE_NO_PAD.encode(&bytes).as_bytes());
 }
 
-/// Numbers of variable length, with as many counts as fit; `None` if the ids alone are too long.
+/// Encodes positions with variable-length numbers and as many counts as fit. Returns `None` if the
+/// ids alone are too long.
 fn variable(positions: &[(NameHash, Position)]) -> Option<Vec<u8>> {
     let base = positions
         .iter()
@@ -162,7 +187,7 @@ fn variable(positions: &[(NameHash, Position)]) -> Option<Vec<u8>> {
             let n = position
                 .n
                 .filter(|_| counted_from.is_some_and(|from| position.id >= from));
-            // The greatest count there can be is left out rather than overflow.
+            // The greatest possible count is left out, because adding one would overflow.
             put_number(bytes, n.and_then(|n| n.checked_add(1)).unwrap_or(0));
         }
     };
@@ -170,7 +195,7 @@ fn variable(positions: &[(NameHash, Position)]) -> Option<Vec<u8>> {
     if bytes.len() > MAX_BYTES {
         let mut ids: Vec<_> = positions.iter().map(|(_, position)| position.id).collect();
         ids.sort_unstable();
-        // Half of the counts that are left, until it fits or none is left.
+        // Drop half of the remaining counts until the cursor fits or none is left.
         let mut from = ids.len() / 2;
         while bytes.len() > MAX_BYTES && from < ids.len() {
             put_all(&mut bytes, Some(ids[from]));
@@ -183,7 +208,7 @@ fn variable(positions: &[(NameHash, Position)]) -> Option<Vec<u8>> {
     (bytes.len() <= MAX_BYTES).then_some(bytes)
 }
 
-/// Ids of 16 bytes, and no counts.
+/// Encodes positions with 16-byte ids and without counts.
 fn fixed(positions: &[(NameHash, Position)]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(FIXED * positions.len());
     for (hash, position) in positions {
@@ -194,7 +219,7 @@ fn fixed(positions: &[(NameHash, Position)]) -> Vec<u8> {
     bytes
 }
 
-/// Whether a text is meant to be a cursor and not a position.
+/// Returns whether a text has the prefix of a cursor and so is not a position.
 #[must_use]
 pub fn is_cursor(text: &str) -> bool {
     text.starts_with(PREFIX) || text.starts_with(PREFIX_FIXED)
@@ -230,7 +255,7 @@ fn take_number(rest: &mut &[u8]) -> Result<u64, InvalidId> {
         }
         number |= low << shift;
         if byte & 0x80 == 0 {
-            // A number has one spelling.
+            // Each number has one spelling.
             return if *byte == 0 && shift > 0 {
                 Err(InvalidId)
             } else {

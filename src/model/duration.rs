@@ -1,23 +1,33 @@
-//! Durations as people write them in a request or a setting: a number and its unit.
+//! Durations in requests and settings: a number with its unit, such as `20s`.
 
 use std::time::Duration;
 
-/// What was wrong with a text that should have been a duration.
+/// The reason why a text is not a duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidDuration {
-    /// `20`: seconds or milliseconds? Better asked than guessed.
+    /// A bare number such as `20`, which could mean seconds or milliseconds.
     #[error("a duration needs a unit: write {0}s or {0}ms")]
     NoUnit(String),
-    /// Not a duration at all, or one that does not fit.
+    /// A text that is not a duration, or a duration that is too long.
     #[error("a duration is a whole number with ms, s, m, h or d, like 500ms, 20s or 7d")]
     Malformed,
 }
 
-/// Reads `500ms`, `20s`, `5m`, `2h`, `7d`, or `0`.
+/// Parses `500ms`, `20s`, `5m`, `2h`, `7d` or `0`.
 ///
 /// # Errors
-/// [`InvalidDuration::NoUnit`] for a bare number other than 0, [`InvalidDuration::Malformed`] for
-/// the rest.
+/// Returns [`InvalidDuration::NoUnit`] for a bare number other than 0, and
+/// [`InvalidDuration::Malformed`] for any other invalid text.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use streamgate::model::duration::{InvalidDuration, parse};
+///
+/// assert_eq!(parse("20s"), Ok(Duration::from_secs(20)));
+/// assert_eq!(parse("20"), Err(InvalidDuration::NoUnit("20".to_owned())));
+/// ```
 pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -38,7 +48,15 @@ pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
         .ok_or(InvalidDuration::Malformed)
 }
 
-/// The shortest text that [`parse`] reads back as `duration`, down to milliseconds.
+/// Formats a duration as the shortest text that [`parse`] reads back, with millisecond precision.
+///
+/// ```
+/// use std::time::Duration;
+/// use streamgate::model::duration::format;
+///
+/// assert_eq!(format(Duration::from_secs(7200)), "2h");
+/// assert_eq!(format(Duration::from_millis(1500)), "1500ms");
+/// ```
 #[must_use]
 pub fn format(duration: Duration) -> String {
     let ms = duration.as_millis();

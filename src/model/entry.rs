@@ -1,42 +1,56 @@
-//! Entries: an id and an ordered list of byte strings that may repeat.
+//! Entries: an id and an ordered list of fields. Names and values are byte strings, and names may
+//! repeat.
 
 use crate::model::id::EntryId;
 
-/// The fields of an entry in stored order: `(name, value)` pairs of arbitrary bytes, in which
-/// names may repeat. Nothing is normalised, so what was written is what is read.
+/// The fields of an entry in stored order: `(name, value)` pairs of arbitrary bytes, in which names
+/// may repeat. Nothing is normalized: readers get the bytes that were written.
 pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// One entry of a stream.
+///
+/// ```
+/// use streamgate::model::entry::Entry;
+/// use streamgate::model::id::EntryId;
+///
+/// let entry = Entry {
+///     id: EntryId::new(1_795_232_709_004, 0),
+///     fields: vec![(b"user".to_vec(), b"alice".to_vec())],
+/// };
+/// assert_eq!(entry.value("user"), Some(&b"alice"[..]));
+/// assert_eq!(entry.value("total"), None);
+/// assert_eq!(entry.size(), 9);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Its id.
+    /// The id of the entry.
     pub id: EntryId,
-    /// Its fields; never empty in a stream.
+    /// The fields of the entry; never empty in a stream.
     pub fields: Fields,
 }
 
 impl Entry {
-    /// The bytes of names and values together.
+    /// Returns the total size of names and values, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         size(&self.fields)
     }
 
-    /// The value of the first field with this name.
+    /// Returns the value of the first field with this name.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<&[u8]> {
         value(&self.fields, name)
     }
 }
 
-/// The value of the first field with this name.
+/// Returns the value of the first field with this name.
 #[must_use]
 pub fn value<'a>(fields: &'a Fields, name: &str) -> Option<&'a [u8]> {
     let mut named = fields.iter().filter(|(field, _)| field == name.as_bytes());
     named.next().map(|(_, value)| value.as_slice())
 }
 
-/// The bytes of names and values together.
+/// Returns the total size of names and values, in bytes.
 #[must_use]
 pub fn size(fields: &Fields) -> usize {
     fields
@@ -45,24 +59,24 @@ pub fn size(fields: &Fields) -> usize {
         .sum()
 }
 
-/// How entries are shown to one reader.
+/// The representation of entries that a reader asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct View {
-    /// `payload=FIELD`: this field's value takes the place of all fields.
+    /// The field whose value replaces all fields (`payload=FIELD`).
     pub payload: Option<String>,
-    /// `json=true`: the payload as the JSON that it is.
+    /// Embeds the payload as JSON if it is valid JSON (`json=true`).
     pub json: bool,
-    /// `pairs=true`: fields as a list of pairs even where an object could hold them.
+    /// Shows fields as a list of pairs even if an object could hold them (`pairs=true`).
     pub pairs: bool,
-    /// `as=cloudevents`: the whole entry as an event.
+    /// Shows the whole entry as an event (`as=cloudevents`).
     pub event: Option<AsEvent>,
 }
 
-/// How an entry is shown as an event.
+/// The representation of an entry as an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AsEvent {
-    /// As the event that it is.
+    /// The event alone.
     Alone,
-    /// The same, with the name of its stream as an extension.
+    /// The event with the name of its stream as an extension attribute.
     WithStream,
 }

@@ -1,5 +1,5 @@
-//! Entries as JSON, on their way out: `fields` is an object in stored order, a value that is not
-//! UTF-8 is `{"base64":"…"}`; an entry that an object cannot hold has `pairs` instead.
+//! Serialization of entries as JSON. `fields` is an object in stored order, and a value that is not
+//! UTF-8 is `{"base64":"…"}`. An entry that an object cannot hold has `pairs` instead.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::ser::{SerializeMap, SerializeSeq};
@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::model::entry::{Entry, Fields, View, value};
 use crate::model::position::Position;
 
-/// Bytes as JSON: a string where they are UTF-8, `{"base64":"…"}` where not.
+/// Bytes as JSON: a string if they are UTF-8, otherwise `{"base64":"…"}`.
 #[derive(Clone, Copy)]
 pub struct JsonBytes<'a>(pub &'a [u8]);
 
@@ -24,11 +24,12 @@ impl Serialize for JsonBytes<'_> {
     }
 }
 
-/// The deepest nesting of JSON that is embedded. Parsers of clients have bounds of their own, and one
+/// The maximum nesting depth of embedded JSON. Parsers of clients have limits of their own, and one
 /// entry beyond them would make a whole page unreadable.
 const MAX_DEPTH: usize = 128;
 
-/// A value as the JSON that it is; `None` if it is none, or nested deeper than 128 levels.
+/// Returns a value as JSON to embed; `None` if the value is not JSON, or is nested deeper than 128
+/// levels.
 #[must_use]
 pub fn embedded(value: &[u8]) -> Option<&RawValue> {
     let json: &RawValue = serde_json::from_slice(value).ok()?;
@@ -49,7 +50,7 @@ pub fn embedded(value: &[u8]) -> Option<&RawValue> {
     (deepest <= MAX_DEPTH).then_some(json)
 }
 
-/// Fields as an object, or as pairs where an object cannot hold them.
+/// Fields as an object, or as pairs if an object cannot hold them.
 pub(super) struct FieldsJson<'a>(pub(super) &'a Fields);
 
 impl Serialize for FieldsJson<'_> {
@@ -95,15 +96,15 @@ fn fits_object(fields: &Fields) -> bool {
     names.windows(2).all(|pair| pair[0] != pair[1])
 }
 
-/// An entry as one reader sees it; `stream` is named where entries of several may meet.
+/// An entry in the representation that a reader asked for.
 pub struct EntryJson<'a> {
-    /// Named in events, left out in a range of one stream.
+    /// The name of the stream: present in events, absent in a range of one stream.
     pub stream: Option<&'a str>,
-    /// Where to go on after it: named in lines, which have no other place for it.
+    /// The position to resume after this entry: present in lines, which have no other place for it.
     pub position: Option<Position>,
     /// The entry.
     pub entry: &'a Entry,
-    /// What the reader asked to see of it.
+    /// The representation that the reader asked for.
     pub view: &'a View,
 }
 
@@ -122,11 +123,12 @@ impl Serialize for EntryJson<'_> {
     }
 }
 
-/// Adds `fields`, `pairs` or `payload` to an object that is being written, as a view asks for. With
-/// `json` a payload that is no JSON stays as it is without, and is marked by `"json":false`.
+/// Writes `fields`, `pairs` or `payload` into a JSON object, according to the view. With `json`, a
+/// payload that is not JSON is written as it would be without `json`, and is marked by
+/// `"json":false`.
 ///
 /// # Errors
-/// Whatever the serializer fails with.
+/// Returns the error of the serializer.
 pub fn serialize_view<M: SerializeMap>(
     map: &mut M,
     fields: &Fields,
@@ -147,10 +149,10 @@ pub fn serialize_view<M: SerializeMap>(
     }
 }
 
-/// Adds `fields` or `pairs` to an object that is being written.
+/// Writes `fields` or `pairs` into a JSON object.
 ///
 /// # Errors
-/// Whatever the serializer fails with.
+/// Returns the error of the serializer.
 pub fn serialize_fields<M: SerializeMap>(
     map: &mut M,
     fields: &Fields,

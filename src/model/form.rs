@@ -1,10 +1,11 @@
-//! `application/x-www-form-urlencoded`, byte for byte: unlike the usual parsers this one never
-//! replaces bytes that are not UTF-8. `form_check` decides whether a body is a form at all.
+//! Parsing of `application/x-www-form-urlencoded`, byte for byte. Unlike most parsers, this one
+//! never replaces bytes that are not UTF-8. The module `form_check` decides whether a body is a
+//! form at all.
 
 use percent_encoding::percent_decode;
 
-/// The pairs of a form or a query, decoded, in order. A pair without `=` has an empty value;
-/// empty pairs (`a=1&&b=2`) are no pairs.
+/// Returns the decoded pairs of a form or a query, in order. A pair without `=` has an empty value.
+/// Empty pairs (`a=1&&b=2`) are skipped.
 pub fn pairs(input: &[u8]) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
     input
         .split(|byte| *byte == b'&')
@@ -15,9 +16,9 @@ pub fn pairs(input: &[u8]) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
         })
 }
 
-/// Undoes the encoding of a name or a value. What only looks like an escape stays.
+/// Decodes a name or a value. Invalid escapes are kept as they are.
 pub(super) fn decode(text: &[u8]) -> Vec<u8> {
-    // Nearly always.
+    // Most texts have nothing to decode.
     if !text.iter().any(|byte| matches!(byte, b'+' | b'%')) {
         return text.to_vec();
     }

@@ -1,49 +1,51 @@
-//! Whether a body is a form at all. Many clients call every body a form unless told otherwise, and a
-//! JSON document or a base64 text that is split at `&` and `=` is lost: no reader can restore it.
+//! Detection of bodies that are not forms. Many clients send every body as a form unless configured
+//! otherwise. A JSON document or a base64 text that is split at `&` and `=` is lost: no reader can
+//! restore it.
 //!
-//! The check is one pass over the body, in the same loop that reads the fields.
+//! The check takes one pass over the body, in the same loop that reads the fields.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 
 use crate::model::entry::Fields;
 use crate::model::form::decode;
 
-/// The longest name, in bytes once decoded.
+/// The maximum length of a decoded name, in bytes.
 const MAX_NAME: usize = 256;
-/// What UTF-8 and both kinds of UTF-16 begin with when the editor writes a byte order mark.
+/// The byte order marks of UTF-8 and of both kinds of UTF-16, which some editors write.
 const MARKS: [&[u8]; 3] = [b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"];
 
-/// Why a body is not a form.
+/// The reason why a body is not a form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotAForm {
-    /// It begins like a JSON object or array.
+    /// A beginning like that of a JSON object or array.
     Json,
-    /// It begins like XML or HTML.
+    /// A beginning like that of XML or HTML.
     Markup,
-    /// It begins with a quote: a JSON string, or quoting that the shell did not remove.
+    /// A quote at the beginning: a JSON string, or quotes that the shell did not remove.
     Quote,
-    /// It begins with a byte order mark.
+    /// A byte order mark at the beginning.
     Mark,
-    /// A part between `&` has no `=`.
+    /// A part between `&` without `=`.
     NoValue,
-    /// A name is empty, too long, or has characters that forms encode.
+    /// A name that is empty, too long, or contains characters that forms encode.
     Name,
-    /// `%` without two hexadecimal digits.
+    /// A `%` without two hexadecimal digits.
     Escape,
-    /// A name or a value is not UTF-8.
+    /// A name or a value that is not UTF-8.
     NotUtf8,
     /// Control characters other than tabs and line breaks.
     Control,
     /// Several lines of `name=value`.
     Lines,
-    /// Base64, padded with `=`.
+    /// Base64 text, padded with `=`.
     Base64,
 }
 
-/// The fields of a form, in order; no more than `most` and one. A body without any pair has none.
+/// Returns the fields of a form, in order, but not more than `most + 1`. A body without pairs has
+/// no fields.
 ///
 /// # Errors
-/// [`NotAForm`] for the first sign that the body is something else.
+/// Returns [`NotAForm`] for the first sign that the body is something else.
 pub fn fields(body: &[u8], most: usize) -> Result<Fields, NotAForm> {
     check_start(body)?;
     let mut fields = Fields::new();
@@ -71,10 +73,10 @@ pub fn fields(body: &[u8], most: usize) -> Result<Fields, NotAForm> {
     Ok(fields)
 }
 
-/// The part of the check that needs only the first bytes, for forms whose names are known.
+/// Checks the first bytes of a body only. This check is enough for forms whose names are known.
 ///
 /// # Errors
-/// [`NotAForm`] for a body that begins as no form does.
+/// Returns [`NotAForm`] for a body that does not begin like a form.
 pub fn check_start(body: &[u8]) -> Result<(), NotAForm> {
     if MARKS.iter().any(|mark| body.starts_with(mark)) {
         return Err(NotAForm::Mark);
@@ -87,9 +89,9 @@ pub fn check_start(body: &[u8]) -> Result<(), NotAForm> {
     }
 }
 
-/// Character classes of the raw text.
+/// The character class of raw names.
 const NAME: u8 = 1;
-/// `%` and the bytes of other characters than ASCII: more is to be looked at.
+/// The character class of `%` and of bytes outside ASCII, which need further checks.
 const ENCODED: u8 = 2;
 const CONTROL: u8 = 4;
 const BREAK: u8 = 8;
@@ -120,12 +122,12 @@ fn class(byte: u8) -> u8 {
     CLASSES[usize::from(byte)]
 }
 
-/// All classes of characters that a text has.
+/// Returns the union of the character classes in a text.
 fn classes(text: &[u8]) -> u8 {
     text.iter().fold(0, |seen, byte| seen | class(*byte))
 }
 
-/// The raw name and value of a pair.
+/// Splits a pair into its raw name and value.
 fn split(pair: &[u8]) -> Result<(&[u8], &[u8]), NotAForm> {
     let end = pair.iter().position(|byte| class(*byte) & NAME == 0);
     match end {
@@ -148,14 +150,14 @@ fn check_value(value: &[u8], seen: u8) -> Result<(), NotAForm> {
     {
         return Err(NotAForm::Lines);
     }
-    // Padding that is left of base64.
+    // A lone `=` is the padding of a base64 text.
     if trim(value) == b"=" {
         return Err(NotAForm::Base64);
     }
     Ok(())
 }
 
-/// Whether a line begins like `name=`.
+/// Returns whether a line begins with `name=`.
 fn is_pair(line: &[u8]) -> bool {
     let name = line
         .iter()
@@ -164,7 +166,7 @@ fn is_pair(line: &[u8]) -> bool {
     name > 0 && line.get(name) == Some(&b'=')
 }
 
-/// Decodes a name or a value, which has characters of these classes.
+/// Decodes a name or a value. `seen` holds its character classes.
 fn text(raw: &[u8], seen: u8) -> Result<Vec<u8>, NotAForm> {
     let decoded = decode(raw);
     if seen & ENCODED == 0 {
@@ -183,7 +185,7 @@ fn text(raw: &[u8], seen: u8) -> Result<Vec<u8>, NotAForm> {
     }
 }
 
-/// Without the line break that many tools add to a file.
+/// Removes the line break that many tools add to a file.
 fn trim(text: &[u8]) -> &[u8] {
     let end = text
         .iter()
@@ -192,8 +194,8 @@ fn trim(text: &[u8]) -> &[u8] {
     &text[..end]
 }
 
-/// Whether a text that ends in `=` can hardly be anything but base64: its length is right, the unused
-/// bits are zero, and letters of both cases come with a digit or a sign.
+/// Returns whether a text that ends in `=` is almost certainly base64. Its length is right, the
+/// unused bits are zero, and it has letters of both cases and a digit or a sign.
 fn is_base64(text: &[u8]) -> bool {
     let has = |of: fn(&u8) -> bool| text.iter().any(of);
     text.len() >= 8

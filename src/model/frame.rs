@@ -1,7 +1,8 @@
-//! Server-sent events as bytes, and the same as lines of NDJSON.
+//! Frames of subscriptions: server-sent events and lines of NDJSON, as bytes.
 //!
-//! Frames are built here and nowhere else. Whatever stands in an entry, a frame is one event: JSON
-//! leaves no CR or LF in `data`, and a name that could break out of its line is left out.
+//! All frames are built in this module. A frame is exactly one event, whatever the entry contains:
+//! JSON leaves no CR or LF in `data`, and an event name that could break out of its line is left
+//! out.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,26 +11,26 @@ use std::io::{self, Write as _};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-/// Bytes of the head of a chunk: its size in hexadecimal, CR, LF.
+/// The length of a chunk's head in bytes: the size in hexadecimal, CR, LF.
 pub const CHUNK_HEAD: usize = 10;
-/// Bytes of its end: CR, LF.
+/// The length of a chunk's end in bytes: CR, LF.
 pub const CHUNK_END: usize = 2;
 
-/// A comment line: keeps proxies and clients from giving up on a quiet connection.
+/// A comment line. It keeps proxies and clients from closing a quiet connection.
 const HEARTBEAT: &str = ": \n\n";
 
-/// How a subscription is written.
+/// The wire format of a subscription.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Framing {
-    /// As server-sent events.
+    /// Server-sent events.
     #[default]
     Events,
-    /// As NDJSON: entries are lines as they are, all else is named, like `{"gap":{…}}`.
+    /// NDJSON. Entries are lines without a wrapper; all other frames are named, like `{"gap":{…}}`.
     Lines,
 }
 
 impl Framing {
-    /// What keeps a quiet connection open: a comment, or an empty line.
+    /// Returns the bytes that keep a quiet connection open: a comment or an empty line.
     #[must_use]
     pub const fn heartbeat(self) -> &'static str {
         match self {
@@ -39,11 +40,11 @@ impl Framing {
     }
 }
 
-/// The longest event name taken from a field, in bytes.
+/// The maximum length of an event name taken from a field, in bytes.
 const MAX_EVENT_NAME: usize = 64;
 
-/// Compact JSON in which the line separators that some clients split lines at (U+0085, U+2028,
-/// U+2029) are escaped too. CR and LF always are.
+/// A formatter for compact JSON that also escapes U+0085, U+2028 and U+2029, at which some clients
+/// split lines. CR and LF are always escaped.
 struct OneLine;
 
 impl Formatter for OneLine {
@@ -65,8 +66,8 @@ impl Formatter for OneLine {
         writer.write_all(rest.as_bytes())
     }
 
-    /// Embedded JSON is written as it came: a separator in it stands in a string, and CR and LF stand
-    /// between tokens.
+    /// Writes embedded JSON without line breaks. The separators occur in strings only, and CR and
+    /// LF occur between tokens only.
     fn write_raw_fragment<W: io::Write + ?Sized>(
         &mut self,
         writer: &mut W,
@@ -76,7 +77,7 @@ impl Formatter for OneLine {
     }
 }
 
-/// Compact JSON on one line, embedded JSON included.
+/// A formatter for compact JSON on one line, including embedded JSON.
 struct Line;
 
 impl Formatter for Line {
@@ -89,7 +90,7 @@ impl Formatter for Line {
     }
 }
 
-/// JSON with spaces for CR and LF, which stand between tokens alone.
+/// Replaces CR and LF, which occur between tokens only, with spaces.
 fn without_line_ends(json: &str) -> Cow<'_, str> {
     match json.contains(['\r', '\n']) {
         true => Cow::Owned(json.replace(['\r', '\n'], " ")),
@@ -97,9 +98,9 @@ fn without_line_ends(json: &str) -> Cow<'_, str> {
     }
 }
 
-/// Ends an event, with its id if it has one. The id comes last: there are clients
-/// (`@microsoft/fetch-event-source`) that resume after an id as soon as they have read its line, and
-/// would leave out an event whose data a broken connection has cut off.
+/// Ends an event, with its id if it has one. The id comes last because some clients
+/// (`@microsoft/fetch-event-source`) resume after an id as soon as they have read its line. They
+/// would skip an event whose data was cut off by a broken connection.
 pub fn end_event(out: &mut Vec<u8>, id: Option<&dyn fmt::Display>) {
     // Writing into a `Vec` cannot fail.
     if let Some(id) = id {
@@ -109,15 +110,15 @@ pub fn end_event(out: &mut Vec<u8>, id: Option<&dyn fmt::Display>) {
 }
 
 /// Begins an event: `event` if there is a name, `retry` if there is a delay in milliseconds, and
-/// `data` as JSON on one line. [`end_event`] is to follow.
+/// `data` as JSON on one line. The caller must finish the event with [`end_event`].
 pub fn begin_event(
     out: &mut Vec<u8>,
     event: Option<&str>,
     retry_ms: Option<u64>,
     data: &impl Serialize,
 ) {
-    // Writing into a `Vec` cannot fail, nor can serializing what this crate serializes: strings,
-    // numbers and maps with string keys.
+    // Writing into a `Vec` cannot fail. Serialization cannot fail either: this crate serializes
+    // only strings, numbers and maps with string keys.
     if let Some(name) = event {
         let _ = writeln!(out, "event: {name}");
     }
@@ -126,32 +127,33 @@ pub fn begin_event(
     }
     out.extend_from_slice(b"data: ");
     let written = data.serialize(&mut Serializer::with_formatter(&mut *out, OneLine));
-    debug_assert!(written.is_ok(), "events hold nothing that JSON cannot");
+    debug_assert!(written.is_ok(), "event data must be serializable as JSON");
     out.push(b'\n');
 }
 
 /// Appends one line of NDJSON to `out`.
 pub fn write_line(out: &mut Vec<u8>, data: &impl Serialize) {
     let written = data.serialize(&mut Serializer::with_formatter(&mut *out, Line));
-    debug_assert!(written.is_ok(), "lines hold nothing that JSON cannot");
+    debug_assert!(written.is_ok(), "line data must be serializable as JSON");
     out.push(b'\n');
 }
 
-/// Makes a chunk of HTTP/1.1 out of bytes that were written after [`CHUNK_HEAD`] of anything.
+/// Completes an HTTP/1.1 chunk whose data was written after [`CHUNK_HEAD`] placeholder bytes.
 pub fn close_chunk(bytes: &mut Vec<u8>) {
     let size = bytes.len() - CHUNK_HEAD;
     let mut head = &mut bytes[..CHUNK_HEAD];
-    // The head has room for any size that a page can have.
+    // The head can hold the size of any page.
     let written = write!(head, "{size:08x}\r\n");
     debug_assert!(
         written.is_ok() && size > 0,
-        "a chunk has bytes, and fewer than 4 GiB"
+        "a chunk must have data, and less than 4 GiB of it"
     );
     bytes.extend_from_slice(b"\r\n");
 }
 
-/// The value of the field chosen by `event=FIELD` as an event name, if it can be one: UTF-8, 1 to
-/// 64 bytes, no control characters, neither ours (`$…`) nor EventSource's own names.
+/// Returns the value of the field chosen by `event=FIELD` if it is a valid event name. A valid name
+/// is UTF-8, has 1 to 64 bytes and no control characters, and is not reserved by streamgate (`$…`)
+/// or `EventSource`.
 #[must_use]
 pub fn event_name(value: Option<&[u8]>) -> Option<&str> {
     let name = std::str::from_utf8(value?).ok()?;

@@ -1,31 +1,43 @@
-//! The grammar of `match=` and of names in lists: a name, or all names with one prefix.
+//! Patterns in `match=` and in lists of names: one name, or all names with a prefix.
 
-/// Streams that `match=` asks for.
+/// A pattern that selects streams by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NamePattern {
-    /// One stream by its name.
+    /// The stream with this name.
     One(String),
-    /// All streams whose names begin so.
+    /// All streams whose names have this prefix.
     Prefix(String),
 }
 
-/// Why a text is no name or pattern.
+/// The reason why a text is not a name or a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPattern {
-    /// A comma, which looks like several names in one parameter.
+    /// An unescaped comma, which looks like several names in one parameter.
     #[error("a comma does not separate names")]
     Comma,
-    /// A `*` where it has no meaning.
-    #[error("a `*` does not stand here for anything")]
+    /// A `*` in a place where it has no meaning.
+    #[error("a `*` is not a wildcard here")]
     Star,
 }
 
 impl NamePattern {
-    /// Reads `NAME` or `PREFIX*`. In it, `\*`, `\,` and `\\` stand for a star, a comma and a
-    /// backslash that are part of the name.
+    /// Parses `NAME` or `PREFIX*`. The escapes `\*`, `\,` and `\\` stand for a literal star, comma
+    /// and backslash.
     ///
     /// # Errors
-    /// [`InvalidPattern`] for a star or a comma that is not escaped and does not end a prefix.
+    /// Returns [`InvalidPattern`] for a comma that is not escaped, and for an unescaped star that
+    /// is not at the end.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use streamgate::model::glob::NamePattern;
+    ///
+    /// let pattern = NamePattern::parse("orders:*")?;
+    /// assert_eq!(pattern, NamePattern::Prefix("orders:".to_owned()));
+    /// assert!(pattern.takes("orders:eu"));
+    /// # Ok::<(), streamgate::model::glob::InvalidPattern>(())
+    /// ```
     pub fn parse(text: &str) -> Result<Self, InvalidPattern> {
         let mut name = String::with_capacity(text.len());
         let mut rest = text.chars();
@@ -39,7 +51,7 @@ impl NamePattern {
                     _ => name.push('\\'),
                 },
                 '*' if rest.as_str().is_empty() => return Ok(Self::Prefix(name)),
-                // Several patterns in one: `a*,b*`.
+                // Several patterns in one parameter: `a*,b*`.
                 '*' if rest.as_str().starts_with(',') => return Err(InvalidPattern::Comma),
                 '*' => return Err(InvalidPattern::Star),
                 ',' => return Err(InvalidPattern::Comma),
@@ -49,7 +61,7 @@ impl NamePattern {
         Ok(Self::One(name))
     }
 
-    /// Whether it asks for the stream of this name.
+    /// Returns whether the pattern matches a name.
     #[must_use]
     pub fn takes(&self, name: &str) -> bool {
         match self {
@@ -59,7 +71,7 @@ impl NamePattern {
     }
 }
 
-/// The glob of Redis for this text alone: nothing in it is special.
+/// Returns the Redis glob that matches only this text. Special characters are escaped.
 #[must_use]
 pub fn literal(text: &str) -> String {
     let mut glob = String::with_capacity(text.len() + 8);
@@ -72,7 +84,7 @@ pub fn literal(text: &str) -> String {
     glob
 }
 
-/// The glob of Redis for all texts with this prefix.
+/// Returns the Redis glob that matches all texts with this prefix.
 #[must_use]
 pub fn prefixed(prefix: &str) -> String {
     literal(prefix) + "*"

@@ -1,10 +1,10 @@
-//! What a stream's counters prove about the past: whether a position was overtaken by removals,
-//! by how many entries, whether it belongs to another history of the stream, and how many entries a
-//! stream had been given up to each of a page.
+//! Gap detection from the counters of a stream. The counters can prove that removals overtook a
+//! position and by how many entries, or that a position belongs to another history of the stream.
+//! They also give the count of each entry on a page.
 //!
-//! The invariant of this file: a number it returns is exact, or it is `None`, and a position of this
-//! very history is never taken for one of another. Two histories can leave identical counters behind,
-//! so there are questions the counters cannot answer (ADR 2 lists them).
+//! The invariant of this module: a returned number is exact or `None`, and a position of the
+//! current history is never taken for one of another. Two histories can leave identical counters
+//! behind, so the counters cannot answer every question (ADR 2 lists the cases).
 
 #[cfg(test)]
 pub(in crate::model) mod tests;
@@ -12,30 +12,30 @@ pub(in crate::model) mod tests;
 use crate::model::id::EntryId;
 use crate::model::position::Position;
 
-/// The counters of a stream, read in one step with the page they are used on.
+/// The counters of a stream, read atomically with the page for which they are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// Whether the key exists at all.
+    /// Whether the key exists.
     pub exists: bool,
-    /// Entries retained.
+    /// The number of retained entries.
     pub length: u64,
-    /// Entries ever added; `None` on servers that do not count them (Redis 6.2).
+    /// The number of entries ever added; `None` on servers that do not count them (Redis 6.2).
     pub entries_added: Option<u64>,
-    /// The id last generated, deleted since or not; `0-0` if there was none.
+    /// The last generated id, even if its entry was deleted since; `0-0` if there was none.
     pub last_id: EntryId,
-    /// The oldest entry retained.
+    /// The id of the oldest retained entry.
     pub oldest: Option<EntryId>,
-    /// The newest entry retained.
+    /// The id of the newest retained entry.
     pub newest: Option<EntryId>,
-    /// The greatest id ever removed by XDEL; trimming does not move it.
+    /// The greatest id ever removed by XDEL. Trimming does not change it.
     pub max_deleted: EntryId,
-    /// Whether this server can remove entries from the middle without a trace in `max_deleted`
-    /// (trims that skip what some group has not acknowledged: 8.2 and later).
+    /// Whether this server can remove entries from the middle without a trace in `max_deleted`:
+    /// trims that skip entries which a group has not acknowledged (8.2 and later).
     pub untraced_holes: bool,
 }
 
 impl Facts {
-    /// A stream that does not exist: nothing was ever added.
+    /// Returns the counters of a stream that does not exist: nothing was ever added.
     #[must_use]
     pub const fn missing() -> Self {
         Self {
@@ -50,21 +50,23 @@ impl Facts {
         }
     }
 
-    /// Right after the last entry. A last id that was set (XSETID) and is no entry carries no count:
-    /// the entry of a counted position is looked for.
+    /// Returns the position right after the last entry. If the last id was set (XSETID) and is not
+    /// an entry, the position has no count. The entry of a counted position is looked up, and a
+    /// missing entry would mean another history.
     #[must_use]
     pub fn tail(&self) -> Position {
         let is_missed = self.newest != Some(self.last_id) && self.must_hold(self.last_id);
         Position::new(self.last_id, self.entries_added.filter(|_| !is_missed))
     }
 
-    /// Whether the stream ends at this position.
+    /// Returns whether the stream ends at this position.
     #[must_use]
     pub fn ends_at(&self, position: Position) -> bool {
         position.id == self.last_id && (position.n.is_none() || position.n == self.entries_added)
     }
 
-    /// Above this id every entry ever added is still there; `None` if that cannot be said.
+    /// Returns the id above which every entry ever added still exists; `None` if the counters
+    /// cannot tell.
     fn complete_above(&self) -> Option<EntryId> {
         if self.entries_added == Some(self.length) {
             Some(EntryId::MIN)
@@ -75,16 +77,16 @@ impl Facts {
         }
     }
 
-    /// Whether an entry of this id must still be there if it was ever added.
+    /// Returns whether the entry with this id must still exist if it was ever added.
     fn must_hold(&self, id: EntryId) -> bool {
         self.oldest.is_some_and(|oldest| id >= oldest)
             && self.complete_above().is_some_and(|above| id > above)
     }
 
-    /// Where a reader stands who was told of a gap: right before the oldest entry retained, or at
-    /// the tail when nothing is. Its count says that all that is gone by now has been told, so that
-    /// from here on only what goes later is counted. The position is no entry, but it lies below all
-    /// that is retained and will ever be, where no entry is looked for.
+    /// Returns the position of a reader that was informed of a gap: right before the oldest
+    /// retained entry, or the tail if nothing is retained. The count covers all entries removed so
+    /// far, so only later removals are reported from here on. The position is not an entry, but it
+    /// is below all retained and future entries, where no entry is looked up.
     #[must_use]
     pub fn after_gap(&self) -> Position {
         let told = self
@@ -96,8 +98,8 @@ impl Facts {
         }
     }
 
-    /// Whether the stream ends before a position that somebody stood at: that was another stream, or
-    /// this one before it was set back.
+    /// Returns whether the stream ends before a position that a reader had. Such a position is from
+    /// another stream, or from this stream before it was set back.
     #[must_use]
     pub fn end_before(&self, position: Position) -> bool {
         let counted_too_far = match (position.n, self.entries_added) {
@@ -107,7 +109,7 @@ impl Facts {
         position.id > self.last_id || counted_too_far
     }
 
-    /// How a reader at `position` stands to what is retained.
+    /// Determines what happened to the entries after the position of a reader.
     #[must_use]
     pub fn standing(&self, position: Position, evidence: Evidence) -> Standing {
         if position.is_oldest() {
@@ -124,9 +126,9 @@ impl Facts {
             return Standing::Intact;
         }
         match (position.n, self.entries_added) {
-            // A server that does not count shows nothing of what lay before its oldest entry.
+            // Without a count, the counters reveal nothing about entries before the oldest one.
             (_, None) if position.id == EntryId::MIN => Standing::Intact,
-            // Nothing can have lain between.
+            // No entry can have existed between the two ids.
             (None, _)
                 if position
                     .id
@@ -135,7 +137,7 @@ impl Facts {
             {
                 Standing::Intact
             }
-            // Everything retained lies above the position, so it was added after it.
+            // Everything retained is above the position, so it was added later.
             (Some(n), Some(added)) => match (added - n).checked_sub(self.length) {
                 Some(0) => Standing::Intact,
                 Some(lost) => Standing::Overtaken { lost: Some(lost) },
@@ -146,21 +148,22 @@ impl Facts {
         }
     }
 
-    /// Whether what was found contradicts a position that the stream does not end before.
+    /// Returns whether the evidence contradicts a position that is not beyond the end of the
+    /// stream.
     fn is_of_another_history(&self, position: Position, evidence: Evidence) -> bool {
         let Some((n, added)) = position.n.zip(self.entries_added) else {
             return false;
         };
         let (found, since) = (evidence.entries_after, added.saturating_sub(n));
-        // Ids only grow: what lies after the position was added after it.
+        // Ids only grow: entries after the position were added later.
         let too_many = found > since;
         let too_few = added == self.length && evidence.to_tail && found < since;
         let missing = evidence.entry_exists == Some(false) && self.must_hold(position.id);
         too_many || too_few || missing
     }
 
-    /// The `n` of each entry of a page that was read upwards from `after`; `to_tail` says that the
-    /// page ends with the last entry retained.
+    /// Returns the count `n` of each entry on a page that was read upwards from `after`. `to_tail`
+    /// says that the page ends with the last retained entry.
     #[must_use]
     pub fn number(&self, after: Position, ids: &[EntryId], to_tail: bool) -> Vec<Option<u64>> {
         let count = ids.len() as u64;
@@ -170,7 +173,7 @@ impl Facts {
         let upwards = |first: u64| (0..count).map(|index| Some(first + index)).collect();
         let at_last = to_tail && ids.last() == Some(&self.last_id);
 
-        // As many entries since a counted position as were added since: none is missing.
+        // The page holds exactly the number of entries added since the position: none is missing.
         if let Some(n) = after.n
             && at_last
             && added.checked_sub(n) == Some(count)
@@ -203,28 +206,28 @@ impl Facts {
     }
 }
 
-/// What was found at and after a position, in one step with the counters.
+/// Evidence found at and after a position, read atomically with the counters.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Evidence {
-    /// Whether the entry of the position is in the stream; `None` if that was not looked up.
+    /// Whether the entry of the position is in the stream; `None` if it was not looked up.
     pub entry_exists: Option<bool>,
-    /// Entries found after the position.
+    /// The number of entries found after the position.
     pub entries_after: u64,
-    /// No others lie after it.
+    /// Whether these are all entries after the position.
     pub to_tail: bool,
 }
 
-/// What has become of the entries after a position.
+/// The state of the entries after a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Nothing was removed that the reader had not read.
+    /// No entry was removed that the reader had not read.
     Intact,
-    /// The position lies below the oldest entry, and entries between were removed.
+    /// The position is below the oldest entry, and entries between them were removed.
     Overtaken {
-        /// Exactly how many, `None` where the counters do not tell.
+        /// The exact number of removed entries; `None` if the counters cannot tell.
         lost: Option<u64>,
     },
-    /// This is not the stream the position was read from: deleted and recreated, set back, or taken
-    /// over from a server that had another history of it.
+    /// The position was read from another stream: this one was deleted and recreated, set back, or
+    /// replaced by a server with another history of it.
     Reset,
 }

@@ -3,36 +3,46 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// `<milliseconds>-<sequence>`, the id Redis gives an entry. Ordered as Redis orders them.
+/// An entry id of Redis: `<milliseconds>-<sequence>`. Ids are ordered as in Redis.
+///
+/// ```
+/// use streamgate::model::id::EntryId;
+///
+/// let id: EntryId = "1795232709004-0".parse()?;
+/// assert_eq!(id, EntryId::new(1_795_232_709_004, 0));
+/// assert_eq!(id.next(), Some(EntryId::new(1_795_232_709_004, 1)));
+/// assert_eq!(id.to_string(), "1795232709004-0");
+/// # Ok::<(), streamgate::model::id::InvalidId>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryId {
-    /// Milliseconds since the Unix epoch, or whatever the writer chose instead.
+    /// Milliseconds since the Unix epoch, or any number that the writer chose instead.
     pub ms: u64,
-    /// Tells entries of the same millisecond apart.
+    /// The sequence number, which distinguishes entries of the same millisecond.
     pub seq: u64,
 }
 
-/// What was wrong with a text that should have been an entry id.
+/// The error for a text that is not an entry id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an entry id is two numbers, like 1795232709004-0")]
 pub struct InvalidId;
 
 impl EntryId {
-    /// `0-0`, which lies before every entry and is never the id of one.
+    /// The id `0-0`, which sorts before every entry and is never the id of one.
     pub const MIN: Self = Self { ms: 0, seq: 0 };
-    /// The greatest id there is.
+    /// The greatest possible id.
     pub const MAX: Self = Self {
         ms: u64::MAX,
         seq: u64::MAX,
     };
 
-    /// The id `ms-seq`.
+    /// Creates the id `ms-seq`.
     #[must_use]
     pub const fn new(ms: u64, seq: u64) -> Self {
         Self { ms, seq }
     }
 
-    /// The id right after this one, `None` after [`EntryId::MAX`].
+    /// Returns the id right after this one; `None` for [`EntryId::MAX`].
     #[must_use]
     pub const fn next(self) -> Option<Self> {
         match self.seq.checked_add(1) {
@@ -44,7 +54,7 @@ impl EntryId {
         }
     }
 
-    /// The id right before this one, `None` before [`EntryId::MIN`].
+    /// Returns the id right before this one; `None` for [`EntryId::MIN`].
     #[must_use]
     pub const fn previous(self) -> Option<Self> {
         match self.seq.checked_sub(1) {
@@ -56,10 +66,10 @@ impl EntryId {
         }
     }
 
-    /// Reads `ms-seq`, or `ms` alone with `seq` put in for what is missing.
+    /// Parses `ms-seq`, or `ms` alone with `seq` as its sequence.
     ///
     /// # Errors
-    /// [`InvalidId`] for anything else, signs and white space included.
+    /// Returns [`InvalidId`] for any other text, including signs and white space.
     pub fn parse_with(text: &str, seq: u64) -> Result<Self, InvalidId> {
         match text.split_once('-') {
             Some((ms, seq)) => Ok(Self {
@@ -74,7 +84,7 @@ impl EntryId {
     }
 }
 
-/// Decimal digits only: `u64::from_str` alone would take `+5`.
+/// Parses decimal digits only. `u64::from_str` alone would accept `+5`.
 pub(crate) fn number(text: &str) -> Result<u64, InvalidId> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(InvalidId);
@@ -100,20 +110,29 @@ impl fmt::Display for EntryId {
     }
 }
 
-/// The id an entry is to be given: the `id` of an append.
+/// The requested id of a new entry: the `id` of an append.
+///
+/// ```
+/// use streamgate::model::id::{EntryId, NewId};
+///
+/// assert_eq!("*".parse(), Ok(NewId::Auto));
+/// assert_eq!("5-*".parse(), Ok(NewId::AutoSeq(5)));
+/// assert_eq!("5-7".parse(), Ok(NewId::Exact(EntryId::new(5, 7))));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NewId {
-    /// `*`: Redis chooses.
+    /// `*`: Redis chooses the id.
     #[default]
     Auto,
     /// `ms-*`: Redis chooses the sequence.
     AutoSeq(u64),
-    /// A full id, which must lie above the last one of the stream.
+    /// A full id, which must be greater than the last id of the stream.
     Exact(EntryId),
 }
 
 impl NewId {
-    /// Of the last millisecond there is: ids that can follow it are numbered, and then there are none.
+    /// Returns whether the id is in the last possible millisecond. Only a limited number of ids can
+    /// follow it.
     #[must_use]
     pub fn is_of_the_end(self) -> bool {
         matches!(

@@ -1,34 +1,35 @@
-//! JSON as it comes from other programs: a byte order mark is skipped, and what is not JSON is
-//! explained to whoever sent it, never in the words of the parser.
+//! JSON texts from other programs. A byte order mark is skipped, and syntax errors are explained to
+//! the sender in plain words instead of those of the parser.
 
 use std::str::from_utf8;
 
 use serde::de::IgnoredAny;
 use serde_json::error::Category;
 
-/// What some editors and tools put in front of UTF-8.
+/// The byte order mark of UTF-8, which some editors and tools write.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The text without the byte order mark of UTF-8.
+/// Returns the text without the byte order mark of UTF-8.
 #[must_use]
 pub fn without_mark(text: &[u8]) -> &[u8] {
     text.strip_prefix(MARK).unwrap_or(text)
 }
 
-/// Why a text without its mark is not the one JSON value that was expected, as a sentence about `it`.
+/// Explains why a text without its mark is not exactly one JSON value, as a sentence about `it`.
 #[must_use]
 pub fn explain(text: &[u8], error: &serde_json::Error) -> String {
-    let many = "send NDJSON as `Content-Type: application/x-ndjson` (with curl by `--data-binary`)";
+    let many =
+        "send NDJSON as `Content-Type: application/x-ndjson` (with curl, use `--data-binary`)";
     why(text, error, many)
 }
 
-/// [`explain`] for a line of NDJSON.
+/// Explains a syntax error in a line of NDJSON, like [`explain`].
 #[must_use]
 pub fn explain_line(text: &[u8], error: &serde_json::Error) -> String {
     why(
         text,
         error,
-        "each line holds one (with curl, send lines by `--data-binary`)",
+        "each line must hold one value (with curl, use `--data-binary`)",
     )
 }
 
@@ -37,11 +38,11 @@ fn why(text: &[u8], error: &serde_json::Error, many: &str) -> String {
         return "it is empty".to_owned();
     }
     if is_wide(text) {
-        return "it is UTF-16 or UTF-32; JSON is sent as UTF-8".to_owned();
+        return "it is UTF-16 or UTF-32; JSON must be sent as UTF-8".to_owned();
     }
     if let Err(wrong) = from_utf8(text) {
         let at = wrong.valid_up_to() + 1;
-        return format!("byte {at} is not UTF-8; JSON is sent as UTF-8, in no other charset");
+        return format!("byte {at} is not UTF-8; JSON in other charsets is not supported");
     }
     let (line, column) = place(error);
     if error.classify() == Category::Eof {
@@ -53,7 +54,7 @@ fn why(text: &[u8], error: &serde_json::Error, many: &str) -> String {
     }
     if said.starts_with("control character") {
         return format!(
-            "a string holds a line break or a control character as it is, near line {line}, column {column}; JSON escapes both"
+            "a string contains an unescaped line break or control character, near line {line}, column {column}; JSON escapes both"
         );
     }
     if said.starts_with("trailing characters") {
@@ -64,9 +65,9 @@ fn why(text: &[u8], error: &serde_json::Error, many: &str) -> String {
     }
     let unexpected = unexpected(text, error);
     let hint = match text.iter().find(|byte| !byte.is_ascii_whitespace()) {
-        Some(b'\'') => "; cmd.exe needs double quotes around it, and `\\\"` within",
+        Some(b'\'') => "; cmd.exe needs double quotes around the text, and `\\\"` inside it",
         _ if said.starts_with("key must be a string") => {
-            "; names stand in double quotes, which some shells remove: send a file, with \
+            "; names must be in double quotes, which some shells remove: send a file with \
              `--data-binary @FILE`"
         }
         _ => "",
@@ -74,25 +75,27 @@ fn why(text: &[u8], error: &serde_json::Error, many: &str) -> String {
     format!("{unexpected} is unexpected at line {line}, column {column}{hint}")
 }
 
-/// Texts of other widths have zeros, and marks of their own.
+/// Returns whether a text is UTF-16 or UTF-32, which contain zero bytes or have other byte order
+/// marks.
 fn is_wide(text: &[u8]) -> bool {
     text.starts_with(b"\xff\xfe")
         || text.starts_with(b"\xfe\xff")
         || text.iter().take(4).any(|byte| *byte == 0)
 }
 
-/// Whether there is another whole value after the first one.
+/// Returns whether a second complete value follows the first one.
 fn is_many(text: &[u8]) -> bool {
     let mut values = serde_json::Deserializer::from_slice(text).into_iter::<IgnoredAny>();
     matches!((values.next(), values.next()), (Some(Ok(_)), Some(Ok(_))))
 }
 
-/// Line and column, both from 1. The parser counts columns from 0 after a line break.
+/// Returns the line and the column of an error, both counted from 1. The parser counts columns from
+/// 0 after a line break.
 fn place(error: &serde_json::Error) -> (usize, usize) {
     (error.line(), error.column().max(1))
 }
 
-/// The character that the parser stopped at.
+/// Returns the character at which the parser stopped.
 fn unexpected(text: &[u8], error: &serde_json::Error) -> String {
     let line = text
         .split(|byte| *byte == b'\n')
@@ -133,7 +136,7 @@ mod tests {
             ),
             (
                 b"{a:1}",
-                "`a` is unexpected at line 1, column 2; names stand in double quotes",
+                "`a` is unexpected at line 1, column 2; names must be in double quotes",
             ),
             (b"'{}'", "`'` is unexpected at line 1, column 1; cmd.exe"),
             (b"{\"a\":1,}", "`}` is unexpected at line 1, column 8"),
@@ -147,7 +150,8 @@ mod tests {
             (b"user=alice", "`u` is unexpected at line 1, column 1"),
             (deep.as_bytes(), "nested too deeply"),
         ] {
-            // Neither reader tells what the other does: raw text is nested as deeply as it likes.
+            // Each parser reports errors that the other one does not: raw text is nested to any
+            // depth.
             let deep = serde_json::from_slice::<serde_json::Value>(text).unwrap_err();
             let error = serde_json::from_slice::<&RawValue>(text)
                 .err()

@@ -1,49 +1,52 @@
-//! The lag of a group: how many entries of the stream it has not been handed yet.
+//! The lag of a group: the number of entries in the stream that were not delivered to the group
+//! yet.
 //!
-//! Redis counts `entries-added − entries-read`, which is wrong once entries that the group had not
-//! read are removed (Redis 7.0 and Valkey do not look whether the group stands below the first entry).
-//! So the number of Redis is used only where nothing was removed, or where nothing better can be had.
+//! Redis computes `entries-added − entries-read`. This number is wrong once entries that the group
+//! had not read are removed, because Redis 7.0 and Valkey do not check whether the group is before
+//! the first entry. So the number of Redis is used only if nothing was removed, or if nothing
+//! better is available.
 
 use crate::model::id::EntryId;
 
-/// The most entries that are counted to tell a lag, from either end of the stream.
+/// The maximum number of entries counted to determine a lag, from either end of the stream.
 pub const MAX_COUNTED: usize = 1000;
 
-/// The counters of a stream that its groups' lags depend on.
+/// The counters of a stream that determine the lags of its groups.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamEnds {
-    /// Entries retained.
+    /// The number of retained entries.
     pub length: u64,
-    /// Entries ever added; `None` on servers that do not count them.
+    /// The number of entries ever added; `None` on servers that do not count them.
     pub entries_added: Option<u64>,
-    /// The id generated last.
+    /// The last generated id.
     pub last_id: EntryId,
-    /// The oldest entry retained.
+    /// The id of the oldest retained entry.
     pub oldest: Option<EntryId>,
 }
 
-/// What Redis says of a group.
+/// The state of a group as reported by Redis.
 #[derive(Clone, Copy, Debug)]
 pub struct GroupPlace {
-    /// The last id handed out.
+    /// The last delivered id.
     pub last_delivered: EntryId,
-    /// Entries read since the beginning of the stream.
+    /// The number of entries read since the beginning of the stream.
     pub entries_read: Option<u64>,
-    /// Its own idea of the lag; `None` where it has none, or a negative one.
+    /// The lag as computed by Redis; `None` if it is unknown or negative.
     pub lag: Option<u64>,
 }
 
-/// The lag of a group, as far as the counters tell.
+/// The lag of a group, as far as the counters determine it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lag {
-    /// It is this.
+    /// The exact lag.
     Exactly(u64),
-    /// The entries after the group's place must be counted. Where these are too many it may be this.
+    /// An unknown lag: the entries after the position of the group must be counted. If there are
+    /// too many to count, the lag may be this number.
     Uncounted(Option<u64>),
 }
 
 impl Lag {
-    /// Judges a group by the counters of its stream.
+    /// Determines the lag of a group from the counters of its stream.
     #[must_use]
     pub fn of(stream: &StreamEnds, group: &GroupPlace) -> Self {
         let Some(oldest) = stream
@@ -57,8 +60,8 @@ impl Lag {
         }
         match (group.lag, stream.entries_added) {
             (Some(lag), Some(added)) if added == stream.length => Self::Exactly(lag),
-            // Of the entries up to the place of the group at least one is retained, so the group has
-            // read more than were removed.
+            // At least one of the entries up to the position of the group is retained, so the group
+            // has read more entries than were removed.
             (lag, Some(added)) => {
                 let least = added.saturating_sub(stream.length).saturating_add(1);
                 Self::Uncounted(lag.filter(|_| group.entries_read.is_some_and(|n| n >= least)))
@@ -67,7 +70,7 @@ impl Lag {
         }
     }
 
-    /// The lag where nothing is counted.
+    /// Returns the lag if it is known without counting.
     #[must_use]
     pub fn uncounted(self) -> Option<u64> {
         match self {
@@ -85,7 +88,8 @@ mod tests {
         EntryId::new(ms, 0)
     }
 
-    /// A stream that was given entries `1-0` to `<added>-0` and holds the last `length` of them.
+    /// Returns the lag in a stream that was given entries `1-0` to `<added>-0` and retains the last
+    /// `length` of them.
     fn lag(added: u64, length: u64, at: u64, entries_read: Option<u64>, lag: Option<u64>) -> Lag {
         let oldest = (length > 0).then(|| id(added - length + 1));
         let stream = StreamEnds {

@@ -1,35 +1,35 @@
-//! Cutting bytes into lines as they come, never holding more than one line that is too long.
+//! Incremental splitting of bytes into lines. At most one overlong line is held in memory.
 
 /// A line of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line<'a> {
-    /// Without its line break.
+    /// A line without its line break.
     Text(&'a [u8]),
-    /// Longer than is taken; it was thrown away.
+    /// A line over the length limit. Its bytes were discarded.
     TooLong,
 }
 
-/// Room for as many bytes is kept.
+/// The buffer capacity that is kept for later lines, in bytes.
 const ROOM: usize = 256 << 10;
 
-/// Cuts what is pushed into it into lines.
+/// A splitter that cuts pushed bytes into lines.
 #[derive(Debug)]
 pub struct Lines {
     buffer: Vec<u8>,
-    /// Everything before this was handed out.
+    /// The end of the bytes that were already returned.
     from: usize,
-    /// No line break lies between `from` and here.
+    /// The end of the searched bytes. No line break is between `from` and here.
     looked: usize,
-    /// The longest line taken, in bytes.
+    /// The maximum length of a line, in bytes.
     longest: usize,
-    /// The rest of a line that is too long is being thrown away.
+    /// Whether the rest of an overlong line is being discarded.
     skipping: bool,
-    /// The last line was pushed.
+    /// Whether the last line was pushed.
     ended: bool,
 }
 
 impl Lines {
-    /// Takes lines of up to `longest` bytes.
+    /// Creates a splitter for lines of up to `longest` bytes.
     #[must_use]
     pub fn new(longest: usize) -> Self {
         let buffer = Vec::new();
@@ -43,14 +43,14 @@ impl Lines {
         }
     }
 
-    /// More of the text. Take all lines out before pushing more, or they pile up.
+    /// Adds more text. Take all complete lines before you push more, or they accumulate.
     pub fn push(&mut self, bytes: &[u8]) {
         self.settle();
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Lets go of what was taken out, and of the room that a long line left; answers how many bytes
-    /// are still held.
+    /// Releases consumed bytes and shrinks the buffer after a long line. Returns the number of
+    /// bytes still buffered.
     pub fn settle(&mut self) -> usize {
         self.buffer.drain(..self.from);
         self.looked -= self.from;
@@ -62,12 +62,12 @@ impl Lines {
         held
     }
 
-    /// Nothing more comes: what is left is the last line.
+    /// Marks the end of the text. The remaining bytes are the last line.
     pub fn end(&mut self) {
         self.ended = true;
     }
 
-    /// The next whole line.
+    /// Returns the next complete line.
     pub fn take(&mut self) -> Option<Line<'_>> {
         let rest = &self.buffer[self.looked..];
         let (end, next) = match rest.iter().position(|byte| *byte == b'\n') {

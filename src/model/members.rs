@@ -1,5 +1,6 @@
-//! JSON objects and lists as they were sent, up to a bound: what is beyond is passed over and not kept.
-//! A body has millions of members, and whoever is refused for that is not to cost more than others.
+//! JSON objects and arrays as they were sent, up to a limit. Items beyond the limit are skipped and
+//! not stored. A body can have millions of members, and a request that is refused for that must not
+//! cost more than others.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,22 +8,22 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// A member of an object.
+/// The name and the raw value of a member of an object.
 pub(super) type Member<'a> = (Cow<'a, str>, &'a RawValue);
 
-/// The first `most` members of an object and one more, in their order, with repeats. `None` for what is
-/// no object.
+/// Returns the first `most` members of an object and one more, in order and with repeats. Returns
+/// `None` for a value that is not an object.
 pub(super) fn members(json: &RawValue, most: usize) -> Option<Vec<Member<'_>>> {
     read(json, Members(most.saturating_add(1)))
 }
 
-/// The first `most` items of a list and one more. `None` for what is no list.
+/// Returns the first `most` items of an array and one more, or `None` for another value.
 pub(super) fn items(json: &RawValue, most: usize) -> Option<Vec<&RawValue>> {
     read(json, Items(most.saturating_add(1)))
 }
 
 fn read<'de, S: DeserializeSeed<'de>>(json: &'de RawValue, seed: S) -> Option<S::Value> {
-    // The text is valid already, and nothing comes after it.
+    // The text is already valid JSON, and nothing follows it.
     seed.deserialize(&mut serde_json::Deserializer::from_str(json.get()))
         .ok()
 }

@@ -1,7 +1,7 @@
-//! What streams are made of, as plain values: ids, positions, names, entries, frames.
+//! The domain model: entry ids, positions, names, entries and frames as plain values.
 //!
-//! Nothing here does I/O or knows Redis, HTTP or the runtime; every rule in this room can be
-//! tested without any of them.
+//! Nothing in this module does I/O or depends on Redis, HTTP or the async runtime, so every rule
+//! can be tested without them.
 
 pub mod bare;
 pub mod cloudevent;

@@ -1,4 +1,4 @@
-//! Names of streams, groups and consumers, checked once on the way in.
+//! Names of streams, groups and consumers, validated when they enter the gateway.
 
 use std::borrow::{Borrow, Cow};
 use std::cmp::Ordering;
@@ -9,28 +9,29 @@ use std::sync::Arc;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
-/// The longest name, in bytes.
+/// The maximum length of a name, in bytes.
 pub const MAX_NAME: usize = 512;
-/// The beginning of every key that belongs to streamgate itself.
+/// The prefix of all keys that belong to streamgate itself.
 pub const OWN_PREFIX: &str = "streamgate:";
 
-/// Why a name was refused. The text is fit for the caller.
+/// The reason why a name is invalid. The text can be shown to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
-    /// Nothing, or more than [`MAX_NAME`] bytes.
-    #[error("a name has 1 to 512 bytes")]
+    /// A name of 0 bytes, or of more than [`MAX_NAME`] bytes.
+    #[error("a name must have 1 to 512 bytes")]
     Length,
     /// C0 or C1 control characters, or DEL.
-    #[error("a name has no control characters")]
+    #[error("a name must not contain control characters")]
     Control,
-    /// `.` and `..`, which clients fold away.
-    #[error("`.` and `..` are not names")]
+    /// `.` and `..`, which clients remove from paths.
+    #[error("a name must not be `.` or `..`")]
     Dots,
-    /// A key of our own.
+    /// A key that belongs to streamgate.
     #[error("names beginning with `streamgate:` are reserved")]
     Reserved,
-    /// Braces mean a Redis Cluster hash tag; anything else about them is a mistake.
-    #[error("braces are taken only as one non-empty `{{tag}}`")]
+    /// Braces other than one Redis Cluster hash tag. Braces always mean a hash tag, so any other
+    /// use is a mistake.
+    #[error("braces must form exactly one non-empty `{{tag}}`")]
     Braces,
 }
 
@@ -64,7 +65,7 @@ fn check_braces(name: &str) -> Result<(), InvalidName> {
     }
 }
 
-/// What stands in braces, or all of it.
+/// Returns the text in braces, or the whole name.
 pub(super) fn tag_of(name: &str) -> &str {
     let braced = name
         .split_once('{')
@@ -79,10 +80,11 @@ macro_rules! name {
         pub struct $name(RawName);
 
         impl $name {
-            /// Checks the name. Bytes that are no text are named as they are shown, see [`RawName`].
+            /// Checks a name. A name that is not UTF-8 is given in its displayed form, see
+            /// [`RawName`].
             ///
             /// # Errors
-            /// [`InvalidName`] says which rule it breaks.
+            /// Returns the rule that the name breaks.
             pub fn new($text: &str) -> Result<Self, InvalidName> {
                 let raw = RawName::read($text);
                 if std::str::from_utf8(raw.as_bytes()).is_ok() {
@@ -93,7 +95,7 @@ macro_rules! name {
                 Ok(Self(raw))
             }
 
-            /// The name as Redis has it.
+            /// Returns the bytes of the name in Redis.
             #[must_use]
             pub fn as_bytes(&self) -> &[u8] {
                 self.0.as_bytes()
@@ -114,14 +116,14 @@ macro_rules! name {
     };
 }
 
-/// A name as Redis has it, which need not be text. Bytes that are no UTF-8 are shown, and taken back, as
-/// `{"base64":"…"}`.
+/// A name in Redis, which need not be text. Bytes that are not UTF-8 are displayed, and accepted,
+/// as `{"base64":"…"}`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RawName(Arc<[u8]>);
 
 impl RawName {
-    /// What a text names: the bytes in it if it is `{"base64":"…"}` of bytes that are no UTF-8, or
-    /// itself.
+    /// Parses a name. A text `{"base64":"…"}` stands for the encoded bytes if these are not UTF-8.
+    /// Any other text stands for itself.
     #[must_use]
     pub fn read(text: &str) -> Self {
         let inside = text
@@ -132,13 +134,13 @@ impl RawName {
         Self(bytes.unwrap_or_else(|| text.as_bytes().to_vec()).into())
     }
 
-    /// The name as Redis has it.
+    /// Returns the bytes of the name in Redis.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Whether there is nothing to it.
+    /// Returns whether the name is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -171,13 +173,24 @@ impl Serialize for RawName {
     }
 }
 
-/// A stream: its Redis key, and how much of that its caller does not see. Two are the same if their
-/// keys are. It has no `Display`: whoever writes it says whether it is for Redis ([`Self::as_str`])
-/// or for a caller ([`Self::shown`]).
+/// A stream: its Redis key, and the length of the prefix that is hidden from the caller. Two
+/// streams are equal if their keys are equal.
+///
+/// There is no `Display`, so that every use chooses between the text for Redis ([`Self::as_str`])
+/// and the text for the caller ([`Self::shown`]).
+///
+/// ```
+/// use streamgate::model::name::{InvalidName, StreamName};
+///
+/// let stream = StreamName::new("{orders}.dead")?;
+/// assert_eq!(stream.tag(), "orders");
+/// assert_eq!(StreamName::new("a{b"), Err(InvalidName::Braces));
+/// # Ok::<(), InvalidName>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct StreamName {
     key: Arc<str>,
-    /// Bytes of the prefix of a namespace.
+    /// The length of the namespace prefix that is hidden from the caller, in bytes.
     hidden: usize,
 }
 
@@ -185,7 +198,7 @@ impl StreamName {
     /// Checks the name of a stream, which is also its key.
     ///
     /// # Errors
-    /// [`InvalidName`] says which rule it breaks.
+    /// Returns the rule that the name breaks.
     pub fn new(key: &str) -> Result<Self, InvalidName> {
         check(key)
             .and_then(|()| check_braces(key))
@@ -196,10 +209,11 @@ impl StreamName {
         })
     }
 
-    /// A stream that another client made, under a name that could not be given here.
+    /// Returns a stream that another client may have created under a name that streamgate does not
+    /// allow.
     ///
     /// # Errors
-    /// [`InvalidName::Reserved`] for a key of our own.
+    /// Returns [`InvalidName::Reserved`] for a key that belongs to streamgate.
     pub fn existing(key: &str) -> Result<Self, InvalidName> {
         check_own(key)?;
         Ok(Self {
@@ -208,19 +222,19 @@ impl StreamName {
         })
     }
 
-    /// The key, as Redis sees it.
+    /// Returns the Redis key.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.key
     }
 
-    /// The name, as its caller sees it.
+    /// Returns the public name, without the hidden prefix.
     #[must_use]
     pub fn shown(&self) -> Cow<'_, str> {
         self.without(self.hidden)
     }
 
-    /// The same stream for a caller who does not see the first bytes of its name, which are there.
+    /// Hides the first `bytes` bytes of the name from the caller. The name must begin with them.
     pub(super) fn hiding(self, bytes: usize) -> Self {
         Self {
             hidden: bytes,
@@ -228,7 +242,8 @@ impl StreamName {
         }
     }
 
-    /// The key without a prefix of so many bytes, which stands inside of a tag that it begins with.
+    /// Returns the key without a prefix of `bytes` bytes. If the key begins with a hash tag, the
+    /// prefix is inside the tag.
     pub(super) fn without(&self, bytes: usize) -> Cow<'_, str> {
         match self.key.strip_prefix('{') {
             Some(inner) if bytes > 0 => {
@@ -238,14 +253,14 @@ impl StreamName {
         }
     }
 
-    /// How many bytes of the key its caller does not see.
+    /// Returns the length of the hidden prefix, in bytes.
     #[must_use]
     pub fn hidden(&self) -> usize {
         self.hidden
     }
 
-    /// What Redis Cluster hashes of it: what stands in braces, or all of it. Names of one tag lie in
-    /// one slot.
+    /// Returns the part of the key that Redis Cluster hashes: the text in braces, or the whole key.
+    /// Names with the same tag are in one slot.
     #[must_use]
     pub fn tag(&self) -> &str {
         tag_of(&self.key)
@@ -360,7 +375,7 @@ mod tests {
             (group.as_bytes(), group.to_string().as_str()),
             (&b"g\xff\xfe"[..], shown)
         );
-        // What is text is never meant by it.
+        // Base64 of valid UTF-8 is not decoded.
         let text = "{\"base64\":\"Zw==\"}";
         assert_eq!(GroupName::new(text).unwrap().as_bytes(), text.as_bytes());
         let long = BASE64_STANDARD.encode([0xff; 513]);

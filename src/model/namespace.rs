@@ -1,36 +1,46 @@
-//! Namespaces: the part of the key space that a caller works in, without seeing that there is more.
+//! Namespaces: parts of the key space. A caller in a namespace does not see the rest.
 //!
-//! A caller with a namespace names its streams as if they were all; the key in Redis begins with the
-//! prefix of the namespace. Where a name begins with a hash tag the prefix stands inside of it, so
-//! that names which share a slot go on sharing it: `orders` is `acme:orders`, and `{orders}.dead`
-//! is `{acme:orders}.dead`.
+//! A caller in a namespace names its streams without a prefix. The key in Redis begins with the
+//! prefix of the namespace. If a name begins with a hash tag, the prefix goes inside the tag, so
+//! that names that share a slot still share it: `orders` becomes `acme:orders`, and `{orders}.dead`
+//! becomes `{acme:orders}.dead`.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::model::name::{InvalidName, OWN_PREFIX, StreamName};
 
-/// The longest prefix, in bytes.
+/// The maximum length of a prefix, in bytes.
 const MAX_PREFIX: usize = 128;
 
-/// A part of the key space; all of it unless it has a prefix.
+/// A part of the key space: all keys with a prefix, or all keys.
+///
+/// ```
+/// use streamgate::model::namespace::Namespace;
+///
+/// let acme = Namespace::new("acme:")?;
+/// assert_eq!(acme.stream("orders")?.as_str(), "acme:orders");
+/// assert_eq!(acme.stream("orders")?.shown(), "orders");
+/// assert_eq!(acme.stream("{orders}.dead")?.as_str(), "{acme:orders}.dead");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Namespace(Option<Arc<str>>);
 
-/// Why a prefix was refused.
+/// The error for an invalid prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a prefix has 1 to 128 bytes without control characters and braces, ends in one of : . / - _, \
-     and is not part of `streamgate:`"
+    "a prefix must have 1 to 128 bytes without control characters or braces, must end in one of \
+         : . / - _, and must not begin with `streamgate:`"
 )]
 pub struct InvalidPrefix;
 
 impl Namespace {
-    /// The names that begin with this prefix. It must end in a delimiter, so that no prefix is the
-    /// beginning of another by accident.
+    /// Creates the namespace of all names with this prefix. The prefix must end in a delimiter, so
+    /// that no prefix is the beginning of another by accident.
     ///
     /// # Errors
-    /// [`InvalidPrefix`].
+    /// Returns [`InvalidPrefix`] if the prefix breaks a rule.
     pub fn new(prefix: &str) -> Result<Self, InvalidPrefix> {
         let fits = prefix.len() <= MAX_PREFIX
             && prefix.ends_with([':', '.', '/', '-', '_'])
@@ -43,7 +53,7 @@ impl Namespace {
         }
     }
 
-    /// Whether some names lie in both.
+    /// Returns whether the two namespaces overlap.
     #[must_use]
     pub fn meets(&self, other: &Self) -> bool {
         let (a, b) = (self.prefix(), other.prefix());
@@ -54,20 +64,20 @@ impl Namespace {
         self.0.as_deref().unwrap_or_default()
     }
 
-    /// The stream that is called so in here.
+    /// Returns the stream with this name in the namespace.
     ///
     /// # Errors
-    /// [`InvalidName`].
+    /// Returns the rule that the name or the key breaks.
     pub fn stream(&self, name: &str) -> Result<StreamName, InvalidName> {
         StreamName::new(name)?;
         StreamName::new(&self.key(name)).map(|stream| self.hide(stream))
     }
 
-    /// The stream that is called so in here, which another client made under a name that could not be
-    /// given here.
+    /// Returns the stream with this name in the namespace. Another client may have created it under
+    /// a name that streamgate does not allow.
     ///
     /// # Errors
-    /// [`InvalidName::Reserved`].
+    /// Returns [`InvalidName::Reserved`] for a key that belongs to streamgate.
     pub fn existing(&self, name: &str) -> Result<StreamName, InvalidName> {
         StreamName::existing(name)?;
         StreamName::existing(&self.key(name)).map(|stream| self.hide(stream))
@@ -85,16 +95,18 @@ impl Namespace {
         stream.hiding(self.prefix().len())
     }
 
-    /// A stream as it is called in here; `None` for one of elsewhere.
+    /// Returns a stream as seen from the namespace; `None` if it is outside, or has no valid name
+    /// inside.
     #[must_use]
     pub fn adopt(&self, stream: &StreamName) -> Option<StreamName> {
         let adopted = self.adopt_existing(stream)?;
-        // A key that somebody else made may lie in here and yet have no name.
+        // Another client may have created a key in this namespace that has no valid name.
         let has_name = self.0.is_none() || StreamName::new(&adopted.shown()).is_ok();
         has_name.then_some(adopted)
     }
 
-    /// A stream as it is called in here, whatever its name; `None` for one of elsewhere.
+    /// Returns a stream as seen from the namespace, even if its name is invalid; `None` if it is
+    /// outside.
     #[must_use]
     pub fn adopt_existing(&self, stream: &StreamName) -> Option<StreamName> {
         let key = stream.as_str();
@@ -103,7 +115,7 @@ impl Namespace {
         is_here.then(|| self.hide(stream.clone()))
     }
 
-    /// What a stream is called in here; the whole key for one of elsewhere.
+    /// Returns the name of a stream in the namespace. The stream must be inside.
     #[must_use]
     pub fn show<'a>(&self, stream: &'a StreamName) -> Cow<'a, str> {
         let Some(prefix) = &self.0 else {
@@ -112,7 +124,7 @@ impl Namespace {
         stream.without(prefix.len())
     }
 
-    /// What the keys of those streams begin with whose names begin so in here.
+    /// Returns the prefixes of all keys whose names in the namespace begin with `name`.
     #[must_use]
     pub fn beginnings(&self, name: &str) -> Vec<String> {
         let Some(prefix) = &self.0 else {

@@ -1,12 +1,12 @@
-//! Fields packed into one value: the list of names and values as `cmsgpack.pack` writes it in the
-//! scripts of Redis. An entry with more arguments than a script can pass on is kept like this.
+//! Fields packed into one value: the list of names and values as `cmsgpack.pack` writes it in Lua
+//! scripts. An entry with more arguments than a script can pass on is stored in this form.
 
 use crate::model::entry::Fields;
 
 /// The name of the field that holds packed fields.
 pub const PACKED: &str = "streamgate-fields";
 
-/// Unpacks fields; `None` if the bytes are not a `MessagePack` list of names and values.
+/// Unpacks fields. Returns `None` if the bytes are not a `MessagePack` list of names and values.
 #[must_use]
 pub fn unpack(packed: &[u8]) -> Option<Fields> {
     let mut rest = Rest(packed);
@@ -16,7 +16,7 @@ pub fn unpack(packed: &[u8]) -> Option<Fields> {
         0xdd => rest.number(4)?,
         _ => return None,
     };
-    // A string takes a byte at least.
+    // A string takes at least one byte.
     if count % 2 == 1 || count > rest.0.len() {
         return None;
     }
@@ -27,7 +27,7 @@ pub fn unpack(packed: &[u8]) -> Option<Fields> {
     rest.0.is_empty().then_some(fields)
 }
 
-/// The bytes that were not read yet.
+/// The bytes that are not read yet.
 struct Rest<'a>(&'a [u8]);
 
 impl Rest<'_> {
@@ -41,7 +41,7 @@ impl Rest<'_> {
         self.take(1)?.first().copied()
     }
 
-    /// A big-endian number of up to four bytes.
+    /// Reads a big-endian number of up to four bytes.
     fn number(&mut self, bytes: usize) -> Option<usize> {
         Some(
             self.take(bytes)?

@@ -1,4 +1,4 @@
-//! Pages: consecutive entries of one stream, rendered once for everybody who sees them alike.
+//! Pages: consecutive entries of one stream, rendered once for all subscribers with the same view.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,44 +13,46 @@ use crate::model::name::StreamName;
 use crate::model::position::Position;
 use crate::model::view::EventView;
 
-/// Entries of one stream that follow each other, oldest first, each with its position.
+/// Consecutive entries of one stream, oldest first, each with its position.
 #[derive(Debug)]
 pub struct Page {
-    /// The stream they are of.
+    /// The stream of the entries.
     pub stream: StreamName,
-    /// Where the page follows on: nothing lies between here and the first entry.
+    /// The position before the page. No entry is between this position and the first entry.
     pub after: Position,
-    /// Where it leaves off: nothing is left between the last entry and here.
+    /// The position after the page. No entry is between the last entry and this position.
     pub end: Position,
     /// The entries; never empty.
     pub entries: Vec<Entry>,
     /// The position of each entry.
     pub positions: Vec<Position>,
-    /// Written by `rendered` alone: one rendering for each view that was asked for.
+    /// One rendering for each requested view, added by `rendered` only.
     rendered: Mutex<Vec<(Arc<EventView>, Arc<Rendered>)>>,
 }
 
-/// A page as bytes ready for the wire.
+/// The bytes of a page, ready to send.
 #[derive(Debug)]
 pub struct Rendered {
-    /// All frames as one chunk of HTTP/1.1, with its head and end; nothing if there is no frame.
+    /// All frames as one HTTP/1.1 chunk with its head and end; empty if there are no frames.
     chunk: Bytes,
     frames: Vec<Frame>,
 }
 
-/// One entry in the bytes of a page.
+/// The location of one entry in the bytes of a page.
 #[derive(Clone, Copy, Debug)]
 struct Frame {
     id: EntryId,
-    /// Which entry of the page it is.
+    /// The index of the entry in the page.
     index: usize,
-    /// Where its bytes begin, and where the line with its id does.
+    /// The offset of the frame.
     start: usize,
+    /// The offset of the line with the id.
     end: usize,
 }
 
 impl Page {
-    /// A page of `entries` between two positions, with a count for each that has one.
+    /// Creates a page of `entries` between two positions. `numbers` holds the count of each entry,
+    /// if it is known.
     #[must_use]
     pub fn new(
         stream: StreamName,
@@ -74,7 +76,7 @@ impl Page {
         }
     }
 
-    /// About how many bytes it holds: its entries, and one rendering of them.
+    /// Returns the approximate size in bytes: the entries and one rendering of them.
     #[must_use]
     pub fn size(&self) -> usize {
         self.entries
@@ -83,10 +85,10 @@ impl Page {
             .sum()
     }
 
-    /// The page as those see it who have this view.
+    /// Returns the page as rendered for a view.
     #[must_use]
     pub fn rendered(&self, view: &Arc<EventView>) -> Arc<Rendered> {
-        // Rendering under the lock: whoever comes second would otherwise do the same work again.
+        // The lock is held while rendering. Otherwise a second caller would repeat the work.
         let mut known = self.rendered.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, rendered)) = known.iter().find(|(of, _)| Arc::ptr_eq(of, view)) {
             return rendered.clone();
@@ -166,35 +168,35 @@ impl Page {
 }
 
 impl Rendered {
-    /// The index of the first frame above an id; [`Rendered::len`] if there is none.
+    /// Returns the index of the first frame above an id; [`Rendered::len`] if there is none.
     #[must_use]
     pub fn above(&self, after: EntryId) -> usize {
-        // Nearly everybody is right before the first.
+        // Nearly all readers are right before the first frame.
         match self.frames.first() {
             Some(first) if first.id > after => 0,
             _ => self.frames.partition_point(|frame| frame.id <= after),
         }
     }
 
-    /// How many frames there are.
+    /// Returns the number of frames.
     #[must_use]
     pub fn len(&self) -> usize {
         self.frames.len()
     }
 
-    /// Whether no entry of the page is shown.
+    /// Returns whether the view shows no entry of the page.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
 
-    /// All frames as one chunk of HTTP/1.1.
+    /// Returns all frames as one HTTP/1.1 chunk.
     #[must_use]
     pub fn chunk(&self) -> Bytes {
         self.chunk.clone()
     }
 
-    /// The bytes of the frames from this one on, without the framing of a chunk.
+    /// Returns the bytes of the frames beginning at an index, without the framing of a chunk.
     #[must_use]
     pub fn frames(&self, from: usize) -> Bytes {
         match self.frames.get(from) {
@@ -203,13 +205,14 @@ impl Rendered {
         }
     }
 
-    /// Which entry of the page the last frame is.
+    /// Returns the index of the last shown entry in the page.
     #[must_use]
     pub fn last(&self) -> Option<usize> {
         self.frames.last().map(|frame| frame.index)
     }
 
-    /// The frames from this one on up to the line of their ids, each with the index of its entry.
+    /// Returns the frames beginning at an index, without the lines of their ids. Each comes with
+    /// the index of its entry.
     pub fn without_ids(&self, from: usize) -> impl Iterator<Item = (usize, Bytes)> {
         let frames = self.frames.iter().skip(from);
         frames.map(|frame| (frame.index, self.chunk.slice(frame.start..frame.end)))

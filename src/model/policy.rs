@@ -1,4 +1,4 @@
-//! The policy of a group: how long an entry is lent, how often, and what becomes of it then.
+//! The policy of a group: the lease time of entries, the number of deliveries, and dead letters.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -6,72 +6,74 @@ use std::time::Duration;
 
 use crate::model::name::{StreamName, tag_of};
 
-/// The shortest lease.
+/// The minimum lease.
 pub const MIN_LEASE: Duration = Duration::from_millis(100);
-/// The longest lease, and the longest delay.
+/// The maximum lease, and the maximum delay.
 pub const MAX_LEASE: Duration = Duration::from_secs(12 * 3600);
-/// The lease of a policy that names none.
+/// The lease of a policy that sets none.
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(30);
-/// The longest a consumer may be asked to be kept for.
+/// The maximum time after which an idle consumer is deleted.
 pub const MAX_EXPIRY: Duration = Duration::from_secs(365 * 24 * 3600);
-/// The most deliveries a policy may ask for.
+/// The maximum number of deliveries that a policy can set.
 pub const MAX_DELIVERIES: u64 = 1_000_000;
-/// The most steps of a backoff.
+/// The maximum number of backoff steps.
 pub const MAX_STEPS: usize = 100;
 
 /// The policy of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// How long a consumer has for an entry.
+    /// The time that a consumer has to process an entry.
     pub lease: Duration,
-    /// After so many deliveries an entry is a dead letter; 0 for no limit.
+    /// The number of deliveries after which an entry becomes a dead letter; 0 for no limit.
     pub max_deliveries: u64,
-    /// How long an entry that was handed back waits, by how often it was delivered; the last
-    /// repeats.
+    /// The delay before a returned entry is delivered again, by its number of deliveries. The last
+    /// delay repeats.
     pub backoff: Vec<Duration>,
-    /// A consumer that has not asked for anything for so long, and holds nothing, is deleted; 0 for
+    /// The time after which a consumer without requests is deleted if it holds no entries; 0 for
     /// never.
     pub consumer_expiry: Duration,
-    /// Where dead letters go: in the slot of the stream, so that they are moved in one step.
+    /// The dead-letter stream. It is in the slot of the source stream, so that entries are moved
+    /// atomically.
     pub dead_letter: StreamName,
-    /// How many bytes of the stream's key those do not see who work in the group: dead letters tell
-    /// where they came from without them.
+    /// The length of the prefix of the source stream's key that workers of the group do not see, in
+    /// bytes. Dead letters name their source stream without this prefix.
     pub hidden: usize,
 }
 
-/// Which rule a policy breaks, and the member that does. The text is fit for the caller.
+/// The rule that a policy breaks, and the member that breaks it. The text can be shown to the
+/// client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPolicy {
-    /// Too short or too long.
-    #[error("a lease is 100ms to 12h")]
+    /// A lease that is too short or too long.
+    #[error("`lease` must be between 100ms and 12h")]
     Lease,
-    /// Too many.
-    #[error("`max_deliveries` is at most 1000000; 0 is no limit")]
+    /// A number of deliveries over the limit.
+    #[error("`max_deliveries` must be at most 1000000; 0 means no limit")]
     MaxDeliveries,
-    /// A step beyond the bounds.
-    #[error("each step of the backoff is 0, or 100ms to 12h")]
+    /// A backoff step that is too short or too long.
+    #[error("each step of `backoff` must be 0, or between 100ms and 12h")]
     Step(usize),
-    /// Steps nobody would ever take.
-    #[error("the backoff has at most 100 steps, and fewer than there are deliveries")]
+    /// Backoff steps that no entry would ever reach, or too many of them.
+    #[error("`backoff` must have at most 100 steps, and fewer than `max_deliveries`")]
     Steps,
-    /// Too short or too long.
-    #[error("`consumer_expiry` is 100ms to 365d; 0 is never")]
+    /// A consumer expiry that is too short or too long.
+    #[error("`consumer_expiry` must be between 100ms and 365d; 0 means never")]
     ConsumerExpiry,
-    /// The stream itself.
-    #[error("dead letters cannot go to the stream they come from")]
+    /// The source stream as its own dead-letter stream.
+    #[error("the dead-letter stream must not be the source stream")]
     Itself,
-    /// It lies elsewhere.
+    /// A dead-letter stream in another slot.
     #[error(
-        "dead letters are moved in one step: their stream must share what is in braces, like {0}"
+        "entries are moved atomically: the dead-letter stream must have the same hash tag, like {0}"
     )]
     Slot(String),
-    /// There is no name to make one of.
-    #[error("the name of the stream is too long to make one of: name the dead-letter stream")]
+    /// A stream name that is too long to derive a dead-letter stream from it.
+    #[error("the stream name is too long for a default dead-letter stream: set `dead_letter`")]
     Unnamed,
 }
 
 impl InvalidPolicy {
-    /// Where in the policy it stands, as a pointer.
+    /// Returns a JSON pointer to the member that breaks the rule.
     #[must_use]
     pub fn pointer(&self) -> String {
         match self {
@@ -85,10 +87,10 @@ impl InvalidPolicy {
     }
 }
 
-/// Where the dead letters of a stream go unless told otherwise.
+/// Returns the default dead-letter stream of a stream.
 ///
 /// # Errors
-/// [`InvalidPolicy::Unnamed`] when that would be too long for a name.
+/// Returns [`InvalidPolicy::Unnamed`] if the name would be too long.
 pub fn default_dead_letter(stream: &StreamName) -> Result<StreamName, InvalidPolicy> {
     let name = stream.as_str();
     let text = if name.contains('{') {
@@ -100,13 +102,13 @@ pub fn default_dead_letter(stream: &StreamName) -> Result<StreamName, InvalidPol
     Ok(named.hiding(stream.hidden()))
 }
 
-/// Whether a lease may be so long.
+/// Returns whether a lease is within its limits.
 #[must_use]
 pub fn is_lease(lease: Duration) -> bool {
     (MIN_LEASE..=MAX_LEASE).contains(&lease)
 }
 
-/// Whether an entry may be held back for so long.
+/// Returns whether a delay is within its limits.
 #[must_use]
 pub fn is_delay(delay: Duration) -> bool {
     delay.is_zero() || is_lease(delay)
@@ -116,7 +118,7 @@ impl Policy {
     /// Checks a policy for a group of `stream`.
     ///
     /// # Errors
-    /// [`InvalidPolicy`] says which rule it breaks.
+    /// Returns the rule that the policy breaks.
     pub fn check(&self, stream: &StreamName) -> Result<(), InvalidPolicy> {
         if !is_lease(self.lease) {
             return Err(InvalidPolicy::Lease);
@@ -147,13 +149,14 @@ impl Policy {
         Ok(())
     }
 
-    /// What dead letters call the stream they came from.
+    /// Returns the name of the source stream in dead letters.
     #[must_use]
     pub fn calls<'a>(&self, stream: &'a StreamName) -> Cow<'a, str> {
         stream.without(self.hidden)
     }
 
-    /// As it is kept: milliseconds, and the name last, since it may hold anything.
+    /// Encodes the policy for storage. Durations are in milliseconds. The stream name comes last,
+    /// because it may contain any character.
     #[must_use]
     pub fn encode(&self) -> String {
         let (lease, expiry) = (self.lease.as_millis(), self.consumer_expiry.as_millis());
@@ -166,7 +169,7 @@ impl Policy {
         text + " " + self.dead_letter.as_str()
     }
 
-    /// Reads what [`Policy::encode`] wrote.
+    /// Decodes the text that [`Policy::encode`] wrote.
     #[must_use]
     pub fn decode(text: &str) -> Option<Self> {
         let mut parts = text.splitn(6, ' ');

@@ -1,40 +1,49 @@
-//! Positions: where a reader stands in a stream, and how many entries the stream had been given
-//! up to there.
+//! Positions of readers in a stream, with the number of entries that were added up to them.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::model::id::{EntryId, InvalidId, number};
 
-/// `<id>` or `<id>:<n>`. `n` is how many entries the stream had ever been given up to and with
-/// `id` (`entries-added` at that entry); it is left out wherever that is not certain.
+/// A position in a stream: `<id>` or `<id>:<n>`. `n` is the number of entries ever added up to and
+/// including `id` (`entries-added` at that entry). It is left out if it is not certain.
+///
+/// ```
+/// use streamgate::model::id::EntryId;
+/// use streamgate::model::position::Position;
+///
+/// let position: Position = "1795232709004-0:42".parse()?;
+/// assert_eq!(position.id, EntryId::new(1_795_232_709_004, 0));
+/// assert_eq!(position.n, Some(42));
+/// # Ok::<(), streamgate::model::id::InvalidId>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Position {
-    /// The last entry that lies behind the reader.
+    /// The id of the last entry before the reader.
     pub id: EntryId,
-    /// Entries ever given up to and with `id`, when that is certain.
+    /// The number of entries ever added up to and including `id`, if it is certain.
     pub n: Option<u64>,
 }
 
 impl Position {
-    /// Before the first entry the stream was ever given.
+    /// The position before the first entry that was ever added.
     pub const START: Self = Self {
         id: EntryId::MIN,
         n: Some(0),
     };
-    /// Before the oldest entry that is retained, whatever was removed below it.
+    /// The position before the oldest retained entry, whatever was removed below it.
     pub const OLDEST: Self = Self {
         id: EntryId::MIN,
         n: None,
     };
 
-    /// The position at `id` with a count that may be unknown.
+    /// Creates the position at `id`, with its count if known.
     #[must_use]
     pub const fn new(id: EntryId, n: Option<u64>) -> Self {
         Self { id, n }
     }
 
-    /// Whether this asks for the oldest retained entry, so that nothing can have overtaken it.
+    /// Returns whether this is [`Position::OLDEST`], which removals cannot overtake.
     #[must_use]
     pub fn is_oldest(self) -> bool {
         self == Self::OLDEST
@@ -74,21 +83,29 @@ impl fmt::Display for Position {
     }
 }
 
-/// Where a reader wants to begin: the values `after`, `Last-Event-ID` and a group's `start` take.
+/// The starting point of a reader: the value of `after`, `Last-Event-ID` or the `start` of a group.
+///
+/// ```
+/// use streamgate::model::position::{Position, Start};
+///
+/// assert_eq!("$".parse(), Ok(Start::Tail));
+/// assert_eq!("0".parse(), Ok(Start::After(Position::OLDEST)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// After this position (`0` and `-` are [`Position::OLDEST`]).
     After(Position),
-    /// `$`: after the last entry there is now.
+    /// `$`: after the current last entry.
     Tail,
-    /// `+`: with the last entry there is now.
+    /// `+`: at the current last entry.
     LastEntry,
 }
 
 impl FromStr for Start {
     type Err = InvalidId;
 
-    /// A space is read as `+`, which is what an unescaped `+` in a query becomes.
+    /// Parses a starting point. A space counts as `+`, because an unescaped `+` in a query becomes
+    /// a space.
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         Ok(match text {
             "$" => Self::Tail,

@@ -1,4 +1,4 @@
-//! Bounds of ranges, and the cursor that carries a range from one page to the next.
+//! Bounds of ranges, and cursors that continue a range on the next page.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::model::id::{EntryId, InvalidId};
 use crate::model::position::Position;
 
-/// Which end of the stream comes first.
+/// The order of the entries in a range.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
     /// Oldest first.
@@ -16,11 +16,11 @@ pub enum Order {
     Desc,
 }
 
-/// Reads a lower bound as Redis does: `-`, `ms` (from its first entry on), a full id, or `(` and
-/// one of these for what comes after it. `None`: nothing can lie there.
+/// Parses a lower bound as Redis does: `-`, `ms` (includes its first entry), a full id, or `(`
+/// before `ms` or an id for an exclusive bound. Returns `None` if no entry can be in the range.
 ///
 /// # Errors
-/// [`InvalidId`] for anything else.
+/// Returns [`InvalidId`] for any other text.
 pub fn lower(text: &str) -> Result<Option<EntryId>, InvalidId> {
     match text.strip_prefix('(') {
         Some(after) => Ok(EntryId::parse_with(after, 0)?.next()),
@@ -30,12 +30,12 @@ pub fn lower(text: &str) -> Result<Option<EntryId>, InvalidId> {
     }
 }
 
-/// Reads an upper bound as Redis does: `+`, `ms` (to its last entry), a full id, or `(` and one of
-/// these for what comes before it: `(ms` leaves out the greatest id of that millisecond alone. `None`:
-/// nothing can lie there.
+/// Parses an upper bound as Redis does: `+`, `ms` (includes its last entry), a full id, or `(`
+/// before `ms` or an id for an exclusive bound. `(ms` excludes only the greatest id of that
+/// millisecond. Returns `None` if no entry can be in the range.
 ///
 /// # Errors
-/// [`InvalidId`] for anything else.
+/// Returns [`InvalidId`] for any other text.
 pub fn upper(text: &str) -> Result<Option<EntryId>, InvalidId> {
     match text.strip_prefix('(') {
         Some(before) => Ok(EntryId::parse_with(before, u64::MAX)?.previous()),
@@ -45,20 +45,30 @@ pub fn upper(text: &str) -> Result<Option<EntryId>, InvalidId> {
     }
 }
 
-/// Where the next page of a range begins, with the bound at its other end. Written as
-/// `<position>[~<end>]` upwards and `desc~<id>[~<start>]` downwards.
+/// The start of the next page of a range, with the bound at the other end. The text is
+/// `<position>[~<end>]` in ascending order and `desc~<id>[~<start>]` in descending order.
+///
+/// ```
+/// use streamgate::model::id::EntryId;
+/// use streamgate::model::range::Cursor;
+///
+/// let cursor: Cursor = "desc~5-0~1-0".parse()?;
+/// let (before, start) = (EntryId::new(5, 0), Some(EntryId::new(1, 0)));
+/// assert_eq!(cursor, Cursor::Desc { before, start });
+/// # Ok::<(), streamgate::model::id::InvalidId>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cursor {
-    /// Entries after the position, up to and with `end`.
+    /// Entries after the position, up to and including `end`.
     Asc {
-        /// The last entry of the page before.
+        /// The position of the last entry on the previous page.
         after: Position,
         /// The upper bound, if there is one.
         end: Option<EntryId>,
     },
-    /// Entries before `before`, down to and with `start`.
+    /// Entries before `before`, down to and including `start`.
     Desc {
-        /// The last entry of the page before.
+        /// The id of the last entry on the previous page.
         before: EntryId,
         /// The lower bound, if there is one.
         start: Option<EntryId>,

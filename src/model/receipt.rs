@@ -1,34 +1,36 @@
-//! Receipts: what a worker proves with that an entry is still its own.
+//! Receipts: the proof of a worker that it still holds the lease on an entry.
 //!
-//! A receipt names an entry and the end of the lease it was handed out with; it is good while the
-//! leases of the group hold exactly that end. It is opaque and not signed: it grants nothing that
-//! the right to work in the group does not. A check over stream and group tells one of another
-//! group, or one that was mangled on its way, from one that is merely late.
+//! A receipt names an entry and the end of the lease with which the entry was delivered. It is
+//! valid while the leases of the group contain exactly that end. A receipt is opaque but not
+//! signed: it grants nothing beyond the right to consume in the group. A checksum over stream and
+//! group distinguishes a receipt of another group, or a corrupted one, from one that is merely
+//! late.
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 
 use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
 
-/// A receipt that was read.
+/// A decoded receipt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    /// The entry.
+    /// The id of the entry.
     pub id: EntryId,
-    /// When its lease ends, in Unix microseconds by the clock of Redis.
+    /// The end of the lease, in Unix microseconds by the clock of Redis.
     pub until_us: u64,
 }
 
-/// Not a receipt of this group.
+/// The error for a text that is not a receipt of this group.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this is no receipt of this group")]
+#[error("not a receipt of this group")]
 pub struct InvalidReceipt;
 
-/// The greatest end of a lease that a sorted set keeps to the microsecond: its scores are doubles.
+/// The upper limit for the end of a lease. Scores of sorted sets are doubles, which keep
+/// microseconds up to this limit.
 const MAX_UNTIL_US: u64 = 1 << 53;
 
 impl Receipt {
-    /// The text a worker is given.
+    /// Encodes the receipt for a worker.
     #[must_use]
     pub fn encode(self, stream: &StreamName, group: &GroupName) -> String {
         let mut bytes = [0; 28];
@@ -41,10 +43,10 @@ impl Receipt {
         BASE64_URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// Reads the text back.
+    /// Decodes the text of a receipt.
     ///
     /// # Errors
-    /// [`InvalidReceipt`] for anything that was not written for this group of this stream.
+    /// Returns [`InvalidReceipt`] for any text that was not encoded for this group of this stream.
     pub fn decode(
         text: &str,
         stream: &StreamName,
@@ -72,7 +74,7 @@ impl Receipt {
     }
 }
 
-/// FNV-1a: against mistakes, not against malice.
+/// Computes an FNV-1a checksum. It detects mistakes, not forgery.
 fn check(bytes: &[u8], stream: &StreamName, group: &GroupName) -> u32 {
     let all = bytes.iter().chain(stream.as_str().as_bytes()).chain(&[0]);
     all.chain(group.as_bytes()).fold(0x811c_9dc5, |hash, byte| {

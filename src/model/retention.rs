@@ -1,29 +1,29 @@
-//! The retention of a stream: how much of it is kept, and who may hold back what is to go.
+//! The retention of a stream: how much is kept, and whether groups can hold back trimming.
 
 use std::time::Duration;
 
-/// The shortest age entries may be kept to.
+/// The minimum age limit of entries.
 pub const MIN_AGE: Duration = Duration::from_secs(1);
-/// The longest.
+/// The maximum age limit of entries.
 pub const MAX_AGE: Duration = Duration::from_secs(3650 * 24 * 3600);
-/// The most entries a length may name: Redis counts in signed numbers.
+/// The maximum length limit, in entries. Redis counts in signed numbers.
 pub const MAX_LENGTH: u64 = i64::MAX as u64;
 
-/// How exactly a stream is kept to its retention.
+/// The precision of trimming.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Whole nodes go, which is much cheaper; somewhat more is kept.
+    /// Trims whole nodes only. This is much cheaper, but keeps somewhat more entries.
     #[default]
     Approximate,
-    /// To the letter.
+    /// Trims exactly to the limits.
     Exact,
-    /// To the letter, but only what every group has read and acknowledged, from the oldest entry on
-    /// and without holes.
+    /// Trims exactly, but only entries that every group has read and acknowledged, from the oldest
+    /// entry on and without holes.
     Acked,
 }
 
 impl Mode {
-    /// The word it is known by.
+    /// Returns the name of the mode.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -40,41 +40,41 @@ impl Mode {
     }
 }
 
-/// What is kept of a stream: what breaks either bound goes.
+/// The limits of a stream. Entries that exceed either limit are trimmed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// The newest so many entries.
+    /// The maximum number of entries. The newest ones are kept.
     pub max_length: Option<u64>,
-    /// Entries younger than this, by the clock of Redis.
+    /// The maximum age of entries, by the clock of Redis.
     pub max_age: Option<Duration>,
-    /// How exactly.
+    /// The precision of trimming.
     pub mode: Mode,
-    /// With [`Mode::Acked`]: what lies beyond so many entries goes whatever groups have done.
+    /// With [`Mode::Acked`]: the maximum number of entries, regardless of the groups.
     pub hard_max_length: Option<u64>,
 }
 
-/// Which rule a retention breaks. The text is fit for the caller.
+/// The rule that a retention breaks. The text can be shown to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRetention {
-    /// It bounds nothing.
-    #[error("say `maxlen`, `max_age` or both; `\"retention\":null` keeps everything")]
+    /// A retention without limits.
+    #[error("set `maxlen`, `max_age` or both; `\"retention\":null` keeps everything")]
     Nothing,
-    /// None at all, or more than can be counted.
-    #[error("`maxlen` is 1 to 9223372036854775807")]
+    /// A length of 0, or one that Redis cannot count.
+    #[error("`maxlen` must be between 1 and 9223372036854775807")]
     Length,
-    /// Too short or too long.
-    #[error("`max_age` is 1s to 3650d")]
+    /// An age that is too short or too long.
+    #[error("`max_age` must be between 1s and 3650d")]
     Age,
-    /// There is nothing it could override.
-    #[error("`hard_maxlen` goes with `\"mode\":\"acked\"`")]
+    /// A hard limit without [`Mode::Acked`], where it has nothing to override.
+    #[error("`hard_maxlen` requires `\"mode\":\"acked\"`")]
     HardWithoutAcked,
-    /// It would leave nothing to `maxlen`.
-    #[error("`hard_maxlen` is above `maxlen`, and at most 9223372036854775807")]
+    /// A hard limit that would leave no entries to `maxlen`, or that Redis cannot count.
+    #[error("`hard_maxlen` must be greater than `maxlen` and at most 9223372036854775807")]
     HardLength,
 }
 
 impl InvalidRetention {
-    /// Where in the retention it stands, as a pointer.
+    /// Returns a JSON pointer to the member that breaks the rule.
     #[must_use]
     pub const fn pointer(self) -> &'static str {
         match self {
@@ -87,8 +87,10 @@ impl InvalidRetention {
 }
 
 impl Retention {
+    /// Checks the limits.
+    ///
     /// # Errors
-    /// [`InvalidRetention`] says which rule it breaks.
+    /// Returns the rule that the retention breaks.
     pub fn check(&self) -> Result<(), InvalidRetention> {
         if self.max_length.is_none() && self.max_age.is_none() {
             return Err(InvalidRetention::Nothing);
@@ -114,7 +116,8 @@ impl Retention {
         }
     }
 
-    /// As it is kept: mode, length, age in milliseconds, hard length; `-` for none.
+    /// Encodes the retention for storage: mode, length, age in milliseconds, hard length; `-` for
+    /// none.
     #[must_use]
     pub fn encode(&self) -> String {
         let shown = |number: Option<u128>| number.map_or("-".to_owned(), |some| some.to_string());
@@ -132,7 +135,7 @@ impl Retention {
         )
     }
 
-    /// Reads what [`Retention::encode`] wrote.
+    /// Decodes the text that [`Retention::encode`] wrote.
     #[must_use]
     pub fn decode(text: &str) -> Option<Self> {
         let mut parts = text.split(' ');

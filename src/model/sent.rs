@@ -1,5 +1,5 @@
-//! Entries as JSON, on their way in: `{"fields":{…}}` or `{"pairs":[…]}`, one or a batch. Numbers and
-//! booleans keep the text they came with; whatever cannot be an entry is pointed at.
+//! Parsing of entries from JSON: `{"fields":{…}}` or `{"pairs":[…]}`, one or a batch. Numbers and
+//! booleans keep their original text. Errors point at the invalid value.
 
 use std::borrow::Cow;
 
@@ -11,17 +11,17 @@ use crate::model::entry::Fields;
 use crate::model::json_text;
 use crate::model::members::{items, members};
 
-/// More members than an entry can have, or a batch.
+/// The number of members to read, which is more than an entry or a batch can have.
 const MEMBERS: usize = 16;
-/// The most entries of a batch.
+/// The maximum number of entries in a batch.
 pub const MAX_BATCH: usize = 10_000;
 
-/// Why a JSON entry was refused: where, as a JSON pointer, and what is wrong there.
+/// The error for an invalid JSON entry: the location as a JSON pointer, and the problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidEntry {
-    /// RFC 6901 pointer into the body, empty for the whole of it; or the name of a header.
+    /// RFC 6901 pointer into the body, empty for the whole body; or the name of a header.
     pub pointer: String,
-    /// Fit for the caller.
+    /// A text that can be shown to the client.
     pub detail: String,
 }
 
@@ -34,40 +34,41 @@ impl InvalidEntry {
     }
 }
 
-/// An entry as it was sent: its fields, and the id it asks for.
+/// An entry as it was sent: its fields and the requested id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SentEntry {
-    /// In the order they were sent.
+    /// The fields, in the order in which they were sent.
     pub fields: Fields,
-    /// The text of `id`, not yet looked at.
+    /// The text of `id`, not parsed yet.
     pub id: Option<String>,
     /// The idempotency key of this entry.
     pub key: Option<String>,
 }
 
-/// What a JSON body holds.
+/// The contents of a JSON body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sent {
     /// One entry.
     One(SentEntry),
-    /// `{"entries":[…]}`, or a list of entries.
+    /// `{"entries":[…]}`, or an array of entries.
     Many(Batch),
 }
 
 /// A batch of entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// Where the list stands in the body, as a JSON pointer.
+    /// The location of the array in the body, as a JSON pointer.
     pub at: &'static str,
-    /// The entries; an error for each item that cannot be one.
+    /// The entries, with an error for each invalid item.
     pub entries: Vec<Result<SentEntry, InvalidEntry>>,
 }
 
-/// Reads one entry, or a batch: `{"entries":[…]}` or a list of entries. The text must be valid JSON already. Of an entry with more
-/// than `most` fields one more is read than it may have, and no further: whoever takes it refuses it.
+/// Parses one entry, or a batch: `{"entries":[…]}` or an array of entries. The text must already be
+/// valid JSON. An entry with more than `most` fields is read up to one field past that limit, so
+/// that the caller can refuse it.
 ///
 /// # Errors
-/// [`InvalidEntry`] points at the first thing that cannot be an entry.
+/// Returns an [`InvalidEntry`] that points at the first value that is not a valid entry.
 pub fn parse(json: &RawValue, most: usize) -> Result<Sent, InvalidEntry> {
     if json.get().starts_with('[') {
         return batch(json, "", most, parse_entry);
@@ -80,40 +81,41 @@ pub fn parse(json: &RawValue, most: usize) -> Result<Sent, InvalidEntry> {
         let at = format!("/{}", escape(other));
         return Err(InvalidEntry::at(
             at,
-            "stands beside `entries`, which stands alone",
+            "a body with `entries` must not have other members",
         ));
     }
     batch(list, "/entries", most, parse_entry)
 }
 
-/// Reads a list of entries that stands at `at`.
+/// Parses an array of entries. `at` is its location in the body.
 pub(super) fn batch(
     json: &RawValue,
     at: &'static str,
     most: usize,
     parse: fn(&RawValue, &str, usize) -> Result<SentEntry, InvalidEntry>,
 ) -> Result<Sent, InvalidEntry> {
-    // One too many is as good as all: what is wrong with each of a million is not gathered.
+    // One entry over the limit is enough to refuse the batch, so errors are not collected for each
+    // of a million entries.
     let Some(list) = items(json, MAX_BATCH) else {
-        return Err(InvalidEntry::at(at, "a batch is a list of entries"));
+        return Err(InvalidEntry::at(at, "a batch must be an array of entries"));
     };
     if list.is_empty() {
-        return Err(InvalidEntry::at(at, "a batch has at least one entry"));
+        return Err(InvalidEntry::at(at, "a batch must have at least one entry"));
     }
     let entry = |(index, entry)| parse(entry, &format!("{at}/{index}"), most);
     let entries = list.into_iter().enumerate().map(entry).collect();
     Ok(Sent::Many(Batch { at, entries }))
 }
 
-/// Reads one entry from a line of NDJSON, and of its fields one more than `most` as [`parse`] does.
+/// Parses one entry from a line of NDJSON. As in [`parse`], at most `most + 1` fields are read.
 ///
 /// # Errors
-/// [`InvalidEntry`] points at the first thing that cannot be an entry.
+/// Returns an [`InvalidEntry`] that points at the first value that is not a valid entry.
 pub fn parse_line(text: &[u8], most: usize) -> Result<SentEntry, InvalidEntry> {
     parse_entry(line(text)?, "", most)
 }
 
-/// The JSON value on a line of NDJSON.
+/// Returns the JSON value on a line of NDJSON.
 pub(super) fn line(text: &[u8]) -> Result<&RawValue, InvalidEntry> {
     let text = json_text::without_mark(text);
     serde_json::from_slice(text).map_err(|error| {
@@ -130,18 +132,18 @@ fn is_empty_list(json: &RawValue) -> bool {
     inner.is_some_and(|inner| inner.trim_ascii().is_empty())
 }
 
-/// Reads `{"fields":{…}}` or `{"pairs":[[name,value],…]}`, with `id` if there is one.
+/// Parses `{"fields":{…}}` or `{"pairs":[[name,value],…]}`, with `id` and `key` if present.
 ///
-/// The text must be valid JSON already; `pointer` is where it stands in the body.
+/// The text must already be valid JSON. `pointer` is its location in the body.
 ///
 /// # Errors
-/// [`InvalidEntry`] points at the first thing that cannot be an entry.
+/// Returns an [`InvalidEntry`] that points at the first value that is not a valid entry.
 fn parse_entry(json: &RawValue, pointer: &str, most: usize) -> Result<SentEntry, InvalidEntry> {
-    let hint = "an entry is {\"fields\":{…}} or {\"pairs\":[[name,value],…]}";
+    let hint = "an entry must be {\"fields\":{…}} or {\"pairs\":[[name,value],…]}";
     let Some(members) = members(json, MEMBERS) else {
         return Err(InvalidEntry::at(
             pointer,
-            format!("{hint}; to store any other JSON untouched, use ?payload=data"),
+            format!("{hint}; to store any other JSON unchanged, use ?payload=data"),
         ));
     };
     if !members
@@ -150,8 +152,8 @@ fn parse_entry(json: &RawValue, pointer: &str, most: usize) -> Result<SentEntry,
     {
         return Err(InvalidEntry::at(
             pointer,
-            "this has neither `fields` nor `pairs`: wrap it in `fields`, as {\"fields\":{…}}, take its \
-             members as fields with ?as=fields, or store it untouched with ?payload=data",
+            "the entry has neither `fields` nor `pairs`: wrap it as {\"fields\":{…}}, store its \
+             members as fields with ?as=fields, or store it unchanged with ?payload=data",
         ));
     }
     let (mut fields, mut sent) = (None, SentEntry::default());
@@ -160,11 +162,11 @@ fn parse_entry(json: &RawValue, pointer: &str, most: usize) -> Result<SentEntry,
     for (name, value) in &members {
         let at = format!("{pointer}/{}", escape(name));
         if seen.contains(&name) {
-            return Err(InvalidEntry::at(at, "stands here twice"));
+            return Err(InvalidEntry::at(at, "this member is given twice"));
         }
         seen.push(name);
         match name.as_ref() {
-            // Some generated clients send a list that was never given as an empty one.
+            // Some generated clients send an empty list for one that was not set.
             "pairs" if has_fields && is_empty_list(value) => {}
             "fields" if fields.is_none() => fields = Some(parse_object(value, &at, most)?),
             "fields" | "pairs" if fields.is_some() => {
@@ -173,12 +175,12 @@ fn parse_entry(json: &RawValue, pointer: &str, most: usize) -> Result<SentEntry,
             "pairs" => fields = Some(parse_pairs(value, &at, most)?),
             "id" => sent.id = Some(parse_text(value, &at)?),
             "key" => sent.key = Some(parse_text(value, &at)?),
-            // Lines that were read can be sent back as they are.
+            // Lines that were read can be sent back unchanged.
             "position" => {}
             _ => {
                 return Err(InvalidEntry::at(
                     at,
-                    "not a member of an entry: it has `fields` or `pairs`, `id` and `key`",
+                    "unknown member: an entry has `fields` or `pairs`, `id` and `key`",
                 ));
             }
         }
@@ -191,12 +193,13 @@ fn parse_entry(json: &RawValue, pointer: &str, most: usize) -> Result<SentEntry,
 }
 
 fn parse_text(json: &RawValue, pointer: &str) -> Result<String, InvalidEntry> {
-    serde_json::from_str(json.get()).map_err(|_| InvalidEntry::at(pointer, "is a string"))
+    serde_json::from_str(json.get())
+        .map_err(|_| InvalidEntry::at(pointer, "the value must be a string"))
 }
 
 fn parse_object(json: &RawValue, pointer: &str, most: usize) -> Result<Fields, InvalidEntry> {
     let Some(members) = members(json, most) else {
-        return Err(InvalidEntry::at(pointer, "`fields` is an object"));
+        return Err(InvalidEntry::at(pointer, "`fields` must be an object"));
     };
     let mut names: Vec<&str> = members.iter().map(|(name, _)| name.as_ref()).collect();
     names.sort_unstable();
@@ -204,7 +207,7 @@ fn parse_object(json: &RawValue, pointer: &str, most: usize) -> Result<Fields, I
         let at = format!("{pointer}/{}", escape(twice[0]));
         return Err(InvalidEntry::at(
             at,
-            "stands here twice: a name that repeats is sent in `pairs`",
+            "the field is given twice; send repeated names in `pairs`",
         ));
     }
     let fields = members.iter().map(|(name, value)| {
@@ -218,14 +221,14 @@ fn parse_pairs(json: &RawValue, pointer: &str, most: usize) -> Result<Fields, In
     let Some(list) = items(json, most) else {
         return Err(InvalidEntry::at(
             pointer,
-            "`pairs` is a list of [name, value]",
+            "`pairs` must be an array of [name, value]",
         ));
     };
     let pairs = list.iter().enumerate().map(|(index, pair)| {
         let Ok([name, value]) = serde_json::from_str::<[&RawValue; 2]>(pair.get()) else {
             return Err(InvalidEntry::at(
                 format!("{pointer}/{index}"),
-                "a pair is [name, value]",
+                "a pair must be [name, value]",
             ));
         };
         Ok((
@@ -251,7 +254,7 @@ fn parse_value(json: &RawValue, pointer: impl Fn() -> String) -> Result<Vec<u8>,
             .map_err(|_| {
                 InvalidEntry::at(
                     pointer(),
-                    "not a string of Unicode: send bytes as {\"base64\":\"…\"}",
+                    "the string is not valid Unicode; send bytes as {\"base64\":\"…\"}",
                 )
             }),
         Some(b'0'..=b'9' | b'-' | b't' | b'f') => Ok(text.as_bytes().to_vec()),
@@ -260,7 +263,12 @@ fn parse_value(json: &RawValue, pointer: impl Fn() -> String) -> Result<Vec<u8>,
                 serde_json::from_str::<Binary<'_>>(text).map_err(|_| nested(pointer()))?;
             BASE64_STANDARD
                 .decode(encoded.base64.as_bytes())
-                .map_err(|_| InvalidEntry::at(pointer(), "not base64 (standard alphabet, padded)"))
+                .map_err(|_| {
+                    InvalidEntry::at(
+                        pointer(),
+                        "the value is not base64 (standard alphabet, padded)",
+                    )
+                })
         }
         _ => Err(nested(pointer())),
     }
@@ -269,18 +277,18 @@ fn parse_value(json: &RawValue, pointer: impl Fn() -> String) -> Result<Vec<u8>,
 fn nested(pointer: String) -> InvalidEntry {
     InvalidEntry {
         pointer,
-        detail: "a value is a string, a number, a boolean or {\"base64\":\"…\"}; null and nested \
-                 values have no place in a field: to store a whole JSON document, use ?payload=data"
+        detail: "a value must be a string, a number, a boolean or {\"base64\":\"…\"}, not null or \
+                 nested JSON; to store a whole JSON document, use ?payload=data"
             .to_owned(),
     }
 }
 
-/// A name as a token of a JSON pointer.
+/// Escapes a name as a token of a JSON pointer.
 pub(super) fn escape(token: &str) -> String {
     token.replace('~', "~0").replace('/', "~1")
 }
 
-/// The first thing that was refused, of a body or of its entries.
+/// Returns the first error in a body or its entries.
 #[cfg(test)]
 pub(super) fn first_refused(sent: Result<Sent, InvalidEntry>) -> InvalidEntry {
     match sent {

@@ -1,4 +1,4 @@
-//! Points in time as people write them in a request: RFC 3339, Unix milliseconds, or how long ago.
+//! Points in time in requests: RFC 3339, Unix milliseconds, or a duration before now.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -9,36 +9,45 @@ use ::time::format_description::well_known::Rfc3339;
 use crate::model::duration;
 use crate::model::id::EntryId;
 
-/// Unix times below this many milliseconds (March 1973) are seconds sent by mistake.
+/// The least Unix time that is accepted, in milliseconds (March 1973). A smaller number is probably
+/// in seconds by mistake.
 pub(super) const LEAST_UNIX_MS: u64 = 100_000_000_000;
 
 /// A point in time.
+///
+/// ```
+/// use std::time::Duration;
+/// use streamgate::model::time::Time;
+///
+/// assert_eq!("2026-09-20T08:30:00Z".parse(), Ok(Time::At(1_789_893_000_000)));
+/// assert_eq!("1h".parse(), Ok(Time::Ago(Duration::from_secs(3600))));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Time {
-    /// Milliseconds since 1970.
+    /// Milliseconds since the Unix epoch.
     At(u64),
-    /// That long before now, whatever clock says what now is.
+    /// A duration before now, by a clock that the caller chooses.
     Ago(Duration),
 }
 
-/// What was wrong with a text that should have been a time.
+/// The reason why a text is not a time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTime {
-    /// Seconds or milliseconds? Better asked than guessed.
+    /// A number that could be seconds or milliseconds.
     #[error(
-        "{0} looks like seconds: Unix times are in milliseconds, and durations carry a unit (1h)"
+        "{0} looks like seconds: Unix times must be in milliseconds, and durations need a unit (1h)"
     )]
     LooksLikeSeconds(String),
-    /// Not a time at all, or one that does not fit.
+    /// A text that is not a time, or a time out of range.
     #[error(
-        "a time is like 2026-09-20T08:30:00Z (RFC 3339), Unix milliseconds, or a duration, \
-         meaning that long ago (1h)"
+        "a time must be RFC 3339 (2026-09-20T08:30:00Z), Unix milliseconds, or a duration \
+         before now (1h)"
     )]
     Malformed,
 }
 
 impl Time {
-    /// The same in Unix milliseconds, on a clock that shows `now`.
+    /// Converts the time to Unix milliseconds. `now` is the current time of the clock.
     #[must_use]
     pub fn unix_ms(self, now: u64) -> u64 {
         match self {
@@ -47,13 +56,13 @@ impl Time {
         }
     }
 
-    /// The lowest id an entry of this time can have.
+    /// Returns the lowest id that an entry of this time can have.
     #[must_use]
     pub fn first_id(self, now: u64) -> EntryId {
         EntryId::new(self.unix_ms(now), 0)
     }
 
-    /// The greatest id an entry of this time can have.
+    /// Returns the greatest id that an entry of this time can have.
     #[must_use]
     pub fn last_id(self, now: u64) -> EntryId {
         EntryId::new(self.unix_ms(now), u64::MAX)
@@ -243,7 +252,7 @@ mod tests {
         }
     }
 
-    /// The date of a day, counted up from 1970 year by year and month by month.
+    /// Returns the date of a day, counted from 1970 year by year and month by month.
     fn date(mut day: u64) -> (u64, u64, u64) {
         let is_leap = |year: u64| {
             year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))

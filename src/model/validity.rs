@@ -1,36 +1,37 @@
-//! How long a credential is good: until its end, or until it is taken back.
+//! The validity of credentials, which ends when they expire or are revoked.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-/// Set once, when what a credential rests on is taken back. Shared by all that rests on it.
+/// A flag that is set once, when the basis of a credential is revoked. All credentials with this
+/// basis share the flag.
 #[derive(Clone, Debug, Default)]
 pub struct Revocable(Arc<AtomicBool>);
 
 impl Revocable {
-    /// Takes back everything that rests on this.
+    /// Revokes all credentials that share this flag.
     pub fn revoke(&self) {
         self.0.store(true, Ordering::Release);
     }
 }
 
-/// How long a credential is good. Without an end and on nothing, for ever.
+/// The validity of a credential. The default has no end and cannot be revoked.
 #[derive(Clone, Debug, Default)]
 pub struct Validity {
-    /// When it ends by itself.
+    /// The time at which the credential expires.
     pub until: Option<SystemTime>,
     on: Revocable,
 }
 
 impl Validity {
-    /// Good until then, as long as `on` is.
+    /// Creates a validity that ends at `until`, or earlier if `on` is revoked.
     #[must_use]
     pub fn new(until: Option<SystemTime>, on: Revocable) -> Self {
         Self { until, on }
     }
 
-    /// The same, but no longer than until then.
+    /// Returns the same validity, but ending no later than `until`.
     #[must_use]
     pub fn at_most(&self, until: SystemTime) -> Self {
         let until = self.until.map_or(until, |own| own.min(until));
@@ -40,7 +41,7 @@ impl Validity {
         }
     }
 
-    /// How long until it ends by itself.
+    /// Returns the time left until the credential expires.
     #[must_use]
     pub fn left(&self) -> Option<Duration> {
         let now = SystemTime::now();
@@ -48,7 +49,7 @@ impl Validity {
             .map(|until| until.duration_since(now).unwrap_or_default())
     }
 
-    /// Whether it has ended, or was taken back.
+    /// Returns whether the credential has expired or was revoked.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.on.0.load(Ordering::Acquire) || self.until.is_some_and(|end| end <= SystemTime::now())

@@ -1,26 +1,26 @@
-//! How a follower sees entries: which of them, what of each, by which name, in which form.
+//! The view of a subscriber: the selection of entries, their contents, event names and format.
 
 use crate::model::entry::{Entry, View};
 use crate::model::frame::{self, Framing};
 use crate::model::namespace::Namespace;
 
-/// How a page looks to those who follow its stream.
+/// The view of a subscriber on the pages of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct EventView {
-    /// What of each entry is shown.
+    /// The representation of each entry.
     pub entry: View,
     /// `event=FIELD`: the field whose value names the event.
     pub event: Option<String>,
-    /// Which entries are shown at all.
+    /// The selection of entries.
     pub filter: Filter,
-    /// How it is written.
+    /// The wire format.
     pub framing: Framing,
-    /// Where the stream is called as it is shown.
+    /// The namespace that determines the displayed name of the stream.
     pub namespace: Namespace,
 }
 
 impl EventView {
-    /// The name of an entry's event, if it has one.
+    /// Returns the event name of an entry, if it has one.
     #[must_use]
     pub fn event_name<'a>(&self, entry: &'a Entry) -> Option<&'a str> {
         let field = self.event.as_deref();
@@ -28,20 +28,34 @@ impl EventView {
     }
 }
 
-/// `filter=FIELD:VALUE`, any number of times: for each field that is named, one of its values.
+/// The filters `filter=FIELD:VALUE`. For each named field, an entry must have one of the values.
+///
+/// ```
+/// use streamgate::model::entry::Entry;
+/// use streamgate::model::id::EntryId;
+/// use streamgate::model::view::Filter;
+///
+/// let filter = Filter::parse(&["type:paid".to_owned(), "type:sent".to_owned()]).unwrap();
+/// let entry = |kind: &str| Entry {
+///     id: EntryId::new(1, 0),
+///     fields: vec![(b"type".to_vec(), kind.as_bytes().to_vec())],
+/// };
+/// assert!(filter.takes(&entry("paid")));
+/// assert!(!filter.takes(&entry("new")));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Filter(Vec<(String, Vec<String>)>);
 
-/// A filter without a colon or without a field.
+/// The error for a filter without a colon or without a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a filter is `FIELD:VALUE`")]
+#[error("a filter must be `FIELD:VALUE`")]
 pub struct InvalidFilter;
 
 impl Filter {
-    /// Reads filters as they are asked for; the field ends at the first colon.
+    /// Parses filters. The field ends at the first colon.
     ///
     /// # Errors
-    /// [`InvalidFilter`], with the index of the one that is none.
+    /// Returns [`InvalidFilter`] with the index of the first invalid filter.
     pub fn parse(filters: &[String]) -> Result<Self, (usize, InvalidFilter)> {
         let mut fields: Vec<(String, Vec<String>)> = Vec::new();
         for (index, filter) in filters.iter().enumerate() {
@@ -57,7 +71,7 @@ impl Filter {
         Ok(Self(fields))
     }
 
-    /// Whether an entry is shown. A field that it has several times counts with each of its values.
+    /// Returns whether an entry is shown. Any value of a repeated field can match.
     #[must_use]
     pub fn takes(&self, entry: &Entry) -> bool {
         let has = |field: &str, values: &[String]| {

@@ -6,37 +6,38 @@ use std::time::Duration;
 use crate::net::client_limiter::VisitorSettings;
 use crate::net::tls::TlsFiles;
 
-/// What connections from clients may do.
+/// The settings of client connections.
 #[derive(Clone, Debug)]
 pub struct ServerSettings {
-    /// Where to listen.
+    /// The address to listen on.
     pub listen: SocketAddr,
-    /// Where else to answer probes, and who wants the metrics.
+    /// An additional address for probes and metrics.
     pub metrics_listen: Option<SocketAddr>,
-    /// Over TLS, with this certificate.
+    /// The certificate and key for TLS.
     pub tls: Option<TlsFiles>,
-    /// Connections served at once.
+    /// Maximum number of concurrent connections.
     pub max_connections: usize,
-    /// Requests at once on a connection of HTTP/2.
+    /// Maximum number of concurrent requests on an HTTP/2 connection.
     pub max_streams: u32,
-    /// Bytes of a request's head.
+    /// Maximum size of a request head, in bytes.
     pub max_header_size: usize,
-    /// Until TLS must stand.
+    /// Timeout of the TLS handshake.
     pub handshake_timeout: Duration,
-    /// Until a request's head must have come.
+    /// Timeout for receiving a request head.
     pub header_timeout: Duration,
-    /// Between two requests on a connection.
+    /// Timeout of an idle connection between two requests.
     pub idle_timeout: Duration,
-    /// The longest a connection is read on after an answer that its client may not have read.
+    /// Maximum time to drain a connection after a response that its client may not have read.
     pub linger_timeout: Duration,
-    /// The most bytes that are read then.
+    /// Maximum number of bytes to drain.
     pub linger_bytes: usize,
-    /// How long a client may leave an answer unread.
+    /// Maximum time for which a client can leave a response unread.
     pub write_timeout: Duration,
-    /// From the beginning of a stop until idle connections close and no more are accepted.
+    /// Time from the start of a shutdown until the gateway stops accepting and closes idle
+    /// connections.
     pub lame_duck: Duration,
-    /// From the beginning of a stop to its end, whatever is still open.
+    /// Time from the start of a shutdown to its end, even if connections are still open.
     pub shutdown_grace: Duration,
-    /// What one client may do.
+    /// The limits of a client.
     pub visitors: VisitorSettings,
 }

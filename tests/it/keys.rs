@@ -54,7 +54,7 @@ async fn one_command_makes_a_key_that_works() {
         "--auth-file",
         file,
     ]);
-    assert!(!done && err.contains("is no grant"), "{err}");
+    assert!(!done && err.contains("is not a grant"), "{err}");
 
     let gateway = Gateway::start(&[
         "dev",

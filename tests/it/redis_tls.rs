@@ -201,7 +201,7 @@ fn certificates_for_redis_that_make_no_sense_are_refused_at_the_start() {
         ),
         (
             &["--redis-url", "rediss://:s3cret@h/#insecure"],
-            "always checked",
+            "always verified",
         ),
     ] {
         let (code, _, err) = run(&[&["config", "check"], flags].concat(), &[]);

@@ -417,7 +417,7 @@ fn urls_of_sentinels_that_make_no_sense_are_refused_and_passwords_are_not_shown(
         ("redis-sentinel://s3cret@a", "sentinelMasterId=NAME"),
         (
             "redis-sentinel://s3cret@a?sentinelMasterId=m&timeout=1s",
-            "none of sentinelMasterId",
+            "other than sentinelMasterId",
         ),
         (
             "redis-sentinel://s3cret@?sentinelMasterId=m",

@@ -300,7 +300,7 @@ fn prefixes_that_are_parts_of_each_other_are_refused() {
     assert!(meet.contains("is the beginning of"), "{meet}");
     for prefix in ["acme", "{a}:", "streamgate:", ""] {
         assert!(
-            wrong(tenant("a", prefix)).contains("a prefix has"),
+            wrong(tenant("a", prefix)).contains("a prefix must have"),
             "{prefix}"
         );
     }

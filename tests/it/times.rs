@@ -130,7 +130,7 @@ async fn a_time_that_makes_no_sense_is_told_what_does() {
     for (query, word, pointer) in [
         ("since=1600590600", "looks like seconds", "since"),
         ("since=0", "looks like seconds", "since"),
-        ("until=5", "durations carry a unit", "until"),
+        ("until=5", "durations need a unit", "until"),
         ("since=yesterday", "RFC 3339", "since"),
         ("until=2020-09-31T00:00:00Z", "RFC 3339", "until"),
         ("since=1h&after=0", "mutually exclusive", "since"),

@@ -1,21 +1,23 @@
-//! Histories beside the list of all that was ever added: what the counters prove must be true.
+//! Simulated histories with a list of all entries ever added. Everything that the counters prove
+//! must be true.
 
 use crate::model::history::*;
 use proptest::prelude::*;
 
-/// A stream as Redis keeps it, beside the list of all it was ever given.
+/// A stream as Redis keeps it, with a list of all entries it was ever given.
 #[derive(Default)]
 struct Oracle {
     given: Vec<EntryId>,
     kept: Vec<EntryId>,
     max_deleted: EntryId,
     holes: bool,
-    /// The sequence part of the ids of what is added: a fork has its own.
+    /// The sequence part of the ids of added entries. Each fork has its own.
     sequence: u64,
 }
 
 impl Oracle {
-    /// Another server with the same stream, which goes on with ids of its own; with 0, the same.
+    /// Returns another server with the same stream, which continues with ids of its own. With 0,
+    /// both continue with the same ids.
     fn fork(&self, sequence: u64) -> Self {
         let (given, kept) = (self.given.clone(), self.kept.clone());
         Self {
@@ -70,7 +72,7 @@ impl Oracle {
         }
     }
 
-    /// How a position stands by all that a read of `limit` entries finds.
+    /// Returns the standing of a position from the evidence of a read of `limit` entries.
     fn standing(&self, position: Position, limit: usize) -> Standing {
         let after = self.kept.iter().filter(|kept| **kept > position.id).count();
         let evidence = Evidence {
@@ -140,7 +142,7 @@ proptest! {
             match oracle.standing(position, limit) {
                 Standing::Intact => {
                     let below = facts.oldest.is_none_or(|oldest| position.id < oldest);
-                    prop_assert!(!below || lost == 0, "{position}: {lost} lost in silence");
+                    prop_assert!(!below || lost == 0, "{position}: {lost} entries lost without notice");
                 }
                 Standing::Overtaken { lost: Some(told) } => {
                     prop_assert!(told > 0);
@@ -166,7 +168,7 @@ proptest! {
     fn a_diverged_history_is_noticed_wherever_an_entry_is_missed_that_must_be_there(
         before in steps(), old in steps(), new in steps(), shift in 1u64..3,
     ) {
-        // Both servers had this; then each went on by itself, with ids of its own.
+        // Both servers had these entries. Then each continued with ids of its own.
         let mut common = Oracle::default();
         common.run(&before);
         let (mut left, mut right) = (common.fork(0), common.fork(shift));
@@ -205,7 +207,7 @@ fn most_diverged_histories_are_noticed() {
         by_counts += u32::from(counts == Standing::Reset);
         noticed += u32::from(right.standing(tail, usize::MAX) == Standing::Reset);
     }
-    // By counts alone it is about a half.
+    // Counts alone notice about half of them.
     assert!(
         noticed * 100 > diverged * 65,
         "{noticed} of {diverged}, {by_counts} by counts alone"
@@ -226,7 +228,7 @@ fn a_last_id_that_is_no_entry_carries_no_count() {
         ..oracle.facts()
     };
     assert_eq!(set.tail(), Position::from(EntryId::new(9, 0)));
-    // Of one that was deleted, or trimmed away with all others, nothing is looked for.
+    // The entry was deleted, or trimmed with all others, so it is not looked up.
     oracle.apply(&Step::Delete(4));
     assert_eq!(oracle.facts().tail().n, Some(5));
     oracle.apply(&Step::Trim(0));
