@@ -1,4 +1,4 @@
-//! Dead letters of a group: looking at them, deleting them, giving them back.
+//! Dead letters of a group: endpoints to list, read, delete and redrive them.
 
 use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
@@ -23,12 +23,12 @@ use crate::model::time::show_rfc3339;
 use crate::state::AppState;
 use crate::store::{DeadLetter, Redrive, Redriven};
 
-/// The most dead letters one call takes.
+/// Maximum number of dead letters per request.
 const AT_ONCE: usize = 1000;
-/// Pages of dead letters counted after a call.
+/// Maximum number of pages to count for `remaining`.
 const COUNTED_PAGES: usize = 10;
 
-/// The id of a dead letter in the path.
+/// The dead letter id in the path.
 pub struct PathLetter(EntryId);
 
 impl FromRequestParts<AppState> for PathLetter {
@@ -39,7 +39,7 @@ impl FromRequestParts<AppState> for PathLetter {
     }
 }
 
-/// An entry that nobody could work off.
+/// An entry that the group gave up on.
 pub struct DeadLetterOut(DeadLetter);
 
 impl Serialize for DeadLetterOut {
@@ -76,27 +76,27 @@ impl ToSchema for DeadLetterOut {
     }
 }
 
-/// Dead letters of a group.
+/// A page of dead letters of a group.
 #[derive(Serialize, ToSchema)]
 pub struct DeadLettersPage {
-    /// The stream they lie in.
+    /// The stream that holds the dead letters.
     stream: String,
-    /// By id, which is the order they came in.
+    /// The dead letters in the order of their ids, oldest first.
     dead_letters: Vec<DeadLetterOut>,
-    /// The `cursor` of the next page; null at the end. A page may be short though there are more,
-    /// where groups share a stream for dead letters.
+    /// The `cursor` of the next page; null at the end. If groups share a dead letter stream, a page
+    /// may be short although more pages follow.
     #[schema(required)]
     next: Option<String>,
 }
 
-/// Which dead letters to list.
+/// Query parameters for a list of dead letters.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct DeadLettersParams {
-    /// At most so many: 100, at most 1000.
+    /// Maximum number of dead letters: 100 by default, at most 1000.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u64>,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     cursor: Option<String>,
 }
 
@@ -112,7 +112,7 @@ pub struct DeadLettersParams {
         ("group" = String, Path, description = "The group"),
         DeadLettersParams,
     ),
-    responses((status = 200, description = "Dead letters", body = DeadLettersPage), LeaseProblems),
+    responses((status = 200, description = "A page of dead letters", body = DeadLettersPage), LeaseProblems),
 )]
 pub async fn list_dead_letters(
     access: GroupAccess<Consume>,
@@ -158,9 +158,9 @@ pub async fn list_dead_letters(
     params(
         ("stream" = String, Path, description = "The stream"),
         ("group" = String, Path, description = "The group"),
-        ("id" = String, Path, description = "Its id among the dead letters"),
+        ("id" = String, Path, description = "The id of the dead letter"),
     ),
-    responses((status = 200, description = "It", body = DeadLetterOut), DeadLetterProblems),
+    responses((status = 200, description = "The dead letter", body = DeadLetterOut), DeadLetterProblems),
 )]
 pub async fn read_dead_letter(
     access: GroupAccess<Consume>,
@@ -187,13 +187,13 @@ pub async fn read_dead_letter(
 fn not_found() -> ApiError {
     ApiError::new(
         ErrorCode::EntryNotFound,
-        "the group has no dead letter of this id",
+        "the group has no dead letter with this id",
     )
 }
 
 /// Delete a dead letter
 ///
-/// Deletes one dead letter for good. The original entry stays in its stream.
+/// Deletes one dead letter permanently. The original entry stays in its stream.
 #[utoipa::path(
     delete,
     path = paths::DEAD_LETTER,
@@ -201,7 +201,7 @@ fn not_found() -> ApiError {
     params(
         ("stream" = String, Path, description = "The stream"),
         ("group" = String, Path, description = "The group"),
-        ("id" = String, Path, description = "Its id among the dead letters"),
+        ("id" = String, Path, description = "The id of the dead letter"),
     ),
     responses((status = 204, description = "Deleted"), DeadLetterProblems),
 )]
@@ -226,19 +226,20 @@ pub async fn delete_dead_letter(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What was deleted.
+/// The result of a deletion of dead letters.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PurgedOut {
-    /// How many.
+    /// The number of deleted dead letters.
     deleted: u64,
-    /// How many the group has left; null if those are too many to count in one call.
+    /// The number of remaining dead letters of the group; null if there are too many to count in
+    /// one request.
     #[schema(required)]
     remaining: Option<u64>,
 }
 
 /// Delete the dead letters of a group
 ///
-/// Deletes the oldest 1000 dead letters. Call again while `remaining` is not 0.
+/// Deletes the oldest 1000 dead letters. Repeat the request while `remaining` is not 0.
 #[utoipa::path(
     delete,
     path = paths::DEAD_LETTERS,
@@ -277,51 +278,52 @@ pub async fn purge_dead_letters(
     }))
 }
 
-/// What to redrive: `ids`, or `all`.
+/// The dead letters to redrive, as `ids` or `all`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RedriveCall {
-    /// Ids of dead letters, at most 1000. In a form, `ids` is given once for each.
+    /// Ids of dead letters, at most 1000. In a form, repeat `ids` for each id.
     #[serde(default)]
     #[schema(required = false, max_items = 1000, example = json!(["1795232709004-0"]))]
     ids: Vec<String>,
-    /// The oldest 1000.
+    /// Whether to redrive the oldest 1000 dead letters.
     #[serde(default)]
     #[schema(required = false)]
     all: bool,
-    /// With `all`: from this dead letter on; the `next` of the call before.
+    /// With `all`: the dead letter to start at, from `next` of the previous response.
     start: Option<String>,
-    /// Where the original is gone, append a copy to the stream, for all its groups.
+    /// Whether to append a copy to the stream if the original entry no longer exists. All groups of
+    /// the stream receive the copy.
     #[serde(default)]
     #[schema(required = false)]
     copy: bool,
-    /// Append copies to this stream in place of giving originals back. It has the same hash tag; the
-    /// right to publish there is needed.
+    /// Append copies to this stream instead of redriving the original entries. The stream must have
+    /// the same hash tag. Requires the right to publish to it.
     to: Option<String>,
 }
 
-/// What became of a dead letter.
+/// The outcome for a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RedriveOutcome {
-    /// The original is with its group again.
+    /// The original entry was returned to its group.
     Redriven,
     /// A copy was appended.
     Copied,
-    /// The original is gone; the dead letter stays.
+    /// The original entry no longer exists; the dead letter was kept.
     Gone,
-    /// The original is pending in the group already; the dead letter stays.
+    /// The original entry is already pending in the group; the dead letter was kept.
     Pending,
     /// The group has no such dead letter.
     NotFound,
 }
 
-/// What became of a dead letter.
+/// The result for one dead letter.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RedriveResult {
-    /// Its id.
+    /// The id of the dead letter.
     id: String,
-    /// What became of it.
+    /// The outcome for the dead letter.
     outcome: RedriveOutcome,
     /// The id of the copy.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -329,25 +331,27 @@ pub struct RedriveResult {
     copy: Option<String>,
 }
 
-/// What became of dead letters.
+/// The results of a redrive.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RedriveResults {
-    /// In the order asked.
+    /// The results in the order of the request.
     results: Vec<RedriveResult>,
-    /// How many are no dead letters any more.
+    /// The number of dead letters redriven or copied.
     redriven: u64,
-    /// How many the group has left; null if those are too many to count in one call.
+    /// The number of remaining dead letters of the group; null if there are too many to count in
+    /// one request.
     #[schema(required)]
     remaining: Option<u64>,
-    /// With `all`: the `start` of the next call; null at the end.
+    /// With `all`: the `start` of the next request; null at the end.
     #[schema(required)]
     next: Option<String>,
 }
 
 /// Redrive dead letters
 ///
-/// Returns the original entries to this group as if they had never been delivered; its readers get
-/// them at once. A dead letter whose original entry is gone stays, unless `copy` or `to` is given.
+/// Returns the original entries to this group as if they had never been delivered. Its readers
+/// receive them at once. A dead letter whose original entry no longer exists is kept, unless `copy`
+/// or `to` is given.
 #[utoipa::path(
     post,
     path = paths::REDRIVE,
@@ -357,7 +361,7 @@ pub struct RedriveResults {
         ("group" = String, Path, description = "The group"),
     ),
     request_body(content((RedriveCall = "application/json"), (RedriveCall = "application/x-www-form-urlencoded"))),
-    responses((status = 200, description = "What became of each", body = RedriveResults), LeaseProblems),
+    responses((status = 200, description = "The result for each dead letter", body = RedriveResults), LeaseProblems),
 )]
 pub async fn redrive_dead_letters(
     access: GroupAccess<Manage>,
@@ -425,10 +429,10 @@ fn how(call: &RedriveCall, access: &Access<Manage>) -> Result<Redrive, ApiError>
     };
     let to = access
         .other::<Publish>(name)
-        .map_err(|error| error.at("/to", "this stream"))?
+        .map_err(|error| error.at("/to", "invalid stream name or missing right"))?
         .into_stream();
     if to.tag() != access.stream().tag() {
-        let detail = "copies are appended in one step: the stream must have the same hash tag";
+        let detail = "`to` must have the same hash tag as the stream, because copies are appended in one step";
         return Err(ApiError::invalid(detail).at("/to", detail));
     }
     Ok(Redrive::To(to))
@@ -449,7 +453,8 @@ fn result(id: EntryId, done: Redriven) -> RedriveResult {
     }
 }
 
-/// How many dead letters the group has left, if that can be counted in a few steps.
+/// Counts the remaining dead letters of the group. Returns `None` if there are too many to count in
+/// one request.
 async fn remaining(
     state: &AppState,
     stream: &StreamName,

@@ -1,20 +1,23 @@
-//! How many fields an entry may have, and how long their names. Values are bounded by the body.
+//! Limits on the number of fields of an entry and on the length of their names. Values are bounded
+//! only by the limit on the body.
 //!
-//! All that write wait for the thread of Redis, which is busy with a command for as long as it has
-//! words.
+//! Redis runs commands on one thread. A command with many arguments keeps this thread busy, and all
+//! writers wait.
 
 use super::error::{ApiError, ErrorCode};
 use crate::model::entry::Fields;
 use crate::state::AppState;
 
+/// Checks the limits.
+///
 /// # Errors
-/// 422 `invalid-fields` for the entry that stands at `base`.
+/// 422 `invalid-fields` for the entry at `base`.
 pub(super) fn check(state: &AppState, fields: &Fields, base: &str) -> Result<(), ApiError> {
     let settings = &state.settings;
     let (bound, detail) = if fields.len() > settings.max_fields {
         (
             "fields",
-            format!("an entry has at most {} fields", settings.max_fields),
+            format!("an entry must have at most {} fields", settings.max_fields),
         )
     } else if fields
         .iter()
@@ -23,7 +26,7 @@ pub(super) fn check(state: &AppState, fields: &Fields, base: &str) -> Result<(),
         let most = settings.max_field_name;
         (
             "field_name",
-            format!("the name of a field has at most {most} bytes"),
+            format!("a field name must have at most {most} bytes"),
         )
     } else {
         return Ok(());
