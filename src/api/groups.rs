@@ -1,4 +1,4 @@
-//! Consumer groups: making, looking at, deleting.
+//! Consumer groups: endpoints to create, change, list, read and delete them.
 
 use axum::extract::State;
 use axum::http::header::LOCATION;
@@ -26,25 +26,26 @@ use crate::model::time::Time;
 use crate::state::AppState;
 use crate::store::{GroupChange, GroupInfo, GroupStart, StoreError};
 
-/// How to make a group.
+/// Options of a new group.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewGroup {
-    /// The group reads what comes after: `0` (unless given) everything retained, `$` only what is
-    /// appended from now on, or a position.
+    /// The position after which the group reads: `0` (the default) for all retained entries, `$`
+    /// for new entries only, or a position.
     #[schema(example = "0")]
     start: Option<String>,
-    /// In place of `start`: the group reads the entries of this time and later. RFC 3339, Unix
-    /// milliseconds, or how long ago; where nothing was appended since, what comes from now on.
+    /// Instead of `start`: read entries from this time on. RFC 3339, Unix milliseconds, or a
+    /// duration before now. If no entry was appended since then, the group reads new entries only.
     #[schema(value_type = Option<String>)]
     since: Option<TimeParam>,
-    /// Make an empty stream if there is none; true unless given.
+    /// Whether to create an empty stream if it does not exist; true by default.
     create_stream: Option<bool>,
-    /// How many entries the stream had been given up to `start`, for the lag; taken from a
-    /// position that carries it.
+    /// The number of entries ever added to the stream up to `start`, used to compute the lag. A
+    /// position that contains this number provides it.
     entries_read: Option<u64>,
-    /// With a policy entries are lent: handed out again when nothing is heard of them. `{}` is one as
-    /// good as any; null is none. What the group has stays unless this is given.
+    /// The policy of the group. With a policy, entries are leased and delivered again if the lease
+    /// expires. `{}` is a policy with default values; null means no policy. If absent, an existing
+    /// group keeps its policy.
     #[serde(default)]
     #[schema(value_type = Option<PolicyCall>)]
     policy: Patch<PolicyCall>,
@@ -58,20 +59,20 @@ pub struct Group {
     /// The group.
     #[schema(value_type = NameSchema)]
     group: RawName,
-    /// The last id that was handed out.
+    /// The last delivered id.
     last_delivered_id: String,
-    /// How many entries were read since the beginning of the stream; null where Redis cannot tell.
+    /// The number of entries read since the stream was created; null if Redis does not know.
     #[schema(required)]
     entries_read: Option<u64>,
-    /// How many entries are still to be read; null where the counters do not tell, and always exact or
-    /// null in lists.
+    /// The number of entries that the group has not read yet; null if the counters cannot tell. In
+    /// lists, the number is always exact or null.
     #[schema(required)]
     lag: Option<u64>,
-    /// How many entries were handed out and not acknowledged.
+    /// The number of entries delivered and not acknowledged.
     pending: u64,
-    /// How many consumers there are.
+    /// The number of consumers.
     consumer_count: u64,
-    /// Its policy; null for a plain group.
+    /// The policy of the group; null if it has none.
     #[schema(required)]
     policy: Option<PolicyOut>,
 }
@@ -81,7 +82,7 @@ pub struct Group {
 pub struct GroupDetail {
     #[serde(flatten)]
     group: Group,
-    /// Its consumers: the first 1000 by name.
+    /// The first 1000 consumers of the group by name.
     #[schema(max_items = 1000)]
     consumers: Vec<Consumer>,
 }
@@ -89,9 +90,9 @@ pub struct GroupDetail {
 /// The groups of a stream.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Groups {
-    /// All of them.
+    /// All groups of the stream.
     groups: Vec<Group>,
-    /// Always null: there are no more pages.
+    /// Always null: there are no further pages.
     #[schema(required)]
     next: Option<String>,
 }
@@ -109,7 +110,7 @@ fn group<P: Right>(access: &Access<P>, info: GroupInfo, policy: Option<Policy>) 
     }
 }
 
-/// The group as it is now.
+/// Returns the current state of the group.
 async fn detail<P: Right>(
     state: &AppState,
     GroupAccess {
@@ -139,7 +140,7 @@ async fn detail<P: Right>(
     })
 }
 
-/// Where a group is to stand.
+/// A requested position of a group.
 enum Place {
     After(Start),
     Since(Time),
@@ -155,8 +156,8 @@ fn place(
     };
     match id(pointer, text, str::parse)? {
         Start::LastEntry => {
-            let detail = "a group stands at `0`, `$` or a position";
-            Err(ApiError::new(ErrorCode::InvalidId, detail).at(pointer, "is `+`"))
+            let detail = "the start of a group must be `0`, `$` or a position";
+            Err(ApiError::new(ErrorCode::InvalidId, detail).at(pointer, "must not be `+`"))
         }
         start => Ok(Some(Place::After(start))),
     }
@@ -178,8 +179,8 @@ impl Place {
 
 /// Create a group
 ///
-/// Answers 201 when the group was created and 200 when it existed. An existing group keeps its
-/// position. With `If-None-Match: *` an existing group is 412.
+/// Answers 201 if the group was created and 200 if it already existed. An existing group keeps its
+/// position. With `If-None-Match: *`, an existing group results in 412.
 #[utoipa::path(
     put,
     path = paths::GROUP,
@@ -187,12 +188,12 @@ impl Place {
     params(
         ("stream" = String, Path, description = "The stream"),
         ("group" = String, Path, description = "The group"),
-        ("If-None-Match" = Option<String>, Header, description = "`*`: fail if the group is there"),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: fail if the group exists"),
     ),
     request_body(content((Option<NewGroup> = "application/json"), (NewGroup = "application/x-www-form-urlencoded"))),
     responses(
-        (status = 200, description = "It was there", body = GroupDetail),
-        (status = 201, description = "Made", body = GroupDetail, headers(("Location" = String, description = "The group"))),
+        (status = 200, description = "The group already exists", body = GroupDetail),
+        (status = 201, description = "Created", body = GroupDetail, headers(("Location" = String, description = "The path of the group"))),
         CreateGroupProblems,
     ),
 )]
@@ -231,7 +232,7 @@ pub async fn create_group(
     if !made && only_new {
         return Err(ApiError::new(
             ErrorCode::PreconditionFailed,
-            "the group is there already",
+            "the group already exists",
         ));
     }
     let status = if made {
@@ -243,35 +244,35 @@ pub async fn create_group(
     Ok((status, location, Json(detail(&state, &access).await?)))
 }
 
-/// How to move a group, or change its policy.
+/// Changes to the position or the policy of a group.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GroupPatch {
-    /// What the group reads next comes after this: `0`, `$`, or a position.
+    /// The position after which the group continues: `0`, `$`, or a position.
     #[schema(example = "0")]
     last_delivered_id: Option<String>,
-    /// In place of `last_delivered_id`: what the group reads next are the entries of this time and
-    /// later. RFC 3339, Unix milliseconds, or how long ago.
+    /// Instead of `last_delivered_id`: continue with entries from this time on. RFC 3339, Unix
+    /// milliseconds, or a duration before now.
     #[schema(value_type = Option<String>)]
     since: Option<TimeParam>,
-    /// How many entries the stream had been given up to there, for the lag; taken from a position
-    /// that carries it.
+    /// The number of entries ever added to the stream up to the new position, used to compute the
+    /// lag. A position that contains this number provides it.
     entries_read: Option<u64>,
-    /// What of the policy is to be another; a plain group gets one. Null takes the policy away, and
-    /// the leases with it: what is pending stays pending.
+    /// Changes to the policy; a group without a policy gets one. Null removes the policy and its
+    /// leases; pending entries stay pending.
     #[serde(default)]
     #[schema(value_type = Option<PolicyCall>)]
     policy: Patch<PolicyCall>,
 }
 
-/// How often a change of a policy is tried while others change it, too.
+/// Maximum number of retries of a policy change that conflicts with other changes.
 const TRIES: usize = 5;
 
 /// Move a group or change its policy
 ///
 /// Moves the group back to read entries again, or forward to skip entries. Pending entries stay
-/// pending. A policy is merged into the existing one and holds for every gateway from the answer
-/// on; current leases keep their end.
+/// pending. A policy is merged into the existing one and applies to all gateways from the response
+/// on. Current leases keep their expiry time.
 #[utoipa::path(
     patch,
     path = paths::GROUP,
@@ -287,7 +288,7 @@ const TRIES: usize = 5;
     )),
     responses(
         (status = 200, description = "Changed", body = GroupDetail, headers(
-            ("Accept-Patch" = String, description = "Media types that PATCH takes"),
+            ("Accept-Patch" = String, description = "Media types that PATCH accepts"),
         )),
         PatchGroupProblems,
     ),
@@ -304,9 +305,12 @@ pub async fn move_group(
     )?;
     if place.is_none() && matches!(patch.policy, Patch::Absent) {
         return Err(ApiError::invalid(
-            "say where to, as `last_delivered_id` or `since`, or change the `policy`",
+            "one of `last_delivered_id`, `since` and `policy` is required",
         )
-        .at("/last_delivered_id", "is missing"));
+        .at(
+            "/last_delivered_id",
+            "is required without `since` or `policy`",
+        ));
     }
     let entries_read = patch
         .entries_read
@@ -349,14 +353,14 @@ pub async fn move_group(
 
 /// List the groups of a stream
 ///
-/// Returns every consumer group of the stream with its position, its lag and its number of pending
-/// entries.
+/// Returns all consumer groups of the stream, each with its position, its lag and its number of
+/// pending entries.
 #[utoipa::path(
     get,
     path = paths::GROUPS,
     tag = "groups",
     params(("stream" = String, Path, description = "The stream")),
-    responses((status = 200, description = "Its groups", body = Groups), GroupProblems),
+    responses((status = 200, description = "The groups of the stream", body = Groups), GroupProblems),
 )]
 pub async fn list_groups(
     access: Access<Consume>,
