@@ -269,10 +269,7 @@ pub(super) fn undelayed(pointer: &str, detail: impl Into<String>) -> ApiError {
 pub(super) fn new_id(pointer: &str, text: &str) -> Result<NewId, ApiError> {
     let wanted = id(pointer, text, str::parse::<NewId>)?;
     if wanted == NewId::Exact(EntryId::MIN) {
-        let error = ApiError::new(
-            ErrorCode::InvalidId,
-            "0-0 is not a valid id: the id of an entry must be greater",
-        );
+        let error = ApiError::new(ErrorCode::InvalidId, "0-0 is not a valid entry id");
         return Err(error.at(pointer, "must be greater than 0-0"));
     }
     Ok(wanted)
@@ -303,9 +300,7 @@ fn trimming(params: &AppendParams) -> Result<Option<(Bound, Trimming)>, ApiError
             ];
             if let Some((name, _)) = set.iter().find(|(_, set)| *set) {
                 let detail = format!("`{name}` requires `maxlen`, `minid` or `max_age`");
-                return Err(
-                    ApiError::invalid(detail).at(*name, "requires `maxlen`, `minid` or `max_age`")
-                );
+                return Err(ApiError::invalid(detail).at(*name, "requires a trim bound"));
             }
             return Ok(None);
         }
@@ -322,9 +317,7 @@ fn trimming(params: &AppendParams) -> Result<Option<(Bound, Trimming)>, ApiError
             } else {
                 "minid"
             };
-            return Err(
-                ApiError::invalid(detail).at(second, "cannot be combined with another bound")
-            );
+            return Err(ApiError::invalid(detail).at(second, "cannot be combined"));
         }
     };
     if params.exact && params.trim_limit.is_some() {
@@ -370,8 +363,7 @@ fn durability(params: &AppendParams) -> Result<Option<(Durability, Duration)>, A
         _ => replicas(),
     };
     let wanted = wanted.ok_or_else(|| {
-        let detail =
-            format!("`durability` must be `fsync` or `replicas:N`, where N is 1 to {MAX_REPLICAS}");
+        let detail = format!("`durability` must be `fsync` or `replicas:N` (1 to {MAX_REPLICAS})");
         ApiError::invalid(detail.clone()).at("durability", detail)
     })?;
     let timeout = params
