@@ -1,8 +1,8 @@
 //! `POST /v1/streams/{stream}/entries`: append entries.
 //!
 //! The module `append_plan` parses the query and the headers; `append_body` and `append_lines`
-//! parse the body. The module `append_run` appends the entries, and `append_answer` builds the
-//! response.
+//! parse the body. The module `append_run` appends the entries, `append_errors` builds
+//! errors, and `append_answer` builds the response.
 
 use std::time::Duration;
 
@@ -11,8 +11,9 @@ use axum::response::Response;
 
 use super::access::{Access, Manage, Publish};
 use super::append_answer::{self, AppendAnswer, BatchResult, Receipt};
+use super::append_errors::{Base, alone, in_batch, in_list};
 use super::append_plan::{AppendParams, Plan, undelayed};
-use super::append_run::{Appender, Base, alone, in_batch, in_list};
+use super::append_run::Appender;
 use super::body::Body;
 use super::error::ApiError;
 use super::extract::Query;

@@ -20,8 +20,9 @@ use http_body_util::BodyExt as _;
 use super::append_answer::{
     AppendAnswer, BatchResult, DurabilityReached, LineError, LinesAnswer, Receipt,
 };
+use super::append_errors::alone;
 use super::append_plan::{AppendParams, Plan, Shape};
-use super::append_run::{Appender, alone};
+use super::append_run::Appender;
 use super::body::{BodyMemory, media_type};
 use super::error::{ApiError, ErrorCode};
 use super::event_stream;

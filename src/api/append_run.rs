@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::append_answer::{self, BatchResult};
+use super::append_errors::{Base, refused, refused_at, stopped, too_wide};
 use super::append_plan::{Plan, new_id, undelayed};
 use super::conditions::key;
 use super::entry_bounds;
@@ -13,29 +13,10 @@ use crate::model::sent::{MAX_BATCH, SentEntry};
 use crate::state::AppState;
 use crate::store::{
     Append, Appended, Durable, Lane, MAX_FIELDS, NewEntry, Placed, Reached, Refusal, Scheduled,
-    StoreError,
 };
 
 /// The field for a stored `traceparent`.
 const TRACEPARENT: &[u8] = b"traceparent";
-
-/// The position of an entry in the body, as a JSON pointer by its index.
-pub(super) type Base = fn(usize) -> String;
-
-/// Returns the pointer to an entry that is the whole body.
-pub(super) fn alone(_: usize) -> String {
-    String::new()
-}
-
-/// Returns the pointer to an entry of a batch.
-pub(super) fn in_batch(index: usize) -> String {
-    format!("/entries/{index}")
-}
-
-/// Returns the pointer to an entry of a list.
-pub(super) fn in_list(index: usize) -> String {
-    format!("/{index}")
-}
 
 /// The result of an append that stores all of its entries or none.
 pub(super) struct Done {
@@ -405,64 +386,4 @@ impl Appender {
 /// Counts the entries that this request appended, without replays.
 pub(super) fn count_new<'a>(placed: impl IntoIterator<Item = &'a Placed>) -> u64 {
     placed.into_iter().filter(|placed| !placed.replayed).count() as u64
-}
-
-/// Returns a 409 for a batch that was appended only in part, with the appended entries.
-fn stopped(sent: usize, placed: &[Placed]) -> ApiError {
-    let count = placed.len();
-    let detail = format!(
-        "the stream has no ids left: the first {count} of {sent} entries were appended, the others were not"
-    );
-    let error =
-        ApiError::new(ErrorCode::IdNotMonotonic, detail).with("appended", count_new(placed));
-    let results = placed.iter().map(BatchResult::from);
-    ApiError {
-        side_effects_unknown: true,
-        ..append_answer::with_results(error, results)
-    }
-}
-
-fn too_wide(base: &str) -> ApiError {
-    let detail = format!(
-        "an entry with a condition, a key, a delay or its own id in a batch must have at most {MAX_FIELDS} fields"
-    );
-    ApiError::new(ErrorCode::InvalidFields, detail.clone()).at(base, detail)
-}
-
-/// Converts the refusal of the entry at `base` into an error.
-fn refused(refusal: Refusal, base: &str) -> ApiError {
-    let member = if refusal == Refusal::KeyReused {
-        "key"
-    } else {
-        "id"
-    };
-    refused_at(refusal, &format!("{base}/{member}"))
-}
-
-fn refused_at(refusal: Refusal, pointer: &str) -> ApiError {
-    let (code, detail) = match refusal {
-        Refusal::Stale(last) => {
-            let detail = format!("the condition does not hold: the last generated id is {last}");
-            return ApiError::new(ErrorCode::PreconditionFailed, detail)
-                .with("last_id", last.to_string());
-        }
-        Refusal::Exhausted => return StoreError::IdsExhausted.into(),
-        Refusal::NoStream => {
-            let detail = "the stream does not exist; omit `create=false` to create it";
-            return ApiError::new(ErrorCode::StreamNotFound, detail);
-        }
-        Refusal::KeyReused => (
-            ErrorCode::IdempotencyKeyReused,
-            "this idempotency key was already used for different content",
-        ),
-        Refusal::NotMonotonic => (
-            ErrorCode::IdNotMonotonic,
-            "an id must be greater than the one before it",
-        ),
-        Refusal::AfterChosen => (
-            ErrorCode::InvalidFields,
-            "an explicit id cannot follow an id that Redis chooses",
-        ),
-    };
-    ApiError::new(code, detail).at(pointer, detail)
 }

@@ -7,6 +7,7 @@ mod answers;
 mod append;
 mod append_answer;
 mod append_body;
+mod append_errors;
 mod append_lines;
 mod append_plan;
 mod append_run;
@@ -32,6 +33,7 @@ mod events_many;
 mod extract;
 mod follow;
 mod gap;
+mod group_patch;
 mod groups;
 mod guard;
 mod host;
@@ -59,6 +61,7 @@ mod range_lines;
 mod range_plan;
 #[doc(hidden)]
 pub mod reading;
+mod redrive;
 mod request;
 mod request_log;
 mod retention;
@@ -131,7 +134,7 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(
             groups::create_group,
             groups::read_group,
-            groups::move_group,
+            group_patch::move_group,
             groups::delete_group
         ))
         .routes(routes!(work::read_as_consumer))
@@ -152,7 +155,7 @@ pub fn documented() -> OpenApiRouter<AppState> {
             dead_letters::read_dead_letter,
             dead_letters::delete_dead_letter
         ))
-        .routes(routes!(dead_letters::redrive_dead_letters))
+        .routes(routes!(redrive::redrive_dead_letters))
         .routes(routes!(push::push_entries))
         .routes(routes!(pending::list_pending))
         .routes(routes!(claims::claim_entries))
