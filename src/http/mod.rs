@@ -88,7 +88,7 @@ pub fn documented() -> OpenApiRouter<AppState> {
         .routes(routes!(
             groups::create_group,
             groups::read_group,
-            groups::move_group,
+            groups::patch::move_group,
             groups::delete_group
         ))
         .routes(routes!(read::read_as_consumer))
@@ -109,7 +109,7 @@ pub fn documented() -> OpenApiRouter<AppState> {
             dead_letters::read_dead_letter,
             dead_letters::delete_dead_letter
         ))
-        .routes(routes!(dead_letters::redrive_dead_letters))
+        .routes(routes!(groups::redrive::redrive_dead_letters))
         .routes(routes!(push::push_entries))
         .routes(routes!(pending::list_pending))
         .routes(routes!(claims::claim_entries))

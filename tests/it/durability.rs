@@ -108,7 +108,7 @@ async fn what_became_of_each_entry_is_told_also_where_durability_is_not_reached(
     assert_eq!(problem["results"][2]["id"], problem["id"], "{problem:#}");
     assert_eq!(problem["results"][1]["error"]["code"], "invalid-fields");
     assert!(
-        problem["detail"].as_str().unwrap().contains("keys prevent"),
+        problem["detail"].as_str().unwrap().contains("without keys"),
         "not all have a key"
     );
 

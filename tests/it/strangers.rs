@@ -302,11 +302,11 @@ async fn heads_that_are_too_large_are_refused_as_such() {
 async fn a_refused_head_is_logged_counted_and_answered_like_any_request() {
     let app = TestApp::start().await;
     for (head, part) in [
-        ("GET / HTTP/1.1\r\nx: a\nb: c\r\n\r\n", "ends with LF alone"),
-        ("\x16\x03\x01\x02\0\x01\0\x01", "without TLS"),
+        ("GET / HTTP/1.1\r\nx: a\nb: c\r\n\r\n", "ends with LF only"),
+        ("\x16\x03\x01\x02\0\x01\0\x01", "does not support TLS"),
         (
             "POST / HTTP/1.1\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
-            "contradict",
+            "cannot be combined",
         ),
     ] {
         let answer = raw(&app, head.as_bytes()).await;

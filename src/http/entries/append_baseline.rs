@@ -1,5 +1,5 @@
-//! What publishing is held against by its benchmark: the same layers, the same extractors, the same
-//! parsed body and the same answer, but nothing is appended.
+//! Baseline handler for the publish benchmark: the same layers, extractors, body parsing and
+//! response as an append, but without appending.
 
 use axum::extract::{FromRequest as _, Request, State};
 use axum::response::Response;

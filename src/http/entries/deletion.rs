@@ -1,4 +1,4 @@
-//! Removing entries: by id, and by trimming.
+//! Deletion of entries by id, and trimming.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -19,13 +19,13 @@ use crate::model::id::EntryId;
 use crate::model::time::Time;
 use crate::redis::{Deletion, Lane, References, Trim, Trimming};
 
-/// `refs=`: what is done about groups that still refer to an entry.
+/// `refs=`: handling of groups that still refer to an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RefsParam {
-    /// They keep their pending records, of an entry that is gone.
+    /// Groups keep their pending records of the deleted entry.
     Keep,
-    /// Their pending records go, too.
+    /// The pending records are removed, too.
     Delete,
     /// The entry is deleted only once every group has read and acknowledged it.
     Acked,
@@ -41,59 +41,59 @@ impl From<RefsParam> for References {
     }
 }
 
-/// Which entries to delete.
+/// Query parameters of a deletion.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct DeleteParams {
-    /// Ids, given once for each, at most 1000.
+    /// Entry ids, at most 1000. Repeat the parameter for each id.
     #[serde(default)]
     #[param(required = true, example = json!(["1795232709004-0"]))]
     id: Vec<String>,
-    /// What is done about groups that still refer to an entry: `keep` (the default), `delete`, `acked`.
+    /// Handling of groups that still refer to an entry: `keep` (the default), `delete` or `acked`.
     #[param(inline)]
     refs: Option<RefsParam>,
 }
 
-/// What became of each entry.
+/// The results of a deletion.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Deletions {
-    /// In the order asked.
+    /// The results in the order of the request.
     results: Vec<DeletionResult>,
-    /// How many were deleted.
+    /// The number of deleted entries.
     deleted: u64,
 }
 
-/// What became of one entry.
+/// The result for one entry.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DeletionResult {
-    /// Its id.
+    /// The id of the entry.
     id: String,
-    /// What became of it.
+    /// The outcome for the entry.
     outcome: DeletionOutcome,
 }
 
-/// What became of one entry.
+/// The outcome for an entry.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeletionOutcome {
-    /// It is gone.
+    /// The entry was deleted.
     Deleted,
-    /// It was not there.
+    /// The entry did not exist.
     NotFound,
-    /// With `refs=acked`: some group has not read or not acknowledged it; it stays.
+    /// With `refs=acked`: the entry was kept, because a group has not read or not acknowledged it.
     Referenced,
 }
 
 /// Delete entries
 ///
-/// Deletes up to 1000 entries, with an outcome for each. An entry that does not exist does not fail
-/// the call.
+/// Deletes up to 1000 entries and returns an outcome for each. An entry that does not exist does
+/// not fail the request.
 #[utoipa::path(
     delete,
     path = paths::ENTRIES,
     tag = "entries",
-    params(("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The name of the stream in base64, where a path cannot carry it; the name in the path then counts for nothing"), DeleteParams),
-    responses((status = 200, description = "What became of each", body = Deletions), DeleteEntriesProblems),
+    params(("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The stream name in base64, for names that a path cannot carry; overrides the name in the path"), DeleteParams),
+    responses((status = 200, description = "The result for each entry", body = Deletions), DeleteEntriesProblems),
 )]
 pub async fn delete_entries(
     ExistingAccess(access): ExistingAccess<Manage>,
@@ -127,14 +127,14 @@ pub async fn delete_entries(
 
 /// Delete one entry
 ///
-/// Groups keep their pending record of the entry; `DELETE …/entries?id=…&refs=…` can remove the
-/// record, too.
+/// Groups keep their pending records of the entry; `DELETE …/entries?id=…&refs=…` can remove the
+/// records, too.
 #[utoipa::path(
     delete,
     path = paths::ENTRY,
     tag = "entries",
     params(
-        ("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The name of the stream in base64, where a path cannot carry it; the name in the path then counts for nothing"),
+        ("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The stream name in base64, for names that a path cannot carry; overrides the name in the path"),
         ("id" = String, Path, description = "The id of the entry", example = "1795232709004-0"),
     ),
     responses((status = 204, description = "Deleted"), DeleteEntryProblems),
@@ -158,11 +158,11 @@ pub async fn delete_entry(
     ))
 }
 
-/// How to trim: exactly one of `maxlen`, `minid`, `max_age`.
+/// Trim options. Exactly one of `maxlen`, `minid` and `max_age` is required.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrimCall {
-    /// Keep the newest so many entries.
+    /// Keep this many of the newest entries.
     #[schema(example = 1000)]
     maxlen: Option<u64>,
     /// Remove entries below this id.
@@ -170,19 +170,20 @@ pub struct TrimCall {
     /// Remove entries older than this, by the clock of Redis.
     #[schema(value_type = Option<String>)]
     max_age: Option<Wait>,
-    /// Trim to the letter. Otherwise Redis drops whole nodes only, which is much cheaper.
+    /// Trim exactly. By default Redis drops only whole nodes, which is much cheaper.
     exact: Option<bool>,
-    /// Without `exact`: look at no more than so many entries; 0 for no limit.
+    /// Without `exact`: the maximum number of entries examined, or 0 for no limit.
     limit: Option<u64>,
-    /// What is done about groups: `keep` (the default) their pending records, `delete` them, or
-    /// trim only what every group has read and acknowledged (`acked`).
+    /// Handling of groups when trimming. `keep` (the default) keeps their pending records. `delete`
+    /// removes these records. `acked` trims only entries that every group has read and
+    /// acknowledged.
     refs: Option<RefsParam>,
 }
 
-/// What a trim did.
+/// The result of a trim.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Trimmed {
-    /// How many entries went.
+    /// The number of removed entries.
     trimmed: u64,
 }
 
@@ -193,7 +194,7 @@ pub struct Trimmed {
     post,
     path = paths::TRIM,
     tag = "streams",
-    params(("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The name of the stream in base64, where a path cannot carry it; the name in the path then counts for nothing")),
+    params(("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The stream name in base64, for names that a path cannot carry; overrides the name in the path")),
     request_body(content((TrimCall = "application/json"), (TrimCall = "application/x-www-form-urlencoded"))),
     responses((status = 200, description = "Trimmed", body = Trimmed), TrimProblems),
 )]
@@ -205,8 +206,8 @@ pub async fn trim_stream(
 ) -> Result<Json<Trimmed>, ApiError> {
     let exact = call.exact.unwrap_or(false);
     if exact && call.limit.is_some() {
-        return Err(ApiError::invalid("`limit` bounds an approximate trim")
-            .at("/limit", "given with `exact`"));
+        return Err(ApiError::invalid("`limit` cannot be combined with `exact`")
+            .at("/limit", "cannot be combined with `exact`"));
     }
     let limit = call
         .limit
@@ -221,7 +222,7 @@ pub async fn trim_stream(
             Trim::MinId(Time::Ago(age).first_id(state.store.now_ms().await?))
         }
         _ => {
-            let detail = "give exactly one of `maxlen`, `minid` and `max_age`";
+            let detail = "exactly one of `maxlen`, `minid` and `max_age` is required";
             return Err(ApiError::invalid(detail).at("", detail));
         }
     };
@@ -234,7 +235,7 @@ pub async fn trim_stream(
     };
     let trimmed = state.store.trim(access.stream(), &trimming).await?;
     if trimmed == 0 {
-        // Redis says the same of a stream that is not there.
+        // Redis also returns 0 for a stream that does not exist.
         require_stream(&state.store.facts(&Lane::Shared, access.stream()).await?)?;
     }
     Ok(Json(Trimmed { trimmed }))

@@ -1,4 +1,4 @@
-//! `GET /v1/streams/{stream}/entries/{id}`: one entry.
+//! `GET /v1/streams/{stream}/entries/{id}`: read one entry.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use crate::model::id::EntryId;
 use crate::model::range::Order;
 use crate::redis::{Between, StoreError};
 
-/// The id in the path.
+/// The entry id in the path.
 pub struct PathId(pub EntryId);
 
 impl FromRequestParts<AppState> for PathId {
@@ -35,14 +35,14 @@ impl FromRequestParts<AppState> for PathId {
     }
 }
 
-/// How to show an entry.
+/// Query parameters for the format of an entry.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ViewParams {
-    /// Show the entry as `{"id","payload"}`, with the value of this field.
+    /// Show the entry as `{"id","payload"}`, with the value of this field as the payload.
     payload: Option<String>,
-    /// Show the payload (field `data` unless named) as the JSON it is; one that is none stays text and
-    /// is marked by `"json":false`.
+    /// Show the payload (field `data` by default) as JSON. A payload that is not valid JSON stays
+    /// text and is marked with `"json":false`.
     #[serde(default)]
     #[param(required = false)]
     json: bool,
@@ -54,13 +54,13 @@ pub struct ViewParams {
 
 /// Read one entry
 ///
-/// Answers 410 when the entry may have existed and is gone, and 404 when it never existed.
+/// Answers 410 if the entry may have existed and was removed, and 404 if it never existed.
 #[utoipa::path(
     get,
     path = paths::ENTRY,
     tag = "entries",
     params(
-        ("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The name of the stream in base64, where a path cannot carry it; the name in the path then counts for nothing"),
+        ("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The stream name in base64, for names that a path cannot carry; overrides the name in the path"),
         ("id" = String, Path, description = "The id of the entry", example = "1795232709004-0"),
         ViewParams,
     ),
@@ -107,10 +107,11 @@ pub async fn read_entry(
         .entries_added
         .is_some_and(|added| added > facts.length);
     if below && removed {
-        return Err(
-            ApiError::new(ErrorCode::EntriesTrimmed, "entries as old as this are gone")
-                .with("oldest", facts.oldest.map(|id| id.to_string())),
-        );
+        return Err(ApiError::new(
+            ErrorCode::EntriesTrimmed,
+            "entries this old have been removed",
+        )
+        .with("oldest", facts.oldest.map(|id| id.to_string())));
     }
     Err(ApiError::new(
         ErrorCode::EntryNotFound,

@@ -1,16 +1,15 @@
-//! What can go wrong, as a closed list: each code with its status, its title, and whether it is worth
-//! trying again.
+//! Error codes as a closed list. Each code has a status, a title and a flag for retryable errors.
 
 use axum::http::StatusCode;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $status:literal $code:literal $title:literal $retryable:literal;)*) => {
-        /// What went wrong, as a word that programs can compare.
+        /// A stable error code for programs.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum ErrorCode { $($(#[$doc])* $name,)* }
 
         impl ErrorCode {
-            /// Every code there is.
+            /// All codes.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
             const fn row(self) -> (u16, &'static str, &'static str, bool) {
@@ -21,108 +20,108 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The request makes no sense as it is.
-    InvalidRequest = 400 "invalid-request" "The request is invalid" false;
-    /// Something that should be an entry id or a position is none.
-    InvalidId = 400 "invalid-id" "This is not an entry id" false;
-    /// A stream, group or consumer cannot have this name.
-    InvalidName = 400 "invalid-name" "This cannot be a name" false;
-    /// A query parameter that is not known here.
-    UnknownParameter = 400 "unknown-parameter" "There is no such parameter" false;
-    /// Nobody knows who is asking.
-    Unauthenticated = 401 "unauthenticated" "Say who you are" false;
-    /// The caller may not do this.
-    Forbidden = 403 "forbidden" "This is not allowed" false;
-    /// A web page of an origin that is not listed.
-    OriginNotAllowed = 403 "origin-not-allowed" "This origin is not allowed" false;
-    /// No such route.
-    RouteNotFound = 404 "route-not-found" "There is nothing here" false;
-    /// No such stream.
-    StreamNotFound = 404 "stream-not-found" "There is no such stream" false;
-    /// No such group.
-    GroupNotFound = 404 "group-not-found" "There is no such consumer group" false;
-    /// No such consumer.
-    ConsumerNotFound = 404 "consumer-not-found" "There is no such consumer" false;
-    /// No such entry.
-    EntryNotFound = 404 "entry-not-found" "There is no such entry" false;
-    /// The route is there, the method is not.
-    MethodNotAllowed = 405 "method-not-allowed" "The method is not allowed here" false;
-    /// Nothing of what the client accepts can be produced.
-    NotAcceptable = 406 "not-acceptable" "The answer cannot have this type" false;
-    /// The id is not above the last one.
-    IdNotMonotonic = 409 "id-not-monotonic" "The id is not above the last one" false;
-    /// The key holds something else.
-    NotAStream = 409 "not-a-stream" "The key holds something that is no stream" false;
-    /// A consumer that has entries pending.
-    ConsumerHasPending = 409 "consumer-has-pending" "The consumer has entries pending" false;
-    /// A plain group, where a policy is needed.
-    GroupHasNoPolicy = 409 "group-has-no-policy" "The group has no policy" false;
-    /// Entries after the position are gone.
-    EntriesTrimmed = 410 "entries-trimmed" "Entries after this position are gone" false;
-    /// A condition of the request does not hold.
-    PreconditionFailed = 412 "precondition-failed" "The condition does not hold" false;
-    /// More than is taken.
-    TooLarge = 413 "too-large" "The body is too large" false;
-    /// This type of body is not taken here.
-    UnsupportedMediaType = 415 "unsupported-media-type" "This type of body is not taken here" false;
-    /// The target of the request is longer than the server takes.
+    /// A malformed or contradictory request.
+    InvalidRequest = 400 "invalid-request" "Invalid request" false;
+    /// A text that is not an entry id or a position.
+    InvalidId = 400 "invalid-id" "Invalid entry id" false;
+    /// An invalid name of a stream, group or consumer.
+    InvalidName = 400 "invalid-name" "Invalid name" false;
+    /// A query parameter that the route does not have.
+    UnknownParameter = 400 "unknown-parameter" "Unknown parameter" false;
+    /// Missing or invalid credentials.
+    Unauthenticated = 401 "unauthenticated" "Authentication required" false;
+    /// A caller without the required right.
+    Forbidden = 403 "forbidden" "Permission denied" false;
+    /// A browser request from an origin that is not listed.
+    OriginNotAllowed = 403 "origin-not-allowed" "Origin not allowed" false;
+    /// A path without a route.
+    RouteNotFound = 404 "route-not-found" "Not found" false;
+    /// A stream that does not exist.
+    StreamNotFound = 404 "stream-not-found" "Stream not found" false;
+    /// A group that does not exist.
+    GroupNotFound = 404 "group-not-found" "Consumer group not found" false;
+    /// A consumer that does not exist.
+    ConsumerNotFound = 404 "consumer-not-found" "Consumer not found" false;
+    /// An entry that does not exist.
+    EntryNotFound = 404 "entry-not-found" "Entry not found" false;
+    /// A method that the route does not have.
+    MethodNotAllowed = 405 "method-not-allowed" "Method not allowed" false;
+    /// An `Accept` header that matches no available media type.
+    NotAcceptable = 406 "not-acceptable" "Not acceptable" false;
+    /// An id that is not greater than the last one.
+    IdNotMonotonic = 409 "id-not-monotonic" "Entry id not greater than the last one" false;
+    /// A key that holds another type.
+    NotAStream = 409 "not-a-stream" "Key is not a stream" false;
+    /// A consumer with pending entries.
+    ConsumerHasPending = 409 "consumer-has-pending" "Consumer has pending entries" false;
+    /// A group without a policy where a policy is required.
+    GroupHasNoPolicy = 409 "group-has-no-policy" "Group has no policy" false;
+    /// A position after which entries were trimmed.
+    EntriesTrimmed = 410 "entries-trimmed" "Entries trimmed" false;
+    /// A condition of the request that does not hold.
+    PreconditionFailed = 412 "precondition-failed" "Precondition failed" false;
+    /// Content over a size limit.
+    TooLarge = 413 "too-large" "Content too large" false;
+    /// A media type that the route does not support.
+    UnsupportedMediaType = 415 "unsupported-media-type" "Unsupported media type" false;
+    /// A request target over the length limit.
     UriTooLong = 414 "uri-too-long" "URI too long" false;
-    /// The head of the request is larger than the server takes.
+    /// A request head over the size limit.
     HeadTooLarge = 431 "head-too-large" "Request header fields too large" false;
-    /// The body is no entry.
-    InvalidFields = 422 "invalid-fields" "These cannot be the fields of an entry" false;
-    /// What cannot be appended later.
-    InvalidDelay = 422 "invalid-delay" "This cannot be appended later" false;
-    /// The policy breaks a rule.
-    InvalidPolicy = 422 "invalid-policy" "This cannot be the policy of a group" false;
-    /// The retention breaks a rule.
-    InvalidRetention = 422 "invalid-retention" "This cannot be the retention of a stream" false;
-    /// More streams than one call may name.
-    TooManyStreams = 422 "too-many-streams" "These are too many streams for one call" false;
-    /// The key was used for something else.
-    IdempotencyKeyReused = 422 "idempotency-key-reused" "This key was used for something else" false;
-    /// More requests than may come in a time.
-    RateLimited = 429 "rate-limited" "These are too many requests" true;
-    /// More connections than one client may have.
-    TooManyConnections = 429 "too-many-connections" "These are too many connections" true;
-    /// A fault of ours.
-    Internal = 500 "internal" "Something went wrong here" false;
-    /// The Redis server is too old.
-    NotSupportedByServer = 501 "not-supported-by-server" "The Redis server cannot do this" false;
-    /// Redis is away.
-    RedisUnavailable = 503 "redis-unavailable" "Redis cannot be reached" true;
-    /// Redis is reading its data.
-    RedisLoading = 503 "redis-loading" "Redis is loading its data" true;
-    /// Redis takes no writes.
-    RedisReadOnly = 503 "redis-read-only" "Redis takes no writes" true;
-    /// Redis is full.
-    RedisOutOfMemory = 503 "redis-out-of-memory" "Redis is out of memory" true;
-    /// It cannot be told who is asking.
-    AuthUnavailable = 503 "auth-unavailable" "It cannot be told who is asking" true;
-    /// A bound of the gateway is met.
-    Overloaded = 503 "overloaded" "The gateway has more to do than it may" true;
-    /// The gateway stops.
-    Draining = 503 "draining" "The gateway is stopping" true;
-    /// Redis did not answer in time.
-    RedisTimeout = 504 "redis-timeout" "Redis did not answer in time" true;
-    /// Replicas or the disk did not have it in time.
-    DurabilityNotReached = 504 "durability-not-reached" "The entry is there, but not yet as safe as was asked" true;
+    /// A body that is not a valid entry.
+    InvalidFields = 422 "invalid-fields" "Invalid entry fields" false;
+    /// An append that cannot be delayed.
+    InvalidDelay = 422 "invalid-delay" "Invalid delay" false;
+    /// A group policy that violates a rule.
+    InvalidPolicy = 422 "invalid-policy" "Invalid group policy" false;
+    /// A stream retention that violates a rule.
+    InvalidRetention = 422 "invalid-retention" "Invalid stream retention" false;
+    /// More streams than one request may name.
+    TooManyStreams = 422 "too-many-streams" "Too many streams" false;
+    /// An idempotency key that was already used for other content.
+    IdempotencyKeyReused = 422 "idempotency-key-reused" "Idempotency key reused" false;
+    /// A request over a rate limit.
+    RateLimited = 429 "rate-limited" "Too many requests" true;
+    /// A connection over the limit of a client.
+    TooManyConnections = 429 "too-many-connections" "Too many connections" true;
+    /// A fault of the gateway.
+    Internal = 500 "internal" "Internal error" false;
+    /// A feature that the Redis server does not have.
+    NotSupportedByServer = 501 "not-supported-by-server" "Not supported by the Redis server" false;
+    /// No connection to Redis.
+    RedisUnavailable = 503 "redis-unavailable" "Redis unavailable" true;
+    /// A Redis server that is loading its data.
+    RedisLoading = 503 "redis-loading" "Redis loading" true;
+    /// A Redis server that accepts no writes.
+    RedisReadOnly = 503 "redis-read-only" "Redis read-only" true;
+    /// A Redis server at its memory limit.
+    RedisOutOfMemory = 503 "redis-out-of-memory" "Redis out of memory" true;
+    /// Credentials that the gateway cannot verify now.
+    AuthUnavailable = 503 "auth-unavailable" "Authentication unavailable" true;
+    /// A limit of the gateway that is reached.
+    Overloaded = 503 "overloaded" "Gateway overloaded" true;
+    /// A gateway that is shutting down.
+    Draining = 503 "draining" "Gateway shutting down" true;
+    /// No reply from Redis within the timeout.
+    RedisTimeout = 504 "redis-timeout" "Redis timeout" true;
+    /// Requested durability that was not reached within the timeout.
+    DurabilityNotReached = 504 "durability-not-reached" "Durability not reached" true;
 }
 
 impl ErrorCode {
-    /// The word itself.
+    /// Returns the code as sent to clients.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         self.row().1
     }
 
-    /// The status that goes with it.
+    /// Returns the HTTP status of the code.
     #[must_use]
     pub fn status(self) -> StatusCode {
         StatusCode::from_u16(self.row().0).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// What it says in general.
+    /// Returns the title of the code.
     #[must_use]
     pub const fn title(self) -> &'static str {
         self.row().2

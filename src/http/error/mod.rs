@@ -1,7 +1,7 @@
-//! Every error a client can see, as an RFC 9457 problem with one of the closed list of codes.
+//! Errors that clients can see, as RFC 9457 problems with a code from a closed list.
 //!
-//! No text of Redis, of a panic or of the file system leaves through here: details are written for
-//! the caller, the cause goes to the log.
+//! No text from Redis, a panic or the file system reaches a client. Details are written for the
+//! caller; the cause goes to the log.
 
 pub(in crate::http) mod code;
 pub(in crate::http) mod excerpt;
@@ -22,17 +22,19 @@ use crate::http::error::excerpt::shortened;
 use crate::model::name::StreamName;
 use crate::redis::StoreError;
 
-/// The most characters of a text in a problem: it may hold what was sent, which has megabytes.
+/// Maximum number of characters of a text in a problem. The text may quote the request, which can
+/// have megabytes.
 const MAX_TEXT: usize = 1000;
-/// The most characters of a path in a problem. Over HTTP/2 it costs who sends it next to nothing.
+/// Maximum number of characters of a path in a problem. Over HTTP/2, a long path costs its sender
+/// almost nothing.
 const MAX_INSTANCE: usize = 512;
 
-/// One place in the body that is wrong.
+/// An invalid part of a request.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct FieldError {
-    /// RFC 6901 pointer into the body, or the name of a parameter.
+    /// An RFC 6901 pointer into the body, or the name of a parameter or header.
     pub pointer: String,
-    /// What is wrong there.
+    /// The problem with this part.
     pub detail: String,
 }
 
@@ -46,27 +48,28 @@ impl FieldError {
     }
 }
 
-/// An error on its way to the client.
+/// An error for the client.
 #[derive(Clone, Debug)]
 pub struct ApiError {
-    /// What went wrong.
+    /// The error code.
     pub code: ErrorCode,
-    /// In this very case, for the caller.
+    /// The detail of this occurrence, for the caller.
     pub detail: Cow<'static, str>,
-    /// Places in the body.
+    /// The invalid parts of the request.
     pub errors: Vec<FieldError>,
-    /// The command may have run although it failed.
+    /// Whether the command may have run despite the error.
     pub side_effects_unknown: bool,
-    /// Members of one code alone. Boxed: most errors have none, and every result carries the space.
+    /// Additional members of this code. Boxed, because most errors have none and every result
+    /// reserves the space.
     pub extra: Box<serde_json::Map<String, serde_json::Value>>,
-    /// A header that belongs to the answer.
+    /// An additional response header.
     pub header: Option<&'static (&'static str, &'static str)>,
-    /// For the log alone.
+    /// The cause, for the log only.
     pub cause: Option<Arc<StoreError>>,
 }
 
 impl ApiError {
-    /// An error with its detail.
+    /// Creates an error with a code and a detail.
     #[must_use]
     pub fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
@@ -80,13 +83,13 @@ impl ApiError {
         }
     }
 
-    /// 400 for a request that makes no sense.
+    /// Creates a 400 for an invalid request.
     #[must_use]
     pub fn invalid(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorCode::InvalidRequest, detail)
     }
 
-    /// Points at a place in the body, or names a parameter.
+    /// Adds an invalid part: a pointer into the body, or the name of a parameter or header.
     #[must_use]
     pub fn at(mut self, pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         self.errors.push(FieldError {
@@ -103,21 +106,21 @@ impl ApiError {
         self
     }
 
-    /// Adds a header to the answer.
+    /// Adds a header to the response.
     #[must_use]
     pub fn with_header(mut self, header: &'static (&'static str, &'static str)) -> Self {
         self.header = Some(header);
         self
     }
 
-    /// For a call on several streams: says of which this is true.
+    /// Names the stream of the error, for a request on several streams.
     #[must_use]
     pub fn in_stream(mut self, stream: &StreamName) -> Self {
         self.detail = format!("`{}`: {}", stream.shown(), self.detail).into();
         self.with("stream", stream.shown())
     }
 
-    /// For a call on several streams that went on with the others.
+    /// Notes that other streams may have changed, for a request on several streams.
     #[must_use]
     pub fn after_others(mut self) -> Self {
         self.detail = format!("{}; other streams may have been changed", self.detail).into();
@@ -127,7 +130,7 @@ impl ApiError {
         }
     }
 
-    /// For a call that changes nothing: whatever failed, nothing happened.
+    /// Converts an error of a read, which never has side effects.
     #[must_use]
     pub fn of_read(error: impl Into<Self>) -> Self {
         Self {
@@ -136,7 +139,7 @@ impl ApiError {
         }
     }
 
-    /// The problem as it is sent.
+    /// Returns the problem document for the response.
     #[must_use]
     pub fn problem(&self, instance: &str, request_id: &str) -> Problem {
         Problem {
@@ -159,51 +162,51 @@ impl ApiError {
     }
 }
 
-/// Whether a failed request may have changed something.
+/// Whether a failed request may have changed data.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SideEffects {
     /// Nothing was changed.
     None,
-    /// It may have been: look before repeating what must not happen twice.
+    /// Data may have been changed. Check before repeating a request that must not run twice.
     Unknown,
 }
 
-/// An error, after RFC 9457.
+/// An error response in the format of RFC 9457.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Problem {
-    /// `urn:streamgate:problem:` and the code.
+    /// `urn:streamgate:problem:` followed by the code.
     #[schema(example = "urn:streamgate:problem:stream-not-found")]
     pub r#type: String,
-    /// What it says in general.
+    /// A short description of the code.
     #[schema(value_type = String)]
     pub title: &'static str,
     /// The HTTP status.
     pub status: u16,
-    /// What it means in this case.
+    /// The description of this occurrence.
     pub detail: String,
-    /// The path that was asked for.
+    /// The path of the request.
     pub instance: String,
-    /// What went wrong, as a word to compare.
+    /// The error code, stable for programs.
     #[schema(value_type = String, example = "stream-not-found")]
     pub code: &'static str,
     /// Whether the same request may succeed later.
     pub retryable: bool,
-    /// Whether something may have been changed all the same.
+    /// Whether the failed request may have changed data.
     pub side_effects: SideEffects,
-    /// Found again in the gateway's log.
+    /// The request id, also in the gateway's log.
     pub request_id: String,
-    /// Places in the body or parameters that are wrong.
+    /// The invalid parts of the request.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub errors: Vec<FieldError>,
-    /// Members of one code alone, like `oldest` and `lost`.
+    /// Additional members of this code, such as `oldest` and `lost`.
     #[serde(flatten)]
     #[schema(ignore)]
     pub extra: Box<serde_json::Map<String, serde_json::Value>>,
 }
 
-/// The body is written by the outermost layer, which knows the path and the request id.
+/// The outermost layer writes the body, because it knows the path and the request id.
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut headers = HeaderMap::new();

@@ -1,8 +1,9 @@
-//! `GET /v1/streams/{stream}/events`: following a stream by server-sent events.
+//! `GET /v1/streams/{stream}/events`: follow a stream with server-sent events.
 //!
-//! An `EventSource` gives up for good on any status but 200. So a status is only answered for what
-//! a retry cannot mend; everything else is told in the stream, which then ends and is asked for
-//! again. Clients that do not ask for an event stream get a status as from any other call.
+//! An `EventSource` gives up permanently on any status except 200. The endpoint therefore returns
+//! an error status only if a retry cannot succeed. It sends other errors as events and ends the
+//! stream, so that the client reconnects. Clients that do not ask for an event stream get an error
+//! status, as from any other endpoint.
 
 pub(in crate::http) mod multi;
 pub(in crate::http) mod schema;
@@ -36,50 +37,53 @@ use crate::model::frame::Framing;
 use crate::model::position::Position;
 use crate::model::view::EventView;
 
-/// Where to begin and how to show events. A `Last-Event-ID` header comes before all of these.
+/// Start position and format of events. A `Last-Event-ID` header overrides the position.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct EventsParams {
-    /// After this position; `0` the oldest, `$` (the default) what comes from now on, `+` the last entry and on.
+    /// Start after this position: `0` for the oldest entry, `$` (the default) for new entries only,
+    /// `+` for the last entry and new ones.
     #[param(example = "0")]
     after: Option<String>,
-    /// Begin with the entries of this time and later: RFC 3339, Unix milliseconds, or how long ago.
+    /// Start with entries from this time on: RFC 3339, Unix milliseconds, or a duration before now.
     #[param(value_type = Option<String>, example = "1h")]
     since: Option<TimeParam>,
-    /// Begin with the last so many entries, at most 500.
+    /// Start with this many of the last entries, at most 500.
     #[param(minimum = 1, maximum = 500)]
     last: Option<u64>,
-    /// Hand out entries up to this position or time, and then `$end` with the reason `complete`.
-    /// Whoever resumes with nothing left gets 204. `$` is the last entry there is when it is opened.
+    /// Send entries up to this position or time, then `$end` with the reason `complete`. A client
+    /// that resumes with nothing left gets 204. `$` is the last entry at the time of the request.
     #[param(example = "2026-09-20T08:30:00Z")]
     end: Option<String>,
-    /// Replaces the header for clients that cannot send one; the last value given counts. Not in the
-    /// document: generated clients send the header, and spellings of a name collide in some languages.
+    /// Replaces the header for clients that cannot send it; the last value counts. Hidden in the
+    /// OpenAPI document: generated clients send the header, and spelling variants collide in some
+    /// languages.
     #[serde(default)]
     #[param(ignore)]
     last_event_id: Vec<String>,
-    /// The same, in the spelling of some polyfills; before `last_event_id`.
+    /// The same in the spelling of some polyfills. Takes precedence over `last_event_id`.
     #[serde(default, rename = "lastEventId")]
     #[param(ignore)]
     last_event_id_camel: Vec<String>,
-    /// Show each entry as `{"stream","id","payload"}`, with the value of this field.
+    /// Show each entry as `{"stream","id","payload"}`, with the value of this field as the payload.
     payload: Option<String>,
-    /// `cloudevents`: each entry as an event after `CloudEvents` 1.0, in JSON.
+    /// `cloudevents`: send each entry as a `CloudEvents` 1.0 event in JSON.
     #[serde(rename = "as")]
     #[param(rename = "as", inline)]
     shown_as: Option<AsParam>,
-    /// The field whose value names the event.
+    /// The field whose value becomes the event name.
     event: Option<String>,
-    /// `FIELD:VALUE`: only entries with this value. Values of one field are alternatives, fields must all fit.
+    /// `FIELD:VALUE`: send only entries with this value. Values of one field are alternatives; all
+    /// fields must match.
     #[serde(default)]
     #[param(required = false, example = json!(["type:paid"]))]
     filter: Vec<String>,
-    /// Show the payload (field `data` unless named) as the JSON it is; one that is none stays text and
-    /// is marked by `"json":false`.
+    /// Show the payload (field `data` by default) as JSON. A payload that is not valid JSON stays
+    /// text and is marked with `"json":false`.
     #[serde(default)]
     #[param(required = false)]
     json: bool,
-    /// Show fields as `pairs` throughout.
+    /// Always show fields as `pairs`.
     #[serde(default)]
     #[param(required = false)]
     pairs: bool,
@@ -87,22 +91,23 @@ pub struct EventsParams {
 
 /// Follow a stream
 ///
-/// Server-sent events: first `$open`, then one event per entry with its position as `id`. After a
-/// lost connection a client resumes with `Last-Event-ID`. `$gap` reports how many entries are gone,
-/// `$reset` that the stream was created again, `$progress` that the position moved without an
-/// event, `$end` that the connection ends and why, `$error` that reconnecting cannot succeed.
+/// Sends server-sent events: first `$open`, then one event per entry with its position as `id`.
+/// After a lost connection, a client resumes with `Last-Event-ID`. `$gap` reports how many entries
+/// were removed, `$reset` that the stream was created again, `$progress` that the position moved
+/// without an event, `$end` that the connection ends and why, and `$error` that reconnecting cannot
+/// succeed.
 #[utoipa::path(
     get,
     path = paths::EVENTS,
     tag = "events",
     params(
-        ("stream" = String, Path, description = "The stream; it need not exist yet"), ("name64" = Option<String>, Query, description = "The name of the stream in base64, where a path cannot carry it; the name in the path then counts for nothing"),
+        ("stream" = String, Path, description = "The stream, which need not exist yet"), ("name64" = Option<String>, Query, description = "The stream name in base64, for names that a path cannot carry; overrides the name in the path"),
         ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event received"),
         EventsParams,
     ),
     responses(
         (status = 200, description = "Events", body = StreamEvent, content_type = EVENT_STREAM),
-        (status = 204, description = "With `end`, to whoever resumes: nothing is left"),
+        (status = 204, description = "With `end`: the client resumed and no entries are left"),
         EventsProblems,
     ),
 )]

@@ -1,4 +1,4 @@
-//! `GET /v1/events`: following many streams on one connection.
+//! `GET /v1/events`: follow many streams on one connection.
 
 use std::sync::Arc;
 
@@ -33,58 +33,60 @@ use crate::model::name::StreamName;
 use crate::model::position::Position;
 use crate::model::view::EventView;
 
-/// Which streams, where to begin and how to show events. A `Last-Event-ID` header comes before all
-/// positions.
+/// Streams, start positions and format of events. A `Last-Event-ID` header overrides all positions.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ManyEventsParams {
-    /// `NAME` or `NAME@POSITION`, given once for each stream; all together at most 256.
+    /// `NAME` or `NAME@POSITION`, repeated for each stream; at most 256 together with `match`.
     #[serde(default)]
     #[param(required = false, example = json!(["orders@0", "payments"]))]
     stream: Vec<String>,
-    /// `PREFIX*`: all streams whose names begin like this, also those that come later.
+    /// `PREFIX*`: all streams whose names start with the prefix, including streams created later.
     #[serde(default, rename = "match")]
     #[param(rename = "match", required = false, example = json!(["sensor:*"]))]
     matching: Vec<String>,
-    /// For streams without a position of their own: a position, `0`, `$` (the default), `+`.
+    /// Start position of streams without their own: a position, `0`, `$` (the default) or `+`.
     after: Option<String>,
-    /// For streams without a position of their own: begin with the entries of this time and later.
+    /// For streams without their own position: start with entries from this time on.
     #[param(value_type = Option<String>, example = "1h")]
     since: Option<TimeParam>,
-    /// For streams without a position of their own: begin with the last so many entries of each, at most 500.
+    /// For streams without their own position: start with this many of the last entries of each
+    /// stream, at most 500.
     #[param(minimum = 1, maximum = 500)]
     last: Option<u64>,
-    /// Hand out entries up to this position or time, and then `$end` with the reason `complete`.
-    /// Whoever resumes with nothing left gets 204. `$` is the last entry there is when it is opened.
+    /// Send entries up to this position or time, then `$end` with the reason `complete`. A client
+    /// that resumes with nothing left gets 204. `$` is the last entry at the time of the request.
     #[param(example = "2026-09-20T08:30:00Z")]
     end: Option<String>,
-    /// Replaces the header for clients that cannot send one; the last value given counts. Not in the
-    /// document: generated clients send the header, and spellings of a name collide in some languages.
+    /// Replaces the header for clients that cannot send it; the last value counts. Hidden in the
+    /// OpenAPI document: generated clients send the header, and spelling variants collide in some
+    /// languages.
     #[serde(default)]
     #[param(ignore)]
     last_event_id: Vec<String>,
-    /// The same, in the spelling of some polyfills; before `last_event_id`.
+    /// The same in the spelling of some polyfills. Takes precedence over `last_event_id`.
     #[serde(default, rename = "lastEventId")]
     #[param(ignore)]
     last_event_id_camel: Vec<String>,
-    /// Show each entry as `{"stream","id","payload"}`, with the value of this field.
+    /// Show each entry as `{"stream","id","payload"}`, with the value of this field as the payload.
     payload: Option<String>,
-    /// `cloudevents`: each entry as an event after `CloudEvents` 1.0, in JSON.
+    /// `cloudevents`: send each entry as a `CloudEvents` 1.0 event in JSON.
     #[serde(rename = "as")]
     #[param(rename = "as", inline)]
     shown_as: Option<AsParam>,
-    /// The field whose value names the event.
+    /// The field whose value becomes the event name.
     event: Option<String>,
-    /// `FIELD:VALUE`: only entries with this value. Values of one field are alternatives, fields must all fit.
+    /// `FIELD:VALUE`: send only entries with this value. Values of one field are alternatives; all
+    /// fields must match.
     #[serde(default)]
     #[param(required = false, example = json!(["type:paid"]))]
     filter: Vec<String>,
-    /// Show the payload (field `data` unless named) as the JSON it is; one that is none stays text and
-    /// is marked by `"json":false`.
+    /// Show the payload (field `data` by default) as JSON. A payload that is not valid JSON stays
+    /// text and is marked with `"json":false`.
     #[serde(default)]
     #[param(required = false)]
     json: bool,
-    /// Show fields as `pairs` throughout.
+    /// Always show fields as `pairs`.
     #[serde(default)]
     #[param(required = false)]
     pairs: bool,
@@ -92,10 +94,10 @@ pub struct ManyEventsParams {
 
 /// Follow several streams
 ///
-/// Follows several streams as one stream is followed, with one cursor for all of them as the `id`
-/// of every event. A client that resumes with the cursor continues in each stream where it was.
-/// Streams that the cursor does not know are read from their beginning. Entries of one stream come
-/// in their order.
+/// Follows several streams like a single one, with one cursor for all of them as the `id` of every
+/// event. A client that resumes with the cursor continues in each stream at its position. Streams
+/// that the cursor does not contain are read from their oldest entry. Entries of one stream arrive
+/// in order.
 #[utoipa::path(
     get,
     path = paths::MANY_EVENTS,
@@ -106,7 +108,7 @@ pub struct ManyEventsParams {
     ),
     responses(
         (status = 200, description = "Events", body = StreamEvent, content_type = EVENT_STREAM),
-        (status = 204, description = "With `end`, to whoever resumes: nothing is left"),
+        (status = 204, description = "With `end`: the client resumed and no entries are left"),
         ManyEventsProblems,
     ),
 )]
@@ -131,8 +133,10 @@ pub async fn follow_many(
     };
     let end = match &params.end {
         Some(_) if params.matching.iter().any(|text| text.ends_with('*')) => {
-            let detail = "`end` goes with streams named by `stream`: of a prefix more may come";
-            return Err(ApiError::invalid(detail).at("end", "given with `match`"));
+            let detail = "`end` cannot be combined with a prefix in `match`, which also includes streams created later";
+            return Err(
+                ApiError::invalid(detail).at("end", "cannot be combined with a prefix in `match`")
+            );
         }
         Some(text) => Some(end(&state, text).await?),
         None => None,
@@ -174,7 +178,7 @@ pub async fn follow_many(
     .await
 }
 
-/// Which streams a principal may follow, if not all.
+/// Returns a filter for the streams that the principal may follow, or `None` if it may follow all.
 fn visible(principal: &Arc<Principal>) -> Option<Visible> {
     if principal.kind == Kind::Anyone {
         return None;
@@ -186,11 +190,13 @@ fn visible(principal: &Arc<Principal>) -> Option<Visible> {
     }))
 }
 
-/// What the keys of those streams begin with that a principal may follow.
+/// Returns the key prefixes of the streams under `prefix` that the principal may follow.
 fn beginnings(principal: &Principal, prefix: &str) -> Result<Vec<String>, ApiError> {
     let narrowed = principal.narrow(auth::Right::Subscribe, prefix);
     if narrowed.is_empty() {
-        let detail = format!("the credential gives no right to subscribe to any `{prefix}*`");
+        let detail = format!(
+            "the credential does not grant the `subscribe` right on any stream `{prefix}*`"
+        );
         let error = ApiError::new(ErrorCode::Forbidden, detail).with("right", "subscribe");
         return Err(error.with("stream", format!("{prefix}*")));
     }
@@ -209,8 +215,8 @@ fn asked(
     cursor: Option<&Cursor>,
 ) -> Result<Asked, ApiError> {
     if params.stream.is_empty() && params.matching.is_empty() {
-        let detail = "name streams by `stream`, or all with one beginning by `match`";
-        return Err(ApiError::invalid(detail).at("stream", "is missing"));
+        let detail = "at least one `stream` or `match` is required";
+        return Err(ApiError::invalid(detail).at("stream", "is required"));
     }
     at_most_streams(params.stream.len() + params.matching.len())?;
     let mut streams: Vec<(StreamName, Begin)> = Vec::new();
@@ -218,10 +224,10 @@ fn asked(
     let mut follow = |name: &str, begin| {
         let stream = caller.access::<Subscribe>(name)?.into_stream();
         if streams.iter().any(|(known, _)| *known == stream) {
-            return Err(ApiError::invalid(format!("`{name}` is named twice"))
-                .at("stream", "a stream is followed once"));
+            return Err(ApiError::invalid(format!("`{name}` is given twice"))
+                .at("stream", "must name each stream only once"));
         }
-        // One that is followed since then is read from its beginning.
+        // A stream that the cursor does not contain is read from its oldest entry.
         let known = cursor.map(|cursor| cursor.of(&stream).unwrap_or(Position::OLDEST));
         streams.push((stream, known.map_or(begin, Begin::After)));
         Ok(())

@@ -1,12 +1,12 @@
-//! Schemas of the events of `text/event-stream`: what the `data` of each holds, by its name.
+//! Schemas of `text/event-stream` events: the `data` of each event by its name.
 
 use utoipa::ToSchema;
 
 use crate::http::error::Problem;
 use crate::http::respond::schema::{DeliverySchema, EntrySchema};
 
-/// The `data` of an event of a subscription. Its name says which it is; an entry has no name unless
-/// `event=` gives one.
+/// The `data` of a subscription event. The event name determines the type. An entry has no event
+/// name unless the `event` parameter gives one.
 #[derive(ToSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "a schema, never a value")]
@@ -27,7 +27,8 @@ pub enum StreamEvent {
     Error(Problem),
 }
 
-/// The `data` of an event of a push session. Its name says which it is; a delivery has no name.
+/// The `data` of a push session event. The event name determines the type. A delivery has no event
+/// name.
 #[derive(ToSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "a schema, never a value")]
@@ -71,10 +72,10 @@ pub struct GapEvent {
     stream: String,
     /// The position of the client.
     after: String,
-    /// The oldest entry that is left; null in an empty stream.
+    /// The oldest remaining entry; null if the stream is empty.
     #[schema(required)]
     oldest: Option<String>,
-    /// The number of removed entries; null where it cannot be known.
+    /// The number of removed entries; null if unknown.
     #[schema(required)]
     lost: Option<u64>,
 }
@@ -108,7 +109,7 @@ pub struct EndEvent {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "a schema, never a value")]
 pub struct PushOpenEvent {
-    /// The stream, alone.
+    /// The stream of the session, as a list with one element.
     streams: Vec<String>,
     /// The group.
     group: String,

@@ -1,4 +1,4 @@
-//! Answers that are event streams: who asks for one, its headers, how it is filled and ended.
+//! Event stream responses: content negotiation, headers, content and end.
 
 use axum::body::Body;
 use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
@@ -12,16 +12,16 @@ use crate::http::layer::request::RequestInfo;
 use crate::live::{Closing, Subscription};
 use crate::model::frame::{Framing, begin_event, end_event};
 
-/// The media type.
+/// The media type of server-sent events.
 pub const EVENT_STREAM: &str = "text/event-stream";
 
-/// Whether the client asks for this media type by name.
+/// Whether the client explicitly accepts this media type.
 #[must_use]
 pub fn is_wanted(headers: &HeaderMap, media_type: &str) -> bool {
     accepted(headers).iter().any(|range| range == media_type)
 }
 
-/// The media ranges of `Accept`, without their parameters.
+/// Returns the media ranges of `Accept` without their parameters.
 fn accepted(headers: &HeaderMap) -> Vec<String> {
     let values = headers
         .get_all(ACCEPT)
@@ -42,29 +42,31 @@ fn accepted(headers: &HeaderMap) -> Vec<String> {
         .collect()
 }
 
+/// Checks that the client accepts an event stream.
+///
 /// # Errors
-/// 406 when the client accepts no event stream.
+/// 406 if the client does not accept an event stream.
 pub fn require_acceptable(headers: &HeaderMap) -> Result<(), ApiError> {
     let ranges = accepted(headers);
     let fits = |range: &String| matches!(range.as_str(), EVENT_STREAM | "text/*" | "*/*");
-    // Some generated clients name the type of errors alone, whatever the call answers.
+    // Some generated clients accept only the media type of errors, whatever the endpoint returns.
     let of_errors = |range: &String| range == "application/problem+json";
     if ranges.iter().all(of_errors) || ranges.iter().any(fits) {
         return Ok(());
     }
     Err(ApiError::new(
         ErrorCode::NotAcceptable,
-        "this is an event stream: accept text/event-stream",
+        "the response is an event stream: accept text/event-stream",
     ))
 }
 
-/// A stream of events that is nothing but its end.
+/// Returns an event stream with only the closing event.
 #[must_use]
 pub fn closed(closing: Closing) -> Response {
     respond(Body::from(closing.frame(Framing::Events)))
 }
 
-/// The stream of a subscription.
+/// Returns the event stream of a subscription.
 #[must_use]
 pub fn live(subscription: Subscription, request: &RequestInfo) -> Response {
     session::respond(
@@ -73,13 +75,13 @@ pub fn live(subscription: Subscription, request: &RequestInfo) -> Response {
     )
 }
 
-/// A stream of events that is nothing but `$error`.
+/// Returns an event stream with only `$error`.
 #[must_use]
 pub fn failed(error: &ApiError, request: &RequestInfo) -> Response {
     respond(Body::from(error_frame(error, request.path(), request.id())))
 }
 
-/// `$error`, with a long delay: someone has to do something first.
+/// Builds an `$error` event. The retry delay is long, because a person must fix the cause first.
 fn error_frame(error: &ApiError, path: &str, request_id: &str) -> Bytes {
     let mut frame = Vec::new();
     let problem = error.problem(path, request_id);
@@ -93,7 +95,7 @@ fn error_frame(error: &ApiError, path: &str, request_id: &str) -> Bytes {
     frame.into()
 }
 
-/// The headers that keep proxies from holding events back.
+/// Builds an event stream response with headers that keep proxies from buffering events.
 pub(in crate::http) fn respond(body: Body) -> Response {
     let headers = [
         (CONTENT_TYPE, EVENT_STREAM),

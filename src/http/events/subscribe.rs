@@ -1,5 +1,5 @@
-//! What all ways to follow streams have in common: where to begin, the bounds, and how a
-//! subscription that cannot be opened is told so.
+//! Common parts of all endpoints that follow streams: start positions, limits, and errors on
+//! opening a subscription.
 
 use std::str::FromStr;
 
@@ -25,33 +25,33 @@ use crate::model::view::Filter;
 use crate::redis::StoreError;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// The greatest `last=`: as many as a first page holds.
+/// Maximum of `last`: the number of entries in a first page.
 const MAX_LAST: u64 = 500;
 
-/// Positions that a client may send in the query, because it cannot set a header or because its
-/// page remembers them in the URL.
+/// Resume positions in the query, for clients that cannot set a header or whose page keeps the
+/// position in its URL.
 #[derive(Debug, Default)]
 pub(in crate::http) struct ResumeParams<'a> {
-    /// `lastEventId`, which polyfills add when they reconnect.
+    /// `lastEventId`, added by polyfills when they reconnect.
     pub(in crate::http) by_polyfill: &'a [String],
-    /// `last_event_id`, which a page writes into the URL once.
+    /// `last_event_id`, written into the URL once by a page.
     pub(in crate::http) by_page: &'a [String],
 }
 
-/// The position a client resumes from: the `Last-Event-ID` header, else the parameters in the order
-/// of [`ResumeParams`], which is from the most to the least recent. A repeated name counts with its
-/// last value. Positions are never compared with each other: a stale one may come from another
-/// history of the stream, and cursors of several streams have no order.
+/// Returns the position to resume from: the `Last-Event-ID` header, else the parameters in the
+/// order of [`ResumeParams`], from the most to the least recent. The last value of a repeated
+/// parameter counts. Positions are never compared with each other: a stale one may come from
+/// another history of the stream, and cursors of several streams have no order.
 ///
 /// # Errors
-/// 400 for a header that is given twice, `invalid-id` for one that is no text.
+/// 400 if the header is given twice, `invalid-id` if it is not text.
 pub(in crate::http) fn resumed<'a>(
     headers: &'a HeaderMap,
     params: &ResumeParams<'a>,
 ) -> Result<Option<&'a str>, ApiError> {
     let header = match single(headers, &LAST_EVENT_ID)? {
         Some(value) => Some(value.to_str().map_err(|_| {
-            ApiError::new(ErrorCode::InvalidId, "`Last-Event-ID` is not a position")
+            ApiError::new(ErrorCode::InvalidId, "`Last-Event-ID` must be a position")
         })?),
         None => None,
     };
@@ -60,16 +60,16 @@ pub(in crate::http) fn resumed<'a>(
     Ok(all.into_iter().flatten().find(|text| !text.is_empty()))
 }
 
-/// Whether a client resumes from before the first entry: some SDKs send `-1` until they have seen an
-/// event.
+/// Whether a client resumes from before the first entry. Some SDKs send `-1` until they have
+/// received an event.
 pub(in crate::http) fn is_beginning(resumed: &str) -> bool {
     matches!(resumed, "-1" | "0")
 }
 
-/// Where to begin, by the parameters of a client that comes for the first time.
+/// Returns the start position of a client that does not resume.
 ///
 /// # Errors
-/// 400 when they exclude each other, or one is wrong.
+/// 400 if parameters exclude each other or are invalid.
 pub(in crate::http) fn begin(
     after: Option<&str>,
     since: Option<TimeParam>,
@@ -92,7 +92,7 @@ pub(in crate::http) fn begin(
     }
 }
 
-/// A position as it is given in `after` or behind the name of a stream.
+/// Converts a position from `after` or from the suffix of a stream name.
 pub(in crate::http) fn begin_at(start: Start) -> Begin {
     match start {
         Start::After(position) => Begin::After(position),
@@ -101,16 +101,16 @@ pub(in crate::http) fn begin_at(start: Start) -> Begin {
     }
 }
 
-/// The end of a subscription: a position, or a time by the clock of Redis.
+/// Parses the end of a subscription: a position, or a time by the clock of Redis.
 ///
 /// # Errors
-/// 400 for what is neither, or that Redis is away.
+/// 400 for an invalid text, or an error if Redis is unreachable.
 pub(in crate::http) async fn end(state: &AppState, text: &str) -> Result<End, ApiError> {
     let time = match text.parse::<EndParam>() {
         Ok(EndParam::At(end)) => return Ok(end),
         Ok(EndParam::Time(time)) => time,
         Err(error) => {
-            let detail = format!("`end` is a position, `$` or a time, and {error}");
+            let detail = format!("`end` must be a position, `$` or a time: {error}");
             return Err(ApiError::invalid(detail).at("end", error.to_string()));
         }
     };
@@ -122,7 +122,7 @@ pub(in crate::http) async fn end(state: &AppState, text: &str) -> Result<End, Ap
     Ok(End::Time(time.unix_ms(now)))
 }
 
-/// `end=` as it is given.
+/// A parsed `end` parameter.
 enum EndParam {
     At(End),
     Time(Time),
@@ -132,7 +132,8 @@ impl FromStr for EndParam {
     type Err = InvalidTime;
 
     fn from_str(text: &str) -> Result<Self, InvalidTime> {
-        // Digits alone are a time if they can be one: then the clock can reach it, too.
+        // Digits that can be a time are a time, so that the end also comes when the clock reaches
+        // it.
         let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
         if let (true, Ok(time)) = (is_number, text.parse()) {
             return Ok(Self::Time(time));
@@ -146,14 +147,16 @@ impl FromStr for EndParam {
     }
 }
 
-/// The most filters of a subscription: each costs something for each entry.
+/// Maximum number of filters of a subscription. Each filter adds a cost to every entry.
 const MAX_FILTERS: usize = 100;
 
+/// Parses the filters.
+///
 /// # Errors
-/// 400 that points at the filter that is none, or one too many.
+/// 400 with a pointer to an invalid filter, or for too many filters.
 pub(in crate::http) fn filter(filters: &[String]) -> Result<Filter, ApiError> {
     if filters.len() > MAX_FILTERS {
-        let detail = format!("at most {MAX_FILTERS} of them are taken");
+        let detail = format!("at most {MAX_FILTERS} are allowed");
         return Err(ApiError::invalid(format!("`filter`: {detail}")).at("filter", detail));
     }
     Filter::parse(filters).map_err(|(index, error)| {
@@ -162,13 +165,13 @@ pub(in crate::http) fn filter(filters: &[String]) -> Result<Filter, ApiError> {
     })
 }
 
-/// Why a subscription was not opened: how the stream ends if a retry may mend it, and as a problem.
+/// The refusal of a subscription: the closing event if a retry may succeed, and the problem.
 pub(in crate::http) struct Refused(
     pub(in crate::http) Option<Closing>,
     pub(in crate::http) ApiError,
 );
 
-/// A place among the subscriptions there may be, of all and of this principal.
+/// Reserves a subscription within the limits of the gateway and of the principal.
 ///
 /// # Errors
 /// 503 `overloaded`, or 429 `too-many-connections`.
@@ -181,25 +184,26 @@ pub(in crate::http) fn place(
     let own = usage.limits.max_subscriptions.unwrap_or(usize::MAX);
     let Some(of_own) = Metrics::hold_below(&usage.subscriptions, own) else {
         metrics.refuse("subscriptions_of_principal");
-        let detail = "as many subscriptions of this principal are open as may be";
+        let detail =
+            "the principal has reached its limit of open subscriptions: close one or retry later";
         return Err(ApiError::new(ErrorCode::TooManyConnections, detail));
     };
     let Some(of_all) = Metrics::hold_below(&metrics.subscriptions, all) else {
         metrics.refuse("subscriptions");
-        let detail = "as many subscriptions are open as may be";
+        let detail = "the gateway has reached its limit of open subscriptions: retry later";
         return Err(ApiError::new(ErrorCode::Overloaded, detail));
     };
     Ok((of_all, of_own))
 }
 
-/// Opens a subscription within the bounds on them.
+/// Opens a subscription within the limits.
 pub(in crate::http) async fn open(
     state: &AppState,
     principal: &Principal,
     wanted: Wanted,
 ) -> Result<Subscription, Refused> {
     if state.drain.is_cancelled() {
-        let error = ApiError::new(ErrorCode::Draining, "the gateway is stopping");
+        let error = ApiError::new(ErrorCode::Draining, "the gateway is shutting down");
         return Err(Refused(Some(Closing::Draining), error));
     }
     let settings = &state.settings;
@@ -226,10 +230,10 @@ pub(in crate::http) async fn open(
         })
 }
 
-/// Opens a subscription as server-sent events. A client that asks for an event stream is told in
-/// the stream what a retry may mend, and what it cannot; others get a status.
+/// Opens a subscription with server-sent events. A client that asks for an event stream gets errors
+/// as events, whether or not a retry may succeed. Other clients get an error status.
 ///
-/// A client that resumes with nothing left before the end gets 204, at which an `EventSource` stops.
+/// A client that resumes with nothing left before the end gets 204, which stops an `EventSource`.
 pub(in crate::http) async fn follow(
     state: &AppState,
     principal: &Principal,
@@ -237,7 +241,7 @@ pub(in crate::http) async fn follow(
     headers: &HeaderMap,
     request: &RequestInfo,
 ) -> Result<Response, ApiError> {
-    // What keeps this from being known is told by opening the subscription.
+    // If this check fails, opening the subscription reports the error.
     if resumes && matches!(state.hub.is_complete(&wanted).await, Ok(true)) {
         let headers = [(CACHE_CONTROL, "no-cache, no-transform")];
         return Ok((StatusCode::NO_CONTENT, headers).into_response());
@@ -255,11 +259,11 @@ impl From<JoinError> for ApiError {
         match error {
             JoinError::TooManyStreams => Self::new(
                 ErrorCode::Overloaded,
-                "as many streams are followed as the gateway may",
+                "the gateway has reached its limit of followed streams: retry later",
             ),
             JoinError::TooManyForOne => Self::new(
                 ErrorCode::TooManyStreams,
-                "more than 256 streams match: one connection follows at most that many; narrow `match`",
+                "`match` selects more than 256 streams, the maximum of a connection: narrow `match`",
             ),
             JoinError::Store(error) => error.into(),
         }

@@ -1,5 +1,7 @@
-//! The only way from a path to the name of a stream: `Access<P>` names the right an endpoint
-//! needs, so that an endpoint without one has nothing to work on.
+//! Extractors that authorize access to streams.
+//!
+//! `Access<P>` is the only way from a path to a stream name. Its type parameter names the right
+//! that the endpoint needs, so an endpoint without a right cannot reach a stream.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -15,11 +17,12 @@ use crate::http::layer::request::RequestInfo;
 use crate::http::state::AppState;
 use crate::model::name::{ConsumerName, GroupName, StreamName};
 
-/// A right over streams, as a type.
+/// A right on streams, as a type.
 pub trait Right: Send + Sync + 'static {
-    /// Which it is.
+    /// The runtime value of this right.
     const RIGHT: auth::Right;
-    /// Whether it is over streams that are there, whatever their names: it makes none.
+    /// Whether the right covers existing streams with any name, including names that are invalid
+    /// for new streams. Endpoints with such a right never create a stream.
     const IS_OVER_EXISTING: bool;
 }
 
@@ -33,21 +36,21 @@ macro_rules! rights {
 }
 
 rights! {
-    /// May append entries.
+    /// Permission to append entries.
     Publish false,
-    /// May read entries and follow them.
+    /// Permission to read and follow entries.
     Subscribe true,
-    /// May work in groups.
+    /// Permission to process entries in groups.
     Consume true,
-    /// May do everything else.
+    /// Permission for everything else.
     Manage false
 }
 
-/// Who is asking, for calls that name their streams elsewhere than in the path.
+/// The authenticated caller, for requests that name their streams outside the path.
 pub struct Caller(pub Arc<Principal>);
 
 impl Caller {
-    /// A stream by its name, if the caller has the right `P` to it.
+    /// Returns the stream with this name if the caller has the right `P` on it.
     ///
     /// # Errors
     /// 400 `invalid-name`, 403 `forbidden`.
@@ -62,13 +65,18 @@ impl FromRequestParts<AppState> for Caller {
     async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
         let info = parts.extensions.get::<RequestInfo>();
         let principal = info.and_then(RequestInfo::by).cloned();
-        // Put there by the guard, which every request has passed.
-        let nobody = || ApiError::new(ErrorCode::Internal, "nobody knows who is asking");
+        // The admission check sets the principal on every request.
+        let nobody = || {
+            ApiError::new(
+                ErrorCode::Internal,
+                "the request has no authenticated principal",
+            )
+        };
         principal.map(Self).ok_or_else(nobody)
     }
 }
 
-/// The stream of the path, for a caller with the right `P` to it.
+/// The stream named in the path, for a caller with the right `P` on it.
 pub struct Access<P> {
     stream: StreamName,
     principal: Arc<Principal>,
@@ -81,8 +89,8 @@ impl<P: Right> Access<P> {
         Self::checked(principal, stream, name)
     }
 
-    /// A stream for a caller with the right `P` to it, also under a name that the rule for new streams
-    /// refuses, if another client made such a stream.
+    /// Returns a stream for a caller with the right `P` on it. Also accepts a name that is invalid
+    /// for new streams if another client has created such a stream.
     async fn of_existing(
         principal: Arc<Principal>,
         name: &str,
@@ -115,7 +123,8 @@ impl<P: Right> Access<P> {
             });
         }
         let right = P::RIGHT.as_str();
-        let detail = format!("the credential gives no right to {right} `{name}`");
+        let detail =
+            format!("the credential does not grant the `{right}` right on stream `{name}`");
         Err(ApiError::new(ErrorCode::Forbidden, detail)
             .with("right", right)
             .with("stream", name))
@@ -127,13 +136,13 @@ impl<P: Right> Access<P> {
         &self.stream
     }
 
-    /// Who is asking.
+    /// The authenticated caller.
     #[must_use]
     pub fn principal(&self) -> &Arc<Principal> {
         &self.principal
     }
 
-    /// Another stream, for the same caller, who has the right `Q` to it.
+    /// Returns another stream for the same caller, who needs the right `Q` on it.
     ///
     /// # Errors
     /// 400 `invalid-name`, 403 `forbidden`.
@@ -141,7 +150,7 @@ impl<P: Right> Access<P> {
         Access::of(self.principal.clone(), name)
     }
 
-    /// The same stream, for a caller who has the right `Q` to it as well.
+    /// Returns the same stream for a caller who also has the right `Q` on it.
     ///
     /// # Errors
     /// 403 `forbidden`.
@@ -153,7 +162,7 @@ impl<P: Right> Access<P> {
         )
     }
 
-    /// The stream, to keep.
+    /// Returns the stream by value.
     #[must_use]
     pub fn into_stream(self) -> StreamName {
         self.stream
@@ -173,8 +182,8 @@ impl<P: Right> FromRequestParts<AppState> for Access<P> {
     }
 }
 
-/// The stream of the path, whatever its name, for a caller with the right `P` to it: for calls that
-/// make none.
+/// The stream named in the path, whatever its name, for a caller with the right `P` on it. For
+/// requests that never create a stream.
 pub struct ExistingAccess<P>(pub Access<P>);
 
 impl<P: Right> FromRequestParts<AppState> for ExistingAccess<P> {
@@ -187,8 +196,8 @@ impl<P: Right> FromRequestParts<AppState> for ExistingAccess<P> {
     }
 }
 
-/// The name of the stream: `name64=` in the query, or what stands in the path. What is behind this sees
-/// no `name64`.
+/// Returns the stream name from the `name64` query parameter or else from the path. Removes
+/// `name64` from the query, so later extractors do not see it.
 async fn stream_name(parts: &mut Parts) -> Result<String, ApiError> {
     match take_name64(parts)? {
         Some(name) => Ok(name),
@@ -196,7 +205,7 @@ async fn stream_name(parts: &mut Parts) -> Result<String, ApiError> {
     }
 }
 
-/// The stream and the group of the path, for a caller with the right `P` to the stream.
+/// The stream and the group named in the path, for a caller with the right `P` on the stream.
 pub struct GroupAccess<P> {
     /// The stream.
     pub access: Access<P>,
@@ -228,7 +237,7 @@ impl<P: Right> FromRequestParts<AppState> for GroupAccess<P> {
     }
 }
 
-/// The group of the path, where the streams are named elsewhere: by itself it gives no access.
+/// The group named in the path, for requests that name their streams elsewhere. Grants no access.
 pub struct PathGroup(pub GroupName);
 
 impl FromRequestParts<AppState> for PathGroup {
@@ -239,7 +248,7 @@ impl FromRequestParts<AppState> for PathGroup {
     }
 }
 
-/// A consumer named in a parameter or a body.
+/// Parses a consumer name from a parameter or a body.
 ///
 /// # Errors
 /// 400 `invalid-name`.

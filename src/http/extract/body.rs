@@ -1,4 +1,5 @@
-//! Whole bodies of requests: read in time, and within the bounds of each and of all together.
+//! Complete request bodies, read within a timeout and within the limits per body and for all
+//! bodies.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -15,12 +16,12 @@ use crate::http::extract::single_header::single;
 use crate::http::state::{AppState, Shared};
 use crate::metrics::{HeldBytes, Metrics};
 
-/// How long a body that is refused is read on over HTTP/2, and how many bytes of it.
+/// Maximum time and bytes for reading the rest of a refused body over HTTP/2.
 const DISCARD: (Duration, usize) = (Duration::from_secs(1), 8 << 20);
-/// So many bytes of each body are not counted; they are bounded by how many requests there can be.
+/// Bytes of each body that are not counted. The number of requests bounds their memory.
 const SMALL: usize = 64 << 10;
 
-/// A whole body with the headers that tell what it is, read within the bounds.
+/// A complete body with its request headers, read within the limits.
 pub struct Body {
     /// The headers of the request.
     pub headers: HeaderMap,
@@ -30,20 +31,20 @@ pub struct Body {
 }
 
 impl Body {
-    /// The media type without its parameters, in lower case; empty if there is none.
+    /// Returns the media type in lower case without parameters, empty if there is none.
     #[must_use]
     pub fn media_type(&self) -> Cow<'_, str> {
         media_type(&self.headers)
     }
 
-    /// The `Content-Type` as it was sent.
+    /// Returns the `Content-Type` as sent.
     #[must_use]
     pub fn content_type(&self) -> Option<&HeaderValue> {
         self.headers.get(CONTENT_TYPE)
     }
 }
 
-/// The media type of a body without its parameters, in lower case; empty if there is none.
+/// Returns the media type of a body in lower case without parameters, empty if there is none.
 #[must_use]
 pub fn media_type(headers: &HeaderMap) -> Cow<'_, str> {
     let value = headers
@@ -57,7 +58,7 @@ pub fn media_type(headers: &HeaderMap) -> Cow<'_, str> {
     }
 }
 
-/// The parameter `charset` of a media type.
+/// Returns the `charset` parameter of a media type.
 fn charset(media_type: &str) -> Option<&str> {
     let parameters = media_type
         .split(';')
@@ -70,10 +71,10 @@ fn charset(media_type: &str) -> Option<&str> {
 }
 
 impl Body {
-    /// Refuses text in another charset than UTF-8, which would be stored as something else.
+    /// Refuses text in a charset other than UTF-8, which would be stored as different text.
     ///
     /// # Errors
-    /// 415 for a `charset` that is neither UTF-8 nor a part of it.
+    /// 415 for a `charset` other than UTF-8 and its subset US-ASCII.
     pub(in crate::http) fn refuse_charset(&self) -> Result<(), ApiError> {
         let value = self
             .content_type()
@@ -85,23 +86,26 @@ impl Body {
             {
                 Err(ApiError::new(
                     ErrorCode::UnsupportedMediaType,
-                    format!("a form in the charset {charset:?} is not taken: send it as UTF-8"),
+                    format!(
+                        "a form in charset {charset:?} is not supported: send the form as UTF-8"
+                    ),
                 )
-                .at("Content-Type", "names another charset than UTF-8"))
+                .at("Content-Type", "must have the charset UTF-8"))
             }
             _ => Ok(()),
         }
     }
 
-    /// Frees the body, and keeps its share of the memory for what was made of it.
+    /// Frees the body but keeps its memory reserved for the data parsed from it.
     pub(in crate::http) fn into_memory(self) -> BodyMemory {
         self.memory
     }
 
-    /// Reads a body of at most `most` bytes, or what any body may have if that is less.
+    /// Reads a body of at most `most` bytes, or of the configured maximum if that is less.
     ///
     /// # Errors
-    /// 413 or 415, 400 when it does not come or is not what it says, 503 when there is no room for it among the others.
+    /// 413 or 415, 400 if the body does not arrive in time or is invalid, 503 if the memory limit
+    /// for bodies is reached.
     pub(in crate::http) async fn read(
         request: Request,
         state: &AppState,
@@ -121,7 +125,7 @@ impl Body {
             _ => {
                 let gathered = gather(&mut body, limit, state, &mut memory);
                 let in_time = tokio::time::timeout(state.settings.body_timeout, gathered).await;
-                in_time.map_err(|_| ApiError::invalid("the body did not come in time"))?
+                in_time.map_err(|_| ApiError::invalid("the body did not arrive in time"))?
             }
         };
         match gathered {
@@ -132,7 +136,7 @@ impl Body {
             }),
             Err(error) => {
                 drop(memory);
-                // Over HTTP/1.1 the connection is read on (`net/linger.rs`).
+                // Over HTTP/1.1, `net/linger.rs` reads the rest of the connection.
                 if parts.version == Version::HTTP_2
                     && matches!(error.code, ErrorCode::TooLarge | ErrorCode::Overloaded)
                 {
@@ -152,8 +156,8 @@ impl FromRequest<AppState> for Body {
     }
 }
 
-/// Reads a body that is refused a little further: over HTTP/2 some clients take a reset of the rest for
-/// a failure of the whole.
+/// Reads and drops a limited part of a refused body. Over HTTP/2, some clients treat a reset of the
+/// rest as a failure of the whole request.
 async fn discard(mut body: axum::body::Body) {
     let reading = async {
         let mut read = 0;
@@ -170,12 +174,13 @@ async fn discard(mut body: axum::body::Body) {
 fn too_large(limit: usize) -> ApiError {
     ApiError::new(
         ErrorCode::TooLarge,
-        format!("a body may have at most {limit} bytes here"),
+        format!("the body must be at most {limit} bytes"),
     )
     .with("max_bytes", limit as u64)
 }
 
-/// Gathers a body, in the memory it is counted in. Most come in one piece, and stay where they are.
+/// Collects a body and reserves memory for it. Most bodies arrive in one piece, which is not
+/// copied.
 async fn gather(
     body: &mut axum::body::Body,
     limit: usize,
@@ -199,7 +204,7 @@ async fn gather(
             first = data;
             continue;
         }
-        // Not piece by piece: each could keep a whole buffer of its connection.
+        // Pieces are copied because each could keep a whole connection buffer alive.
         if all.is_empty() {
             all.extend_from_slice(&std::mem::take(&mut first));
         }
@@ -208,13 +213,13 @@ async fn gather(
     Ok(if all.is_empty() { first } else { all.into() })
 }
 
-/// A body's share of the memory there is for all, by what has come of it. Given back when dropped.
+/// The memory reserved for a body, by the bytes received so far. Released on drop.
 #[derive(Default)]
 pub(in crate::http) struct BodyMemory(Option<HeldBytes>);
 
 impl BodyMemory {
-    /// Counts so many bytes from now on, by how much they are beyond what any body may have; false
-    /// if there is no room for them.
+    /// Changes the reservation to this many bytes, less those that are free for every body. Returns
+    /// false if the limit is reached.
     #[must_use]
     pub(in crate::http) fn hold(&mut self, state: &Shared, bytes: usize) -> bool {
         let beyond = bytes.saturating_sub(SMALL) as u64;
@@ -229,10 +234,11 @@ impl BodyMemory {
         }
     }
 
-    /// 503 for a body there was no room for, which is counted.
+    /// Returns a 503 for a body over the memory limit and counts the refusal.
     pub(in crate::http) fn refused(state: &Shared) -> ApiError {
         state.metrics.refuse("bodies");
-        let detail = "other bodies take all the memory there is for them: send less, or later";
+        let detail =
+            "the memory limit for request bodies is reached: send less data or retry later";
         ApiError::new(ErrorCode::Overloaded, detail)
     }
 }

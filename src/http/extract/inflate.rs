@@ -1,5 +1,5 @@
-//! Compressed bodies of requests, inflated as they come. What a few bytes can become is bounded twice:
-//! by whoever reads the body, in bytes, and here, by the ratio.
+//! Decompression of request bodies as they arrive. Two limits bound the decompressed size: the
+//! reader of the body limits the bytes, and this module limits the ratio.
 
 use std::error::Error;
 use std::fmt;
@@ -22,30 +22,30 @@ use tokio_util::io::{ReaderStream, StreamReader};
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::state::Shared;
 
-/// The codings that are taken, as an answer 415 tells them.
+/// The supported codings, as listed in a 415 response.
 static TAKEN: (&str, &str) = ("accept-encoding", "gzip, deflate, zstd");
-/// Any body may become so large, however it is packed.
+/// Decompressed bytes that any body may have at any ratio.
 const FREE: u64 = 1 << 20;
-/// Bytes of a part.
+/// Size of a decompressed part in bytes.
 const PART: usize = 16 << 10;
-/// The largest window of zstd, as a power of 2: what RFC 9659 lets senders expect.
+/// Maximum zstd window, as a power of 2. Senders can rely on this size (RFC 9659).
 const WINDOW: u32 = 23;
 
-/// How a body is packed.
+/// The compression of a body.
 #[derive(Clone, Copy)]
 pub enum Coding {
     /// `gzip`.
     Gzip,
-    /// `deflate`, which is the format of zlib.
+    /// `deflate`, which is the zlib format.
     Deflate,
     /// `zstd`.
     Zstd,
 }
 
-/// How a body is packed, if it is.
+/// Returns the compression of a body, if any.
 ///
 /// # Errors
-/// 415 with the codings that are taken, for any other, and for several on top of each other.
+/// 415 with the supported codings, for any other coding and for several codings.
 pub fn coding(headers: &HeaderMap) -> Result<Option<Coding>, ApiError> {
     let mut found = None;
     for value in headers.get_all(CONTENT_ENCODING) {
@@ -71,20 +71,20 @@ pub fn coding(headers: &HeaderMap) -> Result<Option<Coding>, ApiError> {
 }
 
 fn unknown() -> ApiError {
-    let detail = "a body is compressed once, by gzip, deflate or zstd, or not at all";
+    let detail = "a body must be compressed at most once, with gzip, deflate or zstd";
     ApiError::new(ErrorCode::UnsupportedMediaType, detail)
-        .at("Content-Encoding", "is another")
+        .at("Content-Encoding", "must be gzip, deflate or zstd")
         .with_header(&TAKEN)
 }
 
-/// What goes wrong with a compressed body besides what does with any.
+/// An error on reading a compressed body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
-    /// The connection broke under it.
+    /// The connection failed.
     Broken,
-    /// It is not what its coding says, or ends too early.
+    /// The data does not match its coding, or ends too early.
     Corrupt,
-    /// It becomes too large for what it is.
+    /// The decompressed body exceeds the maximum ratio.
     Ratio,
 }
 
@@ -96,10 +96,10 @@ impl fmt::Display for Fault {
 
 impl Error for Fault {}
 
-/// The body as it was before it was compressed, at most so many times larger.
+/// Returns the decompressed body, limited to `most` times its compressed size.
 ///
 /// # Errors
-/// 415 for a coding that is not taken.
+/// 415 for an unsupported coding.
 pub fn inflated(most: usize, headers: &HeaderMap, body: Body) -> Result<Body, ApiError> {
     let Some(coding) = coding(headers)? else {
         return Ok(body);
@@ -134,7 +134,7 @@ pub fn inflated(most: usize, headers: &HeaderMap, body: Body) -> Result<Body, Ap
     let mut failed = false;
     Ok(Body::from_stream(poll_fn(move |cx| {
         if failed {
-            // The rest as it comes, for whoever reads it on before answering.
+            // After an error, the raw rest, for readers that drain the body before they respond.
             return next(&raw, cx);
         }
         let part = match ready!(plain.poll_next_unpin(cx)) {
@@ -153,7 +153,7 @@ pub fn inflated(most: usize, headers: &HeaderMap, body: Body) -> Result<Body, Ap
     })))
 }
 
-/// The next part of a body as it came.
+/// Returns the next raw part of a body.
 fn next(raw: &Mutex<BodyDataStream>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
     let mut raw = raw.lock().unwrap_or_else(PoisonError::into_inner);
     raw.poll_next_unpin(cx).map_err(|_| Fault::Broken)
@@ -167,7 +167,7 @@ fn fault(error: &io::Error) -> Fault {
     known.unwrap_or(Fault::Corrupt)
 }
 
-/// Each layer of a body wraps the error of the one below.
+/// Finds the fault in an error. Each layer of a body wraps the error of the layer below.
 fn fault_in(error: &axum::Error) -> Option<Fault> {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = next {
@@ -179,22 +179,22 @@ fn fault_in(error: &axum::Error) -> Option<Fault> {
     None
 }
 
-/// Why a body, compressed or not, could not be read to its end.
+/// Converts an error on reading a body, compressed or not, into an error for the client.
 pub fn refused(state: &Shared, error: &axum::Error) -> ApiError {
     match fault_in(error) {
         Some(Fault::Corrupt) => {
-            ApiError::invalid("the body is not what `Content-Encoding` says, or ends too early")
-                .at("Content-Encoding", "does not fit the body")
+            ApiError::invalid("the body does not match its `Content-Encoding`, or ends too early")
+                .at("Content-Encoding", "does not match the body")
         }
         Some(Fault::Ratio) => {
             state.metrics.refuse("inflation");
             let most = state.settings.max_inflation;
             let detail = format!(
-                "the body becomes more than {most} times larger once it is decompressed: send it \
-                 without `Content-Encoding`, or in smaller pieces"
+                "the decompressed body is more than {most} times larger than the compressed one: send it \
+                 without `Content-Encoding` or in smaller pieces"
             );
             ApiError::new(ErrorCode::TooLarge, detail)
         }
-        Some(Fault::Broken) | None => ApiError::invalid("the body broke off"),
+        Some(Fault::Broken) | None => ApiError::invalid("the body ended early"),
     }
 }

@@ -1,5 +1,5 @@
-//! What handlers take in: query parameters, names out of the path, calls. Whatever is refused
-//! here is refused with a problem that says which part of the request is to blame.
+//! Extractors of handlers: query parameters, path segments and request bodies. Each rejection names
+//! the invalid part of the request.
 
 pub(in crate::http) mod access;
 pub(in crate::http) mod body;
@@ -29,7 +29,8 @@ use crate::model::id::{EntryId, InvalidId};
 use crate::model::json_text;
 use crate::model::name::InvalidName;
 
-/// The largest body of a call: of whatever is not data. A thousand receipts with the longest names fit.
+/// Maximum size in bytes of a request body that is not stream data. A thousand receipts with the
+/// longest names fit.
 const CALL: usize = 1 << 20;
 
 /// Query parameters, as the fields of `T`.
@@ -46,7 +47,7 @@ impl<T: DeserializeOwned> FromRequestParts<AppState> for Query<T> {
                 PairsError::Unknown { name, .. } => {
                     let name = name.clone();
                     ApiError::new(ErrorCode::UnknownParameter, error.to_string())
-                        .at(name, "is not known here")
+                        .at(name, "is not a parameter of this route")
                 }
                 PairsError::Invalid { name, detail } if !name.is_empty() => {
                     let (name, detail) = (name.clone(), detail.clone());
@@ -57,36 +58,35 @@ impl<T: DeserializeOwned> FromRequestParts<AppState> for Query<T> {
     }
 }
 
-/// No query parameters at all.
+/// An extractor that accepts no query parameters.
 #[derive(Debug, serde::Deserialize)]
 pub struct NoParams {}
 
-/// A segment of the path, decoded.
+/// Returns a decoded path segment.
 ///
 /// # Errors
-/// 400 when it is not UTF-8.
+/// 400 if the segment is not UTF-8.
 pub async fn path_segment(parts: &mut Parts, name: &str) -> Result<String, ApiError> {
     path_segments(parts, [name]).await.map(|[segment]| segment)
 }
 
-/// Several segments of the path, decoded. Each look at the path copies it.
+/// Returns several decoded path segments. Each extraction copies the path, so one call is cheaper
+/// than several.
 ///
 /// # Errors
-/// 400 when the path is not UTF-8.
+/// 400 if the path is not UTF-8.
 pub async fn path_segments<const N: usize>(
     parts: &mut Parts,
     names: [&str; N],
 ) -> Result<[String; N], ApiError> {
-    let params = parts.extract::<RawPathParams>().await.map_err(|_| {
-        ApiError::new(
-            ErrorCode::InvalidName,
-            "the path is not UTF-8 once it is decoded",
-        )
-    })?;
+    let params = parts
+        .extract::<RawPathParams>()
+        .await
+        .map_err(|_| ApiError::new(ErrorCode::InvalidName, "the decoded path must be UTF-8"))?;
     let mut segments = [const { String::new() }; N];
     for (segment, name) in segments.iter_mut().zip(names) {
         let found = params.iter().find(|(known, _)| *known == name);
-        let lacks = || ApiError::new(ErrorCode::Internal, "a route without its parameter");
+        let lacks = || ApiError::new(ErrorCode::Internal, "the route has no such path parameter");
         found.ok_or_else(lacks)?.1.clone_into(segment);
     }
     Ok(segments)
@@ -98,11 +98,11 @@ impl From<InvalidName> for ApiError {
     }
 }
 
-/// Reads an id, a position or the like out of a parameter. A space is what an unescaped `+` in a
-/// query becomes; the readers in `model` take it for one.
+/// Parses an id, a position or the like from a parameter. An unescaped `+` in a query becomes a
+/// space, so the parsers in `model` accept a space for `+`.
 ///
 /// # Errors
-/// 400 `invalid-id`, naming the parameter.
+/// 400 `invalid-id` with the name of the parameter.
 pub fn id<T>(
     name: &str,
     text: &str,
@@ -114,7 +114,7 @@ pub fn id<T>(
     })
 }
 
-/// The id of an entry in the path.
+/// Parses the entry id in the path.
 ///
 /// # Errors
 /// 400 `invalid-id`.
@@ -123,7 +123,7 @@ pub async fn path_id(parts: &mut Parts) -> Result<EntryId, ApiError> {
     id("id", &text, str::parse)
 }
 
-/// JSON or a form, as the fields of `T`: what group calls take. No body at all is an empty form.
+/// A JSON or form body, as the fields of `T`. An empty body counts as an empty form.
 pub struct Call<T>(pub T);
 
 impl<T: DeserializeOwned> FromRequest<AppState> for Call<T> {
@@ -154,13 +154,13 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Call<T> {
     }
 }
 
-/// 415 for a call of another media type.
+/// Returns a 415 for an unsupported media type.
 fn other_type(is_patch: bool) -> ApiError {
     if !is_patch {
-        let detail = "this call takes application/json or a form";
+        let detail = "the body must be application/json or a form";
         return ApiError::new(ErrorCode::UnsupportedMediaType, detail);
     }
-    let detail = format!("a patch is {MERGE_PATCH}, application/json or a form");
+    let detail = format!("a patch must be {MERGE_PATCH}, application/json or a form");
     ApiError::new(ErrorCode::UnsupportedMediaType, detail).with_header(&ACCEPT_PATCH)
 }
 
@@ -190,7 +190,7 @@ fn call_of_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
     Ok(parsed)
 }
 
-/// 400 for a text, without its mark, that is not JSON.
+/// Returns a 400 for a text (without its byte order mark) that is not JSON.
 pub fn not_json(text: &[u8], error: &serde_json::Error) -> ApiError {
     ApiError::invalid(format!(
         "the body is not JSON: {}",
@@ -200,7 +200,7 @@ pub fn not_json(text: &[u8], error: &serde_json::Error) -> ApiError {
 
 /// The media type of a JSON merge patch (RFC 7396).
 const MERGE_PATCH: &str = "application/merge-patch+json";
-/// The media types that PATCH takes (RFC 5789).
+/// The media types that PATCH accepts (RFC 5789).
 pub static ACCEPT_PATCH: (&str, &str) = (
     "accept-patch",
     "application/merge-patch+json, application/json, application/x-www-form-urlencoded",
@@ -208,43 +208,45 @@ pub static ACCEPT_PATCH: (&str, &str) = (
 /// The media type of forms.
 pub const FORM: &str = "application/x-www-form-urlencoded";
 
-/// 415 for a body that came as a form and is none, with what to type instead.
+/// Returns a 415 for a body that was sent as a form but is not a form, with the remedy.
 pub fn not_a_form(why: NotAForm) -> ApiError {
-    let json = "use `curl --json`, or send `Content-Type: application/json`";
+    let json = "use `curl --json` or send `Content-Type: application/json`";
     let other = "send it with its own `Content-Type` (with curl: `-H 'Content-Type: text/plain' --data-binary \
-                 @FILE`), or store it untouched in a field, by `?payload=data`";
+                 @FILE`), or store it unchanged in a field with `?payload=data`";
     let detail = match why {
-        NotAForm::Json => format!("this looks like JSON, but came as a form: {json}"),
+        NotAForm::Json => format!("the body looks like JSON but was sent as a form: {json}"),
         NotAForm::Mark => format!(
-            "this begins with a byte order mark, which no form does; if it is JSON, {json}; else {other}"
+            "the body starts with a byte order mark, which a form cannot have; if it is JSON, {json}; else {other}"
         ),
         NotAForm::Quote => format!(
-            "this begins with a quote, but came as a form: if it is JSON, {json}; if the shell left the \
-             quote (cmd.exe leaves single ones), use double quotes around the form"
+            "the body starts with a quote but was sent as a form: if it is JSON, {json}; if the shell kept \
+             the quote (cmd.exe keeps single quotes), use double quotes around the form"
         ),
-        NotAForm::Markup => format!("this looks like XML or HTML, but came as a form: {other}"),
-        NotAForm::Base64 => format!("this looks like base64, but came as a form: {other}"),
+        NotAForm::Markup => {
+            format!("the body looks like XML or HTML but was sent as a form: {other}")
+        }
+        NotAForm::Base64 => format!("the body looks like base64 but was sent as a form: {other}"),
         NotAForm::Control => {
-            format!("this has control characters, which a form encodes as `%XX`: {other}")
+            format!("the body has control characters, which a form must encode as `%XX`: {other}")
         }
         NotAForm::Lines => format!(
-            "this has several lines of `name=value`, but a form has one, joined by `&`; {other}"
+            "the body has several lines of `name=value`, but a form has one line, joined by `&`; {other}"
         ),
         NotAForm::NoValue => {
             format!(
-                "this is no form, which is `name=value` joined by `&`: a part has no `=`; {other}"
+                "the body is not a form (`name=value` joined by `&`): a part has no `=`; {other}"
             )
         }
         NotAForm::Name => format!(
-            "this is no form, which is `name=value` joined by `&`: a name is empty, over 256 bytes, or has \
-             characters that forms encode as `%XX`; {other}"
+            "the body is not a form (`name=value` joined by `&`): a name is empty, over 256 bytes, or has \
+             characters that a form must encode as `%XX`; {other}"
         ),
         NotAForm::Escape => format!(
-            "this came as a form, where `%` stands before two hexadecimal digits; a percent sign is sent as \
-             `%25` (with curl by `--data-urlencode`); if it is no form, {other}"
+            "the body was sent as a form, where two hexadecimal digits must follow `%`; send a percent sign \
+             as `%25` (with curl: `--data-urlencode`); if it is not a form, {other}"
         ),
         NotAForm::NotUtf8 => format!(
-            "this came as a form, and is not UTF-8; send bytes as JSON with {{\"base64\":\"…\"}}, or {other}"
+            "the body was sent as a form but is not UTF-8; send bytes as JSON with {{\"base64\":\"…\"}}, or {other}"
         ),
     };
     ApiError::new(ErrorCode::UnsupportedMediaType, detail)

@@ -1,4 +1,4 @@
-//! Acknowledging entries: of one stream, of several.
+//! Acknowledgment of entries in one stream or in several.
 
 use axum::extract::State;
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use crate::http::respond::json::Json;
 use crate::http::state::AppState;
 use crate::redis::References;
 
-/// Whether to delete what is acknowledged.
+/// Deletion options of an acknowledgment.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct AckParams {
@@ -23,9 +23,9 @@ pub struct AckParams {
     #[serde(default)]
     #[param(required = false)]
     delete: bool,
-    /// With `delete`, what is done about other groups: with `acked` (the default) an entry is
-    /// deleted only once every group has read and acknowledged it; with `keep` at once, and they
-    /// keep their pending records; with `delete` at once and with those.
+    /// Handling of other groups with `delete`. `acked` (the default) deletes an entry once every
+    /// group has read and acknowledged it. `keep` deletes it at once and keeps the pending records
+    /// of other groups. `delete` deletes it at once, together with those records.
     #[param(inline)]
     refs: Option<RefsParam>,
 }
@@ -33,7 +33,7 @@ pub struct AckParams {
 impl AckParams {
     fn delete(&self) -> Result<Option<References>, ApiError> {
         if self.refs.is_some() && !self.delete {
-            let detail = "`refs` says how to delete: give it with `delete=true`";
+            let detail = "`refs` requires `delete=true`";
             return Err(ApiError::invalid(detail).at("refs", detail));
         }
         Ok(self
@@ -42,7 +42,7 @@ impl AckParams {
     }
 }
 
-/// Deleting what other groups are not done with is more than working in one.
+/// Requires the right to manage the stream for deletions that ignore other groups.
 fn permit(access: &Access<Consume>, delete: Option<References>) -> Result<(), ApiError> {
     if let Some(References::Keep | References::Delete) = delete {
         access.also::<Manage>()?;
@@ -50,17 +50,17 @@ fn permit(access: &Access<Consume>, delete: Option<References>) -> Result<(), Ap
     Ok(())
 }
 
-/// What to acknowledge: `ids` or `receipts`.
+/// The entries to acknowledge, as `ids` or `receipts`.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AckCall {
-    /// Ids of entries, at most 1000, whoever holds them. In a call on several streams each is
-    /// `STREAM@ID`. In a form, `ids` is given once for each.
+    /// Entry ids, at most 1000, no matter which consumer holds the entries. In a request for
+    /// several streams, each id has the form `STREAM@ID`. In a form, repeat `ids` for each id.
     #[serde(default)]
     #[schema(required = false, max_items = 1000, example = json!(["1795232709004-0"]))]
     ids: Vec<String>,
-    /// Receipts that were handed out with entries of groups with a policy, at most 1000: only what is
-    /// still lent by these is acknowledged.
+    /// Receipts, at most 1000, returned with entries of groups that have a policy. Only entries
+    /// that are still leased under these receipts are acknowledged.
     #[serde(default)]
     #[schema(required = false, max_items = 1000)]
     receipts: Vec<String>,
@@ -68,9 +68,9 @@ pub struct AckCall {
 
 /// Acknowledge entries
 ///
-/// Removes entries from the pending entries of the group. Each entry gets an outcome: an entry that
-/// is not pending, or that another consumer holds by now, does not fail the call. `refs=keep` and
-/// `refs=delete` need the right to manage the stream, because they also decide for its other
+/// Removes entries from the pending entries of the group. Each entry gets its own outcome. An entry
+/// that is not pending, or that another consumer now holds, does not fail the request. `refs=keep`
+/// and `refs=delete` require the right to manage the stream, because they also affect its other
 /// groups.
 #[utoipa::path(
     post,
@@ -82,7 +82,7 @@ pub struct AckCall {
         AckParams,
     ),
     request_body(content((AckCall = "application/json"), (AckCall = "application/x-www-form-urlencoded"))),
-    responses((status = 200, description = "What became of each", body = SettledAll), WorkProblems),
+    responses((status = 200, description = "The outcome of each entry", body = SettledAll), WorkProblems),
 )]
 pub async fn ack_entries(
     access: GroupAccess<Consume>,
@@ -98,15 +98,15 @@ pub async fn ack_entries(
 
 /// Acknowledge entries of several streams
 ///
-/// Acknowledges entries in the groups of one name. Nothing is acknowledged unless every named
-/// stream has the group. `refs=keep` and `refs=delete` need the right to manage each stream.
+/// Acknowledges entries in the groups with this name. Unless every named stream has the group,
+/// nothing is acknowledged. `refs=keep` and `refs=delete` require the right to manage each stream.
 #[utoipa::path(
     post,
     path = paths::MANY_ACK,
     tag = "work",
-    params(("group" = String, Path, description = "The name of the groups"), AckParams),
+    params(("group" = String, Path, description = "The group name, the same in each stream"), AckParams),
     request_body(content((AckCall = "application/json"), (AckCall = "application/x-www-form-urlencoded"))),
-    responses((status = 200, description = "What became of each", body = SettledAll), ManyWorkProblems),
+    responses((status = 200, description = "The outcome of each entry", body = SettledAll), ManyWorkProblems),
 )]
 pub async fn ack_entries_of_many(
     PathGroup(group): PathGroup,

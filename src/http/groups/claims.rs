@@ -1,4 +1,4 @@
-//! Taking over what is pending: by id, and by how long it has been.
+//! Claims of pending entries, by id and by idle time.
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -20,34 +20,34 @@ use crate::http::state::AppState;
 use crate::model::id::EntryId;
 use crate::redis::{AutoClaim, Claim};
 
-/// What to claim.
+/// The entries to claim.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClaimCall {
-    /// Who takes the entries.
+    /// The consumer that receives the entries.
     #[schema(required, value_type = NameSchema, example = "w2")]
     consumer: Option<NameParam>,
-    /// Which entries, at most 1000. In a form, `ids` is given once for each.
+    /// Entry ids, at most 1000. In a form, repeat `ids` for each id.
     #[serde(default)]
     #[schema(required, min_items = 1, max_items = 1000, example = json!(["1795232709004-0"]))]
     ids: Vec<String>,
-    /// Only entries not delivered for at least this long; 0 unless given.
+    /// Minimum time since the last delivery of an entry; 0 by default.
     #[schema(value_type = Option<String>, example = "30s")]
     min_idle: Option<Wait>,
-    /// Set their idle time to this, rather than to 0.
+    /// The new idle time of the entries, instead of 0.
     #[schema(value_type = Option<String>)]
     idle: Option<Wait>,
-    /// Set when they were last delivered, rather than to now: RFC 3339, Unix milliseconds, or how
-    /// long ago. What lies ahead counts as now.
+    /// The new time of the last delivery, instead of now: RFC 3339, Unix milliseconds, or a
+    /// duration before now. A time in the future counts as now.
     #[schema(value_type = Option<String>)]
     time: Option<TimeParam>,
-    /// Set their delivery count to this, rather than raise it.
+    /// The new delivery count, instead of incrementing it.
     retry_count: Option<u64>,
-    /// Also entries that are pending with nobody.
+    /// Whether to claim entries that are not pending for any consumer, too.
     force: Option<bool>,
-    /// Answer ids alone, and leave delivery counts as they are.
+    /// Whether to return only ids and leave delivery counts unchanged.
     just_id: Option<bool>,
-    /// Raise the group's last delivered id to this.
+    /// Raises the group's last delivered id to this id.
     last_id: Option<String>,
 }
 
@@ -61,15 +61,16 @@ fn millis(name: &str, duration: Option<Wait>) -> Result<Option<u64>, ApiError> {
 
 fn named(name: Option<&NameParam>) -> Result<crate::model::name::ConsumerName, ApiError> {
     let name = name.ok_or_else(|| {
-        ApiError::invalid("a claim names its `consumer`").at("/consumer", "is missing")
+        ApiError::invalid("`consumer` is required").at("/consumer", "is required")
     })?;
     consumer(name.as_str())
 }
 
 /// Claim pending entries
 ///
-/// Transfers pending entries to a consumer, whichever consumer holds them. Entries that are gone
-/// from the stream are left out; from Redis 7.0 on they are no longer pending.
+/// Transfers pending entries to a consumer, no matter which consumer holds them. Entries that no
+/// longer exist in the stream are omitted. Since Redis 7.0, the claim also removes them from the
+/// pending entries.
 #[utoipa::path(
     post,
     path = paths::GROUP_CLAIM,
@@ -79,7 +80,7 @@ fn named(name: Option<&NameParam>) -> Result<crate::model::name::ConsumerName, A
         ("group" = String, Path, description = "The group"),
     ),
     request_body(content((ClaimCall = "application/json"), (ClaimCall = "application/x-www-form-urlencoded"))),
-    responses((status = 200, description = "Those that were taken", body = Deliveries), WorkProblems),
+    responses((status = 200, description = "The claimed entries", body = Deliveries), WorkProblems),
 )]
 pub async fn claim_entries(
     access: GroupAccess<Consume>,
@@ -125,42 +126,42 @@ pub async fn claim_entries(
     Ok(Json(Deliveries::new(of, claimed.entries, just_id, false)))
 }
 
-/// What to claim.
+/// The entries to claim by idle time.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AutoClaimCall {
-    /// Who takes the entries.
+    /// The consumer that receives the entries.
     #[schema(required, value_type = NameSchema, example = "w2")]
     consumer: Option<NameParam>,
-    /// Only entries not delivered for at least this long.
+    /// Minimum time since the last delivery of an entry.
     #[schema(required, value_type = String, example = "30s")]
     min_idle: Option<Wait>,
-    /// Where to begin: the `next` of the call before, `0-0` unless given.
+    /// The `next` of the previous page; `0-0` by default.
     start: Option<String>,
-    /// At most so many entries: 100 unless given, at most 1000.
+    /// Maximum number of entries: 100 by default, at most 1000.
     #[schema(minimum = 1, maximum = 1000)]
     count: Option<u64>,
-    /// Answer ids alone, and leave delivery counts as they are.
+    /// Whether to return only ids and leave delivery counts unchanged.
     just_id: Option<bool>,
 }
 
-/// What was claimed.
+/// A page of claimed entries.
 #[derive(Serialize, ToSchema)]
 pub struct ClaimedPage {
-    /// The entries, by id.
+    /// The claimed entries, in the order of their ids.
     entries: Vec<DeliveryOut>,
-    /// The `start` of the next call; `0-0` when everything pending was looked at.
+    /// The `start` of the next request; `0-0` when all pending entries have been examined.
     next: String,
-    /// Entries that were pending but are gone from the stream. They are pending no more, and
-    /// nobody will get them: this is the only place they are named, besides the dead letters of a
-    /// group with a policy.
+    /// Entries that were pending but no longer exist in the stream. They are no longer pending and
+    /// will never be delivered. Apart from the dead letters of a group with a policy, no other
+    /// response lists them.
     deleted: Vec<String>,
 }
 
-/// Claim entries that have been idle
+/// Claim idle entries
 ///
-/// Transfers entries that have been pending for at least `min_idle` to a consumer, such as entries
-/// of a worker that crashed.
+/// Transfers entries that have been pending for at least `min_idle` to a consumer, for example the
+/// entries of a crashed worker.
 #[utoipa::path(
     post,
     path = paths::GROUP_AUTOCLAIM,
@@ -170,7 +171,7 @@ pub struct ClaimedPage {
         ("group" = String, Path, description = "The group"),
     ),
     request_body(content((AutoClaimCall = "application/json"), (AutoClaimCall = "application/x-www-form-urlencoded"))),
-    responses((status = 200, description = "Those that were taken", body = ClaimedPage), WorkProblems),
+    responses((status = 200, description = "The claimed entries", body = ClaimedPage), WorkProblems),
 )]
 pub async fn autoclaim_entries(
     access: GroupAccess<Consume>,
@@ -179,8 +180,7 @@ pub async fn autoclaim_entries(
     Call(call): Call<AutoClaimCall>,
 ) -> Result<Json<ClaimedPage>, ApiError> {
     let min_idle_ms = millis("/min_idle", call.min_idle)?.ok_or_else(|| {
-        ApiError::invalid("say how long entries must have been idle, as `min_idle`")
-            .at("/min_idle", "is missing")
+        ApiError::invalid("`min_idle` is required").at("/min_idle", "is required")
     })?;
     let start = call.start.as_deref();
     let just_id = call.just_id.unwrap_or(false);

@@ -1,4 +1,4 @@
-//! Consumers of a group.
+//! Consumers of a group: endpoints to list, read, create and delete them.
 
 use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
@@ -19,21 +19,22 @@ use crate::http::state::AppState;
 use crate::model::name::{ConsumerName, GroupName, RawName, StreamName};
 use crate::redis::{ConsumerInfo, PendingFate, StoreError};
 
-/// The most consumers in one answer.
+/// Maximum number of consumers in one response.
 pub(in crate::http) const MAX_CONSUMERS: usize = 1000;
 
-/// A consumer of a group. In the document under a longer name: `Consumer` is a type of Java's own.
+/// A consumer of a group. The schema has a longer name because `Consumer` is a standard type in
+/// Java.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = GroupConsumer, description = "A consumer of a group.")]
 pub struct Consumer {
-    /// Its name.
+    /// The name of the consumer.
     #[schema(value_type = NameSchema)]
     consumer: RawName,
-    /// How many entries it was given and has not acknowledged.
+    /// The number of entries delivered to the consumer and not acknowledged.
     pending: u64,
-    /// Milliseconds since it last tried to read.
+    /// Milliseconds since the consumer last tried to read.
     idle_ms: u64,
-    /// Milliseconds since it last got an entry; null where Redis cannot tell.
+    /// Milliseconds since the consumer last received an entry; null if Redis does not know.
     #[schema(required)]
     inactive_ms: Option<u64>,
 }
@@ -49,7 +50,7 @@ impl From<&ConsumerInfo> for Consumer {
     }
 }
 
-/// The consumer in the path.
+/// The consumer named in the path.
 pub struct PathConsumer(ConsumerName);
 
 impl FromRequestParts<AppState> for PathConsumer {
@@ -60,31 +61,32 @@ impl FromRequestParts<AppState> for PathConsumer {
     }
 }
 
-/// The consumers of a group.
+/// A page of consumers of a group.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Consumers {
-    /// By name.
+    /// The consumers in the order of their names.
     consumers: Vec<Consumer>,
     /// The `cursor` of the next page; null at the end.
     #[schema(required)]
     next: Option<String>,
 }
 
-/// Which to list.
+/// Query parameters for a list of consumers.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ConsumersParams {
-    /// At most so many: 100 unless given, at most 1000.
+    /// Maximum number of consumers: 100 by default, at most 1000.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u64>,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     cursor: Option<String>,
 }
 
-/// 503 for a consumer that is not there, in a group that has as many as it may.
+/// Admits a consumer that exists or that the group may still create.
 ///
 /// # Errors
-/// That, or that Redis is away.
+/// 503 for a new consumer in a group with the maximum number of consumers, or if Redis is
+/// unreachable.
 pub(in crate::http) async fn admit(
     state: &AppState,
     stream: &StreamName,
@@ -97,14 +99,15 @@ pub(in crate::http) async fn admit(
         return Ok(());
     }
     state.metrics.refuse("consumers");
-    let detail = format!("the group has {most} consumers already: read as one of them");
+    let detail =
+        format!("the group already has the maximum of {most} consumers: use an existing consumer");
     Err(ApiError::new(ErrorCode::Overloaded, detail))
 }
 
 /// List the consumers of a group
 ///
-/// Returns the consumers in the order of their names, with the number of pending entries and the
-/// idle time of each.
+/// Returns the consumers in the order of their names, each with its number of pending entries and
+/// its idle time.
 #[utoipa::path(
     get,
     path = paths::CONSUMERS,
@@ -114,7 +117,7 @@ pub(in crate::http) async fn admit(
         ("group" = String, Path, description = "The group"),
         ConsumersParams,
     ),
-    responses((status = 200, description = "Its consumers", body = Consumers), ConsumerProblems),
+    responses((status = 200, description = "The consumers of the group", body = Consumers), ConsumerProblems),
 )]
 pub async fn list_consumers(
     access: GroupAccess<Consume>,
@@ -168,7 +171,7 @@ pub async fn read_consumer(
 
 /// Create a consumer
 ///
-/// Creates a consumer without pending entries. Reading as a consumer creates it, too.
+/// Creates a consumer without pending entries. Reading as a new consumer also creates it.
 #[utoipa::path(
     put,
     path = paths::CONSUMER,
@@ -179,8 +182,8 @@ pub async fn read_consumer(
         ("consumer" = String, Path, description = "The consumer"),
     ),
     responses(
-        (status = 201, description = "Made"),
-        (status = 200, description = "It was there"),
+        (status = 201, description = "Created"),
+        (status = 200, description = "The consumer already exists"),
         ConsumerProblems,
     ),
 )]
@@ -203,26 +206,26 @@ pub async fn create_consumer(
     })
 }
 
-/// What becomes of what it has pending.
+/// Handling of pending entries in a deletion.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct DeleteConsumerParams {
-    /// `transfer:OTHER` gives what it has pending to another consumer, `drop` forgets it: no
-    /// consumer will ever get those entries again.
+    /// `transfer:OTHER` transfers the pending entries to another consumer. `drop` discards the
+    /// pending records: no consumer receives those entries again.
     #[param(example = "transfer:w2")]
     pending: Option<String>,
 }
 
-/// What a deletion did.
+/// The result of a deletion.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DeletedConsumer {
-    /// How many pending entries were transferred or dropped.
+    /// The number of pending entries transferred or dropped.
     pending: u64,
 }
 
 /// Delete a consumer
 ///
-/// Answers 409 while the consumer has pending entries, unless `pending` says what happens to them.
+/// Answers 409 while the consumer has pending entries, unless `pending` says how to handle them.
 #[utoipa::path(
     delete,
     path = paths::CONSUMER,
@@ -248,7 +251,8 @@ pub async fn delete_consumer(
             Some(Ok(to)) if to != name => PendingFate::Transfer(to),
             Some(Err(error)) => return Err(error),
             _ => {
-                let detail = "`pending` is `drop`, or `transfer:` and another consumer";
+                let detail =
+                    "`pending` must be `drop`, or `transfer:` followed by another consumer";
                 return Err(ApiError::invalid(detail).at("pending", detail));
             }
         },

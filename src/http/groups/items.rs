@@ -1,4 +1,4 @@
-//! Entries that a call says something of, named by id or by receipt, and what is answered for each.
+//! Batches of entries, named by id or by receipt, and the result for each entry.
 
 use futures_util::future::join_all;
 use serde::Serialize;
@@ -14,82 +14,83 @@ use crate::model::receipt::Receipt;
 use crate::model::time::show_rfc3339;
 use crate::redis::{Item, Settled, StoreError};
 
-/// What became of one entry.
+/// The outcome for an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// It was pending, and is no more.
+    /// The entry was removed from the pending entries.
     Acknowledged,
-    /// It was handed back.
+    /// The entry was returned to the group.
     Released,
-    /// It was moved to the dead letters.
+    /// The entry was moved to the dead letters.
     DeadLettered,
-    /// Its lease was made longer, or shorter.
+    /// The lease was extended or shortened.
     Extended,
-    /// It was not pending.
+    /// The entry was not pending.
     NotPending,
-    /// Somebody else has had it since, or it was handed back; nothing was done about it.
+    /// Another consumer has received the entry since, or the entry was returned. Nothing was
+    /// changed.
     LeaseLost,
-    /// This is no receipt of the group.
+    /// The text is not a receipt of the group.
     InvalidReceipt,
 }
 
-/// What became of one entry.
+/// The result for one entry.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SettledOut {
-    /// Its stream, where several could be named.
+    /// The stream of the entry, in requests for several streams.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     stream: Option<String>,
-    /// Its id; null for what is no receipt.
+    /// The id of the entry; null for an invalid receipt.
     #[schema(required)]
     id: Option<String>,
-    /// What became of it.
+    /// The outcome for the entry.
     outcome: Outcome,
-    /// With `delete`: whether this call deleted it. An entry that was not pending is left alone;
-    /// one that another group needs stays.
+    /// With `delete`: whether this request deleted the entry. An entry that was not pending, or
+    /// that another group needs, is not deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     deleted: Option<bool>,
-    /// Of an extended lease: the receipt that is good from now on.
+    /// For an extended lease: the receipt that is valid from now on.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     receipt: Option<String>,
-    /// Of an extended lease: when it ends.
+    /// For an extended lease: the time when it expires.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     lease_until: Option<String>,
 }
 
-/// What became of each entry.
+/// The results for all entries of a request.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SettledAll {
-    /// In the order asked.
+    /// The results in the order of the request.
     pub results: Vec<SettledOut>,
-    /// How many were acknowledged.
+    /// The number of acknowledged entries.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     pub acknowledged: Option<u64>,
-    /// With `delete`: how many of them were deleted.
+    /// With `delete`: the number of deleted entries.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     pub deleted: Option<u64>,
-    /// How many were handed back.
+    /// The number of entries returned to the group.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     pub released: Option<u64>,
-    /// How many were moved to the dead letters.
+    /// The number of entries moved to the dead letters.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     pub dead_lettered: Option<u64>,
-    /// How many leases were extended.
+    /// The number of extended leases.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     pub extended: Option<u64>,
 }
 
 impl SettledAll {
-    /// With the counts of the outcomes a call can have.
+    /// Creates the response, with counts for the outcomes in `counted`.
     #[must_use]
     pub fn new(results: Vec<SettledOut>, counted: &[Outcome], delete: bool) -> Self {
         let count = |outcome| {
@@ -111,7 +112,7 @@ impl SettledAll {
     }
 }
 
-/// Entries of one stream, and where each stood in the call.
+/// Entries of one stream, with their positions in the request.
 pub struct OfStream {
     /// The stream.
     pub stream: StreamName,
@@ -120,17 +121,17 @@ pub struct OfStream {
     places: Vec<usize>,
 }
 
-/// The entries of a call, by stream.
+/// The entries of a request, grouped by stream.
 pub struct Batch {
-    /// Those that were understood.
+    /// The valid entries of each stream.
     pub of_each: Vec<OfStream>,
-    /// Where the others stood, and their stream.
+    /// The positions of invalid receipts, with their streams.
     invalid: Vec<(usize, StreamName)>,
-    /// Whether answers name the stream.
+    /// Whether results name the stream.
     many: bool,
 }
 
-/// A receipt as a worker gets it; in calls on several streams it names its stream, too.
+/// Returns a receipt as text for consumers. In requests for several streams, it names its stream.
 #[must_use]
 pub fn show_receipt(
     (stream, group): (&StreamName, &GroupName),
@@ -146,10 +147,10 @@ pub fn show_receipt(
 }
 
 impl Batch {
-    /// Entries of the stream a call is on.
+    /// Creates a batch of entries of one stream.
     ///
     /// # Errors
-    /// 400 that points at what is missing, too much, or no id.
+    /// 400 with a pointer if ids are missing, too many or invalid.
     pub fn of_one(
         stream: &StreamName,
         group: &GroupName,
@@ -161,11 +162,12 @@ impl Batch {
         })
     }
 
-    /// Entries of several streams, each named as `STREAM@ID` or `STREAM@RECEIPT`, for a caller that
-    /// `permit` lets work there.
+    /// Creates a batch of entries of several streams, each named as `STREAM@ID` or
+    /// `STREAM@RECEIPT`. The caller needs the right to consume each stream, and `permit` must
+    /// accept each.
     ///
     /// # Errors
-    /// As [`Batch::of_one`], 422 for too many streams, and what `permit` says.
+    /// Same as [`Batch::of_one`], 422 for too many streams, and the errors of `permit`.
     pub fn of_many(
         (caller, group): (&Caller, &GroupName),
         ids: &[String],
@@ -174,13 +176,13 @@ impl Batch {
     ) -> Result<Self, ApiError> {
         let batch = Self::new(ids, receipts, group, true, |at, text| {
             let Some((name, rest)) = text.rsplit_once('@') else {
-                let detail = "an entry of one of several streams is named `STREAM@ID`, or by the \
-                              receipt that was handed out with it";
+                let detail = "in a request for several streams, an entry must be `STREAM@ID` or the \
+                              receipt returned with it";
                 return Err(ApiError::invalid(detail).at(at, detail));
             };
             let access = caller
                 .access::<Consume>(name)
-                .map_err(|error| error.at(at, "the name of the stream"))?;
+                .map_err(|error| error.at(at, "invalid stream name or missing right"))?;
             permit(&access)?;
             Ok((access.into_stream(), rest.to_owned()))
         })?;
@@ -241,11 +243,12 @@ impl Batch {
         Ok(batch)
     }
 
-    /// Does something with the entries of each stream and answers for each entry, in the order asked.
-    /// Of several streams nothing is done unless each has the group.
+    /// Runs `settle` for the entries of each stream and returns the result for each entry, in the
+    /// order of the request. With several streams, nothing is changed unless each stream has the
+    /// group.
     ///
     /// # Errors
-    /// What `settle` fails with; that of one of several streams names it.
+    /// The error of `settle`. With several streams, the error names its stream.
     pub async fn settle<F: Future<Output = Result<Vec<Settled>, StoreError>>>(
         self,
         state: &AppState,

@@ -1,15 +1,17 @@
-//! Consumer groups: making, looking at, deleting.
+//! Consumer groups: endpoints to create, list, read and delete them.
 
 pub(in crate::http) mod ack;
 pub(in crate::http) mod claims;
 pub(in crate::http) mod consumers;
 pub(in crate::http) mod dead_letters;
 pub(in crate::http) mod items;
+pub(in crate::http) mod patch;
 pub(in crate::http) mod pending;
 pub(in crate::http) mod policy;
 pub(in crate::http) mod push;
 pub(in crate::http) mod read;
 pub(in crate::http) mod read_multi;
+pub(in crate::http) mod redrive;
 pub(in crate::http) mod settle;
 
 use axum::extract::State;
@@ -18,15 +20,13 @@ use axum::http::{HeaderMap, HeaderName, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::http::error::problems::{
-    CreateGroupProblems, DeleteGroupProblems, GroupProblems, PatchGroupProblems,
-};
+use crate::http::error::problems::{CreateGroupProblems, DeleteGroupProblems, GroupProblems};
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::extract::access::{Access, Consume, GroupAccess, Manage, Right};
 use crate::http::extract::names::NameSchema;
 use crate::http::extract::params::{TimeParam, at_most_one, redis_number};
 use crate::http::extract::single_header::only_new;
-use crate::http::extract::{ACCEPT_PATCH, Call, NoParams, Query, id};
+use crate::http::extract::{Call, NoParams, Query, id};
 use crate::http::groups::consumers::{Consumer, MAX_CONSUMERS};
 use crate::http::groups::policy::{Patch, PolicyCall, PolicyOut};
 use crate::http::paths;
@@ -36,27 +36,28 @@ use crate::model::name::{RawName, StreamName};
 use crate::model::policy::Policy;
 use crate::model::position::{Position, Start};
 use crate::model::time::Time;
-use crate::redis::{GroupChange, GroupInfo, GroupStart, StoreError};
+use crate::redis::{GroupInfo, GroupStart, StoreError};
 
-/// How to make a group.
+/// Options of a new group.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewGroup {
-    /// The group reads what comes after: `0` (unless given) everything retained, `$` only what is
-    /// appended from now on, or a position.
+    /// The position after which the group reads: `0` (the default) for all retained entries, `$`
+    /// for new entries only, or a position.
     #[schema(example = "0")]
     start: Option<String>,
-    /// In place of `start`: the group reads the entries of this time and later. RFC 3339, Unix
-    /// milliseconds, or how long ago; where nothing was appended since, what comes from now on.
+    /// Instead of `start`: read entries from this time on. RFC 3339, Unix milliseconds, or a
+    /// duration before now. If no entry was appended since then, the group reads new entries only.
     #[schema(value_type = Option<String>)]
     since: Option<TimeParam>,
-    /// Make an empty stream if there is none; true unless given.
+    /// Whether to create an empty stream if it does not exist; true by default.
     create_stream: Option<bool>,
-    /// How many entries the stream had been given up to `start`, for the lag; taken from a
-    /// position that carries it.
+    /// The number of entries ever added to the stream up to `start`, used to compute the lag. A
+    /// position that contains this number provides it.
     entries_read: Option<u64>,
-    /// With a policy entries are lent: handed out again when nothing is heard of them. `{}` is one as
-    /// good as any; null is none. What the group has stays unless this is given.
+    /// The policy of the group. With a policy, entries are leased and delivered again if the lease
+    /// expires. `{}` is a policy with default values; null means no policy. If absent, an existing
+    /// group keeps its policy.
     #[serde(default)]
     #[schema(value_type = Option<PolicyCall>)]
     policy: Patch<PolicyCall>,
@@ -70,20 +71,20 @@ pub struct Group {
     /// The group.
     #[schema(value_type = NameSchema)]
     group: RawName,
-    /// The last id that was handed out.
+    /// The last delivered id.
     last_delivered_id: String,
-    /// How many entries were read since the beginning of the stream; null where Redis cannot tell.
+    /// The number of entries read since the stream was created; null if Redis does not know.
     #[schema(required)]
     entries_read: Option<u64>,
-    /// How many entries are still to be read; null where the counters do not tell, and always exact or
-    /// null in lists.
+    /// The number of entries that the group has not read yet; null if the counters cannot tell. In
+    /// lists, the number is always exact or null.
     #[schema(required)]
     lag: Option<u64>,
-    /// How many entries were handed out and not acknowledged.
+    /// The number of entries delivered and not acknowledged.
     pending: u64,
-    /// How many consumers there are.
+    /// The number of consumers.
     consumer_count: u64,
-    /// Its policy; null for a plain group.
+    /// The policy of the group; null if it has none.
     #[schema(required)]
     policy: Option<PolicyOut>,
 }
@@ -93,7 +94,7 @@ pub struct Group {
 pub struct GroupDetail {
     #[serde(flatten)]
     group: Group,
-    /// Its consumers: the first 1000 by name.
+    /// The first 1000 consumers of the group by name.
     #[schema(max_items = 1000)]
     consumers: Vec<Consumer>,
 }
@@ -101,9 +102,9 @@ pub struct GroupDetail {
 /// The groups of a stream.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Groups {
-    /// All of them.
+    /// All groups of the stream.
     groups: Vec<Group>,
-    /// Always null: there are no more pages.
+    /// Always null: there are no further pages.
     #[schema(required)]
     next: Option<String>,
 }
@@ -121,8 +122,8 @@ fn group<P: Right>(access: &Access<P>, info: GroupInfo, policy: Option<Policy>) 
     }
 }
 
-/// The group as it is now.
-async fn detail<P: Right>(
+/// Returns the current state of the group.
+pub(super) async fn detail<P: Right>(
     state: &AppState,
     GroupAccess {
         access,
@@ -151,13 +152,14 @@ async fn detail<P: Right>(
     })
 }
 
-/// Where a group is to stand.
-enum Place {
+/// A requested position of a group.
+pub(super) enum Place {
     After(Start),
     Since(Time),
 }
 
-fn place(
+/// Parses the requested position of a group.
+pub(super) fn place(
     (pointer, after): (&str, Option<&str>),
     since: Option<TimeParam>,
 ) -> Result<Option<Place>, ApiError> {
@@ -167,15 +169,20 @@ fn place(
     };
     match id(pointer, text, str::parse)? {
         Start::LastEntry => {
-            let detail = "a group stands at `0`, `$` or a position";
-            Err(ApiError::new(ErrorCode::InvalidId, detail).at(pointer, "is `+`"))
+            let detail = "the start of a group must be `0`, `$` or a position";
+            Err(ApiError::new(ErrorCode::InvalidId, detail).at(pointer, "must not be `+`"))
         }
         start => Ok(Some(Place::After(start))),
     }
 }
 
 impl Place {
-    async fn find(self, state: &AppState, stream: &StreamName) -> Result<Start, ApiError> {
+    /// Finds the position in the stream.
+    pub(super) async fn find(
+        self,
+        state: &AppState,
+        stream: &StreamName,
+    ) -> Result<Start, ApiError> {
         match self {
             Self::After(start) => Ok(start),
             Self::Since(time) => {
@@ -190,8 +197,8 @@ impl Place {
 
 /// Create a group
 ///
-/// Answers 201 when the group was created and 200 when it existed. An existing group keeps its
-/// position. With `If-None-Match: *` an existing group is 412.
+/// Answers 201 if the group was created and 200 if it already existed. An existing group keeps its
+/// position. With `If-None-Match: *`, an existing group results in 412.
 #[utoipa::path(
     put,
     path = paths::GROUP,
@@ -199,12 +206,12 @@ impl Place {
     params(
         ("stream" = String, Path, description = "The stream"),
         ("group" = String, Path, description = "The group"),
-        ("If-None-Match" = Option<String>, Header, description = "`*`: fail if the group is there"),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: fail if the group exists"),
     ),
     request_body(content((Option<NewGroup> = "application/json"), (NewGroup = "application/x-www-form-urlencoded"))),
     responses(
-        (status = 200, description = "It was there", body = GroupDetail),
-        (status = 201, description = "Made", body = GroupDetail, headers(("Location" = String, description = "The group"))),
+        (status = 200, description = "The group already exists", body = GroupDetail),
+        (status = 201, description = "Created", body = GroupDetail, headers(("Location" = String, description = "The path of the group"))),
         CreateGroupProblems,
     ),
 )]
@@ -243,7 +250,7 @@ pub async fn create_group(
     if !made && only_new {
         return Err(ApiError::new(
             ErrorCode::PreconditionFailed,
-            "the group is there already",
+            "the group already exists",
         ));
     }
     let status = if made {
@@ -255,120 +262,16 @@ pub async fn create_group(
     Ok((status, location, Json(detail(&state, &access).await?)))
 }
 
-/// How to move a group, or change its policy.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct GroupPatch {
-    /// What the group reads next comes after this: `0`, `$`, or a position.
-    #[schema(example = "0")]
-    last_delivered_id: Option<String>,
-    /// In place of `last_delivered_id`: what the group reads next are the entries of this time and
-    /// later. RFC 3339, Unix milliseconds, or how long ago.
-    #[schema(value_type = Option<String>)]
-    since: Option<TimeParam>,
-    /// How many entries the stream had been given up to there, for the lag; taken from a position
-    /// that carries it.
-    entries_read: Option<u64>,
-    /// What of the policy is to be another; a plain group gets one. Null takes the policy away, and
-    /// the leases with it: what is pending stays pending.
-    #[serde(default)]
-    #[schema(value_type = Option<PolicyCall>)]
-    policy: Patch<PolicyCall>,
-}
-
-/// How often a change of a policy is tried while others change it, too.
-const TRIES: usize = 5;
-
-/// Move a group or change its policy
-///
-/// Moves the group back to read entries again, or forward to skip entries. Pending entries stay
-/// pending. A policy is merged into the existing one and holds for every gateway from the answer
-/// on; current leases keep their end.
-#[utoipa::path(
-    patch,
-    path = paths::GROUP,
-    tag = "groups",
-    params(
-        ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group"),
-    ),
-    request_body(content(
-        (GroupPatch = "application/json"),
-        (GroupPatch = "application/merge-patch+json"),
-        (GroupPatch = "application/x-www-form-urlencoded"),
-    )),
-    responses(
-        (status = 200, description = "Changed", body = GroupDetail, headers(
-            ("Accept-Patch" = String, description = "Media types that PATCH takes"),
-        )),
-        PatchGroupProblems,
-    ),
-)]
-pub async fn move_group(
-    access: GroupAccess<Manage>,
-    Query(NoParams {}): Query<NoParams>,
-    State(state): State<AppState>,
-    Call(patch): Call<GroupPatch>,
-) -> Result<([(&'static str, &'static str); 1], Json<GroupDetail>), ApiError> {
-    let place = place(
-        ("/last_delivered_id", patch.last_delivered_id.as_deref()),
-        patch.since,
-    )?;
-    if place.is_none() && matches!(patch.policy, Patch::Absent) {
-        return Err(ApiError::invalid(
-            "say where to, as `last_delivered_id` or `since`, or change the `policy`",
-        )
-        .at("/last_delivered_id", "is missing"));
-    }
-    let entries_read = patch
-        .entries_read
-        .map(|read| redis_number("/entries_read", read));
-    let (stream, name) = (access.stream(), &access.group);
-    let to = match place {
-        Some(place) => Some(place.find(&state, stream).await?),
-        None => None,
-    };
-    let mut change = GroupChange {
-        to,
-        entries_read: entries_read.transpose()?,
-        policy: None,
-    };
-    let mut tries = 0..TRIES;
-    loop {
-        let seen = match patch.policy {
-            Patch::Absent => None,
-            _ => state
-                .store
-                .policy(stream, name)
-                .await
-                .map_err(ApiError::of_read)?,
-        };
-        change.policy = match &patch.policy {
-            Patch::Absent => None,
-            Patch::Null => Some((seen, None)),
-            Patch::To(policy) => {
-                let merged = policy.merge(&access.access, seen.as_ref())?;
-                Some((seen, Some(merged)))
-            }
-        };
-        match state.store.change_group(stream, name, &change).await {
-            Err(StoreError::Changed) if tries.next().is_some() => {}
-            changed => break changed?,
-        }
-    }
-    Ok(([ACCEPT_PATCH], Json(detail(&state, &access).await?)))
-}
-
 /// List the groups of a stream
 ///
-/// Returns every consumer group of the stream with its position, its lag and its number of pending
-/// entries.
+/// Returns all consumer groups of the stream, each with its position, its lag and its number of
+/// pending entries.
 #[utoipa::path(
     get,
     path = paths::GROUPS,
     tag = "groups",
     params(("stream" = String, Path, description = "The stream")),
-    responses((status = 200, description = "Its groups", body = Groups), GroupProblems),
+    responses((status = 200, description = "The groups of the stream", body = Groups), GroupProblems),
 )]
 pub async fn list_groups(
     access: Access<Consume>,

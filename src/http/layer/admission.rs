@@ -1,5 +1,5 @@
-//! Who may ask at all: refuses what a web page elsewhere could make a browser send, connections
-//! beyond the bound, and those who do not say who they are.
+//! Admission of requests: refuses cross-site browser requests, connections over the limit and
+//! unauthenticated requests.
 
 use std::sync::Arc;
 
@@ -14,12 +14,13 @@ use crate::http::layer::identify::{Unknown, identify};
 use crate::http::layer::{cors, host, malformed, rejection};
 use crate::http::state::AppState;
 
-/// Refuses what a web page elsewhere could make a browser send, before the body is read: a foreign
-/// `Origin`, and a foreign `Host` (a name that was made to point here). Probes of liveness and
-/// readiness show nothing and may come under any name. Answers who is let through.
+/// Admits or refuses a request before its body is read, and returns the caller. Refuses requests
+/// that a foreign web page could make a browser send: with a foreign `Origin`, or with a foreign
+/// `Host` (a name that was made to point to the gateway). Liveness and readiness probes reveal
+/// nothing and accept any name.
 ///
 /// # Errors
-/// [`Unknown`], with the answer to give instead.
+/// [`Unknown`] with the response to return instead.
 pub fn admit(state: &AppState, request: &mut Request) -> Result<Arc<Principal>, Unknown> {
     if let Some(answer) = rejection::answer(request) {
         return Err(Unknown::Answer(Box::new(answer)));
@@ -38,11 +39,11 @@ pub fn admit(state: &AppState, request: &mut Request) -> Result<Arc<Principal>, 
 }
 
 fn check(state: &AppState, request: &Request) -> Result<(), ApiError> {
-    // A page of elsewhere that got a name to point here has no credential to show.
+    // A foreign page whose host name points to the gateway has no credential.
     let is_ours = state.auth.is_on() && state.settings.hosts.is_empty();
     let host = match host::of(request)? {
         Some(host) => host,
-        // HTTP/1.0 does not demand one.
+        // HTTP/1.0 does not require a `Host`.
         None if is_ours && request.version() == Version::HTTP_10 => "",
         None => return Err(host::missing()),
     };
@@ -59,7 +60,7 @@ fn check(state: &AppState, request: &Request) -> Result<(), ApiError> {
         return Err(ApiError::new(
             ErrorCode::Forbidden,
             format!(
-                "the gateway is not known as {name:?}: start it with --host for each name it is called by"
+                "host {name:?} is not allowed: start the gateway with --host for each of its names"
             ),
         ));
     }
@@ -76,12 +77,12 @@ fn check(state: &AppState, request: &Request) -> Result<(), ApiError> {
     Err(ApiError::new(
         ErrorCode::OriginNotAllowed,
         format!(
-            "pages of {origin:?} may not call: start the gateway with --allow-origin to let them"
+            "origin {origin:?} is not allowed: start the gateway with --allow-origin to allow it"
         ),
     ))
 }
 
-/// The origin of the page that asks, if it is listed.
+/// Returns the origin of the requesting page if it is listed.
 #[must_use]
 pub fn listed_origin(state: &AppState, headers: &HeaderMap) -> Option<HeaderValue> {
     let listed = |origin: &&HeaderValue| {
@@ -94,11 +95,11 @@ pub fn listed_origin(state: &AppState, headers: &HeaderMap) -> Option<HeaderValu
     headers.get(ORIGIN).filter(listed).cloned()
 }
 
-/// `Host` without its port.
+/// Returns `Host` without its port.
 fn host_name(host: &str) -> &str {
     match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((v6, port)) if port.is_empty() || port.starts_with(':') => v6,
-        // No name at all.
+        // The text is not a host name.
         Some(_) => host,
         None => host.split_once(':').map_or(host, |(name, _)| name),
     }

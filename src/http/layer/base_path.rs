@@ -1,5 +1,5 @@
-//! The path under which a proxy publishes the gateway, when that proxy strips it: `/streams` of
-//! `https://example.com/streams/v1/…`. Routes do not know it; links that leave do.
+//! The base path of the gateway behind a proxy that strips it, such as `/streams` of
+//! `https://example.com/streams/v1/…`. Routes do not include the base path. Links in responses do.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -7,17 +7,17 @@ use std::sync::Arc;
 use axum::http::header::{LINK, LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
-/// The longest base path, in bytes.
+/// Maximum length of a base path in bytes.
 const MAX_LENGTH: usize = 256;
 
-/// A base path; empty where there is none. Never ends with a slash.
+/// A base path, empty if there is none. Never ends with a slash.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BasePath(Option<Arc<str>>);
 
-/// The text is no base path.
+/// Error for a text that is not a valid base path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "is not a path like /streams: letters, digits and -._~% between slashes, at most 256 bytes"
+    "must be a path like /streams: letters, digits and -._~% between slashes, at most 256 bytes"
 )]
 pub struct InvalidBasePath;
 
@@ -44,13 +44,13 @@ impl FromStr for BasePath {
 }
 
 impl BasePath {
-    /// The path, without a slash at its end; empty where there is none.
+    /// Returns the path without a trailing slash, empty if there is none.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_deref().unwrap_or_default()
     }
 
-    /// Puts the base path before what the headers of a response link to.
+    /// Prepends the base path to the links and cookie paths in response headers.
     pub fn apply(&self, headers: &mut HeaderMap) {
         let Some(base) = self.0.as_deref() else {
             return;

@@ -1,5 +1,5 @@
-//! Compressed answers: ranges in JSON and NDJSON, for clients that ask for it. Never what is sent as it
-//! comes, because an encoder holds back what does not fill a block.
+//! Compressed responses: ranges in JSON and NDJSON, for clients that accept compression. Live
+//! streams are never compressed, because an encoder holds back data until it fills a block.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -19,12 +19,12 @@ use crate::http::layer::request::RequestInfo;
 use crate::http::layer::response_budget::{self, Accounted};
 use crate::http::state::AppState;
 
-/// Answers of fewer bytes stay as they are.
+/// Minimum size in bytes of a compressed response.
 const LEAST: u64 = 1024;
 
-/// Compresses an answer by the best coding that the client accepts.
+/// Compresses a response with the best coding that the client accepts.
 ///
-/// What the answer holds in memory is counted before: its size is not known afterwards.
+/// The memory of the response is counted before, because its size is unknown afterwards.
 pub async fn compressed(
     state: &AppState,
     headers: &HeaderMap,
@@ -51,7 +51,7 @@ pub async fn compressed(
         .compress_when(SizeAbove::new(LEAST));
     match compression.call(request).await {
         Ok(refused) if refused.status() == StatusCode::NOT_ACCEPTABLE => {
-            let detail = "this comes as it is, or compressed by gzip, deflate or zstd";
+            let detail = "`Accept-Encoding` must allow gzip, deflate, zstd or no compression";
             ApiError::new(ErrorCode::NotAcceptable, detail).into_response()
         }
         Ok(compressed) => compressed.map(Body::new),

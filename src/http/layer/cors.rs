@@ -1,4 +1,4 @@
-//! What pages of listed origins may ask and read. Other origins are refused by the guard.
+//! CORS policy for pages of the listed origins. The admission check refuses other origins.
 
 use axum::extract::Request;
 use axum::http::header::{
@@ -8,7 +8,7 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-/// Headers of answers that a page may read.
+/// Response headers that a page may read.
 const EXPOSED: [&str; 10] = [
     "etag",
     "link",
@@ -22,7 +22,7 @@ const EXPOSED: [&str; 10] = [
     "ratelimit-policy",
 ];
 
-/// Headers of requests that a page may set, beside any that begins with [`CE`].
+/// Request headers that a page may set, in addition to all that start with [`CE`].
 const ALLOWED: [&str; 14] = [
     "accept",
     "authorization",
@@ -39,11 +39,11 @@ const ALLOWED: [&str; 14] = [
     "x-api-key",
     "x-request-id",
 ];
-/// What the headers of `CloudEvents` begin with, those of extensions too.
+/// The prefix of `CloudEvents` headers, including headers of extensions.
 const CE: &str = "ce-";
 
-/// Leaves those headers in the question of a browser that a page may set: [`layer`] allows what is asked
-/// for, because a fixed list has no room for the extensions of `CloudEvents`.
+/// Removes headers that a page may not set from a preflight request. [`layer`] allows all requested
+/// headers, because a fixed list cannot include the extensions of `CloudEvents`.
 pub fn narrow(request: &mut Request) {
     if *request.method() != Method::OPTIONS {
         return;
@@ -59,7 +59,7 @@ pub fn narrow(request: &mut Request) {
     let allowed: Vec<String> = names
         .filter(|name| name.starts_with(CE) || ALLOWED.contains(&name.as_str()))
         .collect();
-    // Parts of a header, joined by commas, are one.
+    // A list joined by commas is a valid header value if its parts are.
     if let Ok(allowed) = HeaderValue::try_from(allowed.join(",")) {
         request
             .headers_mut()
@@ -67,7 +67,7 @@ pub fn narrow(request: &mut Request) {
     }
 }
 
-/// Lets a page of a listed origin read an answer that was given before the layer was reached.
+/// Adds CORS headers to a response that was created before the CORS layer.
 pub fn let_read(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.insert(
@@ -80,7 +80,7 @@ pub fn let_read(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.append(VARY, HeaderValue::from_static("origin"));
 }
 
-/// For pages of the listed origins; any other origin was refused before.
+/// Returns the CORS layer for the listed origins. All other origins were refused before.
 pub fn layer(origins: &[String]) -> CorsLayer {
     let origins: Vec<HeaderValue> = origins
         .iter()
@@ -88,7 +88,7 @@ pub fn layer(origins: &[String]) -> CorsLayer {
         .collect();
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
-        // For the cookie with a ticket, which goes to subscriptions alone.
+        // Required for the ticket cookie, which is valid only for subscriptions.
         .allow_credentials(true)
         .allow_methods([
             Method::GET,
@@ -98,7 +98,7 @@ pub fn layer(origins: &[String]) -> CorsLayer {
             Method::PATCH,
             Method::DELETE,
         ])
-        // What `narrow` has left.
+        // `narrow` has removed the headers that are not allowed.
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(EXPOSED.map(HeaderName::from_static))
         .max_age(std::time::Duration::from_secs(600))

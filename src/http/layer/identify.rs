@@ -1,5 +1,5 @@
-//! Who a request comes from: finds the credential it shows, and what to answer where that is not
-//! good.
+//! Authentication of requests: finds the credential, and builds the response if it is missing or
+//! invalid.
 
 use std::sync::Arc;
 
@@ -14,11 +14,10 @@ use crate::http::events::stream::{self, EVENT_STREAM};
 use crate::http::paths;
 use crate::live::Closing;
 
-/// The cookie that holds a ticket.
+/// The cookie for a ticket.
 pub const TICKET_COOKIE: &str = "streamgate_ticket";
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-/// What may be asked for by anybody, where others must say who they are: it shows nothing of any
-/// stream.
+/// Paths that never require authentication. They reveal nothing about any stream.
 const PUBLIC: [&str; 6] = [
     "/",
     "/livez",
@@ -28,25 +27,25 @@ const PUBLIC: [&str; 6] = [
     "/assets/style.css",
 ];
 
-/// A request has come once before and was kept until the secret of tickets was asked for; whether it
-/// was told.
+/// Marker of a request that was held while the gateway requested the ticket secret. The value is
+/// whether the gateway now has the secret.
 #[derive(Clone, Copy)]
 pub struct SecretAsked(pub bool);
 
-/// The ticket of a request that comes a second time: the first took it out of the query.
+/// The ticket of a held request. The first pass has removed it from the query.
 #[derive(Clone)]
 struct TakenTicket(String);
 
-/// Stands in a problem about a credential that was shown.
+/// The problem member for an invalid credential.
 const REASON: &str = "reason";
 
-/// Why a request goes no further for now.
+/// The reason why a request is not admitted for now.
 pub enum Unknown {
-    /// This is its answer.
+    /// The response to return.
     Answer(Box<Response>),
-    /// Keys are to be fetched, and then it is asked again.
+    /// Keys must be fetched before the request is checked again.
     Fetch(Arc<Issuer>),
-    /// The secret of tickets is to be asked for, and then it is asked again.
+    /// The ticket secret must be requested before the request is checked again.
     AskForSecret,
 }
 
@@ -56,11 +55,11 @@ impl From<ApiError> for Unknown {
     }
 }
 
-/// Tells who the request comes from. A ticket in its query is taken out of it: no handler, log or
-/// answer sees one.
+/// Identifies the caller of a request. Removes a ticket from the query, so that no handler, log or
+/// response contains it.
 ///
 /// # Errors
-/// [`Unknown`].
+/// [`Unknown`] if the caller cannot be identified.
 pub fn identify(auth: &Auth, request: &mut Request) -> Result<Arc<Principal>, Unknown> {
     let public = is_public(request);
     let taken = request
@@ -80,13 +79,11 @@ pub fn identify(auth: &Auth, request: &mut Request) -> Result<Arc<Principal>, Un
         Some(credential) => credential,
         None => match in_query.as_deref().or_else(cookie) {
             Some(_) if !is_get => {
-                return Err(
-                    unauthenticated("a ticket is for reading: it is taken with GET alone").into(),
-                );
+                return Err(unauthenticated("a ticket is valid only for GET requests").into());
             }
             Some(ticket) => Credential::Ticket(ticket),
             None => {
-                let detail = "say who you are: `Authorization: Bearer KEY-OR-TOKEN`, `X-API-Key: KEY`, \
+                let detail = "authentication is required: send `Authorization: Bearer KEY-OR-TOKEN`, `X-API-Key: KEY`, \
                               or a ticket as `?ticket=`";
                 return Err(unauthenticated(detail).into());
             }
@@ -121,9 +118,11 @@ pub fn identify(auth: &Auth, request: &mut Request) -> Result<Arc<Principal>, Un
         Refused::Unavailable(what) => {
             let detail = match what {
                 Unavailable::Keys => {
-                    "the keys that tokens are checked with could not be fetched yet"
+                    "the keys that verify tokens could not be fetched yet: retry later"
                 }
-                Unavailable::Secret => "the secret that tickets are signed with is not known yet",
+                Unavailable::Secret => {
+                    "the secret that signs tickets is not available yet: retry later"
+                }
             };
             ApiError::new(ErrorCode::AuthUnavailable, detail).into()
         }
@@ -134,7 +133,8 @@ fn unauthenticated(detail: &'static str) -> ApiError {
     ApiError::new(ErrorCode::Unauthenticated, detail)
 }
 
-/// Says how to authenticate, as an answer 401 must, and whether what was shown is to blame.
+/// Sets `WWW-Authenticate`, which every 401 response needs. The header says whether the credential
+/// was invalid.
 pub fn challenge(error: &ApiError, headers: &mut HeaderMap) {
     let shown = error.extra.contains_key(REASON);
     headers.insert(
@@ -148,7 +148,7 @@ pub fn challenge(error: &ApiError, headers: &mut HeaderMap) {
 
 fn is_public(request: &Request) -> bool {
     let path = request.uri().path();
-    // What a browser asks before it asks: the guard has refused origins that are not listed.
+    // Preflight requests have no credentials. The admission check has refused unlisted origins.
     let is_preflight = request.method() == Method::OPTIONS
         && request
             .headers()
@@ -156,7 +156,7 @@ fn is_public(request: &Request) -> bool {
     is_public_path(path) || is_preflight
 }
 
-/// Whether anybody may ask for this path.
+/// Whether a path never requires authentication.
 #[must_use]
 pub fn is_public_path(path: &str) -> bool {
     PUBLIC.contains(&path) || path.starts_with("/docs/")
@@ -178,22 +178,22 @@ fn header_credential(headers: &HeaderMap) -> Result<Option<Credential<'_>>, ApiE
             (Some(value), None) => {
                 let text = value
                     .to_str()
-                    .map_err(|_| unauthenticated("the credential is no text"))?;
+                    .map_err(|_| unauthenticated("the credential must be text"))?;
                 Ok(Some(text.trim()))
             }
-            (Some(_), Some(_)) => Err(unauthenticated("more than one credential is shown")),
+            (Some(_), Some(_)) => Err(unauthenticated("only one credential is allowed")),
         }
     };
     match (one(&AUTHORIZATION)?, one(&API_KEY)?) {
         (None, None) => Ok(None),
         (None, Some(key)) => Ok(Some(Credential::Key(key))),
-        (Some(_), Some(_)) => Err(unauthenticated("more than one credential is shown")),
+        (Some(_), Some(_)) => Err(unauthenticated("only one credential is allowed")),
         (Some(text), None) => match text.split_once(' ') {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
                 Ok(Some(Credential::Bearer(token.trim())))
             }
             _ => Err(unauthenticated(
-                "`Authorization` is `Bearer`, with a key or a token",
+                "`Authorization` must be `Bearer` followed by a key or a token",
             )),
         },
     }
@@ -208,10 +208,10 @@ fn in_cookie(headers: &HeaderMap) -> Option<&str> {
     all.find_map(|cookie| cookie.trim().strip_prefix(TICKET_COOKIE)?.strip_prefix('='))
 }
 
-/// Takes `ticket=` out of the query.
+/// Removes `ticket=` from the query and returns the ticket.
 ///
 /// # Errors
-/// 400 where there is no telling what is left of the URI then.
+/// 400 if the remaining URI is invalid.
 fn take_ticket(uri: &mut Uri) -> Result<Option<String>, ApiError> {
     let Some(query) = uri.query().filter(|query| query.contains("ticket=")) else {
         return Ok(None);
@@ -232,9 +232,9 @@ fn take_ticket(uri: &mut Uri) -> Result<Option<String>, ApiError> {
         format!("{path}?{}", others.join("&"))
     };
     let mut parts = std::mem::take(uri).into_parts();
-    // What was a path and a query is one without a part of the query.
+    // A valid path and query stays valid without a part of the query.
     parts.path_and_query = rest.parse().ok();
-    *uri = Uri::from_parts(parts).map_err(|_| ApiError::invalid("the path cannot be read"))?;
+    *uri = Uri::from_parts(parts).map_err(|_| ApiError::invalid("the path is invalid"))?;
     Ok(Some(ticket))
 }
 

@@ -1,40 +1,40 @@
-//! Requests whose head cannot be taken, as the server finds before anything reads them. Each is
-//! answered with a problem, after which its connection closes.
+//! Requests with a malformed head. The server detects them before any handler reads them. The
+//! gateway answers each with a problem and closes the connection.
 
 use axum::extract::Request;
 
 use crate::http::error::{ApiError, ErrorCode};
 
-/// The fault of a head; set on requests by what serves connections.
+/// The fault of a request head. The connection code sets it on the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
-    /// No head of HTTP/1.1 at all.
+    /// A head that is not HTTP/1.1.
     Syntax,
     /// A TLS client on a port without TLS.
     Tls,
     /// A line that ends without CR.
     BareLf,
-    /// `Content-Length` beside `Transfer-Encoding`.
+    /// Both `Content-Length` and `Transfer-Encoding`.
     TwoFramings,
     /// A `Transfer-Encoding` other than one `chunked`.
     TransferEncoding,
-    /// A `Content-Length` that is no number, or several that differ.
+    /// A `Content-Length` that is not a number, or several that differ.
     ContentLength,
-    /// A target that is no URI.
+    /// A target that is not a URI.
     Target,
-    /// A head of more bytes than `--max-header-size`.
+    /// A head larger than `--max-header-size`.
     HeadTooLarge {
-        /// The setting.
+        /// The limit in bytes.
         max_bytes: usize,
     },
-    /// More header fields than the parser takes.
+    /// More header fields than the parser supports.
     TooManyFields {
-        /// The bound.
+        /// The maximum number of header fields.
         max: usize,
     },
-    /// A target that is too long.
+    /// A target over the length limit.
     TargetTooLong {
-        /// The bound.
+        /// The limit in bytes.
         max_bytes: usize,
     },
 }
@@ -42,33 +42,35 @@ pub enum Malformed {
 impl From<Malformed> for ApiError {
     fn from(malformed: Malformed) -> Self {
         let detail = match malformed {
-            Malformed::Syntax => "the head of the request is not HTTP/1.1",
-            Malformed::Tls => "this port speaks HTTP without TLS: use http:// instead of https://",
-            Malformed::BareLf => "a line of the head ends with LF alone: end each line with CR LF",
+            Malformed::Syntax => "the request head is not valid HTTP/1.1",
+            Malformed::Tls => "this port does not support TLS: use http:// instead of https://",
+            Malformed::BareLf => {
+                "a line of the request head ends with LF only: end each line with CR LF"
+            }
             Malformed::TwoFramings => {
-                "`Content-Length` and `Transfer-Encoding` contradict each other: send one of them"
+                "`Content-Length` and `Transfer-Encoding` cannot be combined: send only one of them"
             }
             Malformed::TransferEncoding => {
-                "`Transfer-Encoding` must be `chunked`, once: compress with `Content-Encoding` instead"
+                "`Transfer-Encoding` must be a single `chunked`: use `Content-Encoding` for compression"
             }
             Malformed::ContentLength => {
                 "`Content-Length` must be one whole number, the length of the body in bytes"
             }
-            Malformed::Target => "the target of the request is not a path or a URL",
+            Malformed::Target => "the request target must be a path or a URL",
             Malformed::HeadTooLarge { max_bytes } => {
                 let detail = format!(
-                    "the head of a request may have at most {max_bytes} bytes: send less, or raise --max-header-size"
+                    "the request head must be at most {max_bytes} bytes: send less or raise --max-header-size"
                 );
                 return Self::new(ErrorCode::HeadTooLarge, detail)
                     .with("max_bytes", max_bytes as u64);
             }
             Malformed::TooManyFields { max } => {
-                let detail = format!("a request may have at most {max} header fields");
+                let detail = format!("a request must have at most {max} header fields");
                 return Self::new(ErrorCode::HeadTooLarge, detail).with("max_fields", max as u64);
             }
             Malformed::TargetTooLong { max_bytes } => {
                 let detail = format!(
-                    "path and query may have at most {max_bytes} bytes: put long values into the body"
+                    "path and query must be at most {max_bytes} bytes: move long values into the body"
                 );
                 return Self::new(ErrorCode::UriTooLong, detail)
                     .with("max_bytes", max_bytes as u64);
@@ -78,8 +80,8 @@ impl From<Malformed> for ApiError {
     }
 }
 
-/// Refuses a request whose head the server found to be malformed, or whose path has an escape that
-/// is none: servers disagree on what `%zz` means.
+/// Refuses a request with a malformed head or an invalid escape in its path. Servers disagree on
+/// the meaning of `%zz`.
 ///
 /// # Errors
 /// 400, 414 or 431.
@@ -95,7 +97,7 @@ pub fn check(request: &Request) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Whether there is a `%` that two hexadecimal digits do not follow.
+/// Whether the path has a `%` that is not followed by two hexadecimal digits.
 fn has_broken_escape(path: &[u8]) -> bool {
     let escapes = path.iter().enumerate().filter(|(_, byte)| **byte == b'%');
     escapes

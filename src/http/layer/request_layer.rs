@@ -1,4 +1,4 @@
-//! What happens to every request: an id, a log line, a count, and the body of a problem.
+//! The outermost layer: request ids, request log, metrics and problem bodies for all requests.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -37,11 +37,11 @@ use crate::metrics::RequestLabels;
 use crate::model::frame::write_line;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The longest request id taken from a client.
+/// Maximum length of a request id accepted from a client, in bytes.
 const MAX_REQUEST_ID: usize = 128;
 
-/// The outermost layer. Written out rather than made of a function: that would cost each request
-/// several boxes and copies of what lies below.
+/// The outermost layer. Implemented by hand, because a layer made from a function would cost each
+/// request several boxes and copies of the inner service.
 #[derive(Clone)]
 pub struct EnvelopeLayer(pub AppState);
 
@@ -56,7 +56,7 @@ impl<S> Layer<S> for EnvelopeLayer {
     }
 }
 
-/// What [`EnvelopeLayer`] makes.
+/// The service of an [`EnvelopeLayer`].
 #[derive(Clone)]
 pub struct Envelope<S> {
     state: AppState,
@@ -80,7 +80,7 @@ where
         let admit = AssertUnwindSafe(|| admission::admit(&self.state, &mut request));
         let admitted = std::panic::catch_unwind(admit)
             .unwrap_or_else(|panic| Err(Unknown::Answer(Box::new(panicked(&*panic)))));
-        // After that, which may have taken something out of the URI.
+        // After the admission check, which may have removed parts of the URI.
         let mut sent = Sent::new(
             &mut request,
             admitted.as_ref().ok().cloned(),
@@ -112,7 +112,7 @@ where
                 });
             }
             Err(Unknown::Fetch(issuer)) => {
-                // From the beginning, which asks for the same only after a while.
+                // Admission starts over. It requests the same keys again only after a while.
                 let mut again = self.clone();
                 return Box::pin(async move {
                     if issuer.fetch().await {
@@ -132,31 +132,31 @@ where
     }
 }
 
-/// The answer of a handler, also of one that panics.
+/// Returns the response of a handler, even if the handler panics.
 async fn caught(
     answer: impl Future<Output = Result<Response, Infallible>>,
 ) -> Result<Response, Infallible> {
-    // Nothing is shared with what panicked but what a poisoned lock would show.
+    // The panicked handler shares only state behind locks, which a panic poisons.
     match AssertUnwindSafe(answer).catch_unwind().await {
         Ok(response) => response,
         Err(panic) => Ok(panicked(&*panic)),
     }
 }
 
-/// What is known of a request when it comes.
+/// Properties of a request, recorded when it arrives.
 pub(in crate::http) struct Sent {
     pub(in crate::http) began: Instant,
     pub(in crate::http) info: RequestInfo,
     pub(in crate::http) method: Method,
     route: Option<MatchedPath>,
-    /// The listed origin whose page has asked, if it was refused before it got further.
+    /// The listed origin of the page, if the request was refused before the CORS layer.
     refused_from: Option<HeaderValue>,
-    /// What is left to a principal that may ask only so often.
+    /// The rate limit state of a principal with a rate limit.
     left: Option<Standing>,
-    /// Address of the client, which a trusted proxy may have named.
+    /// The address of the client, possibly reported by a trusted proxy.
     pub(in crate::http) client: Option<Client>,
     pub(in crate::http) user_agent: Option<HeaderValue>,
-    /// Origin of the page that sent it.
+    /// The origin of the page that sent the request.
     pub(in crate::http) origin: Option<HeaderValue>,
 }
 
@@ -190,7 +190,7 @@ impl Sent {
     }
 }
 
-/// Writes the body of a problem, the headers that all answers have, and the line in the log.
+/// Writes the problem body, the common response headers and the log line.
 fn finish(state: &AppState, sent: &Sent, response: Response) -> Response {
     let Sent {
         info,
@@ -214,7 +214,7 @@ fn finish(state: &AppState, sent: &Sent, response: Response) -> Response {
     if let Some(error) = &error {
         write_problem(&mut response, error, info);
     }
-    // What a stream holds changes: nobody is to keep an answer unless it says so itself.
+    // Stream contents change, so responses must not be stored unless they say otherwise.
     if response.status().is_success() && info.path().starts_with("/v1/") {
         let no_store = HeaderValue::from_static("no-store");
         response
@@ -222,7 +222,7 @@ fn finish(state: &AppState, sent: &Sent, response: Response) -> Response {
             .entry(CACHE_CONTROL)
             .or_insert(no_store);
     }
-    // What is stored is shown as what it is said to be, and never guessed to be a page.
+    // Browsers must show stored data as the declared type and never guess that it is a page.
     let nosniff = HeaderValue::from_static("nosniff");
     response
         .headers_mut()
@@ -244,12 +244,12 @@ fn finish(state: &AppState, sent: &Sent, response: Response) -> Response {
     response
 }
 
-/// What axum or another crate answered by itself becomes a problem like all others.
+/// Converts an error response of axum or another crate into a problem.
 fn foreign(response: &Response, path: &str) -> Option<ApiError> {
     Some(match response.status().as_u16() {
         404 => no_route::problem(path),
-        400..500 => ApiError::invalid("the request cannot be read"),
-        500.. => ApiError::new(ErrorCode::Internal, "something went wrong here"),
+        400..500 => ApiError::invalid("the request could not be parsed"),
+        500.. => ApiError::new(ErrorCode::Internal, "internal error"),
         _ => return None,
     })
 }
@@ -267,20 +267,20 @@ fn known(method: &Method) -> &'static str {
     }
 }
 
-/// The client's id where it is fit for a log and a header, else one of ours.
+/// Returns the client's request id if it is safe for logs and headers, else a generated one.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     let fit = |id: &&HeaderValue| {
         !id.is_empty()
             && id.len() <= MAX_REQUEST_ID
             && id.as_bytes().iter().all(u8::is_ascii_graphic)
     };
-    // Of several none is the id.
+    // Several request ids count as none.
     if let Ok(Some(id)) = single(headers, &REQUEST_ID)
         && fit(&id)
     {
         return id.clone();
     }
-    // Digits are always fit for a header.
+    // Hexadecimal digits are always valid in a header.
     HeaderValue::try_from(format!("{:016x}", fastrand::u64(..)))
         .unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
@@ -301,25 +301,25 @@ fn write_problem(response: &mut Response, error: &ApiError, info: &RequestInfo) 
     *response.body_mut() = Body::from(body);
 }
 
-/// Answers a request whose handling panicked. The text of the panic goes to the log alone.
+/// Builds the response to a request whose handler panicked. The panic message goes only to the log.
 fn panicked(panic: &(dyn Any + Send)) -> Response {
     let text = panic
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     tracing::error!(
-        panic = text.unwrap_or("without a message"),
+        panic = text.unwrap_or("no message"),
         "a request handler panicked"
     );
     ApiError::new(
         ErrorCode::Internal,
-        "an internal error; the gateway's log has more under this request id",
+        "internal error: the gateway's log has details under this request id",
     )
     .into_response()
 }
 
-/// Answers a request that panicked outside of [`Envelope`], which did not see it: a whole problem
-/// with a request id of its own.
+/// Builds the response to a request that panicked outside of [`Envelope`]: a complete problem with
+/// its own request id.
 pub(crate) fn answer_panic(method: &Method, uri: &Uri, panic: &(dyn Any + Send)) -> Response {
     let mut response = panicked(panic);
     let info = RequestInfo::new(

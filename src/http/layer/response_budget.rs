@@ -1,5 +1,5 @@
-//! How much is held in large answers that clients have not taken yet: whoever asks for much and
-//! reads nothing takes memory for as long as `--write-timeout` lets it.
+//! Memory limit for large responses that clients have not read yet. A client that requests a lot of
+//! data and does not read it holds memory for up to `--write-timeout`.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -14,16 +14,17 @@ use crate::http::error::{ApiError, ErrorCode};
 use crate::http::state::AppState;
 use crate::metrics::{HeldBytes, Metrics};
 
-/// From so many bytes on an answer is counted; smaller ones are bounded by how many there can be.
+/// Minimum size in bytes of a counted response. The number of requests bounds the memory for
+/// smaller responses.
 const LARGE: u64 = 64 << 10;
 
-/// Set on answers that were counted already.
+/// Marker for responses that are already counted.
 #[derive(Clone, Copy)]
 pub(in crate::http) struct Accounted;
 
-/// Counts an answer until its last byte is on its way, or refuses it when too much is held already.
-/// What a call that may have changed something has to say is told in any case. What is the same for
-/// everybody takes no memory.
+/// Counts the bytes of a response until the last one is sent. Refuses the response if the memory
+/// limit is reached. Responses to writes are never refused. Responses that are the same for every
+/// client take no memory and are not counted.
 pub(in crate::http) fn account(
     state: &AppState,
     method: &Method,
@@ -49,7 +50,8 @@ pub(in crate::http) fn account(
     };
     let Some(held) = Metrics::hold_bytes(&state.metrics.answer_bytes, size, most) else {
         state.metrics.refuse("answers");
-        let detail = "other answers take all the memory there is for them: ask for less, or later";
+        let detail =
+            "the memory limit for large responses is reached: request less data or retry later";
         return ApiError::new(ErrorCode::Overloaded, detail).into_response();
     };
     response.map(|body| {
@@ -60,13 +62,13 @@ pub(in crate::http) fn account(
     })
 }
 
-/// A body whose bytes are counted until nobody has them any more.
+/// A body whose bytes are counted until they are dropped.
 struct Counted {
     body: Body,
     held: Option<HeldBytes>,
 }
 
-/// What is sent, and its count; dropped together, by whoever sends.
+/// The bytes of a response with their count. The sender drops both together.
 struct Part {
     bytes: Bytes,
     _held: HeldBytes,

@@ -1,4 +1,4 @@
-//! What a reader is told of entries that are gone, and of a stream that is not there.
+//! Reports of removed entries and of missing streams.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -7,19 +7,19 @@ use crate::http::error::{ApiError, ErrorCode};
 use crate::model::history::{Facts, Standing};
 use crate::model::position::Position;
 
-/// Entries that are gone.
+/// Entries removed after a position.
 #[derive(Serialize, ToSchema)]
 pub struct SkippedGap {
-    /// The position they lay after.
+    /// The position before the removed entries.
     after: String,
-    /// How many, null where that cannot be known.
+    /// The number of removed entries; null if unknown.
     lost: Option<u64>,
-    /// The stream was deleted and made anew since.
+    /// Whether the stream was deleted and created again.
     reset: bool,
 }
 
 impl SkippedGap {
-    /// What is to be told of how a position stands; `None` where nothing is.
+    /// Returns the gap after a position, or `None` if no entries are missing.
     #[must_use]
     pub fn of(after: Position, standing: Standing) -> Option<Self> {
         let (lost, reset) = match standing {
@@ -34,35 +34,40 @@ impl SkippedGap {
         })
     }
 
-    /// Whether the stream was made anew.
+    /// Whether the stream was deleted and created again.
     #[must_use]
     pub fn is_reset(&self) -> bool {
         self.reset
     }
 }
 
+/// Requires that the stream exists.
+///
 /// # Errors
-/// 404 when there is no stream.
+/// 404 if the stream does not exist.
 pub(in crate::http) fn require_stream(facts: &Facts) -> Result<(), ApiError> {
     if facts.exists {
         return Ok(());
     }
     Err(ApiError::new(
         ErrorCode::StreamNotFound,
-        "there is no stream of this name",
+        "the stream does not exist",
     ))
 }
 
-/// 410, with what is known of what is gone.
+/// Returns a 410 with details of the removed entries.
 pub(in crate::http) fn overtaken(facts: &Facts, gap: &SkippedGap) -> ApiError {
     let detail = match (gap.reset, gap.lost) {
-        (true, _) => "the stream was deleted or set back since this position was read".to_owned(),
-        (false, Some(lost)) => format!("{lost} entries after this position are gone"),
+        (true, _) => {
+            "the stream was deleted or restored to an earlier state since this position was read"
+                .to_owned()
+        }
+        (false, Some(lost)) => format!("{lost} entries after this position have been removed"),
         (false, None) => {
-            "entries after this position are gone, how many cannot be known".to_owned()
+            "an unknown number of entries after this position has been removed".to_owned()
         }
     };
-    let detail = format!("{detail}; `gap=skip` goes on with the oldest entry");
+    let detail = format!("{detail}; use `gap=skip` to continue with the oldest entry");
     ApiError::new(ErrorCode::EntriesTrimmed, detail)
         .with("after", gap.after.clone())
         .with("oldest", facts.oldest.map(|id| id.to_string()))

@@ -1,4 +1,5 @@
-//! JSON as it is answered: a line, so that a terminal shows what comes after it on the next.
+//! JSON responses. Each response ends with a line break, so that a terminal continues on a new
+//! line.
 
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
@@ -7,17 +8,17 @@ use serde::Serialize;
 
 use crate::http::error::{ApiError, ErrorCode};
 
-/// What most answers fit into, bytes.
+/// Initial buffer size in bytes. Most responses fit.
 pub(in crate::http) const MOST: usize = 256;
 
-/// An answer in JSON.
+/// A JSON response.
 pub struct Json<T>(pub T);
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         let mut text = Vec::with_capacity(MOST);
         if serde_json::to_writer(&mut text, &self.0).is_err() {
-            return ApiError::new(ErrorCode::Internal, "the answer cannot be written")
+            return ApiError::new(ErrorCode::Internal, "the response could not be serialized")
                 .into_response();
         }
         text.push(b'\n');

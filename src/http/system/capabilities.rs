@@ -1,4 +1,4 @@
-//! `GET /v1/capabilities`: what the Redis server can do, and what the gateway does about it.
+//! `GET /v1/capabilities`: commands of the Redis server and the fallbacks of the gateway.
 
 use axum::extract::State;
 use serde::Serialize;
@@ -12,13 +12,14 @@ use crate::http::respond::json::Json;
 use crate::http::state::AppState;
 use crate::redis::{Capabilities, Used};
 
-/// What depends on the server.
+/// The capabilities of the Redis server.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Capabilities)]
 pub struct CapabilitiesOut {
     /// The server behind the gateway.
     server: ServerOut,
-    /// What depends on it. A route means the same on every server; more may be listed later.
+    /// The capabilities that depend on the server. Routes behave the same on every server. Later
+    /// versions may list more.
     capabilities: Vec<CapabilityOut>,
 }
 
@@ -26,45 +27,47 @@ pub struct CapabilitiesOut {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = RedisServer)]
 pub struct ServerOut {
-    /// What it calls itself, like `redis` or `valkey`; null if the gateway may not ask.
+    /// The name that the server reports, such as `redis` or `valkey`; null if the gateway may not
+    /// read it.
     #[schema(required, example = "redis")]
     name: Option<String>,
-    /// Its version. Nothing is decided by it.
+    /// The version that the server reports, for information only.
     #[schema(required, example = "8.6.2")]
     version: Option<String>,
 }
 
-/// One thing that depends on the server.
+/// A capability that depends on the server.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Capability)]
 pub struct CapabilityOut {
-    /// A word to compare.
+    /// A stable identifier.
     #[schema(value_type = String, example = "delete-with-references")]
     name: &'static str,
-    /// What it is good for.
+    /// The purpose of the capability.
     #[schema(value_type = String)]
     what: &'static str,
-    /// How Redis calls it.
+    /// The name of the Redis command.
     #[schema(value_type = String, example = "XDELEX")]
     command: &'static str,
-    /// Whether the server has it; null if the gateway could not find out.
+    /// Whether the server has the command; null if the gateway could not find out.
     #[schema(required)]
     native: Option<bool>,
-    /// What the gateway does on this server.
+    /// The implementation that the gateway uses on this server.
     used: UsedOut,
 }
 
-/// How the gateway does something: `native` by the command of Redis made for it, `script` by a
-/// script or other commands that mean the same on every server, `unavailable` not at all.
+/// The implementation of a capability: `native` uses the Redis command for it, `script` uses a
+/// script or other commands with the same behavior on every server, `unavailable` means that the
+/// gateway cannot provide it.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Used)]
 #[serde(rename_all = "lowercase")]
 pub enum UsedOut {
-    /// By the command of Redis made for it.
+    /// The Redis command for it.
     Native,
-    /// By a script or other commands.
+    /// A script or other commands.
     Script,
-    /// Not at all.
+    /// None: the gateway cannot provide the capability.
     Unavailable,
 }
 
@@ -76,7 +79,7 @@ pub enum UsedOut {
     get,
     path = paths::CAPABILITIES,
     tag = "system",
-    responses((status = 200, description = "What depends on the server", body = CapabilitiesOut), CapabilitiesProblems),
+    responses((status = 200, description = "The capabilities of the server", body = CapabilitiesOut), CapabilitiesProblems),
 )]
 pub async fn read_capabilities(
     Query(NoParams {}): Query<NoParams>,
@@ -85,7 +88,7 @@ pub async fn read_capabilities(
     let found = state.store.capabilities().ok_or_else(|| {
         ApiError::new(
             ErrorCode::RedisUnavailable,
-            "Redis was not asked yet what it can do",
+            "the gateway has not probed the Redis server yet: retry later",
         )
     })?;
     Ok(Json(show(&found)))

@@ -1,4 +1,4 @@
-//! What an append answers.
+//! Responses to appends.
 
 use std::time::Duration;
 
@@ -21,62 +21,63 @@ use crate::redis::{Placed, Reached};
 
 const IDEMPOTENCY_WINDOW: HeaderName = HeaderName::from_static("idempotency-window");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
-/// Headers of most answers, with those that the layers add.
+/// The usual number of response headers, including those that the layers add.
 const HEADERS: usize = 8;
 
-/// An entry that was appended.
+/// An appended entry.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AppendedEntry {
-    /// The stream it was appended to.
+    /// The stream of the entry.
     #[schema(example = "orders")]
     stream: String,
-    /// Its id.
+    /// The id of the entry.
     #[schema(example = "1795232709004-0")]
     id: String,
-    /// How safe it is, where that was asked for.
+    /// The durability that the entry reached, if the request asked for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     durability: Option<DurabilityReached>,
 }
 
-/// A batch that was appended.
+/// An appended batch.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AppendedBatch {
-    /// The stream it was appended to.
+    /// The stream of the entries.
     stream: String,
-    /// In the order sent.
+    /// The result of each entry, in the order of the request.
     results: Vec<BatchResult>,
-    /// How many entries were appended now; the others had been, by their keys, or were refused.
+    /// The number of entries appended by this request. Entries already appended under their keys
+    /// and refused entries do not count.
     appended: u64,
-    /// How safe they are, where that was asked for.
+    /// The durability that the entries reached, if the request asked for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     durability: Option<DurabilityReached>,
 }
 
-/// One entry of a batch: its id, or with `atomic=false` why it has none.
+/// The result for one entry of a batch: its id or, with `atomic=false`, the error.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub struct BatchResult {
-    /// Its id.
+    /// The id of the entry.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     id: Option<String>,
-    /// It was appended before, by its key.
+    /// Whether the entry had already been appended under its key.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
     replayed: bool,
-    /// Why it was not appended.
+    /// The reason why the entry was not appended.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     error: Option<Problem>,
 }
 
-/// How safe entries are.
+/// The durability that entries reached.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct DurabilityReached {
-    /// Replicas that have them: in memory, or with `fsync` on disk.
+    /// The number of replicas that have the entries: in memory or, with `fsync`, on disk.
     replicas: u64,
-    /// Whether the server has them on disk; only where that was asked.
+    /// Whether the server has the entries on disk. Present only if the request asked for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     fsync: Option<bool>,
@@ -91,56 +92,57 @@ impl From<Reached> for DurabilityReached {
     }
 }
 
-/// What became of an upload of lines.
+/// The result of an NDJSON upload.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LinesAnswer {
-    /// The stream they were appended to.
+    /// The stream of the entries.
     pub(in crate::http) stream: String,
-    /// Lines appended now.
+    /// The number of lines appended by this request.
     pub(in crate::http) appended: u64,
-    /// Lines appended before, by their keys.
+    /// The number of lines already appended under their keys.
     pub(in crate::http) replayed: u64,
-    /// Lines refused.
+    /// The number of refused lines.
     pub(in crate::http) failed: u64,
-    /// The id of the first line that has one.
+    /// The id of the first line that has an id.
     pub(in crate::http) first_id: Option<String>,
-    /// The id of the last line that has one.
+    /// The id of the last line that has an id.
     pub(in crate::http) last_id: Option<String>,
-    /// The first hundred lines refused.
+    /// The first 100 refused lines.
     pub(in crate::http) errors: Vec<LineError>,
-    /// How safe the entries are, where that was asked for.
+    /// The durability that the entries reached, if the request asked for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     pub(in crate::http) durability: Option<DurabilityReached>,
 }
 
-/// A line that was refused.
+/// A refused line.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LineError {
-    /// Counted from 1.
+    /// The number of the line, from 1.
     pub(in crate::http) line: u64,
-    /// Why.
+    /// The reason for the refusal.
     pub(in crate::http) error: Problem,
 }
 
-/// One line of `receipts=stream`; the last one is a [`LinesAnswer`] instead, or has only `error`.
+/// One line of a response with `receipts=stream`. The last line is a [`LinesAnswer`] instead, or
+/// has only `error`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Receipt {
-    /// Counted from 1.
+    /// The number of the line, from 1.
     pub(in crate::http) line: u64,
     #[serde(flatten)]
     pub(in crate::http) result: BatchResult,
 }
 
-/// Either answer.
+/// The response to an append.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum AppendAnswer {
-    /// To one entry.
+    /// The response to one entry.
     One(AppendedEntry),
-    /// To a batch.
+    /// The response to a batch.
     Many(AppendedBatch),
-    /// To NDJSON.
+    /// The response to NDJSON.
     Lines(LinesAnswer),
 }
 
@@ -166,7 +168,7 @@ impl From<&Placed> for BatchResult {
     }
 }
 
-/// All of it was appended, now or before.
+/// Builds the response to an append that succeeded, now or earlier under its key.
 pub(in crate::http) fn all(
     stream: &StreamName,
     done: &Done,
@@ -180,13 +182,13 @@ pub(in crate::http) fn all(
         reached.map(DurabilityReached::from),
     );
     let appended = count_new(&done.placed);
-    // As many as an answer comes to have: more than a map has room for at first.
+    // The usual number of headers exceeds the initial capacity of a map.
     let mut headers = HeaderMap::with_capacity(HEADERS);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    // Encoded, and digits: both are always fit for a header.
+    // The path is percent-encoded and the id is digits and a dash, so both are valid header values.
     headers.extend(HeaderValue::try_from(paths::entry(stream, &last)).map(|at| (LOCATION, at)));
     let status = if done.replayed || appended == 0 {
-        // What was last then need not be last now, so there is no `ETag`.
+        // An earlier last entry may no longer be the last one, so there is no `ETag`.
         headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
         StatusCode::OK
     } else {
@@ -218,7 +220,7 @@ pub(in crate::http) fn all(
     response
 }
 
-/// Each entry for itself: 207 if some were refused.
+/// Builds the response to a batch with `atomic=false`. The status is 207 if any entry was refused.
 pub(in crate::http) fn each(
     stream: &StreamName,
     results: &[Result<Placed, ApiError>],
@@ -245,17 +247,17 @@ pub(in crate::http) fn each(
     response
 }
 
-/// An error after the entries were appended, with what became of each.
+/// Adds the result of each entry to an error that occurred after the append.
 pub(in crate::http) fn with_results(
     error: ApiError,
     results: impl Iterator<Item = BatchResult>,
 ) -> ApiError {
-    // Ids and problems are strings and numbers: they always serialize.
+    // Ids and problems are strings and numbers, so they always serialize.
     let results = results.map(|result| serde_json::to_value(result).unwrap_or_default());
     error.with("results", results.collect::<Vec<_>>())
 }
 
-/// How long keys are remembered, where there were some.
+/// Sets `Idempotency-Window` if the request has keys.
 fn tell_window(response: &mut Response, window: Option<Duration>) {
     if let Some(value) = window.and_then(|window| duration::format(window).parse().ok()) {
         response.headers_mut().insert(IDEMPOTENCY_WINDOW, value);

@@ -1,4 +1,4 @@
-//! From the body of an append to entries, by its media type.
+//! Conversion of append bodies into entries, by media type.
 
 use serde_json::value::RawValue;
 
@@ -12,16 +12,15 @@ use crate::model::json_text;
 use crate::model::sent::{self, InvalidEntry, Sent, SentEntry};
 use crate::model::{bare, cloudevent, cloudevent_json, form_check};
 
-/// The field that holds a payload unless another is named.
+/// The default field for a payload.
 const PAYLOAD_FIELD: &str = "data";
-/// The field that holds the media type of a payload.
+/// The field for the media type of a payload.
 const TYPE_FIELD: &str = "content-type";
 
-/// The entries of a body. Of an entry with more than `most` fields no more is read than tells that it
-/// has.
+/// Reads the entries of a body. Reading stops early in an entry with more than `most` fields.
 ///
 /// # Errors
-/// 400, 415 or 422, pointing at what cannot be an entry.
+/// 400, 415 or 422, with a pointer to the invalid part.
 pub fn read(shape: Shape<'_>, body: &Body, most: usize) -> Result<Sent, ApiError> {
     match shape {
         Shape::Payload(field) => return Ok(one(whole(field, body))),
@@ -34,9 +33,9 @@ pub fn read(shape: Shape<'_>, body: &Body, most: usize) -> Result<Sent, ApiError
     match body.media_type().as_ref() {
         "application/cloudevents+json" => json(&body.bytes, most, cloudevent_json::structured),
         "application/cloudevents-batch+json" => json(&body.bytes, most, cloudevent_json::batch),
-        // Another format of events, which no consumer could tell from data.
+        // Consumers could not tell other event formats from plain data.
         media_type if media_type.starts_with("application/cloudevents") => Err(reserved()),
-        // Whatever its type: in this mode that is the type of the data.
+        // In binary mode the media type is the type of the data, so any is valid.
         _ if body.headers.contains_key("ce-specversion") => {
             let headers = body
                 .headers
@@ -65,7 +64,7 @@ pub fn read(shape: Shape<'_>, body: &Body, most: usize) -> Result<Sent, ApiError
     }
 }
 
-/// That a body whose members are to be fields is JSON, and not an event.
+/// Checks that a body with `as=fields` is JSON and not a `CloudEvents` event.
 fn check_type_of_members(body: &Body) -> Result<(), ApiError> {
     let media_type = body.media_type();
     let json = matches!(&*media_type, "application/json" | "text/json")
@@ -73,21 +72,21 @@ fn check_type_of_members(body: &Body) -> Result<(), ApiError> {
     if json && !body.headers.contains_key("ce-specversion") {
         return Ok(());
     }
-    let detail = "`as=fields` goes with JSON: send `Content-Type: application/json`";
+    let detail = "`as=fields` requires a JSON body: send `Content-Type: application/json`";
     Err(ApiError::new(ErrorCode::UnsupportedMediaType, detail).at("as", "the body is not JSON"))
 }
 
 fn reserved() -> ApiError {
     ApiError::new(
         ErrorCode::UnsupportedMediaType,
-        "this type is not taken here; to store the body untouched, name a field: ?payload=data",
+        "this media type is not supported; to store the body unchanged, use `?payload=data`",
     )
 }
 
 fn nothing() -> ApiError {
     ApiError::new(
         ErrorCode::InvalidFields,
-        "there is nothing to append: an entry has at least one field",
+        "the body has no fields: an entry needs at least one field",
     )
 }
 

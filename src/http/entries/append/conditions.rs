@@ -1,4 +1,4 @@
-//! What the headers of an append ask for: conditions, and idempotency.
+//! Headers of an append: conditions and idempotency keys.
 
 use axum::http::header::IF_MATCH;
 use axum::http::{HeaderMap, HeaderName};
@@ -10,44 +10,46 @@ use crate::http::extract::single_header::{only_new, single_text};
 use crate::model::id::EntryId;
 use crate::redis::Key;
 
-/// The longest idempotency key, in bytes.
+/// Maximum length of an idempotency key in bytes.
 const MAX_KEY: usize = 255;
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_PRODUCER: HeaderName = HeaderName::from_static("idempotency-producer");
 
-/// What the headers ask for.
+/// The parsed condition and idempotency headers.
 pub struct Conditions {
-    /// Only if this is the id last generated.
+    /// The required last generated id of the stream.
     pub if_match: Option<EntryId>,
-    /// Only if nothing was ever appended.
+    /// Whether the stream must never have had an entry.
     pub if_new: bool,
     /// The idempotency key of the whole request.
     pub key: Option<Key>,
-    /// Whose keys these are.
+    /// The producer of the keys.
     pub producer: Producer,
 }
 
-/// Whose idempotency keys they are: nobody else's are the same.
+/// The owner of idempotency keys. Different producers never share a key.
 pub struct Producer {
     principal: Box<str>,
     name: Box<str>,
 }
 
 impl Conditions {
+    /// Parses the headers.
+    ///
     /// # Errors
-    /// 400 for what makes no sense.
+    /// 400 for invalid headers.
     pub fn new(principal: &Principal, headers: &HeaderMap) -> Result<Self, ApiError> {
         let text = |name: &HeaderName| single_text(headers, name);
         let if_match = match text(&IF_MATCH)? {
             None => None,
             Some(tag) => {
-                // A proxy that compresses makes the tag weak; it names the same id.
+                // A compressing proxy makes the tag weak, but the id stays the same.
                 let strong = tag.strip_prefix("W/").unwrap_or(tag);
                 let bare = strong
                     .strip_prefix('"')
                     .and_then(|rest| rest.strip_suffix('"'));
                 let bare = bare.ok_or_else(|| {
-                    ApiError::invalid("`If-Match` is one id in quotes, as in `ETag`")
+                    ApiError::invalid("`If-Match` must be one id in quotes, as in `ETag`")
                 })?;
                 Some(id("If-Match", bare, str::parse)?)
             }
@@ -69,13 +71,13 @@ impl Conditions {
     }
 }
 
-/// An idempotency key of a producer.
+/// Returns an idempotency key of a producer.
 ///
 /// # Errors
-/// 400 when it is empty or too long.
+/// 400 if the key is empty or longer than 255 bytes.
 pub fn key(pointer: &str, producer: &Producer, text: &str) -> Result<Key, ApiError> {
     if text.is_empty() || text.len() > MAX_KEY {
-        let detail = "an idempotency key has 1 to 255 bytes";
+        let detail = "an idempotency key must have 1 to 255 bytes";
         return Err(ApiError::invalid(detail).at(pointer, detail));
     }
     Ok(Key::new(&producer.principal, &producer.name, text))

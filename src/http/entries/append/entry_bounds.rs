@@ -1,14 +1,17 @@
-//! How many fields an entry may have, and how long their names. Values are bounded by the body.
+//! Limits on the number of fields of an entry and on the length of their names. Values are bounded
+//! only by the limit on the body.
 //!
-//! All that write wait for the thread of Redis, which is busy with a command for as long as it has
-//! words.
+//! Redis runs commands on one thread. A command with many arguments keeps this thread busy, and all
+//! writers wait.
 
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::state::AppState;
 use crate::model::entry::Fields;
 
+/// Checks the limits.
+///
 /// # Errors
-/// 422 `invalid-fields` for the entry that stands at `base`.
+/// 422 `invalid-fields` for the entry at `base`.
 pub(in crate::http) fn check(
     state: &AppState,
     fields: &Fields,
@@ -18,7 +21,7 @@ pub(in crate::http) fn check(
     let (bound, detail) = if fields.len() > settings.max_fields {
         (
             "fields",
-            format!("an entry has at most {} fields", settings.max_fields),
+            format!("an entry must have at most {} fields", settings.max_fields),
         )
     } else if fields
         .iter()
@@ -27,7 +30,7 @@ pub(in crate::http) fn check(
         let most = settings.max_field_name;
         (
             "field_name",
-            format!("the name of a field has at most {most} bytes"),
+            format!("a field name must have at most {most} bytes"),
         )
     } else {
         return Ok(());

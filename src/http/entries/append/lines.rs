@@ -1,9 +1,9 @@
-//! NDJSON in: entries line by line, in an upload of any length, in constant memory.
+//! NDJSON uploads: entries line by line, in uploads of any length, in constant memory.
 //!
-//! Lines are gathered for as long as they are there, appended together, and each answered for
-//! itself. What refuses the lines altogether (Redis is away, the key holds something else) ends the
-//! upload, so that no entry overtakes one before it; the body is read on for a moment, as any that
-//! is refused.
+//! Lines that have already arrived are appended together, and each line gets its own result. An
+//! error that affects all lines (Redis is unreachable, the key holds another type) ends the upload,
+//! so that no entry overtakes an earlier one. As with any refused request, the gateway reads the
+//! rest of the body for a short time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,8 +20,9 @@ use http_body_util::BodyExt as _;
 use crate::http::entries::append::answer::{
     AppendAnswer, BatchResult, DurabilityReached, LineError, LinesAnswer, Receipt,
 };
+use crate::http::entries::append::errors::alone;
 use crate::http::entries::append::plan::{AppendParams, Plan, Shape};
-use crate::http::entries::append::run::{Appender, alone};
+use crate::http::entries::append::run::Appender;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::events::stream;
 use crate::http::extract::body::{BodyMemory, media_type};
@@ -38,25 +39,25 @@ use crate::model::name::StreamName;
 use crate::model::sent::{self, InvalidEntry, SentEntry};
 use crate::redis::Placed;
 
-/// The media type.
+/// The NDJSON media type.
 pub(in crate::http) const NDJSON: &str = "application/x-ndjson";
-/// What it is called, too.
+/// Other names of the NDJSON media type.
 const ALSO: [&str; 2] = ["application/ndjson", "application/jsonl"];
-/// Lines appended together.
+/// Maximum number of lines appended together.
 const LINES: usize = 1000;
-/// And their bytes.
+/// Size in bytes from which collected lines are appended.
 const BYTES: usize = 1 << 20;
-/// Refused lines that are answered one by one.
+/// Maximum number of refused lines listed in the response.
 const ERRORS: usize = 100;
 
 pub(in crate::http) fn is_wanted(params: &AppendParams, headers: &HeaderMap) -> bool {
-    // With attributes of an event, lines are its data.
+    // With `CloudEvents` attributes in the headers, the lines are the data of an event.
     let event = headers.contains_key("ce-specversion");
     let of = media_type(headers);
     params.payload.is_none() && !event && (of == NDJSON || ALSO.contains(&of.as_ref()))
 }
 
-/// Whether the client accepts lines by name.
+/// Whether the client explicitly accepts NDJSON.
 pub(in crate::http) fn is_accepted(headers: &HeaderMap) -> bool {
     [&[NDJSON], &ALSO[..]]
         .concat()
@@ -64,8 +65,10 @@ pub(in crate::http) fn is_accepted(headers: &HeaderMap) -> bool {
         .any(|name| stream::is_wanted(headers, name))
 }
 
+/// Appends the lines of an upload and builds the response.
+///
 /// # Errors
-/// 400 for what does not go with lines, and what keeps all lines out.
+/// 400 for options that lines do not support, and any error that affects all lines.
 pub(in crate::http) async fn append(
     state: AppState,
     stream: StreamName,
@@ -129,16 +132,16 @@ pub(in crate::http) async fn append(
     }
 }
 
-/// The lines of a body.
+/// A reader of the lines of a body.
 struct Source {
     state: AppState,
     memory: BodyMemory,
     parse: fn(&[u8], usize) -> Result<SentEntry, InvalidEntry>,
     lines: Lines,
     body: Body,
-    /// How long the body may stand still.
+    /// Timeout for the next data of the body.
     stalled: Duration,
-    /// The last one that was read.
+    /// The number of the last line read.
     line: u64,
     ended: bool,
 }
@@ -146,8 +149,8 @@ struct Source {
 type Numbered<T> = Vec<(u64, Result<T, ApiError>)>;
 
 impl Source {
-    /// The next lines: all there are for now, at least one, at most as many as go together. None
-    /// when the body has ended.
+    /// Returns the lines that have arrived, with their numbers. Returns at least one line and at
+    /// most one batch, or none when the body has ended.
     async fn next(&mut self) -> Result<Numbered<SentEntry>, ApiError> {
         let (mut taken, mut bytes) = (Vec::new(), 0);
         let most = self.state.settings.max_fields;
@@ -163,7 +166,10 @@ impl Source {
                         taken.push((self.line, entry));
                     }
                     Line::TooLong => {
-                        let error = ApiError::new(ErrorCode::TooLarge, "the line is too long");
+                        let error = ApiError::new(
+                            ErrorCode::TooLarge,
+                            "the line is longer than the maximum size of a request body",
+                        );
                         taken.push((self.line, Err(error)));
                     }
                 }
@@ -174,7 +180,7 @@ impl Source {
             }
             match (held, taken.is_empty()) {
                 (true, _) => {}
-                // What is there is appended first, which makes room.
+                // Appending these lines first frees memory.
                 (false, false) => return Ok(taken),
                 (false, true) => return Err(BodyMemory::refused(&self.state)),
             }
@@ -191,7 +197,7 @@ impl Source {
     async fn fill(&mut self) -> Result<(), ApiError> {
         match tokio::time::timeout(self.stalled, self.body.frame()).await {
             Err(_) => Err(ApiError::invalid(
-                "the rest of the body did not come in time",
+                "the rest of the body did not arrive in time",
             )),
             Ok(Some(Err(error))) => Err(inflate::refused(&self.state, &error)),
             Ok(Some(Ok(frame))) => {
@@ -209,7 +215,7 @@ impl Source {
     }
 }
 
-/// What is told at the end.
+/// Totals of an upload.
 #[derive(Default)]
 struct Told {
     appended: u64,
@@ -244,12 +250,12 @@ impl Told {
         }
     }
 
-    /// Whether every line was refused, and there was one.
+    /// Whether the upload had lines and all were refused.
     fn is_nothing(&self) -> bool {
         self.failed > 0 && self.first.is_none()
     }
 
-    /// 422 for an upload of which every line was refused.
+    /// Returns a 422 for an upload whose lines were all refused.
     fn nothing_appended(&self) -> ApiError {
         let (failed, first) = (self.failed, self.errors.first());
         let first = first.map_or_else(String::new, |LineError { line, error }| {
@@ -259,11 +265,11 @@ impl Told {
         self.with_counts(ApiError::new(ErrorCode::InvalidFields, detail))
     }
 
-    /// An error that ended the upload, with what had happened by then.
+    /// Adds the totals so far to an error that ended the upload.
     fn with_counts(&self, error: ApiError) -> ApiError {
         let unknown = error.side_effects_unknown || self.appended > 0;
         let id = |placed: Option<Placed>| placed.map(|placed| placed.id.to_string());
-        // Problems are strings and numbers: they always serialize.
+        // Problems are strings and numbers, so they always serialize.
         let errors = serde_json::to_value(&self.errors).unwrap_or_default();
         ApiError {
             side_effects_unknown: unknown,
@@ -278,10 +284,10 @@ impl Told {
     }
 }
 
-/// An upload under way.
+/// An upload in progress.
 struct Upload {
     source: Source,
-    /// Taken when everything is appended.
+    /// Taken once all lines are appended.
     appender: Option<Appender>,
     stream: StreamName,
     info: RequestInfo,
@@ -289,7 +295,7 @@ struct Upload {
 }
 
 impl Upload {
-    /// Appends the next lines and answers what became of them; `None` at the end.
+    /// Appends the next lines and returns their results. Returns `None` at the end.
     async fn step(&mut self) -> Result<Option<Numbered<Placed>>, ApiError> {
         let lines = self.source.next().await?;
         self.info.still_good()?;
@@ -311,7 +317,7 @@ impl Upload {
         let stream = self.stream.shown().into_owned();
         let reached = match self.appender.take() {
             Some(appender) => {
-                // If any line was new, it is waited for what is new.
+                // If any line was new, the durability wait must cover the new entries.
                 let last = self.told.last;
                 let last = last.map(|last| Placed {
                     replayed: self.told.appended == 0,
@@ -353,7 +359,7 @@ impl Upload {
         text.into()
     }
 
-    /// The last line.
+    /// Returns the last line of the response.
     async fn finish(self) -> Bytes {
         let info = self.info.clone();
         match self.answer().await {
@@ -375,7 +381,7 @@ impl Upload {
     }
 }
 
-/// `{"error":problem}` as a line.
+/// Returns the line `{"error":problem}`.
 pub(in crate::http) fn error_line(error: &ApiError, path: &str, request_id: &str) -> Bytes {
     let problem = error.problem(path, request_id);
     let mut text = Vec::new();

@@ -1,12 +1,14 @@
-//! `POST /v1/streams/{stream}/entries`: appending.
+//! `POST /v1/streams/{stream}/entries`: append entries.
 //!
-//! What the query and the headers ask for is in `append_plan`, what the body holds in
-//! `append_body` and `append_lines`; `append_run` appends, `append_answer` tells.
+//! The module `append_plan` parses the query and the headers; `append_body` and `append_lines`
+//! parse the body. The module `append_run` appends the entries, `append_errors` builds
+//! errors, and `append_answer` builds the response.
 
 pub(in crate::http) mod answer;
 pub(in crate::http) mod body;
 pub(in crate::http) mod conditions;
 pub(in crate::http) mod entry_bounds;
+pub(in crate::http) mod errors;
 pub(in crate::http) mod lines;
 pub(in crate::http) mod plan;
 pub(in crate::http) mod run;
@@ -17,8 +19,9 @@ use axum::extract::{FromRequest as _, Request, State};
 use axum::response::Response;
 
 use crate::http::entries::append::answer::{AppendAnswer, BatchResult, Receipt};
+use crate::http::entries::append::errors::{Base, alone, in_batch, in_list};
 use crate::http::entries::append::plan::{AppendParams, Plan, undelayed};
-use crate::http::entries::append::run::{Appender, Base, alone, in_batch, in_list};
+use crate::http::entries::append::run::Appender;
 use crate::http::entries::scheduled;
 use crate::http::entries::scheduled::ScheduledAppend;
 use crate::http::error::ApiError;
@@ -35,29 +38,37 @@ use crate::model::sent::{InvalidEntry, Sent, SentEntry};
 
 /// Append entries
 ///
-/// The body is one entry as JSON (`fields` or `pairs`), a batch (`{"entries":[…]}` or a list of
-/// entries), or a form whose pairs are the fields (a file of `multipart/form-data` has its name and
-/// type in fields beside it). With `as=fields` the members of a JSON object
-/// are the fields. Any other body is stored unchanged in one field. A batch is appended as a whole
-/// or not at all, unless `atomic=false`. NDJSON is appended line by line, in an upload of any
-/// length; the answer comes when the body has ended (200 if all lines were appended, 207 if some
-/// were, 422 if none was), or line by line with `receipts=stream`. With an `Idempotency-Key` a
-/// repeated request appends once; a `key` does the same for one entry. With `delay` an entry or a
-/// batch is stored and appended when it is due.
+/// The body is one of:
+/// - One entry as JSON, with `fields` or `pairs`.
+/// - A batch: `{"entries":[…]}` or a list of entries.
+/// - A form, whose pairs become the fields. For a file in `multipart/form-data`, additional fields
+///   hold its name and media type.
+/// - With `as=fields`, a JSON object whose members become the fields.
+/// - NDJSON, with one entry per line. The upload may have any length.
+/// - Any other body. It is stored unchanged in one field.
 ///
-/// `CloudEvents` 1.0 become the fields `ce_<attribute>`, `content-type` and `data`. Structured,
-/// batched and binary mode are supported: with a `ce-specversion` header a body of any type is the
-/// data, and the `ce-*` headers are the attributes.
+/// A batch is appended as a whole or not at all, unless `atomic=false`. NDJSON is appended line by
+/// line. The response comes when the body has ended: 200 if all lines were appended, 207 if some
+/// were, 422 if none was. With `receipts=stream`, the response has one line for each line of the
+/// body.
+///
+/// With an `Idempotency-Key`, a repeated request appends once; `key` does the same for a single
+/// entry. With `delay`, an entry or a batch is stored and appended when it is due.
+///
+/// A `CloudEvents` 1.0 event becomes the fields `ce_<attribute>`, `content-type` and `data`. The
+/// structured, batched and binary modes are supported. In binary mode (with a `ce-specversion`
+/// header) the body may have any media type: it is the data, and the `ce-*` headers are the
+/// attributes.
 #[utoipa::path(
     post,
     path = paths::ENTRIES,
     tag = "entries",
     params(
         ("stream" = String, Path, description = "The stream"),
-        ("If-Match" = Option<String>, Header, description = "Append only if this is the last id, quoted as in `ETag`"),
-        ("If-None-Match" = Option<String>, Header, description = "`*`: append only if nothing ever was"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Append once, however often this is sent within the window"),
-        ("Idempotency-Producer" = Option<String>, Header, description = "Whose key it is: producers do not share keys"),
+        ("If-Match" = Option<String>, Header, description = "Append only if this is the last id of the stream, quoted as in `ETag`"),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: append only if the stream never had an entry"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Idempotency key: requests repeated with this key within the window append only once"),
+        ("Idempotency-Producer" = Option<String>, Header, description = "The producer that owns the key: producers do not share keys"),
         AppendParams,
     ),
     request_body(content(
@@ -68,20 +79,20 @@ use crate::model::sent::{InvalidEntry, Sent, SentEntry};
         (std::collections::BTreeMap<String, String> = "multipart/form-data"),
         (String = "application/x-ndjson"),
         (OctetStream = "application/octet-stream"),
-    ), description = "An entry, or a batch"),
+    ), description = "An entry, a batch, or NDJSON lines"),
     responses(
-        (status = 200, description = "Appended before, by its key; or what became of lines", content(
+        (status = 200, description = "Already appended under its key, or the result of an NDJSON upload", content(
             (AppendAnswer = "application/json"),
             (Receipt = "application/x-ndjson"),
         )),
-        (status = 202, description = "With `delay`: it is kept, and appended when it is due", body = ScheduledAppend, headers(
-            ("Location" = String, description = "Where it can be looked at and taken back"),
+        (status = 202, description = "With `delay`: stored, and appended when due", body = ScheduledAppend, headers(
+            ("Location" = String, description = "The path of the scheduled append, to view or cancel it"),
         )),
-        (status = 207, description = "Some lines, or with `atomic=false` some entries, were refused", body = AppendAnswer),
+        (status = 207, description = "Some lines were refused, or some entries with `atomic=false`", body = AppendAnswer),
         (status = 201, description = "Appended", body = AppendAnswer, headers(
-            ("Location" = String, description = "Where the (last) entry can be read"),
+            ("Location" = String, description = "The path of the entry, or of the last entry of a batch"),
             ("ETag" = String, description = "The last id of the stream, quoted"),
-            ("Idempotency-Window" = String, description = "How long the key is remembered"),
+            ("Idempotency-Window" = String, description = "The time for which the key is remembered"),
         )),
         AppendProblems,
     ),
@@ -96,14 +107,14 @@ pub async fn append_entries(
     let mut plan = Plan::new(&state, access.principal(), &params, request.headers())?;
     plan.manages = access.also::<Manage>().is_ok();
     if params.forgets() {
-        // It decides for groups, too.
+        // Trimming with `refs=delete` also removes pending records of groups.
         access.also::<Manage>()?;
     }
     if lines::is_wanted(&params, request.headers()) {
         if plan.delay.is_some() {
             return Err(undelayed(
                 "delay",
-                "lines are appended as they come: send a batch",
+                "`delay` cannot be combined with NDJSON: send a batch",
             ));
         }
         let stream = access.into_stream();
@@ -111,18 +122,20 @@ pub async fn append_entries(
     }
     if params.receipts.is_some() {
         return Err(
-            ApiError::invalid("`receipts` goes with application/x-ndjson")
-                .at("receipts", "given without lines"),
+            ApiError::invalid("`receipts` requires a body of type application/x-ndjson")
+                .at("receipts", "requires a body of type application/x-ndjson"),
         );
     }
     let body = Body::from_request(request, &state).await?;
     let sent = body::read(params.shape(), &body, state.settings.max_fields)?;
-    // What was made of it takes its place until this is answered.
+    // The parsed entries replace the body, so its memory stays reserved until the response.
     let _memory = body.into_memory();
     let many = matches!(sent, Sent::Many(_));
     if many && plan.id.is_some() {
-        return Err(ApiError::invalid("entries of a batch carry their own `id`")
-            .at("id", "given for a batch"));
+        return Err(ApiError::invalid(
+            "`id` cannot be combined with a batch: set `id` on each entry",
+        )
+        .at("id", "cannot be combined with a batch"));
     }
     let (stream, window) = (access.into_stream(), plan.window);
     let keyed = |entry: &SentEntry| entry.key.is_some();
@@ -161,7 +174,7 @@ pub async fn append_entries(
     Ok(answer::all(&stream, &done, many, reached, told))
 }
 
-/// Each entry of a batch for itself.
+/// Appends each entry of a batch separately.
 async fn append_each(
     state: AppState,
     stream: StreamName,

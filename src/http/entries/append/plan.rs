@@ -1,4 +1,4 @@
-//! What an append asks for besides its entries: in its query and in its headers.
+//! Options of an append, from its query and headers.
 
 use std::time::Duration;
 
@@ -18,18 +18,18 @@ use crate::model::id::{EntryId, NewId};
 use crate::model::time::Time;
 use crate::redis::{Durability, MAX_DURABILITY_WAIT, References, Trim, Trimming};
 
-/// How long durability is waited for unless told.
+/// Default timeout for durability.
 const DURABILITY_WAIT: Duration = Duration::from_secs(1);
-/// The longest an append may be put off.
+/// Maximum delay of an append.
 const MAX_DELAY: Duration = Duration::from_secs(7 * 24 * 3600);
-/// The most replicas that can be asked for.
+/// Maximum number of replicas in `durability`.
 const MAX_REPLICAS: u32 = 1000;
 
-/// How to append.
+/// Query parameters of an append.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct AppendParams {
-    /// The id of the entry: `*` (Redis chooses), `ms-*`, or a full id above the last one.
+    /// The id of the entry: `*` (Redis chooses), `ms-*`, or a full id greater than the last one.
     #[param(example = "*")]
     id: Option<String>,
     /// Trim the stream to about this many entries in the same step.
@@ -40,107 +40,110 @@ pub struct AppendParams {
     /// Trim entries older than this, by the clock of Redis, in the same step.
     #[param(value_type = Option<String>, example = "7d")]
     max_age: Option<Wait>,
-    /// Trim to the letter. Otherwise Redis drops whole nodes only, which is much cheaper.
+    /// Trim exactly. By default Redis drops only whole nodes, which is much cheaper.
     #[serde(default)]
     #[param(required = false)]
     exact: bool,
-    /// Without `exact`: look at no more than so many entries to trim; 0 for no limit.
+    /// Without `exact`: the maximum number of entries examined for trimming, or 0 for no limit.
     #[param(maximum = 9_223_372_036_854_775_807_u64)]
     trim_limit: Option<u64>,
-    /// What trimming does about groups: `keep` (the default) their pending records, `delete` them,
-    /// which takes the right to manage the stream, or trim only what every group has read and
-    /// acknowledged (`acked`).
+    /// Handling of groups when trimming. `keep` (the default) keeps their pending records. `delete`
+    /// removes these records and requires the right to manage the stream. `acked` trims only
+    /// entries that every group has read and acknowledged.
     #[param(inline)]
     refs: Option<RefsParam>,
-    /// `false`: do not make the stream if there is none, but answer 404.
+    /// `false`: answer 404 instead of creating a missing stream.
     create: Option<bool>,
-    /// `false`: append each entry of a batch for itself, and answer 207 if some were refused.
+    /// `false`: append each entry of a batch separately, and answer 207 if any was refused.
     atomic: Option<bool>,
-    /// Answer once the entries are in the memory of N replicas (`replicas:N`) or on the disk of
-    /// the server (`fsync`).
+    /// Answer once the entries are in the memory of N replicas (`replicas:N`) or on the disk of the
+    /// server (`fsync`).
     #[param(example = "replicas:1")]
     durability: Option<String>,
-    /// How long to wait for that: 1s unless given, at most 10s.
+    /// Timeout for `durability`: 1s by default, at most 10s.
     #[param(value_type = Option<String>, example = "1s")]
     durability_timeout: Option<Wait>,
-    /// Append after so long, at most 7d, and answer 202 now. With nothing but `payload` besides.
+    /// Append after this delay, at most 7d, and answer 202 now. Only `payload` and `as` can be
+    /// combined with `delay`.
     #[param(value_type = Option<String>, example = "30s")]
     delay: Option<Wait>,
-    /// Store the whole body, untouched, in this field.
+    /// Store the whole body unchanged in this field.
     #[param(example = "data")]
     pub(in crate::http) payload: Option<String>,
-    /// `fields`: take each member of a JSON object as a field, whatever its name; lists and objects
-    /// as JSON text. Of a list of objects, or of NDJSON, each is an entry.
+    /// `fields`: store each member of a JSON object as a field, whatever its name. Lists and
+    /// objects are stored as JSON text. Each object of a list, or of NDJSON, is an entry.
     #[serde(rename = "as")]
     #[param(rename = "as", inline)]
     form: Option<AsParam>,
-    /// `stream`: answer each line of NDJSON while the next are sent.
+    /// `stream`: answer each NDJSON line while the client sends further lines.
     #[param(inline)]
     pub(in crate::http) receipts: Option<ReceiptsParam>,
 }
 
-/// `as=`: what the members of a JSON object are.
+/// `as=`: the meaning of the members of a JSON object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AsParam {
-    /// The fields of an entry.
+    /// The members are the fields of an entry.
     Fields,
 }
 
-/// How a body becomes entries, where its media type does not decide.
+/// The conversion of a body into entries.
 #[derive(Clone, Copy)]
 pub(in crate::http) enum Shape<'a> {
-    /// By its media type.
+    /// Conversion by the media type of the body.
     ByType,
-    /// Untouched, in this field.
+    /// Conversion into one field, which stores the body unchanged.
     Payload(&'a str),
-    /// Every member of a JSON object is a field.
+    /// Conversion of each member of a JSON object into a field.
     Members,
 }
 
-/// `receipts=`: how an upload of lines is answered.
+/// `receipts=`: the response mode of an NDJSON upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ReceiptsParam {
-    /// Line by line.
+    /// One response line for each line.
     Stream,
 }
 
-/// What an append asks for besides its entries.
+/// Options of an append, parsed and checked.
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each is a parameter of its own"
+    reason = "each is a separate parameter"
 )]
 pub(in crate::http) struct Plan {
-    /// The id of the one entry.
+    /// The requested id of a single entry.
     pub(in crate::http) id: Option<NewId>,
-    /// Whoever asks may manage the stream.
+    /// Whether the caller may manage the stream.
     pub(in crate::http) manages: bool,
     pub(in crate::http) create: bool,
     pub(in crate::http) atomic: bool,
-    /// How much later it is to be appended.
+    /// The delay before the append.
     pub(in crate::http) delay: Option<Duration>,
-    /// That was asked for by name.
+    /// Whether the request has an explicit `atomic=true`.
     all_or_nothing: bool,
     pub(in crate::http) conditions: Conditions,
     pub(in crate::http) durability: Option<(Durability, Duration)>,
-    /// To be kept with each entry.
+    /// The trace context to store with each entry.
     pub(in crate::http) traceparent: Option<Vec<u8>>,
     pub(in crate::http) window: Duration,
     trimming: Option<(Bound, Trimming)>,
 }
 
-/// What trimming is bounded by.
+/// The bound of a trim.
 #[derive(Clone, Copy)]
 enum Bound {
     Given,
-    /// An age, which becomes an id when it is used.
+    /// An age, resolved to an id when the trim runs.
     Age(Duration),
 }
 
 impl Plan {
+    /// Parses and checks the options.
+    ///
     /// # Errors
-    /// 400 for what makes no sense.
+    /// 400 for invalid or contradictory options, 422 for options that `delay` excludes.
     pub(in crate::http) fn new(
         state: &Shared,
         principal: &Principal,
@@ -180,13 +183,13 @@ impl Plan {
         Ok(plan)
     }
 
-    /// That what is to be appended later can be: nothing is known then of who asked for it.
+    /// Checks that the append can be delayed. Nothing is known of the caller when it runs.
     fn check_delay(&self, params: &AppendParams) -> Result<(), ApiError> {
         let Some(delay) = self.delay else {
             return Ok(());
         };
         if delay > MAX_DELAY {
-            return Err(undelayed("delay", "`delay` is at most 7d"));
+            return Err(undelayed("delay", "`delay` must be at most 7d"));
         }
         let conditions = &self.conditions;
         let given = [
@@ -205,38 +208,40 @@ impl Plan {
         match given.iter().find(|(_, given)| *given) {
             Some((name, _)) => Err(undelayed(
                 name,
-                format!("`{name}` does not go with `delay`"),
+                format!("`{name}` cannot be combined with `delay`"),
             )),
             None => Ok(()),
         }
     }
 
+    /// Refuses conditions and keys, which would have to hold for all of `what`.
+    ///
     /// # Errors
-    /// 400 when there is a condition or a key that would have to hold for all of `what`.
+    /// 400 for a condition or a key.
     pub(in crate::http) fn refuse_conditions(&self, what: &str) -> Result<(), ApiError> {
         let conditions = &self.conditions;
         let given = [
             (
                 "Idempotency-Key",
                 conditions.key.is_some(),
-                "; give each entry its own `key`",
+                "; set `key` on each entry",
             ),
             ("If-Match", conditions.if_match.is_some(), ""),
             ("If-None-Match", conditions.if_new, ""),
-            ("id", self.id.is_some(), "; entries carry their own"),
+            ("id", self.id.is_some(), "; set `id` on each entry"),
             ("atomic=true", self.all_or_nothing, ""),
         ];
         let Some((name, _, instead)) = given.iter().find(|(_, given, _)| *given) else {
             return Ok(());
         };
-        let detail = format!("`{name}` does not go with {what}{instead}");
+        let detail = format!("`{name}` cannot be combined with {what}{instead}");
         Err(ApiError::invalid(detail.clone()).at(*name, detail))
     }
 
-    /// The trimming asked for, as of now.
+    /// Returns the requested trimming. Resolves an age to an id by the clock of Redis.
     ///
     /// # Errors
-    /// That Redis, whose clock it is, is away.
+    /// If Redis is unreachable and the bound is an age.
     pub(in crate::http) async fn trimming(
         &self,
         state: &Shared,
@@ -254,21 +259,21 @@ impl Plan {
     }
 }
 
-/// 422 for what cannot be appended later.
+/// Returns a 422 for an append that cannot be delayed.
 pub(in crate::http) fn undelayed(pointer: &str, detail: impl Into<String>) -> ApiError {
     let detail = detail.into();
     ApiError::new(ErrorCode::InvalidDelay, detail.clone()).at(pointer, detail)
 }
 
-/// The id that an entry asks for.
+/// Parses the requested id of an entry.
 ///
 /// # Errors
 /// 400 `invalid-id`.
 pub(in crate::http) fn new_id(pointer: &str, text: &str) -> Result<NewId, ApiError> {
     let wanted = id(pointer, text, str::parse::<NewId>)?;
     if wanted == NewId::Exact(EntryId::MIN) {
-        let error = ApiError::new(ErrorCode::InvalidId, "0-0 cannot be the id of an entry");
-        return Err(error.at(pointer, "is 0-0"));
+        let error = ApiError::new(ErrorCode::InvalidId, "0-0 is not a valid entry id");
+        return Err(error.at(pointer, "must be greater than 0-0"));
     }
     Ok(wanted)
 }
@@ -282,7 +287,7 @@ impl AppendParams {
         }
     }
 
-    /// What is trimmed is taken out of the lists of groups, too.
+    /// Whether trimming also removes entries from the pending records of groups.
     pub(in crate::http) fn forgets(&self) -> bool {
         self.refs == Some(RefsParam::Delete)
     }
@@ -297,8 +302,8 @@ fn trimming(params: &AppendParams) -> Result<Option<(Bound, Trimming)>, ApiError
                 ("refs", params.refs.is_some()),
             ];
             if let Some((name, _)) = set.iter().find(|(_, set)| *set) {
-                let detail = format!("`{name}` goes with `maxlen`, `minid` or `max_age`");
-                return Err(ApiError::invalid(detail).at(*name, "nothing to trim"));
+                let detail = format!("`{name}` requires `maxlen`, `minid` or `max_age`");
+                return Err(ApiError::invalid(detail).at(*name, "requires a trim bound"));
             }
             return Ok(None);
         }
@@ -309,18 +314,20 @@ fn trimming(params: &AppendParams) -> Result<Option<(Bound, Trimming)>, ApiError
         }
         (None, None, Some(Wait(age))) => (Bound::Age(age), Trim::MinId(EntryId::MIN)),
         _ => {
-            let detail = "`maxlen`, `minid` and `max_age` exclude each other";
+            let detail = "`maxlen`, `minid` and `max_age` are mutually exclusive";
             let second = if params.max_age.is_some() {
                 "max_age"
             } else {
                 "minid"
             };
-            return Err(ApiError::invalid(detail).at(second, "given with another"));
+            return Err(ApiError::invalid(detail).at(second, "cannot be combined"));
         }
     };
     if params.exact && params.trim_limit.is_some() {
-        return Err(ApiError::invalid("`trim_limit` bounds an approximate trim")
-            .at("trim_limit", "given with `exact`"));
+        return Err(
+            ApiError::invalid("`trim_limit` cannot be combined with `exact`")
+                .at("trim_limit", "cannot be combined with `exact`"),
+        );
     }
     let limit = params
         .trim_limit
@@ -342,8 +349,8 @@ fn durability(params: &AppendParams) -> Result<Option<(Durability, Duration)>, A
     let Some(text) = params.durability.as_deref() else {
         if params.durability_timeout.is_some() {
             return Err(
-                ApiError::invalid("`durability_timeout` goes with `durability`")
-                    .at("durability_timeout", "nothing to wait for"),
+                ApiError::invalid("`durability_timeout` requires `durability`")
+                    .at("durability_timeout", "requires `durability`"),
             );
         }
         return Ok(None);
@@ -359,7 +366,7 @@ fn durability(params: &AppendParams) -> Result<Option<(Durability, Duration)>, A
         _ => replicas(),
     };
     let wanted = wanted.ok_or_else(|| {
-        let detail = format!("`durability` is `fsync` or `replicas:N` (1 to {MAX_REPLICAS})");
+        let detail = format!("`durability` must be `fsync` or `replicas:N` (1 to {MAX_REPLICAS})");
         ApiError::invalid(detail.clone()).at("durability", detail)
     })?;
     let timeout = params
@@ -367,14 +374,14 @@ fn durability(params: &AppendParams) -> Result<Option<(Durability, Duration)>, A
         .map_or(DURABILITY_WAIT, |Wait(timeout)| timeout);
     if timeout.is_zero() || timeout > MAX_DURABILITY_WAIT {
         return Err(
-            ApiError::invalid("`durability_timeout` is above 0 and at most 10s")
-                .at("durability_timeout", "at most 10s"),
+            ApiError::invalid("`durability_timeout` must be above 0 and at most 10s")
+                .at("durability_timeout", "must be above 0 and at most 10s"),
         );
     }
     Ok(Some((wanted, timeout)))
 }
 
-/// The header of the W3C Trace Context, if it is one: of several none is.
+/// Returns the W3C Trace Context header if it is valid and given only once.
 fn traceparent(headers: &HeaderMap) -> Option<Vec<u8>> {
     let value = single(headers, &HeaderName::from_static("traceparent"))
         .ok()??

@@ -1,10 +1,10 @@
-//! From entries as they were sent to entries that are in the stream.
+//! Execution of appends: from the entries of a request to entries in the stream.
 
 use std::time::Duration;
 
-use crate::http::entries::append::answer::{self, BatchResult};
 use crate::http::entries::append::conditions::key;
 use crate::http::entries::append::entry_bounds;
+use crate::http::entries::append::errors::{Base, refused, refused_at, stopped, too_wide};
 use crate::http::entries::append::plan::{Plan, new_id, undelayed};
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::state::AppState;
@@ -13,39 +13,20 @@ use crate::model::name::StreamName;
 use crate::model::sent::{MAX_BATCH, SentEntry};
 use crate::redis::{
     Append, Appended, Durable, Lane, MAX_FIELDS, NewEntry, Placed, Reached, Refusal, Scheduled,
-    StoreError,
 };
 
-/// The field that a `traceparent` is kept in.
+/// The field for a stored `traceparent`.
 const TRACEPARENT: &[u8] = b"traceparent";
 
-/// Where an entry stands in the body, as a JSON pointer.
-pub(in crate::http) type Base = fn(usize) -> String;
-
-/// The body is the entry.
-pub(in crate::http) fn alone(_: usize) -> String {
-    String::new()
-}
-
-/// The entry is one of a batch.
-pub(in crate::http) fn in_batch(index: usize) -> String {
-    format!("/entries/{index}")
-}
-
-/// The body is a list of entries.
-pub(in crate::http) fn in_list(index: usize) -> String {
-    format!("/{index}")
-}
-
-/// What became of an append of which all or nothing is appended.
+/// The result of an append that stores all of its entries or none.
 pub(in crate::http) struct Done {
     pub(in crate::http) placed: Vec<Placed>,
-    /// The whole was appended before, by the `Idempotency-Key`.
+    /// Whether all entries were appended earlier under the same `Idempotency-Key`.
     pub(in crate::http) replayed: bool,
 }
 
 impl Done {
-    /// The last of the entries.
+    /// Returns the last entry.
     pub(in crate::http) fn last(&self) -> Placed {
         let nothing = Placed {
             id: EntryId::MIN,
@@ -55,20 +36,22 @@ impl Done {
     }
 }
 
-/// One request that appends, perhaps many times.
+/// The state of one append request, which may append several times.
 pub(in crate::http) struct Appender {
     state: AppState,
     stream: StreamName,
     plan: Plan,
-    /// Where durability was asked for: the connection that everything goes over.
+    /// With requested durability, the connection for all commands, and the timeout.
     durable: Option<(Durable, Duration)>,
-    /// Every entry so far had a key, or the whole has one.
+    /// Whether every entry so far had a key or the request has one.
     keyed: bool,
 }
 
 impl Appender {
+    /// Prepares an append and, with requested durability, its connection.
+    ///
     /// # Errors
-    /// That the durability asked for cannot be had; nothing was written then.
+    /// If the requested durability is not possible. Nothing was written.
     pub(in crate::http) async fn new(
         state: AppState,
         stream: StreamName,
@@ -94,7 +77,7 @@ impl Appender {
     /// Appends all of the entries or none.
     ///
     /// # Errors
-    /// Why nothing was appended.
+    /// The reason why nothing was appended.
     pub(in crate::http) async fn all(
         &mut self,
         sent: Vec<SentEntry>,
@@ -152,10 +135,10 @@ impl Appender {
         }
     }
 
-    /// Keeps all of the entries, to be appended together after `delay`.
+    /// Stores all of the entries, to be appended together after `delay`.
     ///
     /// # Errors
-    /// Why nothing was kept.
+    /// The reason why nothing was stored.
     pub(in crate::http) async fn later(
         &self,
         sent: Vec<SentEntry>,
@@ -168,7 +151,7 @@ impl Appender {
             let base = base(index);
             let own = [("id", entry.id.is_some()), ("key", entry.key.is_some())];
             if let Some((name, _)) = own.iter().find(|(_, given)| *given) {
-                let detail = format!("`{name}` does not go with `delay`");
+                let detail = format!("`{name}` cannot be combined with `delay`");
                 return Err(undelayed(&format!("{base}/{name}"), detail));
             }
             let entry = self.entry(entry, &base)?;
@@ -186,7 +169,7 @@ impl Appender {
         let kept = kept.ok_or_else(|| {
             state.metrics.refuse("scheduled");
             let detail = format!(
-                "{most} appends may wait for their time in this stream, and {bytes} bytes of them"
+                "a stream may have at most {most} scheduled appends of {bytes} bytes in total: retry later"
             );
             ApiError::new(ErrorCode::Overloaded, detail)
         })?;
@@ -194,10 +177,10 @@ impl Appender {
         Ok(kept)
     }
 
-    /// Appends each of the entries for itself, in their order.
+    /// Appends each of the entries separately, in their order.
     ///
     /// # Errors
-    /// What keeps all of them out; whether the rest happened is in the error.
+    /// An error that affects all entries. It says whether any may have been appended.
     pub(in crate::http) async fn each(
         &mut self,
         sent: Vec<Result<SentEntry, ApiError>>,
@@ -224,7 +207,7 @@ impl Appender {
         };
         let mut append = self.append(taken(&mut results), false).await?;
         if append.too_wide().is_some() {
-            // Only this way is closed to wide entries: they alone are refused.
+            // Scripts cannot append entries with too many fields. Only those entries are refused.
             let mut entries = std::mem::take(&mut append.entries).into_iter();
             for (index, result) in results.iter_mut().enumerate() {
                 if result.is_ok()
@@ -259,7 +242,12 @@ impl Appender {
         .into_iter();
         let result = |(index, entry): (usize, Result<NewEntry, ApiError>)| {
             entry?;
-            let lost = || ApiError::new(ErrorCode::Internal, "an entry without an answer");
+            let lost = || {
+                ApiError::new(
+                    ErrorCode::Internal,
+                    "the store returned no result for an entry",
+                )
+            };
             placed
                 .next()
                 .ok_or_else(lost)?
@@ -271,10 +259,10 @@ impl Appender {
         Ok(results)
     }
 
-    /// Waits for the durability that was asked for, for entries that were appended over this.
+    /// Waits until the entries appended over this connection have the requested durability.
     ///
     /// # Errors
-    /// 504 `durability-not-reached`, with the last id and what was reached.
+    /// 504 `durability-not-reached`, with the last id and the durability reached.
     pub(in crate::http) async fn reach(
         self,
         placed: impl IntoIterator<Item = Placed>,
@@ -301,12 +289,12 @@ impl Appender {
             reached => {
                 let detail = match self.keyed {
                     true => {
-                        "what was appended is in the stream, but not yet as safe as was asked; the \
-                         same request with the same keys waits again"
+                        "the entries were appended but did not reach the requested durability in \
+                         time; repeat the request with the same keys to wait again"
                     }
                     false => {
-                        "what was appended is in the stream, but not yet as safe as was asked; to \
-                         send it again would append it again, which keys prevent"
+                        "the entries were appended but did not reach the requested durability in \
+                         time; repeating the request without keys would append them again"
                     }
                 };
                 let mut error = ApiError::new(ErrorCode::DurabilityNotReached, detail)
@@ -342,7 +330,7 @@ impl Appender {
 
     fn check_count(count: usize) -> Result<(), ApiError> {
         if count > MAX_BATCH {
-            let detail = format!("a batch has at most {MAX_BATCH} entries");
+            let detail = format!("a batch must have at most {MAX_BATCH} entries");
             let error = ApiError::new(ErrorCode::TooLarge, detail);
             return Err(error.with("max_entries", MAX_BATCH as u64));
         }
@@ -366,15 +354,16 @@ impl Appender {
     fn entry(&self, sent: SentEntry, base: &str) -> Result<NewEntry, ApiError> {
         let wanted = match (self.plan.id, &sent.id) {
             (Some(_), Some(_)) => {
-                let detail = "the id is given twice, in the query and in the body";
-                return Err(ApiError::invalid(detail).at("/id", "given twice"));
+                let detail = "`id` must be given only once, in the query or in the body";
+                return Err(ApiError::invalid(detail).at("/id", "also given in the query"));
             }
             (Some(id), None) => id,
             (None, Some(text)) => new_id(&format!("{base}/id"), text)?,
             (None, None) => NewId::Auto,
         };
         if wanted.is_of_the_end() && !self.plan.manages {
-            let detail = "an id at the end of all ids takes a right to manage: nothing follows it";
+            let detail =
+                "an id of the last possible millisecond requires the right to manage the stream";
             return Err(
                 ApiError::new(ErrorCode::Forbidden, detail).at(format!("{base}/id"), detail)
             );
@@ -399,67 +388,7 @@ impl Appender {
     }
 }
 
-/// How many were appended now, rather than before.
+/// Counts the entries that this request appended, without replays.
 pub(in crate::http) fn count_new<'a>(placed: impl IntoIterator<Item = &'a Placed>) -> u64 {
     placed.into_iter().filter(|placed| !placed.replayed).count() as u64
-}
-
-/// 409 for a batch that could not be appended to its end, with the entries that were.
-fn stopped(sent: usize, placed: &[Placed]) -> ApiError {
-    let count = placed.len();
-    let detail = format!(
-        "the stream ran out of ids: the first {count} of {sent} entries were appended, the others were not"
-    );
-    let error =
-        ApiError::new(ErrorCode::IdNotMonotonic, detail).with("appended", count_new(placed));
-    let results = placed.iter().map(BatchResult::from);
-    ApiError {
-        side_effects_unknown: true,
-        ..answer::with_results(error, results)
-    }
-}
-
-fn too_wide(base: &str) -> ApiError {
-    let detail = format!(
-        "an entry with a condition, a key, a delay or a given id in a batch has at most {MAX_FIELDS} fields"
-    );
-    ApiError::new(ErrorCode::InvalidFields, detail.clone()).at(base, detail)
-}
-
-/// Why an entry that stands at `base` was not appended.
-fn refused(refusal: Refusal, base: &str) -> ApiError {
-    let member = if refusal == Refusal::KeyReused {
-        "key"
-    } else {
-        "id"
-    };
-    refused_at(refusal, &format!("{base}/{member}"))
-}
-
-fn refused_at(refusal: Refusal, pointer: &str) -> ApiError {
-    let (code, detail) = match refusal {
-        Refusal::Stale(last) => {
-            let detail = format!("the id generated last is {last}");
-            return ApiError::new(ErrorCode::PreconditionFailed, detail)
-                .with("last_id", last.to_string());
-        }
-        Refusal::Exhausted => return StoreError::IdsExhausted.into(),
-        Refusal::NoStream => {
-            let detail = "there is no stream of this name, and `create=false` makes none";
-            return ApiError::new(ErrorCode::StreamNotFound, detail);
-        }
-        Refusal::KeyReused => (
-            ErrorCode::IdempotencyKeyReused,
-            "this idempotency key was used for something else",
-        ),
-        Refusal::NotMonotonic => (
-            ErrorCode::IdNotMonotonic,
-            "an id must lie above the one before it",
-        ),
-        Refusal::AfterChosen => (
-            ErrorCode::InvalidFields,
-            "an id of your own cannot follow one that Redis is to choose",
-        ),
-    };
-    ApiError::new(code, detail).at(pointer, detail)
 }
