@@ -19,6 +19,7 @@ static SCRIPT: LuaScript = LuaScript::new(lua![
     "lib/held_back",
     "lib/trim",
     "lib/stream_life",
+    "append_arguments",
     "lib/keys",
     "append"
 ]);
