@@ -1,93 +1,102 @@
-# The two commands of the README, and what stands behind them.
+# The two set-up commands of the README, and the tools of contributors.
 
 # Passed on to the gateway: make run ARGS="--listen 127.0.0.1:9000"
 ARGS ?=
 
 .DEFAULT_GOAL = help
-.PHONY: help run test test-clients test-generated test-servers test-proxies test-slow schemathesis fuzz deny advisories build bench-publish bench-live bench-work openapi lint docs clean
+.PHONY: help run test test-clients test-generated test-servers test-proxies test-slow schemathesis fuzz deny advisories build bench-publish bench-live bench-work openapi lint docs docs-site docs-tables clean
 
-help: ## Say what there is
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Run a gateway on a private Redis
 	@scripts/install.sh cc redis curl
 	cargo run --locked --quiet -- dev $(ARGS)
 
-test: test-clients ## Install what the tests need, and run them all
+test: test-clients ## Install what the tests need and run them all
 	@scripts/install.sh cc redis chromium curl openssl procps python3 node php
 	cargo test --locked
 
-test-clients: ## Install the clients that the tests follow streams with, into target/clients
+test-clients: ## Install the clients that tests follow streams with, into target/clients
 	@scripts/install.sh node npm venv
 	@scripts/clients.sh target/clients
 
-# What meets no server, or only the private one, that on PATH, or is about clients.
-SAME_ON_ALL = access:: browser:: clients:: deploying:: keys:: openapi:: process:: readme:: redis_tls:: restart:: tidy:: tokens::
+# Tests that use no server, only the private one or the one on PATH, or that test clients.
+SAME_ON_ALL = access:: browser:: clients:: deploying:: documentation:: keys:: openapi:: process:: readme:: redis_tls:: restart:: tidy:: tokens::
 
-test-servers: ## Run the tests that meet Redis on a newer Redis and on Valkey
+test-servers: ## Run the tests that use Redis on a newer Redis and on Valkey
 	@scripts/install.sh procps
 	servers=$$(scripts/servers.sh target/servers) && for server in $$servers; do \
 		$$server --version && REDIS_SERVER=$$server \
 			cargo test --locked --test it -- $(SAME_ON_ALL:%=--skip %) || exit 1; \
 	done
 
-test-proxies: ## Run the tests of the servers that docs/deploying.md puts in front of a gateway
+test-proxies: ## Run the tests of the proxies that docs/deploying.md configures
 	@scripts/install.sh cc redis nginx haproxy apache lighttpd
 	cargo test --locked --test it -- --ignored deploying::
 
-test-slow: ## Run the tests with clients that are slow on purpose, as slowhttptest makes them
+test-slow: ## Run the tests with the slow clients of slowhttptest
 	@scripts/install.sh cc redis slowhttptest
 	cargo test --locked --test it -- --ignored slow_clients::
 
-schemathesis: ## Hold a gateway against its own document; SECONDS=600 for longer, SEED=2 for another run
+schemathesis: ## Test a gateway against its OpenAPI document; SECONDS=600 for longer, SEED=2 for another run
 	@scripts/install.sh redis curl venv
 	cargo build --locked
 	scripts/schemathesis.sh target/debug/streamgate target/schemathesis $(or $(SECONDS),45)
 
-test-generated: ## Generate clients of the OpenAPI document, compile them, and run a program with each
+test-generated: ## Generate clients from the OpenAPI document, compile them, and run a program with each
 	@scripts/install.sh cc redis curl node npm venv javac
 	cargo build --locked
 	scripts/generated.sh target/debug/streamgate target/generated
 
-fuzz: ## Throw bytes at everything that reads them, SECONDS for each target; TARGETS="ids form" for some
+fuzz: ## Fuzz every parser of client input, SECONDS for each target; TARGETS="ids form" for some
 	@scripts/install.sh c++
 	@scripts/cargo-tool.sh cargo-fuzz 0.13.2
 	PATH="$(CURDIR)/target/tools/bin:$$PATH" fuzz/run.sh $(or $(SECONDS),60) $(TARGETS)
 
-deny: ## Look at what the gateway is made of: licenses, banned and doubled crates, where they come from
+deny: ## Check licenses, banned and duplicate crates, and sources
 	@scripts/cargo-tool.sh cargo-deny 0.20.2
 	cargo fetch --locked --quiet
 	PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo deny --offline check --deny unmatched-skip licenses bans sources
 
-advisories: ## Look for known vulnerabilities of what the gateway is made of; needs the network
+advisories: ## Check dependencies for known vulnerabilities; needs the network
 	@scripts/cargo-tool.sh cargo-deny 0.20.2
 	PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo deny check advisories
 
 build: ## Build the optimised binary
 	cargo build --locked --release
 
-bench-publish: ## Publishing, side by side with webdis; BENCH="--seconds 10 --rounds 5" to be surer
+bench-publish: ## Publishing, side by side with webdis; BENCH="--seconds 10 --rounds 5" for steadier figures
 	@scripts/install.sh redis redis-benchmark webdis wrk nginx
 	cargo bench --locked --bench publish -- $(BENCH)
 
-bench-live: ## Live delivery, side by side with nchan; BENCH="paced waiters --seconds 10" for some of it, longer
+bench-live: ## Live delivery, side by side with nchan; BENCH="paced waiters --seconds 10" for some scenarios, longer
 	@scripts/install.sh redis nginx nchan
 	cargo bench --locked --bench live -- $(BENCH)
 
-bench-work: ## Working in groups, beside a client without a gateway; BENCH="--rounds 5" to be surer
+bench-work: ## Consumer groups, beside a Redis client; BENCH="--rounds 5" for steadier figures
 	@scripts/install.sh redis
 	cargo bench --locked --bench work -- $(BENCH)
 
-openapi: ## Write openapi/openapi.json anew
+openapi: ## Write openapi/openapi.json
 	cargo run --locked --quiet -- openapi > openapi/openapi.json.new
 	mv openapi/openapi.json.new openapi/openapi.json
 
-lint: ## What CI checks beside the tests
+lint: ## Check format and lints
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 
-docs: ## The documentation of the code
+docs-site: ## Build docs as a site, into target/book
+	@scripts/install.sh cc
+	@scripts/cargo-tool.sh mdbook 0.5.4 --no-default-features
+	target/tools/bin/mdbook build docs
+
+docs-tables: ## Write the generated tables of docs: settings, errors, metrics
+	@scripts/install.sh cc redis
+	WRITE_TABLES=1 cargo test --locked --quiet --test it -- documentation::the_tables
+
+docs: ## Build the documentation of the code
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
-clean: ## Remove all that was built
+clean: ## Remove everything that was built
 	cargo clean
