@@ -190,8 +190,9 @@ fn is_shown(answer: &Block, real: &str) -> bool {
             "json" => compact(text),
             _ => text
                 .lines()
-                .map(|line| format!("{}\n", line.trim_end()))
-                .collect(),
+                .map(str::trim_end)
+                .collect::<Vec<_>>()
+                .join("\n"),
         };
         without_ids_and_times(text.trim())
     };
