@@ -1,4 +1,4 @@
-//! The gateway's own user in Redis: what the README lets it do is enough for everything.
+//! The Redis user of the gateway: the rights in docs/redis.md are enough for every call.
 
 use deadpool_redis::redis::Value;
 use serde_json::json;
@@ -7,12 +7,12 @@ use crate::support::auth::{AuthFile, record};
 use crate::support::redis::{Server, json as shown};
 use crate::support::{TestApp, eventually};
 
-/// The rules in the README, for streams that begin with `orders`.
+/// The rules in docs/redis.md, for streams that start with `orders`.
 fn rules() -> Vec<String> {
-    let readme = std::fs::read_to_string("README.md").unwrap();
-    let begin = readme.find("ACL SETUSER streamgate ").expect("the rules");
-    let end = begin + readme[begin..].find("```").unwrap();
-    readme[begin..end]
+    let page = std::fs::read_to_string("docs/redis.md").unwrap();
+    let begin = page.find("ACL SETUSER streamgate ").expect("the rules");
+    let end = begin + page[begin..].find("```").unwrap();
+    page[begin..end]
         .split_whitespace()
         .map(|word| word.trim_matches('\\').to_owned())
         .filter(|word| !word.is_empty())

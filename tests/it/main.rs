@@ -32,6 +32,7 @@ mod counters;
 mod dead_letters;
 mod deploying;
 mod docs_page;
+mod documentation;
 mod durability;
 mod early_answers;
 mod events;
