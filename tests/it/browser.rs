@@ -325,7 +325,7 @@ async fn the_example_page_shows_entries_and_what_else_there_is_to_know() {
     shows(r#"shown {"user":"bob"}"#).await;
     assert!(gateway.stop().success());
     shows(r#"signal $end {"reason":"draining"}"#).await;
-    shows("shown coming back").await;
+    shows("shown reconnecting").await;
     add("carol").await;
     server.command(&["XTRIM", "orders", "MAXLEN", "0"]).await;
     add("dave").await;

@@ -138,7 +138,7 @@ fn keys_are_listed_and_revoked_and_the_rest_of_the_file_stays_as_it_is() {
     for (args, part) in [
         (
             &["revoke", "two", "--auth-file", path][..],
-            "no key is called \"two\"",
+            "there is no key named \"two\"",
         ),
         (&["revoke", "two"], "--auth-file"),
         (

@@ -197,7 +197,7 @@ fn certificates_for_redis_that_make_no_sense_are_refused_at_the_start() {
                 "--redis-client-cert",
                 text(&files.cert),
             ],
-            "redis-client-cert needs redis-client-key",
+            "redis-client-cert requires redis-client-key",
         ),
         (
             &["--redis-url", "rediss://:s3cret@h/#insecure"],

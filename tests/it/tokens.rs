@@ -457,8 +457,14 @@ fn what_is_wrong_with_an_issuer_is_told_at_the_start() {
             key("RS256", "public_key_file = \"secret\""),
             "not a public key",
         ),
-        (key("RS256", "secret_file = \"secret\""), "take"),
-        (key("HS256", "public_key_file = \"secret\""), "take"),
+        (
+            key("RS256", "secret_file = \"secret\""),
+            "other algorithms a `public_key_file`",
+        ),
+        (
+            key("HS256", "public_key_file = \"secret\""),
+            "HS256 requires a `secret_file`",
+        ),
     ] {
         let told = wrong(&more);
         assert!(told.contains(why), "{more}: {told}");

@@ -3,6 +3,8 @@
 //! Each label has a closed set of values, such as a route, a status or the name of a limit. A
 //! stream, a group or an address is never a label.
 
+mod gauge_guard;
+
 use std::sync::Arc;
 
 use prometheus_client::encoding::text::encode;
@@ -11,6 +13,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+
+pub use crate::metrics::gauge_guard::{Held, HeldBytes};
 
 /// Values of `bound` in `refused`: the limits for requests and connections.
 pub const BOUNDS: &[&str] = &[
@@ -395,43 +399,5 @@ impl Metrics {
             "Failed reloads of the auth file",
             self.auth_file_errors.clone(),
         );
-    }
-}
-
-/// A guard that lowers its gauge by one when dropped.
-pub struct Held(Gauge);
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
-/// A guard that lowers its gauge by the bytes it holds when dropped.
-pub struct HeldBytes {
-    gauge: Gauge,
-    bytes: i64,
-}
-
-impl HeldBytes {
-    /// Changes the held amount to `bytes`. Returns false, and changes nothing, if the amount grows
-    /// and the gauge would exceed `limit`.
-    #[must_use]
-    pub fn resize(&mut self, bytes: u64, limit: usize) -> bool {
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        let more = bytes - self.bytes;
-        let after = self.gauge.inc_by(more).saturating_add(more);
-        if more > 0 && usize::try_from(after).is_ok_and(|after| after > limit) {
-            self.gauge.dec_by(more);
-            return false;
-        }
-        self.bytes = bytes;
-        true
-    }
-}
-
-impl Drop for HeldBytes {
-    fn drop(&mut self) {
-        self.gauge.dec_by(self.bytes);
     }
 }
