@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use axum::http::HeaderValue;
 use axum::http::header::CONNECTION;
@@ -20,12 +19,9 @@ use crate::net::connection::{Open, Serving};
 use crate::net::deadline::Deadline;
 use crate::net::exchange::{AnswerBody, Exchange, Phase};
 use crate::net::handover::Subscriber;
+use crate::net::linger::LINGER_ONE_TOO_MANY;
 use crate::net::request_io::RequestIo;
 use crate::net::visitors::Visitor;
-
-/// The longest a connection is read on that is one too many. It takes the place of another that
-/// could be told so.
-const LINGER_ONE_TOO_MANY: Duration = Duration::from_secs(1);
 
 /// What is left of a connection that hyper has done with.
 #[expect(
@@ -205,6 +201,6 @@ where
         () = serving.shutdown.closing() => true,
     };
     if !ended {
-        serving.refused("linger");
+        serving.lingered.inc();
     }
 }

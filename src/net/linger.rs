@@ -12,6 +12,10 @@ use crate::config::ServerSettings;
 /// Bytes in one read.
 const PART: usize = 16 << 10;
 
+/// The longest a connection is read on that is one too many. It takes the place of another that
+/// could be told so.
+pub(crate) const LINGER_ONE_TOO_MANY: Duration = Duration::from_secs(1);
+
 /// How far a connection is read on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Linger {

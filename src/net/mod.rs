@@ -14,6 +14,7 @@ mod http2;
 mod linger;
 #[doc(hidden)]
 pub mod reading;
+mod request_body;
 mod request_io;
 mod rewound;
 pub mod server;

@@ -4,12 +4,13 @@
 //! hyper asks for the next part of an answer when it has passed the last one on, which waits for the
 //! client's window. So each part is small, and each has to be passed on within a time; else the task
 //! of the stream is dropped, which resets the stream and forgets what was to be sent. Other streams
-//! of the connection go on.
+//! of the connection go on. A request that was answered early is received to its end by the same task
+//! (`request_body.rs`).
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +19,9 @@ use hyper::rt::Executor;
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::Sleep;
 use tokio_util::task::TaskTracker;
+
+use crate::net::linger::Linger;
+use crate::net::request_body::{Drain, Drained, Unfinished};
 
 /// Bytes of an answer in one part: as many as a frame has.
 const PART: usize = 16 << 10;
@@ -30,6 +34,8 @@ struct Shared {
     here: TaskTracker,
     patience: Duration,
     cut: Counter,
+    linger: Linger,
+    lingered: Counter,
     /// Streams whose tasks run; changed by those.
     open: AtomicUsize,
     begun: AtomicUsize,
@@ -48,6 +54,8 @@ pub(crate) struct Stream {
     parts: AtomicUsize,
     /// The last of them could not be passed on yet.
     held: AtomicBool,
+    /// The request body, once it was dropped before its end.
+    unfinished: Unfinished,
 }
 
 impl Stream {
@@ -56,15 +64,25 @@ impl Stream {
         self.answered.store(true, Relaxed);
         self.of.answered.fetch_add(1, Relaxed);
     }
+
+    pub(crate) fn unfinished(&self) -> Unfinished {
+        self.unfinished.clone()
+    }
 }
 
 impl Streams {
-    pub(crate) fn new(here: TaskTracker, patience: Duration, cut: Counter) -> Self {
+    pub(crate) fn new(
+        here: TaskTracker,
+        (patience, cut): (Duration, Counter),
+        (linger, lingered): (Linger, Counter),
+    ) -> Self {
         let zero = || AtomicUsize::new(0);
         Self(Arc::new(Shared {
             here,
             patience,
             cut,
+            linger,
+            lingered,
             open: zero(),
             begun: zero(),
             answered: zero(),
@@ -83,6 +101,7 @@ impl Streams {
             answered,
             parts,
             held,
+            unfinished: Unfinished::default(),
         });
         *self.0.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream.clone());
         stream
@@ -119,9 +138,10 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
                 self.0.open.fetch_add(1, Relaxed);
                 let counted = Counted(stream);
                 self.0.here.spawn(Task {
-                    task: Box::pin(task),
+                    task: Some(Box::pin(task)),
                     counted,
                     unread: None,
+                    drain: None,
                 });
             }
             None => drop(self.0.here.spawn(task)),
@@ -144,23 +164,50 @@ impl Drop for Counted {
 
 /// What hyper does for a stream.
 struct Task<F> {
-    task: Pin<Box<F>>,
+    /// None once the whole answer was passed on.
+    task: Option<Pin<Box<F>>>,
     counted: Counted,
     /// The part that waits, and how long it still may.
     unread: Option<(usize, Pin<Box<Sleep>>)>,
+    /// The rest of a request that was answered early.
+    drain: Option<Box<Drain>>,
+}
+
+impl<F> Task<F> {
+    /// Ready when no rest of the request is left to receive.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Stream { of, unfinished, .. } = &*self.counted.0;
+        if let Some(body) = unfinished.take() {
+            self.drain = Some(Box::new(Drain::new(body, of.linger)));
+        }
+        if let Some(drain) = &mut self.drain {
+            if ready!(Pin::new(drain).poll(cx)) == Drained::Cut {
+                of.lingered.inc();
+            }
+            self.drain = None;
+        }
+        Poll::Ready(())
+    }
 }
 
 impl<F: Future<Output = ()>> Future for Task<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(task) = &mut self.task
+            && task.as_mut().poll(cx).is_ready()
+        {
+            self.task = None;
+        }
+        let drained = self.poll_drain(cx);
         let Self {
             task,
             counted,
             unread,
+            ..
         } = &mut *self;
-        if task.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
+        if task.is_none() {
+            return drained;
         }
         let Stream {
             of, parts, held, ..
@@ -213,7 +260,7 @@ impl Body for Paced {
         // Asked again: what was held is on its way.
         stream.held.store(false, Relaxed);
         if left.is_empty() {
-            match std::task::ready!(Pin::new(body).poll_frame(cx)) {
+            match ready!(Pin::new(body).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => *left = data,
                     Err(other) => return Poll::Ready(Some(Ok(other))),

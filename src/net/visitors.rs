@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use axum::response::Response;
 use futures_util::FutureExt as _;
+use hyper::Request;
 use hyper::header::HeaderValue;
-use hyper::{Request, body::Incoming};
 use tower::ServiceExt as _;
 
 use crate::api::{Client, Standing, TurnedAway, answer_panic};
@@ -196,11 +196,11 @@ impl Visitor {
     }
 
     /// Answers a request of this client, whatever panics on the way.
-    pub(crate) async fn answer(
-        &self,
-        router: axum::Router,
-        mut request: Request<Incoming>,
-    ) -> Response {
+    pub(crate) async fn answer<B>(&self, router: axum::Router, mut request: Request<B>) -> Response
+    where
+        B: hyper::body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let answer = async {
             let standing = self.enter(&mut request);
@@ -215,7 +215,7 @@ impl Visitor {
     }
 
     /// Counts a request, and has it refused if it is one too many.
-    fn enter(&self, request: &mut Request<Incoming>) -> Option<Standing> {
+    fn enter<B>(&self, request: &mut Request<B>) -> Option<Standing> {
         let all = &self.all;
         let client = match self.is_proxy {
             true => all.settings.proxies.client(self.peer, request.headers()),
