@@ -68,6 +68,7 @@ pub async fn serve(
         max_streams: settings.max_streams,
         tls,
         unread: metrics.refused.get_or_create_owned(&[("bound", "unread")]),
+        lingered: metrics.refused.get_or_create_owned(&[("bound", "linger")]),
         metrics: metrics.clone(),
         shutdown: ShutdownFlag::default(),
     });

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use axum::response::Response;
 use futures_util::FutureExt as _;
+use hyper::Request;
 use hyper::header::HeaderValue;
-use hyper::{Request, body::Incoming};
 use tower::ServiceExt as _;
 
 use crate::http::{Client, Standing, TurnedAway, answer_panic};
@@ -200,11 +200,11 @@ impl Visitor {
     }
 
     /// Answers a request of this client. A panic in a handler becomes an error response.
-    pub(crate) async fn answer(
-        &self,
-        router: axum::Router,
-        mut request: Request<Incoming>,
-    ) -> Response {
+    pub(crate) async fn answer<B>(&self, router: axum::Router, mut request: Request<B>) -> Response
+    where
+        B: hyper::body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let answer = async {
             let standing = self.enter(&mut request);
@@ -219,7 +219,7 @@ impl Visitor {
     }
 
     /// Counts a request, and marks it for rejection if it exceeds a limit.
-    fn enter(&self, request: &mut Request<Incoming>) -> Option<Standing> {
+    fn enter<B>(&self, request: &mut Request<B>) -> Option<Standing> {
         let all = &self.all;
         let client = match self.is_proxy {
             true => all.settings.proxies.client(self.peer, request.headers()),

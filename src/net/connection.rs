@@ -33,6 +33,7 @@ pub(crate) struct Serving {
     pub(crate) max_streams: u32,
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) unread: Counter,
+    pub(crate) lingered: Counter,
     pub(crate) metrics: Metrics,
     /// The shutdown phase, advanced by the accept loop.
     pub(crate) shutdown: ShutdownFlag,

@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use axum::http::HeaderValue;
 use axum::http::header::CONNECTION;
@@ -20,12 +19,9 @@ use crate::net::client_limiter::Visitor;
 use crate::net::connection::{Open, Serving};
 use crate::net::exchange::{AnswerBody, Exchange, Phase};
 use crate::net::io::deadline::Deadline;
+use crate::net::io::linger::LINGER_ONE_TOO_MANY;
 use crate::net::io::request_io::RequestIo;
 use crate::net::takeover::Subscriber;
-
-/// Maximum linger time of a connection over the limit. While it lingers, it takes the place of
-/// another connection that could get a problem response.
-const LINGER_ONE_TOO_MANY: Duration = Duration::from_secs(1);
 
 /// The rest of a connection after hyper has finished with it.
 #[expect(
@@ -206,6 +202,6 @@ where
         () = serving.shutdown.closing() => true,
     };
     if !ended {
-        serving.refused("linger");
+        serving.lingered.inc();
     }
 }

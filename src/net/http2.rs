@@ -17,7 +17,9 @@ use tokio_util::task::TaskTracker;
 use crate::net::client_limiter::Visitor;
 use crate::net::connection::{Open, Serving};
 use crate::net::http2_streams::{Paced, Streams};
+use crate::net::io::linger::LINGER_ONE_TOO_MANY;
 use crate::net::io::prefixed::Rewound;
+use crate::net::request_body::RequestBody;
 
 /// HTTP/2 keepalive: the idle time before a PING, and the timeout for its answer.
 const PING: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
@@ -45,10 +47,16 @@ pub(crate) async fn serve<S>(
 {
     let (visitor, _open) = (Arc::new(visitor), open);
     let turned_away = visitor.is_turned_away();
-    let streams = Streams::new(here, serving.write_timeout, serving.unread.clone());
+    let mut linger = serving.linger;
+    if turned_away {
+        linger.timeout = linger.timeout.min(LINGER_ONE_TOO_MANY);
+    }
+    let unread = (serving.write_timeout, serving.unread.clone());
+    let streams = Streams::new(here, unread, (linger, serving.lingered.clone()));
     let of = streams.clone();
     let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
         let (visitor, router, stream) = (visitor.clone(), router.clone(), of.begin());
+        let request = request.map(|body| RequestBody::new(body, stream.unfinished()));
         async move {
             let response = visitor.answer(router, request).await;
             stream.answered();

@@ -3,12 +3,13 @@
 //! hyper asks for the next part of an answer once the last one has fit into the client's
 //! flow-control window. Each part is small and must be passed on within the write timeout.
 //! Otherwise the task of the stream is dropped, which resets the stream and frees its unsent data.
-//! Other streams of the connection continue.
+//! Other streams of the connection continue. The same task receives the rest of a request that was
+//! answered early (`request_body.rs`).
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +18,9 @@ use hyper::rt::Executor;
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::Sleep;
 use tokio_util::task::TaskTracker;
+
+use crate::net::io::linger::Linger;
+use crate::net::request_body::{Drain, Drained, Unfinished};
 
 /// Size of one part of an answer in bytes: the default size of a frame.
 const PART: usize = 16 << 10;
@@ -29,6 +33,8 @@ struct Shared {
     here: TaskTracker,
     patience: Duration,
     cut: Counter,
+    linger: Linger,
+    lingered: Counter,
     /// Streams with a running task; updated by the tasks.
     open: AtomicUsize,
     begun: AtomicUsize,
@@ -47,6 +53,8 @@ pub(crate) struct Stream {
     parts: AtomicUsize,
     /// Whether hyper still holds the last part.
     held: AtomicBool,
+    /// The request body, once it was dropped before its end.
+    unfinished: Unfinished,
 }
 
 impl Stream {
@@ -56,15 +64,25 @@ impl Stream {
         self.answered.store(true, Relaxed);
         self.of.answered.fetch_add(1, Relaxed);
     }
+
+    pub(crate) fn unfinished(&self) -> Unfinished {
+        self.unfinished.clone()
+    }
 }
 
 impl Streams {
-    pub(crate) fn new(here: TaskTracker, patience: Duration, cut: Counter) -> Self {
+    pub(crate) fn new(
+        here: TaskTracker,
+        (patience, cut): (Duration, Counter),
+        (linger, lingered): (Linger, Counter),
+    ) -> Self {
         let zero = || AtomicUsize::new(0);
         Self(Arc::new(Shared {
             here,
             patience,
             cut,
+            linger,
+            lingered,
             open: zero(),
             begun: zero(),
             answered: zero(),
@@ -83,6 +101,7 @@ impl Streams {
             answered,
             parts,
             held,
+            unfinished: Unfinished::default(),
         });
         *self.0.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream.clone());
         stream
@@ -119,9 +138,10 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
                 self.0.open.fetch_add(1, Relaxed);
                 let counted = Counted(stream);
                 self.0.here.spawn(Task {
-                    task: Box::pin(task),
+                    task: Some(Box::pin(task)),
                     counted,
                     unread: None,
+                    drain: None,
                 });
             }
             None => drop(self.0.here.spawn(task)),
@@ -144,23 +164,50 @@ impl Drop for Counted {
 
 /// The task that hyper runs for a stream, with the write timeout.
 struct Task<F> {
-    task: Pin<Box<F>>,
+    /// None once the whole answer was passed on.
+    task: Option<Pin<Box<F>>>,
     counted: Counted,
     /// The number of the part that waits for the window, and its timer.
     unread: Option<(usize, Pin<Box<Sleep>>)>,
+    /// The rest of a request that was answered early.
+    drain: Option<Box<Drain>>,
+}
+
+impl<F> Task<F> {
+    /// Ready when no rest of the request is left to receive.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Stream { of, unfinished, .. } = &*self.counted.0;
+        if let Some(body) = unfinished.take() {
+            self.drain = Some(Box::new(Drain::new(body, of.linger)));
+        }
+        if let Some(drain) = &mut self.drain {
+            if ready!(Pin::new(drain).poll(cx)) == Drained::Cut {
+                of.lingered.inc();
+            }
+            self.drain = None;
+        }
+        Poll::Ready(())
+    }
 }
 
 impl<F: Future<Output = ()>> Future for Task<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(task) = &mut self.task
+            && task.as_mut().poll(cx).is_ready()
+        {
+            self.task = None;
+        }
+        let drained = self.poll_drain(cx);
         let Self {
             task,
             counted,
             unread,
+            ..
         } = &mut *self;
-        if task.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
+        if task.is_none() {
+            return drained;
         }
         let Stream {
             of, parts, held, ..
@@ -213,7 +260,7 @@ impl Body for Paced {
         // hyper asks for the next part, so it has passed the last one on.
         stream.held.store(false, Relaxed);
         if left.is_empty() {
-            match std::task::ready!(Pin::new(body).poll_frame(cx)) {
+            match ready!(Pin::new(body).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => *left = data,
                     Err(other) => return Poll::Ready(Some(Ok(other))),

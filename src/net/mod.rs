@@ -15,6 +15,7 @@ mod http2_streams;
 mod io;
 #[doc(hidden)]
 pub mod reading;
+mod request_body;
 pub mod rlimit;
 mod settings;
 mod shutdown_flag;

@@ -1,9 +1,11 @@
 //! Answers that are there before a request has been sent to its end: who sends first and reads later
 //! gets them all the same.
 
+use std::future::poll_fn;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use hyper::Request;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -188,7 +190,11 @@ async fn clients_as_they_are_read_413_of_a_large_body() {
         std::fs::write(&large, vec![b'x'; LARGE]).unwrap();
         let data = format!("@{}", large.display());
         // With `Expect: 100-continue`, as curl does by itself, and without.
-        for how in [&["--http1.1"][..], &["--http1.1", "-H", "Expect:"]] {
+        for how in [
+            &["--http1.1"][..],
+            &["--http1.1", "-H", "Expect:"],
+            &["--http2-prior-knowledge"],
+        ] {
             let args = [
                 &[
                     "-sS",
@@ -207,5 +213,120 @@ async fn clients_as_they_are_read_413_of_a_large_body() {
         }
         let sent = app.client.post(&url).body(vec![b'x'; LARGE]);
         app.send(sent).await.is_problem(413, "too-large");
+    }
+}
+
+#[tokio::test]
+async fn curl_reads_every_early_answer_over_http2() {
+    let (authority, dir) = (Authority::new(), tempfile::tempdir().unwrap());
+    let plain = TestApp::start().await;
+    let tls = crate::tls::over_tls(&authority, dir.path()).await;
+    let file = AuthFile::new(&record("root", &["* *"]));
+    let locked = file.app().await;
+    let (ca, large) = (dir.path().join("ca.pem"), dir.path().join("large"));
+    std::fs::write(&ca, &authority.pem).unwrap();
+    std::fs::write(&large, vec![b'x'; LARGE]).unwrap();
+    let (ca, data) = (ca.to_str().unwrap(), format!("@{}", large.display()));
+    let path = format!("/v1/streams/{}/entries", unique("early"));
+    for (app, path, header, status) in [
+        (&plain, path.as_str(), "accept: */*", "413"),
+        (&plain, &path, "content-type: application/json", "413"),
+        // Without a length the limit is met on the way.
+        (&plain, &path, "content-length:", "413"),
+        (&plain, &path, "content-encoding: rot13", "415"),
+        (&plain, &path, "origin: https://evil.example", "403"),
+        (&plain, "/nope", "accept: */*", "404"),
+        (&plain, "/livez", "accept: */*", "405"),
+        (&tls, &path, "accept: */*", "413"),
+        (&tls, &path, "content-encoding: rot13", "415"),
+        (&locked, &path, "accept: */*", "401"),
+    ] {
+        let protocol = match app.url("").starts_with("https") {
+            true => "--http2",
+            false => "--http2-prior-knowledge",
+        };
+        let (url, form) = (
+            app.url(path),
+            "%{http_code} %{http_version} %{content_type}",
+        );
+        // Whether the reset or the answer comes first varies.
+        for _ in 0..3 {
+            let args = [
+                "-sS",
+                "--cacert",
+                ca,
+                "-w",
+                form,
+                "-o",
+                "/dev/null",
+                protocol,
+                "-H",
+                header,
+                "--data-binary",
+                &data,
+                &url,
+            ];
+            let expected = format!("{status} 2 application/problem+json");
+            assert_eq!(run("curl", &args).await, expected, "{path} {header}");
+        }
+    }
+    for app in [&plain, &tls] {
+        eventually("all are closed", async || {
+            app.metric("connections").await == 1
+        })
+        .await;
+        assert_eq!(app.metric("refused_total{bound=\"linger\"}").await, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_http2_that_sends_on_and_on_is_reset_at_the_bounds_and_counted() {
+    let (slowly, at_once) = (Duration::from_millis(20), Duration::ZERO);
+    for (timeout, bytes, pause) in [(400, 64 << 20, slowly), (60_000, 1 << 20, at_once)] {
+        let app = TestApp::start_with(|settings| {
+            settings.server.linger_timeout = Duration::from_millis(timeout);
+            settings.server.linger_bytes = bytes;
+        })
+        .await;
+        let path = app.url(&format!("/v1/streams/{}/entries", unique("on")));
+        let stream = TcpStream::connect(app.address).await.unwrap();
+        let (mut send, connection) = h2::client::handshake(stream).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let request = Request::post(path)
+            .header("content-length", LARGE)
+            .body(())
+            .unwrap();
+        let (answer, mut body) = send.send_request(request, false).unwrap();
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status(), 413);
+        let mut problem = answer.into_body();
+        while let Some(part) = problem.data().await {
+            part.unwrap();
+        }
+        let sending = async {
+            loop {
+                body.reserve_capacity(16 << 10);
+                match poll_fn(|cx| body.poll_capacity(cx)).await {
+                    Some(Ok(length)) => {
+                        if body.send_data(vec![b'x'; length].into(), false).is_err() {
+                            break;
+                        }
+                    }
+                    _ => break,
+                }
+                tokio::time::sleep(pause).await;
+            }
+            poll_fn(|cx| body.poll_reset(cx)).await
+        };
+        let reset = tokio::time::timeout(PATIENCE, sending)
+            .await
+            .expect("it is cut");
+        assert_eq!(reset.unwrap(), h2::Reason::NO_ERROR);
+        assert_eq!(app.metric("refused_total{bound=\"linger\"}").await, 1);
+        // The connection serves others as before.
+        let request = Request::get(app.url("/livez")).body(()).unwrap();
+        let (answer, _) = send.send_request(request, true).unwrap();
+        assert_eq!(answer.await.unwrap().status(), 200);
+        connection.abort();
     }
 }

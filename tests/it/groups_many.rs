@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::support::redis::{Server, shared};
 use crate::support::{Answer, TestApp, encode, eventually, unique};
@@ -244,6 +245,8 @@ async fn an_entry_in_either_stream_wakes_who_waits_for_both() {
 struct Line<'a> {
     app: &'a TestApp,
     streams: Vec<String>,
+    /// The place of the next reader. Only that one asks the gateway whether those before it wait.
+    next: watch::Sender<usize>,
 }
 
 impl<'a> Line<'a> {
@@ -251,12 +254,16 @@ impl<'a> Line<'a> {
         Self {
             app,
             streams: streams(app, [0; N]).await.to_vec(),
+            next: watch::Sender::new(0),
         }
     }
 
     async fn come(&self, place: usize, streams: &[usize]) -> Vec<String> {
+        let mut next = self.next.subscribe();
+        next.wait_for(|next| *next == place).await.unwrap();
         let waiting_reads = async || self.app.metric("waiting_reads").await;
         eventually("those before wait", async || waiting_reads().await >= place).await;
+        self.next.send_replace(place + 1);
         let streams: Vec<&str> = streams
             .iter()
             .map(|index| self.streams[*index].as_str())

@@ -352,7 +352,13 @@ async fn positions_that_are_no_entry_never_lead_to_a_reset() {
             assert_eq!(reset, false, "{position} after {words:?}: {}", answer.body);
         }
     }
-    assert!(positions.contains(&"20-0".to_owned()), "{positions:?}");
+    // Where trims leave untraced holes no entry is looked for, and the count does no harm.
+    let trim = ["XTRIM", &stream, "MAXLEN", "100", "ACKED"];
+    let set = match server.try_command(&trim).await {
+        Ok(_) => "20-0:20",
+        Err(_) => "20-0",
+    };
+    assert!(positions.contains(&set.to_owned()), "{positions:?}");
 }
 
 #[tokio::test]

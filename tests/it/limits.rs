@@ -371,7 +371,10 @@ async fn those_who_read_much_at_once_wait_for_each_other_and_hold_up_nobody_else
         format!("/v1/streams/{small}"),
     );
     let path = format!("{large}?max_bytes=16777216");
+    // One such read takes most of the room. Others may wait for it on its thread, but not for sixty.
+    let began = Instant::now();
     assert_eq!(app.get(&path).await.ids().len(), 4);
+    let bound = Duration::from_millis(1500).max(6 * began.elapsed());
     let asked = Arc::new(AtomicUsize::new(0));
     let greedy = join_all((0..60).map(async |_| {
         let answer = app.get(&path).await;
@@ -393,10 +396,7 @@ async fn those_who_read_much_at_once_wait_for_each_other_and_hold_up_nobody_else
         answer.is_problem(503, "overloaded");
     }
     assert!(served > 0);
-    assert!(
-        slowest < Duration::from_millis(1500),
-        "others waited {slowest:?}"
-    );
+    assert!(slowest < bound, "others waited {slowest:?} of {bound:?}");
     let refused = app.metric_if_any("refused_total{bound=\"reads\"}").await;
     assert_eq!(refused, Some(60 - served));
     assert_eq!(app.metric("read_bytes").await, 0);

@@ -353,14 +353,17 @@ async fn a_redis_that_reads_its_data_is_told_from_one_that_is_away() {
     let server = Server::start().await;
     let app = TestApp::on_server(&server).await;
     let path = format!("/v1/streams/{}/entries", unique("loading"));
-    let batch = vec![r#"{"fields":{"n":1}}"#; 6000].join(",");
-    let sent = app
-        .post_json(&path, &format!("{{\"entries\":[{batch}]}}"))
-        .await;
-    assert_eq!(sent.status, 201, "{}", sent.body);
+    let batch = vec![r#"{"fields":{"n":1}}"#; 10_000].join(",");
+    for _ in 0..3 {
+        let sent = app
+            .post_json(&path, &format!("{{\"entries\":[{batch}]}}"))
+            .await;
+        assert_eq!(sent.status, 201, "{}", sent.body);
+    }
     server.kill();
-    // Half a millisecond for each command it reads.
-    let load = server.start_again_with(&["--key-load-delay", "500"]);
+    // A tenth of a millisecond for each command. Redis answers after every 1024 of them, so a gateway
+    // that asks several questions gets its answers within its timeout.
+    let load = server.start_again_with(&["--key-load-delay", "100"]);
     let ask = eventually("it is told", async || {
         let answer = app.post_form(&path, "n=1").await;
         answer.status == 503 && answer.json()["code"] == "redis-loading"

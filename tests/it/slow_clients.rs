@@ -86,6 +86,14 @@ async fn those_who_do_not_read_what_they_asked_for_are_cut_and_others_are_served
         app.publish(&stream, &"x".repeat(1 << 20)).await;
     }
     let path = format!("/v1/streams/{stream}/entries?start=0&max_bytes=16777216");
+    // Two such pages are made at a time, and a request may have to wait for one of them on its thread.
+    // All hundred at once would take fifty times as long. How long one takes depends on the machine.
+    let mut bound = Duration::from_secs(1);
+    for _ in 0..3 {
+        let began = Instant::now();
+        assert_eq!(app.get(&path).await.status, 200);
+        bound = bound.max(10 * began.elapsed());
+    }
     let kind = [
         "-X", "-n", "1", "-w", "1", "-y", "512", "-z", "5", "-l", "15",
     ];
@@ -96,10 +104,7 @@ async fn those_who_do_not_read_what_they_asked_for_are_cut_and_others_are_served
             let asked = Instant::now();
             assert_eq!(app.get("/v1/streams?limit=1").await.status, 200);
             slowest = slowest.max(asked.elapsed());
-            assert!(
-                slowest < Duration::from_secs(1),
-                "others waited {slowest:?}"
-            );
+            assert!(slowest < bound, "others waited {slowest:?} of {bound:?}");
         }
     };
     tokio::select! {

@@ -13,6 +13,10 @@ use crate::net::ServerSettings;
 /// Buffer size of one read, in bytes.
 const PART: usize = 16 << 10;
 
+/// Maximum linger time of a connection over the limit. While it lingers, it takes the place of
+/// another connection that could get a problem response.
+pub(crate) const LINGER_ONE_TOO_MANY: Duration = Duration::from_secs(1);
+
 /// The limits of a lingering close.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Linger {
