@@ -85,8 +85,8 @@ fn operations() -> Vec<Operation> {
 }
 
 impl Operation {
-    /// Returns a request of this operation about `stream`. It may be invalid in everything but the
-    /// caller.
+    /// Returns a request of this operation about `stream`. Everything in it except the caller can
+    /// be invalid.
     fn on(&self, app: &TestApp, stream: &str) -> reqwest::RequestBuilder {
         self.with(app, stream, "_")
     }

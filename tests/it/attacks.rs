@@ -465,7 +465,7 @@ async fn numbers_and_durations_beyond_all_bounds_are_refused() {
 async fn names_that_are_no_text_or_point_elsewhere_lead_nowhere() {
     let (app, bystander) = attacked().await;
     for (target, status, code) in [
-        // Not UTF-8, overlong, half a surrogate, NUL, a control character.
+        // Invalid UTF-8, overlong, half a surrogate, NUL, a control character.
         ("/v1/streams/%ff", 400, "invalid-name"),
         ("/v1/streams/%c0%ae%c0%ae", 400, "invalid-name"),
         ("/v1/streams/%ed%a0%80", 400, "invalid-name"),

@@ -121,7 +121,7 @@ async fn an_event_source_of_an_allowed_origin_gets_every_entry_once_across_resta
     let mut publish = async || {
         for _ in 0..5 {
             count += 1;
-            // Written directly to Redis, because the gateway may be down.
+            // Written directly to Redis: the gateway can be down.
             server
                 .command(&["XADD", &stream, "*", "n", &count.to_string()])
                 .await;

@@ -415,7 +415,7 @@ async fn the_snippet_of_the_first_page_goes_on_after_a_reload() {
             .filter_map(|seen| seen.id)
             .collect()
     };
-    // An entry that arrives during the reload may be received without being reported.
+    // A page that is reloading can receive an entry without reporting it.
     let loaded = || {
         let told = reports
             .lock()

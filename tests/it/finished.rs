@@ -59,7 +59,7 @@ async fn the_rest_up_to_a_position_is_handed_out_once_and_whoever_comes_back_is_
             "{end}"
         );
     }
-    // A client that did not resume is told why it gets nothing.
+    // A client that did not resume gets the reason why nothing arrives.
     let path = format!("/v1/streams/{stream}/events?after=4-0&end=3-0");
     assert_eq!(
         to_the_end(app.follow(&path).await).await.0,

@@ -1,4 +1,5 @@
-//! Data stored beside a stream or a group does not survive it, whoever deletes or replaces it.
+//! Data stored beside a stream or a group is deleted with it, even if another client deletes or
+//! replaces it.
 
 use serde_json::{Value, json};
 

@@ -67,7 +67,8 @@ fn who_could_read_the_auth_file_can_read_it_with_a_new_key() {
     let new_key = |name| run(&["keys", "new", name, "--admin", "--auth-file", path], &[]);
     assert_eq!(new_key("first").0, Some(0));
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
-    // Only root can change the owner of a file, and only root could lock a gateway out this way.
+    // Changing the owner of a file requires root, and a file rewritten by root could lock a gateway
+    // out.
     let _ = chown(&file, Some(10001), Some(10001));
     let before = std::fs::metadata(&file).unwrap();
     let (code, _, err) = new_key("second");

@@ -9,7 +9,7 @@ use crate::support::lines::Lines;
 use crate::support::redis::Server;
 use crate::support::{TestApp, eventually, unique};
 
-/// Far below the 5 s after which a reader checks its streams by itself.
+/// Far below the 5 s after which a reader checks its streams without a wake-up.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 fn entries(stream: &str, query: &str) -> String {

@@ -431,7 +431,8 @@ async fn what_cannot_be_appended_waits_and_keeps_nobody_else_waiting() {
 #[tokio::test]
 async fn what_is_scheduled_outlives_its_gateway_and_its_redis() {
     let server = Server::start().await;
-    // By default, Redis may respond before it has written if the disk is busy.
+    // Redis can respond before it has written if the disk is busy, unless `appendfsync` is
+    // `always`.
     server
         .command(&["CONFIG", "SET", "appendfsync", "always"])
         .await;
@@ -459,7 +460,7 @@ async fn what_is_scheduled_outlives_its_gateway_and_its_redis() {
     };
     schedule(&gateways[0], "1h", "late").await;
     schedule(&gateways[0], "1500ms", "1").await;
-    // Either gateway may be waiting for the entry. One is killed, and then Redis, too.
+    // One of the gateways waits for the entry. The first is killed, and then Redis, too.
     let [mut first, second] = gateways;
     first.child.kill().unwrap();
     server.kill();

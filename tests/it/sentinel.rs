@@ -170,7 +170,7 @@ async fn whatever_waits_for_a_frozen_master_goes_on_with_the_next() {
     app.put_json(&group, r#"{"policy":{}}"#).await;
     let mut events = app.follow(&format!("/v1/streams/{stream}/events")).await;
     events.expect("$open").await;
-    // There is only one replica, so this append keeps waiting.
+    // The master has a single replica, so this append keeps waiting.
     let safe = format!(
         "{}?durability=replicas:2&durability_timeout=10s",
         entries(&stream)

@@ -261,7 +261,7 @@ fn no_name_gets_out_of_its_namespace() {
             for (index, answer) in answers.into_iter().enumerate() {
                 prop_assert!(answer.status < 500, "{name:?}: {}", answer.body);
                 prop_assert!(!answer.body.contains("secret"), "{name:?}: {}", answer.body);
-                // A name that the tenant itself sent may be shown to it.
+                // A response can repeat names that the tenant itself sent.
                 let is_list = index == 2 || index == 3;
                 let echoed = is_list || name.contains(&prefix) || name.contains(&other);
                 prop_assert!(

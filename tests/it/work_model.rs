@@ -48,8 +48,8 @@ struct Handout {
     until_us: u64,
     /// Time of arrival by the clock of the test.
     came: Instant,
-    /// Whether a native consumer read the entry. Its acknowledgement counts whoever holds the entry
-    /// by then.
+    /// Whether a native consumer read the entry. Its acknowledgement counts even if another
+    /// consumer holds the entry by then.
     native: bool,
     said: Vec<Said>,
 }

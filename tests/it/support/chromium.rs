@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 use super::PATIENCE;
 use super::redis::{start_tied, tied};
 
-/// Names and paths under which Chromium may be installed.
+/// Names and paths of possible Chromium programs.
 const BROWSERS: [&str; 5] = [
     "chromium",
     "chromium-browser",

@@ -128,7 +128,8 @@ impl Watched {
         let mut servers: Vec<Server> = Vec::new();
         for _ in 0..=replicas {
             let server = Server::on(free_port());
-            // By default, a replica waits five seconds for others that might want the same copy.
+            // Without this setting, a replica waits five seconds for others that might want the
+            // same copy.
             let mut settings = vec!["--repl-diskless-sync-delay", "0"];
             let master = servers.first().map(|master| master.port.to_string());
             if let Some(port) = &master {
