@@ -249,8 +249,10 @@ async fn dead_letters_are_given_back_to_their_group_alone() {
     let id = |n: usize| all[n]["id"].as_str().unwrap();
     let waiting = post(&app, &stream, "/read", "consumer=v&count=1&wait=10s");
     let redriving = async {
-        eventually("it waits", async || app.metric("waiting_reads").await == 1).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        eventually("it waits", async || {
+            app.metric("followed_streams").await == 1
+        })
+        .await;
         let form = format!("ids={}&ids={}&ids=9-9", id(0), id(2));
         post(&app, &stream, "/dead-letters/redrive", &form)
             .await

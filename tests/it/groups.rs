@@ -246,7 +246,10 @@ async fn a_waiting_reader_gets_the_entry_that_comes() {
     let began = Instant::now();
     let reading = read(&app, &stream, "consumer=w&wait=20s");
     let publishing = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        eventually("it waits", async || {
+            app.metric("followed_streams").await == 1
+        })
+        .await;
         app.publish(&stream, "x").await
     };
     let (answer, id) = tokio::join!(reading, publishing);
@@ -304,9 +307,16 @@ async fn a_reader_who_leaves_makes_room_for_the_next() {
     )
     .await;
     assert!(gone.is_err());
+    eventually("it has left", async || {
+        app.metric("waiting_reads").await == 0
+    })
+    .await;
     let next = read(&app, &stream, "consumer=next&wait=20s");
     let publishing = async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        eventually("the next waits", async || {
+            app.metric("waiting_reads").await == 1
+        })
+        .await;
         app.publish(&stream, "x").await;
     };
     let (answer, ()) = tokio::join!(next, publishing);

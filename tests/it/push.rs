@@ -90,7 +90,10 @@ async fn an_entry_that_comes_is_pushed_at_once() {
     let app = TestApp::start().await;
     let stream = lent(&app, 0).await;
     let mut sse = open(&app, &stream, "").await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    eventually("it waits", async || {
+        app.metric("followed_streams").await == 1
+    })
+    .await;
     let began = Instant::now();
     let id = app.publish(&stream, "x").await;
     assert_eq!(message(&mut sse).await.json()["id"], id);
@@ -190,7 +193,10 @@ async fn a_session_that_cannot_be_is_refused_and_one_whose_group_goes_ends() {
     let plain = format!("/v1/streams/{stream}/groups/plain/events?consumer=w");
     app.get(&plain).await.is_problem(409, "group-has-no-policy");
     let mut sse = open(&app, &stream, "").await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    eventually("it waits", async || {
+        app.metric("followed_streams").await == 1
+    })
+    .await;
     app.delete(&group(&stream, "")).await;
     assert_eq!(sse.expect("$error").await.json()["code"], "group-not-found");
     assert_eq!(sse.next().await, None);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::redis::shared;
-use crate::support::{TestApp, unique};
+use crate::support::{TestApp, eventually, unique};
 
 fn ids(range: impl Iterator<Item = u32>) -> Vec<String> {
     range.map(|n| format!("{n}-0")).collect()
@@ -29,7 +29,7 @@ async fn bounds_are_those_of_redis() {
         ("start=(3-0", ids(4..10)),
         ("start=3&end=5", ids(3..6)),
         ("end=(3-0", ids(1..3)),
-        // As in XRANGE, this excludes only the greatest id of that millisecond.
+        // Like XRANGE, this excludes just the greatest id of that millisecond.
         ("end=(3", ids(1..4)),
         ("start=(3", ids(4..10)),
         ("before=3-0", ids(1..3)),
@@ -246,7 +246,10 @@ async fn a_long_poll_answers_with_the_entry_it_waited_for() {
     // The stream does not exist yet when the wait begins.
     let path = format!("/v1/streams/{stream}/entries?after=0&wait=20s");
     let (began, publish) = (Instant::now(), async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        eventually("it waits", async || {
+            app.metric("followed_streams").await == 1
+        })
+        .await;
         app.publish(&stream, "1").await
     });
     let (answer, id) = tokio::join!(app.get(&path), publish);
