@@ -91,7 +91,7 @@ impl Operation {
         self.with(app, stream, "_")
     }
 
-    /// Returns the same request with one more query parameter.
+    /// Returns the same request with this query parameter.
     fn with(&self, app: &TestApp, stream: &str, parameter: &str) -> reqwest::RequestBuilder {
         let path = self
             .path
@@ -200,7 +200,7 @@ async fn each_operation_takes_its_right_and_no_other() {
         assert_eq!(ask("elsewhere").await, 403, "{name}, by a stranger");
         for right_of_caller in rights {
             let status = ask(right_of_caller).await;
-            // Metrics are about all streams, so they require every right.
+            // Metrics are about all streams, so they require every right to all streams.
             let fits = right(name) == right_of_caller && name != "metrics";
             assert_eq!(
                 status != 403,

@@ -10,7 +10,6 @@ pub const MIDDLE: &str = "right-in-the-middle";
 /// Index of that entry.
 pub const LARGE: usize = 11;
 
-/// Returns the entries.
 pub fn entries() -> Vec<Fields> {
     let half = "0123456789abcdef".repeat(32 << 10);
     let large = format!("{half}{MIDDLE}{half}");

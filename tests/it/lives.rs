@@ -1,4 +1,4 @@
-//! Data stored beside a stream or a group is deleted with it, even if another client deletes or
+//! Data stored beside a stream or a group does not outlive it, even if another client deletes or
 //! replaces it.
 
 use serde_json::{Value, json};

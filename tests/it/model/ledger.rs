@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A Redis stream ID.
+/// A Redis stream id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Id(pub u64, pub u64);
 
