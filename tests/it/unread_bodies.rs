@@ -91,7 +91,7 @@ async fn putting_a_stream_reads_its_body() {
         ),
         (JSON, r#"{"entries_added":5}"#, 400, "invalid-request"),
         (JSON, r#"{"last_id":"x"}"#, 400, "invalid-id"),
-        // Impossible counters: 5 entries were deleted, but only 1 was added.
+        // Impossible counters: the greatest deleted id is above the last id.
         (
             JSON,
             r#"{"last_id":"1-0","entries_added":1,"max_deleted_id":"9-0"}"#,
