@@ -1,5 +1,5 @@
 // Sends events of every data type in every mode with the official SDK, and reads each back in every
-// form that a gateway hands out. Runs where node_modules is.
+// form that a gateway returns. Must run in the directory of node_modules.
 // Usage: node cloudevents.mjs http://HOST:PORT STREAM
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
@@ -24,15 +24,15 @@ const cases = {
   binary: { data: Uint8Array.from({ length: 256 }, (_, n) => n), datacontenttype: "application/octet-stream" },
   attributes: { data: {}, subject: "order/4711", dataschema: "http://schemas.example/o", zone: "eu", count: -5, urgent: true },
 };
-// What the SDK cannot send in binary mode: numbers and booleans it refuses, and strings it does not
-// write as JSON.
+// Events that the SDK cannot send in binary mode: it rejects numbers and booleans, and it does not
+// write strings as JSON.
 const notBinary = ["number", "boolean", "string"];
 
 const events = Object.entries(cases).map(
   ([id, more]) => new CloudEvent({ id, source: "/sdk/js", type: "com.example.round", ...more }),
 );
 
-// Headers and fields carry text alone, and data without a type is JSON.
+// Headers and fields carry only text, and data without a type is JSON.
 const plain = (event) => {
   const { data, datacontenttype, data_base64, ...rest } = event.toJSON();
   const bytes = ArrayBuffer.isView(event.data);
@@ -110,7 +110,7 @@ for (const [mode, { of, send }] of Object.entries(modes)) {
   const outcomes = (await call(`${group}/nack`, nack)).json().results.map(({ outcome }) => outcome);
   assert.deepEqual(outcomes, of.map(() => "released"));
   const pushed = await followed(`${group}/events?consumer=w&prefetch=100&as=cloudevents`, of.length);
-  // What was handed back at the same moment comes in any order.
+  // Entries nacked in one request arrive in any order.
   pushed.sort((a, b) => ids.indexOf(a.streamgateentry) - ids.indexOf(b.streamgateentry));
   for (const [events, how] of [[delivered, "read in a group"], [pushed, "pushed"]]) {
     assert.deepEqual(events.map(({ streamgateentry }) => streamgateentry), ids);

@@ -1,12 +1,12 @@
 """Sends events of every data type in every mode with the official SDK, and reads each back in every
-form that a gateway hands out. Usage: cloudevents.py http://HOST:PORT STREAM
+form that a gateway returns. Usage: cloudevents.py http://HOST:PORT STREAM
 """
 
 import json
 import sys
 from datetime import datetime, timezone
 
-# A file of this name stands beside the package of that name.
+# This file has the name of the package and would hide it.
 sys.path.pop(0)
 
 import httpx
@@ -36,7 +36,7 @@ CASES = {
         {},
     ),
 }
-# What the SDK does not write as JSON in binary mode, or without its type.
+# Events that the SDK does not write as JSON in binary mode, or writes without their type.
 NOT_BINARY = ["implied", "array", "number", "boolean", "string"]
 
 
@@ -47,7 +47,7 @@ def event(name):
 
 
 def plain(event):
-    """What is compared: data without a type is JSON."""
+    """Returns the compared attributes and data. Data without a type is JSON."""
     attributes = dict(event.get_attributes())
     if event.get_data() is not None:
         attributes.setdefault("datacontenttype", "application/json")

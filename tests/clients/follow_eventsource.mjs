@@ -1,5 +1,5 @@
 // Follows a stream with the npm package `eventsource`; prints each event as a line of JSON.
-// Runs where node_modules is. Usage: node follow_eventsource.mjs URL
+// Must run in the directory of node_modules. Usage: node follow_eventsource.mjs URL
 import { createRequire } from "node:module";
 
 const { EventSource } = createRequire(process.cwd() + "/")("eventsource");

@@ -1,7 +1,7 @@
 """Follows a stream with httpx-sse; prints each event as a line of JSON.
 
-Reconnects as its documentation says: after the delay the server told, with the id of the last
-event. Usage: follow_httpx_sse.py URL
+Reconnects as its documentation recommends: after the delay from the server, with the id of the
+last event. Usage: follow_httpx_sse.py URL
 """
 
 import json
@@ -21,7 +21,7 @@ with httpx.Client(timeout=httpx.Timeout(5, read=60)) as client:
                     last_event_id = event.id
                     if event.retry is not None:
                         delay = event.retry / 1000
-                    # A heartbeat is an event without data to this client.
+                    # This client reports a heartbeat as an event without data.
                     if event.data:
                         line = {"event": event.event, "id": event.id, "data": event.data}
                         print(json.dumps(line), flush=True)

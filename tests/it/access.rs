@@ -1,4 +1,4 @@
-//! Every operation names its right, and nobody gets anywhere without it.
+//! Authorization: every operation requires a right, and no request succeeds without it.
 
 use std::collections::BTreeSet;
 
@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use crate::support::auth::{AuthFile, Signer, claims, issuer, record};
 use crate::support::{Answer, TestApp, unique};
 
-/// What anybody may ask for, and nothing else.
+/// Paths that need no credential.
 const PUBLIC: [&str; 4] = ["/", "/livez", "/readyz", "/openapi.json"];
-/// What takes a credential, and no right to any stream in particular.
+/// Operations that need a credential, but no right to a particular stream.
 const OF_NO_STREAM: [&str; 3] = ["list_streams", "read_capabilities", "make_ticket"];
 
-/// The right each operation takes.
+/// Returns the right that an operation requires.
 fn right(operation: &str) -> &'static str {
     match operation {
         "append_entries" => "publish",
@@ -85,12 +85,13 @@ fn operations() -> Vec<Operation> {
 }
 
 impl Operation {
-    /// A call of it about this stream. It may be wrong in all but who is asking.
+    /// Returns a request of this operation about `stream`. Everything in it except the caller can
+    /// be invalid.
     fn on(&self, app: &TestApp, stream: &str) -> reqwest::RequestBuilder {
         self.with(app, stream, "_")
     }
 
-    /// The same, with another parameter.
+    /// Returns the same request with this query parameter.
     fn with(&self, app: &TestApp, stream: &str, parameter: &str) -> reqwest::RequestBuilder {
         let path = self
             .path
@@ -112,7 +113,7 @@ impl Operation {
             }
             "extend_entries_of_many" => Some(json!({"ids": [receipt], "lease": "1s"})),
             "move_group" => Some(json!({"last_delivered_id": "0"})),
-            // These routes read no body, and refuse one.
+            // These routes accept no body and reject a request with one.
             "create_consumer" => None,
             _ if self.method == Method::DELETE => None,
             _ if self.method != Method::GET => Some(json!({})),
@@ -130,7 +131,7 @@ impl Operation {
     }
 }
 
-/// The status alone: some answers never end.
+/// Returns only the status, because some responses never end.
 async fn status(request: reqwest::RequestBuilder) -> u16 {
     request.send().await.unwrap().status().as_u16()
 }
@@ -199,7 +200,7 @@ async fn each_operation_takes_its_right_and_no_other() {
         assert_eq!(ask("elsewhere").await, 403, "{name}, by a stranger");
         for right_of_caller in rights {
             let status = ask(right_of_caller).await;
-            // What is about everybody takes the right to everything.
+            // Metrics are about all streams, so they require every right to all streams.
             let fits = right(name) == right_of_caller && name != "metrics";
             assert_eq!(
                 status != 403,
@@ -215,7 +216,7 @@ async fn each_operation_takes_its_right_and_no_other() {
     }
 }
 
-/// A caller shows who it is in each of the ways there are; which of them gives which right.
+/// Sends every kind of credential in every supported way, and checks the rights each one has.
 #[tokio::test]
 async fn each_kind_of_credential_gives_what_it_is_for() {
     let (own, foreign, unknown) = (unique("own"), unique("foreign"), unique("unknown"));
@@ -358,7 +359,7 @@ async fn matching_streams_are_followed_as_far_as_they_are_granted() {
     none.is_problem(403, "forbidden");
 }
 
-/// What a right cannot be got round by.
+/// No right can be bypassed through another operation.
 #[tokio::test]
 async fn nothing_is_reached_by_way_of_something_else() {
     let stream = unique("way");
@@ -411,7 +412,7 @@ async fn nothing_is_reached_by_way_of_something_else() {
         )
         .await;
     assert_eq!(ack.status, 200, "{}", ack.body);
-    // One foreign stream among several refuses the whole call.
+    // A single foreign stream makes the whole request fail.
     let both = format!("/v1/entries?stream={stream}@0&stream=foreign@0");
     refused(manager.get(&both).await);
 }
@@ -457,12 +458,12 @@ async fn pages_of_listed_origins_may_ask_before_they_ask_and_read_what_they_need
         }
         let foreign = app.send(preflight("https://evil.example.com")).await;
         match operation.path.as_str() {
-            // Probes may come under any name, and show nothing.
+            // Probes may use any host name and reveal nothing.
             "/livez" | "/readyz" => assert_eq!(foreign.header("access-control-allow-origin"), ""),
             _ => drop(foreign.is_problem(403, "origin-not-allowed")),
         }
     }
-    // A refusal can be read, too.
+    // A page can read a rejection, too.
     let refused = app
         .client
         .get(app.url("/v1/streams"))
@@ -573,7 +574,7 @@ async fn no_credential_ever_stands_in_the_log_or_in_an_answer() {
         logged.contains("/v1/streams/orders/entries") && logged.contains("root"),
         "{logged}"
     );
-    // A parameter that is none of ours is told by its name, and its value to nobody.
+    // An unknown parameter is reported by name. Its value appears nowhere.
     for secret in [&ticket[3..20], &ticket[ticket.len() - 20..], &key[4..]] {
         assert!(!logged.contains(secret), "{logged}");
         assert!(!seen.contains(secret), "{seen}");

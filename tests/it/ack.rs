@@ -1,4 +1,4 @@
-//! Acknowledging and deleting in one step.
+//! Acknowledging and deleting entries in one step.
 
 use deadpool_redis::redis::Value as Redis;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ fn group(stream: &str, group: &str, call: &str) -> String {
     format!("/v1/streams/{stream}/groups/{group}/{call}")
 }
 
-/// Makes a group and has its consumer read so many entries.
+/// Creates a group and reads `count` entries in it.
 async fn read(app: &TestApp, stream: &str, name: &str, count: u32) {
     let made = app
         .put_json(&format!("/v1/streams/{stream}/groups/{name}"), "{}")
@@ -23,8 +23,8 @@ async fn read(app: &TestApp, stream: &str, name: &str, count: u32) {
     .await;
 }
 
-/// A stream of six with two groups: `g` has read five, `h` has read four and acknowledged the first
-/// two.
+/// Creates a stream of six entries with two groups. `g` has read five. `h` has read four and
+/// acknowledged the first two.
 async fn shared_by_two(app: &TestApp) -> String {
     let stream = app.stream_of("two", 6).await;
     read(app, &stream, "g", 5).await;
@@ -43,7 +43,7 @@ async fn ack(app: &TestApp, stream: &str, query: &str, ids: &[&str]) -> Answer {
     answer
 }
 
-/// Outcome and whether it was deleted, of each.
+/// Returns each outcome, and whether the entry was deleted.
 fn results(answer: &Answer) -> Vec<(String, bool)> {
     let json = answer.json();
     let one = |result: &Value| {
@@ -74,7 +74,7 @@ async fn pending(app: &TestApp, stream: &str, name: &str) -> Vec<String> {
 async fn an_entry_is_deleted_once_every_group_has_acknowledged_it() {
     let app = TestApp::start().await;
     let stream = shared_by_two(&app).await;
-    // Acknowledged by `h`; pending there; not read there.
+    // In `h`, the first entry is acknowledged, the second pending, and the third unread.
     let answer = ack(&app, &stream, "delete=true", &["1-0", "3-0", "5-0"]).await;
     let expected = json!({"acknowledged": 3, "deleted": 1, "results": [
         {"id": "1-0", "outcome": "acknowledged", "deleted": true},
@@ -112,7 +112,7 @@ async fn what_is_not_pending_is_left_alone() {
         ack(&app, &stream, "", &["2-0"]).await;
         shared().await.command(&["XDEL", &stream, "4-0"]).await;
         let query = format!("delete=true&refs={refs}");
-        // Acknowledged by all before; pending but gone; not read; never there; named twice.
+        // In order: acknowledged by all; pending but deleted; unread; never existed; named twice.
         let ids = ["2-0", "4-0", "6-0", "9-0", "1-0", "1-0"];
         let answer = results(&ack(&app, &stream, &query, &ids).await);
         let not_pending = || ("not-pending".to_owned(), false);
@@ -169,7 +169,7 @@ async fn acknowledging_means_what_the_native_command_means_where_there_is_one() 
         panic!()
     };
     if info == [Redis::Nil] {
-        return; // Asked of the server: this one has no XACKDEL.
+        return; // This server has no XACKDEL.
     }
     for (refs, word) in [
         ("keep", "KEEPREF"),

@@ -1,4 +1,4 @@
-//! The Redis user of the gateway: the rights in docs/redis.md are enough for every call.
+//! The gateway's own Redis user: the rules in docs/redis.md are sufficient for every operation.
 
 use deadpool_redis::redis::Value;
 use serde_json::json;
@@ -7,7 +7,7 @@ use crate::support::auth::{AuthFile, record};
 use crate::support::redis::{Server, json as shown};
 use crate::support::{TestApp, eventually};
 
-/// The rules in docs/redis.md, for streams that start with `orders`.
+/// Returns the rules in docs/redis.md, for streams that start with `orders`.
 fn rules() -> Vec<String> {
     let page = std::fs::read_to_string("docs/redis.md").unwrap();
     let begin = page.find("ACL SETUSER streamgate ").expect("the rules");
@@ -104,7 +104,7 @@ async fn a_user_with_the_least_rights_is_enough() {
     done("GET", "/v1/streams/orders?full=true", json!(null)).await;
     done("GET", "/v1/streams", json!(null)).await;
     done("GET", "/v1/capabilities", json!(null)).await;
-    // A group, plain and with a policy, all the way to a dead letter and back.
+    // A group, without and with a policy, including a dead letter and its redrive.
     let group = "/v1/streams/orders/groups/g";
     done("PUT", group, json!({})).await;
     let read = json!({"consumer": "w", "count": 2, "max_bytes": 100_000});
@@ -196,7 +196,7 @@ async fn a_user_with_the_least_rights_is_enough() {
     done("DELETE", "/v1/streams/orders", json!({})).await;
     events.expect("$reset").await;
 
-    // Nothing of this was denied, and what is another's is.
+    // Redis denied none of this, but it denies access to other streams.
     let denied = shown(&server.command(&["ACL", "LOG"]).await);
     assert_eq!(denied, json!([]), "{denied:#}");
     root.publish("payments", "1")

@@ -1,6 +1,5 @@
-//! What somebody sends who wants to do harm, each with the answer it gets, while another user is
-//! served as if nothing were: an entry is published and followed all the time, on the one thread that
-//! the attacker is on as well.
+//! Malicious requests, each with its expected response, while another user is served as usual. That
+//! user publishes and follows entries throughout, on the same single thread as the attacker.
 
 use std::time::{Duration, Instant};
 
@@ -13,13 +12,14 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::support::{Answer, TestApp, encode, unique};
 
-/// The longest another user may wait for an entry. The tests are not optimised and run beside each
-/// other; what blocked a thread for as long as an attack lasts took minutes.
+/// Maximum time another user may wait for an entry. The tests are not optimized and run in
+/// parallel. Something that blocked the thread during an attack took minutes.
 const UNDISTURBED: Duration = Duration::from_secs(3);
 
-/// Fields of an entry that has very many. Unoptimised, 100,000 take seconds to come back from Redis.
+/// Number of fields of a very wide entry. In an unoptimized build, reading 100,000 back from Redis
+/// takes seconds.
 const FIELDS: usize = 30_000;
-/// The most that an entry may have unless set.
+/// Default maximum number of fields of an entry.
 const MOST_FIELDS: usize = 10_000;
 
 /// Another user, who publishes and follows.
@@ -60,7 +60,7 @@ impl Bystander {
         Self { stop, task }
     }
 
-    /// Every entry came, and none late.
+    /// Checks that every entry arrived in time.
     async fn was_undisturbed(self) {
         self.stop.cancel();
         let (count, longest) = self.task.await.unwrap();
@@ -80,15 +80,15 @@ async fn attacked() -> (TestApp, Bystander) {
     (app, bystander)
 }
 
-/// So many words in a row.
+/// Concatenates a word for each number.
 fn many(numbers: std::ops::Range<usize>, word: impl Fn(usize) -> String) -> String {
     numbers.map(word).collect::<Vec<_>>().concat()
 }
 
-/// Sends bytes as they are, and reads what comes back.
+/// Sends raw bytes and returns the response.
 async fn raw(app: &TestApp, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(app.address).await.unwrap();
-    // Who is refused in the middle may be cut off in the middle.
+    // The gateway may close the connection before the whole request is sent.
     let _ = stream.write_all(request).await;
     let mut answer = Vec::new();
     let reading = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut answer));
@@ -113,7 +113,7 @@ fn post(
         .body(body)
 }
 
-/// Refused for what was sent, in few words.
+/// Checks that the request was rejected as invalid, with a short response.
 #[track_caller]
 fn is_refused(answer: &Answer, what: &str) -> Value {
     assert!(
@@ -135,7 +135,7 @@ async fn nothing_that_is_stored_or_asked_for_breaks_out_of_a_header_or_an_event(
     let (app, bystander) = attacked().await;
     let evil = "x\r\nset-cookie: stolen=1\r\n\r\nevent: forged\ndata: 1\n\nid: 9";
     let breaks = encode(evil);
-    // As a name it is none.
+    // In a name, this text is invalid.
     for path in [
         format!("/v1/streams/{breaks}"),
         format!("/v1/streams/a/groups/{breaks}"),
@@ -144,7 +144,7 @@ async fn nothing_that_is_stored_or_asked_for_breaks_out_of_a_header_or_an_event(
     ] {
         app.get(&path).await.is_problem(400, "invalid-name");
     }
-    // As anything else it is text.
+    // Everywhere else, it is plain text.
     let stream = unique("größe <b>\"'/ü");
     let entries = format!("/v1/streams/{}/entries", encode(&stream));
     let form = format!("{breaks}={breaks}&type={breaks}");
@@ -269,7 +269,7 @@ async fn entries_of_very_many_fields_are_stored_and_shown_or_refused() {
     app.post_form(&path, &too_many)
         .await
         .is_problem(422, "invalid-fields");
-    // As many as an entry may have.
+    // The maximum number of fields of an entry.
     let form = many(0..MOST_FIELDS, |n| format!("f{n}=x&"));
     let appended = app.post_form(&path, &form).await;
     assert_eq!(appended.status, 201, "{}", appended.body);
@@ -285,7 +285,7 @@ async fn entries_of_very_many_fields_are_stored_and_shown_or_refused() {
         shown["entries"][0]["fields"].as_object().unwrap().len(),
         MOST_FIELDS
     );
-    // A script cannot hold so many.
+    // A Lua script cannot append this many fields.
     let keyed = post(&app, &path, "application/x-www-form-urlencoded", form);
     app.send(keyed.header("idempotency-key", "k"))
         .await
@@ -334,7 +334,7 @@ async fn very_many_parameters_names_and_items_cost_no_more_than_reading_them() {
         &app.post_form(&format!("{group}/read"), &value).await,
         "a long value",
     );
-    // Very many things that are no entries are not blamed one by one.
+    // A very long list of invalid entries is not reported item by item.
     let batch = format!("{{\"entries\":[{}1]}}", "1,".repeat(500_000));
     is_refused(&app.post_json(&entries, &batch).await, "a batch of numbers");
     let each = app
@@ -444,7 +444,7 @@ async fn numbers_and_durations_beyond_all_bounds_are_refused() {
         let policy = format!(r#"{{"policy":{{"lease":"{duration}"}}}}"#);
         is_refused(&app.put_json(&group, &policy).await, &policy);
     }
-    // The last id there can be is the end of a stream, and told so.
+    // The greatest possible id ends a stream, and the response says so.
     let last = format!("/v1/streams/{stream}/entries?id=18446744073709551615-18446744073709551615");
     assert_eq!(app.post_form(&last, "a=1").await.status, 201);
     let next = app
@@ -465,13 +465,13 @@ async fn numbers_and_durations_beyond_all_bounds_are_refused() {
 async fn names_that_are_no_text_or_point_elsewhere_lead_nowhere() {
     let (app, bystander) = attacked().await;
     for (target, status, code) in [
-        // Not UTF-8, overlong, half a surrogate, NUL, controls.
+        // Invalid UTF-8, overlong, half a surrogate, NUL, a control character.
         ("/v1/streams/%ff", 400, "invalid-name"),
         ("/v1/streams/%c0%ae%c0%ae", 400, "invalid-name"),
         ("/v1/streams/%ed%a0%80", 400, "invalid-name"),
         ("/v1/streams/a%00b", 400, "invalid-name"),
         ("/v1/streams/a%c2%85b", 400, "invalid-name"),
-        // Ways up.
+        // Paths to a parent directory.
         ("/v1/streams/..", 400, "invalid-name"),
         ("/v1/streams/%2e%2e", 400, "invalid-name"),
         ("/v1/streams/%2e", 400, "invalid-name"),
@@ -481,13 +481,13 @@ async fn names_that_are_no_text_or_point_elsewhere_lead_nowhere() {
         ("/docs/%2e%2e/%2e%2e/etc/passwd", 404, "route-not-found"),
         ("/assets/..%2fsrc%2fmain.rs", 404, "route-not-found"),
         ("//v1/streams", 404, "route-not-found"),
-        // What is ours is nobody's, however it is spelt.
+        // Names of the gateway's own keys are invalid in every spelling.
         (
             "/v1/streams/streamgate%3a%7ba%7d:leases:x",
             400,
             "invalid-name",
         ),
-        // A name like any other.
+        // An ordinary name.
         (
             "/v1/streams/..%2f..%2fetc%2fpasswd",
             404,

@@ -1,16 +1,15 @@
-//! Entries that are awkward to carry: whatever could break a line, a frame, a string or a client.
+//! Entries that are hard to transport: they could break a line, a frame, a string or a client.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 
 /// The fields of an entry, in order.
 pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// Stands in the middle of the entry of a megabyte, and nowhere else.
+/// A text in the middle of the entry of 1 MiB, and in no other entry.
 pub const MIDDLE: &str = "right-in-the-middle";
-/// Which one that is.
+/// Index of that entry.
 pub const LARGE: usize = 11;
 
-/// The entries.
 pub fn entries() -> Vec<Fields> {
     let half = "0123456789abcdef".repeat(32 << 10);
     let large = format!("{half}{MIDDLE}{half}");
@@ -102,7 +101,7 @@ pub fn entries() -> Vec<Fields> {
     entries
 }
 
-/// An entry as events tell it, to the letter.
+/// Returns an entry exactly as events represent it.
 pub fn shown(stream: &str, id: &str, fields: &Fields) -> String {
     let is_object = fields.iter().enumerate().all(|(index, (name, _))| {
         std::str::from_utf8(name).is_ok()

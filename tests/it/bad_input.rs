@@ -1,4 +1,4 @@
-//! What a gateway is sent by mistake or by malice, and the answer each gets.
+//! Invalid and malicious requests, each with its expected response.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ fn entries(stream: &str) -> String {
     format!("/v1/streams/{stream}/entries")
 }
 
-/// Sends bytes as they are and reads the answer to its end.
+/// Sends raw bytes and reads the response to its end.
 async fn raw(app: &TestApp, request: &str) -> String {
     let mut stream = TcpStream::connect(app.address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -212,7 +212,7 @@ async fn names_outside_the_rule_are_refused_everywhere() {
             "/groups",
             "/groups/g",
         ] {
-            // As raw bytes: clients fold `..` away before it is sent.
+            // Sent as raw bytes, because clients resolve `..` before sending.
             let request = format!(
                 "GET /v1/streams/{name}{path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
             );
@@ -340,7 +340,7 @@ async fn a_page_of_a_foreign_origin_can_do_nothing_and_a_listed_one_everything()
     preflight("https://evil.example")
         .await
         .is_problem(403, "origin-not-allowed");
-    // An error is readable by the page it was meant for.
+    // The page that caused an error can read it.
     let get = app
         .client
         .get(app.url("/nope"))

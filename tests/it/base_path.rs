@@ -1,4 +1,4 @@
-//! A gateway behind a proxy that strips a path: what links back leads through the proxy again.
+//! A gateway behind a proxy that strips a path: links in responses lead through the proxy again.
 
 use reqwest::RequestBuilder;
 

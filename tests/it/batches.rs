@@ -1,4 +1,4 @@
-//! Batches of which each entry stands for itself, and what appends keep of a trace.
+//! Batches whose entries succeed or fail independently, and trace context stored with appends.
 
 use serde_json::json;
 
@@ -170,7 +170,7 @@ async fn the_trace_an_entry_belongs_to_is_kept_with_it_if_wanted() {
 
 const LAST_MS: &str = "18446744073709551615";
 
-/// A stream that has three ids left.
+/// Creates a stream that has three ids left.
 async fn nearly_full(name: &str) -> String {
     let stream = unique(name);
     let redis = crate::support::redis::shared().await;
@@ -219,7 +219,7 @@ async fn a_batch_that_runs_out_of_ids_says_which_of_its_entries_are_there() {
             app.metric("published_entries_total").await,
             if keyed { 6 } else { 3 }
         );
-        // Nothing at all is a refusal like any other.
+        // A batch of which nothing was appended is an ordinary rejection.
         let answer = app.post_json(&entries(&stream), &batch_of(2, false)).await;
         let problem = answer.is_problem(409, "id-not-monotonic");
         assert_eq!(
@@ -227,7 +227,7 @@ async fn a_batch_that_runs_out_of_ids_says_which_of_its_entries_are_there() {
             (&json!("none"), &json!(null))
         );
     }
-    // Each for itself: what was appended is told, the rest refused.
+    // With independent entries, the appended ones are reported and the rest are rejected.
     for keyed in [false, true] {
         let stream = nearly_full("each").await;
         let path = format!("{}?atomic=false", entries(&stream));
@@ -294,7 +294,7 @@ async fn a_stream_without_ids_says_so_and_names_none_that_nobody_gave() {
             .await
     };
     assert_eq!(post("id=5-18446744073709551615").await.status, 201);
-    // No sequence number is left of that millisecond, on any server.
+    // This millisecond has no sequence number left, on any server.
     let problem = post("id=5-*").await.is_problem(409, "id-not-monotonic");
     assert_eq!(problem["side_effects"], "none");
     let batch = r#"{"entries":[{"fields":{"n":1},"id":"5-*"},{"fields":{"n":1}}]}"#;

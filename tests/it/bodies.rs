@@ -1,11 +1,11 @@
-//! How much memory the bodies of requests may take, each and all together.
+//! Memory limits for request bodies, each and in total.
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use crate::support::{TestApp, eventually, unique};
 
-/// What is told first of a request that is never sent to its end.
+/// Sends the head and the first `sent` bytes of a body that never ends.
 async fn unfinished(app: &TestApp, path: &str, kind: &str, sent: usize) -> TcpStream {
     let mut stream = TcpStream::connect(app.address).await.unwrap();
     let length = 8 << 20;
@@ -21,7 +21,7 @@ async fn unfinished(app: &TestApp, path: &str, kind: &str, sent: usize) -> TcpSt
 async fn bodies_that_never_end_take_no_more_memory_than_there_is_for_all_of_them() {
     let app = TestApp::start_with(|settings| settings.api.body_memory = 10 << 20).await;
     let path = format!("/v1/streams/{}/entries", unique("bodies"));
-    // The half of them say that they bring much, and bring nothing.
+    // The first half of these requests announces large bodies but sends little.
     let mut held = Vec::new();
     for _ in 0..50 {
         held.push(unfinished(&app, &path, "text/plain", 64 << 10).await);

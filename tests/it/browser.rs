@@ -1,5 +1,5 @@
-//! A real browser: a page of another, allowed origin follows a stream while the gateway is stopped
-//! and started again.
+//! A real browser: a page of another, allowed origin follows a stream while the gateway stops and
+//! restarts.
 
 use std::sync::{Arc, Mutex};
 
@@ -33,7 +33,7 @@ for (const name of ["$open", "$end", "$gap", "$reset"]) source.addEventListener(
 });
 </script>"#;
 
-/// The page of the examples, which also reports what it shows.
+/// Returns the example page, modified to report what it shows.
 fn example() -> String {
     let spy = r#"<script>
 const shown = (line) => { told = told.then(() => fetch("/report", { method: "POST", body: line })); };
@@ -43,11 +43,11 @@ new MutationObserver((changes) => {
 }).observe(document.querySelector("body"), { childList: true, subtree: true });
 </script>"#;
     let page = std::fs::read_to_string("examples/follow.html").unwrap();
-    // Before the script of the page, so that nothing escapes it.
+    // This script comes first, so that it sees everything the page shows.
     page.replacen("<script>", &format!("{spy}<script>"), 1)
 }
 
-/// Serves the pages and keeps what they report.
+/// Serves the pages and stores their reports.
 struct PageServer {
     origin: String,
     reports: Arc<Mutex<Vec<String>>>,
@@ -121,7 +121,7 @@ async fn an_event_source_of_an_allowed_origin_gets_every_entry_once_across_resta
     let mut publish = async || {
         for _ in 0..5 {
             count += 1;
-            // Past the gateway, which may be away.
+            // Written directly to Redis: the gateway can be down.
             server
                 .command(&["XADD", &stream, "*", "n", &count.to_string()])
                 .await;
@@ -131,7 +131,7 @@ async fn an_event_source_of_an_allowed_origin_gets_every_entry_once_across_resta
     for round in 0..2 {
         let expected = publish().await;
         eventually("all entries came", async || page.entries() == expected).await;
-        // An orderly stop, and one like a crash.
+        // A graceful shutdown, then a crash.
         if round == 0 {
             gateway.signal("TERM");
             assert!(gateway.wait().success());
@@ -148,7 +148,7 @@ async fn an_event_source_of_an_allowed_origin_gets_every_entry_once_across_resta
         .await;
         assert_eq!(page.entries(), expected);
     }
-    // Redis is away when the browser comes back: it must be kept coming.
+    // Redis is down when the browser reconnects, and the browser must keep retrying.
     server.kill();
     gateway.signal("KILL");
     gateway.wait();
@@ -182,7 +182,7 @@ async fn an_event_source_of_an_allowed_origin_gets_every_entry_once_across_resta
     );
 }
 
-/// What is opened with a ticket outlives the connection it was opened on, and not the ticket.
+/// A subscription opened with a ticket survives its connection, but not the ticket.
 #[tokio::test]
 async fn a_browser_with_a_ticket_comes_back_until_it_ends() {
     let (server, page) = (Server::start().await, PageServer::start().await);

@@ -1,4 +1,4 @@
-//! What the gateway says of the server, beside what the server does.
+//! Capabilities that the gateway reports for the Redis server, compared with the server itself.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::redis::{Server, free_port};
 use crate::support::{TestApp, eventually};
 
-/// What is told, by name: `(native, used)`.
+/// Returns the reported capabilities, by name: `(native, used)`.
 async fn told(app: &TestApp) -> BTreeMap<String, (Option<bool>, String)> {
     let mut answer = app.get("/v1/capabilities").await;
     eventually("Redis was asked", async || {
@@ -117,7 +117,7 @@ async fn what_is_told_of_the_server_is_what_it_does() {
         .is_problem(400, "unknown-parameter");
 }
 
-/// Commands Redis has run since its statistics were reset.
+/// Returns the commands Redis has run since its statistics were reset.
 async fn commands(server: &Server) -> Vec<String> {
     let Redis::BulkString(info) = server.command(&["INFO", "commandstats"]).await else {
         panic!()
@@ -255,7 +255,7 @@ async fn a_server_that_was_never_reached_is_asked_when_it_comes() {
     assert_eq!(problem["retryable"], true);
     server.start_again().await;
     assert_eq!(told(&app).await["wait-for-replicas"].0, Some(true));
-    // What was found out is still told while Redis is away.
+    // Known capabilities are still reported while Redis is down.
     server.kill();
     eventually("the outage is noticed", async || {
         app.get("/readyz").await.json()["redis"] == "down"

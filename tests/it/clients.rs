@@ -1,5 +1,5 @@
-//! Clients that people use, following awkward entries while their connections are cut, the gateway
-//! is restarted and entries come: each gets every entry once, in order, to the letter.
+//! Widely used clients that follow awkward entries while connections are cut, the gateway restarts
+//! and new entries arrive. Each client receives every entry once, in order and unchanged.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
@@ -26,22 +26,22 @@ use crate::support::gateway::Gateway;
 use crate::support::redis::{Server, free_port, start_tied, tied};
 use crate::support::{TestApp, encode, eventually, unique};
 
-/// Six times a client waits for up to three seconds before it comes back.
+/// Each client waits up to three seconds before a reconnect, six times.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What each client goes through. The third cut is in the middle of a megabyte.
+/// Connection cuts for each client. The third is in the middle of an entry of 1 MiB.
 const CUTS: [Cut; 6] = [
     Cut::After(1 + 4),
     Cut::Within(1 + 4, "id: 1"),
     Cut::Within(1 + 3, MIDDLE),
-    // After the gateway has been restarted.
+    // These follow the restart of the gateway.
     Cut::Within(1 + 3, "\"stream\":"),
     Cut::After(1),
     Cut::BeforeEnd(1 + 4),
 ];
 
-/// The same for a client that resumes after an id as soon as it has read its line: the last byte
-/// of an event, which follows that line, is one too late for it.
+/// Connection cuts for a client that stores an id as soon as it has read the id line. For such a
+/// client, a cut before the last byte of an event comes too late.
 const CUTS_BEFORE_ID: [Cut; 6] = [
     CUTS[0],
     CUTS[1],
@@ -71,7 +71,7 @@ fn report(reports: &Reports, client: &str, seen: Seen) {
         .push(seen);
 }
 
-/// Where `make test-clients` installs them.
+/// Returns the directory where `make test-clients` installs the clients.
 fn installed() -> PathBuf {
     let dir = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/clients"));
     assert!(
@@ -81,7 +81,7 @@ fn installed() -> PathBuf {
     dir
 }
 
-/// A client in a process of its own, which prints what it sees.
+/// A client in its own process, which prints what it receives.
 struct Process(Child);
 
 impl Process {
@@ -117,7 +117,7 @@ impl Drop for Process {
     }
 }
 
-/// The crate `eventsource-client`.
+/// Follows a stream with the crate `eventsource-client`.
 fn follow_by_crate(url: &str, reports: &Reports) -> AbortOnDropHandle<()> {
     let again = ReconnectOptions::reconnect(true)
         .retry_initial(true)
@@ -143,10 +143,10 @@ fn follow_by_crate(url: &str, reports: &Reports) -> AbortOnDropHandle<()> {
     }))
 }
 
-/// Serves the page with the clients of browsers, and keeps what they report.
+/// Serves the page with the browser clients and stores their reports.
 struct PageServer {
     origin: String,
-    /// Another page, under `/own`.
+    /// Another page, served under `/own`.
     own: Arc<Mutex<String>>,
     _task: AbortOnDropHandle<()>,
 }
@@ -181,14 +181,14 @@ impl PageServer {
     }
 }
 
-/// A file of a package, its `.js` left out as bundlers allow.
+/// Serves a file of a package. The path may omit `.js`, as bundlers allow.
 async fn module(Path(path): Path<String>) -> Response {
     let name = format!("{}.js", path.strip_suffix(".js").unwrap_or(&path));
     let text = std::fs::read_to_string(installed().join("node_modules").join(name)).unwrap();
     ([(CONTENT_TYPE, "text/javascript")], text).into_response()
 }
 
-/// Appends entries as a native client, and answers how events tell them.
+/// Appends entries as a native client and returns their representation in events.
 async fn append(server: &Server, stream: &str, entries: &[Fields]) -> Vec<String> {
     let client = RedisClient::open(server.url()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
@@ -205,7 +205,7 @@ async fn append(server: &Server, stream: &str, entries: &[Fields]) -> Vec<String
     told
 }
 
-/// The entries a client was told, in the order it was told them.
+/// Returns the entries a client received, in order of arrival.
 fn entries(reports: &Reports, client: &str) -> Vec<Seen> {
     let seen = reports
         .lock()
@@ -218,7 +218,7 @@ fn entries(reports: &Reports, client: &str) -> Vec<Seen> {
         .collect()
 }
 
-/// Waits until every client has so many entries.
+/// Waits until every client has `count` entries.
 async fn all_have(reports: &Reports, proxies: &BTreeMap<&'static str, Cutting>, count: usize) {
     let behind = || -> Vec<String> {
         let all = proxies
@@ -304,7 +304,7 @@ async fn clients_that_people_use_get_every_awkward_entry_once_and_in_order_thoug
     let _gateway = start();
     expected.extend(append(&server, &stream, after).await);
     all_have(&reports, &proxies, expected.len()).await;
-    // What came twice would have come by the time that one more has.
+    // A duplicate would arrive before this additional entry.
     expected.extend(
         append(
             &server,
@@ -392,7 +392,7 @@ async fn the_snippet_of_the_first_page_goes_on_after_a_reload() {
         .unwrap();
     let snippet = snippet.split("</pre>").next().unwrap();
     let snippet = snippet.replace("&gt;", ">").replace("&amp;", "&");
-    // What the page says with the address of another gateway, and with a name of this test's own.
+    // The snippet with the address of another gateway and the stream name of this test.
     let page = PageServer::start(&reports).await;
     let origins = vec![page.origin.clone()];
     let app = TestApp::start_with(|settings| settings.api.origins = origins).await;
@@ -415,7 +415,7 @@ async fn the_snippet_of_the_first_page_goes_on_after_a_reload() {
             .filter_map(|seen| seen.id)
             .collect()
     };
-    // What comes while it is reloaded may be seen without being reported.
+    // A page that is reloading can receive an entry without reporting it.
     let loaded = || {
         let told = reports
             .lock()
@@ -434,7 +434,7 @@ async fn the_snippet_of_the_first_page_goes_on_after_a_reload() {
     );
 }
 
-/// The id of an entry, as `shown` has written it.
+/// Returns the id of an entry in the representation of `shown`.
 fn id_in(shown: &str) -> &str {
     shown.split('"').nth(7).unwrap()
 }

@@ -1,4 +1,4 @@
-//! `CloudEvents`, as the official SDK makes and reads them, and as it never would.
+//! `CloudEvents` as the official SDK writes and reads them, and events that it would never write.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request};
 use cloudevents::binding::http::to_event;
@@ -25,7 +25,7 @@ async fn post(app: &TestApp, path: &str, content_type: &str, body: impl Into<Vec
     app.send(request.body(body.into())).await
 }
 
-/// Posts in binary mode: four attributes that are always there, and these headers.
+/// Posts in binary mode, with the four required attributes and these headers.
 async fn post_binary(app: &TestApp, path: &str, more: &[(&str, &str)], body: &[u8]) -> Answer {
     let request = app
         .client
@@ -42,7 +42,7 @@ async fn post_binary(app: &TestApp, path: &str, more: &[(&str, &str)], body: &[u
         .await
 }
 
-/// The fields of all entries, as they lie in Redis.
+/// Returns the fields of all entries, as stored in Redis.
 async fn stored(stream: &str) -> Vec<Pairs> {
     let bytes = |value: &Redis| match value {
         Redis::BulkString(bytes) => bytes.clone(),
@@ -69,14 +69,14 @@ fn pairs(expected: &[(&str, &[u8])]) -> Pairs {
         .collect()
 }
 
-/// What the SDK sends in binary mode.
+/// Returns what the SDK sends in binary mode.
 fn in_binary(event: &Event) -> (HeaderMap, Vec<u8>) {
     let request = Request::<Option<Vec<u8>>>::try_from(event.clone()).unwrap();
     let (parts, body) = request.into_parts();
     (parts.headers, body.unwrap_or_default())
 }
 
-/// What a consumer does to have an event again: fields go where the binding for HTTP has them, and
+/// Restores an event like a consumer: fields become headers and body as in the HTTP binding, and
 /// the SDK reads them.
 fn again(fields: &Pairs) -> Event {
     let (mut headers, mut data) = (HeaderMap::new(), Vec::new());
@@ -128,7 +128,7 @@ async fn what_the_sdk_sends_the_sdk_can_read_again() {
     let app = TestApp::start().await;
     for event in events() {
         let (headers, body) = in_binary(&event);
-        // Attributes are text in headers and in fields, so this is how the event comes back.
+        // Attributes are text in headers and in fields, so the event comes back in this form.
         let expected = to_event(&headers, body.clone()).unwrap();
 
         let stream = unique("binary");
@@ -235,7 +235,7 @@ async fn headers_are_decoded_and_any_body_is_data() {
             .status,
         201
     );
-    // Neither a body nor a type: nothing is made up.
+    // Without a body and a type, the entry gets neither.
     assert_eq!(
         post_binary(&app, &entries(&stream), &[], b"").await.status,
         201
@@ -333,7 +333,7 @@ async fn what_is_no_event_is_pointed_at_and_nothing_is_appended() {
             .is_problem(400, "invalid-request");
     }
     for other in ["application/cloudevents", "application/cloudevents+avro"] {
-        // Not even with the headers of binary mode: this says that the body is an event.
+        // The headers of binary mode do not help: this type says that the body is the event.
         let answer = post_binary(&app, &path, &[("content-type", other)], b"data").await;
         answer.is_problem(415, "unsupported-media-type");
     }
@@ -403,7 +403,7 @@ async fn ids_conditions_and_keys_hold_for_events_too() {
     assert_eq!(stored(&stream).await.len(), 2);
 }
 
-/// What browsers ask for: those of the specification, and an extension.
+/// Headers that browsers ask for: the attributes of the specification, and an extension.
 const ATTRIBUTES: &str = "ce-dataschema,ce-id,ce-myextension,ce-source,ce-specversion,ce-subject,ce-time,ce-type,content-type";
 
 #[tokio::test]
@@ -423,7 +423,7 @@ async fn pages_of_listed_origins_may_send_the_attributes_in_headers() {
     assert_eq!(answer.header("access-control-allow-headers"), ATTRIBUTES);
 }
 
-/// Runs a client that checks what it gets back by itself.
+/// Runs a client that checks what it reads back.
 async fn round_trip(program: &str, script: &str) {
     let app = TestApp::start().await;
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/target/clients");
@@ -492,7 +492,7 @@ async fn what_was_not_appended_as_an_event_is_read_as_an_event_about_an_entry() 
         (&events[1]["datacontenttype"], &events[1]["data_base64"]),
         (&"image/png".into(), &"iVBORw==".into())
     );
-    // The next page is where `Link` leads.
+    // `Link` leads to the next page.
     let link = answer
         .header("link")
         .split(['<', '>'])
@@ -506,7 +506,7 @@ async fn what_was_not_appended_as_an_event_is_read_as_an_event_about_an_entry() 
     );
     let one = get_as(&app, &format!("{path}/1795232709004-0"), JSON).await;
     assert_eq!((one.header("content-type"), one.json()), (JSON, expected));
-    // Who asks for events of several streams is told of each whose it is.
+    // Events of several streams carry the name of their stream.
     let path = format!("/v1/events?stream={name}@0&as=cloudevents");
     let mut sse = app.follow(&path).await;
     sse.expect("$open").await;

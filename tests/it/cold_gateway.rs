@@ -1,5 +1,5 @@
-//! Gateways that have not seen a change made elsewhere answer as if they had: what is remembered of
-//! groups, consumers and retention never makes an answer wrong.
+//! Gateways that have not seen a change made elsewhere respond as if they had. Cached groups,
+//! consumers and retention never make a response wrong.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ fn group(stream: &str, rest: &str) -> String {
     format!("/v1/streams/{stream}/groups/g{rest}")
 }
 
-/// A stream with two entries, of which the first was handed to a worker whose lease is over.
+/// Creates a stream with two entries, both delivered with leases that have ended.
 async fn due(app: &TestApp) -> String {
     let stream = app.stream_of("due", 2).await;
     let policy = r#"{"policy":{"lease":"100ms"}}"#;
@@ -132,7 +132,7 @@ async fn a_consumer_that_was_deleted_elsewhere_takes_no_place_beyond_the_bound()
         503,
         "the gateway that deleted it knows at once"
     );
-    // Asking too early would let it in again.
+    // A read before the cached admission expires would admit the consumer again.
     tokio::time::sleep(Duration::from_millis(2100)).await;
     assert_eq!(
         read(&app, "a").await,
@@ -145,7 +145,7 @@ async fn a_consumer_that_was_deleted_elsewhere_takes_no_place_beyond_the_bound()
 #[tokio::test]
 async fn a_retention_that_was_set_elsewhere_holds_for_appends_right_after_it() {
     let server = Server::start().await;
-    // Rounds would hide what appends leave.
+    // Retention rounds would hide what appends leave.
     let seldom = |settings: &mut streamgate::config::Settings| {
         settings.jobs.retention_every = Duration::from_secs(3600);
     };

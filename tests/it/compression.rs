@@ -1,4 +1,4 @@
-//! Compressed bodies of requests and compressed answers.
+//! Compressed request bodies and compressed responses.
 
 use async_compression::tokio::bufread::{
     GzipDecoder, GzipEncoder, ZlibDecoder, ZlibEncoder, ZstdDecoder, ZstdEncoder,
@@ -93,7 +93,7 @@ async fn what_a_few_bytes_become_is_bounded_in_size_and_in_growth() {
             .send(post(&app, &path, "application/octet-stream", coding, bomb))
             .await;
         answer.is_problem(413, "too-large");
-        // Within the bound of a body, but far larger than it came.
+        // Within the size limit of a body, but far larger than the compressed body.
         let bomb = packed(coding, &vec![b' '; 7 << 20]).await;
         let answer = app
             .send(post(&app, &path, "application/json", coding, bomb))
@@ -106,7 +106,7 @@ async fn what_a_few_bytes_become_is_bounded_in_size_and_in_growth() {
                 .contains("100 times larger"),
             "{problem:#}"
         );
-        // Lines may be as many as they like, but not out of nothing.
+        // The number of lines is not limited, but the compression ratio is.
         let bomb = packed(coding, &vec![b'\n'; 64 << 20]).await;
         let answer = app
             .send(post(&app, &path, "application/x-ndjson", coding, bomb))
@@ -118,7 +118,7 @@ async fn what_a_few_bytes_become_is_bounded_in_size_and_in_growth() {
     app.get(&format!("/v1/streams/{stream}"))
         .await
         .is_problem(404, "stream-not-found");
-    // What is told is what counts, not what came: bodies near the bound are taken.
+    // The growth is limited, not the size: incompressible bodies near the size limit are accepted.
     let mut random = fastrand::Rng::with_seed(1);
     let text: String = (0..7 << 20).map(|_| random.alphanumeric()).collect();
     let body = packed("gzip", text.as_bytes()).await;
@@ -194,7 +194,7 @@ async fn ranges_are_compressed_for_those_who_ask_and_nothing_that_is_followed_is
         .get(app.url(&format!("/v1/entries?stream={stream}@0")));
     let many = many.header("accept-encoding", "gzip").send().await.unwrap();
     assert_eq!(many.headers()["content-encoding"], "gzip");
-    // Neither what is small nor what goes on, and no problem.
+    // Small bodies, endless responses and problems are not compressed.
     for (query, accept) in [
         ("last=1", "application/json"),
         ("follow=true&after=0", "application/x-ndjson"),

@@ -1,4 +1,4 @@
-//! Appending many at once, under conditions, and once however often it is sent.
+//! Batches, conditional appends and idempotency keys.
 
 use std::time::Duration;
 
@@ -191,7 +191,7 @@ async fn a_repeated_request_appends_once_and_says_so() {
     post(&app, &stream, "1", &[("idempotency-key", &"x".repeat(256))])
         .await
         .is_problem(400, "invalid-request");
-    // What is remembered of a stream goes with it.
+    // Idempotency keys are deleted with their stream.
     app.delete(&format!("/v1/streams/{stream}")).await;
     assert_eq!(
         post(&app, &stream, "1", &[("idempotency-key", "k1")])
@@ -255,7 +255,7 @@ async fn a_request_whose_gateway_was_killed_can_be_sent_again() {
             .body("once")
     };
     assert_eq!(post("before").send().await.unwrap().status(), 201);
-    // Long enough for the entry to be there while its answer is still on the way.
+    // Long enough for the entry to exist while its response is still in transit.
     proxy.delay(std::time::Duration::from_secs(1));
     let sent = tokio::spawn(post("k").send());
     let length = async || server.command(&["XLEN", &stream]).await;
@@ -354,7 +354,7 @@ async fn entries_of_a_batch_can_carry_keys_of_their_own() {
         "/entries/1/key"
     );
     assert_eq!(length(&app, &stream).await, 3);
-    // One key for the whole answers all its ids again.
+    // A single key for the whole batch returns all its ids again.
     let whole = r#"{"entries":[{"fields":{"n":4}},{"fields":{"n":5}}]}"#;
     let request = || {
         app.client
@@ -399,7 +399,7 @@ async fn a_stale_writer_is_refused_and_told_the_last_id() {
         (stale.header("etag"), &problem["last_id"]),
         (second.header("etag"), &second.json()["id"])
     );
-    // The key is looked up before the condition: a replay is one even if the condition is stale.
+    // The key is checked before the condition: a replay succeeds even if the condition is stale.
     let replay = post(
         &app,
         &stream,
@@ -424,7 +424,7 @@ async fn a_stale_writer_is_refused_and_told_the_last_id() {
     // Deleting the last entry does not make a stale writer fresh.
     let last = second.json()["id"].as_str().unwrap().to_owned();
     app.delete(&format!("{}/{last}", entries(&stream))).await;
-    // As a proxy that compresses gives it back.
+    // The form in which a compressing proxy returns the ETag.
     let weak = format!("W/{}", second.header("etag"));
     assert_eq!(
         post(&app, &stream, "5", &[("if-match", &weak)])

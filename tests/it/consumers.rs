@@ -1,4 +1,4 @@
-//! How many consumers a group may have, and what it costs to look at them.
+//! The maximum number of consumers in a group, and the cost of looking them up.
 
 use std::time::{Duration, Instant};
 
@@ -78,7 +78,7 @@ async fn a_group_has_no_more_consumers_than_it_may_and_those_who_are_there_go_on
         assert_eq!(names(&app, &group).await, ["a", "b", "c"]);
         let after = app.metric("refused_total{bound=\"consumers\"}").await;
         assert_eq!(after - before, 6 + usize::from(leased));
-        // The other gateway has seen none of them.
+        // The other gateway has not seen any of them yet.
         for name in ["a", "b", "c"] {
             assert_eq!(read(&other, name).await.status, 200, "{name}");
             assert_eq!(read(&app, name).await.status, 200, "{name}");
@@ -152,7 +152,7 @@ async fn consumers_come_page_by_page() {
         .is_problem(400, "invalid-request");
 }
 
-/// How often the server ran a command.
+/// Returns how many times the server ran a command.
 async fn calls(server: &Server, command: &str) -> u64 {
     let deadpool_redis::redis::Value::BulkString(stats) =
         server.command(&["INFO", "commandstats"]).await
@@ -184,7 +184,7 @@ async fn those_who_look_at_consumers_at_the_same_time_share_a_look() {
     assert!(looks.iter().all(|found| *found));
     let shared = calls(&server, "xinfo|consumers").await;
     assert!((1..25).contains(&shared), "{shared} looks");
-    // What began before is not taken for what is there now.
+    // A lookup that began earlier does not count as the current state.
     for n in 0..20 {
         let one = format!("{group}/consumers/new{n}");
         let (_, status) = tokio::join!(app.get(&path), async {
@@ -272,7 +272,7 @@ async fn a_bound_that_is_the_default_makes_the_same_consumers_as_none() {
         }
     }
     let names = names(&app, &group).await;
-    // Before 7.2 Redis makes no consumer for a read that finds nothing.
+    // Redis before 7.2 creates no consumer for a read that finds nothing.
     assert!(
         names == ["w"] || names == ["default", "none", "small", "w"],
         "{names:?}"

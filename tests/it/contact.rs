@@ -1,5 +1,5 @@
-//! Contact with Redis: what the log and readiness say of it, logins that change, and connections that
-//! the server closes.
+//! Connections to Redis: log lines and readiness, changing credentials, and connections that the
+//! server closes.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -10,7 +10,7 @@ use crate::support::gateway::Gateway;
 use crate::support::redis::{Server, free_port};
 use crate::support::{Answer, PATIENCE, TestApp, eventually, unique};
 
-/// A gateway process that also answers probes elsewhere.
+/// Starts a gateway process that also answers probes at a second address.
 fn gateway(url: &str) -> Gateway {
     let listen = [
         "serve",
@@ -22,7 +22,8 @@ fn gateway(url: &str) -> Gateway {
     Gateway::start(&[&listen, &["--redis-url", url][..]].concat())
 }
 
-/// The next line of its log that holds this text, those before it listened included.
+/// Returns the next log line that contains this text, including lines from before the gateway
+/// listened.
 fn logged(gateway: &mut Gateway, text: &str) -> String {
     if let Some(at) = gateway.before.iter().position(|line| line.contains(text)) {
         return gateway.before.remove(at);
@@ -73,7 +74,7 @@ async fn a_redis_that_is_not_there_at_the_start_is_told_with_its_cause_and_so_is
         public.is_problem(503, "redis-unavailable")["cause"],
         serde_json::json!(null)
     );
-    // And again, though nothing has changed.
+    // The line is repeated although nothing has changed.
     logged(&mut gateway, "cannot reach Redis");
     server.start_again().await;
     let line = logged(&mut gateway, "connected to ");
@@ -274,7 +275,7 @@ async fn connections_that_redis_closes_cost_no_write() {
     let stream = unique("closed");
     for round in 0..20 {
         server.command(&["CLIENT", "KILL", "TYPE", "normal"]).await;
-        // As soon as that is answered, and some moments later.
+        // Immediately after the response, and some milliseconds later.
         tokio::time::sleep(Duration::from_millis(round % 4 * 10)).await;
         for _ in 0..3 {
             let answer = app

@@ -1,4 +1,4 @@
-//! What the counters of a real server prove: random histories against a plain list.
+//! Counters of a real server: random histories compared with a plain list.
 
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::{Config, TestRunner};
@@ -22,7 +22,7 @@ fn history() -> impl proptest::strategy::Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..10)
 }
 
-/// The stream, and the plain list of what it was given and still holds.
+/// A stream, and a plain list of the entries it received and still holds.
 struct Pair {
     stream: String,
     given: u64,
@@ -94,7 +94,7 @@ async fn gaps_after_any_position_handed_out_are_counted_exactly() {
             .command(&["XADD", &pair.stream, "1-0", "n", "1"])
             .await;
         pair.run(&before).await;
-        // Positions as a client gets them: the `next` of each page, from the oldest entry on.
+        // Positions as a client gets them: the `next` of each page, starting at the oldest entry.
         let (mut positions, mut query) = (Vec::new(), "after=0".to_owned());
         loop {
             let page = app

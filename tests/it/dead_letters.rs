@@ -1,5 +1,5 @@
-//! Dead letters: how entries become some, exactly once, and how they are given back; what is done
-//! though nobody reads.
+//! Dead letters: entries become dead letters exactly once, and can be redriven. Also work that a
+//! gateway does while nobody reads.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn group(stream: &str, rest: &str) -> String {
     format!("/v1/streams/{stream}/groups/g{rest}")
 }
 
-/// A server of its own, so that its sweeper is this gateway's.
+/// Starts a server of its own, so that this gateway is its sweeper.
 async fn start(count: u32, policy: &str) -> (Server, TestApp, String) {
     let server = Server::start().await;
     let app = TestApp::on_server(&server).await;
@@ -249,8 +249,10 @@ async fn dead_letters_are_given_back_to_their_group_alone() {
     let id = |n: usize| all[n]["id"].as_str().unwrap();
     let waiting = post(&app, &stream, "/read", "consumer=v&count=1&wait=10s");
     let redriving = async {
-        eventually("it waits", async || app.metric("waiting_reads").await == 1).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        eventually("it waits", async || {
+            app.metric("followed_streams").await == 1
+        })
+        .await;
         let form = format!("ids={}&ids={}&ids=9-9", id(0), id(2));
         post(&app, &stream, "/dead-letters/redrive", &form)
             .await
@@ -414,7 +416,7 @@ async fn a_gateway_that_is_killed_moves_each_entry_once() {
         };
         let (_, ()) = tokio::join!(join_all(calls), kill);
         let _ = victim.wait();
-        // Whatever was answered or not: said again, each is a dead letter once.
+        // Whether or not a response arrived, a second request leaves each entry as one dead letter.
         let form: Vec<String> = ids.iter().map(|id| format!("ids={id}")).collect();
         post(&survivor, &stream, "/reject", &form.join("&")).await;
         let letters = letters(&survivor, &stream).await;
@@ -505,7 +507,7 @@ async fn waiting_readers_of_a_redis_that_comes_back_empty_are_told() {
     let wait = async || app.post_form(&path, "consumer=w&wait=30s").await;
     let (mut read, ()) = tokio::join!(wait(), restart);
     if read.status == 503 {
-        // It was just looking again when Redis died, and cannot know what it was handed.
+        // The read was in progress when Redis died, so the gateway cannot know what was delivered.
         assert_eq!(read.json()["side_effects"], "unknown", "{}", read.body);
         read = wait().await;
     }
@@ -523,7 +525,7 @@ async fn waiting_readers_of_a_redis_that_comes_back_empty_are_told() {
             "ids=1-0"
         };
         let path = group(&stream, verb);
-        // The connections for writes come back each in its own time; nothing is sent until then.
+        // Each connection for writes is restored separately, and nothing is sent before that.
         eventually("Redis is there", async || {
             app.post_form(&path, body).await.status != 503
         })

@@ -9,7 +9,7 @@ fn entries(stream: &str) -> String {
     format!("/v1/streams/{stream}/entries")
 }
 
-/// A server with one replica that has caught up.
+/// Starts a server with one replica that has caught up.
 async fn pair() -> (Server, Server) {
     let (first, second) = (Server::start().await, Server::start().await);
     let port = first.port.to_string();
@@ -72,7 +72,7 @@ async fn what_is_not_reached_is_told_with_the_id_and_can_be_waited_for_again() {
             .header("idempotency-key", "once");
         app.send(post.body("n=1")).await
     };
-    // It still holds its connection, but acknowledges nothing.
+    // The replica keeps its connection but acknowledges nothing.
     crate::support::gateway::signal(second.pid(), "STOP");
     let problem = post().await.is_problem(504, "durability-not-reached");
     let id = problem["id"].as_str().unwrap().to_owned();

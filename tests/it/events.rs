@@ -55,7 +55,7 @@ async fn resuming_works_by_header_and_by_every_spelling_of_the_parameter() {
         assert_eq!(sse.expect("message").await.id.unwrap(), "3-0:3", "{query}");
         assert_eq!(sse.expect("message").await.id.unwrap(), "4-0:4", "{query}");
     }
-    // The header is what a browser sends when it comes back to the same URL.
+    // A browser sends this header when it reconnects to the same URL.
     let mut sse = Sse::open(
         &app.client,
         &app.url(&events(&stream, "after=0")),
@@ -72,7 +72,7 @@ async fn the_latest_of_several_resume_positions_counts() {
     let stream = app.stream_of("latest", 4).await;
     let header = |header| (header, "2-0:2");
     for (query, (header, opens_at)) in [
-        // A page that remembered a position in its URL, and the polyfill that adds its own.
+        // A page that stored a position in its URL, and the polyfill that adds its own.
         ("last_event_id=0&lastEventId=2-0:2", header(None)),
         ("lastEventId=2-0:2&last_event_id=3-0:3", header(None)),
         ("lastEventId=3-0:3&last_event_id=1-0", header(Some("2-0:2"))),
@@ -143,7 +143,7 @@ async fn each_of_many_subscribers_gets_every_entry_once_and_in_order() {
     let app = TestApp::on_server(&server).await;
     let stream = unique("fan");
     app.publish(&stream, "0").await;
-    // Two hundred clients at once, half of them from the beginning.
+    // 200 clients at once, half of them from the first entry.
     let opened = futures_util::future::join_all((0..200).map(|client| {
         let (app, stream) = (&app, &stream);
         async move {
@@ -194,7 +194,7 @@ async fn a_client_that_never_reads_slows_nobody_and_loses_nothing() {
     let mut quick = app.follow(&events(&stream, "after=0")).await;
     quick.expect("$open").await;
     let text = "x".repeat(64 << 10);
-    // More than sockets and the live feed together hold: 26 MiB.
+    // 26 MiB: more than sockets and the live feed hold together.
     for n in 0..400 {
         app.publish(&stream, &format!("{n}:{text}")).await;
         quick.values(1).await;
@@ -228,17 +228,17 @@ async fn a_gap_is_told_and_counted_on_resume_and_live() {
         (told, Some("6-18446744073709551615:6"))
     );
     assert_eq!(sse.expect("message").await.id.unwrap(), "7-0:7");
-    // Coming back with the gap's own id, nothing is told twice.
+    // After a resume with the id of the gap, nothing is reported twice.
     let mut again = app
         .follow(&events(&stream, "last_event_id=6-18446744073709551615:6"))
         .await;
     again.expect("$open").await;
     assert_eq!(again.expect("message").await.id.unwrap(), "7-0:7");
-    // Without a count it cannot be known how many.
+    // Without a count, the number of lost entries is unknown.
     let mut uncounted = app.follow(&events(&stream, "last_event_id=2-0")).await;
     uncounted.expect("$open").await;
     assert!(uncounted.expect("$gap").await.json()["lost"].is_null());
-    // One who is caught up is not overtaken by trimming what it has read.
+    // A subscriber that is caught up gets no gap when entries it has read are trimmed.
     for n in 8..=10 {
         assert_eq!(
             sse.expect("message").await.id.unwrap(),
@@ -251,7 +251,8 @@ async fn a_gap_is_told_and_counted_on_resume_and_live() {
         .await;
     app.publish(&stream, "after").await;
     assert_eq!(sse.values(1).await, ["after"]);
-    // In one step added and trimmed away: seen by nobody, told to all.
+    // Added and trimmed in one step: these entries are delivered to nobody and reported to
+    // everybody.
     let mut multi = vec![
         "EVAL",
         "for i = 1, 20 do redis.call('XADD', KEYS[1], 'MAXLEN', 5, '*', 'n', i) end",
@@ -304,10 +305,10 @@ async fn a_key_that_is_no_stream_is_told_in_the_stream_and_harms_no_other() {
         (&"not-a-stream".into(), &409.into())
     );
     assert_eq!(bad.next().await, None);
-    // One reader reads both: the bad key must not keep it from the good one.
+    // One reader reads both keys, and the bad one must not block the good one.
     app.publish(&stream, "still").await;
     assert_eq!(good.values(1).await, ["still"]);
-    // A stream that turns into something else while it is followed.
+    // A stream that becomes another type while it is followed.
     app.delete(&format!("/v1/streams/{stream}")).await;
     shared().await.command(&["SET", &stream, "x"]).await;
     let last = loop {
@@ -366,7 +367,7 @@ async fn streams_that_nobody_follows_any_more_are_let_go() {
         app.metric("followed_streams").await == 0
     })
     .await;
-    // And everything works as before.
+    // Everything works as before.
     let stream = unique("again");
     let mut sse = app.follow(&events(&stream, "")).await;
     sse.expect("$open").await;

@@ -1,4 +1,4 @@
-//! Following many streams on one connection, filters, and how a subscription ends.
+//! Following many streams on one connection, filters, and the end of a subscription.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ fn many(query: &str) -> String {
     format!("/v1/events?{query}")
 }
 
-/// `stream id` of the next entries.
+/// Returns `stream id` of the next entries.
 async fn entries(sse: &mut Sse, count: usize) -> Vec<String> {
     let mut seen = Vec::new();
     while seen.len() < count {
@@ -54,7 +54,7 @@ async fn one_cursor_resumes_every_stream_exactly() {
         ));
         cursors.push(event.id.unwrap());
     }
-    // From wherever the connection broke, the rest comes, once: what an EventSource sends back.
+    // A resume from any cursor, as an EventSource sends it, delivers the rest exactly once.
     for (at, cursor) in cursors.iter().enumerate() {
         let mut again = Sse::open(&app.client, &app.url(&query), Some(cursor)).await;
         assert_eq!(
@@ -82,7 +82,7 @@ async fn a_cursor_fits_the_streams_that_are_asked_for_now() {
     let mut sse = app.follow(&many(&format!("stream={a}&stream={b}"))).await;
     let cursor = sse.expect("$open").await.id.unwrap();
     app.fill(&c, 1).await;
-    // `b` is no longer asked for, `c` is new: read from its beginning, whatever `after` says.
+    // `b` is no longer requested. `c` is new and read from its first entry, whatever `after` says.
     let path = many(&format!(
         "stream={a}&stream={c}&after=$&last_event_id={cursor}"
     ));
@@ -129,7 +129,7 @@ async fn gaps_and_resets_are_told_of_each_stream_by_itself() {
     let reset = sse.expect("$reset").await;
     assert_eq!(reset.json(), json!({"stream": b}));
     assert_eq!(entries(&mut sse, 1).await, [format!("{b} 1-0")]);
-    // Coming back with the cursor of the gap, it is not told again.
+    // A resume with the cursor of the gap does not report it again.
     let mut again = Sse::open(&app.client, &app.url(&many(&query)), gap.id.as_deref()).await;
     again.expect("$open").await;
     let mut told = Vec::new();
@@ -160,7 +160,7 @@ async fn streams_that_come_to_match_join_from_their_beginning() {
         sse.expect("$open").await.json()["streams"],
         json!([name("old")])
     );
-    // Through the gateway: at once.
+    // A stream created through the gateway joins at once.
     let began = std::time::Instant::now();
     let id = app.publish(&name("new"), "1").await;
     assert_eq!(
@@ -172,7 +172,7 @@ async fn streams_that_come_to_match_join_from_their_beginning() {
         "{:?}",
         began.elapsed()
     );
-    // Past the gateway: at the next look, and from its beginning all the same.
+    // A stream created directly in Redis joins at the next scan, and also from its first entry.
     for n in 1..=3 {
         server
             .command(&["XADD", &name("native"), &format!("{n}-0"), "n", "1"])
@@ -189,7 +189,7 @@ async fn streams_that_come_to_match_join_from_their_beginning() {
         assert_eq!(event.json()["id"], id);
         event.id.unwrap()
     };
-    // What came while nobody looked is read from its beginning, too.
+    // A stream created during a disconnect is read from its first entry, too.
     drop(sse);
     server
         .command(&["XADD", &name("late"), "5-0", "n", "1"])
@@ -209,7 +209,7 @@ async fn a_stream_that_matched_and_is_gone_makes_room_for_others() {
     let prefix = unique("job");
     let mut sse = app.follow(&many(&format!("match={prefix}:*"))).await;
     sse.expect("$open").await;
-    // More in the course of time than one subscription may follow at once.
+    // More streams over time than one subscription may follow at once.
     for round in 0..3 {
         let names: Vec<String> = (0..100).map(|n| format!("{prefix}:{round}:{n}")).collect();
         for name in &names {
@@ -232,7 +232,7 @@ async fn as_many_streams_as_may_be_are_followed_and_resumed_whatever_their_ids()
     let name = |n: u64| format!("s{n}");
     let named: Vec<String> = (0..256).map(|n| format!("stream={}", name(n))).collect();
     let query = many(&format!("{}&after=0", named.join("&")));
-    // Nothing was ever appended, and then ids of a whole year, and the longest there are.
+    // First empty streams, then ids spread over a year, and finally the longest ids possible.
     let of_a_year = |n: u64| (1_764_000_000_000 + n * 100_000_000, 0_u64);
     let longest = |n: u64| (u64::MAX - 2 * (n % 2) * (u64::MAX / 3), u64::MAX - 1);
     for id in [&of_a_year as &dyn Fn(u64) -> (u64, u64), &longest] {
@@ -302,7 +302,8 @@ async fn too_many_streams_are_refused_at_once_and_told_later() {
         (&json!("too-many-streams"), &json!(422))
     );
     assert_eq!(sse.next().await, None);
-    // At the beginning it is told in the same way, since a status would end an EventSource.
+    // At the start the error is reported in the stream too, since a status would end an
+    // EventSource.
     let mut refused = app.follow(&many(&format!("match={prefix}:*"))).await;
     assert_eq!(
         refused.expect("$error").await.json()["code"],
@@ -317,7 +318,7 @@ async fn too_many_streams_are_refused_at_once_and_told_later() {
 async fn streams_that_come_and_go_faster_than_they_are_looked_for_do_not_end_a_subscription() {
     let server = Server::start().await;
     let app = TestApp::on(&server.url(), |settings| {
-        // No look, of names or of streams, happens meanwhile.
+        // No scan of names or streams happens during the test.
         settings.live.look_every = Duration::from_secs(60);
     })
     .await;
@@ -339,7 +340,7 @@ async fn streams_that_come_and_go_faster_than_they_are_looked_for_do_not_end_a_s
         assert_eq!(next(&mut sse).await, name);
         server.command(&["DEL", &name]).await;
     }
-    // Whoever comes now finds few, too.
+    // A subscriber that starts now finds few streams, too.
     let mut late = app.follow(&path).await;
     assert!(
         late.expect("$open").await.json()["streams"]
@@ -348,7 +349,7 @@ async fn streams_that_come_and_go_faster_than_they_are_looked_for_do_not_end_a_s
             .len()
             <= 256
     );
-    // All are gone, and it goes on.
+    // All streams are gone, and the subscription continues.
     assert_eq!(
         late.soon(Duration::from_millis(300))
             .await
@@ -419,7 +420,7 @@ async fn texts_that_look_like_something_else_are_refused_with_the_way_to_write_t
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.contains(hint), "{path}: {detail}");
     }
-    // Written so, such names are followed and read.
+    // In this spelling, such names are followed and read.
     for name in ["a,b", "x*", "user@example.com", "c:\\d"] {
         let name = unique(name) + name;
         app.publish(&crate::support::encode(&name), "1").await;
@@ -482,7 +483,7 @@ async fn filters_leave_out_entries_and_the_position_moves_on() {
     sse.expect("$open").await;
     assert_eq!(sse.expect("message").await.id.unwrap(), "1-0:1");
     assert_eq!(sse.expect("message").await.id.unwrap(), "3-0:3");
-    // What was left out is behind the reader all the same: a trim of it is no gap.
+    // An entry that the filter omits counts as passed: trimming it causes no gap.
     let progress = sse.expect("$progress").await;
     assert_eq!(
         (progress.id.as_deref(), &progress.json()["cursor"]),
@@ -519,7 +520,7 @@ async fn a_subscription_ends_at_its_age_and_its_client_goes_on() {
     let mut sse = app
         .follow(&format!("/v1/streams/{stream}/events?after=0"))
         .await;
-    // Its client is not to keep the connection for the next request.
+    // The client must not keep the connection for its next request.
     assert_eq!(sse.headers["connection"], "close");
     sse.expect("$open").await;
     sse.values(2).await;

@@ -1,4 +1,4 @@
-//! The workers of the examples, run as they stand.
+//! The example workers, run unmodified.
 
 use std::process::Stdio;
 
@@ -15,7 +15,8 @@ impl Drop for Worker {
     }
 }
 
-/// A worker does what it can, hands back what it cannot, and lives through a bad moment.
+/// Checks that a worker processes what it can, returns what it cannot, and survives a temporary
+/// failure.
 async fn works(program: &str, script: &str) {
     let app = TestApp::start().await;
     let stream = unique("example");

@@ -1,5 +1,4 @@
-//! A replica that is promoted before it had everything: what is told of it; and an address that leads to
-//! another server.
+//! A replica that is promoted before it has caught up, and an address that leads to another server.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +6,7 @@ use crate::support::proxy::Proxy;
 use crate::support::redis::{Server, json};
 use crate::support::{TestApp, eventually, unique};
 
-/// A primary and its replica, with a gateway that is led to whichever is the primary.
+/// A primary and its replica, with a gateway that is directed to the current primary.
 struct Pair {
     primary: Server,
     replica: Server,
@@ -31,14 +30,14 @@ impl Pair {
         )
     }
 
-    /// What is written from here on never reaches the replica.
+    /// Stops replication: later writes never reach the replica.
     async fn part(&self) {
         let reached = async || json(&self.primary.command(&["WAIT", "1", "100"]).await) == 1;
         eventually("the replica has all", reached).await;
         self.replica.command(&["REPLICAOF", "NO", "ONE"]).await;
     }
 
-    /// The primary is gone, the replica takes its place.
+    /// Kills the primary and replaces it by the replica.
     fn promote(&self) {
         self.proxy.lead_to(self.replica.port);
         self.proxy.cut();
@@ -69,7 +68,7 @@ async fn a_promoted_replica_that_is_behind_is_a_reset_and_is_read_from_its_begin
     assert_eq!(one.values(1).await, ["never replicated"]);
     assert_eq!(many.values(1).await, ["never replicated"]);
     pair.promote();
-    // The other stream is where it was: nothing is told of it.
+    // The other stream has not changed, so nothing is reported for it.
     for sse in [&mut one, &mut many] {
         assert_eq!(
             sse.expect("$reset").await.json(),
@@ -152,7 +151,7 @@ async fn an_address_that_leads_to_a_promoted_replica_is_followed_though_no_conne
     assert_eq!(problem["side_effects"], "none");
     let seen = async || app.get("/readyz").await.json()["redis"] == "read-only";
     eventually("readiness shows it", seen).await;
-    // Connections that are open stay where they are.
+    // Open connections stay with the old server.
     pair.proxy.lead_to(pair.replica.port);
     let began = Instant::now();
     let publish = async || app.post_form(&path, "n=after").await.status == 201;

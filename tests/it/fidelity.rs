@@ -1,5 +1,5 @@
-//! What is written is what is read: any bytes, in any order, however often a name repeats, by
-//! every way in and every way out, and for native clients, too.
+//! Entries are read as they were written: any bytes, in any order, with repeated names, through
+//! every write and read operation, and also by native clients.
 
 use std::sync::OnceLock;
 
@@ -14,7 +14,7 @@ use crate::support::{TestApp, unique};
 
 type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// A gateway for all cases: to start one for each would take most of the time.
+/// One gateway for all cases. Starting one for each would take most of the time.
 struct Place {
     runtime: tokio::runtime::Runtime,
     app: TestApp,
@@ -55,7 +55,7 @@ fn base64(bytes: &[u8]) -> Value {
     json!({ "base64": BASE64_STANDARD.encode(bytes) })
 }
 
-/// As a string where that is possible.
+/// Returns a JSON string if possible, else base64.
 fn text(bytes: &[u8]) -> Value {
     std::str::from_utf8(bytes).map_or_else(|_| base64(bytes), Value::from)
 }
@@ -68,7 +68,7 @@ fn pairs(fields: &Fields, show: fn(&[u8]) -> Value) -> String {
     format!(r#""pairs":{list}"#)
 }
 
-/// `"fields":{…}`, unless an object cannot hold them.
+/// Returns `"fields":{…}`, or `None` if an object cannot hold the fields.
 fn object(fields: &Fields) -> Option<String> {
     let mut members = Vec::new();
     for (index, (name, value)) in fields.iter().enumerate() {
@@ -87,7 +87,7 @@ fn form(fields: &Fields) -> String {
     fields.iter().map(pair).collect::<Vec<_>>().join("&")
 }
 
-/// Whether a form can hold the fields: it is UTF-8, and its names have 1 to 256 bytes.
+/// Returns whether a form can hold the fields: UTF-8, and names of 1 to 256 bytes.
 fn is_of_forms(fields: &Fields) -> bool {
     let is_text = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok();
     fields
@@ -95,7 +95,7 @@ fn is_of_forms(fields: &Fields) -> bool {
         .all(|(name, value)| (1..=256).contains(&name.len()) && is_text(name) && is_text(value))
 }
 
-/// Writes the fields in every way there is; answers the ids.
+/// Writes the fields in every supported way and returns the ids.
 async fn write(app: &TestApp, path: &str, fields: &Fields) -> Vec<String> {
     let entries: Vec<String> = [pairs(fields, base64), pairs(fields, text)]
         .into_iter()
@@ -128,7 +128,7 @@ async fn write(app: &TestApp, path: &str, fields: &Fields) -> Vec<String> {
     ids
 }
 
-/// What a native client sees of an entry.
+/// Returns an entry as a native client reads it.
 async fn raw(stream: &str, id: &str) -> Fields {
     let reply = shared().await.command(&["XRANGE", stream, id, id]).await;
     let Redis::Array(mut entries) = reply else {

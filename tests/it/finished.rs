@@ -1,4 +1,5 @@
-//! Subscriptions with an end: the rest up to it, then `$end`, and no more to whoever comes back.
+//! Subscriptions with an end: the remaining entries, then `$end`, and no content for a client that
+//! reconnects.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +10,7 @@ use crate::support::redis::shared;
 use crate::support::sse::Sse;
 use crate::support::{TestApp, unique};
 
-/// Reads events to the end: the values of entries, the names of all else.
+/// Reads events to the end. Returns the ids of entries and the names of other events.
 async fn to_the_end(mut sse: Sse) -> (Vec<String>, Option<String>) {
     let (mut seen, mut id) = (Vec::new(), None);
     while let Some(event) = sse.next().await {
@@ -38,7 +39,7 @@ async fn the_rest_up_to_a_position_is_handed_out_once_and_whoever_comes_back_is_
         let path = format!("/v1/streams/{stream}/events?after=0&end={end}");
         let (seen, id) = to_the_end(app.follow(&path).await).await;
         assert_eq!(seen, ["$open", "1-0", "2-0", "3-0", "complete"], "{end}");
-        // As an EventSource comes back, and as a polyfill does.
+        // A reconnect as an EventSource does it, and as a polyfill does it.
         let id = id.unwrap();
         let again = Sse::open(&app.client, &app.url(&path), Some(&id)).await;
         assert_eq!(
@@ -58,7 +59,7 @@ async fn the_rest_up_to_a_position_is_handed_out_once_and_whoever_comes_back_is_
             "{end}"
         );
     }
-    // Whoever has not come back is told why there is nothing.
+    // A client that did not resume gets the reason why nothing arrives.
     let path = format!("/v1/streams/{stream}/events?after=4-0&end=3-0");
     assert_eq!(
         to_the_end(app.follow(&path).await).await.0,
@@ -95,11 +96,11 @@ async fn an_end_that_is_not_reached_yet_is_waited_for() {
     let mut resumed = Sse::open(&app.client, &app.url(&path), Some("4-0:3")).await;
     assert_eq!(resumed.status, 200, "more may come");
     resumed.expect("$open").await;
-    // One beyond the end says that nothing comes up to it any more.
+    // An entry beyond the end shows that nothing more can arrive before the end.
     add("6-0").await;
     assert_eq!(to_the_end(sse).await.0, ["complete"]);
     assert_eq!(to_the_end(resumed).await.0, ["complete"]);
-    // So does a stream that was set on without an entry.
+    // A stream whose last id was advanced without an entry shows the same.
     let stream = app.stream_of("set", 2).await;
     let path = format!("/v1/streams/{stream}/events?after=0&end=5-0");
     let sse = app.follow(&path).await;
@@ -129,7 +130,7 @@ async fn an_end_in_time_comes_by_the_clock_though_nothing_is_appended() {
         to_the_end(again).await.0,
         ["$open".to_owned(), second, "complete".to_owned()]
     );
-    // A stream that never was is complete when its time is over.
+    // A stream that never existed is complete when its time is over.
     let path = format!("/v1/streams/{}/events?after=0&end=1h", unique("never"));
     let (seen, id) = to_the_end(app.follow(&path).await).await;
     assert_eq!(seen, ["$open", "complete"]);

@@ -1,5 +1,5 @@
-//! What those with few rights can make others pay: large answers, entries that weigh much, looks that
-//! cost more than they show.
+//! Costs that clients with few rights can cause for others: large responses, large entries, and
+//! lookups that cost more than they return.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,10 @@ use crate::support::auth::{AuthFile, key, record};
 use crate::support::redis::shared;
 use crate::support::{Answer, TestApp, eventually, unique};
 
-/// The most that an answer holds unless something else is asked for.
+/// Default maximum size of a response, in bytes.
 const ANSWER: usize = 16 << 20;
 
-/// Entries of a stream: light ones, and then such of a mebibyte.
+/// Creates a stream of `light` small entries, followed by `heavy` entries of 1 MiB.
 async fn mixed(app: &TestApp, light: usize, heavy: usize) -> String {
     let stream = unique("mixed");
     let entries: Vec<_> = (0..light).map(|n| json!({"fields": {"n": n}})).collect();
@@ -43,7 +43,7 @@ async fn what_was_done_is_told_however_little_memory_is_left_for_answers() {
     for _ in 0..2 {
         root.publish(&stream, &"x".repeat(4 << 20)).await;
     }
-    // One who asks and does not read holds all there is.
+    // A client that sends a request and does not read the response holds all the memory.
     let path = format!("/v1/streams/{stream}/entries?max_bytes=16777216");
     let get = format!(
         "GET {path} HTTP/1.1\r\nhost: localhost\r\nx-api-key: {}\r\n\r\n",
@@ -64,7 +64,7 @@ async fn what_was_done_is_told_however_little_memory_is_left_for_answers() {
         (done.status, done.json()["appended"].as_u64()),
         (201, Some(5000))
     );
-    // What is the same for everybody is none of that memory, nor does it need any.
+    // Static responses neither use that memory nor need any of it.
     for _ in 0..3 {
         assert_eq!(app.get("/openapi.json").await.status, 200);
     }
@@ -96,7 +96,7 @@ async fn a_group_hands_out_no_more_than_an_answer_holds_and_loses_nothing() {
             );
             all += read;
         }
-        // What is held is looked at in parts, too, and found whole.
+        // Pending entries are read in parts too, and are complete.
         let (mut after, mut held) = ("0".to_owned(), 0);
         while held < 80 {
             let form = format!("consumer=w&count=1000&history={after}");
@@ -109,7 +109,7 @@ async fn a_group_hands_out_no_more_than_an_answer_holds_and_loses_nothing() {
                 .unwrap_or_else(|| panic!("{held} of 80: {policy}"))
                 .clone();
         }
-        // And so it is when somebody takes it over.
+        // The same holds for claiming them.
         let (mut start, mut taken) = ("0-0".to_owned(), 0);
         loop {
             let form = format!("consumer=v&min_idle=0&count=1000&start={start}");
@@ -301,6 +301,6 @@ async fn keys_that_come_by_the_thousand_are_forgotten_as_fast() {
     }
     let known = format!("streamgate:{{{stream}}}:idempotency:known:{stream}");
     let kept = crate::support::redis::json(&shared().await.command(&["HLEN", &known]).await);
-    // And one record of the stream.
+    // One more field describes the stream.
     assert!(kept.as_u64() <= Some(1001), "{kept} are kept");
 }

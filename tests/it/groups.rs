@@ -1,4 +1,4 @@
-//! Plain consumer groups over HTTP.
+//! Consumer groups without a policy, over HTTP.
 
 use std::time::{Duration, Instant};
 
@@ -159,7 +159,7 @@ async fn each_entry_goes_to_one_consumer_until_it_is_acknowledged() {
         (again.status, &again.json()["acknowledged"]),
         (200, &0.into())
     );
-    // What is left is found in each consumer's history, as often as it asks.
+    // The remaining entries are in the history of each consumer, however often it asks.
     for _ in 0..2 {
         assert_eq!(
             read(&app, &stream, "consumer=w2&history=0").await.ids(),
@@ -246,7 +246,10 @@ async fn a_waiting_reader_gets_the_entry_that_comes() {
     let began = Instant::now();
     let reading = read(&app, &stream, "consumer=w&wait=20s");
     let publishing = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        eventually("it waits", async || {
+            app.metric("followed_streams").await == 1
+        })
+        .await;
         app.publish(&stream, "x").await
     };
     let (answer, id) = tokio::join!(reading, publishing);
@@ -265,7 +268,7 @@ async fn waiting_readers_hold_no_connection_and_are_served_in_the_order_they_cam
     let reader = |n: usize| {
         let (app, stream) = (&app, &stream);
         async move {
-            // One after the other, so that the order they come in is known.
+            // Readers start one after another, so that their order is known.
             eventually("those before wait", async || {
                 app.metric("waiting_reads").await >= n
             })
@@ -304,9 +307,16 @@ async fn a_reader_who_leaves_makes_room_for_the_next() {
     )
     .await;
     assert!(gone.is_err());
+    eventually("it has left", async || {
+        app.metric("waiting_reads").await == 0
+    })
+    .await;
     let next = read(&app, &stream, "consumer=next&wait=20s");
     let publishing = async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        eventually("the next waits", async || {
+            app.metric("waiting_reads").await == 1
+        })
+        .await;
         app.publish(&stream, "x").await;
     };
     let (answer, ()) = tokio::join!(next, publishing);

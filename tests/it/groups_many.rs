@@ -1,4 +1,4 @@
-//! Working in groups of one name over several streams.
+//! Groups of one name over several streams.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::support::redis::{Server, shared};
 use crate::support::{Answer, TestApp, encode, eventually, unique};
 
-/// Streams of so many entries each, with a group `g`.
+/// Creates streams with these numbers of entries, each with a group `g`.
 async fn streams<const N: usize>(app: &TestApp, counts: [u32; N]) -> [String; N] {
     let streams = counts.map(|count| (unique("many"), count));
     for (stream, count) in &streams {
@@ -50,7 +50,7 @@ fn by_stream(answer: &Answer) -> Vec<(String, Vec<String>)> {
         .collect()
 }
 
-/// `STREAM@ID` of everything in an answer.
+/// Returns `STREAM@ID` of every entry in a response.
 fn delivered(answer: &Answer) -> Vec<String> {
     let of_one = |(stream, ids): (String, Vec<String>)| {
         ids.into_iter()
@@ -96,7 +96,7 @@ async fn streams_are_read_in_the_order_asked_and_none_keeps_another_from_being_r
         json!({"n": "1"})
     );
     assert_eq!(read(&app, call).await, expect([&[], &[], &[]]));
-    // The same deliveries as of one stream at a time.
+    // The deliveries are the same as for one stream at a time.
     let path = format!("/v1/streams/{a}/groups/g/read");
     assert_eq!(
         app.post_form(&path, "consumer=w1&history=0").await.ids(),
@@ -241,7 +241,7 @@ async fn an_entry_in_either_stream_wakes_who_waits_for_both() {
     assert!(began.elapsed() >= Duration::from_millis(300));
 }
 
-/// Readers who come one after the other, so that their order is known.
+/// Readers that start one after another, so that their order is known.
 struct Line<'a> {
     app: &'a TestApp,
     streams: Vec<String>,
@@ -286,7 +286,7 @@ async fn who_waits_for_both_streams_neither_jumps_a_queue_nor_holds_one_up() {
     let line = Line::over::<2>(&app).await;
     let feed = async {
         eventually("all wait", async || app.metric("waiting_reads").await == 3).await;
-        // `both` is behind in `a` and first in `b`.
+        // `both` is second in `a` and first in `b`.
         let of_both = line.publish(1, 2).await;
         let of_b = line.publish(1, 1).await;
         (line.publish(0, 0).await, of_both, of_b)
@@ -318,7 +318,7 @@ async fn who_leaves_makes_room_in_every_queue() {
     assert_eq!((b, a), expected);
 }
 
-/// Fifty readers over five streams, each with one to four of them.
+/// Returns the streams of fifty readers: each reads one to four of five streams.
 fn sets() -> Vec<Vec<usize>> {
     let set = |n: usize| {
         (0..5)
@@ -381,7 +381,8 @@ async fn fifty_waiting_readers_of_overlapping_sets_miss_no_wake_up() {
         .collect();
     let feed = async {
         eventually("all wait", async || app.metric("waiting_reads").await == 50).await;
-        // In as few round trips as can be, so that they come between each other's steps.
+        // Published with as few round trips as possible, so that the entries arrive between the
+        // readers' steps.
         let publish = |n: usize| app.publish(&streams[n % 5], "x");
         let began = Instant::now();
         futures_util::future::join_all((0..250).map(publish)).await;
@@ -398,7 +399,7 @@ async fn fifty_waiting_readers_of_overlapping_sets_miss_no_wake_up() {
         (seen.len(), Instant::now())
     };
     let (began, (seen, ended)) = tokio::join!(feed, serve);
-    // Less than what waiting readers look again after, however they are woken.
+    // Shorter than the interval after which waiting readers look again without a wake-up.
     assert!(
         ended - began < Duration::from_secs(4),
         "{:?}",

@@ -1,5 +1,5 @@
-//! Other histories of a stream: what a server has that lost its tail, was restored, or took over from
-//! another one. Counts that fit do not hide them.
+//! Other histories of a stream: a server that lost its last entries, was restored, or took over
+//! from another one. Matching counts do not hide them.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use crate::support::redis::{Server, free_port};
 use crate::support::sse::Sse;
 use crate::support::{TestApp, eventually, unique};
 
-/// The history that readers know, and one that another server might have: with as many entries.
+/// The history that readers know, and another with the same number of entries, as another server
+/// might have it.
 const OLD: [&str; 4] = ["1-0", "2-0", "3-0", "5-0"];
 const NEW: [&str; 5] = ["1-0", "2-0", "3-1", "4-0", "6-0"];
 
@@ -31,7 +32,7 @@ async fn lines(app: &TestApp, path: &str) -> Lines {
     .await
 }
 
-/// A gateway whose readers look at their streams every 100 ms.
+/// Starts a gateway whose readers check their streams every 100 ms.
 async fn quick(server: &Server) -> TestApp {
     let look_every = Duration::from_millis(100);
     TestApp::on(&server.url(), |settings| {
@@ -40,7 +41,7 @@ async fn quick(server: &Server) -> TestApp {
     .await
 }
 
-/// Gives a stream another history, in one step.
+/// Replaces the history of a stream in one step.
 async fn replace(server: &Server, stream: &str, ids: &[&str]) {
     let script = "redis.call('DEL', KEYS[1])
         for i, id in ipairs(ARGV) do redis.call('XADD', KEYS[1], id, 'n', id) end";
@@ -110,7 +111,8 @@ async fn a_history_whose_counts_fit_is_told_to_everybody_who_resumes_in_it() {
         .await
         .json();
     assert_eq!(many["streams"][0]["gap"]["reset"], true);
-    // Fewer or more entries after the position than were added since: it was in another history, too.
+    // If the number of entries after the position differs from the number added since, the position
+    // belongs to another history.
     for wrong in ["2-0:3", "2-0:1", "0-0:1"] {
         let answer = app.get(&entries(&stream, &format!("after={wrong}"))).await;
         assert_eq!(
@@ -119,7 +121,7 @@ async fn a_history_whose_counts_fit_is_told_to_everybody_who_resumes_in_it() {
             "{wrong}"
         );
     }
-    // What is in both goes on, and so does what has no count.
+    // Positions in both histories are valid, and so are positions without a count.
     for right in ["2-0:2", "5-0", "0", "0-0:0"] {
         assert_eq!(
             app.get(&entries(&stream, &format!("after={right}")))
@@ -134,7 +136,7 @@ async fn a_history_whose_counts_fit_is_told_to_everybody_who_resumes_in_it() {
 #[tokio::test]
 async fn a_history_whose_counts_fit_is_told_to_everybody_who_follows() {
     let server = Server::start().await;
-    // With one reader for all, which checks few streams and many in different ways.
+    // One reader serves all subscribers. It checks few streams and many streams in different ways.
     let app = TestApp::on(&server.url(), |settings| {
         settings.live.readers = 1;
         settings.pool.blocking = 1;
@@ -179,7 +181,7 @@ async fn a_quiet_stream_that_was_replaced_is_told_without_an_entry() {
     let mut sse = app.follow(&events(&stream, "after=0")).await;
     sse.expect("$open").await;
     sse.values(4).await;
-    // The same last id, and as many entries.
+    // The same last id and the same number of entries.
     replace(&server, &stream, &["1-0", "2-0", "3-1", "5-0"]).await;
     assert_eq!(
         sse.soon(Duration::from_millis(400)).await,
@@ -188,7 +190,7 @@ async fn a_quiet_stream_that_was_replaced_is_told_without_an_entry() {
     );
     server.command(&["XADD", &stream, "6-0", "n", "6-0"]).await;
     assert_eq!(sse.values(1).await, ["6-0"]);
-    // The same last id, and more entries than before.
+    // The same last id and more entries than before.
     replace(
         &server,
         &stream,
@@ -202,7 +204,7 @@ async fn a_quiet_stream_that_was_replaced_is_told_without_an_entry() {
 async fn a_redis_that_comes_back_with_less_is_a_reset_to_everybody_who_had_more() {
     let server = Server::start().await;
     let app = quick(&server).await;
-    // Streams that have more by the time of the crash, that are emptied, deleted, or as they were.
+    // Streams that gained entries before the crash, were emptied, deleted, or did not change.
     let kinds = ["more", "emptied", "deleted", "new", "same"];
     let mut followed = Vec::new();
     for kind in kinds.iter().cycle().take(40) {
@@ -247,7 +249,7 @@ async fn a_redis_that_comes_back_with_less_is_a_reset_to_everybody_who_had_more(
         server.command(&["XADD", stream, "9-0", "n", "last"]).await;
         assert_eq!(sse.values(1).await, ["last"], "{kind}");
     }
-    // All at once, on a server that goes on.
+    // All streams at once, on a server that keeps running.
     server.command(&["FLUSHALL"]).await;
     for ((kind, _), sse) in followed.iter().zip(&mut subscribers) {
         assert_eq!(
@@ -277,7 +279,7 @@ async fn a_tail_that_was_lost_and_written_anew_is_a_reset() {
         sse.values(5).await;
         subscribers.push(sse);
     }
-    // Another server had the same until then, and goes on by itself.
+    // Another server had the same entries until then and continued differently.
     let other = Server::on(free_port());
     other.start_from(&backup).await;
     for stream in &streams {

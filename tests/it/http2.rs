@@ -1,5 +1,5 @@
-//! HTTP/2 with clients whose every frame is ours: what its streams, windows and resets could do to
-//! a gateway, and what they get.
+//! HTTP/2 with clients that control every frame: the effect of streams, windows and resets on a
+//! gateway, and its responses.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::support::{PATIENCE, TestApp, eventually, unique};
 
 type Ended = JoinHandle<Result<(), h2::Error>>;
 
-/// A connection in the clear, and what becomes of it.
+/// Opens a plaintext connection. Returns its sender and the task that drives it.
 async fn connect(app: &TestApp, change: impl FnOnce(&mut Builder)) -> (SendRequest<Bytes>, Ended) {
     let stream = TcpStream::connect(app.address).await.unwrap();
     let mut builder = Builder::new();
@@ -85,7 +85,7 @@ async fn the_authority_is_checked_like_a_host() {
 #[tokio::test]
 async fn the_protocol_is_told_however_slowly_it_comes() {
     let app = TestApp::start().await;
-    // What begins like HTTP/2 and is not.
+    // Requests that begin like HTTP/2 but are not.
     for request in [
         "PUT /v1/streams/a/b HTTP/1.1\r\n",
         "P",
@@ -112,7 +112,7 @@ async fn the_protocol_is_told_however_slowly_it_comes() {
     }
     let mut stream = TcpStream::connect(app.address).await.unwrap();
     stream.set_nodelay(true).unwrap();
-    // The preface and empty settings, a byte at a time.
+    // The preface and empty settings, one byte at a time.
     let begin = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     for byte in begin {
         stream.write_all(&[*byte]).await.unwrap();
@@ -188,7 +188,7 @@ async fn a_client_that_takes_its_time_gets_all_of_an_answer() {
     while let Some(part) = body.data().await {
         let part = part.expect("it is not reset");
         read += part.len();
-        // Longer in all than an answer may be left unread.
+        // In total, longer than a response may stay unread.
         tokio::time::sleep(Duration::from_millis(200)).await;
         body.flow_control().release_capacity(part.len()).unwrap();
     }
@@ -208,7 +208,8 @@ async fn whoever_takes_back_every_request_is_sent_away() {
         loop {
             let mut send = send.clone().ready().await?;
             let (response, mut request) = send.send_request(get(&path), true)?;
-            // Taken as a request first, so that it costs what a request costs.
+            // The yield lets the gateway accept the request first, so that it has the cost of a
+            // request.
             tokio::task::yield_now().await;
             request.send_reset(Reason::CANCEL);
             drop(response);
@@ -241,7 +242,8 @@ async fn a_connection_that_has_nothing_to_do_is_closed_and_one_that_has_is_not()
     )
     .await
     .unwrap();
-    // One that never asks, one that asks once, one that sends half a head and no more.
+    // A connection without requests, one with a single request, and one that stops in the middle of
+    // a head.
     let (_silent, silent_ended) = connect(&app, |_| {}).await;
     let (once, once_ended) = connect(&app, |_| {}).await;
     assert_eq!(status(&once, get("/livez")).await, 200);

@@ -1,11 +1,11 @@
-//! Payloads that are JSON, embedded as the JSON they are.
+//! JSON payloads, embedded as JSON.
 
 use serde_json::{Value, json};
 
 use crate::support::lines::Lines;
 use crate::support::{TestApp, unique};
 
-/// A document with all that could break a line of an event.
+/// A document with every character that could break a line of an event.
 const DOCUMENT: &str = "{\r\n \"n\": 1.50,\n \"s\": \"\u{2028}\u{85}\"\r}";
 
 /// Appends a document, text, bytes, and an entry without a payload.
@@ -27,7 +27,7 @@ async fn stream(app: &TestApp) -> String {
     stream
 }
 
-/// What each of them is shown with beside its id.
+/// Returns the expected members of each entry, besides its id.
 fn expected() -> [Value; 4] {
     [
         json!({"payload": {"n": 1.5, "s": "\u{2028}\u{85}"}}),
@@ -37,7 +37,7 @@ fn expected() -> [Value; 4] {
     ]
 }
 
-/// Keeps the two members that are compared.
+/// Keeps only the compared members.
 fn shown(entry: &Value) -> Value {
     let members = entry.as_object().unwrap().iter();
     members

@@ -1,4 +1,4 @@
-//! API keys: made by a command, taken back without a restart; and what is on without any.
+//! API keys: created by a command, revoked without a restart; and the defaults without any key.
 
 use std::process::Command;
 
@@ -42,7 +42,7 @@ async fn one_command_makes_a_key_that_works() {
     let bits =
         std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(file).unwrap().permissions());
     assert_eq!(bits & 0o777, 0o600);
-    // A second of the same name is refused, and changes nothing.
+    // A second key of the same name is rejected and changes nothing.
     let (done, _, err) = keys(&["new", "ci", "--admin", "--auth-file", file]);
     assert!(!done && err.contains("same name"), "{err}");
     assert_eq!(std::fs::read_to_string(file).unwrap(), kept);
@@ -178,7 +178,7 @@ fn a_gateway_that_others_can_reach_asks_who_they_are() {
     let path = file.path();
     assert!(!refused(&["--auth-file", path.to_str().unwrap()]).0);
     assert!(!refused(&["--insecure"]).0);
-    // All that is wrong with the file is told at once, and nothing of a secret.
+    // All errors in the file are reported at once, without any secret.
     file.write(
         "[[key]]\nname = \"a/b\"\nhash = \"sha256:00\"\n\
          [[key]]\nname = \"c\"\nhash = \"secret-in-the-clear\"\ngrants = [\"fly *\"]\n",
@@ -208,7 +208,7 @@ async fn keys_come_and_go_without_a_restart_and_take_their_subscriptions_along()
         events.expect("$open").await;
         assert_eq!(events.values(1).await, ["1"]);
     }
-    // A mistake is not taken: everything stays as it was.
+    // An invalid file is ignored, and everything stays as it was.
     file.write("[[key]]\nname = 7");
     eventually("the mistake is counted", async || {
         let metrics = root.get("/metrics").await.body;
@@ -242,7 +242,7 @@ async fn keys_come_and_go_without_a_restart_and_take_their_subscriptions_along()
             .status,
         200
     );
-    // Whose record did not change goes on undisturbed.
+    // A subscription whose record did not change continues.
     root.publish(&stream, "2").await;
     assert_eq!(of_root.values(1).await, ["2"]);
 }
@@ -421,7 +421,7 @@ async fn a_key_may_ask_only_so_often() {
             .header("ratelimit")
             .starts_with("\"principal\";r=0;t=")
     );
-    // An EventSource is told in the stream, and when to come back.
+    // For an EventSource, the response reports the limit and the delay in the stream.
     let mut events = app.as_key("a").follow("/v1/streams/a/events").await;
     let end = events.expect("$end").await;
     assert_eq!(
@@ -429,7 +429,7 @@ async fn a_key_may_ask_only_so_often() {
         (200, json!({"reason": "rate-limited"}))
     );
     assert!(end.retry.unwrap() >= 1000);
-    // By whatever it shows, and nobody else.
+    // The limit applies to the key in every header, and to no other key.
     let by_header = app.showing("x-api-key", &key("a")).get("/v1/streams").await;
     by_header.is_problem(429, "rate-limited");
     let answer = app.as_key("b").get("/v1/streams").await;
@@ -453,10 +453,10 @@ async fn the_first_commands_show_a_key_where_one_is_needed() {
         line.matches("curl ").count() == line.matches("-H \"X-API-Key: $KEY\"").count()
     });
     assert!(shown && text.contains("KEY="), "{text}");
-    // The first and the last of them, as they stand.
+    // The first and the last command, unmodified.
     for command in [commands[0], commands[2]] {
         let script = format!("set -eu; KEY={}; {command}", key("a"));
-        // The gateway runs on this thread.
+        // The command runs asynchronously, because the gateway runs on this thread.
         let mut shell = tokio::process::Command::new("sh");
         let done = shell.args(["-c", &script]).output().await.unwrap();
         let out = String::from_utf8_lossy(&done.stdout).into_owned();

@@ -1,11 +1,12 @@
-//! Bodies as programs and people send them, each with the answer it should get: `tests/bodies/cases.json`.
+//! Bodies as programs and people send them, each with its expected response:
+//! `tests/bodies/cases.json`.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::Value;
 
 use crate::support::{TestApp, unique};
 
-/// What no client should read: words of a parser, of Rust or of Redis.
+/// Words of a parser, of Rust or of Redis that no response may contain.
 const WORDS: [&str; 14] = [
     "u64",
     "u32",
@@ -37,7 +38,7 @@ fn bytes(case: &Value) -> Vec<u8> {
     }
 }
 
-/// How an answer differs from the one a case should get.
+/// Returns the difference between the response and the expected one, if any.
 async fn fault(app: &TestApp, case: &Value) -> Option<String> {
     let stream = unique("kinds");
     let path = format!("/v1/streams/{stream}/entries");
@@ -98,7 +99,7 @@ async fn every_body_is_stored_as_what_it_is_or_refused_with_the_remedy() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// Bodies that no call takes, or hardly any.
+/// Bodies that few or no operations accept.
 const WRONG: [&str; 40] = [
     "",
     "{",

@@ -1,4 +1,4 @@
-//! The lag of a group: exact for one group, exact or null in lists, whatever was removed.
+//! The lag of a group: exact for a single group, exact or null in lists, whatever was removed.
 
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ async fn read(stream: &str, count: &str) {
     shared().await.command(&read).await;
 }
 
-/// The lag of the group by itself, in the list of groups, and in the full view.
+/// Returns the lag of the group alone, in the list of groups, and in the full view.
 async fn lags(app: &TestApp, stream: &str) -> [Value; 3] {
     let path = format!("/v1/streams/{stream}");
     let one = app.get(&format!("{path}/groups/g")).await.json()["lag"].clone();
@@ -82,7 +82,7 @@ async fn a_negative_lag_is_never_shown_as_none_to_read() {
     shared().await.command(&set).await;
     let [one, listed, full] = lags(&app, &stream).await;
     assert_eq!(one, 3);
-    // Redis 8.2 counts by itself here, the others subtract.
+    // Redis 8.2 counts the entries here, and other versions subtract counters.
     assert!([listed, full].iter().all(|lag| lag.is_null() || *lag == 3));
 }
 
@@ -117,7 +117,7 @@ async fn a_group_far_from_both_ends_has_the_lag_redis_counts_or_none() {
         server.command(&["XDEL", &stream, "1-0"]).await;
         let path = format!("/v1/streams/{stream}/groups/g");
         assert_eq!(app.get(&path).await.json()["lag"], expected, "{read}");
-        // What cannot be true is not shown where it is too much to count.
+        // An impossible lag is not shown if counting the entries would cost too much.
         let place = format!("{read}-0");
         let set = ["XGROUP", "SETID", &stream, "g", &place, "ENTRIESREAD", "1"];
         server.command(&set).await;

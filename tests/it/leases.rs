@@ -1,4 +1,4 @@
-//! Groups with a policy: entries are lent, by receipt, until their leases end.
+//! Groups with a policy: entries are leased with a receipt until their leases end.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ fn group(stream: &str, rest: &str) -> String {
     format!("/v1/streams/{stream}/groups/g{rest}")
 }
 
-/// A stream with entries `1-0` to `<count>-0`, and a group with this policy.
+/// Creates a stream with entries `1-0` to `<count>-0`, and a group with this policy.
 async fn lent(app: &TestApp, count: u32, policy: &str) -> String {
     let stream = app.stream_of("lent", count).await;
     let made = app
@@ -39,7 +39,7 @@ async fn read(app: &TestApp, stream: &str, form: &str) -> Answer {
     answer
 }
 
-/// The receipts of an answer, as they are sent back.
+/// Returns the receipts of a response, as a form.
 fn receipts(answer: &Answer) -> String {
     let entries = answer.json()["entries"].as_array().unwrap().clone();
     let of = |entry: &Value| format!("receipts={}", entry["receipt"].as_str().unwrap());
@@ -443,7 +443,7 @@ async fn what_nobody_is_there_to_receive_is_handed_back_as_if_never_lent() {
     let proxy = Proxy::to(server.port).await;
     let app = TestApp::on(&proxy.url(), |_| {}).await;
     let stream = lent(&app, 2, "{}").await;
-    // A new name is looked for before anything is read.
+    // This read creates the consumer. With a new name, the next read would start with a lookup.
     read(&app, &stream, "consumer=gone&history=0").await;
     proxy.delay(Duration::from_millis(500));
     let request = app.client.post(app.url(&group(&stream, "/read")));

@@ -1,4 +1,4 @@
-//! How much one client may do: requests, connections; and who a client is behind proxies.
+//! Limits per client on requests and connections, and the identity of clients behind proxies.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -113,7 +113,7 @@ async fn clients_behind_a_trusted_proxy_are_told_apart_and_others_are_not_believ
     };
     let xff = "x-forwarded-for";
     for client in ["1.1.1.1", "2.2.2.2", "2001:db8::1"] {
-        // What a client adds itself stands before what the proxy adds.
+        // An address that a client adds itself precedes the one the proxy adds.
         for spoofed in ["9.9.9.9", "8.8.8.8"] {
             let value = format!("{spoofed}, {client}");
             assert_eq!(status(&trusting, xff, &value).await, 200, "{value}");
@@ -169,7 +169,7 @@ async fn addresses_beyond_the_bound_share_a_quota() {
         app.metric_if_any("refused_total{bound=\"addresses\"}")
             .await
     };
-    // Reading the metrics is a request, too, of the proxy itself.
+    // Reading the metrics is also a request, by the proxy itself.
     assert_eq!(app.get("/metrics").await.status, 429);
     assert_eq!(probe().await, None);
 }
@@ -215,7 +215,7 @@ async fn connections_of_one_client_are_bounded_and_those_of_a_proxy_are_not() {
         events.expect("$end").await.json()["reason"],
         "too-many-connections"
     );
-    // A flood of them is not even answered, and takes no room from others.
+    // A flood of connections gets no response and uses no capacity of others.
     let flood: Vec<TcpStream> = futures_util::future::join_all(
         (0..50).map(|_| async { TcpStream::connect(app.address).await.unwrap() }),
     )
@@ -272,7 +272,7 @@ async fn an_entry_with_more_fields_than_may_be_is_refused_and_disturbs_nobody() 
     ] {
         json(body, kind).await.is_problem(422, "invalid-fields");
     }
-    // A form takes shorter names.
+    // Names in a form are shorter.
     let name = "x".repeat((64 << 10) + 1);
     let long = json(
         format!("{{\"fields\":{{\"{name}\":1}}}}"),

@@ -1,4 +1,4 @@
-//! NDJSON in and out.
+//! NDJSON requests and responses.
 
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ fn get(app: &TestApp, path: &str) -> reqwest::RequestBuilder {
         .header("accept", "application/x-ndjson")
 }
 
-/// A body that is sent as it is written; it ends when the sender is dropped.
+/// Returns a body that is sent as it is written. It ends when the sender is dropped.
 fn body() -> (tokio::sync::mpsc::Sender<String>, reqwest::Body) {
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
     let parts = futures_util::stream::unfold(receiver, |mut receiver| async {
@@ -189,13 +189,13 @@ async fn what_keeps_all_lines_out_is_a_problem_that_tells_how_far_it_got() {
     })
     .await;
     server.kill();
-    // More than fits into any buffer, by a client that reads nothing before it has sent it all.
+    // More than any buffer holds, from a client that reads nothing before it has sent everything.
     for n in 0..2000 {
         let line = format!(
             "{{\"fields\":{{\"n\":{n},\"x\":\"{}\"}}}}\n",
             "x".repeat(2000)
         );
-        // A client that has the answer already sends no more.
+        // A client that already has the response stops sending.
         if sender.send(line).await.is_err() {
             break;
         }
@@ -301,7 +301,7 @@ async fn a_long_upload_takes_little_memory() {
     assert!(most < idle + (64 << 10), "{most} KiB, {idle} KiB when idle");
 }
 
-/// The resident memory of a process, in KiB.
+/// Returns the resident memory of a process, in KiB.
 fn memory(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status

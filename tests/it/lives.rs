@@ -1,4 +1,5 @@
-//! What is kept beside a stream or a group does not outlive it, whoever deletes or replaces it.
+//! Data stored beside a stream or a group does not outlive it, even if another client deletes or
+//! replaces it.
 
 use serde_json::{Value, json};
 
@@ -9,8 +10,8 @@ fn group(stream: &str, rest: &str) -> String {
     format!("/v1/streams/{stream}/groups/g{rest}")
 }
 
-/// A stream with entries `1-0` to `3-0` and a group that would put an entry away at once, of which
-/// `w` holds `1-0`, by the receipt that is answered.
+/// Creates a stream with entries `1-0` to `3-0`, and a group that dead-letters an entry after one
+/// delivery. `w` holds `1-0`. Returns its receipt.
 async fn strict(app: &TestApp, stream: &str) -> String {
     app.fill(stream, 3).await;
     let policy = r#"{"policy":{"lease":"100ms","max_deliveries":1,"consumer_expiry":"100ms"}}"#;
@@ -24,7 +25,7 @@ async fn strict(app: &TestApp, stream: &str) -> String {
         .to_owned()
 }
 
-/// Every way in which another client replaces a group by one of the same name.
+/// Ways in which another client replaces a group by one of the same name.
 const WAYS: [&str; 5] = ["destroy", "delete", "rename", "expire", "other type"];
 
 async fn replace(server: &Server, stream: &str, way: &str) {
@@ -73,7 +74,7 @@ async fn replace(server: &Server, stream: &str, way: &str) {
     command(&read).await;
 }
 
-/// `[id, consumer, deliveries]` of what is pending.
+/// Returns `[id, consumer, deliveries]` of the pending entries.
 async fn pending(server: &Server, stream: &str) -> Value {
     let held = plain(
         &server
@@ -242,12 +243,12 @@ async fn the_holder_may_acknowledge_by_its_receipt_after_the_policy_was_taken_aw
         };
         assert_eq!(ack(0).await, "acknowledged");
         assert_eq!(ack(0).await, "not-pending");
-        // Somebody else has it since.
+        // Another consumer has claimed the entry since.
         server
             .command(&["XCLAIM", &stream, "g", "other", "0", "2-0"])
             .await;
         assert_eq!(ack(1).await, "lease-lost");
-        // A policy that is given again knows the lease that still runs.
+        // A restored policy recognizes a lease that has not ended.
         app.put_json(&group(&stream, ""), r#"{"policy":{"lease":"1h"}}"#)
             .await;
         assert_eq!(ack(2).await, "acknowledged");
@@ -372,7 +373,7 @@ async fn keyed(app: &TestApp, stream: &str, key: &str, value: &str) -> (u16, Str
     (answer.status, id.unwrap_or_else(|| answer.body.clone()))
 }
 
-/// The last entries of a stream, by `n`.
+/// Returns the field `n` of all entries of a stream.
 async fn values(server: &Server, stream: &str) -> Vec<Value> {
     let entries = plain(&server.command(&["XRANGE", stream, "-", "+"]).await);
     entries
@@ -383,10 +384,10 @@ async fn values(server: &Server, stream: &str) -> Vec<Value> {
         .collect()
 }
 
-/// Every way in which another client replaces a stream by a new one of its name.
+/// Ways in which another client replaces a stream by a new one of the same name.
 const REPLACED: [&str; 4] = ["delete", "rename", "expire", "other type"];
 
-/// Replaces a stream by one that was given `count` entries, which Redis gives ids to.
+/// Replaces a stream by one with `count` entries whose ids Redis assigns.
 async fn replace_stream(server: &Server, stream: &str, way: &str, count: usize) {
     let command = async |words: &[&str]| server.command(words).await;
     let made = if way == "rename" {
@@ -446,7 +447,7 @@ async fn an_idempotency_key_does_not_outlive_a_stream_that_another_client_replac
         let discarded = "discarded_settings_total{kind=\"idempotency-keys\"}";
         assert_eq!(app.metric_if_any(discarded).await, Some(n + 1));
     }
-    // Nor one that is not there at all.
+    // Keys do not survive a stream that is missing, either.
     let stream = unique("keys");
     keyed(&app, &stream, "k", "old").await;
     server.command(&["DEL", &stream]).await;
@@ -470,7 +471,8 @@ async fn a_longer_life_that_lost_few_entries_is_noticed_by_the_counts_that_a_job
             .is_some_and(|life| life.contains(" 11 entry "))
     })
     .await;
-    // More was added than before, and less removed: the first entry of the old life would be there.
+    // More entries were added than before, and fewer removed: the first entry of the old
+    // incarnation would still exist.
     replace_stream(&server, &stream, "delete", 20).await;
     server.command(&["XTRIM", &stream, "MAXLEN", "15"]).await;
     assert_eq!(keyed(&app, &stream, "k", "old").await.0, 201);
@@ -522,7 +524,8 @@ async fn each_idempotency_key_is_remembered_for_the_window_it_was_promised() {
         keyed(&short, &stream, "short", "x").await.0 == 201
     })
     .await;
-    tokio::time::sleep(std::time::Duration::from_millis(2100)).await; // Longer than the short one's keys.
+    // Longer than the keys of the short gateway.
+    tokio::time::sleep(std::time::Duration::from_millis(2100)).await;
     assert_eq!(keyed(&long, &stream, "long", "x").await, (200, id));
 }
 
@@ -544,7 +547,7 @@ async fn either_of_the_keys_that_remember_may_be_evicted_without_the_other() {
         );
         assert_eq!(keyed(&app, &stream, "k2", "x").await.0, 201);
         assert_eq!(keyed(&app, &stream, "k", "x").await, (200, again));
-        // A job finds what the lost set knew.
+        // A job restores what the lost set contained.
         eventually("both keys are found when they end", async || {
             let ends = format!("streamgate:{{{stream}}}:idempotency:ends:{stream}");
             plain(&server.command(&["ZCARD", &ends]).await) == 2 || kind == "ends"
@@ -588,14 +591,14 @@ async fn a_retention_does_not_outlive_a_stream_that_another_client_replaced() {
             21,
             "{way}: nothing was trimmed"
         );
-        // It can have one of its own.
+        // The new stream can have a retention of its own.
         assert_eq!(
             patch(&app, &stream, kept).await.json()["length"],
             5,
             "{way}"
         );
     }
-    // A stream that was seen to be gone meanwhile was not replaced.
+    // A stream that was seen as missing in between does not count as replaced.
     let discarded = "discarded_settings_total{kind=\"retention\"}";
     assert!(app.metric_if_any(discarded).await >= Some(1));
 }

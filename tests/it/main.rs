@@ -1,5 +1,7 @@
-//! All integration tests, in one binary: real servers that the tests start themselves, a gateway
-//! in this process or as the real binary, and a real browser. No server needs to run beforehand.
+//! Integration tests, built as one binary.
+//!
+//! The tests start every server they need, so none has to run beforehand. The gateway runs in this
+//! process or as the real binary, and some tests use a real browser.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

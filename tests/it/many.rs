@@ -1,4 +1,4 @@
-//! Reading several streams in one call.
+//! Reading several streams in one request.
 
 use std::time::{Duration, Instant};
 

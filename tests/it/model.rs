@@ -1,9 +1,11 @@
-//! Proof that nothing is lost in silence: subscribers follow streams while entries are added,
-//! trimmed and deleted, streams made anew, connections cut and stalled, gateways and Redis
-//! restarted; and whatever each was told is held against a plain list of all there ever was.
+//! Model test of subscriptions: no subscriber misses an entry without being told.
 //!
-//! What happens is drawn from a seed, which is printed, with every step. `MODEL_SEED=…` begins with that one,
-//! `MODEL_SECONDS=…` goes on for longer:
+//! Subscribers follow streams while the test adds, trims and deletes entries, recreates streams,
+//! cuts and stalls connections, and restarts gateways and Redis. The test then compares the log of
+//! each subscriber with a plain list of every entry that ever existed.
+//!
+//! The steps are drawn from a seed. The test prints the seed and every step. `MODEL_SEED=…` sets
+//! the first seed, and `MODEL_SECONDS=…` makes the test run longer:
 //! `MODEL_SECONDS=600 cargo test --test it model:: -- --nocapture`.
 
 mod check;
@@ -19,7 +21,7 @@ use check::Told;
 use run::Run;
 use world::World;
 
-/// For how long scripts are played in the suite.
+/// Default duration of the model test, in seconds.
 const SECONDS: u64 = 10;
 
 fn number(variable: &str) -> Option<u64> {

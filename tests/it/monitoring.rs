@@ -1,4 +1,4 @@
-//! What Redis says of streams, groups and consumers: every figure of it, as it is.
+//! Figures of Redis about streams, groups and consumers: the gateway shows each one unchanged.
 
 use deadpool_redis::redis::Value as Redis;
 use serde_json::{Map, Value, json};
@@ -6,11 +6,11 @@ use serde_json::{Map, Value, json};
 use crate::support::redis::{Server, json as plain, properties, shared};
 use crate::support::{TestApp, unique};
 
-/// What may have passed between two looks at a clock.
+/// Maximum difference between two readings of a clock, in milliseconds.
 const MOMENT_MS: u64 = 20_000;
 
-/// A stream that has something of everything: two groups, consumers that hold entries and one that
-/// never read, entries that are gone.
+/// Creates a stream with two groups, consumers that hold entries, a consumer that never read, and
+/// deleted entries.
 async fn lived(app: &TestApp, name: &str) -> String {
     let stream = app.stream_of(name, 9).await;
     let path = format!("/v1/streams/{stream}");
@@ -43,7 +43,7 @@ fn list(json: &Value) -> &Vec<Value> {
         .unwrap_or_else(|| panic!("not a list: {json}"))
 }
 
-/// `[id, [name, value, …]]` as an entry of ours.
+/// Converts `[id, [name, value, …]]` to an entry of the gateway.
 fn entry(raw: &Value) -> Value {
     let fields = raw[1].as_array().unwrap().chunks(2);
     let fields: Map<String, Value> = fields
@@ -52,7 +52,8 @@ fn entry(raw: &Value) -> Value {
     json!({"id": raw[0], "fields": fields})
 }
 
-/// Every property of XINFO STREAM, also with FULL, beside what we make of it.
+/// Compares every property of XINFO STREAM, with and without FULL, with the response of the
+/// gateway.
 fn compare_stream(raw: &Map<String, Value>, ours: &Value) {
     for (name, value) in raw {
         let (shown, value) = match name.as_str() {
@@ -76,7 +77,7 @@ fn compare_stream(raw: &Map<String, Value>, ours: &Value) {
             "iids-tracked" => (&ours["idmp"]["ids"], value.clone()),
             "iids-added" => (&ours["idmp"]["added"], value.clone()),
             "iids-duplicates" => (&ours["idmp"]["duplicates"], value.clone()),
-            "groups" => continue, // With FULL: looked at one by one.
+            "groups" => continue, // With FULL: compared one by one.
             unknown => panic!("{unknown} is shown nowhere"),
         };
         assert_eq!(*shown, value, "{name}");
@@ -96,7 +97,7 @@ fn compare_group(raw: &Map<String, Value>, ours: &Value) {
             "pel-count" => &ours["pending"],
             "pending" if value.is_number() => &ours["pending"],
             "consumers" if value.is_number() => &ours["consumer_count"],
-            "pending" | "consumers" => continue, // With FULL: looked at one by one.
+            "pending" | "consumers" => continue, // With FULL: compared one by one.
             unknown => panic!("{unknown} is shown nowhere"),
         };
         assert_eq!(shown, value, "{name}");
@@ -148,7 +149,7 @@ async fn every_figure_of_a_stream_its_groups_and_consumers_is_shown_as_redis_has
     for (index, raw) in list(&raw).iter().enumerate() {
         compare_consumer(&properties(raw), &ours["consumers"][index]);
     }
-    // A stream that holds nothing any more.
+    // A stream that holds no entries any more.
     app.post_form(&format!("{path}/trim"), "maxlen=0&exact=true")
         .await;
     let ours = app.get(&path).await.json();
@@ -290,7 +291,7 @@ async fn what_redis_itself_remembers_of_producers_is_shown() {
     let app = TestApp::start().await;
     let redis = shared().await;
     if redis.command(&["COMMAND", "INFO", "XCFGSET"]).await == Redis::Array(vec![Redis::Nil]) {
-        return; // Asked of the server: this one remembers nothing.
+        return; // This server stores no ids of producers.
     }
     let stream = unique("idmp");
     for id in ["a", "a", "b"] {
@@ -341,7 +342,7 @@ async fn every_series_with_known_labels_is_there_before_anything_happens() {
         let series = format!("requests_total{{method=\"{method}\",{route},status=\"{status}\"}}");
         assert!(at_zero(&series), "{series}: {text}");
     }
-    // Counters without labels too: no line of any counter is missing.
+    // Counters without labels are present, too.
     for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let (name, _) = line.split_once(' ').unwrap();
         let any = text

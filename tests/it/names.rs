@@ -1,4 +1,4 @@
-//! Names that native clients gave: what no rule allows to be made here is seen and reached all the same.
+//! Names chosen by native clients: names that cannot be created here can still be listed and used.
 
 use serde_json::{Value, json};
 
@@ -138,7 +138,7 @@ async fn name64_names_any_stream_and_is_refused_where_it_names_none() {
         let refused = app.get(&format!("/v1/streams/x?name64={name64}")).await;
         refused.is_problem(400, "invalid-name");
     }
-    // A stream whose name is no text is told of, and no more.
+    // A stream whose name is not text is listed, but cannot be used.
     let add = "return redis.call('XADD', '\\255\\254', '*', 'n', '1')";
     server.command(&["EVAL", add, "0"]).await;
     let listed = list(&app, "").await;
@@ -203,7 +203,7 @@ async fn groups_and_consumers_whose_names_are_no_text_can_be_asked_for_as_they_a
         (&page["consumers"][0]["consumer"], &page["next"]),
         (&"other".into(), &Value::Null)
     );
-    // With a policy, with a lease, to the dead letters.
+    // With a policy: a lease, and a dead letter.
     let policy = r#"{"policy":{"lease":"1h"}}"#;
     assert_eq!(
         app.put_json(&path, policy).await.json()["policy"]["lease"],
@@ -288,7 +288,7 @@ async fn a_call_on_a_group_of_a_missing_stream_says_that_there_is_no_such_group(
         .header("content-type", "application/json");
     let change = change.body(r#"{"policy":{}}"#);
     app.send(change).await.is_problem(404, "group-not-found");
-    // These are calls on the stream.
+    // These are operations on the stream.
     app.get(&format!("/v1/streams/{stream}/groups"))
         .await
         .is_problem(404, "stream-not-found");

@@ -1,4 +1,4 @@
-//! Redis going away, coming back, coming back empty, being slow.
+//! Redis outages: it goes away, comes back, comes back empty, or is slow.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::support::proxy::Proxy;
 use crate::support::redis::Server;
 use crate::support::{TestApp, eventually, unique};
 
-/// As long as the contract lets a publisher wait for bad news.
+/// Maximum time a publisher may wait for an error.
 const BAD_NEWS: Duration = Duration::from_secs(2);
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn a_subscription_outlives_an_outage_and_gets_what_was_written_meanwhile_o
             panic!("{event:?} came through a connection that is cut");
         }
         assert!(sse.heartbeats > before, "the connection is kept alive");
-        // A stalled connection never comes back by itself: what is behind it has gone away.
+        // A stalled connection never recovers: the server behind it is gone.
         if round % 2 == 1 {
             proxy.cut();
         }
@@ -192,7 +192,7 @@ async fn a_subscription_outlives_a_crash_of_redis() {
     sse.expect("$open").await;
     app.publish(&stream, "before").await;
     assert_eq!(sse.values(1).await, ["before"]);
-    // Written for sure before the crash, whatever fsync policy.
+    // Until the entry is on disk, whatever the fsync policy.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     server.kill();
     server.start_again().await;
@@ -225,7 +225,7 @@ async fn a_redis_that_comes_back_empty_is_a_reset_to_subscribers_and_pollers() {
         (event.id.as_deref(), &event.json()["fields"]["n"]),
         (Some("1-0:1"), &"new".into())
     );
-    // More entries than before, with greater ids, so that only the counters can tell.
+    // More entries than before and with greater ids, so that only the counters can tell.
     server.kill();
     server.start_empty().await;
     for n in 2..=6 {
@@ -248,7 +248,7 @@ async fn a_redis_slower_than_the_heartbeat_still_gets_its_entries_through() {
     })
     .await;
     let stream = app.stream_of("slower", 3).await;
-    // Each answer takes as long as several heartbeats.
+    // Each response takes as long as several heartbeats.
     proxy.delay(Duration::from_millis(120));
     let mut sse = app
         .follow(&format!("/v1/streams/{stream}/events?after=0"))
@@ -304,7 +304,7 @@ async fn a_waiting_group_reader_outlives_an_outage_but_not_the_loss_of_its_group
         answer.body
     );
     let loss = async {
-        // The stream is followed from before: that it waits shows elsewhere.
+        // The stream is already followed, so `blocked` would not show that the read waits.
         eventually("it waits", async || app.metric("waiting_reads").await == 1).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
         server.kill();

@@ -1,4 +1,4 @@
-//! The pages for browsers: what their headers keep out, and that a browser shows them all the same.
+//! Pages for browsers: their security headers, and a real browser that still displays them.
 
 use crate::support::TestApp;
 use crate::support::chromium::dump;

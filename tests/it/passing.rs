@@ -1,5 +1,5 @@
-//! Passing states of Redis: every long-lived reader waits until the state is over, and every write is
-//! told to retry.
+//! Temporary states of Redis: every long-lived reader waits until the state is over, and every
+//! write is told to retry.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::redis::Server;
 use crate::support::sse::Sse;
 use crate::support::{Answer, TestApp, eventually, unique};
 
-/// A state that a server goes into and out of.
+/// A state that a server enters and leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Busy,
@@ -29,7 +29,7 @@ enum State {
     Frozen,
 }
 
-/// A connection that was there before the state.
+/// A connection opened before the state.
 struct Admin {
     connection: MultiplexedConnection,
     url: String,
@@ -51,7 +51,7 @@ impl Admin {
         }
     }
 
-    /// Sends words, in which `_` stands for a space.
+    /// Sends a command. In an argument, `_` stands for a space.
     async fn say(&mut self, words: &str) {
         let mut command = Cmd::new();
         for word in words.split(' ') {
@@ -76,7 +76,7 @@ impl Admin {
 }
 
 impl State {
-    /// What the server needs from its start.
+    /// Returns the settings with which the server must start.
     fn settings(self) -> &'static [&'static str] {
         match self {
             Self::Busy => &["--busy-reply-threshold", "50"],
@@ -95,7 +95,7 @@ impl State {
             Self::Replica => admin.say("REPLICAOF 127.0.0.1 1").await,
             Self::OutOfMemory => admin.say("CONFIG SET maxmemory 1").await,
             Self::CannotSave => {
-                // No file can be renamed to a directory.
+                // Saving fails, because no file can be renamed to a directory.
                 std::fs::create_dir(server.dir().join("dump.rdb")).unwrap();
                 admin.say("CONFIG SET save 3600_1").await;
                 admin.say("BGSAVE").await;
@@ -141,7 +141,7 @@ impl State {
         }
     }
 
-    /// The answer to a write in this state.
+    /// Returns the response to a write in this state.
     fn answer(self) -> (u16, &'static str, &'static str) {
         match self {
             Self::Loading => (503, "redis-loading", "none"),
@@ -154,7 +154,7 @@ impl State {
         }
     }
 
-    /// Whether reads go on in this state.
+    /// Returns whether reads succeed in this state.
     fn serves_reads(self) -> bool {
         matches!(
             self,
@@ -163,7 +163,7 @@ impl State {
     }
 }
 
-/// Streams of one slot, and everybody who waits for something there.
+/// Streams of one slot, and all readers that wait for them.
 struct Readers {
     app: TestApp,
     stream: String,
@@ -180,7 +180,8 @@ impl Readers {
             .await
     }
 
-    /// Follows, pushes, polls and waits over a state; every reader has to get what comes after it.
+    /// Follows, pushes, polls and waits during a state. Every reader must receive the entries that
+    /// come after it.
     async fn outlive(&self, state: State, server: &Server, admin: &mut Admin) {
         let Self { app, stream, empty } = self;
         let of = |group: &str| format!("/v1/streams/{stream}/groups/{group}");
@@ -206,7 +207,7 @@ impl Readers {
             .get(app.url(&format!("/v1/streams/{stream}/entries?follow=true")));
         let mut lines = Lines::of(follow.header("accept", "application/x-ndjson")).await;
         assert_eq!(lines.next().await.unwrap()["fields"]["n"], "before");
-        // Lent to somebody who is gone: it falls due in the middle of the state.
+        // The consumer of this entry is gone, and its lease ends during the state.
         let lent = app
             .post_form(&format!("{}/read", of("due")), "consumer=gone")
             .await;
@@ -219,7 +220,7 @@ impl Readers {
         };
         let change = async {
             eventually("they wait", async || app.metric("waiting_reads").await == 4).await;
-            // Until everybody has begun to listen.
+            // Until every reader has begun to listen.
             tokio::time::sleep(Duration::from_millis(300)).await;
             state.begin(server, admin).await;
             let (status, code, effects) = state.answer();
@@ -265,7 +266,7 @@ impl Readers {
                     other => panic!("{other:?}"),
                 }
             }
-            // What falls due has to meet the state.
+            // The lease must end during the state.
             tokio::time::sleep(Duration::from_millis(1700)).await;
             state.end(server, admin).await;
             eventually("it can be published", async || {
@@ -292,7 +293,7 @@ impl Readers {
             "after"
         );
         if state == State::Frozen {
-            // The read may have run: its consumer has to be told.
+            // The read may have run, so its consumer may get a timeout.
             assert!(due.status == 200 || due.is_problem(504, "redis-timeout")["retryable"] == true);
         } else {
             assert!(!due.ids().is_empty(), "{}", due.body);
@@ -305,7 +306,7 @@ impl Readers {
     }
 }
 
-/// Reads on to the entry that came after the state; what was refused with unknown effects may come
+/// Reads up to the entry that came after the state. Writes rejected with unknown effects may come
 /// before it.
 async fn until_after(events: &mut Sse) {
     while events.expect("message").await.json()["fields"]["n"] != "after" {}
@@ -333,7 +334,7 @@ async fn readers_outlive(state: State) {
     };
     readers.publish(&readers.stream, "before").await;
     if state == State::Loading {
-        // Some seconds of loading, in which Redis answers each 1024 entries.
+        // Loading takes a few seconds, in which Redis responds after every 1024 entries.
         let batch = vec![r#"{"fields":{"n":1}}"#; 9000].join(",");
         let path = format!("/v1/streams/{name}c/entries");
         for _ in 0..3 {
@@ -442,7 +443,7 @@ async fn a_slot_that_is_elsewhere_for_a_while_is_waited_for() {
                 .await
                 .is_problem(503, "redis-unavailable");
             assert_eq!(problem["side_effects"], json!("none"), "{problem:#}");
-            // A look at the stream that fails.
+            // Long enough for a check of the stream to fail.
             tokio::time::sleep(Duration::from_millis(700)).await;
         }
         admin

@@ -1,4 +1,4 @@
-//! The binary: its commands, its settings, its words.
+//! The binary: its commands, settings and messages.
 
 use std::process::{Command, Stdio};
 
@@ -67,7 +67,8 @@ fn who_could_read_the_auth_file_can_read_it_with_a_new_key() {
     let new_key = |name| run(&["keys", "new", name, "--admin", "--auth-file", path], &[]);
     assert_eq!(new_key("first").0, Some(0));
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
-    // Only root may give a file away; root is who would lock a gateway out.
+    // Changing the owner of a file requires root, and a file rewritten by root could lock a gateway
+    // out.
     let _ = chown(&file, Some(10001), Some(10001));
     let before = std::fs::metadata(&file).unwrap();
     let (code, _, err) = new_key("second");
@@ -244,7 +245,7 @@ async fn the_quick_start_works_as_printed() {
     };
     let published: serde_json::Value = serde_json::from_str(&shell(publish.to_owned())).unwrap();
     let id = published["id"].as_str().unwrap();
-    // Following ends with Ctrl-C; here after two seconds.
+    // Ctrl-C ends following; this test ends it after two seconds.
     let followed = shell(follow.replacen("curl", "curl -s --max-time 2", 1));
     assert!(
         followed.contains("data: {\"stream\":\"orders\""),
@@ -372,7 +373,7 @@ async fn those_who_look_after_a_gateway_may_have_an_address_of_their_own() {
         .await
         .unwrap()
         .is_problem(404, "route-not-found");
-    // At the address for all nothing has changed.
+    // Nothing has changed at the public address.
     let all = format!("http://{}/metrics", gateway.address);
     get(all, "localhost")
         .await

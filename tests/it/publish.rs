@@ -218,12 +218,12 @@ async fn what_is_written_is_what_is_read_by_every_way_in_and_out() {
         let stream = unique("bytes");
         let encoded: String =
             percent_encoding::percent_encode(bytes, percent_encoding::NON_ALPHANUMERIC).to_string();
-        // A field whose name and value are both awkward; an empty name is a name, too.
+        // A field whose name and value are both awkward. An empty name is valid.
         let answer = app
             .post_form(&entries(&stream), &format!("{encoded}={encoded}&last=1"))
             .await;
         if bytes.is_empty() || std::str::from_utf8(bytes).is_err() {
-            // Forms are UTF-8, and their names are not empty.
+            // Forms are UTF-8, and names in forms are not empty.
             answer.is_problem(415, "unsupported-media-type");
             let bytes = serde_json::json!({"base64": BASE64_STANDARD.encode(bytes)});
             let entry = serde_json::json!({"pairs": [[bytes, bytes], ["last", "1"]]});
@@ -257,7 +257,7 @@ async fn what_is_written_is_what_is_read_by_every_way_in_and_out() {
         let back =
             |entry: &serde_json::Value| serde_json::json!({"pairs": entry["pairs"]}).to_string();
         assert_eq!(back(&of_range["entries"][0]), back(&of_events));
-        // And in again, as JSON.
+        // The entry can be appended again as JSON.
         let again = unique("again");
         assert_eq!(
             app.post_json(&entries(&again), &back(&of_events))

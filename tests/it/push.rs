@@ -1,4 +1,4 @@
-//! Deliveries of a group by server-sent events.
+//! Pushing the entries of a group by server-sent events.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ fn group(stream: &str, rest: &str) -> String {
     format!("/v1/streams/{stream}/groups/g{rest}")
 }
 
-/// A stream with `count` entries, and a group with leases that outlive the test.
+/// Creates a stream with `count` entries, and a group with leases that outlive the test.
 async fn lent(app: &TestApp, count: u32) -> String {
     let stream = app.stream_of("push", count).await;
     let made = app
@@ -69,7 +69,7 @@ async fn entries_are_pushed_as_far_as_there_is_credit_and_acknowledged_anywhere(
     let third = message(&mut sse).await;
     assert_eq!(third.json()["id"], "3-0");
     assert_eq!(say(&other, &stream, "nack", &second).await, "released");
-    // What was handed back is due, and due comes first or new: either is one of these.
+    // The nacked entry is due. Due and new entries come in either order, so this is one of the two.
     let next = message(&mut sse).await.json()["id"]
         .as_str()
         .unwrap()
@@ -90,7 +90,10 @@ async fn an_entry_that_comes_is_pushed_at_once() {
     let app = TestApp::start().await;
     let stream = lent(&app, 0).await;
     let mut sse = open(&app, &stream, "").await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    eventually("it waits", async || {
+        app.metric("followed_streams").await == 1
+    })
+    .await;
     let began = Instant::now();
     let id = app.publish(&stream, "x").await;
     assert_eq!(message(&mut sse).await.json()["id"], id);
@@ -190,7 +193,10 @@ async fn a_session_that_cannot_be_is_refused_and_one_whose_group_goes_ends() {
     let plain = format!("/v1/streams/{stream}/groups/plain/events?consumer=w");
     app.get(&plain).await.is_problem(409, "group-has-no-policy");
     let mut sse = open(&app, &stream, "").await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    eventually("it waits", async || {
+        app.metric("followed_streams").await == 1
+    })
+    .await;
     app.delete(&group(&stream, "")).await;
     assert_eq!(sse.expect("$error").await.json()["code"], "group-not-found");
     assert_eq!(sse.next().await, None);
@@ -227,12 +233,12 @@ async fn credit_comes_back_when_native_clients_acknowledge_or_claim() {
     assert_eq!(message(&mut sse).await.json()["id"], "3-0");
 }
 
-/// Waits until entries written before count as begun.
+/// Waits until entries sent earlier count as started.
 async fn let_them_begin() {
     tokio::time::sleep(Duration::from_millis(1100)).await;
 }
 
-/// The delivery counts of pending entries, in order of ids.
+/// Returns the delivery counts of pending entries, in order of ids.
 async fn counts(app: &TestApp, stream: &str) -> Vec<(String, u64)> {
     let pending = app.get(&group(stream, "/pending?limit=100")).await.json();
     let of = |entry: &serde_json::Value| {

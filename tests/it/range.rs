@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::redis::shared;
-use crate::support::{TestApp, unique};
+use crate::support::{TestApp, eventually, unique};
 
 fn ids(range: impl Iterator<Item = u32>) -> Vec<String> {
     range.map(|n| format!("{n}-0")).collect()
@@ -29,7 +29,7 @@ async fn bounds_are_those_of_redis() {
         ("start=(3-0", ids(4..10)),
         ("start=3&end=5", ids(3..6)),
         ("end=(3-0", ids(1..3)),
-        // As XRANGE: only the greatest id of that millisecond is left out.
+        // Like XRANGE, this excludes just the greatest id of that millisecond.
         ("end=(3", ids(1..4)),
         ("start=(3", ids(4..10)),
         ("before=3-0", ids(1..3)),
@@ -153,8 +153,8 @@ async fn an_overtaken_position_is_told_what_is_lost() {
         .await
         .is_problem(410, "entries-trimmed");
     assert!(unknown["lost"].is_null());
-    // Nobody promised the oldest entries to one who asks for what is there; nobody is overtaken
-    // who had read all that is gone.
+    // A reader that asks for the oldest entries available gets no error. Neither does a reader that
+    // had read all the trimmed entries.
     assert_eq!(app.get(&path("after=0")).await.ids(), ids(7..11));
     assert_eq!(app.get(&path("after=6-0:6")).await.ids(), ids(7..11));
     assert_eq!(app.get(&path("start=2-0")).await.ids(), ids(7..11));
@@ -243,10 +243,13 @@ async fn a_page_holds_no_more_bytes_than_asked_for_but_always_one_entry() {
 async fn a_long_poll_answers_with_the_entry_it_waited_for() {
     let app = TestApp::start().await;
     let stream = unique("poll");
-    // The stream does not even exist when the wait begins.
+    // The stream does not exist yet when the wait begins.
     let path = format!("/v1/streams/{stream}/entries?after=0&wait=20s");
     let (began, publish) = (Instant::now(), async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        eventually("it waits", async || {
+            app.metric("followed_streams").await == 1
+        })
+        .await;
         app.publish(&stream, "1").await
     });
     let (answer, id) = tokio::join!(app.get(&path), publish);

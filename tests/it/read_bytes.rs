@@ -1,4 +1,4 @@
-//! Reads of groups that are bounded in bytes: what is over is neither lost nor held.
+//! Group reads with a byte limit: entries beyond the limit are neither lost nor held.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,7 +13,7 @@ fn group(stream: &str, rest: &str) -> String {
     format!("/v1/streams/{stream}/groups/g{rest}")
 }
 
-/// A stream with an entry of each of these sizes, `1-0` and so on, and a group.
+/// Creates a stream with an entry of each of these sizes, `1-0` and so on, and a group.
 async fn sized(app: &TestApp, sizes: &[usize], made: &str) -> String {
     let stream = unique("sized");
     for (index, size) in sizes.iter().enumerate() {
@@ -27,7 +27,7 @@ async fn sized(app: &TestApp, sizes: &[usize], made: &str) -> String {
     stream
 }
 
-/// Ids and sizes of what was read.
+/// Returns ids and sizes of the entries read.
 fn measured(entries: &Value) -> Vec<(String, usize)> {
     let size = |entry: &Value| {
         entry["fields"]["f"]
@@ -171,7 +171,7 @@ async fn neither_what_is_due_nor_what_is_new_uses_up_all_the_room_for_good() {
     let released = released.join("&");
     app.post_form(&group(&stream, "/nack"), &released).await;
     for _ in 0..30 {
-        // There is room for one entry, and there are always both.
+        // The limit leaves space for one entry, and there are always due and new ones.
         let got = read(&app, &stream, "consumer=w&count=10&max_bytes=150").await;
         let was_due = first.contains(&got[0]);
         due += u32::from(was_due);

@@ -1,4 +1,4 @@
-//! Streams that are deleted and recreated, or cannot be read for a time, while somebody reads them.
+//! Streams that are deleted and recreated, or temporarily unreadable, during reads.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::support::lines::Lines;
 use crate::support::redis::Server;
 use crate::support::{TestApp, eventually, unique};
 
-/// Well below the 5 s after which a reader looks at its streams by itself.
+/// Far below the 5 s after which a reader checks its streams without a wake-up.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 fn entries(stream: &str, query: &str) -> String {
@@ -29,7 +29,7 @@ async fn lines(app: &TestApp, path: &str) -> Lines {
     .await
 }
 
-/// A gateway whose readers look at their streams every 100 ms.
+/// Starts a gateway whose readers check their streams every 100 ms.
 async fn quick(server: &Server) -> TestApp {
     let look_every = Duration::from_millis(100);
     TestApp::on(&server.url(), |settings| {
@@ -51,7 +51,7 @@ async fn it_waits(app: &TestApp) {
     eventually("it waits", async || app.metric("waiting_reads").await == 1).await;
 }
 
-/// Ids of the entries in a page.
+/// Returns the ids of the entries in a page.
 fn ids(page: &Value) -> Vec<&str> {
     let all = page["entries"]
         .as_array()
@@ -65,7 +65,7 @@ fn ids(page: &Value) -> Vec<&str> {
 async fn a_waiting_read_loses_no_entry_of_a_stream_that_is_recreated_meanwhile() {
     let server = Server::start().await;
     let app = quick(&server).await;
-    // Greater ids than before, lower ones, and the very id that the stream had ended with.
+    // Ids greater than before, lower ids, and the id at which the old stream ended.
     for new in [&["6-0", "7-0"][..], &["1-0", "2-0"], &["5-0"]] {
         for query in [
             "after=$",
@@ -133,7 +133,8 @@ async fn what_was_added_and_trimmed_away_under_a_read_from_the_tail_is_told() {
 async fn who_comes_to_a_recreated_stream_whose_former_life_was_followed_is_woken_at_once() {
     let server = Server::start().await;
     let app = TestApp::on_server(&server).await;
-    // It ended at 5-0 before. Now it is missing, ends lower, or with the same id and another count.
+    // The old stream ended at 5-0. The new one is missing, ends lower, or has the same last id and
+    // a different count.
     for (now, after, next) in [
         (&[][..], "0", "5-0"),
         (&[], "0-0:0", "1-0"),
@@ -206,7 +207,8 @@ async fn a_stream_that_could_not_be_read_for_a_time_is_not_read_again_from_its_b
     server.command(&["EVAL", add, "1", &stream]).await;
     let mut sse = app.follow(&events(&stream, "after=$")).await;
     sse.expect("$open").await;
-    // Rights that are taken away and given back: all to read streams, or only that to wait.
+    // Permissions that are revoked and restored: all of them for reading streams, or only the one
+    // for waiting.
     for (round, rights) in [&["-xrange", "-xread", "-xinfo"][..], &["-xread"]]
         .iter()
         .enumerate()
@@ -215,7 +217,7 @@ async fn a_stream_that_could_not_be_read_for_a_time_is_not_read_again_from_its_b
         server
             .command(&[&["ACL", "SETUSER", "default"], *rights].concat())
             .await;
-        // Its reader finds out when it comes back from waiting.
+        // The reader notices when its blocking read returns.
         server
             .command(&["XADD", &stream, "*", "n", &format!("{round}.1")])
             .await;
@@ -246,7 +248,7 @@ async fn a_stream_that_could_not_be_read_for_a_time_is_not_read_again_from_its_b
     }
 }
 
-/// Puts the stream away and a text in its place.
+/// Renames the stream and puts a string in its place.
 async fn turn_into_text(server: &Server, stream: &str) {
     let script = "redis.call('RENAME', KEYS[1], ARGV[1]) redis.call('SET', KEYS[1], 'text')";
     server
@@ -297,7 +299,8 @@ async fn who_reads_a_stream_that_turns_into_another_type_is_told_and_resumes_whe
     }
     assert_eq!(lines.next().await.unwrap()["error"]["code"], "not-a-stream");
     assert_eq!(lines.next().await, None);
-    // Back, it is the same stream: who comes back goes on where it was, and nothing is a reset.
+    // After the stream is back, it is the same one: readers resume at their position, without a
+    // reset.
     turn_back(&server, &stream).await;
     let mut sse = app
         .follow(&events(&stream, "after=0&last_event_id=5-0:5"))

@@ -1,5 +1,5 @@
-//! Redis over TLS, with certificates on both sides. On the server of the distribution: others come
-//! without TLS.
+//! Redis over TLS, with certificates on both sides. These tests need the server of the
+//! distribution, because other builds have no TLS.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,8 +17,8 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// A server that speaks TLS on the port answered, to those who show a certificate of `authority`;
-/// and in the clear to us.
+/// Starts a server that accepts TLS on the returned port from clients with a certificate of
+/// `authority`, and plaintext from tests.
 async fn secured(authority: &Authority, dir: &Path) -> (Server, u16) {
     let (server, port) = (Server::on(free_port()), free_port());
     let files = authority.issue(dir);

@@ -1,4 +1,4 @@
-//! Headers that may be given once, and those that a page of a listed origin may set.
+//! Headers that may occur only once, and headers that a page of a listed origin may set.
 
 use reqwest::Method;
 

@@ -1,4 +1,4 @@
-//! The private Redis: started with the gateway, restarted when it dies, never left behind.
+//! The private Redis: started with the gateway, restarted when it dies, and never left behind.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ async fn values(gateway: &Gateway) -> Vec<String> {
         .collect()
 }
 
-/// Processes of the private Redis in `dir`, known by the socket in their command line.
+/// Returns the processes of the private Redis in `dir`, found by the socket in their command lines.
 fn servers(dir: &std::path::Path) -> Vec<u32> {
     let dir = std::fs::canonicalize(dir).unwrap();
     processes(dir.join("redis.sock").to_str().unwrap())

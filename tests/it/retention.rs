@@ -1,4 +1,5 @@
-//! What is kept of a stream: said once, heeded by every gateway, also for what native clients write.
+//! Retention of streams: set once and enforced by every gateway, also for entries of native
+//! clients.
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ async fn patch(app: &TestApp, stream: &str, body: &str) -> Answer {
     .await
 }
 
-/// Says what is to be kept, and answers what is shown of it.
+/// Sets the retention of a stream and returns it as shown in the response.
 async fn keep(app: &TestApp, stream: &str, retention: &str) -> Value {
     let answer = patch(app, stream, &format!(r#"{{"retention":{retention}}}"#)).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
@@ -34,7 +35,7 @@ async fn length(app: &TestApp, stream: &str) -> u64 {
     look(app, stream).await["length"].as_u64().unwrap()
 }
 
-/// A stream without entries.
+/// Creates a stream without entries.
 async fn empty(app: &TestApp, name: &str) -> String {
     let stream = unique(name);
     assert_eq!(
@@ -243,7 +244,7 @@ async fn an_append_keeps_the_stream_to_the_letter_in_whatever_way_it_comes() {
 async fn an_append_to_a_stream_that_keeps_everything_runs_no_script() {
     let server = Server::start().await;
     let app = TestApp::on(&server.url(), |settings| {
-        // Rounds run scripts, too.
+        // Rounds of the background jobs run scripts, too.
         settings.jobs.retention_every = Duration::from_secs(3600);
         settings.jobs.sweep_every = Duration::from_secs(3600);
     })
@@ -393,7 +394,7 @@ async fn another_gateway_goes_on_when_the_one_that_sweeps_is_killed() {
 
 #[tokio::test]
 async fn a_group_keeps_what_it_has_not_acknowledged_and_is_named() {
-    let server = Server::start().await; // The figures are those of the gateway that sweeps.
+    let server = Server::start().await; // The metrics are those of the gateway that sweeps.
     let app = TestApp::on_server(&server).await;
     let stream = app.stream_of("blocked", 10).await;
     for (name, start) in [("fast", "$"), ("slow", "2-0")] {
@@ -491,7 +492,7 @@ async fn the_hard_cap_goes_over_groups_and_what_it_cost_is_counted() {
         shown["blocked_by"],
         json!({"group": "g", "id": "5-0", "reason": "pending"})
     );
-    // 1-0 was free to go; of 2-0 to 4-0, which the cap took, only 2-0 was not acknowledged.
+    // 1-0 could be trimmed. The cap trimmed 2-0 to 4-0, of which only 2-0 was not acknowledged.
     assert_eq!(
         (
             length(&app, "s").await,
@@ -502,7 +503,7 @@ async fn the_hard_cap_goes_over_groups_and_what_it_cost_is_counted() {
     assert_eq!(app.metric("retention_trimmed_entries_total").await, 4);
     write_natively(&server, "s", 2500).await;
     eventually("it is held", async || length(&app, "s").await == 6).await;
-    // 5-0 was pending, the rest unread in both groups; 6 are left of 2506.
+    // 5-0 was pending and the rest unread in both groups. 6 of 2506 are left.
     assert_eq!(app.metric("retention_forced_entries_total").await, 1 + 2500);
 }
 

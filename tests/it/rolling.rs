@@ -1,5 +1,5 @@
-//! Stopping while others publish: what is in flight is answered, and a client that heeds what it is
-//! told loses nothing.
+//! Shutdown while clients publish: requests in progress are answered, and a client that follows the
+//! responses loses nothing.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::support::gateway::Gateway;
 use crate::support::redis::shared;
 use crate::support::{PATIENCE, TestApp, eventually, unique};
 
-/// A connection that is kept for as long as the gateway says so, and never tried again.
+/// A connection that is reused as long as the gateway allows it, and never retried.
 struct Kept(BufReader<TcpStream>);
 
 impl Kept {
@@ -27,7 +27,7 @@ impl Kept {
         ))
     }
 
-    /// Sends a request: its status, and whether the connection stays.
+    /// Sends a request. Returns its status, and whether the connection stays open.
     async fn send(&mut self, head: &str, body: &str) -> (u16, bool) {
         let request = format!(
             "{head}\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}",
@@ -85,7 +85,7 @@ async fn gateway() -> Gateway {
 async fn a_rolling_restart_under_load_breaks_no_publish() {
     let stream = unique("rolling");
     let mut running = gateway().await;
-    // The load balancer: new connections go to a gateway that says it is ready.
+    // A load balancer: new connections go to a gateway that reports it is ready.
     let (ready, published) = (
         watch::channel(running.address),
         Arc::new(AtomicUsize::new(0)),
@@ -117,7 +117,7 @@ async fn a_rolling_restart_under_load_breaks_no_publish() {
         let next = gateway().await;
         let url = format!("http://{}/readyz", running.address);
         running.signal("TERM");
-        // Noticed as a health check notices it: some time later.
+        // A health check notices the change some time later.
         eventually("it is not ready", async || {
             answer(client().get(&url)).await.unwrap().status == 503
         })
@@ -161,7 +161,7 @@ async fn a_stopping_gateway_answers_idle_connections_and_new_ones_and_then_close
         "an answer says that the connection ends"
     );
     new.until_closed().await;
-    // A head that has begun to come is answered, also after the time is over.
+    // A head whose first bytes have arrived is answered, even after the lame duck period.
     partial
         .0
         .write_all(b"GET /livez HTTP/1.1\r\nhost: loc")
@@ -215,7 +215,7 @@ async fn ctrl_c_does_not_wait_for_a_load_balancer_and_a_second_signal_waits_for_
     );
     for (second, code) in [("TERM", 143), ("INT", 130)] {
         let mut gateway = start("60s");
-        // An upload that goes on holds up an orderly stop.
+        // An unfinished upload delays a graceful shutdown.
         let mut upload = TcpStream::connect(gateway.address).await.unwrap();
         let head = "POST /v1/streams/held/entries HTTP/1.1\r\nhost: localhost\r\n\
                     content-type: application/x-ndjson\r\ncontent-length: 1000\r\n\r\n{";
@@ -256,7 +256,7 @@ async fn idle_connections_and_heads_have_a_timeout_each() {
         "{:?}",
         began.elapsed()
     );
-    // A connection that is quiet from the beginning, and one in the middle of its second head.
+    // A connection that has never sent anything, and one in the middle of its second head.
     let quiet = Kept::open(app.address).await;
     let mut second = Kept::open(app.address).await;
     second.send("GET /livez HTTP/1.1", "").await;

@@ -1,4 +1,4 @@
-//! Entries that are appended later: not before their time, soon after it, and once.
+//! Scheduled entries: appended not before their time, soon after it, and once.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ fn path(stream: &str, rest: &str) -> String {
     format!("/v1/streams/{stream}/{rest}")
 }
 
-/// Keeps `n=<value>` for later, and answers what was told of it.
+/// Schedules `n=<value>` and returns the response.
 async fn later(app: &TestApp, stream: &str, delay: &str, value: &str) -> Value {
     let to = path(stream, &format!("entries?delay={delay}"));
     let answer = app.post_form(&to, &format!("n={value}")).await;
@@ -27,7 +27,7 @@ async fn later(app: &TestApp, stream: &str, delay: &str, value: &str) -> Value {
     json
 }
 
-/// The values of `n` that are there.
+/// Returns the field `n` of the entries in a stream.
 async fn values(app: &TestApp, stream: &str) -> Vec<String> {
     let answer = app.get(&path(stream, "entries?start=-&limit=1000")).await;
     if answer.status == 404 {
@@ -52,7 +52,8 @@ async fn tokens(app: &TestApp, stream: &str) -> Vec<Value> {
 
 #[tokio::test]
 async fn what_is_scheduled_comes_at_its_time_and_not_before() {
-    // Not the shared one: there gateways of tests that are over hold the lock for a while.
+    // A server of its own: on the shared one, gateways of finished tests hold the leader lock for a
+    // while.
     let server = Server::start().await;
     let app = TestApp::on_server(&server).await;
     let stream = unique("later");
@@ -339,7 +340,7 @@ async fn no_more_bytes_are_kept_than_may_be_and_what_has_gone_makes_room() {
         app.post_form(&to, &much).await.status == 202
     })
     .await;
-    // It is counted beside the stream, not in a gateway.
+    // The limit is counted in Redis, not in a gateway.
     let other = TestApp::on(&server.url(), few).await;
     other
         .post_form(&to, &much)
@@ -430,7 +431,8 @@ async fn what_cannot_be_appended_waits_and_keeps_nobody_else_waiting() {
 #[tokio::test]
 async fn what_is_scheduled_outlives_its_gateway_and_its_redis() {
     let server = Server::start().await;
-    // By default a Redis whose disk is busy may answer before it has written.
+    // Redis can respond before it has written if the disk is busy, unless `appendfsync` is
+    // `always`.
     server
         .command(&["CONFIG", "SET", "appendfsync", "always"])
         .await;
@@ -458,7 +460,7 @@ async fn what_is_scheduled_outlives_its_gateway_and_its_redis() {
     };
     schedule(&gateways[0], "1h", "late").await;
     schedule(&gateways[0], "1500ms", "1").await;
-    // Whichever of them waits for it, it is gone; then Redis goes, too.
+    // One of the gateways waits for the entry. The first is killed, and then Redis, too.
     let [mut first, second] = gateways;
     first.child.kill().unwrap();
     server.kill();

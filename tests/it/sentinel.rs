@@ -1,4 +1,4 @@
-//! Sentinels: who is asked where the master is, and what goes on when another is.
+//! Redis Sentinel: finding the master, and continuing after a failover.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -13,7 +13,7 @@ use crate::support::sentinels::{NAME, Sentinel, Watched, url};
 use crate::support::sse::Sse;
 use crate::support::{TestApp, eventually, unique};
 
-/// From the sentinels agreeing on another master to everything going on there.
+/// Maximum time between the sentinels' agreement on a new master and normal operation there.
 const SOON: Duration = Duration::from_secs(2);
 
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -22,7 +22,8 @@ fn entries(stream: &str) -> String {
     format!("/v1/streams/{stream}/entries")
 }
 
-/// To append to a stream that nobody is interested in: what came before has been replicated then.
+/// Returns a path for appends to an unrelated stream. After such an append, all earlier writes have
+/// been replicated.
 fn replicated() -> String {
     format!(
         "{}?durability=replicas:1&durability_timeout=10s",
@@ -30,7 +31,7 @@ fn replicated() -> String {
     )
 }
 
-/// Appends one number after the other, each until it is acknowledged; then `end`.
+/// Appends one number after another, each until it is acknowledged, and finally `end`.
 async fn publish(app: &TestApp, stream: &str, acknowledged: &AtomicU32, enough: &AtomicBool) {
     let path = format!(
         "{}?durability=replicas:1&durability_timeout=500ms",
@@ -63,7 +64,7 @@ async fn publish(app: &TestApp, stream: &str, acknowledged: &AtomicU32, enough: 
     }
 }
 
-/// What a subscriber has of a stream: what it was told was reset it has no longer.
+/// Returns the entries that a subscriber has at the end. A reset discards earlier entries.
 async fn follow(mut events: Sse) -> Vec<String> {
     let mut values = Vec::new();
     while values.last().is_none_or(|last| last != "end") {
@@ -78,7 +79,7 @@ async fn follow(mut events: Sse) -> Vec<String> {
     values
 }
 
-/// What a worker is given; it acknowledges everything.
+/// Returns the entries that a worker receives. The worker acknowledges all of them.
 async fn work(app: &TestApp, group: &str) -> HashSet<String> {
     let mut seen = HashSet::new();
     eventually("all was worked on", async || {
@@ -148,7 +149,7 @@ async fn over_a_failover_nothing_acknowledged_is_lost_and_nothing_is_missed_or_t
     assert_eq!(worked, expected.into_iter().collect());
 }
 
-/// Connections of the gateway on a server, whatever they do.
+/// Returns the number of connections of the gateway to a server.
 async fn of_gateway(server: &Server) -> usize {
     let deadpool_redis::redis::Value::BulkString(list) = server.command(&["CLIENT", "LIST"]).await
     else {
@@ -169,7 +170,7 @@ async fn whatever_waits_for_a_frozen_master_goes_on_with_the_next() {
     app.put_json(&group, r#"{"policy":{}}"#).await;
     let mut events = app.follow(&format!("/v1/streams/{stream}/events")).await;
     events.expect("$open").await;
-    // There is one replica only, so it waits on.
+    // The master has a single replica, so this append keeps waiting.
     let safe = format!(
         "{}?durability=replicas:2&durability_timeout=10s",
         entries(&stream)
@@ -213,7 +214,7 @@ async fn whatever_waits_for_a_frozen_master_goes_on_with_the_next() {
     assert_eq!(events.values(1).await, ["3"]);
 }
 
-/// A gateway process on these sentinels.
+/// Starts a gateway process with these sentinels.
 fn gateway(url: &str) -> Gateway {
     Gateway::start(&["serve", "--listen", "127.0.0.1:0", "--redis-url", url])
 }
@@ -227,7 +228,7 @@ async fn post(gateway: &Gateway, path: &str, n: &str) -> crate::support::Answer 
     answer(post).await.unwrap()
 }
 
-/// The next line of its log that holds this.
+/// Returns the next log line that contains this text.
 fn logged(gateway: &Gateway, text: &str, within: Duration) -> Option<String> {
     let deadline = Instant::now() + within;
     loop {
@@ -323,7 +324,7 @@ async fn sentinels_that_are_away_know_nothing_or_name_a_server_that_is_no_master
     ignorant.ask(&["SENTINEL", "REMOVE", NAME]).await.unwrap();
     let replica = Server::start().await;
     replica.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
-    // It has the newest knowledge of all.
+    // This sentinel has the highest configuration epoch.
     let further = format!("sentinel config-epoch {NAME} 9");
     let wrong = Sentinel::start(replica.port, 2, &further).await;
     let away = free_port();
@@ -367,7 +368,7 @@ async fn a_sentinel_that_missed_a_failover_is_not_believed_though_nobody_else_an
     let moved = async || published().await && shown(&new.command(&["XLEN", &stream]).await) != 0;
     eventually("it has moved", moved).await;
     early.kill();
-    // It comes back as what it was, and takes writes.
+    // The old master comes back as a master and accepts writes.
     old.kill();
     old.start_again().await;
     late.start_again().await;
@@ -387,7 +388,7 @@ async fn sentinels_and_redis_each_have_their_own_password() {
             "ACL", "SETUSER", "gate", "on", ">s3cret", "~*", "&*", "+@all",
         ])
         .await;
-    // What is asked for as well, to know how new an answer is, this user may not ask for.
+    // This user may not run the command with which the gateway learns how recent an answer is.
     let may = "user asks on >pass%word +auth +sentinel|get-master-addr-by-name";
     let sentinel = Sentinel::start(server.port, 1, may).await;
     let node = format!("127.0.0.1:{}", sentinel.port);
@@ -448,7 +449,7 @@ async fn a_promotion_is_heard_of_before_the_sentinels_are_asked_again() {
         app.publish(&stream, "1").await;
         let to = &watched.servers[1];
         watched.sentinels[0].fail_over().await;
-        // Sentinels close the connections of whoever is there.
+        // Sentinels close all client connections in a failover.
         let promoted = async || match to.try_command(&["ROLE"]).await {
             Ok(role) => shown(&role)[0] == "master",
             Err(_) => false,
@@ -475,7 +476,8 @@ async fn a_promotion_is_heard_of_before_the_sentinels_are_asked_again() {
     }
 }
 
-/// Appends until told, each with a wait for as many replicas; the numbers that were acknowledged.
+/// Appends until `enough` is set, each time waiting for `replicas` replicas. Returns the
+/// acknowledged numbers.
 async fn append_durably(
     app: &TestApp,
     stream: &str,

@@ -1,6 +1,9 @@
-//! Slow clients as slowhttptest makes them, the tool that servers are tried with: heads, bodies and
-//! reading, a few bytes at a time, over hundreds of connections. It asks all the while whether others
-//! are served. Apart from the suite because not every platform has it: `make test-slow`.
+//! Slow clients as made by slowhttptest, a tool for testing servers. It sends heads and bodies and
+//! reads responses a few bytes at a time, over hundreds of connections. Meanwhile it checks whether
+//! others are served.
+//!
+//! These tests are not part of the suite, because the tool is not available on every platform:
+//! `make test-slow`.
 
 use std::time::{Duration, Instant};
 
@@ -13,13 +16,13 @@ async fn gateway() -> TestApp {
         settings.server.header_timeout = Duration::from_secs(2);
         settings.api.body_timeout = Duration::from_secs(2);
         settings.server.write_timeout = Duration::from_secs(2);
-        // Not optimised, a page of 3 MiB takes a thread some fifty milliseconds.
+        // In an unoptimized build, a page of 3 MiB occupies a thread for about 50 ms.
         settings.pool.large_reads = 8 << 20;
     })
     .await
 }
 
-/// What it noted each second: connections open, and whether others were served.
+/// Returns what the tool recorded each second: open connections, and whether others were served.
 async fn trial(app: &TestApp, path: &str, connections: &str, kind: &[&str]) -> Vec<(usize, bool)> {
     let dir = tempfile::tempdir().unwrap();
     let prefix = dir.path().join("trial");
@@ -68,7 +71,7 @@ async fn slow_heads_and_slow_bodies_are_closed_in_time_and_others_are_served() {
             noted.iter().all(|(_, available)| *available),
             "others waited: {noted:?}"
         );
-        // It ends before its time when no connection is left.
+        // The tool ends early when no connection is left.
         assert!(noted.len() < 12, "some were open to the end: {noted:?}");
         eventually("all are closed", async || {
             app.metric("connections").await <= 1
@@ -97,7 +100,8 @@ async fn those_who_do_not_read_what_they_asked_for_are_cut_and_others_are_served
     let kind = [
         "-X", "-n", "1", "-w", "1", "-y", "512", "-z", "5", "-l", "15",
     ];
-    // It asks for the same large answer, which may have to wait for its like; others ask for little.
+    // The tool's own check requests the same large response, which may have to wait for others like
+    // it. Therefore this check makes small requests.
     let served = async {
         let mut slowest = Duration::ZERO;
         loop {
@@ -111,7 +115,7 @@ async fn those_who_do_not_read_what_they_asked_for_are_cut_and_others_are_served
         _ = trial(&app, &path, "100", &kind) => {}
         () = served => {}
     }
-    // Its end of a connection learns of that only when it has read what was sent before.
+    // The tool's end of a connection notices a close only after it has read the data sent before.
     eventually("all are cut", async || app.metric("connections").await <= 1).await;
     assert!(app.metric_if_any("refused_total{bound=\"unread\"}").await > Some(0));
     eventually("all is given back", async || {

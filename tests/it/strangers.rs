@@ -1,4 +1,4 @@
-//! What anybody can send down a socket, byte by byte, and the answer each gets.
+//! Arbitrary bytes on a socket, each with the expected response.
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +7,10 @@ use tokio::net::TcpStream;
 
 use crate::support::{PATIENCE, TestApp, unique};
 
-/// Sends bytes as they are; what comes back until the connection is closed, or for a moment.
+/// Sends raw bytes. Returns everything received until the connection closes, or within 1.5 s.
 async fn raw(app: &TestApp, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(app.address).await.unwrap();
-    // A refusal may come, and the connection close, before all is sent.
+    // The gateway may reject the request and close the connection before everything is sent.
     let _ = stream.write_all(request).await;
     let mut answer = Vec::new();
     let read = async {
@@ -25,13 +25,13 @@ async fn raw(app: &TestApp, request: &[u8]) -> String {
 
 fn statuses(answer: &str) -> Vec<u16> {
     let of = |line: &str| line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok();
-    // The next answer begins where the body of the last one ends.
+    // The next response starts on the line on which the previous body ends.
     answer.lines().filter_map(of).collect()
 }
 
 type Case = (&'static str, String, &'static [u16]);
 
-/// Bodies whose length can be told in two ways; each with a request that one of them hides.
+/// Bodies with an ambiguous length, each with a request that one interpretation hides.
 fn bodies() -> Vec<Case> {
     let post = "POST /v1/streams/smuggled/entries HTTP/1.1\r\nhost: localhost\r\n";
     let other = "POST /v1/streams/not-smuggled/entries HTTP/1.1\r\nhost: localhost\r\n";
@@ -122,7 +122,7 @@ fn bodies() -> Vec<Case> {
     ]
 }
 
-/// Heads that somebody could read as something else.
+/// Heads that can be interpreted in more than one way.
 fn heads() -> Vec<Case> {
     vec![
         (
@@ -346,7 +346,7 @@ async fn http_1_0_names_no_host_where_credentials_say_who_asks() {
             .await
             .starts_with("HTTP/1.0 403 ")
     );
-    // Without, the name is all that tells a page of elsewhere.
+    // Without authentication, the host is the only protection against pages of other origins.
     let app = TestApp::start().await;
     assert!(
         raw(&app, get("1.0").as_bytes())
@@ -363,8 +363,8 @@ async fn clients_that_dawdle_are_closed_in_time_while_others_are_served() {
         settings.api.body_timeout = limit;
     })
     .await;
-    // A third each: heads a byte at a time, HTTP/2 that does not get further than its beginning,
-    // bodies a byte at a time.
+    // A third each: heads sent one byte at a time, HTTP/2 connections that stop after the preface,
+    // and bodies sent one byte at a time.
     let heads = [
         "GET /livez HTTP/1.1\r\nhost: localhost\r\nx-slow: ".to_owned(),
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(),
@@ -374,7 +374,7 @@ async fn clients_that_dawdle_are_closed_in_time_while_others_are_served() {
             unique("dawdle")
         ),
     ];
-    // One after the other: all at once would be more than a socket keeps waiting.
+    // One after another, because together they would exceed the accept queue of a socket.
     let mut streams = Vec::new();
     for _ in 0..200 {
         streams.push(TcpStream::connect(app.address).await.unwrap());

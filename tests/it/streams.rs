@@ -1,4 +1,4 @@
-//! Listing, looking at and deleting streams.
+//! Listing, reading and deleting streams.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! The rest of what Redis Streams can do: deleting, trimming, counters, consumers, claims.
+//! The remaining features of Redis Streams: deleting, trimming, counters, consumers and claims.
 
 use deadpool_redis::redis::Value as Redis;
 use serde_json::{Value, json};
@@ -57,8 +57,8 @@ async fn entries_are_deleted_one_by_one_and_many_at_once() {
     assert_eq!(outcomes(&nowhere), ["not-found"]);
 }
 
-/// A stream of six with two groups: `g` has read four and acknowledged two, `h` has read all and
-/// acknowledged the first three.
+/// Creates a stream of six entries with two groups. `g` has read four and acknowledged two. `h` has
+/// read all and acknowledged the first three.
 async fn referred(app: &TestApp) -> String {
     let stream = app.stream_of("refs", 6).await;
     for name in ["g", "h"] {
@@ -120,7 +120,7 @@ async fn deleting_means_what_the_native_command_means_where_there_is_one() {
         panic!()
     };
     if info == [Redis::Nil] {
-        return; // Asked of the server: this one has no XDELEX.
+        return; // This server has no XDELEX.
     }
     for (refs, word) in [
         ("keep", "KEEPREF"),
@@ -128,8 +128,8 @@ async fn deleting_means_what_the_native_command_means_where_there_is_one() {
         ("acked", "ACKED"),
     ] {
         let (ours, native) = (referred(&app).await, referred(&app).await);
-        // An id that was never there lies below: above what some group has read, XDELEX ACKED
-        // calls it referenced, where we say that it is not there.
+        // The id that never existed is a low one. Above the position of some group, XDELEX ACKED
+        // reports such an id as referenced, while the gateway reports it as not found.
         let ids = ["1-0", "3-0", "4-0", "5-0", "0-7"];
         let query: String = ids.map(|id| format!("id={id}&")).concat();
         let answer = app
@@ -388,7 +388,7 @@ async fn a_consumer_is_made_seen_and_deleted_only_with_a_word_on_what_it_holds()
             .await;
         assert_eq!(answer.status, 400, "{wrong}");
     }
-    // As often delivered as before, and now another's.
+    // The delivery counts are unchanged, and the entries belong to the other consumer.
     read(&app, &stream, "consumer=a&history=0").await;
     let deleted = app
         .delete(&format!("{}?pending=transfer:c", consumer("a")))
@@ -533,7 +533,7 @@ async fn a_work_queue_with_retries_and_a_dead_letter_after_three_tries() {
     .await;
     read(&app, &stream, "consumer=w1").await;
     let mut tries = 1;
-    // Each round another worker takes over what the one before let lie.
+    // In each round, another worker claims the entry that the previous one left pending.
     while tries < 3 {
         let form = format!("consumer=w{}&min_idle=0", tries + 1);
         let claimed = app

@@ -1,4 +1,4 @@
-//! Every documented operation, called as a tenant: its prefix stands in no answer.
+//! Every documented operation, called as a tenant: no response contains the tenant's prefix.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use crate::support::auth::{AuthFile, Caller, record};
 use crate::support::{Answer, unique};
 
-/// Calls operations as one tenant and collects what it was answered.
+/// Calls operations as one tenant and collects the responses.
 struct Walk<'a> {
     caller: Caller<'a>,
-    /// The distinctive part of the prefix, which no encoding changes.
+    /// Distinctive part of the prefix, which no encoding changes.
     stem: String,
     called: BTreeSet<String>,
 }
@@ -62,7 +62,7 @@ impl Walk<'_> {
         .await
     }
 
-    /// Reads one entry and answers its receipt.
+    /// Reads one entry and returns its receipt.
     async fn receipt(&mut self) -> Value {
         let read = json!({"consumer": "w", "count": 1});
         self.group("POST", "/read", "/read", read).await.json()["entries"][0]["receipt"].clone()
@@ -100,7 +100,7 @@ fn documented() -> BTreeSet<String> {
 async fn the_prefix_of_a_tenant_stands_in_no_answer_of_any_operation() {
     let stem = unique("walk");
     let keys = record("a", &["* *"]) + &format!("prefix = \"{stem}:\"\n");
-    // Somebody who may read one stream alone: refusals name streams, too.
+    // A caller with access to a single stream, because rejections name streams, too.
     let few = record("few", &["subscribe other"]) + &format!("prefix = \"{stem}:\"\n");
     let file = AuthFile::new(&(keys + &few));
     let app = file.app().await;
@@ -301,7 +301,7 @@ async fn the_prefix_of_a_tenant_stands_in_no_answer_of_any_operation() {
     refusals(walk, app.as_key("few")).await;
 }
 
-/// Calls everything for a stream that is missing, and as one who has a right to another stream alone.
+/// Calls every operation for a missing stream, and as a caller with access to another stream only.
 async fn refusals(walk: Walk<'_>, few: Caller<'_>) {
     let missing: Vec<_> = documented().difference(&walk.called).cloned().collect();
     assert!(

@@ -1,4 +1,4 @@
-//! Namespaces: a tenant works in a part of the key space and never sees that there is more.
+//! Namespaces: a tenant works in one part of the key space and never sees the rest.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::support::auth::{AuthFile, record};
 use crate::support::{encode, unique};
 
-/// Two tenants and an administrator.
+/// Creates two tenants and an administrator.
 fn tenants() -> (AuthFile, String, String) {
     let (a, b) = (format!("{}:", unique("a")), format!("{}:", unique("b")));
     let tenant =
@@ -39,7 +39,7 @@ async fn a_tenant_sees_its_own_streams_by_their_own_names() {
         200
     );
 
-    // Everything a tenant can ask for, and nowhere its prefix.
+    // No response to a tenant contains its prefix.
     let group = "/v1/streams/orders/groups/g";
     let policy = json!({"policy": {"max_deliveries": 1}});
     let mut seen: Vec<String> = Vec::new();
@@ -186,7 +186,7 @@ async fn tenants_of_the_same_names_do_not_meet() {
     ];
     both.sort();
     assert_eq!(both, [pair("s", "1"), pair("{t}x", "3")]);
-    // Deleted and made anew, it is called by its own name, too.
+    // After the stream is recreated, each subscriber still gets its own name for it.
     assert_eq!(
         a.call("DELETE", "/v1/streams/s", json!({})).await.status,
         204
@@ -199,7 +199,7 @@ async fn tenants_of_the_same_names_do_not_meet() {
     );
 }
 
-/// Names that try to get out, as keys of Redis and as texts of URLs.
+/// Tests names that try to leave the namespace, as Redis keys and in URLs.
 #[test]
 fn no_name_gets_out_of_its_namespace() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -261,7 +261,7 @@ fn no_name_gets_out_of_its_namespace() {
             for (index, answer) in answers.into_iter().enumerate() {
                 prop_assert!(answer.status < 500, "{name:?}: {}", answer.body);
                 prop_assert!(!answer.body.contains("secret"), "{name:?}: {}", answer.body);
-                // What it called its own streams it may be shown.
+                // A response can repeat names that the tenant itself sent.
                 let is_list = index == 2 || index == 3;
                 let echoed = is_list || name.contains(&prefix) || name.contains(&other);
                 prop_assert!(
@@ -304,7 +304,7 @@ fn prefixes_that_are_parts_of_each_other_are_refused() {
             "{prefix}"
         );
     }
-    // Several keys of one tenant are none.
+    // Several keys of one tenant may share a prefix.
     let file = AuthFile::new(&(tenant("a", "acme:") + &tenant("b", "acme:")));
     assert!(streamgate::auth::Auth::from_file(&file.path()).is_ok());
 }

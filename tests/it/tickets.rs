@@ -1,4 +1,4 @@
-//! Tickets: for whom, for what, for how long.
+//! Tickets: their owners, permissions and lifetimes.
 
 use reqwest::Method;
 use serde_json::json;
@@ -75,7 +75,7 @@ async fn a_ticket_is_for_nothing_else() {
     app.send(post.body("n=1"))
         .await
         .is_problem(401, "unauthenticated");
-    // Neither is it a bearer token, nor does it make others.
+    // A ticket is not a bearer token, and it cannot create other tickets.
     app.bearing(&ticket)
         .get("/v1/streams")
         .await
@@ -129,7 +129,7 @@ async fn a_ticket_ends_by_itself_and_with_its_maker() {
     app.get(&path(&short))
         .await
         .is_problem(401, "unauthenticated");
-    // Its maker loses the right to this stream, and then is gone.
+    // The key that made the ticket loses its right to this stream, and then is deleted.
     file.write(&(record("root", &["* *"]) + &record("page", &["publish *"])));
     assert_eq!(
         of_long.expect("$end").await.json(),
@@ -335,7 +335,7 @@ async fn any_gateway_takes_a_ticket_also_after_redis_has_lost_everything() {
         two.get_status(&path).await == 200
     })
     .await;
-    // Away: what a gateway knows it knows.
+    // While Redis is down, a gateway still accepts the tickets it knows.
     proxy.cut();
     let mut events = one.follow(&path).await;
     let ended = events.expect("$end").await.json();
@@ -371,7 +371,7 @@ async fn gateways_share_a_secret_again_at_once_whoever_wrote_it_last() {
     let before = one.as_key("page").ticket(&[&stream], "1h").await;
     assert_eq!(two.get_status(&path(&before)).await, 200);
     for round in 0..5 {
-        // Another secret, by somebody who was there first.
+        // Another secret, as if written first by another gateway.
         let secret = format!("another secret of 32 bytes or more {round}");
         server
             .command(&["SET", "streamgate:{tickets}:secret", &secret])

@@ -1,12 +1,12 @@
-//! The house rules that a compiler does not check.
+//! Project rules that a compiler does not check.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Longer than this, a file probably holds two subjects.
+/// Maximum number of lines. A longer file probably covers two subjects.
 const MAX_LINES: usize = 400;
 
-/// The Rust files below `dir`.
+/// Returns the Rust files below `dir`.
 pub(crate) fn sources(dir: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut open = vec![PathBuf::from(dir)];
@@ -55,7 +55,8 @@ fn every_file_says_what_it_is_for_and_is_short() {
     }
 }
 
-/// The modules of the crate from the lowest to the highest layer: each may import those before it.
+/// The modules of the crate, from the lowest to the highest layer. Each may import the ones before
+/// it.
 const LAYERS: [&str; 18] = [
     "model",
     "rate_limit",
@@ -102,7 +103,7 @@ const CONFINED: [(&str, &[&str]); 5] = [
     ),
 ];
 
-/// The code of a file without comments and unit tests.
+/// Returns the code of a file without comments and unit tests.
 fn code(path: &Path) -> String {
     let text = read(path);
     let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
@@ -112,7 +113,7 @@ fn code(path: &Path) -> String {
         .join("\n")
 }
 
-/// The first path segment under `src`, without its extension.
+/// Returns the first path segment under `src`, without its extension.
 fn module(path: &Path) -> String {
     let inside = path.strip_prefix("src").unwrap();
     let first = inside.components().next().unwrap().as_os_str();
@@ -138,7 +139,7 @@ fn modules_import_only_lower_layers() {
                 .chars()
                 .take_while(|c| c.is_ascii_lowercase() || *c == '_')
                 .collect();
-            // Macros of the crate root have a name of their own here.
+            // Names of macros in the crate root are not layers.
             let imported = LAYERS.contains(&name.as_str());
             assert!(
                 !imported || name == module || rank(&name) < rank(&module),

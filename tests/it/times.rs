@@ -1,4 +1,4 @@
-//! Times in place of ids: RFC 3339, Unix milliseconds, how long ago.
+//! Times in place of ids: RFC 3339, Unix milliseconds, and durations before now.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::support::{TestApp, encode, eventually, unique};
 /// 2020-09-20T08:30:00Z.
 const THEN: u64 = 1_600_590_600_000;
 
-/// Two entries in each of the five seconds from [`THEN`] on.
+/// Creates a stream with two entries in each of the five seconds from [`THEN`] on.
 async fn stream(app: &TestApp, name: &str) -> String {
     let stream = unique(name);
     for second in 0..5 {
@@ -52,7 +52,7 @@ async fn a_range_lies_between_two_times_both_included() {
             "since=2020-09-20T08:30:02Z&until=2020-09-20T08:30:01Z",
             vec![],
         ),
-        // The plus of an offset, escaped and not.
+        // The plus of an offset, escaped and unescaped.
         ("since=2020-09-20T10:30:03%2B02:00", ids(3..5)),
         ("since=2020-09-20T10:30:03+02:00", ids(3..5)),
         ("since=2020-09-20T04:00:04-04:30", ids(4..5)),
@@ -217,7 +217,7 @@ async fn nobody_is_told_of_a_gap_who_asks_for_a_time_whose_entries_are_gone() {
         let first = events.expect("message").await;
         assert_eq!(first.json()["id"], ids(3..5)[0], "{since}");
     }
-    // Nothing is left of it, and nothing is there yet.
+    // A stream whose entries are all gone, and one that does not exist yet.
     shared()
         .await
         .command(&["XTRIM", &trimmed, "MAXLEN", "0"])
@@ -291,7 +291,7 @@ async fn a_group_begins_at_a_time_and_is_moved_to_one() {
     patch("since=5").await.is_problem(400, "invalid-request");
     app.delete(&group("late")).await;
     patch("since=1h").await.is_problem(404, "group-not-found");
-    // A stream that is made for the group.
+    // A stream created for the group.
     let none = format!("/v1/streams/{}/groups/g", unique("none"));
     assert_eq!(app.put_json(&none, r#"{"since":"1h"}"#).await.status, 201);
 }

@@ -1,5 +1,5 @@
-//! TLS: everything works over it and over both protocols; certificates change; strangers who do
-//! not come to terms are let go.
+//! TLS: every feature works over it and over both protocols, certificates can change, and clients
+//! that do not complete a handshake are disconnected.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub async fn over_tls(authority: &Authority, dir: &std::path::Path) -> TestApp {
     app
 }
 
-/// What any client does, over one protocol, until the gateway stops.
+/// Uses every kind of request over one protocol until the gateway stops.
 async fn use_it(app: TestApp, version: Version) {
     let stream = unique("all");
     let path = format!("/v1/streams/{stream}");
@@ -156,7 +156,7 @@ async fn the_quick_start_and_the_health_check_know_of_tls() {
     assert!(!start.body.contains("http://"), "{}", start.body);
     let check = ["healthcheck", "--listen", &listen];
     assert_eq!(run(&[&check[..], &tls].concat(), &[]).0, Some(0));
-    // A file that became wrong meanwhile is no reason to restart what runs.
+    // A file that has become invalid is no reason to restart a running gateway.
     std::fs::write(&files.cert, "nonsense").unwrap();
     assert_eq!(run(&[&check[..], &tls].concat(), &[]).0, Some(0));
     assert_eq!(
@@ -266,7 +266,7 @@ async fn a_handshake_that_does_not_come_to_an_end_is_bounded_and_counted() {
         let name = format!("tls_handshakes_total{{outcome=\"{outcome}\"}}");
         assert_eq!(app.metric_if_any(&name).await, Some(1), "{outcome}");
     }
-    // The bound on connections holds for those that only shake hands.
+    // The limit on connections includes those in a handshake.
     let app = TestApp::start_with(|settings| {
         settings.server.tls = Some(authority.issue(dir.path()));
         settings.server.max_connections = 2;

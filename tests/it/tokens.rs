@@ -1,4 +1,4 @@
-//! Tokens of issuers: each algorithm, what is refused, and how keys are fetched.
+//! Tokens of issuers: each algorithm, invalid tokens, and fetching keys.
 
 use std::sync::{Arc, Mutex};
 
@@ -23,7 +23,7 @@ async fn status(app: &TestApp, token: &str) -> u16 {
     app.bearing(token).get("/v1/streams").await.status
 }
 
-/// A gateway with one issuer, whose keys are these.
+/// Starts a gateway with one issuer that has these keys.
 async fn with_keys(signers: &[(&str, &Signer)]) -> (AuthFile, TestApp) {
     let keys: Vec<Value> = signers.iter().map(|(id, signer)| signer.jwk(id)).collect();
     let file = AuthFile::new("");
@@ -50,7 +50,7 @@ async fn tokens_of_each_algorithm_are_believed() {
         for _ in 0..2 {
             assert_eq!(status(&app, &token).await, 200, "{id}");
         }
-        // Another signer's signature over the same.
+        // The signature of another signer over the same message.
         let (message, _) = token.rsplit_once('.').unwrap();
         let other = Signer::ec().sign(message.as_bytes());
         let forged = format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(other));
@@ -64,7 +64,7 @@ async fn a_public_key_in_pem_is_enough() {
     let Signer::Ed(pair) = &signer else {
         unreachable!()
     };
-    // What stands before an Ed25519 key in a SubjectPublicKeyInfo.
+    // The bytes before an Ed25519 key in a SubjectPublicKeyInfo.
     let mut der = vec![
         0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
     ];
@@ -82,7 +82,7 @@ async fn a_public_key_in_pem_is_enough() {
         status(&app, &signer.token("whatever", &claims(&GRANTS))).await,
         200
     );
-    // The same text as a secret: the key is good for its own algorithm alone.
+    // The same text as an HMAC secret: a key is valid only for its own algorithm.
     let confused = Signer::Secret(pem.into_bytes()).token("whatever", &claims(&GRANTS));
     assert_eq!(status(&app, &confused).await, 401);
 }
@@ -174,7 +174,7 @@ async fn what_is_wrong_with_a_token_is_told_and_refused() {
 
 #[tokio::test]
 async fn the_secret_of_hmac_is_no_public_key() {
-    // The classic: a token signed by HMAC with the text of the public key of RSA.
+    // A well-known attack: a token signed by HMAC with the text of the RSA public key.
     let rsa = Signer::rsa();
     let (_file, app) = with_keys(&[("k", &rsa)]).await;
     let jwk = rsa.jwk("k");
@@ -257,7 +257,7 @@ async fn what_follows_by_a_token_ends_with_it() {
         of_short.expect("$end").await.json(),
         json!({"reason": "expired"})
     );
-    // The key that signed it is taken out of the set: so is everything that was signed with it.
+    // Removing the key from the set invalidates every token signed with it.
     file.beside(
         "keys.json",
         json!({"keys": [Signer::ec().jwk("k2")]})
@@ -271,7 +271,7 @@ async fn what_follows_by_a_token_ends_with_it() {
     assert_eq!(status(&app, &long).await, 401);
 }
 
-/// A server with a set of keys, which can be changed and put out of service.
+/// A server of a key set, which can be changed and made to fail.
 struct Keys {
     url: String,
     set: Arc<Mutex<Option<String>>>,
@@ -345,7 +345,7 @@ impl Drop for Keys {
     }
 }
 
-/// Answers one request, and hangs up.
+/// Answers one request and closes the connection.
 async fn speak(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &str) {
     let mut head = [0; 2048];
     let _ = stream.read(&mut head).await;
@@ -377,7 +377,7 @@ async fn keys_are_fetched_when_a_token_names_one_that_is_new_and_outlive_an_outa
     let app = file.app().await;
     let of_first = first.token("1", &claims(&GRANTS));
     assert_eq!(status(&app, &of_first).await, 200);
-    // The server breaks: what is known stays, and what is not is refused.
+    // When the server fails, known keys stay valid, and tokens with unknown keys are rejected.
     keys.become_(None);
     assert_eq!(
         status(&app, &first.token("1", &claims(&["publish a"]))).await,

@@ -1,4 +1,4 @@
-//! Trimming with an append and by itself, with and without regard to groups.
+//! Trimming with an append and separately, with and without regard to groups.
 
 use crate::support::redis::shared;
 use crate::support::{TestApp, unique};
@@ -11,8 +11,8 @@ async fn ids(app: &TestApp, stream: &str) -> Vec<String> {
     app.get(&format!("{}?start=-", entries(stream))).await.ids()
 }
 
-/// `1-0` to `10-0`; group `a` has read seven and acknowledged four of the first five, group `b`
-/// has read and acknowledged all.
+/// Creates entries `1-0` to `10-0`. Group `a` has read seven and acknowledged four of the first
+/// five. Group `b` has read and acknowledged all.
 async fn worked_off(app: &TestApp, name: &str) -> String {
     let stream = app.stream_of(name, 10).await;
     let redis = shared().await;
@@ -78,7 +78,7 @@ async fn what_a_group_has_not_acknowledged_can_hold_a_trim_back() {
         ("minid=9-0&exact=true&refs=acked", "4-0"),
         ("minid=2-0&exact=true&refs=acked", "2-0"),
         ("maxlen=2&exact=true&refs=keep", "9-0"),
-        // Whole nodes only: there is just the one.
+        // Approximate trimming removes whole nodes, and there is only one.
         ("maxlen=0&refs=acked", "1-0"),
     ] {
         let stream = worked_off(&app, "acked").await;
@@ -158,7 +158,7 @@ async fn an_append_trims_in_the_same_step() {
         ("maxlen=3&exact=true&refs=acked", "4-0"),
         ("maxlen=3&exact=true&refs=delete", "9-0"),
         ("maxlen=3&trim_limit=1000", "1-0"),
-        // All of these ids lie in the year 1970.
+        // All of these ids are times in 1970.
         ("max_age=365d&exact=true", "11-0"),
     ] {
         let stream = worked_off(&app, "append").await;
@@ -167,7 +167,7 @@ async fn an_append_trims_in_the_same_step() {
             .await;
         assert_eq!(answer.status, 201, "{how}: {}", answer.body);
         let left = ids(&app, &stream).await;
-        // Of the last, even the new entry is older than a year.
+        // With `max_age`, even the new entry is older than a year.
         let expected = if how.starts_with("max_age") {
             None
         } else {

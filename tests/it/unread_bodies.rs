@@ -1,4 +1,4 @@
-//! Bodies of calls that are not appends: those that are read, and those that no route reads.
+//! Bodies of requests that are not appends: some routes read a body, others do not.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -47,7 +47,7 @@ async fn every_operation_without_a_body_in_the_document_refuses_one() {
                 detail.contains("takes no body"),
                 "{method} {path}: {detail}"
             );
-            // An empty one is none, whatever is said of its type.
+            // An empty body is accepted, whatever its declared type.
             let chunks = futures_util::stream::iter([Ok::<_, std::io::Error>(String::new())]);
             let empty = app.client.request(method.clone(), app.url(&path));
             let empty = empty
@@ -55,7 +55,7 @@ async fn every_operation_without_a_body_in_the_document_refuses_one() {
                 .body(reqwest::Body::wrap_stream(chunks));
             let answer = empty.send().await.unwrap();
             if answer.status() == 400 {
-                // A parameter is missing.
+                // This 400 is about a missing parameter.
                 let text = answer.text().await.unwrap();
                 assert!(!text.contains("takes no body"), "{method} {path}: {text}");
             }
@@ -91,7 +91,7 @@ async fn putting_a_stream_reads_its_body() {
         ),
         (JSON, r#"{"entries_added":5}"#, 400, "invalid-request"),
         (JSON, r#"{"last_id":"x"}"#, 400, "invalid-id"),
-        // What the counters say cannot be: 5 entries were deleted of 1 that was added.
+        // Impossible counters: the greatest deleted id is above the last id.
         (
             JSON,
             r#"{"last_id":"1-0","entries_added":1,"max_deleted_id":"9-0"}"#,
@@ -124,7 +124,7 @@ async fn putting_a_stream_reads_its_body() {
         (&json!("7-0"), &json!(9))
     );
     assert_eq!((&made["length"], &made["groups"]), (&json!(0), &json!(0)));
-    // It is there: only what the body names is changed.
+    // The stream exists, so only the settings in the body change.
     let body = r#"{"retention":{"max_age":"1h"}}"#;
     assert_eq!(call(&app, Method::PUT, &path, JSON, body).await.status, 200);
     assert_eq!(app.send(app.client.put(app.url(&path))).await.status, 200);

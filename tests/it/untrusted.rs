@@ -1,5 +1,5 @@
-//! Short runs of what `make fuzz` runs for long: seeds and found inputs as they are, and thousands
-//! made of them and of nothing.
+//! Short versions of the `make fuzz` runs: seeds and stored findings as they are, and thousands of
+//! inputs generated from seeds or from nothing.
 
 use std::panic::catch_unwind;
 use std::path::PathBuf;
@@ -7,10 +7,10 @@ use std::path::PathBuf;
 #[path = "../../fuzz/bodies/mod.rs"]
 mod bodies;
 
-/// Made inputs for each target.
+/// Number of generated inputs for each target.
 const MADE: u64 = 30_000;
 
-/// Words that lead further in than chance.
+/// Words that reach more code than random bytes.
 const WORDS: [&[u8]; 47] = [
     b"{\"fields\":{",
     b"GET / HTTP/1.1\r\n",
@@ -74,7 +74,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// An input that is nearly a seed, or nearly nothing.
+/// Returns an input that is close to a seed or close to empty.
 fn made(seeds: &[Vec<u8>], random: &mut fastrand::Rng) -> Vec<u8> {
     let mut input = random
         .choice(seeds)

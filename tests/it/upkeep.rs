@@ -1,5 +1,5 @@
-//! Background jobs over groups and schedules: they follow their backlog, and what somebody else wrote
-//! into their keys does not keep them from their work.
+//! Background jobs for groups and schedules: their speed follows the backlog, and foreign data in
+//! their keys does not stop them.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ fn group(stream: &str, rest: &str) -> String {
     format!("/v1/streams/{stream}/groups/g{rest}")
 }
 
-/// How often the server ran scripts.
+/// Returns how many scripts the server has run.
 async fn scripts(server: &Server) -> u64 {
     let Redis::BulkString(stats) = server.command(&["INFO", "commandstats"]).await else {
         panic!("no figures")
@@ -45,7 +45,7 @@ async fn entries_of_native_consumers_are_enrolled_as_fast_as_they_are_many() {
     server.command(&["EVAL", fill, "1", "s"]).await;
     app.put_json(&group("s", ""), r#"{"policy":{"lease":"12h"}}"#)
         .await;
-    // Half of them have leases, and lie before the others.
+    // The first half of the entries has leases.
     let leases = "streamgate:{s}:leases:1:s:g";
     for _ in 0..5 {
         app.post_form(&group("s", "/read"), "consumer=w&count=1000")
@@ -64,7 +64,7 @@ async fn entries_of_native_consumers_are_enrolled_as_fast_as_they_are_many() {
         ">",
     ];
     server.command(&native).await;
-    // 50 in a round would take 400 s.
+    // At 50 per round, this would take 400 s.
     eventually("all have leases", async || {
         plain(&server.command(&["ZCARD", leases]).await) == 10_000
     })
@@ -122,7 +122,7 @@ async fn leases_that_are_over_and_left_behind_are_cleared_as_fast_as_they_are_ma
 async fn names_that_no_stream_can_have_neither_stop_nor_spin_what_is_scheduled() {
     let server = Server::start().await;
     let app = TestApp::on(&server.url(), |settings| {
-        // Rounds run scripts, too.
+        // Rounds of these jobs run scripts, too.
         settings.jobs.retention_every = Duration::from_secs(3600);
         settings.jobs.sweep_every = Duration::from_secs(3600);
     })
@@ -163,7 +163,7 @@ redis.call('SADD', KEYS[2], 'a{b}{c}', '\\255', '', 'unknown')";
         "streamgate:{policies}:index",
         "streamgate:{retention}:index",
     ];
-    // Keys of two slots in one script: a single server does not mind.
+    // One script uses keys of two slots, which a single server allows.
     server.command(&["EVAL", junk, "2", keys[0], keys[1]]).await;
     app.fill("s", 1).await;
     app.put_json(

@@ -1,4 +1,4 @@
-//! What people do with streams, from beginning to end, over HTTP alone.
+//! Typical uses of streams, from beginning to end, over HTTP only.
 
 use std::time::{Duration, Instant};
 
@@ -56,7 +56,7 @@ impl<'a> Stream<'a> {
         assert_eq!(made.status, 201, "{}", made.body);
     }
 
-    /// How many entries a group has pending, and with whom.
+    /// Returns the number of pending entries of a group, and their consumers.
     async fn pending(&self, group: &str) -> (u64, Value) {
         let answer = self
             .app
@@ -69,7 +69,7 @@ impl<'a> Stream<'a> {
         )
     }
 
-    /// A group read, as the ids and the field `n` of what came.
+    /// Reads in a group. Returns the id and the field `n` of each entry.
     async fn read_numbers(&self, group: &str, form: &str) -> Vec<(String, u32)> {
         let json = self.group(group, "read", form).await.json();
         let one = |entry: &Value| {
@@ -97,7 +97,7 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// Values of the field `n`, by stream, of a call that reads several.
+/// Returns the field `n` of each entry, by stream, from a response about several streams.
 fn values(answer: &Answer) -> Vec<Vec<String>> {
     assert_eq!(answer.status, 200, "{}", answer.body);
     let value = |entry: &Value| entry["fields"]["n"].as_str().unwrap().to_owned();
@@ -117,7 +117,7 @@ fn values(answer: &Answer) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// Ten entries in one stream, five in another.
+/// Creates two streams, one with ten entries and one with five.
 async fn two_notebooks(app: &TestApp) -> (Stream<'_>, Stream<'_>) {
     let (one, two) = (Stream::new(app, "one"), Stream::new(app, "two"));
     for n in 0..10 {
@@ -173,7 +173,7 @@ async fn a_notebook_has_two_groups_over_one_and_over_two_streams() {
         app.post_json(&format!("/v1/groups/{group}/read"), &call.to_string())
             .await
     };
-    // One group, two consumers: the second gets what the first did not.
+    // One group with two consumers: the second gets the entries that the first did not.
     let of_a = read(
         "first",
         json!({"streams": [one.name], "consumer": "a", "count": 4}),
@@ -329,7 +329,7 @@ async fn a_producer_numbers_its_entries_and_keeps_the_newest() {
 async fn an_event_store_replays_from_a_version_and_refuses_stale_writers() {
     let app = TestApp::start().await;
     let account = Stream::new(&app, "account");
-    // Versions are ids: 1-0, 2-0, …; a writer states the version it has seen.
+    // Versions are ids: 1-0, 2-0, …. A writer states the version it has seen.
     let change = async |version: u32, seen: Option<u32>, amount: i32| {
         let path = format!("{}/entries?id={version}-0", account.path);
         let request = app
@@ -372,7 +372,7 @@ async fn a_broker_delivers_in_order_at_least_once_and_shows_what_redis_shows() {
     }
     let numbers = |read: &[(String, u32)]| read.iter().map(|(_, n)| *n).collect::<Vec<_>>();
 
-    // A read that waits gets what is published meanwhile.
+    // A waiting read gets an entry that is published meanwhile.
     let publish = async {
         eventually("it waits", async || app.metric("waiting_reads").await == 1).await;
         orders.append("", &json!({"n": 1})).await
@@ -389,7 +389,7 @@ async fn a_broker_delivers_in_order_at_least_once_and_shows_what_redis_shows() {
         1
     );
 
-    // Each stream in the order it was given, whatever goes on in the other.
+    // Each stream keeps its order, whatever happens in the other.
     for n in 2..=30 {
         orders.append("", &json!({ "n": n })).await;
         payments.append("", &json!({ "n": 100 + n })).await;
@@ -412,7 +412,7 @@ async fn a_broker_delivers_in_order_at_least_once_and_shows_what_redis_shows() {
         20
     );
 
-    // A consumer reads through another gateway and dies with it, before it acknowledges anything.
+    // A consumer reads through another gateway and dies with it before it acknowledges anything.
     let mut other = Gateway::start(&[
         "serve",
         "--listen",
@@ -463,7 +463,7 @@ async fn a_broker_delivers_in_order_at_least_once_and_shows_what_redis_shows() {
     );
     assert_eq!(claimed.json()["entries"][0]["fields"]["n"], "22");
 
-    // What is to be seen of all this is what Redis shows to whoever asks it directly.
+    // The figures are those that Redis itself reports.
     shows_what_redis_shows(&server, &orders).await;
     assert_eq!(
         orders.ack("workers", lost.iter().map(String::as_str)).await,
@@ -471,7 +471,8 @@ async fn a_broker_delivers_in_order_at_least_once_and_shows_what_redis_shows() {
     );
     shows_what_redis_shows(&server, &orders).await;
 
-    // Retention takes the oldest; what is still to be acknowledged stays so, and is told apart.
+    // A trim removes the oldest entries. Those that were pending stay pending, and a claim reports
+    // them as deleted.
     let trimmed = app
         .post_form(&format!("{}/trim", orders.path), "maxlen=2&exact=true")
         .await;

@@ -1,4 +1,4 @@
-//! Dead letters of entries with more fields than a script of Redis can append.
+//! Dead letters of entries with more fields than a Lua script can append.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::support::{TestApp, eventually};
 
 const GROUP: &str = "/v1/streams/s/groups/g";
 
-/// Names and values of `count` fields; the first two share a name.
+/// Returns names and values of `count` fields. The first two fields share a name.
 fn fields(count: usize) -> Vec<String> {
     let name = |n: usize| {
         if n == 1 {
@@ -26,7 +26,7 @@ fn fields(count: usize) -> Vec<String> {
     (0..count).flat_map(|n| [name(n), value(n)]).collect()
 }
 
-/// A gateway whose group `g` of the stream `s` gave up on entries with these fields.
+/// Starts a gateway whose group `g` of the stream `s` dead-lettered entries with these fields.
 async fn given_up(entries: &[Vec<String>]) -> (Server, TestApp) {
     let server = Server::start().await;
     let app = TestApp::on_server(&server).await;
@@ -58,7 +58,7 @@ async fn letters(app: &TestApp) -> Vec<Value> {
     list.json()["dead_letters"].as_array().unwrap().clone()
 }
 
-/// The fields of an entry of an answer that shows them as pairs.
+/// Returns the fields of an entry in a response that shows pairs.
 fn pairs(entry: &Value) -> Vec<String> {
     let pairs = entry["pairs"]
         .as_array()
@@ -71,7 +71,7 @@ fn pairs(entry: &Value) -> Vec<String> {
 
 async fn stored(server: &Server, stream: &str) -> Vec<Value> {
     let mut found = Value::Null;
-    // Its answers are large: under load one may come too late.
+    // The response is large and may time out under load.
     eventually("the entries are read", async || {
         let read = server.try_command(&["XRANGE", stream, "-", "+"]).await;
         read.is_ok_and(|read| {
@@ -144,12 +144,13 @@ async fn a_dead_letter_with_many_fields_is_redriven_whole_and_once() {
 
     let (server, app) = given_up(&entries[..1]).await;
     let path = format!("{GROUP}/dead-letters/redrive");
-    // To a key that is no stream nothing goes, and nothing is lost.
+    // A redrive to a key that is not a stream moves nothing and loses nothing.
     server.command(&["SET", "{s}.text", "x"]).await;
     let refused = app.post_form(&path, "all=true&to={s}.text").await;
     assert_eq!(refused.status, 409, "{}", refused.body);
     assert_eq!(letters(&app).await.len(), 1);
-    // The original while it is there, a copy for all groups when it is gone.
+    // A redrive uses the original while it exists. After that, it needs a copy, which goes to all
+    // groups.
     let gone = app.delete("/v1/streams/s/entries/1-0").await;
     assert_eq!(gone.status, 204, "{}", gone.body);
     let answer = app.post_form(&path, "all=true").await.json();
@@ -173,7 +174,7 @@ async fn a_dead_letter_with_many_fields_is_redriven_whole_and_once() {
 #[tokio::test]
 async fn a_field_of_the_name_of_packed_fields_is_a_field_like_any_other() {
     let own = |value: &str| vec!["streamgate-fields".to_owned(), value.to_owned()];
-    // The second is what packed fields look like.
+    // The second value looks like packed fields.
     let entries = [own("mine"), own("\u{92}\u{a1}"), own("")];
     let (server, app) = given_up(&entries).await;
     for (letter, entry) in letters(&app).await.iter().zip(&entries) {

@@ -1,11 +1,13 @@
-//! What workers saw of a queue while everything around it broke, checked against what may be.
+//! Model test of work queues: compares what workers saw with the rules, while everything around
+//! them breaks.
 //!
-//! Random runs: several gateways, each behind a proxy that is cut and stalled; a Redis that is paused
-//! and killed; workers that are quick, late, hang, crash, hand back, put away and ask for more time;
-//! native consumers beside them; entries that are deleted and trimmed, held or not. A second group of
-//! the same stream has no policy: there nobody gets what another was given.
-//! `WORK_MODEL_SEED=n` repeats the choices of a run, `WORK_MODEL_SECONDS=n` makes it longer and
-//! `WORK_MODEL_RUNS=n` makes it many.
+//! A random run has several gateways, some behind a proxy that is cut and stalled. Redis is paused
+//! and killed. Workers are fast or late; they hang, crash, nack, reject and extend leases. Native
+//! consumers read beside them. Entries are deleted and trimmed, leased or not. A second group of
+//! the same stream has no policy: it must deliver no entry twice.
+//!
+//! `WORK_MODEL_SEED=n` repeats the choices of a run, `WORK_MODEL_SECONDS=n` makes a run longer, and
+//! `WORK_MODEL_RUNS=n` sets the number of runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,29 +31,30 @@ const LEASE_US: u64 = 400_000;
 const LEASE: Duration = Duration::from_micros(LEASE_US);
 const MAX_DELIVERIES: u64 = 4;
 const WORKERS: usize = 8;
-/// The native consumer, in either group.
+/// Name of the native consumer in both groups.
 const NATIVE: &str = "native";
-/// What the times of Redis' own pending lists may be off: they are in milliseconds.
+/// Maximum error of the times in Redis' own pending lists, which are in milliseconds.
 const ROUNDED_US: u64 = 2_000;
 
-/// An entry that came into a worker's hands.
+/// A delivery of an entry to a worker.
 #[derive(Clone, Debug)]
 struct Handout {
     id: String,
     #[expect(dead_code, reason = "shown when a check fails")]
     worker: usize,
     deliveries: u64,
-    /// By the clock of Redis, in microseconds.
+    /// Start of the lease by the clock of Redis, in microseconds.
     lent_us: u64,
     until_us: u64,
-    /// When it had come, by the clock of the test.
+    /// Time of arrival by the clock of the test.
     came: Instant,
-    /// A native consumer read it, whose word counts whoever holds it by then.
+    /// Whether a native consumer read the entry. Its acknowledgement counts even if another
+    /// consumer holds the entry by then.
     native: bool,
     said: Vec<Said>,
 }
 
-/// What a worker said of it, and what it was answered; nothing if no answer came.
+/// A request of a worker about an entry. `outcome` is `None` if no response arrived.
 #[derive(Clone, Debug)]
 struct Said {
     verb: &'static str,
@@ -68,9 +71,9 @@ struct Run {
     history: History,
     stop: AtomicBool,
     published: AtomicU64,
-    /// What was deleted or trimmed, as far as that may have gone through.
+    /// Entries that were deleted or trimmed, or may have been.
     removed: Mutex<BTreeSet<u64>>,
-    /// What the group without a policy handed out: through gateways, and natively.
+    /// Entries that the group without a policy delivered: through gateways, and natively.
     plain: [Mutex<Vec<String>>; 2],
 }
 
@@ -107,14 +110,14 @@ impl Run {
         (answer.status == 200).then(|| answer.json())
     }
 
-    /// What one worker does until the end.
+    /// Runs one worker until the end of the run.
     async fn work(&self, worker: usize, mut rng: Rng) {
         while !self.stop.load(Ordering::Relaxed) {
             let (count, wait) = (rng.u32(1..6), rng.u32(0..300));
-            // Consumers share names, so that these tell nobody apart.
+            // Consumer names are shared, so they do not distinguish workers.
             let mut form = format!("consumer=w{}&count={count}&wait={wait}ms", worker % 3);
             if rng.u32(..3) == 0 {
-                // An entry has two bytes and more.
+                // Every entry has at least two bytes.
                 form.push_str(["&max_bytes=1", "&max_bytes=4", "&max_bytes=7"][rng.usize(..3)]);
             }
             let Some(read) = self.post(&mut rng, "read", form).await else {
@@ -143,7 +146,7 @@ impl Run {
 
     async fn settle(&self, rng: &mut Rng, handout: &mut Handout, mut receipt: String) {
         match rng.u32(..100) {
-            // It crashes, or hangs until long after.
+            // The worker crashes, or hangs until long after its lease.
             0..8 => return,
             8..16 => tokio::time::sleep(LEASE + Duration::from_millis(rng.u64(..400))).await,
             16..30 => tokio::time::sleep(LEASE.mul_f64(rng.f64())).await,
@@ -164,7 +167,7 @@ impl Run {
             14..19 => drop(self.say(rng, handout, "reject", &receipt, "").await),
             _ => drop(self.say(rng, handout, "ack", &receipt, "").await),
         }
-        // Now and then it says so again, as one who got no answer does.
+        // Now and then the worker repeats itself, like a client that got no response.
         if rng.u32(..10) == 0 {
             self.say(rng, handout, "ack", &receipt, "").await;
         }
@@ -204,7 +207,7 @@ impl Run {
         while !self.stop.load(Ordering::Relaxed) {
             let id = self.published.load(Ordering::Relaxed) + 1;
             let name = format!("{id}-0");
-            // Sent again until it is there: what is not above the last is.
+            // Send until the entry exists: Redis then rejects its id as not above the last one.
             match server.try_command(&["XADD", STREAM, &name, "n", "1"]).await {
                 Err(error) if !error.to_string().contains("equal or smaller") => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
@@ -217,7 +220,8 @@ impl Run {
         }
     }
 
-    /// A native consumer of the group with the policy: it reads and acknowledges, or does not.
+    /// Runs a native consumer of the group with the policy. It acknowledges some entries and drops
+    /// others.
     async fn work_natively(&self, server: &Server, mut rng: Rng) {
         while !self.stop.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(rng.u64(..120))).await;
@@ -290,7 +294,7 @@ impl Run {
         }
     }
 
-    /// Deletes entries now and then, most of them held by somebody, and trims.
+    /// Deletes entries now and then, most of them leased, and trims.
     async fn remove(&self, server: &Server, mut rng: Rng) {
         while !self.stop.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(rng.u64(20..250))).await;
@@ -304,7 +308,7 @@ impl Run {
                 .map(handed)
                 .max()
                 .unwrap_or(0);
-            // Somewhat more than was handed out is also there.
+            // Include up to three entries beyond those delivered.
             let newest = (newest + 3).min(self.published.load(Ordering::Relaxed));
             let low = newest.saturating_sub(15).max(1);
             if rng.u32(..12) == 0 {
@@ -346,14 +350,14 @@ impl Run {
                 }
             }
             tokio::time::sleep(a_while).await;
-            // What was stalled is cut, as it would be.
+            // A stalled connection is cut at its end, as it would be in reality.
             proxy.cut();
             proxy.restore();
         }
     }
 }
 
-/// The ids that the native consumer is given; none when there is no answer.
+/// Returns the ids that the native consumer receives, or none if there is no response.
 async fn read_natively(server: &Server, group: &str, count: usize) -> Vec<String> {
     let count = count.to_string();
     let words = [
@@ -453,8 +457,8 @@ async fn one_run(seed: u64, length: Duration) {
     check_plain(&server, &run).await;
 }
 
-/// Works off what is left, as a worker that never fails: for as long as it takes, while there is more
-/// every now and then.
+/// Processes the remaining entries like a worker that never fails. Gives up when no entry arrives
+/// for [`PATIENCE`].
 async fn finish(run: &Run, rng: &mut Rng, path: &str) {
     let mut last = Instant::now();
     loop {
@@ -542,7 +546,8 @@ fn check(history: &[Handout], letters: &[String], published: u64, removed: &BTre
         let acks = said().filter(|(_, said)| said.outcome.as_deref() == Some("acknowledged"));
         let acks: Vec<_> = acks.collect();
         let unanswered = said().any(|(_, said)| said.outcome.is_none() && said.verb == "ack");
-        // What was removed before anybody had it is nobody's; what somebody held leaves a stone.
+        // An entry removed before its first delivery has no outcome. A removed entry that was
+        // leased leaves a tombstone.
         let nobodys = removed.contains(&n) && handouts.is_empty() && !dead.contains(id.as_str());
         never += usize::from(nobodys);
         assert!(acks.len() <= 1, "acknowledged twice: {handouts:#?}");
@@ -585,7 +590,8 @@ fn check(history: &[Handout], letters: &[String], published: u64, removed: &BTre
     assert!(published > 50 && acknowledged > 20, "nothing much happened");
 }
 
-/// The second was lent when the lease of the first was over, unless the first gave it back.
+/// Checks that the second lease began after the end of the first, unless the first holder gave the
+/// entry back.
 fn one_after_the_other(first: &Handout, second: &Handout) {
     let gave_back = first.said.iter().any(|said| {
         matches!(said.verb, "nack" | "reject")
@@ -594,7 +600,7 @@ fn one_after_the_other(first: &Handout, second: &Handout) {
                 None | Some("released" | "dead-lettered")
             )
     });
-    // Also one who asked for more time and was not answered may have moved the end.
+    // A request to extend that got no response may have moved the end, too.
     let until_us = first.said.iter().filter_map(|said| said.until_us).max();
     let until_us = until_us.unwrap_or(first.until_us);
     assert!(
@@ -607,8 +613,8 @@ fn one_after_the_other(first: &Handout, second: &Handout) {
     );
 }
 
-/// In the group without a policy nothing is handed out twice, and what the native consumer took is
-/// its own to the end.
+/// Checks that the group without a policy delivers nothing twice, and that the native consumer
+/// keeps its entries to the end.
 async fn check_plain(server: &Server, run: &Run) {
     let [http, native] = [0, 1].map(|i| run.plain[i].lock().unwrap().clone());
     let all: BTreeSet<&String> = http.iter().chain(&native).collect();

@@ -242,7 +242,7 @@ impl Store {
             .add_command(command(stream, at));
         let mut replies = self.read_pipeline(lane, &transaction).await;
         if let Err(StoreError::NoScript) = replies {
-            // Only reads ran. Running the script alone stores it on the server.
+            // The transaction only reads. Running the script alone stores it on the server.
             let run = self.read_script_on(lane, &SCRIPT, |command| write(command, stream, at));
             run.await?;
             replies = self.read_pipeline(lane, &transaction).await;

@@ -1,12 +1,12 @@
-//! The judge: holds what a subscriber was told against the ledger of the stream.
+//! Checks the log of a subscriber against the ledger of a stream.
 //!
-//! The rules: an entry comes at most once, and in order. One that does not come was removed. If it
-//! was trimmed away, a `$gap` has told of it, and a gap tells exactly how many are gone by the time
-//! it is told that were not told of before; it may leave the number out only for a position without
-//! a count. A stream that was made anew is told by a `$reset`.
+//! Each entry must arrive at most once, and in order. An entry that does not arrive must have been
+//! removed. If the entry was trimmed, a `$gap` must have reported it. A gap states exactly how many
+//! entries were gone at that time and not reported before. It may omit the number only if the
+//! position has no count. A recreated stream is reported by a `$reset`.
 //!
-//! What cannot be known is not asked for: that a stream was made anew when its counters have already
-//! gone past those of the position. Such a place counts as `blind`.
+//! The check does not require what a gateway cannot know. One such case is a recreated stream whose
+//! counters have already passed those of the position. That case counts as `blind`.
 
 use streamgate::model::cursor::Cursor;
 use streamgate::model::name::StreamName;
@@ -15,7 +15,7 @@ use super::ledger::{Gone, Id, Ledger, Life, State};
 use super::subscriber::{Seen, Wish};
 use crate::support::sse::Event;
 
-/// How much was told, over all subscribers.
+/// Counts of what subscribers received, summed over all subscribers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Told {
     pub entries: usize,
@@ -58,27 +58,29 @@ impl Position {
     }
 }
 
-/// Where a subscriber stands in one stream.
+/// State of a subscriber in one stream.
 struct Reader<'a> {
     wish: &'a Wish,
     stream: &'a str,
     ledger: &'a Ledger,
-    /// In which of the lives of the stream.
+    /// Index of the incarnation of the stream.
     life: usize,
-    /// So many entries of it lie behind.
+    /// Number of entries of this incarnation that the subscriber has passed.
     at: usize,
-    /// What was gone by this step is told.
+    /// Step up to which all removals have been reported.
     told_by: usize,
-    /// No state before this step can have been seen any more.
+    /// Earliest step whose state the subscriber can still be shown.
     since: usize,
-    /// As it was handed out last.
+    /// Position in the last event.
     position: Position,
-    /// It asked for the oldest there is, and has not seen it yet.
+    /// Whether the subscriber asked for the oldest entry available and has not received an entry
+    /// yet.
     takes_any: bool,
     told: Told,
 }
 
-/// Checks what the log of a subscriber tells of one stream; on failure with the place in the log.
+/// Checks what the log of a subscriber says about one stream. An error carries the index in the
+/// log.
 pub fn check(
     wish: &Wish,
     stream: &str,
@@ -155,7 +157,7 @@ impl<'a> Reader<'a> {
                 self.told.connections += 1;
                 self.move_to(position_of(event, self.stream)?)
             }
-            // The position may have moved on without an event.
+            // `$end` and `$progress` carry a position that may have advanced without an event.
             "$end" if event.id.is_none() => Ok(()),
             "$end" | "$progress" => self.move_to(position_of(event, self.stream)?),
             other => Err(format!("told {other}: {}", event.data)),
@@ -196,7 +198,7 @@ impl<'a> Reader<'a> {
             return Err(format!("entry {} has another id", entry.id));
         }
         let position = position_of(event, self.stream)?;
-        // What was told of counts as lying behind, wherever it was.
+        // Entries reported as gone count as passed, wherever they are in the stream.
         let behind = self.life().entries[at..]
             .iter()
             .filter(|entry| entry.is_gone_by(self.told_by));
@@ -216,8 +218,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Nothing comes of the entries up to this one: they were removed, and where they were trimmed
-    /// away, that was told.
+    /// Checks that every entry skipped up to index `to` was removed and, if it was trimmed,
+    /// reported.
     fn pass_over(&self, to: usize) -> Result<(), String> {
         for missing in &self.life().entries[self.at..to] {
             let told = self.takes_any || missing.is_gone_by(self.told_by);
@@ -235,7 +237,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// It has moved on without an event, over what nobody could be shown any more.
+    /// Advances without an event, over entries that can no longer be delivered.
     fn move_to(&mut self, position: Position) -> Result<(), String> {
         if position.id < self.position.id {
             return Err(format!("back to {position:?} from {:?}", self.position));
@@ -307,8 +309,8 @@ impl<'a> Reader<'a> {
         self.takes_any = false;
     }
 
-    /// The state that a gap speaks of: with this entry the oldest, and as many gone as its position
-    /// says.
+    /// Returns the state that a gap describes. `oldest` is its oldest entry, and `position` states
+    /// how many entries are gone.
     fn state(
         &self,
         life: usize,
@@ -323,7 +325,7 @@ impl<'a> Reader<'a> {
         let fits =
             |state: &&State| state.oldest == oldest && position.n.is_none_or(|n| n == gone(state));
         let states = &self.ledger.lives[life].states;
-        // The one that held at `since` may have come about before.
+        // The state in effect at `since` may have begun earlier.
         let from = states
             .partition_point(|state| state.step <= since)
             .saturating_sub(1);
@@ -334,7 +336,8 @@ impl<'a> Reader<'a> {
         let Some(ended) = self.life().ended else {
             return Err("a reset of a stream that is still there".to_owned());
         };
-        // Who asked for the oldest may have moved on to the end of a stream that had been emptied.
+        // A subscriber that asked for the oldest entry may have reached the end of an emptied
+        // stream.
         if self.at == 0 && self.position.id == Id(0, 0) && !self.takes_any {
             return Err("a reset before anything was seen".to_owned());
         }
@@ -348,7 +351,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether a later life may have gone past the position before anybody could look.
+    /// Returns whether a later incarnation may have passed the position before the gateway could
+    /// look.
     fn is_blind_to(&self, life: usize) -> bool {
         let added = self.ledger.lives[life].entries.len() as u64;
         self.position.n.is_none_or(|n| added >= n)
@@ -370,14 +374,14 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Whether an event speaks of one stream, and not of this one.
+/// Returns whether an event names a different stream.
 fn is_of_another(event: &Event, stream: &str) -> bool {
     event.json()["stream"]
         .as_str()
         .is_some_and(|named| named != stream)
 }
 
-/// The position in a stream that an event is resumed after.
+/// Returns the position in `stream` at which the id of an event resumes.
 fn position_of(event: &Event, stream: &str) -> Result<Position, String> {
     let id = event.id.as_deref().ok_or("an event without an id")?;
     if !id.starts_with("m1.") {

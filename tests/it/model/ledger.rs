@@ -1,9 +1,9 @@
-//! Everything a stream was ever given, and when it went: a plain list, kept beside Redis.
+//! Ledger of a stream: a plain list, kept beside Redis, of every entry and when it was removed.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// An id of Redis.
+/// A Redis stream id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Id(pub u64, pub u64);
 
@@ -22,20 +22,20 @@ impl fmt::Display for Id {
     }
 }
 
-/// How an entry went.
+/// The way an entry was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gone {
-    /// With everything before it.
+    /// Trimmed, together with everything before it.
     Trimmed,
-    /// By itself.
+    /// Deleted individually.
     Deleted,
 }
 
-/// An entry. Steps are numbered through, over all streams; each is one command of Redis.
+/// An entry. Steps are numbered across all streams, and each step is one Redis command.
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub id: Id,
-    /// Unique over everything that is ever written.
+    /// Unique among all values written in a run.
     pub value: u64,
     pub added: usize,
     pub gone: Option<(usize, Gone)>,
@@ -47,7 +47,7 @@ impl Entry {
     }
 }
 
-/// What a stream looked like after a step.
+/// State of a stream after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State {
     pub step: usize,
@@ -56,7 +56,7 @@ pub struct State {
     pub oldest: Option<Id>,
 }
 
-/// A stream from its making to its end.
+/// One incarnation of a stream, from its creation to its deletion.
 #[derive(Clone, Debug)]
 pub struct Life {
     pub entries: Vec<Entry>,
@@ -79,7 +79,7 @@ impl Life {
         }
     }
 
-    /// How many entries have an id up to this one.
+    /// Returns the number of entries with an id of at most `id`.
     pub fn up_to(&self, id: Id) -> usize {
         self.entries.partition_point(|entry| entry.id <= id)
     }
@@ -89,7 +89,7 @@ impl Life {
     }
 }
 
-/// One stream, with all that were made under its name.
+/// One stream name, with all its incarnations.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     pub lives: Vec<Life>,
@@ -110,7 +110,7 @@ impl Ledger {
         self.lives.last_mut().unwrap()
     }
 
-    /// Ids of what is retained.
+    /// Returns the ids of the retained entries.
     pub fn kept(&self) -> Vec<Id> {
         self.life().kept().map(|entry| entry.id).collect()
     }
@@ -136,7 +136,7 @@ impl Ledger {
         });
     }
 
-    /// Everything below this is gone; everything, if there is no oldest.
+    /// Marks every entry below `oldest` as trimmed, or every entry if there is no oldest.
     pub fn trim(&mut self, step: usize, oldest: Option<Id>) {
         for entry in &mut self.life_mut().entries {
             if oldest.is_none_or(|oldest| entry.id < oldest) && entry.gone.is_none() {
@@ -150,7 +150,7 @@ impl Ledger {
         self.life_mut().entries[at].gone = Some((step, Gone::Deleted));
     }
 
-    /// The step is over. Redis says how many entries there are: that must be as many as here.
+    /// Completes a step. `length` is the number of entries in Redis and must match the ledger.
     pub fn settle(&mut self, step: usize, length: usize) {
         let life = self.life_mut();
         let (kept, oldest) = (
@@ -167,13 +167,13 @@ impl Ledger {
         });
     }
 
-    /// The stream is gone, or made anew.
+    /// Records that the stream was deleted or recreated.
     pub fn end(&mut self, step: usize) {
         self.life_mut().ended = Some(step);
         self.lives.push(Life::begin(step));
     }
 
-    /// The life and the place of an entry by its value.
+    /// Returns the incarnation and the index of the entry with this value.
     pub fn find(&self, value: u64) -> Option<(usize, usize)> {
         self.lives.iter().enumerate().find_map(|(life, entries)| {
             let at = entries

@@ -1,5 +1,5 @@
-//! Plays a script: does each step, writes it into the ledger, and at the end asks whether every
-//! subscriber was told the truth.
+//! Plays a script: executes each step, records it in the ledger, and checks every subscriber at the
+//! end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use super::subscriber::{Subscriber, View, Wish};
 use super::world::{Way, World};
 use crate::support::{PATIENCE, encode, eventually, unique};
 
-/// Entries of one go. In one step for Redis, so that no reader sees what is between.
+/// Script that adds several entries in one step, so that no reader sees an intermediate state.
 const AT_ONCE: &str = "
     local ids = {}
     for i = 1, tonumber(ARGV[2]) do
@@ -24,14 +24,15 @@ pub struct Run<'a> {
     world: &'a mut World,
     streams: Vec<(String, Ledger)>,
     subscribers: Vec<Subscriber>,
-    /// Steps that are done: each command that changes a stream is one.
+    /// Number of completed steps. Each command that changes a stream is one step.
     steps: Arc<AtomicUsize>,
     values: u64,
     lines: [Way; 2],
 }
 
 impl<'a> Run<'a> {
-    /// Plays a script. What it answers is what subscribers were told, or what was wrong with it.
+    /// Plays a script. Returns counts of what subscribers received, or a description of the first
+    /// fault.
     pub async fn play(world: &'a mut World, script: &[Step]) -> Result<Told, String> {
         world.open_all();
         let steps: Arc<AtomicUsize> = Arc::default();
@@ -127,7 +128,7 @@ impl<'a> Run<'a> {
                 self.world.line(*gateway, *way);
             }
             Step::RestartGateway { gateway } => {
-                // It would wait for Redis before it listens.
+                // A starting gateway waits for Redis before it listens.
                 self.lines[*gateway] = Way::Open;
                 self.world.line(*gateway, Way::Open);
                 self.world.restart_gateway(*gateway).await;
@@ -150,7 +151,7 @@ impl<'a> Run<'a> {
 
     async fn join(&mut self, stream: usize, route: usize) {
         let number = self.subscribers.len();
-        // Every third follows all of them on one connection.
+        // Every third subscriber follows all streams on one connection.
         let streams = match number % 3 {
             2 => self.streams.iter().map(|(name, _)| name.clone()).collect(),
             _ => vec![self.streams[stream].0.clone()],
@@ -172,12 +173,12 @@ impl<'a> Run<'a> {
         self.values
     }
 
-    /// The step under way.
+    /// Returns the number of the current step.
     fn now(&self) -> usize {
         self.steps.load(Ordering::SeqCst) + 1
     }
 
-    /// A step is over: how many entries there are now, and which is the oldest.
+    /// Completes a step: records the number of entries and the oldest entry.
     async fn settle(&mut self, stream: usize, may_have_trimmed: bool) {
         let now = self.now();
         let (name, ledger) = &mut self.streams[stream];
@@ -226,7 +227,8 @@ impl<'a> Run<'a> {
         self.settle(stream, true).await;
     }
 
-    /// Through a gateway, if it can reach Redis: what it could not do now it must not do later.
+    /// Sends a request through a gateway, unless that gateway cannot reach Redis. A request that
+    /// cannot take effect now must not take effect later.
     async fn ask(&self, gateway: usize, method: &str, path: &str, body: String) -> bool {
         matches!(self.lines[gateway], Way::Open)
             && self.world.ask(gateway, method, path, body).await.is_some()
@@ -240,7 +242,7 @@ impl<'a> Run<'a> {
         maxlen: Option<usize>,
     ) {
         let path = format!("/v1/streams/{}/entries", encode(&self.streams[stream].0));
-        // What is new stays, so that it can be found whatever is answered.
+        // The new entries are never trimmed, so they can be found whatever the response is.
         let query = maxlen.map(|maxlen| format!("?exact=true&maxlen={}", maxlen + count));
         let entries: Vec<String> = (0..count)
             .map(|_| format!(r#"{{"fields":{{"n":"{}","pad":""}}}}"#, self.value()))
@@ -303,12 +305,12 @@ impl<'a> Run<'a> {
         if !exists && !ledger.life().entries.is_empty() {
             ledger.end(now);
             self.steps.store(now, Ordering::SeqCst);
-            // What is made anew must not begin with the ids that the old one ended with.
+            // The new incarnation must not start with the ids at which the old one ended.
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 
-    /// Everything works again, and everybody reads to the end.
+    /// Restores all connections, lets every subscriber read to the end, and checks the logs.
     async fn end(&mut self) -> Result<Told, String> {
         self.world.open_all();
         for subscriber in &self.subscribers {

@@ -1,31 +1,31 @@
-//! What happens in a run of the model: steps drawn from a seed.
+//! Steps of a model run, drawn from a seed.
 
 use std::time::Duration;
 
 use super::world::Way;
 
-/// Streams of a script.
+/// Number of streams in a script.
 pub const STREAMS: usize = 2;
-/// Subscribers that are there from the beginning.
+/// Number of subscribers at the start.
 pub const SUBSCRIBERS: usize = 6;
 
-/// One step. Streams, subscribers and gateways are numbers.
+/// One step. Streams, subscribers and gateways are indexes.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// Entries, one command each.
+    /// Appends entries, one command each.
     Add {
         stream: usize,
         count: usize,
         bytes: usize,
         maxlen: Option<usize>,
     },
-    /// Entries in one go, trimmed in the same go.
+    /// Appends and trims entries in a single step.
     AddAtOnce {
         stream: usize,
         count: usize,
         maxlen: usize,
     },
-    /// The same through a gateway; more than one is a batch.
+    /// Appends entries through a gateway, as a batch if there are several.
     Publish {
         stream: usize,
         gateway: usize,
@@ -41,7 +41,7 @@ pub enum Step {
         gateway: usize,
         maxlen: usize,
     },
-    /// These of what is retained, counted modulo.
+    /// Deletes retained entries, chosen by index modulo their number.
     Delete {
         stream: usize,
         which: Vec<usize>,
@@ -93,13 +93,13 @@ pub enum Step {
 pub enum Trim {
     Exact(usize),
     Approximate(usize),
-    /// Below the so-manieth of what is retained.
+    /// Trims everything below the retained entry with this index.
     Below(usize),
 }
 
 pub fn draw(seed: u64) -> Vec<Step> {
     let mut random = fastrand::Rng::with_seed(seed);
-    // Some scripts are about retention, some about connections, some about everything.
+    // Some scripts are about retention, some about connections, some about both.
     let faults = random.u32(0..=2);
     let count = random.usize(20..80);
     (0..count).map(|_| step(&mut random, faults)).collect()
@@ -108,7 +108,7 @@ pub fn draw(seed: u64) -> Vec<Step> {
 fn step(random: &mut fastrand::Rng, faults: u32) -> Step {
     let stream = random.usize(..STREAMS);
     let gateway = random.usize(..2);
-    // Those that joined later are told, too, where there are any.
+    // Subscribers that joined later are addressed too, if there are any.
     let subscriber = random.usize(..SUBSCRIBERS + 2);
     let route = random.usize(..4);
     let few = random.usize(1..6);

@@ -1,4 +1,5 @@
-//! A subscriber of the model: follows, stops, comes back elsewhere, and keeps a log of what it got.
+//! A subscriber of the model: follows streams, stops, reconnects elsewhere, and logs what it
+//! receives.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,12 +17,12 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::support::encode;
 use crate::support::sse::{Event, Sse};
 
-/// How long to wait before coming back: the server's `retry:` would take too long here.
+/// Delay before a reconnect. The server's `retry:` would take too long here.
 const BACK: Duration = Duration::from_millis(20);
-/// Small, so that who does not read is soon felt.
+/// Receive buffer in bytes. A small buffer makes a slow reader noticeable soon.
 const RECEIVE_BUFFER: u32 = 4 << 10;
 
-/// How entries are shown.
+/// Representation of entries.
 #[derive(Clone, Copy, Debug)]
 pub enum View {
     Fields,
@@ -38,7 +39,7 @@ impl View {
         }
     }
 
-    /// The value of an entry, which tells it from every other.
+    /// Returns the value of an entry, which is unique.
     pub fn value(self, data: &Value) -> Option<u64> {
         let value = match self {
             Self::Fields => &data["fields"]["n"],
@@ -49,11 +50,11 @@ impl View {
     }
 }
 
-/// What a subscriber asks for.
+/// The subscription a subscriber requests.
 #[derive(Clone, Debug)]
 pub struct Wish {
     pub streams: Vec<String>,
-    /// Where to begin, as a query.
+    /// Start position, as a query.
     pub begin: &'static str,
     pub view: View,
 }
@@ -70,25 +71,25 @@ impl Wish {
     }
 }
 
-/// What a subscriber is told to do.
+/// Instructions to a subscriber.
 #[derive(Clone, Debug)]
 pub struct Orders {
-    /// Where to follow; when that cannot be reached, the next one.
+    /// Index of the address to connect to. If it is unreachable, the subscriber tries the next one.
     pub route: usize,
     pub reads: bool,
-    /// Between two events.
+    /// Delay between two events.
     pub pace: Duration,
-    /// Counted up to break the connection off.
+    /// Incremented to make the subscriber close its connection.
     pub hangups: usize,
 }
 
-/// Something that a subscriber saw.
+/// An item in the log of a subscriber.
 #[derive(Clone, Debug)]
 pub enum Seen {
-    /// It asks from here on; steps up to this one were done.
+    /// A new request, and the number of steps completed before it.
     Asks(usize),
     Told(Event),
-    /// An answer that ends an `EventSource` for good.
+    /// A response with a status that ends an `EventSource` for good.
     Refused(u16),
 }
 
@@ -100,7 +101,8 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
-    /// `routes` are addresses that lead to a gateway; `steps` counts those that were done.
+    /// Starts a subscriber. `routes` are addresses that lead to a gateway; `steps` counts completed
+    /// steps.
     pub fn start(
         wish: Wish,
         route: usize,
@@ -134,7 +136,7 @@ impl Subscriber {
             .any(|seen| matches!(seen, Seen::Told(event) if event.event == "$open"))
     }
 
-    /// Whether it was told the entry of this value lately.
+    /// Returns whether the entry with this value is among the last 100 log items.
     pub fn has(&self, value: u64) -> bool {
         let log = self.log.lock().unwrap();
         log.iter().rev().take(100).any(|seen| match seen {
@@ -194,7 +196,7 @@ async fn broken_off(orders: &mut watch::Receiver<Orders>, hangups: usize) {
     let _ = orders.wait_for(|orders| orders.hangups != hangups).await;
 }
 
-/// The next event, once it may be read.
+/// Returns the next event, once the instructions allow reading.
 async fn paced(sse: &mut Sse, mut orders: watch::Receiver<Orders>) -> Option<Event> {
     let pace = orders.wait_for(|orders| orders.reads).await.ok()?.pace;
     tokio::time::sleep(pace).await;

@@ -1,4 +1,4 @@
-//! What the model runs in: a Redis, two gateways, and proxies on every way between.
+//! Environment of the model: one Redis server, two gateways, and proxies between them and clients.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::support::gateway::Gateway;
 use crate::support::proxy::Proxy;
 use crate::support::redis::{Server, free_port};
 
-/// What passes through a proxy.
+/// State of a proxied connection.
 #[derive(Clone, Copy, Debug)]
 pub enum Way {
     Open,
@@ -20,8 +20,8 @@ pub enum Way {
     Stalled,
 }
 
-/// A gateway in this process, which stops in the orderly way and looks at its streams often, or
-/// the real binary, which is killed.
+/// A gateway. `Here` runs in this process, shuts down gracefully and checks its streams often.
+/// `Process` is the real binary, which is killed.
 enum Running {
     Here(TestApp),
     Process(Gateway),
@@ -30,9 +30,9 @@ enum Running {
 
 pub struct World {
     pub redis: Server,
-    /// Between a gateway and Redis.
+    /// Proxies between gateways and Redis.
     lines: [Proxy; 2],
-    /// Between clients and a gateway.
+    /// Proxies between clients and gateways.
     doors: [Proxy; 2],
     ports: [u16; 2],
     gateways: [Running; 2],
@@ -68,7 +68,7 @@ impl World {
         world
     }
 
-    /// Ways to both gateways, straight and through a door.
+    /// Returns the addresses of both gateways: direct, and through a proxy.
     pub fn routes(&self) -> Vec<SocketAddr> {
         let straight = self
             .ports
@@ -86,7 +86,7 @@ impl World {
         self.gateways[which] = if which == 0 {
             let change = |settings: &mut streamgate::config::Settings| {
                 settings.server.listen = ([127, 0, 0, 1], port).into();
-                // So that falling behind, and reading on, is nothing rare.
+                // With small limits, subscribers fall behind and catch up often.
                 settings.live.stream_memory = 24 << 10;
                 settings.live.page_bytes = 8 << 10;
             };
@@ -112,7 +112,7 @@ impl World {
         self.start_gateway(which).await;
     }
 
-    /// Redis dies and comes back with what it had, or with nothing.
+    /// Kills Redis and starts it again, either with its data or empty.
     pub async fn restart_redis(&mut self, empty: bool, away: Duration) {
         self.direct = None;
         self.redis.kill();
@@ -139,7 +139,7 @@ impl World {
         }
     }
 
-    /// A command straight to Redis.
+    /// Sends a command directly to Redis.
     pub async fn redis<T: deadpool_redis::redis::FromRedisValue>(&mut self, words: &[&str]) -> T {
         let mut command = Cmd::new();
         command.arg(words);
@@ -154,7 +154,7 @@ impl World {
         from_redis_value(reply).unwrap()
     }
 
-    /// Ids and values of what lies above an id.
+    /// Returns ids and values of the entries above an id.
     pub async fn above(&mut self, stream: &str, id: Id) -> Vec<(Id, u64)> {
         let from = format!("({id}");
         let found: Vec<(String, Vec<String>)> = self.redis(&["XRANGE", stream, &from, "+"]).await;
@@ -163,7 +163,7 @@ impl World {
         found.into_iter().map(one).collect()
     }
 
-    /// The oldest entry there is, and how many there are.
+    /// Returns the id of the oldest entry and the number of entries.
     pub async fn kept(&mut self, stream: &str) -> (Option<Id>, usize) {
         let oldest: Vec<(String, Vec<String>)> = self
             .redis(&["XRANGE", stream, "-", "+", "COUNT", "1"])
@@ -172,7 +172,7 @@ impl World {
         (oldest, self.redis(&["XLEN", stream]).await)
     }
 
-    /// A request to a gateway; whatever comes of it is seen in Redis.
+    /// Sends a request to a gateway. The caller finds its effect in Redis.
     pub async fn ask(&self, which: usize, method: &str, path: &str, body: String) -> Option<u16> {
         let url = format!("http://127.0.0.1:{}{path}", self.ports[which]);
         let request = self.http.request(method.parse().unwrap(), url).body(body);
@@ -184,8 +184,8 @@ impl World {
     }
 }
 
-/// What Redis has answered must outlive its process: by default it puts off writing while the disk
-/// is busy, and what it loses then would look like our loss.
+/// Makes every answered command survive a kill of the Redis process. By default Redis delays writes
+/// while the disk is busy, and what it then loses would look like the gateway's loss.
 async fn keep_all(redis: &Server) {
     redis.command(&["CONFIG", "SET", "appendfsync", "no"]).await;
 }

@@ -24,7 +24,7 @@ pub struct TestApp {
     task: Option<tokio::task::JoinHandle<()>>,
 }
 
-/// What it answered.
+/// A response of the gateway.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -37,7 +37,7 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
     }
 
-    /// The same, of an answer that may have no body.
+    /// Returns the body as JSON, or `null` if it is empty.
     pub fn json_or_null(&self) -> Value {
         if self.body.is_empty() {
             Value::Null
@@ -52,7 +52,7 @@ impl Answer {
             .map_or("", |value| value.to_str().unwrap())
     }
 
-    /// Checks that this is a problem with this status and code, and whole.
+    /// Checks that this is a complete problem document with this status and code.
     #[track_caller]
     pub fn is_problem(&self, status: u16, code: &str) -> Value {
         assert_eq!(self.status, status, "{}", self.body);
@@ -83,7 +83,7 @@ impl Answer {
         problem
     }
 
-    /// The names of what the answer lists under `key`.
+    /// Returns the ids of the entries in the body.
     pub fn ids(&self) -> Vec<String> {
         let json = self.json();
         json["entries"]
@@ -95,7 +95,7 @@ impl Answer {
     }
 }
 
-/// Settings as the command line would make them.
+/// Returns settings as the command line would produce them, with shorter intervals.
 pub fn settings(flags: &[(&str, &str)]) -> Settings {
     let mut layers = Layers::default();
     layers.flag("listen", "127.0.0.1:0".to_owned());
@@ -103,18 +103,18 @@ pub fn settings(flags: &[(&str, &str)]) -> Settings {
         layers.flag(name, (*value).to_owned());
     }
     let mut settings = Settings::load(&layers, Mode::Serve).unwrap();
-    // What is looked at every 5 s in earnest is looked at more often here.
+    // Intervals that are 5 s in production are shorter in tests.
     settings.live.look_every = Duration::from_millis(300);
     settings.jobs.sweep_every = Duration::from_millis(300);
     settings.jobs.expire_every = Duration::from_millis(300);
     settings.jobs.retention_every = Duration::from_millis(300);
-    // No load balancer has to notice a stop.
+    // No load balancer has to notice a shutdown.
     settings.server.lame_duck = Duration::ZERO;
     settings
 }
 
 impl TestApp {
-    /// On the shared Redis.
+    /// Starts a gateway on the shared Redis.
     pub async fn start() -> Self {
         Self::start_with(|_| {}).await
     }
@@ -167,7 +167,7 @@ impl TestApp {
         self.send(self.client.get(self.url(path))).await
     }
 
-    /// The status alone, of answers that do not end.
+    /// Returns only the status, for responses that do not end.
     pub async fn get_status(&self, path: &str) -> u16 {
         self.client
             .get(self.url(path))
@@ -208,7 +208,7 @@ impl TestApp {
         .await
     }
 
-    /// Appends `n=<value>` and answers the id.
+    /// Appends `n=<value>` and returns the id.
     pub async fn publish(&self, stream: &str, value: &str) -> String {
         let answer = self
             .post_form(
@@ -230,7 +230,7 @@ impl TestApp {
         }
     }
 
-    /// A stream with entries `1-0` to `<count>-0`.
+    /// Creates a stream with entries `1-0` to `<count>-0`.
     pub async fn stream_of(&self, name: &str, count: u32) -> String {
         let stream = unique(name);
         self.fill(&stream, count).await;
@@ -241,14 +241,15 @@ impl TestApp {
         Sse::open(&self.client, &self.url(path_and_query), None).await
     }
 
-    /// The value of a metric without labels.
+    /// Returns the value of a metric without labels.
     pub async fn metric(&self, name: &str) -> usize {
         self.metric_if_any(name)
             .await
             .unwrap_or_else(|| panic!("no {name}"))
     }
 
-    /// The value of a metric, with its labels as they are written, if it was ever counted.
+    /// Returns the value of a metric, or `None` if it was never counted. `name` includes the labels
+    /// as they are written.
     pub async fn metric_if_any(&self, name: &str) -> Option<usize> {
         let text = self.get("/metrics").await.body;
         let line = text
@@ -257,7 +258,7 @@ impl TestApp {
         line?.rsplit(' ').next()?.parse().ok()
     }
 
-    /// Stops it in the orderly way and waits for the end.
+    /// Shuts down gracefully and waits for the end.
     pub async fn stop(mut self) {
         self.drain.cancel();
         self.task.take().unwrap().await.unwrap();

@@ -1,4 +1,4 @@
-//! Callers who say who they are: auth files, keys, and tokens signed as issuers sign them.
+//! Authenticated callers: auth files, API keys, and tokens signed as issuers sign them.
 
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -17,18 +17,18 @@ use tempfile::TempDir;
 
 use super::{Answer, TestApp};
 
-/// The key of this name, as a caller shows it.
+/// Returns the API key of this name, as a caller sends it.
 pub fn key(name: &str) -> String {
     format!("sgk_{name}_{}", "0".repeat(32))
 }
 
-/// Its record.
+/// Returns the auth file record of the key of this name.
 pub fn record(name: &str, grants: &[&str]) -> String {
     let hash = KeyHash::of(&key(name));
     format!("[[key]]\nname = {name:?}\nhash = \"{hash}\"\ngrants = {grants:?}\n")
 }
 
-/// An auth file, with room for others beside it.
+/// An auth file in a directory that can hold further files.
 pub struct AuthFile {
     pub dir: TempDir,
 }
@@ -61,7 +61,7 @@ impl AuthFile {
         Auth::from_file(&self.path()).unwrap_or_else(|wrong| panic!("{wrong:#?}"))
     }
 
-    /// A gateway that believes it.
+    /// Starts a gateway that uses this auth file.
     pub async fn app(&self) -> TestApp {
         let auth = self.auth();
         let app = TestApp::start_with(|settings| settings.auth = auth.clone()).await;
@@ -77,12 +77,12 @@ pub struct Caller<'a> {
 }
 
 impl TestApp {
-    /// Who has this key.
+    /// Returns a caller with the API key of this name.
     pub fn as_key(&self, name: &str) -> Caller<'_> {
         self.bearing(&key(name))
     }
 
-    /// Who shows this.
+    /// Returns a caller that sends this credential as a bearer token.
     pub fn bearing(&self, credential: &str) -> Caller<'_> {
         Caller {
             app: self,
@@ -90,7 +90,7 @@ impl TestApp {
         }
     }
 
-    /// Who shows this in a header of this name.
+    /// Returns a caller that sends this credential in a header of this name.
     pub fn showing(&self, header: &'static str, credential: &str) -> Caller<'_> {
         Caller {
             app: self,
@@ -112,7 +112,7 @@ impl Caller<'_> {
         self.app.send(self.request(Method::GET, path)).await
     }
 
-    /// Sends a call with a JSON body, without one where the method has none.
+    /// Sends a request with a JSON body, or without a body if the method has none.
     pub async fn call(&self, method: &str, path: &str, body: Value) -> Answer {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         if matches!(method, Method::GET | Method::DELETE) {
@@ -142,7 +142,7 @@ impl Caller<'_> {
         super::sse::Sse::of(status, headers, response.bytes_stream())
     }
 
-    /// A ticket for these streams.
+    /// Requests a ticket for these streams.
     pub async fn ticket(&self, streams: &[&str], ttl: &str) -> String {
         let answer = self
             .call(
@@ -156,7 +156,7 @@ impl Caller<'_> {
     }
 }
 
-/// Unix seconds, so long from now.
+/// Returns the Unix time, in seconds, that is this many seconds from now.
 pub fn from_now(seconds: i64) -> i64 {
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -164,13 +164,13 @@ pub fn from_now(seconds: i64) -> i64 {
     i64::try_from(now.as_secs()).unwrap() + seconds
 }
 
-/// The claims of a good token.
+/// Returns the claims of a valid token.
 pub fn claims(grants: &[&str]) -> Value {
     json!({"iss": "https://issuer.test", "aud": "streamgate", "sub": "alice",
         "exp": from_now(600), "streamgate": grants})
 }
 
-/// An issuer's key.
+/// The signing key of an issuer.
 pub enum Signer {
     Secret(Vec<u8>),
     Ec(EcdsaKeyPair),
@@ -191,7 +191,7 @@ impl Signer {
         Self::Ed(Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap())
     }
 
-    /// Made by `openssl`: ring makes no RSA keys.
+    /// Generates an RSA key with `openssl`, because ring cannot.
     pub fn rsa() -> Self {
         let made = std::process::Command::new("openssl")
             .args([
@@ -239,7 +239,7 @@ impl Signer {
         }
     }
 
-    /// The public key, as a JWK with this id.
+    /// Returns the key with which signatures are verified, as a JWK with this id.
     pub fn jwk(&self, id: &str) -> Value {
         let text = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
         match self {
@@ -259,7 +259,7 @@ impl Signer {
         }
     }
 
-    /// A token with this header and these claims, however wrong.
+    /// Returns a token with this header and these claims, valid or not.
     pub fn token_with(&self, header: &Value, claims: &Value) -> String {
         let text = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
         let message = format!("{}.{}", text(header), text(claims));
@@ -275,7 +275,7 @@ impl Signer {
     }
 }
 
-/// The record of the issuer of [`claims`], with more to say of its keys.
+/// Returns the auth file record of the issuer of [`claims`]. `more` are settings of its keys.
 pub fn issuer(more: &str, ceiling: &[&str]) -> String {
     format!(
         "[[issuer]]\nname = \"corp\"\niss = \"https://issuer.test\"\naudience = \"streamgate\"\n\

@@ -1,4 +1,4 @@
-//! Certificates for tests, and clients that believe them.
+//! Certificates for tests, and clients that trust them.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use streamgate::net::tls::TlsFiles;
 
 use super::app::client_with;
 
-/// Signs certificates.
+/// A certificate authority.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pub pem: String,
@@ -16,7 +16,7 @@ pub struct Authority {
 impl Authority {
     pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
-        // Whoever has the name of its issuer passes for self-signed.
+        // A certificate with the name of its issuer would pass for self-signed.
         params
             .distinguished_name
             .push(DnType::CommonName, "an authority of tests");
@@ -46,7 +46,7 @@ impl Authority {
         files
     }
 
-    /// A client that believes nobody else.
+    /// Returns a client that trusts only this authority.
     pub fn client(&self) -> reqwest::Client {
         self.client_with(|builder| builder)
     }

@@ -1,4 +1,4 @@
-//! A real browser without a window, with a profile of its own.
+//! A real headless browser, with its own profile.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Stdio};
@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 use super::PATIENCE;
 use super::redis::{start_tied, tied};
 
-/// Where Chromium may be found.
+/// Names and paths of possible Chromium programs.
 const BROWSERS: [&str; 5] = [
     "chromium",
     "chromium-browser",
@@ -15,7 +15,7 @@ const BROWSERS: [&str; 5] = [
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 ];
 
-/// Where Chromium is.
+/// Returns the Chromium program.
 fn program() -> String {
     let there = |name: &&&str| {
         std::process::Command::new(name)
@@ -30,7 +30,7 @@ fn program() -> String {
     found.expect("no Chromium on PATH: `make test` installs it, or name one by CHROMIUM")
 }
 
-/// A page as it stands when its scripts are done, and what the browser logged.
+/// Returns a page after its scripts have finished, and the log of the browser.
 pub async fn dump(url: &str) -> (String, String) {
     let profile = tempfile::tempdir().unwrap();
     let command = tokio::process::Command::new(program())
@@ -98,7 +98,8 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // With all its processes: one that is left would go on writing into the profile.
+        // The whole process group is killed: a remaining process would go on writing to the
+        // profile.
         let group = format!("-{}", self.0.id());
         let _ = std::process::Command::new("kill")
             .args(["-KILL", "--", &group])

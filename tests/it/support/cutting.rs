@@ -1,5 +1,5 @@
-//! A TCP proxy that ends answers: after so many events, in the middle of one, or on request. What
-//! passes is never changed.
+//! A TCP proxy that cuts event streams after a number of events or inside one. It never changes the
+//! bytes it forwards.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -8,18 +8,18 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::AbortOnDropHandle;
 
-/// Where an event stream is cut, the opening event counted.
+/// The point at which an event stream is cut. Counts include the opening event.
 #[derive(Clone, Copy, Debug)]
 pub enum Cut {
-    /// Between two events, after so many.
+    /// Between two events, after this many.
     After(usize),
-    /// In the event after so many, right behind these bytes.
+    /// Inside the event after this many, directly behind these bytes.
     Within(usize, &'static str),
-    /// In the event after so many, before its very last byte.
+    /// Inside the event after this many, before its last byte.
     BeforeEnd(usize),
 }
 
-/// Cuts one event stream after the other, as planned; what comes after these passes whole.
+/// A proxy that cuts one event stream after another, as planned. Later streams pass whole.
 pub struct Cutting {
     pub address: SocketAddr,
     left: Arc<Mutex<Vec<Cut>>>,
@@ -47,7 +47,7 @@ impl Cutting {
         }
     }
 
-    /// Cuts that were not made yet.
+    /// Returns the number of cuts still to be made.
     pub fn left(&self) -> usize {
         self.left.lock().unwrap().len()
     }
@@ -86,7 +86,7 @@ fn is_event_stream(answer: &[u8]) -> bool {
     find(answer, b"text/event-stream", 0).is_some()
 }
 
-/// Where to cut what has come so far, if it reaches that far.
+/// Returns the offset of the cut, if the bytes received so far reach it.
 fn place(answer: &[u8], cut: Cut) -> Option<usize> {
     let (Cut::After(count) | Cut::Within(count, _) | Cut::BeforeEnd(count)) = cut;
     let mut at = find(answer, b"text/event-stream", 0)?;
@@ -100,7 +100,7 @@ fn place(answer: &[u8], cut: Cut) -> Option<usize> {
     }
 }
 
-/// The end of `what` in `text`, from `start` on.
+/// Returns the end of `what` in `text`, searching from `start`.
 fn find(text: &[u8], what: &[u8], start: usize) -> Option<usize> {
     let at = text[start..]
         .windows(what.len())

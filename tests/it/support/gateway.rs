@@ -1,4 +1,4 @@
-//! The real binary, as a process.
+//! The real binary, run as a process.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -15,24 +15,24 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_streamgate");
 pub struct Gateway {
     pub child: Child,
     pub address: SocketAddr,
-    /// Lines of its log before it listened.
+    /// Lines that the gateway logged before it listened.
     pub before: Vec<String>,
-    /// Lines of its log from then on.
+    /// Lines that the gateway logged afterwards.
     pub log: mpsc::Receiver<String>,
 }
 
 impl Gateway {
-    /// Starts it and waits until it says where it listens.
+    /// Starts a gateway and waits until it logs its address.
     pub fn start(args: &[&str]) -> Self {
         let mut command = tied(BINARY);
         command.args(args);
         Self::by(command)
     }
 
-    /// The same, by a command that becomes it.
+    /// Starts a gateway by a command that executes the binary.
     pub fn by(mut command: Command) -> Self {
         command.stderr(Stdio::piped()).stdout(Stdio::null());
-        // No load balancer has to notice a stop.
+        // No load balancer has to notice a shutdown.
         command.env("STREAMGATE_LAME_DUCK", "0");
         let mut child = start_tied(command);
         let (lines, log) = mpsc::channel();
@@ -61,7 +61,7 @@ impl Gateway {
         }
     }
 
-    /// On a private Redis in `dir`.
+    /// Starts a gateway in `dev` mode, with its private Redis in `dir`.
     pub fn dev(dir: &std::path::Path) -> Self {
         Self::start(&[
             "dev",
@@ -72,12 +72,12 @@ impl Gateway {
         ])
     }
 
-    /// Sends a signal by name.
+    /// Sends a signal, given by its name.
     pub fn signal(&self, name: &str) {
         signal(self.child.id(), name);
     }
 
-    /// Waits for the end.
+    /// Waits until the process has exited.
     pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -110,7 +110,7 @@ pub fn signal(pid: u32, name: &str) {
     assert!(sent.success());
 }
 
-/// Runs the binary to its end: exit code, standard output, standard error.
+/// Runs the binary to its end. Returns exit code, standard output and standard error.
 pub fn run(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String, String) {
     let output = Command::new(BINARY)
         .args(args)
@@ -125,7 +125,7 @@ pub fn run(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String, String)
     )
 }
 
-/// Pids of processes whose command line contains `text`.
+/// Returns the pids of processes whose command line contains `text`.
 pub fn processes(text: &str) -> Vec<u32> {
     let output = Command::new("ps")
         .args(["-eo", "pid=,args="])

@@ -1,11 +1,11 @@
-//! A reader of NDJSON as it comes.
+//! A streaming NDJSON reader.
 
 use futures_util::StreamExt as _;
 use serde_json::Value;
 
 use super::PATIENCE;
 
-/// An answer that is read line by line.
+/// A response that is read line by line.
 pub struct Lines {
     pub status: u16,
     bytes: futures_util::stream::BoxStream<'static, Result<bytes::Bytes, reqwest::Error>>,
@@ -26,14 +26,14 @@ impl Lines {
         }
     }
 
-    /// The next line that is not empty; `None` when the answer has ended.
+    /// Returns the next line that is not empty, or `None` when the response has ended.
     pub async fn next(&mut self) -> Option<Value> {
         tokio::time::timeout(PATIENCE, self.read())
             .await
             .expect("a line in time")
     }
 
-    /// Every line to the end.
+    /// Returns all remaining lines.
     pub async fn rest(&mut self) -> Vec<Value> {
         let mut all = Vec::new();
         while let Some(line) = self.next().await {

@@ -1,4 +1,4 @@
-//! What tests are made of.
+//! Helpers for integration tests.
 
 pub mod app;
 pub mod auth;
@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 
 pub use app::{Answer, TestApp};
 
-/// How long anything in a test may take before it counts as never.
+/// Maximum time to wait for anything in a test.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A name that no other test uses.
+/// Returns a name that no other test uses.
 pub fn unique(name: &str) -> String {
     use std::sync::atomic::{AtomicU32, Ordering};
     static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -30,7 +30,7 @@ pub fn unique(name: &str) -> String {
     )
 }
 
-/// Tries until `check` holds.
+/// Polls until `check` returns true. Panics after [`PATIENCE`].
 pub async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !check().await {

@@ -10,17 +10,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-/// How it treats what passes through.
+/// Treatment of the bytes that pass through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Pass,
-    /// Nothing passes, nothing closes.
+    /// Forwards nothing and closes nothing.
     Stall,
-    /// Open connections are closed, new ones too.
+    /// Closes open connections and new ones.
     Cut,
-    /// Requests pass; the connection closes before the answer does.
+    /// Forwards requests, but closes the connection before the response.
     CutAnswers,
-    /// Answers come late.
+    /// Delays responses.
     Delay(Duration),
 }
 
@@ -73,7 +73,7 @@ impl Proxy {
         format!("redis://{}/", self.address)
     }
 
-    /// Leads new connections to another port.
+    /// Directs new connections to another port.
     pub fn lead_to(&self, port: u16) {
         self.port.store(port, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! A master with replicas, and the sentinels that watch over them: real processes.
+//! A Redis master with replicas, and the sentinels that monitor them: real processes.
 
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -9,20 +9,21 @@ use tempfile::TempDir;
 use super::eventually;
 use super::redis::{Server, free_port, json, program, start_tied, tied};
 
-/// What sentinels call the master, here.
+/// Name of the master in the configuration of the sentinels.
 pub const NAME: &str = "mymaster";
 
-/// A sentinel.
+/// A sentinel process.
 pub struct Sentinel {
     pub port: u16,
     dir: TempDir,
     child: Mutex<Option<Child>>,
-    /// As whom it is asked, like `user:password@`.
+    /// Credentials for the sentinel in a URL, such as `user:password@`.
     login: String,
 }
 
 impl Sentinel {
-    /// One that watches the server on this port, with further lines in its file.
+    /// Starts a sentinel that monitors the server on this port. `further` are more lines of its
+    /// configuration file.
     pub async fn start(master: u16, quorum: usize, further: &str) -> Self {
         Self::start_as(master, quorum, further, "").await
     }
@@ -48,7 +49,7 @@ impl Sentinel {
         sentinel
     }
 
-    /// Starts it again, with what it knew last.
+    /// Starts the sentinel again with its last known state.
     pub async fn start_again(&self) {
         let mut command: Command = tied(&program());
         command
@@ -79,7 +80,7 @@ impl Sentinel {
         command.query_async(&mut connection).await
     }
 
-    /// The port of what it takes for the master.
+    /// Returns the port of the server that the sentinel considers the master.
     pub async fn names(&self) -> u16 {
         let named = self
             .ask(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME])
@@ -88,7 +89,7 @@ impl Sentinel {
         json(&named)[1].as_str().unwrap().parse().unwrap()
     }
 
-    /// Has it hand over to a replica.
+    /// Makes the sentinel start a failover.
     pub async fn fail_over(&self) {
         let begun = async || self.ask(&["SENTINEL", "FAILOVER", NAME]).await.is_ok();
         eventually("it hands over", begun).await;
@@ -117,7 +118,7 @@ impl Drop for Sentinel {
 
 /// A master, its replicas, and sentinels that know all of them.
 pub struct Watched {
-    /// The first is the master, to begin with.
+    /// Servers, of which the first is the initial master.
     pub servers: Vec<Server>,
     pub sentinels: Vec<Sentinel>,
 }
@@ -127,7 +128,8 @@ impl Watched {
         let mut servers: Vec<Server> = Vec::new();
         for _ in 0..=replicas {
             let server = Server::on(free_port());
-            // Else a replica waits five seconds for others that might want the same copy.
+            // Without this setting, a replica waits five seconds for others that might want the
+            // same copy.
             let mut settings = vec!["--repl-diskless-sync-delay", "0"];
             let master = servers.first().map(|master| master.port.to_string());
             if let Some(port) = &master {
@@ -156,7 +158,7 @@ impl Watched {
         Self { servers, sentinels }
     }
 
-    /// For `--redis-url`, with the database 1.
+    /// Returns the value for `--redis-url`, with database 1.
     pub fn url(&self) -> String {
         url(&self
             .sentinels
@@ -169,7 +171,7 @@ impl Watched {
         &self.servers[0]
     }
 
-    /// The one that was promoted, as soon as all sentinels that run agree on it.
+    /// Returns the promoted server, once all running sentinels agree on it.
     pub async fn promoted(&self) -> &Server {
         let before = self.servers[0].port;
         for sentinel in &self.sentinels {
@@ -184,7 +186,7 @@ impl Watched {
     }
 }
 
-/// For `--redis-url`: sentinels on these ports, and the database 1.
+/// Returns the value for `--redis-url`: sentinels on these ports, and database 1.
 pub fn url(ports: &[u16]) -> String {
     let nodes: Vec<_> = ports
         .iter()

@@ -1,4 +1,4 @@
-//! A reader of event streams, after the parsing rules of the HTML standard.
+//! An event stream reader that follows the parsing rules of the HTML standard.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::PATIENCE;
 
-/// One event.
+/// A server-sent event.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Event {
     pub id: Option<String>,
@@ -27,10 +27,10 @@ impl Event {
 pub struct Sse {
     pub status: u16,
     pub headers: HeaderMap,
-    /// Ends when the connection breaks, too.
+    /// Body of the response. It also ends when the connection breaks.
     bytes: futures_util::stream::BoxStream<'static, bytes::Bytes>,
     buffer: Vec<u8>,
-    /// Comments seen.
+    /// Number of comments received.
     pub heartbeats: usize,
 }
 
@@ -48,7 +48,7 @@ impl Sse {
         Self::of(status, headers, response.bytes_stream())
     }
 
-    /// Reads the body of an answer.
+    /// Reads the body of a response.
     pub fn of<E>(
         status: u16,
         headers: HeaderMap,
@@ -66,14 +66,14 @@ impl Sse {
         }
     }
 
-    /// The next event, `None` when the stream has ended.
+    /// Returns the next event, or `None` when the stream has ended.
     pub async fn next(&mut self) -> Option<Event> {
         tokio::time::timeout(PATIENCE, self.read())
             .await
             .expect("an event in time")
     }
 
-    /// The next event if one comes soon.
+    /// Returns the next event if one arrives within this time.
     pub async fn soon(&mut self, within: Duration) -> Option<Event> {
         tokio::time::timeout(within, self.read())
             .await
@@ -81,7 +81,7 @@ impl Sse {
             .flatten()
     }
 
-    /// The next event, which must have this name.
+    /// Returns the next event, which must have this name.
     pub async fn expect(&mut self, name: &str) -> Event {
         let event = self
             .next()
@@ -91,7 +91,7 @@ impl Sse {
         event
     }
 
-    /// Values of the field `n` of the next entries; fails on any other event.
+    /// Returns the field `n` of the next entries. Panics on any other event.
     pub async fn values(&mut self, count: usize) -> Vec<String> {
         let mut values = Vec::new();
         while values.len() < count {
@@ -101,7 +101,7 @@ impl Sse {
         values
     }
 
-    /// The next event however late it comes. Safe to drop and to call again.
+    /// Returns the next event, without a timeout. Cancel-safe.
     pub async fn read(&mut self) -> Option<Event> {
         loop {
             if let Some(end) = self.buffer.windows(2).position(|pair| pair == b"\n\n") {
