@@ -14,14 +14,14 @@ use crate::http::openapi;
 use crate::http::state::{AppState, Shared};
 use crate::jobs::{Jobs, auth_reload};
 use crate::live::Hub;
-use crate::log_sampler::Refusals;
+use crate::log_sampler::LogSampler;
 use crate::metrics::Metrics;
-use crate::net::Here;
 use crate::net::ServerSettings;
+use crate::net::WorkerSetup;
 use crate::net::accept;
-use crate::net::client_limiter::VisitorSettings;
+use crate::net::client_limiter::ClientLimits;
 use crate::net::tls::Shown;
-use crate::redis::{Contact, Store, StoreError};
+use crate::redis::{RedisHealth, Store, StoreError};
 
 /// Time limit for background tasks to end after the last connection has closed.
 const TASKS_END_WITHIN: Duration = Duration::from_secs(3);
@@ -101,7 +101,7 @@ impl App {
             settings: settings.api.clone(),
             drain,
             openapi: openapi::text_of(&document).into(),
-            refusals: Arc::new(Refusals::new(settings.log.refusals)),
+            refusals: Arc::new(LogSampler::new(settings.log.refusals)),
         });
         let workers = settings.pool.workers;
         let hurry = CancellationToken::new();
@@ -130,7 +130,7 @@ impl App {
     /// Waits until Redis is reachable, for at most `patience`.
     pub async fn reach_redis(&self, patience: Duration) {
         let mut contact = self.state.store.contact();
-        let reached = contact.wait_for(|contact| matches!(contact, Contact::Up));
+        let reached = contact.wait_for(|contact| matches!(contact, RedisHealth::Up));
         let _ = tokio::time::timeout(patience, reached).await;
     }
 
@@ -144,11 +144,11 @@ impl App {
                 max_connections: PROBE_CONNECTIONS,
                 shutdown_grace: TASKS_END_WITHIN,
                 lame_duck: Duration::ZERO,
-                visitors: VisitorSettings::default(),
+                visitors: ClientLimits::default(),
                 ..self.server.clone()
             };
             let router = http::probes_router(self.state.for_probes());
-            let here = vec![Here {
+            let here = vec![WorkerSetup {
                 router,
                 beside: Box::pin(std::future::pending()),
             }];
@@ -177,7 +177,7 @@ impl App {
         let here = |worker| {
             let state = self.state.on_worker(worker);
             let beside = Box::pin(state.hub.clone().serve_post());
-            Here {
+            WorkerSetup {
                 router: router(state),
                 beside,
             }

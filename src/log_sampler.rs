@@ -8,13 +8,13 @@ use crate::rate_limit::{Bucket, Quota};
 
 /// The sampler of refusal log lines.
 #[derive(Debug)]
-pub struct Refusals {
+pub struct LogSampler {
     bucket: Bucket,
     /// Refusals not logged since the last logged one.
     untold: AtomicU64,
 }
 
-impl Refusals {
+impl LogSampler {
     /// Returns a sampler that logs refusals up to the rate of `quota`.
     #[must_use]
     pub fn new(quota: Quota) -> Self {

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use streamgate::auth::ticket::{Maker, Ticket};
+use streamgate::auth::ticket::{Ticket, TicketCreator};
 use streamgate::auth::{Auth, Credential};
 
 const KEY: &str = "sgk_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
@@ -30,7 +30,7 @@ fn believer() -> &'static (Auth, String) {
             panic!("{written:?}")
         };
         auth.share_secret(SECRET.as_bytes());
-        let maker = Maker::Key("k".to_owned(), "m".to_owned());
+        let maker = TicketCreator::Key("k".to_owned(), "m".to_owned());
         let ticket = Ticket {
             maker,
             streams: vec!["s".to_owned()],

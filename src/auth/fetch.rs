@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_SET: usize = 256 << 10;
 
 /// The source of a JSON Web Key Set.
-pub enum Fetcher {
+pub enum KeySource {
     /// A file.
     File(PathBuf),
     /// A URL: https, or http on the same machine.
@@ -45,7 +45,7 @@ pub enum InvalidUrl {
     Roots(String),
 }
 
-impl Fetcher {
+impl KeySource {
     /// Creates a source from a URL. The trusted certificates are those of `ca`, or those of the
     /// system.
     ///

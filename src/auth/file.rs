@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use serde::Deserialize;
 
 use crate::auth::api_key::KeyHash;
-use crate::auth::fetch::Fetcher;
+use crate::auth::fetch::KeySource;
 use crate::auth::grants::Grants;
 use crate::auth::issuer::{Issuer, Rules};
 use crate::auth::principal::{Kind, Limits, Principal, Usage};
@@ -16,7 +16,7 @@ use crate::auth::verifying::{VerifyingKey, algorithm};
 use crate::model::duration;
 use crate::model::namespace::Namespace;
 use crate::model::time::Time;
-use crate::model::validity::{Revocable, Validity};
+use crate::model::validity::{RevocationFlag, Validity};
 use crate::rate_limit::NotAQuota;
 
 /// The maximum clock difference that can be allowed.
@@ -111,7 +111,7 @@ struct Named {
     /// The principal, once for each of its keys.
     bearers: Bearers,
     /// Revoked when the record changes.
-    on: Revocable,
+    on: RevocationFlag,
 }
 
 impl Book {
@@ -308,9 +308,9 @@ impl Book {
 
 type Bearers = Vec<(KeyHash, Arc<Principal>)>;
 
-fn bearers(record: &KeyRecord) -> Result<(Bearers, Revocable), String> {
+fn bearers(record: &KeyRecord) -> Result<(Bearers, RevocationFlag), String> {
     let until = record.expires.as_deref().map(expiry).transpose()?;
-    let on = Revocable::default();
+    let on = RevocationFlag::default();
     let limits = limits(record.max_subscriptions, record.rate.as_deref())?;
     let usage = Arc::new(Usage::new(limits));
     let grants = Grants::parse(&record.grants).map_err(|error| error.to_string())?;
@@ -363,10 +363,10 @@ fn issuer(record: &IssuerRecord, beside: &Path, contents: &[Vec<u8>]) -> Result<
         (Some(_), Some(_)) => {
             return Err("`jwks_file` and `jwks_url` exclude each other".to_owned());
         }
-        (Some(file), None) => Some(Fetcher::File(beside.join(file))),
+        (Some(file), None) => Some(KeySource::File(beside.join(file))),
         (None, Some(url)) => {
             let ca = record.jwks_ca.as_ref().and_then(|_| contents.last());
-            Some(Fetcher::url(url, ca.map(Vec::as_slice)).map_err(|error| error.to_string())?)
+            Some(KeySource::url(url, ca.map(Vec::as_slice)).map_err(|error| error.to_string())?)
         }
         (None, None) if keys.is_empty() => {
             return Err(

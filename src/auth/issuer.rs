@@ -10,13 +10,13 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use crate::auth::fetch::Fetcher;
+use crate::auth::fetch::KeySource;
 use crate::auth::grants::Grants;
 use crate::auth::principal::{Kind, Limits, Principal, Usage, Usages};
 use crate::auth::verifying::VerifyingKey;
 use crate::auth::{Refused, Unavailable};
 use crate::model::namespace::Namespace;
-use crate::model::validity::{Revocable, Validity};
+use crate::model::validity::{RevocationFlag, Validity};
 
 /// The maximum length of a token, in bytes.
 const MAX_TOKEN: usize = 8 << 10;
@@ -44,7 +44,7 @@ pub struct Rules {
     /// The limits of each subject.
     pub limits: Limits,
     /// The source of fetched keys.
-    pub fetcher: Option<Fetcher>,
+    pub fetcher: Option<KeySource>,
 }
 
 /// An issuer of tokens.
@@ -274,7 +274,7 @@ impl Issuer {
     ///
     /// # Errors
     /// Returns [`Refused`]. It is [`Refused::Fetch`] if the keys were never fetched.
-    pub fn signer(self: &Arc<Self>, mark: &str) -> Result<Revocable, Refused> {
+    pub fn signer(self: &Arc<Self>, mark: &str) -> Result<RevocationFlag, Refused> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         let mut all = keys.own.iter().chain(keys.fetched.iter().flatten());
         if let Some(key) = all.find(|key| *key.mark == *mark) {

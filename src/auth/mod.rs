@@ -27,7 +27,7 @@ pub use crate::auth::principal::{Kind, Limits, Principal, Usage};
 
 use crate::auth::file::Book;
 pub use crate::auth::ticket::secret_of;
-use crate::auth::ticket::{Maker, NoTicket, Ticket, Tickets};
+use crate::auth::ticket::{InvalidTicket, Ticket, TicketCreator, TicketSigner};
 use crate::model::validity::Validity;
 
 /// A credential that a caller presents.
@@ -83,7 +83,7 @@ struct Inner {
     nobody: Arc<Principal>,
     /// `None` if authentication is off.
     kept: Option<Kept>,
-    tickets: Tickets,
+    tickets: TicketSigner,
 }
 
 struct Kept {
@@ -125,7 +125,7 @@ impl Auth {
             anyone,
             nobody,
             kept,
-            tickets: Tickets::default(),
+            tickets: TicketSigner::default(),
         }))
     }
 
@@ -185,16 +185,16 @@ impl Auth {
     /// creator, and grants no more than the creator has.
     fn bearer_of_ticket(&self, book: &Book, text: &str) -> Result<Arc<Principal>, Refused> {
         let ticket = self.0.tickets.read(text).map_err(|no| match no {
-            NoTicket::NoSecret => Refused::Unavailable(Unavailable::Secret),
+            InvalidTicket::NoSecret => Refused::Unavailable(Unavailable::Secret),
             // Another gateway may have signed the ticket with a new secret.
-            NoTicket::BadSeal if self.shares_secret() => Refused::AskForSecret,
-            NoTicket::BadSeal | NoTicket::Malformed => Refused::Wrong(NO_TICKET),
+            InvalidTicket::BadSeal if self.shares_secret() => Refused::AskForSecret,
+            InvalidTicket::BadSeal | InvalidTicket::Malformed => Refused::Wrong(NO_TICKET),
         })?;
         let gone = Refused::Wrong("the creator of the ticket is no longer known");
         let patterns = ticket.streams.iter().map(|name| Pattern::new(name));
         let grants = Grants::only(Right::Subscribe, patterns);
         let principal = match &ticket.maker {
-            Maker::Key(name, mark) => {
+            TicketCreator::Key(name, mark) => {
                 let maker = book.named(name, mark).ok_or(gone)?;
                 Principal {
                     name: maker.name.clone(),
@@ -207,7 +207,7 @@ impl Auth {
                     usage: maker.usage.clone(),
                 }
             }
-            Maker::Token(issuer, subject, mark) => {
+            TicketCreator::Token(issuer, subject, mark) => {
                 let issuer = book
                     .issuers()
                     .find(|known| *known.rules.name == **issuer)
@@ -230,16 +230,16 @@ impl Auth {
     /// Returns the creator that a ticket of this principal names; `None` for principals that cannot
     /// create tickets.
     #[must_use]
-    pub fn maker(&self, principal: &Principal) -> Option<Maker> {
+    pub fn maker(&self, principal: &Principal) -> Option<TicketCreator> {
         match principal.kind {
-            Kind::Key => Some(Maker::Key(
+            Kind::Key => Some(TicketCreator::Key(
                 principal.name.to_string(),
                 principal.mark.to_string(),
             )),
             Kind::Token => {
                 let (issuer, _) = principal.name.split_once('/')?;
                 let (name, mark) = (principal.name.to_string(), principal.mark.to_string());
-                Some(Maker::Token(issuer.to_owned(), name, mark))
+                Some(TicketCreator::Token(issuer.to_owned(), name, mark))
             }
             Kind::Anyone | Kind::Ticket => None,
         }
@@ -332,8 +332,8 @@ impl Auth {
             return false;
         };
         let due = book.issuers().filter(|issuer| match &issuer.rules.fetcher {
-            Some(fetch::Fetcher::Url(..)) => by_url,
-            Some(fetch::Fetcher::File(_)) => !by_url,
+            Some(fetch::KeySource::Url(..)) => by_url,
+            Some(fetch::KeySource::File(_)) => !by_url,
             None => false,
         });
         join_all(due.map(|issuer| issuer.fetch()))

@@ -23,7 +23,7 @@ const MAX_TICKET: usize = 4096;
 pub struct Ticket {
     /// The creator of the ticket.
     #[serde(rename = "m")]
-    pub maker: Maker,
+    pub maker: TicketCreator,
     /// The streams of the ticket, by name or `PREFIX*`, in the creator's namespace.
     #[serde(rename = "s")]
     pub streams: Vec<String>,
@@ -35,7 +35,7 @@ pub struct Ticket {
 /// The creator of a ticket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Maker {
+pub enum TicketCreator {
     /// The holder of an API key: the name and the mark of the key.
     Key(String, String),
     /// The subject of a token: the issuer's name in the auth file, the principal's name, and the
@@ -56,7 +56,7 @@ impl Ticket {
 const EARLIER: usize = 2;
 /// The signer and verifier of tickets.
 #[derive(Default)]
-pub struct Tickets(RwLock<Known>);
+pub struct TicketSigner(RwLock<Known>);
 
 #[derive(Default)]
 struct Known {
@@ -68,7 +68,7 @@ struct Known {
 
 /// The reason why a ticket is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoTicket {
+pub enum InvalidTicket {
     /// No secret is known yet.
     NoSecret,
     /// The text is not a ticket.
@@ -77,7 +77,7 @@ pub enum NoTicket {
     BadSeal,
 }
 
-impl Tickets {
+impl TicketSigner {
     /// Sets the secret that signs tickets from now on. Tickets signed with one of the last few
     /// secrets stay valid.
     pub fn share(&self, secret: &[u8]) {
@@ -135,31 +135,31 @@ impl Tickets {
     ///
     /// # Errors
     /// Returns the reason why the ticket is not accepted.
-    pub fn read(&self, text: &str) -> Result<Ticket, NoTicket> {
+    pub fn read(&self, text: &str) -> Result<Ticket, InvalidTicket> {
         let signed = text
             .strip_prefix(PREFIX)
             .filter(|_| text.len() <= MAX_TICKET);
         let (said, seal) = signed
             .and_then(|rest| rest.split_once('.'))
-            .ok_or(NoTicket::Malformed)?;
+            .ok_or(InvalidTicket::Malformed)?;
         let seal = BASE64_URL_SAFE_NO_PAD
             .decode(seal)
-            .map_err(|_| NoTicket::Malformed)?;
+            .map_err(|_| InvalidTicket::Malformed)?;
         let known = self.known();
         if known.keys.is_empty() {
-            return Err(NoTicket::NoSecret);
+            return Err(InvalidTicket::NoSecret);
         }
         if !known
             .keys
             .iter()
             .any(|key| hmac::verify(key, said.as_bytes(), &seal).is_ok())
         {
-            return Err(NoTicket::BadSeal);
+            return Err(InvalidTicket::BadSeal);
         }
         let said = BASE64_URL_SAFE_NO_PAD
             .decode(said)
-            .map_err(|_| NoTicket::Malformed)?;
-        serde_json::from_slice(&said).map_err(|_| NoTicket::Malformed)
+            .map_err(|_| InvalidTicket::Malformed)?;
+        serde_json::from_slice(&said).map_err(|_| InvalidTicket::Malformed)
     }
 }
 
@@ -192,7 +192,7 @@ mod tests {
 
     fn ticket() -> Ticket {
         Ticket {
-            maker: Maker::Key("k".to_owned(), "m".to_owned()),
+            maker: TicketCreator::Key("k".to_owned(), "m".to_owned()),
             streams: vec!["a".to_owned()],
             until: 9,
         }
@@ -200,19 +200,23 @@ mod tests {
 
     #[test]
     fn a_ticket_is_read_by_those_who_share_the_secret_and_nobody_else() {
-        let (ours, theirs, none) = (Tickets::default(), Tickets::default(), Tickets::default());
+        let (ours, theirs, none) = (
+            TicketSigner::default(),
+            TicketSigner::default(),
+            TicketSigner::default(),
+        );
         ours.share(b"secret");
         theirs.share(b"another");
         let text = ours.sign(&ticket()).unwrap();
         assert_eq!(ours.read(&text), Ok(ticket()));
-        assert_eq!(theirs.read(&text), Err(NoTicket::BadSeal));
-        assert_eq!(none.read(&text), Err(NoTicket::NoSecret));
+        assert_eq!(theirs.read(&text), Err(InvalidTicket::BadSeal));
+        assert_eq!(none.read(&text), Err(InvalidTicket::NoSecret));
         assert_eq!(none.sign(&ticket()), None);
     }
 
     #[test]
     fn a_ticket_outlives_a_change_of_the_shared_secret_and_not_one_of_the_file() {
-        let ours = Tickets::default();
+        let ours = TicketSigner::default();
         ours.share(b"first");
         let text = ours.sign(&ticket()).unwrap();
         ours.share(b"second");
@@ -220,12 +224,12 @@ mod tests {
         let later = ours.sign(&ticket()).unwrap();
         assert_ne!(later, text);
         ours.take_from_file(b"third");
-        assert_eq!(ours.read(&text), Err(NoTicket::BadSeal));
+        assert_eq!(ours.read(&text), Err(InvalidTicket::BadSeal));
     }
 
     #[test]
     fn a_ticket_that_was_changed_is_none() {
-        let ours = Tickets::default();
+        let ours = TicketSigner::default();
         ours.share(b"secret");
         let text = ours.sign(&ticket()).unwrap();
         for index in 0..text.len() {

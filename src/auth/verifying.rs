@@ -5,7 +5,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 
 use crate::auth::crypto::ALGORITHMS;
 use crate::auth::mark::mark;
-use crate::model::validity::Revocable;
+use crate::model::validity::RevocationFlag;
 
 /// The maximum number of keys taken from one set.
 const MAX_KEYS: usize = 100;
@@ -26,7 +26,7 @@ pub struct VerifyingKey {
     /// The mark of the key in tickets.
     pub mark: Box<str>,
     /// Revoked when the key is no longer among those of its issuer.
-    pub good: Revocable,
+    pub good: RevocationFlag,
 }
 
 /// The reason why a key cannot be used. It never contains any part of the key.
@@ -74,7 +74,7 @@ impl VerifyingKey {
             key,
             of_set: None,
             mark,
-            good: Revocable::default(),
+            good: RevocationFlag::default(),
         })
     }
 
@@ -101,7 +101,7 @@ impl VerifyingKey {
             key,
             of_set: None,
             mark,
-            good: Revocable::default(),
+            good: RevocationFlag::default(),
         })
     }
 
@@ -154,6 +154,6 @@ fn of_set(jwk: &Jwk) -> Option<VerifyingKey> {
         key,
         of_set,
         mark,
-        good: Revocable::default(),
+        good: RevocationFlag::default(),
     })
 }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use crate::config::values::listen_address;
 use crate::config::{Mode, Problem, Reader, Source};
 use crate::net::ServerSettings;
-use crate::net::client_limiter::VisitorSettings;
-use crate::net::forwarded::{Proxies, Written};
+use crate::net::client_limiter::ClientLimits;
+use crate::net::forwarded::{ForwardedHeader, Proxies};
 use crate::net::tls::{TlsFiles, TlsProblem};
 
 impl Reader<'_> {
@@ -33,7 +33,7 @@ impl Reader<'_> {
                 .unwrap_or_default()
                 .min(shutdown_grace / 2),
             shutdown_grace,
-            visitors: VisitorSettings {
+            visitors: ClientLimits {
                 rate: self.get("rate-per-address", parsed),
                 max_addresses: self.count("max-addresses"),
                 max_connections: self
@@ -106,10 +106,10 @@ pub(super) fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
     text.parse().map_err(|error| format!("{text:?}: {error}"))
 }
 
-fn written(text: &str) -> Result<Written, String> {
+fn written(text: &str) -> Result<ForwardedHeader, String> {
     match text.to_ascii_lowercase().as_str() {
-        "x-forwarded-for" => Ok(Written::XForwardedFor),
-        "forwarded" => Ok(Written::Forwarded),
+        "x-forwarded-for" => Ok(ForwardedHeader::XForwardedFor),
+        "forwarded" => Ok(ForwardedHeader::Forwarded),
         _ => Err(format!("{text:?} is neither x-forwarded-for nor forwarded")),
     }
 }

@@ -46,14 +46,14 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use crate::http::error::{ApiError, ErrorCode, FieldError, Problem, SideEffects};
-pub(crate) use crate::http::events::session::{HandOver, Session};
+pub(crate) use crate::http::events::session::{DetachableSession, Session};
 pub use crate::http::extract::pairs::nearest;
 pub use crate::http::layer::base_path::BasePath;
 pub use crate::http::layer::identify::is_public_path as is_public;
 pub use crate::http::layer::malformed::Malformed;
-pub use crate::http::layer::rejection::{Standing, TurnedAway};
+pub use crate::http::layer::rejection::{RejectedRequest, Standing};
 pub use crate::http::layer::request::Client;
-use crate::http::layer::request_layer::EnvelopeLayer;
+use crate::http::layer::request_layer::RequestLayer;
 pub(crate) use crate::http::layer::request_layer::answer_panic;
 pub use crate::http::system::quick_start;
 
@@ -162,7 +162,7 @@ fn layered(routes: axum::Router<AppState>, state: AppState) -> axum::Router {
     // Without configured origins, cross-origin requests are refused earlier: CORS allows nothing.
     let origins = &state.settings.origins;
     let cors = (!origins.is_empty()).then(|| cors::layer(origins));
-    let envelope = EnvelopeLayer(state.clone());
+    let envelope = RequestLayer(state.clone());
     let routes = routes
         .fallback(async |uri: Uri| no_route::problem(uri.path()).into_response())
         .method_not_allowed_fallback(async || {

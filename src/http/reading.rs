@@ -13,7 +13,7 @@ use crate::http::entries::append::lines;
 use crate::http::entries::append::plan::Shape;
 use crate::http::error::ApiError;
 use crate::http::events::{stream, subscribe};
-use crate::http::extract::body::{Body, BodyMemory, media_type};
+use crate::http::extract::body::{Body, BodyReservation, media_type};
 use crate::http::extract::inflate;
 pub use crate::http::extract::pairs::{PairsError, parse as pairs};
 use crate::http::extract::single_header::single;
@@ -28,7 +28,7 @@ pub fn append_body(
     headers: HeaderMap,
     bytes: &[u8],
 ) -> Result<Sent, ApiError> {
-    let (bytes, memory) = (Bytes::copy_from_slice(bytes), BodyMemory::default());
+    let (bytes, memory) = (Bytes::copy_from_slice(bytes), BodyReservation::default());
     let body = Body {
         headers,
         bytes,

@@ -10,7 +10,7 @@ use crate::auth::Auth;
 use crate::http::BasePath;
 use crate::jobs::{Jobs, auth_reload};
 use crate::live::Hub;
-use crate::log_sampler::Refusals;
+use crate::log_sampler::LogSampler;
 use crate::metrics::Metrics;
 use crate::redis::Store;
 
@@ -140,5 +140,5 @@ pub struct Shared {
     /// The OpenAPI document, ready to be served.
     pub openapi: Bytes,
     /// The sampler of refusal log lines.
-    pub refusals: Arc<Refusals>,
+    pub refusals: Arc<LogSampler>,
 }

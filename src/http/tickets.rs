@@ -13,7 +13,7 @@ use crate::auth::{Pattern, Right};
 use crate::http::error::problems::TicketProblems;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::extract::access::Caller;
-use crate::http::extract::params::Wait;
+use crate::http::extract::params::DurationParam;
 use crate::http::extract::{Call, NoParams, Query};
 use crate::http::layer::identify::TICKET_COOKIE;
 use crate::http::paths;
@@ -38,7 +38,7 @@ pub struct TicketCall {
     /// Lifetime of the ticket, 1s to 7d; default 1h. The ticket never outlives the credential that
     /// creates it.
     #[schema(value_type = Option<String>, example = "1h")]
-    ttl: Option<Wait>,
+    ttl: Option<DurationParam>,
     /// Sets the ticket as a cookie that scripts cannot read, instead of returning it. The gateway
     /// accepts cookies only for subscriptions.
     #[serde(default)]
@@ -108,7 +108,7 @@ pub async fn make_ticket(
                 .with("stream", name.as_str()));
         }
     }
-    let Wait(ttl) = call.ttl.unwrap_or(Wait(TTL));
+    let DurationParam(ttl) = call.ttl.unwrap_or(DurationParam(TTL));
     if !TTLS.contains(&ttl) {
         return Err(ApiError::invalid("`ttl` must be 1s to 7d").at("/ttl", "must be 1s to 7d"));
     }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::{Auth, secret_of};
 use crate::live::Hub;
 use crate::metrics::Metrics;
-use crate::redis::{Contact, Store};
+use crate::redis::{RedisHealth, Store};
 
 /// Interval at which the auth file and the ticket secret file are checked for changes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -78,7 +78,7 @@ pub async fn share(auth: Auth, store: Store, stop: CancellationToken) {
             _ = ticks.tick() => {}
             changed = contact.changed() => if changed.is_err() { return },
         }
-        if matches!(*contact.borrow_and_update(), Contact::Up) {
+        if matches!(*contact.borrow_and_update(), RedisHealth::Up) {
             share_secret(&auth, &store).await;
         }
     }

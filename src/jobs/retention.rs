@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::jobs::Context;
 use crate::model::name::StreamName;
-use crate::redis::{Duty, Retained, Store, StoreError};
+use crate::redis::{LeaderLock, Retained, Store, StoreError};
 
 /// Interval between checks for a change of the index.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -278,7 +278,7 @@ pub(super) async fn sweep(retention: Retention) {
     if let Err(error) = retention
         .context
         .store
-        .leave_duty(Duty::Retention, &holder)
+        .leave_duty(LeaderLock::Retention, &holder)
         .await
     {
         tracing::debug!(%error, "cannot release the leader lock for retention");
@@ -302,7 +302,7 @@ async fn round(retention: &Retention, holder: &str) -> Result<Option<i64>, Store
                 if !retention
                     .context
                     .store
-                    .take_duty(Duty::Retention, holder, hold)
+                    .take_duty(LeaderLock::Retention, holder, hold)
                     .await?
                 {
                     return Ok(None);
@@ -346,7 +346,7 @@ async fn refresh_keys(retention: &Retention, holder: &str) -> Result<(), StoreEr
             && !retention
                 .context
                 .store
-                .take_duty(Duty::Retention, holder, hold)
+                .take_duty(LeaderLock::Retention, holder, hold)
                 .await?
         {
             return Ok(());

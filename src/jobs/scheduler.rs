@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::jobs::{Context, Retention};
 use crate::live::Hub;
-use crate::redis::{Duty, Store, StoreError};
+use crate::redis::{LeaderLock, Store, StoreError};
 
 /// Interval between checks for scheduled entries, and between renewals of the lock.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -74,7 +74,7 @@ pub(super) async fn run(scheduler: Scheduler) {
     if let Err(error) = scheduler
         .context
         .store
-        .leave_duty(Duty::Scheduled, &holder)
+        .leave_duty(LeaderLock::Scheduled, &holder)
         .await
     {
         tracing::debug!(%error, "cannot release the leader lock for scheduled entries");
@@ -99,7 +99,7 @@ async fn hold(scheduler: &Scheduler, holder: &str) -> Result<(), StoreError> {
             return scheduler
                 .context
                 .store
-                .leave_duty(Duty::Scheduled, holder)
+                .leave_duty(LeaderLock::Scheduled, holder)
                 .await;
         };
         let mut until = Instant::now() + due_in.min(LOOK_EVERY);
@@ -125,7 +125,7 @@ async fn is_held(scheduler: &Scheduler, holder: &str) -> Result<bool, StoreError
     scheduler
         .context
         .store
-        .take_duty(Duty::Scheduled, holder, HOLD)
+        .take_duty(LeaderLock::Scheduled, holder, HOLD)
         .await
 }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::jobs::Context;
 use crate::model::name::{GroupName, StreamName};
-use crate::redis::{Duty, StoreError, SweepAt, SweepParts};
+use crate::redis::{LeaderLock, StoreError, SweepParts, SweepPosition};
 
 /// Minimum validity of the lock, if three rounds are shorter.
 const AT_LEAST: Duration = Duration::from_secs(2);
@@ -24,7 +24,7 @@ const PAUSE: u32 = 4;
 type Key = (StreamName, GroupName);
 
 /// The position at which the sweep of each group continues.
-type Places = HashMap<Key, SweepAt>;
+type Places = HashMap<Key, SweepPosition>;
 
 /// The groups with a backlog.
 type Behind = VecDeque<(Key, Backlog)>;
@@ -63,7 +63,7 @@ pub(super) async fn run(context: Arc<Context>) {
     }
     if let Err(error) = context
         .store
-        .leave_duty(Duty::Groups, &sweeper.holder)
+        .leave_duty(LeaderLock::Groups, &sweeper.holder)
         .await
     {
         tracing::debug!(%error, "cannot release the leader lock of the sweeper");
@@ -178,7 +178,7 @@ impl Sweeper {
         context.metrics.bury("max-deliveries", swept.dead.exhausted);
         context.metrics.bury("gone", swept.dead.gone);
         context.metrics.stuck.inc_by(swept.dead.stuck);
-        if swept.next != SweepAt::default() {
+        if swept.next != SweepPosition::default() {
             self.places.insert(key.clone(), swept.next);
         }
         let (limit, (enrol, due)) = (context.settings.sweep_limit, swept.left());
@@ -204,7 +204,7 @@ impl Sweeper {
         let holds = self
             .context
             .store
-            .take_duty(Duty::Groups, &self.holder, hold)
+            .take_duty(LeaderLock::Groups, &self.holder, hold)
             .await?;
         self.taken = holds.then(Instant::now);
         Ok(holds)

@@ -88,7 +88,7 @@ impl Serialize for Line<'_> {
 
 /// The reason in the `$end` event of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closing {
+pub enum EndReason {
     /// The gateway is shutting down.
     Draining,
     /// Redis is unreachable.
@@ -105,7 +105,7 @@ pub enum Closing {
     AuthUnavailable,
 }
 
-impl Closing {
+impl EndReason {
     /// Returns the only frame of a subscription that ends before it starts.
     #[must_use]
     pub fn frame(self, framing: Framing) -> Bytes {

@@ -12,7 +12,7 @@ use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::page::Page;
 use crate::model::position::Position;
-use crate::redis::{Lane, StoreError, StreamCheck};
+use crate::redis::{Lane, PositionCheck, StoreError};
 
 /// Maximum number of entries in a page.
 const PAGE_ENTRIES: usize = 512;
@@ -56,7 +56,7 @@ impl Followed {
     }
 
     /// Returns whether the stream is still the one that was read, without new entries.
-    pub(super) fn is_quiet(&self, check: &StreamCheck) -> bool {
+    pub(super) fn is_quiet(&self, check: &PositionCheck) -> bool {
         let quiet = |at| check.facts.ends_at(at) && check.standing(at, 0) == Standing::Intact;
         !self.unreadable && self.at.is_some_and(quiet)
     }
@@ -64,7 +64,7 @@ impl Followed {
     /// Feeds entries returned by XREAD, if the check after it proves two things: there are no other
     /// new entries, and the stream is still the one that was read. Otherwise marks the stream as
     /// due.
-    pub(super) fn take(&mut self, hub: &Inner, entries: Vec<Entry>, check: Option<&StreamCheck>) {
+    pub(super) fn take(&mut self, hub: &Inner, entries: Vec<Entry>, check: Option<&PositionCheck>) {
         let count = entries.len() as u64;
         let last = entries.last().map(|last| last.id);
         let fits = |at: Position| {

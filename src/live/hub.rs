@@ -9,18 +9,18 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::background::Background;
-use crate::live::group::fair_queue::Turns;
+use crate::live::group::fair_queue::FairQueues;
 use crate::live::group::policy_cache::PolicyCache;
-use crate::live::group::wake_subscriber::Wakes;
+use crate::live::group::wake_subscriber::GroupWakes;
 use crate::live::page_memory::Memory;
-use crate::live::prefix_watch::Matchers;
+use crate::live::prefix_watch::PrefixWatches;
 use crate::live::reader::Reader;
 use crate::live::tail::{Awaited, Following, Tail};
-use crate::live::wake_queue::{Bell, OwnBell, Post};
+use crate::live::wake_queue::{RegisteredWakeHandle, WakeHandle, WakeQueue};
 use crate::metrics::Metrics;
 use crate::model::name::StreamName;
 use crate::model::view::EventView;
-use crate::redis::{Contact, Store, StoreError};
+use crate::redis::{RedisHealth, Store, StoreError};
 
 /// Limits and intervals for following streams.
 #[derive(Clone, Debug)]
@@ -77,14 +77,14 @@ pub(super) struct Inner {
     pub(super) metrics: Metrics,
     pub(super) background: Background,
     pub(super) stop: CancellationToken,
-    pub(super) turns: Turns,
-    pub(super) matchers: Matchers,
+    pub(super) turns: FairQueues,
+    pub(super) matchers: PrefixWatches,
     /// The wake-up queues, one per worker thread.
-    pub(super) posts: Vec<Arc<Post>>,
+    pub(super) posts: Vec<Arc<WakeQueue>>,
     memory: Arc<Memory>,
     /// Views in use. Followers with equal views share one.
     views: Mutex<HashMap<EventView, Weak<EventView>>>,
-    pub(super) wakes: Wakes,
+    pub(super) wakes: GroupWakes,
     pub(super) policy_cache: PolicyCache,
     /// Followed streams. `join` inserts a tail and its reader removes it, both under this lock, so
     /// that no follower joins a tail that is being dropped.
@@ -113,10 +113,10 @@ impl Hub {
             metrics,
             background,
             stop,
-            turns: Turns::default(),
-            wakes: Wakes::default(),
+            turns: FairQueues::default(),
+            wakes: GroupWakes::default(),
             policy_cache: PolicyCache::default(),
-            matchers: Matchers::default(),
+            matchers: PrefixWatches::default(),
             posts,
             memory: Arc::new(memory),
             views: Mutex::default(),
@@ -152,7 +152,7 @@ impl Hub {
     }
 
     /// Returns a wake-up handle for a follower on this worker thread.
-    pub(super) fn bell(&self) -> OwnBell {
+    pub(super) fn bell(&self) -> RegisteredWakeHandle {
         self.0.posts[self.1].bell()
     }
 
@@ -195,7 +195,7 @@ impl Hub {
     pub(super) async fn join_as(
         &self,
         stream: &StreamName,
-        bell: Arc<Bell>,
+        bell: Arc<WakeHandle>,
         number: u32,
     ) -> Result<Following, JoinError> {
         let (inner, post) = (&self.0, self.1);
@@ -328,7 +328,8 @@ impl Inner {
                 Ok(Err(_)) => return Err(StoreError::Unreachable("shutting down".to_owned())),
                 Err(_) => {}
             }
-            if let Contact::Never(Some(why)) | Contact::Down(why) = &*self.store.contact().borrow()
+            if let RedisHealth::Never(Some(why)) | RedisHealth::Down(why) =
+                &*self.store.contact().borrow()
             {
                 return Err(StoreError::Unreachable(why.clone()));
             }

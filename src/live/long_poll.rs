@@ -12,7 +12,7 @@ use crate::live::tail::Awaited;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::position::Position;
-use crate::redis::{Lane, Room, StoreError, Stretch};
+use crate::redis::{Lane, RangePage, ReadPermit, StoreError};
 
 /// Retry delay while Redis is unreachable.
 pub(super) const RETRY: Duration = Duration::from_millis(200);
@@ -40,7 +40,7 @@ impl Hub {
         &self,
         read: &RangeWait<'_>,
         wait: Duration,
-    ) -> Result<Vec<Stretch>, JoinError> {
+    ) -> Result<Vec<RangePage>, JoinError> {
         let deadline = Instant::now() + wait;
         let mut following = Vec::new();
         let alone = read.from.len() == 1;
@@ -61,7 +61,7 @@ impl Hub {
                 if !alone {
                     // Release the read budget before waiting for another read: callers that hold
                     // budget while waiting for more could deadlock.
-                    read.room = Room::default();
+                    read.room = ReadPermit::default();
                 }
                 Ok::<_, StoreError>(read)
             });
@@ -71,7 +71,7 @@ impl Hub {
                 awaited.following.compare(known, &read.facts, &self.0);
             }
             let pause = match reads {
-                Ok(all) if !all.iter().all(Stretch::is_quiet) || self.is_over(deadline) => {
+                Ok(all) if !all.iter().all(RangePage::is_quiet) || self.is_over(deadline) => {
                     return Ok(all);
                 }
                 Ok(_) => deadline,

@@ -23,10 +23,12 @@ mod subscription;
 mod tail;
 mod wake_queue;
 
-pub use crate::live::control_events::Closing;
+pub use crate::live::control_events::EndReason;
 pub use crate::live::group::push::{Push, PushPlan, Pushed};
 pub use crate::live::hub::{Hub, JoinError, LiveSettings};
 pub use crate::live::long_poll::RangeWait;
-pub use crate::live::send_queue::Out;
-pub use crate::live::subscribe_plan::{Begin, End, Matched, Visible, Wanted};
-pub use crate::live::subscription::{Subscription, Terms};
+pub use crate::live::send_queue::SendQueue;
+pub use crate::live::subscribe_plan::{
+    End, PrefixStart, SubscribeRequest, SubscribeStart, Visible,
+};
+pub use crate::live::subscription::{SubscribeOptions, Subscription};

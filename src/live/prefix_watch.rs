@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::live::hub::{Hub, Inner, JoinError};
 use crate::live::matched_names::MatchedNames;
-use crate::live::wake_queue::{Bell, Bells, Post, Source};
+use crate::live::wake_queue::{Source, WakeHandle, WakeQueue, WakeSet};
 use crate::model::glob::prefixed;
 use crate::model::name::StreamName;
 use crate::redis::StoreError;
@@ -31,7 +31,7 @@ pub(super) const MATCH: u32 = u32::MAX;
 
 /// All watched prefixes.
 #[derive(Default)]
-pub(super) struct Matchers {
+pub(super) struct PrefixWatches {
     all: Mutex<All>,
     /// The number of watched prefixes. Appends check it first, without the lock.
     count: AtomicUsize,
@@ -41,7 +41,7 @@ pub(super) struct Matchers {
 
 #[derive(Clone, Default)]
 struct All {
-    of: HashMap<String, Arc<Matcher>>,
+    of: HashMap<String, Arc<PrefixWatch>>,
     /// The number of prefixes by length in bytes. A name can only match one prefix of each length.
     lengths: BTreeMap<usize, usize>,
     /// Whether the scan task is running. Cleared by the task when no prefix is left.
@@ -50,7 +50,7 @@ struct All {
 
 impl All {
     /// Returns all watched prefixes of a name.
-    fn of<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Arc<Matcher>> {
+    fn of<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Arc<PrefixWatch>> {
         let lengths = self
             .lengths
             .keys()
@@ -58,7 +58,7 @@ impl All {
         lengths.filter_map(|length| self.of.get(name.get(..*length)?))
     }
 
-    fn insert(&mut self, matcher: Arc<Matcher>) {
+    fn insert(&mut self, matcher: Arc<PrefixWatch>) {
         *self.lengths.entry(matcher.prefix.len()).or_default() += 1;
         self.of.insert(matcher.prefix.clone(), matcher);
     }
@@ -92,7 +92,7 @@ impl All {
 }
 
 /// One watched prefix.
-struct Matcher {
+struct PrefixWatch {
     prefix: String,
     names: Mutex<MatchedNames>,
     /// Set to true after the first scan.
@@ -100,11 +100,11 @@ struct Matcher {
     /// False while a check is running.
     checked: watch::Sender<bool>,
     /// The followers by worker thread, and whether the prefix is queued for their wake-up.
-    posts: Box<[(Bells, AtomicBool)]>,
+    posts: Box<[(WakeSet, AtomicBool)]>,
     followers: AtomicUsize,
 }
 
-impl Matcher {
+impl PrefixWatch {
     fn new(prefix: &str, posts: usize) -> Self {
         Self {
             prefix: prefix.to_owned(),
@@ -120,7 +120,7 @@ impl Matcher {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn call(self: &Arc<Self>, posts: &[Arc<Post>]) {
+    fn call(self: &Arc<Self>, posts: &[Arc<WakeQueue>]) {
         for ((_, called), post) in self.posts.iter().zip(posts) {
             if !called.swap(true, Ordering::AcqRel) {
                 post.call(self.clone());
@@ -197,7 +197,7 @@ async fn look(hub: &Inner, wanted: &All) -> Result<(), StoreError> {
         .values()
         .for_each(|matcher| matcher.names().begin_scan());
     let (glob, mut cursor) = (prefixed(wanted.in_common()), 0);
-    let mut changed: HashMap<&str, &Arc<Matcher>> = HashMap::new();
+    let mut changed: HashMap<&str, &Arc<PrefixWatch>> = HashMap::new();
     let complete = loop {
         let page = hub.store.streams(&glob, cursor, NAMES).await?;
         for stream in page.streams {
@@ -226,7 +226,7 @@ async fn look(hub: &Inner, wanted: &All) -> Result<(), StoreError> {
     Ok(())
 }
 
-impl Source for Matcher {
+impl Source for PrefixWatch {
     fn ring(&self, post: usize) {
         let (bells, called) = &self.posts[post];
         called.store(false, Ordering::Release);
@@ -234,26 +234,27 @@ impl Source for Matcher {
     }
 }
 
-impl Matchers {
+impl PrefixWatches {
     fn lock(&self) -> MutexGuard<'_, All> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn has_newcomers(&self) -> bool {
-        let lacks = |matcher: &Matcher| !*matcher.ready.borrow() || matcher.names().lacks_some();
+        let lacks =
+            |matcher: &PrefixWatch| !*matcher.ready.borrow() || matcher.names().lacks_some();
         self.lock().of.values().any(|matcher| lacks(matcher))
     }
 }
 
 /// The registration of one follower of a prefix, removed when dropped.
-pub(super) struct Matching {
+pub(super) struct PrefixFollower {
     hub: Arc<Inner>,
-    matcher: Arc<Matcher>,
+    matcher: Arc<PrefixWatch>,
     post: usize,
     key: usize,
 }
 
-impl Matching {
+impl PrefixFollower {
     /// Returns the known matching streams, each with whether the last check confirmed it.
     pub(super) fn streams(&self) -> Vec<(StreamName, bool)> {
         self.matcher
@@ -284,7 +285,7 @@ impl Matching {
     }
 }
 
-impl Drop for Matching {
+impl Drop for PrefixFollower {
     fn drop(&mut self) {
         self.matcher.posts[self.post].0.remove(self.key);
         self.matcher.followers.fetch_sub(1, Ordering::Relaxed);
@@ -303,14 +304,14 @@ impl Hub {
     pub(super) async fn matching(
         &self,
         prefix: &str,
-        bell: Arc<Bell>,
-    ) -> Result<Matching, JoinError> {
+        bell: Arc<WakeHandle>,
+    ) -> Result<PrefixFollower, JoinError> {
         let matching = self.looked_for(prefix, bell)?;
         self.0.until(&matching.matcher.ready).await?;
         Ok(matching)
     }
 
-    fn looked_for(&self, prefix: &str, bell: Arc<Bell>) -> Result<Matching, JoinError> {
+    fn looked_for(&self, prefix: &str, bell: Arc<WakeHandle>) -> Result<PrefixFollower, JoinError> {
         let inner = &self.0;
         let mut all = inner.matchers.lock();
         if !all.of.contains_key(prefix) {
@@ -321,7 +322,7 @@ impl Hub {
                 inner.metrics.refuse("followed_streams");
                 return Err(JoinError::TooManyStreams);
             }
-            all.insert(Arc::new(Matcher::new(prefix, inner.posts.len())));
+            all.insert(Arc::new(PrefixWatch::new(prefix, inner.posts.len())));
             inner.matchers.count.store(all.of.len(), Ordering::Relaxed);
             inner.matchers.newcomer.notify_one();
         }
@@ -332,7 +333,7 @@ impl Hub {
         }
         drop(all);
         let key = matcher.posts[self.post()].0.add(bell, MATCH);
-        Ok(Matching {
+        Ok(PrefixFollower {
             hub: inner.clone(),
             matcher,
             post: self.post(),
@@ -362,7 +363,7 @@ mod tests {
     fn all(prefixes: &[&str]) -> All {
         let mut all = All::default();
         for prefix in prefixes {
-            let matcher = Matcher::new(prefix, 0);
+            let matcher = PrefixWatch::new(prefix, 0);
             matcher.followers.store(1, Ordering::Relaxed);
             all.insert(Arc::new(matcher));
         }

@@ -24,7 +24,7 @@ use crate::live::hub::Inner;
 use crate::live::tail::Tail;
 use crate::model::name::StreamName;
 use crate::model::position::Position;
-use crate::redis::{Blocking, Lane, StoreError, StreamCheck, Woken};
+use crate::redis::{Blocking, BlockingReadResult, Lane, PositionCheck, StoreError};
 
 /// Maximum number of streams read concurrently after a wake-up, over the reader's own connection.
 const AT_ONCE: usize = 32;
@@ -293,7 +293,7 @@ async fn take(
     hub: &Inner,
     lane: &Lane,
     all: &mut All,
-    woken: Woken,
+    woken: BlockingReadResult,
     checked: bool,
 ) -> Result<(), StoreError> {
     let mut checks = woken.checks;
@@ -318,7 +318,7 @@ async fn check(
     hub: &Inner,
     lane: &Lane,
     streams: &[(StreamName, Position)],
-) -> Result<HashMap<String, StreamCheck>, StoreError> {
+) -> Result<HashMap<String, PositionCheck>, StoreError> {
     let mut checks = HashMap::with_capacity(streams.len());
     let mut rest = streams;
     while !rest.is_empty() {
@@ -355,7 +355,7 @@ fn at_once<'a>(
 /// An XREAD of many streams costs Redis and the gateway time for each of them. A reader with many
 /// streams therefore pauses to collect more new entries before the next XREAD, twice as long if
 /// many streams had some.
-fn pause_after(woken: &Woken, streams: usize) -> Duration {
+fn pause_after(woken: &BlockingReadResult, streams: usize) -> Duration {
     if woken.woken.is_empty() || streams <= CROWD {
         return Duration::ZERO;
     }

@@ -6,18 +6,18 @@ use std::io::IoSlice;
 use bytes::{Buf, Bytes};
 
 use crate::model::frame::{CHUNK_HEAD, close_chunk};
-use crate::model::page::Rendered;
+use crate::model::page::RenderedPage;
 
 /// Bytes to send, in order. Pages are shared by all subscriptions that send them.
 #[derive(Default)]
-pub struct Out {
+pub struct SendQueue {
     pieces: VecDeque<Bytes>,
     /// Whether each piece includes HTTP/1.1 chunk framing.
     chunked: bool,
     bytes: usize,
 }
 
-impl Out {
+impl SendQueue {
     /// Returns a queue for a connection that adds its own framing.
     #[must_use]
     pub fn plain() -> Self {
@@ -48,7 +48,7 @@ impl Out {
     }
 
     /// Appends the frames of a page, starting with index `from`.
-    pub fn page(&mut self, page: &Rendered, from: usize) {
+    pub fn page(&mut self, page: &RenderedPage, from: usize) {
         if from >= page.len() {
             return;
         }
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn what_was_written_is_taken_away_across_pieces() {
-        let mut out = Out::chunked();
+        let mut out = SendQueue::chunked();
         out.write(|out| out.extend_from_slice(b"abc"));
         out.write(|_| {});
         out.write(|out| out.extend_from_slice(b"de"));

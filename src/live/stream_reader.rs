@@ -13,10 +13,10 @@ use tokio::time::Instant;
 use crate::live::control_events::Signal;
 use crate::live::cursors::Cursors;
 use crate::live::hub::{Hub, JoinError};
-use crate::live::send_queue::Out;
-use crate::live::subscribe_plan::{Begun, EndOf, Towards};
+use crate::live::send_queue::SendQueue;
+use crate::live::subscribe_plan::{BoundedRead, EndOf, JoinedStream};
 use crate::live::tail::{Following, Known, News};
-use crate::live::wake_queue::Bell;
+use crate::live::wake_queue::WakeHandle;
 use crate::model::history::Standing;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
@@ -40,7 +40,7 @@ enum Phase {
     /// Joining the stream.
     Join(Option<Doing<Following, JoinError>>),
     /// Reading from the cursor.
-    CatchUp(Option<Doing<Towards, StoreError>>),
+    CatchUp(Option<Doing<BoundedRead, StoreError>>),
     /// Waiting to retry at this time, because Redis is unreachable.
     Away(Instant),
     /// Following new entries.
@@ -70,12 +70,12 @@ pub(super) struct Feed {
 }
 
 /// The context that a feed writes with.
-pub(super) struct Pen<'a> {
+pub(super) struct WriteContext<'a> {
     pub(super) hub: &'a Hub,
     pub(super) view: &'a Arc<EventView>,
-    pub(super) bell: &'a Arc<Bell>,
+    pub(super) bell: &'a Arc<WakeHandle>,
     pub(super) cursors: &'a mut Cursors,
-    pub(super) out: &'a mut Out,
+    pub(super) out: &'a mut SendQueue,
 }
 
 /// The outcome of polling a feed.
@@ -88,7 +88,7 @@ pub(super) enum Step {
 
 impl Feed {
     /// Returns a feed of a joined stream, to be read from the cursor.
-    pub(super) fn joined(begun: Begun) -> Self {
+    pub(super) fn joined(begun: JoinedStream) -> Self {
         let stream = begun.following.stream().clone();
         Self {
             following: Some(begun.following),
@@ -153,7 +153,7 @@ impl Feed {
     pub(super) fn poll(
         &mut self,
         number: usize,
-        pen: &mut Pen<'_>,
+        pen: &mut WriteContext<'_>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Step, JoinError>> {
         let before = pen.out.len();
@@ -239,8 +239,8 @@ impl Feed {
         self.phase = Phase::Away(Instant::now() + spread(RETRY.0 * longer));
     }
 
-    fn read(&mut self, number: usize, pen: &mut Pen<'_>, towards: Towards) {
-        let Towards {
+    fn read(&mut self, number: usize, pen: &mut WriteContext<'_>, towards: BoundedRead) {
+        let BoundedRead {
             stretch: read,
             complete,
             until_time,
@@ -305,7 +305,7 @@ fn read_on(
     stream: &StreamName,
     after: Position,
     end: Option<EndOf>,
-) -> Doing<Towards, StoreError> {
+) -> Doing<BoundedRead, StoreError> {
     let (hub, stream) = (hub.clone(), stream.clone());
     Box::pin(async move {
         let (store, bytes) = (&hub.0.store, hub.0.settings.page_bytes);
@@ -318,7 +318,7 @@ fn read_on(
         let read = store
             .read_after(&Lane::Shared, &stream, after, last, limit, bytes)
             .await;
-        Ok(Towards {
+        Ok(BoundedRead {
             stretch: read?,
             complete: false,
             until_time: None,
@@ -327,7 +327,7 @@ fn read_on(
 }
 
 /// Writes a control event with the current cursor.
-pub(super) fn tell(pen: &mut Pen<'_>, signal: &Signal<'_>) {
+pub(super) fn tell(pen: &mut WriteContext<'_>, signal: &Signal<'_>) {
     let cursor = pen.cursors.text();
     pen.out
         .write(|out| signal.write(out, Some(&cursor), pen.view.framing));
@@ -335,7 +335,7 @@ pub(super) fn tell(pen: &mut Pen<'_>, signal: &Signal<'_>) {
 }
 
 /// Writes the entries of a page after the cursor, and moves the cursor to the end of the page.
-fn show(number: usize, pen: &mut Pen<'_>, page: &Page) {
+fn show(number: usize, pen: &mut WriteContext<'_>, page: &Page) {
     let rendered = page.rendered(pen.view);
     let from = rendered.above(pen.cursors.at(number).id);
     pen.hub

@@ -7,9 +7,9 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 
 use crate::live::hub::{Hub, JoinError};
-use crate::live::prefix_watch::Matching;
+use crate::live::prefix_watch::PrefixFollower;
 use crate::live::tail::Following;
-use crate::live::wake_queue::Bell;
+use crate::live::wake_queue::WakeHandle;
 use crate::model::cursor::{Cursor, MAX_STREAMS};
 use crate::model::history::Standing;
 use crate::model::id::EntryId;
@@ -17,11 +17,11 @@ use crate::model::name::StreamName;
 use crate::model::position::Position;
 use crate::model::time::Time;
 use crate::model::view::EventView;
-use crate::redis::{Lane, StoreError, Stretch};
+use crate::redis::{Lane, RangePage, StoreError};
 
 /// The start of a subscription in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Begin {
+pub enum SubscribeStart {
     /// After this position.
     After(Position),
     /// After the current last entry.
@@ -54,8 +54,8 @@ pub(super) struct EndOf {
 }
 
 /// A page of a stream, read towards the end of the subscription.
-pub(super) struct Towards {
-    pub(super) stretch: Stretch,
+pub(super) struct BoundedRead {
+    pub(super) stretch: RangePage,
     /// Whether the end is reached and no more entries can follow.
     pub(super) complete: bool,
     /// The time until the clock of Redis reaches the end.
@@ -63,13 +63,13 @@ pub(super) struct Towards {
 }
 
 /// The streams and options of a subscription.
-pub struct Wanted {
+pub struct SubscribeRequest {
     /// The named streams, without duplicates.
-    pub streams: Vec<(StreamName, Begin)>,
+    pub streams: Vec<(StreamName, SubscribeStart)>,
     /// Prefixes: all streams with one of them are followed.
     pub prefixes: Vec<String>,
     /// The start in matching streams that exist already.
-    pub matched: Matched,
+    pub matched: PrefixStart,
     /// The end in `streams`, if any. Cannot be combined with `prefixes`.
     pub end: Option<End>,
     /// Whether the client requested a multi-stream subscription, whose cursor covers each stream.
@@ -88,26 +88,28 @@ fn is_visible(visible: Option<&Visible>, stream: &StreamName) -> bool {
 }
 
 /// The start in matching streams.
-pub enum Matched {
+pub enum PrefixStart {
     /// The same start in all streams.
-    At(Begin),
+    At(SubscribeStart),
     /// The position in the cursor, or the start of a stream that the cursor does not contain.
     Resumed(Cursor),
 }
 
-impl Matched {
-    fn begin(&self, stream: &StreamName) -> Begin {
+impl PrefixStart {
+    fn begin(&self, stream: &StreamName) -> SubscribeStart {
         match self {
             Self::At(begin) => *begin,
-            Self::Resumed(cursor) => Begin::After(cursor.of(stream).unwrap_or(Position::START)),
+            Self::Resumed(cursor) => {
+                SubscribeStart::After(cursor.of(stream).unwrap_or(Position::START))
+            }
         }
     }
 }
 
 /// Returns the visible streams that match now and are not in `named`.
 async fn matching_now(
-    wanted: &Wanted,
-    matching: &[Matching],
+    wanted: &SubscribeRequest,
+    matching: &[PrefixFollower],
     named: &HashSet<StreamName>,
 ) -> Result<Vec<StreamName>, JoinError> {
     let mut was_checked = false;
@@ -134,12 +136,12 @@ async fn matching_now(
 /// Returns the visible matching streams, each with whether it is confirmed, except those for which
 /// `passed_over` returns true.
 pub(super) fn found(
-    matching: &[Matching],
+    matching: &[PrefixFollower],
     visible: Option<&Visible>,
     passed_over: impl Fn(&StreamName) -> bool,
 ) -> HashMap<StreamName, bool> {
     let mut found = HashMap::new();
-    for (stream, confirmed) in matching.iter().flat_map(Matching::streams) {
+    for (stream, confirmed) in matching.iter().flat_map(PrefixFollower::streams) {
         if is_visible(visible, &stream) && !passed_over(&stream) {
             *found.entry(stream).or_default() |= confirmed;
         }
@@ -148,7 +150,7 @@ pub(super) fn found(
 }
 
 /// A joined stream of a subscription.
-pub(super) struct Begun {
+pub(super) struct JoinedStream {
     pub(super) following: Following,
     pub(super) at: Position,
     pub(super) end: Option<EndOf>,
@@ -160,10 +162,10 @@ impl Hub {
     /// Joins all streams of a subscription. Their order in the result gives their numbers.
     pub(super) async fn begin_all(
         &self,
-        wanted: &Wanted,
-        matching: &[Matching],
-        bell: &Arc<Bell>,
-    ) -> Result<Vec<Begun>, JoinError> {
+        wanted: &SubscribeRequest,
+        matching: &[PrefixFollower],
+        bell: &Arc<WakeHandle>,
+    ) -> Result<Vec<JoinedStream>, JoinError> {
         let mut named: HashSet<StreamName> = HashSet::new();
         let mut all = Vec::new();
         for (stream, begin) in &wanted.streams {
@@ -189,7 +191,7 @@ impl Hub {
                 };
                 let last = end.map_or(EntryId::MAX, |end| end.id);
                 let at = self.resolve(&stream, begin, last).await?;
-                Ok(Begun {
+                Ok(JoinedStream {
                     following,
                     at,
                     end,
@@ -206,12 +208,12 @@ impl Hub {
     /// [`StoreError`] if Redis is unreachable or a key is not a stream.
     /// # Cancel safety
     /// Reads only.
-    pub async fn is_complete(&self, wanted: &Wanted) -> Result<bool, StoreError> {
+    pub async fn is_complete(&self, wanted: &SubscribeRequest) -> Result<bool, StoreError> {
         let Some(end) = wanted.end else {
             return Ok(false);
         };
         for (stream, begin) in &wanted.streams {
-            let Begin::After(after) = *begin else {
+            let SubscribeStart::After(after) = *begin else {
                 return Ok(false);
             };
             let end = self.end_of(stream, end).await?;
@@ -252,7 +254,7 @@ impl Hub {
         after: Position,
         end: EndOf,
         (limit, bytes): (usize, usize),
-    ) -> Result<Towards, StoreError> {
+    ) -> Result<BoundedRead, StoreError> {
         let store = &self.0.store;
         // Read the clock first: if it is past the time, the range read afterwards is complete.
         let left_ms = match end.time_ms {
@@ -267,7 +269,7 @@ impl Hub {
         let until_time = left_ms
             .filter(|_| end.time_ms.is_some())
             .map(Duration::from_millis);
-        Ok(Towards {
+        Ok(BoundedRead {
             stretch,
             complete,
             until_time,
@@ -278,19 +280,19 @@ impl Hub {
     async fn resolve(
         &self,
         stream: &StreamName,
-        begin: Begin,
+        begin: SubscribeStart,
         end: EntryId,
     ) -> Result<Position, StoreError> {
         let store = &self.0.store;
         let (position, facts) = match begin {
-            Begin::After(after) if !after.is_oldest() => return Ok(after),
-            Begin::Last(count) => {
+            SubscribeStart::After(after) if !after.is_oldest() => return Ok(after),
+            SubscribeStart::Last(count) => {
                 return Ok(store.before_last(stream, count, end).await?.0);
             }
-            Begin::Since(time) => store.before_time(stream, time).await?,
-            Begin::After(_) | Begin::Tail => {
+            SubscribeStart::Since(time) => store.before_time(stream, time).await?,
+            SubscribeStart::After(_) | SubscribeStart::Tail => {
                 let facts = store.facts(&Lane::Shared, stream).await?;
-                let after = if let Begin::After(after) = begin {
+                let after = if let SubscribeStart::After(after) = begin {
                     after
                 } else {
                     facts.tail()

@@ -12,15 +12,15 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::live::control_events::{Closing, Signal};
+use crate::live::control_events::{EndReason, Signal};
 use crate::live::cursors::Cursors;
 use crate::live::hub::{Hub, JoinError};
-use crate::live::prefix_watch::{MATCH, Matching};
-use crate::live::send_queue::Out;
-use crate::live::stream_reader::{Feed, Pen, Step, TURN, spread, tell};
-use crate::live::subscribe_plan::{Visible, Wanted, found};
-use crate::live::wake_queue::OwnBell;
-use crate::metrics::Held;
+use crate::live::prefix_watch::{MATCH, PrefixFollower};
+use crate::live::send_queue::SendQueue;
+use crate::live::stream_reader::{Feed, Step, TURN, WriteContext, spread, tell};
+use crate::live::subscribe_plan::{SubscribeRequest, Visible, found};
+use crate::live::wake_queue::RegisteredWakeHandle;
+use crate::metrics::GaugeGuard;
 use crate::model::cursor::MAX_STREAMS;
 use crate::model::position::Position;
 use crate::model::validity::Validity;
@@ -30,7 +30,7 @@ use crate::model::view::EventView;
 pub struct Subscription {
     hub: Hub,
     view: Arc<EventView>,
-    bell: OwnBell,
+    bell: RegisteredWakeHandle,
     /// The feeds by stream number, as used in notifications. A free number is `None`.
     feeds: Vec<Option<Feed>>,
     cursors: Cursors,
@@ -47,12 +47,12 @@ pub struct Subscription {
     expires_at: Option<Instant>,
     validity: Validity,
     drain: CancellationToken,
-    _counted: (Held, Held),
+    _counted: (GaugeGuard, GaugeGuard),
 }
 
 /// The streams followed because their names match a prefix.
 struct Matches {
-    matching: Vec<Matching>,
+    matching: Vec<PrefixFollower>,
     /// A filter of the matching streams to follow; `None` for all.
     visible: Option<Visible>,
     /// Whether the set of matching streams has changed.
@@ -64,7 +64,7 @@ struct Matches {
 }
 
 /// The settings and limits of a subscription.
-pub struct Terms {
+pub struct SubscribeOptions {
     /// Interval between heartbeats, ±20 %.
     pub heartbeat: Duration,
     /// Maximum duration, ±20 %.
@@ -74,7 +74,7 @@ pub struct Terms {
     /// The validity of the credential.
     pub validity: Validity,
     /// Guards that count the subscription as open.
-    pub counted: (Held, Held),
+    pub counted: (GaugeGuard, GaugeGuard),
 }
 
 impl Subscription {
@@ -84,7 +84,11 @@ impl Subscription {
     /// [`JoinError`] if the subscription cannot be opened. Nothing was delivered then.
     /// # Cancel safety
     /// Safe.
-    pub async fn open(hub: Hub, wanted: Wanted, terms: Terms) -> Result<Self, JoinError> {
+    pub async fn open(
+        hub: Hub,
+        wanted: SubscribeRequest,
+        terms: SubscribeOptions,
+    ) -> Result<Self, JoinError> {
         let bell = hub.bell();
         let mut matching = Vec::new();
         for prefix in &wanted.prefixes {
@@ -134,7 +138,7 @@ impl Subscription {
     pub fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
-        out: &mut Out,
+        out: &mut SendQueue,
     ) -> Poll<Option<Result<(), JoinError>>> {
         if self.ended {
             return Poll::Ready(None);
@@ -148,7 +152,11 @@ impl Subscription {
         polled.map(Some)
     }
 
-    fn poll_out(&mut self, cx: &mut Context<'_>, out: &mut Out) -> Poll<Result<(), JoinError>> {
+    fn poll_out(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut SendQueue,
+    ) -> Poll<Result<(), JoinError>> {
         let before = out.len();
         if std::mem::take(&mut self.unopened) {
             self.tell_open(out);
@@ -164,8 +172,8 @@ impl Subscription {
                 _ => *changed |= number == MATCH,
             });
         let closing = match () {
-            () if self.drain.is_cancelled() => Some(Closing::Draining),
-            () if self.validity.is_over() => Some(Closing::Expired),
+            () if self.drain.is_cancelled() => Some(EndReason::Draining),
+            () if self.validity.is_over() => Some(EndReason::Expired),
             () => None,
         };
         if let Some(closing) = closing {
@@ -179,7 +187,7 @@ impl Subscription {
             self.poll_feeds(cx, out)?;
             let mut followed = self.feeds.iter().flatten().peekable();
             if followed.peek().is_some() && followed.all(Feed::is_complete) {
-                self.tell_end(Closing::Complete, out);
+                self.tell_end(EndReason::Complete, out);
             }
             if out.len() > before {
                 return Poll::Ready(Ok(()));
@@ -200,7 +208,7 @@ impl Subscription {
     }
 
     /// Polls each feed that may have entries, until there is enough for one write.
-    fn poll_feeds(&mut self, cx: &mut Context<'_>, out: &mut Out) -> Result<(), JoinError> {
+    fn poll_feeds(&mut self, cx: &mut Context<'_>, out: &mut SendQueue) -> Result<(), JoinError> {
         let before = out.len();
         for _ in 0..self.feeds.len() {
             let number = self.next % self.feeds.len();
@@ -208,7 +216,7 @@ impl Subscription {
                 self.next = number + 1;
                 continue;
             };
-            let mut pen = Pen {
+            let mut pen = WriteContext {
                 hub: &self.hub,
                 view: &self.view,
                 bell: &self.bell,
@@ -252,18 +260,18 @@ impl Subscription {
         }
     }
 
-    fn on_time(&mut self, out: &mut Out) {
+    fn on_time(&mut self, out: &mut SendQueue) {
         let now = Instant::now();
         if self.expires_at.is_some_and(|end| end <= now) {
-            self.tell_end(Closing::Expired, out);
+            self.tell_end(EndReason::Expired, out);
         } else if self.ends_at.is_some_and(|end| end <= now) {
-            self.tell_end(Closing::SessionAge, out);
+            self.tell_end(EndReason::SessionAge, out);
         } else if self.last_sent + self.heartbeat <= now {
             self.tell_alive(out);
         }
     }
 
-    fn tell_open(&mut self, out: &mut Out) {
+    fn tell_open(&mut self, out: &mut SendQueue) {
         let cursor = self.cursors.text();
         let shown = |feed| self.view.namespace.show(Feed::stream(feed));
         let streams = self.feeds.iter().flatten().map(shown).collect();
@@ -275,13 +283,13 @@ impl Subscription {
     }
 
     /// Writes a heartbeat, or the position if it has moved without an event.
-    fn tell_alive(&mut self, out: &mut Out) {
+    fn tell_alive(&mut self, out: &mut SendQueue) {
         if !self.cursors.untold {
             return out
                 .write(|out| out.extend_from_slice(self.view.framing.heartbeat().as_bytes()));
         }
         let cursor = self.cursors.text();
-        let mut pen = Pen {
+        let mut pen = WriteContext {
             hub: &self.hub,
             view: &self.view,
             bell: &self.bell,
@@ -291,16 +299,21 @@ impl Subscription {
         tell(&mut pen, &Signal::Progress { cursor: &cursor });
     }
 
-    fn tell_end(&mut self, closing: Closing, out: &mut Out) {
+    fn tell_end(&mut self, closing: EndReason, out: &mut SendQueue) {
         let cursor = self.cursors.text();
         out.write(|out| closing.write(out, Some(&cursor), self.view.framing));
         self.ended = true;
     }
 
     /// Follows new matching streams from their start, and drops deleted ones.
-    fn match_again(&mut self, out: &mut Out) -> Result<(), JoinError> {
+    fn match_again(&mut self, out: &mut SendQueue) -> Result<(), JoinError> {
         // The end of a check also sends a notification.
-        if self.matches.matching.iter().any(Matching::is_checking) {
+        if self
+            .matches
+            .matching
+            .iter()
+            .any(PrefixFollower::is_checking)
+        {
             return Ok(());
         }
         let named = self.feeds.iter().flatten().filter(|feed| !feed.matched);
@@ -320,7 +333,7 @@ impl Subscription {
             }
             // Some streams may have been deleted since they were found.
             self.matches.was_checked = true;
-            self.matches.matching.iter().for_each(Matching::check);
+            self.matches.matching.iter().for_each(PrefixFollower::check);
             return Ok(());
         }
         self.matches.was_checked = false;
@@ -369,7 +382,7 @@ impl Subscription {
         self.cursors.remove(number);
     }
 
-    fn tell_reset(&mut self, number: usize, out: &mut Out) {
+    fn tell_reset(&mut self, number: usize, out: &mut SendQueue) {
         let Some(feed) = &self.feeds[number] else {
             return;
         };
@@ -377,7 +390,7 @@ impl Subscription {
         self.hub.0.metrics.resets.inc();
         let view = self.view.clone();
         let stream = view.namespace.show(feed.stream());
-        let mut pen = Pen {
+        let mut pen = WriteContext {
             hub: &self.hub,
             view: &view,
             bell: &self.bell,

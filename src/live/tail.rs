@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use crate::live::hub::Inner;
 use crate::live::page_memory::Memory;
 use crate::live::reader::Reader;
-use crate::live::wake_queue::{Bell, Bells, OwnBell, Post, Source};
-use crate::model::history::Facts;
+use crate::live::wake_queue::{RegisteredWakeHandle, Source, WakeHandle, WakeQueue, WakeSet};
+use crate::model::history::StreamCounters;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::page::Page;
@@ -60,7 +60,7 @@ pub(super) struct Known {
 /// The followers on one thread.
 #[derive(Default)]
 struct AtPost {
-    bells: Bells,
+    bells: WakeSet,
     /// Whether the tail is queued for a wake-up of these followers.
     called: AtomicBool,
 }
@@ -98,7 +98,7 @@ impl Tail {
     }
 
     /// Feeds the next page and notifies the followers.
-    pub(super) fn push(self: &Arc<Self>, page: Page, posts: &[Arc<Post>]) {
+    pub(super) fn push(self: &Arc<Self>, page: Page, posts: &[Arc<WakeQueue>]) {
         let (end, size) = (page.end, page.size());
         let mut recent = self.lock();
         (recent.end, recent.readable) = (end, true);
@@ -115,16 +115,16 @@ impl Tail {
 
     /// Notifies the followers of a change other than an append (a gap, a reset), so that each reads
     /// the stream itself. Later pages continue from `at`.
-    pub(super) fn look(self: &Arc<Self>, at: Position, posts: &[Arc<Post>]) {
+    pub(super) fn look(self: &Arc<Self>, at: Position, posts: &[Arc<WakeQueue>]) {
         self.have_looked_at(Some(at), posts);
     }
 
     /// Notifies the followers that the reader cannot read the stream, so that each tries itself.
-    pub(super) fn fail(self: &Arc<Self>, posts: &[Arc<Post>]) {
+    pub(super) fn fail(self: &Arc<Self>, posts: &[Arc<WakeQueue>]) {
         self.have_looked_at(None, posts);
     }
 
-    fn have_looked_at(self: &Arc<Self>, at: Option<Position>, posts: &[Arc<Post>]) {
+    fn have_looked_at(self: &Arc<Self>, at: Option<Position>, posts: &[Arc<WakeQueue>]) {
         let mut recent = self.lock();
         while !recent.pages.is_empty() {
             self.drop_oldest(&mut recent);
@@ -154,7 +154,7 @@ impl Tail {
         }
     }
 
-    fn call(self: &Arc<Self>, posts: &[Arc<Post>]) {
+    fn call(self: &Arc<Self>, posts: &[Arc<WakeQueue>]) {
         for (at, post) in self.posts.iter().zip(posts) {
             if !at.called.swap(true, Ordering::AcqRel) {
                 post.call(self.clone());
@@ -163,7 +163,12 @@ impl Tail {
     }
 
     /// Adds a follower on worker thread `post`, to be notified with this number.
-    pub(super) fn follow(self: &Arc<Self>, post: usize, bell: Arc<Bell>, number: u32) -> Following {
+    pub(super) fn follow(
+        self: &Arc<Self>,
+        post: usize,
+        bell: Arc<WakeHandle>,
+        number: u32,
+    ) -> Following {
         self.followers.fetch_add(1, Ordering::Relaxed);
         let key = self.posts[post].bells.add(bell, number);
         Following {
@@ -260,7 +265,7 @@ impl Following {
     /// If they contradict each other, the reader waits at a position that the stream no longer has.
     /// The reader then gets a request to check the stream. Otherwise it would only notice at its
     /// next regular check.
-    pub(super) fn compare(&self, known: Known, facts: &Facts, hub: &Arc<Inner>) {
+    pub(super) fn compare(&self, known: Known, facts: &StreamCounters, hub: &Arc<Inner>) {
         if facts.end_before(known.end) {
             // Entries read before the stream was recreated must not be delivered any more.
             self.tail.look(facts.tail(), &hub.posts);
@@ -282,7 +287,7 @@ impl Drop for Following {
 pub(super) struct Awaited {
     /// Keeps the registration with the tail.
     pub(super) following: Following,
-    pub(super) bell: OwnBell,
+    pub(super) bell: RegisteredWakeHandle,
 }
 
 impl Awaited {

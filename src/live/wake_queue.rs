@@ -2,7 +2,7 @@
 //!
 //! A stream reader may run on another thread than the followers of the stream. Waking a task of
 //! another thread costs a system call per task. Every worker thread therefore has a wake-up queue
-//! ([`Post`]): the reader notifies the queue once, and the queue wakes all followers on its own
+//! ([`WakeQueue`]): the reader notifies the queue once, and the queue wakes all followers on its own
 //! thread.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,17 +13,17 @@ use tokio::sync::Notify;
 
 /// The wake-up handle of one follower. It records which of its streams have news.
 #[derive(Default)]
-pub(super) struct Bell(Mutex<Rung>);
+pub(super) struct WakeHandle(Mutex<PendingWakeups>);
 
 #[derive(Default)]
-struct Rung {
+struct PendingWakeups {
     /// The waker of the follower; taken by the first notification.
     waker: Option<Waker>,
     /// The numbers of the streams with unhandled notifications, without duplicates.
     numbers: Vec<u32>,
 }
 
-impl Bell {
+impl WakeHandle {
     /// Notifies the follower of news of its stream `number`.
     pub(super) fn ring(&self, number: u32) {
         let waker = {
@@ -67,18 +67,18 @@ impl Bell {
         .await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Rung> {
+    fn lock(&self) -> MutexGuard<'_, PendingWakeups> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The followers on one thread that are woken together, for the same source.
 #[derive(Default)]
-pub(super) struct Bells(Mutex<Slab<(Arc<Bell>, u32)>>);
+pub(super) struct WakeSet(Mutex<Slab<(Arc<WakeHandle>, u32)>>);
 
-impl Bells {
-    /// Adds a follower, to be notified with this number. Returns the key for [`Bells::remove`].
-    pub(super) fn add(&self, bell: Arc<Bell>, number: u32) -> usize {
+impl WakeSet {
+    /// Adds a follower, to be notified with this number. Returns the key for [`WakeSet::remove`].
+    pub(super) fn add(&self, bell: Arc<WakeHandle>, number: u32) -> usize {
         self.lock().insert((bell, number))
     }
 
@@ -98,7 +98,7 @@ impl Bells {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Slab<(Arc<Bell>, u32)>> {
+    fn lock(&self) -> MutexGuard<'_, Slab<(Arc<WakeHandle>, u32)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -112,15 +112,15 @@ pub(super) trait Source: Send + Sync {
 
 /// The wake-up queue of one worker thread.
 #[derive(Default)]
-pub(super) struct Post {
+pub(super) struct WakeQueue {
     /// The sources with news. Each source makes sure that it is queued only once.
     called: Mutex<Vec<Arc<dyn Source>>>,
     wake: Notify,
     /// All followers of this thread.
-    all: Bells,
+    all: WakeSet,
 }
 
-impl Post {
+impl WakeQueue {
     /// Queues a source, whose followers on this thread are then notified.
     pub(super) fn call(&self, source: Arc<dyn Source>) {
         self.called
@@ -131,10 +131,10 @@ impl Post {
     }
 
     /// Returns a new wake-up handle registered with this thread.
-    pub(super) fn bell(self: &Arc<Self>) -> OwnBell {
-        let bell = Arc::<Bell>::default();
+    pub(super) fn bell(self: &Arc<Self>) -> RegisteredWakeHandle {
+        let bell = Arc::<WakeHandle>::default();
         let key = self.all.add(bell.clone(), 0);
-        OwnBell {
+        RegisteredWakeHandle {
             bell,
             key,
             post: self.clone(),
@@ -161,21 +161,21 @@ impl Post {
 }
 
 /// A registered wake-up handle, unregistered when dropped.
-pub(super) struct OwnBell {
-    bell: Arc<Bell>,
+pub(super) struct RegisteredWakeHandle {
+    bell: Arc<WakeHandle>,
     key: usize,
-    post: Arc<Post>,
+    post: Arc<WakeQueue>,
 }
 
-impl std::ops::Deref for OwnBell {
-    type Target = Arc<Bell>;
+impl std::ops::Deref for RegisteredWakeHandle {
+    type Target = Arc<WakeHandle>;
 
-    fn deref(&self) -> &Arc<Bell> {
+    fn deref(&self) -> &Arc<WakeHandle> {
         &self.bell
     }
 }
 
-impl Drop for OwnBell {
+impl Drop for RegisteredWakeHandle {
     fn drop(&mut self) {
         self.post.all.remove(self.key);
     }

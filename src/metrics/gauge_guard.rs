@@ -3,21 +3,21 @@
 use prometheus_client::metrics::gauge::Gauge;
 
 /// A guard that lowers its gauge by one when dropped.
-pub struct Held(pub(super) Gauge);
+pub struct GaugeGuard(pub(super) Gauge);
 
-impl Drop for Held {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.dec();
     }
 }
 
 /// A guard that lowers its gauge by the bytes it holds when dropped.
-pub struct HeldBytes {
+pub struct GaugeBytesGuard {
     pub(super) gauge: Gauge,
     pub(super) bytes: i64,
 }
 
-impl HeldBytes {
+impl GaugeBytesGuard {
     /// Changes the held amount to `bytes`. Returns false, and changes nothing, if the amount grows
     /// and the gauge would exceed `limit`.
     #[must_use]
@@ -34,7 +34,7 @@ impl HeldBytes {
     }
 }
 
-impl Drop for HeldBytes {
+impl Drop for GaugeBytesGuard {
     fn drop(&mut self) {
         self.gauge.dec_by(self.bytes);
     }

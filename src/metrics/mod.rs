@@ -14,7 +14,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-pub use crate::metrics::gauge_guard::{Held, HeldBytes};
+pub use crate::metrics::gauge_guard::{GaugeBytesGuard, GaugeGuard};
 
 /// Values of `bound` in `refused`: the limits for requests and connections.
 pub const BOUNDS: &[&str] = &[
@@ -203,14 +203,14 @@ impl Metrics {
 
     /// Raises `gauge` by one until the returned guard is dropped.
     #[must_use]
-    pub fn hold(gauge: &Gauge) -> Held {
+    pub fn hold(gauge: &Gauge) -> GaugeGuard {
         gauge.inc();
-        Held(gauge.clone())
+        GaugeGuard(gauge.clone())
     }
 
     /// Raises `gauge` like [`Metrics::hold`]. Returns `None` if `gauge` has reached `limit`.
     #[must_use]
-    pub fn hold_below(gauge: &Gauge, limit: usize) -> Option<Held> {
+    pub fn hold_below(gauge: &Gauge, limit: usize) -> Option<GaugeGuard> {
         let held = Self::hold(gauge);
         usize::try_from(gauge.get())
             .is_ok_and(|count| count <= limit)
@@ -220,8 +220,8 @@ impl Metrics {
     /// Raises `gauge` by `bytes` until the returned guard is dropped. Returns `None` if the gauge
     /// would exceed `limit`.
     #[must_use]
-    pub fn hold_bytes(gauge: &Gauge, bytes: u64, limit: usize) -> Option<HeldBytes> {
-        let mut held = HeldBytes {
+    pub fn hold_bytes(gauge: &Gauge, bytes: u64, limit: usize) -> Option<GaugeBytesGuard> {
+        let mut held = GaugeBytesGuard {
             gauge: gauge.clone(),
             bytes: 0,
         };

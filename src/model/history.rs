@@ -14,7 +14,7 @@ use crate::model::position::Position;
 
 /// The counters of a stream, read atomically with the page for which they are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct StreamCounters {
     /// Whether the key exists.
     pub exists: bool,
     /// The number of retained entries.
@@ -34,7 +34,7 @@ pub struct Facts {
     pub untraced_holes: bool,
 }
 
-impl Facts {
+impl StreamCounters {
     /// Returns the counters of a stream that does not exist: nothing was ever added.
     #[must_use]
     pub const fn missing() -> Self {

@@ -13,7 +13,7 @@ pub const MAX_COUNTED: usize = 1000;
 
 /// The counters of a stream that determine the lags of its groups.
 #[derive(Clone, Copy, Debug)]
-pub struct StreamEnds {
+pub struct LagCounters {
     /// The number of retained entries.
     pub length: u64,
     /// The number of entries ever added; `None` on servers that do not count them.
@@ -26,7 +26,7 @@ pub struct StreamEnds {
 
 /// The state of a group as reported by Redis.
 #[derive(Clone, Copy, Debug)]
-pub struct GroupPlace {
+pub struct GroupCursor {
     /// The last delivered id.
     pub last_delivered: EntryId,
     /// The number of entries read since the beginning of the stream.
@@ -48,7 +48,7 @@ pub enum Lag {
 impl Lag {
     /// Determines the lag of a group from the counters of its stream.
     #[must_use]
-    pub fn of(stream: &StreamEnds, group: &GroupPlace) -> Self {
+    pub fn of(stream: &LagCounters, group: &GroupCursor) -> Self {
         let Some(oldest) = stream
             .oldest
             .filter(|_| group.last_delivered < stream.last_id)
@@ -93,7 +93,7 @@ mod tests {
     /// `length` of them.
     fn lag(added: u64, length: u64, at: u64, entries_read: Option<u64>, lag: Option<u64>) -> Lag {
         let oldest = (length > 0).then(|| id(added - length + 1));
-        let stream = StreamEnds {
+        let stream = LagCounters {
             length,
             entries_added: Some(added),
             last_id: id(added),
@@ -101,7 +101,7 @@ mod tests {
         };
         Lag::of(
             &stream,
-            &GroupPlace {
+            &GroupCursor {
                 last_delivered: id(at),
                 entries_read,
                 lag,

@@ -12,7 +12,7 @@ pub struct Network(IpNet);
 /// The error for text that is neither a network nor an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is not a network, like 10.0.0.0/8, or an address")]
-pub struct NotANetwork;
+pub struct InvalidNetwork;
 
 impl Network {
     /// Reports whether the network contains `address`. IPv4-mapped IPv6 addresses count as IPv4.
@@ -33,14 +33,14 @@ pub fn client_of(address: IpAddr) -> IpAddr {
 }
 
 impl FromStr for Network {
-    type Err = NotANetwork;
+    type Err = InvalidNetwork;
 
-    fn from_str(text: &str) -> Result<Self, NotANetwork> {
+    fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
         let network = match text.contains('/') {
             true => text.parse().ok(),
             false => text.parse::<IpAddr>().ok().map(IpNet::from),
         };
-        network.map(Self).ok_or(NotANetwork)
+        network.map(Self).ok_or(InvalidNetwork)
     }
 }
 
@@ -79,7 +79,7 @@ mod tests {
             "a",
             "1.2.3.4/+1",
         ] {
-            assert_eq!(wrong.parse::<Network>(), Err(NotANetwork), "{wrong}");
+            assert_eq!(wrong.parse::<Network>(), Err(InvalidNetwork), "{wrong}");
         }
     }
 

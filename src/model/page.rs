@@ -27,12 +27,12 @@ pub struct Page {
     /// The position of each entry.
     pub positions: Vec<Position>,
     /// One rendering for each requested view, added by `rendered` only.
-    rendered: Mutex<Vec<(Arc<EventView>, Arc<Rendered>)>>,
+    rendered: Mutex<Vec<(Arc<EventView>, Arc<RenderedPage>)>>,
 }
 
 /// The bytes of a page, ready to send.
 #[derive(Debug)]
-pub struct Rendered {
+pub struct RenderedPage {
     /// All frames as one HTTP/1.1 chunk with its head and end; empty if there are no frames.
     chunk: Bytes,
     frames: Vec<Frame>,
@@ -87,7 +87,7 @@ impl Page {
 
     /// Returns the page as rendered for a view.
     #[must_use]
-    pub fn rendered(&self, view: &Arc<EventView>) -> Arc<Rendered> {
+    pub fn rendered(&self, view: &Arc<EventView>) -> Arc<RenderedPage> {
         // The lock is held while rendering. Otherwise a second caller would repeat the work.
         let mut known = self.rendered.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, rendered)) = known.iter().find(|(of, _)| Arc::ptr_eq(of, view)) {
@@ -98,7 +98,7 @@ impl Page {
         rendered
     }
 
-    fn render(&self, view: &EventView) -> Rendered {
+    fn render(&self, view: &EventView) -> RenderedPage {
         let size: usize = self.entries.iter().map(|entry| entry.size() + 128).sum();
         let mut bytes = Vec::with_capacity(size);
         bytes.extend_from_slice(&[b'0'; CHUNK_HEAD]);
@@ -154,21 +154,21 @@ impl Page {
             });
         }
         if frames.is_empty() {
-            return Rendered {
+            return RenderedPage {
                 chunk: Bytes::new(),
                 frames,
             };
         }
         frame::close_chunk(&mut bytes);
-        Rendered {
+        RenderedPage {
             chunk: bytes.into(),
             frames,
         }
     }
 }
 
-impl Rendered {
-    /// Returns the index of the first frame above an id; [`Rendered::len`] if there is none.
+impl RenderedPage {
+    /// Returns the index of the first frame above an id; [`RenderedPage::len`] if there is none.
     #[must_use]
     pub fn above(&self, after: EntryId) -> usize {
         // Nearly all readers are right before the first frame.

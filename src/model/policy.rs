@@ -66,7 +66,7 @@ pub enum InvalidPolicy {
     #[error(
         "entries are moved atomically: the dead-letter stream must have the same hash tag, like {0}"
     )]
-    Slot(String),
+    SharedConnection(String),
     /// A stream name that is too long to derive a dead-letter stream from it.
     #[error("the stream name is too long for a default dead-letter stream: set `dead_letter`")]
     Unnamed,
@@ -82,7 +82,7 @@ impl InvalidPolicy {
             Self::Step(index) => format!("/backoff/{index}"),
             Self::Steps => "/backoff".to_owned(),
             Self::ConsumerExpiry => "/consumer_expiry".to_owned(),
-            Self::Itself | Self::Slot(_) | Self::Unnamed => "/dead_letter".to_owned(),
+            Self::Itself | Self::SharedConnection(_) | Self::Unnamed => "/dead_letter".to_owned(),
         }
     }
 }
@@ -141,7 +141,7 @@ impl Policy {
             return Err(InvalidPolicy::Itself);
         }
         if self.dead_letter.tag() != stream.tag() {
-            return Err(InvalidPolicy::Slot(format!(
+            return Err(InvalidPolicy::SharedConnection(format!(
                 "{{{}}}.dead",
                 tag_of(&stream.shown())
             )));

@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 /// A flag that is set once, when the basis of a credential is revoked. All credentials with this
 /// basis share the flag.
 #[derive(Clone, Debug, Default)]
-pub struct Revocable(Arc<AtomicBool>);
+pub struct RevocationFlag(Arc<AtomicBool>);
 
-impl Revocable {
+impl RevocationFlag {
     /// Revokes all credentials that share this flag.
     pub fn revoke(&self) {
         self.0.store(true, Ordering::Release);
@@ -21,13 +21,13 @@ impl Revocable {
 pub struct Validity {
     /// The time at which the credential expires.
     pub until: Option<SystemTime>,
-    on: Revocable,
+    on: RevocationFlag,
 }
 
 impl Validity {
     /// Creates a validity that ends at `until`, or earlier if `on` is revoked.
     #[must_use]
-    pub fn new(until: Option<SystemTime>, on: Revocable) -> Self {
+    pub fn new(until: Option<SystemTime>, on: RevocationFlag) -> Self {
         Self { until, on }
     }
 
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn it_ends_by_itself_or_is_taken_back() {
-        let (on, now) = (Revocable::default(), SystemTime::now());
+        let (on, now) = (RevocationFlag::default(), SystemTime::now());
         let good = Validity::new(None, on.clone());
         let hour = Duration::from_secs(3600);
         assert!(!good.is_over() && !good.at_most(now + hour).is_over());

@@ -10,14 +10,14 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::TurnedAway;
+use crate::http::RejectedRequest;
 use crate::metrics::Metrics;
 use crate::net::ServerSettings;
-use crate::net::client_limiter::Visitors;
+use crate::net::client_limiter::ClientLimiter;
 use crate::net::connection::{Accepted, Open, Serving};
 use crate::net::io::linger::Linger;
 use crate::net::shutdown_flag::ShutdownFlag;
-use crate::net::worker::{Here, Worker};
+use crate::net::worker::{Worker, WorkerSetup};
 
 /// Connections over the limit that get a problem response. Any further ones are closed at once.
 const TOLD: usize = 256;
@@ -51,7 +51,7 @@ impl Stop<'_> {
 /// of the grace period to finish. Starts one worker thread for each element of `here`.
 pub async fn serve(
     listener: TcpListener,
-    here: Vec<Here>,
+    here: Vec<WorkerSetup>,
     settings: &ServerSettings,
     tls: Option<TlsAcceptor>,
     metrics: &Metrics,
@@ -72,7 +72,7 @@ pub async fn serve(
         metrics: metrics.clone(),
         shutdown: ShutdownFlag::default(),
     });
-    let visitors = Visitors::new(settings.visitors.clone(), metrics.clone());
+    let visitors = ClientLimiter::new(settings.visitors.clone(), metrics.clone());
     let workers: Result<Vec<_>, _> = here
         .into_iter()
         .enumerate()
@@ -105,7 +105,7 @@ pub async fn serve(
         };
         let held = Metrics::hold(&metrics.connections);
         let open = usize::try_from(metrics.connections.get()).unwrap_or(0);
-        let over = (open > settings.max_connections).then_some(TurnedAway::Overloaded);
+        let over = (open > settings.max_connections).then_some(RejectedRequest::Overloaded);
         if over.is_some() {
             metrics.refuse("connections");
         }

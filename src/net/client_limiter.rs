@@ -17,7 +17,7 @@ use hyper::Request;
 use hyper::header::HeaderValue;
 use tower::ServiceExt as _;
 
-use crate::http::{Client, Standing, TurnedAway, answer_panic};
+use crate::http::{Client, RejectedRequest, Standing, answer_panic};
 use crate::metrics::Metrics;
 use crate::model::network::client_of;
 use crate::net::forwarded::{self, Proxies};
@@ -33,7 +33,7 @@ const NAME: &str = "address";
 
 /// The limits of clients.
 #[derive(Clone, Debug, Default)]
-pub struct VisitorSettings {
+pub struct ClientLimits {
     /// The request rate of an address.
     pub rate: Option<Quota>,
     /// Maximum number of addresses with a bucket of their own.
@@ -45,8 +45,8 @@ pub struct VisitorSettings {
 }
 
 /// The limiter of all clients.
-pub(crate) struct Visitors {
-    settings: VisitorSettings,
+pub(crate) struct ClientLimiter {
+    settings: ClientLimits,
     metrics: Metrics,
     /// Open connections by address, if they are limited. An address without connections has no
     /// element.
@@ -72,8 +72,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Visitors {
-    pub(crate) fn new(settings: VisitorSettings, metrics: Metrics) -> Arc<Self> {
+impl ClientLimiter {
+    pub(crate) fn new(settings: ClientLimits, metrics: Metrics) -> Arc<Self> {
         let buckets = settings.rate.map(|quota| Buckets {
             quota,
             // A number and a fixed name are always a valid header value.
@@ -99,8 +99,8 @@ impl Visitors {
     pub(crate) fn come(
         self: &Arc<Self>,
         peer: IpAddr,
-        turned_away: Option<TurnedAway>,
-    ) -> Option<(Visitor, Option<Place>)> {
+        turned_away: Option<RejectedRequest>,
+    ) -> Option<(ClientPeer, Option<Place>)> {
         let peer = peer.to_canonical();
         let is_proxy = self.settings.proxies.trust(peer);
         let (mut turned_away, mut place) = (turned_away, None);
@@ -110,7 +110,7 @@ impl Visitors {
             let open = connections.entry(client).or_insert(0);
             if *open >= most {
                 self.metrics.refuse("connections_per_address");
-                turned_away = turned_away.or(Some(TurnedAway::TooManyConnections));
+                turned_away = turned_away.or(Some(RejectedRequest::TooManyConnections));
             }
             if *open >= most.saturating_add(TOLD) {
                 return None;
@@ -124,7 +124,7 @@ impl Visitors {
         let buckets = self.buckets.as_ref().filter(|_| !is_proxy);
         let bucket = buckets.map(|buckets| self.bucket(buckets, peer));
         Some((
-            Visitor {
+            ClientPeer {
                 peer,
                 is_proxy,
                 turned_away,
@@ -147,7 +147,7 @@ impl Visitors {
 /// A guard that counts a connection of an address until it is dropped.
 pub(crate) struct Place {
     client: IpAddr,
-    of: Arc<Visitors>,
+    of: Arc<ClientLimiter>,
 }
 
 impl Drop for Place {
@@ -184,17 +184,17 @@ impl Buckets {
 }
 
 /// The peer of a connection.
-pub(crate) struct Visitor {
+pub(crate) struct ClientPeer {
     peer: IpAddr,
     /// Whether the peer is trusted to name the client.
     is_proxy: bool,
-    turned_away: Option<TurnedAway>,
+    turned_away: Option<RejectedRequest>,
     /// The bucket of a client that is not behind a proxy.
     bucket: Option<Arc<Bucket>>,
-    all: Arc<Visitors>,
+    all: Arc<ClientLimiter>,
 }
 
-impl Visitor {
+impl ClientPeer {
     pub(crate) fn is_turned_away(&self) -> bool {
         self.turned_away.is_some()
     }
@@ -249,7 +249,9 @@ impl Visitor {
             Ok(remaining) => remaining.item(NAME),
             Err(after) => {
                 all.metrics.refuse("rate");
-                request.extensions_mut().insert(TurnedAway::TooOften(after));
+                request
+                    .extensions_mut()
+                    .insert(RejectedRequest::TooOften(after));
                 after.item(NAME)
             }
         };

@@ -10,8 +10,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::task::TaskTracker;
 
-use crate::metrics::{Held, Metrics};
-use crate::net::client_limiter::{Place, Visitor};
+use crate::metrics::{GaugeGuard, Metrics};
+use crate::net::client_limiter::{ClientPeer, Place};
 use crate::net::http1::{self, Left};
 use crate::net::http2;
 use crate::net::io::linger::Linger;
@@ -47,14 +47,14 @@ impl Serving {
 
 /// A guard that counts a connection as open until it is dropped.
 pub(crate) struct Open {
-    pub(crate) _held: Held,
+    pub(crate) _held: GaugeGuard,
     pub(crate) _place: Option<Place>,
 }
 
 /// An accepted connection that is not served yet.
 pub(crate) struct Accepted {
     pub(crate) stream: std::net::TcpStream,
-    pub(crate) visitor: Visitor,
+    pub(crate) visitor: ClientPeer,
     pub(crate) open: Open,
     pub(crate) serving: Arc<Serving>,
 }

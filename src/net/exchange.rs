@@ -11,7 +11,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
 use crate::http::Malformed;
-use crate::net::takeover::Baton;
+use crate::net::takeover::Takeover;
 
 /// The position in the request bytes that the I/O has passed to hyper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub(crate) enum Phase {
 /// The shared state of one connection.
 #[derive(Default)]
 pub(crate) struct Exchange {
-    pub(crate) baton: Baton,
+    pub(crate) baton: Takeover,
     /// Written by the I/O.
     incoming: AtomicU8,
     /// The number of heads passed to hyper; written by the I/O.

@@ -14,7 +14,7 @@ use crate::model::network::Network;
 /// The header that the proxies write. The gateway reads only this one, because a proxy passes the
 /// other one on as the client sent it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Written {
+pub enum ForwardedHeader {
     /// `X-Forwarded-For`.
     #[default]
     XForwardedFor,
@@ -28,7 +28,7 @@ pub struct Proxies {
     /// The networks of the proxies.
     pub trusted: Vec<Network>,
     /// The header that the proxies write.
-    pub written: Written,
+    pub written: ForwardedHeader,
 }
 
 impl Proxies {
@@ -43,8 +43,8 @@ impl Proxies {
     #[must_use]
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let name = match self.written {
-            Written::XForwardedFor => "x-forwarded-for",
-            Written::Forwarded => "forwarded",
+            ForwardedHeader::XForwardedFor => "x-forwarded-for",
+            ForwardedHeader::Forwarded => "forwarded",
         };
         let mut client = peer;
         for value in headers.get_all(name).iter().rev() {
@@ -56,8 +56,8 @@ impl Proxies {
                     return client;
                 }
                 let named = match self.written {
-                    Written::XForwardedFor => address(hop.trim()),
-                    Written::Forwarded => named_for(hop),
+                    ForwardedHeader::XForwardedFor => address(hop.trim()),
+                    ForwardedHeader::Forwarded => named_for(hop),
                 };
                 let Some(named) = named else { return client };
                 client = named;
@@ -100,10 +100,10 @@ fn address(text: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    fn client(written: Written, peer: &str, lines: &[&str]) -> String {
+    fn client(written: ForwardedHeader, peer: &str, lines: &[&str]) -> String {
         let trusted = vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
         let mut headers = HeaderMap::new();
-        let name = if written == Written::Forwarded {
+        let name = if written == ForwardedHeader::Forwarded {
             "forwarded"
         } else {
             "x-forwarded-for"
@@ -134,7 +134,7 @@ mod tests {
             ("::ffff:10.0.0.1", &["1.1.1.1"], "1.1.1.1"),
         ] {
             assert_eq!(
-                client(Written::XForwardedFor, peer, lines),
+                client(ForwardedHeader::XForwardedFor, peer, lines),
                 expected,
                 "{peer} {lines:?}"
             );
@@ -155,7 +155,7 @@ mod tests {
             (&["by=1.1.1.1"], "10.0.0.1"),
         ] {
             assert_eq!(
-                client(Written::Forwarded, "10.0.0.1", lines),
+                client(ForwardedHeader::Forwarded, "10.0.0.1", lines),
                 expected,
                 "{lines:?}"
             );

@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use crate::net::client_limiter::Visitor;
+use crate::net::client_limiter::ClientPeer;
 use crate::net::connection::{Open, Serving};
 use crate::net::exchange::{AnswerBody, Exchange, Phase};
 use crate::net::io::deadline::Deadline;
@@ -33,7 +33,7 @@ pub(crate) enum Left<S> {
     /// A subscription that continues without hyper.
     Subscriber(Subscriber<S>),
     /// A connection that speaks HTTP/2, with the bytes received so far.
-    Http2(S, Vec<u8>, Visitor, Open),
+    Http2(S, Vec<u8>, ClientPeer, Open),
 }
 
 /// The reason why the serving loop ended.
@@ -55,7 +55,7 @@ pub(crate) async fn serve<S>(
     stream: S,
     undecided: bool,
     router: axum::Router,
-    visitor: Visitor,
+    visitor: ClientPeer,
     open: Open,
     serving: &Arc<Serving>,
 ) -> Left<S>

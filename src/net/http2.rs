@@ -14,9 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::task::TaskTracker;
 
-use crate::net::client_limiter::Visitor;
+use crate::net::client_limiter::ClientPeer;
 use crate::net::connection::{Open, Serving};
-use crate::net::http2_streams::{Paced, Streams};
+use crate::net::http2_streams::{FlowTimedBody, Streams};
 use crate::net::io::linger::LINGER_ONE_TOO_MANY;
 use crate::net::io::prefixed::Rewound;
 use crate::net::request_body::RequestBody;
@@ -39,7 +39,7 @@ pub(crate) async fn serve<S>(
     stream: S,
     read: Vec<u8>,
     router: axum::Router,
-    (visitor, open): (Visitor, Open),
+    (visitor, open): (ClientPeer, Open),
     serving: &Serving,
     here: TaskTracker,
 ) where
@@ -60,7 +60,7 @@ pub(crate) async fn serve<S>(
         async move {
             let response = visitor.answer(router, request).await;
             stream.answered();
-            Ok::<_, Infallible>(response.map(|body| Paced::new(body, stream)))
+            Ok::<_, Infallible>(response.map(|body| FlowTimedBody::new(body, stream)))
         }
     });
     let mut builder = hyper::server::conn::http2::Builder::new(streams.clone());

@@ -232,13 +232,13 @@ impl<F: Future<Output = ()>> Future for Task<F> {
 }
 
 /// The body of an answer, split into small parts.
-pub(crate) struct Paced {
+pub(crate) struct FlowTimedBody {
     body: axum::body::Body,
     left: Bytes,
     stream: Arc<Stream>,
 }
 
-impl Paced {
+impl FlowTimedBody {
     pub(crate) fn new(body: axum::body::Body, stream: Arc<Stream>) -> Self {
         Self {
             body,
@@ -248,7 +248,7 @@ impl Paced {
     }
 }
 
-impl Body for Paced {
+impl Body for FlowTimedBody {
     type Data = Bytes;
     type Error = axum::Error;
 

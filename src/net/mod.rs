@@ -24,4 +24,4 @@ pub mod tls;
 mod worker;
 
 pub use crate::net::settings::ServerSettings;
-pub use crate::net::worker::Here;
+pub use crate::net::worker::WorkerSetup;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::net::client_limiter::VisitorSettings;
+use crate::net::client_limiter::ClientLimits;
 use crate::net::tls::TlsFiles;
 
 /// The settings of client connections.
@@ -39,5 +39,5 @@ pub struct ServerSettings {
     /// Time from the start of a shutdown to its end, even if connections are still open.
     pub shutdown_grace: Duration,
     /// The limits of a client.
-    pub visitors: VisitorSettings,
+    pub visitors: ClientLimits,
 }

@@ -17,8 +17,8 @@ use axum::http::{HeaderValue, Method, Version};
 use axum::response::Response;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::http::{HandOver, Session};
-use crate::live::Out;
+use crate::http::{DetachableSession, Session};
+use crate::live::SendQueue;
 use crate::net::connection::Open;
 
 /// Maximum number of slices in one vectored write.
@@ -28,7 +28,7 @@ const MAX_CHATTER: usize = 64 << 10;
 
 /// The slot for a session that takes over its connection.
 #[derive(Default)]
-pub(crate) struct Baton {
+pub(crate) struct Takeover {
     session: Mutex<Option<Session>>,
     step: AtomicU8,
 }
@@ -42,13 +42,13 @@ const HEAD_SENT: u8 = 2;
 /// The client speaks HTTP/2.
 const HTTP_2: u8 = 3;
 
-impl Baton {
+impl Takeover {
     /// Takes the session out of an answer if it can take over the connection.
     pub(crate) fn take_from(&self, method: &Method, version: Version, response: &mut Response) {
         let fits = method == Method::GET && version == Version::HTTP_11;
         let Some(hand_over) = response
             .extensions_mut()
-            .remove::<HandOver>()
+            .remove::<DetachableSession>()
             .filter(|_| fits)
         else {
             return;
@@ -98,7 +98,7 @@ pub(crate) struct Subscriber<S> {
     stream: S,
     /// `None` once the session has ended.
     session: Option<Session>,
-    out: Out,
+    out: SendQueue,
     /// Bytes that the client has sent since the takeover.
     chatter: usize,
     _open: Open,
@@ -109,7 +109,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Subscriber<S> {
         Self {
             stream,
             session: Some(session),
-            out: Out::chunked(),
+            out: SendQueue::chunked(),
             chatter: 0,
             _open: open,
         }

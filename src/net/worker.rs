@@ -16,7 +16,7 @@ use crate::net::connection::Accepted;
 const BACKLOG: usize = 64;
 
 /// The work of one thread.
-pub struct Here {
+pub struct WorkerSetup {
     /// The router that answers requests.
     pub router: Router,
     /// A future that runs next to the connections until the worker ends.
@@ -33,7 +33,11 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Starts a worker thread. Cancelling `hard` closes its remaining connections.
-    pub(crate) fn start(index: usize, what: Here, hard: &CancellationToken) -> io::Result<Self> {
+    pub(crate) fn start(
+        index: usize,
+        what: WorkerSetup,
+        hard: &CancellationToken,
+    ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;

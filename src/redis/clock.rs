@@ -2,7 +2,7 @@
 
 use deadpool_redis::redis::Cmd;
 
-use crate::model::history::Facts;
+use crate::model::history::StreamCounters;
 use crate::model::name::StreamName;
 use crate::model::position::Position;
 use crate::model::time::Time;
@@ -52,7 +52,7 @@ impl Store {
         &self,
         stream: &StreamName,
         time: Time,
-    ) -> Result<(Position, Facts), StoreError> {
+    ) -> Result<(Position, StreamCounters), StoreError> {
         let first = time.first_id(self.now_for([time]).await?);
         let facts = self.facts(&Lane::Shared, stream).await?;
         let position = if !facts.exists || facts.oldest.is_some_and(|oldest| first <= oldest) {

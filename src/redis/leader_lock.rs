@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use crate::redis::conn::pool::Repeat;
+use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::unsigned;
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Store, StoreError};
 
 /// A background job that one gateway runs for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Duty {
+pub enum LeaderLock {
     /// Maintenance of groups with a policy.
     Groups,
     /// Trimming of streams to their retention.
@@ -19,7 +19,7 @@ pub enum Duty {
     Scheduled,
 }
 
-impl Duty {
+impl LeaderLock {
     const fn lock(self) -> &'static str {
         match self {
             Self::Groups => "streamgate:{policies}:sweeper",
@@ -45,11 +45,11 @@ impl Store {
     /// If dropped after the command was sent, the lock may stay held until `hold` has passed.
     pub async fn take_duty(
         &self,
-        duty: Duty,
+        duty: LeaderLock,
         holder: &str,
         hold: Duration,
     ) -> Result<bool, StoreError> {
-        let reply = self.run_script(&HOLD, Repeat::Unsafe, |command| {
+        let reply = self.run_script(&HOLD, RetryPolicy::Unsafe, |command| {
             command
                 .arg(1)
                 .arg(duty.lock())
@@ -63,8 +63,8 @@ impl Store {
     ///
     /// # Errors
     /// An outage of Redis.
-    pub async fn leave_duty(&self, duty: Duty, holder: &str) -> Result<(), StoreError> {
-        let released = self.run_script(&RELEASE, Repeat::Unsafe, |command| {
+    pub async fn leave_duty(&self, duty: LeaderLock, holder: &str) -> Result<(), StoreError> {
+        let released = self.run_script(&RELEASE, RetryPolicy::Unsafe, |command| {
             command.arg(1).arg(duty.lock()).arg(holder);
         });
         released.await.map(drop)

@@ -31,35 +31,36 @@ use tokio_util::sync::CancellationToken;
 pub use crate::redis::capabilities::{Capabilities, Capability, Used};
 use crate::redis::conn::endpoint::Kind;
 pub use crate::redis::conn::endpoint::{MAX_DURABILITY_WAIT, PoolSettings, Sentinels};
-pub use crate::redis::conn::exclusive::{Blocking, Handle, Woken};
-pub use crate::redis::conn::health::Contact;
-use crate::redis::conn::pool::{Connections, Repeat};
+pub use crate::redis::conn::exclusive::{Blocking, BlockingReadResult, Handle};
+pub use crate::redis::conn::health::RedisHealth;
+use crate::redis::conn::pool::{Connections, RetryPolicy};
 use crate::redis::discarded::Discarded;
 pub use crate::redis::error::StoreError;
 use crate::redis::group::consumer_admission::Admissions;
-pub use crate::redis::group::consumers::{AutoClaim, Claim, Claimed, PendingFate};
+pub use crate::redis::group::consumers::{AutoClaim, Claim, Claimed, PendingAction};
 pub use crate::redis::group::leases::{
-    Calls, DeadLetter, DeadLetters, Ear, GroupChange, GroupStart, Handed, HandedOut, Item, Lease,
-    Redrive, Redriven, Settled, Settlement, SweepAt, SweepParts, Swept, WorkRead,
+    ConsumerRead, DeadLetter, DeadLetterCounts, DeadLetters, GroupChange, GroupDelivery,
+    GroupStart, Item, Lease, LeaseOperation, LeaseOutcome, Redrive, Redriven, SweepParts,
+    SweepPosition, SweepResult, WakeMessages, WakeSubscriber,
 };
 pub use crate::redis::group::pending::{Pending, PendingEntry, PendingQuery, PendingSummary};
 pub use crate::redis::group::plain::{ConsumerInfo, Delivery, GroupInfo, GroupRead};
 use crate::redis::group::singleflight::Looks;
-pub use crate::redis::leader_lock::Duty;
+pub use crate::redis::leader_lock::LeaderLock;
 pub use crate::redis::replies::{Effects, Lasts, REPLIES, Reply};
 pub use crate::redis::stream::append::{
-    Append, Appended, Key, MAX_FIELDS, NewEntry, Placed, Refusal,
+    Append, AppendOutcome, AppendRejection, Appended, Key, MAX_FIELDS, NewEntry,
 };
 pub use crate::redis::stream::change::StreamChange;
 pub use crate::redis::stream::counters::Counters;
-pub use crate::redis::stream::deletion::{Deletion, References};
-pub use crate::redis::stream::durability::{Durability, Durable, Reached};
-pub use crate::redis::stream::entries::{Between, Stretch};
-pub use crate::redis::stream::facts::StreamCheck;
+pub use crate::redis::stream::deletion::{Deletion, ReferencePolicy};
+pub use crate::redis::stream::durability::{Durability, DurableConnection, Reached};
+pub use crate::redis::stream::entries::{IdRangePage, RangePage};
+pub use crate::redis::stream::facts::PositionCheck;
 pub use crate::redis::stream::info::{Idmp, StreamInfo, StreamsPage};
 pub use crate::redis::stream::info_full::{FullConsumer, FullGroup, FullPending, FullStream};
-use crate::redis::stream::read_budget::LargeReads;
-pub use crate::redis::stream::read_budget::Room;
+use crate::redis::stream::read_budget::ReadBudget;
+pub use crate::redis::stream::read_budget::ReadPermit;
 pub use crate::redis::stream::retention::{BlockedBy, Retained};
 pub use crate::redis::stream::scheduled::{DueStream, Moved, Scheduled};
 pub use crate::redis::stream::trim::{Trim, Trimming};
@@ -68,7 +69,7 @@ pub use crate::redis::stream::trim::{Trim, Trimming};
 #[derive(Clone)]
 pub struct Store {
     connections: Arc<Connections>,
-    large: Arc<LargeReads>,
+    large: Arc<ReadBudget>,
     looks: Arc<Looks>,
     admissions: Arc<Admissions>,
     discarded: Arc<Discarded>,
@@ -91,7 +92,7 @@ impl Store {
     /// [`StoreError::Unexpected`] when no pool can be built from the settings.
     pub fn new(settings: &PoolSettings) -> Result<Self, StoreError> {
         let connections = Arc::new(Connections::new(settings)?);
-        let large = Arc::new(LargeReads::new(
+        let large = Arc::new(ReadBudget::new(
             settings.large_reads,
             settings.response_timeout,
         ));
@@ -121,7 +122,7 @@ impl Store {
 
     /// Returns a watch on the health of the connection to Redis.
     #[must_use]
-    pub fn contact(&self) -> watch::Receiver<Contact> {
+    pub fn contact(&self) -> watch::Receiver<RedisHealth> {
         self.connections.contact()
     }
 
@@ -200,19 +201,19 @@ impl Store {
 
     async fn read(&self, command: &Cmd) -> Result<Value, StoreError> {
         self.connections
-            .command(command, Repeat::Safe, self.writer)
+            .command(command, RetryPolicy::Safe, self.writer)
             .await
     }
 
     async fn write(&self, command: &Cmd) -> Result<Value, StoreError> {
         self.connections
-            .command(command, Repeat::Unsafe, self.writer)
+            .command(command, RetryPolicy::Unsafe, self.writer)
             .await
     }
 
     async fn write_pipeline(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
         self.connections
-            .pipeline(pipeline, Repeat::Unsafe, self.writer)
+            .pipeline(pipeline, RetryPolicy::Unsafe, self.writer)
             .await
     }
 }
@@ -235,7 +236,7 @@ impl Store {
         match lane {
             Lane::Shared => {
                 self.connections
-                    .pipeline(pipeline, Repeat::Safe, self.writer)
+                    .pipeline(pipeline, RetryPolicy::Safe, self.writer)
                     .await
             }
             Lane::Own(handle) => self.connections.heed(handle.pipeline(pipeline).await),

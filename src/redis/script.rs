@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use deadpool_redis::redis::{Cmd, Script, Value};
 
-use crate::redis::conn::pool::Repeat;
+use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::{Lane, Store, StoreError};
 
 /// Joins files of `scripts`, named without their extension, to the text of a script. Files of `lib`
@@ -62,7 +62,7 @@ impl Store {
     pub(in crate::redis) async fn run_script(
         &self,
         script: &LuaScript,
-        repeat: Repeat,
+        repeat: RetryPolicy,
         write: impl Fn(&mut Cmd),
     ) -> Result<Value, StoreError> {
         match self.run_once(script, repeat, &write).await {
@@ -77,7 +77,7 @@ impl Store {
     pub(in crate::redis) async fn run_once(
         &self,
         script: &LuaScript,
-        repeat: Repeat,
+        repeat: RetryPolicy,
         write: &impl Fn(&mut Cmd),
     ) -> Result<Value, StoreError> {
         let mut command = script.by_hash();

@@ -13,7 +13,7 @@ use crate::http::extract::access::{Access, Publish};
 use crate::http::extract::body::Body;
 use crate::http::state::AppState;
 use crate::model::id::EntryId;
-use crate::redis::Placed;
+use crate::redis::AppendOutcome;
 
 pub(in crate::http) async fn append_nothing(
     access: Access<Publish>,
@@ -24,7 +24,7 @@ pub(in crate::http) async fn append_nothing(
     Plan::new(&state, access.principal(), &params, request.headers())?;
     let body = Body::from_request(request, &state).await?;
     body::read(params.shape(), &body, state.settings.max_fields)?;
-    let placed = vec![Placed {
+    let placed = vec![AppendOutcome {
         id: EntryId::new(1_795_232_709_004, 0),
         replayed: false,
     }];

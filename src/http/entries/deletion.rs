@@ -9,7 +9,7 @@ use crate::http::entries::entry::PathId;
 use crate::http::error::problems::{DeleteEntriesProblems, DeleteEntryProblems, TrimProblems};
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::extract::access::{ExistingAccess, Manage};
-use crate::http::extract::params::{Wait, entry_ids, redis_number};
+use crate::http::extract::params::{DurationParam, entry_ids, redis_number};
 use crate::http::extract::{Call, NoParams, Query, id};
 use crate::http::paths;
 use crate::http::respond::gap::require_stream;
@@ -17,7 +17,7 @@ use crate::http::respond::json::Json;
 use crate::http::state::AppState;
 use crate::model::id::EntryId;
 use crate::model::time::Time;
-use crate::redis::{Deletion, Lane, References, Trim, Trimming};
+use crate::redis::{Deletion, Lane, ReferencePolicy, Trim, Trimming};
 
 /// `refs=`: handling of groups that still refer to an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
@@ -31,7 +31,7 @@ pub enum RefsParam {
     Acked,
 }
 
-impl From<RefsParam> for References {
+impl From<RefsParam> for ReferencePolicy {
     fn from(refs: RefsParam) -> Self {
         match refs {
             RefsParam::Keep => Self::Keep,
@@ -101,7 +101,9 @@ pub async fn delete_entries(
     State(state): State<AppState>,
 ) -> Result<Json<Deletions>, ApiError> {
     let ids = entry_ids(&params.id, "id", |_| "id".to_owned())?;
-    let refs = params.refs.map_or(References::Keep, References::from);
+    let refs = params
+        .refs
+        .map_or(ReferencePolicy::Keep, ReferencePolicy::from);
     let deletions = state
         .store
         .delete_entries(access.stream(), &ids, refs)
@@ -147,7 +149,7 @@ pub async fn delete_entry(
 ) -> Result<StatusCode, ApiError> {
     let deletions = state
         .store
-        .delete_entries(access.stream(), &[id], References::Keep)
+        .delete_entries(access.stream(), &[id], ReferencePolicy::Keep)
         .await?;
     if deletions == [Deletion::Deleted] {
         return Ok(StatusCode::NO_CONTENT);
@@ -169,7 +171,7 @@ pub struct TrimCall {
     minid: Option<String>,
     /// Remove entries older than this, by the clock of Redis.
     #[schema(value_type = Option<String>)]
-    max_age: Option<Wait>,
+    max_age: Option<DurationParam>,
     /// Trim exactly. By default Redis drops only whole nodes, which is much cheaper.
     exact: Option<bool>,
     /// Without `exact`: the maximum number of entries examined, or 0 for no limit.
@@ -218,7 +220,7 @@ pub async fn trim_stream(
         (None, Some(min), None) => {
             Trim::MinId(id("/minid", min, |text| EntryId::parse_with(text, 0))?)
         }
-        (None, None, Some(Wait(age))) => {
+        (None, None, Some(DurationParam(age))) => {
             Trim::MinId(Time::Ago(age).first_id(state.store.now_ms().await?))
         }
         _ => {
@@ -226,7 +228,9 @@ pub async fn trim_stream(
             return Err(ApiError::invalid(detail).at("", detail));
         }
     };
-    let references = call.refs.map_or(References::Keep, References::from);
+    let references = call
+        .refs
+        .map_or(ReferencePolicy::Keep, ReferencePolicy::from);
     let trimming = Trimming {
         trim,
         exact,

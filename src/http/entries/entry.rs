@@ -22,7 +22,7 @@ use crate::model::cloudevent_out::EventJson;
 use crate::model::entry::AsEvent;
 use crate::model::id::EntryId;
 use crate::model::range::Order;
-use crate::redis::{Between, StoreError};
+use crate::redis::{IdRangePage, StoreError};
 
 /// The entry id in the path.
 pub struct PathId(pub EntryId);
@@ -85,7 +85,7 @@ pub async fn read_entry(
         .store
         .read_between(access.stream(), Order::Asc, (id, id), 1, usize::MAX)
         .await;
-    let Between { entries, facts, .. } = read.map_err(ApiError::of_read)?;
+    let IdRangePage { entries, facts, .. } = read.map_err(ApiError::of_read)?;
     if let Some(entry) = entries.into_iter().next() {
         if event.is_some() {
             let name = access.stream().shown();

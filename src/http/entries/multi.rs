@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::http::error::ApiError;
 use crate::http::error::problems::ManyProblems;
 use crate::http::extract::access::{Caller, Subscribe};
-use crate::http::extract::params::{Wait, at_most_streams, bounded, bounded_wait};
+use crate::http::extract::params::{DurationParam, at_most_streams, bounded, bounded_wait};
 use crate::http::extract::stream_param;
 use crate::http::extract::{Query, id};
 use crate::http::layer::compress::compressed;
@@ -29,7 +29,7 @@ use crate::model::entry::View;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::position::{Position, Start};
-use crate::redis::{Lane, Stretch};
+use crate::redis::{Lane, RangePage};
 
 /// Maximum bytes of entries in one response, over all streams.
 const MAX_BYTES: usize = 4 << 20;
@@ -50,7 +50,7 @@ pub struct ManyParams {
     limit: Option<u64>,
     /// Time to wait for an entry if none of the streams has one, at most 60s.
     #[param(value_type = Option<String>, example = "20s")]
-    wait: Option<Wait>,
+    wait: Option<DurationParam>,
     /// Returns each entry as `{"id","payload"}`, with the value of this field as the payload.
     payload: Option<String>,
     /// Returns the payload as JSON. The payload is the field `data` unless `payload` names another.
@@ -186,7 +186,7 @@ async fn resolve(
     found.map_err(ApiError::of_read)
 }
 
-fn show(stream: &StreamName, after: Position, read: Stretch, view: &Arc<View>) -> OfStream {
+fn show(stream: &StreamName, after: Position, read: RangePage, view: &Arc<View>) -> OfStream {
     let gap = SkippedGap::of(after, read.standing);
     let next = match &gap {
         Some(gap) if gap.is_reset() => Position::START,

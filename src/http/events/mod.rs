@@ -31,7 +31,7 @@ use crate::http::layer::request::RequestInfo;
 use crate::http::paths;
 use crate::http::respond::view::{AsParam, view};
 use crate::http::state::AppState;
-use crate::live::{Begin, Matched, Wanted};
+use crate::live::{PrefixStart, SubscribeRequest, SubscribeStart};
 use crate::model::entry::AsEvent;
 use crate::model::frame::Framing;
 use crate::model::position::Position;
@@ -125,8 +125,8 @@ pub async fn follow_events(
     };
     let resumed = resumed(&headers, &ids)?;
     let begin = match resumed {
-        Some(text) if is_beginning(text) => Begin::After(Position::OLDEST),
-        Some(text) => id("Last-Event-ID", text, str::parse).map(Begin::After)?,
+        Some(text) if is_beginning(text) => SubscribeStart::After(Position::OLDEST),
+        Some(text) => id("Last-Event-ID", text, str::parse).map(SubscribeStart::After)?,
         None => begin(params.after.as_deref(), params.since, params.last)?,
     };
     let end = match &params.end {
@@ -142,10 +142,10 @@ pub async fn follow_events(
         namespace: access.principal().namespace.clone(),
     };
     let principal = access.principal().clone();
-    let wanted = Wanted {
+    let wanted = SubscribeRequest {
         streams: vec![(access.into_stream(), begin)],
         prefixes: Vec::new(),
-        matched: Matched::At(begin),
+        matched: PrefixStart::At(begin),
         end,
         many: false,
         visible: None,

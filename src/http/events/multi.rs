@@ -24,7 +24,7 @@ use crate::http::layer::request::RequestInfo;
 use crate::http::paths;
 use crate::http::respond::view::{AsParam, view};
 use crate::http::state::AppState;
-use crate::live::{Begin, Matched, Visible, Wanted};
+use crate::live::{PrefixStart, SubscribeRequest, SubscribeStart, Visible};
 use crate::model::cursor::Cursor;
 use crate::model::entry::AsEvent;
 use crate::model::frame::Framing;
@@ -154,12 +154,12 @@ pub async fn follow_many(
         namespace: caller.0.namespace.clone(),
     };
     let matched = match cursor {
-        Some(_) if from_beginning => Matched::At(Begin::After(Position::OLDEST)),
-        Some(cursor) => Matched::Resumed(cursor),
-        None => Matched::At(default),
+        Some(_) if from_beginning => PrefixStart::At(SubscribeStart::After(Position::OLDEST)),
+        Some(cursor) => PrefixStart::Resumed(cursor),
+        None => PrefixStart::At(default),
     };
     let visible = visible(&caller.0).filter(|_| !prefixes.is_empty());
-    let wanted = Wanted {
+    let wanted = SubscribeRequest {
         streams,
         prefixes,
         matched,
@@ -206,12 +206,12 @@ fn beginnings(principal: &Principal, prefix: &str) -> Result<Vec<String>, ApiErr
         .collect())
 }
 
-type Asked = (Vec<(StreamName, Begin)>, Vec<String>);
+type Asked = (Vec<(StreamName, SubscribeStart)>, Vec<String>);
 
 fn asked(
     caller: &Caller,
     params: &ManyEventsParams,
-    default: Begin,
+    default: SubscribeStart,
     cursor: Option<&Cursor>,
 ) -> Result<Asked, ApiError> {
     if params.stream.is_empty() && params.matching.is_empty() {
@@ -219,7 +219,7 @@ fn asked(
         return Err(ApiError::invalid(detail).at("stream", "is required"));
     }
     at_most_streams(params.stream.len() + params.matching.len())?;
-    let mut streams: Vec<(StreamName, Begin)> = Vec::new();
+    let mut streams: Vec<(StreamName, SubscribeStart)> = Vec::new();
     let mut prefixes = Vec::new();
     let mut follow = |name: &str, begin| {
         let stream = caller.access::<Subscribe>(name)?.into_stream();
@@ -229,7 +229,7 @@ fn asked(
         }
         // A stream that the cursor does not contain is read from its oldest entry.
         let known = cursor.map(|cursor| cursor.of(&stream).unwrap_or(Position::OLDEST));
-        streams.push((stream, known.map_or(begin, Begin::After)));
+        streams.push((stream, known.map_or(begin, SubscribeStart::After)));
         Ok(())
     };
     for text in &params.stream {

@@ -1,6 +1,6 @@
 //! A subscription that is being sent to a client, either by its connection or as a response body.
 //!
-//! The response carries its session in an extension ([`HandOver`]). A connection that serves only
+//! The response carries its session in an extension ([`DetachableSession`]). A connection that serves only
 //! this response takes the session out and writes to the socket itself. Otherwise the body yields
 //! the session's bytes.
 
@@ -17,7 +17,7 @@ use hyper::body::Frame;
 
 use crate::http::error::ApiError;
 use crate::http::layer::request::RequestInfo;
-use crate::live::{Out, Subscription};
+use crate::live::{SendQueue, Subscription};
 
 /// Writes the final frame of a subscription that fails.
 pub(in crate::http) type Failed = fn(&ApiError, &str, &str) -> Bytes;
@@ -50,7 +50,7 @@ impl Session {
 
     /// Writes the next bytes to `out`. Pending if there are none, false at the end. Must be polled
     /// again until it is pending.
-    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>, out: &mut Out) -> Poll<bool> {
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>, out: &mut SendQueue) -> Poll<bool> {
         self.subscription.poll_next(cx, out).map(|next| match next {
             Some(Ok(())) => true,
             Some(Err(error)) => {
@@ -74,9 +74,9 @@ impl Drop for Session {
 
 /// Slot of a response that holds its session until the connection or the body takes it.
 #[derive(Clone)]
-pub(crate) struct HandOver(Arc<Mutex<Option<Session>>>);
+pub(crate) struct DetachableSession(Arc<Mutex<Option<Session>>>);
 
-impl HandOver {
+impl DetachableSession {
     /// Takes the session. The body of the response then stays empty and never ends.
     pub(crate) fn take(&self) -> Option<Session> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -85,18 +85,18 @@ impl HandOver {
 
 /// Makes the bytes of a session the body of a response.
 pub(in crate::http) fn respond(session: Session, mut response: Response) -> Response {
-    let hand_over = HandOver(Arc::new(Mutex::new(Some(session))));
+    let hand_over = DetachableSession(Arc::new(Mutex::new(Some(session))));
     *response.body_mut() = Body::new(SessionBody {
         session: hand_over.clone(),
-        out: Out::plain(),
+        out: SendQueue::plain(),
     });
     response.extensions_mut().insert(hand_over);
     response
 }
 
 struct SessionBody {
-    session: HandOver,
-    out: Out,
+    session: DetachableSession,
+    out: SendQueue,
 }
 
 impl hyper::body::Body for SessionBody {

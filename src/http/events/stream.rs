@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::events::session::{self, Session};
 use crate::http::layer::request::RequestInfo;
-use crate::live::{Closing, Subscription};
+use crate::live::{EndReason, Subscription};
 use crate::model::frame::{Framing, begin_event, end_event};
 
 /// The media type of server-sent events.
@@ -62,7 +62,7 @@ pub fn require_acceptable(headers: &HeaderMap) -> Result<(), ApiError> {
 
 /// Returns an event stream with only the closing event.
 #[must_use]
-pub fn closed(closing: Closing) -> Response {
+pub fn closed(closing: EndReason) -> Response {
     respond(Body::from(closing.frame(Framing::Events)))
 }
 

@@ -15,8 +15,10 @@ use crate::http::extract::params::{TimeParam, at_most_one, bounded};
 use crate::http::extract::single_header::single;
 use crate::http::layer::request::RequestInfo;
 use crate::http::state::AppState;
-use crate::live::{Begin, Closing, End, JoinError, Subscription, Terms, Wanted};
-use crate::metrics::{Held, Metrics};
+use crate::live::{
+    End, EndReason, JoinError, SubscribeOptions, SubscribeRequest, SubscribeStart, Subscription,
+};
+use crate::metrics::{GaugeGuard, Metrics};
 use crate::model::id::EntryId;
 use crate::model::position::{Position, Start};
 use crate::model::range;
@@ -74,7 +76,7 @@ pub(in crate::http) fn begin(
     after: Option<&str>,
     since: Option<TimeParam>,
     last: Option<u64>,
-) -> Result<Begin, ApiError> {
+) -> Result<SubscribeStart, ApiError> {
     at_most_one(&[
         ("after", after.is_some()),
         ("since", since.is_some()),
@@ -84,20 +86,20 @@ pub(in crate::http) fn begin(
         return id("after", after, str::parse).map(begin_at);
     }
     if let Some(TimeParam(since)) = since {
-        return Ok(Begin::Since(since));
+        return Ok(SubscribeStart::Since(since));
     }
     match last {
-        Some(last) => bounded("last", Some(last), 1, MAX_LAST).map(Begin::Last),
-        None => Ok(Begin::Tail),
+        Some(last) => bounded("last", Some(last), 1, MAX_LAST).map(SubscribeStart::Last),
+        None => Ok(SubscribeStart::Tail),
     }
 }
 
 /// Converts a position from `after` or from the suffix of a stream name.
-pub(in crate::http) fn begin_at(start: Start) -> Begin {
+pub(in crate::http) fn begin_at(start: Start) -> SubscribeStart {
     match start {
-        Start::After(position) => Begin::After(position),
-        Start::Tail => Begin::Tail,
-        Start::LastEntry => Begin::Last(1),
+        Start::After(position) => SubscribeStart::After(position),
+        Start::Tail => SubscribeStart::Tail,
+        Start::LastEntry => SubscribeStart::Last(1),
     }
 }
 
@@ -167,7 +169,7 @@ pub(in crate::http) fn filter(filters: &[String]) -> Result<Filter, ApiError> {
 
 /// The refusal of a subscription: the closing event if a retry may succeed, and the problem.
 pub(in crate::http) struct Refused(
-    pub(in crate::http) Option<Closing>,
+    pub(in crate::http) Option<EndReason>,
     pub(in crate::http) ApiError,
 );
 
@@ -178,7 +180,7 @@ pub(in crate::http) struct Refused(
 pub(in crate::http) fn place(
     state: &AppState,
     principal: &Principal,
-) -> Result<(Held, Held), ApiError> {
+) -> Result<(GaugeGuard, GaugeGuard), ApiError> {
     let (metrics, all) = (&state.metrics, state.settings.max_subscriptions);
     let usage = &principal.usage;
     let own = usage.limits.max_subscriptions.unwrap_or(usize::MAX);
@@ -200,16 +202,16 @@ pub(in crate::http) fn place(
 pub(in crate::http) async fn open(
     state: &AppState,
     principal: &Principal,
-    wanted: Wanted,
+    wanted: SubscribeRequest,
 ) -> Result<Subscription, Refused> {
     if state.drain.is_cancelled() {
         let error = ApiError::new(ErrorCode::Draining, "the gateway is shutting down");
-        return Err(Refused(Some(Closing::Draining), error));
+        return Err(Refused(Some(EndReason::Draining), error));
     }
     let settings = &state.settings;
     let counted =
-        place(state, principal).map_err(|error| Refused(Some(Closing::Overloaded), error))?;
-    let terms = Terms {
+        place(state, principal).map_err(|error| Refused(Some(EndReason::Overloaded), error))?;
+    let terms = SubscribeOptions {
         heartbeat: settings.heartbeat,
         max_age: settings.max_session_age,
         drain: state.drain.clone(),
@@ -221,9 +223,9 @@ pub(in crate::http) async fn open(
         .map_err(|error| {
             let closing = match &error {
                 JoinError::TooManyStreams | JoinError::Store(StoreError::Exhausted(_)) => {
-                    Some(Closing::Overloaded)
+                    Some(EndReason::Overloaded)
                 }
-                JoinError::Store(error) if error.is_passing() => Some(Closing::RedisUnavailable),
+                JoinError::Store(error) if error.is_passing() => Some(EndReason::RedisUnavailable),
                 JoinError::Store(_) | JoinError::TooManyForOne => None,
             };
             Refused(closing, ApiError::of_read(error))
@@ -237,7 +239,7 @@ pub(in crate::http) async fn open(
 pub(in crate::http) async fn follow(
     state: &AppState,
     principal: &Principal,
-    (wanted, resumes): (Wanted, bool),
+    (wanted, resumes): (SubscribeRequest, bool),
     headers: &HeaderMap,
     request: &RequestInfo,
 ) -> Result<Response, ApiError> {

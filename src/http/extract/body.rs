@@ -14,7 +14,7 @@ use crate::http::error::{ApiError, ErrorCode};
 use crate::http::extract::inflate;
 use crate::http::extract::single_header::single;
 use crate::http::state::{AppState, Shared};
-use crate::metrics::{HeldBytes, Metrics};
+use crate::metrics::{GaugeBytesGuard, Metrics};
 
 /// Maximum time and bytes for reading the rest of a refused body over HTTP/2.
 const DISCARD: (Duration, usize) = (Duration::from_secs(1), 8 << 20);
@@ -27,7 +27,7 @@ pub struct Body {
     pub headers: HeaderMap,
     /// The body.
     pub bytes: Bytes,
-    pub(in crate::http) memory: BodyMemory,
+    pub(in crate::http) memory: BodyReservation,
 }
 
 impl Body {
@@ -97,7 +97,7 @@ impl Body {
     }
 
     /// Frees the body but keeps its memory reserved for the data parsed from it.
-    pub(in crate::http) fn into_memory(self) -> BodyMemory {
+    pub(in crate::http) fn into_memory(self) -> BodyReservation {
         self.memory
     }
 
@@ -118,7 +118,7 @@ impl Body {
             .headers
             .get(CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-        let mut memory = BodyMemory::default();
+        let mut memory = BodyReservation::default();
         let mut body = inflate::inflated(state.settings.max_inflation, &parts.headers, body)?;
         let gathered = match told {
             Some(length) if length > limit => Err(too_large(limit)),
@@ -185,7 +185,7 @@ async fn gather(
     body: &mut axum::body::Body,
     limit: usize,
     state: &Shared,
-    memory: &mut BodyMemory,
+    memory: &mut BodyReservation,
 ) -> Result<Bytes, ApiError> {
     let (mut first, mut all) = (Bytes::new(), Vec::new());
     while let Some(frame) = body.frame().await {
@@ -198,7 +198,7 @@ async fn gather(
             return Err(too_large(limit));
         }
         if !memory.hold(state, length) {
-            return Err(BodyMemory::refused(state));
+            return Err(BodyReservation::refused(state));
         }
         if first.is_empty() && all.is_empty() {
             first = data;
@@ -215,9 +215,9 @@ async fn gather(
 
 /// The memory reserved for a body, by the bytes received so far. Released on drop.
 #[derive(Default)]
-pub(in crate::http) struct BodyMemory(Option<HeldBytes>);
+pub(in crate::http) struct BodyReservation(Option<GaugeBytesGuard>);
 
-impl BodyMemory {
+impl BodyReservation {
     /// Changes the reservation to this many bytes, less those that are free for every body. Returns
     /// false if the limit is reached.
     #[must_use]

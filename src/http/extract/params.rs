@@ -14,11 +14,11 @@ use crate::model::time::Time;
 
 /// A duration with a unit, such as `20s`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wait(pub Duration);
+pub struct DurationParam(pub Duration);
 
-impl<'de> Deserialize<'de> for Wait {
+impl<'de> Deserialize<'de> for DurationParam {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let read = |text: &str| duration::parse(text).map(Wait);
+        let read = |text: &str| duration::parse(text).map(DurationParam);
         deserializer.deserialize_any(Text {
             expecting: "a duration like \"20s\"",
             read,
@@ -115,7 +115,7 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// 400 that names the parameter if the wait is above 60 seconds.
-pub fn bounded_wait(name: &str, Wait(wait): Wait) -> Result<Duration, ApiError> {
+pub fn bounded_wait(name: &str, DurationParam(wait): DurationParam) -> Result<Duration, ApiError> {
     if wait > MAX_WAIT {
         return Err(ApiError::invalid("`wait` must be at most 60s").at(name, "must be at most 60s"));
     }
@@ -126,13 +126,13 @@ pub fn bounded_wait(name: &str, Wait(wait): Wait) -> Result<Duration, ApiError> 
 ///
 /// # Errors
 /// 400 that names the parameter and its limits.
-pub fn lease(name: &str, given: Option<Wait>) -> Result<Option<Duration>, ApiError> {
+pub fn lease(name: &str, given: Option<DurationParam>) -> Result<Option<Duration>, ApiError> {
     match given {
-        Some(Wait(lease)) if !policy::is_lease(lease) => {
+        Some(DurationParam(lease)) if !policy::is_lease(lease) => {
             let detail = "a lease is 100ms to 12h";
             Err(ApiError::invalid(detail).at(name, detail))
         }
-        given => Ok(given.map(|Wait(lease)| lease)),
+        given => Ok(given.map(|DurationParam(lease)| lease)),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::http::groups::items::{Batch, Outcome, SettledAll};
 use crate::http::paths;
 use crate::http::respond::json::Json;
 use crate::http::state::AppState;
-use crate::redis::References;
+use crate::redis::ReferencePolicy;
 
 /// Deletion options of an acknowledgment.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -31,20 +31,21 @@ pub struct AckParams {
 }
 
 impl AckParams {
-    fn delete(&self) -> Result<Option<References>, ApiError> {
+    fn delete(&self) -> Result<Option<ReferencePolicy>, ApiError> {
         if self.refs.is_some() && !self.delete {
             let detail = "`refs` requires `delete=true`";
             return Err(ApiError::invalid(detail).at("refs", detail));
         }
-        Ok(self
-            .delete
-            .then(|| self.refs.map_or(References::Acked, References::from)))
+        Ok(self.delete.then(|| {
+            self.refs
+                .map_or(ReferencePolicy::Acked, ReferencePolicy::from)
+        }))
     }
 }
 
 /// Requires the right to manage the stream for deletions that ignore other groups.
-fn permit(access: &Access<Consume>, delete: Option<References>) -> Result<(), ApiError> {
-    if let Some(References::Keep | References::Delete) = delete {
+fn permit(access: &Access<Consume>, delete: Option<ReferencePolicy>) -> Result<(), ApiError> {
+    if let Some(ReferencePolicy::Keep | ReferencePolicy::Delete) = delete {
         access.also::<Manage>()?;
     }
     Ok(())
@@ -126,7 +127,7 @@ async fn acknowledge(
     state: &AppState,
     group: &crate::model::name::GroupName,
     batch: Batch,
-    delete: Option<References>,
+    delete: Option<ReferencePolicy>,
 ) -> Result<Json<SettledAll>, ApiError> {
     let ack = async |stream, items: Vec<_>| state.store.ack(&stream, group, &items, delete).await;
     let results = batch.settle(state, group, delete.is_some(), ack).await?;

@@ -9,7 +9,7 @@ use crate::http::error::problems::WorkProblems;
 use crate::http::extract::access::{Consume, GroupAccess, consumer};
 use crate::http::extract::names::{NameParam, NameSchema};
 use crate::http::extract::params::{
-    TimeParam, Wait, at_most_one, bounded, entry_ids, redis_number,
+    DurationParam, TimeParam, at_most_one, bounded, entry_ids, redis_number,
 };
 use crate::http::extract::{Call, NoParams, Query, id};
 use crate::http::groups::consumers::admit;
@@ -33,10 +33,10 @@ pub struct ClaimCall {
     ids: Vec<String>,
     /// Minimum time since the last delivery of an entry; 0 by default.
     #[schema(value_type = Option<String>, example = "30s")]
-    min_idle: Option<Wait>,
+    min_idle: Option<DurationParam>,
     /// The new idle time of the entries, instead of 0.
     #[schema(value_type = Option<String>)]
-    idle: Option<Wait>,
+    idle: Option<DurationParam>,
     /// The new time of the last delivery, instead of now: RFC 3339, Unix milliseconds, or a
     /// duration before now. A time in the future counts as now.
     #[schema(value_type = Option<String>)]
@@ -51,8 +51,8 @@ pub struct ClaimCall {
     last_id: Option<String>,
 }
 
-fn millis(name: &str, duration: Option<Wait>) -> Result<Option<u64>, ApiError> {
-    let Some(Wait(duration)) = duration else {
+fn millis(name: &str, duration: Option<DurationParam>) -> Result<Option<u64>, ApiError> {
+    let Some(DurationParam(duration)) = duration else {
         return Ok(None);
     };
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -135,7 +135,7 @@ pub struct AutoClaimCall {
     consumer: Option<NameParam>,
     /// Minimum time since the last delivery of an entry.
     #[schema(required, value_type = String, example = "30s")]
-    min_idle: Option<Wait>,
+    min_idle: Option<DurationParam>,
     /// The `next` of the previous page; `0-0` by default.
     start: Option<String>,
     /// Maximum number of entries: 100 by default, at most 1000.

@@ -17,7 +17,7 @@ use crate::http::paths;
 use crate::http::respond::json::Json;
 use crate::http::state::AppState;
 use crate::model::name::{ConsumerName, GroupName, RawName, StreamName};
-use crate::redis::{ConsumerInfo, PendingFate, StoreError};
+use crate::redis::{ConsumerInfo, PendingAction, StoreError};
 
 /// Maximum number of consumers in one response.
 pub(in crate::http) const MAX_CONSUMERS: usize = 1000;
@@ -245,10 +245,10 @@ pub async fn delete_consumer(
     State(state): State<AppState>,
 ) -> Result<Json<DeletedConsumer>, ApiError> {
     let fate = match params.pending.as_deref() {
-        None => PendingFate::Refuse,
-        Some("drop") => PendingFate::Drop,
+        None => PendingAction::Refuse,
+        Some("drop") => PendingAction::Drop,
         Some(other) => match other.strip_prefix("transfer:").map(consumer) {
-            Some(Ok(to)) if to != name => PendingFate::Transfer(to),
+            Some(Ok(to)) if to != name => PendingAction::Transfer(to),
             Some(Err(error)) => return Err(error),
             _ => {
                 let detail =

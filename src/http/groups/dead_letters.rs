@@ -29,9 +29,9 @@ pub(in crate::http) const AT_ONCE: usize = 1000;
 const COUNTED_PAGES: usize = 10;
 
 /// The dead letter id in the path.
-pub struct PathLetter(EntryId);
+pub struct PathDeadLetterId(EntryId);
 
-impl FromRequestParts<AppState> for PathLetter {
+impl FromRequestParts<AppState> for PathDeadLetterId {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
@@ -164,7 +164,7 @@ pub async fn list_dead_letters(
 )]
 pub async fn read_dead_letter(
     access: GroupAccess<Consume>,
-    PathLetter(letter): PathLetter,
+    PathDeadLetterId(letter): PathDeadLetterId,
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
 ) -> Result<Json<DeadLetterOut>, ApiError> {
@@ -207,7 +207,7 @@ fn not_found() -> ApiError {
 )]
 pub async fn delete_dead_letter(
     access: GroupAccess<Manage>,
-    PathLetter(letter): PathLetter,
+    PathDeadLetterId(letter): PathDeadLetterId,
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
 ) -> Result<StatusCode, ApiError> {

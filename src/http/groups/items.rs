@@ -12,7 +12,7 @@ use crate::http::state::AppState;
 use crate::model::name::{GroupName, StreamName};
 use crate::model::receipt::Receipt;
 use crate::model::time::show_rfc3339;
-use crate::redis::{Item, Settled, StoreError};
+use crate::redis::{Item, LeaseOutcome, StoreError};
 
 /// The outcome for an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -249,7 +249,7 @@ impl Batch {
     ///
     /// # Errors
     /// The error of `settle`. With several streams, the error names its stream.
-    pub async fn settle<F: Future<Output = Result<Vec<Settled>, StoreError>>>(
+    pub async fn settle<F: Future<Output = Result<Vec<LeaseOutcome>, StoreError>>>(
         self,
         state: &AppState,
         group: &GroupName,
@@ -313,22 +313,22 @@ fn out(id: Option<String>, outcome: Outcome) -> SettledOut {
 fn show(
     (stream, group): (&StreamName, &GroupName),
     item: Item,
-    settled: Settled,
+    settled: LeaseOutcome,
     delete: bool,
     many: bool,
 ) -> SettledOut {
     let outcome = match settled {
-        Settled::NotPending => Outcome::NotPending,
-        Settled::Acknowledged | Settled::Deleted => Outcome::Acknowledged,
-        Settled::LeaseLost => Outcome::LeaseLost,
-        Settled::Released => Outcome::Released,
-        Settled::DeadLettered => Outcome::DeadLettered,
-        Settled::Extended(_) => Outcome::Extended,
+        LeaseOutcome::NotPending => Outcome::NotPending,
+        LeaseOutcome::Acknowledged | LeaseOutcome::Deleted => Outcome::Acknowledged,
+        LeaseOutcome::LeaseLost => Outcome::LeaseLost,
+        LeaseOutcome::Released => Outcome::Released,
+        LeaseOutcome::DeadLettered => Outcome::DeadLettered,
+        LeaseOutcome::Extended(_) => Outcome::Extended,
     };
     let mut shown = out(Some(item.id.to_string()), outcome);
     shown.stream = many.then(|| stream.shown().into_owned());
-    shown.deleted = delete.then_some(settled == Settled::Deleted);
-    if let Settled::Extended(until_us) = settled {
+    shown.deleted = delete.then_some(settled == LeaseOutcome::Deleted);
+    if let LeaseOutcome::Extended(until_us) = settled {
         let receipt = Receipt {
             id: item.id,
             until_us,

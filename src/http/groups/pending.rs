@@ -8,7 +8,7 @@ use crate::http::error::ApiError;
 use crate::http::error::problems::PendingProblems;
 use crate::http::extract::access::{Consume, GroupAccess, consumer};
 use crate::http::extract::names::{NameParam, NameSchema};
-use crate::http::extract::params::{Wait, bounded, exclusive, redis_number};
+use crate::http::extract::params::{DurationParam, bounded, exclusive, redis_number};
 use crate::http::extract::{Query, id};
 use crate::http::groups::read::MAX_COUNT;
 use crate::http::paths;
@@ -30,7 +30,7 @@ pub struct PendingParams {
     consumer: Option<NameParam>,
     /// Minimum time since the last delivery.
     #[param(value_type = Option<String>, example = "30s")]
-    min_idle: Option<Wait>,
+    min_idle: Option<DurationParam>,
     /// First id to list; `(id` excludes the id.
     start: Option<String>,
     /// Last id to list; `(id` excludes the id.
@@ -135,7 +135,7 @@ pub async fn list_pending(
             .map(|name| consumer(name.as_str()))
             .transpose()?,
         min_idle_ms: match params.min_idle {
-            Some(Wait(idle)) => redis_number(
+            Some(DurationParam(idle)) => redis_number(
                 "min_idle",
                 u64::try_from(idle.as_millis()).unwrap_or(u64::MAX),
             )?,

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::extract::access::{Access, Manage, Publish};
-use crate::http::extract::params::Wait;
+use crate::http::extract::params::DurationParam;
 use crate::model::duration;
 use crate::model::namespace::Namespace;
 use crate::model::policy::{self, DEFAULT_LEASE, InvalidPolicy, Policy};
@@ -52,7 +52,7 @@ pub struct PolicyCall {
     /// Time a consumer has to settle an entry, 100ms to 12h; default 30s.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "30s")]
-    lease: Patch<Wait>,
+    lease: Patch<DurationParam>,
     /// Deliveries after which an entry becomes a dead letter; default 0, which is no limit.
     #[serde(default)]
     #[schema(value_type = Option<u64>, maximum = 1_000_000)]
@@ -62,12 +62,12 @@ pub struct PolicyCall {
     /// 100 steps, and fewer than `max_deliveries`.
     #[serde(default)]
     #[schema(value_type = Option<Vec<String>>, example = json!(["1s", "10s", "1m"]))]
-    backoff: Patch<Vec<Wait>>,
+    backoff: Patch<Vec<DurationParam>>,
     /// Idle time after which a consumer without pending entries is deleted, 100ms to 365d; default
     /// 0, which is never.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "1d")]
-    consumer_expiry: Patch<Wait>,
+    consumer_expiry: Patch<DurationParam>,
     /// Stream that receives the dead letters. It must have the same hash tag as the stream, and
     /// requires the right to publish to it. Default: `{orders}.dead` for the stream `orders`.
     #[serde(default)]
@@ -107,17 +107,20 @@ impl PolicyCall {
             lease: self
                 .lease
                 .clone()
-                .of(Wait(old.lease), Wait(DEFAULT_LEASE))
+                .of(DurationParam(old.lease), DurationParam(DEFAULT_LEASE))
                 .0,
             max_deliveries: self.max_deliveries.clone().of(old.max_deliveries, 0),
             backoff: match self.backoff.clone() {
-                Patch::To(steps) => steps.into_iter().map(|Wait(step)| step).collect(),
+                Patch::To(steps) => steps.into_iter().map(|DurationParam(step)| step).collect(),
                 Patch::Null => Vec::new(),
                 Patch::Absent => old.backoff,
             },
             consumer_expiry: {
-                let old = Wait(old.consumer_expiry);
-                self.consumer_expiry.clone().of(old, Wait(Duration::ZERO)).0
+                let old = DurationParam(old.consumer_expiry);
+                self.consumer_expiry
+                    .clone()
+                    .of(old, DurationParam(Duration::ZERO))
+                    .0
             },
             dead_letter,
             hidden: old.hidden,

@@ -21,18 +21,18 @@ use crate::http::events::subscribe::place;
 use crate::http::extract::Query;
 use crate::http::extract::access::{Consume, GroupAccess, consumer};
 use crate::http::extract::names::NameParam;
-use crate::http::extract::params::{Wait, bounded, lease};
+use crate::http::extract::params::{DurationParam, bounded, lease};
 use crate::http::groups::consumers::admit;
 use crate::http::groups::read::{Deliveries, DeliveryEvent, MAX_COUNT};
 use crate::http::layer::request::RequestInfo;
 use crate::http::paths;
 use crate::http::respond::view::{AsParam, view};
 use crate::http::state::AppState;
-use crate::live::{Closing, Push, PushPlan, Pushed};
+use crate::live::{EndReason, Push, PushPlan, Pushed};
 use crate::model::entry::{AsEvent, View};
 use crate::model::frame::{Framing, begin_event, end_event};
 use crate::model::name::{GroupName, StreamName};
-use crate::redis::{GroupRead, WorkRead};
+use crate::redis::{ConsumerRead, GroupRead};
 
 /// Maximum time a closed session keeps its leases.
 const MAX_GRACE: Duration = Duration::from_secs(60);
@@ -50,7 +50,7 @@ pub struct PushParams {
     /// Time after the connection ends until entries without an outcome return to the group, at most
     /// 60s. By default they return at once.
     #[param(value_type = Option<String>, example = "2s")]
-    grace: Option<Wait>,
+    grace: Option<DurationParam>,
     /// Number of entries the worker processes at the same time: 1 to 1000, default 1. When the
     /// connection breaks, this many of the oldest entries without an outcome count as delivered, if
     /// they were sent at least 1s before.
@@ -58,7 +58,7 @@ pub struct PushParams {
     concurrency: Option<u64>,
     /// Lease of the entries, 100ms to 12h, instead of the lease of the policy.
     #[param(value_type = Option<String>, example = "30s")]
-    lease: Option<Wait>,
+    lease: Option<DurationParam>,
     /// Returns each entry with the value of this field as `payload`, instead of its fields.
     payload: Option<String>,
     /// Returns the payload as JSON. The payload is the field `data` unless `payload` names another.
@@ -115,14 +115,14 @@ pub async fn push_entries(
         let is_passing = error.is_passing();
         let error = ApiError::of_read(error);
         return match is_passing && is_event_source {
-            true => Ok(stream::closed(Closing::RedisUnavailable)),
+            true => Ok(stream::closed(EndReason::RedisUnavailable)),
             false => Err(error),
         };
     }
     let counted = admit(&state, &plan.stream, &plan.group, &plan.work.read.consumer).await;
     let counted = match counted.and_then(|()| place(&state, access.access.principal())) {
         Ok(counted) => counted,
-        Err(_) if is_event_source => return Ok(stream::closed(Closing::Overloaded)),
+        Err(_) if is_event_source => return Ok(stream::closed(EndReason::Overloaded)),
         Err(error) => return Err(error),
     };
     let of = (plan.stream.clone(), plan.group.clone());
@@ -160,7 +160,7 @@ fn plan(
             ApiError::invalid("`consumer` is required: name the consumer that reads")
                 .at("consumer", "is missing")
         })?;
-    let Wait(grace) = params.grace.unwrap_or_default();
+    let DurationParam(grace) = params.grace.unwrap_or_default();
     if grace > MAX_GRACE {
         return Err(
             ApiError::invalid("`grace` must be at most 60s").at("grace", "must be at most 60s")
@@ -173,7 +173,7 @@ fn plan(
         no_ack: false,
         history: None,
     };
-    let work = WorkRead {
+    let work = ConsumerRead {
         read,
         lease: lease("lease", params.lease)?,
         max_bytes: None,

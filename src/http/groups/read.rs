@@ -16,7 +16,7 @@ use crate::http::error::ApiError;
 use crate::http::error::problems::LeaseProblems;
 use crate::http::extract::access::{Consume, GroupAccess, consumer};
 use crate::http::extract::names::{NameParam, NameSchema};
-use crate::http::extract::params::{Wait, at_most_one, bounded, bounded_wait, lease};
+use crate::http::extract::params::{DurationParam, at_most_one, bounded, bounded_wait, lease};
 use crate::http::extract::{Call, NoParams, Query, id};
 use crate::http::groups::consumers::admit;
 use crate::http::groups::items::show_receipt;
@@ -33,7 +33,7 @@ use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
 use crate::model::receipt::Receipt;
 use crate::model::time::show_rfc3339;
-use crate::redis::{Delivery, GroupRead, WorkRead};
+use crate::redis::{ConsumerRead, Delivery, GroupRead};
 
 const DEFAULT_COUNT: u64 = 10;
 pub(in crate::http) const MAX_COUNT: u64 = 1000;
@@ -56,7 +56,7 @@ pub struct ReadCall {
     pub(in crate::http) max_bytes: Option<u64>,
     /// Time to wait for an entry if there is none, at most 60s.
     #[schema(value_type = Option<String>, example = "20s")]
-    pub(in crate::http) wait: Option<Wait>,
+    pub(in crate::http) wait: Option<DurationParam>,
     /// Delivers entries without adding them to the pending entries.
     pub(in crate::http) no_ack: Option<bool>,
     /// Returns the consumer's pending entries after this id (`0` for all) instead of new entries.
@@ -64,7 +64,7 @@ pub struct ReadCall {
     /// Lease of the entries, 100ms to 12h, instead of the lease of the policy. Refused for a group
     /// without a policy.
     #[schema(value_type = Option<String>, example = "30s")]
-    pub(in crate::http) lease: Option<Wait>,
+    pub(in crate::http) lease: Option<DurationParam>,
     /// Returns each entry with the value of this field as `payload`, instead of its fields.
     pub(in crate::http) payload: Option<String>,
     /// Returns the payload as JSON. The payload is the field `data` unless `payload` names another.
@@ -289,7 +289,7 @@ pub(in crate::http) fn view_of(call: &ReadCall, headers: &HeaderMap) -> Result<V
 ///
 /// # Errors
 /// 400 that points to the missing or invalid parameter.
-pub(in crate::http) fn plan(call: &ReadCall) -> Result<(WorkRead, Duration), ApiError> {
+pub(in crate::http) fn plan(call: &ReadCall) -> Result<(ConsumerRead, Duration), ApiError> {
     let name = call
         .consumer
         .as_ref()
@@ -327,7 +327,7 @@ pub(in crate::http) fn plan(call: &ReadCall) -> Result<(WorkRead, Duration), Api
         .map(|bytes| bounded("/max_bytes", Some(bytes), 0, MAX_BYTES));
     let (lease, max_bytes) = (lease("/lease", call.lease)?, max_bytes.transpose()?);
     Ok((
-        WorkRead {
+        ConsumerRead {
             read,
             lease,
             max_bytes,

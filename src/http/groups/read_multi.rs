@@ -13,7 +13,7 @@ use crate::http::error::ApiError;
 use crate::http::error::problems::ManyLeaseProblems;
 use crate::http::extract::access::{Caller, Consume, PathGroup};
 use crate::http::extract::names::{NameParam, NameSchema};
-use crate::http::extract::params::{Wait, at_most_streams};
+use crate::http::extract::params::{DurationParam, at_most_streams};
 use crate::http::extract::{Call, NoParams, Query};
 use crate::http::groups::consumers::admit;
 use crate::http::groups::read::{Deliveries, DeliveryEvent, DeliveryOut, ReadCall, plan, view_of};
@@ -54,7 +54,7 @@ pub struct ReadManyCall {
     max_bytes: Option<u64>,
     /// Time to wait for an entry if none of the streams has one, at most 60s.
     #[schema(value_type = Option<String>, example = "20s")]
-    wait: Option<Wait>,
+    wait: Option<DurationParam>,
     /// Delivers entries without adding them to the pending entries.
     no_ack: Option<bool>,
     /// Returns the consumer's pending entries after this id (`0` for all) of each stream, instead
@@ -63,7 +63,7 @@ pub struct ReadManyCall {
     /// Lease of the entries, 100ms to 12h, instead of the leases of the policies. Refused for
     /// groups without a policy.
     #[schema(value_type = Option<String>, example = "30s")]
-    lease: Option<Wait>,
+    lease: Option<DurationParam>,
     /// Returns each entry with the value of this field as `payload`, instead of its fields.
     payload: Option<String>,
     /// Returns the payload as JSON. The payload is the field `data` unless `payload` names another.

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::http::error::ApiError;
 use crate::http::error::problems::{LeaseProblems, ManyLeaseProblems};
 use crate::http::extract::access::{Caller, Consume, GroupAccess, PathGroup};
-use crate::http::extract::params::{Wait, lease};
+use crate::http::extract::params::{DurationParam, lease};
 use crate::http::extract::{Call, NoParams, Query};
 use crate::http::groups::items::{Batch, Outcome, SettledAll};
 use crate::http::paths;
@@ -15,7 +15,7 @@ use crate::http::respond::json::Json;
 use crate::http::state::AppState;
 use crate::model::name::GroupName;
 use crate::model::policy;
-use crate::redis::Settlement;
+use crate::redis::LeaseOperation;
 
 /// Maximum length of a reason, in bytes.
 const MAX_REASON: usize = 1024;
@@ -36,7 +36,7 @@ pub struct NackCall {
     /// Time until the entries are delivered again: 0, or 100ms to 12h. Default: the backoff of the
     /// policy.
     #[schema(value_type = Option<String>, example = "30s")]
-    delay: Option<Wait>,
+    delay: Option<DurationParam>,
     /// Reason for the release, at most 1024 bytes. It is stored with dead letters.
     reason: Option<String>,
 }
@@ -73,7 +73,7 @@ pub struct ExtendCall {
     receipts: Vec<String>,
     /// New lease from now on, 100ms to 12h. Default: the lease of the policy.
     #[schema(value_type = Option<String>, example = "5m")]
-    lease: Option<Wait>,
+    lease: Option<DurationParam>,
 }
 
 fn bounded_reason(reason: Option<String>) -> Result<Option<String>, ApiError> {
@@ -88,13 +88,13 @@ fn bounded_reason(reason: Option<String>) -> Result<Option<String>, ApiError> {
 }
 
 impl NackCall {
-    fn settlement(&mut self) -> Result<Settlement, ApiError> {
-        let delay = self.delay.map(|Wait(delay)| delay);
+    fn settlement(&mut self) -> Result<LeaseOperation, ApiError> {
+        let delay = self.delay.map(|DurationParam(delay)| delay);
         if delay.is_some_and(|delay| !policy::is_delay(delay)) {
             let detail = "`delay` must be 0, or 100ms to 12h";
             return Err(ApiError::invalid(detail).at("/delay", detail));
         }
-        Ok(Settlement::Nack {
+        Ok(LeaseOperation::Nack {
             delay,
             reason: bounded_reason(self.reason.take())?,
         })
@@ -102,16 +102,16 @@ impl NackCall {
 }
 
 impl RejectCall {
-    fn settlement(&mut self) -> Result<Settlement, ApiError> {
-        Ok(Settlement::Reject {
+    fn settlement(&mut self) -> Result<LeaseOperation, ApiError> {
+        Ok(LeaseOperation::Reject {
             reason: bounded_reason(self.reason.take())?,
         })
     }
 }
 
 impl ExtendCall {
-    fn settlement(&mut self) -> Result<Settlement, ApiError> {
-        Ok(Settlement::Extend {
+    fn settlement(&mut self) -> Result<LeaseOperation, ApiError> {
+        Ok(LeaseOperation::Extend {
             lease: lease("/lease", self.lease)?,
         })
     }
@@ -264,14 +264,14 @@ async fn settle(
     state: &AppState,
     group: &GroupName,
     batch: Batch,
-    settlement: &Settlement,
+    settlement: &LeaseOperation,
 ) -> Result<Json<SettledAll>, ApiError> {
     let settle =
         async |stream, items: Vec<_>| state.store.settle(&stream, group, &items, settlement).await;
     let results = batch.settle(state, group, false, settle).await?;
     let (reason, counted): (_, &[Outcome]) = match settlement {
-        Settlement::Reject { .. } => ("rejected", &[Outcome::DeadLettered]),
-        Settlement::Extend { .. } => ("", &[Outcome::Extended]),
+        LeaseOperation::Reject { .. } => ("rejected", &[Outcome::DeadLettered]),
+        LeaseOperation::Extend { .. } => ("", &[Outcome::Extended]),
         _ => (
             "max-deliveries",
             &[Outcome::Released, Outcome::DeadLettered],

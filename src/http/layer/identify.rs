@@ -12,7 +12,7 @@ use crate::auth::{Auth, Credential, Issuer, NO_TICKET, Principal, Refused, Unava
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::events::stream::{self, EVENT_STREAM};
 use crate::http::paths;
-use crate::live::Closing;
+use crate::live::EndReason;
 
 /// The cookie for a ticket.
 pub const TICKET_COOKIE: &str = "streamgate_ticket";
@@ -113,7 +113,7 @@ pub fn identify(auth: &Auth, request: &mut Request) -> Result<Arc<Principal>, Un
             }
         }
         Refused::Unavailable(_) if wants_events => {
-            Unknown::Answer(Box::new(stream::closed(Closing::AuthUnavailable)))
+            Unknown::Answer(Box::new(stream::closed(EndReason::AuthUnavailable)))
         }
         Refused::Unavailable(what) => {
             let detail = match what {

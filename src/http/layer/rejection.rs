@@ -19,7 +19,7 @@ use crate::rate_limit::RetryAfter;
 
 /// Reason of a rejection. The connection handler sets it on the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TurnedAway {
+pub enum RejectedRequest {
     /// The gateway has reached its limit of connections.
     Overloaded,
     /// The client has reached its limit of connections.
@@ -36,7 +36,7 @@ struct End {
 /// Returns the response to a rejected request, if it is rejected. For event-stream clients, the
 /// rejection is sent in the stream, because a retry can succeed.
 pub fn answer(request: &Request) -> Option<Response> {
-    let turned_away = *request.extensions().get::<TurnedAway>()?;
+    let turned_away = *request.extensions().get::<RejectedRequest>()?;
     Some(refuse(turned_away, in_stream(request)))
 }
 
@@ -93,7 +93,7 @@ pub fn count(
         }
         Err(after) => {
             state.metrics.refuse("rate_of_principal");
-            let mut answer = refuse(TurnedAway::TooOften(after), in_stream(request));
+            let mut answer = refuse(RejectedRequest::TooOften(after), in_stream(request));
             if let Some(standing) = standing(after.item(PRINCIPAL)) {
                 standing.tell(answer.headers_mut());
             }
@@ -104,26 +104,26 @@ pub fn count(
 
 /// Returns a rejection, for callers that detect the limit themselves.
 #[must_use]
-pub fn refuse(turned_away: TurnedAway, in_stream: bool) -> Response {
+pub fn refuse(turned_away: RejectedRequest, in_stream: bool) -> Response {
     let (code, reason, detail) = match turned_away {
-        TurnedAway::Overloaded => (
+        RejectedRequest::Overloaded => (
             ErrorCode::Overloaded,
             "overloaded",
             "the gateway has reached its limit of connections; try again later",
         ),
-        TurnedAway::TooManyConnections => (
+        RejectedRequest::TooManyConnections => (
             ErrorCode::TooManyConnections,
             "too-many-connections",
             "this client has reached its limit of connections; close some or try again later",
         ),
-        TurnedAway::TooOften(_) => (
+        RejectedRequest::TooOften(_) => (
             ErrorCode::RateLimited,
             "rate-limited",
             "this client exceeds its rate limit; `RateLimit` has the remaining quota",
         ),
     };
     let after = match turned_away {
-        TurnedAway::TooOften(after) => after,
+        RejectedRequest::TooOften(after) => after,
         _ => RetryAfter(Duration::from_secs(1)),
     };
     if in_stream {

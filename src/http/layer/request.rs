@@ -12,7 +12,7 @@ use crate::auth::Principal;
 use crate::http::error::{ApiError, ErrorCode, Problem};
 use crate::http::layer::base_path::BasePath;
 use crate::http::state::AppState;
-use crate::metrics::{Held, Metrics};
+use crate::metrics::{GaugeGuard, Metrics};
 
 /// Data of a request other than its parameters. Created for every request, and the only value the
 /// gateway puts into the request's extensions: each value there is a separate allocation, and one
@@ -121,7 +121,7 @@ pub struct Waited;
 ///
 /// # Errors
 /// 503 `overloaded` if the maximum number of reads is waiting.
-pub fn place_to_wait(state: &AppState, wait: Duration) -> Result<Option<Held>, ApiError> {
+pub fn place_to_wait(state: &AppState, wait: Duration) -> Result<Option<GaugeGuard>, ApiError> {
     if wait.is_zero() {
         return Ok(None);
     }

@@ -43,27 +43,27 @@ const MAX_REQUEST_ID: usize = 128;
 /// The outermost layer. Implemented by hand, because a layer made from a function would cost each
 /// request several boxes and copies of the inner service.
 #[derive(Clone)]
-pub struct EnvelopeLayer(pub AppState);
+pub struct RequestLayer(pub AppState);
 
-impl<S> Layer<S> for EnvelopeLayer {
-    type Service = Envelope<S>;
+impl<S> Layer<S> for RequestLayer {
+    type Service = RequestService<S>;
 
-    fn layer(&self, inner: S) -> Envelope<S> {
-        Envelope {
+    fn layer(&self, inner: S) -> RequestService<S> {
+        RequestService {
             state: self.0.clone(),
             inner,
         }
     }
 }
 
-/// The service of an [`EnvelopeLayer`].
+/// The service of an [`RequestLayer`].
 #[derive(Clone)]
-pub struct Envelope<S> {
+pub struct RequestService<S> {
     state: AppState,
     inner: S,
 }
 
-impl<S> Service<Request> for Envelope<S>
+impl<S> Service<Request> for RequestService<S>
 where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
@@ -318,7 +318,7 @@ fn panicked(panic: &(dyn Any + Send)) -> Response {
     .into_response()
 }
 
-/// Builds the response to a request that panicked outside of [`Envelope`]: a complete problem with
+/// Builds the response to a request that panicked outside of [`RequestService`]: a complete problem with
 /// its own request id.
 pub(crate) fn answer_panic(method: &Method, uri: &Uri, panic: &(dyn Any + Send)) -> Response {
     let mut response = panicked(panic);

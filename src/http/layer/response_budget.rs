@@ -12,7 +12,7 @@ use hyper::body::{Frame, SizeHint};
 
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::state::AppState;
-use crate::metrics::{HeldBytes, Metrics};
+use crate::metrics::{GaugeBytesGuard, Metrics};
 
 /// Minimum size in bytes of a counted response. The number of requests bounds the memory for
 /// smaller responses.
@@ -65,13 +65,13 @@ pub(in crate::http) fn account(
 /// A body whose bytes are counted until they are dropped.
 struct Counted {
     body: Body,
-    held: Option<HeldBytes>,
+    held: Option<GaugeBytesGuard>,
 }
 
 /// The bytes of a response with their count. The sender drops both together.
 struct Part {
     bytes: Bytes,
-    _held: HeldBytes,
+    _held: GaugeBytesGuard,
 }
 
 impl AsRef<[u8]> for Part {

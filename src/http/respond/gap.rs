@@ -4,7 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::http::error::{ApiError, ErrorCode};
-use crate::model::history::{Facts, Standing};
+use crate::model::history::{Standing, StreamCounters};
 use crate::model::position::Position;
 
 /// Entries removed after a position.
@@ -45,7 +45,7 @@ impl SkippedGap {
 ///
 /// # Errors
 /// 404 if the stream does not exist.
-pub(in crate::http) fn require_stream(facts: &Facts) -> Result<(), ApiError> {
+pub(in crate::http) fn require_stream(facts: &StreamCounters) -> Result<(), ApiError> {
     if facts.exists {
         return Ok(());
     }
@@ -56,7 +56,7 @@ pub(in crate::http) fn require_stream(facts: &Facts) -> Result<(), ApiError> {
 }
 
 /// Returns a 410 with details of the removed entries.
-pub(in crate::http) fn overtaken(facts: &Facts, gap: &SkippedGap) -> ApiError {
+pub(in crate::http) fn overtaken(facts: &StreamCounters, gap: &SkippedGap) -> ApiError {
     let detail = match (gap.reset, gap.lost) {
         (true, _) => {
             "the stream was deleted or restored to an earlier state since this position was read"

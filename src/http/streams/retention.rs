@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::extract::names::NameSchema;
-use crate::http::extract::params::Wait;
+use crate::http::extract::params::DurationParam;
 use crate::http::groups::policy::Patch;
 use crate::model::duration;
 use crate::model::name::RawName;
@@ -58,7 +58,7 @@ pub struct RetentionCall {
     /// Maximum age of entries, by the clock of Redis and the entry ids: 1s to 3650d.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "7d")]
-    max_age: Patch<Wait>,
+    max_age: Patch<DurationParam>,
     /// Trimming mode; default `approximate`.
     #[serde(default)]
     #[schema(value_type = Option<RetentionMode>)]
@@ -87,7 +87,7 @@ impl RetentionCall {
             max_age: match self.max_age {
                 Patch::Absent => old.max_age,
                 Patch::Null => None,
-                Patch::To(Wait(age)) => Some(age),
+                Patch::To(DurationParam(age)) => Some(age),
             },
             mode: self
                 .mode

@@ -16,7 +16,7 @@ use crate::http::layer::host;
 use crate::http::layer::request::RequestInfo;
 use crate::http::respond::json::Json;
 use crate::http::state::AppState;
-use crate::redis::Contact;
+use crate::redis::RedisHealth;
 
 /// Default address of the gateway, used if the host of a request is unknown, and in the index page.
 const EXAMPLE: &str = "http://127.0.0.1:8080";
@@ -84,7 +84,7 @@ pub async fn ready(State(state): State<AppState>) -> Result<Json<Ready>, ApiErro
     // A cause may contain details that only operators may see.
     let cause = cause.filter(|_| state.settings.any_host);
     let redis = match contact {
-        Contact::Never(_) => {
+        RedisHealth::Never(_) => {
             let detail = "Redis has not been reached yet";
             let error = ApiError::new(ErrorCode::RedisUnavailable, detail);
             return Err(match cause {
@@ -92,9 +92,9 @@ pub async fn ready(State(state): State<AppState>) -> Result<Json<Ready>, ApiErro
                 None => error,
             });
         }
-        Contact::Up if refused.is_some() => RedisState::ReadOnly,
-        Contact::Up => RedisState::Up,
-        Contact::Down(_) => RedisState::Down,
+        RedisHealth::Up if refused.is_some() => RedisState::ReadOnly,
+        RedisHealth::Up => RedisState::Up,
+        RedisHealth::Down(_) => RedisState::Down,
     };
     Ok(Json(Ready {
         ready: true,
@@ -147,7 +147,7 @@ pub async fn metrics(
     }
     state.metrics.redis_up.set(i64::from(matches!(
         *state.store.contact().borrow(),
-        Contact::Up
+        RedisHealth::Up
     )));
     let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(CONTENT_TYPE, media_type)], state.metrics.text()))

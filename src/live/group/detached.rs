@@ -12,7 +12,7 @@ use crate::background::Background;
 type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A future that completes in the background if it is dropped early.
-pub(in crate::live) struct Unbroken<T: Send + 'static> {
+pub(in crate::live) struct Detached<T: Send + 'static> {
     /// The work; `None` once it has ended.
     work: Option<Work<T>>,
     /// The handler of the result if the work was dropped early.
@@ -20,7 +20,7 @@ pub(in crate::live) struct Unbroken<T: Send + 'static> {
     background: Background,
 }
 
-impl<T: Send + 'static> Unbroken<T> {
+impl<T: Send + 'static> Detached<T> {
     pub(in crate::live) fn new<F: Future<Output = ()> + Send + 'static>(
         background: Background,
         work: impl Future<Output = T> + Send + 'static,
@@ -35,7 +35,7 @@ impl<T: Send + 'static> Unbroken<T> {
     }
 }
 
-impl<T: Send + 'static> Future for Unbroken<T> {
+impl<T: Send + 'static> Future for Detached<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
@@ -50,7 +50,7 @@ impl<T: Send + 'static> Future for Unbroken<T> {
     }
 }
 
-impl<T: Send + 'static> Drop for Unbroken<T> {
+impl<T: Send + 'static> Drop for Detached<T> {
     fn drop(&mut self) {
         if let (Some(work), Some(left)) = (self.work.take(), self.left.take()) {
             self.background.spawn(async move { left(work.await).await });

@@ -29,7 +29,7 @@ use crate::model::name::{GroupName, StreamName};
 
 /// All queues of a process.
 #[derive(Default)]
-pub(in crate::live) struct Turns(Mutex<Queues>);
+pub(in crate::live) struct FairQueues(Mutex<Queues>);
 
 #[derive(Default)]
 struct Queues {
@@ -43,7 +43,7 @@ type Key = (StreamName, GroupName);
 
 /// A ticket for one or more queues, given up when dropped.
 pub(in crate::live) struct Place<'a> {
-    turns: &'a Turns,
+    turns: &'a FairQueues,
     number: u64,
     /// One queue per stream, in the order of the request.
     queues: Vec<Key>,
@@ -51,7 +51,7 @@ pub(in crate::live) struct Place<'a> {
     called: Arc<Notify>,
 }
 
-impl Turns {
+impl FairQueues {
     /// Enters the queues of a group of several distinct streams, behind all earlier readers.
     pub(in crate::live) fn stand(&self, streams: &[StreamName], group: &GroupName) -> Place<'_> {
         let queues: Vec<Key> = streams
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn one_turn_is_enough_and_leaving_calls_the_next_everywhere() {
-        let turns = Turns::default();
+        let turns = FairQueues::default();
         let a = turns.stand(&streams(&[0]), &group());
         let both = turns.stand(&streams(&[0, 1]), &group());
         let b = turns.stand(&streams(&[1]), &group());
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn groups_of_one_stream_do_not_queue_for_each_other() {
-        let turns = Turns::default();
+        let turns = FairQueues::default();
         let other = GroupName::new("h").unwrap();
         let _first = turns.stand(&streams(&[0]), &group());
         assert_eq!(turns.stand(&streams(&[0]), &other).first_in(), [0]);
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn queues_that_nobody_stands_in_are_forgotten() {
-        let turns = Turns::default();
+        let turns = FairQueues::default();
         for n in 0..100 {
             drop(turns.stand(&streams(&[n, n + 1]), &group()));
         }
@@ -198,7 +198,7 @@ mod tests {
             sets in prop::collection::vec(prop::collection::btree_set(0_usize..4, 1..4), 1..12),
             leaving in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
         ) {
-            let turns = Turns::default();
+            let turns = FairQueues::default();
             let names: Vec<Vec<usize>> = sets.iter().map(|set| set.iter().copied().collect()).collect();
             let mut standing: Vec<(&Vec<usize>, Place<'_>, Vec<usize>)> = Vec::new();
             for names in &names {

@@ -15,13 +15,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::live::control_events::Closing;
+use crate::live::control_events::EndReason;
 use crate::live::hub::{Hub, JoinError};
 use crate::live::long_poll::RETRY;
-use crate::metrics::Held;
+use crate::metrics::GaugeGuard;
 use crate::model::name::{GroupName, StreamName};
 use crate::model::validity::Validity;
-use crate::redis::{Delivery, Item, Settled, Settlement, Store, StoreError, WorkRead};
+use crate::redis::{ConsumerRead, Delivery, Item, LeaseOperation, LeaseOutcome, Store, StoreError};
 
 /// Interval between checks for credit.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -42,7 +42,7 @@ pub struct PushPlan {
     /// The group, which has a policy.
     pub group: GroupName,
     /// The consumer and options of the reads. `count` is the credit.
-    pub work: WorkRead,
+    pub work: ConsumerRead,
     /// The delay between the end of the session and handing back its entries.
     pub grace: Duration,
     /// Number of entries that the worker processes concurrently.
@@ -60,7 +60,7 @@ pub enum Pushed {
     /// A heartbeat: there was no entry for a while.
     Quiet,
     /// The end of the session with its reason, after handing back all entries.
-    Over(Closing),
+    Over(EndReason),
 }
 
 /// Interval between checks of the credential.
@@ -82,13 +82,13 @@ pub struct Push {
     /// The time of the last comparison with the list of pending entries.
     compared: Instant,
     ended: bool,
-    _counted: (Held, Held),
+    _counted: (GaugeGuard, GaugeGuard),
 }
 
 impl Push {
     /// Returns a session that has read nothing yet.
     #[must_use]
-    pub fn new(hub: Hub, store: Store, plan: PushPlan, counted: (Held, Held)) -> Self {
+    pub fn new(hub: Hub, store: Store, plan: PushPlan, counted: (GaugeGuard, GaugeGuard)) -> Self {
         let compared = Instant::now();
         Self {
             hub,
@@ -115,8 +115,8 @@ impl Push {
         let quiet_at = Instant::now() + self.plan.heartbeat.mul_f64(0.8 + 0.4 * fastrand::f64());
         loop {
             let over = match () {
-                () if self.hub.0.stop.is_cancelled() => Some(Closing::Draining),
-                () if self.plan.validity.is_over() => Some(Closing::Expired),
+                () if self.hub.0.stop.is_cancelled() => Some(EndReason::Draining),
+                () if self.plan.validity.is_over() => Some(EndReason::Expired),
                 () => None,
             };
             if let Some(closing) = over {
@@ -215,7 +215,7 @@ async fn keep_held(
 
 /// Hands entries back as if they had never been delivered.
 async fn hand_back(store: &Store, plan: &PushPlan, lent: &[Lent]) {
-    give_back(store, plan, lent, &Settlement::HandBack).await;
+    give_back(store, plan, lent, &LeaseOperation::HandBack).await;
 }
 
 /// Hands entries back after the connection failed.
@@ -238,7 +238,7 @@ async fn hand_back_broken(
         .take_while(|one| one.written + BEGUN_AFTER <= broken)
         .count();
     let never_begun = lent.split_off(begun);
-    let again = Settlement::Nack {
+    let again = LeaseOperation::Nack {
         delay: Some(Duration::ZERO),
         reason: None,
     };
@@ -246,7 +246,7 @@ async fn hand_back_broken(
     hand_back(store, plan, &never_begun).await;
     settled
         .iter()
-        .filter(|settled| **settled == Settled::DeadLettered)
+        .filter(|settled| **settled == LeaseOutcome::DeadLettered)
         .count() as u64
 }
 
@@ -254,8 +254,8 @@ async fn give_back(
     store: &Store,
     plan: &PushPlan,
     lent: &[Lent],
-    how: &Settlement,
-) -> Vec<Settled> {
+    how: &LeaseOperation,
+) -> Vec<LeaseOutcome> {
     if lent.is_empty() {
         return Vec::new();
     }

@@ -16,14 +16,16 @@ use std::time::Duration;
 use futures_util::future::{join, select_all, try_join_all};
 use tokio::time::Instant;
 
-use crate::live::group::detached::Unbroken;
+use crate::live::group::detached::Detached;
 use crate::live::group::fair_queue::Place;
-use crate::live::group::wake_subscriber::{Call, Hearing};
+use crate::live::group::wake_subscriber::{Call, WakeReceiver};
 use crate::live::hub::{Hub, JoinError};
 use crate::live::long_poll::RETRY;
 use crate::live::tail::Awaited;
 use crate::model::name::{GroupName, StreamName};
-use crate::redis::{Delivery, Handed, Item, Settlement, Store, StoreError, WorkRead};
+use crate::redis::{
+    ConsumerRead, Delivery, GroupDelivery, Item, LeaseOperation, Store, StoreError,
+};
 
 /// Maximum time between two attempts. Some changes that make entries readable cause no wake-up.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
@@ -40,7 +42,7 @@ struct Tried {
 struct Turn {
     stream: usize,
     following: Awaited,
-    hearing: Hearing,
+    hearing: WakeReceiver,
 }
 
 impl Hub {
@@ -56,7 +58,7 @@ impl Hub {
         store: &Store,
         stream: &StreamName,
         group: &GroupName,
-        work: &WorkRead,
+        work: &ConsumerRead,
         wait: Duration,
     ) -> Result<Vec<Delivery>, JoinError> {
         let mut of_all = self
@@ -86,7 +88,7 @@ impl Hub {
         store: &Store,
         streams: &[StreamName],
         group: &GroupName,
-        work: &WorkRead,
+        work: &ConsumerRead,
         wait: Duration,
     ) -> Result<Vec<Vec<Delivery>>, JoinError> {
         if wait.is_zero() || work.read.history.is_some() {
@@ -166,7 +168,7 @@ impl Hub {
         turns: &mut Vec<Turn>,
         streams: &[StreamName],
         group: &GroupName,
-        work: &WorkRead,
+        work: &ConsumerRead,
     ) -> Result<Tried, JoinError> {
         let mut new = place.first_in();
         new.retain(|index| !turns.iter().any(|turn| turn.stream == *index));
@@ -207,7 +209,7 @@ impl Hub {
         store: &Store,
         streams: &[StreamName],
         group: &GroupName,
-        work: &WorkRead,
+        work: &ConsumerRead,
     ) -> Result<Tried, StoreError> {
         let read = {
             let (inner, store) = (self.0.clone(), store.clone());
@@ -232,7 +234,7 @@ impl Hub {
                 work.read.history.is_none() && !work.read.no_ack,
             );
             let (streams, group) = (streams.to_vec(), group.clone());
-            async move |result: Result<Vec<Handed>, StoreError>| {
+            async move |result: Result<Vec<GroupDelivery>, StoreError>| {
                 for (stream, handed) in streams.iter().zip(result.into_iter().flatten()) {
                     if keeps {
                         inner
@@ -244,7 +246,7 @@ impl Hub {
                 }
             }
         };
-        let of_all = Unbroken::new(self.0.background.clone(), read, left).await?;
+        let of_all = Detached::new(self.0.background.clone(), read, left).await?;
         let due_in = of_all.iter().filter_map(|handed| handed.due_in).min();
         Ok(Tried {
             of_all: of_all.into_iter().map(|handed| handed.entries).collect(),
@@ -270,7 +272,7 @@ impl crate::live::hub::Inner {
         }
         if let Err(error) = self
             .store
-            .settle(stream, group, &lent, &Settlement::HandBack)
+            .settle(stream, group, &lent, &LeaseOperation::HandBack)
             .await
         {
             tracing::debug!(%error, "cannot hand back undelivered entries; their leases will expire");
@@ -279,7 +281,7 @@ impl crate::live::hub::Inner {
 }
 
 /// Waits for the next wake-up message of any of several groups.
-async fn called(hearing: &mut [&mut Hearing]) -> Call {
+async fn called(hearing: &mut [&mut WakeReceiver]) -> Call {
     let next: Vec<_> = hearing
         .iter_mut()
         .map(|hearing| Box::pin(hearing.next()))

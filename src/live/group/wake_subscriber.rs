@@ -39,7 +39,7 @@ pub(in crate::live) struct Told {
 
 /// The groups with waiting readers, by channel.
 #[derive(Default)]
-pub(in crate::live) struct Wakes {
+pub(in crate::live) struct GroupWakes {
     groups: Mutex<HashMap<String, Group>>,
     /// Notified when a group is added.
     changed: Notify,
@@ -54,7 +54,7 @@ struct Group {
 }
 
 /// The receiver of one waiting reader for one group.
-pub(in crate::live) struct Hearing {
+pub(in crate::live) struct WakeReceiver {
     told: watch::Receiver<Told>,
     /// The last seen value of `freed`.
     seen: u64,
@@ -68,7 +68,7 @@ pub(in crate::live) enum Call {
     Due(Instant),
 }
 
-impl Wakes {
+impl GroupWakes {
     fn groups(&self) -> MutexGuard<'_, HashMap<String, Group>> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -103,7 +103,7 @@ impl Wakes {
     }
 }
 
-impl Hearing {
+impl WakeReceiver {
     /// Waits for the next message since the receiver was created or last called.
     ///
     /// # Cancel safety
@@ -131,7 +131,7 @@ impl Inner {
         self: &Arc<Self>,
         stream: &StreamName,
         group: &GroupName,
-    ) -> Hearing {
+    ) -> WakeReceiver {
         let channel = Store::wake_channel(stream, group);
         let mut told = {
             let mut groups = self.wakes.groups();
@@ -150,7 +150,7 @@ impl Inner {
         let ready = told.wait_for(|told| told.listening);
         let _ = tokio::time::timeout(READY_WITHIN, ready).await;
         let seen = told.borrow_and_update().freed;
-        Hearing { told, seen }
+        WakeReceiver { told, seen }
     }
 
     /// Listens for all groups until the gateway shuts down.

@@ -59,8 +59,8 @@ impl Oracle {
         }
     }
 
-    fn facts(&self) -> Facts {
-        Facts {
+    fn facts(&self) -> StreamCounters {
+        StreamCounters {
             exists: true,
             length: self.kept.len() as u64,
             entries_added: Some(self.given.len() as u64),
@@ -222,7 +222,7 @@ fn most_diverged_histories_are_noticed() {
 fn a_last_id_that_is_no_entry_carries_no_count() {
     let mut oracle = Oracle::default();
     oracle.apply(&Step::Add(5));
-    let set = Facts {
+    let set = StreamCounters {
         last_id: EntryId::new(9, 0),
         entries_added: Some(9),
         ..oracle.facts()

@@ -22,7 +22,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::model::name::OWN_PREFIX;
 use crate::redis::conn::endpoint::PoolSettings;
-use crate::redis::conn::watched_socket::{CloseOnDrop, Link, Socket, Watched};
+use crate::redis::conn::watched_socket::{CloseOnDrop, ConnectionState, MonitoredSocket, Socket};
 use crate::redis::error::StoreError;
 
 /// The address, login and TLS settings of a server.
@@ -37,9 +37,9 @@ pub(in crate::redis) struct Target {
 
 /// A multiplexed connection that several callers share.
 #[derive(Clone)]
-pub(in crate::redis) struct Wire {
+pub(in crate::redis) struct MultiplexedHandle {
     pub handle: MultiplexedConnection,
-    pub link: Arc<Link>,
+    pub link: Arc<ConnectionState>,
     /// Closes the connection when the last clone is dropped.
     _driver: Arc<AbortOnDropHandle<()>>,
 }
@@ -127,10 +127,10 @@ impl Target {
         config: &AsyncConnectionConfig,
         tasks: &TaskTracker,
         tell: &Arc<Notify>,
-    ) -> Result<Wire, StoreError> {
+    ) -> Result<MultiplexedHandle, StoreError> {
         let (login, socket) = (self.login().await?, self.socket().await?);
-        let link = Arc::new(Link::default());
-        let socket = Watched::new(socket, link.clone());
+        let link = Arc::new(ConnectionState::default());
+        let socket = MonitoredSocket::new(socket, link.clone());
         let made = MultiplexedConnection::new_with_config(&login, socket, config.clone()).await;
         let (handle, driver) = made.map_err(refused)?;
         let guard = CloseOnDrop {
@@ -141,7 +141,7 @@ impl Target {
             let _guard = guard;
             driver.await;
         });
-        Ok(Wire {
+        Ok(MultiplexedHandle {
             handle,
             link,
             _driver: Arc::new(AbortOnDropHandle::new(driver)),
@@ -249,10 +249,10 @@ pub(in crate::redis) fn connecting(patience: Duration) -> AsyncConnectionConfig 
 }
 
 impl Manager for Dialer {
-    type Type = Wire;
+    type Type = MultiplexedHandle;
     type Error = StoreError;
 
-    async fn create(&self) -> Result<Wire, StoreError> {
+    async fn create(&self) -> Result<MultiplexedHandle, StoreError> {
         let wire = self
             .target
             .connect(&self.config, &self.tasks, &self.tell)
@@ -261,7 +261,11 @@ impl Manager for Dialer {
         Ok(wire)
     }
 
-    async fn recycle(&self, wire: &mut Wire, _: &Metrics) -> RecycleResult<StoreError> {
+    async fn recycle(
+        &self,
+        wire: &mut MultiplexedHandle,
+        _: &Metrics,
+    ) -> RecycleResult<StoreError> {
         if wire.link.is_closed() {
             return Err(RecycleError::message("the connection was closed"));
         }

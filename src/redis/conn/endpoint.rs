@@ -17,7 +17,7 @@ use tokio_rustls::rustls::ClientConfig;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::redis::conn::dial::{Dialer, Target, Wire};
+use crate::redis::conn::dial::{Dialer, MultiplexedHandle, Target};
 use crate::redis::error::{StoreError, from_pool};
 
 /// Time added to the block time of a blocking call to get its response timeout.
@@ -70,23 +70,24 @@ pub struct PoolSettings {
 pub(in crate::redis) enum Kind {
     Shared,
     Blocking,
-    Durable,
+    DurableConnection,
 }
 
 impl Kind {
-    pub(in crate::redis) const ALL: [Self; 3] = [Self::Shared, Self::Blocking, Self::Durable];
+    pub(in crate::redis) const ALL: [Self; 3] =
+        [Self::Shared, Self::Blocking, Self::DurableConnection];
 
     pub(in crate::redis) const fn name(self) -> &'static str {
         match self {
             Self::Shared => "shared",
             Self::Blocking => "blocking",
-            Self::Durable => "durable",
+            Self::DurableConnection => "durable",
         }
     }
 }
 
 /// A Redis server and the connection pools to it.
-pub(in crate::redis) struct Site {
+pub(in crate::redis) struct Endpoint {
     pub target: Target,
     /// Cancelled when another server has replaced this one. Callers start nothing here then, and
     /// waiting calls end.
@@ -97,7 +98,7 @@ pub(in crate::redis) struct Site {
     patience: Duration,
 }
 
-impl Site {
+impl Endpoint {
     /// Creates the pools without connecting yet. `tell` is notified when a connection ends.
     pub(in crate::redis) fn new(
         settings: &PoolSettings,
@@ -177,7 +178,7 @@ impl Site {
     ///
     /// # Errors
     /// [`StoreError::Unreachable`] and other outages.
-    pub(in crate::redis) async fn fresh(&self) -> Result<Wire, StoreError> {
+    pub(in crate::redis) async fn fresh(&self) -> Result<MultiplexedHandle, StoreError> {
         match timeout(self.patience, self.dialer.create()).await {
             Ok(made) => made,
             Err(_) => Err(self.too_slow()),

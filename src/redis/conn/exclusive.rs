@@ -12,10 +12,10 @@ use crate::model::entry::Entry;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::position::Position;
-use crate::redis::conn::dial::{Dialer, Wire};
+use crate::redis::conn::dial::{Dialer, MultiplexedHandle};
 use crate::redis::decode::{int, list, text, tuple};
 use crate::redis::stream::read_budget::heaviest;
-use crate::redis::{Store, StoreError, StreamCheck};
+use crate::redis::{PositionCheck, Store, StoreError};
 
 impl Store {
     /// Blocks on an exclusive connection until one of the streams has an entry after its position.
@@ -38,7 +38,7 @@ impl Store {
         block: Duration,
         count: usize,
         check: bool,
-    ) -> Result<Woken, StoreError> {
+    ) -> Result<BlockingReadResult, StoreError> {
         let mut command = Cmd::new();
         command.arg("XREAD").arg("COUNT").arg(count);
         // BLOCK 0 would block forever.
@@ -84,7 +84,7 @@ impl Store {
             .into_iter()
             .map(check)
             .collect::<Result<_, StoreError>>()?;
-        Ok(Woken { woken, checks })
+        Ok(BlockingReadResult { woken, checks })
     }
 
     /// Returns the client id of a connection, for [`Store::unblock`].
@@ -110,11 +110,11 @@ impl Store {
 }
 
 /// The result of a blocking read.
-pub struct Woken {
+pub struct BlockingReadResult {
     /// Streams with new entries, each with the first of them.
     pub woken: Vec<(String, Vec<Entry>)>,
     /// Checks of the streams, by Redis key.
-    pub checks: HashMap<String, StreamCheck>,
+    pub checks: HashMap<String, PositionCheck>,
 }
 
 /// An exclusive connection for commands that block or wait.
@@ -127,7 +127,7 @@ pub struct Blocking {
 /// another server, because a partitioned or frozen server would never reply.
 #[derive(Clone)]
 pub struct Handle {
-    wire: Wire,
+    wire: MultiplexedHandle,
     left: CancellationToken,
 }
 
@@ -141,7 +141,7 @@ impl Blocking {
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle {
-            wire: Wire::clone(&self.connection),
+            wire: MultiplexedHandle::clone(&self.connection),
             left: self.left.clone(),
         }
     }

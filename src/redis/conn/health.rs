@@ -13,7 +13,7 @@ const VERSION_WITHIN: Duration = Duration::from_secs(1);
 
 /// The health of the connection to Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Contact {
+pub enum RedisHealth {
     /// Never reached since the start; with the cause, once a connection was tried.
     Never(Option<String>),
     /// The last attempt succeeded.
@@ -22,7 +22,7 @@ pub enum Contact {
     Down(String),
 }
 
-impl Contact {
+impl RedisHealth {
     /// Records the outcome of an attempt. Returns true if the state changes.
     pub(in crate::redis) fn note(&mut self, cause: Option<String>) -> bool {
         let next = match (&*self, cause) {
@@ -54,15 +54,15 @@ impl Store {
         loop {
             let now = contact.borrow_and_update().clone();
             let gone = match now {
-                Contact::Up => {
+                RedisHealth::Up => {
                     self.say_connected().await;
                     contact
-                        .wait_for(|contact| *contact != Contact::Up)
+                        .wait_for(|contact| *contact != RedisHealth::Up)
                         .await
                         .is_err()
                 }
-                Contact::Never(None) => contact.changed().await.is_err(),
-                Contact::Never(Some(_)) | Contact::Down(_) => {
+                RedisHealth::Never(None) => contact.changed().await.is_err(),
+                RedisHealth::Never(Some(_)) | RedisHealth::Down(_) => {
                     self.say_away_until_back(&mut contact).await
                 }
             };
@@ -93,7 +93,7 @@ impl Store {
 
     /// Logs warnings until Redis is reachable again. Returns true when the state can no longer
     /// change, because its sender is gone.
-    async fn say_away_until_back(&self, contact: &mut watch::Receiver<Contact>) -> bool {
+    async fn say_away_until_back(&self, contact: &mut watch::Receiver<RedisHealth>) -> bool {
         let mut pause = SAY_AGAIN.0;
         loop {
             let cause = contact
@@ -106,7 +106,7 @@ impl Store {
                 tracing::warn!("cannot reach Redis at {address}: {cause}; retrying");
             }
             tokio::select! {
-                back = contact.wait_for(|contact| *contact == Contact::Up) => return back.is_err(),
+                back = contact.wait_for(|contact| *contact == RedisHealth::Up) => return back.is_err(),
                 () = tokio::time::sleep(pause) => {}
             }
             pause = (pause * 2).min(SAY_AGAIN.1);

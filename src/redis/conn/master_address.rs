@@ -13,7 +13,7 @@ use deadpool_redis::redis::{Cmd, Value};
 use tokio::sync::{Notify, watch};
 
 use crate::redis::conn::dial::probe_key;
-use crate::redis::conn::pool::{Connections, Repeat};
+use crate::redis::conn::pool::{Connections, RetryPolicy};
 use crate::redis::error::StoreError;
 
 /// Shortest and longest pause between attempts to find a writable server; doubles each time.
@@ -77,7 +77,7 @@ impl Connections {
             self.writes.called.notified().await;
             let mut pause = RETRY.0;
             loop {
-                match self.command(&probe(), Repeat::Unsafe, 0).await {
+                match self.command(&probe(), RetryPolicy::Unsafe, 0).await {
                     Err(StoreError::ReadOnly(_)) if self.settings.sentinels.is_none() => {
                         self.move_if_new_connections_write().await;
                     }

@@ -19,11 +19,11 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::redis::Blocking;
-use crate::redis::conn::dial::{Wire, greet};
-use crate::redis::conn::endpoint::{Kind, PoolSettings, Site};
-use crate::redis::conn::health::Contact;
+use crate::redis::conn::dial::{MultiplexedHandle, greet};
+use crate::redis::conn::endpoint::{Endpoint, Kind, PoolSettings};
+use crate::redis::conn::health::RedisHealth;
 use crate::redis::conn::master_address::Writes;
-use crate::redis::conn::shared::{Held, Slot};
+use crate::redis::conn::shared::{ConnectionHandle, SharedConnection};
 use crate::redis::error::StoreError;
 
 /// Time for which callers that follow a failed connection attempt get the same error.
@@ -35,14 +35,14 @@ const PING_EVERY: Duration = Duration::from_secs(1);
 
 /// The retry policy of a command whose connection breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Repeat {
+pub enum RetryPolicy {
     /// Retried once: the command changes nothing.
     Safe,
     /// Retried only if it certainly did not run: the command may change something.
     Unsafe,
 }
 
-impl Repeat {
+impl RetryPolicy {
     const fn tries(self) -> u8 {
         match self {
             Self::Safe => 2,
@@ -55,12 +55,12 @@ impl Repeat {
 pub struct Connections {
     pub(in crate::redis) settings: PoolSettings,
     /// The endpoint in use, or why there is none. Set by `move_to` and `has_no_site`.
-    site: RwLock<Result<Arc<Site>, StoreError>>,
+    site: RwLock<Result<Arc<Endpoint>, StoreError>>,
     /// Connections for writes: one for callers outside the workers, then one per worker.
-    writers: Box<[Slot]>,
-    readers: Box<[Slot]>,
+    writers: Box<[SharedConnection]>,
+    readers: Box<[SharedConnection]>,
     turn: AtomicUsize,
-    pub(in crate::redis) contact: watch::Sender<Contact>,
+    pub(in crate::redis) contact: watch::Sender<RedisHealth>,
     pub(in crate::redis) writes: Writes,
     /// Notified when a connection ends.
     ended: Arc<Notify>,
@@ -79,7 +79,7 @@ impl Connections {
     pub fn new(settings: &PoolSettings) -> Result<Self, StoreError> {
         let ended = Arc::new(Notify::new());
         let site = match settings.sentinels {
-            None => Ok(Arc::new(Site::new(
+            None => Ok(Arc::new(Endpoint::new(
                 settings,
                 settings.connection.clone(),
                 &ended,
@@ -91,10 +91,14 @@ impl Connections {
         Ok(Self {
             settings: settings.clone(),
             site: RwLock::new(site),
-            writers: (0..=settings.workers).map(|_| Slot::default()).collect(),
-            readers: (0..settings.readers).map(|_| Slot::default()).collect(),
+            writers: (0..=settings.workers)
+                .map(|_| SharedConnection::default())
+                .collect(),
+            readers: (0..settings.readers)
+                .map(|_| SharedConnection::default())
+                .collect(),
             turn: AtomicUsize::new(0),
-            contact: watch::Sender::new(Contact::Never(None)),
+            contact: watch::Sender::new(RedisHealth::Never(None)),
             writes: Writes::default(),
             ended,
             connected: watch::Sender::new(0),
@@ -105,7 +109,7 @@ impl Connections {
 
     /// Returns a watch on the health of the connection to Redis.
     #[must_use]
-    pub fn contact(&self) -> watch::Receiver<Contact> {
+    pub fn contact(&self) -> watch::Receiver<RedisHealth> {
         self.contact.subscribe()
     }
 
@@ -126,7 +130,7 @@ impl Connections {
     ///
     /// # Errors
     /// [`StoreError::Unreachable`] until the sentinels have named a master.
-    pub(in crate::redis) fn site(&self) -> Result<Arc<Site>, StoreError> {
+    pub(in crate::redis) fn site(&self) -> Result<Arc<Endpoint>, StoreError> {
         self.site
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -138,7 +142,7 @@ impl Connections {
     /// # Errors
     /// [`StoreError::Unexpected`] when no pool can be built; nothing changes then.
     pub(in crate::redis) fn move_to(&self, there: ConnectionInfo) -> Result<(), StoreError> {
-        let site = Ok(Arc::new(Site::new(&self.settings, there, &self.ended)?));
+        let site = Ok(Arc::new(Endpoint::new(&self.settings, there, &self.ended)?));
         let mut place = self.site.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *place, site);
         drop(place);
@@ -187,7 +191,7 @@ impl Connections {
     pub async fn command(
         &self,
         command: &Cmd,
-        repeat: Repeat,
+        repeat: RetryPolicy,
         writer: usize,
     ) -> Result<Value, StoreError> {
         let send = |mut handle: MultiplexedConnection| async move {
@@ -206,7 +210,7 @@ impl Connections {
     pub async fn pipeline(
         &self,
         pipeline: &Pipeline,
-        repeat: Repeat,
+        repeat: RetryPolicy,
         writer: usize,
     ) -> Result<Vec<Value>, StoreError> {
         let send = |mut handle: MultiplexedConnection| async move {
@@ -220,7 +224,7 @@ impl Connections {
     /// they write.
     async fn call<T, F: Future<Output = Result<T, RedisError>>>(
         &self,
-        repeat: Repeat,
+        repeat: RetryPolicy,
         writer: usize,
         send: impl Fn(MultiplexedConnection) -> F,
     ) -> Result<T, StoreError> {
@@ -295,7 +299,7 @@ impl Connections {
         result
     }
 
-    async fn ping(&self, slot: &Slot) -> Option<StoreError> {
+    async fn ping(&self, slot: &SharedConnection) -> Option<StoreError> {
         loop {
             let held = match self.held_in(slot).await {
                 Ok(held) => held,
@@ -313,17 +317,21 @@ impl Connections {
     /// Returns the handle for a read or a write. Writes of a thread share a handle, so that
     /// concurrent writes are sent in few packets. Reads use other connections, so that a large
     /// reply delays no write.
-    async fn held(&self, repeat: Repeat, writer: usize) -> Result<(&Slot, Arc<Held>), StoreError> {
+    async fn held(
+        &self,
+        repeat: RetryPolicy,
+        writer: usize,
+    ) -> Result<(&SharedConnection, Arc<ConnectionHandle>), StoreError> {
         let slot = match repeat {
-            Repeat::Safe => {
+            RetryPolicy::Safe => {
                 &self.readers[self.turn.fetch_add(1, Ordering::Relaxed) % self.readers.len()]
             }
-            Repeat::Unsafe => &self.writers[writer],
+            RetryPolicy::Unsafe => &self.writers[writer],
         };
         self.held_in(slot).await.map(|held| (slot, held))
     }
 
-    async fn held_in(&self, slot: &Slot) -> Result<Arc<Held>, StoreError> {
+    async fn held_in(&self, slot: &SharedConnection) -> Result<Arc<ConnectionHandle>, StoreError> {
         match slot.open() {
             Some(held) => Ok(held),
             // Boxed because this future is large and rarely needed.
@@ -331,7 +339,7 @@ impl Connections {
         }
     }
 
-    async fn connect(&self, slot: &Slot) -> Result<Arc<Held>, StoreError> {
+    async fn connect(&self, slot: &SharedConnection) -> Result<Arc<ConnectionHandle>, StoreError> {
         let mut last_failure = slot.connecting.lock().await;
         if let Some(held) = slot.open() {
             return Ok(held);
@@ -355,8 +363,8 @@ impl Connections {
                 }
                 None => continue,
             };
-            let held = Arc::new(Held {
-                wire: Wire::clone(&owner),
+            let held = Arc::new(ConnectionHandle {
+                wire: MultiplexedHandle::clone(&owner),
                 owner: Mutex::new(Some(owner)),
                 answered: AtomicU64::new(0),
                 left,
@@ -381,8 +389,8 @@ impl Connections {
     /// handle's number of replies when the command was sent.
     fn settle<T>(
         &self,
-        slot: &Slot,
-        held: &Arc<Held>,
+        slot: &SharedConnection,
+        held: &Arc<ConnectionHandle>,
         before: u64,
         result: Result<T, impl Into<StoreError>>,
     ) -> Result<T, StoreError> {

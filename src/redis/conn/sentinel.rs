@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::redis::StoreError;
-use crate::redis::conn::dial::{Target, Wire, connecting};
+use crate::redis::conn::dial::{MultiplexedHandle, Target, connecting};
 use crate::redis::conn::endpoint::{PoolSettings, Sentinels};
 use crate::redis::conn::pool::Connections;
 
@@ -46,7 +46,7 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 struct Node {
     target: Target,
     /// Kept while the sentinel answers; dropped with a query that timed out.
-    connection: Option<Wire>,
+    connection: Option<MultiplexedHandle>,
 }
 
 /// The answer of a sentinel: the epoch of the last failover it knows (0 if it does not report one),
@@ -55,7 +55,7 @@ type Named = (u64, ConnectionAddr);
 
 /// Reasons why no master is available.
 #[derive(Clone, Debug, thiserror::Error)]
-enum Trouble {
+enum MasterUnavailable {
     #[error("no sentinel answers: {0}")]
     Silent(String),
     #[error("no sentinel knows a master called {0:?}")]
@@ -183,7 +183,7 @@ impl Asked<'_> {
     async fn for_master(
         &mut self,
         used: Option<&ConnectionAddr>,
-    ) -> Result<ConnectionAddr, Trouble> {
+    ) -> Result<ConnectionAddr, MasterUnavailable> {
         let mut useless = String::new();
         for (epoch, address) in self.named(used).await? {
             if Some(&address) != used {
@@ -202,12 +202,15 @@ impl Asked<'_> {
             self.epoch = epoch;
             return Ok(address);
         }
-        Err(Trouble::Useless(useless))
+        Err(MasterUnavailable::Useless(useless))
     }
 
     /// Returns the named masters, most likely first. Once a majority agrees, silent sentinels are
     /// not waited for.
-    async fn named(&mut self, used: Option<&ConnectionAddr>) -> Result<Vec<Named>, Trouble> {
+    async fn named(
+        &mut self,
+        used: Option<&ConnectionAddr>,
+    ) -> Result<Vec<Named>, MasterUnavailable> {
         let (all, master, settings) = (self.nodes.len(), self.master, self.settings);
         let (mut named, mut unknown, mut silent) = (Vec::<Named>::new(), false, Vec::new());
         let asking = self.nodes.iter_mut().map(|node| node.ask(master, settings));
@@ -233,8 +236,8 @@ impl Asked<'_> {
         }
         if named.is_empty() {
             return Err(match unknown {
-                true => Trouble::Unknown(master.to_owned()),
-                false => Trouble::Silent(silent.join("; ")),
+                true => MasterUnavailable::Unknown(master.to_owned()),
+                false => MasterUnavailable::Silent(silent.join("; ")),
             });
         }
         let votes = |one: &Named| named.iter().filter(|other| *other == one).count();
@@ -320,7 +323,10 @@ impl Node {
     }
 }
 
-async fn connect(target: &Target, settings: &PoolSettings) -> Result<Wire, StoreError> {
+async fn connect(
+    target: &Target,
+    settings: &PoolSettings,
+) -> Result<MultiplexedHandle, StoreError> {
     let config = connecting(settings.connect_timeout);
     target
         .connect(&config, &TaskTracker::new(), &Arc::default())

@@ -8,20 +8,20 @@ use deadpool::managed::Object;
 use tokio_util::sync::CancellationToken;
 
 use crate::redis::StoreError;
-use crate::redis::conn::dial::{Dialer, Wire};
+use crate::redis::conn::dial::{Dialer, MultiplexedHandle};
 
 /// A slot for one shared connection, which is replaced when it breaks.
 #[derive(Default)]
-pub(in crate::redis) struct Slot {
+pub(in crate::redis) struct SharedConnection {
     /// The current handle. Set by `connect`, cleared by `discard`.
-    pub held: RwLock<Option<Arc<Held>>>,
+    pub held: RwLock<Option<Arc<ConnectionHandle>>>,
     /// Locked while a caller connects. Holds the last failure, which is also returned to the
     /// callers that waited for the lock.
     pub connecting: tokio::sync::Mutex<Option<(Instant, CancellationToken, StoreError)>>,
 }
 
-impl Slot {
-    pub fn held(&self) -> Option<Arc<Held>> {
+impl SharedConnection {
+    pub fn held(&self) -> Option<Arc<ConnectionHandle>> {
         self.held
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -29,7 +29,7 @@ impl Slot {
     }
 
     /// Returns the handle. Discards it instead if its connection is known to be closed.
-    pub fn open(&self) -> Option<Arc<Held>> {
+    pub fn open(&self) -> Option<Arc<ConnectionHandle>> {
         let held = self.held()?;
         if held.wire.link.is_closed() {
             self.discard(&held);
@@ -39,7 +39,7 @@ impl Slot {
     }
 
     /// Discards a handle and its connection. Returns false if another caller already did.
-    pub fn discard(&self, broken: &Arc<Held>) -> bool {
+    pub fn discard(&self, broken: &Arc<ConnectionHandle>) -> bool {
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         let here = held.take_if(|held| Arc::ptr_eq(held, broken)).is_some();
         let owner = broken
@@ -55,8 +55,8 @@ impl Slot {
 }
 
 /// A shared connection and its place in the pool.
-pub(in crate::redis) struct Held {
-    pub wire: Wire,
+pub(in crate::redis) struct ConnectionHandle {
+    pub wire: MultiplexedHandle,
     /// Occupies one place in the pool; taken by `discard`.
     pub owner: Mutex<Option<Object<Dialer>>>,
     /// Number of replies received on this connection.

@@ -26,14 +26,14 @@ const QUIET: Duration = Duration::from_millis(2);
 
 /// The state of a connection, shared with its users.
 #[derive(Default)]
-pub(in crate::redis) struct Link {
+pub(in crate::redis) struct ConnectionState {
     /// Cancelled by the socket and by [`CloseOnDrop`] when the connection was closed or failed.
     closed: CancellationToken,
     /// Bytes written. Only the socket updates this.
     written: AtomicU64,
 }
 
-impl Link {
+impl ConnectionState {
     /// Returns whether the connection is known to be closed.
     pub fn is_closed(&self) -> bool {
         self.closed.is_cancelled()
@@ -48,7 +48,7 @@ impl Link {
 
 /// A guard that marks the link closed and notifies `tell`, even when the connection's task panics.
 pub(in crate::redis) struct CloseOnDrop {
-    pub link: Arc<Link>,
+    pub link: Arc<ConnectionState>,
     pub tell: Arc<Notify>,
 }
 
@@ -90,16 +90,16 @@ impl Socket for TlsStream<TcpStream> {
     }
 }
 
-/// A socket that records its state in a [`Link`].
-pub(in crate::redis) struct Watched {
+/// A socket that records its state in a [`ConnectionState`].
+pub(in crate::redis) struct MonitoredSocket {
     socket: Box<dyn Socket>,
-    link: Arc<Link>,
+    link: Arc<ConnectionState>,
     /// Time of the last read or write.
     active: Instant,
 }
 
-impl Watched {
-    pub fn new(socket: Box<dyn Socket>, link: Arc<Link>) -> Self {
+impl MonitoredSocket {
+    pub fn new(socket: Box<dyn Socket>, link: Arc<ConnectionState>) -> Self {
         Self {
             socket,
             link,
@@ -116,7 +116,7 @@ impl Watched {
     }
 }
 
-impl AsyncRead for Watched {
+impl AsyncRead for MonitoredSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -132,7 +132,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl AsyncWrite for MonitoredSocket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -5,13 +5,13 @@ use std::slice;
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
 use crate::model::name::{GroupName, StreamName};
-use crate::redis::conn::pool::Repeat;
+use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::{int, list};
 use crate::redis::group::leases::{self};
 use crate::redis::keys;
 use crate::redis::script::{LuaScript, lua};
-use crate::redis::stream::deletion::References;
-use crate::redis::{Item, Settled, Store, StoreError};
+use crate::redis::stream::deletion::ReferencePolicy;
+use crate::redis::{Item, LeaseOutcome, Store, StoreError};
 
 /// Acknowledges entries and deletes those that were pending. Returns for each the result of
 /// `remove`, 0 if the entry was not pending, or 3 if its lease was lost.
@@ -42,8 +42,8 @@ impl Store {
         stream: &StreamName,
         group: &GroupName,
         items: &[Item],
-        delete: Option<References>,
-    ) -> Result<Vec<Settled>, StoreError> {
+        delete: Option<ReferencePolicy>,
+    ) -> Result<Vec<LeaseOutcome>, StoreError> {
         match delete {
             Some(references) => self.ack_and_delete(stream, group, items, references).await,
             None if items.iter().any(|item| item.until_us.is_some()) => {
@@ -58,18 +58,18 @@ impl Store {
         stream: &StreamName,
         group: &GroupName,
         items: &[Item],
-        references: References,
-    ) -> Result<Vec<Settled>, StoreError> {
-        let reply = self.run_script(&ACK_AND_DELETE, Repeat::Unsafe, |command| {
+        references: ReferencePolicy,
+    ) -> Result<Vec<LeaseOutcome>, StoreError> {
+        let reply = self.run_script(&ACK_AND_DELETE, RetryPolicy::Unsafe, |command| {
             leases::begin(command, stream, group);
             command.arg(references.word());
             leases::write_items(command, items);
         });
         let settled = |value: &Value| match int(value)? {
-            0 => Ok(Settled::NotPending),
-            1 => Ok(Settled::Deleted),
-            3 => Ok(Settled::LeaseLost),
-            _ => Ok(Settled::Acknowledged),
+            0 => Ok(LeaseOutcome::NotPending),
+            1 => Ok(LeaseOutcome::Deleted),
+            3 => Ok(LeaseOutcome::LeaseLost),
+            _ => Ok(LeaseOutcome::Acknowledged),
         };
         list(reply.await?)?.iter().map(settled).collect()
     }
@@ -81,7 +81,7 @@ impl Store {
         stream: &StreamName,
         group: &GroupName,
         items: &[Item],
-    ) -> Result<Vec<Settled>, StoreError> {
+    ) -> Result<Vec<LeaseOutcome>, StoreError> {
         let mut pipeline = Pipeline::with_capacity(items.len() + 1);
         let mut forget = Cmd::with_capacity(2 + items.len(), 128 + 24 * items.len());
         forget.arg("ZREM").arg(keys::leases(stream, group));
@@ -99,15 +99,15 @@ impl Store {
         let mut replies = self.write_pipeline(&pipeline).await?;
         replies.truncate(items.len());
         let settled = |reply: &Value| match int(reply)? {
-            1 => Ok(Settled::Acknowledged),
-            _ => Ok(Settled::NotPending),
+            1 => Ok(LeaseOutcome::Acknowledged),
+            _ => Ok(LeaseOutcome::NotPending),
         };
-        let settled: Vec<Settled> = replies
+        let settled: Vec<LeaseOutcome> = replies
             .iter()
             .map(settled)
             .collect::<Result<_, StoreError>>()?;
         // XACK also returns 0 for a group that does not exist.
-        if !settled.contains(&Settled::Acknowledged)
+        if !settled.contains(&LeaseOutcome::Acknowledged)
             && let Some((_, error)) = self.lacks_group(slice::from_ref(stream), group).await?
         {
             return Err(error);

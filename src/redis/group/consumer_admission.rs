@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::model::name::{ConsumerName, GroupName, StreamName};
-use crate::redis::conn::pool::Repeat;
+use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::unsigned;
 use crate::redis::keys;
 use crate::redis::script::{LuaScript, lua};
@@ -128,7 +128,7 @@ impl Store {
         if self.admissions.contains(key) {
             return Ok(true);
         }
-        let reply = self.run_script(&ADMIT, Repeat::Safe, |command| {
+        let reply = self.run_script(&ADMIT, RetryPolicy::Safe, |command| {
             command
                 .arg(2)
                 .arg(stream.as_str())

@@ -5,16 +5,16 @@ use deadpool_redis::redis::{Cmd, Value};
 use crate::model::entry::size;
 use crate::model::id::EntryId;
 use crate::model::name::{ConsumerName, GroupName, StreamName};
-use crate::redis::conn::pool::Repeat;
+use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::{delivery, id, int, list, unsigned};
 use crate::redis::group::plain::Delivery;
 use crate::redis::script::{LuaScript, lua};
-use crate::redis::stream::read_budget::{ANSWER, Room, heaviest_handed};
+use crate::redis::stream::read_budget::{ANSWER, ReadPermit, heaviest_handed};
 use crate::redis::{Store, StoreError};
 
 /// The treatment of pending entries when their consumer is deleted.
 #[derive(Clone, Debug)]
-pub enum PendingFate {
+pub enum PendingAction {
     /// A consumer with pending entries is not deleted.
     Refuse,
     /// The entries move to another consumer, with their delivery counts and idle times.
@@ -139,16 +139,16 @@ impl Store {
         stream: &StreamName,
         group: &GroupName,
         consumer: &ConsumerName,
-        fate: &PendingFate,
+        fate: &PendingAction,
     ) -> Result<u64, StoreError> {
         self.admissions.forget(stream, group, consumer);
-        let deleted = self.run_script(&DELETE_CONSUMER, Repeat::Unsafe, |command| {
+        let deleted = self.run_script(&DELETE_CONSUMER, RetryPolicy::Unsafe, |command| {
             command.arg(1).arg(stream.as_str());
             command.arg(group.as_bytes()).arg(consumer.as_bytes());
             match fate {
-                PendingFate::Refuse => command.arg("refuse"),
-                PendingFate::Drop => command.arg("drop"),
-                PendingFate::Transfer(to) => command.arg("transfer").arg(to.as_bytes()),
+                PendingAction::Refuse => command.arg("refuse"),
+                PendingAction::Drop => command.arg("drop"),
+                PendingAction::Transfer(to) => command.arg("transfer").arg(to.as_bytes()),
             };
         });
         unsigned(&deleted.await?)
@@ -246,7 +246,7 @@ impl Store {
         claim: &AutoClaim,
     ) -> Result<Claimed, StoreError> {
         let mut claim = claim.clone();
-        let mut _room = Room::default();
+        let mut _room = ReadPermit::default();
         if !claim.just_id {
             (claim.count, _room) = self.portion(stream, claim.count).await?;
         }

@@ -3,9 +3,9 @@
 
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
-use crate::model::lag::{GroupPlace, Lag, MAX_COUNTED, StreamEnds};
+use crate::model::lag::{GroupCursor, Lag, LagCounters, MAX_COUNTED};
 use crate::model::name::{GroupName, StreamName};
-use crate::redis::conn::pool::Repeat;
+use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::{list, optional};
 use crate::redis::group::plain::{GroupInfo, group_info, xinfo_groups};
 use crate::redis::script::{LuaScript, lua};
@@ -59,7 +59,7 @@ impl Store {
             Lag::Uncounted(supposed) => supposed,
         };
         let (limit, _room) = self.portion(stream, MAX_COUNTED + 1).await?;
-        let counted = self.run_script(&COUNT, Repeat::Safe, |command| {
+        let counted = self.run_script(&COUNT, RetryPolicy::Safe, |command| {
             command
                 .arg(1)
                 .arg(stream.as_str())
@@ -73,8 +73,8 @@ impl Store {
     }
 }
 
-pub(in crate::redis) fn ends(info: &StreamInfo) -> StreamEnds {
-    StreamEnds {
+pub(in crate::redis) fn ends(info: &StreamInfo) -> LagCounters {
+    LagCounters {
         length: info.length,
         entries_added: info.entries_added,
         last_id: info.last_id,
@@ -82,8 +82,8 @@ pub(in crate::redis) fn ends(info: &StreamInfo) -> StreamEnds {
     }
 }
 
-fn place(group: &GroupInfo) -> GroupPlace {
-    GroupPlace {
+fn place(group: &GroupInfo) -> GroupCursor {
+    GroupCursor {
         last_delivered: group.last_delivered,
         entries_read: group.entries_read,
         lag: group.lag,

@@ -77,17 +77,17 @@ impl Key {
 pub enum Appended {
     /// The outcome of each entry. Without [`Append::atomic`], any entry may have been rejected.
     /// With it, only the last entries may have been, if the stream ran out of ids in the middle.
-    Each(Vec<Result<Placed, Refusal>>),
+    Each(Vec<Result<AppendOutcome, AppendRejection>>),
     /// The whole request was appended before, with these ids.
     Replayed(Vec<EntryId>),
     /// Nothing was appended, because of the entry with this index, or of the whole request if there
     /// is no index.
-    Refused(Option<usize>, Refusal),
+    Refused(Option<usize>, AppendRejection),
 }
 
 /// An appended entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placed {
+pub struct AppendOutcome {
     /// Id of the entry.
     pub id: EntryId,
     /// Whether the entry was already appended before, with the same idempotency key.
@@ -96,7 +96,7 @@ pub struct Placed {
 
 /// The reason why an entry or a request was not appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum AppendRejection {
     /// The idempotency key was used before for different content.
     KeyReused,
     /// The condition failed; contains the last generated id of the stream.
@@ -195,7 +195,7 @@ impl Store {
             Box::pin(self.write_pipeline_on(lane, &transaction)).await?
         };
         if given.contains(&Value::Nil) {
-            return Ok(Appended::Refused(None, Refusal::NoStream));
+            return Ok(Appended::Refused(None, AppendRejection::NoStream));
         }
         given
             .into_iter()
@@ -206,17 +206,17 @@ impl Store {
 }
 
 /// Decodes the reply of an XADD.
-fn placed(given: Value) -> Result<Result<Placed, Refusal>, StoreError> {
+fn placed(given: Value) -> Result<Result<AppendOutcome, AppendRejection>, StoreError> {
     let id = match given {
         Value::ServerError(error) => Err(StoreError::from(RedisError::from(error))),
         given => id(given),
     };
     match id {
-        Ok(id) => Ok(Ok(Placed {
+        Ok(id) => Ok(Ok(AppendOutcome {
             id,
             replayed: false,
         })),
-        Err(StoreError::IdsExhausted) => Ok(Err(Refusal::Exhausted)),
+        Err(StoreError::IdsExhausted) => Ok(Err(AppendRejection::Exhausted)),
         Err(error) => Err(error),
     }
 }

@@ -9,8 +9,10 @@ use crate::model::name::StreamName;
 use crate::redis::decode::{list, text};
 use crate::redis::keys;
 use crate::redis::script::{LuaScript, lua};
-use crate::redis::stream::append::{Append, Appended, Key, Placed, Refusal, fingerprint, hex};
-use crate::redis::stream::read_budget::Room;
+use crate::redis::stream::append::{
+    Append, AppendOutcome, AppendRejection, Appended, Key, fingerprint, hex,
+};
+use crate::redis::stream::read_budget::ReadPermit;
 use crate::redis::{Lane, Store, StoreError};
 
 static SCRIPT: LuaScript = LuaScript::new(lua![
@@ -40,7 +42,7 @@ impl Store {
             || append.entries.iter().any(|entry| entry.id != NewId::Auto);
         let _room = match by_last {
             true => self.large.room_for_facts(stream.as_str()).await?,
-            false => Room::default(),
+            false => ReadPermit::default(),
         };
         let keyed = append.key.is_some();
         let prints: Vec<String> = append
@@ -101,7 +103,7 @@ fn decode(verdict: &str, rest: &[String]) -> Option<Appended> {
         "each" => {
             let one = |text: &String| {
                 let given = |text: &str, replayed| {
-                    Some(Ok(Placed {
+                    Some(Ok(AppendOutcome {
                         id: text.parse().ok()?,
                         replayed,
                     }))
@@ -120,19 +122,19 @@ fn decode(verdict: &str, rest: &[String]) -> Option<Appended> {
                 .map(|id| id.parse().ok())
                 .collect::<Option<_>>()?,
         ),
-        "stale" => Appended::Refused(None, Refusal::Stale(first?.parse().ok()?)),
-        "no-stream" => Appended::Refused(None, Refusal::NoStream),
+        "stale" => Appended::Refused(None, AppendRejection::Stale(first?.parse().ok()?)),
+        "no-stream" => Appended::Refused(None, AppendRejection::NoStream),
         // Index 0 means the whole request.
         word => Appended::Refused(first?.parse::<usize>().ok()?.checked_sub(1), refusal(word)?),
     })
 }
 
-fn refusal(word: &str) -> Option<Refusal> {
+fn refusal(word: &str) -> Option<AppendRejection> {
     Some(match word {
-        "reused" => Refusal::KeyReused,
-        "not-monotonic" => Refusal::NotMonotonic,
-        "after-chosen" => Refusal::AfterChosen,
-        "exhausted" => Refusal::Exhausted,
+        "reused" => AppendRejection::KeyReused,
+        "not-monotonic" => AppendRejection::NotMonotonic,
+        "after-chosen" => AppendRejection::AfterChosen,
+        "exhausted" => AppendRejection::Exhausted,
         _ => return None,
     })
 }

@@ -2,7 +2,7 @@
 
 use crate::model::name::StreamName;
 use crate::model::retention::Retention;
-use crate::redis::conn::pool::Repeat;
+use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::int;
 use crate::redis::keys;
 use crate::redis::script::{LuaScript, lua};
@@ -60,7 +60,7 @@ impl Store {
             self.enlist_retention(stream).await?;
         }
         let [known, _] = keys::idempotency(stream);
-        let changed = self.run_script(&CHANGE, Repeat::Unsafe, |command| {
+        let changed = self.run_script(&CHANGE, RetryPolicy::Unsafe, |command| {
             command
                 .arg(3)
                 .arg(stream.as_str())

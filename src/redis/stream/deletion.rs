@@ -4,14 +4,14 @@ use deadpool_redis::redis::Value;
 
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
-use crate::redis::conn::pool::Repeat;
+use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::{int, list};
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Store, StoreError};
 
 /// The treatment of groups that still refer to an entry to be deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum References {
+pub enum ReferencePolicy {
     /// The groups keep their pending records of the deleted entry.
     #[default]
     Keep,
@@ -21,7 +21,7 @@ pub enum References {
     Acked,
 }
 
-impl References {
+impl ReferencePolicy {
     /// Returns the name used as a script argument.
     pub(in crate::redis) const fn word(self) -> &'static str {
         match self {
@@ -62,9 +62,9 @@ impl Store {
         &self,
         stream: &StreamName,
         ids: &[EntryId],
-        references: References,
+        references: ReferencePolicy,
     ) -> Result<Vec<Deletion>, StoreError> {
-        let deletions = self.run_script(&DELETE, Repeat::Unsafe, |command| {
+        let deletions = self.run_script(&DELETE, RetryPolicy::Unsafe, |command| {
             command.arg(1).arg(stream.as_str()).arg(references.word());
             for id in ids {
                 command.arg(id.to_string());

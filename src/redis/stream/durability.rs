@@ -35,7 +35,7 @@ pub struct Reached {
 
 /// An exclusive connection for durable writes and the wait for them. The connection is closed if
 /// this is dropped before the wait has ended.
-pub struct Durable {
+pub struct DurableConnection {
     connection: Option<Blocking>,
     wanted: Durability,
 }
@@ -49,8 +49,8 @@ impl Store {
     /// use, or an outage of Redis. Nothing was written then.
     /// # Cancel safety
     /// Cancel safe: writes nothing.
-    pub async fn durable(&self, wanted: Durability) -> Result<Durable, StoreError> {
-        let connection = match self.connections.exclusive(Kind::Durable).await {
+    pub async fn durable(&self, wanted: Durability) -> Result<DurableConnection, StoreError> {
+        let connection = match self.connections.exclusive(Kind::DurableConnection).await {
             Err(StoreError::Exhausted(which)) => {
                 return Err(self
                     .why_all_wait(wanted, StoreError::Exhausted(which))
@@ -58,7 +58,7 @@ impl Store {
             }
             connection => connection?,
         };
-        let durable = Durable {
+        let durable = DurableConnection {
             connection: Some(connection),
             wanted,
         };
@@ -104,7 +104,7 @@ impl Store {
     /// Changes nothing; the connection is closed when the future is dropped.
     pub async fn reach(
         &self,
-        mut durable: Durable,
+        mut durable: DurableConnection,
         stream: &StreamName,
         again: Option<u64>,
         timeout: Duration,
@@ -157,7 +157,7 @@ fn keeping_up(info: &str) -> u32 {
     u32::try_from(up).unwrap_or(u32::MAX)
 }
 
-impl Durable {
+impl DurableConnection {
     /// Returns the connection for the writes.
     #[must_use]
     pub fn lane(&self) -> Lane {
@@ -169,7 +169,7 @@ impl Durable {
     }
 }
 
-impl Drop for Durable {
+impl Drop for DurableConnection {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
             connection.discard();

@@ -1,27 +1,27 @@
 //! Range reads of entries.
 
 use crate::model::entry::Entry;
-use crate::model::history::{Evidence, Facts, Standing};
+use crate::model::history::{Evidence, Standing, StreamCounters};
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::position::Position;
 use crate::model::range::Order;
 use crate::redis::stream::facts::Range;
-use crate::redis::stream::read_budget::{Budget, Room, heaviest};
-use crate::redis::{Lane, Store, StoreError, StreamCheck};
+use crate::redis::stream::read_budget::{Budget, ReadPermit, heaviest};
+use crate::redis::{Lane, PositionCheck, Store, StoreError};
 
 /// Bytes read per page when only the ids are needed.
 const SCAN_BYTES: usize = 256 << 10;
 
 /// A page of entries in ascending order, with the state of the stream at the time of the read.
 #[derive(Debug)]
-pub struct Stretch {
+pub struct RangePage {
     /// Entries, oldest first.
     pub entries: Vec<Entry>,
     /// Number of entries added to the stream up to and including each entry, where certain.
     pub numbers: Vec<Option<u64>>,
     /// Counters of the stream, read atomically with the first entries.
-    pub facts: Facts,
+    pub facts: StreamCounters,
     /// State of the start position. After [`Standing::Reset`], `entries` is empty.
     pub standing: Standing,
     /// Whether there were no more entries up to the requested end.
@@ -29,23 +29,23 @@ pub struct Stretch {
     /// Whether there were no more entries in the stream.
     pub at_tail: bool,
     /// Permit for the read; hold it until the entries are rendered.
-    pub room: Room,
+    pub room: ReadPermit,
 }
 
 /// Entries between two ids, with the counters of the stream.
 #[derive(Debug)]
-pub struct Between {
+pub struct IdRangePage {
     /// Entries in the requested order.
     pub entries: Vec<Entry>,
     /// Counters of the stream, read atomically with the first entries.
-    pub facts: Facts,
+    pub facts: StreamCounters,
     /// Whether there were no more entries between the ids.
     pub ended: bool,
     /// Permit for the read; hold it until the entries are rendered.
-    pub room: Room,
+    pub room: ReadPermit,
 }
 
-impl Stretch {
+impl RangePage {
     /// Returns whether the stream has no new entries and lost none since the start position.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
@@ -83,14 +83,14 @@ impl Store {
         end: EntryId,
         limit: usize,
         max_bytes: usize,
-    ) -> Result<Stretch, StoreError> {
+    ) -> Result<RangePage, StoreError> {
         let large = &self.large;
         let mut budget = Budget::new(limit, max_bytes, large.weight(stream.as_str()));
         // Reads on an exclusive connection need no permit: they delay no other reads, and there are
         // few such connections.
         let shared = matches!(lane, Lane::Shared);
-        let mut room = Room::default();
-        let mut whole: Option<Stretch> = None;
+        let mut room = ReadPermit::default();
+        let mut whole: Option<RangePage> = None;
         while whole.as_ref().is_none_or(|whole| !whole.ended) && budget.next() > 0 {
             if shared {
                 room = large.at_least(room, budget.expects()).await?;
@@ -118,7 +118,7 @@ impl Store {
         }
         let whole =
             whole.ok_or_else(|| StoreError::Unexpected("a read of 0 entries".to_owned()))?;
-        Ok(Stretch { room, ..whole })
+        Ok(RangePage { room, ..whole })
     }
 
     async fn read_step(
@@ -128,7 +128,7 @@ impl Store {
         after: Position,
         end: EntryId,
         count: usize,
-    ) -> Result<Stretch, StoreError> {
+    ) -> Result<RangePage, StoreError> {
         // No entry follows the greatest id; the empty range still returns the counters.
         let (from, to) = after
             .id
@@ -141,7 +141,7 @@ impl Store {
             count,
         };
         let (entries, check) = self.range_with_facts(lane, stream, &range, after).await?;
-        let StreamCheck {
+        let PositionCheck {
             facts,
             entry_exists,
         } = check;
@@ -167,8 +167,8 @@ impl Store {
         } else {
             entries
         };
-        let (ended, room) = (short || at_tail, Room::default());
-        Ok(Stretch {
+        let (ended, room) = (short || at_tail, ReadPermit::default());
+        Ok(RangePage {
             entries,
             numbers,
             facts,
@@ -194,7 +194,7 @@ impl Store {
         stream: &StreamName,
         count: usize,
         end: EntryId,
-    ) -> Result<(Position, Facts), StoreError> {
+    ) -> Result<(Position, StreamCounters), StoreError> {
         let (mut ids, mut facts, mut high) = (Vec::new(), None, end);
         loop {
             let (span, left) = ((EntryId::MIN, high), count + 1 - ids.len());
@@ -240,10 +240,10 @@ impl Store {
         (low, high): (EntryId, EntryId),
         limit: usize,
         max_bytes: usize,
-    ) -> Result<Between, StoreError> {
+    ) -> Result<IdRangePage, StoreError> {
         let large = &self.large;
         let mut budget = Budget::new(limit, max_bytes, large.weight(stream.as_str()));
-        let mut room = Room::default();
+        let mut room = ReadPermit::default();
         let (mut low, mut high) = (low, high);
         let (mut all, mut first) = (Vec::new(), None);
         let (entries, facts, ended) = loop {
@@ -281,7 +281,7 @@ impl Store {
                 break (all, facts, low > high);
             }
         };
-        Ok(Between {
+        Ok(IdRangePage {
             entries,
             facts,
             ended,
@@ -291,7 +291,7 @@ impl Store {
 }
 
 /// Truncates an ascending page to the entries that fit in the budget.
-fn cut(budget: &mut Budget, stretch: &mut Stretch) {
+fn cut(budget: &mut Budget, stretch: &mut RangePage) {
     let kept = budget.keep(&stretch.entries);
     if kept < stretch.entries.len() {
         stretch.entries.truncate(kept);

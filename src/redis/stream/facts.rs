@@ -8,14 +8,14 @@ use std::sync::atomic::Ordering;
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
 use crate::model::entry::Entry;
-use crate::model::history::{Evidence, Facts, Standing};
+use crate::model::history::{Evidence, Standing, StreamCounters};
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::position::Position;
 use crate::model::range::Order;
 use crate::redis::decode::{Properties, id, list, optional, optional_id, tuple, unsigned};
 use crate::redis::script::{LuaScript, lua};
-use crate::redis::stream::read_budget::Room;
+use crate::redis::stream::read_budget::ReadPermit;
 use crate::redis::{Lane, Store, StoreError};
 
 static SCRIPT: LuaScript = LuaScript::new(lua!["lib/facts", "stream_counters"]);
@@ -26,16 +26,16 @@ static GLANCE: LuaScript = LuaScript::new(lua!["lib/facts", "stream_tails"]);
 
 /// The counters of a stream, and whether the entry of a position exists.
 #[derive(Clone, Copy, Debug)]
-pub struct StreamCheck {
+pub struct PositionCheck {
     /// Counters of the stream.
-    pub facts: Facts,
+    pub facts: StreamCounters,
     /// Whether the entry exists; `None` for a position without a count, whose entry is not checked.
     pub entry_exists: Option<bool>,
 }
 
-impl StreamCheck {
+impl PositionCheck {
     const MISSING: Self = Self {
-        facts: Facts::missing(),
+        facts: StreamCounters::missing(),
         entry_exists: None,
     };
 
@@ -106,7 +106,7 @@ impl Store {
         stream: &StreamName,
         at: Position,
         replies: &mut impl Iterator<Item = Value>,
-    ) -> Result<StreamCheck, StoreError> {
+    ) -> Result<PositionCheck, StoreError> {
         let mut info = Properties::new(replies.next().unwrap_or(Value::Nil))?;
         let (first, last) = (info.take("first-entry"), info.take("last-entry"));
         let weight = weight_of(&first).max(weight_of(&last));
@@ -124,7 +124,7 @@ impl Store {
             id_of(first),
             id_of(last),
         ])?;
-        Ok(StreamCheck {
+        Ok(PositionCheck {
             facts,
             entry_exists,
         })
@@ -137,17 +137,21 @@ impl Store {
         Ok(())
     }
 
-    /// Returns the counters of a stream, or [`Facts::missing`] if the stream does not exist.
+    /// Returns the counters of a stream, or [`StreamCounters::missing`] if the stream does not exist.
     ///
     /// # Errors
     /// [`StoreError::NotAStream`] when the key holds another type, [`StoreError::Crowded`], or an
     /// outage of Redis.
     /// # Cancel safety
     /// Cancel safe: only reads.
-    pub async fn facts(&self, lane: &Lane, stream: &StreamName) -> Result<Facts, StoreError> {
+    pub async fn facts(
+        &self,
+        lane: &Lane,
+        stream: &StreamName,
+    ) -> Result<StreamCounters, StoreError> {
         let _room = match lane {
             Lane::Shared => self.large.room_for_facts(stream.as_str()).await?,
-            Lane::Own(_) => Room::default(),
+            Lane::Own(_) => ReadPermit::default(),
         };
         let reply = self
             .read_script_on(lane, &SCRIPT, |command| {
@@ -168,7 +172,7 @@ impl Store {
         &self,
         lane: &Lane,
         streams: &[(StreamName, Position)],
-    ) -> Result<Vec<Option<StreamCheck>>, StoreError> {
+    ) -> Result<Vec<Option<PositionCheck>>, StoreError> {
         let write = |command: &mut Cmd| {
             command.arg(streams.len());
             for (stream, _) in streams {
@@ -179,7 +183,7 @@ impl Store {
             }
         };
         let check = |((stream, _), reply): (&(StreamName, Position), Value)| match reply {
-            Value::Int(0) => Ok(Some(StreamCheck::MISSING)),
+            Value::Int(0) => Ok(Some(PositionCheck::MISSING)),
             Value::Int(_) => Ok(None),
             facts => self.decode_facts(stream, facts).map(Some),
         };
@@ -199,7 +203,7 @@ impl Store {
         &self,
         lane: &Lane,
         streams: &[(StreamName, Position)],
-    ) -> Result<Vec<StreamCheck>, StoreError> {
+    ) -> Result<Vec<PositionCheck>, StoreError> {
         let mut pipeline = Pipeline::new();
         for (stream, at) in streams {
             add_check(&mut pipeline, stream, *at);
@@ -223,7 +227,7 @@ impl Store {
         stream: &StreamName,
         range: &Range,
         at: Position,
-    ) -> Result<(Vec<Entry>, StreamCheck), StoreError> {
+    ) -> Result<(Vec<Entry>, PositionCheck), StoreError> {
         let (verb, from, to) = match range.order {
             Order::Asc => ("XRANGE", range.low, range.high),
             Order::Desc => ("XREVRANGE", range.high, range.low),
@@ -283,9 +287,9 @@ impl Store {
         }
     }
 
-    fn decode_facts(&self, stream: &StreamName, value: Value) -> Result<StreamCheck, StoreError> {
+    fn decode_facts(&self, stream: &StreamName, value: Value) -> Result<PositionCheck, StoreError> {
         if value == Value::Nil {
-            return Ok(StreamCheck::MISSING);
+            return Ok(PositionCheck::MISSING);
         }
         let [
             length,
@@ -300,15 +304,15 @@ impl Store {
         self.weighed(stream, &weight)?;
         let facts = [length, last_id, added, max_deleted, oldest, newest];
         let entry_exists = optional(&exists)?.map(|exists| exists == 1);
-        Ok(StreamCheck {
+        Ok(PositionCheck {
             facts: self.facts_from(facts)?,
             entry_exists,
         })
     }
 
-    fn facts_from(&self, values: [Value; 6]) -> Result<Facts, StoreError> {
+    fn facts_from(&self, values: [Value; 6]) -> Result<StreamCounters, StoreError> {
         let [length, last_id, added, max_deleted, oldest, newest] = values;
-        Ok(Facts {
+        Ok(StreamCounters {
             exists: true,
             length: unsigned(&length)?,
             entries_added: optional(&added)?,

@@ -11,7 +11,7 @@
 use deadpool_redis::redis::{Cmd, Value};
 
 use crate::model::name::StreamName;
-use crate::redis::conn::pool::Repeat;
+use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::{bytes, list, text, tuple, unsigned};
 use crate::redis::keys;
 use crate::redis::script::{LuaScript, lua};
@@ -110,7 +110,7 @@ impl Store {
     /// If dropped after the command was sent, the record may still be updated.
     pub async fn refresh_keys(&self, stream: &StreamName) -> Result<(), StoreError> {
         let [known, ends] = keys::idempotency(stream);
-        let refreshed = self.run_script(&REFRESH, Repeat::Unsafe, |command| {
+        let refreshed = self.run_script(&REFRESH, RetryPolicy::Unsafe, |command| {
             command
                 .arg(3)
                 .arg(stream.as_str())

@@ -5,7 +5,7 @@ use deadpool_redis::redis::{Cmd, Value};
 use crate::model::entry::Entry;
 use crate::model::id::EntryId;
 use crate::model::name::{InvalidName, OWN_PREFIX, RawName, StreamName};
-use crate::redis::conn::pool::Repeat;
+use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::{
     Properties, bytes, id, int, list, optional, optional_id, text, tuple, unsigned,
 };
@@ -88,7 +88,7 @@ impl Store {
     /// # Cancel safety
     /// Cancel safe: only reads.
     pub async fn are_streams(&self, streams: &[StreamName]) -> Result<Vec<bool>, StoreError> {
-        let are = self.run_script(&ARE_STREAMS, Repeat::Safe, |command| {
+        let are = self.run_script(&ARE_STREAMS, RetryPolicy::Safe, |command| {
             command.arg(streams.len());
             for stream in streams {
                 command.arg(stream.as_str());
@@ -187,7 +187,7 @@ impl Store {
     pub async fn delete_stream(&self, stream: &StreamName) -> Result<bool, StoreError> {
         let [known, ends] = keys::idempotency(stream);
         let [due, scheduled] = keys::scheduled(stream);
-        let deleted = self.run_script(&DELETE, Repeat::Unsafe, |command| {
+        let deleted = self.run_script(&DELETE, RetryPolicy::Unsafe, |command| {
             command.arg(7).arg(stream.as_str()).arg(&known).arg(&ends);
             command
                 .arg(keys::policies(stream))

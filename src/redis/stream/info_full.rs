@@ -4,7 +4,7 @@ use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
 use crate::model::entry::Entry;
 use crate::model::id::EntryId;
-use crate::model::lag::{GroupPlace, Lag};
+use crate::model::lag::{GroupCursor, Lag};
 use crate::model::name::{RawName, StreamName};
 use crate::redis::decode::{Properties, entries, id, list, name, optional, since, tuple, unsigned};
 use crate::redis::group::lag::ends;
@@ -108,7 +108,7 @@ impl Store {
         let groups = list(full.take("groups"))?.into_iter().map(|value| {
             let mut group = group(value)?;
             let (last_delivered, entries_read) = (group.last_delivered, group.entries_read);
-            let place = GroupPlace {
+            let place = GroupCursor {
                 last_delivered,
                 entries_read,
                 lag: group.lag,

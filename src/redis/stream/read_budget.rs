@@ -40,7 +40,7 @@ const GLANCE: usize = 1 << 20;
 const UNSEEN: usize = 128 << 10;
 
 /// The read budget and the known weights of entries.
-pub struct LargeReads {
+pub struct ReadBudget {
     /// Weight of the heaviest entry recently seen in each stream.
     weights: Mutex<HashMap<Box<str>, usize>>,
     room: Arc<Semaphore>,
@@ -69,7 +69,7 @@ fn heaviest_of<'a>(entries: impl Iterator<Item = &'a Fields>) -> Option<usize> {
         .max()
 }
 
-impl LargeReads {
+impl ReadBudget {
     /// Creates a budget of `bytes`; a read waits for its permit at most `patience`.
     pub(in crate::redis) fn new(bytes: usize, patience: Duration) -> Self {
         let all =
@@ -97,10 +97,13 @@ impl LargeReads {
     /// last entry.
     ///
     /// # Errors
-    /// Same as [`LargeReads::room`].
-    pub(in crate::redis) async fn room_for_facts(&self, stream: &str) -> Result<Room, StoreError> {
+    /// Same as [`ReadBudget::room`].
+    pub(in crate::redis) async fn room_for_facts(
+        &self,
+        stream: &str,
+    ) -> Result<ReadPermit, StoreError> {
         let weight = self.weight(stream).map(|weight| 2 * weight);
-        self.at_least(Room::default(), weight).await
+        self.at_least(ReadPermit::default(), weight).await
     }
 
     /// Records the weight of the heaviest of some entries, including entries that were discarded. A
@@ -124,9 +127,9 @@ impl LargeReads {
     ///
     /// # Errors
     /// [`StoreError::Crowded`] when the budget is not available in time.
-    pub(in crate::redis) async fn room(&self, bytes: usize) -> Result<Room, StoreError> {
+    pub(in crate::redis) async fn room(&self, bytes: usize) -> Result<ReadPermit, StoreError> {
         if bytes < LARGE {
-            return Ok(Room::default());
+            return Ok(ReadPermit::default());
         }
         let units = u32::try_from(bytes / UNIT)
             .unwrap_or(u32::MAX)
@@ -134,10 +137,10 @@ impl LargeReads {
         self.wait_for(&self.room, units).await
     }
 
-    async fn wait_for(&self, room: &Arc<Semaphore>, units: u32) -> Result<Room, StoreError> {
+    async fn wait_for(&self, room: &Arc<Semaphore>, units: u32) -> Result<ReadPermit, StoreError> {
         let room = room.clone().acquire_many_owned(units);
         if let Ok(Ok(room)) = tokio::time::timeout(self.patience, room).await {
-            return Ok(Room(Some(room)));
+            return Ok(ReadPermit(Some(room)));
         }
         self.refused.fetch_add(1, Ordering::Relaxed);
         Err(StoreError::Crowded)
@@ -147,12 +150,12 @@ impl LargeReads {
     /// `None`, returns a permit for one entry of unknown weight.
     ///
     /// # Errors
-    /// Same as [`LargeReads::room`].
+    /// Same as [`ReadBudget::room`].
     pub(in crate::redis) async fn at_least(
         &self,
-        held: Room,
+        held: ReadPermit,
         bytes: Option<usize>,
-    ) -> Result<Room, StoreError> {
+    ) -> Result<ReadPermit, StoreError> {
         let Some(bytes) = bytes else {
             return self.wait_for(&self.unknown, 1).await;
         };
@@ -211,7 +214,7 @@ impl Store {
         &self,
         stream: &StreamName,
         count: usize,
-    ) -> Result<(usize, Room), StoreError> {
+    ) -> Result<(usize, ReadPermit), StoreError> {
         let weight = self.weigh(stream).await?.max(1);
         let portion = count.min(ANSWER / weight).max(1);
         Ok((
@@ -225,7 +228,7 @@ impl Store {
 /// rendered. Otherwise entries are read faster than they are rendered, and small requests queue
 /// behind them.
 #[derive(Debug, Default)]
-pub struct Room(Option<OwnedSemaphorePermit>);
+pub struct ReadPermit(Option<OwnedSemaphorePermit>);
 
 /// The remaining budget of a range read, in entries and bytes. A first entry larger than the byte
 /// limit is still read.
@@ -371,7 +374,7 @@ mod tests {
 
     #[test]
     fn weights_rise_at_once_and_fall_by_and_by() {
-        let large = LargeReads::new(1 << 20, Duration::ZERO);
+        let large = ReadBudget::new(1 << 20, Duration::ZERO);
         large.saw("s", None);
         assert_eq!(large.weight("s"), None);
         for (seen, weight) in [(100, 100), (8000, 8000), (10, 7000), (10, 6125)] {
@@ -382,7 +385,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_gets_no_room_in_time_is_told_and_counted() {
-        let large = LargeReads::new(1 << 20, Duration::from_millis(1));
+        let large = ReadBudget::new(1 << 20, Duration::from_millis(1));
         assert!(large.room(LARGE - 1).await.unwrap().0.is_none());
         let all = large.room(usize::MAX).await.unwrap();
         assert_eq!(large.bytes(), 1 << 20);

@@ -14,7 +14,7 @@ use deadpool_redis::redis::{Cmd, Pipeline, Value};
 use crate::model::id::EntryId;
 use crate::model::name::{RawName, StreamName};
 use crate::model::retention::Retention;
-use crate::redis::conn::pool::Repeat;
+use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::{bytes, id, list, name, text, tuple, unsigned};
 use crate::redis::keys;
 use crate::redis::script::{LuaScript, lua};
@@ -94,7 +94,7 @@ impl Store {
         &self,
         stream: &StreamName,
     ) -> Result<Option<(Retention, Option<BlockedBy>)>, StoreError> {
-        let reply = self.run_script(&LOOK, Repeat::Safe, |command| {
+        let reply = self.run_script(&LOOK, RetryPolicy::Safe, |command| {
             begin(command, stream);
             command.arg(self.holes());
         });
@@ -133,7 +133,7 @@ impl Store {
         stream: &StreamName,
         renew: bool,
     ) -> Result<Option<Retained>, StoreError> {
-        let reply = self.run_script(&RETAIN, Repeat::Unsafe, |command| {
+        let reply = self.run_script(&RETAIN, RetryPolicy::Unsafe, |command| {
             begin(command, stream);
             command.arg(self.holes()).arg(u8::from(renew));
         });

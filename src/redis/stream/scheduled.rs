@@ -15,7 +15,7 @@ use std::time::Duration;
 use deadpool_redis::redis::{Cmd, Value};
 
 use crate::model::name::StreamName;
-use crate::redis::conn::pool::Repeat;
+use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::{bytes, list, text, tuple, unsigned};
 use crate::redis::keys;
 use crate::redis::script::{LuaScript, lua};
@@ -116,7 +116,7 @@ impl Store {
         let delay_ms = delay.as_millis().to_string();
         self.announce(stream, &delay_ms, false).await?;
         let (kept, salt) = (encode(entries), format!("-{:08x}", fastrand::u32(..)));
-        let reply = self.run_script(&SCHEDULE, Repeat::Unsafe, |command| {
+        let reply = self.run_script(&SCHEDULE, RetryPolicy::Unsafe, |command| {
             let [due, entries] = keys::scheduled(stream);
             command.arg(3).arg(stream.as_str()).arg(due).arg(entries);
             command
@@ -150,7 +150,7 @@ impl Store {
         delay_ms: &str,
         ring: bool,
     ) -> Result<(), StoreError> {
-        let announced = self.run_script(&ANNOUNCE, Repeat::Unsafe, |command| {
+        let announced = self.run_script(&ANNOUNCE, RetryPolicy::Unsafe, |command| {
             command
                 .arg(2)
                 .arg(keys::SCHEDULED_INDEX)
@@ -188,7 +188,7 @@ impl Store {
     /// # Cancel safety
     /// Cancel safe: only reads.
     pub async fn due_streams(&self) -> Result<(Vec<DueStream>, Option<Duration>), StoreError> {
-        let reply = self.run_script(&DUE, Repeat::Safe, |command| {
+        let reply = self.run_script(&DUE, RetryPolicy::Safe, |command| {
             command
                 .arg(2)
                 .arg(keys::SCHEDULED_INDEX)
@@ -235,7 +235,7 @@ impl Store {
         };
         let site = self.connections.site()?;
         loop {
-            let reply = self.run_script(&MOVE, Repeat::Unsafe, |command| {
+            let reply = self.run_script(&MOVE, RetryPolicy::Unsafe, |command| {
                 let [times, entries] = keys::scheduled(&due.stream);
                 command
                     .arg(3)
@@ -276,7 +276,7 @@ impl Store {
     }
 
     async fn settle_due(&self, name: &[u8], edition: &str, again: &str) -> Result<(), StoreError> {
-        let settled = self.run_script(&SETTLE, Repeat::Unsafe, |command| {
+        let settled = self.run_script(&SETTLE, RetryPolicy::Unsafe, |command| {
             command
                 .arg(2)
                 .arg(keys::SCHEDULED_INDEX)

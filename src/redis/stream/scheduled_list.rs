@@ -3,7 +3,7 @@
 use deadpool_redis::redis::{Cmd, Value};
 
 use crate::model::name::StreamName;
-use crate::redis::conn::pool::Repeat;
+use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::{list, text, tuple, unsigned};
 use crate::redis::keys;
 use crate::redis::script::{LuaScript, lua};
@@ -55,7 +55,7 @@ impl Store {
         after: Option<(u64, &str)>,
         limit: usize,
     ) -> Result<Vec<Scheduled>, StoreError> {
-        let reply = self.run_script(&LIST, Repeat::Safe, |command| {
+        let reply = self.run_script(&LIST, RetryPolicy::Safe, |command| {
             beside(command, stream);
             command.arg(limit);
             match after {
@@ -77,7 +77,7 @@ impl Store {
         stream: &StreamName,
         token: &str,
     ) -> Result<Option<Scheduled>, StoreError> {
-        let reply = self.run_script(&FIND, Repeat::Safe, |command| {
+        let reply = self.run_script(&FIND, RetryPolicy::Safe, |command| {
             beside(command, stream);
             command.arg(token);
         });
@@ -98,7 +98,7 @@ impl Store {
         stream: &StreamName,
         token: &str,
     ) -> Result<bool, StoreError> {
-        let reply = self.run_script(&CANCEL, Repeat::Unsafe, |command| {
+        let reply = self.run_script(&CANCEL, RetryPolicy::Unsafe, |command| {
             beside(command, stream);
             command.arg(token);
         });

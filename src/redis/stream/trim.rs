@@ -8,10 +8,10 @@ use deadpool_redis::redis::Cmd;
 
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
-use crate::redis::conn::pool::Repeat;
+use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::unsigned;
 use crate::redis::script::{LuaScript, lua};
-use crate::redis::stream::deletion::References;
+use crate::redis::stream::deletion::ReferencePolicy;
 use crate::redis::{Store, StoreError};
 
 /// The entries that a trim may remove.
@@ -32,10 +32,10 @@ pub struct Trimming {
     pub exact: bool,
     /// Maximum number of entries to examine; 0 for no limit. Not with `exact`.
     pub limit: Option<u64>,
-    /// Treatment of groups. [`References::Acked`] removes only a prefix that every group has read
-    /// and acknowledged. [`References::Delete`] also deletes pending records below the entry that
+    /// Treatment of groups. [`ReferencePolicy::Acked`] removes only a prefix that every group has read
+    /// and acknowledged. [`ReferencePolicy::Delete`] also deletes pending records below the entry that
     /// is the oldest afterwards.
-    pub references: References,
+    pub references: ReferencePolicy,
 }
 
 static TRIM: LuaScript = LuaScript::new(lua![
@@ -49,7 +49,7 @@ static TRIM: LuaScript = LuaScript::new(lua![
 impl Trimming {
     /// Returns whether Redis' own trimming suffices.
     pub(in crate::redis) fn is_native(&self) -> bool {
-        self.references == References::Keep
+        self.references == ReferencePolicy::Keep
     }
 
     /// Appends the arguments of XADD and XTRIM.
@@ -98,7 +98,7 @@ impl Store {
             trimming.write(&mut command);
             return unsigned(&self.write(&command).await?);
         }
-        let trimmed = self.run_script(&TRIM, Repeat::Unsafe, |command| {
+        let trimmed = self.run_script(&TRIM, RetryPolicy::Unsafe, |command| {
             command.arg(1).arg(stream.as_str());
             trimming.write_script(command);
         });

@@ -17,7 +17,7 @@ use crate::http::respond::json::{self, Json};
 use crate::model::duration;
 use crate::model::frame::write_line;
 use crate::model::name::StreamName;
-use crate::redis::{Placed, Reached};
+use crate::redis::{AppendOutcome, Reached};
 
 const IDEMPOTENCY_WINDOW: HeaderName = HeaderName::from_static("idempotency-window");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -147,7 +147,10 @@ pub enum AppendAnswer {
 }
 
 impl BatchResult {
-    pub(in crate::http) fn new(result: &Result<Placed, ApiError>, info: &RequestInfo) -> Self {
+    pub(in crate::http) fn new(
+        result: &Result<AppendOutcome, ApiError>,
+        info: &RequestInfo,
+    ) -> Self {
         match result {
             Ok(placed) => placed.into(),
             Err(error) => Self {
@@ -158,8 +161,8 @@ impl BatchResult {
     }
 }
 
-impl From<&Placed> for BatchResult {
-    fn from(placed: &Placed) -> Self {
+impl From<&AppendOutcome> for BatchResult {
+    fn from(placed: &AppendOutcome) -> Self {
         Self {
             id: Some(placed.id.to_string()),
             replayed: placed.replayed,
@@ -223,7 +226,7 @@ pub(in crate::http) fn all(
 /// Builds the response to a batch with `atomic=false`. The status is 207 if any entry was refused.
 pub(in crate::http) fn each(
     stream: &StreamName,
-    results: &[Result<Placed, ApiError>],
+    results: &[Result<AppendOutcome, ApiError>],
     reached: Option<Reached>,
     window: Option<Duration>,
     info: &RequestInfo,

@@ -3,7 +3,7 @@
 use crate::http::entries::append::answer::{self, BatchResult};
 use crate::http::entries::append::run::count_new;
 use crate::http::error::{ApiError, ErrorCode};
-use crate::redis::{MAX_FIELDS, Placed, Refusal, StoreError};
+use crate::redis::{AppendOutcome, AppendRejection, MAX_FIELDS, StoreError};
 
 /// The position of an entry in the body, as a JSON pointer by its index.
 pub(in crate::http) type Base = fn(usize) -> String;
@@ -24,7 +24,7 @@ pub(in crate::http) fn in_list(index: usize) -> String {
 }
 
 /// Returns a 409 for a batch that was appended only in part, with the appended entries.
-pub(in crate::http) fn stopped(sent: usize, placed: &[Placed]) -> ApiError {
+pub(in crate::http) fn stopped(sent: usize, placed: &[AppendOutcome]) -> ApiError {
     let count = placed.len();
     let detail = format!(
         "the stream has no ids left: the first {count} of {sent} entries were appended, the others were not"
@@ -47,8 +47,8 @@ pub(in crate::http) fn too_wide(base: &str) -> ApiError {
 }
 
 /// Converts the refusal of the entry at `base` into an error.
-pub(in crate::http) fn refused(refusal: Refusal, base: &str) -> ApiError {
-    let member = if refusal == Refusal::KeyReused {
+pub(in crate::http) fn refused(refusal: AppendRejection, base: &str) -> ApiError {
+    let member = if refusal == AppendRejection::KeyReused {
         "key"
     } else {
         "id"
@@ -57,27 +57,27 @@ pub(in crate::http) fn refused(refusal: Refusal, base: &str) -> ApiError {
 }
 
 /// Converts a refusal into an error with a pointer.
-pub(in crate::http) fn refused_at(refusal: Refusal, pointer: &str) -> ApiError {
+pub(in crate::http) fn refused_at(refusal: AppendRejection, pointer: &str) -> ApiError {
     let (code, detail) = match refusal {
-        Refusal::Stale(last) => {
+        AppendRejection::Stale(last) => {
             let detail = format!("the condition does not hold: the last generated id is {last}");
             return ApiError::new(ErrorCode::PreconditionFailed, detail)
                 .with("last_id", last.to_string());
         }
-        Refusal::Exhausted => return StoreError::IdsExhausted.into(),
-        Refusal::NoStream => {
+        AppendRejection::Exhausted => return StoreError::IdsExhausted.into(),
+        AppendRejection::NoStream => {
             let detail = "the stream does not exist; omit `create=false` to create it";
             return ApiError::new(ErrorCode::StreamNotFound, detail);
         }
-        Refusal::KeyReused => (
+        AppendRejection::KeyReused => (
             ErrorCode::IdempotencyKeyReused,
             "this idempotency key was already used for different content",
         ),
-        Refusal::NotMonotonic => (
+        AppendRejection::NotMonotonic => (
             ErrorCode::IdNotMonotonic,
             "an id must be greater than the one before it",
         ),
-        Refusal::AfterChosen => (
+        AppendRejection::AfterChosen => (
             ErrorCode::InvalidFields,
             "an explicit id cannot follow an id that Redis chooses",
         ),

@@ -25,7 +25,7 @@ use crate::http::entries::append::plan::{AppendParams, Plan, Shape};
 use crate::http::entries::append::run::Appender;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::events::stream;
-use crate::http::extract::body::{BodyMemory, media_type};
+use crate::http::extract::body::{BodyReservation, media_type};
 use crate::http::extract::inflate;
 use crate::http::extract::single_header::single;
 use crate::http::layer::request::RequestInfo;
@@ -37,7 +37,7 @@ use crate::model::json_text::without_mark;
 use crate::model::lines::{Line, Lines};
 use crate::model::name::StreamName;
 use crate::model::sent::{self, InvalidEntry, SentEntry};
-use crate::redis::Placed;
+use crate::redis::AppendOutcome;
 
 /// The NDJSON media type.
 pub(in crate::http) const NDJSON: &str = "application/x-ndjson";
@@ -84,7 +84,7 @@ pub(in crate::http) async fn append(
     let body = inflate::inflated(state.settings.max_inflation, &parts.headers, body)?;
     let source = Source {
         state: state.clone(),
-        memory: BodyMemory::default(),
+        memory: BodyReservation::default(),
         parse: match params.shape() {
             Shape::Members => bare::parse_line,
             _ => sent::parse_line,
@@ -135,7 +135,7 @@ pub(in crate::http) async fn append(
 /// A reader of the lines of a body.
 struct Source {
     state: AppState,
-    memory: BodyMemory,
+    memory: BodyReservation,
     parse: fn(&[u8], usize) -> Result<SentEntry, InvalidEntry>,
     lines: Lines,
     body: Body,
@@ -182,7 +182,7 @@ impl Source {
                 (true, _) => {}
                 // Appending these lines first frees memory.
                 (false, false) => return Ok(taken),
-                (false, true) => return Err(BodyMemory::refused(&self.state)),
+                (false, true) => return Err(BodyReservation::refused(&self.state)),
             }
             if taken.is_empty() {
                 self.fill().await?;
@@ -221,13 +221,13 @@ struct Told {
     appended: u64,
     replayed: u64,
     failed: u64,
-    first: Option<Placed>,
-    last: Option<Placed>,
+    first: Option<AppendOutcome>,
+    last: Option<AppendOutcome>,
     errors: Vec<LineError>,
 }
 
 impl Told {
-    fn count(&mut self, results: &Numbered<Placed>, info: &RequestInfo) {
+    fn count(&mut self, results: &Numbered<AppendOutcome>, info: &RequestInfo) {
         for (line, result) in results {
             match result {
                 Ok(placed) => {
@@ -268,7 +268,7 @@ impl Told {
     /// Adds the totals so far to an error that ended the upload.
     fn with_counts(&self, error: ApiError) -> ApiError {
         let unknown = error.side_effects_unknown || self.appended > 0;
-        let id = |placed: Option<Placed>| placed.map(|placed| placed.id.to_string());
+        let id = |placed: Option<AppendOutcome>| placed.map(|placed| placed.id.to_string());
         // Problems are strings and numbers, so they always serialize.
         let errors = serde_json::to_value(&self.errors).unwrap_or_default();
         ApiError {
@@ -296,7 +296,7 @@ struct Upload {
 
 impl Upload {
     /// Appends the next lines and returns their results. Returns `None` at the end.
-    async fn step(&mut self) -> Result<Option<Numbered<Placed>>, ApiError> {
+    async fn step(&mut self) -> Result<Option<Numbered<AppendOutcome>>, ApiError> {
         let lines = self.source.next().await?;
         self.info.still_good()?;
         let (Some(appender), false) = (&mut self.appender, lines.is_empty()) else {
@@ -319,7 +319,7 @@ impl Upload {
             Some(appender) => {
                 // If any line was new, the durability wait must cover the new entries.
                 let last = self.told.last;
-                let last = last.map(|last| Placed {
+                let last = last.map(|last| AppendOutcome {
                     replayed: self.told.appended == 0,
                     ..last
                 });
@@ -330,7 +330,7 @@ impl Upload {
             }
             None => None,
         };
-        let (told, id) = (self.told, |placed: Option<Placed>| {
+        let (told, id) = (self.told, |placed: Option<AppendOutcome>| {
             placed.map(|p| p.id.to_string())
         });
         Ok(LinesAnswer {
@@ -345,7 +345,7 @@ impl Upload {
         })
     }
 
-    fn receipts(&self, results: &Numbered<Placed>) -> Bytes {
+    fn receipts(&self, results: &Numbered<AppendOutcome>) -> Bytes {
         let mut text = Vec::new();
         for (line, result) in results {
             write_line(

@@ -11,12 +11,12 @@ use crate::http::entries::append::conditions::Conditions;
 use crate::http::entries::deletion::RefsParam;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::extract::id;
-use crate::http::extract::params::{Wait, at_most_one, redis_number};
+use crate::http::extract::params::{DurationParam, at_most_one, redis_number};
 use crate::http::extract::single_header::single;
 use crate::http::state::Shared;
 use crate::model::id::{EntryId, NewId};
 use crate::model::time::Time;
-use crate::redis::{Durability, MAX_DURABILITY_WAIT, References, Trim, Trimming};
+use crate::redis::{Durability, MAX_DURABILITY_WAIT, ReferencePolicy, Trim, Trimming};
 
 /// Default timeout for durability.
 const DURABILITY_WAIT: Duration = Duration::from_secs(1);
@@ -39,7 +39,7 @@ pub struct AppendParams {
     minid: Option<String>,
     /// Trim entries older than this, by the clock of Redis, in the same step.
     #[param(value_type = Option<String>, example = "7d")]
-    max_age: Option<Wait>,
+    max_age: Option<DurationParam>,
     /// Trim exactly. By default Redis drops only whole nodes, which is much cheaper.
     #[serde(default)]
     #[param(required = false)]
@@ -62,11 +62,11 @@ pub struct AppendParams {
     durability: Option<String>,
     /// Timeout for `durability`: 1s by default, at most 10s.
     #[param(value_type = Option<String>, example = "1s")]
-    durability_timeout: Option<Wait>,
+    durability_timeout: Option<DurationParam>,
     /// Append after this delay, at most 7d, and answer 202 now. Only `payload` and `as` can be
     /// combined with `delay`.
     #[param(value_type = Option<String>, example = "30s")]
-    delay: Option<Wait>,
+    delay: Option<DurationParam>,
     /// Store the whole body unchanged in this field.
     #[param(example = "data")]
     pub(in crate::http) payload: Option<String>,
@@ -164,7 +164,7 @@ impl Plan {
             manages: false,
             delay: params
                 .delay
-                .map(|Wait(delay)| delay)
+                .map(|DurationParam(delay)| delay)
                 .filter(|delay| !delay.is_zero()),
             create: params.create.unwrap_or(true),
             atomic: params.atomic.unwrap_or(true),
@@ -312,7 +312,7 @@ fn trimming(params: &AppendParams) -> Result<Option<(Bound, Trimming)>, ApiError
             let min = id("minid", min, |text| EntryId::parse_with(text, 0))?;
             (Bound::Given, Trim::MinId(min))
         }
-        (None, None, Some(Wait(age))) => (Bound::Age(age), Trim::MinId(EntryId::MIN)),
+        (None, None, Some(DurationParam(age))) => (Bound::Age(age), Trim::MinId(EntryId::MIN)),
         _ => {
             let detail = "`maxlen`, `minid` and `max_age` are mutually exclusive";
             let second = if params.max_age.is_some() {
@@ -333,7 +333,9 @@ fn trimming(params: &AppendParams) -> Result<Option<(Bound, Trimming)>, ApiError
         .trim_limit
         .map(|limit| redis_number("trim_limit", limit))
         .transpose()?;
-    let references = params.refs.map_or(References::Keep, References::from);
+    let references = params
+        .refs
+        .map_or(ReferencePolicy::Keep, ReferencePolicy::from);
     Ok(Some((
         bound,
         Trimming {
@@ -371,7 +373,7 @@ fn durability(params: &AppendParams) -> Result<Option<(Durability, Duration)>, A
     })?;
     let timeout = params
         .durability_timeout
-        .map_or(DURABILITY_WAIT, |Wait(timeout)| timeout);
+        .map_or(DURABILITY_WAIT, |DurationParam(timeout)| timeout);
     if timeout.is_zero() || timeout > MAX_DURABILITY_WAIT {
         return Err(
             ApiError::invalid("`durability_timeout` must be above 0 and at most 10s")

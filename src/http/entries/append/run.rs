@@ -12,7 +12,8 @@ use crate::model::id::{EntryId, NewId};
 use crate::model::name::StreamName;
 use crate::model::sent::{MAX_BATCH, SentEntry};
 use crate::redis::{
-    Append, Appended, Durable, Lane, MAX_FIELDS, NewEntry, Placed, Reached, Refusal, Scheduled,
+    Append, AppendOutcome, AppendRejection, Appended, DurableConnection, Lane, MAX_FIELDS,
+    NewEntry, Reached, Scheduled,
 };
 
 /// The field for a stored `traceparent`.
@@ -20,15 +21,15 @@ const TRACEPARENT: &[u8] = b"traceparent";
 
 /// The result of an append that stores all of its entries or none.
 pub(in crate::http) struct Done {
-    pub(in crate::http) placed: Vec<Placed>,
+    pub(in crate::http) placed: Vec<AppendOutcome>,
     /// Whether all entries were appended earlier under the same `Idempotency-Key`.
     pub(in crate::http) replayed: bool,
 }
 
 impl Done {
     /// Returns the last entry.
-    pub(in crate::http) fn last(&self) -> Placed {
-        let nothing = Placed {
+    pub(in crate::http) fn last(&self) -> AppendOutcome {
+        let nothing = AppendOutcome {
             id: EntryId::MIN,
             replayed: true,
         };
@@ -42,7 +43,7 @@ pub(in crate::http) struct Appender {
     stream: StreamName,
     plan: Plan,
     /// With requested durability, the connection for all commands, and the timeout.
-    durable: Option<(Durable, Duration)>,
+    durable: Option<(DurableConnection, Duration)>,
     /// Whether every entry so far had a key or the request has one.
     keyed: bool,
 }
@@ -102,7 +103,7 @@ impl Appender {
             .await?
         {
             Appended::Each(each) => {
-                let placed: Vec<Placed> = each.iter().flatten().copied().collect();
+                let placed: Vec<AppendOutcome> = each.iter().flatten().copied().collect();
                 if count_new(&placed) > 0 {
                     self.count(&placed).await;
                 }
@@ -118,7 +119,7 @@ impl Appender {
             Appended::Replayed(ids) => {
                 let placed = ids
                     .into_iter()
-                    .map(|id| Placed { id, replayed: true })
+                    .map(|id| AppendOutcome { id, replayed: true })
                     .collect();
                 Ok(Done {
                     placed,
@@ -128,7 +129,7 @@ impl Appender {
             Appended::Refused(index, refusal) => {
                 let index = index.map(base);
                 Err(match (index, refusal) {
-                    (None, Refusal::KeyReused) => refused_at(refusal, "Idempotency-Key"),
+                    (None, AppendRejection::KeyReused) => refused_at(refusal, "Idempotency-Key"),
                     (index, refusal) => refused(refusal, &index.unwrap_or_default()),
                 })
             }
@@ -185,7 +186,7 @@ impl Appender {
         &mut self,
         sent: Vec<Result<SentEntry, ApiError>>,
         base: Base,
-    ) -> Result<Vec<Result<Placed, ApiError>>, ApiError> {
+    ) -> Result<Vec<Result<AppendOutcome, ApiError>>, ApiError> {
         Self::check_count(sent.len())?;
         self.keyed &= sent.iter().flatten().all(|entry| entry.key.is_some());
         let read = |(index, sent): (usize, Result<SentEntry, ApiError>)| {
@@ -234,7 +235,7 @@ impl Appender {
                 Appended::Each(each) => each,
                 Appended::Replayed(ids) => ids
                     .into_iter()
-                    .map(|id| Ok(Placed { id, replayed: true }))
+                    .map(|id| Ok(AppendOutcome { id, replayed: true }))
                     .collect(),
                 Appended::Refused(_, refusal) => return Err(refused(refusal, "")),
             },
@@ -253,7 +254,7 @@ impl Appender {
                 .ok_or_else(lost)?
                 .map_err(|refusal| refused(refusal, &base(index)))
         };
-        let results: Vec<Result<Placed, ApiError>> =
+        let results: Vec<Result<AppendOutcome, ApiError>> =
             results.into_iter().enumerate().map(result).collect();
         self.count(results.iter().flatten()).await;
         Ok(results)
@@ -265,7 +266,7 @@ impl Appender {
     /// 504 `durability-not-reached`, with the last id and the durability reached.
     pub(in crate::http) async fn reach(
         self,
-        placed: impl IntoIterator<Item = Placed>,
+        placed: impl IntoIterator<Item = AppendOutcome>,
     ) -> Result<Option<Reached>, ApiError> {
         let Some((durable, timeout)) = self.durable else {
             return Ok(None);
@@ -317,7 +318,7 @@ impl Appender {
             .map_or(Lane::Shared, |(durable, _)| durable.lane())
     }
 
-    async fn count<'p>(&self, placed: impl IntoIterator<Item = &'p Placed>) {
+    async fn count<'p>(&self, placed: impl IntoIterator<Item = &'p AppendOutcome>) {
         let new = count_new(placed);
         self.state.metrics.published.inc_by(new);
         self.state.hub.appended(&self.stream);
@@ -389,6 +390,6 @@ impl Appender {
 }
 
 /// Counts the entries that this request appended, without replays.
-pub(in crate::http) fn count_new<'a>(placed: impl IntoIterator<Item = &'a Placed>) -> u64 {
+pub(in crate::http) fn count_new<'a>(placed: impl IntoIterator<Item = &'a AppendOutcome>) -> u64 {
     placed.into_iter().filter(|placed| !placed.replayed).count() as u64
 }

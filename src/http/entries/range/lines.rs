@@ -22,7 +22,7 @@ use crate::http::layer::request::RequestInfo;
 use crate::http::respond::gap::{SkippedGap, overtaken, require_stream};
 use crate::http::respond::view::view;
 use crate::http::state::AppState;
-use crate::live::{Begin, End, Matched, Wanted};
+use crate::live::{End, PrefixStart, SubscribeRequest, SubscribeStart};
 use crate::model::entry::{Entry, View};
 use crate::model::entry_json::EntryJson;
 use crate::model::frame::{Framing, write_line};
@@ -31,7 +31,7 @@ use crate::model::name::StreamName;
 use crate::model::position::Position;
 use crate::model::range::Order;
 use crate::model::view::EventView;
-use crate::redis::{Between, Lane};
+use crate::redis::{IdRangePage, Lane};
 
 /// Maximum entries of one read.
 const PAGE: usize = 1000;
@@ -80,8 +80,8 @@ pub(in crate::http) async fn read(
             Some(TimeParam(until)) => Some(End::Time(until.unix_ms(now))),
             None => last.map(End::At),
         };
-        let (streams, matched) = (vec![(stream, begin)], Matched::At(begin));
-        let wanted = Wanted {
+        let (streams, matched) = (vec![(stream, begin)], PrefixStart::At(begin));
+        let wanted = SubscribeRequest {
             streams,
             prefixes: Vec::new(),
             matched,
@@ -153,19 +153,22 @@ pub(in crate::http) async fn read(
 }
 
 /// Returns the start of a subscription that continues a range, and the id at which it ends.
-fn span(plan: &Plan, since: Option<TimeParam>) -> Result<(Begin, Option<EntryId>), ApiError> {
+fn span(
+    plan: &Plan,
+    since: Option<TimeParam>,
+) -> Result<(SubscribeStart, Option<EntryId>), ApiError> {
     let whole = usize::try_from(crate::http::entries::range::plan::ALL).unwrap_or(usize::MAX);
     let last = |upwards: &Upwards| Some(upwards.end).filter(|end| *end < EntryId::MAX);
     match plan {
         Plan::Upwards(upwards) if upwards.limit == whole && upwards.after.id < EntryId::MAX => {
             let begin = match since {
-                Some(TimeParam(since)) => Begin::Since(since),
-                None if upwards.from_tail => Begin::Tail,
-                None => Begin::After(upwards.after),
+                Some(TimeParam(since)) => SubscribeStart::Since(since),
+                None if upwards.from_tail => SubscribeStart::Tail,
+                None => SubscribeStart::After(upwards.after),
             };
             Ok((begin, last(upwards)))
         }
-        Plan::Last { count, upwards } => Ok((Begin::Last(*count), last(upwards))),
+        Plan::Last { count, upwards } => Ok((SubscribeStart::Last(*count), last(upwards))),
         _ => {
             let detail = "`follow=true` cannot be combined with `limit` or descending order";
             Err(ApiError::invalid(detail).at("follow", detail))
@@ -279,7 +282,7 @@ impl Lines {
     async fn down(&mut self, low: EntryId, high: EntryId, left: usize) -> Result<Bytes, ApiError> {
         let (store, limit) = (&self.state.store, left.min(PAGE));
         let read = store.read_between(&self.stream, Order::Desc, (low, high), limit, PAGE_BYTES);
-        let Between {
+        let IdRangePage {
             entries,
             facts,
             ended: done,

@@ -36,7 +36,7 @@ use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::position::Position;
 use crate::model::range::{Cursor, Order};
-use crate::redis::{Between, Lane, Room, Stretch};
+use crate::redis::{IdRangePage, Lane, RangePage, ReadPermit};
 
 /// A page of entries.
 #[derive(Serialize, ToSchema)]
@@ -52,7 +52,7 @@ pub struct EntriesPage {
     #[schema(required = false)]
     gap: Option<SkippedGap>,
     #[serde(skip)]
-    _room: Room,
+    _room: ReadPermit,
 }
 
 /// Read entries
@@ -62,7 +62,7 @@ pub struct EntriesPage {
 /// entries when the wait is over. With `Accept: application/x-ndjson`, the response is the whole
 /// range, one entry per line; with `follow=true`, it continues with new entries. An error after the
 /// first line is sent as a last line `{"error":…}`. With `Accept:
-/// application/cloudevents-batch+json`, a page is a list of events, and the `Link` header has the
+/// application/cloudevents-batch+json`, a page is a list of events, and the `ConnectionState` header has the
 /// URL of the next page.
 #[utoipa::path(
     get,
@@ -135,7 +135,7 @@ pub async fn read_entries(
                 .store
                 .read_between(&stream, Order::Desc, (low, high), limit, max_bytes)
                 .await;
-            let Between {
+            let IdRangePage {
                 entries,
                 facts,
                 ended,
@@ -239,7 +239,7 @@ async fn read_upwards(
         }
         .to_string()
     });
-    let Stretch {
+    let RangePage {
         entries,
         at_tail,
         room,
@@ -259,7 +259,7 @@ async fn read(
     stream: &StreamName,
     upwards: &Upwards,
     after: Position,
-) -> Result<Stretch, ApiError> {
+) -> Result<RangePage, ApiError> {
     let (limit, max_bytes) = (upwards.limit, upwards.max_bytes);
     let Some(wait) = upwards.wait else {
         let read = state
@@ -283,7 +283,7 @@ async fn read(
         .ok_or_else(|| ApiError::new(ErrorCode::Internal, "the read returned no result"))
 }
 
-/// Returns a `Link` to the next page: the same request with `cursor` instead of bounds.
+/// Returns a `ConnectionState` to the next page: the same request with `cursor` instead of bounds.
 fn next_link(stream: &StreamName, params: &RangeParams, next: &str) -> String {
     let rest = [
         ("cursor", Some(paths::encode(next))),

@@ -8,7 +8,7 @@ use utoipa::IntoParams;
 use crate::http::error::ApiError;
 use crate::http::extract::id;
 use crate::http::extract::params::{
-    GapParam, OrderParam, TimeParam, Wait, at_most_one, bounded, bounded_wait, exclusive,
+    DurationParam, GapParam, OrderParam, TimeParam, at_most_one, bounded, bounded_wait, exclusive,
 };
 use crate::model::id::EntryId;
 use crate::model::position::{Position, Start};
@@ -60,7 +60,7 @@ pub struct RangeParams {
     pub(in crate::http) max_bytes: Option<u64>,
     /// Time to wait for an entry if there is none, at most 60s. Requires `after` or `cursor`.
     #[param(value_type = Option<String>, example = "20s")]
-    pub(in crate::http) wait: Option<Wait>,
+    pub(in crate::http) wait: Option<DurationParam>,
     /// Returns each entry as `{"id","payload"}`, with the value of this field as the payload.
     pub(in crate::http) payload: Option<String>,
     /// Returns the payload as JSON. The payload is the field `data` unless `payload` names another.

@@ -5,7 +5,7 @@ use deadpool_redis::redis::Value;
 
 use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
-use crate::redis::conn::pool::Repeat;
+use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::{delivery, id, list, tuple, unsigned};
 use crate::redis::group::leases::read::micros;
 use crate::redis::group::leases::{Lease, begin};
@@ -42,7 +42,7 @@ impl Store {
         group: &GroupName,
         claim: &Claim,
     ) -> Result<Option<Claimed>, StoreError> {
-        let reply = self.run_script(&CLAIM, Repeat::Unsafe, |command| {
+        let reply = self.run_script(&CLAIM, RetryPolicy::Unsafe, |command| {
             begin(command, stream, group);
             command
                 .arg(claim.consumer.as_bytes())
@@ -72,7 +72,7 @@ impl Store {
         group: &GroupName,
         claim: &AutoClaim,
     ) -> Result<Option<Claimed>, StoreError> {
-        let reply = self.run_script(&AUTOCLAIM, Repeat::Unsafe, |command| {
+        let reply = self.run_script(&AUTOCLAIM, RetryPolicy::Unsafe, |command| {
             begin(command, stream, group);
             command
                 .arg(claim.consumer.as_bytes())

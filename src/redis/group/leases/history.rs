@@ -4,9 +4,9 @@ use deadpool_redis::redis::{Cmd, Value};
 
 use crate::model::id::EntryId;
 use crate::model::name::{ConsumerName, GroupName, StreamName};
-use crate::redis::conn::pool::Repeat;
+use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::{fields, id, list, tuple, unsigned};
-use crate::redis::group::leases::read::{Handed, Lease, micros, write_keys};
+use crate::redis::group::leases::read::{GroupDelivery, Lease, micros, write_keys};
 use crate::redis::group::plain::write_read;
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Delivery, GroupRead, Store, StoreError};
@@ -23,7 +23,7 @@ impl Store {
         read: &GroupRead,
         after: EntryId,
         (share, portion): (usize, usize),
-    ) -> Result<Vec<Handed>, StoreError> {
+    ) -> Result<Vec<GroupDelivery>, StoreError> {
         let plainly = async || {
             // XREADGROUP has no byte limit: read as many as fit if all are as heavy as the
             // heaviest.
@@ -40,9 +40,9 @@ impl Store {
         let Some(from) = after.next() else {
             // No entry can follow the last id, which XREADGROUP would take for `>`.
             self.touch_consumer(streams, group, &read.consumer).await?;
-            return Ok(vec![Handed::default(); streams.len()]);
+            return Ok(vec![GroupDelivery::default(); streams.len()]);
         };
-        let reply = self.run_script(&HISTORY, Repeat::Safe, |command| {
+        let reply = self.run_script(&HISTORY, RetryPolicy::Safe, |command| {
             write_keys(command, streams, group);
             command
                 .arg(read.consumer.as_bytes())
@@ -56,10 +56,10 @@ impl Store {
                 let of_one = |entries| {
                     let entries = list(entries)?.into_iter().map(pending);
                     let entries = entries.collect::<Result<_, _>>()?;
-                    Ok(Handed {
+                    Ok(GroupDelivery {
                         entries,
                         leased: true,
-                        ..Handed::default()
+                        ..GroupDelivery::default()
                     })
                 };
                 list(present)?.into_iter().map(of_one).collect()

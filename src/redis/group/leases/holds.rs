@@ -1,7 +1,7 @@
 //! Checks whether leases are still valid.
 
 use crate::model::name::{ConsumerName, GroupName, StreamName};
-use crate::redis::conn::pool::Repeat;
+use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::{int, list};
 use crate::redis::group::leases::begin;
 use crate::redis::group::leases::settle::{Item, write_items};
@@ -32,7 +32,7 @@ impl Store {
         leases: &[Item],
         pending: bool,
     ) -> Result<Vec<bool>, StoreError> {
-        let reply = self.run_script(&HOLDS, Repeat::Safe, |command| {
+        let reply = self.run_script(&HOLDS, RetryPolicy::Safe, |command| {
             begin(command, stream, group);
             command.arg(consumer.as_bytes()).arg(u8::from(pending));
             write_items(command, leases);

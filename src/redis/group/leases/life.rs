@@ -12,7 +12,7 @@
 use deadpool_redis::redis::{Cmd, Value};
 
 use crate::model::name::{GroupName, StreamName};
-use crate::redis::conn::pool::Repeat;
+use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::{bytes, int, list};
 use crate::redis::group::leases::begin;
 use crate::redis::script::{LuaScript, lua};
@@ -39,7 +39,7 @@ impl Store {
         &self,
         write: &impl Fn(&mut Cmd),
     ) -> Result<(), StoreError> {
-        let discarded = self.run_once(&DISCARD, Repeat::Safe, write).await?;
+        let discarded = self.run_once(&DISCARD, RetryPolicy::Safe, write).await?;
         for stream in list(discarded)? {
             self.discarded.policy();
             let stream = String::from_utf8_lossy(&bytes(stream)?).into_owned();
@@ -65,7 +65,7 @@ impl Store {
         skip: u64,
         limit: usize,
     ) -> Result<Option<u64>, StoreError> {
-        let reply = self.run_script(&WIND_DOWN, Repeat::Unsafe, |command| {
+        let reply = self.run_script(&WIND_DOWN, RetryPolicy::Unsafe, |command| {
             begin(command, stream, group);
             command.arg(skip).arg(limit);
         });

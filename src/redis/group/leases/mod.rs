@@ -35,13 +35,13 @@ use crate::redis::keys;
 
 pub use crate::redis::group::leases::dead_letters::{DeadLetter, DeadLetters};
 pub use crate::redis::group::leases::policy::{GroupChange, GroupStart};
-pub use crate::redis::group::leases::read::{Handed, HandedOut, Lease, WorkRead};
+pub use crate::redis::group::leases::read::{ConsumerRead, DeadLetterCounts, GroupDelivery, Lease};
 pub use crate::redis::group::leases::redrive::{Redrive, Redriven};
 pub(in crate::redis) use crate::redis::group::leases::settle::write_items;
-pub use crate::redis::group::leases::settle::{Item, Settled, Settlement};
+pub use crate::redis::group::leases::settle::{Item, LeaseOperation, LeaseOutcome};
 
-pub use crate::redis::group::leases::sweep::{SweepAt, SweepParts, Swept};
-pub use crate::redis::group::leases::wake::{Calls, Ear};
+pub use crate::redis::group::leases::sweep::{SweepParts, SweepPosition, SweepResult};
+pub use crate::redis::group::leases::wake::{WakeMessages, WakeSubscriber};
 
 /// The consumer that holds entries returned to the group. No client can use this name.
 pub(in crate::redis) const NOBODY: &str = "streamgate:nobody";

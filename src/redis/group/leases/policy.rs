@@ -5,7 +5,7 @@ use deadpool_redis::redis::{Cmd, Value};
 use crate::model::name::{GroupName, StreamName};
 use crate::model::policy::Policy;
 use crate::model::position::Start;
-use crate::redis::conn::pool::Repeat;
+use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::{int, list};
 use crate::redis::group::leases::begin;
 use crate::redis::group::leases::life::{kept as kept_policy, new_life};
@@ -89,7 +89,7 @@ impl Store {
         new: &GroupStart,
     ) -> Result<bool, StoreError> {
         let life = new_life();
-        let made = self.run_script(&CREATE, Repeat::Unsafe, |command| {
+        let made = self.run_script(&CREATE, RetryPolicy::Unsafe, |command| {
             begin(command, stream, group);
             let policy = new.policy.as_ref().map(|policy| kept(policy.as_ref()));
             command
@@ -126,7 +126,7 @@ impl Store {
         change: &GroupChange,
     ) -> Result<(), StoreError> {
         let life = new_life();
-        let changed = self.run_script(&CHANGE, Repeat::Unsafe, |command| {
+        let changed = self.run_script(&CHANGE, RetryPolicy::Unsafe, |command| {
             begin(command, stream, group);
             match &change.policy {
                 Some((seen, next)) => {
@@ -162,7 +162,7 @@ impl Store {
         group: &GroupName,
     ) -> Result<bool, StoreError> {
         let deleted = self
-            .run_script(&DELETE, Repeat::Unsafe, |command| {
+            .run_script(&DELETE, RetryPolicy::Unsafe, |command| {
                 begin(command, stream, group);
             })
             .await;
@@ -185,7 +185,7 @@ impl Store {
         if groups.is_empty() {
             return Ok(Vec::new());
         }
-        let found = self.run_script(&LOOK, Repeat::Safe, |command| {
+        let found = self.run_script(&LOOK, RetryPolicy::Safe, |command| {
             command
                 .arg(2)
                 .arg(stream.as_str())

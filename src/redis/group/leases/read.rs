@@ -5,7 +5,7 @@ use std::time::Duration;
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
 use crate::model::name::{GroupName, StreamName};
-use crate::redis::conn::pool::Repeat;
+use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::{delivery, list, text, tuple, unsigned};
 use crate::redis::group::leases::hand_out::READ;
 use crate::redis::group::plain::write_read;
@@ -26,7 +26,7 @@ pub struct Lease {
 
 /// The parameters of a read in groups that may have a policy.
 #[derive(Clone, Debug)]
-pub struct WorkRead {
+pub struct ConsumerRead {
     /// Consumer, count and kind of the read.
     pub read: GroupRead,
     /// Duration of the leases, instead of that of the policy.
@@ -37,7 +37,7 @@ pub struct WorkRead {
 
 /// The result of a read in one group.
 #[derive(Clone, Debug, Default)]
-pub struct Handed {
+pub struct GroupDelivery {
     /// Entries delivered to the consumer.
     pub entries: Vec<Delivery>,
     /// Whether the group has a policy.
@@ -45,12 +45,12 @@ pub struct Handed {
     /// Time until the next entry is due, if nothing was delivered.
     pub due_in: Option<Duration>,
     /// Counts of entries moved to the dead letters by this read.
-    pub dead: HandedOut,
+    pub dead: DeadLetterCounts,
 }
 
 /// Counts of due entries that could not be delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HandedOut {
+pub struct DeadLetterCounts {
     /// Entries with the maximum number of deliveries.
     pub exhausted: u64,
     /// Pending entries that had been deleted from the stream.
@@ -90,9 +90,9 @@ impl Store {
         &self,
         streams: &[StreamName],
         group: &GroupName,
-        work: &WorkRead,
+        work: &ConsumerRead,
         plain: bool,
-    ) -> Result<Vec<Handed>, StoreError> {
+    ) -> Result<Vec<GroupDelivery>, StoreError> {
         let read = &work.read;
         let mut heaviest = 1;
         for stream in streams {
@@ -127,10 +127,10 @@ impl Store {
         &self,
         streams: &[StreamName],
         group: &GroupName,
-        work: &WorkRead,
+        work: &ConsumerRead,
         plain: bool,
         max_bytes: Option<usize>,
-    ) -> Result<Vec<Handed>, StoreError> {
+    ) -> Result<Vec<GroupDelivery>, StoreError> {
         let read = &work.read;
         let plainly = read.no_ack || (plain && work.lease.is_none());
         if !plainly || max_bytes.is_some() {
@@ -161,12 +161,12 @@ impl Store {
         &self,
         streams: &[StreamName],
         group: &GroupName,
-        work: &WorkRead,
+        work: &ConsumerRead,
         count: usize,
         max_bytes: Option<usize>,
-    ) -> Result<Vec<Handed>, StoreError> {
+    ) -> Result<Vec<GroupDelivery>, StoreError> {
         let read = &work.read;
-        let reply = self.run_script(&READ, Repeat::Unsafe, |command| {
+        let reply = self.run_script(&READ, RetryPolicy::Unsafe, |command| {
             write_keys(command, streams, group);
             command.arg(read.consumer.as_bytes()).arg(count);
             command.arg(
@@ -191,7 +191,7 @@ impl Store {
         streams: &[StreamName],
         group: &GroupName,
         read: &GroupRead,
-    ) -> Result<Vec<Handed>, StoreError> {
+    ) -> Result<Vec<GroupDelivery>, StoreError> {
         let mut pipeline = Pipeline::with_capacity(1 + streams.len());
         let mut command = Cmd::with_capacity(10 + 2 * streams.len(), 128 * (1 + streams.len()));
         write_read(&mut command, streams, group, read);
@@ -210,10 +210,10 @@ impl Store {
         let mut handed = Vec::with_capacity(streams.len());
         for (stream, (entries, has)) in streams.iter().zip(of_all.into_iter().zip(replies)) {
             let leased = unsigned(&has)? == 1;
-            let mut one = Handed {
+            let mut one = GroupDelivery {
                 entries,
                 leased,
-                ..Handed::default()
+                ..GroupDelivery::default()
             };
             if leased && !read.no_ack && !one.entries.is_empty() {
                 self.lend(stream, group, &mut one.entries).await?;
@@ -229,7 +229,7 @@ impl Store {
         group: &GroupName,
         entries: &mut [Delivery],
     ) -> Result<(), StoreError> {
-        let reply = self.run_script(&LEND, Repeat::Unsafe, |command| {
+        let reply = self.run_script(&LEND, RetryPolicy::Unsafe, |command| {
             crate::redis::group::leases::begin(command, stream, group);
             for entry in &*entries {
                 command.arg(entry.id.to_string());
@@ -257,7 +257,7 @@ pub(super) fn micros(value: Value) -> Result<Option<u64>, StoreError> {
         .map_err(|_| StoreError::Unexpected("an invalid end of a lease".to_owned()))
 }
 
-fn handed(value: Value) -> Result<Handed, StoreError> {
+fn handed(value: Value) -> Result<GroupDelivery, StoreError> {
     let [
         until_us,
         taken,
@@ -292,11 +292,11 @@ fn handed(value: Value) -> Result<Handed, StoreError> {
             lease: lease(1),
         });
     }
-    Ok(Handed {
+    Ok(GroupDelivery {
         entries,
         leased: until_us.is_some(),
         due_in: micros(due_in)?.map(Duration::from_micros),
-        dead: HandedOut {
+        dead: DeadLetterCounts {
             exhausted: unsigned(&exhausted)?,
             gone: unsigned(&gone)?,
             stuck: unsigned(&stuck)?,

@@ -4,7 +4,7 @@ use deadpool_redis::redis::Value;
 
 use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
-use crate::redis::conn::pool::Repeat;
+use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::{id, list, text, tuple};
 use crate::redis::group::leases::{NOBODY, begin};
 use crate::redis::script::{LuaScript, lua};
@@ -70,7 +70,7 @@ impl Store {
         };
         let mut all = Vec::with_capacity(ids.len());
         while let Some(rest) = ids.get(all.len()..).filter(|rest| !rest.is_empty()) {
-            let reply = self.run_script(&REDRIVE, Repeat::Unsafe, |command| {
+            let reply = self.run_script(&REDRIVE, RetryPolicy::Unsafe, |command| {
                 begin(command, stream, group);
                 command.arg(NOBODY).arg(copy).arg(to);
                 for id in rest {

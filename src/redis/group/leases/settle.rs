@@ -6,7 +6,7 @@ use deadpool_redis::redis::{Cmd, Value};
 
 use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
-use crate::redis::conn::pool::Repeat;
+use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::{int, list, tuple};
 use crate::redis::group::leases::read::micros;
 use crate::redis::group::leases::{NOBODY, begin};
@@ -24,7 +24,7 @@ pub struct Item {
 
 /// An operation on a leased entry, other than [`Store::ack`].
 #[derive(Clone, Debug)]
-pub enum Settlement {
+pub enum LeaseOperation {
     /// Releases the entry for another delivery after a delay. An entry with the maximum number of
     /// deliveries becomes a dead letter instead.
     Nack {
@@ -49,7 +49,7 @@ pub enum Settlement {
 
 /// The outcome for one entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settled {
+pub enum LeaseOutcome {
     /// The entry was not pending; nothing was changed.
     NotPending,
     /// The entry was acknowledged.
@@ -104,16 +104,16 @@ impl Store {
         stream: &StreamName,
         group: &GroupName,
         items: &[Item],
-    ) -> Result<Vec<Settled>, StoreError> {
-        let reply = self.run_script(&ACK, Repeat::Unsafe, |command| {
+    ) -> Result<Vec<LeaseOutcome>, StoreError> {
+        let reply = self.run_script(&ACK, RetryPolicy::Unsafe, |command| {
             begin(command, stream, group);
             write_items(command, items);
         });
         let one = |value: &Value| {
             Ok(match int(value)? {
-                1 => Settled::Acknowledged,
-                2 => Settled::LeaseLost,
-                _ => Settled::NotPending,
+                1 => LeaseOutcome::Acknowledged,
+                2 => LeaseOutcome::LeaseLost,
+                _ => LeaseOutcome::NotPending,
             })
         };
         list(reply.await?)?.iter().map(one).collect()
@@ -132,26 +132,26 @@ impl Store {
         stream: &StreamName,
         group: &GroupName,
         items: &[Item],
-        settlement: &Settlement,
-    ) -> Result<Vec<Settled>, StoreError> {
+        settlement: &LeaseOperation,
+    ) -> Result<Vec<LeaseOutcome>, StoreError> {
         let millis = |duration: &Option<Duration>| {
             duration
                 .map(|duration| duration.as_millis().to_string())
                 .unwrap_or_default()
         };
         let (how, given, reason) = match settlement {
-            Settlement::Nack { delay, reason } => {
+            LeaseOperation::Nack { delay, reason } => {
                 ("nack", millis(delay), reason.as_deref().unwrap_or_default())
             }
-            Settlement::HandBack => ("hand-back", String::new(), ""),
-            Settlement::Reject { reason } => (
+            LeaseOperation::HandBack => ("hand-back", String::new(), ""),
+            LeaseOperation::Reject { reason } => (
                 "reject",
                 String::new(),
                 reason.as_deref().unwrap_or("rejected"),
             ),
-            Settlement::Extend { lease } => ("extend", millis(lease), ""),
+            LeaseOperation::Extend { lease } => ("extend", millis(lease), ""),
         };
-        let reply = self.run_script(&SETTLE, Repeat::Unsafe, |command| {
+        let reply = self.run_script(&SETTLE, RetryPolicy::Unsafe, |command| {
             begin(command, stream, group);
             command.arg(how).arg(given.as_str()).arg(reason).arg(NOBODY);
             write_items(command, items);
@@ -160,13 +160,13 @@ impl Store {
     }
 }
 
-fn settled(value: Value) -> Result<Settled, StoreError> {
+fn settled(value: Value) -> Result<LeaseOutcome, StoreError> {
     let [code, end] = tuple(value)?;
     Ok(match int(&code)? {
-        2 => Settled::LeaseLost,
-        3 => Settled::Released,
-        4 => Settled::DeadLettered,
-        5 => Settled::Extended(micros(end)?.unwrap_or_default()),
-        _ => Settled::NotPending,
+        2 => LeaseOutcome::LeaseLost,
+        3 => LeaseOutcome::Released,
+        4 => LeaseOutcome::DeadLettered,
+        5 => LeaseOutcome::Extended(micros(end)?.unwrap_or_default()),
+        _ => LeaseOutcome::NotPending,
     })
 }

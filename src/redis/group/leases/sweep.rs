@@ -6,18 +6,18 @@ use deadpool_redis::redis::{Cmd, Value};
 
 use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
-use crate::redis::conn::pool::Repeat;
+use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::{bytes, id, list, text, tuple, unsigned};
 use crate::redis::group::leases::begin;
 use crate::redis::group::leases::life::new_life;
 use crate::redis::group::leases::policy::indexed;
 use crate::redis::keys;
 use crate::redis::script::{LuaScript, lua};
-use crate::redis::{HandedOut, Store, StoreError};
+use crate::redis::{DeadLetterCounts, Store, StoreError};
 
 /// The position at which the next sweep of a group continues.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SweepAt {
+pub struct SweepPosition {
     /// Position in the list of pending entries.
     pub enrol_after: EntryId,
     /// Position in the expired leases: the number of leases to skip.
@@ -38,16 +38,16 @@ pub struct SweepParts {
 
 /// The result of one sweep of a group.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Swept {
+pub struct SweepResult {
     /// Position of the next sweep.
-    pub next: SweepAt,
+    pub next: SweepPosition,
     /// Number of entries that got a lease.
     pub enrolled: u64,
     /// Approximate number of pending entries without a lease that this sweep did not examine.
     /// Leases of entries that are not pending reduce the number.
     pub backlog: u64,
     /// Counts of entries moved to the dead letters.
-    pub dead: HandedOut,
+    pub dead: DeadLetterCounts,
     /// Number of removed leases whose entries were no longer pending.
     pub strays: u64,
     /// Whether there are more expired leases than were examined.
@@ -73,7 +73,7 @@ static SWEEP: LuaScript = LuaScript::new(lua![
     "sweep"
 ]);
 
-impl Swept {
+impl SweepResult {
     /// Returns which parts should continue immediately rather than in the next round: adding leases
     /// while entries without a lease are known, and clearing expired leases while that removes any.
     #[must_use]
@@ -131,15 +131,15 @@ impl Store {
         &self,
         stream: &StreamName,
         group: &GroupName,
-        at: SweepAt,
+        at: SweepPosition,
         parts: SweepParts,
-    ) -> Result<Option<Swept>, StoreError> {
+    ) -> Result<Option<SweepResult>, StoreError> {
         let after = match at.enrol_after {
             EntryId::MIN => "-".to_owned(),
             id => format!("({id}"),
         };
         let life = new_life();
-        let reply = self.run_script(&SWEEP, Repeat::Unsafe, |command| {
+        let reply = self.run_script(&SWEEP, RetryPolicy::Unsafe, |command| {
             begin(command, stream, group);
             command
                 .arg(after.as_str())
@@ -152,13 +152,13 @@ impl Store {
         if reply == Value::Nil {
             let limit = parts.due.max(1);
             if let Some(skip) = self.wind_down(stream, group, at.due_skip, limit).await? {
-                let next = SweepAt {
+                let next = SweepPosition {
                     due_skip: skip,
-                    ..SweepAt::default()
+                    ..SweepPosition::default()
                 };
-                return Ok(Some(Swept {
+                return Ok(Some(SweepResult {
                     next,
-                    ..Swept::default()
+                    ..SweepResult::default()
                 }));
             }
             self.strike(stream, group).await?;
@@ -183,13 +183,13 @@ impl Store {
         if parts.due > 0 {
             next.due_skip = unsigned(&due_skip)?;
         }
-        Ok(Some(Swept {
+        Ok(Some(SweepResult {
             next,
             enrolled: unsigned(&enrolled)?,
             backlog: unsigned(&backlog)?,
             strays: unsigned(&strays)?,
             more_due: unsigned(&more_due)? == 1,
-            dead: HandedOut {
+            dead: DeadLetterCounts {
                 exhausted: unsigned(&exhausted)?,
                 gone: unsigned(&gone)?,
                 stuck: unsigned(&stuck)?,

@@ -11,19 +11,19 @@ use crate::redis::keys;
 use crate::redis::{Store, StoreError};
 
 /// The sending half of a subscriber connection, which subscribes to channels.
-pub struct Ear {
+pub struct WakeSubscriber {
     sink: PubSubSink,
     patience: Duration,
 }
 
 /// The receiving half of a subscriber connection.
-pub struct Calls {
+pub struct WakeMessages {
     stream: PubSubStream,
     left: CancellationToken,
 }
 
 impl Store {
-    /// Returns the wake-up channel of a group, as returned by [`Calls::next`].
+    /// Returns the wake-up channel of a group, as returned by [`WakeMessages::next`].
     #[must_use]
     pub fn wake_channel(stream: &StreamName, group: &GroupName) -> String {
         keys::wake_channel(stream, group)
@@ -35,7 +35,7 @@ impl Store {
     /// [`StoreError::Unreachable`].
     /// # Cancel safety
     /// Cancel safe.
-    pub async fn listen(&self) -> Result<(Ear, Calls), StoreError> {
+    pub async fn listen(&self) -> Result<(WakeSubscriber, WakeMessages), StoreError> {
         let (site, patience) = (
             self.connections.site()?,
             self.connections.settings.connect_timeout,
@@ -53,8 +53,8 @@ impl Store {
         // Replaces dead shared connections, so that a woken reader does not lose a command on one.
         self.connections.check().await;
         Ok((
-            Ear { sink, patience },
-            Calls {
+            WakeSubscriber { sink, patience },
+            WakeMessages {
                 stream,
                 left: site.left.clone(),
             },
@@ -62,7 +62,7 @@ impl Store {
     }
 }
 
-impl Ear {
+impl WakeSubscriber {
     /// Subscribes to a channel. Messages published after this returns are received.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ impl Ear {
     /// Unsubscribes from a channel.
     ///
     /// # Errors
-    /// Same as [`Ear::open`].
+    /// Same as [`WakeSubscriber::open`].
     pub async fn close(&mut self, channel: &str) -> Result<(), StoreError> {
         within(self.patience, self.sink.unsubscribe(channel)).await
     }
@@ -82,14 +82,14 @@ impl Ear {
     /// Pings the connection to detect a half-open one, which would stay silent forever.
     ///
     /// # Errors
-    /// Same as [`Ear::open`].
+    /// Same as [`WakeSubscriber::open`].
     pub async fn test(&mut self) -> Result<(), StoreError> {
         let ping = self.sink.ping::<deadpool_redis::redis::Value>();
         within(self.patience, ping).await.map(drop)
     }
 }
 
-impl Calls {
+impl WakeMessages {
     /// Returns the next message: the channel, and the milliseconds until an entry becomes due (0
     /// for now). Returns `None` when the connection is closed, or its server is no longer used.
     ///
