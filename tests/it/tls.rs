@@ -231,7 +231,7 @@ fn certificates_that_cannot_be_used_are_refused_at_the_start_without_telling_the
         &[],
     );
     assert_eq!(code, Some(2));
-    assert!(err.contains("tls-key needs tls-cert"), "{err}");
+    assert!(err.contains("tls-key requires tls-cert"), "{err}");
 }
 
 #[tokio::test]

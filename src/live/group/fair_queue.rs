@@ -16,7 +16,7 @@
 //!
 //! **No lost wake-up.** A reader that leaves the head of a queue notifies the next one, and the
 //! notification is kept until it is awaited. A reader whose turn has come first follows the stream,
-//! and then tries to read it (`waiting.rs`). The read finds entries appended before; later entries
+//! and then tries to read it (`long_poll.rs`). The read finds entries appended before; later entries
 //! cause a notification. Entries left over by a partly served reader are found by the read of the
 //! next one.
 

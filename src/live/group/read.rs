@@ -1,12 +1,12 @@
 //! Reads of groups, which can wait for entries without holding a Redis connection.
 //!
-//! Readers of one group wait in a fair queue (`turns.rs`), and only the first one tries to read. An
+//! Readers of one group wait in a fair queue (`fair_queue.rs`), and only the first one tries to read. An
 //! entry therefore wakes one reader instead of all, and readers are served in order of arrival.
 //! This order holds within one process; a native consumer blocked in XREADGROUP is always served
 //! earlier.
 //!
 //! The first reader tries, and then sleeps until its stream has news, a message reports freed
-//! entries (`wakes.rs`), a lease is due, or a few seconds have passed. A reader of several streams
+//! entries (`wake_subscriber.rs`), a lease is due, or a few seconds have passed. A reader of several streams
 //! waits in the queue of each, and reads those in which it is first.
 
 use std::future::pending;

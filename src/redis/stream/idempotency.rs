@@ -4,7 +4,7 @@
 //! A sorted set by expiry time serves only to find expired keys. Redis may evict or expire either
 //! without the other.
 //!
-//! The hash also holds a record of the stream (`stream_life.rs`). Appends with a key update it at
+//! The hash also holds a record of the stream (`life.rs`). Appends with a key update it at
 //! most once a second, and so does a background job of one gateway. The keys are discarded if
 //! another client has replaced the stream.
 

@@ -6,7 +6,7 @@
 //! An index lists the streams with a retention. The index is in a separate slot and is not written
 //! atomically with the retention, so callers verify its entries against the retention itself.
 //!
-//! The string ends with a record of the stream (`stream_life.rs`), which the background job of one
+//! The string ends with a record of the stream (`life.rs`), which the background job of one
 //! gateway updates. The retention is discarded if another client has replaced the stream.
 
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
