@@ -143,6 +143,71 @@ impl Reader<'_> {
     }
 }
 
+impl Reader<'_> {
+    /// Returns the Redis to use, from its address or the data directory of a private one.
+    fn redis_source(
+        &mut self,
+        url: Option<RedisUrl>,
+        data_dir: Option<PathBuf>,
+        mode: Mode,
+    ) -> Option<RedisSource> {
+        match (url, data_dir) {
+            (Some(_), Some(_)) => {
+                self.problems.push(Problem(
+                    "redis-url and data-dir exclude each other".to_owned(),
+                ));
+                None
+            }
+            (Some(url), None) => Some(RedisSource::Url(Box::new(url))),
+            (None, Some(dir)) => Some(RedisSource::Private(dir)),
+            (None, None) if self.layers.one("redis-url").is_some() => None,
+            (None, None) if mode != Mode::Serve => {
+                let dir = layers::data_dir();
+                if dir.is_none() {
+                    let text = "there is no home directory for the data: set --data-dir";
+                    self.problems.push(Problem(text.to_owned()));
+                }
+                dir.map(RedisSource::Private)
+            }
+            (None, None) => {
+                self.problems.push(Problem(
+                    "no Redis is configured: set --redis-url for a running one, or --data-dir for a private one".to_owned(),
+                ));
+                None
+            }
+        }
+    }
+
+    /// Reads the settings of the HTTP API.
+    fn api(&mut self) -> ApiSettings {
+        let max_body = self.size("max-body");
+        ApiSettings {
+            https: self.layers.one("tls-cert").is_some(),
+            base_path: self.get("base-path", network::parsed).unwrap_or_default(),
+            any_host: false,
+            hosts: self.all("host", |text| Ok(text.to_ascii_lowercase())),
+            origins: self.all("allow-origin", origin),
+            max_body,
+            body_memory: self.at_least_a_body("body-memory", max_body),
+            answer_memory: self.size("answer-memory"),
+            max_fields: self.count("max-fields"),
+            max_inflation: self.count("max-inflation"),
+            max_field_name: self.size("max-field-name"),
+            body_timeout: self.duration("body-timeout"),
+            max_subscriptions: self.count("max-subscriptions"),
+            max_waiting: self.count("max-waiting-reads"),
+            heartbeat: self.duration("heartbeat"),
+            max_session_age: self.duration_if_any("max-session-age"),
+            max_consumers: self.count("max-consumers"),
+            max_scheduled: self.count("max-scheduled"),
+            max_scheduled_bytes: self.at_least_a_body("max-scheduled-bytes", max_body),
+            idempotency_window: self.duration("idempotency-window"),
+            trace_context: self.get("trace-context", boolean).unwrap_or(false),
+            slow_request: Duration::from_secs(1),
+        }
+    }
+}
+
 impl Settings {
     /// Reads all settings.
     ///
@@ -159,31 +224,7 @@ impl Settings {
         read.check_exposure(listen, &auth, mode);
         let url = read.get("redis-url", redis::url);
         let data_dir = read.get("data-dir", |text| Ok(PathBuf::from(text)));
-        let redis = match (url, data_dir) {
-            (Some(_), Some(_)) => {
-                read.problems.push(Problem(
-                    "redis-url and data-dir exclude each other".to_owned(),
-                ));
-                None
-            }
-            (Some(url), None) => Some(RedisSource::Url(Box::new(url))),
-            (None, Some(dir)) => Some(RedisSource::Private(dir)),
-            (None, None) if layers.one("redis-url").is_some() => None,
-            (None, None) if mode != Mode::Serve => {
-                let dir = layers::data_dir();
-                if dir.is_none() {
-                    let text = "there is no home directory for the data: set --data-dir";
-                    read.problems.push(Problem(text.to_owned()));
-                }
-                dir.map(RedisSource::Private)
-            }
-            (None, None) => {
-                read.problems.push(Problem(
-                    "no Redis is configured: set --redis-url for a running one, or --data-dir for a private one".to_owned(),
-                ));
-                None
-            }
-        };
+        let redis = read.redis_source(url, data_dir, mode);
         let connection = match &redis {
             Some(RedisSource::Url(url)) => read.redis_tls((**url).clone(), mode),
             _ => placeholder(),
@@ -219,31 +260,7 @@ impl Settings {
             pool.as_ref().map_or(1, |pool| pool.workers),
             block,
         );
-        let max_body = read.size("max-body");
-        let api = ApiSettings {
-            https: layers.one("tls-cert").is_some(),
-            base_path: read.get("base-path", network::parsed).unwrap_or_default(),
-            any_host: false,
-            hosts: read.all("host", |text| Ok(text.to_ascii_lowercase())),
-            origins: read.all("allow-origin", origin),
-            max_body,
-            body_memory: read.at_least_a_body("body-memory", max_body),
-            answer_memory: read.size("answer-memory"),
-            max_fields: read.count("max-fields"),
-            max_inflation: read.count("max-inflation"),
-            max_field_name: read.size("max-field-name"),
-            body_timeout: read.duration("body-timeout"),
-            max_subscriptions: read.count("max-subscriptions"),
-            max_waiting: read.count("max-waiting-reads"),
-            heartbeat: read.duration("heartbeat"),
-            max_session_age: read.duration_if_any("max-session-age"),
-            max_consumers: read.count("max-consumers"),
-            max_scheduled: read.count("max-scheduled"),
-            max_scheduled_bytes: read.at_least_a_body("max-scheduled-bytes", max_body),
-            idempotency_window: read.duration("idempotency-window"),
-            trace_context: read.get("trace-context", boolean).unwrap_or(false),
-            slow_request: Duration::from_secs(1),
-        };
+        let api = read.api();
         let server = read.server(
             listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
             mode,

@@ -179,7 +179,7 @@ async fn a_password_that_changes_is_read_again_and_meanwhile_every_write_is_told
     std::fs::write(&file, "old\n").unwrap();
     let path = file.clone();
     let app = TestApp::on(&server.url(), |settings| {
-        settings.pool.password_file = Some(path)
+        settings.pool.password_file = Some(path);
     })
     .await;
     let stream = unique("rotated");

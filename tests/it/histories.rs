@@ -36,7 +36,7 @@ async fn lines(app: &TestApp, path: &str) -> Lines {
 async fn quick(server: &Server) -> TestApp {
     let look_every = Duration::from_millis(100);
     TestApp::on(&server.url(), |settings| {
-        settings.live.look_every = look_every
+        settings.live.look_every = look_every;
     })
     .await
 }

@@ -8,6 +8,10 @@
     reason = "a test that cannot go on fails"
 )]
 #![expect(
+    clippy::too_many_lines,
+    reason = "a test shows one course of events from start to end"
+)]
+#![expect(
     clippy::disallowed_methods,
     reason = "tests wait for what they spawn, and read CHROMIUM"
 )]

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde::Serialize;
 
+use crate::auth::Principal;
 use crate::http::entries::append::lines::{NDJSON, error_line};
 use crate::http::entries::range::plan::{Plan, RangeParams, Upwards};
 use crate::http::error::ApiError;
@@ -37,6 +38,47 @@ use crate::redis::{IdRangePage, Lane};
 const PAGE: usize = 1000;
 /// Maximum bytes of one read.
 const PAGE_BYTES: usize = 256 << 10;
+
+/// Responds with the range as NDJSON, followed by new entries as they are appended.
+#[expect(clippy::too_many_arguments, reason = "the parts of one request")]
+async fn follow(
+    state: &AppState,
+    principal: &Principal,
+    stream: StreamName,
+    params: &RangeParams,
+    plan: &Plan,
+    view: View,
+    now: u64,
+    info: &RequestInfo,
+) -> Result<Response, ApiError> {
+    let filter = subscribe::filter(&params.filter)?;
+    let view = EventView {
+        entry: view,
+        event: None,
+        filter,
+        framing: Framing::Lines,
+        namespace: principal.namespace.clone(),
+    };
+    let (begin, last) = span(plan, params.since)?;
+    let end = match params.until {
+        Some(TimeParam(until)) => Some(End::Time(until.unix_ms(now))),
+        None => last.map(End::At),
+    };
+    let (streams, matched) = (vec![(stream, begin)], PrefixStart::At(begin));
+    let wanted = SubscribeRequest {
+        streams,
+        prefixes: Vec::new(),
+        matched,
+        end,
+        many: false,
+        visible: None,
+        view,
+    };
+    let opened = subscribe::open(state, principal, wanted).await;
+    let subscription = opened.map_err(|Refused(_, error)| error)?;
+    let session = Session::new(subscription, info, error_line);
+    Ok(session::respond(session, respond(Body::empty())))
+}
 
 /// Responds to a range read with NDJSON.
 ///
@@ -67,33 +109,7 @@ pub(in crate::http) async fn read(
         return Err(ApiError::invalid(detail).at("filter", detail));
     }
     if params.follow {
-        let filter = subscribe::filter(&params.filter)?;
-        let view = EventView {
-            entry: view,
-            event: None,
-            filter,
-            framing: Framing::Lines,
-            namespace: principal.namespace.clone(),
-        };
-        let (begin, last) = span(&plan, params.since)?;
-        let end = match params.until {
-            Some(TimeParam(until)) => Some(End::Time(until.unix_ms(now))),
-            None => last.map(End::At),
-        };
-        let (streams, matched) = (vec![(stream, begin)], PrefixStart::At(begin));
-        let wanted = SubscribeRequest {
-            streams,
-            prefixes: Vec::new(),
-            matched,
-            end,
-            many: false,
-            visible: None,
-            view,
-        };
-        let opened = subscribe::open(&state, &principal, wanted).await;
-        let subscription = opened.map_err(|Refused(_, error)| error)?;
-        let session = Session::new(subscription, &info, error_line);
-        return Ok(session::respond(session, respond(Body::empty())));
+        return follow(&state, &principal, stream, &params, &plan, view, now, &info).await;
     }
     let rest = match plan {
         Plan::Upwards(upwards) if upwards.from_tail => {
