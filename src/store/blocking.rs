@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::decode::{int, list, text, tuple};
 use super::dial::{Dialer, Wire};
 use super::large::heaviest;
-use super::{Store, StoreError, StreamCheck};
+use super::{Store, StoreError, StreamCheck, transaction};
 use crate::model::entry::Entry;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
@@ -157,7 +157,7 @@ impl Handle {
     }
 
     pub(super) async fn pipeline(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
-        self.until_left(pipeline.query_async(&mut self.wire.handle.clone()))
+        self.until_left(transaction::send(pipeline, self.wire.handle.clone()))
             .await
     }
 

@@ -77,6 +77,7 @@ mod slot;
 mod stream_change;
 mod stream_life;
 mod streams;
+mod transaction;
 mod trim;
 
 use std::sync::atomic::AtomicBool;

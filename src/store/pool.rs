@@ -23,6 +23,7 @@ use super::dial::{Wire, greet};
 use super::error::StoreError;
 use super::site::{Kind, PoolSettings, Site};
 use super::slot::{Held, Slot};
+use super::transaction;
 
 /// How long a failed attempt to connect answers for the callers right behind it.
 const FAILURE_COUNTS_FOR: Duration = Duration::from_millis(250);
@@ -204,9 +205,7 @@ impl Connections {
         repeat: Repeat,
         writer: usize,
     ) -> Result<Vec<Value>, StoreError> {
-        let send = |mut handle: MultiplexedConnection| async move {
-            pipeline.query_async(&mut handle).await
-        };
+        let send = |handle| transaction::send(pipeline, handle);
         self.call(repeat, writer, send).await
     }
 
