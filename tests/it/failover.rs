@@ -32,7 +32,16 @@ impl Pair {
 
     /// Stops replication: later writes never reach the replica.
     async fn part(&self) {
-        let reached = async || json(&self.primary.command(&["WAIT", "1", "100"]).await) == 1;
+        // WAIT counts what its own connection wrote, which is nothing.
+        let reached = async || {
+            let applied = replication(&self.replica, "slave_repl_offset").await;
+            applied.is_some()
+                && applied == replication(&self.primary, "master_repl_offset").await
+                && replication(&self.replica, "master_link_status")
+                    .await
+                    .as_deref()
+                    == Some("up")
+        };
         eventually("the replica has all", reached).await;
         self.replica.command(&["REPLICAOF", "NO", "ONE"]).await;
     }
@@ -44,6 +53,14 @@ impl Pair {
         self.primary.kill();
         self.proxy.restore();
     }
+}
+
+/// A field of what a server says of its replication.
+async fn replication(server: &Server, name: &str) -> Option<String> {
+    let info = json(&server.command(&["INFO", "replication"]).await);
+    let mut lines = info.as_str()?.lines();
+    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    Some(value.to_owned())
 }
 
 #[tokio::test]

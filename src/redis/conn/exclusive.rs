@@ -13,6 +13,7 @@ use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::position::Position;
 use crate::redis::conn::dial::{Dialer, MultiplexedHandle};
+use crate::redis::conn::transaction;
 use crate::redis::decode::{int, list, text, tuple};
 use crate::redis::stream::read_budget::heaviest;
 use crate::redis::{PositionCheck, Store, StoreError};
@@ -163,7 +164,7 @@ impl Handle {
         &self,
         pipeline: &Pipeline,
     ) -> Result<Vec<Value>, StoreError> {
-        self.until_left(pipeline.query_async(&mut self.wire.handle.clone()))
+        self.until_left(transaction::send(pipeline, self.wire.handle.clone()))
             .await
     }
 

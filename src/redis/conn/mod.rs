@@ -9,4 +9,5 @@ pub(in crate::redis) mod pool;
 pub mod private;
 pub(in crate::redis) mod sentinel;
 pub(in crate::redis) mod shared;
+pub(in crate::redis) mod transaction;
 pub(in crate::redis) mod watched_socket;

@@ -24,6 +24,7 @@ use crate::redis::conn::endpoint::{Endpoint, Kind, PoolSettings};
 use crate::redis::conn::health::RedisHealth;
 use crate::redis::conn::master_address::Writes;
 use crate::redis::conn::shared::{ConnectionHandle, SharedConnection};
+use crate::redis::conn::transaction;
 use crate::redis::error::StoreError;
 
 /// Time for which callers that follow a failed connection attempt get the same error.
@@ -213,9 +214,7 @@ impl Connections {
         repeat: RetryPolicy,
         writer: usize,
     ) -> Result<Vec<Value>, StoreError> {
-        let send = |mut handle: MultiplexedConnection| async move {
-            pipeline.query_async(&mut handle).await
-        };
+        let send = |handle| transaction::send(pipeline, handle);
         self.call(repeat, writer, send).await
     }
 
