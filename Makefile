@@ -21,6 +21,9 @@ test-clients: ## Install the clients that tests follow streams with, into target
 	@scripts/install.sh node npm venv
 	@scripts/clients.sh target/clients
 
+# Tests mostly wait: for timeouts, leases and servers.
+export RUST_TEST_THREADS ?= 3
+
 # Tests that use no server, only the private one or the one on PATH, or that test clients.
 SAME_ON_ALL = access:: browser:: clients:: deploying:: documentation:: keys:: openapi:: process:: readme:: redis_tls:: restart:: tidy:: tokens::
 

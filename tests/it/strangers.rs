@@ -447,3 +447,38 @@ async fn a_flood_of_connections_leaves_those_that_are_served_alone() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_request_that_begins_like_http_2_loses_no_byte() {
+    let app = TestApp::start().await;
+    let stream = unique("begins");
+    // Longer than the buffer of the connection, so that the second read fills it.
+    let body = "x".repeat(60_000);
+    let request = format!(
+        "POST /v1/streams/{stream}/entries?payload=data HTTP/1.1\r\nhost: localhost\r\n\
+         content-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    // `P` could also begin the preface of HTTP/2, `PRI * HTTP/2.0`.
+    for first in [1, 2] {
+        let mut socket = TcpStream::connect(app.address).await.unwrap();
+        socket.set_nodelay(true).unwrap();
+        let bytes = request.as_bytes();
+        socket.write_all(&bytes[..first]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        socket.write_all(&bytes[first..]).await.unwrap();
+        let mut answer = String::new();
+        let read = socket.read_to_string(&mut answer);
+        tokio::time::timeout(PATIENCE, read).await.unwrap().unwrap();
+        assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    }
+    let page = app
+        .get(&format!(
+            "/v1/streams/{stream}/entries?after=0&payload=data"
+        ))
+        .await
+        .json();
+    let stored: Vec<_> = page["entries"].as_array().unwrap().iter().collect();
+    assert_eq!(stored.len(), 2);
+    assert!(stored.iter().all(|entry| entry["payload"] == *body));
+}

@@ -56,7 +56,7 @@ impl<S> Layer<S> for RequestLayer {
     }
 }
 
-/// The service of an [`RequestLayer`].
+/// The service of a [`RequestLayer`].
 #[derive(Clone)]
 pub struct RequestService<S> {
     state: AppState,

@@ -113,6 +113,11 @@ impl<S> RequestIo<S> {
         let from = self.held.len();
         self.held.extend_from_slice(&buffer.filled()[before..]);
         buffer.set_filled(before);
+        self.check_held(from);
+    }
+
+    /// Checks the held bytes, of which those before `from` do not complete a head.
+    fn check_held(&mut self, from: usize) {
         if self.held.len() <= self.max_head && !head::may_end(&self.held, from) {
             return;
         }
@@ -157,7 +162,8 @@ impl<S> RequestIo<S> {
         self.exchange.reject(malformed);
     }
 
-    /// Returns true once the connection is known to be HTTP/1.1. Holds a partial HTTP/2 preface.
+    /// Returns true if the new bytes are HTTP/1.1 and still in the buffer. Holds a partial HTTP/2
+    /// preface, and passes it to the check of heads once it is something else.
     fn decide(&mut self, buffer: &mut ReadBuf<'_>, before: usize) -> bool {
         let new = &buffer.filled()[before..];
         // Fast path for most connections: the request stays where it is.
@@ -177,12 +183,10 @@ impl<S> RequestIo<S> {
             self.exchange.set_incoming(Incoming::Head);
             return false;
         }
+        // Together with the bytes of earlier reads, the new ones may not fit into the buffer.
         self.undecided = false;
-        // At most three bytes of `held` are from earlier reads.
-        let length = self.held.len().min(buffer.remaining());
-        buffer.put_slice(&self.held[..length]);
-        self.held = Vec::new();
-        true
+        self.check_held(0);
+        false
     }
 }
 

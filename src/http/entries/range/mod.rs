@@ -62,7 +62,7 @@ pub struct EntriesPage {
 /// entries when the wait is over. With `Accept: application/x-ndjson`, the response is the whole
 /// range, one entry per line; with `follow=true`, it continues with new entries. An error after the
 /// first line is sent as a last line `{"error":…}`. With `Accept:
-/// application/cloudevents-batch+json`, a page is a list of events, and the `ConnectionState` header has the
+/// application/cloudevents-batch+json`, a page is a list of events, and the `Link` header has the
 /// URL of the next page.
 #[utoipa::path(
     get,
@@ -283,7 +283,7 @@ async fn read(
         .ok_or_else(|| ApiError::new(ErrorCode::Internal, "the read returned no result"))
 }
 
-/// Returns a `ConnectionState` to the next page: the same request with `cursor` instead of bounds.
+/// Returns a `Link` to the next page: the same request with `cursor` instead of bounds.
 fn next_link(stream: &StreamName, params: &RangeParams, next: &str) -> String {
     let rest = [
         ("cursor", Some(paths::encode(next))),
