@@ -49,7 +49,10 @@ fn main() -> ExitCode {
         },
         Action::OpenApi => say(&openapi::text()),
         Action::CheckConfig => say("the settings are valid\n"),
-        Action::NewKey(new, file) => print(command::make(&new, file.as_deref())),
+        Action::NewKey(new, file) => print(command::make(&new, file.as_deref()).map(|created| {
+            eprint!("{}", created.note);
+            created.output
+        })),
         Action::ListKeys(file) => print(command::list(&file)),
         Action::RevokeKey(name, file) => print(command::revoke(&name, &file)),
         Action::HashKey => print(command::hash()),

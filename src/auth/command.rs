@@ -29,12 +29,20 @@ pub struct NewKey {
     pub prefix: Option<String>,
 }
 
-/// Creates a key and adds its record to the file, which is created if it does not exist. The
-/// returned text is for printing and contains the key, which is stored nowhere else.
+/// A new key, ready to print.
+pub struct Created {
+    /// Text for standard output: the key, which is stored nowhere else. Without an auth file, its
+    /// record follows.
+    pub output: String,
+    /// Text for standard error.
+    pub note: String,
+}
+
+/// Creates a key and adds its record to the file, which is created if it does not exist.
 ///
 /// # Errors
 /// Returns the problem with the name, the grants or the file. Nothing was written then.
-pub fn make(new: &NewKey, file: Option<&Path>) -> Result<String, String> {
+pub fn make(new: &NewKey, file: Option<&Path>) -> Result<Created, String> {
     let grants = match (new.admin, new.grants.is_empty()) {
         (true, true) => vec![EVERYTHING.to_owned()],
         (false, false) => new.grants.clone(),
@@ -63,15 +71,21 @@ pub fn make(new: &NewKey, file: Option<&Path>) -> Result<String, String> {
     }
     let Some(file) = file else {
         check(Path::new("auth.toml"), &record)?;
-        return Ok(format!(
-            "{key}\n\nThis is the key; it is shown only once. For the auth file:\n\n{record}"
-        ));
+        return Ok(Created {
+            output: format!("{key}\n\n{record}"),
+            note:
+                "The first line is the key; it is shown only once. The rest is for the auth file.\n"
+                    .to_owned(),
+        });
     };
     append(file, &record)?;
-    Ok(format!(
-        "{key}\n\nThis is the key; it is shown only once. {} contains its hash.\n",
-        file.display()
-    ))
+    Ok(Created {
+        output: format!("{key}\n"),
+        note: format!(
+            "This is the key; it is shown only once. {} contains its hash.\n",
+            file.display()
+        ),
+    })
 }
 
 /// Lists the keys of a file, one per line, below a line with the column names. The columns are

@@ -35,8 +35,11 @@ async fn one_command_makes_a_key_that_works() {
         "--auth-file",
         file,
     ]);
-    assert!(done, "{err}");
-    let made = out.lines().next().unwrap();
+    assert!(done && err.contains("shown only once"), "{err}");
+    // Standard output is the key alone, for `KEY=$(streamgate keys new …)`.
+    let made = out.trim_end();
+    assert_eq!(out, format!("{made}\n"));
+    assert!(!made.contains(char::is_whitespace), "{out}");
     let kept = std::fs::read_to_string(file).unwrap();
     assert!(!kept.contains(made), "the key itself is kept nowhere");
     let bits =
