@@ -260,4 +260,16 @@ impl Store {
             Lane::Own(handle) => self.connections.heed(handle.pipeline(pipeline).await),
         }
     }
+
+    /// Returns a page of an index, a set, and the next cursor. Cursor 0 is the start and the end.
+    async fn index_page(&self, key: &str, cursor: u64) -> Result<(Vec<Vec<u8>>, u64), StoreError> {
+        let mut command = Cmd::new();
+        command.arg("SSCAN").arg(key).arg(cursor);
+        command.arg("COUNT").arg(100);
+        let [next, members] = decode::tuple(self.read(&command).await?)?;
+        let next = decode::text(next)?.parse();
+        let next = next.map_err(|_| StoreError::Unexpected("an invalid cursor".to_owned()))?;
+        let members = decode::list(members)?.into_iter().map(decode::bytes);
+        Ok((members.collect::<Result<_, _>>()?, next))
+    }
 }

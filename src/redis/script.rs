@@ -74,65 +74,35 @@ impl Store {
         }
     }
 
+    /// Runs a script on a shared connection, without regard to deleted groups.
     pub(in crate::redis) async fn run_once(
         &self,
         script: &LuaScript,
         repeat: RetryPolicy,
         write: &impl Fn(&mut Cmd),
     ) -> Result<Value, StoreError> {
-        let mut command = script.by_hash();
-        write(&mut command);
-        match self
-            .connections
-            .command(&command, repeat, self.writer)
+        self.run_script_on(&Lane::Shared, script, repeat, write)
             .await
-        {
-            // Nothing ran, so the script can be sent again. EVAL also stores it on the server.
-            Err(StoreError::NoScript) => {
-                let mut command = script.by_text();
-                write(&mut command);
-                self.connections
-                    .command(&command, repeat, self.writer)
-                    .await
-            }
-            done => done,
-        }
     }
 
-    /// Runs a script that writes, on the chosen connection.
+    /// Runs a script on the chosen connection. `repeat` applies to the shared ones.
     pub(in crate::redis) async fn run_script_on(
         &self,
         lane: &Lane,
         script: &LuaScript,
+        repeat: RetryPolicy,
         write: impl Fn(&mut Cmd),
     ) -> Result<Value, StoreError> {
-        let mut command = script.by_hash();
-        write(&mut command);
-        match self.write_on(lane, &command).await {
-            Err(StoreError::NoScript) => {
-                let mut command = script.by_text();
-                write(&mut command);
-                self.write_on(lane, &command).await
+        let send = async |mut command: Cmd| {
+            write(&mut command);
+            match repeat {
+                RetryPolicy::Safe => self.read_on(lane, &command).await,
+                RetryPolicy::Unsafe => self.write_on(lane, &command).await,
             }
-            done => done,
-        }
-    }
-
-    /// Runs a script that only reads, on the chosen connection.
-    pub(in crate::redis) async fn read_script_on(
-        &self,
-        lane: &Lane,
-        script: &LuaScript,
-        write: impl Fn(&mut Cmd),
-    ) -> Result<Value, StoreError> {
-        let mut command = script.by_hash();
-        write(&mut command);
-        match self.read_on(lane, &command).await {
-            Err(StoreError::NoScript) => {
-                let mut command = script.by_text();
-                write(&mut command);
-                self.read_on(lane, &command).await
-            }
+        };
+        match send(script.by_hash()).await {
+            // Nothing ran, so the script can be sent again. EVAL also stores it on the server.
+            Err(StoreError::NoScript) => send(script.by_text()).await,
             done => done,
         }
     }

@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::model::id::NewId;
 use crate::model::name::StreamName;
+use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::{list, text};
 use crate::redis::keys;
 use crate::redis::script::{LuaScript, lua};
@@ -85,7 +86,9 @@ impl Store {
                 }
             }
         };
-        let reply = self.run_script_on(lane, &SCRIPT, write).await?;
+        let reply = self
+            .run_script_on(lane, &SCRIPT, RetryPolicy::Unsafe, write)
+            .await?;
         let mut reply = list(reply)?.into_iter();
         let verdict = text(reply.next().unwrap_or_default())?;
         let rest: Vec<String> = reply.map(text).collect::<Result<_, _>>()?;

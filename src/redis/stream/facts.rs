@@ -13,6 +13,7 @@ use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::position::Position;
 use crate::model::range::Order;
+use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::{Properties, id, list, optional, optional_id, tuple, unsigned};
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::stream::read_budget::ReadPermit;
@@ -154,7 +155,7 @@ impl Store {
             Lane::Own(_) => ReadPermit::default(),
         };
         let reply = self
-            .read_script_on(lane, &SCRIPT, |command| {
+            .run_script_on(lane, &SCRIPT, RetryPolicy::Safe, |command| {
                 write(command, stream, Position::OLDEST);
             })
             .await?;
@@ -187,7 +188,10 @@ impl Store {
             Value::Int(_) => Ok(None),
             facts => self.decode_facts(stream, facts).map(Some),
         };
-        let replies = list(self.read_script_on(lane, &GLANCE, write).await?)?;
+        let replies = list(
+            self.run_script_on(lane, &GLANCE, RetryPolicy::Safe, write)
+                .await?,
+        )?;
         streams.iter().zip(replies).map(check).collect()
     }
 
@@ -247,7 +251,9 @@ impl Store {
         let mut replies = self.read_pipeline(lane, &transaction).await;
         if let Err(StoreError::NoScript) = replies {
             // The transaction only reads. Running the script alone stores it on the server.
-            let run = self.read_script_on(lane, &SCRIPT, |command| write(command, stream, at));
+            let run = self.run_script_on(lane, &SCRIPT, RetryPolicy::Safe, |command| {
+                write(command, stream, at);
+            });
             run.await?;
             replies = self.read_pipeline(lane, &transaction).await;
         }
@@ -255,7 +261,7 @@ impl Store {
             // Redis rejects all transactions when it is out of memory, but runs a script that only
             // reads. Always using the script would cost Redis four times as much per entry.
             Err(StoreError::OutOfMemory) => {
-                let whole = self.read_script_on(lane, &SCRIPT, |command| {
+                let whole = self.run_script_on(lane, &SCRIPT, RetryPolicy::Safe, |command| {
                     write(command, stream, at);
                     command
                         .arg(verb)

@@ -12,7 +12,7 @@ use deadpool_redis::redis::{Cmd, Value};
 
 use crate::model::name::StreamName;
 use crate::redis::conn::pool::RetryPolicy;
-use crate::redis::decode::{bytes, list, text, tuple, unsigned};
+use crate::redis::decode::unsigned;
 use crate::redis::keys;
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Lane, Store, StoreError};
@@ -68,7 +68,7 @@ impl Store {
         window_ms: u64,
     ) -> Result<(), StoreError> {
         let [known, _] = keys::idempotency(stream);
-        let touched = self.run_script_on(lane, &TOUCH, |command| {
+        let touched = self.run_script_on(lane, &TOUCH, RetryPolicy::Unsafe, |command| {
             command.arg(1).arg(&known);
             command.arg(window_ms.saturating_add(1000));
         });
@@ -83,22 +83,9 @@ impl Store {
     /// # Cancel safety
     /// Cancel safe: only reads.
     pub async fn keys_index(&self, cursor: u64) -> Result<(Vec<StreamName>, u64), StoreError> {
-        let mut command = Cmd::new();
-        command
-            .arg("SSCAN")
-            .arg(keys::IDEMPOTENCY_INDEX)
-            .arg(cursor)
-            .arg("COUNT")
-            .arg(100);
-        let [next, members] = tuple(self.read(&command).await?)?;
-        let next = text(next)?.parse();
-        let next = next.map_err(|_| StoreError::Unexpected("an invalid cursor".to_owned()))?;
-        let mut streams = Vec::new();
-        for member in list(members)? {
-            let name = String::from_utf8(bytes(member)?).ok();
-            streams.extend(name.and_then(|name| StreamName::new(&name).ok()));
-        }
-        Ok((streams, next))
+        let (members, next) = self.index_page(keys::IDEMPOTENCY_INDEX, cursor).await?;
+        let stream = |member| StreamName::new(&String::from_utf8(member).ok()?).ok();
+        Ok((members.into_iter().filter_map(stream).collect(), next))
     }
 
     /// Updates the record of a stream with idempotency keys, or discards the keys if the stream was

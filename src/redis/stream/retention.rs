@@ -15,7 +15,7 @@ use crate::model::id::EntryId;
 use crate::model::name::{RawName, StreamName};
 use crate::model::retention::Retention;
 use crate::redis::conn::pool::RetryPolicy;
-use crate::redis::decode::{bytes, id, list, name, text, tuple, unsigned};
+use crate::redis::decode::{bytes, id, name, text, tuple, unsigned};
 use crate::redis::keys;
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Store, StoreError};
@@ -167,22 +167,9 @@ impl Store {
     /// # Cancel safety
     /// Cancel safe: only reads.
     pub async fn retention_index(&self, cursor: u64) -> Result<(Vec<StreamName>, u64), StoreError> {
-        let mut command = Cmd::new();
-        command
-            .arg("SSCAN")
-            .arg(keys::RETENTION_INDEX)
-            .arg(cursor)
-            .arg("COUNT")
-            .arg(100);
-        let [next, members] = tuple(self.read(&command).await?)?;
-        let next = text(next)?.parse();
-        let next = next.map_err(|_| StoreError::Unexpected("an invalid cursor".to_owned()))?;
-        let mut streams = Vec::new();
-        for member in list(members)? {
-            let name = String::from_utf8(bytes(member)?).ok();
-            streams.extend(name.and_then(|name| StreamName::new(&name).ok()));
-        }
-        Ok((streams, next))
+        let (members, next) = self.index_page(keys::RETENTION_INDEX, cursor).await?;
+        let stream = |member| StreamName::new(&String::from_utf8(member).ok()?).ok();
+        Ok((members.into_iter().filter_map(stream).collect(), next))
     }
 
     /// Returns the version of the index, which differs after every change of the index.

@@ -7,7 +7,7 @@ use deadpool_redis::redis::{Cmd, Value};
 use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::conn::pool::RetryPolicy;
-use crate::redis::decode::{bytes, id, list, text, tuple, unsigned};
+use crate::redis::decode::{id, tuple, unsigned};
 use crate::redis::group::leases::begin;
 use crate::redis::group::leases::life::new_life;
 use crate::redis::group::leases::policy::indexed;
@@ -97,28 +97,12 @@ impl Store {
         &self,
         cursor: u64,
     ) -> Result<(Vec<(StreamName, GroupName)>, u64), StoreError> {
-        let mut command = Cmd::new();
-        command
-            .arg("SSCAN")
-            .arg(keys::POLICY_INDEX)
-            .arg(cursor)
-            .arg("COUNT")
-            .arg(100);
-        let [next, members] = tuple(self.read(&command).await?)?;
-        let next = text(next)?.parse();
-        let next = next.map_err(|_| StoreError::Unexpected("an invalid cursor".to_owned()))?;
-        let mut groups = Vec::new();
-        for member in list(members)? {
-            let member = bytes(member)?;
-            let named = std::str::from_utf8(&member)
-                .ok()
-                .and_then(|text| text.split_once('\0'));
-            let named = named.and_then(|(stream, group)| {
-                Some((StreamName::new(stream).ok()?, GroupName::new(group).ok()?))
-            });
-            groups.extend(named);
-        }
-        Ok((groups, next))
+        let (members, next) = self.index_page(keys::POLICY_INDEX, cursor).await?;
+        let named = |member: Vec<u8>| {
+            let (stream, group) = std::str::from_utf8(&member).ok()?.split_once('\0')?;
+            Some((StreamName::new(stream).ok()?, GroupName::new(group).ok()?))
+        };
+        Ok((members.into_iter().filter_map(named).collect(), next))
     }
 
     /// Sweeps a group. Removes a group without a policy from the index and returns `None`.
