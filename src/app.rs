@@ -22,6 +22,7 @@ use crate::net::accept;
 use crate::net::client_limiter::ClientLimits;
 use crate::net::tls::Shown;
 use crate::redis::{RedisHealth, Store, StoreError};
+use crate::service::Services;
 
 /// Time limit for background tasks to end after the last connection has closed.
 const TASKS_END_WITHIN: Duration = Duration::from_secs(3);
@@ -92,14 +93,18 @@ impl App {
             }
             background.spawn(auth_reload::watch_file(auth, hub, metrics.clone(), stop));
         }
-        let state = AppState::new(Shared {
+        let services = Services {
             store,
-            auth,
             hub,
             jobs,
             metrics,
-            settings: settings.api.clone(),
+            limits: settings.limits.clone(),
             drain,
+        };
+        let state = AppState::new(Shared {
+            services: Arc::new(services),
+            auth,
+            settings: settings.api.clone(),
             openapi: openapi::text_of(&document).into(),
             refusals: Arc::new(LogSampler::new(settings.log.refusals)),
         });

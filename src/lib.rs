@@ -18,4 +18,5 @@ pub mod net;
 pub mod rate_limit;
 pub mod redis;
 pub mod run;
+pub mod service;
 pub mod telemetry;

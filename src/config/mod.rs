@@ -33,6 +33,7 @@ use crate::live::LiveSettings;
 use crate::net::ServerSettings;
 use crate::rate_limit::Quota;
 use crate::redis::PoolSettings;
+use crate::service::ServiceLimits;
 use crate::telemetry::LogSettings;
 
 /// The Redis that holds the streams.
@@ -57,6 +58,8 @@ pub struct Settings {
     pub jobs: JobSettings,
     /// The HTTP API.
     pub api: ApiSettings,
+    /// The limits of the use cases.
+    pub limits: ServiceLimits,
     /// Authentication and authorization.
     pub auth: Auth,
     /// The file with the secret that signs tickets, in place of a secret in Redis.
@@ -190,10 +193,19 @@ impl Reader<'_> {
             max_body,
             body_memory: self.at_least_a_body("body-memory", max_body),
             answer_memory: self.size("answer-memory"),
-            max_fields: self.count("max-fields"),
             max_inflation: self.count("max-inflation"),
-            max_field_name: self.size("max-field-name"),
             body_timeout: self.duration("body-timeout"),
+            idempotency_window: self.duration("idempotency-window"),
+            trace_context: self.get("trace-context", boolean).unwrap_or(false),
+            slow_request: Duration::from_secs(1),
+        }
+    }
+
+    /// Reads the limits of the use cases.
+    fn limits(&mut self, max_body: usize) -> ServiceLimits {
+        ServiceLimits {
+            max_fields: self.count("max-fields"),
+            max_field_name: self.size("max-field-name"),
             max_subscriptions: self.count("max-subscriptions"),
             max_waiting: self.count("max-waiting-reads"),
             heartbeat: self.duration("heartbeat"),
@@ -201,9 +213,6 @@ impl Reader<'_> {
             max_consumers: self.count("max-consumers"),
             max_scheduled: self.count("max-scheduled"),
             max_scheduled_bytes: self.at_least_a_body("max-scheduled-bytes", max_body),
-            idempotency_window: self.duration("idempotency-window"),
-            trace_context: self.get("trace-context", boolean).unwrap_or(false),
-            slow_request: Duration::from_secs(1),
         }
     }
 }
@@ -261,6 +270,7 @@ impl Settings {
             block,
         );
         let api = read.api();
+        let limits = read.limits(api.max_body);
         let server = read.server(
             listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
             mode,
@@ -281,6 +291,7 @@ impl Settings {
                 live,
                 jobs,
                 api,
+                limits,
                 auth,
                 ticket_secret_file,
                 server,
@@ -333,7 +344,7 @@ mod tests {
         ];
         let settings = load(&[URL, ("max-body", "3MiB")], &env, file, Mode::Serve).unwrap();
         assert_eq!(settings.api.max_body, 3 << 20);
-        assert_eq!(settings.api.heartbeat, Duration::from_secs(2));
+        assert_eq!(settings.limits.heartbeat, Duration::from_secs(2));
         assert_eq!(settings.log.level, tracing::Level::WARN);
     }
 

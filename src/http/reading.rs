@@ -7,10 +7,8 @@ use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 
 use crate::auth::Principal;
-use crate::http::entries::append::body;
+use crate::http::entries::append::body::{self, BodyFormat};
 use crate::http::entries::append::conditions::Conditions;
-use crate::http::entries::append::lines;
-use crate::http::entries::append::plan::Shape;
 use crate::http::error::ApiError;
 use crate::http::events::{stream, subscribe};
 use crate::http::extract::body::{Body, BodyReservation, media_type};
@@ -34,8 +32,8 @@ pub fn append_body(
         bytes,
         memory,
     };
-    let shape = payload.map_or(Shape::ByType, Shape::Payload);
-    body::read(shape, &body, usize::MAX)
+    let format = BodyFormat::new(payload, false, &body.headers);
+    body::read(&format, &body, usize::MAX)
 }
 
 /// Inflates a body that may grow to `most` times its size. Returns its length, or `None` if
@@ -65,6 +63,6 @@ pub fn headers(headers: &HeaderMap) -> Result<(), ApiError> {
     subscribe::resumed(headers, &subscribe::ResumeParams::default())?;
     single(headers, &CONTENT_TYPE)?;
     inflate::coding(headers)?;
-    let _ = (media_type(headers), lines::is_accepted(headers));
+    let _ = (media_type(headers), body::accepts_lines(headers));
     stream::require_acceptable(headers)
 }

@@ -4,15 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
 use crate::http::BasePath;
-use crate::jobs::{Jobs, auth_reload};
-use crate::live::Hub;
+use crate::jobs::auth_reload;
 use crate::log_sampler::LogSampler;
-use crate::metrics::Metrics;
-use crate::redis::Store;
+use crate::service::Services;
 
 /// Limits and options of the HTTP API.
 #[derive(Clone, Debug)]
@@ -34,28 +31,10 @@ pub struct ApiSettings {
     pub body_memory: usize,
     /// Maximum memory for large answers that clients have not read yet, in bytes.
     pub answer_memory: usize,
-    /// Maximum number of fields of an entry.
-    pub max_fields: usize,
     /// Maximum decompression ratio of a request body, beyond 1 MiB.
     pub max_inflation: usize,
-    /// Maximum length of a field name, in bytes.
-    pub max_field_name: usize,
     /// Timeout for receiving a request body.
     pub body_timeout: Duration,
-    /// Maximum number of concurrent subscriptions.
-    pub max_subscriptions: usize,
-    /// Maximum number of concurrent reads that wait for an entry.
-    pub max_waiting: usize,
-    /// Maximum number of consumers of a group, checked when a consumer is added.
-    pub max_consumers: usize,
-    /// Maximum number of scheduled appends of one stream.
-    pub max_scheduled: usize,
-    /// Maximum size of the scheduled appends of one stream, in bytes.
-    pub max_scheduled_bytes: usize,
-    /// Interval between heartbeat comments on an idle subscription, ±20 %.
-    pub heartbeat: Duration,
-    /// Maximum duration of a subscription, ±20 %.
-    pub max_session_age: Option<Duration>,
     /// Lifetime of idempotency keys.
     pub idempotency_window: Duration,
     /// Whether to store the `traceparent` header of an append in its entries.
@@ -79,8 +58,7 @@ impl AppState {
     #[must_use]
     pub fn on_worker(&self, worker: usize) -> Self {
         Self::new(Shared {
-            store: self.store.on_worker(worker),
-            hub: self.hub.on_worker(worker),
+            services: Arc::new(self.services.on_worker(worker)),
             ..self.0.as_ref().clone()
         })
     }
@@ -109,6 +87,14 @@ impl std::ops::Deref for AppState {
     }
 }
 
+impl std::ops::Deref for Shared {
+    type Target = Services;
+
+    fn deref(&self) -> &Services {
+        &self.services
+    }
+}
+
 impl Shared {
     /// Adopts the ticket secret that all gateways of this Redis share. Returns whether Redis
     /// returned a secret.
@@ -123,20 +109,12 @@ impl Shared {
 /// The contents of the router state.
 #[derive(Clone)]
 pub struct Shared {
-    /// The streams in Redis.
-    pub store: Store,
+    /// The use cases.
+    pub services: Arc<Services>,
     /// Authentication and authorization.
     pub auth: Auth,
-    /// The fan-out of new entries to subscriptions and waiting reads.
-    pub hub: Hub,
-    /// The background jobs that requests call.
-    pub jobs: Jobs,
-    /// The metrics of the process.
-    pub metrics: Metrics,
     /// Limits and options of the HTTP API.
     pub settings: ApiSettings,
-    /// The shutdown token, cancelled when the shutdown starts.
-    pub drain: CancellationToken,
     /// The OpenAPI document, ready to be served.
     pub openapi: Bytes,
     /// The sampler of refusal log lines.

@@ -49,7 +49,7 @@ use crate::redis::group::singleflight::Looks;
 pub use crate::redis::leader_lock::LeaderLock;
 pub use crate::redis::replies::{Effects, Lasts, REPLIES, Reply};
 pub use crate::redis::stream::append::{
-    Append, AppendOutcome, AppendRejection, Appended, Key, MAX_FIELDS, NewEntry,
+    Append, AppendConditions, AppendOutcome, AppendRejection, Appended, Key, MAX_FIELDS, NewEntry,
 };
 pub use crate::redis::stream::change::StreamChange;
 pub use crate::redis::stream::counters::Counters;

@@ -4,8 +4,8 @@
 use axum::extract::{FromRequest as _, Request, State};
 use axum::response::Response;
 
-use crate::http::entries::append::plan::{AppendParams, Plan};
-use crate::http::entries::append::run::Done;
+use crate::http::entries::append::params::AppendParams;
+use crate::http::entries::append::plan::AppendPlan;
 use crate::http::entries::append::{answer, body};
 use crate::http::error::ApiError;
 use crate::http::extract::Query;
@@ -14,6 +14,7 @@ use crate::http::extract::body::Body;
 use crate::http::state::AppState;
 use crate::model::id::EntryId;
 use crate::redis::AppendOutcome;
+use crate::service::publish::Published;
 
 pub(in crate::http) async fn append_nothing(
     access: Access<Publish>,
@@ -21,16 +22,16 @@ pub(in crate::http) async fn append_nothing(
     State(state): State<AppState>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    Plan::new(&state, access.principal(), &params, request.headers())?;
+    let plan = AppendPlan::new(&state, &access, &params, request.headers())?;
     let body = Body::from_request(request, &state).await?;
-    body::read(params.shape(), &body, state.settings.max_fields)?;
-    let placed = vec![AppendOutcome {
+    body::read(&plan.format, &body, state.limits.max_fields)?;
+    let entries = vec![AppendOutcome {
         id: EntryId::new(1_795_232_709_004, 0),
         replayed: false,
     }];
-    let done = Done {
-        placed,
+    let published = Published {
+        entries,
         replayed: false,
     };
-    Ok(answer::all(access.stream(), &done, false, None, None))
+    Ok(answer::all(access.stream(), &published, false, None, None))
 }

@@ -17,7 +17,7 @@ use crate::http::extract::params::{DurationParam, at_most_streams, bounded, boun
 use crate::http::extract::stream_param;
 use crate::http::extract::{Query, id};
 use crate::http::layer::compress::compressed;
-use crate::http::layer::request::{RequestInfo, Waited, place_to_wait};
+use crate::http::layer::request::{RequestInfo, Waited};
 use crate::http::paths;
 use crate::http::respond::gap::SkippedGap;
 use crate::http::respond::json::Json;
@@ -117,7 +117,7 @@ pub async fn read_many(
         .map(|(stream, _)| stream)
         .zip(starts)
         .collect();
-    let waiting = place_to_wait(&state, wait)?;
+    let waiting = state.waiting_slot(wait)?;
     let max_bytes = (MAX_BYTES / from.len()).max(1);
     let read = RangeWait {
         from: &from,

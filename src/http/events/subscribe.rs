@@ -15,16 +15,13 @@ use crate::http::extract::params::{TimeParam, at_most_one, bounded};
 use crate::http::extract::single_header::single;
 use crate::http::layer::request::RequestInfo;
 use crate::http::state::AppState;
-use crate::live::{
-    End, EndReason, JoinError, SubscribeOptions, SubscribeRequest, SubscribeStart, Subscription,
-};
-use crate::metrics::{GaugeGuard, Metrics};
+use crate::live::{End, JoinError, SubscribeRequest, SubscribeStart};
 use crate::model::id::EntryId;
 use crate::model::position::{Position, Start};
 use crate::model::range;
 use crate::model::time::{InvalidTime, Time};
 use crate::model::view::Filter;
-use crate::redis::StoreError;
+use crate::service::follow::{FollowError, SubscriptionLimit};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Maximum of `last`: the number of entries in a first page.
@@ -167,69 +164,29 @@ pub(in crate::http) fn filter(filters: &[String]) -> Result<Filter, ApiError> {
     })
 }
 
-/// The refusal of a subscription: the closing event if a retry may succeed, and the problem.
-pub(in crate::http) struct Refused(
-    pub(in crate::http) Option<EndReason>,
-    pub(in crate::http) ApiError,
-);
-
-/// Reserves a subscription within the limits of the gateway and of the principal.
-///
-/// # Errors
-/// 503 `overloaded`, or 429 `too-many-connections`.
-pub(in crate::http) fn place(
-    state: &AppState,
-    principal: &Principal,
-) -> Result<(GaugeGuard, GaugeGuard), ApiError> {
-    let (metrics, all) = (&state.metrics, state.settings.max_subscriptions);
-    let usage = &principal.usage;
-    let own = usage.limits.max_subscriptions.unwrap_or(usize::MAX);
-    let Some(of_own) = Metrics::hold_below(&usage.subscriptions, own) else {
-        metrics.refuse("subscriptions_of_principal");
-        let detail =
-            "the principal has reached its limit of open subscriptions: close one or retry later";
-        return Err(ApiError::new(ErrorCode::TooManyConnections, detail));
-    };
-    let Some(of_all) = Metrics::hold_below(&metrics.subscriptions, all) else {
-        metrics.refuse("subscriptions");
-        let detail = "the gateway has reached its limit of open subscriptions: retry later";
-        return Err(ApiError::new(ErrorCode::Overloaded, detail));
-    };
-    Ok((of_all, of_own))
+impl From<SubscriptionLimit> for ApiError {
+    fn from(limit: SubscriptionLimit) -> Self {
+        match limit {
+            SubscriptionLimit::OfPrincipal => Self::new(
+                ErrorCode::TooManyConnections,
+                "the principal has reached its limit of open subscriptions: close one or retry later",
+            ),
+            SubscriptionLimit::OfGateway => Self::new(
+                ErrorCode::Overloaded,
+                "the gateway has reached its limit of open subscriptions: retry later",
+            ),
+        }
+    }
 }
 
-/// Opens a subscription within the limits.
-pub(in crate::http) async fn open(
-    state: &AppState,
-    principal: &Principal,
-    wanted: SubscribeRequest,
-) -> Result<Subscription, Refused> {
-    if state.drain.is_cancelled() {
-        let error = ApiError::new(ErrorCode::Draining, "the gateway is shutting down");
-        return Err(Refused(Some(EndReason::Draining), error));
+impl From<FollowError> for ApiError {
+    fn from(error: FollowError) -> Self {
+        match error {
+            FollowError::Draining => Self::new(ErrorCode::Draining, "the gateway is shutting down"),
+            FollowError::Limit(limit) => limit.into(),
+            FollowError::Join(error) => Self::of_read(error),
+        }
     }
-    let settings = &state.settings;
-    let counted =
-        place(state, principal).map_err(|error| Refused(Some(EndReason::Overloaded), error))?;
-    let terms = SubscribeOptions {
-        heartbeat: settings.heartbeat,
-        max_age: settings.max_session_age,
-        drain: state.drain.clone(),
-        validity: principal.validity.clone(),
-        counted,
-    };
-    Subscription::open(state.hub.clone(), wanted, terms)
-        .await
-        .map_err(|error| {
-            let closing = match &error {
-                JoinError::TooManyStreams | JoinError::Store(StoreError::Exhausted(_)) => {
-                    Some(EndReason::Overloaded)
-                }
-                JoinError::Store(error) if error.is_passing() => Some(EndReason::RedisUnavailable),
-                JoinError::Store(_) | JoinError::TooManyForOne => None,
-            };
-            Refused(closing, ApiError::of_read(error))
-        })
 }
 
 /// Opens a subscription with server-sent events. A client that asks for an event stream gets errors
@@ -248,11 +205,16 @@ pub(in crate::http) async fn follow(
         let headers = [(CACHE_CONTROL, "no-cache, no-transform")];
         return Ok((StatusCode::NO_CONTENT, headers).into_response());
     }
-    match open(state, principal, wanted).await {
-        Ok(subscription) => Ok(stream::live(subscription, request)),
-        Err(Refused(_, error)) if !stream::is_wanted(headers, EVENT_STREAM) => Err(error),
-        Err(Refused(Some(closing), _)) => Ok(stream::closed(closing)),
-        Err(Refused(None, error)) => Ok(stream::failed(&error, request)),
+    let error = match state.follow(principal, wanted).await {
+        Ok(subscription) => return Ok(stream::live(subscription, request)),
+        Err(error) => error,
+    };
+    let closing = error.end_reason();
+    let error = ApiError::from(error);
+    match closing {
+        _ if !stream::is_wanted(headers, EVENT_STREAM) => Err(error),
+        Some(closing) => Ok(stream::closed(closing)),
+        None => Ok(stream::failed(&error, request)),
     }
 }
 

@@ -13,7 +13,9 @@ use crate::http::groups::items::{Batch, Outcome, SettledAll};
 use crate::http::paths;
 use crate::http::respond::json::Json;
 use crate::http::state::AppState;
+use crate::model::name::GroupName;
 use crate::redis::ReferencePolicy;
+use crate::service::settle::Settlement;
 
 /// Deletion options of an acknowledgment.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -125,12 +127,12 @@ pub async fn ack_entries_of_many(
 
 async fn acknowledge(
     state: &AppState,
-    group: &crate::model::name::GroupName,
+    group: &GroupName,
     batch: Batch,
     delete: Option<ReferencePolicy>,
 ) -> Result<Json<SettledAll>, ApiError> {
-    let ack = async |stream, items: Vec<_>| state.store.ack(&stream, group, &items, delete).await;
-    let results = batch.settle(state, group, delete.is_some(), ack).await?;
+    let settlement = Settlement::Ack(delete);
+    let results = batch.settle(&state.services, group, &settlement).await?;
     Ok(Json(SettledAll::new(
         results,
         &[Outcome::Acknowledged],

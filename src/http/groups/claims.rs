@@ -12,7 +12,6 @@ use crate::http::extract::params::{
     DurationParam, TimeParam, at_most_one, bounded, entry_ids, redis_number,
 };
 use crate::http::extract::{Call, NoParams, Query, id};
-use crate::http::groups::consumers::admit;
 use crate::http::groups::read::{Deliveries, DeliveryOut, MAX_COUNT};
 use crate::http::paths;
 use crate::http::respond::json::Json;
@@ -116,7 +115,9 @@ pub async fn claim_entries(
             .map(|text| id("/last_id", text, str::parse))
             .transpose()?,
     };
-    admit(&state, access.stream(), &access.group, &claim.consumer).await?;
+    state
+        .admit_consumer(access.stream(), &access.group, &claim.consumer)
+        .await?;
     let claimed = state
         .store
         .claim(access.stream(), &access.group, &claim)
@@ -193,7 +194,9 @@ pub async fn autoclaim_entries(
         count: bounded("/count", call.count, 100, MAX_COUNT)?,
         just_id,
     };
-    admit(&state, access.stream(), &access.group, &claim.consumer).await?;
+    state
+        .admit_consumer(access.stream(), &access.group, &claim.consumer)
+        .await?;
     let claimed = state
         .store
         .auto_claim(access.stream(), &access.group, &claim)

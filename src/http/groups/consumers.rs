@@ -16,8 +16,9 @@ use crate::http::layer::unread_body::NoBody;
 use crate::http::paths;
 use crate::http::respond::json::Json;
 use crate::http::state::AppState;
-use crate::model::name::{ConsumerName, GroupName, RawName, StreamName};
+use crate::model::name::{ConsumerName, RawName};
 use crate::redis::{ConsumerInfo, PendingAction, StoreError};
+use crate::service::consume::AdmissionError;
 
 /// Maximum number of consumers in one response.
 pub(in crate::http) const MAX_CONSUMERS: usize = 1000;
@@ -82,26 +83,18 @@ pub struct ConsumersParams {
     cursor: Option<String>,
 }
 
-/// Admits a consumer that exists or that the group may still create.
-///
-/// # Errors
-/// 503 for a new consumer in a group with the maximum number of consumers, or if Redis is
-/// unreachable.
-pub(in crate::http) async fn admit(
-    state: &AppState,
-    stream: &StreamName,
-    group: &GroupName,
-    consumer: &ConsumerName,
-) -> Result<(), ApiError> {
-    let most = state.settings.max_consumers;
-    let admitted = state.store.admits(stream, group, consumer, most).await;
-    if admitted.map_err(ApiError::of_read)? {
-        return Ok(());
+impl From<AdmissionError> for ApiError {
+    fn from(error: AdmissionError) -> Self {
+        match error {
+            AdmissionError::TooManyConsumers { max } => {
+                let detail = format!(
+                    "the group already has the maximum of {max} consumers: use an existing consumer"
+                );
+                Self::new(ErrorCode::Overloaded, detail)
+            }
+            AdmissionError::Store(error) => Self::of_read(error),
+        }
     }
-    state.metrics.refuse("consumers");
-    let detail =
-        format!("the group already has the maximum of {most} consumers: use an existing consumer");
-    Err(ApiError::new(ErrorCode::Overloaded, detail))
 }
 
 /// List the consumers of a group
@@ -194,7 +187,9 @@ pub async fn create_consumer(
     State(state): State<AppState>,
     NoBody: NoBody,
 ) -> Result<StatusCode, ApiError> {
-    admit(&state, access.stream(), &access.group, &name).await?;
+    state
+        .admit_consumer(access.stream(), &access.group, &name)
+        .await?;
     let made = state
         .store
         .create_consumer(access.stream(), &access.group, &name)

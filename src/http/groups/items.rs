@@ -1,6 +1,5 @@
 //! Batches of entries, named by id or by receipt, and the result for each entry.
 
-use futures_util::future::join_all;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -8,11 +7,12 @@ use crate::http::error::ApiError;
 use crate::http::extract::access::{Access, Caller, Consume};
 use crate::http::extract::id;
 use crate::http::extract::params::{at_most_streams, exclusive, some_ids};
-use crate::http::state::AppState;
 use crate::model::name::{GroupName, StreamName};
 use crate::model::receipt::Receipt;
 use crate::model::time::show_rfc3339;
-use crate::redis::{Item, LeaseOutcome, StoreError};
+use crate::redis::{Item, LeaseOutcome};
+use crate::service::Services;
+use crate::service::settle::{SettleError, Settlement, StreamItems};
 
 /// The outcome for an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -112,19 +112,12 @@ impl SettledAll {
     }
 }
 
-/// Entries of one stream, with their positions in the request.
-pub struct OfStream {
-    /// The stream.
-    pub stream: StreamName,
-    /// The entries.
-    pub items: Vec<Item>,
-    places: Vec<usize>,
-}
-
 /// The entries of a request, grouped by stream.
 pub struct Batch {
     /// The valid entries of each stream.
-    pub of_each: Vec<OfStream>,
+    streams: Vec<StreamItems>,
+    /// The positions in the request of the entries of each stream.
+    places: Vec<Vec<usize>>,
     /// The positions of invalid receipts, with their streams.
     invalid: Vec<(usize, StreamName)>,
     /// Whether results name the stream.
@@ -186,7 +179,7 @@ impl Batch {
             permit(&access)?;
             Ok((access.into_stream(), rest.to_owned()))
         })?;
-        at_most_streams(batch.of_each.len())?;
+        at_most_streams(batch.streams.len())?;
         Ok(batch)
     }
 
@@ -204,7 +197,8 @@ impl Batch {
         };
         some_ids(texts.len(), name)?;
         let mut batch = Self {
-            of_each: Vec::new(),
+            streams: Vec::new(),
+            places: Vec::new(),
             invalid: Vec::new(),
             many,
         };
@@ -226,62 +220,42 @@ impl Batch {
                     until_us: None,
                 }
             };
-            match batch.of_each.iter_mut().find(|one| one.stream == stream) {
-                Some(one) => {
-                    one.items.push(item);
-                    one.places.push(place);
+            let known = batch.streams.iter().position(|one| one.stream == stream);
+            match known {
+                Some(index) => {
+                    batch.streams[index].items.push(item);
+                    batch.places[index].push(place);
                 }
                 None => {
-                    batch.of_each.push(OfStream {
-                        stream,
-                        items: vec![item],
-                        places: vec![place],
-                    });
+                    let items = vec![item];
+                    batch.streams.push(StreamItems { stream, items });
+                    batch.places.push(vec![place]);
                 }
             }
         }
         Ok(batch)
     }
 
-    /// Runs `settle` for the entries of each stream and returns the result for each entry, in the
-    /// order of the request. With several streams, nothing is changed unless each stream has the
-    /// group.
+    /// Settles the entries and returns the result for each, in the order of the request.
     ///
     /// # Errors
-    /// The error of `settle`. With several streams, the error names its stream.
-    pub async fn settle<F: Future<Output = Result<Vec<LeaseOutcome>, StoreError>>>(
+    /// The reason why entries were not settled. In a request for several streams, it names the
+    /// stream.
+    pub async fn settle(
         self,
-        state: &AppState,
+        services: &Services,
         group: &GroupName,
-        delete: bool,
-        settle: impl Fn(StreamName, Vec<Item>) -> F,
+        settlement: &Settlement,
     ) -> Result<Vec<SettledOut>, ApiError> {
         let many = self.many;
-        if many && !self.of_each.is_empty() {
-            let streams: Vec<_> = self.of_each.iter().map(|one| one.stream.clone()).collect();
-            let lacking = state.store.lacks_group(&streams, group).await;
-            if let Some((index, error)) = lacking.map_err(ApiError::of_read)? {
-                return Err(ApiError::from(error).in_stream(&streams[index]));
-            }
-        }
-        let calls = self
-            .of_each
-            .iter()
-            .map(|one| settle(one.stream.clone(), one.items.clone()));
+        let deletes = matches!(settlement, Settlement::Ack(Some(_)));
+        let settled = services.settle(group, &self.streams, settlement).await;
+        let settled = settled.map_err(|error| self.error(error))?;
         let mut results = Vec::new();
-        for (one, settled) in self.of_each.iter().zip(join_all(calls).await) {
-            let settled = settled.map_err(|error| match many {
-                true if self.of_each.len() > 1 => {
-                    ApiError::from(error).in_stream(&one.stream).after_others()
-                }
-                true => ApiError::from(error).in_stream(&one.stream),
-                false => error.into(),
-            })?;
-            for ((place, item), settled) in one.places.iter().zip(&one.items).zip(settled) {
-                results.push((
-                    *place,
-                    show((&one.stream, group), *item, settled, delete, many),
-                ));
+        for ((one, places), settled) in self.streams.iter().zip(&self.places).zip(settled) {
+            for ((place, item), settled) in places.iter().zip(&one.items).zip(settled) {
+                let result = show((&one.stream, group), *item, settled, deletes, many);
+                results.push((*place, result));
             }
         }
         results.extend(self.invalid.into_iter().map(|(place, stream)| {
@@ -296,6 +270,23 @@ impl Batch {
         }));
         results.sort_unstable_by_key(|(place, _)| *place);
         Ok(results.into_iter().map(|(_, result)| result).collect())
+    }
+
+    fn error(&self, error: SettleError) -> ApiError {
+        match error {
+            SettleError::NotStarted(error) => ApiError::of_read(error),
+            SettleError::GroupMissing { stream, error } => {
+                ApiError::from(error).in_stream(&self.streams[stream].stream)
+            }
+            SettleError::Failed { error, .. } if !self.many => error.into(),
+            SettleError::Failed { stream, error } => {
+                let error = ApiError::from(error).in_stream(&self.streams[stream].stream);
+                match self.streams.len() {
+                    0 | 1 => error,
+                    _ => error.after_others(),
+                }
+            }
+        }
     }
 }
 

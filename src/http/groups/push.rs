@@ -17,12 +17,10 @@ use crate::http::error::ApiError;
 use crate::http::error::problems::PushProblems;
 use crate::http::events::schema::PushEvent;
 use crate::http::events::stream::{self, EVENT_STREAM};
-use crate::http::events::subscribe::place;
 use crate::http::extract::Query;
 use crate::http::extract::access::{Consume, GroupAccess, consumer};
 use crate::http::extract::names::NameParam;
 use crate::http::extract::params::{DurationParam, bounded, lease};
-use crate::http::groups::consumers::admit;
 use crate::http::groups::read::{Deliveries, DeliveryEvent, MAX_COUNT};
 use crate::http::layer::request::RequestInfo;
 use crate::http::paths;
@@ -33,6 +31,7 @@ use crate::model::entry::{AsEvent, View};
 use crate::model::frame::{Framing, begin_event, end_event};
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::{ConsumerRead, GroupRead};
+use crate::service::consume::PushError;
 
 /// Maximum time a closed session keeps its leases.
 const MAX_GRACE: Duration = Duration::from_secs(60);
@@ -103,30 +102,20 @@ pub async fn push_entries(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     stream::require_acceptable(&headers)?;
-    let plan = plan(&access, &params, state.settings.heartbeat)?;
+    let plan = plan(&access, &params, state.limits.heartbeat)?;
     let event = params.shown_as.map(|AsParam::CloudEvents| AsEvent::Alone);
     let view = Arc::new(view(params.payload.as_deref(), params.json, false, event)?);
-    let is_event_source = stream::is_wanted(&headers, EVENT_STREAM);
-    if let Err(error) = state
-        .store
-        .needed_policy(access.stream(), &access.group)
-        .await
-    {
-        let is_passing = error.is_passing();
-        let error = ApiError::of_read(error);
-        return match is_passing && is_event_source {
-            true => Ok(stream::closed(EndReason::RedisUnavailable)),
-            false => Err(error),
-        };
-    }
-    let counted = admit(&state, &plan.stream, &plan.group, &plan.work.read.consumer).await;
-    let counted = match counted.and_then(|()| place(&state, access.access.principal())) {
-        Ok(counted) => counted,
-        Err(_) if is_event_source => return Ok(stream::closed(EndReason::Overloaded)),
-        Err(error) => return Err(error),
-    };
     let of = (plan.stream.clone(), plan.group.clone());
-    let push = Push::new(state.hub.clone(), state.store.clone(), plan, counted);
+    let push = match state.push(access.access.principal(), plan).await {
+        Ok(push) => push,
+        Err(error) => {
+            let closing = end_reason(&error);
+            return match closing.filter(|_| stream::is_wanted(&headers, EVENT_STREAM)) {
+                Some(closing) => Ok(stream::closed(closing)),
+                None => Err(error.into()),
+            };
+        }
+    };
     let session = Session {
         of,
         push,
@@ -145,6 +134,24 @@ pub async fn push_entries(
         (HeaderName::from_static("x-accel-buffering"), "no"),
     ];
     Ok((headers, Body::from_stream(body)).into_response())
+}
+
+/// Returns the event that closes a session which a retry may open, or `None` if no retry can.
+fn end_reason(error: &PushError) -> Option<EndReason> {
+    match error {
+        PushError::Store(error) => error.is_passing().then_some(EndReason::RedisUnavailable),
+        PushError::NotAdmitted(_) | PushError::Limit(_) => Some(EndReason::Overloaded),
+    }
+}
+
+impl From<PushError> for ApiError {
+    fn from(error: PushError) -> Self {
+        match error {
+            PushError::Store(error) => Self::of_read(error),
+            PushError::NotAdmitted(error) => error.into(),
+            PushError::Limit(limit) => limit.into(),
+        }
+    }
 }
 
 fn plan(

@@ -1,5 +1,6 @@
 //! `POST /v1/streams/{stream}/groups/{group}/read`: reads entries as a consumer of a group.
 
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,9 +19,8 @@ use crate::http::extract::access::{Consume, GroupAccess, consumer};
 use crate::http::extract::names::{NameParam, NameSchema};
 use crate::http::extract::params::{DurationParam, at_most_one, bounded, bounded_wait, lease};
 use crate::http::extract::{Call, NoParams, Query, id};
-use crate::http::groups::consumers::admit;
 use crate::http::groups::items::show_receipt;
-use crate::http::layer::request::{Waited, place_to_wait};
+use crate::http::layer::request::Waited;
 use crate::http::paths;
 use crate::http::respond::json::Json;
 use crate::http::respond::schema::{CloudEvent, DeliverySchema};
@@ -34,6 +34,7 @@ use crate::model::name::{GroupName, StreamName};
 use crate::model::receipt::Receipt;
 use crate::model::time::show_rfc3339;
 use crate::redis::{ConsumerRead, Delivery, GroupRead};
+use crate::service::consume::ConsumeError;
 
 const DEFAULT_COUNT: u64 = 10;
 pub(in crate::http) const MAX_COUNT: u64 = 1000;
@@ -250,13 +251,9 @@ pub async fn read_as_consumer(
     let view = Arc::new(view_of(&call, &headers)?);
     let (work, wait) = plan(&call)?;
     let (stream, group) = (access.stream(), &access.group);
-    admit(&state, stream, group, &work.read.consumer).await?;
-    let waiting = place_to_wait(&state, wait)?;
-    let entries = state
-        .hub
-        .read_group_or_wait(&state.store, stream, group, &work, wait)
-        .await?;
-    let waited = waiting.map(|_| Extension(Waited));
+    let read = state.read_groups(slice::from_ref(stream), group, &work, wait);
+    let entries = read.await?.pop().unwrap_or_default();
+    let waited = (!wait.is_zero()).then_some(Extension(Waited));
     let shown = Deliveries::viewed((stream, group), entries, &view, (false, false));
     if view.event.is_none() {
         return Ok((waited, Json(shown).into_response()));
@@ -269,6 +266,17 @@ pub async fn read_as_consumer(
     };
     let events: Vec<_> = shown.entries.iter().map(event).collect();
     Ok((waited, view::respond(view::EVENTS, &events)))
+}
+
+impl From<ConsumeError> for ApiError {
+    fn from(error: ConsumeError) -> Self {
+        match error {
+            ConsumeError::NotAdmitted { error, .. } => error.into(),
+            ConsumeError::TooManyWaiting(error) => error.into(),
+            ConsumeError::GroupMissing { error, .. } => error.into(),
+            ConsumeError::Join(error) => error.into(),
+        }
+    }
 }
 
 /// Returns the view of deliveries that a call requests.

@@ -15,17 +15,15 @@ use crate::http::extract::access::{Caller, Consume, PathGroup};
 use crate::http::extract::names::{NameParam, NameSchema};
 use crate::http::extract::params::{DurationParam, at_most_streams};
 use crate::http::extract::{Call, NoParams, Query};
-use crate::http::groups::consumers::admit;
 use crate::http::groups::read::{Deliveries, DeliveryEvent, DeliveryOut, ReadCall, plan, view_of};
-use crate::http::layer::request::{Waited, place_to_wait};
+use crate::http::layer::request::Waited;
 use crate::http::paths;
 use crate::http::respond::json::Json;
 use crate::http::respond::schema::CloudEvent;
 use crate::http::respond::view;
 use crate::http::state::AppState;
-use crate::live::JoinError;
-use crate::model::name::{GroupName, StreamName};
-use crate::redis::StoreError;
+use crate::model::name::StreamName;
+use crate::service::consume::{AdmissionError, ConsumeError};
 
 /// Maximum entries of a response, over all streams. The maximum of one stream times the maximum of
 /// streams would be too many for Redis to deliver in one step.
@@ -146,36 +144,14 @@ pub async fn read_many_as_consumer(
         let detail = format!("`count` times the number of streams must be at most {MAX_ENTRIES}");
         return Err(ApiError::invalid(detail.clone()).at("/count", detail));
     }
-    for (index, stream) in streams.iter().enumerate() {
-        let admitted = admit(&state, stream, &group, &work.read.consumer).await;
-        let at = |error: ApiError| {
-            error
-                .in_stream(stream)
-                .at(format!("/streams/{index}"), "this stream")
-        };
-        admitted.map_err(|error| {
-            if error.cause.is_some() {
-                error
-            } else {
-                at(error)
-            }
-        })?;
-    }
-    let waiting = place_to_wait(&state, wait)?;
-    let of_all = match state
-        .hub
-        .read_groups_or_wait(&state.store, &streams, &group, &work, wait)
-        .await
-    {
-        Ok(of_all) => of_all,
-        Err(error) => return Err(located(&state, &streams, &group, error).await),
-    };
+    let read = state.read_groups(&streams, &group, &work, wait).await;
+    let of_all = read.map_err(|error| located(&streams, error))?;
     let of_one = |(stream, entries): (&StreamName, _)| DeliveriesOf {
         stream: stream.shown().into_owned(),
         entries: Deliveries::viewed((stream, &group), entries, &view, (false, true)).into_entries(),
     };
     let streams: Vec<_> = streams.iter().zip(of_all).map(of_one).collect();
-    let waited = waiting.map(|_| Extension(Waited));
+    let waited = (!wait.is_zero()).then_some(Extension(Waited));
     if view.event.is_none() {
         return Ok((waited, Json(ManyDeliveries { streams }).into_response()));
     }
@@ -210,20 +186,21 @@ fn streams(caller: &Caller, names: &[String]) -> Result<Vec<StreamName>, ApiErro
     Ok(streams)
 }
 
-/// Finds the stream whose group is missing. The error of Redis does not name it reliably.
-async fn located(
-    state: &AppState,
-    streams: &[StreamName],
-    group: &GroupName,
-    error: JoinError,
-) -> ApiError {
-    let of_a_stream = matches!(
-        error,
-        JoinError::Store(StoreError::GroupNotFound | StoreError::NotAStream)
-    );
-    if of_a_stream && let Ok(Some((index, error))) = state.store.lacks_group(streams, group).await {
-        let error = ApiError::from(error).in_stream(&streams[index]);
-        return error.at(format!("/streams/{index}"), "this stream");
+/// Converts an error, with a pointer to the stream that caused it.
+fn located(streams: &[StreamName], error: ConsumeError) -> ApiError {
+    let index = match &error {
+        ConsumeError::NotAdmitted {
+            stream,
+            error: AdmissionError::TooManyConsumers { .. },
+        }
+        | ConsumeError::GroupMissing { stream, .. } => Some(*stream),
+        _ => None,
+    };
+    let error = ApiError::from(error);
+    match index {
+        Some(index) => error
+            .in_stream(&streams[index])
+            .at(format!("/streams/{index}"), "this stream"),
+        None => error,
     }
-    error.into()
 }

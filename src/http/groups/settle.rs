@@ -16,6 +16,7 @@ use crate::http::state::AppState;
 use crate::model::name::GroupName;
 use crate::model::policy;
 use crate::redis::LeaseOperation;
+use crate::service::settle::Settlement;
 
 /// Maximum length of a reason, in bytes.
 const MAX_REASON: usize = 1024;
@@ -88,7 +89,7 @@ fn bounded_reason(reason: Option<String>) -> Result<Option<String>, ApiError> {
 }
 
 impl NackCall {
-    fn settlement(&mut self) -> Result<LeaseOperation, ApiError> {
+    fn operation(&mut self) -> Result<LeaseOperation, ApiError> {
         let delay = self.delay.map(|DurationParam(delay)| delay);
         if delay.is_some_and(|delay| !policy::is_delay(delay)) {
             let detail = "`delay` must be 0, or 100ms to 12h";
@@ -102,7 +103,7 @@ impl NackCall {
 }
 
 impl RejectCall {
-    fn settlement(&mut self) -> Result<LeaseOperation, ApiError> {
+    fn operation(&mut self) -> Result<LeaseOperation, ApiError> {
         Ok(LeaseOperation::Reject {
             reason: bounded_reason(self.reason.take())?,
         })
@@ -110,7 +111,7 @@ impl RejectCall {
 }
 
 impl ExtendCall {
-    fn settlement(&mut self) -> Result<LeaseOperation, ApiError> {
+    fn operation(&mut self) -> Result<LeaseOperation, ApiError> {
         Ok(LeaseOperation::Extend {
             lease: lease("/lease", self.lease)?,
         })
@@ -139,7 +140,7 @@ pub async fn nack_entries(
     Call(mut call): Call<NackCall>,
 ) -> Result<Json<SettledAll>, ApiError> {
     let batch = Batch::of_one(access.stream(), &access.group, &call.ids, &call.receipts)?;
-    settle(&state, &access.group, batch, &call.settlement()?).await
+    settle(&state, &access.group, batch, call.operation()?).await
 }
 
 /// Release entries of several streams
@@ -162,7 +163,7 @@ pub async fn nack_entries_of_many(
     Call(mut call): Call<NackCall>,
 ) -> Result<Json<SettledAll>, ApiError> {
     let batch = Batch::of_many((&caller, &group), &call.ids, &call.receipts, |_| Ok(()))?;
-    settle(&state, &group, batch, &call.settlement()?).await
+    settle(&state, &group, batch, call.operation()?).await
 }
 
 /// Reject entries
@@ -186,7 +187,7 @@ pub async fn reject_entries(
     Call(mut call): Call<RejectCall>,
 ) -> Result<Json<SettledAll>, ApiError> {
     let batch = Batch::of_one(access.stream(), &access.group, &call.ids, &call.receipts)?;
-    settle(&state, &access.group, batch, &call.settlement()?).await
+    settle(&state, &access.group, batch, call.operation()?).await
 }
 
 /// Reject entries of several streams
@@ -209,7 +210,7 @@ pub async fn reject_entries_of_many(
     Call(mut call): Call<RejectCall>,
 ) -> Result<Json<SettledAll>, ApiError> {
     let batch = Batch::of_many((&caller, &group), &call.ids, &call.receipts, |_| Ok(()))?;
-    settle(&state, &group, batch, &call.settlement()?).await
+    settle(&state, &group, batch, call.operation()?).await
 }
 
 /// Extend leases
@@ -234,7 +235,7 @@ pub async fn extend_entries(
     Call(mut call): Call<ExtendCall>,
 ) -> Result<Json<SettledAll>, ApiError> {
     let batch = Batch::of_one(access.stream(), &access.group, &call.ids, &call.receipts)?;
-    settle(&state, &access.group, batch, &call.settlement()?).await
+    settle(&state, &access.group, batch, call.operation()?).await
 }
 
 /// Extend leases of several streams
@@ -257,29 +258,21 @@ pub async fn extend_entries_of_many(
     Call(mut call): Call<ExtendCall>,
 ) -> Result<Json<SettledAll>, ApiError> {
     let batch = Batch::of_many((&caller, &group), &call.ids, &call.receipts, |_| Ok(()))?;
-    settle(&state, &group, batch, &call.settlement()?).await
+    settle(&state, &group, batch, call.operation()?).await
 }
 
 async fn settle(
     state: &AppState,
     group: &GroupName,
     batch: Batch,
-    settlement: &LeaseOperation,
+    operation: LeaseOperation,
 ) -> Result<Json<SettledAll>, ApiError> {
-    let settle =
-        async |stream, items: Vec<_>| state.store.settle(&stream, group, &items, settlement).await;
-    let results = batch.settle(state, group, false, settle).await?;
-    let (reason, counted): (_, &[Outcome]) = match settlement {
-        LeaseOperation::Reject { .. } => ("rejected", &[Outcome::DeadLettered]),
-        LeaseOperation::Extend { .. } => ("", &[Outcome::Extended]),
-        _ => (
-            "max-deliveries",
-            &[Outcome::Released, Outcome::DeadLettered],
-        ),
+    let counted: &[Outcome] = match operation {
+        LeaseOperation::Reject { .. } => &[Outcome::DeadLettered],
+        LeaseOperation::Extend { .. } => &[Outcome::Extended],
+        _ => &[Outcome::Released, Outcome::DeadLettered],
     };
-    let all = SettledAll::new(results, counted, false);
-    state
-        .metrics
-        .bury(reason, all.dead_lettered.unwrap_or_default());
-    Ok(Json(all))
+    let settlement = Settlement::Lease(operation);
+    let results = batch.settle(&state.services, group, &settlement).await?;
+    Ok(Json(SettledAll::new(results, counted, false)))
 }

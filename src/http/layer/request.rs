@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -12,7 +11,7 @@ use crate::auth::Principal;
 use crate::http::error::{ApiError, ErrorCode, Problem};
 use crate::http::layer::base_path::BasePath;
 use crate::http::state::AppState;
-use crate::metrics::{GaugeGuard, Metrics};
+use crate::service::consume::TooManyWaiting;
 
 /// Data of a request other than its parameters. Created for every request, and the only value the
 /// gateway puts into the request's extensions: each value there is a separate allocation, and one
@@ -116,21 +115,9 @@ pub struct Client(pub IpAddr);
 #[derive(Clone, Copy)]
 pub struct Waited;
 
-/// Takes a slot among the waiting reads, held until the response is ready. A read that does not
-/// wait needs none.
-///
-/// # Errors
-/// 503 `overloaded` if the maximum number of reads is waiting.
-pub fn place_to_wait(state: &AppState, wait: Duration) -> Result<Option<GaugeGuard>, ApiError> {
-    if wait.is_zero() {
-        return Ok(None);
+impl From<TooManyWaiting> for ApiError {
+    fn from(TooManyWaiting: TooManyWaiting) -> Self {
+        let detail = "too many reads are waiting; try again later";
+        Self::new(ErrorCode::Overloaded, detail)
     }
-    let held = Metrics::hold_below(&state.metrics.waiting, state.settings.max_waiting);
-    held.map(Some).ok_or_else(|| {
-        state.metrics.refuse("waiting_reads");
-        ApiError::new(
-            ErrorCode::Overloaded,
-            "too many reads are waiting; try again later",
-        )
-    })
 }

@@ -23,8 +23,15 @@ pub const MAX_FIELDS: usize = 3000;
 /// Entries to append.
 #[derive(Clone, Debug)]
 pub struct Append {
-    /// Entries in order; not empty.
-    pub entries: Vec<NewEntry>,
+    pub(in crate::redis) entries: Vec<NewEntry>,
+    pub(in crate::redis) conditions: AppendConditions,
+    /// Whether the script appends the entries, instead of one XADD or several in a transaction.
+    scripted: bool,
+}
+
+/// Conditions and options of an append.
+#[derive(Clone, Debug)]
+pub struct AppendConditions {
     /// Whether to append all entries or none; otherwise each entry succeeds or fails on its own.
     pub atomic: bool,
     /// Condition: the last generated id of the stream equals this one.
@@ -75,7 +82,7 @@ impl Key {
 /// The outcome of an append.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Appended {
-    /// The outcome of each entry. Without [`Append::atomic`], any entry may have been rejected.
+    /// The outcome of each entry. Without [`AppendConditions::atomic`], any entry may have been rejected.
     /// With it, only the last entries may have been, if the stream ran out of ids in the middle.
     Each(Vec<Result<AppendOutcome, AppendRejection>>),
     /// The whole request was appended before, with these ids.
@@ -112,28 +119,44 @@ pub enum AppendRejection {
 }
 
 impl Append {
-    /// Returns whether the append needs the script, instead of one XADD or several in a
-    /// transaction.
+    /// Decides how to append `entries`: by one XADD, by a transaction, or by a script.
     #[must_use]
-    pub fn needs_script(&self) -> bool {
-        let given_ids =
-            self.entries.len() > 1 && self.entries.iter().any(|entry| entry.id != NewId::Auto);
-        given_ids
-            || self.key.is_some()
-            || self.if_match.is_some()
-            || self.if_new
-            || self.entries.iter().any(|entry| entry.key.is_some())
-            || self.trimming.is_some_and(|trimming| !trimming.is_native())
+    pub fn new(entries: Vec<NewEntry>, conditions: AppendConditions) -> Self {
+        let given_ids = entries.len() > 1 && entries.iter().any(|entry| entry.id != NewId::Auto);
+        let scripted = given_ids
+            || conditions.key.is_some()
+            || conditions.if_match.is_some()
+            || conditions.if_new
+            || entries.iter().any(|entry| entry.key.is_some())
+            || conditions
+                .trimming
+                .is_some_and(|trimming| !trimming.is_native());
+        Self {
+            entries,
+            conditions,
+            scripted,
+        }
     }
 
     /// Returns the index of the first entry with too many fields for the script, if it is needed.
     #[must_use]
-    pub fn too_wide(&self) -> Option<usize> {
-        let wide = |entry: &NewEntry| entry.fields.len() > MAX_FIELDS;
+    pub fn first_too_wide(&self) -> Option<usize> {
         self.entries
             .iter()
-            .position(wide)
-            .filter(|_| self.needs_script())
+            .position(is_too_wide)
+            .filter(|_| self.scripted)
+    }
+
+    /// Removes the entries with too many fields for the script, if it is needed. Returns their
+    /// indexes in ascending order.
+    pub fn remove_too_wide(&mut self) -> Vec<usize> {
+        if self.first_too_wide().is_none() {
+            return Vec::new();
+        }
+        let entries = std::mem::take(&mut self.entries).into_iter().enumerate();
+        let (wide, fitting): (Vec<_>, Vec<_>) = entries.partition(|(_, entry)| is_too_wide(entry));
+        self.entries = fitting.into_iter().map(|(_, entry)| entry).collect();
+        wide.into_iter().map(|(index, _)| index).collect()
     }
 
     /// Returns the XADD of one entry; the XADD of the last entry includes the trimming.
@@ -147,10 +170,14 @@ impl Append {
         let words = 10 + 2 * entry.fields.len();
         let mut command = Cmd::with_capacity(words, 64 + stream.as_str().len() + bytes);
         command.arg("XADD").arg(stream.as_str());
-        if !self.create {
+        if !self.conditions.create {
             command.arg("NOMKSTREAM");
         }
-        if let Some(trimming) = self.trimming.filter(|_| index + 1 == self.entries.len()) {
+        if let Some(trimming) = self
+            .conditions
+            .trimming
+            .filter(|_| index + 1 == self.entries.len())
+        {
             trimming.write(&mut command);
         }
         match entry.id {
@@ -180,7 +207,7 @@ impl Store {
         stream: &StreamName,
         append: &Append,
     ) -> Result<Appended, StoreError> {
-        if append.needs_script() {
+        if append.scripted {
             return Box::pin(self.append_by_script(lane, stream, append)).await;
         }
         let given = if append.entries.len() == 1 {
@@ -203,6 +230,10 @@ impl Store {
             .collect::<Result<_, _>>()
             .map(Appended::Each)
     }
+}
+
+fn is_too_wide(entry: &NewEntry) -> bool {
+    entry.fields.len() > MAX_FIELDS
 }
 
 /// Decodes the reply of an XADD.

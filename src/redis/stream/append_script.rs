@@ -35,17 +35,18 @@ impl Store {
         stream: &StreamName,
         append: &Append,
     ) -> Result<Appended, StoreError> {
+        let conditions = &append.conditions;
         let [known, ends] = keys::idempotency(stream);
         // XINFO copies two entries of the stream, possibly large, into the script. Only appends
         // that compare something with the last id need it.
-        let by_last = append.if_match.is_some()
-            || append.if_new
+        let by_last = conditions.if_match.is_some()
+            || conditions.if_new
             || append.entries.iter().any(|entry| entry.id != NewId::Auto);
         let _room = match by_last {
             true => self.large.room_for_facts(stream.as_str()).await?,
             false => ReadPermit::default(),
         };
-        let keyed = append.key.is_some();
+        let keyed = conditions.key.is_some();
         let prints: Vec<String> = append
             .entries
             .iter()
@@ -58,15 +59,20 @@ impl Store {
         let write = |command: &mut Cmd| {
             command.arg(3).arg(stream.as_str()).arg(&known).arg(&ends);
             command.arg(self.holes());
-            command.arg(append.if_match.map(|id| id.to_string()).unwrap_or_default());
+            command.arg(
+                conditions
+                    .if_match
+                    .map(|id| id.to_string())
+                    .unwrap_or_default(),
+            );
             command
-                .arg(u8::from(append.if_new))
-                .arg(u8::from(!append.create))
-                .arg(append.window_ms)
+                .arg(u8::from(conditions.if_new))
+                .arg(u8::from(!conditions.create))
+                .arg(conditions.window_ms)
                 .arg(u8::from(by_last));
-            command.arg(append.key.as_ref().map_or("", Key::as_str));
-            command.arg(&whole_print).arg(u8::from(append.atomic));
-            match append.trimming {
+            command.arg(conditions.key.as_ref().map_or("", Key::as_str));
+            command.arg(&whole_print).arg(u8::from(conditions.atomic));
+            match conditions.trimming {
                 Some(trimming) => {
                     command.arg(5);
                     trimming.write_script(command);

@@ -9,7 +9,6 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::http::entries::append::run::{Done, count_new};
 use crate::http::error::{ApiError, Problem};
 use crate::http::layer::request::RequestInfo;
 use crate::http::paths;
@@ -18,6 +17,7 @@ use crate::model::duration;
 use crate::model::frame::write_line;
 use crate::model::name::StreamName;
 use crate::redis::{AppendOutcome, Reached};
+use crate::service::publish::{Published, count_new};
 
 const IDEMPOTENCY_WINDOW: HeaderName = HeaderName::from_static("idempotency-window");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -174,23 +174,23 @@ impl From<&AppendOutcome> for BatchResult {
 /// Builds the response to an append that succeeded, now or earlier under its key.
 pub(in crate::http) fn all(
     stream: &StreamName,
-    done: &Done,
+    published: &Published,
     many: bool,
     reached: Option<Reached>,
     window: Option<Duration>,
 ) -> Response {
-    let last = done.last().id.to_string();
+    let last = published.last().to_string();
     let (named, durability) = (
         stream.shown().into_owned(),
         reached.map(DurabilityReached::from),
     );
-    let appended = count_new(&done.placed);
+    let appended = count_new(&published.entries);
     // The usual number of headers exceeds the initial capacity of a map.
     let mut headers = HeaderMap::with_capacity(HEADERS);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // The path is percent-encoded and the id is digits and a dash, so both are valid header values.
     headers.extend(HeaderValue::try_from(paths::entry(stream, &last)).map(|at| (LOCATION, at)));
-    let status = if done.replayed || appended == 0 {
+    let status = if published.replayed || appended == 0 {
         // An earlier last entry may no longer be the last one, so there is no `ETag`.
         headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
         StatusCode::OK
@@ -200,7 +200,7 @@ pub(in crate::http) fn all(
         StatusCode::CREATED
     };
     let body = if many {
-        let results = done.placed.iter().map(BatchResult::from).collect();
+        let results = published.entries.iter().map(BatchResult::from).collect();
         AppendAnswer::Many(AppendedBatch {
             stream: named,
             results,

@@ -1,15 +1,16 @@
 //! Conversion of append bodies into entries, by media type.
 
+use axum::http::HeaderMap;
 use serde_json::value::RawValue;
 
-use crate::http::entries::append::plan::Shape;
 use crate::http::error::{ApiError, ErrorCode};
-use crate::http::extract::body::Body;
+use crate::http::events::stream;
+use crate::http::extract::body::{Body, media_type};
 use crate::http::extract::multipart;
 use crate::http::extract::{FORM, not_a_form, not_json};
 use crate::model::entry::Fields;
 use crate::model::json_text;
-use crate::model::sent::{self, InvalidEntry, Sent, SentEntry};
+use crate::model::sent::{self, InvalidEntry, MAX_BATCH, Sent, SentEntry};
 use crate::model::{bare, cloudevent, cloudevent_json, form_check};
 
 /// The default field for a payload.
@@ -17,34 +18,109 @@ const PAYLOAD_FIELD: &str = "data";
 /// The field for the media type of a payload.
 const TYPE_FIELD: &str = "content-type";
 
+/// NDJSON media types.
+const NDJSON_TYPES: [&str; 3] = [
+    "application/x-ndjson",
+    "application/ndjson",
+    "application/jsonl",
+];
+
+/// The format of a body, which decides how it becomes entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BodyFormat {
+    /// NDJSON. With `members`, each member of an object is a field.
+    Lines { members: bool },
+    /// Anything, stored unchanged in this field.
+    Payload(String),
+    /// A JSON object whose members are fields, or a list of such objects.
+    Members,
+    /// Not JSON, although `as=fields` requires JSON.
+    NotMembers,
+    /// A `CloudEvents` event in structured mode.
+    Event,
+    /// Several `CloudEvents` events.
+    Events,
+    /// Another format of `CloudEvents`, which is not supported.
+    UnsupportedEvent,
+    /// The data of a `CloudEvents` event in binary mode, with its attributes in the headers.
+    BinaryEvent,
+    /// An entry or a batch as JSON.
+    Json,
+    /// A form.
+    Form,
+    /// A form with files.
+    Multipart,
+    /// Any other body, stored unchanged.
+    Other,
+}
+
+impl BodyFormat {
+    /// Decides by the query (`payload` and `as=fields`) and by the headers.
+    #[must_use]
+    pub fn new(payload: Option<&str>, members: bool, headers: &HeaderMap) -> Self {
+        if let Some(field) = payload {
+            return Self::Payload(field.to_owned());
+        }
+        let media_type = media_type(headers);
+        let is_event = media_type.starts_with("application/cloudevents");
+        let is_binary_event = headers.contains_key("ce-specversion");
+        if !is_binary_event && is_lines(&media_type) {
+            return Self::Lines { members };
+        }
+        if members {
+            let is_json = matches!(&*media_type, "application/json" | "text/json")
+                || media_type.ends_with("+json");
+            return match is_json && !is_event && !is_binary_event {
+                true => Self::Members,
+                false => Self::NotMembers,
+            };
+        }
+        match &*media_type {
+            "application/cloudevents+json" => Self::Event,
+            "application/cloudevents-batch+json" => Self::Events,
+            // Consumers could not tell other event formats from plain data.
+            _ if is_event => Self::UnsupportedEvent,
+            // In binary mode the media type is the type of the data, so any is valid.
+            _ if is_binary_event => Self::BinaryEvent,
+            "application/json" => Self::Json,
+            FORM => Self::Form,
+            "multipart/form-data" => Self::Multipart,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Returns whether a media type is one of NDJSON.
+fn is_lines(media_type: &str) -> bool {
+    NDJSON_TYPES.contains(&media_type)
+}
+
+/// Whether the client explicitly accepts NDJSON.
+pub(in crate::http) fn accepts_lines(headers: &HeaderMap) -> bool {
+    NDJSON_TYPES
+        .iter()
+        .any(|media_type| stream::is_wanted(headers, media_type))
+}
+
 /// Reads the entries of a body. Reading stops early in an entry with more than `most` fields.
 ///
 /// # Errors
-/// 400, 415 or 422, with a pointer to the invalid part.
-pub fn read(shape: Shape<'_>, body: &Body, most: usize) -> Result<Sent, ApiError> {
-    match shape {
-        Shape::Payload(field) => return Ok(one(whole(field, body))),
-        Shape::Members => {
-            check_type_of_members(body)?;
-            return json(&body.bytes, most, bare::parse);
-        }
-        Shape::ByType => {}
-    }
-    match body.media_type().as_ref() {
-        "application/cloudevents+json" => json(&body.bytes, most, cloudevent_json::structured),
-        "application/cloudevents-batch+json" => json(&body.bytes, most, cloudevent_json::batch),
-        // Consumers could not tell other event formats from plain data.
-        media_type if media_type.starts_with("application/cloudevents") => Err(reserved()),
-        // In binary mode the media type is the type of the data, so any is valid.
-        _ if body.headers.contains_key("ce-specversion") => {
-            let headers = body
-                .headers
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.as_bytes()));
+/// 400, 413, 415 or 422, with a pointer to the invalid part.
+pub fn read(format: &BodyFormat, body: &Body, most: usize) -> Result<Sent, ApiError> {
+    let sent = match format {
+        BodyFormat::Payload(field) => Ok(one(whole(field, body))),
+        BodyFormat::Members => json(&body.bytes, most, bare::parse),
+        BodyFormat::NotMembers => Err(not_members()),
+        BodyFormat::Event => json(&body.bytes, most, cloudevent_json::structured),
+        BodyFormat::Events => json(&body.bytes, most, cloudevent_json::batch),
+        BodyFormat::UnsupportedEvent => Err(unsupported_event()),
+        BodyFormat::BinaryEvent => {
+            let headers = body.headers.iter();
+            let headers = headers.map(|(name, value)| (name.as_str(), value.as_bytes()));
             Ok(cloudevent::binary(headers, &body.bytes)?)
         }
-        "application/json" => json(&body.bytes, most, sent::parse),
-        FORM => {
+        BodyFormat::Json => json(&body.bytes, most, sent::parse),
+        BodyFormat::Form => {
             body.refuse_charset()?;
             let fields = form_check::fields(&body.bytes, most).map_err(not_a_form)?;
             if fields.is_empty() {
@@ -52,31 +128,33 @@ pub fn read(shape: Shape<'_>, body: &Body, most: usize) -> Result<Sent, ApiError
             }
             Ok(one(fields))
         }
-        "multipart/form-data" => {
+        BodyFormat::Multipart => {
             let fields = multipart::fields(body, most)?;
             if fields.is_empty() {
                 return Err(nothing());
             }
             Ok(one(fields))
         }
-        _ if body.bytes.is_empty() => Err(nothing()),
-        _ => Ok(one(whole(PAYLOAD_FIELD, body))),
+        BodyFormat::Lines { .. } | BodyFormat::Other if body.bytes.is_empty() => Err(nothing()),
+        BodyFormat::Lines { .. } | BodyFormat::Other => Ok(one(whole(PAYLOAD_FIELD, body))),
+    }?;
+    match &sent {
+        Sent::Many(batch) if batch.entries.len() > MAX_BATCH => Err(too_many_entries()),
+        _ => Ok(sent),
     }
 }
 
-/// Checks that a body with `as=fields` is JSON and not a `CloudEvents` event.
-fn check_type_of_members(body: &Body) -> Result<(), ApiError> {
-    let media_type = body.media_type();
-    let json = matches!(&*media_type, "application/json" | "text/json")
-        || (media_type.ends_with("+json") && !media_type.starts_with("application/cloudevents"));
-    if json && !body.headers.contains_key("ce-specversion") {
-        return Ok(());
-    }
+fn too_many_entries() -> ApiError {
+    let detail = format!("a batch must have at most {MAX_BATCH} entries");
+    ApiError::new(ErrorCode::TooLarge, detail).with("max_entries", MAX_BATCH as u64)
+}
+
+fn not_members() -> ApiError {
     let detail = "`as=fields` requires a JSON body: send `Content-Type: application/json`";
-    Err(ApiError::new(ErrorCode::UnsupportedMediaType, detail).at("as", "the body is not JSON"))
+    ApiError::new(ErrorCode::UnsupportedMediaType, detail).at("as", "the body is not JSON")
 }
 
-fn reserved() -> ApiError {
+fn unsupported_event() -> ApiError {
     ApiError::new(
         ErrorCode::UnsupportedMediaType,
         "this media type is not supported; to store the body unchanged, use `?payload=data`",

@@ -1,9 +1,10 @@
 //! Errors of appends, and JSON pointers to the entries that caused them.
 
 use crate::http::entries::append::answer::{self, BatchResult};
-use crate::http::entries::append::run::count_new;
 use crate::http::error::{ApiError, ErrorCode};
-use crate::redis::{AppendOutcome, AppendRejection, MAX_FIELDS, StoreError};
+use crate::model::id::EntryId;
+use crate::redis::{AppendOutcome, AppendRejection, MAX_FIELDS, Reached, StoreError};
+use crate::service::publish::{EntryError, PublishError, count_new};
 
 /// The position of an entry in the body, as a JSON pointer by its index.
 pub(in crate::http) type Base = fn(usize) -> String;
@@ -23,31 +24,98 @@ pub(in crate::http) fn in_list(index: usize) -> String {
     format!("/{index}")
 }
 
+/// Converts an error of the service.
+pub(in crate::http) fn publish_error(error: PublishError, base: Base) -> ApiError {
+    match error {
+        PublishError::NotStarted(error) => ApiError::of_read(error),
+        PublishError::Store(error) => error.into(),
+        PublishError::Rejected(AppendRejection::KeyReused) => {
+            refused_at(AppendRejection::KeyReused, "Idempotency-Key")
+        }
+        PublishError::Rejected(rejection) => refused(rejection, ""),
+        PublishError::Entry { index, error } => entry_error(error, &base(index)),
+        PublishError::Incomplete { total, appended } => incomplete(total, &appended),
+        PublishError::ScheduleFull { appends, bytes } => {
+            let detail = format!(
+                "a stream may have at most {appends} scheduled appends of {bytes} bytes in total: retry later"
+            );
+            ApiError::new(ErrorCode::Overloaded, detail)
+        }
+        PublishError::NotDurable {
+            last,
+            reached,
+            keyed,
+        } => not_durable(last, reached, keyed),
+        PublishError::DurabilityUnknown { last, error } => {
+            ApiError::from(error).with("id", last.to_string())
+        }
+    }
+}
+
+/// Converts the error of the entry at `base`.
+pub(in crate::http) fn entry_error(error: EntryError, base: &str) -> ApiError {
+    let invalid =
+        |detail: String| ApiError::new(ErrorCode::InvalidFields, detail.clone()).at(base, detail);
+    match error {
+        EntryError::TooManyFields { max } => {
+            invalid(format!("an entry must have at most {max} fields"))
+        }
+        EntryError::FieldNameTooLong { max } => {
+            invalid(format!("a field name must have at most {max} bytes"))
+        }
+        EntryError::TooWideForScript => invalid(format!(
+            "an entry with a condition, a key, a delay or its own id in a batch must have at most {MAX_FIELDS} fields"
+        )),
+        EntryError::LastMillisecond => {
+            let detail =
+                "an id of the last possible millisecond requires the right to manage the stream";
+            ApiError::new(ErrorCode::Forbidden, detail).at(format!("{base}/id"), detail)
+        }
+        EntryError::Rejected(rejection) => refused(rejection, base),
+    }
+}
+
 /// Returns a 409 for a batch that was appended only in part, with the appended entries.
-pub(in crate::http) fn stopped(sent: usize, placed: &[AppendOutcome]) -> ApiError {
-    let count = placed.len();
+fn incomplete(total: usize, appended: &[AppendOutcome]) -> ApiError {
+    let count = appended.len();
     let detail = format!(
-        "the stream has no ids left: the first {count} of {sent} entries were appended, the others were not"
+        "the stream has no ids left: the first {count} of {total} entries were appended, the others were not"
     );
     let error =
-        ApiError::new(ErrorCode::IdNotMonotonic, detail).with("appended", count_new(placed));
-    let results = placed.iter().map(BatchResult::from);
+        ApiError::new(ErrorCode::IdNotMonotonic, detail).with("appended", count_new(appended));
+    let results = appended.iter().map(BatchResult::from);
     ApiError {
         side_effects_unknown: true,
         ..answer::with_results(error, results)
     }
 }
 
-/// Returns a 422 for the entry at `base`, which has too many fields for a script.
-pub(in crate::http) fn too_wide(base: &str) -> ApiError {
-    let detail = format!(
-        "an entry with a condition, a key, a delay or its own id in a batch must have at most {MAX_FIELDS} fields"
-    );
-    ApiError::new(ErrorCode::InvalidFields, detail.clone()).at(base, detail)
+/// Returns a 504 for entries that are appended, with the durability that they reached.
+fn not_durable(last: EntryId, reached: Reached, keyed: bool) -> ApiError {
+    let detail = match keyed {
+        true => {
+            "the entries were appended but did not reach the requested durability in time; repeat \
+             the request with the same keys to wait again"
+        }
+        false => {
+            "the entries were appended but did not reach the requested durability in time; \
+             repeating the request without keys would append them again"
+        }
+    };
+    let mut error = ApiError::new(ErrorCode::DurabilityNotReached, detail)
+        .with("id", last.to_string())
+        .with("replicas", reached.replicas);
+    if let Some(fsync) = reached.fsync {
+        error = error.with("fsync", fsync);
+    }
+    ApiError {
+        side_effects_unknown: true,
+        ..error
+    }
 }
 
 /// Converts the refusal of the entry at `base` into an error.
-pub(in crate::http) fn refused(refusal: AppendRejection, base: &str) -> ApiError {
+fn refused(refusal: AppendRejection, base: &str) -> ApiError {
     let member = if refusal == AppendRejection::KeyReused {
         "key"
     } else {
@@ -57,7 +125,7 @@ pub(in crate::http) fn refused(refusal: AppendRejection, base: &str) -> ApiError
 }
 
 /// Converts a refusal into an error with a pointer.
-pub(in crate::http) fn refused_at(refusal: AppendRejection, pointer: &str) -> ApiError {
+fn refused_at(refusal: AppendRejection, pointer: &str) -> ApiError {
     let (code, detail) = match refusal {
         AppendRejection::Stale(last) => {
             let detail = format!("the condition does not hold: the last generated id is {last}");

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -20,12 +20,11 @@ use http_body_util::BodyExt as _;
 use crate::http::entries::append::answer::{
     AppendAnswer, BatchResult, DurabilityReached, LineError, LinesAnswer, Receipt,
 };
-use crate::http::entries::append::errors::alone;
-use crate::http::entries::append::plan::{AppendParams, Plan, Shape};
-use crate::http::entries::append::run::Appender;
+use crate::http::entries::append::entry_plan::EntryPlan;
+use crate::http::entries::append::errors::{alone, publish_error};
+use crate::http::entries::append::plan::AppendPlan;
 use crate::http::error::{ApiError, ErrorCode};
-use crate::http::events::stream;
-use crate::http::extract::body::{BodyReservation, media_type};
+use crate::http::extract::body::BodyReservation;
 use crate::http::extract::inflate;
 use crate::http::extract::single_header::single;
 use crate::http::layer::request::RequestInfo;
@@ -38,32 +37,16 @@ use crate::model::lines::{Line, Lines};
 use crate::model::name::StreamName;
 use crate::model::sent::{self, InvalidEntry, SentEntry};
 use crate::redis::AppendOutcome;
+use crate::service::publish::Publisher;
 
 /// The NDJSON media type.
 pub(in crate::http) const NDJSON: &str = "application/x-ndjson";
-/// Other names of the NDJSON media type.
-const ALSO: [&str; 2] = ["application/ndjson", "application/jsonl"];
 /// Maximum number of lines appended together.
 const LINES: usize = 1000;
 /// Size in bytes from which collected lines are appended.
 const BYTES: usize = 1 << 20;
 /// Maximum number of refused lines listed in the response.
 const ERRORS: usize = 100;
-
-pub(in crate::http) fn is_wanted(params: &AppendParams, headers: &HeaderMap) -> bool {
-    // With `CloudEvents` attributes in the headers, the lines are the data of an event.
-    let event = headers.contains_key("ce-specversion");
-    let of = media_type(headers);
-    params.payload.is_none() && !event && (of == NDJSON || ALSO.contains(&of.as_ref()))
-}
-
-/// Whether the client explicitly accepts NDJSON.
-pub(in crate::http) fn is_accepted(headers: &HeaderMap) -> bool {
-    [&[NDJSON], &ALSO[..]]
-        .concat()
-        .iter()
-        .any(|name| stream::is_wanted(headers, name))
-}
 
 /// Appends the lines of an upload and builds the response.
 ///
@@ -72,8 +55,8 @@ pub(in crate::http) fn is_accepted(headers: &HeaderMap) -> bool {
 pub(in crate::http) async fn append(
     state: AppState,
     stream: StreamName,
-    plan: Plan,
-    params: &AppendParams,
+    plan: AppendPlan,
+    members: bool,
     info: RequestInfo,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -85,9 +68,9 @@ pub(in crate::http) async fn append(
     let source = Source {
         state: state.clone(),
         memory: BodyReservation::default(),
-        parse: match params.shape() {
-            Shape::Members => bare::parse_line,
-            _ => sent::parse_line,
+        parse: match members {
+            true => bare::parse_line,
+            false => sent::parse_line,
         },
         lines: Lines::new(state.settings.max_body),
         body,
@@ -95,15 +78,17 @@ pub(in crate::http) async fn append(
         line: 0,
         ended: false,
     };
-    let appender = Some(Appender::new(state, stream.clone(), plan).await?);
+    let services = state.services.clone();
+    let publisher = Publisher::new(services, stream.clone(), plan.options).await;
     let mut upload = Upload {
         source,
-        appender,
+        publisher: Some(publisher.map_err(|error| publish_error(error, alone))?),
+        entries: plan.entries,
         stream,
         info,
         told: Told::default(),
     };
-    if params.receipts.is_some() {
+    if plan.receipts {
         let lines = futures_util::stream::unfold(Some(upload), async |upload| {
             let mut upload = upload?;
             let (line, rest) = match upload.step().await {
@@ -153,7 +138,7 @@ impl Source {
     /// most one batch, or none when the body has ended.
     async fn next(&mut self) -> Result<Numbered<SentEntry>, ApiError> {
         let (mut taken, mut bytes) = (Vec::new(), 0);
-        let most = self.state.settings.max_fields;
+        let most = self.state.limits.max_fields;
         loop {
             while taken.len() < LINES && bytes < BYTES {
                 let Some(line) = self.lines.take() else { break };
@@ -288,7 +273,8 @@ impl Told {
 struct Upload {
     source: Source,
     /// Taken once all lines are appended.
-    appender: Option<Appender>,
+    publisher: Option<Publisher>,
+    entries: EntryPlan,
     stream: StreamName,
     info: RequestInfo,
     told: Told,
@@ -299,13 +285,14 @@ impl Upload {
     async fn step(&mut self) -> Result<Option<Numbered<AppendOutcome>>, ApiError> {
         let lines = self.source.next().await?;
         self.info.still_good()?;
-        let (Some(appender), false) = (&mut self.appender, lines.is_empty()) else {
+        let (Some(publisher), false) = (&mut self.publisher, lines.is_empty()) else {
             return Ok(None);
         };
         let (numbers, sent): (Vec<u64>, Vec<_>) = lines.into_iter().unzip();
         let first = numbers.first().copied();
-        let placed = appender
-            .each(sent, alone)
+        let placed = self
+            .entries
+            .append_each(publisher, sent, alone)
             .await
             .map_err(|error| error.with("line", first))?;
         let results = numbers.into_iter().zip(placed).collect();
@@ -315,18 +302,16 @@ impl Upload {
 
     async fn answer(mut self) -> Result<LinesAnswer, ApiError> {
         let stream = self.stream.shown().into_owned();
-        let reached = match self.appender.take() {
-            Some(appender) => {
+        let reached = match self.publisher.take() {
+            Some(publisher) => {
                 // If any line was new, the durability wait must cover the new entries.
                 let last = self.told.last;
                 let last = last.map(|last| AppendOutcome {
                     replayed: self.told.appended == 0,
                     ..last
                 });
-                appender
-                    .reach(last)
-                    .await
-                    .map_err(|error| self.told.with_counts(error))?
+                let reached = publisher.wait_durable(last).await;
+                reached.map_err(|error| self.told.with_counts(publish_error(error, alone)))?
             }
             None => None,
         };

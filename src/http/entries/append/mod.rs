@@ -1,33 +1,32 @@
 //! `POST /v1/streams/{stream}/entries`: append entries.
 //!
-//! The module `append_plan` parses the query and the headers; `append_body` and `append_lines`
-//! parse the body. The module `append_run` appends the entries, `append_errors` builds
-//! errors, and `append_answer` builds the response.
+//! `plan` and `params` parse the query and the headers; `body` and `lines` parse the body;
+//! `entry_plan` completes the entries. The publish service appends them. `errors` and `answer`
+//! build the response.
 
 pub(in crate::http) mod answer;
 pub(in crate::http) mod body;
 pub(in crate::http) mod conditions;
-pub(in crate::http) mod entry_bounds;
+pub(in crate::http) mod entry_plan;
 pub(in crate::http) mod errors;
 pub(in crate::http) mod lines;
+pub(in crate::http) mod params;
 pub(in crate::http) mod plan;
-pub(in crate::http) mod run;
-
-use std::time::Duration;
 
 use axum::extract::{FromRequest as _, Request, State};
 use axum::response::Response;
 
 use crate::http::entries::append::answer::{AppendAnswer, BatchResult, Receipt};
-use crate::http::entries::append::errors::{Base, alone, in_batch, in_list};
-use crate::http::entries::append::plan::{AppendParams, Plan, undelayed};
-use crate::http::entries::append::run::Appender;
+use crate::http::entries::append::body::BodyFormat;
+use crate::http::entries::append::errors::{Base, alone, in_batch, in_list, publish_error};
+use crate::http::entries::append::params::AppendParams;
+use crate::http::entries::append::plan::AppendPlan;
 use crate::http::entries::scheduled;
 use crate::http::entries::scheduled::ScheduledAppend;
 use crate::http::error::ApiError;
 use crate::http::error::problems::AppendProblems;
 use crate::http::extract::Query;
-use crate::http::extract::access::{Access, Manage, Publish};
+use crate::http::extract::access::{Access, Publish};
 use crate::http::extract::body::Body;
 use crate::http::layer::request::RequestInfo;
 use crate::http::paths;
@@ -35,6 +34,8 @@ use crate::http::respond::schema::{CloudEvent, NewEntries, OctetStream};
 use crate::http::state::AppState;
 use crate::model::name::StreamName;
 use crate::model::sent::{InvalidEntry, Sent, SentEntry};
+use crate::redis::{AppendOutcome, Reached};
+use crate::service::publish::Publisher;
 
 /// Append entries
 ///
@@ -104,94 +105,79 @@ pub async fn append_entries(
     info: RequestInfo,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let mut plan = Plan::new(&state, access.principal(), &params, request.headers())?;
-    plan.manages = access.also::<Manage>().is_ok();
-    if params.forgets() {
-        // Trimming with `refs=delete` also removes pending records of groups.
-        access.also::<Manage>()?;
-    }
-    if lines::is_wanted(&params, request.headers()) {
-        if plan.delay.is_some() {
-            return Err(undelayed(
-                "delay",
-                "`delay` cannot be combined with NDJSON: send a batch",
-            ));
-        }
-        let stream = access.into_stream();
-        return Box::pin(lines::append(state, stream, plan, &params, info, request)).await;
-    }
-    if params.receipts.is_some() {
-        return Err(
-            ApiError::invalid("`receipts` requires a body of type application/x-ndjson")
-                .at("receipts", "requires a body of type application/x-ndjson"),
-        );
+    let plan = AppendPlan::new(&state, &access, &params, request.headers())?;
+    let stream = access.into_stream();
+    if let BodyFormat::Lines { members } = plan.format {
+        return Box::pin(lines::append(state, stream, plan, members, info, request)).await;
     }
     let body = Body::from_request(request, &state).await?;
-    let sent = body::read(params.shape(), &body, state.settings.max_fields)?;
+    let sent = body::read(&plan.format, &body, state.limits.max_fields)?;
     // The parsed entries replace the body, so its memory stays reserved until the response.
     let _memory = body.into_memory();
     let many = matches!(sent, Sent::Many(_));
-    if many && plan.id.is_some() {
+    if many && plan.entries.id.is_some() {
         return Err(ApiError::invalid(
             "`id` cannot be combined with a batch: set `id` on each entry",
         )
         .at("id", "cannot be combined with a batch"));
     }
-    let (stream, window) = (access.into_stream(), plan.window);
-    let keyed = |entry: &SentEntry| entry.key.is_some();
-    let (entries, base): (Vec<_>, Base) = match sent {
+    let (sent, base): (Vec<_>, Base) = match sent {
         Sent::One(entry) => (vec![Ok(entry)], alone),
         Sent::Many(batch) if batch.at.is_empty() => (batch.entries, in_list),
         Sent::Many(batch) => (batch.entries, in_batch),
     };
-    let keys = plan.conditions.key.is_some() || entries.iter().flatten().any(keyed);
-    let told = keys.then_some(window);
+    let keyed = |entry: &SentEntry| entry.key.is_some();
+    let keyed = plan.options.key.is_some() || sent.iter().flatten().any(keyed);
+    let window = keyed.then_some(plan.options.window);
     if many && !plan.atomic {
-        let info = &info;
-        return Box::pin(append_each(
-            state,
-            stream,
-            plan,
-            (entries, base),
-            told,
-            info,
-        ))
-        .await;
+        let (append, info) = (append_each(&state, &stream, plan, sent, base), &info);
+        let (results, reached) = Box::pin(append).await?;
+        let shown = results.iter().map(|result| BatchResult::new(result, info));
+        let reached = reached.map_err(|error| answer::with_results(error, shown))?;
+        return Ok(answer::each(&stream, &results, reached, window, info));
     }
-    let entries = entries.into_iter().collect::<Result<_, _>>()?;
-    let delay = plan.delay;
-    let mut appender = Appender::new(state, stream.clone(), plan).await?;
-    if let Some(delay) = delay {
-        let kept = Box::pin(appender.later(entries, base, delay)).await?;
-        return Ok(scheduled::accepted(&stream, &kept));
+    let sent = sent.into_iter().collect::<Result<_, _>>()?;
+    let error = |error| publish_error(error, base);
+    let services = state.services.clone();
+    let publisher = Publisher::new(services, stream.clone(), plan.options).await;
+    let mut publisher = publisher.map_err(error)?;
+    if let Some(delay) = plan.delay {
+        let entries = plan.entries.delayed_entries(sent, base)?;
+        let scheduled = Box::pin(publisher.schedule(entries, delay)).await;
+        return Ok(scheduled::accepted(&stream, &scheduled.map_err(error)?));
     }
-    let done = appender.all(entries, base).await?;
-    let reached = appender.reach(done.placed.iter().copied()).await;
+    let entries = plan.entries.entries(sent, base)?;
+    let published = publisher.append_all(entries).await.map_err(error)?;
+    let reached = publisher.wait_durable(published.entries.iter().copied());
+    let reached = reached.await.map_err(error);
     let reached = reached.map_err(|error| match many {
-        true => answer::with_results(error, done.placed.iter().map(Into::into)),
+        true => answer::with_results(error, published.entries.iter().map(Into::into)),
         false => error,
     })?;
-    Ok(answer::all(&stream, &done, many, reached, told))
+    Ok(answer::all(&stream, &published, many, reached, window))
 }
 
-/// Appends each entry of a batch separately.
+type EachResult = Vec<Result<AppendOutcome, ApiError>>;
+
+/// Appends each entry of a batch separately, and waits for the durability of those appended.
 async fn append_each(
-    state: AppState,
-    stream: StreamName,
-    plan: Plan,
-    (entries, base): (Vec<Result<SentEntry, InvalidEntry>>, Base),
-    told: Option<Duration>,
-    info: &RequestInfo,
-) -> Result<Response, ApiError> {
+    state: &AppState,
+    stream: &StreamName,
+    plan: AppendPlan,
+    sent: Vec<Result<SentEntry, InvalidEntry>>,
+    base: Base,
+) -> Result<(EachResult, Result<Option<Reached>, ApiError>), ApiError> {
     plan.refuse_conditions("`atomic=false`")?;
-    let mut appender = Appender::new(state, stream.clone(), plan).await?;
-    let entries = entries
-        .into_iter()
-        .map(|entry| entry.map_err(ApiError::from))
-        .collect();
-    let results = appender.each(entries, base).await?;
-    let reached = appender.reach(results.iter().flatten().copied()).await;
-    let shown = results.iter().map(|result| BatchResult::new(result, info));
-    let reached = reached.map_err(|error| answer::with_results(error, shown))?;
-    Ok(answer::each(&stream, &results, reached, told, info))
+    let error = |error| publish_error(error, base);
+    let services = state.services.clone();
+    let publisher = Publisher::new(services, stream.clone(), plan.options).await;
+    let mut publisher = publisher.map_err(error)?;
+    let sent = sent.into_iter().map(|entry| entry.map_err(ApiError::from));
+    let results = plan
+        .entries
+        .append_each(&mut publisher, sent.collect(), base)
+        .await?;
+    let reached = publisher.wait_durable(results.iter().flatten().copied());
+    let reached = reached.await.map_err(error);
+    Ok((results, reached))
 }

@@ -16,7 +16,7 @@ use crate::http::entries::append::lines::{NDJSON, error_line};
 use crate::http::entries::range::plan::{Plan, RangeParams, Upwards};
 use crate::http::error::ApiError;
 use crate::http::events::session::{self, Session};
-use crate::http::events::subscribe::{self, Refused};
+use crate::http::events::subscribe;
 use crate::http::extract::access::{Access, Subscribe};
 use crate::http::extract::params::TimeParam;
 use crate::http::layer::request::RequestInfo;
@@ -74,8 +74,7 @@ async fn follow(
         visible: None,
         view,
     };
-    let opened = subscribe::open(state, principal, wanted).await;
-    let subscription = opened.map_err(|Refused(_, error)| error)?;
+    let subscription = state.follow(principal, wanted).await?;
     let session = Session::new(subscription, info, error_line);
     Ok(session::respond(session, respond(Body::empty())))
 }

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::http::entries::append::lines as append_lines;
+use crate::http::entries::append::body::accepts_lines;
 use crate::http::entries::range::plan::{Plan, RangeParams, Upwards};
 use crate::http::error::problems::RangeProblems;
 use crate::http::error::{ApiError, ErrorCode};
@@ -21,7 +21,7 @@ use crate::http::extract::Query;
 use crate::http::extract::access::{Access, Subscribe};
 use crate::http::extract::params::GapParam;
 use crate::http::layer::compress::compressed;
-use crate::http::layer::request::{RequestInfo, Waited, place_to_wait};
+use crate::http::layer::request::{RequestInfo, Waited};
 use crate::http::paths;
 use crate::http::respond::gap::{SkippedGap, overtaken, require_stream};
 use crate::http::respond::json::Json;
@@ -85,7 +85,7 @@ pub async fn read_entries(
     info: RequestInfo,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    if append_lines::is_accepted(&headers) {
+    if accepts_lines(&headers) {
         let follows = params.follow;
         let answer = lines::read(state.clone(), access, params, info.clone()).await?;
         if follows {
@@ -268,7 +268,7 @@ async fn read(
             .await;
         return read.map_err(ApiError::of_read);
     };
-    let _waiting = place_to_wait(state, wait)?;
+    let _waiting = state.waiting_slot(wait)?;
     let read = RangeWait {
         from: &[(stream.clone(), after)],
         limit,

@@ -1,0 +1,175 @@
+//! Reads as a consumer: admission of the consumer, the limit of waiting reads, push sessions.
+
+use std::time::Duration;
+
+use crate::auth::Principal;
+use crate::live::{JoinError, Push, PushPlan};
+use crate::metrics::{GaugeGuard, Metrics};
+use crate::model::name::{ConsumerName, GroupName, StreamName};
+use crate::redis::{ConsumerRead, Delivery, StoreError};
+use crate::service::Services;
+use crate::service::follow::SubscriptionLimit;
+
+/// The reason why a read as a consumer failed.
+#[derive(Debug)]
+pub enum ConsumeError {
+    /// The consumer was not admitted to the group of one stream. Nothing was read.
+    NotAdmitted {
+        /// The index of the stream.
+        stream: usize,
+        /// The reason.
+        error: AdmissionError,
+    },
+    /// The maximum number of reads is waiting. Nothing was read.
+    TooManyWaiting(TooManyWaiting),
+    /// The group of one stream is missing. Nothing was read.
+    GroupMissing {
+        /// The index of the stream.
+        stream: usize,
+        /// [`StoreError::GroupNotFound`] or [`StoreError::NotAStream`].
+        error: StoreError,
+    },
+    /// The streams cannot be followed, or Redis failed.
+    Join(JoinError),
+}
+
+/// The reason why a consumer was not admitted to a group.
+#[derive(Debug)]
+pub enum AdmissionError {
+    /// The consumer is new, and the group has the maximum number of consumers.
+    TooManyConsumers {
+        /// Maximum number of consumers.
+        max: usize,
+    },
+    /// Redis failed.
+    Store(StoreError),
+}
+
+/// The maximum number of reads is waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyWaiting;
+
+/// The reason why a push session cannot be opened.
+#[derive(Debug)]
+pub enum PushError {
+    /// The group has no policy, or Redis failed.
+    Store(StoreError),
+    /// The consumer was not admitted.
+    NotAdmitted(AdmissionError),
+    /// A limit of subscriptions was reached.
+    Limit(SubscriptionLimit),
+}
+
+impl Services {
+    /// Admits a consumer that exists or that the group may still create.
+    ///
+    /// # Errors
+    /// [`AdmissionError`].
+    /// # Cancel safety
+    /// Safe.
+    pub async fn admit_consumer(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        consumer: &ConsumerName,
+    ) -> Result<(), AdmissionError> {
+        let max = self.limits.max_consumers;
+        match self.store.admits(stream, group, consumer, max).await {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                self.metrics.refuse("consumers");
+                Err(AdmissionError::TooManyConsumers { max })
+            }
+            Err(error) => Err(AdmissionError::Store(error)),
+        }
+    }
+
+    /// Takes a slot among the waiting reads, held until the guard is dropped. A read that does not
+    /// wait needs none.
+    ///
+    /// # Errors
+    /// [`TooManyWaiting`].
+    pub fn waiting_slot(&self, wait: Duration) -> Result<Option<GaugeGuard>, TooManyWaiting> {
+        if wait.is_zero() {
+            return Ok(None);
+        }
+        let slot = Metrics::hold_below(&self.metrics.waiting, self.limits.max_waiting);
+        slot.map(Some).ok_or_else(|| {
+            self.metrics.refuse("waiting_reads");
+            TooManyWaiting
+        })
+    }
+
+    /// Reads distinct streams as a consumer of the groups with one name. If there are no entries,
+    /// waits up to `wait` for one in any stream. Returns one list per stream. No entry is read
+    /// unless each stream has the group.
+    ///
+    /// # Errors
+    /// [`ConsumeError`].
+    /// # Cancel safety
+    /// If dropped, entries that were read are handed back in a group with a policy. In a plain
+    /// group they stay pending with the consumer.
+    pub async fn read_groups(
+        &self,
+        streams: &[StreamName],
+        group: &GroupName,
+        read: &ConsumerRead,
+        wait: Duration,
+    ) -> Result<Vec<Vec<Delivery>>, ConsumeError> {
+        for (index, stream) in streams.iter().enumerate() {
+            let admitted = self.admit_consumer(stream, group, &read.read.consumer);
+            let admitted = admitted.await;
+            admitted.map_err(|error| ConsumeError::NotAdmitted {
+                stream: index,
+                error,
+            })?;
+        }
+        let _slot = self
+            .waiting_slot(wait)
+            .map_err(ConsumeError::TooManyWaiting)?;
+        let read = self
+            .hub
+            .read_groups_or_wait(&self.store, streams, group, read, wait);
+        match read.await {
+            Ok(entries) => Ok(entries),
+            Err(error) => Err(self.located(streams, group, error).await),
+        }
+    }
+
+    /// Finds the stream whose group is missing. The error of Redis does not name it reliably.
+    async fn located(
+        &self,
+        streams: &[StreamName],
+        group: &GroupName,
+        error: JoinError,
+    ) -> ConsumeError {
+        let of_one_stream = matches!(
+            error,
+            JoinError::Store(StoreError::GroupNotFound | StoreError::NotAStream)
+        );
+        if of_one_stream
+            && streams.len() > 1
+            && let Ok(Some((stream, error))) = self.store.lacks_group(streams, group).await
+        {
+            return ConsumeError::GroupMissing { stream, error };
+        }
+        ConsumeError::Join(error)
+    }
+
+    /// Opens a push session, which counts as a subscription.
+    ///
+    /// # Errors
+    /// [`PushError`].
+    /// # Cancel safety
+    /// Safe.
+    pub async fn push(&self, principal: &Principal, plan: PushPlan) -> Result<Push, PushError> {
+        let (stream, group) = (&plan.stream, &plan.group);
+        let policy = self.store.needed_policy(stream, group).await;
+        policy.map_err(PushError::Store)?;
+        self.admit_consumer(stream, group, &plan.work.read.consumer)
+            .await
+            .map_err(PushError::NotAdmitted)?;
+        let slots = self.subscription(principal).map_err(PushError::Limit)?;
+        Ok(Push::new(self.hub.clone(), self.store.clone(), plan, slots))
+    }
+}
