@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::config::specs::{SPECS, find};
 use crate::config::{Problem, Spec};
-use crate::http::nearest;
+use crate::model::nearest::nearest;
 
 const ENV_PREFIX: &str = "STREAMGATE_";
 /// Variables with the prefix that are not settings: one names the settings file.

@@ -47,7 +47,6 @@ use utoipa_axum::routes;
 
 pub use crate::http::error::{ApiError, ErrorCode, FieldError, Problem, SideEffects};
 pub(crate) use crate::http::events::session::{DetachableSession, Session};
-pub use crate::http::extract::pairs::nearest;
 pub use crate::http::layer::base_path::BasePath;
 pub use crate::http::layer::identify::is_public_path as is_public;
 pub use crate::http::layer::malformed::Malformed;

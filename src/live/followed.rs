@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::live::hub::Inner;
+use crate::live::context::Context;
 use crate::live::tail::Tail;
 use crate::model::entry::Entry;
 use crate::model::history::Standing;
@@ -64,7 +64,12 @@ impl Followed {
     /// Feeds entries returned by XREAD, if the check after it proves two things: there are no other
     /// new entries, and the stream is still the one that was read. Otherwise marks the stream as
     /// due.
-    pub(super) fn take(&mut self, hub: &Inner, entries: Vec<Entry>, check: Option<&PositionCheck>) {
+    pub(super) fn take(
+        &mut self,
+        context: &Context,
+        entries: Vec<Entry>,
+        check: Option<&PositionCheck>,
+    ) {
         let count = entries.len() as u64;
         let last = entries.last().map(|last| last.id);
         let fits = |at: Position| {
@@ -80,25 +85,33 @@ impl Followed {
         let numbers: Vec<_> = (1..=count).map(|index| at.n.map(|n| n + index)).collect();
         let page = Page::new(self.tail.stream.clone(), (at, end), entries, &numbers);
         self.at = Some(end);
-        self.tail.push(page, &hub.posts);
+        self.tail.push(page, &context.posts);
     }
 
     /// Feeds new entries, up to the tail of the stream or the page limit of one turn.
     ///
     /// # Errors
     /// [`StoreError`] if Redis is unreachable. Other failures only mark this stream as unreadable.
-    pub(super) async fn advance(&mut self, hub: &Inner, lane: &Lane) -> Result<(), StoreError> {
+    pub(super) async fn advance(
+        &mut self,
+        context: &Context,
+        lane: &Lane,
+    ) -> Result<(), StoreError> {
         let advanced = match self.at {
-            None => hub.store.facts(lane, &self.tail.stream).await.map(|facts| {
-                self.at = Some(facts.tail());
-                match self.unreadable {
-                    false => self.tail.begin(facts.tail()),
-                    // Followers have read the stream themselves, up to an earlier position.
-                    true => self.tail.look(facts.tail(), &hub.posts),
-                }
-                true
-            }),
-            Some(at) => self.feed_from(hub, lane, at).await,
+            None => context
+                .store
+                .facts(lane, &self.tail.stream)
+                .await
+                .map(|facts| {
+                    self.at = Some(facts.tail());
+                    match self.unreadable {
+                        false => self.tail.begin(facts.tail()),
+                        // Followers have read the stream themselves, up to an earlier position.
+                        true => self.tail.look(facts.tail(), &context.posts),
+                    }
+                    true
+                }),
+            Some(at) => self.feed_from(context, lane, at).await,
         };
         let mut all_fed = true;
         match advanced {
@@ -107,7 +120,7 @@ impl Followed {
                 all_fed = fed;
             }
             Err(error) if error.is_outage() => return Err(error),
-            Err(error) => self.fail(hub, &error),
+            Err(error) => self.fail(context, &error),
         }
         self.due = !all_fed;
         self.tail
@@ -118,7 +131,7 @@ impl Followed {
 
     /// Marks the stream as unreadable, and keeps the position. Once the stream is readable again,
     /// the counters show whether it is the same one, and only new entries are read.
-    fn fail(&mut self, hub: &Inner, error: &StoreError) {
+    fn fail(&mut self, context: &Context, error: &StoreError) {
         if matches!(error, StoreError::NotAStream) {
             // No stream existed before, so a later one is new from its start.
             self.at.get_or_insert(Position::START);
@@ -126,21 +139,21 @@ impl Followed {
         if !std::mem::replace(&mut self.unreadable, true) {
             let stream = self.tail.stream.as_str();
             tracing::info!(stream, %error, "cannot read a followed stream");
-            self.tail.fail(&hub.posts);
+            self.tail.fail(&context.posts);
         }
     }
 
     /// Feeds new entries after `from`. Returns whether the tail of the stream was reached.
     async fn feed_from(
         &mut self,
-        hub: &Inner,
+        context: &Context,
         lane: &Lane,
         from: Position,
     ) -> Result<bool, StoreError> {
-        let (stream, bytes) = (&self.tail.stream, hub.settings.page_bytes);
+        let (stream, bytes) = (&self.tail.stream, context.settings.page_bytes);
         let mut at = from;
         for _ in 0..PAGES_AT_ONCE {
-            let read = hub
+            let read = context
                 .store
                 .read_after(lane, stream, at, EntryId::MAX, PAGE_ENTRIES, bytes)
                 .await?;
@@ -150,11 +163,11 @@ impl Followed {
                 // others.
                 Standing::Overtaken { .. } => {
                     at = read.facts.after_gap();
-                    self.tail.look(at, &hub.posts);
+                    self.tail.look(at, &context.posts);
                 }
                 Standing::Reset => {
                     at = Position::START;
-                    self.tail.look(at, &hub.posts);
+                    self.tail.look(at, &context.posts);
                     self.at = Some(at);
                     continue;
                 }
@@ -162,10 +175,10 @@ impl Followed {
             let (end, done) = (read.end(at), read.at_tail);
             if !read.entries.is_empty() {
                 let page = Page::new(stream.clone(), (at, end), read.entries, &read.numbers);
-                self.tail.push(page, &hub.posts);
+                self.tail.push(page, &context.posts);
             } else if end.id != at.id {
                 // The new entries were removed already: there is no page, but all positions move.
-                self.tail.look(end, &hub.posts);
+                self.tail.look(end, &context.posts);
             } else {
                 self.tail.begin(end);
             }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use futures_util::future::{select_all, try_join_all};
 use tokio::time::Instant;
 
-use crate::live::hub::{Hub, JoinError};
+use crate::live::context::JoinError;
+use crate::live::hub::Hub;
 use crate::live::tail::Awaited;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
@@ -53,7 +54,7 @@ impl Hub {
                 .map(|awaited| awaited.following.looks())
                 .collect();
             let reads = read.from.iter().map(async |(stream, after)| {
-                let (store, limit, bytes) = (&self.0.store, read.limit, read.max_bytes);
+                let (store, limit, bytes) = (&self.0.context.store, read.limit, read.max_bytes);
                 let lane = &Lane::Shared;
                 let mut read = store
                     .read_after(lane, stream, *after, EntryId::MAX, limit, bytes)
@@ -68,7 +69,7 @@ impl Hub {
             let reads = try_join_all(reads).await;
             for ((awaited, known), read) in following.iter().zip(known).zip(reads.iter().flatten())
             {
-                awaited.following.compare(known, &read.facts, &self.0);
+                self.compare(&awaited.following, known, &read.facts);
             }
             let pause = match reads {
                 Ok(all) if !all.iter().all(RangePage::is_quiet) || self.is_over(deadline) => {
@@ -81,7 +82,7 @@ impl Hub {
                 Err(_) => deadline.min(Instant::now() + RETRY),
             };
             tokio::select! {
-                () = self.0.stop.cancelled() => {}
+                () = self.0.context.stop.cancelled() => {}
                 () = tokio::time::sleep_until(pause) => {}
                 () = self.heard(following.iter_mut()) => {}
             }
@@ -101,6 +102,6 @@ impl Hub {
     }
 
     pub(super) fn is_over(&self, deadline: Instant) -> bool {
-        Instant::now() >= deadline || self.0.stop.is_cancelled()
+        Instant::now() >= deadline || self.0.context.stop.is_cancelled()
     }
 }

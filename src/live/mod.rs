@@ -6,6 +6,7 @@
 //!
 //! This module does not depend on HTTP.
 
+mod context;
 mod control_events;
 mod cursors;
 mod followed;
@@ -16,6 +17,8 @@ mod matched_names;
 mod page_memory;
 mod prefix_watch;
 mod reader;
+mod reader_handle;
+mod registry;
 mod send_queue;
 mod stream_reader;
 mod subscribe_plan;
@@ -23,9 +26,10 @@ mod subscription;
 mod tail;
 mod wake_queue;
 
+pub use crate::live::context::{JoinError, LiveSettings};
 pub use crate::live::control_events::EndReason;
 pub use crate::live::group::push::{Push, PushPlan, Pushed};
-pub use crate::live::hub::{Hub, JoinError, LiveSettings};
+pub use crate::live::hub::Hub;
 pub use crate::live::long_poll::RangeWait;
 pub use crate::live::send_queue::SendQueue;
 pub use crate::live::subscribe_plan::{

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::live::hub::{Hub, Inner, JoinError};
+use crate::live::context::{Context, JoinError};
 use crate::live::matched_names::MatchedNames;
 use crate::live::wake_queue::{Source, WakeHandle, WakeQueue, WakeSet};
 use crate::model::glob::prefixed;
@@ -30,8 +30,8 @@ const NAMES: usize = 1000;
 pub(super) const MATCH: u32 = u32::MAX;
 
 /// All watched prefixes.
-#[derive(Default)]
 pub(super) struct PrefixWatches {
+    context: Arc<Context>,
     all: Mutex<All>,
     /// The number of watched prefixes. Appends check it first, without the lock.
     count: AtomicUsize,
@@ -130,10 +130,10 @@ impl PrefixWatch {
 
     /// Checks which of the names exist, all in one step. Then notifies all followers, whatever the
     /// outcome.
-    async fn check(self: Arc<Self>, hub: Arc<Inner>) {
+    async fn check(self: Arc<Self>, watches: Arc<PrefixWatches>) {
         let names = self.names().begin_check();
-        while self.followers.load(Ordering::Relaxed) > 0 && !hub.stop.is_cancelled() {
-            match hub.store.are_streams(&names).await {
+        while self.followers.load(Ordering::Relaxed) > 0 && !watches.context.stop.is_cancelled() {
+            match watches.context.store.are_streams(&names).await {
                 Ok(exist) => {
                     self.names().end_check(&names, &exist);
                     break;
@@ -146,19 +146,19 @@ impl PrefixWatch {
         }
         self.checked.send_replace(true);
         if self.names().lacks_some() {
-            hub.matchers.newcomer.notify_one();
+            watches.newcomer.notify_one();
         }
-        self.call(&hub.posts);
+        self.call(&watches.context.posts);
     }
 }
 
 /// Scans periodically as long as there are watched prefixes.
-async fn run(hub: Arc<Inner>) {
+async fn run(watches: Arc<PrefixWatches>) {
     loop {
         let wanted = {
-            let mut all = hub.matchers.lock();
+            let mut all = watches.lock();
             all.drop_idle();
-            hub.matchers.count.store(all.of.len(), Ordering::Relaxed);
+            watches.count.store(all.of.len(), Ordering::Relaxed);
             all.looking = !all.of.is_empty();
             if !all.looking {
                 return;
@@ -166,7 +166,7 @@ async fn run(hub: Arc<Inner>) {
             all.clone()
         };
         let began = Instant::now();
-        let looked = look(&hub, &wanted).await;
+        let looked = look(&watches.context, &wanted).await;
         let took = began.elapsed();
         let pause = match &looked {
             Ok(()) => LOOK_EVERY.max(took * PAUSE),
@@ -177,13 +177,13 @@ async fn run(hub: Arc<Inner>) {
         };
         // A new prefix is scanned soon, but with a pause that leaves Redis time for other clients.
         let soon = async {
-            while !hub.matchers.has_newcomers() {
-                hub.matchers.newcomer.notified().await;
+            while !watches.has_newcomers() {
+                watches.newcomer.notified().await;
             }
             tokio::time::sleep_until(began + took * 2).await;
         };
         tokio::select! {
-            () = hub.stop.cancelled() => return,
+            () = watches.context.stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
             () = soon, if looked.is_ok() => {}
         }
@@ -191,7 +191,7 @@ async fn run(hub: Arc<Inner>) {
 }
 
 /// Scans all keys once.
-async fn look(hub: &Inner, wanted: &All) -> Result<(), StoreError> {
+async fn look(context: &Context, wanted: &All) -> Result<(), StoreError> {
     wanted
         .of
         .values()
@@ -199,7 +199,7 @@ async fn look(hub: &Inner, wanted: &All) -> Result<(), StoreError> {
     let (glob, mut cursor) = (prefixed(wanted.in_common()), 0);
     let mut changed: HashMap<&str, &Arc<PrefixWatch>> = HashMap::new();
     let complete = loop {
-        let page = hub.store.streams(&glob, cursor, NAMES).await?;
+        let page = context.store.streams(&glob, cursor, NAMES).await?;
         for stream in page.streams {
             for matcher in wanted.of(stream.as_str()) {
                 if matcher.names().add(stream.clone()) {
@@ -221,7 +221,7 @@ async fn look(hub: &Inner, wanted: &All) -> Result<(), StoreError> {
         matcher.ready.send_replace(true);
     }
     for matcher in changed.values() {
-        matcher.call(&hub.posts);
+        matcher.call(&context.posts);
     }
     Ok(())
 }
@@ -235,6 +235,81 @@ impl Source for PrefixWatch {
 }
 
 impl PrefixWatches {
+    pub(super) fn new(context: Arc<Context>) -> Self {
+        Self {
+            context,
+            all: Mutex::default(),
+            count: AtomicUsize::new(0),
+            newcomer: Notify::new(),
+        }
+    }
+
+    /// Watches for streams with a name prefix, and returns after the first scan. A change of the
+    /// matching streams is notified as [`MATCH`] to the follower, which is on worker thread `post`.
+    ///
+    /// # Errors
+    /// [`JoinError::TooManyStreams`] if the maximum number of prefixes is watched already, or
+    /// [`JoinError::Store`], within the join timeout.
+    /// # Cancel safety
+    /// Safe.
+    pub(super) async fn follow(
+        self: &Arc<Self>,
+        prefix: &str,
+        post: usize,
+        bell: Arc<WakeHandle>,
+    ) -> Result<PrefixFollower, JoinError> {
+        let follower = self.add(prefix, post, bell)?;
+        self.context.until(&follower.matcher.ready).await?;
+        Ok(follower)
+    }
+
+    fn add(
+        self: &Arc<Self>,
+        prefix: &str,
+        post: usize,
+        bell: Arc<WakeHandle>,
+    ) -> Result<PrefixFollower, JoinError> {
+        let context = &self.context;
+        let mut all = self.lock();
+        if !all.of.contains_key(prefix) {
+            if all.of.len() >= context.settings.max_streams {
+                all.drop_idle();
+            }
+            if all.of.len() >= context.settings.max_streams {
+                context.metrics.refuse("followed_streams");
+                return Err(JoinError::TooManyStreams);
+            }
+            all.insert(Arc::new(PrefixWatch::new(prefix, context.posts.len())));
+            self.count.store(all.of.len(), Ordering::Relaxed);
+            self.newcomer.notify_one();
+        }
+        let matcher = all.of[prefix].clone();
+        matcher.followers.fetch_add(1, Ordering::Relaxed);
+        if !std::mem::replace(&mut all.looking, true) {
+            context.background.spawn(run(self.clone()));
+        }
+        drop(all);
+        let key = matcher.posts[post].0.add(bell, MATCH);
+        Ok(PrefixFollower {
+            watches: self.clone(),
+            matcher,
+            post,
+            key,
+        })
+    }
+
+    /// Notifies the followers of matching prefixes that a stream exists.
+    pub(super) fn appended(&self, stream: &StreamName) {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        for matcher in self.lock().of(stream.as_str()) {
+            if matcher.names().add(stream.clone()) {
+                matcher.call(&self.context.posts);
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, All> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -248,7 +323,7 @@ impl PrefixWatches {
 
 /// The registration of one follower of a prefix, removed when dropped.
 pub(super) struct PrefixFollower {
-    hub: Arc<Inner>,
+    watches: Arc<PrefixWatches>,
     matcher: Arc<PrefixWatch>,
     post: usize,
     key: usize,
@@ -267,8 +342,8 @@ impl PrefixFollower {
     /// Starts a check of which streams exist, unless one is running. Its end notifies the follower.
     pub(super) fn check(&self) {
         if self.matcher.checked.send_replace(false) {
-            let check = self.matcher.clone().check(self.hub.clone());
-            self.hub.background.spawn(check);
+            let check = self.matcher.clone().check(self.watches.clone());
+            self.watches.context.background.spawn(check);
         }
     }
 
@@ -281,7 +356,7 @@ impl PrefixFollower {
     /// # Errors
     /// [`JoinError::Store`], within the join timeout.
     pub(super) async fn checked(&self) -> Result<(), JoinError> {
-        Ok(self.hub.until(&self.matcher.checked).await?)
+        Ok(self.watches.context.until(&self.matcher.checked).await?)
     }
 }
 
@@ -289,70 +364,6 @@ impl Drop for PrefixFollower {
     fn drop(&mut self) {
         self.matcher.posts[self.post].0.remove(self.key);
         self.matcher.followers.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Hub {
-    /// Watches for streams with a name prefix, and returns after the first scan. A change of the
-    /// matching streams is notified as [`MATCH`].
-    ///
-    /// # Errors
-    /// [`JoinError::TooManyStreams`] if the maximum number of prefixes is watched already, or
-    /// [`JoinError::Store`], within the join timeout.
-    /// # Cancel safety
-    /// Safe.
-    pub(super) async fn matching(
-        &self,
-        prefix: &str,
-        bell: Arc<WakeHandle>,
-    ) -> Result<PrefixFollower, JoinError> {
-        let matching = self.looked_for(prefix, bell)?;
-        self.0.until(&matching.matcher.ready).await?;
-        Ok(matching)
-    }
-
-    fn looked_for(&self, prefix: &str, bell: Arc<WakeHandle>) -> Result<PrefixFollower, JoinError> {
-        let inner = &self.0;
-        let mut all = inner.matchers.lock();
-        if !all.of.contains_key(prefix) {
-            if all.of.len() >= inner.settings.max_streams {
-                all.drop_idle();
-            }
-            if all.of.len() >= inner.settings.max_streams {
-                inner.metrics.refuse("followed_streams");
-                return Err(JoinError::TooManyStreams);
-            }
-            all.insert(Arc::new(PrefixWatch::new(prefix, inner.posts.len())));
-            inner.matchers.count.store(all.of.len(), Ordering::Relaxed);
-            inner.matchers.newcomer.notify_one();
-        }
-        let matcher = all.of[prefix].clone();
-        matcher.followers.fetch_add(1, Ordering::Relaxed);
-        if !std::mem::replace(&mut all.looking, true) {
-            inner.background.spawn(run(inner.clone()));
-        }
-        drop(all);
-        let key = matcher.posts[self.post()].0.add(bell, MATCH);
-        Ok(PrefixFollower {
-            hub: inner.clone(),
-            matcher,
-            post: self.post(),
-            key,
-        })
-    }
-
-    /// Notifies prefix followers that a stream exists. Must be called after an append.
-    pub fn appended(&self, stream: &StreamName) {
-        let inner = &self.0;
-        if inner.matchers.count.load(Ordering::Relaxed) == 0 {
-            return;
-        }
-        let all = inner.matchers.lock();
-        for matcher in all.of(stream.as_str()) {
-            if matcher.names().add(stream.clone()) {
-                matcher.call(&inner.posts);
-            }
-        }
     }
 }
 

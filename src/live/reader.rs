@@ -11,17 +11,18 @@
 //!
 //! After an outage, all followed streams are read again from their last position.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
+use crate::live::context::Context;
 use crate::live::followed::Followed;
-use crate::live::hub::Inner;
-use crate::live::tail::Tail;
+use crate::live::reader_handle::{Inbox, ReaderHandle};
+use crate::live::registry::Registry;
+
 use crate::model::name::StreamName;
 use crate::model::position::Position;
 use crate::redis::{Blocking, BlockingReadResult, Lane, PositionCheck, StoreError};
@@ -46,26 +47,6 @@ const MUCH: usize = 8;
 /// Minimum and maximum delay between connection attempts.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// The shared part of a reader.
-pub(super) struct Reader {
-    inbox: Mutex<Inbox>,
-    /// Number of tails assigned and followed. Raised by the hub, lowered by the reader.
-    load: AtomicUsize,
-    /// The Redis client id of the connection, or 0 without a connection. Written by the reader.
-    client: AtomicI64,
-    /// Whether a task is already waking the reader.
-    woken: AtomicBool,
-}
-
-/// Requests that the reader has not handled yet.
-#[derive(Default)]
-struct Inbox {
-    /// Streams to follow, assigned by the hub.
-    given: Vec<Arc<Tail>>,
-    /// Streams to check, because a follower found a state that differs from the reader's.
-    recheck: HashSet<StreamName>,
-}
-
 /// The streams that a reader follows. Owned by the reader.
 type All = HashMap<StreamName, Followed>;
 
@@ -76,76 +57,27 @@ enum End {
     Failed(StoreError),
 }
 
+/// A reader that follows streams.
+pub(super) struct Reader {
+    pub(super) context: Arc<Context>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) handle: Arc<ReaderHandle>,
+}
+
 impl Reader {
-    pub(super) fn new(first: Arc<Tail>) -> Self {
-        let inbox = Inbox {
-            given: vec![first],
-            recheck: HashSet::new(),
-        };
-        Self {
-            inbox: Mutex::new(inbox),
-            load: AtomicUsize::new(1),
-            client: AtomicI64::new(0),
-            woken: AtomicBool::new(false),
-        }
-    }
-
-    pub(super) fn give(&self, tail: Arc<Tail>) {
-        self.load.fetch_add(1, Ordering::Relaxed);
-        self.inbox().given.push(tail);
-    }
-
-    /// Requests a check of a stream. The caller must wake the reader afterwards.
-    pub(super) fn recheck(&self, stream: &StreamName) {
-        self.inbox().recheck.insert(stream.clone());
-    }
-
-    pub(super) fn load(&self) -> usize {
-        self.load.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn is_empty_handed(&self) -> bool {
-        self.inbox().given.is_empty()
-    }
-
-    /// Returns true to the caller that must wake the reader. Call after adding a request. Later
-    /// callers get false until [`Reader::is_awake`] returns true.
-    pub(super) fn begins_to_be_woken(&self) -> bool {
-        !self.woken.swap(true, Ordering::AcqRel)
-    }
-
-    /// Returns whether the reader has taken all requests, so that its waker can stop.
-    pub(super) fn is_awake(&self) -> bool {
-        let inbox = self.inbox();
-        // Cleared under the lock: the next request wakes the reader again.
-        inbox.given.is_empty()
-            && inbox.recheck.is_empty()
-            && self.woken.swap(false, Ordering::AcqRel)
-    }
-
-    pub(super) fn client(&self) -> Option<i64> {
-        Some(self.client.load(Ordering::Relaxed)).filter(|client| *client != 0)
-    }
-
-    fn inbox(&self) -> MutexGuard<'_, Inbox> {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Runs until there are no streams left, or the gateway shuts down.
-    pub(super) async fn run(self: Arc<Self>, hub: Arc<Inner>) {
+    pub(super) async fn run(self) {
+        let context = &*self.context;
         let mut followed = All::new();
         let mut backoff = BACKOFF.0;
         loop {
             let connection = tokio::select! {
-                () = hub.stop.cancelled() => return,
-                connection = hub.store.blocking() => connection,
+                () = context.stop.cancelled() => return,
+                connection = context.store.blocking() => connection,
             };
             let error = match connection {
                 Ok(connection) => {
-                    match self
-                        .follow(&hub, &connection, &mut followed, &mut backoff)
-                        .await
-                    {
+                    match self.follow(&connection, &mut followed, &mut backoff).await {
                         End::Idle => return,
                         End::Stopped => return connection.discard(),
                         End::Failed(error) => {
@@ -156,38 +88,33 @@ impl Reader {
                 }
                 Err(error) => error,
             };
-            self.client.store(0, Ordering::Relaxed);
+            self.handle.set_client(0);
             tracing::debug!(%error, "a stream reader lost its Redis connection");
             tokio::select! {
-                () = hub.stop.cancelled() => return,
+                () = context.stop.cancelled() => return,
                 () = tokio::time::sleep(backoff) => {}
             }
             backoff = (backoff * 2).min(BACKOFF.1);
             // Idle streams also expire while Redis is unreachable.
-            self.prune(&hub, &mut followed);
+            self.prune(&mut followed);
         }
     }
 
     /// Follows streams over one connection until it fails.
-    async fn follow(
-        self: &Arc<Self>,
-        hub: &Arc<Inner>,
-        connection: &Blocking,
-        all: &mut All,
-        backoff: &mut Duration,
-    ) -> End {
-        match hub.store.client_id(connection).await {
-            Ok(client) => self.client.store(client, Ordering::Relaxed),
+    async fn follow(&self, connection: &Blocking, all: &mut All, backoff: &mut Duration) -> End {
+        let context = &*self.context;
+        match context.store.client_id(connection).await {
+            Ok(client) => self.handle.set_client(client),
             Err(error) => return End::Failed(error),
         }
         *backoff = BACKOFF.0;
         let lane = Lane::Own(connection.handle());
         // Streams may have changed while there was no connection.
         mark_all(all);
-        let mut look_at_all = Instant::now() + hub.settings.look_every;
+        let mut look_at_all = Instant::now() + context.settings.look_every;
         let (mut pause, mut refused) = (Duration::ZERO, Duration::ZERO);
         loop {
-            let Inbox { given, recheck } = std::mem::take(&mut *self.inbox());
+            let Inbox { given, recheck } = self.handle.requests();
             all.extend(
                 given
                     .into_iter()
@@ -199,51 +126,51 @@ impl Reader {
                 }
             }
             if Instant::now() >= look_at_all {
-                self.prune(hub, all);
-                if let Err(error) = glance_at_all(hub, &lane, all).await {
+                self.prune(all);
+                if let Err(error) = glance_at_all(context, &lane, all).await {
                     return End::Failed(error);
                 }
-                look_at_all = Instant::now() + hub.settings.look_every;
+                look_at_all = Instant::now() + context.settings.look_every;
             }
-            if all.is_empty() && hub.retire(self) {
+            if all.is_empty() && self.registry.retire(&self.handle) {
                 return End::Idle;
             }
-            if let Err(error) = advance_due(hub, &lane, all).await {
+            if let Err(error) = advance_due(context, &lane, all).await {
                 return End::Failed(error);
             }
             tokio::time::sleep(std::mem::take(&mut pause)).await;
 
             let heads: Vec<_> = all.values().filter_map(Followed::head).collect();
-            let block = hub
+            let block = context
                 .settings
                 .block
                 .min(look_at_all.saturating_duration_since(Instant::now()));
             if heads.is_empty() {
                 // All keys are unreadable, so there is nothing to block on.
                 tokio::select! {
-                    () = hub.stop.cancelled() => return End::Stopped,
+                    () = context.stop.cancelled() => return End::Stopped,
                     () = tokio::time::sleep(block.min(BACKOFF.1)) => continue,
                 }
             }
             // For streams with large entries, COUNT is 1 and the counters are read separately.
             let few = heads.len() <= FEW
-                && hub
+                && context
                     .store
                     .glanced_at_once(heads.iter().map(|(stream, _)| *stream))
                     == heads.len();
             let count = if few { AT_A_TIME } else { 1 };
-            let wait = hub
+            let wait = context
                 .store
                 .wait_for_entries(connection, &heads, block, count, few);
             let waited = tokio::select! {
-                () = hub.stop.cancelled() => return End::Stopped,
+                () = context.stop.cancelled() => return End::Stopped,
                 waited = wait => waited,
             };
             match waited {
                 Ok(woken) => {
                     refused = Duration::ZERO;
                     pause = pause_after(&woken, all.len());
-                    if let Err(error) = take(hub, &lane, all, woken, few).await {
+                    if let Err(error) = take(context, &lane, all, woken, few).await {
                         return End::Failed(error);
                     }
                 }
@@ -260,9 +187,9 @@ impl Reader {
     }
 
     /// Drops tails without followers for longer than `look_every`, and pages older than that.
-    fn prune(&self, hub: &Inner, all: &mut All) {
+    fn prune(&self, all: &mut All) {
         let now = Instant::now();
-        let long_ago = now.checked_sub(hub.settings.look_every);
+        let long_ago = now.checked_sub(self.context.settings.look_every);
         for followed in all.values_mut() {
             match (followed.tail.followers(), followed.deserted) {
                 (0, None) => followed.deserted = Some(now),
@@ -278,19 +205,21 @@ impl Reader {
                 .deserted
                 .is_some_and(|since| long_ago.is_some_and(|then| since <= then))
         });
-        let idle = hub.drop_idle(deserted.map(|followed| &followed.tail));
+        let idle = self
+            .registry
+            .drop_idle(deserted.map(|followed| &followed.tail));
         if idle.is_empty() {
             return;
         }
         all.retain(|stream, _| !idle.contains(stream));
-        self.load.fetch_sub(idle.len(), Ordering::Relaxed);
+        self.handle.dropped(idle.len());
     }
 }
 
 /// Feeds the entries that XREAD returned. Checks their streams first, unless `checked` together
 /// with XREAD.
 async fn take(
-    hub: &Inner,
+    context: &Context,
     lane: &Lane,
     all: &mut All,
     woken: BlockingReadResult,
@@ -303,11 +232,11 @@ async fn take(
             Some((stream.clone(), followed.at()?))
         };
         let streams: Vec<_> = woken.woken.iter().filter_map(at).collect();
-        checks = check(hub, lane, &streams).await?;
+        checks = check(context, lane, &streams).await?;
     }
     for (stream, entries) in woken.woken {
         if let Some(followed) = all.get_mut(stream.as_str()) {
-            followed.take(hub, entries, checks.get(&stream));
+            followed.take(context, entries, checks.get(&stream));
         }
     }
     Ok(())
@@ -315,15 +244,15 @@ async fn take(
 
 /// Checks streams that have new entries. Omits those that cannot be checked.
 async fn check(
-    hub: &Inner,
+    context: &Context,
     lane: &Lane,
     streams: &[(StreamName, Position)],
 ) -> Result<HashMap<String, PositionCheck>, StoreError> {
     let mut checks = HashMap::with_capacity(streams.len());
     let mut rest = streams;
     while !rest.is_empty() {
-        let some = at_once(hub, &mut rest);
-        match hub.store.check(lane, some).await {
+        let some = at_once(context, &mut rest);
+        match context.store.check(lane, some).await {
             Ok(found) => {
                 let names = some.iter().map(|(stream, _)| stream.as_str().to_owned());
                 checks.extend(names.zip(found));
@@ -338,11 +267,11 @@ async fn check(
 
 /// Removes and returns as many streams as one command may check.
 fn at_once<'a>(
-    hub: &Inner,
+    context: &Context,
     rest: &mut &'a [(StreamName, Position)],
 ) -> &'a [(StreamName, Position)] {
     let some = &rest[..rest.len().min(GLANCED_AT)];
-    let fit = hub
+    let fit = context
         .store
         .glanced_at_once(some.iter().map(|(stream, _)| stream));
     let (some, others) = rest.split_at(fit);
@@ -371,13 +300,13 @@ fn mark_all(all: &mut All) {
 }
 
 /// Marks streams as due that have changed in ways XREAD does not report.
-async fn glance_at_all(hub: &Inner, lane: &Lane, all: &mut All) -> Result<(), StoreError> {
+async fn glance_at_all(context: &Context, lane: &Lane, all: &mut All) -> Result<(), StoreError> {
     let at = |(stream, followed): (&StreamName, &Followed)| Some((stream.clone(), followed.at()?));
     let streams: Vec<_> = all.iter().filter_map(at).collect();
     let mut rest = &streams[..];
     while !rest.is_empty() {
-        let some = at_once(hub, &mut rest);
-        let checks = match hub.store.glance(lane, some).await {
+        let some = at_once(context, &mut rest);
+        let checks = match context.store.glance(lane, some).await {
             Ok(checks) => checks,
             Err(error) if error.is_outage() => return Err(error),
             // One of the streams caused the error: each is read separately.
@@ -393,15 +322,15 @@ async fn glance_at_all(hub: &Inner, lane: &Lane, all: &mut All) -> Result<(), St
 }
 
 /// Reads the due streams, several concurrently.
-async fn advance_due(hub: &Inner, lane: &Lane, all: &mut All) -> Result<(), StoreError> {
+async fn advance_due(context: &Context, lane: &Lane, all: &mut All) -> Result<(), StoreError> {
     let mut due: Vec<_> = all.values_mut().filter(|followed| followed.due).collect();
     while !due.is_empty() {
         // Redis processes a whole batch from one connection before it serves other clients.
-        let together = hub
+        let together = context
             .store
             .glanced_at_once(due.iter().map(|followed| &followed.tail.stream));
         let some = due.drain(..together.min(AT_ONCE));
-        try_join_all(some.map(|followed| followed.advance(hub, lane))).await?;
+        try_join_all(some.map(|followed| followed.advance(context, lane))).await?;
     }
     Ok(())
 }

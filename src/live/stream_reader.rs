@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::live::context::JoinError;
 use crate::live::control_events::Signal;
 use crate::live::cursors::Cursors;
-use crate::live::hub::{Hub, JoinError};
+use crate::live::hub::Hub;
 use crate::live::send_queue::SendQueue;
 use crate::live::subscribe_plan::{BoundedRead, EndOf, JoinedStream};
 use crate::live::tail::{Following, Known, News};
@@ -218,7 +219,7 @@ impl Feed {
                         }
                         News::Look => self.phase = Phase::CatchUp(None),
                         News::Behind => {
-                            pen.hub.0.metrics.fell_behind.inc();
+                            pen.hub.0.context.metrics.fell_behind.inc();
                             self.phase = Phase::CatchUp(None);
                         }
                     }
@@ -247,7 +248,7 @@ impl Feed {
         } = towards;
         self.attempts = 0;
         if let Some((following, known)) = self.following.as_ref().zip(self.known) {
-            following.compare(known, &read.facts, &pen.hub.0);
+            pen.hub.compare(following, known, &read.facts);
         }
         if let Some((_, at)) = &mut self.end {
             *at = until_time.and_then(|left| Instant::now().checked_add(left));
@@ -260,7 +261,7 @@ impl Feed {
         match read.standing {
             Standing::Intact => {}
             Standing::Reset => {
-                pen.hub.0.metrics.resets.inc();
+                pen.hub.0.context.metrics.resets.inc();
                 pen.cursors.set(number, Position::START);
                 self.phase = Phase::CatchUp(None);
                 let view = pen.view.clone();
@@ -268,7 +269,7 @@ impl Feed {
                 return tell(pen, &Signal::Reset { stream: &stream });
             }
             Standing::Overtaken { lost } => {
-                pen.hub.0.metrics.gaps.inc();
+                pen.hub.0.context.metrics.gaps.inc();
                 let after = pen.cursors.at(number).to_string();
                 let oldest = read.facts.oldest.map(|id| id.to_string());
                 pen.cursors.set(number, read.facts.after_gap());
@@ -308,7 +309,7 @@ fn read_on(
 ) -> Doing<BoundedRead, StoreError> {
     let (hub, stream) = (hub.clone(), stream.clone());
     Box::pin(async move {
-        let (store, bytes) = (&hub.0.store, hub.0.settings.page_bytes);
+        let (store, bytes) = (&hub.0.context.store, hub.0.context.settings.page_bytes);
         if let Some(end) = end {
             return hub
                 .read_towards(&stream, after, end, (CATCH_UP_ENTRIES, bytes))
@@ -340,6 +341,7 @@ fn show(number: usize, pen: &mut WriteContext<'_>, page: &Page) {
     let from = rendered.above(pen.cursors.at(number).id);
     pen.hub
         .0
+        .context
         .metrics
         .delivered
         .inc_by((rendered.len() - from) as u64);

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 
-use crate::live::hub::{Hub, JoinError};
+use crate::live::context::JoinError;
+use crate::live::hub::Hub;
 use crate::live::prefix_watch::PrefixFollower;
 use crate::live::tail::Following;
 use crate::live::wake_queue::WakeHandle;
@@ -233,7 +234,7 @@ impl Hub {
                 time_ms: Some(ms),
             },
             End::Tail => {
-                let facts = self.0.store.facts(&Lane::Shared, stream).await?;
+                let facts = self.0.context.store.facts(&Lane::Shared, stream).await?;
                 EndOf {
                     id: facts.last_id,
                     time_ms: None,
@@ -255,7 +256,7 @@ impl Hub {
         end: EndOf,
         (limit, bytes): (usize, usize),
     ) -> Result<BoundedRead, StoreError> {
-        let store = &self.0.store;
+        let store = &self.0.context.store;
         // Read the clock first: if it is past the time, the range read afterwards is complete.
         let left_ms = match end.time_ms {
             Some(time_ms) => (time_ms + 1).checked_sub(store.now_ms().await?),
@@ -283,7 +284,7 @@ impl Hub {
         begin: SubscribeStart,
         end: EntryId,
     ) -> Result<Position, StoreError> {
-        let store = &self.0.store;
+        let store = &self.0.context.store;
         let (position, facts) = match begin {
             SubscribeStart::After(after) if !after.is_oldest() => return Ok(after),
             SubscribeStart::Last(count) => {

@@ -12,9 +12,10 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::live::context::JoinError;
 use crate::live::control_events::{EndReason, Signal};
 use crate::live::cursors::Cursors;
-use crate::live::hub::{Hub, JoinError};
+use crate::live::hub::Hub;
 use crate::live::prefix_watch::{MATCH, PrefixFollower};
 use crate::live::send_queue::SendQueue;
 use crate::live::stream_reader::{Feed, Step, TURN, WriteContext, spread, tell};
@@ -92,7 +93,7 @@ impl Subscription {
         let bell = hub.bell();
         let mut matching = Vec::new();
         for prefix in &wanted.prefixes {
-            matching.push(hub.matching(prefix, bell.clone()).await?);
+            matching.push(hub.watch_prefix(prefix, bell.clone()).await?);
         }
         let begun = hub.begin_all(&wanted, &matching, &bell).await?;
         let mut cursors = Cursors::new(wanted.many);
@@ -387,7 +388,7 @@ impl Subscription {
             return;
         };
         self.cursors.set(number, Position::START);
-        self.hub.0.metrics.resets.inc();
+        self.hub.0.context.metrics.resets.inc();
         let view = self.view.clone();
         let stream = view.namespace.show(feed.stream());
         let mut pen = WriteContext {

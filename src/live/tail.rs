@@ -2,14 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::live::hub::Inner;
 use crate::live::page_memory::Memory;
-use crate::live::reader::Reader;
 use crate::live::wake_queue::{RegisteredWakeHandle, Source, WakeHandle, WakeQueue, WakeSet};
 use crate::model::history::StreamCounters;
 use crate::model::id::EntryId;
@@ -22,8 +20,6 @@ use crate::model::position::Position;
 pub(super) struct Tail {
     /// The name of the stream.
     pub(super) stream: StreamName,
-    /// The reader that feeds the tail. Written once, by the hub.
-    pub(super) reader: OnceLock<Weak<Reader>>,
     /// Recent pages. Written by the reader; emptied by a follower that finds the stream replaced.
     recent: Mutex<Recent>,
     /// Set to true by the reader once it knows the end of the stream. Every entry appended after
@@ -78,7 +74,6 @@ impl Tail {
         };
         Self {
             stream,
-            reader: OnceLock::new(),
             recent: Mutex::new(recent),
             ready: watch::Sender::new(false),
             posts: (0..posts).map(|_| AtPost::default()).collect(),
@@ -263,16 +258,20 @@ impl Following {
     /// Compares the counters of the stream with the state of the tail before they were read.
     ///
     /// If they contradict each other, the reader waits at a position that the stream no longer has.
-    /// The reader then gets a request to check the stream. Otherwise it would only notice at its
+    /// Returns true then: the reader must check the stream now, because it would only notice at its
     /// next regular check.
-    pub(super) fn compare(&self, known: Known, facts: &StreamCounters, hub: &Arc<Inner>) {
-        if facts.end_before(known.end) {
+    pub(super) fn compare(
+        &self,
+        known: Known,
+        facts: &StreamCounters,
+        posts: &[Arc<WakeQueue>],
+    ) -> bool {
+        let contradicts = facts.end_before(known.end);
+        if contradicts {
             // Entries read before the stream was recreated must not be delivered any more.
-            self.tail.look(facts.tail(), &hub.posts);
-        } else if known.readable {
-            return;
+            self.tail.look(facts.tail(), posts);
         }
-        hub.recheck(&self.tail);
+        contradicts || !known.readable
     }
 }
 

@@ -23,6 +23,7 @@ pub mod lines;
 mod members;
 pub mod name;
 pub mod namespace;
+pub mod nearest;
 pub mod network;
 pub mod packed;
 pub mod page;

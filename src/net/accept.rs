@@ -14,8 +14,9 @@ use crate::http::RejectedRequest;
 use crate::metrics::Metrics;
 use crate::net::ServerSettings;
 use crate::net::client_limiter::ClientLimiter;
-use crate::net::connection::{Accepted, Open, Serving};
+use crate::net::connection::Accepted;
 use crate::net::io::linger::Linger;
+use crate::net::serving::{Open, Serving};
 use crate::net::shutdown_flag::ShutdownFlag;
 use crate::net::worker::{Worker, WorkerSetup};
 

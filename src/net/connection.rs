@@ -3,53 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_client::metrics::counter::Counter;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::task::TaskTracker;
 
-use crate::metrics::{GaugeGuard, Metrics};
-use crate::net::client_limiter::{ClientPeer, Place};
+use crate::net::client_limiter::ClientPeer;
 use crate::net::http1::{self, Left};
 use crate::net::http2;
-use crate::net::io::linger::Linger;
 use crate::net::io::write_timeout::Unread;
-use crate::net::shutdown_flag::ShutdownFlag;
+use crate::net::serving::{Open, Serving};
 
 /// TCP keepalive of an idle connection: the delay before the first probe and the interval between
 /// probes.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10));
-
-/// The settings and state shared by all connections.
-pub(crate) struct Serving {
-    pub(crate) header_timeout: Duration,
-    pub(crate) idle_timeout: Duration,
-    pub(crate) write_timeout: Duration,
-    pub(crate) handshake_timeout: Duration,
-    pub(crate) linger: Linger,
-    pub(crate) max_header_size: usize,
-    pub(crate) max_streams: u32,
-    pub(crate) tls: Option<TlsAcceptor>,
-    pub(crate) unread: Counter,
-    pub(crate) lingered: Counter,
-    pub(crate) metrics: Metrics,
-    /// The shutdown phase, advanced by the accept loop.
-    pub(crate) shutdown: ShutdownFlag,
-}
-
-impl Serving {
-    pub(crate) fn refused(&self, bound: &'static str) {
-        self.metrics.refuse(bound);
-    }
-}
-
-/// A guard that counts a connection as open until it is dropped.
-pub(crate) struct Open {
-    pub(crate) _held: GaugeGuard,
-    pub(crate) _place: Option<Place>,
-}
 
 /// An accepted connection that is not served yet.
 pub(crate) struct Accepted {

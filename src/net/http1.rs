@@ -16,11 +16,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use crate::net::client_limiter::ClientPeer;
-use crate::net::connection::{Open, Serving};
 use crate::net::exchange::{AnswerBody, Exchange, Phase};
 use crate::net::io::deadline::Deadline;
 use crate::net::io::linger::LINGER_ONE_TOO_MANY;
 use crate::net::io::request_io::RequestIo;
+use crate::net::serving::{Open, Serving};
 use crate::net::takeover::Subscriber;
 
 /// The rest of a connection after hyper has finished with it.

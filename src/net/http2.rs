@@ -15,11 +15,11 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::task::TaskTracker;
 
 use crate::net::client_limiter::ClientPeer;
-use crate::net::connection::{Open, Serving};
 use crate::net::http2_streams::{FlowTimedBody, Streams};
 use crate::net::io::linger::LINGER_ONE_TOO_MANY;
 use crate::net::io::prefixed::Rewound;
 use crate::net::request_body::RequestBody;
+use crate::net::serving::{Open, Serving};
 
 /// HTTP/2 keepalive: the idle time before a PING, and the timeout for its answer.
 const PING: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));

@@ -17,6 +17,7 @@ mod io;
 pub mod reading;
 mod request_body;
 pub mod rlimit;
+mod serving;
 mod settings;
 mod shutdown_flag;
 mod takeover;

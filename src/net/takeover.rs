@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::http::{DetachableSession, Session};
 use crate::live::SendQueue;
-use crate::net::connection::Open;
+use crate::net::serving::Open;
 
 /// Maximum number of slices in one vectored write.
 const SLICES: usize = 16;

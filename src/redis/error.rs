@@ -2,9 +2,6 @@
 //! the `String`s of the errors, which are for the log. `replies.rs` maps replies to meanings.
 
 use deadpool::managed::{PoolError, TimeoutType};
-use deadpool_redis::redis::{ErrorKind, RedisError, ServerErrorKind};
-
-use crate::redis::replies;
 
 /// A failed call to Redis.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -193,33 +190,8 @@ impl StoreError {
         match self {
             Self::Broken(_) | Self::Timeout | Self::Unexpected(_) | Self::AfterOthers(_) => false,
             // A script may have written before the command that was denied.
-            Self::Denied(text) => !replies::is_from_script(text),
+            Self::Denied(text) => !is_from_script(text),
             _ => true,
-        }
-    }
-}
-
-impl From<RedisError> for StoreError {
-    fn from(error: RedisError) -> Self {
-        if error.is_timeout() {
-            return Self::Timeout;
-        }
-        let text = error.to_string();
-        let aborted = error.kind() == ErrorKind::Server(ServerErrorKind::ExecAbort);
-        match error.kind() {
-            ErrorKind::Io | ErrorKind::Parse => return Self::Broken(text),
-            ErrorKind::AuthenticationFailed => return Self::Unreachable(text),
-            _ => {}
-        }
-        let replies = error.into_server_errors();
-        let Some((index, first)) = replies.as_deref().and_then(<[_]>::first) else {
-            return Self::Unexpected(text);
-        };
-        let error = replies::meaning(first, text);
-        // The commands before this one in the pipeline were not rejected.
-        match *index > 0 && !aborted && error.is_passing() {
-            true => Self::AfterOthers(Box::new(error)),
-            false => error,
         }
     }
 }
@@ -235,4 +207,11 @@ pub(super) fn from_pool(error: PoolError<StoreError>, which: &'static str) -> St
             StoreError::Unexpected("the connection pool is misconfigured".to_owned())
         }
     }
+}
+
+/// Returns whether an error occurred inside a script.
+fn is_from_script(text: &str) -> bool {
+    ["user_script", "executing the script", "in script"]
+        .iter()
+        .any(|part| text.contains(part))
 }

@@ -30,10 +30,11 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::redis::capabilities::{Capabilities, Capability, Used};
 use crate::redis::conn::endpoint::Kind;
-pub use crate::redis::conn::endpoint::{MAX_DURABILITY_WAIT, PoolSettings, Sentinels};
+pub use crate::redis::conn::endpoint::MAX_DURABILITY_WAIT;
 pub use crate::redis::conn::exclusive::{Blocking, BlockingReadResult, Handle};
 pub use crate::redis::conn::health::RedisHealth;
 use crate::redis::conn::pool::{Connections, RetryPolicy};
+pub use crate::redis::conn::settings::{PoolSettings, Sentinels};
 use crate::redis::discarded::Discarded;
 pub use crate::redis::error::StoreError;
 use crate::redis::group::consumer_admission::Admissions;

@@ -4,7 +4,7 @@
 //! Rows match a reply by its code if Redis has a specific one, and by the constant part of its text
 //! if the code is `ERR`. The first matching row applies.
 
-use deadpool_redis::redis::ServerError;
+use deadpool_redis::redis::{ErrorKind, RedisError, ServerError, ServerErrorKind};
 
 use crate::redis::error::StoreError;
 
@@ -125,20 +125,38 @@ pub const REPLIES: &[Reply] = &[
     row("", "wrong number of arguments", ForGood, Nothing, E::NotSupported),
 ];
 
+impl From<RedisError> for StoreError {
+    fn from(error: RedisError) -> Self {
+        if error.is_timeout() {
+            return Self::Timeout;
+        }
+        let text = error.to_string();
+        let aborted = error.kind() == ErrorKind::Server(ServerErrorKind::ExecAbort);
+        match error.kind() {
+            ErrorKind::Io | ErrorKind::Parse => return Self::Broken(text),
+            ErrorKind::AuthenticationFailed => return Self::Unreachable(text),
+            _ => {}
+        }
+        let replies = error.into_server_errors();
+        let Some((index, first)) = replies.as_deref().and_then(<[_]>::first) else {
+            return Self::Unexpected(text);
+        };
+        let error = meaning(first, text);
+        // The commands before this one in the pipeline were not rejected.
+        match *index > 0 && !aborted && error.is_passing() {
+            true => Self::AfterOthers(Box::new(error)),
+            false => error,
+        }
+    }
+}
+
 /// Returns the meaning of a reply; `text` is the whole reply, for the log.
-pub(super) fn meaning(reply: &ServerError, text: String) -> StoreError {
+fn meaning(reply: &ServerError, text: String) -> StoreError {
     let detail = reply.details().unwrap_or_default();
     match find(nested(reply.code(), detail), detail) {
         Some(row) => (row.meaning)(text),
         None => StoreError::Unexpected(text),
     }
-}
-
-/// Returns whether an error occurred inside a script.
-pub(super) fn is_from_script(text: &str) -> bool {
-    ["user_script", "executing the script", "in script"]
-        .iter()
-        .any(|part| text.contains(part))
 }
 
 fn find(code: &str, detail: &str) -> Option<&'static Reply> {

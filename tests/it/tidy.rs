@@ -1,5 +1,6 @@
 //! Project rules that a compiler does not check.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -177,4 +178,63 @@ fn the_environment_is_read_in_few_places() {
             path.display()
         );
     }
+}
+
+/// Returns the path of a module, for example `live::hub`.
+fn module_path(path: &Path) -> String {
+    let inside = path.strip_prefix("src").unwrap().with_extension("");
+    let parts: Vec<_> = inside.iter().map(|part| part.to_str().unwrap()).collect();
+    parts.join("::").trim_end_matches("::mod").to_owned()
+}
+
+/// Returns the files that each file imports. Leaves out its parents, which declare it, and the
+/// modules directly under `src`, whose order another test checks.
+fn imports() -> BTreeMap<String, BTreeSet<String>> {
+    let files: BTreeMap<_, _> = sources("src")
+        .into_iter()
+        .map(|path| (module_path(&path), code(&path)))
+        .collect();
+    let imports = |(name, code): (&String, &String)| {
+        let imported = code.match_indices("crate::").filter_map(|(at, prefix)| {
+            if code[..at].ends_with("(in ") {
+                return None;
+            }
+            let is_path =
+                |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:".contains(*c);
+            let path: String = code[at + prefix.len()..]
+                .chars()
+                .take_while(is_path)
+                .collect();
+            let mut path = path.trim_end_matches(':');
+            while !files.contains_key(path) {
+                path = path.rsplit_once("::")?.0;
+            }
+            let is_parent = name == path || name.starts_with(&format!("{path}::"));
+            (path.contains("::") && !is_parent).then(|| path.to_owned())
+        });
+        (name.clone(), imported.collect())
+    };
+    files.iter().map(imports).collect()
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let mut imports = imports();
+    assert!(imports["live::hub"].contains("live::reader"));
+    // Removes files that import nothing that is left, until only circles are left.
+    loop {
+        let all = imports.clone();
+        imports.retain(|_, imported| imported.iter().any(|other| all.contains_key(other)));
+        if imports.len() == all.len() {
+            break;
+        }
+    }
+    let left: Vec<_> = imports.keys().cloned().collect();
+    for imported in imports.values_mut() {
+        imported.retain(|other| left.contains(other));
+    }
+    assert!(
+        imports.is_empty(),
+        "files in circles, or that lead to one: {imports:#?}"
+    );
 }

@@ -1,7 +1,7 @@
 //! Translation of serde errors into sentences for API clients, in terms of JSON types instead of
 //! Rust types.
 
-use crate::http::extract::pairs::nearest;
+use crate::model::nearest::nearest;
 
 /// Translates a serde error into a sentence about the value. The position that `serde_json` appends
 /// is removed. Errors of this crate are returned unchanged.

@@ -11,6 +11,7 @@ use serde::forward_to_deserialize_any;
 use crate::http::error::excerpt::shortened;
 use crate::http::error::type_errors;
 use crate::model::form;
+use crate::model::nearest::nearest;
 
 /// Maximum characters of an unknown name repeated in an error. All known names are shorter.
 const MAX_SHOWN: usize = 64;
@@ -110,20 +111,6 @@ impl de::Error for PairsError {
             detail: "is missing".to_owned(),
         }
     }
-}
-
-/// Returns the name in `known` nearest to `name`, or `None` if none is near.
-#[must_use]
-pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // The cost of a comparison grows with both lengths, and a very long name is near none.
-    if name.len() > MAX_SHOWN {
-        return None;
-    }
-    let scored = known
-        .into_iter()
-        .map(|known| (strsim::jaro_winkler(name, known), known));
-    let best = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (best.0 > 0.7).then_some(best.1)
 }
 
 struct Pairs<'i>(&'i [u8]);

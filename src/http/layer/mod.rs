@@ -12,5 +12,6 @@ pub(in crate::http) mod rejection;
 pub(in crate::http) mod request;
 pub(in crate::http) mod request_layer;
 pub(in crate::http) mod request_log;
+pub(in crate::http) mod request_record;
 pub(in crate::http) mod response_budget;
 pub(in crate::http) mod unread_body;

@@ -5,40 +5,31 @@ use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
-use axum::http::header::{
-    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN, USER_AGENT, X_CONTENT_TYPE_OPTIONS,
-};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tower::{Layer, Service};
 
-use crate::auth::Principal;
 use crate::http::error::excerpt::shortened;
 use crate::http::error::{ApiError, ErrorCode};
-use crate::http::extract::single_header::single;
 use crate::http::layer::admission;
 use crate::http::layer::base_path::BasePath;
 use crate::http::layer::cors;
 use crate::http::layer::identify::{self, Unknown};
 use crate::http::layer::no_route;
-use crate::http::layer::rejection::Standing;
-use crate::http::layer::request::{Client, RequestInfo};
+use crate::http::layer::request::RequestInfo;
 use crate::http::layer::request_log;
+use crate::http::layer::request_record::{REQUEST_ID, RequestRecord, request_id};
 use crate::http::layer::response_budget;
 use crate::http::layer::unread_body;
 use crate::http::state::AppState;
 use crate::metrics::RequestLabels;
 use crate::model::frame::write_line;
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Maximum length of a request id accepted from a client, in bytes.
-const MAX_REQUEST_ID: usize = 128;
 
 /// The outermost layer. Implemented by hand, because a layer made from a function would cost each
 /// request several boxes and copies of the inner service.
@@ -81,7 +72,7 @@ where
         let admitted = std::panic::catch_unwind(admit)
             .unwrap_or_else(|panic| Err(Unknown::Answer(Box::new(panicked(&*panic)))));
         // After the admission check, which may have removed parts of the URI.
-        let mut sent = Sent::new(
+        let mut sent = RequestRecord::new(
             &mut request,
             admitted.as_ref().ok().cloned(),
             &self.state.settings.base_path,
@@ -143,56 +134,9 @@ async fn caught(
     }
 }
 
-/// Properties of a request, recorded when it arrives.
-pub(in crate::http) struct Sent {
-    pub(in crate::http) began: Instant,
-    pub(in crate::http) info: RequestInfo,
-    pub(in crate::http) method: Method,
-    route: Option<MatchedPath>,
-    /// The listed origin of the page, if the request was refused before the CORS layer.
-    refused_from: Option<HeaderValue>,
-    /// The rate limit state of a principal with a rate limit.
-    left: Option<Standing>,
-    /// The address of the client, possibly reported by a trusted proxy.
-    pub(in crate::http) client: Option<Client>,
-    pub(in crate::http) user_agent: Option<HeaderValue>,
-    /// The origin of the page that sent the request.
-    pub(in crate::http) origin: Option<HeaderValue>,
-}
-
-impl Sent {
-    fn new(request: &mut Request, by: Option<Arc<Principal>>, base: &BasePath) -> Self {
-        let base = request
-            .extensions_mut()
-            .remove::<BasePath>()
-            .unwrap_or_else(|| base.clone());
-        let id = request_id(request.headers());
-        let info = RequestInfo::new(request.uri(), id, by, base);
-        request.extensions_mut().insert(info.clone());
-        let route = request.extensions().get::<MatchedPath>().cloned();
-        let left = request.extensions_mut().remove::<Standing>();
-        let method = request.method().clone();
-        let client = request.extensions().get::<Client>().copied();
-        let header = |name: HeaderName| request.headers().get(name).cloned();
-        let (user_agent, origin) = (header(USER_AGENT), header(ORIGIN));
-        let (began, refused_from) = (Instant::now(), None);
-        Self {
-            began,
-            info,
-            method,
-            route,
-            refused_from,
-            left,
-            client,
-            user_agent,
-            origin,
-        }
-    }
-}
-
 /// Writes the problem body, the common response headers and the log line.
-fn finish(state: &AppState, sent: &Sent, response: Response) -> Response {
-    let Sent {
+fn finish(state: &AppState, sent: &RequestRecord, response: Response) -> Response {
+    let RequestRecord {
         info,
         method,
         route,
@@ -265,24 +209,6 @@ fn known(method: &Method) -> &'static str {
         "OPTIONS" => "OPTIONS",
         _ => "OTHER",
     }
-}
-
-/// Returns the client's request id if it is safe for logs and headers, else a generated one.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let fit = |id: &&HeaderValue| {
-        !id.is_empty()
-            && id.len() <= MAX_REQUEST_ID
-            && id.as_bytes().iter().all(u8::is_ascii_graphic)
-    };
-    // Several request ids count as none.
-    if let Ok(Some(id)) = single(headers, &REQUEST_ID)
-        && fit(&id)
-    {
-        return id.clone();
-    }
-    // Hexadecimal digits are always valid in a header.
-    HeaderValue::try_from(format!("{:016x}", fastrand::u64(..)))
-        .unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
 fn write_problem(response: &mut Response, error: &ApiError, info: &RequestInfo) {

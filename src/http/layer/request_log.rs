@@ -7,14 +7,19 @@ use axum::response::Response;
 use crate::http::error::excerpt::shortened;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::layer::request::{Client, Waited};
-use crate::http::layer::request_layer::Sent;
+use crate::http::layer::request_record::RequestRecord;
 use crate::http::state::AppState;
 
 /// Maximum logged characters of a text that a client chose.
 pub const MAX_TEXT: usize = 256;
 
 /// Logs a request and its response.
-pub fn write(state: &AppState, sent: &Sent, response: &Response, error: Option<&ApiError>) {
+pub fn write(
+    state: &AppState,
+    sent: &RequestRecord,
+    response: &Response,
+    error: Option<&ApiError>,
+) {
     let status = response.status().as_u16();
     let took = sent.began.elapsed();
     let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);

@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::live::context::JoinError;
 use crate::live::control_events::EndReason;
-use crate::live::hub::{Hub, JoinError};
+use crate::live::hub::Hub;
 use crate::live::long_poll::RETRY;
 use crate::metrics::GaugeGuard;
 use crate::model::name::{GroupName, StreamName};
@@ -115,7 +116,7 @@ impl Push {
         let quiet_at = Instant::now() + self.plan.heartbeat.mul_f64(0.8 + 0.4 * fastrand::f64());
         loop {
             let over = match () {
-                () if self.hub.0.stop.is_cancelled() => Some(EndReason::Draining),
+                () if self.hub.0.context.stop.is_cancelled() => Some(EndReason::Draining),
                 () if self.plan.validity.is_over() => Some(EndReason::Expired),
                 () => None,
             };
@@ -146,7 +147,7 @@ impl Push {
 
     async fn pause(&self, pause: Duration) {
         tokio::select! {
-            () = self.hub.0.stop.cancelled() => {}
+            () = self.hub.0.context.stop.cancelled() => {}
             () = tokio::time::sleep(pause) => {}
         }
     }
@@ -275,19 +276,19 @@ impl Drop for Push {
         }
         // If the gateway ended the session, the worker did not crash.
         let broken = (!self.ended).then(Instant::now);
-        let (plan, hub) = (self.plan.clone(), self.hub.0.clone());
-        self.hub.0.background.spawn(async move {
+        let (plan, context) = (self.plan.clone(), self.hub.0.context.clone());
+        self.hub.0.context.background.spawn(async move {
             tokio::select! {
-                () = hub.stop.cancelled() => {}
+                () = context.stop.cancelled() => {}
                 () = tokio::time::sleep(plan.grace) => {}
             }
             // Uses the hub's connections: those of the worker thread may end with the session.
             match broken {
                 Some(at) => {
-                    let dead = hand_back_broken(&hub.store, &plan, lent, at).await;
-                    hub.metrics.bury("max-deliveries", dead);
+                    let dead = hand_back_broken(&context.store, &plan, lent, at).await;
+                    context.metrics.bury("max-deliveries", dead);
                 }
-                None => hand_back(&hub.store, &plan, &lent).await,
+                None => hand_back(&context.store, &plan, &lent).await,
             }
         });
     }

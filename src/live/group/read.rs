@@ -16,10 +16,11 @@ use std::time::Duration;
 use futures_util::future::{join, select_all, try_join_all};
 use tokio::time::Instant;
 
+use crate::live::context::JoinError;
 use crate::live::group::detached::Detached;
 use crate::live::group::fair_queue::Place;
 use crate::live::group::wake_subscriber::{Call, WakeReceiver};
-use crate::live::hub::{Hub, JoinError};
+use crate::live::hub::Hub;
 use crate::live::long_poll::RETRY;
 use crate::live::tail::Awaited;
 use crate::model::name::{GroupName, StreamName};
@@ -96,7 +97,7 @@ impl Hub {
         }
         // Uses the hub's connections, which are checked all the time. A dead connection of the
         // worker thread may be detected much later.
-        let store = &self.0.store;
+        let store = &self.0.context.store;
         let deadline = Instant::now() + wait;
         let place = self.0.turns.stand(streams, group);
         let mut turns = Vec::new();
@@ -130,7 +131,7 @@ impl Hub {
             };
             self.until_worth_a_try(&place, &mut turns, pause.min(deadline))
                 .await;
-            if self.0.stop.is_cancelled() {
+            if self.0.context.stop.is_cancelled() {
                 return Ok(vec![Vec::new(); streams.len()]);
             }
         }
@@ -147,7 +148,7 @@ impl Hub {
         tokio::pin!(fed);
         loop {
             tokio::select! {
-                () = self.0.stop.cancelled() => return,
+                () = self.0.context.stop.cancelled() => return,
                 () = tokio::time::sleep_until(pause) => return,
                 () = place.called() => return,
                 () = &mut fed => return,
@@ -174,7 +175,7 @@ impl Hub {
         new.retain(|index| !turns.iter().any(|turn| turn.stream == *index));
         let take = async |stream: usize| {
             let name = &streams[stream];
-            let (following, hearing) = join(self.join(name), self.0.hear(name, group)).await;
+            let (following, hearing) = join(self.join(name), self.0.wakes.hear(name, group)).await;
             following.map(|following| Turn {
                 stream,
                 following,
@@ -221,9 +222,12 @@ impl Hub {
                     if work.read.history.is_none() {
                         inner.policy_cache.note(stream, &group, handed.leased);
                     }
-                    inner.metrics.bury("max-deliveries", handed.dead.exhausted);
-                    inner.metrics.bury("gone", handed.dead.gone);
-                    inner.metrics.stuck.inc_by(handed.dead.stuck);
+                    inner
+                        .context
+                        .metrics
+                        .bury("max-deliveries", handed.dead.exhausted);
+                    inner.context.metrics.bury("gone", handed.dead.gone);
+                    inner.context.metrics.stuck.inc_by(handed.dead.stuck);
                 }
                 result
             }
@@ -238,15 +242,16 @@ impl Hub {
                 for (stream, handed) in streams.iter().zip(result.into_iter().flatten()) {
                     if keeps {
                         inner
+                            .context
                             .metrics
                             .undelivered
                             .inc_by(handed.entries.len() as u64);
-                        inner.hand_back(stream, &group, &handed.entries).await;
+                        hand_back(&inner.context.store, stream, &group, &handed.entries).await;
                     }
                 }
             }
         };
-        let of_all = Detached::new(self.0.background.clone(), read, left).await?;
+        let of_all = Detached::new(self.0.context.background.clone(), read, left).await?;
         let due_in = of_all.iter().filter_map(|handed| handed.due_in).min();
         Ok(Tried {
             of_all: of_all.into_iter().map(|handed| handed.entries).collect(),
@@ -255,28 +260,25 @@ impl Hub {
     }
 }
 
-impl crate::live::hub::Inner {
-    /// Hands back leased entries that reached no client, as if they had never been delivered. If
-    /// this fails, their leases expire.
-    async fn hand_back(&self, stream: &StreamName, group: &GroupName, entries: &[Delivery]) {
-        let lent = entries.iter().filter_map(|entry| {
-            let until_us = entry.lease?.until_us?;
-            Some(Item {
-                id: entry.id,
-                until_us: Some(until_us),
-            })
-        });
-        let lent: Vec<Item> = lent.collect();
-        if lent.is_empty() {
-            return;
-        }
-        if let Err(error) = self
-            .store
-            .settle(stream, group, &lent, &LeaseOperation::HandBack)
-            .await
-        {
-            tracing::debug!(%error, "cannot hand back undelivered entries; their leases will expire");
-        }
+/// Hands back leased entries that reached no client, as if they had never been delivered. If
+/// this fails, their leases expire.
+async fn hand_back(store: &Store, stream: &StreamName, group: &GroupName, entries: &[Delivery]) {
+    let lent = entries.iter().filter_map(|entry| {
+        let until_us = entry.lease?.until_us?;
+        Some(Item {
+            id: entry.id,
+            until_us: Some(until_us),
+        })
+    });
+    let lent: Vec<Item> = lent.collect();
+    if lent.is_empty() {
+        return;
+    }
+    if let Err(error) = store
+        .settle(stream, group, &lent, &LeaseOperation::HandBack)
+        .await
+    {
+        tracing::debug!(%error, "cannot hand back undelivered entries; their leases will expire");
     }
 }
 

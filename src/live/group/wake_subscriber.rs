@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::live::hub::Inner;
+use crate::live::context::Context;
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::{Store, StoreError};
 
@@ -38,8 +38,8 @@ pub(in crate::live) struct Told {
 }
 
 /// The groups with waiting readers, by channel.
-#[derive(Default)]
 pub(in crate::live) struct GroupWakes {
+    context: Arc<Context>,
     groups: Mutex<HashMap<String, Group>>,
     /// Notified when a group is added.
     changed: Notify,
@@ -69,6 +69,15 @@ pub(in crate::live) enum Call {
 }
 
 impl GroupWakes {
+    pub(in crate::live) fn new(context: Arc<Context>) -> Self {
+        Self {
+            context,
+            groups: Mutex::default(),
+            changed: Notify::new(),
+            started: AtomicBool::new(false),
+        }
+    }
+
     fn groups(&self) -> MutexGuard<'_, HashMap<String, Group>> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,7 +134,7 @@ impl WakeReceiver {
     }
 }
 
-impl Inner {
+impl GroupWakes {
     /// Returns a receiver for a group, after waiting briefly for its channel to be subscribed.
     pub(in crate::live) async fn hear(
         self: &Arc<Self>,
@@ -134,9 +143,9 @@ impl Inner {
     ) -> WakeReceiver {
         let channel = Store::wake_channel(stream, group);
         let mut told = {
-            let mut groups = self.wakes.groups();
+            let mut groups = self.groups();
             let known = groups.entry(channel).or_insert_with(|| {
-                self.wakes.changed.notify_one();
+                self.changed.notify_one();
                 Group {
                     told: watch::Sender::default(),
                     deserted: None,
@@ -144,8 +153,8 @@ impl Inner {
             });
             known.told.subscribe()
         };
-        if !self.wakes.started.swap(true, Ordering::Relaxed) {
-            self.background.spawn(self.clone().listen());
+        if !self.started.swap(true, Ordering::Relaxed) {
+            self.context.background.spawn(self.clone().listen());
         }
         let ready = told.wait_for(|told| told.listening);
         let _ = tokio::time::timeout(READY_WITHIN, ready).await;
@@ -158,21 +167,22 @@ impl Inner {
         let mut backoff = BACKOFF.0;
         loop {
             let listened = tokio::select! {
-                () = self.stop.cancelled() => return,
+                () = self.context.stop.cancelled() => return,
                 listened = self.listen_once(&mut backoff) => listened,
             };
-            self.metrics
+            self.context
+                .metrics
                 .redis_connections
                 .get_or_create(&[("kind", "listening")])
                 .set(0);
             // Readers are not woken: a retry now would probably lose a command on a failing
             // connection.
-            self.wakes.tell(None, |told| told.listening = false);
+            self.tell(None, |told| told.listening = false);
             if let Err(error) = listened {
                 tracing::debug!(%error, "lost the pub/sub connection for group wake-ups");
             }
             tokio::select! {
-                () = self.stop.cancelled() => return,
+                () = self.context.stop.cancelled() => return,
                 () = tokio::time::sleep(backoff) => {}
             }
             backoff = (backoff * 2).min(BACKOFF.1);
@@ -181,9 +191,10 @@ impl Inner {
 
     /// Listens over one connection until it fails.
     async fn listen_once(&self, backoff: &mut Duration) -> Result<(), StoreError> {
-        let (mut ear, mut calls) = self.store.listen().await?;
+        let (mut ear, mut calls) = self.context.store.listen().await?;
         *backoff = BACKOFF.0;
-        self.metrics
+        self.context
+            .metrics
             .redis_connections
             .get_or_create(&[("kind", "listening")])
             .set(1);
@@ -193,11 +204,11 @@ impl Inner {
         let mut compare = true;
         loop {
             if std::mem::take(&mut compare) {
-                let wanted = self.wakes.wanted();
+                let wanted = self.wanted();
                 for channel in wanted.difference(&open) {
                     ear.open(channel).await?;
                     // Messages before the subscription were missed, so readers must retry.
-                    self.wakes.tell(Some(channel), |told| {
+                    self.tell(Some(channel), |told| {
                         told.listening = true;
                         told.freed += 1;
                     });
@@ -208,7 +219,7 @@ impl Inner {
                 open = wanted;
             }
             tokio::select! {
-                () = self.wakes.changed.notified() => compare = true,
+                () = self.changed.notified() => compare = true,
                 () = tokio::time::sleep_until(look) => {
                     ear.test().await?;
                     look = Instant::now() + LOOK_EVERY;
@@ -216,7 +227,7 @@ impl Inner {
                 }
                 call = calls.next() => {
                     let Some((channel, due_ms)) = call else { return Ok(()) };
-                    self.wakes.tell(Some(&channel), |told| match due_ms {
+                    self.tell(Some(&channel), |told| match due_ms {
                         0 => told.freed += 1,
                         _ => told.expect(Duration::from_millis(due_ms)),
                     });

@@ -21,7 +21,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::model::name::OWN_PREFIX;
-use crate::redis::conn::endpoint::PoolSettings;
+use crate::redis::conn::settings::PoolSettings;
 use crate::redis::conn::watched_socket::{CloseOnDrop, ConnectionState, MonitoredSocket, Socket};
 use crate::redis::error::StoreError;
 

@@ -4,7 +4,6 @@
 //! to another server. With sentinels, a new endpoint replaces the old one when the sentinels name
 //! another master. Calls still running on the old endpoint are cancelled through `left`.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +12,11 @@ use deadpool::managed::{Manager as _, Object, Pool, PoolError, TimeoutType};
 use deadpool_redis::redis::{ConnectionAddr, ConnectionInfo};
 use tokio::sync::Notify;
 use tokio::time::timeout;
-use tokio_rustls::rustls::ClientConfig;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::redis::conn::dial::{Dialer, MultiplexedHandle, Target};
+use crate::redis::conn::settings::PoolSettings;
 use crate::redis::error::{StoreError, from_pool};
 
 /// Time added to the block time of a blocking call to get its response timeout.
@@ -25,45 +24,6 @@ const BLOCK_MARGIN: Duration = Duration::from_secs(3);
 
 /// Maximum wait for replicas or the disk.
 pub const MAX_DURABILITY_WAIT: Duration = Duration::from_secs(10);
-
-/// The sentinels that name the master.
-#[derive(Clone, Debug)]
-pub struct Sentinels {
-    /// Addresses and logins of the sentinels.
-    pub nodes: Vec<ConnectionInfo>,
-    /// Name of the master in the sentinels' configuration.
-    pub master: String,
-}
-
-/// Settings of the connections to Redis: address, login, timeouts and pool sizes.
-#[derive(Clone, Debug)]
-pub struct PoolSettings {
-    /// Address and login of Redis. Sentinels, if configured, replace the address.
-    pub connection: ConnectionInfo,
-    /// The sentinels to ask for the master's address, if configured.
-    pub sentinels: Option<Sentinels>,
-    /// TLS configuration, for a TLS address.
-    pub tls: Option<Arc<ClientConfig>>,
-    /// File with the Redis password, read for each new connection.
-    pub password_file: Option<PathBuf>,
-    /// Timeout for opening a connection.
-    pub connect_timeout: Duration,
-    /// Timeout for the reply to a command that does not block.
-    pub response_timeout: Duration,
-    /// Number of worker threads. Each has a shared connection for writes; one more is for writes
-    /// outside the workers.
-    pub workers: usize,
-    /// Number of shared connections for reads.
-    pub readers: usize,
-    /// Maximum number of connections for blocking calls.
-    pub blocking: usize,
-    /// Maximum block time of a blocking call.
-    pub block: Duration,
-    /// Maximum number of connections for writes that wait for replicas or the disk.
-    pub durable: usize,
-    /// Budget for concurrent large reads, in bytes.
-    pub large_reads: usize,
-}
 
 /// The kind of a connection pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

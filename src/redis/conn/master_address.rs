@@ -5,12 +5,9 @@
 //! the old server, which is a replica from then on. After a READONLY error, the gateway opens a new
 //! connection and tries a write: if the write succeeds, the gateway replaces all connections.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use deadpool_redis::redis::{Cmd, Value};
-use tokio::sync::{Notify, watch};
 
 use crate::redis::conn::dial::probe_key;
 use crate::redis::conn::pool::{Connections, RetryPolicy};
@@ -18,57 +15,6 @@ use crate::redis::error::StoreError;
 
 /// Shortest and longest pause between attempts to find a writable server; doubles each time.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// Interval at which the same missing permission is logged again.
-const TELL_AGAIN: Duration = Duration::from_secs(600);
-/// Maximum number of missing permissions remembered as logged.
-const TOLD: usize = 64;
-
-/// Rejected writes and missing permissions.
-#[derive(Default)]
-pub(in crate::redis) struct Writes {
-    /// Reason why the server rejects writes, if it does. Cleared by `follow_address`.
-    refused: watch::Sender<Option<String>>,
-    /// Notified when a write was rejected.
-    called: Notify,
-    /// Missing permissions, with the time each was last logged.
-    told: Mutex<HashMap<String, Instant>>,
-}
-
-impl Writes {
-    /// Records an error that concerns all writes, and logs a missing permission once per interval.
-    pub(in crate::redis) fn heed(&self, error: &StoreError) {
-        match error {
-            StoreError::ReadOnly(text) | StoreError::NotWriting(text) => {
-                self.refused.send_if_modified(|refused| {
-                    let new = refused.is_none();
-                    if new {
-                        tracing::warn!("Redis rejects writes: {text}");
-                        *refused = Some(text.clone());
-                    }
-                    new
-                });
-                self.called.notify_one();
-            }
-            StoreError::Denied(text) => self.tell(text),
-            _ => {}
-        }
-    }
-
-    /// Returns why the server rejects writes, if it does.
-    pub(in crate::redis) fn refused(&self) -> Option<String> {
-        self.refused.borrow().clone()
-    }
-
-    fn tell(&self, text: &str) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        told.retain(|_, at| now.duration_since(*at) < TELL_AGAIN);
-        if told.len() < TOLD && told.insert(text.to_owned(), now).is_none() {
-            tracing::error!("the gateway's Redis user lacks a permission: {text}");
-        }
-    }
-}
-
 impl Connections {
     /// After a rejected write, checks whether the same address now leads to a writable server, and
     /// moves all connections there.

@@ -8,6 +8,8 @@ pub(in crate::redis) mod master_address;
 pub(in crate::redis) mod pool;
 pub mod private;
 pub(in crate::redis) mod sentinel;
+pub(in crate::redis) mod settings;
 pub(in crate::redis) mod shared;
 pub(in crate::redis) mod transaction;
 pub(in crate::redis) mod watched_socket;
+pub(in crate::redis) mod write_health;

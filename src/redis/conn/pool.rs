@@ -20,11 +20,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::redis::Blocking;
 use crate::redis::conn::dial::{MultiplexedHandle, greet};
-use crate::redis::conn::endpoint::{Endpoint, Kind, PoolSettings};
+use crate::redis::conn::endpoint::{Endpoint, Kind};
 use crate::redis::conn::health::RedisHealth;
-use crate::redis::conn::master_address::Writes;
+use crate::redis::conn::settings::PoolSettings;
 use crate::redis::conn::shared::{ConnectionHandle, SharedConnection};
 use crate::redis::conn::transaction;
+use crate::redis::conn::write_health::WriteHealth;
 use crate::redis::error::StoreError;
 
 /// Time for which callers that follow a failed connection attempt get the same error.
@@ -62,7 +63,7 @@ pub struct Connections {
     readers: Box<[SharedConnection]>,
     turn: AtomicUsize,
     pub(in crate::redis) contact: watch::Sender<RedisHealth>,
-    pub(in crate::redis) writes: Writes,
+    pub(in crate::redis) writes: WriteHealth,
     /// Notified when a connection ends.
     ended: Arc<Notify>,
     /// Number of shared connections opened so far; counted by `connect`.
@@ -100,7 +101,7 @@ impl Connections {
                 .collect(),
             turn: AtomicUsize::new(0),
             contact: watch::Sender::new(RedisHealth::Never(None)),
-            writes: Writes::default(),
+            writes: WriteHealth::default(),
             ended,
             connected: watch::Sender::new(0),
             doubted: Notify::new(),

@@ -26,8 +26,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::redis::StoreError;
 use crate::redis::conn::dial::{MultiplexedHandle, Target, connecting};
-use crate::redis::conn::endpoint::{PoolSettings, Sentinels};
 use crate::redis::conn::pool::Connections;
+use crate::redis::conn::settings::{PoolSettings, Sentinels};
 
 /// Longest interval between queries.
 const ASK_EVERY: Duration = Duration::from_secs(1);

@@ -1,8 +1,7 @@
 //! Conversion of sent entries into entries to append, and appends of each entry on its own.
 
 use crate::http::entries::append::conditions::{Producer, key};
-use crate::http::entries::append::errors::{Base, entry_error, publish_error};
-use crate::http::entries::append::plan::undelayed;
+use crate::http::entries::append::errors::{Base, entry_error, publish_error, undelayed};
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::extract::id;
 use crate::model::id::{EntryId, NewId};

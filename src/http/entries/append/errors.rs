@@ -152,3 +152,9 @@ fn refused_at(refusal: AppendRejection, pointer: &str) -> ApiError {
     };
     ApiError::new(code, detail).at(pointer, detail)
 }
+
+/// Returns a 422 for an append that cannot be delayed.
+pub(in crate::http) fn undelayed(pointer: &str, detail: impl Into<String>) -> ApiError {
+    let detail = detail.into();
+    ApiError::new(ErrorCode::InvalidDelay, detail.clone()).at(pointer, detail)
+}

@@ -7,9 +7,10 @@ use axum::http::{HeaderMap, HeaderName};
 use crate::http::entries::append::body::BodyFormat;
 use crate::http::entries::append::conditions::Conditions;
 use crate::http::entries::append::entry_plan::{EntryPlan, new_id};
+use crate::http::entries::append::errors::undelayed;
 use crate::http::entries::append::params::AppendParams;
 use crate::http::entries::deletion::RefsParam;
-use crate::http::error::{ApiError, ErrorCode};
+use crate::http::error::ApiError;
 use crate::http::extract::access::{Access, Manage, Publish};
 use crate::http::extract::params::{DurationParam, at_most_one};
 use crate::http::extract::single_header::single;
@@ -159,12 +160,6 @@ impl AppendPlan {
         let detail = format!("`{name}` cannot be combined with {what}{instead}");
         Err(ApiError::invalid(detail.clone()).at(*name, detail))
     }
-}
-
-/// Returns a 422 for an append that cannot be delayed.
-pub(in crate::http) fn undelayed(pointer: &str, detail: impl Into<String>) -> ApiError {
-    let detail = detail.into();
-    ApiError::new(ErrorCode::InvalidDelay, detail.clone()).at(pointer, detail)
 }
 
 /// Returns the W3C Trace Context header if it is valid and given only once.

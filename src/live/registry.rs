@@ -1,0 +1,130 @@
+//! The followed streams and the running readers.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::live::context::{Context, JoinError};
+use crate::live::page_memory::Memory;
+use crate::live::reader_handle::ReaderHandle;
+use crate::live::tail::{Following, Tail};
+use crate::live::wake_queue::WakeHandle;
+use crate::model::name::StreamName;
+
+/// The registry of followed streams and of the readers that feed them.
+pub(super) struct Registry {
+    context: Arc<Context>,
+    memory: Arc<Memory>,
+    /// Followed streams, each with its reader. A follower inserts a stream and its reader removes
+    /// it, both under this lock, so that no follower joins a tail that is being dropped.
+    tails: Mutex<HashMap<StreamName, (Arc<Tail>, Arc<ReaderHandle>)>>,
+    /// Running readers. A reader removes itself under this lock when it has no streams left.
+    readers: Mutex<Vec<Arc<ReaderHandle>>>,
+}
+
+/// What the caller of [`Registry::follow`] must do, so that the stream is read.
+pub(super) enum Assigned {
+    /// Nothing: the stream was followed already.
+    Before,
+    /// Wake the reader.
+    ToRunning(Arc<ReaderHandle>),
+    /// Start the reader.
+    ToNew(Arc<ReaderHandle>),
+}
+
+impl Registry {
+    pub(super) fn new(context: Arc<Context>, memory: Memory) -> Self {
+        Self {
+            context,
+            memory: Arc::new(memory),
+            tails: Mutex::default(),
+            readers: Mutex::default(),
+        }
+    }
+
+    /// Adds a follower of a stream, on worker thread `post`, to be notified with `number`.
+    ///
+    /// # Errors
+    /// [`JoinError::TooManyStreams`].
+    pub(super) fn follow(
+        &self,
+        stream: &StreamName,
+        post: usize,
+        bell: Arc<WakeHandle>,
+        number: u32,
+    ) -> Result<(Following, Assigned), JoinError> {
+        let context = &self.context;
+        let mut tails = self.tails();
+        if let Some((tail, _)) = tails.get(stream) {
+            return Ok((tail.follow(post, bell, number), Assigned::Before));
+        }
+        if tails.len() >= context.settings.max_streams {
+            context.metrics.refuse("followed_streams");
+            return Err(JoinError::TooManyStreams);
+        }
+        let tail = Tail::new(stream.clone(), context.posts.len(), self.memory.clone());
+        let tail = Arc::new(tail);
+        let following = tail.follow(post, bell, number);
+        let (reader, assigned) = self.assign(&tail);
+        tails.insert(stream.clone(), (tail, reader));
+        context.metrics.followed_streams.inc();
+        Ok((following, assigned))
+    }
+
+    /// Assigns a tail to a new reader, or to the least loaded one if the maximum number is running.
+    fn assign(&self, tail: &Arc<Tail>) -> (Arc<ReaderHandle>, Assigned) {
+        let mut readers = self.readers();
+        let least = readers.iter().min_by_key(|reader| reader.load());
+        match least {
+            Some(least) if readers.len() >= self.context.settings.readers => {
+                least.give(tail.clone());
+                (least.clone(), Assigned::ToRunning(least.clone()))
+            }
+            _ => {
+                let reader = Arc::new(ReaderHandle::new(tail.clone()));
+                readers.push(reader.clone());
+                (reader.clone(), Assigned::ToNew(reader))
+            }
+        }
+    }
+
+    /// Returns the reader of a followed stream.
+    pub(super) fn reader(&self, stream: &StreamName) -> Option<Arc<ReaderHandle>> {
+        self.tails().get(stream).map(|(_, reader)| reader.clone())
+    }
+
+    /// Drops those of `tails` that still have no followers, and returns their names.
+    pub(super) fn drop_idle<'a>(
+        &self,
+        tails: impl Iterator<Item = &'a Arc<Tail>>,
+    ) -> HashSet<StreamName> {
+        let mut known = self.tails();
+        let idle: HashSet<StreamName> = tails
+            .filter(|tail| tail.followers() == 0)
+            .map(|tail| tail.stream.clone())
+            .collect();
+        for stream in &idle {
+            known.remove(stream);
+            self.context.metrics.followed_streams.dec();
+        }
+        idle
+    }
+
+    /// Removes a reader, unless it was given a stream in the meantime. Returns whether it is
+    /// removed.
+    pub(super) fn retire(&self, reader: &Arc<ReaderHandle>) -> bool {
+        let mut readers = self.readers();
+        if !reader.is_empty_handed() {
+            return false;
+        }
+        readers.retain(|other| !Arc::ptr_eq(other, reader));
+        true
+    }
+
+    fn tails(&self) -> MutexGuard<'_, HashMap<StreamName, (Arc<Tail>, Arc<ReaderHandle>)>> {
+        self.tails.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn readers(&self) -> MutexGuard<'_, Vec<Arc<ReaderHandle>>> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
