@@ -108,7 +108,7 @@ pub fn frames(data: &[u8]) {
             );
             continue;
         }
-        same(&event.data, Some(page.stream.as_str()), entry, &view);
+        same(&event.data, Some(page.stream.redis_key()), entry, &view);
     }
 }
 

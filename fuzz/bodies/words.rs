@@ -99,7 +99,7 @@ pub fn names(data: &[u8]) {
     let Ok(stream) = StreamName::new(text) else {
         return;
     };
-    assert!(plain(text) && !own && stream.as_str() == text);
+    assert!(plain(text) && !own && stream.redis_key() == text);
     assert_eq!(stream.tag(), hash_tag(text));
     // The keys that streamgate keeps for a stream are in the slot of the stream.
     let beside = format!("{OWN_PREFIX}{{{}}}:kind:{text}", stream.tag());

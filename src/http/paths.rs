@@ -87,7 +87,7 @@ pub fn encode(text: &str) -> String {
 /// Returns the path of an entry.
 #[must_use]
 pub fn entry(stream: &StreamName, id: &str) -> String {
-    let stream = encode(&stream.shown());
+    let stream = encode(&stream.public_name());
     format!("/v1/streams/{stream}/entries/{id}")
 }
 
@@ -96,7 +96,7 @@ pub fn entry(stream: &StreamName, id: &str) -> String {
 pub fn group(stream: &StreamName, group: &str) -> String {
     format!(
         "/v1/streams/{}/groups/{}",
-        encode(&stream.shown()),
+        encode(&stream.public_name()),
         encode(group)
     )
 }
@@ -106,7 +106,7 @@ pub fn group(stream: &StreamName, group: &str) -> String {
 pub fn scheduled(stream: &StreamName, token: &str) -> String {
     format!(
         "/v1/streams/{}/scheduled/{}",
-        encode(&stream.shown()),
+        encode(&stream.public_name()),
         encode(token)
     )
 }

@@ -314,7 +314,7 @@ async fn round(retention: &Retention, holder: &str) -> Result<Option<i64>, Store
                 Err(error) if error.is_outage_for_writes() => return Err(error),
                 // The error concerns one stream; continue with the others.
                 Err(error) => {
-                    tracing::warn!(%error, stream = stream.as_str(), "cannot trim a stream to its retention");
+                    tracing::warn!(%error, stream = stream.redis_key(), "cannot trim a stream to its retention");
                 }
             }
         }
@@ -355,7 +355,7 @@ async fn refresh_keys(retention: &Retention, holder: &str) -> Result<(), StoreEr
             match retention.context.store.refresh_keys(&stream).await {
                 Err(error) if error.is_outage_for_writes() => return Err(error),
                 Err(error) => {
-                    tracing::warn!(%error, stream = stream.as_str(), "cannot renew the idempotency keys of a stream");
+                    tracing::warn!(%error, stream = stream.redis_key(), "cannot renew the idempotency keys of a stream");
                 }
                 Ok(()) => {}
             }

@@ -169,7 +169,7 @@ impl Sweeper {
             Err(error) if error.is_outage_for_writes() => return Err(error),
             // The error concerns one group; continue with the others.
             Err(error) => {
-                tracing::warn!(%error, stream = stream.as_str(), %group, "cannot sweep a group");
+                tracing::warn!(%error, stream = stream.redis_key(), %group, "cannot sweep a group");
                 return Ok(None);
             }
         };

@@ -137,7 +137,7 @@ impl Followed {
             self.at.get_or_insert(Position::START);
         }
         if !std::mem::replace(&mut self.unreadable, true) {
-            let stream = self.tail.stream.as_str();
+            let stream = self.tail.stream.redis_key();
             tracing::info!(stream, %error, "cannot read a followed stream");
             self.tail.fail(&context.posts);
         }

@@ -201,7 +201,7 @@ async fn look(context: &Context, wanted: &All) -> Result<(), StoreError> {
     let complete = loop {
         let page = context.store.streams(&glob, cursor, NAMES).await?;
         for stream in page.streams {
-            for matcher in wanted.of(stream.as_str()) {
+            for matcher in wanted.of(stream.redis_key()) {
                 if matcher.names().add(stream.clone()) {
                     changed.insert(&matcher.prefix, matcher);
                 }
@@ -303,7 +303,7 @@ impl PrefixWatches {
         if self.count.load(Ordering::Relaxed) == 0 {
             return;
         }
-        for matcher in self.lock().of(stream.as_str()) {
+        for matcher in self.lock().of(stream.redis_key()) {
             if matcher.names().add(stream.clone()) {
                 matcher.call(&self.context.posts);
             }

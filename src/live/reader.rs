@@ -254,7 +254,7 @@ async fn check(
         let some = at_once(context, &mut rest);
         match context.store.check(lane, some).await {
             Ok(found) => {
-                let names = some.iter().map(|(stream, _)| stream.as_str().to_owned());
+                let names = some.iter().map(|(stream, _)| stream.redis_key().to_owned());
                 checks.extend(names.zip(found));
             }
             Err(error) if error.is_outage() => return Err(error),

@@ -46,7 +46,7 @@ pub struct NameHash([u8; HASH]);
 
 impl From<&StreamName> for NameHash {
     fn from(name: &StreamName) -> Self {
-        let digest = Sha256::digest(name.as_str().as_bytes());
+        let digest = Sha256::digest(name.redis_key().as_bytes());
         let mut hash = [0; HASH];
         hash.copy_from_slice(&digest[..HASH]);
         Self(hash)

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
+use crate::model::glob::literal;
+
 /// The maximum length of a name, in bytes.
 pub const MAX_NAME: usize = 512;
 /// The prefix of all keys that belong to streamgate itself.
@@ -176,8 +178,8 @@ impl Serialize for RawName {
 /// A stream: its Redis key, and the length of the prefix that is hidden from the caller. Two
 /// streams are equal if their keys are equal.
 ///
-/// There is no `Display`, so that every use chooses between the text for Redis ([`Self::as_str`])
-/// and the text for the caller ([`Self::shown`]).
+/// There is no `Display`, so that every use chooses between the text for Redis ([`Self::redis_key`])
+/// and the text for the caller ([`Self::public_name`]).
 ///
 /// ```
 /// use streamgate::model::name::{InvalidName, StreamName};
@@ -222,16 +224,22 @@ impl StreamName {
         })
     }
 
-    /// Returns the Redis key.
+    /// Returns the Redis key, which includes the hidden prefix and must not reach clients.
     #[must_use]
-    pub fn as_str(&self) -> &str {
+    pub fn redis_key(&self) -> &str {
         &self.key
     }
 
     /// Returns the public name, without the hidden prefix.
     #[must_use]
-    pub fn shown(&self) -> Cow<'_, str> {
+    pub fn public_name(&self) -> Cow<'_, str> {
         self.without(self.hidden)
+    }
+
+    /// Returns a SCAN pattern that matches only the key.
+    #[must_use]
+    pub fn key_glob(&self) -> String {
+        literal(&self.key)
     }
 
     /// Hides the first `bytes` bytes of the name from the caller. The name must begin with them.

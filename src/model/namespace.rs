@@ -20,7 +20,7 @@ const MAX_PREFIX: usize = 128;
 ///
 /// let acme = Namespace::new("acme:")?;
 /// assert_eq!(acme.stream("orders")?.as_str(), "acme:orders");
-/// assert_eq!(acme.stream("orders")?.shown(), "orders");
+/// assert_eq!(acme.stream("orders")?.public_name(), "orders");
 /// assert_eq!(acme.stream("{orders}.dead")?.as_str(), "{acme:orders}.dead");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -101,7 +101,7 @@ impl Namespace {
     pub fn adopt(&self, stream: &StreamName) -> Option<StreamName> {
         let adopted = self.adopt_existing(stream)?;
         // Another client may have created a key in this namespace that has no valid name.
-        let has_name = self.0.is_none() || StreamName::new(&adopted.shown()).is_ok();
+        let has_name = self.0.is_none() || StreamName::new(&adopted.public_name()).is_ok();
         has_name.then_some(adopted)
     }
 
@@ -109,7 +109,7 @@ impl Namespace {
     /// outside.
     #[must_use]
     pub fn adopt_existing(&self, stream: &StreamName) -> Option<StreamName> {
-        let key = stream.as_str();
+        let key = stream.redis_key();
         let inner = key.strip_prefix('{').unwrap_or(key);
         let is_here = self.0.is_none() || inner.starts_with(self.prefix());
         is_here.then(|| self.hide(stream.clone()))
@@ -119,7 +119,7 @@ impl Namespace {
     #[must_use]
     pub fn show<'a>(&self, stream: &'a StreamName) -> Cow<'a, str> {
         let Some(prefix) = &self.0 else {
-            return Cow::Borrowed(stream.as_str());
+            return Cow::Borrowed(stream.redis_key());
         };
         stream.without(prefix.len())
     }
@@ -157,7 +157,7 @@ mod tests {
             ("acme:x", "acme:acme:x"),
         ] {
             let stream = acme().stream(name).unwrap();
-            assert_eq!((stream.as_str(), &*stream.shown()), (key, name));
+            assert_eq!((stream.redis_key(), &*stream.public_name()), (key, name));
         }
     }
 
@@ -197,11 +197,11 @@ mod tests {
         #[test]
         fn no_name_leaves_its_namespace(name in "[a-z{}:.*/\\\\\u{e4}\u{1}]{0,12}|acme:.{0,6}|\\{acme:.{0,6}|.{0,20}") {
             let Ok(stream) = acme().stream(&name) else { return Ok(()) };
-            let key = stream.as_str();
+            let key = stream.redis_key();
             prop_assert!(key.starts_with("acme:") || key.starts_with("{acme:"), "{key:?}");
-            prop_assert_eq!(&*stream.shown(), name.as_str());
+            prop_assert_eq!(&*stream.public_name(), name.as_str());
             let found = StreamName::new(key).unwrap();
-            prop_assert_eq!(acme().adopt(&found).map(|s| s.shown().into_owned()), Some(name.clone()));
+            prop_assert_eq!(acme().adopt(&found).map(|s| s.public_name().into_owned()), Some(name.clone()));
             prop_assert_eq!(acme().show(&found), name.as_str());
             prop_assert_eq!(Namespace::new("other:").unwrap().adopt(&found), None);
             prop_assert!(acme().beginnings("").iter().any(|beginning| key.starts_with(beginning)));

@@ -92,7 +92,7 @@ impl InvalidPolicy {
 /// # Errors
 /// Returns [`InvalidPolicy::Unnamed`] if the name would be too long.
 pub fn default_dead_letter(stream: &StreamName) -> Result<StreamName, InvalidPolicy> {
-    let name = stream.as_str();
+    let name = stream.redis_key();
     let text = if name.contains('{') {
         format!("{name}.dead")
     } else {
@@ -143,7 +143,7 @@ impl Policy {
         if self.dead_letter.tag() != stream.tag() {
             return Err(InvalidPolicy::SharedConnection(format!(
                 "{{{}}}.dead",
-                tag_of(&stream.shown())
+                tag_of(&stream.public_name())
             )));
         }
         Ok(())
@@ -166,7 +166,7 @@ impl Policy {
             // Writing into a `String` cannot fail.
             let _ = write!(text, "{comma}{}", step.as_millis());
         }
-        text + " " + self.dead_letter.as_str()
+        text + " " + self.dead_letter.redis_key()
     }
 
     /// Decodes the text that [`Policy::encode`] wrote.
@@ -231,7 +231,7 @@ mod tests {
         for name in ["orders", "{shop}.orders"] {
             let source = stream(name);
             let dead = default_dead_letter(&source).unwrap();
-            assert_eq!(policy(dead.as_str()).check(&source), Ok(()));
+            assert_eq!(policy(dead.redis_key()).check(&source), Ok(()));
         }
     }
 

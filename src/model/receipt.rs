@@ -76,7 +76,10 @@ impl Receipt {
 
 /// Computes an FNV-1a checksum. It detects mistakes, not forgery.
 fn check(bytes: &[u8], stream: &StreamName, group: &GroupName) -> u32 {
-    let all = bytes.iter().chain(stream.as_str().as_bytes()).chain(&[0]);
+    let all = bytes
+        .iter()
+        .chain(stream.redis_key().as_bytes())
+        .chain(&[0]);
     all.chain(group.as_bytes()).fold(0x811c_9dc5, |hash, byte| {
         (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
     })

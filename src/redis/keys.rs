@@ -28,7 +28,7 @@ pub(in crate::redis) fn policies(stream: &StreamName) -> String {
         "{",
         stream.tag(),
         "}:policies:",
-        stream.as_str(),
+        stream.redis_key(),
     ]
     .concat()
 }
@@ -36,7 +36,7 @@ pub(in crate::redis) fn policies(stream: &StreamName) -> String {
 /// Returns the prefix of the keys of all leases of a stream. Names may contain any character, so
 /// the key includes the length of the stream's name to mark where the group's name begins.
 pub(in crate::redis) fn leases_prefix(stream: &StreamName) -> String {
-    let (key, length) = (stream.as_str(), stream.as_str().len().to_string());
+    let (key, length) = (stream.redis_key(), stream.redis_key().len().to_string());
     [
         OWN_PREFIX,
         "{",
@@ -57,7 +57,7 @@ pub(in crate::redis) fn leases(stream: &StreamName, group: &GroupName) -> Vec<u8
 
 /// Returns the channel on which released entries of a group are announced.
 pub(in crate::redis) fn wake_channel(stream: &StreamName, group: &GroupName) -> String {
-    let key = stream.as_str();
+    let key = stream.redis_key();
     format!(
         "{OWN_PREFIX}{{{}}}:wake:{}:{key}:{group}",
         stream.tag(),
@@ -67,20 +67,20 @@ pub(in crate::redis) fn wake_channel(stream: &StreamName, group: &GroupName) -> 
 
 /// Returns the key of the retention of a stream.
 pub(in crate::redis) fn retention(stream: &StreamName) -> String {
-    let (key, tag) = (stream.as_str(), stream.tag());
+    let (key, tag) = (stream.redis_key(), stream.tag());
     format!("{OWN_PREFIX}{{{tag}}}:retention:{key}")
 }
 
 /// Returns the keys that store the idempotency keys of a stream: a hash of the keys, and a sorted
 /// set of their expiry times.
 pub(in crate::redis) fn idempotency(stream: &StreamName) -> [String; 2] {
-    let (name, tag) = (stream.as_str(), stream.tag());
+    let (name, tag) = (stream.redis_key(), stream.tag());
     // Streams with the same hash tag share a slot, but not these keys.
     ["known", "ends"].map(|kind| format!("{OWN_PREFIX}{{{tag}}}:idempotency:{kind}:{name}"))
 }
 
 /// Returns the keys of the scheduled appends of a stream: due times and entries.
 pub(in crate::redis) fn scheduled(stream: &StreamName) -> [String; 2] {
-    let (key, tag) = (stream.as_str(), stream.tag());
+    let (key, tag) = (stream.redis_key(), stream.tag());
     ["due", "entries"].map(|kind| format!("{OWN_PREFIX}{{{tag}}}:scheduled:{kind}:{key}"))
 }

@@ -9,6 +9,7 @@
 mod capabilities;
 mod clock;
 pub mod conn;
+mod constants;
 mod decode;
 mod discarded;
 mod error;

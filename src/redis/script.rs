@@ -7,11 +7,11 @@ use deadpool_redis::redis::{Cmd, Script, Value};
 use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::{Lane, Store, StoreError};
 
-/// Joins files of `scripts`, named without their extension, to the text of a script. Files of `lib`
-/// define functions and come first.
+/// Joins the shared constants and files of `scripts`, named without their extension, to the text of
+/// a script. Files of `lib` define functions and come first.
 macro_rules! lua {
     [$($file:literal),+] => {
-        concat!($(include_str!(concat!(
+        concat!($crate::redis::constants::lua_constants!(), $(include_str!(concat!(
             env!("CARGO_MANIFEST_DIR"), "/src/redis/scripts/", $file, ".lua"
         ))),+)
     };

@@ -479,7 +479,7 @@ async fn connections_beyond_the_bound_are_told_so() {
 
 #[tokio::test]
 async fn reads_beyond_the_bound_do_not_wait() {
-    let app = TestApp::start_with(|settings| settings.api.max_waiting = 1).await;
+    let app = TestApp::start_with(|settings| settings.limits.max_waiting = 1).await;
     let stream = unique("bound");
     let path = format!("/v1/streams/{stream}/entries?after=0&wait=10s");
     let second = async {

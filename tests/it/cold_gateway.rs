@@ -108,7 +108,7 @@ async fn a_policy_that_was_set_elsewhere_holds_at_the_next_read() {
 #[tokio::test]
 async fn a_consumer_that_was_deleted_elsewhere_takes_no_place_beyond_the_bound() {
     let server = Server::start().await;
-    let few = |settings: &mut streamgate::config::Settings| settings.api.max_consumers = 2;
+    let few = |settings: &mut streamgate::config::Settings| settings.limits.max_consumers = 2;
     let (app, other) = (
         TestApp::on(&server.url(), few).await,
         TestApp::on(&server.url(), few).await,

@@ -19,7 +19,7 @@ async fn group(app: &TestApp, policy: Value) -> (String, String) {
 }
 
 fn few(settings: &mut Settings) {
-    settings.api.max_consumers = 3;
+    settings.limits.max_consumers = 3;
 }
 
 async fn names(app: &TestApp, group: &str) -> Vec<String> {

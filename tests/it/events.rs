@@ -325,7 +325,7 @@ async fn a_key_that_is_no_stream_is_told_in_the_stream_and_harms_no_other() {
 #[tokio::test]
 async fn a_quiet_subscription_hears_heartbeats() {
     let app =
-        TestApp::start_with(|settings| settings.api.heartbeat = Duration::from_millis(50)).await;
+        TestApp::start_with(|settings| settings.limits.heartbeat = Duration::from_millis(50)).await;
     let mut sse = app.follow(&events(&unique("quiet"), "")).await;
     sse.expect("$open").await;
     assert_eq!(sse.soon(Duration::from_millis(500)).await, None);
@@ -334,7 +334,7 @@ async fn a_quiet_subscription_hears_heartbeats() {
 
 #[tokio::test]
 async fn a_bound_on_subscriptions_is_told_in_band_to_event_sources_only() {
-    let app = TestApp::start_with(|settings| settings.api.max_subscriptions = 1).await;
+    let app = TestApp::start_with(|settings| settings.limits.max_subscriptions = 1).await;
     let path = events(&unique("bound"), "");
     let mut first = app.follow(&path).await;
     first.expect("$open").await;

@@ -466,7 +466,8 @@ async fn what_is_asked_for_wrongly_is_refused_with_its_reason() {
 #[tokio::test]
 async fn filters_leave_out_entries_and_the_position_moves_on() {
     let app =
-        TestApp::start_with(|settings| settings.api.heartbeat = Duration::from_millis(100)).await;
+        TestApp::start_with(|settings| settings.limits.heartbeat = Duration::from_millis(100))
+            .await;
     let stream = unique("filtered");
     let path = format!("/v1/streams/{stream}/entries");
     let filter = "filter=type:paid&filter=type:sent&filter=shop:a:b";
@@ -515,7 +516,7 @@ async fn filters_leave_out_entries_and_the_position_moves_on() {
 #[tokio::test]
 async fn a_subscription_ends_at_its_age_and_its_client_goes_on() {
     let age = Duration::from_millis(300);
-    let app = TestApp::start_with(|settings| settings.api.max_session_age = Some(age)).await;
+    let app = TestApp::start_with(|settings| settings.limits.max_session_age = Some(age)).await;
     let stream = app.stream_of("age", 2).await;
     let mut sse = app
         .follow(&format!("/v1/streams/{stream}/events?after=0"))

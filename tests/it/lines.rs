@@ -409,7 +409,7 @@ async fn a_range_as_lines_is_refused_like_any_other() {
 #[tokio::test]
 async fn lines_can_go_on_with_what_comes() {
     let app = TestApp::start_with(|settings| {
-        settings.api.heartbeat = std::time::Duration::from_millis(50);
+        settings.limits.heartbeat = std::time::Duration::from_millis(50);
     })
     .await;
     let stream = app.stream_of("follow", 2).await;

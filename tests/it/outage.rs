@@ -140,7 +140,7 @@ async fn a_subscription_outlives_an_outage_and_gets_what_was_written_meanwhile_o
     let server = Server::start().await;
     let proxy = Proxy::to(server.port).await;
     let app = TestApp::on(&proxy.url(), |settings| {
-        settings.api.heartbeat = Duration::from_millis(200);
+        settings.limits.heartbeat = Duration::from_millis(200);
     })
     .await;
     let direct = TestApp::on_server(&server).await;
@@ -242,7 +242,7 @@ async fn a_redis_slower_than_the_heartbeat_still_gets_its_entries_through() {
     let server = Server::start().await;
     let proxy = Proxy::to(server.port).await;
     let app = TestApp::on(&proxy.url(), |settings| {
-        settings.api.heartbeat = Duration::from_millis(20);
+        settings.limits.heartbeat = Duration::from_millis(20);
         settings.live.join_timeout = Duration::from_secs(10);
         settings.pool.response_timeout = Duration::from_secs(5);
     })

@@ -297,7 +297,7 @@ async fn what_does_not_go_with_a_delay_is_refused() {
 
 #[tokio::test]
 async fn no_more_is_kept_than_may_be() {
-    let app = TestApp::start_with(|settings| settings.api.max_scheduled = 2).await;
+    let app = TestApp::start_with(|settings| settings.limits.max_scheduled = 2).await;
     let stream = unique("bound");
     let first = later(&app, &stream, "1h", "1").await;
     later(&app, &stream, "1h", "2").await;
@@ -322,7 +322,7 @@ async fn no_more_is_kept_than_may_be() {
 async fn no_more_bytes_are_kept_than_may_be_and_what_has_gone_makes_room() {
     let server = Server::start().await;
     let few = |settings: &mut streamgate::config::Settings| {
-        settings.api.max_scheduled_bytes = 1000;
+        settings.limits.max_scheduled_bytes = 1000;
     };
     let app = TestApp::on(&server.url(), few).await;
     let stream = unique("bytes");

@@ -238,3 +238,13 @@ fn no_files_import_each_other_in_a_circle() {
         "files in circles, or that lead to one: {imports:#?}"
     );
 }
+
+#[test]
+fn only_the_layers_below_http_know_redis_keys() {
+    for folder in ["src/http", "src/service", "src/net", "src/auth"] {
+        for path in sources(folder) {
+            let found = code(&path).contains(".redis_key()");
+            assert!(!found, "{} shows or sends a Redis key", path.display());
+        }
+    }
+}

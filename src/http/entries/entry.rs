@@ -88,7 +88,7 @@ pub async fn read_entry(
     let IdRangePage { entries, facts, .. } = read.map_err(ApiError::of_read)?;
     if let Some(entry) = entries.into_iter().next() {
         if event.is_some() {
-            let name = access.stream().shown();
+            let name = access.stream().public_name();
             return Ok(view::respond(view::EVENT, &EventJson::new(&name, &entry)));
         }
         return Ok(Json(EntryOut {

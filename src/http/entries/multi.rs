@@ -198,7 +198,7 @@ fn show(stream: &StreamName, after: Position, read: RangePage, view: &Arc<View>)
         view: view.clone(),
     };
     OfStream {
-        stream: stream.shown().into_owned(),
+        stream: stream.public_name().into_owned(),
         entries: read.entries.into_iter().map(entry).collect(),
         next: next.to_string(),
         gap,

@@ -58,7 +58,7 @@ pub struct ScheduledParams {
 
 fn show(stream: &StreamName, kept: &Scheduled) -> ScheduledAppend {
     ScheduledAppend {
-        stream: stream.shown().into_owned(),
+        stream: stream.public_name().into_owned(),
         scheduled: kept.token.clone(),
         due: show_rfc3339(kept.due_ms),
         entries: kept.entries,

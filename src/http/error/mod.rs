@@ -116,8 +116,8 @@ impl ApiError {
     /// Names the stream of the error, for a request on several streams.
     #[must_use]
     pub fn in_stream(mut self, stream: &StreamName) -> Self {
-        self.detail = format!("`{}`: {}", stream.shown(), self.detail).into();
-        self.with("stream", stream.shown())
+        self.detail = format!("`{}`: {}", stream.public_name(), self.detail).into();
+        self.with("stream", stream.public_name())
     }
 
     /// Notes that other streams may have changed, for a request on several streams.

@@ -186,7 +186,7 @@ fn visible(principal: &Arc<Principal>) -> Option<Visible> {
     let principal = principal.clone();
     Some(Arc::new(move |stream| {
         let own = principal.namespace.adopt(stream);
-        own.is_some_and(|stream| principal.may(auth::Right::Subscribe, &stream.shown()))
+        own.is_some_and(|stream| principal.may(auth::Right::Subscribe, &stream.public_name()))
     }))
 }
 

@@ -158,7 +158,7 @@ impl<P: Right> Access<P> {
         Access::checked(
             self.principal.clone(),
             self.stream.clone(),
-            &self.stream.shown(),
+            &self.stream.public_name(),
         )
     }
 

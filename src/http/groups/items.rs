@@ -133,7 +133,7 @@ pub fn show_receipt(
 ) -> String {
     let text = receipt.encode(stream, group);
     if many {
-        format!("{}@{text}", stream.shown())
+        format!("{}@{text}", stream.public_name())
     } else {
         text
     }
@@ -259,7 +259,7 @@ impl Batch {
             }
         }
         results.extend(self.invalid.into_iter().map(|(place, stream)| {
-            let stream = many.then(|| stream.shown().into_owned());
+            let stream = many.then(|| stream.public_name().into_owned());
             (
                 place,
                 SettledOut {
@@ -317,7 +317,7 @@ fn show(
         LeaseOutcome::Extended(_) => Outcome::Extended,
     };
     let mut shown = out(Some(item.id.to_string()), outcome);
-    shown.stream = many.then(|| stream.shown().into_owned());
+    shown.stream = many.then(|| stream.public_name().into_owned());
     shown.deleted = delete.then_some(settled == LeaseOutcome::Deleted);
     if let LeaseOutcome::Extended(until_us) = settled {
         let receipt = Receipt {

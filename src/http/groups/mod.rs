@@ -112,7 +112,7 @@ pub struct Groups {
 fn group<P: Right>(access: &Access<P>, info: GroupInfo, policy: Option<Policy>) -> Group {
     Group {
         policy: policy.map(|policy| PolicyOut::new(policy, &access.principal().namespace)),
-        stream: access.stream().shown().into_owned(),
+        stream: access.stream().public_name().into_owned(),
         group: info.name,
         last_delivered_id: info.last_delivered.to_string(),
         entries_read: info.entries_read,

@@ -222,7 +222,7 @@ impl Session {
         if !self.opened {
             self.opened = true;
             let open = Open {
-                streams: [&stream.shown()],
+                streams: [&stream.public_name()],
                 group,
             };
             let retry_ms = fastrand::u64(1_000..3_000);
@@ -234,7 +234,7 @@ impl Session {
             Ok(Pushed::Entries(entries)) => {
                 let view = &self.view;
                 let shown = Deliveries::viewed((stream, group), entries, view, (false, false));
-                let name = stream.shown();
+                let name = stream.public_name();
                 for delivery in &shown.into_entries() {
                     let event = DeliveryEvent {
                         stream: &name,

@@ -258,7 +258,7 @@ pub async fn read_as_consumer(
     if view.event.is_none() {
         return Ok((waited, Json(shown).into_response()));
     }
-    let name = stream.shown();
+    let name = stream.public_name();
     let event = |delivery| DeliveryEvent {
         stream: &name,
         delivery,

@@ -147,7 +147,7 @@ pub async fn read_many_as_consumer(
     let read = state.read_groups(&streams, &group, &work, wait).await;
     let of_all = read.map_err(|error| located(&streams, error))?;
     let of_one = |(stream, entries): (&StreamName, _)| DeliveriesOf {
-        stream: stream.shown().into_owned(),
+        stream: stream.public_name().into_owned(),
         entries: Deliveries::viewed((stream, &group), entries, &view, (false, true)).into_entries(),
     };
     let streams: Vec<_> = streams.iter().zip(of_all).map(of_one).collect();

@@ -27,7 +27,7 @@ use crate::http::state::AppState;
 use crate::http::streams::full::StreamContent;
 use crate::http::streams::retention::RetentionOut;
 use crate::model::entry::{Entry, View};
-use crate::model::glob::{NamePattern, literal, prefixed};
+use crate::model::glob::{NamePattern, prefixed};
 use crate::model::name::{RawName, StreamName};
 use crate::redis::{Idmp, StoreError, StreamInfo};
 
@@ -193,7 +193,7 @@ pub async fn list_streams(
         .streams
         .iter()
         .filter_map(|stream| principal.namespace.adopt(stream));
-    let names = found.map(|stream| stream.shown().into_owned());
+    let names = found.map(|stream| stream.public_name().into_owned());
     let visible = names.filter(|name| wanted.takes(name) && principal.may_any(name));
     let ours = visible.map(|name| StreamItem {
         stream: RawName::from(name.into_bytes()),
@@ -218,7 +218,7 @@ fn foreign(principal: &Principal, wanted: &NamePattern, key: &RawName) -> Option
         let stream = principal
             .namespace
             .adopt_existing(&StreamName::existing(text).ok()?)?;
-        let name = stream.shown().into_owned();
+        let name = stream.public_name().into_owned();
         let visible = wanted.takes(&name) && principal.may_any(&name);
         visible.then(|| RawName::from(name.into_bytes()))?
     } else {
@@ -239,7 +239,7 @@ fn keys_like(principal: &Principal, wanted: &NamePattern) -> Option<String> {
     let beginning = match wanted {
         NamePattern::One(name) => {
             let named = principal.stream(name).or_else(|_| principal.existing(name));
-            return named.ok().map(|stream| literal(stream.as_str()));
+            return named.ok().map(|stream| stream.key_glob());
         }
         NamePattern::Prefix(beginning) => beginning,
     };
@@ -335,7 +335,7 @@ fn detail(
         duplicates: idmp.duplicates,
     };
     StreamDetail {
-        stream: stream.shown().into_owned(),
+        stream: stream.public_name().into_owned(),
         length: info.length,
         entries_added: info.entries_added,
         last_id: info.last_id.to_string(),

@@ -25,7 +25,7 @@ pub(in crate::live) struct PolicyCache {
 
 impl PolicyCache {
     fn key(&self, stream: &StreamName, group: &GroupName) -> u64 {
-        self.hash.hash_one((stream.as_str(), group.as_bytes()))
+        self.hash.hash_one((stream.redis_key(), group.as_bytes()))
     }
 
     /// Returns whether all of these groups were plain at their last read through this gateway.

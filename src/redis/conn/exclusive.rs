@@ -48,7 +48,7 @@ impl Store {
             .arg(block.as_millis().max(1).to_string());
         command.arg("STREAMS");
         for (stream, _) in after {
-            command.arg(stream.as_str());
+            command.arg(stream.redis_key());
         }
         for (_, at) in after {
             command.arg(at.id.to_string());
@@ -79,7 +79,7 @@ impl Store {
         };
         let check = |(stream, at): (&StreamName, Position)| {
             let check = self.decode_check(stream, at, &mut replies)?;
-            Ok((stream.as_str().to_owned(), check))
+            Ok((stream.redis_key().to_owned(), check))
         };
         let checks = checked
             .into_iter()

@@ -90,7 +90,7 @@ impl Store {
             forget.arg(id.as_str());
             command
                 .arg("XACK")
-                .arg(stream.as_str())
+                .arg(stream.redis_key())
                 .arg(group.as_bytes())
                 .arg(id);
             pipeline.add_command(command);

@@ -51,7 +51,7 @@ impl Default for Generations {
 impl Admissions {
     fn key(&self, stream: &StreamName, group: &GroupName, consumer: &ConsumerName) -> u64 {
         self.hash
-            .hash_one((stream.as_str(), group.as_bytes(), consumer.as_bytes()))
+            .hash_one((stream.redis_key(), group.as_bytes(), consumer.as_bytes()))
     }
 
     fn generations(&self) -> MutexGuard<'_, Generations> {
@@ -131,7 +131,7 @@ impl Store {
         let reply = self.run_script(&ADMIT, RetryPolicy::Safe, |command| {
             command
                 .arg(2)
-                .arg(stream.as_str())
+                .arg(stream.redis_key())
                 .arg(keys::policies(stream))
                 .arg(group.as_bytes());
             command.arg(consumer.as_bytes()).arg(most);

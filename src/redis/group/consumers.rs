@@ -122,7 +122,7 @@ impl Store {
         command
             .arg("XGROUP")
             .arg("CREATECONSUMER")
-            .arg(stream.as_str());
+            .arg(stream.redis_key());
         command.arg(group.as_bytes()).arg(consumer.as_bytes());
         Ok(int(&self.write(&command).await.map_err(StoreError::of_group)?)? == 1)
     }
@@ -143,7 +143,7 @@ impl Store {
     ) -> Result<u64, StoreError> {
         self.admissions.forget(stream, group, consumer);
         let deleted = self.run_script(&DELETE_CONSUMER, RetryPolicy::Unsafe, |command| {
-            command.arg(1).arg(stream.as_str());
+            command.arg(1).arg(stream.redis_key());
             command.arg(group.as_bytes()).arg(consumer.as_bytes());
             match fate {
                 PendingAction::Refuse => command.arg("refuse"),
@@ -183,7 +183,7 @@ impl Store {
                 (some, _) => some?,
             };
             self.large
-                .saw(stream.as_str(), heaviest_handed(&some.entries));
+                .saw(stream.redis_key(), heaviest_handed(&some.entries));
             bytes += some
                 .entries
                 .iter()
@@ -216,7 +216,7 @@ impl Store {
         let mut command = Cmd::new();
         command
             .arg("XCLAIM")
-            .arg(stream.as_str())
+            .arg(stream.redis_key())
             .arg(group.as_bytes())
             .arg(claim.consumer.as_bytes());
         command.arg(claim.min_idle_ms);
@@ -252,7 +252,7 @@ impl Store {
         }
         let claimed = self.auto_claim_some(stream, group, &claim).await?;
         self.large
-            .saw(stream.as_str(), heaviest_handed(&claimed.entries));
+            .saw(stream.redis_key(), heaviest_handed(&claimed.entries));
         Ok(claimed)
     }
 
@@ -268,7 +268,7 @@ impl Store {
         let mut command = Cmd::new();
         command
             .arg("XAUTOCLAIM")
-            .arg(stream.as_str())
+            .arg(stream.redis_key())
             .arg(group.as_bytes());
         command
             .arg(claim.consumer.as_bytes())

@@ -24,7 +24,7 @@ impl Store {
     ) -> Result<Vec<(GroupInfo, Lag)>, StoreError> {
         let _room = self.large.room(2 * self.weigh(stream).await?).await?;
         let mut info = Cmd::new();
-        info.arg("XINFO").arg("STREAM").arg(stream.as_str());
+        info.arg("XINFO").arg("STREAM").arg(stream.redis_key());
         let mut pipeline = Pipeline::new();
         // No transaction: a Redis that is out of memory rejects it, and operators need this data
         // then.
@@ -62,7 +62,7 @@ impl Store {
         let counted = self.run_script(&COUNT, RetryPolicy::Safe, |command| {
             command
                 .arg(1)
-                .arg(stream.as_str())
+                .arg(stream.redis_key())
                 .arg(group.as_bytes())
                 .arg(limit);
         });

@@ -75,7 +75,7 @@ impl Store {
             let mut command = Cmd::new();
             command
                 .arg("XPENDING")
-                .arg(stream.as_str())
+                .arg(stream.redis_key())
                 .arg(group.as_bytes());
             command
         };

@@ -118,7 +118,7 @@ impl Store {
 
 pub(in crate::redis) fn xinfo_groups(stream: &StreamName) -> Cmd {
     let mut command = Cmd::new();
-    command.arg("XINFO").arg("GROUPS").arg(stream.as_str());
+    command.arg("XINFO").arg("GROUPS").arg(stream.redis_key());
     command
 }
 
@@ -140,7 +140,7 @@ pub(in crate::redis) fn write_read(
     }
     command.arg("STREAMS");
     for stream in streams {
-        command.arg(stream.as_str());
+        command.arg(stream.redis_key());
     }
     let from = read
         .history
@@ -166,7 +166,7 @@ pub(in crate::redis) fn read_of(
         let name = bytes(stream)?;
         let index = streams
             .iter()
-            .position(|stream| stream.as_str().as_bytes() == name);
+            .position(|stream| stream.redis_key().as_bytes() == name);
         let index = index
             .ok_or_else(|| StoreError::Unexpected("a stream not in the request".to_owned()))?;
         let deliveries = list(entries)?.into_iter().map(delivery);

@@ -107,7 +107,7 @@ impl Store {
         command
             .arg("XINFO")
             .arg("CONSUMERS")
-            .arg(stream.as_str())
+            .arg(stream.redis_key())
             .arg(group.as_bytes());
         let consumers = list(self.read(&command).await.map_err(StoreError::of_group)?)?;
         let consumers = consumers.into_iter().map(consumer_info);

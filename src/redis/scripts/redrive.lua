@@ -11,8 +11,8 @@ local function redrive(id)
   local letter = redis.call('XRANGE', policy.dead, id, id)[1]
   local fields = letter and letter[2]
   local at = fields and #fields - 14 or -1
-  if at < 0 or fields[at + 1] ~= 'streamgate-stream' or fields[at + 2] ~= shown(key, policy.hidden)
-      or fields[at + 5] ~= 'streamgate-group' or fields[at + 6] ~= group then return {'not-found', ''} end
+  if at < 0 or fields[at + 1] ~= LETTER_FIELD .. 'stream' or fields[at + 2] ~= shown(key, policy.hidden)
+      or fields[at + 5] ~= LETTER_FIELD .. 'group' or fields[at + 6] ~= group then return {'not-found', ''} end
   local original = fields[at + 4]
   if to == '' then
     if held_by(key, group, original) then return {'pending', ''} end
@@ -24,7 +24,7 @@ local function redrive(id)
     end
   end
   if to == '' and not copy or at == 0 then return {'gone', ''} end
-  if at == 2 and fields[1] == 'streamgate-fields' then
+  if at == 2 and fields[1] == PACKED_FIELD then
     local packed, whole = pcall(cmsgpack.unpack, fields[2])
     if packed and type(whole) == 'table' then
       if #whole > 7000 then return {'packed', ''} end

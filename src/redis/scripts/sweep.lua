@@ -9,7 +9,7 @@ if batch.err then
   redis.call('DEL', leases)
   return false
 end
-if not policy.life and redis.pcall('XGROUP', 'CREATECONSUMER', key, group, 'streamgate:life:' .. ARGV[8]) == 1 then
+if not policy.life and redis.pcall('XGROUP', 'CREATECONSUMER', key, group, MARKER_PREFIX .. ARGV[8]) == 1 then
   begin_life(key, group, ARGV[8])
   redis.call('HSET', KEYS[2], group, '@' .. ARGV[8] .. ' ' .. policy.text)
 end
@@ -59,9 +59,10 @@ local forgotten = 0
 for _, flat in ipairs(ARGV[7] == '1' and policy.expiry > 0 and redis.call('XINFO', 'CONSUMERS', key, group) or {}) do
   local consumer = {}
   for i = 1, #flat, 2 do consumer[flat[i]] = flat[i + 1] end
-  local is_ours = consumer['name']:sub(1, 11) == 'streamgate:'
+  local name = consumer['name']
+  local is_ours = name == NOBODY or name:sub(1, #MARKER_PREFIX) == MARKER_PREFIX
   if not is_ours and consumer['pending'] == 0 and consumer['idle'] >= policy.expiry then
-    redis.call('XGROUP', 'DELCONSUMER', key, group, consumer['name'])
+    redis.call('XGROUP', 'DELCONSUMER', key, group, name)
     forgotten = forgotten + 1
   end
 end

@@ -168,8 +168,8 @@ impl Append {
             .map(|(name, value)| name.len() + value.len())
             .sum();
         let words = 10 + 2 * entry.fields.len();
-        let mut command = Cmd::with_capacity(words, 64 + stream.as_str().len() + bytes);
-        command.arg("XADD").arg(stream.as_str());
+        let mut command = Cmd::with_capacity(words, 64 + stream.redis_key().len() + bytes);
+        command.arg("XADD").arg(stream.redis_key());
         if !self.conditions.create {
             command.arg("NOMKSTREAM");
         }

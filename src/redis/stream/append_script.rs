@@ -43,7 +43,7 @@ impl Store {
             || conditions.if_new
             || append.entries.iter().any(|entry| entry.id != NewId::Auto);
         let _room = match by_last {
-            true => self.large.room_for_facts(stream.as_str()).await?,
+            true => self.large.room_for_facts(stream.redis_key()).await?,
             false => ReadPermit::default(),
         };
         let keyed = conditions.key.is_some();
@@ -57,7 +57,11 @@ impl Store {
             .collect();
         let whole_print = hex(Sha256::new_with_prefix(prints.concat()));
         let write = |command: &mut Cmd| {
-            command.arg(3).arg(stream.as_str()).arg(&known).arg(&ends);
+            command
+                .arg(3)
+                .arg(stream.redis_key())
+                .arg(&known)
+                .arg(&ends);
             command.arg(self.holes());
             command.arg(
                 conditions

@@ -63,7 +63,7 @@ impl Store {
         let changed = self.run_script(&CHANGE, RetryPolicy::Unsafe, |command| {
             command
                 .arg(3)
-                .arg(stream.as_str())
+                .arg(stream.redis_key())
                 .arg(keys::retention(stream))
                 .arg(&known)
                 .arg(self.holes());

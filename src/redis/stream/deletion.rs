@@ -65,7 +65,10 @@ impl Store {
         references: ReferencePolicy,
     ) -> Result<Vec<Deletion>, StoreError> {
         let deletions = self.run_script(&DELETE, RetryPolicy::Unsafe, |command| {
-            command.arg(1).arg(stream.as_str()).arg(references.word());
+            command
+                .arg(1)
+                .arg(stream.redis_key())
+                .arg(references.word());
             for id in ids {
                 command.arg(id.to_string());
             }

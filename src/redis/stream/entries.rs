@@ -85,7 +85,7 @@ impl Store {
         max_bytes: usize,
     ) -> Result<RangePage, StoreError> {
         let large = &self.large;
-        let mut budget = Budget::new(limit, max_bytes, large.weight(stream.as_str()));
+        let mut budget = Budget::new(limit, max_bytes, large.weight(stream.redis_key()));
         // Reads on an exclusive connection need no permit: they delay no other reads, and there are
         // few such connections.
         let shared = matches!(lane, Lane::Shared);
@@ -99,7 +99,7 @@ impl Store {
             let mut more = self
                 .read_step(lane, stream, from, end, budget.next())
                 .await?;
-            large.saw(stream.as_str(), heaviest(&more.entries));
+            large.saw(stream.redis_key(), heaviest(&more.entries));
             let Some(whole) = &mut whole else {
                 if more.standing == Standing::Reset {
                     return Ok(more);
@@ -242,7 +242,7 @@ impl Store {
         max_bytes: usize,
     ) -> Result<IdRangePage, StoreError> {
         let large = &self.large;
-        let mut budget = Budget::new(limit, max_bytes, large.weight(stream.as_str()));
+        let mut budget = Budget::new(limit, max_bytes, large.weight(stream.redis_key()));
         let mut room = ReadPermit::default();
         let (mut low, mut high) = (low, high);
         let (mut all, mut first) = (Vec::new(), None);
@@ -259,7 +259,7 @@ impl Store {
             let (mut read, check) = read.await?;
             let facts = *first.get_or_insert(check.facts);
             let ended = read.len() < count;
-            large.saw(stream.as_str(), heaviest(&read));
+            large.saw(stream.redis_key(), heaviest(&read));
             let kept = budget.keep(&read);
             let cut = kept < read.len();
             read.truncate(kept);

@@ -81,18 +81,18 @@ fn command(stream: &StreamName, at: Position) -> Cmd {
 
 fn write(command: &mut Cmd, stream: &StreamName, at: Position) {
     let at = entry_at(at).map_or_else(String::new, |id| id.to_string());
-    command.arg(1).arg(stream.as_str()).arg(at);
+    command.arg(1).arg(stream.redis_key()).arg(at);
 }
 
 /// Adds commands that check a stream which should exist. They cost Redis less than the script, but
 /// fail if the stream does not exist, and are not atomic.
 pub(in crate::redis) fn add_check(pipeline: &mut Pipeline, stream: &StreamName, at: Position) {
-    pipeline.cmd("XINFO").arg("STREAM").arg(stream.as_str());
+    pipeline.cmd("XINFO").arg("STREAM").arg(stream.redis_key());
     if let Some(id) = entry_at(at) {
         let id = id.to_string();
         pipeline
             .cmd("XRANGE")
-            .arg(stream.as_str())
+            .arg(stream.redis_key())
             .arg(&id)
             .arg(&id)
             .arg("COUNT")
@@ -111,8 +111,10 @@ impl Store {
         let mut info = Properties::new(replies.next().unwrap_or(Value::Nil))?;
         let (first, last) = (info.take("first-entry"), info.take("last-entry"));
         let weight = weight_of(&first).max(weight_of(&last));
-        self.large
-            .saw(stream.as_str(), Some(weight).filter(|weight| *weight > 0));
+        self.large.saw(
+            stream.redis_key(),
+            Some(weight).filter(|weight| *weight > 0),
+        );
         let entry_exists = match entry_at(at) {
             Some(_) => Some(!list(replies.next().unwrap_or(Value::Nil))?.is_empty()),
             None => None,
@@ -133,8 +135,10 @@ impl Store {
 
     fn weighed(&self, stream: &StreamName, weight: &Value) -> Result<(), StoreError> {
         let weight = usize::try_from(unsigned(weight)?).unwrap_or(usize::MAX);
-        self.large
-            .saw(stream.as_str(), Some(weight).filter(|weight| *weight > 0));
+        self.large.saw(
+            stream.redis_key(),
+            Some(weight).filter(|weight| *weight > 0),
+        );
         Ok(())
     }
 
@@ -151,7 +155,7 @@ impl Store {
         stream: &StreamName,
     ) -> Result<StreamCounters, StoreError> {
         let _room = match lane {
-            Lane::Shared => self.large.room_for_facts(stream.as_str()).await?,
+            Lane::Shared => self.large.room_for_facts(stream.redis_key()).await?,
             Lane::Own(_) => ReadPermit::default(),
         };
         let reply = self
@@ -177,7 +181,7 @@ impl Store {
         let write = |command: &mut Cmd| {
             command.arg(streams.len());
             for (stream, _) in streams {
-                command.arg(stream.as_str());
+                command.arg(stream.redis_key());
             }
             for (_, at) in streams {
                 command.arg(entry_at(*at).map_or_else(String::new, |id| id.to_string()));
@@ -239,7 +243,7 @@ impl Store {
         let mut plain = Cmd::new();
         plain
             .arg(verb)
-            .arg(stream.as_str())
+            .arg(stream.redis_key())
             .arg(from.to_string())
             .arg(to.to_string());
         plain.arg("COUNT").arg(range.count);

@@ -41,7 +41,7 @@ impl Store {
                     command
                         .arg("SADD")
                         .arg(keys::IDEMPOTENCY_INDEX)
-                        .arg(stream.as_str());
+                        .arg(stream.redis_key());
                     // If this fails, only appends update the record.
                     if let Err(error) = self.write(&command).await {
                         tracing::debug!(%error, "cannot index the idempotency keys of a stream");
@@ -55,7 +55,7 @@ impl Store {
     fn forgot_keys(&self, stream: &StreamName) {
         self.discarded.keys();
         tracing::warn!(
-            stream = stream.as_str(),
+            stream = stream.redis_key(),
             "another client replaced a stream; discarded its idempotency keys"
         );
     }
@@ -100,7 +100,7 @@ impl Store {
         let refreshed = self.run_script(&REFRESH, RetryPolicy::Unsafe, |command| {
             command
                 .arg(3)
-                .arg(stream.as_str())
+                .arg(stream.redis_key())
                 .arg(&known)
                 .arg(&ends)
                 .arg(self.holes());
@@ -115,7 +115,7 @@ impl Store {
             command
                 .arg(how)
                 .arg(keys::IDEMPOTENCY_INDEX)
-                .arg(stream.as_str());
+                .arg(stream.redis_key());
             self.write(&command).await
         };
         index("SREM").await?;

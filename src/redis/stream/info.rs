@@ -91,7 +91,7 @@ impl Store {
         let are = self.run_script(&ARE_STREAMS, RetryPolicy::Safe, |command| {
             command.arg(streams.len());
             for stream in streams {
-                command.arg(stream.as_str());
+                command.arg(stream.redis_key());
             }
         });
         let are = list(are.await?)?;
@@ -156,7 +156,7 @@ impl Store {
     /// Cancel safe: only reads.
     pub async fn is_stream(&self, stream: &StreamName) -> Result<bool, StoreError> {
         let mut command = Cmd::new();
-        command.arg("TYPE").arg(stream.as_str());
+        command.arg("TYPE").arg(stream.redis_key());
         Ok(text(self.read(&command).await?)? == "stream")
     }
 
@@ -169,7 +169,7 @@ impl Store {
     pub async fn stream(&self, stream: &StreamName) -> Result<Option<StreamInfo>, StoreError> {
         let _room = self.large.room(2 * self.weigh(stream).await?).await?;
         let mut info = Cmd::new();
-        info.arg("XINFO").arg("STREAM").arg(stream.as_str());
+        info.arg("XINFO").arg("STREAM").arg(stream.redis_key());
         match self.read(&info).await {
             Err(StoreError::StreamNotFound) => Ok(None),
             reply => stream_info(reply?).map(Some),
@@ -188,7 +188,11 @@ impl Store {
         let [known, ends] = keys::idempotency(stream);
         let [due, scheduled] = keys::scheduled(stream);
         let deleted = self.run_script(&DELETE, RetryPolicy::Unsafe, |command| {
-            command.arg(7).arg(stream.as_str()).arg(&known).arg(&ends);
+            command
+                .arg(7)
+                .arg(stream.redis_key())
+                .arg(&known)
+                .arg(&ends);
             command
                 .arg(keys::policies(stream))
                 .arg(keys::retention(stream))

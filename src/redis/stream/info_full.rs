@@ -89,7 +89,7 @@ impl Store {
         let count = count.saturating_sub(4).max(1);
         let xinfo = || {
             let mut command = Cmd::new();
-            command.arg("XINFO").arg("STREAM").arg(stream.as_str());
+            command.arg("XINFO").arg("STREAM").arg(stream.redis_key());
             command
         };
         let mut full = xinfo();

@@ -188,7 +188,7 @@ impl Store {
     pub fn glanced_at_once<'a>(&self, streams: impl Iterator<Item = &'a StreamName>) -> usize {
         let mut weight = 0;
         let fits = streams.take_while(|stream| {
-            weight += 2 * self.large.weight(stream.as_str()).unwrap_or(UNSEEN);
+            weight += 2 * self.large.weight(stream.redis_key()).unwrap_or(UNSEEN);
             weight <= GLANCE
         });
         fits.count().max(1)
@@ -199,7 +199,7 @@ impl Store {
     /// Returns the weight of the heaviest entries of a stream. Reads the last entry if the weight
     /// is unknown.
     pub(in crate::redis) async fn weigh(&self, stream: &StreamName) -> Result<usize, StoreError> {
-        if let Some(weight) = self.large.weight(stream.as_str()) {
+        if let Some(weight) = self.large.weight(stream.redis_key()) {
             return Ok(weight);
         }
         let all = (EntryId::MIN, EntryId::MAX);

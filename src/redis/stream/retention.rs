@@ -74,7 +74,7 @@ static LOOK: LuaScript = LuaScript::new(lua![
 fn begin(command: &mut Cmd, stream: &StreamName) {
     command
         .arg(2)
-        .arg(stream.as_str())
+        .arg(stream.redis_key())
         .arg(keys::retention(stream));
 }
 
@@ -142,7 +142,7 @@ impl Store {
             if reply != Value::Nil {
                 self.discarded.retention();
                 tracing::warn!(
-                    stream = stream.as_str(),
+                    stream = stream.redis_key(),
                     "another client replaced a stream; discarded its retention"
                 );
             }
@@ -209,7 +209,7 @@ impl Store {
             .atomic()
             .cmd(how)
             .arg(keys::RETENTION_INDEX)
-            .arg(stream.as_str());
+            .arg(stream.redis_key());
         transaction
             .cmd("SET")
             .arg(keys::RETENTION_VERSION)

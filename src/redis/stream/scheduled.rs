@@ -118,7 +118,7 @@ impl Store {
         let (kept, salt) = (encode(entries), format!("-{:08x}", fastrand::u32(..)));
         let reply = self.run_script(&SCHEDULE, RetryPolicy::Unsafe, |command| {
             let [due, entries] = keys::scheduled(stream);
-            command.arg(3).arg(stream.as_str()).arg(due).arg(entries);
+            command.arg(3).arg(stream.redis_key()).arg(due).arg(entries);
             command
                 .arg(most)
                 .arg(&delay_ms)
@@ -155,7 +155,7 @@ impl Store {
                 .arg(2)
                 .arg(keys::SCHEDULED_INDEX)
                 .arg(keys::SCHEDULED_VERSIONS)
-                .arg(stream.as_str())
+                .arg(stream.redis_key())
                 .arg(delay_ms);
             command.arg(u8::from(ring)).arg(keys::SCHEDULED_CHANNEL);
         });
@@ -239,7 +239,7 @@ impl Store {
                 let [times, entries] = keys::scheduled(&due.stream);
                 command
                     .arg(3)
-                    .arg(due.stream.as_str())
+                    .arg(due.stream.redis_key())
                     .arg(times)
                     .arg(entries);
             });
@@ -247,7 +247,7 @@ impl Store {
                 Err(error) if error.is_outage_for_writes() => return Err(error),
                 // The failure concerns this stream only and must not delay the others.
                 Err(error) => {
-                    tracing::warn!(%error, stream = due.stream.as_str(), "cannot append scheduled entries; retrying in 30s");
+                    tracing::warn!(%error, stream = due.stream.redis_key(), "cannot append scheduled entries; retrying in 30s");
                     all.stuck = true;
                     format!("+{AGAIN_MS}")
                 }
@@ -269,7 +269,7 @@ impl Store {
             if site.left.is_cancelled() {
                 return Err(StoreError::Broken("the Redis master changed".to_owned()));
             }
-            self.settle_due(due.stream.as_str().as_bytes(), &due.edition, &again)
+            self.settle_due(due.stream.redis_key().as_bytes(), &due.edition, &again)
                 .await?;
             return Ok(all);
         }

@@ -94,12 +94,12 @@ impl Store {
     pub async fn trim(&self, stream: &StreamName, trimming: &Trimming) -> Result<u64, StoreError> {
         if trimming.is_native() {
             let mut command = Cmd::new();
-            command.arg("XTRIM").arg(stream.as_str());
+            command.arg("XTRIM").arg(stream.redis_key());
             trimming.write(&mut command);
             return unsigned(&self.write(&command).await?);
         }
         let trimmed = self.run_script(&TRIM, RetryPolicy::Unsafe, |command| {
-            command.arg(1).arg(stream.as_str());
+            command.arg(1).arg(stream.redis_key());
             trimming.write_script(command);
         });
         unsigned(&trimmed.await?)

@@ -181,7 +181,7 @@ pub(in crate::http) fn all(
 ) -> Response {
     let last = published.last().to_string();
     let (named, durability) = (
-        stream.shown().into_owned(),
+        stream.public_name().into_owned(),
         reached.map(DurabilityReached::from),
     );
     let appended = count_new(&published.entries);
@@ -232,7 +232,7 @@ pub(in crate::http) fn each(
     info: &RequestInfo,
 ) -> Response {
     let body = AppendedBatch {
-        stream: stream.shown().into_owned(),
+        stream: stream.public_name().into_owned(),
         results: results
             .iter()
             .map(|result| BatchResult::new(result, info))

@@ -301,7 +301,7 @@ impl Upload {
     }
 
     async fn answer(mut self) -> Result<LinesAnswer, ApiError> {
-        let stream = self.stream.shown().into_owned();
+        let stream = self.stream.public_name().into_owned();
         let reached = match self.publisher.take() {
             Some(publisher) => {
                 // If any line was new, the durability wait must cover the new entries.

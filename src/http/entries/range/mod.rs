@@ -165,7 +165,7 @@ pub async fn read_entries(
         .map_or_else(String::new, |next| next_link(&stream, &params, next));
     let waited = params.wait.map(|_| Extension(Waited));
     let answer = if as_events {
-        let name = stream.shown();
+        let name = stream.public_name();
         let events: Vec<_> = page
             .entries
             .iter()
@@ -302,7 +302,7 @@ fn next_link(stream: &StreamName, params: &RangeParams, next: &str) -> String {
         .into_iter()
         .filter_map(|(name, value)| Some(format!("{name}={}", value?)))
         .collect();
-    let stream = paths::encode(&stream.shown());
+    let stream = paths::encode(&stream.public_name());
     format!(
         "</v1/streams/{stream}/entries?{}>; rel=\"next\"",
         pairs.join("&")

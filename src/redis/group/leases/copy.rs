@@ -60,7 +60,7 @@ impl Store {
         let mut command = Cmd::new();
         command
             .arg("XRANGE")
-            .arg(dead.as_str())
+            .arg(dead.redis_key())
             .arg(id.to_string())
             .arg(id.to_string());
         let letter = entries(self.read(&command).await?)?.pop();
@@ -70,7 +70,7 @@ impl Store {
             return Ok(None);
         };
         let mut append = Cmd::new();
-        append.arg("XADD").arg(to.as_str()).arg("*");
+        append.arg("XADD").arg(to.redis_key()).arg("*");
         for (name, value) in &fields {
             append.arg(name.as_slice()).arg(value.as_slice());
         }
@@ -80,8 +80,8 @@ impl Store {
             .cmd("EVAL")
             .arg(CHECK_COPY.text())
             .arg(2)
-            .arg(dead.as_str())
-            .arg(to.as_str());
+            .arg(dead.redis_key())
+            .arg(to.redis_key());
         transaction.arg(id.to_string()).arg(packed);
         let checked = self.write_pipeline(&transaction).await?.pop();
         redriven(checked.unwrap_or(Value::Nil))

@@ -5,15 +5,14 @@ use deadpool_redis::redis::{Cmd, Value};
 use crate::model::entry::{Entry, Fields};
 use crate::model::id::EntryId;
 use crate::model::name::{GroupName, RawName, StreamName};
-use crate::model::packed::{PACKED, unpack};
+use crate::model::packed::unpack;
 use crate::model::policy::Policy;
+use crate::redis::constants::{LETTER_FIELD, PACKED_FIELD};
 use crate::redis::decode::{entries, unsigned};
 use crate::redis::stream::read_budget::{ANSWER, heaviest};
 use crate::redis::{Store, StoreError};
 
-/// Prefix of the fields that describe the origin of a dead letter.
-const OURS: &[u8] = b"streamgate-";
-/// Number of these fields.
+/// Number of fields that describe the origin of a dead letter.
 const TELLING: usize = 7;
 /// Maximum entries of a dead-letter stream read per page. Other groups may share the stream, so a
 /// page may contain few letters of this group.
@@ -57,7 +56,9 @@ impl DeadLetter {
         let telling = fields.split_off(fields.len().checked_sub(TELLING)?);
         let bytes_of = |name: &str| {
             let mut found = telling.iter();
-            let named = found.find(|(key, _)| key.strip_prefix(OURS) == Some(name.as_bytes()));
+            let named = found.find(|(key, _)| {
+                key.strip_prefix(LETTER_FIELD.as_bytes()) == Some(name.as_bytes())
+            });
             named.map(|(_, value)| value.as_slice())
         };
         let of = |name: &str| bytes_of(name).and_then(|value| std::str::from_utf8(value).ok());
@@ -65,7 +66,7 @@ impl DeadLetter {
             return None;
         }
         if let [(name, packed)] = fields.as_slice()
-            && name == PACKED.as_bytes()
+            && name == PACKED_FIELD.as_bytes()
             && let Some(unpacked) = unpack(packed)
         {
             fields = unpacked;
@@ -131,11 +132,12 @@ impl Store {
             let mut command = Cmd::new();
             command
                 .arg("XRANGE")
-                .arg(policy.dead_letter.as_str())
+                .arg(policy.dead_letter.redis_key())
                 .arg(start.to_string());
             command.arg("+").arg("COUNT").arg(count);
             let page = entries(self.read(&command).await.map_err(of_dead)?)?;
-            self.large.saw(policy.dead_letter.as_str(), heaviest(&page));
+            self.large
+                .saw(policy.dead_letter.redis_key(), heaviest(&page));
             let is_last = page.len() < count;
             for entry in page {
                 if letters.len() == limit || bytes >= ANSWER {
@@ -175,7 +177,7 @@ impl Store {
         id: EntryId,
     ) -> Result<Option<DeadLetter>, StoreError> {
         let mut command = Cmd::new();
-        command.arg("XRANGE").arg(policy.dead_letter.as_str());
+        command.arg("XRANGE").arg(policy.dead_letter.redis_key());
         command.arg(id.to_string()).arg(id.to_string());
         let found = entries(self.read(&command).await.map_err(of_dead)?)?.pop();
         Ok(found.and_then(|entry| DeadLetter::read(entry, &policy.calls(stream), group)))
@@ -197,7 +199,7 @@ impl Store {
             return Ok(0);
         }
         let mut command = Cmd::new();
-        command.arg("XDEL").arg(policy.dead_letter.as_str());
+        command.arg("XDEL").arg(policy.dead_letter.redis_key());
         for id in ids {
             command.arg(id.to_string());
         }

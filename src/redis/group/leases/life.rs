@@ -18,9 +18,6 @@ use crate::redis::group::leases::begin;
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Store, StoreError};
 
-/// Prefix of the names of marker consumers.
-pub(super) const MARKER_PREFIX: &str = "streamgate:life:";
-
 /// Number of the gateway's own consumers in a group with a marker: the marker, and the holder of
 /// returned entries.
 pub(super) const OWN_CONSUMERS: u64 = 2;

@@ -31,6 +31,7 @@ pub(in crate::redis) mod wake;
 use deadpool_redis::redis::Cmd;
 
 use crate::model::name::{GroupName, RawName, StreamName};
+use crate::redis::constants::{MARKER_PREFIX, NOBODY};
 use crate::redis::keys;
 
 pub use crate::redis::group::leases::dead_letters::{DeadLetter, DeadLetters};
@@ -43,21 +44,18 @@ pub use crate::redis::group::leases::settle::{Item, LeaseOperation, LeaseOutcome
 pub use crate::redis::group::leases::sweep::{SweepParts, SweepPosition, SweepResult};
 pub use crate::redis::group::leases::wake::{WakeMessages, WakeSubscriber};
 
-/// The consumer that holds entries returned to the group. No client can use this name.
-pub(in crate::redis) const NOBODY: &str = "streamgate:nobody";
-
 /// Returns whether a consumer belongs to the gateway and is hidden from clients: the holder of
 /// returned entries, or a marker.
 pub(in crate::redis) fn is_nobody(consumer: &RawName) -> bool {
     let name = consumer.as_bytes();
-    name == NOBODY.as_bytes() || name.starts_with(life::MARKER_PREFIX.as_bytes())
+    name == NOBODY.as_bytes() || name.starts_with(MARKER_PREFIX.as_bytes())
 }
 
 /// Appends the common arguments of scripts on one group: keys, group name and channel.
 pub(in crate::redis) fn begin(command: &mut Cmd, stream: &StreamName, group: &GroupName) {
     command
         .arg(3)
-        .arg(stream.as_str())
+        .arg(stream.redis_key())
         .arg(keys::policies(stream))
         .arg(keys::leases(stream, group));
     command

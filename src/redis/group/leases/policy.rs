@@ -16,7 +16,7 @@ use crate::redis::{Store, StoreError};
 
 /// Returns the member of the index for a group.
 pub(super) fn indexed(stream: &StreamName, group: &GroupName) -> String {
-    format!("{}\0{group}", stream.as_str())
+    format!("{}\0{group}", stream.redis_key())
 }
 
 /// The parameters of creating a group.
@@ -188,7 +188,7 @@ impl Store {
         let found = self.run_script(&LOOK, RetryPolicy::Safe, |command| {
             command
                 .arg(2)
-                .arg(stream.as_str())
+                .arg(stream.redis_key())
                 .arg(keys::policies(stream))
                 .arg(groups);
         });

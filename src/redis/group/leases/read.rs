@@ -66,7 +66,7 @@ pub(super) fn write_keys(command: &mut Cmd, streams: &[StreamName], group: &Grou
     command.arg(3 * streams.len());
     for stream in streams {
         command
-            .arg(stream.as_str())
+            .arg(stream.redis_key())
             .arg(keys::policies(stream))
             .arg(keys::leases(stream, group));
     }
@@ -118,7 +118,7 @@ impl Store {
         };
         for (stream, one) in streams.iter().zip(&handed) {
             self.large
-                .saw(stream.as_str(), heaviest_handed(&one.entries));
+                .saw(stream.redis_key(), heaviest_handed(&one.entries));
         }
         Ok(handed)
     }

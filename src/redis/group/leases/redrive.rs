@@ -5,8 +5,9 @@ use deadpool_redis::redis::Value;
 use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::conn::pool::RetryPolicy;
+use crate::redis::constants::NOBODY;
 use crate::redis::decode::{id, list, text, tuple};
-use crate::redis::group::leases::{NOBODY, begin};
+use crate::redis::group::leases::begin;
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Store, StoreError};
 
@@ -66,7 +67,7 @@ impl Store {
         let (copy, to) = match how {
             Redrive::Original => (0, ""),
             Redrive::OrCopy => (1, ""),
-            Redrive::To(to) => (1, to.as_str()),
+            Redrive::To(to) => (1, to.redis_key()),
         };
         let mut all = Vec::with_capacity(ids.len());
         while let Some(rest) = ids.get(all.len()..).filter(|rest| !rest.is_empty()) {

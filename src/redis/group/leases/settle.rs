@@ -7,9 +7,10 @@ use deadpool_redis::redis::{Cmd, Value};
 use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::conn::pool::RetryPolicy;
+use crate::redis::constants::NOBODY;
 use crate::redis::decode::{int, list, tuple};
+use crate::redis::group::leases::begin;
 use crate::redis::group::leases::read::micros;
-use crate::redis::group::leases::{NOBODY, begin};
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Store, StoreError};
 

@@ -10,15 +10,15 @@ local function can_bury(dead)
 end
 local function bury(key, leases, group, policy, id, fields, consumer, count, reason, now)
   local words, said = {'XADD', policy.dead, '*'}, {
-    'stream', shown(key, policy.hidden), 'id', id, 'group', group, 'consumer', consumer == 'streamgate:nobody' and '' or consumer,
+    'stream', shown(key, policy.hidden), 'id', id, 'group', group, 'consumer', consumer == NOBODY and '' or consumer,
     'deliveries', digits(count), 'reason', reason, 'time', digits(math.floor(now / 1000))}
-  if fields and (#fields > 7000 or #fields == 2 and fields[1] == 'streamgate-fields') then
-    fields = {'streamgate-fields', cmsgpack.pack(fields)}
+  if fields and (#fields > 7000 or #fields == 2 and fields[1] == PACKED_FIELD) then
+    fields = {PACKED_FIELD, cmsgpack.pack(fields)}
   end
   for i = 1, fields and #fields or 0 do words[i + 3] = fields[i] end
   local at = #words
   for i = 1, #said, 2 do
-    words[at + i] = 'streamgate-' .. said[i]
+    words[at + i] = LETTER_FIELD .. said[i]
     words[at + i + 1] = said[i + 1]
   end
   local done = redis.pcall(unpack(words))

@@ -5,7 +5,7 @@
 -- A server that is read-only or out of memory cannot detect this; the group then counts as
 -- unchanged.
 local function is_other_life(key, group, life)
-  local marker = 'streamgate:life:' .. life
+  local marker = MARKER_PREFIX .. life
   if redis.pcall('XGROUP', 'CREATECONSUMER', key, group, marker) ~= 1 then return false end
   redis.call('XGROUP', 'DELCONSUMER', key, group, marker)
   return true
@@ -23,12 +23,12 @@ local function kept_of(policies, key, group)
 end
 local function retired_at(text) return text and tonumber(text:match('^%- (%d+)$')) end
 local function begin_life(key, group, life)
-  redis.call('XGROUP', 'CREATECONSUMER', key, group, 'streamgate:life:' .. life)
-  redis.call('XGROUP', 'CREATECONSUMER', key, group, 'streamgate:nobody')
+  redis.call('XGROUP', 'CREATECONSUMER', key, group, MARKER_PREFIX .. life)
+  redis.call('XGROUP', 'CREATECONSUMER', key, group, NOBODY)
 end
 local function end_life(key, group, life)
-  if life then redis.call('XGROUP', 'DELCONSUMER', key, group, 'streamgate:life:' .. life) end
-  if #redis.call('XPENDING', key, group, '-', '+', 1, 'streamgate:nobody') == 0 then
-    redis.call('XGROUP', 'DELCONSUMER', key, group, 'streamgate:nobody')
+  if life then redis.call('XGROUP', 'DELCONSUMER', key, group, MARKER_PREFIX .. life) end
+  if #redis.call('XPENDING', key, group, '-', '+', 1, NOBODY) == 0 then
+    redis.call('XGROUP', 'DELCONSUMER', key, group, NOBODY)
   end
 end
