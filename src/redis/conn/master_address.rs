@@ -6,10 +6,10 @@
 //! connection and tries a write: if the write succeeds, the gateway replaces all connections.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::{Cmd, Value};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use crate::redis::conn::dial::probe_key;
@@ -60,7 +60,7 @@ impl Writes {
     }
 
     fn tell(&self, text: &str) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told.lock();
         let now = Instant::now();
         told.retain(|_, at| now.duration_since(*at) < TELL_AGAIN);
         if told.len() < TOLD && told.insert(text.to_owned(), now).is_none() {

@@ -9,12 +9,13 @@
 //! the server closes is detected at the end of the stream (`link.rs`); no command is sent on it
 //! afterwards.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{Cmd, ConnectionInfo, Pipeline, RedisError, Value};
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -132,10 +133,7 @@ impl Connections {
     /// # Errors
     /// [`StoreError::Unreachable`] until the sentinels have named a master.
     pub(in crate::redis) fn site(&self) -> Result<Arc<Endpoint>, StoreError> {
-        self.site
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.site.read().clone()
     }
 
     /// Switches to another server and cancels the calls that wait for the previous one.
@@ -144,7 +142,7 @@ impl Connections {
     /// [`StoreError::Unexpected`] when no pool can be built; nothing changes then.
     pub(in crate::redis) fn move_to(&self, there: ConnectionInfo) -> Result<(), StoreError> {
         let site = Ok(Arc::new(Endpoint::new(&self.settings, there, &self.ended)?));
-        let mut place = self.site.write().unwrap_or_else(PoisonError::into_inner);
+        let mut place = self.site.write();
         let before = std::mem::replace(&mut *place, site);
         drop(place);
         if let Ok(before) = before {
@@ -161,7 +159,7 @@ impl Connections {
 
     /// Records why no server is available, unless one is in use.
     pub(in crate::redis) fn has_no_site(&self, why: &str) {
-        let mut site = self.site.write().unwrap_or_else(PoisonError::into_inner);
+        let mut site = self.site.write();
         if site.is_err() {
             *site = Err(StoreError::Unreachable(why.to_owned()));
         }
@@ -368,7 +366,7 @@ impl Connections {
                 answered: AtomicU64::new(0),
                 left,
             });
-            let mut place = slot.held.write().unwrap_or_else(PoisonError::into_inner);
+            let mut place = slot.held.write();
             // Checked under the same lock that `move_to` takes after it has cancelled the old
             // endpoint. A handle stored here is either discarded by `move_to` or of the new
             // endpoint.
