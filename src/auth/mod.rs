@@ -4,6 +4,7 @@
 //! Authentication is off until an auth file is configured.
 
 mod api_key;
+mod book;
 pub mod command;
 mod crypto;
 mod fetch;
@@ -26,7 +27,7 @@ pub use crate::auth::grants::{Grants, InvalidGrant, Pattern, Right};
 pub use crate::auth::issuer::Issuer;
 pub use crate::auth::principal::{Kind, Limits, Principal, Usage};
 
-use crate::auth::file::Book;
+use crate::auth::book::Book;
 pub use crate::auth::ticket::secret_of;
 use crate::auth::ticket::{InvalidTicket, Ticket, TicketCreator, TicketSigner};
 use crate::model::validity::Validity;

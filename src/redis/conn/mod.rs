@@ -9,5 +9,6 @@ pub(in crate::redis) mod pool;
 pub mod private;
 pub(in crate::redis) mod sentinel;
 pub(in crate::redis) mod shared;
+mod supervision;
 pub(in crate::redis) mod transaction;
 pub(in crate::redis) mod watched_socket;
