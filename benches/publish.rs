@@ -520,10 +520,10 @@ impl Drop for Process {
 
 /// Runs the same router with the same body parsing, but a constant response.
 fn limit(port: &str, url: &str) {
-    use streamgate::config::{Layers, Mode, Settings};
+    use streamgate::config::{Layers, Mode, SPECS, Settings};
     let mut layers = Layers::default();
-    layers.flag("redis-url", url.to_owned());
-    layers.flag("listen", format!("127.0.0.1:{port}"));
+    layers.flag(&SPECS.redis_url, url);
+    layers.flag(&SPECS.listen, format!("127.0.0.1:{port}"));
     let settings = Settings::load(&layers, Mode::Serve).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::auth::command::NewKey;
-use crate::config::{Layers, Mode, Problem, SPECS, Settings};
+use crate::config::{Layers, Mode, Problem, SPECS, Settings, Spec};
 
 /// The action that the command line selects.
 #[derive(Debug)]
@@ -34,27 +34,26 @@ pub enum Action {
 /// Returns the command line definition, with the settings that each subcommand reads.
 #[must_use]
 pub fn command() -> Command {
-    let any = |_: &str| true;
-    let auth_file = |name: &str| name == "auth-file";
-    let address = |name: &str| matches!(name, "listen" | "tls-cert" | "tls-key");
+    let auth_file = || [&SPECS.auth_file];
+    let address = [&SPECS.listen, &SPECS.tls_cert, &SPECS.tls_key];
     let config = Command::new("config")
         .about("Validate or print the settings")
         .subcommand_required(true)
         .subcommand(with_settings(
             Command::new("check").about("Validate the settings and report every problem"),
-            any,
+            SPECS.iter(),
         ))
         .subcommand(with_settings(
             Command::new("print").about("Print the effective settings and their sources"),
-            any,
+            SPECS.iter(),
         ));
     let keys = Command::new("keys")
         .about("Create, list and revoke API keys")
         .subcommand_required(true)
-        .subcommand(with_settings(new_key(), auth_file))
+        .subcommand(with_settings(new_key(), auth_file()))
         .subcommand(with_settings(
             Command::new("list").about("List the keys of --auth-file, with their grants"),
-            auth_file,
+            auth_file(),
         ))
         .subcommand(with_settings(
             Command::new("revoke")
@@ -65,7 +64,7 @@ pub fn command() -> Command {
                         .required(true)
                         .help("Name of the key"),
                 ),
-            auth_file,
+            auth_file(),
         ))
         .subcommand(Command::new("hash").about("Print the hash of the key on standard input"));
     Command::new("streamgate")
@@ -75,11 +74,11 @@ pub fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(with_settings(
             Command::new("serve").about("Run the gateway"),
-            any,
+            SPECS.iter(),
         ))
         .subcommand(with_settings(
             Command::new("dev").about("Run the gateway with a private Redis, for development"),
-            any,
+            SPECS.iter(),
         ))
         .subcommand(Command::new("openapi").about("Print the OpenAPI document"))
         .subcommand(with_settings(
@@ -120,9 +119,9 @@ fn new_key() -> Command {
         )
 }
 
-/// Adds a flag for each setting that `read` accepts, and `--config`.
-fn with_settings(mut command: Command, read: impl Fn(&str) -> bool) -> Command {
-    for spec in SPECS.iter().filter(|spec| read(spec.name)) {
+/// Adds a flag for each of the settings, and `--config`.
+fn with_settings(mut command: Command, specs: impl IntoIterator<Item = &'static Spec>) -> Command {
+    for spec in specs {
         let default = match spec.default {
             "" => String::new(),
             default => format!(" [default: {default}]"),
@@ -185,7 +184,9 @@ pub fn parse(
     match (name, of_command.subcommand_name()) {
         ("keys", Some("hash")) => Ok(Action::HashKey),
         ("keys", of) => {
-            let file = layers.one("auth-file").map(|(path, _)| PathBuf::from(path));
+            let file = layers
+                .one(&SPECS.auth_file)
+                .map(|(path, _)| PathBuf::from(path));
             let name = || {
                 deepest
                     .get_one::<String>("name")
@@ -224,18 +225,18 @@ pub fn parse(
 
 fn layers(matches: &ArgMatches, environment: &[(String, String)]) -> Layers {
     let mut layers = Layers::default();
-    for spec in SPECS {
+    for spec in SPECS.iter() {
         // clap fails on unknown names: a subcommand defines only the settings it reads.
         if spec.value.is_empty() {
             if matches
                 .try_get_one::<bool>(spec.name)
                 .is_ok_and(|given| given == Some(&true))
             {
-                layers.flag(spec.name, "true".to_owned());
+                layers.flag(spec, "true");
             }
         } else if let Ok(values) = matches.try_get_many::<String>(spec.name) {
             for value in values.into_iter().flatten() {
-                layers.flag(spec.name, value.clone());
+                layers.flag(spec, value.as_str());
             }
         }
     }

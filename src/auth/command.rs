@@ -10,7 +10,7 @@ use std::path::Path;
 use toml_edit::{DocumentMut, Item, Table};
 
 use crate::auth::api_key::{KeyHash, MIN_LENGTH, new_key};
-use crate::auth::file::Book;
+use crate::auth::book::Book;
 use crate::auth::grants::Grants;
 
 /// The grant of a key made with `--admin`: every right on every stream.

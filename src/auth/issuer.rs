@@ -1,11 +1,12 @@
 //! Issuers of tokens: the keys and the rules by which their tokens are trusted.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jsonwebtoken::dangerous::insecure_decode_claims;
 use jsonwebtoken::{Validation, decode, decode_header};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
@@ -132,7 +133,7 @@ impl Issuer {
         let header =
             decode_header(token).map_err(|_| Refused::Wrong("the token cannot be read"))?;
         let candidates: Vec<VerifyingKey> = {
-            let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+            let keys = self.keys.read();
             // A key without an id applies to all tokens. A token without a key id can be of any
             // key.
             let named = |key: &&VerifyingKey| {
@@ -232,19 +233,12 @@ impl Issuer {
         };
         let came = Instant::now();
         let _alone = self.fetching.lock().await;
-        let tried = self
-            .keys
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .tried;
+        let tried = self.keys.read().tried;
         if tried.is_some_and(|tried| tried >= came) {
             return false;
         }
         let answer = fetcher.fetch().await;
-        self.keys
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .tried = Some(Instant::now());
+        self.keys.write().tried = Some(Instant::now());
         let found = match answer {
             Ok(found) => found,
             Err(error) => {
@@ -252,7 +246,7 @@ impl Issuer {
                 return false;
             }
         };
-        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.keys.write();
         let old = keys.fetched.take().unwrap_or_default();
         let (kept, gone): (Vec<_>, Vec<_>) = old
             .into_iter()
@@ -275,7 +269,7 @@ impl Issuer {
     /// # Errors
     /// Returns [`Refused`]. It is [`Refused::Fetch`] if the keys were never fetched.
     pub fn signer(self: &Arc<Self>, mark: &str) -> Result<RevocationFlag, Refused> {
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let keys = self.keys.read();
         let mut all = keys.own.iter().chain(keys.fetched.iter().flatten());
         if let Some(key) = all.find(|key| *key.mark == *mark) {
             return Ok(key.good.clone());
@@ -297,7 +291,7 @@ impl Issuer {
 
     /// Revokes all tokens of the issuer.
     pub fn revoke(&self) {
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let keys = self.keys.read();
         keys.own
             .iter()
             .chain(keys.fetched.iter().flatten())
@@ -305,7 +299,7 @@ impl Issuer {
     }
 
     fn checked(&self) -> MutexGuard<'_, HashMap<[u8; 32], Arc<Principal>>> {
-        self.checked.lock().unwrap_or_else(PoisonError::into_inner)
+        self.checked.lock()
     }
 }
 

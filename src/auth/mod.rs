@@ -4,6 +4,7 @@
 //! Authentication is off until an auth file is configured.
 
 mod api_key;
+mod book;
 pub mod command;
 mod crypto;
 mod fetch;
@@ -16,16 +17,17 @@ pub mod ticket;
 mod verifying;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use futures_util::future::join_all;
+use parking_lot::RwLock;
 
 pub use crate::auth::api_key::KeyHash;
 pub use crate::auth::grants::{Grants, InvalidGrant, Pattern, Right};
 pub use crate::auth::issuer::Issuer;
 pub use crate::auth::principal::{Kind, Limits, Principal, Usage};
 
-use crate::auth::file::Book;
+use crate::auth::book::Book;
 pub use crate::auth::ticket::secret_of;
 use crate::auth::ticket::{InvalidTicket, Ticket, TicketCreator, TicketSigner};
 use crate::model::validity::Validity;
@@ -149,7 +151,7 @@ impl Auth {
 
     fn book(&self) -> Option<Arc<Book>> {
         let book = &self.0.kept.as_ref()?.book;
-        Some(book.read().unwrap_or_else(PoisonError::into_inner).clone())
+        Some(book.read().clone())
     }
 
     /// Returns the principal of a credential.
@@ -261,7 +263,7 @@ impl Auth {
             return Ok(false);
         };
         let text = std::fs::read_to_string(&kept.path);
-        let mut last = kept.text.write().unwrap_or_else(PoisonError::into_inner);
+        let mut last = kept.text.write();
         let text = match text {
             Ok(text) => text,
             Err(error) => {
@@ -283,7 +285,7 @@ impl Auth {
             Err(wrong) => return Err(wrong),
         };
         let revoked = before.revoke_but(&next);
-        *kept.book.write().unwrap_or_else(PoisonError::into_inner) = next;
+        *kept.book.write() = next;
         if !is_same {
             tracing::info!(file = %kept.path.display(), revoked, "reloaded the auth file");
         }

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicI64;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 
 use crate::auth::grants::{Grants, Pattern, Right};
@@ -69,7 +70,7 @@ impl Usages {
     /// Returns the usage of the principal with this name.
     #[must_use]
     pub fn of(&self, name: &str, limits: &Limits) -> Arc<Usage> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         if let Some(known) = all.get(name).and_then(Weak::upgrade) {
             return known;
         }

@@ -5,11 +5,11 @@
 //! ticket expires, and as long as the creator can. All gateways of one Redis share the secret that
 //! signs tickets.
 
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use ring::hmac;
 use serde::{Deserialize, Serialize};
 
@@ -115,11 +115,11 @@ impl TicketSigner {
     }
 
     fn known(&self) -> RwLockReadGuard<'_, Known> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.0.read()
     }
 
     fn known_mut(&self) -> RwLockWriteGuard<'_, Known> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.0.write()
     }
 
     /// Signs a ticket and returns its text; `None` while no secret is known.

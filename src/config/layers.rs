@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::config::specs::{SPECS, find};
-use crate::config::{Problem, Spec};
+use crate::config::{Problem, SPECS, Spec};
 use crate::model::nearest::nearest;
 
 const ENV_PREFIX: &str = "STREAMGATE_";
@@ -47,14 +46,11 @@ pub struct Layers {
 }
 
 impl Layers {
-    /// Adds a flag. Flags that are not settings belong to the command line and are ignored.
-    pub fn flag(&mut self, name: &str, value: String) {
-        if let Some(spec) = find(name) {
-            self.flags
-                .entry(spec.name)
-                .or_default()
-                .push((value, Source::Flag(spec.name.to_owned())));
-        }
+    /// Adds a value given as a flag.
+    pub fn flag(&mut self, spec: &'static Spec, value: impl Into<String>) {
+        let source = Source::Flag(spec.name.to_owned());
+        let values = self.flags.entry(spec.name).or_default();
+        values.push((value.into(), source));
     }
 
     /// Adds all variables with the prefix. Values of lists are separated by commas.
@@ -130,38 +126,33 @@ impl Layers {
 
     /// Returns the value of a setting with the highest precedence, and its source.
     #[must_use]
-    pub fn one(&self, name: &str) -> Option<(String, Source)> {
-        self.many(name).into_iter().next_back()
+    pub fn one(&self, spec: &Spec) -> Option<(String, Source)> {
+        self.many(spec).into_iter().next_back()
     }
 
     /// Returns all values from the source with the highest precedence, or the default.
     #[must_use]
-    pub fn many(&self, name: &str) -> Vec<(String, Source)> {
+    pub fn many(&self, spec: &Spec) -> Vec<(String, Source)> {
         let given = [&self.flags, &self.variables, &self.file]
             .into_iter()
-            .find_map(|layer| layer.get(name));
-        if let Some(values) = given {
-            return values.clone();
+            .find_map(|layer| layer.get(spec.name));
+        match given {
+            Some(values) => values.clone(),
+            None if spec.default.is_empty() => Vec::new(),
+            None => vec![(spec.default.to_owned(), Source::Default)],
         }
-        let default = find(name)
-            .map(|spec| spec.default)
-            .filter(|default| !default.is_empty());
-        default
-            .map(|default| (default.to_owned(), Source::Default))
-            .into_iter()
-            .collect()
     }
 
     /// Formats the effective settings as a file, without secrets, and with the sources in comments.
     #[must_use]
     pub fn print(&self) -> String {
         let mut lines = String::new();
-        for spec in SPECS {
-            let values = self.many(spec.name);
+        for spec in SPECS.iter() {
+            let values = self.many(spec);
             let key = spec.name.replace('-', "_");
             let shown: Vec<String> = values
                 .iter()
-                .map(|(text, _)| toml_of(spec, &mask(spec.name, text)))
+                .map(|(text, _)| toml_of(spec, &(spec.mask)(text)))
                 .collect();
             let line = match (values.last(), spec.many) {
                 (None, _) => format!("# {key} is not set\n"),
@@ -172,6 +163,11 @@ impl Layers {
         }
         lines
     }
+}
+
+/// Returns the setting with this name.
+fn find(name: &str) -> Option<&'static Spec> {
+    SPECS.iter().find(|spec| spec.name == name)
 }
 
 fn names() -> impl Iterator<Item = &'static str> {
@@ -191,25 +187,6 @@ fn toml_of(spec: &Spec, text: &str) -> String {
         text.to_owned()
     } else {
         toml::Value::String(text.to_owned()).to_string()
-    }
-}
-
-/// Masks the password in a URL.
-fn mask(name: &str, text: &str) -> String {
-    if name == "redis-url"
-        && let Some(masked) = crate::config::sentinel::masked(text)
-    {
-        return masked;
-    }
-    let secret = (name == "redis-url")
-        .then(|| text.split_once("://").zip(text.rsplit_once('@')))
-        .flatten();
-    match secret {
-        Some(((scheme, rest), (_, host))) => {
-            let user = rest.split([':', '@']).next().unwrap_or_default();
-            format!("{scheme}://{user}:***@{host}")
-        }
-        None => text.to_owned(),
     }
 }
 
@@ -238,7 +215,7 @@ mod tests {
     #[test]
     fn passwords_are_masked_when_printed() {
         let mut layers = Layers::default();
-        layers.flag("redis-url", "redis://me:s3cret@host:1/0".to_owned());
+        layers.flag(&SPECS.redis_url, "redis://me:s3cret@host:1/0");
         let printed = layers.print();
         assert!(
             printed.contains("redis_url = \"redis://me:***@host:1/0\" # --redis-url"),
@@ -250,12 +227,12 @@ mod tests {
     #[test]
     fn what_is_printed_can_be_read_again() {
         let mut layers = Layers::default();
-        layers.flag("allow-origin", "http://a".to_owned());
-        layers.flag("insecure", "true".to_owned());
+        layers.flag(&SPECS.allow_origin, "http://a");
+        layers.flag(&SPECS.insecure, "true");
         let mut again = Layers::default();
         again.file("printed", &layers.print());
         assert_eq!(again.problems(), []);
-        assert_eq!(again.one("allow-origin").unwrap().0, "http://a");
-        assert_eq!(again.one("insecure").unwrap().0, "true");
+        assert_eq!(again.one(&SPECS.allow_origin).unwrap().0, "http://a");
+        assert_eq!(again.one(&SPECS.insecure).unwrap().0, "true");
     }
 }

@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use crate::config::Reader;
+use crate::config::table::Values;
 use crate::jobs::JobSettings;
 use crate::live::LiveSettings;
 
-/// Reads the settings for `posts` worker threads. A blocking read waits for `block`.
-pub(super) fn read(read: &mut Reader<'_>, posts: usize, block: Duration) -> LiveSettings {
+/// Returns the settings for `posts` worker threads. A blocking read waits for `block`.
+pub(super) fn live(values: &Values, posts: usize, block: Duration) -> LiveSettings {
     LiveSettings {
-        readers: read.count("redis-blocking-connections"),
-        max_streams: read.count("max-followed-streams"),
+        readers: values.redis_blocking_connections,
+        max_streams: values.max_followed_streams,
         posts,
         stream_memory: 4 << 20,
-        memory: read.size("live-memory"),
+        memory: values.live_memory.0,
         page_bytes: 64 << 10,
         block,
         look_every: block,
@@ -21,11 +21,11 @@ pub(super) fn read(read: &mut Reader<'_>, posts: usize, block: Duration) -> Live
     }
 }
 
-pub(super) fn jobs(read: &mut Reader<'_>) -> JobSettings {
+pub(super) fn jobs(values: &Values) -> JobSettings {
     JobSettings {
-        sweep_every: read.duration("sweep-every"),
+        sweep_every: values.sweep_every,
         expire_every: Duration::from_secs(60),
         sweep_limit: 1000,
-        retention_every: read.duration("retention-every"),
+        retention_every: values.retention_every,
     }
 }

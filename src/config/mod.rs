@@ -4,34 +4,32 @@
 //! over the file given by `--config`. All problems are reported at once. No other module of the
 //! crate reads the environment for settings.
 
+mod auth;
+mod kinds;
 mod layers;
 mod live;
 mod network;
 mod reader;
 mod redis;
 mod sentinel;
-mod specs;
-mod values;
+mod spec;
+mod table;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::auth::Auth;
+use crate::config::kinds::{ByteSize, LogFormat};
 pub use crate::config::layers::{Layers, Source};
+use crate::config::reader::Reader;
 pub use crate::config::redis::RedisUrl;
-pub use crate::config::specs::{SPECS, Spec};
-use reader::Reader;
-
-use crate::config::values::{
-    boolean, cores, listen_address, log_format, log_level, origin, placeholder,
-};
-
-use crate::auth::{Auth, secret_of};
+pub use crate::config::spec::Spec;
+use crate::config::table::Values;
+pub use crate::config::table::{SPECS, Specs};
 use crate::http::state::ApiSettings;
 use crate::jobs::JobSettings;
 use crate::live::LiveSettings;
 use crate::net::ServerSettings;
-use crate::rate_limit::Quota;
 use crate::redis::PoolSettings;
 use crate::service::ServiceLimits;
 use crate::telemetry::LogSettings;
@@ -95,125 +93,125 @@ pub enum Mode {
 }
 
 impl Reader<'_> {
-    /// Reads the auth file. Without one, authentication is off.
-    fn auth(&mut self, mode: Mode) -> Auth {
-        let path = self.get("auth-file", |text| Ok(PathBuf::from(text)));
-        let Some(path) = path.filter(|_| mode != Mode::Ask) else {
-            return Auth::off();
-        };
-        Auth::from_file(&path).unwrap_or_else(|wrong| {
-            let of = format!("auth-file ({})", path.display());
-            self.problems.extend(
-                wrong
-                    .into_iter()
-                    .map(|wrong| Problem(format!("{of}: {wrong}"))),
-            );
-            Auth::off()
-        })
-    }
-
-    /// Reads the secret that signs tickets, and returns the path of its file.
-    fn ticket_secret(&mut self, auth: &Auth, mode: Mode) -> Option<PathBuf> {
-        let path = self.get("ticket-secret-file", |text| Ok(PathBuf::from(text)))?;
-        let read = crate::net::tls::read(&path).and_then(|text| {
-            secret_of(&text).map_err(|wrong| format!("{} {wrong}", path.display()))
-        });
-        match read {
-            _ if mode == Mode::Ask => {}
-            _ if !auth.is_on() => {
-                let text =
-                    "ticket-secret-file requires auth-file: without one there are no tickets";
-                self.problems.push(Problem(text.to_owned()));
-            }
-            Ok(secret) => auth.take_secret_from_file(&secret),
-            Err(wrong) => self
-                .problems
-                .push(Problem(format!("ticket-secret-file: {wrong}"))),
-        }
-        Some(path)
-    }
-
-    /// Refuses to listen on a non-loopback address without authentication, unless `insecure` is set.
-    fn check_exposure(&mut self, listen: Option<SocketAddr>, auth: &Auth, mode: Mode) {
-        let insecure = self.get("insecure", boolean).unwrap_or(false);
-        let exposed = listen.filter(|listen| !listen.ip().is_loopback());
-        if let Some(listen) = exposed.filter(|_| !insecure && !auth.is_on() && mode != Mode::Ask) {
-            self.problems.push(Problem(format!(
-                "listen: {listen} can be reached from other machines, but authentication is off: set \
-                 --auth-file, listen on 127.0.0.1, or set --insecure"
-            )));
-        }
-    }
-}
-
-impl Reader<'_> {
     /// Returns the Redis to use, from its address or the data directory of a private one.
-    fn redis_source(
-        &mut self,
-        url: Option<RedisUrl>,
-        data_dir: Option<PathBuf>,
-        mode: Mode,
-    ) -> Option<RedisSource> {
-        match (url, data_dir) {
+    fn redis_source(&mut self, values: &Values, mode: Mode) -> Option<RedisSource> {
+        match (&values.redis_url, &values.data_dir) {
             (Some(_), Some(_)) => {
-                self.problems.push(Problem(
-                    "redis-url and data-dir exclude each other".to_owned(),
-                ));
+                self.problem("redis-url and data-dir exclude each other");
                 None
             }
-            (Some(url), None) => Some(RedisSource::Url(Box::new(url))),
-            (None, Some(dir)) => Some(RedisSource::Private(dir)),
-            (None, None) if self.layers.one("redis-url").is_some() => None,
+            (Some(url), None) => Some(RedisSource::Url(Box::new(url.clone()))),
+            (None, Some(dir)) => Some(RedisSource::Private(dir.0.clone())),
+            (None, None) if !self.is_valid(&SPECS.redis_url) => None,
             (None, None) if mode != Mode::Serve => {
                 let dir = layers::data_dir();
                 if dir.is_none() {
-                    let text = "there is no home directory for the data: set --data-dir";
-                    self.problems.push(Problem(text.to_owned()));
+                    self.problem("there is no home directory for the data: set --data-dir");
                 }
                 dir.map(RedisSource::Private)
             }
             (None, None) => {
-                self.problems.push(Problem(
-                    "no Redis is configured: set --redis-url for a running one, or --data-dir for a private one".to_owned(),
-                ));
+                self.problem(
+                    "no Redis is configured: set --redis-url for a running one, or --data-dir for a \
+                     private one",
+                );
                 None
             }
         }
     }
 
-    /// Reads the settings of the HTTP API.
-    fn api(&mut self) -> ApiSettings {
-        let max_body = self.size("max-body");
+    /// Returns the settings of the connections to Redis.
+    fn pool(
+        &mut self,
+        values: &Values,
+        redis: Option<&RedisSource>,
+        block: Duration,
+        mode: Mode,
+    ) -> Option<PoolSettings> {
+        let url = match redis {
+            Some(RedisSource::Url(url)) => self.redis_tls(values, (**url).clone(), mode),
+            _ => RedisUrl::placeholder(),
+        };
+        let RedisUrl {
+            connection,
+            sentinels,
+            tls,
+        } = url?;
+        Some(PoolSettings {
+            connection,
+            sentinels,
+            tls,
+            password_file: self.password_file(values, redis, mode),
+            connect_timeout: values.redis_connect_timeout,
+            response_timeout: values.redis_timeout,
+            workers: values.workers.unwrap_or_else(cores),
+            readers: values.redis_connections,
+            blocking: values.redis_blocking_connections,
+            block,
+            durable: values.redis_durable_connections,
+            large_reads: values.read_memory.0,
+        })
+    }
+
+    /// Returns the settings of the HTTP API.
+    fn api(&mut self, values: &Values) -> ApiSettings {
+        for (spec, bytes) in [
+            (&SPECS.body_memory, values.body_memory),
+            (&SPECS.max_scheduled_bytes, values.max_scheduled_bytes),
+        ] {
+            self.check_holds_a_body(spec, bytes, values.max_body);
+        }
         ApiSettings {
-            https: self.layers.one("tls-cert").is_some(),
-            base_path: self.get("base-path", network::parsed).unwrap_or_default(),
+            https: values.tls_cert.is_some(),
+            base_path: values.base_path.clone().unwrap_or_default(),
             any_host: false,
-            hosts: self.all("host", |text| Ok(text.to_ascii_lowercase())),
-            origins: self.all("allow-origin", origin),
-            max_body,
-            body_memory: self.at_least_a_body("body-memory", max_body),
-            answer_memory: self.size("answer-memory"),
-            max_inflation: self.count("max-inflation"),
-            body_timeout: self.duration("body-timeout"),
-            idempotency_window: self.duration("idempotency-window"),
-            trace_context: self.get("trace-context", boolean).unwrap_or(false),
+            hosts: values.host.iter().map(|host| host.0.clone()).collect(),
+            origins: values.allow_origin.iter().map(|of| of.0.clone()).collect(),
+            max_body: values.max_body.0,
+            body_memory: values.body_memory.0,
+            answer_memory: values.answer_memory.0,
+            max_inflation: values.max_inflation,
+            body_timeout: values.body_timeout,
+            idempotency_window: values.idempotency_window,
+            trace_context: values.trace_context,
             slow_request: Duration::from_secs(1),
         }
     }
 
-    /// Reads the limits of the use cases.
-    fn limits(&mut self, max_body: usize) -> ServiceLimits {
-        ServiceLimits {
-            max_fields: self.count("max-fields"),
-            max_field_name: self.size("max-field-name"),
-            max_subscriptions: self.count("max-subscriptions"),
-            max_waiting: self.count("max-waiting-reads"),
-            heartbeat: self.duration("heartbeat"),
-            max_session_age: self.duration_if_any("max-session-age"),
-            max_consumers: self.count("max-consumers"),
-            max_scheduled: self.count("max-scheduled"),
-            max_scheduled_bytes: self.at_least_a_body("max-scheduled-bytes", max_body),
+    /// Checks that a memory limit is at least as large as the largest body.
+    fn check_holds_a_body(&mut self, spec: &Spec, bytes: ByteSize, max_body: ByteSize) {
+        let valid = self.is_valid(spec) && self.is_valid(&SPECS.max_body);
+        if valid
+            && bytes < max_body
+            && let Some((text, source)) = self.layers.one(spec)
+        {
+            self.problem(format!(
+                "{} ({source}): {text:?} is less than max-body",
+                spec.name
+            ));
         }
+    }
+}
+
+/// Returns the default number of workers: one for each core, limited to a few connections to Redis.
+fn cores() -> usize {
+    std::thread::available_parallelism()
+        .map_or(1, std::num::NonZero::get)
+        .min(16)
+}
+
+/// Returns the limits of the use cases.
+fn limits(values: &Values) -> ServiceLimits {
+    ServiceLimits {
+        max_fields: values.max_fields,
+        max_field_name: values.max_field_name.0,
+        max_subscriptions: values.max_subscriptions,
+        max_waiting: values.max_waiting_reads,
+        heartbeat: values.heartbeat,
+        max_session_age: Some(values.max_session_age).filter(|age| !age.is_zero()),
+        max_consumers: values.max_consumers,
+        max_scheduled: values.max_scheduled,
+        max_scheduled_bytes: values.max_scheduled_bytes.0,
     }
 }
 
@@ -223,79 +221,32 @@ impl Settings {
     /// # Errors
     /// Returns all problems, not just the first.
     pub fn load(layers: &Layers, mode: Mode) -> Result<Self, Vec<Problem>> {
-        let mut read = Reader {
-            layers,
-            problems: layers.problems(),
-        };
-        let listen = read.get("listen", listen_address);
-        let auth = read.auth(mode);
-        let ticket_secret_file = read.ticket_secret(&auth, mode);
-        read.check_exposure(listen, &auth, mode);
-        let url = read.get("redis-url", redis::url);
-        let data_dir = read.get("data-dir", |text| Ok(PathBuf::from(text)));
-        let redis = read.redis_source(url, data_dir, mode);
-        let connection = match &redis {
-            Some(RedisSource::Url(url)) => read.redis_tls((**url).clone(), mode),
-            _ => placeholder(),
-        };
+        let mut read = Reader::new(layers);
+        let values = Values::read(&mut read);
+        let auth = read.auth(&values, mode);
+        let ticket_secret_file = read.ticket_secret(&values, &auth, mode);
+        read.check_exposure(&values, &auth, mode);
+        let redis = read.redis_source(&values, mode);
         let block = Duration::from_secs(5);
-        let pool = connection.map(
-            |RedisUrl {
-                 connection,
-                 sentinels,
-                 tls,
-             }| PoolSettings {
-                connection,
-                sentinels,
-                tls,
-                password_file: read.password_file(redis.as_ref(), mode),
-                connect_timeout: read.duration("redis-connect-timeout"),
-                response_timeout: read.duration("redis-timeout"),
-                workers: if layers.one("workers").is_some() {
-                    read.count("workers")
-                } else {
-                    cores()
-                },
-                readers: read.count("redis-connections"),
-                blocking: read.count("redis-blocking-connections"),
-                block,
-                durable: read.count("redis-durable-connections"),
-                large_reads: read.size("read-memory"),
-            },
-        );
-        let jobs = live::jobs(&mut read);
-        let live = live::read(
-            &mut read,
-            pool.as_ref().map_or(1, |pool| pool.workers),
-            block,
-        );
-        let api = read.api();
-        let limits = read.limits(api.max_body);
-        let server = read.server(
-            listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
-            mode,
-        );
-        let log = LogSettings {
-            json: read.get("log-format", log_format).unwrap_or(false),
-            level: read
-                .get("log-level", log_level)
-                .unwrap_or(tracing::Level::INFO),
-            refusals: read
-                .get("log-refusals", network::parsed)
-                .unwrap_or(Quota::SECONDLY),
-        };
+        let pool = read.pool(&values, redis.as_ref(), block, mode);
+        let api = read.api(&values);
+        let server = read.server(&values, mode);
         match (redis, pool) {
             (Some(redis), Some(pool)) if read.problems.is_empty() => Ok(Self {
                 redis,
+                live: live::live(&values, pool.workers, block),
                 pool,
-                live,
-                jobs,
+                jobs: live::jobs(&values),
                 api,
-                limits,
+                limits: limits(&values),
                 auth,
                 ticket_secret_file,
                 server,
-                log,
+                log: LogSettings {
+                    json: values.log_format == LogFormat::Json,
+                    level: values.log_level,
+                    refusals: values.log_refusals,
+                },
             }),
             _ => {
                 read.problems.dedup();
@@ -310,22 +261,22 @@ mod tests {
     use super::*;
 
     fn load(
-        flags: &[(&str, &str)],
+        flags: &[(&'static Spec, &str)],
         env: &[(&str, &str)],
         file: &str,
         mode: Mode,
     ) -> Result<Settings, Vec<Problem>> {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let mut layers = Layers::default();
-        for (name, value) in flags.iter().map(own) {
-            layers.flag(&name, value);
+        for (spec, value) in flags {
+            layers.flag(spec, *value);
         }
         layers.environment(env.iter().map(own));
         layers.file("streamgate.toml", file);
         Settings::load(&layers, mode)
     }
 
-    fn problems(flags: &[(&str, &str)], env: &[(&str, &str)], file: &str) -> Vec<String> {
+    fn problems(flags: &[(&'static Spec, &str)], env: &[(&str, &str)], file: &str) -> Vec<String> {
         load(flags, env, file, Mode::Serve)
             .unwrap_err()
             .iter()
@@ -333,7 +284,7 @@ mod tests {
             .collect()
     }
 
-    const URL: (&str, &str) = ("redis-url", "redis://localhost");
+    const URL: (&Spec, &str) = (&SPECS.redis_url, "redis://localhost");
 
     #[test]
     fn a_flag_beats_the_environment_beats_the_file() {
@@ -342,7 +293,7 @@ mod tests {
             ("STREAMGATE_MAX_BODY", "2MiB"),
             ("STREAMGATE_HEARTBEAT", "2s"),
         ];
-        let settings = load(&[URL, ("max-body", "3MiB")], &env, file, Mode::Serve).unwrap();
+        let settings = load(&[URL, (&SPECS.max_body, "3MiB")], &env, file, Mode::Serve).unwrap();
         assert_eq!(settings.api.max_body, 3 << 20);
         assert_eq!(settings.limits.heartbeat, Duration::from_secs(2));
         assert_eq!(settings.log.level, tracing::Level::WARN);
@@ -351,7 +302,7 @@ mod tests {
     #[test]
     fn all_problems_are_told_at_once() {
         let wrong = problems(
-            &[("listen", "0.0.0.0:80"), ("heartbeat", "15")],
+            &[(&SPECS.listen, "0.0.0.0:80"), (&SPECS.heartbeat, "15")],
             &[
                 ("STREAMGATE_MAX_BDOY", "1"),
                 ("STREAMGATE_MAX_BODY", "much"),
@@ -376,7 +327,7 @@ mod tests {
 
     #[test]
     fn the_largest_body_fits_into_the_memory_of_all() {
-        let flags = [URL, ("body-memory", "1MiB")];
+        let flags = [URL, (&SPECS.body_memory, "1MiB")];
         let wrong = problems(&flags, &[], "");
         assert_eq!(
             wrong,
@@ -392,7 +343,7 @@ mod tests {
             "rediss://:secret@host/#insecure",
             "secret",
         ] {
-            let wrong = problems(&[("redis-url", url)], &[], "");
+            let wrong = problems(&[(&SPECS.redis_url, url)], &[], "");
             assert!(!wrong.concat().contains("secret"), "{wrong:?}");
         }
     }
@@ -401,8 +352,8 @@ mod tests {
     fn lists_come_from_repeated_flags_and_from_commas() {
         let flags = [
             URL,
-            ("allow-origin", "http://a"),
-            ("allow-origin", "http://b:1"),
+            (&SPECS.allow_origin, "http://a"),
+            (&SPECS.allow_origin, "http://b:1"),
         ];
         let settings = load(&flags, &[("STREAMGATE_HOST", "x, Y")], "", Mode::Serve).unwrap();
         assert_eq!(settings.api.origins, ["http://a", "http://b:1"]);

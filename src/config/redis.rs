@@ -1,6 +1,6 @@
 //! The Redis connection: its URL, and TLS.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use deadpool_redis::redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _};
@@ -9,8 +9,10 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use crate::config::sentinel::SentinelUrl;
-use crate::config::{Mode, Problem, Reader, RedisSource};
+use crate::config::kinds::Kind;
+use crate::config::sentinel::{self, SentinelUrl};
+use crate::config::table::Values;
+use crate::config::{Mode, Reader, RedisSource, SPECS, Spec};
 use crate::net::tls::{self, TlsFiles, TlsProblem};
 use crate::redis::Sentinels;
 
@@ -29,8 +31,44 @@ pub struct RedisUrl {
 const ESCAPES: &str = "in a user or password, write % as %25, # as %23, / as %2F, ? as %3F, : as %3A and \
                        @ as %40";
 
+impl RedisUrl {
+    /// Returns a URL that stands in for the address of a private Redis until it has started.
+    pub(super) fn placeholder() -> Option<Self> {
+        let connection = ConnectionAddr::Unix(PathBuf::new())
+            .into_connection_info()
+            .ok()?;
+        Some(Self {
+            connection,
+            sentinels: None,
+            tls: None,
+        })
+    }
+}
+
+impl Kind for RedisUrl {
+    const PLACEHOLDER: &'static str = "URL";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        url(text)
+    }
+
+    /// Masks the password.
+    fn mask(text: &str) -> String {
+        if let Some(masked) = sentinel::masked(text) {
+            return masked;
+        }
+        match text.split_once("://").zip(text.rsplit_once('@')) {
+            Some(((scheme, rest), (_, host))) => {
+                let user = rest.split([':', '@']).next().unwrap_or_default();
+                format!("{scheme}://{user}:***@{host}")
+            }
+            None => text.to_owned(),
+        }
+    }
+}
+
 /// Parses a Redis URL. Errors never repeat the text, which may hold a password.
-pub(super) fn url(text: &str) -> Result<RedisUrl, String> {
+fn url(text: &str) -> Result<RedisUrl, String> {
     let scheme = text.split("://").next().unwrap_or_default();
     match scheme {
         "redis" | "rediss" | "unix" | "redis+unix" => {
@@ -167,24 +205,38 @@ type ClientCertificate = (
     PrivateKeyDer<'static>,
 );
 
+/// The name of the setting, for a problem with the contents of its file.
+fn about(spec: &Spec, text: &str) -> String {
+    format!("{}: {text}", spec.name)
+}
+
 impl Reader<'_> {
     /// Adds the TLS configuration for Redis to its URL.
-    pub(super) fn redis_tls(&mut self, mut url: RedisUrl, mode: Mode) -> Option<RedisUrl> {
-        let ca = self.file("redis-ca");
-        let (cert, key) = (
-            self.file("redis-client-cert"),
-            self.file("redis-client-key"),
+    pub(super) fn redis_tls(
+        &mut self,
+        values: &Values,
+        mut url: RedisUrl,
+        mode: Mode,
+    ) -> Option<RedisUrl> {
+        let (ca, cert, key) = (
+            values.redis_ca.as_deref(),
+            values.redis_client_cert.clone(),
+            values.redis_client_key.clone(),
         );
         let given = ca.is_some() || cert.is_some() || key.is_some();
         if !matches!(url.connection.addr(), ConnectionAddr::TcpTls { .. }) {
             if given {
-                let text = "redis-ca and redis-client-cert require a redis-url with rediss:// or \
-                            rediss-sentinel://";
-                self.problems.push(Problem(text.to_owned()));
+                self.problem(
+                    "redis-ca and redis-client-cert require a redis-url with rediss:// or \
+                     rediss-sentinel://",
+                );
             }
             return Some(url);
         }
-        let client = self.both(("redis-client-cert", cert), ("redis-client-key", key));
+        let client = self.both(
+            (&SPECS.redis_client_cert, cert),
+            (&SPECS.redis_client_key, key),
+        );
         if mode == Mode::Ask {
             return Some(url);
         }
@@ -206,30 +258,30 @@ impl Reader<'_> {
     }
 
     /// Loads the root certificates from the file, or from the system.
-    fn roots(&mut self, ca: Option<PathBuf>) -> Option<RootCertStore> {
+    fn roots(&mut self, ca: Option<&Path>) -> Option<RootCertStore> {
         let mut roots = RootCertStore::empty();
         let Some(path) = ca else {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             return Some(roots);
         };
-        let pem = self.certificates("redis-ca", &path)?;
-        let added = tls::certificates(&pem).map(|all| all.into_iter().map(|one| roots.add(one)));
-        if added.is_ok_and(|mut added| added.all(|added| added.is_ok())) {
-            return Some(roots);
+        let read = tls::read(path).and_then(|pem| {
+            tls::certificates(&pem).map_err(|wrong| format!("{} {wrong}", path.display()))
+        });
+        let added = read.map(|all| all.into_iter().all(|one| roots.add(one).is_ok()));
+        match added {
+            Ok(true) => return Some(roots),
+            Ok(false) => self.problem(about(
+                &SPECS.redis_ca,
+                "contains a certificate that cannot sign others",
+            )),
+            Err(wrong) => self.problem(about(&SPECS.redis_ca, &wrong)),
         }
-        let text = "redis-ca: contains a certificate that cannot sign others";
-        self.problems.push(Problem(text.to_owned()));
         None
     }
 
     /// Loads the client certificate and its key.
     fn client(&mut self, files: &TlsFiles) -> Option<ClientCertificate> {
-        let problems = files.check().err().unwrap_or_default();
-        self.problems
-            .extend(problems.into_iter().map(|problem| match problem {
-                TlsProblem::Cert(text) => Problem(format!("redis-client-cert: {text}")),
-                TlsProblem::Key(text) => Problem(format!("redis-client-key: {text}")),
-            }));
+        self.check_tls(files, &SPECS.redis_client_cert, &SPECS.redis_client_key);
         let chain = tls::certificates(&tls::read(&files.cert).ok()?).ok()?;
         Some((
             chain,
@@ -237,43 +289,38 @@ impl Reader<'_> {
         ))
     }
 
-    /// Reads the path of the password file. The file must be readable, and no other setting may
+    /// Reports what is wrong with a certificate and its key, as problems of their settings.
+    pub(super) fn check_tls(&mut self, files: &TlsFiles, cert: &Spec, key: &Spec) {
+        for problem in files.check().err().unwrap_or_default() {
+            self.problem(match problem {
+                TlsProblem::Cert(text) => about(cert, &text),
+                TlsProblem::Key(text) => about(key, &text),
+            });
+        }
+    }
+
+    /// Returns the path of the password file. The file must be readable, and no other setting may
     /// contain the password.
     pub(super) fn password_file(
         &mut self,
+        values: &Values,
         redis: Option<&RedisSource>,
         mode: Mode,
     ) -> Option<PathBuf> {
-        let path = self.file("redis-password-file")?;
-        let mut wrong = |text: String| self.problems.push(Problem(text));
+        let path = values.redis_password_file.clone()?;
         match redis {
             _ if mode == Mode::Ask => {}
-            Some(RedisSource::Private(_)) => {
-                wrong(
-                    "redis-password-file requires redis-url and cannot be used with data-dir"
-                        .to_owned(),
-                );
-            }
+            Some(RedisSource::Private(_)) => self
+                .problem("redis-password-file requires redis-url and cannot be used with data-dir"),
             Some(RedisSource::Url(url)) if url.connection.redis_settings().password().is_some() => {
-                wrong(
-                    "redis-password-file and a password in redis-url exclude each other".to_owned(),
-                );
+                self.problem("redis-password-file and a password in redis-url exclude each other");
             }
             _ => {
-                if let Err(text) = tls::read(&path) {
-                    wrong(format!("redis-password-file: {text}"));
+                if let Err(wrong) = tls::read(&path) {
+                    self.problem(about(&SPECS.redis_password_file, &wrong));
                 }
             }
         }
         Some(path)
-    }
-
-    fn certificates(&mut self, name: &str, path: &std::path::Path) -> Option<Vec<u8>> {
-        let read = tls::read(path).and_then(|pem| match tls::certificates(&pem) {
-            Ok(_) => Ok(pem),
-            Err(wrong) => Err(format!("{} {wrong}", path.display())),
-        });
-        read.map_err(|wrong| self.problems.push(Problem(format!("{name}: {wrong}"))))
-            .ok()
     }
 }

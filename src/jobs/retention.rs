@@ -14,10 +14,11 @@
 //! stream.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use parking_lot::{Mutex, RwLock};
 use tokio::time::{Instant, sleep};
 
 use crate::jobs::Context;
@@ -63,11 +64,11 @@ impl Known {
         if self.none.load(Ordering::Relaxed) {
             return false;
         }
-        let streams = self.streams.read().unwrap_or_else(PoisonError::into_inner);
+        let streams = self.streams.read();
         let Some(since) = streams.get(stream) else {
             return !self.loaded.load(Ordering::Relaxed);
         };
-        let mut since = since.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut since = since.lock();
         since.appended += appended;
         let (entries, time) = TRIM_EVERY;
         let long = since.at.is_none_or(|at| at.elapsed() >= time);
@@ -85,21 +86,18 @@ impl Known {
     /// Records the result of a pass over a stream.
     fn note(&self, stream: &StreamName, retained: Option<&Retained>) {
         if let Some(retained) = retained {
-            let streams = self.streams.read().unwrap_or_else(PoisonError::into_inner);
+            let streams = self.streams.read();
             if let Some(since) = streams.get(stream) {
-                since.lock().unwrap_or_else(PoisonError::into_inner).exact = retained.exact;
+                since.lock().exact = retained.exact;
                 return;
             }
         }
-        let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
+        let mut streams = self.streams.write();
         match retained {
             None => drop(streams.remove(stream)),
             Some(retained) => {
                 let since = streams.entry(stream.clone()).or_default();
-                since
-                    .get_mut()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .exact = retained.exact;
+                since.get_mut().exact = retained.exact;
             }
         }
         let none = self.loaded.load(Ordering::Relaxed) && streams.is_empty();
@@ -111,12 +109,11 @@ impl Known {
     /// Returns the streams that may have untrimmed entries from appends through this gateway: those
     /// missing from the previous copy, and those whose appends were not due for a trim.
     fn replace(&self, index: Vec<StreamName>) -> Vec<StreamName> {
-        let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
+        let mut streams = self.streams.write();
         let (mut old, mut untrimmed) = (std::mem::take(&mut *streams), Vec::new());
         let kept = index.into_iter().map(|stream| {
             let since = old.remove(&stream);
-            let since =
-                since.map(|since| since.into_inner().unwrap_or_else(PoisonError::into_inner));
+            let since = since.map(|since| since.into_inner());
             if since.is_none_or(|since| since.appended > 0) {
                 untrimmed.push(stream.clone());
             }

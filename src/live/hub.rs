@@ -1,9 +1,10 @@
 //! The hub: the entry point for everything that follows streams or waits for entries.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::background::Background;
@@ -108,7 +109,7 @@ impl Hub {
 
     /// Returns the shared instance of a view.
     pub(super) fn share_view(&self, view: EventView) -> Arc<EventView> {
-        let mut views = self.0.views.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut views = self.0.views.lock();
         if let Some(known) = views.get(&view).and_then(Weak::upgrade) {
             return known;
         }

@@ -1,8 +1,10 @@
 //! The shared part of a reader: its requests, its load and its connection.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::live::tail::Tail;
 use crate::model::name::StreamName;
@@ -79,7 +81,7 @@ impl ReaderHandle {
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inbox.lock()
     }
 
     /// Takes all requests.

@@ -1,7 +1,9 @@
 //! The followed streams and the running readers.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::live::context::{Context, JoinError};
 use crate::live::page_memory::Memory;
@@ -121,10 +123,10 @@ impl Registry {
     }
 
     fn tails(&self) -> MutexGuard<'_, HashMap<StreamName, (Arc<Tail>, Arc<ReaderHandle>)>> {
-        self.tails.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tails.lock()
     }
 
     fn readers(&self) -> MutexGuard<'_, Vec<Arc<ReaderHandle>>> {
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.readers.lock()
     }
 }

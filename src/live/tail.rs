@@ -1,9 +1,10 @@
 //! One followed stream: its recent pages and its followers.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -175,7 +176,7 @@ impl Tail {
     }
 
     fn lock(&self) -> MutexGuard<'_, Recent> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+        self.recent.lock()
     }
 }
 
@@ -189,10 +190,7 @@ impl Source for Tail {
 
 impl Drop for Tail {
     fn drop(&mut self) {
-        let recent = self
-            .recent
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
+        let recent = self.recent.get_mut();
         self.memory.give_back(recent.bytes);
     }
 }

@@ -1,8 +1,9 @@
 //! Pages: consecutive entries of one stream, rendered once for all subscribers with the same view.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use crate::model::cloudevent_out::{EventJson, ExtraAttribute};
 use crate::model::entry::{AsEvent, Entry};
@@ -89,7 +90,7 @@ impl Page {
     #[must_use]
     pub fn rendered(&self, view: &Arc<EventView>) -> Arc<RenderedPage> {
         // The lock is held while rendering. Otherwise a second caller would repeat the work.
-        let mut known = self.rendered.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.rendered.lock();
         if let Some((_, rendered)) = known.iter().find(|(of, _)| Arc::ptr_eq(of, view)) {
             return rendered.clone();
         }

@@ -8,13 +8,14 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::response::Response;
 use futures_util::FutureExt as _;
 use hyper::Request;
 use hyper::header::HeaderValue;
+use parking_lot::{Mutex, MutexGuard};
 use tower::ServiceExt as _;
 
 use crate::http::{Client, RejectedRequest, Standing, answer_panic};
@@ -69,7 +70,7 @@ struct OfAddresses {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 impl ClientLimiter {

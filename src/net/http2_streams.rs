@@ -7,14 +7,15 @@
 //! answered early (`request_body.rs`).
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::Sleep;
 use tokio_util::task::TaskTracker;
@@ -103,7 +104,7 @@ impl Streams {
             held,
             unfinished: Unfinished::default(),
         });
-        *self.0.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream.clone());
+        *self.0.next.lock() = Some(stream.clone());
         stream
     }
 
@@ -127,12 +128,7 @@ impl Streams {
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     fn execute(&self, task: F) {
-        let next = self
-            .0
-            .next
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let next = self.0.next.lock().take();
         match next {
             Some(stream) => {
                 self.0.open.fetch_add(1, Relaxed);

@@ -3,8 +3,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use axum::body::Bytes;
@@ -12,6 +12,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::net::exchange::Exchange;
@@ -65,7 +66,7 @@ impl AsyncWrite for Client {
         _: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut served = self.served.lock();
         served.answers.extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
@@ -88,9 +89,7 @@ pub fn serve(bytes: &[u8], part: usize, max_head: usize) -> Served {
         Arc::<AtomicBool>::default(),
     );
     let (noted, exchange) = (served.clone(), Arc::<Exchange>::default());
-    let lock = |served: &Arc<Mutex<Served>>| -> Served {
-        std::mem::take(&mut *served.lock().unwrap_or_else(PoisonError::into_inner))
-    };
+    let lock = |served: &Arc<Mutex<Served>>| -> Served { std::mem::take(&mut *served.lock()) };
     let client = Client {
         bytes: bytes.to_vec(),
         sent: 0,
@@ -108,7 +107,7 @@ pub fn serve(bytes: &[u8], part: usize, max_head: usize) -> Served {
                 let data = frame.map(|frame| frame.data_ref().map_or(0, Bytes::len) as u64);
                 length = length.zip(data.ok()).map(|(length, data)| length + data);
             }
-            let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut noted = noted.lock();
             noted.requests.push(length);
             noted.refused |= refused;
             Ok::<_, std::convert::Infallible>(hyper::Response::new(Full::<Bytes>::default()))

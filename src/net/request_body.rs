@@ -4,11 +4,12 @@
 //! rest of the body first, within the bounds of `linger.rs`.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use parking_lot::Mutex;
 use tokio::time::Sleep;
 
 use crate::net::io::linger::Linger;
@@ -19,7 +20,7 @@ pub(crate) struct Unfinished(Arc<Mutex<Option<Incoming>>>);
 
 impl Unfinished {
     pub(crate) fn take(&self) -> Option<Incoming> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.lock().take()
     }
 }
 
@@ -41,11 +42,7 @@ impl RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         let rest = self.incoming.take().filter(|body| !body.is_end_stream());
-        *self
-            .unfinished
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = rest;
+        *self.unfinished.0.lock() = rest;
     }
 }
 

@@ -9,12 +9,12 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, Method, Version};
 use axum::response::Response;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::http::{DetachableSession, Session};
@@ -53,7 +53,7 @@ impl Takeover {
         else {
             return;
         };
-        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = hand_over.take();
+        *self.session.lock() = hand_over.take();
         // The connection closes after the session. A client that reused the connection for its next
         // request would sometimes lose that request.
         response
@@ -76,10 +76,7 @@ impl Takeover {
             return None;
         }
         self.step.store(IDLE, Ordering::Release);
-        self.session
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        self.session.lock().take()
     }
 
     /// Records that the client speaks HTTP/2.

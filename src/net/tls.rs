@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
@@ -137,12 +138,7 @@ impl std::fmt::Debug for Shown {
 
 impl ResolvesServerCert for Shown {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(
-            self.now
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
-        )
+        Some(self.now.read().clone())
     }
 }
 
@@ -181,7 +177,7 @@ impl Shown {
             let loaded = read.as_ref().map_err(Clone::clone);
             match loaded.and_then(|contents| self.files.certified(contents)) {
                 Ok(certified) => {
-                    *self.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(certified);
+                    *self.now.write() = Arc::new(certified);
                     tracing::info!(cert = %self.files.cert.display(), "reloaded the TLS certificate");
                 }
                 Err(problems) => {

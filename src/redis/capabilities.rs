@@ -4,7 +4,7 @@
 //! `GET /v1/capabilities` returns the table of this file, so the table must match what the rest of
 //! the store does. When you start using a Redis command, update its row.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use deadpool_redis::redis::{Cmd, Value};
 
@@ -190,10 +190,7 @@ impl Store {
     /// Returns the capabilities of the server, or `None` until a probe has succeeded.
     #[must_use]
     pub fn capabilities(&self) -> Option<Arc<Capabilities>> {
-        self.capabilities
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.capabilities.read().clone()
     }
 
     /// Probes the capabilities of the server. Returns false if another probe soon may learn more.
@@ -213,10 +210,7 @@ impl Store {
             self.untraced_holes
                 .store(known, std::sync::atomic::Ordering::Relaxed);
         }
-        let mut capabilities = self
-            .capabilities
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut capabilities = self.capabilities.write();
         *capabilities = Some(Arc::new(found));
         settled
     }

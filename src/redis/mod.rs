@@ -21,11 +21,12 @@ mod script;
 mod shared_secret;
 mod stream;
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
+use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 

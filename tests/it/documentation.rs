@@ -199,7 +199,7 @@ fn settings() -> String {
         "" => String::new(),
         text => format!("`{text}`"),
     };
-    for spec in streamgate::config::SPECS {
+    for spec in streamgate::config::SPECS.iter() {
         let value = match spec.value {
             "" => String::new(),
             value => format!(" `{value}`"),

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use deadpool_redis::redis::Value;
 
+use streamgate::config::SPECS;
+
 use crate::support::app::settings;
 use crate::support::certs::Authority;
 use crate::support::gateway::run;
@@ -49,10 +51,10 @@ async fn all_kinds_of_connections_to_redis_go_over_tls() {
     let own = tempfile::tempdir().unwrap();
     let files = authority.issue(own.path());
     let app = TestApp::of(&settings(&[
-        ("redis-url", &format!("rediss://localhost:{port}/")),
-        ("redis-ca", text(&dir.path().join("ca.pem"))),
-        ("redis-client-cert", text(&files.cert)),
-        ("redis-client-key", text(&files.key)),
+        (&SPECS.redis_url, &format!("rediss://localhost:{port}/")),
+        (&SPECS.redis_ca, text(&dir.path().join("ca.pem"))),
+        (&SPECS.redis_client_cert, text(&files.cert)),
+        (&SPECS.redis_client_key, text(&files.key)),
     ]))
     .await;
     let stream = unique("secure");
@@ -122,17 +124,23 @@ async fn a_redis_is_not_believed_whose_certificate_nobody_signed_nor_one_without
         dir.path().join("ca.pem"),
     );
     let ours = [
-        ("redis-client-cert", text(&files.cert)),
-        ("redis-client-key", text(&files.key)),
+        (&SPECS.redis_client_cert, text(&files.cert)),
+        (&SPECS.redis_client_key, text(&files.key)),
     ];
     for flags in [
-        vec![("redis-url", url.as_str()), ("redis-ca", text(&ca))],
+        vec![
+            (&SPECS.redis_url, url.as_str()),
+            (&SPECS.redis_ca, text(&ca)),
+        ],
         [
-            &[("redis-url", url.as_str()), ("redis-ca", text(&foreign))][..],
+            &[
+                (&SPECS.redis_url, url.as_str()),
+                (&SPECS.redis_ca, text(&foreign)),
+            ][..],
             &ours,
         ]
         .concat(),
-        [&[("redis-url", url.as_str())][..], &ours].concat(),
+        [&[(&SPECS.redis_url, url.as_str())][..], &ours].concat(),
     ] {
         let mut settings = settings(&flags);
         settings.pool.connect_timeout = Duration::from_millis(300);
@@ -158,10 +166,10 @@ async fn sentinels_and_the_master_they_name_are_reached_over_tls() {
     let _sentinel = Sentinel::start(port, 1, &further).await;
     let url = format!("rediss-sentinel://localhost:{tls_port}?sentinelMasterId={NAME}");
     let flags = [
-        ("redis-url", url.as_str()),
-        ("redis-ca", &format!("{path}/ca.pem")),
-        ("redis-client-cert", &format!("{path}/cert.pem")),
-        ("redis-client-key", &format!("{path}/key.pem")),
+        (&SPECS.redis_url, url.as_str()),
+        (&SPECS.redis_ca, &format!("{path}/ca.pem")),
+        (&SPECS.redis_client_cert, &format!("{path}/cert.pem")),
+        (&SPECS.redis_client_key, &format!("{path}/key.pem")),
     ];
     let app = TestApp::of(&settings(&flags)).await;
     app.publish(&unique("secure"), "1").await;

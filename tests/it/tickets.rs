@@ -4,6 +4,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use streamgate::auth::KeyHash;
+use streamgate::config::SPECS;
 
 use crate::support::auth::{AuthFile, Signer, claims, issuer, key, record};
 use crate::support::proxy::Proxy;
@@ -415,9 +416,9 @@ async fn a_secret_from_a_file_needs_no_redis_and_changes_with_the_file() {
     let auth_file = file.path();
     let on = async || {
         let settings = crate::support::app::settings(&[
-            ("redis-url", &server.url()),
-            ("auth-file", auth_file.to_str().unwrap()),
-            ("ticket-secret-file", path.to_str().unwrap()),
+            (&SPECS.redis_url, &server.url()),
+            (&SPECS.auth_file, auth_file.to_str().unwrap()),
+            (&SPECS.ticket_secret_file, path.to_str().unwrap()),
         ]);
         TestApp::of(&settings).await
     };

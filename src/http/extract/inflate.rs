@@ -5,8 +5,8 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use async_compression::tokio::bufread::{GzipDecoder, ZlibDecoder, ZstdDecoder};
@@ -16,6 +16,7 @@ use axum::http::HeaderMap;
 use axum::http::header::CONTENT_ENCODING;
 use futures_util::StreamExt as _;
 use futures_util::stream::poll_fn;
+use parking_lot::Mutex;
 use tokio::io::AsyncRead;
 use tokio_util::io::{ReaderStream, StreamReader};
 
@@ -155,7 +156,7 @@ pub fn inflated(most: usize, headers: &HeaderMap, body: Body) -> Result<Body, Ap
 
 /// Returns the next raw part of a body.
 fn next(raw: &Mutex<BodyDataStream>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
-    let mut raw = raw.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut raw = raw.lock();
     raw.poll_next_unpin(cx).map_err(|_| Fault::Broken)
 }
 

@@ -127,7 +127,7 @@ where
 async fn caught(
     answer: impl Future<Output = Result<Response, Infallible>>,
 ) -> Result<Response, Infallible> {
-    // The panicked handler shares only state behind locks, which a panic poisons.
+    // The panicked handler shares only state behind locks, which a panic releases.
     match AssertUnwindSafe(answer).catch_unwind().await {
         Ok(response) => response,
         Err(panic) => Ok(panicked(&*panic)),

@@ -9,7 +9,7 @@
 //!
 //! The first bytes also identify a client that speaks HTTP/2 without negotiation.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -20,6 +20,7 @@ use crate::http::Malformed;
 use crate::net::exchange::{Exchange, Incoming};
 use crate::net::framing::{Framing, Stop};
 use crate::net::head;
+use crate::net::io::forward::forward;
 
 /// The start of the HTTP/2 preface. No HTTP method has this name.
 const PREFACE: &[u8] = b"PRI ";
@@ -228,25 +229,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for RequestIo<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for RequestIo<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
+    forward!(stream: poll_write, poll_write_vectored, is_write_vectored);
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;

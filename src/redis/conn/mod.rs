@@ -10,6 +10,7 @@ pub mod private;
 pub(in crate::redis) mod sentinel;
 pub(in crate::redis) mod settings;
 pub(in crate::redis) mod shared;
+mod supervision;
 pub(in crate::redis) mod transaction;
 pub(in crate::redis) mod watched_socket;
 pub(in crate::redis) mod write_health;

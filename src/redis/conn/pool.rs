@@ -9,17 +9,17 @@
 //! the server closes is detected at the end of the stream (`link.rs`); no command is sent on it
 //! afterwards.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{Cmd, ConnectionInfo, Pipeline, RedisError, Value};
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
-use tokio_util::sync::CancellationToken;
 
 use crate::redis::Blocking;
-use crate::redis::conn::dial::{MultiplexedHandle, greet};
+use crate::redis::conn::dial::MultiplexedHandle;
 use crate::redis::conn::endpoint::{Endpoint, Kind};
 use crate::redis::conn::health::RedisHealth;
 use crate::redis::conn::settings::PoolSettings;
@@ -32,8 +32,6 @@ use crate::redis::error::StoreError;
 const FAILURE_COUNTS_FOR: Duration = Duration::from_millis(250);
 /// Additional tries of a command that was certainly not sent.
 const UNSENT_TRIES: u8 = 2;
-/// Interval between health checks of the shared connections.
-const PING_EVERY: Duration = Duration::from_secs(1);
 
 /// The retry policy of a command whose connection breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,16 +57,16 @@ pub struct Connections {
     /// The endpoint in use, or why there is none. Set by `move_to` and `has_no_site`.
     site: RwLock<Result<Arc<Endpoint>, StoreError>>,
     /// Connections for writes: one for callers outside the workers, then one per worker.
-    writers: Box<[SharedConnection]>,
-    readers: Box<[SharedConnection]>,
+    pub(super) writers: Box<[SharedConnection]>,
+    pub(super) readers: Box<[SharedConnection]>,
     turn: AtomicUsize,
     pub(in crate::redis) contact: watch::Sender<RedisHealth>,
     pub(in crate::redis) writes: WriteHealth,
     /// Notified when a connection ends.
-    ended: Arc<Notify>,
+    pub(super) ended: Arc<Notify>,
     /// Number of shared connections opened so far; counted by `connect`.
     connected: watch::Sender<u64>,
-    doubted: Notify,
+    pub(super) doubted: Notify,
     /// Notified after an error that a failover would explain.
     pub(in crate::redis) suspected: Notify,
 }
@@ -133,10 +131,7 @@ impl Connections {
     /// # Errors
     /// [`StoreError::Unreachable`] until the sentinels have named a master.
     pub(in crate::redis) fn site(&self) -> Result<Arc<Endpoint>, StoreError> {
-        self.site
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.site.read().clone()
     }
 
     /// Switches to another server and cancels the calls that wait for the previous one.
@@ -145,7 +140,7 @@ impl Connections {
     /// [`StoreError::Unexpected`] when no pool can be built; nothing changes then.
     pub(in crate::redis) fn move_to(&self, there: ConnectionInfo) -> Result<(), StoreError> {
         let site = Ok(Arc::new(Endpoint::new(&self.settings, there, &self.ended)?));
-        let mut place = self.site.write().unwrap_or_else(PoisonError::into_inner);
+        let mut place = self.site.write();
         let before = std::mem::replace(&mut *place, site);
         drop(place);
         if let Ok(before) = before {
@@ -162,7 +157,7 @@ impl Connections {
 
     /// Records why no server is available, unless one is in use.
     pub(in crate::redis) fn has_no_site(&self, why: &str) {
-        let mut site = self.site.write().unwrap_or_else(PoisonError::into_inner);
+        let mut site = self.site.write();
         if site.is_err() {
             *site = Err(StoreError::Unreachable(why.to_owned()));
         }
@@ -255,38 +250,6 @@ impl Connections {
         }
     }
 
-    /// Keeps the shared connections alive and `contact` up to date until `stop` is cancelled.
-    pub async fn supervise(&self, stop: CancellationToken) {
-        let mut tick = tokio::time::interval(PING_EVERY);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = tick.tick() => {}
-                () = self.doubted.notified() => {}
-                () = self.ended.notified() => {}
-            }
-            self.check().await;
-        }
-    }
-
-    /// Pings the shared connections and discards dead ones.
-    pub async fn check(&self) {
-        // Each worker opens its own connection when it first writes.
-        let made = self.writers[1..]
-            .iter()
-            .filter(|slot| slot.open().is_some());
-        let slots = self.writers[..1].iter().chain(&self.readers).chain(made);
-        for error in futures_util::future::join_all(slots.map(|slot| self.ping(slot))).await {
-            self.note(error.as_ref());
-        }
-    }
-
-    /// Requests an immediate health check, because something suggests that Redis is unreachable.
-    pub fn doubt(&self) {
-        self.doubted.notify_one();
-        self.suspected.notify_one();
-    }
-
     /// Triggers a search for a new master if the error hints at a failover. Records rejected writes
     /// and missing permissions. Returns the result unchanged.
     pub(in crate::redis) fn heed<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
@@ -297,21 +260,6 @@ impl Connections {
             }
         }
         result
-    }
-
-    async fn ping(&self, slot: &SharedConnection) -> Option<StoreError> {
-        loop {
-            let held = match self.held_in(slot).await {
-                Ok(held) => held,
-                Err(error) => return Some(error),
-            };
-            let before = held.answered.load(Ordering::Relaxed);
-            let answer = held.left.run_until_cancelled(greet(&held.wire.handle));
-            if let Some(result) = answer.await {
-                return self.settle(slot, &held, before, result).err();
-            }
-            slot.discard(&held);
-        }
     }
 
     /// Returns the handle for a read or a write. Writes of a thread share a handle, so that
@@ -331,7 +279,10 @@ impl Connections {
         self.held_in(slot).await.map(|held| (slot, held))
     }
 
-    async fn held_in(&self, slot: &SharedConnection) -> Result<Arc<ConnectionHandle>, StoreError> {
+    pub(super) async fn held_in(
+        &self,
+        slot: &SharedConnection,
+    ) -> Result<Arc<ConnectionHandle>, StoreError> {
         match slot.open() {
             Some(held) => Ok(held),
             // Boxed because this future is large and rarely needed.
@@ -369,7 +320,7 @@ impl Connections {
                 answered: AtomicU64::new(0),
                 left,
             });
-            let mut place = slot.held.write().unwrap_or_else(PoisonError::into_inner);
+            let mut place = slot.held.write();
             // Checked under the same lock that `move_to` takes after it has cancelled the old
             // endpoint. A handle stored here is either discarded by `move_to` or of the new
             // endpoint.
@@ -387,7 +338,7 @@ impl Connections {
 
     /// Records the outcome of a command and discards the handle if it is unusable. `before` is the
     /// handle's number of replies when the command was sent.
-    fn settle<T>(
+    pub(super) fn settle<T>(
         &self,
         slot: &SharedConnection,
         held: &Arc<ConnectionHandle>,
@@ -412,12 +363,5 @@ impl Connections {
             }
         }
         self.heed(result)
-    }
-
-    fn note(&self, error: Option<&StoreError>) {
-        let cause = error
-            .filter(|error| error.is_outage())
-            .map(StoreError::cause);
-        self.contact.send_if_modified(|contact| contact.note(cause));
     }
 }

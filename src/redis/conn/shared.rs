@@ -1,10 +1,11 @@
 //! Shared connections. Each command takes the handle from its slot; a broken handle is discarded.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 use deadpool::managed::Object;
+use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 
 use crate::redis::StoreError;
@@ -22,10 +23,7 @@ pub(in crate::redis) struct SharedConnection {
 
 impl SharedConnection {
     pub fn held(&self) -> Option<Arc<ConnectionHandle>> {
-        self.held
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.held.read().clone()
     }
 
     /// Returns the handle. Discards it instead if its connection is known to be closed.
@@ -40,13 +38,9 @@ impl SharedConnection {
 
     /// Discards a handle and its connection. Returns false if another caller already did.
     pub fn discard(&self, broken: &Arc<ConnectionHandle>) -> bool {
-        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held.write();
         let here = held.take_if(|held| Arc::ptr_eq(held, broken)).is_some();
-        let owner = broken
-            .owner
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let owner = broken.owner.lock().take();
         if let Some(owner) = owner {
             drop(Object::take(owner));
         }

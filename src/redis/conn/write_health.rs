@@ -1,9 +1,9 @@
 //! Rejected writes and missing permissions of the gateway's Redis user.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use crate::redis::error::StoreError;
@@ -50,7 +50,7 @@ impl WriteHealth {
     }
 
     fn tell(&self, text: &str) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told.lock();
         let now = Instant::now();
         told.retain(|_, at| now.duration_since(*at) < TELL_AGAIN);
         if told.len() < TOLD && told.insert(text.to_owned(), now).is_none() {

@@ -8,8 +8,9 @@
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::model::name::{ConsumerName, GroupName, StreamName};
 use crate::redis::conn::pool::RetryPolicy;
@@ -55,9 +56,7 @@ impl Admissions {
     }
 
     fn generations(&self) -> MutexGuard<'_, Generations> {
-        self.generations
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.generations.lock()
     }
 
     fn contains(&self, key: u64) -> bool {

@@ -7,9 +7,10 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use deadpool_redis::redis::Cmd;
+use parking_lot::Mutex;
 
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::decode::list;
@@ -35,7 +36,7 @@ struct Look {
 
 impl Looks {
     fn at(&self, stream: &StreamName, group: &GroupName) -> Arc<Look> {
-        let mut looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut looks = self.0.lock();
         let key = (stream.clone(), group.clone());
         if let Some(look) = looks.get(&key).and_then(Weak::upgrade) {
             return look;

@@ -9,10 +9,11 @@
 //! Redis more than its bytes.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::model::entry::{Entry, Fields, size};
@@ -86,11 +87,7 @@ impl ReadBudget {
 
     /// Returns the weight of the heaviest entries of a stream, if any were seen.
     pub(in crate::redis) fn weight(&self, stream: &str) -> Option<usize> {
-        self.weights
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(stream)
-            .copied()
+        self.weights.lock().get(stream).copied()
     }
 
     /// Returns a permit for reading the counters of a stream. XINFO also copies the first and the
@@ -111,7 +108,7 @@ impl ReadBudget {
     /// make a stream look light.
     pub(in crate::redis) fn saw(&self, stream: &str, heaviest: Option<usize>) {
         let Some(heaviest) = heaviest else { return };
-        let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut weights = self.weights.lock();
         if let Some(weight) = weights.get_mut(stream) {
             *weight = heaviest.max(*weight - *weight / 8);
             return;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::Value;
 use streamgate::app::App;
-use streamgate::config::{Layers, Mode, Settings};
+use streamgate::config::{Layers, Mode, SPECS, Settings, Spec};
 use streamgate::net::tls::install_provider;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -96,11 +96,11 @@ impl Answer {
 }
 
 /// Returns settings as the command line would produce them, with shorter intervals.
-pub fn settings(flags: &[(&str, &str)]) -> Settings {
+pub fn settings(flags: &[(&'static Spec, &str)]) -> Settings {
     let mut layers = Layers::default();
-    layers.flag("listen", "127.0.0.1:0".to_owned());
-    for (name, value) in flags {
-        layers.flag(name, (*value).to_owned());
+    layers.flag(&SPECS.listen, "127.0.0.1:0");
+    for (spec, value) in flags {
+        layers.flag(spec, *value);
     }
     let mut settings = Settings::load(&layers, Mode::Serve).unwrap();
     // Intervals that are 5 s in production are shorter in tests.
@@ -128,7 +128,7 @@ impl TestApp {
     }
 
     pub async fn on(redis_url: &str, change: impl FnOnce(&mut Settings)) -> Self {
-        let mut settings = settings(&[("redis-url", redis_url)]);
+        let mut settings = settings(&[(&SPECS.redis_url, redis_url)]);
         change(&mut settings);
         Self::of(&settings).await
     }
