@@ -49,6 +49,7 @@ mod fidelity;
 mod finished;
 mod greed;
 mod groups;
+mod groups_first_use;
 mod groups_many;
 mod histories;
 mod http2;

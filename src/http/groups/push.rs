@@ -1,6 +1,7 @@
 //! `GET /v1/streams/{stream}/groups/{group}/events`: pushes entries of a group to a consumer.
 
 use std::convert::Infallible;
+use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ use crate::http::extract::access::{Consume, GroupAccess, consumer};
 use crate::http::extract::names::NameParam;
 use crate::http::extract::params::{DurationParam, bounded, lease};
 use crate::http::groups::consumers::admit;
+use crate::http::groups::first_use::{GroupToCreate, PolicyParam};
 use crate::http::groups::read::{Deliveries, DeliveryEvent, MAX_COUNT};
 use crate::http::layer::request::RequestInfo;
 use crate::http::paths;
@@ -32,7 +34,7 @@ use crate::live::{EndReason, Push, PushPlan, Pushed};
 use crate::model::entry::{AsEvent, View};
 use crate::model::frame::{Framing, begin_event, end_event};
 use crate::model::name::{GroupName, StreamName};
-use crate::redis::{ConsumerRead, GroupRead};
+use crate::redis::{ConsumerRead, FirstUse, GroupRead, StoreError};
 
 /// Maximum time a closed session keeps its leases.
 const MAX_GRACE: Duration = Duration::from_secs(60);
@@ -71,6 +73,16 @@ pub struct PushParams {
     #[serde(rename = "as")]
     #[param(rename = "as", inline)]
     shown_as: Option<AsParam>,
+    /// Creates the group, and its stream, if they do not exist. Requires the right `manage`. An
+    /// existing group stays unchanged. The session creates the group again if it is lost.
+    create: Option<bool>,
+    /// With `create`: the position after which a new group reads. `0` (the default) for all
+    /// retained entries, `$` for new entries only, or a position.
+    start: Option<String>,
+    /// With `create`: the policy of a new group, as JSON text. If absent, a new group has the
+    /// default policy.
+    #[param(value_type = Option<String>, example = "{\"max_deliveries\":5}")]
+    policy: Option<PolicyParam>,
 }
 
 /// Receive entries by push
@@ -103,15 +115,15 @@ pub async fn push_entries(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     stream::require_acceptable(&headers)?;
-    let plan = plan(&access, &params, state.settings.heartbeat)?;
+    let mut plan = plan(&access, &params, state.settings.heartbeat)?;
     let event = params.shown_as.map(|AsParam::CloudEvents| AsEvent::Alone);
     let view = Arc::new(view(params.payload.as_deref(), params.json, false, event)?);
     let is_event_source = stream::is_wanted(&headers, EVENT_STREAM);
-    if let Err(error) = state
-        .store
-        .needed_policy(access.stream(), &access.group)
-        .await
-    {
+    let new = GroupToCreate::parse("", params.create, params.start.as_deref(), params.policy)?;
+    if let Some(new) = new {
+        plan.work.first_use = FirstUse::of(vec![new.with_policy().of(&access.access)?]);
+    }
+    if let Err(error) = require_policy(&state, &plan).await {
         let is_passing = error.is_passing();
         let error = ApiError::of_read(error);
         return match is_passing && is_event_source {
@@ -147,6 +159,22 @@ pub async fn push_entries(
     Ok((headers, Body::from_stream(body)).into_response())
 }
 
+/// Checks that the group has a policy. Creates the group if it is missing and the plan says so.
+async fn require_policy(state: &AppState, plan: &PushPlan) -> Result<(), StoreError> {
+    let (store, first_use) = (&state.store, &plan.work.first_use);
+    match store.needed_policy(&plan.stream, &plan.group).await {
+        Err(StoreError::GroupNotFound) if first_use.creates() => {
+            let streams = slice::from_ref(&plan.stream);
+            store
+                .create_missing(streams, &plan.group, first_use)
+                .await?;
+            store.needed_policy(&plan.stream, &plan.group).await?
+        }
+        found => found?,
+    };
+    Ok(())
+}
+
 fn plan(
     access: &GroupAccess<Consume>,
     params: &PushParams,
@@ -177,6 +205,7 @@ fn plan(
         read,
         lease: lease("lease", params.lease)?,
         max_bytes: None,
+        first_use: FirstUse::default(),
     };
     let (stream, group) = (access.stream().clone(), access.group.clone());
     let validity = access.access.principal().validity.clone();
