@@ -27,6 +27,7 @@ mod batches;
 mod bodies;
 mod browser;
 mod capabilities;
+mod client_files;
 mod clients;
 mod cloudevents;
 mod cold_gateway;
