@@ -1,9 +1,11 @@
 //! The client files in `clients`, in their own processes, through failures of every part around them.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -75,6 +77,7 @@ fn the_typescript_of_the_documentation_compiles() {
 struct Client {
     child: Child,
     lines: Arc<Mutex<Vec<Value>>>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Client {
@@ -98,14 +101,18 @@ impl Client {
         let mut child = start_tied(command);
         let lines: Arc<Mutex<Vec<Value>>> = Arc::default();
         let (out, kept) = (BufReader::new(child.stdout.take().unwrap()), lines.clone());
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in out.lines().map_while(Result::ok) {
                 kept.lock()
                     .unwrap()
                     .push(serde_json::from_str(&line).unwrap());
             }
         });
-        Self { child, lines }
+        Self {
+            child,
+            lines,
+            reader: Some(reader),
+        }
     }
 
     fn lines(&self) -> Vec<Value> {
@@ -154,7 +161,7 @@ impl Client {
         let mut text = String::new();
         let mut stderr = self.child.stderr.take().unwrap();
         stderr.read_to_string(&mut text).unwrap();
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        self.reader.take().unwrap().join().unwrap();
         (status.code(), text, self.lines())
     }
 }
@@ -421,14 +428,16 @@ async fn a_worker_loses_nothing(language: Language) {
         seen["pending"] == 0 && seen["lag"] == 0
     })
     .await;
-    let mut all: Vec<usize> = client
-        .all("ends")
-        .iter()
-        .map(|n| n.as_str().unwrap().parse().unwrap())
-        .collect();
-    all.sort_unstable();
-    all.dedup();
-    assert_eq!(all, (0..COUNT).collect::<Vec<_>>());
+    client
+        .until("every entry is worked off", |client| {
+            let ends: BTreeSet<String> = client
+                .all("ends")
+                .iter()
+                .map(|n| n.as_str().unwrap().to_owned())
+                .collect();
+            ends == numbers(COUNT).into_iter().collect()
+        })
+        .await;
     assert_eq!(dead_letters(&app, &stream).await, json!([]));
 }
 

@@ -298,3 +298,39 @@ async fn a_key_of_another_type_is_refused() {
     let call = json!({"consumer": "w", "create": true});
     read(&app, &key, call).await.is_problem(409, "not-a-stream");
 }
+
+#[tokio::test]
+async fn a_tenant_creates_a_group_in_its_own_part() {
+    let prefix = format!("{}:", unique("tenant"));
+    let tenant = record("tenant", &["* *"]) + &format!("prefix = {prefix:?}\n");
+    let auth = AuthFile::new(&(record("root", &["* *"]) + &tenant));
+    let app = auth.app().await;
+    let call = json!({"consumer": "w", "create": true, "policy": {}});
+    let path = group("orders", "/read");
+    let answer = app.as_key("tenant").call("POST", &path, call).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let own = app.as_key("tenant").get(&group("orders", "")).await.json();
+    assert_eq!(own["policy"]["dead_letter"], "{orders}.dead");
+    let path = group(&encode(&format!("{prefix}orders")), "");
+    let seen = app.as_key("root").get(&path).await.json();
+    assert_eq!(
+        seen["policy"]["dead_letter"],
+        format!("{{{prefix}orders}}.dead")
+    );
+}
+
+#[tokio::test]
+async fn a_stream_with_a_name_that_is_invalid_for_new_streams_is_read_but_not_created() {
+    let app = TestApp::start().await;
+    let odd = format!("{}{{", unique("odd"));
+    let shared = crate::support::redis::shared().await;
+    let create = ["XGROUP", "CREATE", &odd, "g", "0", "MKSTREAM"];
+    shared.command(&create).await;
+    let path = encode(&odd);
+    let plain = read(&app, &path, json!({"consumer": "w"})).await;
+    assert_eq!(plain.status, 200, "{}", plain.body);
+    let call = json!({"consumer": "w", "create": true});
+    read(&app, &path, call)
+        .await
+        .is_problem(400, "invalid-name");
+}
