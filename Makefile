@@ -25,7 +25,7 @@ test-clients: ## Install the clients that tests follow streams with, into target
 export RUST_TEST_THREADS ?= 3
 
 # Tests that use no server, only the private one or the one on PATH, or that test clients.
-SAME_ON_ALL = access:: browser:: clients:: deploying:: documentation:: keys:: openapi:: process:: readme:: redis_tls:: restart:: tidy:: tokens::
+SAME_ON_ALL = access:: browser:: client_files:: clients:: deploying:: documentation:: keys:: openapi:: process:: readme:: redis_tls:: restart:: tidy:: token_stream:: tokens:: webhook_forwarder::
 
 test-servers: ## Run the tests that use Redis on a newer Redis and on Valkey
 	@scripts/install.sh procps

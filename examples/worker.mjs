@@ -1,4 +1,6 @@
-// A worker: node worker.mjs http://127.0.0.1:8080/v1/streams/jobs/groups/mailers w1
+// A worker. It creates its group, with a policy, if there is none:
+//     node worker.mjs http://127.0.0.1:8080/v1/streams/jobs/groups/mailers w1
+//     curl http://127.0.0.1:8080/v1/streams/jobs/entries -d to=alice
 const [group, consumer] = process.argv.slice(2);
 
 async function call(verb, body) {
@@ -13,9 +15,11 @@ async function work(fields) {
   console.log("mail to", fields.to);
 }
 
+// A `lease` is refused for a group without a policy.
+const read = { consumer, count: 10, wait: "20s", lease: "30s", create: true, policy: { max_deliveries: 5 } };
 for (;;) {
   try {
-    const { entries } = await call("read", { consumer, count: 10, wait: "20s" });
+    const { entries } = await call("read", read);
     for (const { fields, receipt } of entries) {
       try {
         await work(fields);
@@ -26,7 +30,8 @@ for (;;) {
       await call("ack", { receipts: [receipt] });
     }
   } catch (error) { // unacknowledged entries are delivered again when their leases end
-    console.error(error);
+    console.error(error.message);
+    if (error.message.includes('"retryable":false')) process.exit(1);
     await new Promise((resolve) => setTimeout(resolve, 1000));
   }
 }

@@ -1,5 +1,9 @@
 #!/usr/bin/env python3
-"""A worker: python3 worker.py http://127.0.0.1:8080/v1/streams/jobs/groups/mailers w1"""
+"""A worker. It creates its group, with a policy, if there is none:
+
+    python3 worker.py http://127.0.0.1:8080/v1/streams/jobs/groups/mailers w1
+    curl http://127.0.0.1:8080/v1/streams/jobs/entries -d to=alice
+"""
 import json, sys, time, urllib.error, urllib.request
 
 group, consumer = sys.argv[1:3]
@@ -16,9 +20,11 @@ def work(fields):
     print("mail to", fields["to"], flush=True)
 
 
+# A `lease` is refused for a group without a policy.
+read = {"count": 10, "wait": "20s", "lease": "30s", "create": True, "policy": {"max_deliveries": 5}}
 while True:
     try:
-        for entry in call("read", consumer=consumer, count=10, wait="20s")["entries"]:
+        for entry in call("read", consumer=consumer, **read)["entries"]:
             receipts = [entry["receipt"]]
             try:
                 work(entry["fields"])
@@ -27,5 +33,8 @@ while True:
             else:
                 call("ack", receipts=receipts)
     except OSError as error:  # unacknowledged entries are delivered again when their leases end
-        print(error, file=sys.stderr)
+        text = error.read().decode() if isinstance(error, urllib.error.HTTPError) else str(error)
+        if '"retryable":false' in text:
+            sys.exit(text)
+        print(text, file=sys.stderr)
         time.sleep(1)

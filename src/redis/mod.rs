@@ -42,7 +42,7 @@ pub use crate::redis::error::StoreError;
 use crate::redis::group::consumer_admission::Admissions;
 pub use crate::redis::group::consumers::{AutoClaim, Claim, Claimed, PendingAction};
 pub use crate::redis::group::leases::{
-    ConsumerRead, DeadLetter, DeadLetterCounts, DeadLetters, GroupChange, GroupDelivery,
+    ConsumerRead, DeadLetter, DeadLetterCounts, DeadLetters, FirstUse, GroupChange, GroupDelivery,
     GroupStart, Item, Lease, LeaseOperation, LeaseOutcome, Redrive, Redriven, SweepParts,
     SweepPosition, SweepResult, WakeMessages, WakeSubscriber,
 };

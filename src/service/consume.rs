@@ -1,5 +1,6 @@
 //! Reads as a consumer: admission of the consumer, the limit of waiting reads, push sessions.
 
+use std::slice;
 use std::time::Duration;
 
 use crate::auth::Principal;
@@ -156,6 +157,19 @@ impl Services {
         ConsumeError::Join(error)
     }
 
+    /// Checks that the group has a policy. Creates the group if it is missing and the plan says so.
+    async fn require_policy(&self, plan: &PushPlan) -> Result<(), StoreError> {
+        let (stream, group, first_use) = (&plan.stream, &plan.group, &plan.work.first_use);
+        let found = self.store.needed_policy(stream, group).await;
+        if matches!(found, Err(StoreError::GroupNotFound)) && first_use.creates() {
+            let streams = slice::from_ref(stream);
+            self.store.create_missing(streams, group, first_use).await?;
+            self.store.needed_policy(stream, group).await?;
+            return Ok(());
+        }
+        found.map(|_| ())
+    }
+
     /// Opens a push session, which counts as a subscription.
     ///
     /// # Errors
@@ -164,8 +178,7 @@ impl Services {
     /// Safe.
     pub async fn push(&self, principal: &Principal, plan: PushPlan) -> Result<Push, PushError> {
         let (stream, group) = (&plan.stream, &plan.group);
-        let policy = self.store.needed_policy(stream, group).await;
-        policy.map_err(PushError::Store)?;
+        self.require_policy(&plan).await.map_err(PushError::Store)?;
         self.admit_consumer(stream, group, &plan.work.read.consumer)
             .await
             .map_err(PushError::NotAdmitted)?;

@@ -1,7 +1,5 @@
 //! The example workers, run unmodified.
 
-use std::process::Stdio;
-
 use crate::support::redis::{start_tied, tied};
 use crate::support::{TestApp, eventually, unique};
 
@@ -13,6 +11,24 @@ impl Drop for Worker {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Starts a worker on a group `mailers`. Returns a function that reads what it has printed.
+fn start(
+    app: &TestApp,
+    stream: &str,
+    (program, script): (&str, &str),
+) -> (Worker, impl Fn() -> String) {
+    let group = app.url(&format!("/v1/streams/{stream}/groups/mailers"));
+    let mut command = tied(program);
+    command.args([&format!("examples/{script}"), &group, "w1"]);
+    let output = tempfile::NamedTempFile::new().unwrap();
+    let file = output.reopen().unwrap();
+    command.stdout(file.try_clone().unwrap()).stderr(file);
+    let worker = Worker(start_tied(command));
+    (worker, move || {
+        std::fs::read_to_string(output.path()).unwrap()
+    })
 }
 
 /// Checks that a worker processes what it can, returns what it cannot, and survives a temporary
@@ -27,16 +43,7 @@ async fn works(program: &str, script: &str) {
     for to in ["to=alice", "subject=nobody", "to=bob"] {
         assert_eq!(app.post_form(&entries, to).await.status, 201);
     }
-    let mut command = tied(program);
-    command
-        .arg(format!("examples/{script}"))
-        .arg(app.url(&group))
-        .arg("w1");
-    let output = tempfile::NamedTempFile::new().unwrap();
-    command
-        .stdout(output.reopen().unwrap())
-        .stderr(Stdio::inherit());
-    let _worker = Worker(start_tied(command));
+    let (_worker, printed) = start(&app, &stream, (program, script));
     let idle = async || {
         let seen = app.get(&group).await.json();
         let last = app.get(&format!("/v1/streams/{stream}")).await.json()["last_id"].clone();
@@ -48,7 +55,6 @@ async fn works(program: &str, script: &str) {
     })
     .await;
     app.post_form(&entries, "to=carol").await;
-    let printed = || std::fs::read_to_string(output.path()).unwrap();
     eventually("it works that off", async || printed().contains("carol")).await;
     eventually("nothing is left", idle).await;
     assert_eq!(
@@ -65,7 +71,39 @@ async fn works(program: &str, script: &str) {
     );
     assert!(!letters[0]["reason"].as_str().unwrap().is_empty());
     let text = std::fs::read_to_string(format!("examples/{script}")).unwrap();
-    assert!(text.lines().count() <= 40, "some thirty lines");
+    assert!(text.lines().count() <= 45, "about forty lines");
+    starts_from_nothing((program, script)).await;
+    refuses_a_plain_group((program, script)).await;
+}
+
+/// Without a stream or a group, the worker creates both, with a policy.
+async fn starts_from_nothing(script: (&str, &str)) {
+    let app = TestApp::start().await;
+    let stream = unique("nothing");
+    let (_worker, printed) = start(&app, &stream, script);
+    eventually("it waits", async || app.metric("waiting_reads").await == 1).await;
+    let entries = format!("/v1/streams/{stream}/entries");
+    app.post_form(&entries, "to=alice").await;
+    eventually("it works", async || printed() == "mail to alice\n").await;
+    let path = format!("/v1/streams/{stream}/groups/mailers");
+    let group = app.get(&path).await.json();
+    assert_eq!(group["policy"]["max_deliveries"], 5, "{group}");
+}
+
+/// In a group without a policy, the worker takes nothing, says why, and ends.
+async fn refuses_a_plain_group(script: (&str, &str)) {
+    let app = TestApp::start().await;
+    let stream = app.stream_of("plain", 1).await;
+    let group = format!("/v1/streams/{stream}/groups/mailers");
+    app.put_json(&group, "{}").await;
+    let (mut worker, printed) = start(&app, &stream, script);
+    eventually("it ends", async || worker.0.try_wait().unwrap().is_some()).await;
+    assert!(
+        printed().contains("requires a group with a policy; set one with PATCH"),
+        "{}",
+        printed()
+    );
+    assert_eq!(app.get(&group).await.json()["pending"], 0);
 }
 
 #[tokio::test]

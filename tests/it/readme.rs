@@ -326,6 +326,11 @@ async fn run_script(
         .arg(file)
         .current_dir(work)
         .env("PATH", path)
+        .env(
+            "PYTHONPATH",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/clients"),
+        )
+        .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("BINARY", BINARY)
         .env("STREAMGATE_LISTEN", address)
         .env("STREAMGATE_LAME_DUCK", "0")

@@ -119,9 +119,18 @@ problems! {
     LeaseProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
         InvalidId, GroupNotFound, GroupHasNoPolicy, TooLarge, UnsupportedMediaType,
     ];
+    /// Problems of reading as a consumer.
+    ReadProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
+        InvalidId, GroupNotFound, GroupHasNoPolicy, TooLarge, UnsupportedMediaType, InvalidPolicy,
+    ];
+    /// Problems of reading several streams as a consumer.
+    ManyReadProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
+        InvalidId, GroupNotFound, GroupHasNoPolicy, TooLarge, UnsupportedMediaType, TooManyStreams,
+        InvalidPolicy,
+    ];
     /// Problems of receiving pushed entries.
-    PushProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, &[
-        GroupNotFound, GroupHasNoPolicy, NotAcceptable,
+    PushProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
+        GroupNotFound, GroupHasNoPolicy, NotAcceptable, InvalidId, InvalidPolicy,
     ];
     /// Problems of operations on one dead letter.
     DeadLetterProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[

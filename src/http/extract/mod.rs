@@ -165,10 +165,33 @@ fn other_type(is_patch: bool) -> ApiError {
 }
 
 fn call_of_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
+    json_at("", text)
+}
+
+/// Parses the JSON text that a parameter has as its value. `pointer` points to the parameter.
+///
+/// # Errors
+/// 400 that points to the invalid part.
+pub(in crate::http) fn json_text_of<T: DeserializeOwned>(
+    pointer: &str,
+    text: &str,
+) -> Result<T, ApiError> {
+    json_at(pointer, text.as_bytes())
+}
+
+/// Parses JSON that is the body, or the part of it that `root` points to.
+fn json_at<T: DeserializeOwned>(root: &str, text: &[u8]) -> Result<T, ApiError> {
+    let not_json = |error: &serde_json::Error| match root {
+        "" => not_json(text, error),
+        root => {
+            let detail = format!("is not JSON: {}", json_text::explain(text, error));
+            ApiError::invalid(format!("{root}: {detail}")).at(root, detail)
+        }
+    };
     let mut json = serde_json::Deserializer::from_slice(text);
     let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         if !error.inner().is_data() {
-            return not_json(text, error.inner());
+            return not_json(error.inner());
         }
         let segment = |segment: &Segment| match segment {
             Segment::Seq { index } => format!("/{index}"),
@@ -177,7 +200,8 @@ fn call_of_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
                 named.to_string().replace('~', "~0").replace('/', "~1")
             ),
         };
-        let pointer: String = error.path().iter().map(segment).collect();
+        let path: String = error.path().iter().map(segment).collect();
+        let pointer = format!("{root}{path}");
         let detail = type_errors::explain(&error.inner().to_string());
         let place = if pointer.is_empty() {
             "the body"
@@ -186,7 +210,7 @@ fn call_of_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
         };
         ApiError::invalid(format!("{place}: {detail}")).at(&*pointer, detail)
     })?;
-    json.end().map_err(|error| not_json(text, &error))?;
+    json.end().map_err(|error| not_json(&error))?;
     Ok(parsed)
 }
 

@@ -4,6 +4,7 @@ pub(in crate::http) mod ack;
 pub(in crate::http) mod claims;
 pub(in crate::http) mod consumers;
 pub(in crate::http) mod dead_letters;
+pub(in crate::http) mod first_use;
 pub(in crate::http) mod items;
 pub(in crate::http) mod patch;
 pub(in crate::http) mod pending;

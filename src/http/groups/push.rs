@@ -21,6 +21,7 @@ use crate::http::extract::Query;
 use crate::http::extract::access::{Consume, GroupAccess, consumer};
 use crate::http::extract::names::NameParam;
 use crate::http::extract::params::{DurationParam, bounded, lease};
+use crate::http::groups::first_use::{GroupToCreate, PolicyParam};
 use crate::http::groups::read::{Deliveries, DeliveryEvent, MAX_COUNT};
 use crate::http::layer::request::RequestInfo;
 use crate::http::paths;
@@ -30,7 +31,7 @@ use crate::live::{EndReason, Push, PushPlan, Pushed};
 use crate::model::entry::{AsEvent, View};
 use crate::model::frame::{Framing, begin_event, end_event};
 use crate::model::name::{GroupName, StreamName};
-use crate::redis::{ConsumerRead, GroupRead};
+use crate::redis::{ConsumerRead, FirstUse, GroupRead};
 use crate::service::consume::PushError;
 
 /// Maximum time a closed session keeps its leases.
@@ -70,6 +71,16 @@ pub struct PushParams {
     #[serde(rename = "as")]
     #[param(rename = "as", inline)]
     shown_as: Option<AsParam>,
+    /// Creates the group, and its stream, if they do not exist. Requires the right `manage`. An
+    /// existing group stays unchanged. The session creates the group again if it is lost.
+    create: Option<bool>,
+    /// With `create`: the position after which a new group reads. `0` (the default) for all
+    /// retained entries, `$` for new entries only, or a position.
+    start: Option<String>,
+    /// With `create`: the policy of a new group, as JSON text. If absent, a new group has the
+    /// default policy.
+    #[param(value_type = Option<String>, example = "{\"max_deliveries\":5}")]
+    policy: Option<PolicyParam>,
 }
 
 /// Receive entries by push
@@ -102,9 +113,13 @@ pub async fn push_entries(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     stream::require_acceptable(&headers)?;
-    let plan = plan(&access, &params, state.limits.heartbeat)?;
+    let mut plan = plan(&access, &params, state.limits.heartbeat)?;
     let event = params.shown_as.map(|AsParam::CloudEvents| AsEvent::Alone);
     let view = Arc::new(view(params.payload.as_deref(), params.json, false, event)?);
+    let new = GroupToCreate::parse("", params.create, params.start.as_deref(), params.policy)?;
+    if let Some(new) = new {
+        plan.work.first_use = FirstUse::of(vec![new.with_policy().of(&access.access)?]);
+    }
     let of = (plan.stream.clone(), plan.group.clone());
     let push = match state.push(access.access.principal(), plan).await {
         Ok(push) => push,
@@ -184,6 +199,7 @@ fn plan(
         read,
         lease: lease("lease", params.lease)?,
         max_bytes: None,
+        first_use: FirstUse::default(),
     };
     let (stream, group) = (access.stream().clone(), access.group.clone());
     let validity = access.access.principal().validity.clone();

@@ -14,12 +14,14 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::http::error::ApiError;
-use crate::http::error::problems::LeaseProblems;
+use crate::http::error::problems::ReadProblems;
 use crate::http::extract::access::{Consume, GroupAccess, consumer};
 use crate::http::extract::names::{NameParam, NameSchema};
 use crate::http::extract::params::{DurationParam, at_most_one, bounded, bounded_wait, lease};
 use crate::http::extract::{Call, NoParams, Query, id};
+use crate::http::groups::first_use::{GroupToCreate, PolicyParam};
 use crate::http::groups::items::show_receipt;
+use crate::http::groups::policy::PolicyCall;
 use crate::http::layer::request::Waited;
 use crate::http::paths;
 use crate::http::respond::json::Json;
@@ -33,7 +35,7 @@ use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
 use crate::model::receipt::Receipt;
 use crate::model::time::show_rfc3339;
-use crate::redis::{ConsumerRead, Delivery, GroupRead};
+use crate::redis::{ConsumerRead, Delivery, FirstUse, GroupRead};
 use crate::service::consume::ConsumeError;
 
 const DEFAULT_COUNT: u64 = 10;
@@ -71,6 +73,16 @@ pub struct ReadCall {
     /// Returns the payload as JSON. The payload is the field `data` unless `payload` names another.
     /// A payload that is not valid JSON stays text and is marked with `"json":false`.
     pub(in crate::http) json: Option<bool>,
+    /// Creates the group, and its stream, if they do not exist. Requires the right `manage`. An
+    /// existing group stays unchanged. A waiting read creates the group again if it is lost.
+    pub(in crate::http) create: Option<bool>,
+    /// With `create`: the position after which a new group reads. `0` (the default) for all
+    /// retained entries, `$` for new entries only, or a position.
+    pub(in crate::http) start: Option<String>,
+    /// With `create`: the policy of a new group. If absent, a new group is plain. In a form, the
+    /// policy is JSON text.
+    #[schema(value_type = Option<PolicyCall>)]
+    pub(in crate::http) policy: Option<PolicyParam>,
 }
 
 /// Entry delivered to a consumer.
@@ -238,7 +250,7 @@ impl Deliveries {
             (Deliveries = "application/json"),
             (Vec<CloudEvent> = "application/cloudevents-batch+json"),
         )),
-        LeaseProblems,
+        ReadProblems,
     ),
 )]
 pub async fn read_as_consumer(
@@ -249,8 +261,11 @@ pub async fn read_as_consumer(
     Call(call): Call<ReadCall>,
 ) -> Result<(Option<Extension<Waited>>, Response), ApiError> {
     let view = Arc::new(view_of(&call, &headers)?);
-    let (work, wait) = plan(&call)?;
+    let (mut work, wait) = plan(&call)?;
     let (stream, group) = (access.stream(), &access.group);
+    if let Some(new) = group_to_create(call)? {
+        work.first_use = FirstUse::of(vec![new.of(&access.access)?]);
+    }
     let read = state.read_groups(slice::from_ref(stream), group, &work, wait);
     let entries = read.await?.pop().unwrap_or_default();
     let waited = (!wait.is_zero()).then_some(Extension(Waited));
@@ -339,7 +354,16 @@ pub(in crate::http) fn plan(call: &ReadCall) -> Result<(ConsumerRead, Duration),
             read,
             lease,
             max_bytes,
+            first_use: FirstUse::default(),
         },
         wait,
     ))
+}
+
+/// Returns the group that a call creates if it does not exist.
+///
+/// # Errors
+/// 400 that points to the invalid parameter.
+pub(in crate::http) fn group_to_create(call: ReadCall) -> Result<Option<GroupToCreate>, ApiError> {
+    GroupToCreate::parse("/", call.create, call.start.as_deref(), call.policy)
 }

@@ -10,12 +10,16 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::http::error::ApiError;
-use crate::http::error::problems::ManyLeaseProblems;
-use crate::http::extract::access::{Caller, Consume, PathGroup};
+use crate::http::error::problems::ManyReadProblems;
+use crate::http::extract::access::{Caller, Consume, Manage, PathGroup};
 use crate::http::extract::names::{NameParam, NameSchema};
 use crate::http::extract::params::{DurationParam, at_most_streams};
 use crate::http::extract::{Call, NoParams, Query};
-use crate::http::groups::read::{Deliveries, DeliveryEvent, DeliveryOut, ReadCall, plan, view_of};
+use crate::http::groups::first_use::{GroupToCreate, PolicyParam};
+use crate::http::groups::policy::PolicyCall;
+use crate::http::groups::read::{
+    Deliveries, DeliveryEvent, DeliveryOut, ReadCall, group_to_create, plan, view_of,
+};
 use crate::http::layer::request::Waited;
 use crate::http::paths;
 use crate::http::respond::json::Json;
@@ -23,6 +27,7 @@ use crate::http::respond::schema::CloudEvent;
 use crate::http::respond::view;
 use crate::http::state::AppState;
 use crate::model::name::StreamName;
+use crate::redis::FirstUse;
 use crate::service::consume::{AdmissionError, ConsumeError};
 
 /// Maximum entries of a response, over all streams. The maximum of one stream times the maximum of
@@ -67,6 +72,17 @@ pub struct ReadManyCall {
     /// Returns the payload as JSON. The payload is the field `data` unless `payload` names another.
     /// A payload that is not valid JSON stays text and is marked with `"json":false`.
     json: Option<bool>,
+    /// Creates each group, and its stream, that does not exist. Requires the right `manage` on all
+    /// streams. An existing group stays unchanged. A waiting read creates a group again if it is
+    /// lost.
+    create: Option<bool>,
+    /// With `create`: the position after which a new group reads. `0` (the default) for all
+    /// retained entries, `$` for new entries only, or a position.
+    start: Option<String>,
+    /// With `create`: the policy of a new group. If absent, a new group is plain. In a form, the
+    /// policy is JSON text.
+    #[schema(value_type = Option<PolicyCall>)]
+    policy: Option<PolicyParam>,
 }
 
 /// Entries delivered to a consumer, by stream.
@@ -90,8 +106,8 @@ pub struct DeliveriesOf {
 /// Read several streams as a consumer
 ///
 /// Reads the groups with this name in one step. `count` applies to each stream, so that no stream
-/// delays another. No entry is read unless every stream has the group. With `wait`, responds as
-/// soon as one of the streams has an entry.
+/// delays another. No entry is read unless every stream has the group; `create` creates the groups
+/// that are missing. With `wait`, responds as soon as one of the streams has an entry.
 #[utoipa::path(
     post,
     path = paths::MANY_READ,
@@ -103,7 +119,7 @@ pub struct DeliveriesOf {
             (ManyDeliveries = "application/json"),
             (Vec<CloudEvent> = "application/cloudevents-batch+json"),
         )),
-        ManyLeaseProblems,
+        ManyReadProblems,
     ),
 )]
 pub async fn read_many_as_consumer(
@@ -116,7 +132,7 @@ pub async fn read_many_as_consumer(
 ) -> Result<(Option<Extension<Waited>>, Response), ApiError> {
     let streams = streams(&caller, &call.streams)?;
     let ReadManyCall {
-        streams: _,
+        streams: names,
         consumer,
         count,
         max_bytes,
@@ -126,6 +142,9 @@ pub async fn read_many_as_consumer(
         lease,
         payload,
         json,
+        create,
+        start,
+        policy,
     } = call;
     let call = ReadCall {
         consumer,
@@ -137,9 +156,15 @@ pub async fn read_many_as_consumer(
         lease,
         payload,
         json,
+        create,
+        start,
+        policy,
     };
     let view = Arc::new(view_of(&call, &headers)?);
-    let (work, wait) = plan(&call)?;
+    let (mut work, wait) = plan(&call)?;
+    if let Some(new) = group_to_create(call)? {
+        work.first_use = first_use(&caller, &names, &new)?;
+    }
     if work.read.count * streams.len() > MAX_ENTRIES {
         let detail = format!("`count` times the number of streams must be at most {MAX_ENTRIES}");
         return Err(ApiError::invalid(detail.clone()).at("/count", detail));
@@ -184,6 +209,17 @@ fn streams(caller: &Caller, names: &[String]) -> Result<Vec<StreamName>, ApiErro
         streams.push(stream);
     }
     Ok(streams)
+}
+
+/// Returns the groups that a read of these streams creates.
+fn first_use(caller: &Caller, names: &[String], new: &GroupToCreate) -> Result<FirstUse, ApiError> {
+    let of = |(index, name): (usize, &String)| {
+        let group = caller.access::<Manage>(name);
+        let group = group.and_then(|access| new.of(&access));
+        group.map_err(|error| error.at(format!("/streams/{index}"), "this stream"))
+    };
+    let groups = names.iter().enumerate().map(of).collect::<Result<_, _>>()?;
+    Ok(FirstUse::of(groups))
 }
 
 /// Converts an error, with a pointer to the stream that caused it.

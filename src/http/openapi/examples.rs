@@ -10,10 +10,10 @@ const JSON: &str = "application/json";
 const OPTIONAL: [&str; 2] = ["create_group", "create_stream"];
 
 /// Adds an example to a path parameter, and `x-opaque` to a parameter whose values come only from
-/// earlier responses.
+/// earlier responses or have a form that no schema of a string describes.
 pub fn add_to_parameter(parameter: &mut Map<String, Value>) {
     let text = |name: &str| parameter.get(name).and_then(Value::as_str);
-    if matches!(text("name"), Some("cursor" | "Last-Event-ID")) {
+    if matches!(text("name"), Some("cursor" | "Last-Event-ID" | "policy")) {
         parameter.insert("x-opaque".to_owned(), true.into());
         return;
     }

@@ -155,6 +155,6 @@ position takes both forms.
 If authentication is enabled, a call needs an API key, a token or a ticket. Errors are problem \
 documents (RFC 9457): compare `code`, and use `retryable` to decide on a retry. The extension \
 `x-parameter-rules` of an operation lists parameters that exclude or need each other. A parameter \
-with `x-opaque` accepts only values from earlier responses. `x-content` lists the media types that a \
-call accepts or returns besides JSON. Every call with a JSON body also accepts the same members as a \
-form.";
+with `x-opaque` accepts only values from earlier responses, or of the form that its description \
+names. `x-content` lists the media types that a call accepts or returns besides JSON. Every call with \
+a JSON body also accepts the same members as a form.";

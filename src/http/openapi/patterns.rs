@@ -84,6 +84,11 @@ fn ends_subscription(description: &str) -> bool {
     description.starts_with("Send entries up to")
 }
 
+/// Reports whether a description is that of the start of a group, not of a range bound.
+fn starts_group(description: &str) -> bool {
+    description.starts_with("With `create`")
+}
+
 /// Returns the constraints of a parameter, or of each item of a list.
 #[expect(
     clippy::match_same_arms,
@@ -113,6 +118,7 @@ fn of_parameter(parameter: &Parameter) -> Option<Word> {
         {
             END
         }
+        (_, "start") if parameter.description.as_deref().is_some_and(starts_group) => PLACE,
         (_, "start" | "end") => BOUND,
         (_, "since" | "until") => TIME,
         (_, "wait" | "grace") => WAIT,
@@ -144,7 +150,7 @@ fn of_member(schema: &str, member: &str) -> Option<Word> {
         // Calls on several streams share other schemas, whose ids include the stream.
         ("ClaimCall" | "RedriveCall", "ids") => ID,
         ("RedriveCall", "start") | (_, "last_id" | "max_deleted_id") => ID,
-        ("NewGroup", "start") | (_, "last_delivered_id") => PLACE,
+        ("NewGroup" | "ReadCall" | "ReadManyCall", "start") | (_, "last_delivered_id") => PLACE,
         ("AutoClaimCall", "start") | (_, "history" | "minid") => SHORT_ID,
         ("NewEntry", "id") => NEW_ID,
         (_, "dead_letter" | "to" | "streams") => STREAM,

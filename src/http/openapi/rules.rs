@@ -83,6 +83,10 @@ fn of(operation: &str) -> Option<Rules> {
             needs: &[("count", &["full=true"])],
             ..Rules::default()
         },
+        "push_entries" => Rules {
+            needs: &[("start", &["create=true"]), ("policy", &["create=true"])],
+            ..Rules::default()
+        },
         "list_pending" => Rules {
             at_most_one: &[&["cursor", "start"]],
             ..Rules::default()

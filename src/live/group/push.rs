@@ -158,7 +158,13 @@ impl Push {
         if compare {
             self.compared = Instant::now();
         }
-        keep_held(&self.store, &self.plan, &mut self.lent, compare).await?;
+        match keep_held(&self.store, &self.plan, &mut self.lent, compare).await {
+            // The leases were lost with the group, which the next read creates.
+            Err(StoreError::GroupNotFound) if self.plan.work.first_use.creates() => {
+                self.lent.clear();
+            }
+            kept => kept?,
+        }
         let (stream, group) = (&self.plan.stream, &self.plan.group);
         let mut work = self.plan.work.clone();
         work.read.count = work.read.count.saturating_sub(self.lent.len());

@@ -76,7 +76,8 @@ impl Hub {
     /// would have failed if the group did not exist.
     ///
     /// # Errors
-    /// [`JoinError`]. Its [`StoreError::GroupNotFound`] also ends a wait; nothing is read then.
+    /// [`JoinError`]. Its [`StoreError::GroupNotFound`] also ends a wait, unless `work` creates
+    /// groups; nothing is read then.
     ///
     /// The call keeps waiting while a temporary state prevents Redis from running the read. If the
     /// read may have run (a broken connection, a timeout), the call fails at once, because entries
@@ -111,9 +112,12 @@ impl Hub {
                     if turns.is_empty() && !self.0.policy_cache.all_plain(streams, group) {
                         // Nothing was read for this consumer, but the request counts as activity
                         // for `consumer_expiry`.
-                        store
-                            .touch_consumer(streams, group, &work.read.consumer)
-                            .await?;
+                        let consumer = &work.read.consumer;
+                        match store.touch_consumer(streams, group, consumer).await {
+                            // The group was lost just now; the next read creates it.
+                            Err(StoreError::GroupNotFound) if work.first_use.creates() => {}
+                            touched => touched?,
+                        }
                     }
                     return Ok(tried.of_all);
                 }

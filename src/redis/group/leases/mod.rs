@@ -17,6 +17,7 @@
 pub(in crate::redis) mod claim;
 pub(in crate::redis) mod copy;
 pub(in crate::redis) mod dead_letters;
+pub(in crate::redis) mod first_use;
 pub(in crate::redis) mod hand_out;
 pub(in crate::redis) mod history;
 pub(in crate::redis) mod holds;
@@ -35,6 +36,7 @@ use crate::redis::constants::{MARKER_PREFIX, NOBODY};
 use crate::redis::keys;
 
 pub use crate::redis::group::leases::dead_letters::{DeadLetter, DeadLetters};
+pub use crate::redis::group::leases::first_use::FirstUse;
 pub use crate::redis::group::leases::policy::{GroupChange, GroupStart};
 pub use crate::redis::group::leases::read::{ConsumerRead, DeadLetterCounts, GroupDelivery, Lease};
 pub use crate::redis::group::leases::redrive::{Redrive, Redriven};

@@ -7,6 +7,7 @@ use deadpool_redis::redis::{Cmd, Pipeline, Value};
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::{delivery, list, text, tuple, unsigned};
+use crate::redis::group::leases::first_use::FirstUse;
 use crate::redis::group::leases::hand_out::READ;
 use crate::redis::group::plain::write_read;
 use crate::redis::keys;
@@ -33,6 +34,8 @@ pub struct ConsumerRead {
     pub lease: Option<Duration>,
     /// Maximum bytes of names and values over all streams; at least one entry is delivered.
     pub max_bytes: Option<usize>,
+    /// Groups to create if they do not exist.
+    pub first_use: FirstUse,
 }
 
 /// The result of a read in one group.
@@ -77,7 +80,8 @@ impl Store {
     /// Delivers entries of several distinct streams to a consumer, from the groups of one name.
     /// Does not block; callers wait elsewhere, without a connection. Entries of a group with a
     /// policy get leases. `plain` tells that no group had a policy at the last read, which may be
-    /// outdated. Redis checks that all groups exist before it reads anything.
+    /// outdated. Redis checks that all groups exist before it reads anything. If a group is missing
+    /// and `work` creates groups, creates it and reads again.
     ///
     /// # Errors
     /// [`StoreError::GroupNotFound`] and [`StoreError::NotAStream`] if any stream causes them
@@ -87,6 +91,21 @@ impl Store {
     /// Not cancel safe: if dropped after the command was sent, the entries are pending with the
     /// consumer and appear in its history. Run the future where it is not dropped.
     pub async fn read_work(
+        &self,
+        streams: &[StreamName],
+        group: &GroupName,
+        work: &ConsumerRead,
+        plain: bool,
+    ) -> Result<Vec<GroupDelivery>, StoreError> {
+        let done = self.read_existing(streams, group, work, plain).await;
+        if !work.first_use.creates() || !matches!(done, Err(StoreError::GroupNotFound)) {
+            return done;
+        }
+        self.create_missing(streams, group, &work.first_use).await?;
+        self.read_existing(streams, group, work, plain).await
+    }
+
+    async fn read_existing(
         &self,
         streams: &[StreamName],
         group: &GroupName,
