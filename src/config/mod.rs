@@ -203,6 +203,7 @@ impl Reader<'_> {
             max_scheduled_bytes: self.at_least_a_body("max-scheduled-bytes", max_body),
             idempotency_window: self.duration("idempotency-window"),
             trace_context: self.get("trace-context", boolean).unwrap_or(false),
+            console: !self.get("no-console", boolean).unwrap_or(false),
             slow_request: Duration::from_secs(1),
         }
     }

@@ -310,6 +310,7 @@ pub const SPECS: &[Spec] = &[
         "30s",
         "Interval of trimming streams to their retention while nobody appends through a gateway; one gateway runs it for all",
     ),
+    spec("no-console", "", "", "Do not serve the console at /console"),
     spec("trace-context", "", "", "Store the traceparent of an append in a field of its entries"),
     spec(
         "linger-timeout",
