@@ -42,7 +42,10 @@ function show() {
 
 // Moves the focus to the heading of a new page, unless the user is in the list or in the tabs.
 function onAddress() {
-  takeTicket();
+  if (takeTicket()) {
+    location.reload();
+    return;
+  }
   const tab = document.activeElement?.closest(".tabs") ? document.activeElement.textContent : null;
   show();
   if (tab) [...main.querySelectorAll(".tabs a")].find((link) => link.textContent === tab)?.focus();

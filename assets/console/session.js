@@ -9,14 +9,16 @@ const all = [{ rights: ["publish", "subscribe", "consume", "manage"], streams: "
 let rights = { authentication: false, credential: null, name: "", grants: all, ceiling: null };
 
 // Takes a ticket out of the address (#/streams/orders?ticket=t1.…), so that a link can carry one.
-// The fragment never reaches a server; the ticket leaves the address bar at once.
+// The fragment never reaches a server; the ticket leaves the address bar at once. A user who signed in
+// otherwise stays signed in: nobody else's link replaces that. Returns whether there was a ticket.
 export function takeTicket() {
   const found = location.hash.match(/^(.*)[?&]ticket=([^&]+)(?:&(.*))?$/);
-  if (!found) return;
+  if (!found) return false;
   const [, before, ticket, after] = found;
-  remember(decodeURIComponent(ticket));
+  if (!isKnown() || isTicket()) remember(decodeURIComponent(ticket));
   const rest = after ? `${before}${before.includes("?") ? "&" : "?"}${after}` : before;
   history.replaceState(null, "", rest);
+  return true;
 }
 
 export function remember(text) {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
@@ -239,6 +240,11 @@ async fn a_key_signs_in_for_this_tab_and_actions_without_a_right_say_why() {
     page.go(&app.url(&format!("/console/#/streams/{stream}/live")))
         .await;
     page.shows("#tail .entry", "secret").await;
+    // A link with the ticket of somebody else does not replace the key.
+    page.eval("location.hash += '?ticket=t1.other'").await;
+    page.until("!location.hash.includes('ticket') && document.querySelector('#tail')")
+        .await;
+    page.shows("#tail .entry", "secret").await;
     page.until("document.querySelector('.numbers .danger').ariaDisabled === 'true'")
         .await;
     page.click(".numbers .danger", "Delete stream").await;
@@ -404,27 +410,32 @@ fn axe() -> String {
 
 /// Fills a gateway with what the pages below show.
 async fn furnish(app: &TestApp) {
-    let entry = |n: usize| {
-        let user = ["alice", "bob", "carol", "dave"][n % 4];
-        let items = json!([{"sku": format!("A-{n}"), "count": 2}, {"sku": "B-7", "count": 1}]);
-        let cart = json!({"items": items, "gift": n % 3 == 0}).to_string();
-        let total = format!("{}.50", n * 7 % 90 + 4);
-        json!({"fields": {"user": user, "total": total, "type": "paid", "cart": cart}})
-    };
-    let entries: Vec<_> = (1..=40).map(entry).collect();
-    app.post_json("/v1/streams/orders/entries", &json!(entries).to_string())
-        .await;
-    for (stream, count) in [
-        ("audit", 12),
-        ("jobs", 3),
-        ("mail/outgoing", 25),
-        ("payments", 31),
-        ("sensor:1", 8),
-        ("sensor:2", 9),
-    ] {
-        let entries: Vec<_> = (0..count).map(|n| json!({"fields": {"n": n}})).collect();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let now = u64::try_from(now.unwrap().as_millis()).unwrap();
+    let publish = async |stream: &str, count: u64, every_ms: u64| {
+        let entry = |n: u64| {
+            let user = ["alice", "bob", "carol", "dave"][usize::try_from(n * n % 7 % 4).unwrap()];
+            let items = json!([{"sku": format!("A-{n}"), "count": 2}, {"sku": "B-7", "count": 1}]);
+            let cart = json!({"items": items, "gift": n % 3 == 0}).to_string();
+            let total = format!("{}.50", n * 7 % 90 + 4);
+            let id = format!("{}-0", now - 2000 - (count - n) * every_ms);
+            json!({"id": id, "fields": {"user": user, "total": total, "type": "paid", "cart": cart}})
+        };
+        let entries: Vec<_> = (1..=count).map(entry).collect();
         let path = format!("/v1/streams/{}/entries", encode(stream));
-        app.post_json(&path, &json!(entries).to_string()).await;
+        let made = app.post_json(&path, &json!(entries).to_string()).await;
+        assert_eq!(made.status, 201, "{}", made.body);
+    };
+    publish("orders", 40, 9_137).await;
+    for (stream, count, every_ms) in [
+        ("audit", 12, 86_400_000),
+        ("jobs", 3, 60_123),
+        ("mail/outgoing", 25, 400_321),
+        ("payments", 31, 61_007),
+        ("sensor:1", 80, 1_000),
+        ("sensor:2", 90, 1_000),
+    ] {
+        publish(stream, count, every_ms).await;
     }
     for reason in ["card declined", "address unknown", "card declined"] {
         dead_letter(app, "orders", reason).await;
@@ -512,13 +523,6 @@ async fn pictures_for_the_documentation() {
             "alice",
         ),
         (
-            "live-dark",
-            "streams/orders/live",
-            (1280, 800, true),
-            "#tail .entry",
-            "alice",
-        ),
-        (
             "dead-letters",
             "streams/orders/groups/billing/dead-letters",
             (1280, 800, false),
@@ -543,6 +547,7 @@ async fn pictures_for_the_documentation() {
         page.eval("document.querySelector('#tail .line, tbody button[aria-expanded]').click()")
             .await;
         page.shows("#main .json-name", "items").await;
+        page.eval("document.querySelector('#pause')?.click()").await;
         let picture = page.picture().await;
         assert!(picture.len() < 200_000, "{name}: {} bytes", picture.len());
         let dir = Path::new("docs/images");
