@@ -4,7 +4,7 @@
 ARGS ?=
 
 .DEFAULT_GOAL = help
-.PHONY: help run test test-clients test-generated test-servers test-proxies test-slow schemathesis fuzz deny advisories build bench-publish bench-live bench-work openapi lint docs docs-site docs-tables clean
+.PHONY: help run test test-clients test-generated test-servers test-proxies test-slow schemathesis fuzz deny advisories build bench-publish bench-live bench-work openapi lint docs docs-site docs-tables screenshots clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ test-clients: ## Install the clients that tests follow streams with, into target
 export RUST_TEST_THREADS ?= 3
 
 # Tests that use no server, only the private one or the one on PATH, or that test clients.
-SAME_ON_ALL = access:: browser:: client_files:: clients:: deploying:: documentation:: keys:: openapi:: process:: readme:: redis_tls:: restart:: tidy:: token_stream:: tokens:: webhook_forwarder::
+SAME_ON_ALL = access:: browser:: client_files:: clients:: console_pages:: deploying:: documentation:: keys:: openapi:: process:: readme:: redis_tls:: restart:: tidy:: token_stream:: tokens:: webhook_forwarder::
 
 test-servers: ## Run the tests that use Redis on a newer Redis and on Valkey
 	@scripts/install.sh procps
@@ -97,6 +97,10 @@ docs-site: ## Build docs as a site, into target/book
 docs-tables: ## Write the generated tables of docs: settings, errors, metrics
 	@scripts/install.sh cc redis
 	WRITE_TABLES=1 cargo test --locked --quiet --test it -- documentation::the_tables
+
+screenshots: test-clients ## Write the pictures of the console, into docs/images
+	@scripts/install.sh cc redis chromium procps
+	cargo test --locked --quiet --test it -- --ignored console_pages::pictures
 
 docs: ## Build the documentation of the code
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items

@@ -1,7 +1,6 @@
 #!/bin/sh
-# Installs the client libraries that the tests use to follow streams into DIR/node_modules and
-# DIR/python. npm and pip install the versions pinned in tests/clients from their configured
-# registries. Installed libraries are kept unless the pins have changed. Usage: clients.sh DIR
+# Installs the client libraries that the tests use into DIR/node_modules and DIR/python. npm and pip
+# install the versions pinned in tests/clients from their configured registries. Installed libraries are kept unless the pins have changed. Usage: clients.sh DIR
 set -eu
 
 here=$(cd "$(dirname "$0")/../tests/clients" && pwd)

@@ -154,7 +154,10 @@ fn announce(address: SocketAddr, settings: &Settings, mode: Mode) {
     let base = format!("{scheme}://{address}");
     tracing::info!("listening on {base}");
     if mode == Mode::Dev {
-        println!("{}", quick_start(&base, settings.auth.is_on()));
+        println!(
+            "{}",
+            quick_start(&base, settings.auth.is_on(), settings.api.console)
+        );
     }
 }
 

@@ -135,6 +135,14 @@ impl Grants {
             .any(|(rights, pattern)| rights & right.bit() != 0 && pattern.takes(name))
     }
 
+    /// Returns the grants: rights, and the pattern of names they apply to.
+    pub fn iter(&self) -> impl Iterator<Item = (Vec<Right>, &Pattern)> {
+        self.0.iter().map(|(rights, pattern)| {
+            let granted = |right: &Right| rights & right.bit() != 0;
+            (Right::ALL.into_iter().filter(granted).collect(), pattern)
+        })
+    }
+
     /// Returns whether the grants include this right on every name that the pattern matches.
     #[must_use]
     pub fn cover(&self, right: Right, wanted: &Pattern) -> bool {

@@ -174,6 +174,7 @@ impl Reader<'_> {
             body_timeout: values.body_timeout,
             idempotency_window: values.idempotency_window,
             trace_context: values.trace_context,
+            console: !values.no_console,
             slow_request: Duration::from_secs(1),
         }
     }

@@ -139,6 +139,8 @@ settings! {
     /// Interval of trimming streams to their retention while nobody appends through a gateway; one
     /// gateway runs it for all
     retention_every: Duration = "30s";
+    /// Do not serve the console at /console
+    no_console: bool;
     /// Store the traceparent of an append in a field of its entries
     trace_context: bool;
     /// Maximum time to drain a request after an early response (413, 401, …), so that a client that

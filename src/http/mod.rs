@@ -37,6 +37,7 @@ use crate::http::layer::cors;
 use crate::http::layer::no_route;
 use crate::http::streams::patch;
 use crate::http::system::capabilities;
+use crate::http::system::console;
 use crate::http::system::pages;
 
 use axum::http::Uri;
@@ -131,12 +132,11 @@ pub fn documented() -> OpenApiRouter<AppState> {
 /// Returns the router of the whole service.
 pub fn router(state: AppState) -> axum::Router {
     let (documented, _) = documented().split_for_parts();
-    layered(
-        documented
-            .route("/assets/style.css", get(system::style))
-            .merge(pages::docs()),
-        state,
-    )
+    let mut routes = documented.merge(pages::docs());
+    if state.settings.console {
+        routes = routes.merge(console::routes());
+    }
+    layered(routes, state)
 }
 
 /// Returns the router of the operators' endpoints: probes and metrics.

@@ -39,6 +39,8 @@ pub struct ApiSettings {
     pub idempotency_window: Duration,
     /// Whether to store the `traceparent` header of an append in its entries.
     pub trace_context: bool,
+    /// Whether to serve the console.
+    pub console: bool,
     /// Duration after which a request is logged as slow.
     pub slow_request: Duration,
 }

@@ -33,6 +33,8 @@ mod cloudevents;
 mod cold_gateway;
 mod compression;
 mod conditions;
+mod console;
+mod console_pages;
 mod consumers;
 mod contact;
 mod counters;

@@ -6,8 +6,7 @@ use crate::support::chromium::dump;
 #[tokio::test]
 async fn pages_load_nothing_from_elsewhere_and_stand_in_no_frame() {
     let app = TestApp::start().await;
-    let html = app.client.get(app.url("/")).header("accept", "text/html");
-    for page in [app.send(html).await, app.get("/docs/").await] {
+    for page in [app.get("/console/").await, app.get("/docs/").await] {
         assert!(
             page.header("content-type").starts_with("text/html"),
             "{page:?}"

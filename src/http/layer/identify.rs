@@ -12,6 +12,7 @@ use crate::auth::{Auth, Credential, Issuer, NO_TICKET, Principal, Refused, Unava
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::events::stream::{self, EVENT_STREAM};
 use crate::http::paths;
+use crate::http::system::console;
 use crate::live::EndReason;
 
 /// The cookie for a ticket.
@@ -24,7 +25,7 @@ const PUBLIC: [&str; 6] = [
     "/readyz",
     "/openapi.json",
     "/docs",
-    "/assets/style.css",
+    "/console",
 ];
 
 /// Marker of a request that was held while the gateway requested the ticket secret. The value is
@@ -159,7 +160,9 @@ fn is_public(request: &Request) -> bool {
 /// Whether a path never requires authentication.
 #[must_use]
 pub fn is_public_path(path: &str) -> bool {
-    PUBLIC.contains(&path) || path.starts_with("/docs/")
+    PUBLIC.contains(&path)
+        || path.starts_with("/docs/")
+        || (path.starts_with(console::PATH) && path != console::ACCESS)
 }
 
 fn is_subscription(request: &Request) -> bool {

@@ -1,11 +1,12 @@
-//! System endpoints: probes, metrics, the OpenAPI document, and the index page with a quick start.
+//! System endpoints: probes, metrics, the OpenAPI document, and the quick start.
 
 pub(in crate::http) mod capabilities;
+pub(in crate::http) mod console;
 pub(in crate::http) mod pages;
 
 use axum::extract::{Request, State};
-use axum::http::header::{ACCEPT, CONTENT_TYPE};
-use axum::response::{IntoResponse, Response};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
+use axum::response::{IntoResponse, Redirect, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -18,7 +19,7 @@ use crate::http::respond::json::Json;
 use crate::http::state::AppState;
 use crate::redis::RedisHealth;
 
-/// Default address of the gateway, used if the host of a request is unknown, and in the index page.
+/// Default address of the gateway, used if the host of a request is unknown.
 const EXAMPLE: &str = "http://127.0.0.1:8080";
 
 /// Readiness of the gateway.
@@ -168,15 +169,25 @@ pub async fn openapi(State(state): State<AppState>) -> impl IntoResponse {
 
 /// Read the quick start
 ///
-/// Returns a page to browsers, and plain-text commands to other clients, with the host of the
-/// request.
+/// Returns plain-text commands with the host of the request. Redirects browsers to the console.
 #[utoipa::path(
     get,
     path = "/",
     tag = "system",
-    responses((status = 200, description = "The quick start", body = String, content_type = "text/plain"), PlainProblems),
+    responses(
+        (status = 200, description = "The quick start", body = String, content_type = "text/plain"),
+        (status = 303, description = "The console, for clients that accept `text/html`"),
+        PlainProblems
+    ),
 )]
 pub async fn index(State(state): State<AppState>, info: RequestInfo, request: Request) -> Response {
+    let accept = request
+        .headers()
+        .get(ACCEPT)
+        .and_then(|value| value.to_str().ok());
+    if state.settings.console && accept.is_some_and(|accept| accept.contains("text/html")) {
+        return ([(VARY, "accept")], Redirect::to(console::PATH)).into_response();
+    }
     let plain = |host: &&str| {
         host.bytes()
             .all(|b| b.is_ascii_alphanumeric() || b".:-[]".contains(&b))
@@ -190,30 +201,12 @@ pub async fn index(State(state): State<AppState>, info: RequestInfo, request: Re
         Some(host) => format!("{scheme}://{host}{}", info.base().as_str()),
         None => EXAMPLE.to_owned(),
     };
-    let accept = request
-        .headers()
-        .get(ACCEPT)
-        .and_then(|value| value.to_str().ok());
-    if accept.is_some_and(|accept| accept.contains("text/html")) {
-        let mut page = include_str!("../../../assets/index.html").replace(EXAMPLE, &base);
-        page = page.replace("\"/v1/", &format!("\"{}/v1/", info.base().as_str()));
-        if state.auth.is_on() {
-            page = with_key(&page).replace("?after=0", "?after=0&amp;ticket=t1.…");
-        }
-        let mut response = ([(CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response();
-        pages::keep_to_itself(response.headers_mut(), pages::OF_FIRST_PAGE);
-        return response;
-    }
-    let text = quick_start(&base, state.auth.is_on());
-    ([(CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
-}
-
-/// Returns the style sheet of the index page.
-pub async fn style() -> impl IntoResponse {
-    (
-        [(CONTENT_TYPE, "text/css; charset=utf-8")],
-        include_str!("../../../assets/style.css"),
-    )
+    let text = quick_start(&base, state.auth.is_on(), state.settings.console);
+    let headers = [
+        (CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (VARY, "accept"),
+    ];
+    (headers, text).into_response()
 }
 
 /// Adds an API key to each `curl` command.
@@ -223,9 +216,13 @@ fn with_key(text: &str) -> String {
 
 /// Returns commands that work unchanged against a gateway at `base`, such as
 /// `http://localhost:8080`. With `with_keys`, the commands send the API key of a shell variable.
+/// With `with_console`, the text names the console.
 #[must_use]
-pub fn quick_start(base: &str, with_keys: bool) -> String {
-    let text = commands(base);
+pub fn quick_start(base: &str, with_keys: bool, with_console: bool) -> String {
+    let mut text = commands(base);
+    if !with_console {
+        text = text.replace(&format!("Console: {base}{}\n", console::PATH), "");
+    }
     match with_keys {
         false => text,
         true => with_key(&text).replacen(
@@ -250,7 +247,9 @@ Follow the stream from its first entry (Ctrl-C stops):
 Process an entry in a consumer group and acknowledge it:
   G={base}/v1/streams/orders/groups/billing; curl -s -o /dev/null -X PUT $G; ID=$(curl -s $G/read -d consumer=w1 -d count=1 -d wait=20s | grep -oE '[0-9]+-[0-9]+' | head -n1); curl -s $G/ack -d ids=$ID
 
+Console: {base}{console}
 API reference: {base}/docs (for people), {base}/openapi.json (for programs)
-"
+",
+        console = console::PATH,
     )
 }

@@ -23,10 +23,6 @@ use utoipa_swagger_ui::Config;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::state::AppState;
 
-/// Content security policy of the index page, which has text and a style sheet. Readers can run its
-/// examples in the browser's console, so calls to this origin are allowed.
-pub const OF_FIRST_PAGE: &str = "default-src 'none'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
-     frame-ancestors 'none'";
 /// Content security policy of the docs page. Its scripts call this origin. Swagger UI sets inline
 /// styles and has images in its style sheet.
 const OF_DOCS: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
@@ -74,14 +70,14 @@ pub fn keep_to_itself(headers: &mut HeaderMap, policy: &'static str) {
 }
 
 /// A static file: gzipped, with an entity tag of its content.
-struct Asset {
+pub(super) struct Asset {
     content_type: HeaderValue,
     gzipped: Bytes,
     etag: String,
 }
 
 impl Asset {
-    fn new(content_type: &str, gzipped: Bytes) -> Option<Self> {
+    pub(super) fn new(content_type: &str, gzipped: Bytes) -> Option<Self> {
         let mut hasher = DefaultHasher::new();
         hasher.write(&gzipped);
         let etag = format!("{:016x}", hasher.finish());
@@ -94,7 +90,7 @@ impl Asset {
     }
 
     /// Returns the file, or 304 if the client has it. Inflates the file for a client without gzip.
-    fn answer(&self, request: &HeaderMap) -> Response {
+    pub(super) fn answer(&self, request: &HeaderMap) -> Response {
         let lists = |name: HeaderName, item: &str| {
             let values = request
                 .get_all(name)
@@ -154,7 +150,7 @@ fn assets() -> HashMap<String, Asset> {
 }
 
 /// Compresses bytes with gzip. Reading from memory cannot fail.
-fn gzipped(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn gzipped(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let _ = GzEncoder::new(bytes, flate2::Compression::default()).read_to_end(&mut out);
     out

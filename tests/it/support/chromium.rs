@@ -15,8 +15,21 @@ const BROWSERS: [&str; 5] = [
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 ];
 
+/// Flags of every browser of a test.
+pub const FLAGS: [&str; 9] = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+];
+
 /// Returns the Chromium program.
-fn program() -> String {
+pub fn program() -> String {
     let there = |name: &&&str| {
         std::process::Command::new(name)
             .arg("--version")
@@ -34,19 +47,8 @@ fn program() -> String {
 pub async fn dump(url: &str) -> (String, String) {
     let profile = tempfile::tempdir().unwrap();
     let command = tokio::process::Command::new(program())
-        .args([
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-        ])
-        .args([
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-        ])
-        .args(["--disable-dev-shm-usage", "--enable-logging=stderr"])
+        .args(FLAGS)
+        .arg("--enable-logging=stderr")
         .args(["--virtual-time-budget=10000", "--dump-dom"])
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .env("TMPDIR", profile.path())
@@ -73,19 +75,8 @@ impl Browser {
         let program = program();
         let mut command = tied(&program);
         command
-            .args([
-                "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-quic",
-                "--no-first-run",
-            ])
-            .args([
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-            ])
-            .args(["--disable-dev-shm-usage", "--remote-debugging-port=0"])
+            .args(FLAGS)
+            .arg("--remote-debugging-port=0")
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .env("TMPDIR", profile.path())
             .process_group(0)
@@ -98,12 +89,16 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The whole process group is killed: a remaining process would go on writing to the
-        // profile.
-        let group = format!("-{}", self.0.id());
-        let _ = std::process::Command::new("kill")
-            .args(["-KILL", "--", &group])
-            .status();
-        let _ = self.0.wait();
+        end(&mut self.0);
     }
+}
+
+/// Ends a browser that leads a process group. The whole group is killed: a remaining process would
+/// go on writing to the profile.
+pub fn end(browser: &mut Child) {
+    let group = format!("-{}", browser.id());
+    let _ = std::process::Command::new("kill")
+        .args(["-KILL", "--", &group])
+        .status();
+    let _ = browser.wait();
 }

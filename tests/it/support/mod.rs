@@ -7,6 +7,7 @@ pub mod chromium;
 pub mod cutting;
 pub mod gateway;
 pub mod lines;
+pub mod page;
 pub mod proxy;
 pub mod redis;
 pub mod sentinels;
