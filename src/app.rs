@@ -100,7 +100,7 @@ impl App {
             metrics,
             settings: settings.api.clone(),
             drain,
-            openapi: openapi::text_of(&document).into(),
+            openapi: Arc::new(openapi::file(&document)),
             refusals: Arc::new(LogSampler::new(settings.log.refusals)),
         });
         let workers = settings.pool.workers;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
 use crate::http::BasePath;
+use crate::http::system::pages::Asset;
 use crate::jobs::{Jobs, auth_reload};
 use crate::live::Hub;
 use crate::log_sampler::LogSampler;
@@ -138,7 +138,7 @@ pub struct Shared {
     /// The shutdown token, cancelled when the shutdown starts.
     pub drain: CancellationToken,
     /// The OpenAPI document, ready to be served.
-    pub openapi: Bytes,
+    pub openapi: Arc<Asset>,
     /// The sampler of refusal log lines.
     pub refusals: Arc<LogSampler>,
 }

@@ -18,7 +18,7 @@ use crate::model::policy;
 use crate::redis::LeaseOperation;
 
 /// Maximum length of a reason, in bytes.
-const MAX_REASON: usize = 1024;
+pub(in crate::http) const MAX_REASON: usize = 1024;
 
 /// Entries to release, by `ids` or `receipts`.
 #[derive(Debug, Default, Deserialize, ToSchema)]

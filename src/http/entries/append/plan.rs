@@ -21,7 +21,7 @@ use crate::redis::{Durability, MAX_DURABILITY_WAIT, ReferencePolicy, Trim, Trimm
 /// Default timeout for durability.
 const DURABILITY_WAIT: Duration = Duration::from_secs(1);
 /// Maximum delay of an append.
-const MAX_DELAY: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(in crate::http) const MAX_DELAY: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Maximum number of replicas in `durability`.
 const MAX_REPLICAS: u32 = 1000;
 
