@@ -1,6 +1,11 @@
 // The page of all calls: Swagger UI, with what "Try it out" needs to succeed as it stands.
 "use strict";
 
+// Swagger UI has a dark style, but does not ask the browser for the preferred one.
+const dark = matchMedia("(prefers-color-scheme: dark)");
+dark.onchange = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+dark.onchange();
+
 // Adapts the document to this page: calls go to this gateway, and a parameter that can be left out
 // has no value to begin with. Swagger UI would fill in its example, and examples exclude each other.
 function adapt(spec) {

@@ -105,7 +105,7 @@ impl App {
             services: Arc::new(services),
             auth,
             settings: settings.api.clone(),
-            openapi: openapi::text_of(&document).into(),
+            openapi: Arc::new(openapi::file(&document)),
             refusals: Arc::new(LogSampler::new(settings.log.refusals)),
         });
         let workers = settings.pool.workers;

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::auth::Auth;
 use crate::http::BasePath;
+use crate::http::system::pages::Asset;
 use crate::jobs::auth_reload;
 use crate::log_sampler::LogSampler;
 use crate::service::Services;
@@ -118,7 +117,7 @@ pub struct Shared {
     /// Limits and options of the HTTP API.
     pub settings: ApiSettings,
     /// The OpenAPI document, ready to be served.
-    pub openapi: Bytes,
+    pub openapi: Arc<Asset>,
     /// The sampler of refusal log lines.
     pub refusals: Arc<LogSampler>,
 }

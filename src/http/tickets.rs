@@ -24,7 +24,7 @@ use crate::model::time::show_rfc3339;
 /// Default lifetime of a ticket.
 const TTL: Duration = Duration::from_secs(3600);
 /// Allowed lifetimes of a ticket.
-const TTLS: std::ops::RangeInclusive<Duration> =
+pub(in crate::http) const TTLS: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
 
 /// Streams and lifetime of a new ticket.

@@ -10,7 +10,7 @@ use crate::model::entry::Fields;
 use crate::model::form::decode;
 
 /// The maximum length of a decoded name, in bytes.
-const MAX_NAME: usize = 256;
+pub const MAX_NAME: usize = 256;
 /// The byte order marks of UTF-8 and of both kinds of UTF-16, which some editors write.
 const MARKS: [&[u8]; 3] = [b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"];
 

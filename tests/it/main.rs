@@ -69,6 +69,8 @@ mod model;
 mod monitoring;
 mod names;
 mod openapi;
+mod openapi_answers;
+mod openapi_rules;
 mod outage;
 mod pages;
 mod passing;

@@ -6,11 +6,11 @@ use serde_json::Value;
 
 use crate::support::TestApp;
 
-fn document() -> Value {
+pub fn document() -> Value {
     serde_json::from_str(&streamgate::http::openapi::text()).unwrap()
 }
 
-fn operations(document: &Value) -> Vec<(String, String, Value)> {
+pub fn operations(document: &Value) -> Vec<(String, String, Value)> {
     let paths = document["paths"].as_object().unwrap();
     let of = |(path, item): (&String, &Value)| -> Vec<(String, String, Value)> {
         let item = item.as_object().unwrap().clone();
@@ -298,91 +298,4 @@ fn bodies_and_answers_are_such_as_generators_of_clients_can_use() {
         (&binary["type"], &binary["format"]),
         (&"string".into(), &"binary".into())
     );
-}
-
-/// A value of a parameter that is taken where it is alone.
-fn sample(parameter: &str) -> String {
-    let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-    let value = match (name, value) {
-        (_, value) if !value.is_empty() => value,
-        ("id" | "If-None-Match", _) => "*",
-        ("If-Match", _) => "\"1-1\"",
-        ("durability", _) => "fsync",
-        ("refs", _) => "keep",
-        ("receipts" | "stream", _) => "stream",
-        ("start" | "minid" | "after" | "before" | "end" | "cursor", _) => "1-1",
-        ("last" | "maxlen" | "trim_limit" | "count", _) => "1",
-        ("match", _) => "a*",
-        ("filter", _) => "a:b",
-        _ => "1s",
-    };
-    format!("{name}={}", crate::support::encode(value))
-}
-
-#[tokio::test]
-async fn parameters_that_are_declared_to_exclude_each_other_are_refused_together() {
-    let app = TestApp::start().await;
-    let refused = async |path: &str, method: &str, given: &[&str]| {
-        let path = path
-            .replace("{stream}", "orders")
-            .replace("{group}", "billing");
-        let (headers, query): (Vec<&str>, Vec<&str>) = given
-            .iter()
-            .partition(|name| name.starts_with(char::is_uppercase));
-        let query: Vec<String> = query.into_iter().map(sample).collect();
-        let method = reqwest::Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
-        let url = app.url(&format!("{path}?{}", query.join("&")));
-        let mut request = app.client.request(method.clone(), url);
-        for header in headers {
-            let value = if header == "If-Match" { "\"1-1\"" } else { "*" };
-            request = request.header(header, value);
-        }
-        if method == "POST" {
-            request = request
-                .header("content-type", "application/json")
-                .body(r#"{"fields":{"a":1}}"#);
-        }
-        let answer = app.send(request).await;
-        assert!(
-            matches!(answer.status, 400 | 422),
-            "{method} {path} {given:?}: {}",
-            answer.body
-        );
-    };
-    let mut count = 0;
-    for (path, method, operation) in operations(&document()) {
-        let rules = &operation["x-parameter-rules"];
-        let texts = |value: &Value| -> Vec<String> {
-            let list = value.as_array().cloned().unwrap_or_default();
-            list.iter()
-                .map(|text| text.as_str().unwrap().to_owned())
-                .collect()
-        };
-        for names in rules["at_most_one"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(texts)
-        {
-            for pair in names.windows(2) {
-                refused(&path, &method, &[&pair[0], &pair[1]]).await;
-                count += 1;
-            }
-        }
-        for (name, others) in rules["excludes"].as_object().into_iter().flatten() {
-            for other in texts(others) {
-                refused(&path, &method, &[name, &other]).await;
-                count += 1;
-            }
-        }
-        for (name, _) in rules["needs"].as_object().into_iter().flatten() {
-            refused(&path, &method, &[name]).await;
-            count += 1;
-        }
-        if rules["at_least_one"].is_array() {
-            refused(&path, &method, &[]).await;
-            count += 1;
-        }
-    }
-    assert!(count > 20, "{count} rules");
 }

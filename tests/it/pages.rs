@@ -74,27 +74,28 @@ async fn a_browser_shows_the_calls_under_the_policy_of_the_page() {
 #[tokio::test]
 async fn files_of_the_docs_are_served_compressed_with_a_tag_that_spares_the_next_download() {
     let app = TestApp::start().await;
-    let get = async |name: &str, value: &str| {
-        let url = app.url("/docs/swagger-ui-bundle.js");
-        app.client
-            .get(url)
-            .header("accept-encoding", "gzip, br")
-            .header(name, value)
-            .send()
-            .await
-    };
-    let first = get("x-first", "yes").await.unwrap();
-    assert_eq!(first.headers()["content-encoding"], "gzip");
-    let tag = first.headers()["etag"].to_str().unwrap().to_owned();
-    let gzipped = first.bytes().await.unwrap();
-    assert!(gzipped.starts_with(&[0x1f, 0x8b]), "gzip");
-    let again = get("if-none-match", &tag).await.unwrap();
-    assert_eq!(again.status(), 304);
-    let plain = app.get("/docs/swagger-ui-bundle.js").await;
-    assert!(
-        plain.body.len() > 3 * gzipped.len() && !plain.headers.contains_key("content-encoding")
-    );
-    assert_ne!(plain.header("etag"), tag, "other bytes have another tag");
+    for path in [
+        "/docs/swagger-ui-bundle.js",
+        "/docs/swagger-ui.css",
+        "/openapi.json",
+    ] {
+        let get = async |name: &str, value: &str| {
+            let request = app.client.get(app.url(path));
+            let request = request.header("accept-encoding", "gzip, br");
+            request.header(name, value).send().await
+        };
+        let first = get("x-first", "yes").await.unwrap();
+        assert_eq!(first.headers()["content-encoding"], "gzip", "{path}");
+        let tag = first.headers()["etag"].to_str().unwrap().to_owned();
+        let gzipped = first.bytes().await.unwrap();
+        assert!(gzipped.starts_with(&[0x1f, 0x8b]), "{path}: gzip");
+        let again = get("if-none-match", &tag).await.unwrap();
+        assert_eq!(again.status(), 304, "{path}");
+        let plain = app.get(path).await;
+        assert!(plain.body.len() > 3 * gzipped.len(), "{path}");
+        assert!(!plain.headers.contains_key("content-encoding"), "{path}");
+        assert_ne!(plain.header("etag"), tag, "other bytes have another tag");
+    }
     app.get("/docs/nope")
         .await
         .is_problem(404, "route-not-found");

@@ -160,7 +160,7 @@ pub async fn delete_entry(
     ))
 }
 
-/// Trim options. Exactly one of `maxlen`, `minid` and `max_age` is required.
+/// Trim options.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrimCall {

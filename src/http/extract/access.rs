@@ -251,7 +251,7 @@ impl FromRequestParts<AppState> for PathGroup {
 /// Parses a consumer name from a parameter or a body.
 ///
 /// # Errors
-/// 400 `invalid-name`.
-pub fn consumer(name: &str) -> Result<ConsumerName, ApiError> {
-    ConsumerName::new(name).map_err(|error| ApiError::from(error).at("consumer", error.to_string()))
+/// 400 `invalid-name` with the pointer `at`.
+pub fn consumer(at: &str, name: &str) -> Result<ConsumerName, ApiError> {
+    ConsumerName::new(name).map_err(|error| ApiError::from(error).at(at, error.to_string()))
 }

@@ -109,7 +109,7 @@ pub fn exclusive(first: &str, second: &str) -> ApiError {
 }
 
 /// Maximum wait of a read.
-const MAX_WAIT: Duration = Duration::from_secs(60);
+pub const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// Returns the wait of a read.
 ///

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::http::error::ApiError;
 use crate::http::error::problems::WorkProblems;
 use crate::http::extract::access::{Consume, GroupAccess, consumer};
-use crate::http::extract::names::{NameParam, NameSchema};
+use crate::http::extract::names::NameParam;
 use crate::http::extract::params::{
     DurationParam, TimeParam, at_most_one, bounded, entry_ids, redis_number,
 };
@@ -23,8 +23,9 @@ use crate::redis::{AutoClaim, Claim};
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClaimCall {
-    /// The consumer that receives the entries.
-    #[schema(required, value_type = NameSchema, example = "w2")]
+    /// The consumer that receives the entries. A name that is not UTF-8 is the text
+    /// `{"base64":"…"}`.
+    #[schema(required, value_type = String, example = "w2")]
     consumer: Option<NameParam>,
     /// Entry ids, at most 1000. In a form, repeat `ids` for each id.
     #[serde(default)]
@@ -62,7 +63,7 @@ fn named(name: Option<&NameParam>) -> Result<crate::model::name::ConsumerName, A
     let name = name.ok_or_else(|| {
         ApiError::invalid("`consumer` is required").at("/consumer", "is required")
     })?;
-    consumer(name.as_str())
+    consumer("/consumer", name.as_str())
 }
 
 /// Claim pending entries
@@ -131,8 +132,9 @@ pub async fn claim_entries(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AutoClaimCall {
-    /// The consumer that receives the entries.
-    #[schema(required, value_type = NameSchema, example = "w2")]
+    /// The consumer that receives the entries. A name that is not UTF-8 is the text
+    /// `{"base64":"…"}`.
+    #[schema(required, value_type = String, example = "w2")]
     consumer: Option<NameParam>,
     /// Minimum time since the last delivery of an entry.
     #[schema(required, value_type = String, example = "30s")]

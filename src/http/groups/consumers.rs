@@ -58,7 +58,7 @@ impl FromRequestParts<AppState> for PathConsumer {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
-        consumer(&path_segment(parts, "consumer").await?).map(Self)
+        consumer("consumer", &path_segment(parts, "consumer").await?).map(Self)
     }
 }
 
@@ -242,7 +242,10 @@ pub async fn delete_consumer(
     let fate = match params.pending.as_deref() {
         None => PendingAction::Refuse,
         Some("drop") => PendingAction::Drop,
-        Some(other) => match other.strip_prefix("transfer:").map(consumer) {
+        Some(other) => match other
+            .strip_prefix("transfer:")
+            .map(|name| consumer("pending", name))
+        {
             Some(Ok(to)) if to != name => PendingAction::Transfer(to),
             Some(Err(error)) => return Err(error),
             _ => {

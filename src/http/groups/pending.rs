@@ -132,7 +132,7 @@ pub async fn list_pending(
         consumer: params
             .consumer
             .as_ref()
-            .map(|name| consumer(name.as_str()))
+            .map(|name| consumer("consumer", name.as_str()))
             .transpose()?,
         min_idle_ms: match params.min_idle {
             Some(DurationParam(idle)) => redis_number(

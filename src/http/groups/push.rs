@@ -190,7 +190,7 @@ fn plan(
     }
     let concurrency = bounded("concurrency", params.concurrency, 1, MAX_COUNT)?;
     let read = GroupRead {
-        consumer: consumer(name)?,
+        consumer: consumer("consumer", name)?,
         count: bounded("prefetch", params.prefetch, 10, MAX_COUNT)?,
         no_ack: false,
         history: None,

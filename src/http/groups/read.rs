@@ -16,7 +16,7 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::http::error::ApiError;
 use crate::http::error::problems::ReadProblems;
 use crate::http::extract::access::{Consume, GroupAccess, consumer};
-use crate::http::extract::names::{NameParam, NameSchema};
+use crate::http::extract::names::NameParam;
 use crate::http::extract::params::{DurationParam, at_most_one, bounded, bounded_wait, lease};
 use crate::http::extract::{Call, NoParams, Query, id};
 use crate::http::groups::first_use::{GroupToCreate, PolicyParam};
@@ -46,8 +46,9 @@ const MAX_BYTES: u64 = 16 << 20;
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReadCall {
-    /// Consumer that reads. It is created on first use.
-    #[schema(required, value_type = NameSchema, example = "w1")]
+    /// Consumer that reads. It is created on first use. A name that is not UTF-8 is the text
+    /// `{"base64":"…"}`.
+    #[schema(required, value_type = String, example = "w1")]
     pub(in crate::http) consumer: Option<NameParam>,
     /// Maximum number of entries: 1 to 1000, default 10.
     #[schema(minimum = 1, maximum = 1000)]
@@ -340,7 +341,7 @@ pub(in crate::http) fn plan(call: &ReadCall) -> Result<(ConsumerRead, Duration),
         at_most_one(&given)?;
     }
     let read = GroupRead {
-        consumer: consumer(name)?,
+        consumer: consumer("/consumer", name)?,
         count: bounded("/count", call.count, DEFAULT_COUNT, MAX_COUNT)?,
         no_ack: call.no_ack.unwrap_or(false),
         history,

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use crate::http::error::ApiError;
 use crate::http::error::problems::ManyReadProblems;
 use crate::http::extract::access::{Caller, Consume, Manage, PathGroup};
-use crate::http::extract::names::{NameParam, NameSchema};
+use crate::http::extract::names::NameParam;
 use crate::http::extract::params::{DurationParam, at_most_streams};
 use crate::http::extract::{Call, NoParams, Query};
 use crate::http::groups::first_use::{GroupToCreate, PolicyParam};
@@ -42,8 +42,9 @@ pub struct ReadManyCall {
     #[serde(default)]
     #[schema(required, min_items = 1, max_items = 256, example = json!(["orders", "payments"]))]
     streams: Vec<String>,
-    /// Consumer that reads. It is created on first use.
-    #[schema(required, value_type = NameSchema, example = "w1")]
+    /// Consumer that reads. It is created on first use. A name that is not UTF-8 is the text
+    /// `{"base64":"…"}`.
+    #[schema(required, value_type = String, example = "w1")]
     consumer: Option<NameParam>,
     /// Maximum number of entries of each stream: 1 to 1000, default 10. At most 10,000 over all
     /// streams.

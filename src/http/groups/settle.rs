@@ -19,7 +19,7 @@ use crate::redis::LeaseOperation;
 use crate::service::settle::Settlement;
 
 /// Maximum length of a reason, in bytes.
-const MAX_REASON: usize = 1024;
+pub(in crate::http) const MAX_REASON: usize = 1024;
 
 /// Entries to release, by `ids` or `receipts`.
 #[derive(Debug, Default, Deserialize, ToSchema)]

@@ -12,13 +12,23 @@ const OPTIONAL: [&str; 2] = ["create_group", "create_stream"];
 /// Adds an example to a path parameter, and `x-opaque` to a parameter whose values come only from
 /// earlier responses or have a form that no schema of a string describes.
 pub fn add_to_parameter(parameter: &mut Map<String, Value>) {
-    let text = |name: &str| parameter.get(name).and_then(Value::as_str);
-    if matches!(text("name"), Some("cursor" | "Last-Event-ID" | "policy")) {
+    let text = |name: &str| {
+        let value = parameter.get(name).and_then(Value::as_str);
+        value.unwrap_or_default().to_owned()
+    };
+    let (name, place) = (text("name"), text("in"));
+    if matches!(&*name, "cursor" | "Last-Event-ID" | "policy") {
         parameter.insert("x-opaque".to_owned(), true.into());
         return;
     }
-    if text("in") == Some("path")
-        && let Some(example) = text("name").and_then(of_path)
+    if name == "name64"
+        && let Some(Value::Object(schema)) = parameter.get_mut("schema")
+    {
+        schema.insert("contentEncoding".to_owned(), "base64url".into());
+        return;
+    }
+    if place == "path"
+        && let Some(example) = of_path(&name)
     {
         parameter.insert("example".to_owned(), example.into());
     }

@@ -1,7 +1,10 @@
 //! The OpenAPI document, generated from the types of the handlers.
 
+pub(in crate::http) mod answers;
+pub(in crate::http) mod durations;
 pub(in crate::http) mod examples;
 pub(in crate::http) mod forms;
+pub(in crate::http) mod multi;
 pub(in crate::http) mod patterns;
 pub(in crate::http) mod rules;
 pub(in crate::http) mod security;
@@ -15,6 +18,7 @@ use utoipa::openapi::{ContactBuilder, InfoBuilder, LicenseBuilder, OpenApi, RefO
 use utoipa::{PartialSchema as _, ToSchema as _};
 
 use crate::http;
+use crate::http::system::pages::Asset;
 
 /// Returns the OpenAPI document of this version.
 #[must_use]
@@ -143,6 +147,12 @@ pub fn text_of(document: &OpenApi) -> String {
     text
 }
 
+/// Returns a document as the file that the gateway serves.
+#[must_use]
+pub fn file(document: &OpenApi) -> Asset {
+    Asset::of_text("application/json", text_of(document).into())
+}
+
 const DESCRIPTION: &str = "\
 HTTP for Redis Streams: append entries, follow streams with server-sent events, process entries in \
 consumer groups.
@@ -154,7 +164,9 @@ position takes both forms.
 
 If authentication is enabled, a call needs an API key, a token or a ticket. Errors are problem \
 documents (RFC 9457): compare `code`, and use `retryable` to decide on a retry. The extension \
-`x-parameter-rules` of an operation lists parameters that exclude or need each other. A parameter \
-with `x-opaque` accepts only values from earlier responses, or of the form that its description \
-names. `x-content` lists the media types that a call accepts or returns besides JSON. Every call with \
-a JSON body also accepts the same members as a form.";
+`x-parameter-rules` of an operation, and `x-member-rules` of a body or schema, list parameters and \
+members that exclude or need each other. A name stands for a given parameter or member, `name=value` \
+for one with this value, `body.name` for a member of the body, `a&b` for both. A member that is null \
+or an empty list counts as absent. A parameter with `x-opaque` accepts only values from earlier \
+responses, or of the form that its description names. `x-content` lists the media types that a call \
+accepts or returns besides JSON. Every call with a JSON body also accepts the same members as a form.";

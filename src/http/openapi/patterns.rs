@@ -1,40 +1,78 @@
 //! Patterns and lengths of strings, by the name of the parameter or member. They are declared once
 //! for the whole document. A pattern is never narrower than the values that the gateway accepts.
 
+use std::borrow::Cow;
+use std::time::Duration;
+
 use utoipa::Number;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::schema::{ArrayItems, Object, SchemaType, Type};
 use utoipa::openapi::{RefOr, Required, Schema};
 
+use crate::http::entries::append::conditions::MAX_KEY;
+use crate::http::entries::append::plan::MAX_DELAY;
+use crate::http::extract::params::MAX_WAIT;
+use crate::http::groups::settle::MAX_REASON;
+use crate::http::openapi::durations;
+use crate::http::tickets;
+use crate::model::name::MAX_NAME;
+use crate::model::policy::{MAX_EXPIRY, MAX_LEASE, MAX_STEPS, MIN_LEASE};
+use crate::model::retention::{MAX_AGE, MIN_AGE};
+use crate::redis::MAX_DURABILITY_WAIT;
+
 /// Constraints of a string.
-#[derive(Clone, Copy)]
 struct Word {
-    pattern: &'static str,
+    pattern: Cow<'static, str>,
     most: Option<usize>,
 }
 
 const fn word(pattern: &'static str) -> Word {
     Word {
-        pattern,
+        pattern: Cow::Borrowed(pattern),
+        most: None,
+    }
+}
+
+/// Name of at most 512 bytes.
+const fn name(pattern: &'static str) -> Word {
+    Word {
+        pattern: Cow::Borrowed(pattern),
+        most: Some(MAX_NAME),
+    }
+}
+
+/// Duration within bounds.
+fn duration(min: Duration, max: Duration) -> Word {
+    Word {
+        pattern: durations::between(min, max, false).into(),
+        most: None,
+    }
+}
+
+/// Duration within bounds, or 0.
+fn zero_or(min: Duration, max: Duration) -> Word {
+    Word {
+        pattern: durations::between(min, max, true).into(),
         most: None,
     }
 }
 
 /// Name without control characters, other than `.` and `..`.
-const GROUP: Word = Word {
-    pattern: r"^(?!\.\.?$)[^\u0000-\u001f\u007f-\u009f]+$",
-    most: Some(512),
-};
+const GROUP: Word = name(r"^(?!\.\.?$)[^\u0000-\u001f\u007f-\u009f]+$");
 /// Name of a consumer: also without the reserved prefix `streamgate:`.
-const CONSUMER: Word = Word {
-    pattern: r"^(?!\.\.?$)(?!streamgate:)[^\u0000-\u001f\u007f-\u009f]+$",
-    most: Some(512),
-};
+const CONSUMER: Word = name(r"^(?!\.\.?$)(?!streamgate:)[^\u0000-\u001f\u007f-\u009f]+$");
 /// Name of a stream: also with braces only as one `{tag}`.
-const STREAM: Word = Word {
-    pattern: r"^(?!\.\.?$)(?!streamgate:)(?:[^\u0000-\u001f\u007f-\u009f{}]+|[^\u0000-\u001f\u007f-\u009f{}]*\{[^\u0000-\u001f\u007f-\u009f{}]+\}[^\u0000-\u001f\u007f-\u009f{}]*)$",
-    most: Some(512),
-};
+const STREAM: Word = name(
+    r"^(?!\.\.?$)(?!streamgate:)(?:[^\u0000-\u001f\u007f-\u009f{}]+|[^\u0000-\u001f\u007f-\u009f{}]*\{[^\u0000-\u001f\u007f-\u009f{}]+\}[^\u0000-\u001f\u007f-\u009f{}]*)$",
+);
+/// Name or prefix of streams.
+const STREAM_OR_PREFIX: Word = name(
+    r"^(?:[\s\S]*\*|(?!\.\.?$)(?!streamgate:)(?:[^\u0000-\u001f\u007f-\u009f{}]+|[^\u0000-\u001f\u007f-\u009f{}]*\{[^\u0000-\u001f\u007f-\u009f{}]+\}[^\u0000-\u001f\u007f-\u009f{}]*))$",
+);
+/// `STREAM@ID`, in calls on several streams.
+pub const STREAM_ID: &str = r"^(?!\.\.?@[^@]*$)(?!streamgate:)(?:[^\u0000-\u001f\u007f-\u009f{}]+|[^\u0000-\u001f\u007f-\u009f{}]*\{[^\u0000-\u001f\u007f-\u009f{}]+\}[^\u0000-\u001f\u007f-\u009f{}]*)@[0-9]{1,20}-[0-9]{1,20}$";
+/// `STREAM@RECEIPT`, in calls on several streams.
+pub const STREAM_RECEIPT: &str = r"^(?!\.\.?@[^@]*$)(?!streamgate:)(?:[^\u0000-\u001f\u007f-\u009f{}]+|[^\u0000-\u001f\u007f-\u009f{}]*\{[^\u0000-\u001f\u007f-\u009f{}]+\}[^\u0000-\u001f\u007f-\u009f{}]*)@[^@]*$";
 const ID: Word = word(r"^[0-9]{1,20}-[0-9]{1,20}$");
 /// Entry id, or its milliseconds alone.
 const SHORT_ID: Word = word(r"^[0-9]{1,20}(?:-[0-9]{1,20})?$");
@@ -44,14 +82,6 @@ const START: Word = word(r"^(?:[-+ $]|[0-9]{1,20}(?:-[0-9]{1,20}(?::[0-9]{1,20})
 /// Position of a group: any start except the last entry.
 const PLACE: Word = word(r"^(?:[-$]|[0-9]{1,20}(?:-[0-9]{1,20}(?::[0-9]{1,20})?)?)$");
 const DURATION: Word = word(r"^(?:0+|[0-9]{1,20}(?:ms|s|m|h|d))$");
-/// Duration of at most one minute.
-const WAIT: Word = word(r"^0*(?:0|(?:[1-5]?[0-9]{1,4}|60000)ms|(?:[1-5]?[0-9]|60)s|[01]m|0[hd])$");
-/// Duration above 0, at most ten seconds.
-const DURABILITY_WAIT: Word = word(r"^0*(?:(?:[1-9][0-9]{0,3}|10000)ms|(?:[1-9]|10)s)$");
-/// Duration of at most seven days.
-const DELAY: Word = word(
-    r"^0*(?:0|(?:[0-9]{1,8}|[1-5][0-9]{8}|60[0-3][0-9]{6}|604[0-7][0-9]{5}|604800000)ms|(?:[0-9]{1,5}|[1-5][0-9]{5}|60[0-3][0-9]{3}|604[0-7][0-9]{2}|604800)s|(?:[0-9]{1,4}|100[0-7][0-9]|10080)m|(?:[0-9]{1,2}|1[0-5][0-9]|16[0-8])h|[0-7]d)$",
-);
 /// Time: RFC 3339, Unix milliseconds from 1973 on, or a duration ago.
 const TIME: Word = word(
     r"^(?:[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])[Tt ](?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)(?:\.[0-9]+)?(?:[Zz]|[-+ ](?:[01][0-9]|2[0-3]):[0-5][0-9])|0*[1-9][0-9]{11,19}|[0-9]{1,20}(?:ms|s|m|h|d))$",
@@ -60,10 +90,9 @@ const DURABILITY: Word = word(r"^(?:fsync|replicas:0*(?:[1-9][0-9]{0,2}|1000))$"
 const FILTER: Word = word(r"^[^:]+:");
 const PENDING: Word =
     word(r"^(?:drop|transfer:(?!\.\.?$)(?!streamgate:)[^\u0000-\u001f\u007f-\u009f]+)$");
-/// Stream with an optional start after its last `@`, and with escaped commas and stars. The pattern
-/// does not check braces.
+/// Stream with an optional start after its last `@`, and with escaped commas and stars.
 const STREAM_AT: Word = word(
-    r"^(?!\.\.?(?:@|$))(?!streamgate:)(?:(?:[^\u0000-\u001f\u007f-\u009f@,*]|\\[*,])+|(?:[^\u0000-\u001f\u007f-\u009f,*]|\\[*,])+@(?:[-+ $]|[0-9]{1,20}(?:-[0-9]{1,20}(?::[0-9]{1,20})?)?))$",
+    r"^(?!\.\.?(?:@|$))(?!streamgate:)(?:(?:(?:[^\u0000-\u001f\u007f-\u009f{}@,*]|\\[*,])+|(?:[^\u0000-\u001f\u007f-\u009f{}@,*]|\\[*,])*\{(?:[^\u0000-\u001f\u007f-\u009f{}@,*]|\\[*,])+\}(?:[^\u0000-\u001f\u007f-\u009f{}@,*]|\\[*,])*)|(?:(?:[^\u0000-\u001f\u007f-\u009f{},*]|\\[*,])+|(?:[^\u0000-\u001f\u007f-\u009f{},*]|\\[*,])*\{(?:[^\u0000-\u001f\u007f-\u009f{},*]|\\[*,])+\}(?:[^\u0000-\u001f\u007f-\u009f{},*]|\\[*,])*)@(?:[-+ $]|[0-9]{1,20}(?:-[0-9]{1,20}(?::[0-9]{1,20})?)?))$",
 );
 /// Name or prefix: an unescaped star only at the end.
 const MATCH: Word = word(r"^(?:[^,*]|\\[*,])*\*?$");
@@ -74,7 +103,7 @@ const END: Word = word(
 const TAG: Word = word(r#"^"[0-9]{1,20}-[0-9]{1,20}"$"#);
 const STAR: Word = word(r"^\*$");
 const KEY: Word = Word {
-    pattern: r"^[!-~](?:[ -~]*[!-~])?$",
+    pattern: Cow::Borrowed(r"^[!-~](?:[ -~]*[!-~])?$"),
     most: Some(255),
 };
 const PRODUCER: Word = word(r"^[ -~]*$");
@@ -121,10 +150,11 @@ fn of_parameter(parameter: &Parameter) -> Option<Word> {
         (_, "start") if parameter.description.as_deref().is_some_and(starts_group) => PLACE,
         (_, "start" | "end") => BOUND,
         (_, "since" | "until") => TIME,
-        (_, "wait" | "grace") => WAIT,
-        (_, "durability_timeout") => DURABILITY_WAIT,
-        (_, "delay") => DELAY,
-        (_, "lease" | "min_idle" | "max_age") => DURATION,
+        (_, "wait" | "grace") => zero_or(Duration::ZERO, MAX_WAIT),
+        (_, "durability_timeout") => duration(Duration::ZERO, MAX_DURABILITY_WAIT),
+        (_, "delay") => zero_or(Duration::ZERO, MAX_DELAY),
+        (_, "lease") => duration(MIN_LEASE, MAX_LEASE),
+        (_, "min_idle" | "max_age") => DURATION,
         (_, "minid") => SHORT_ID,
         (_, "durability") => DURABILITY,
         (_, "filter") => FILTER,
@@ -147,26 +177,28 @@ fn of_parameter(parameter: &Parameter) -> Option<Word> {
 fn of_member(schema: &str, member: &str) -> Option<Word> {
     Some(match (schema, member) {
         (_, "consumer") => CONSUMER,
-        // Calls on several streams share other schemas, whose ids include the stream.
-        ("ClaimCall" | "RedriveCall", "ids") => ID,
+        (_, "ids") => ID,
         ("RedriveCall", "start") | (_, "last_id" | "max_deleted_id") => ID,
         ("NewGroup" | "ReadCall" | "ReadManyCall", "start") | (_, "last_delivered_id") => PLACE,
         ("AutoClaimCall", "start") | (_, "history" | "minid") => SHORT_ID,
         ("NewEntry", "id") => NEW_ID,
-        (_, "dead_letter" | "to" | "streams") => STREAM,
         ("ClaimCall", "time") | (_, "since") => TIME,
-        (_, "wait") => WAIT,
-        (
-            _,
-            "lease" | "delay" | "min_idle" | "idle" | "max_age" | "backoff" | "consumer_expiry",
-        ) => DURATION,
+        ("TicketCall", "streams") => STREAM_OR_PREFIX,
+        (_, "dead_letter" | "to" | "streams") => STREAM,
+        (_, "wait") => zero_or(Duration::ZERO, MAX_WAIT),
+        (_, "lease") => duration(MIN_LEASE, MAX_LEASE),
+        (_, "delay" | "backoff") => zero_or(MIN_LEASE, MAX_LEASE),
+        (_, "consumer_expiry") => zero_or(MIN_LEASE, MAX_EXPIRY),
+        ("NewRetention", "max_age") => duration(MIN_AGE, MAX_AGE),
+        (_, "ttl") => duration(*tickets::TTLS.start(), *tickets::TTLS.end()),
+        (_, "min_idle" | "idle" | "max_age") => DURATION,
         (_, "reason") => Word {
-            pattern: "",
-            most: Some(1024),
+            pattern: Cow::Borrowed(""),
+            most: Some(MAX_REASON),
         },
         ("NewEntry", "key") => Word {
-            pattern: ".",
-            most: Some(255),
+            pattern: Cow::Borrowed("."),
+            most: Some(MAX_KEY),
         },
         _ => return None,
     })
@@ -189,7 +221,7 @@ pub fn tell_parameter(parameter: &mut Parameter) {
             list.min_items = (parameter.required == Required::True).then_some(1);
         }
         if let Some(word) = word {
-            tell(schema, word);
+            tell(schema, &word);
         }
     }
 }
@@ -207,6 +239,11 @@ pub fn tell_members(name: &str, schema: &mut RefOr<Schema>) {
         {
             never_null(member);
         }
+    }
+    if let Some(RefOr::T(Schema::Array(steps))) = object.properties.get_mut("backoff")
+        && sent
+    {
+        steps.max_items = Some(MAX_STEPS);
     }
     if name == "NewEntry" {
         tell_entry(object);
@@ -226,7 +263,7 @@ pub fn tell_members(name: &str, schema: &mut RefOr<Schema>) {
             count.maximum = Some(Number::Int(isize::MAX));
         }
         if let Some(word) = of_member(name, member) {
-            tell(schema, word);
+            tell(schema, &word);
         }
     }
 }
@@ -247,10 +284,10 @@ fn tell_entry(entry: &mut Object) {
     }
 }
 
-fn tell(schema: &mut RefOr<Schema>, word: Word) {
+fn tell(schema: &mut RefOr<Schema>, word: &Word) {
     match schema {
         RefOr::T(Schema::Object(object)) => {
-            object.pattern = (!word.pattern.is_empty()).then(|| word.pattern.to_owned());
+            object.pattern = (!word.pattern.is_empty()).then(|| word.pattern.clone().into_owned());
             object.max_length = word.most;
         }
         RefOr::T(Schema::Array(list)) => {

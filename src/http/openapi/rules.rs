@@ -1,66 +1,112 @@
-//! Rules for parameters that exclude or need each other, by operation. OpenAPI 3.1 cannot express
-//! them, so they are declared in the extension `x-parameter-rules` and in the description.
+//! Rules for parameters and members that exclude or need each other. JSON Schema could express them
+//! for bodies, but generated clients would have a type for each combination. So they are declared in
+//! extensions and in the descriptions.
 //!
-//! A name stands for a given parameter, `name=value` for a parameter given with this value.
+//! A name stands for a given parameter or member, `name=value` for one given with this value,
+//! `body.name` for a member of the body, and `a&b` for both. A member that is null or an empty list
+//! is not given, except for the rule `name=null`.
 
 use serde_json::{Map, Value, json};
 
-/// Name of the extension.
-const EXTENSION: &str = "x-parameter-rules";
+/// Extension with the rules for the parameters of an operation.
+const OF_PARAMETERS: &str = "x-parameter-rules";
+/// Extension with the rules for the members of an object.
+const OF_MEMBERS: &str = "x-member-rules";
 
-/// Names of parameters.
+/// Names of parameters or members.
 type Names = &'static [&'static str];
 
-/// Rules for the parameters of an operation.
-#[derive(Default)]
+/// Rules for the parameters of an operation, or for the members of an object.
 struct Rules {
     /// At most one of each list can be given.
     at_most_one: &'static [Names],
     /// At least one of each list must be given.
     at_least_one: &'static [Names],
-    /// The parameter requires at least one of the others.
+    /// Exactly one of each list must be given.
+    exactly_one: &'static [Names],
+    /// All names of each list are given, or none.
+    together: &'static [Names],
+    /// The first name requires at least one of the others.
     needs: &'static [(&'static str, Names)],
-    /// The parameter cannot be combined with any of the others.
+    /// The first name cannot be combined with any of the others.
     excludes: &'static [(&'static str, Names)],
+    /// Each list has no duplicates.
+    distinct: Names,
+    /// The first number, or the length of the first list, is below the second number, unless that
+    /// is 0.
+    below: &'static [(&'static str, &'static str)],
 }
 
-const FOLLOW: &[Names] = &[&["after", "since", "last"]];
+const NONE: Rules = Rules {
+    at_most_one: &[],
+    at_least_one: &[],
+    exactly_one: &[],
+    together: &[],
+    needs: &[],
+    excludes: &[],
+    distinct: &[],
+    below: &[],
+};
+
+const FOLLOW: &[Names] = &[&["after", "since", "last"], &["json=true", "pairs=true"]];
 const TRIMS: Names = &["maxlen", "minid", "max_age"];
+const VIEW: &[Names] = &[&["json=true", "pairs=true"]];
+const EVENTS: &[(&str, Names)] = &[("as", &["payload", "json=true", "pairs=true"])];
+/// Conditions and keys that would have to hold for all entries of a body.
+const FOR_ALL: Names = &["id", "If-Match", "If-None-Match", "Idempotency-Key"];
 const LINES: Names = &["Accept: application/x-ndjson"];
 
 fn of(operation: &str) -> Option<Rules> {
     Some(match operation {
         "append_entries" => Rules {
-            at_most_one: &[TRIMS, &["exact=true", "trim_limit"]],
+            at_most_one: &[TRIMS, &["exact=true", "trim_limit"], &["payload", "as"]],
             needs: &[
+                ("as", &["Content-Type: application/json"]),
                 ("exact=true", TRIMS),
                 ("trim_limit", TRIMS),
                 ("refs", TRIMS),
                 ("durability_timeout", &["durability"]),
                 ("receipts", &["Content-Type: application/x-ndjson"]),
             ],
-            excludes: &[(
-                "delay",
-                &[
-                    "id",
-                    "If-Match",
-                    "If-None-Match",
-                    "Idempotency-Key",
-                    "durability",
-                    "atomic=false",
-                    "create=false",
-                    "maxlen",
-                    "minid",
-                    "max_age",
-                    "receipts",
-                ],
-            )],
-            ..Rules::default()
+            excludes: &[
+                (
+                    "delay",
+                    &[
+                        "id",
+                        "If-Match",
+                        "If-None-Match",
+                        "Idempotency-Key",
+                        "durability",
+                        "atomic=false",
+                        "create=false",
+                        "maxlen",
+                        "minid",
+                        "max_age",
+                        "receipts",
+                    ],
+                ),
+                ("body.id", &["id", "delay"]),
+                ("body.key", &["delay"]),
+                ("body.entries", &["id"]),
+                ("body.entries&atomic=false", FOR_ALL),
+                (
+                    "Content-Type: application/x-ndjson",
+                    &[
+                        "id",
+                        "If-Match",
+                        "If-None-Match",
+                        "Idempotency-Key",
+                        "delay",
+                    ],
+                ),
+            ],
+            ..NONE
         },
         "read_entries" => Rules {
             at_most_one: &[
                 &["after", "start", "since", "last", "cursor"],
                 &["before", "end", "until", "cursor"],
+                &["json=true", "pairs=true"],
             ],
             needs: &[
                 ("wait", &["after", "cursor"]),
@@ -68,20 +114,34 @@ fn of(operation: &str) -> Option<Rules> {
                 ("filter", &["follow=true"]),
             ],
             excludes: &[("wait", &["before", "end", "until", "order=desc"])],
-            ..Rules::default()
+            ..NONE
         },
         "follow_events" => Rules {
             at_most_one: FOLLOW,
-            ..Rules::default()
+            excludes: EVENTS,
+            ..NONE
         },
         "follow_many" => Rules {
             at_most_one: FOLLOW,
             at_least_one: &[&["stream", "match"]],
-            ..Rules::default()
+            excludes: EVENTS,
+            ..NONE
+        },
+        "push_entries" => Rules {
+            excludes: &[("as", &["payload", "json=true"])],
+            ..NONE
+        },
+        "read_many" | "read_entry" => Rules {
+            at_most_one: VIEW,
+            ..NONE
+        },
+        "ack_entries" | "ack_entries_of_many" => Rules {
+            needs: &[("refs", &["delete=true"])],
+            ..NONE
         },
         "read_stream" => Rules {
             needs: &[("count", &["full=true"])],
-            ..Rules::default()
+            ..NONE
         },
         "push_entries" => Rules {
             needs: &[("start", &["create=true"]), ("policy", &["create=true"])],
@@ -89,20 +149,126 @@ fn of(operation: &str) -> Option<Rules> {
         },
         "list_pending" => Rules {
             at_most_one: &[&["cursor", "start"]],
-            ..Rules::default()
+            ..NONE
         },
         _ => return None,
     })
 }
 
-/// Adds the rules of an operation to the extension and the description.
+/// Returns the rules for the members of a schema.
+fn of_schema(name: &str) -> Option<Rules> {
+    Some(match name {
+        "AckCall" | "NackCall" | "RejectCall" | "ExtendCall" => Rules {
+            exactly_one: &[&["ids", "receipts"]],
+            ..NONE
+        },
+        "ClaimCall" => Rules {
+            at_most_one: &[&["idle", "time"]],
+            ..NONE
+        },
+        "CloudEvent" => Rules {
+            at_most_one: &[&["data", "data_base64"]],
+            ..NONE
+        },
+        "EntryInput" => Rules {
+            exactly_one: &[&["fields", "pairs"]],
+            ..NONE
+        },
+        "GroupInput" => Rules {
+            at_most_one: &[&["start", "since"]],
+            ..NONE
+        },
+        "GroupPatch" => Rules {
+            at_most_one: &[&["last_delivered_id", "since"]],
+            at_least_one: &[&["last_delivered_id", "since", "policy", "policy=null"]],
+            ..NONE
+        },
+        "PolicyInput" => Rules {
+            below: &[("backoff", "max_deliveries")],
+            ..NONE
+        },
+        "ReadCall" => READ,
+        "ReadManyCall" => Rules {
+            distinct: &["streams"],
+            ..READ
+        },
+        "RedriveCall" => Rules {
+            exactly_one: &[&["ids", "all=true"]],
+            at_most_one: &[&["copy=true", "to"]],
+            ..NONE
+        },
+        "RetentionInput" => Rules {
+            at_least_one: &[&["maxlen", "max_age"]],
+            needs: &[("hard_maxlen", &["mode=acked"])],
+            below: &[("maxlen", "hard_maxlen")],
+            ..NONE
+        },
+        "StreamPatch" => Rules {
+            together: &[&["entries_added", "max_deleted_id"]],
+            needs: &[("entries_added", &["last_id"])],
+            ..NONE
+        },
+        "TrimCall" => Rules {
+            exactly_one: &[TRIMS],
+            at_most_one: &[&["exact=true", "limit"]],
+            ..NONE
+        },
+        _ => return None,
+    })
+}
+
+const READ: Rules = Rules {
+    at_most_one: &[
+        &["history", "wait"],
+        &["history", "lease"],
+        &["no_ack=true", "lease"],
+    ],
+    ..NONE
+};
+
+/// Returns the rules for the body of an operation that its schema does not have.
+fn of_body(operation: &str) -> Option<Rules> {
+    (operation == "patch_stream").then_some(Rules {
+        at_least_one: &[&["retention", "retention=null", "last_id"]],
+        ..NONE
+    })
+}
+
+/// Schemas of changes that are merged into what exists. The rules hold for the result.
+const MERGED: [&str; 2] = ["PolicyInput", "RetentionInput"];
+
+/// Adds the rules of an operation to its extensions and descriptions.
 pub fn add(operation: &mut Map<String, Value>, id: &str) {
-    let Some(rules) = of(id) else { return };
+    if let Some(rules) = of(id) {
+        declare(operation, OF_PARAMETERS, "\n\nParameters:", &rules);
+    }
+    if let (Some(rules), Some(Value::Object(body))) =
+        (of_body(id), operation.get_mut("requestBody"))
+    {
+        declare(body, OF_MEMBERS, "", &rules);
+    }
+}
+
+/// Adds the rules of the members of a schema.
+pub fn add_to_schema(schema: &mut Map<String, Value>, name: &str) {
+    if let Some(rules) = of_schema(name) {
+        let beginning = match MERGED.contains(&name) {
+            true => "\n\nThe result of the merge:",
+            false => "\n\nMembers:",
+        };
+        declare(schema, OF_MEMBERS, beginning, &rules);
+    }
+}
+
+/// Adds rules to an extension of `holder`, and to its description after `beginning`.
+fn declare(holder: &mut Map<String, Value>, extension: &str, beginning: &str, rules: &Rules) {
     let mut sentences: Vec<String> = Vec::new();
     let mut declared = Map::new();
     let lists = [
         ("at_most_one", "At most one of", rules.at_most_one),
         ("at_least_one", "At least one of", rules.at_least_one),
+        ("exactly_one", "Exactly one of", rules.exactly_one),
+        ("together", "All or none of", rules.together),
     ];
     for (name, beginning, lists) in lists {
         sentences.extend(
@@ -120,23 +286,38 @@ pub fn add(operation: &mut Map<String, Value>, id: &str) {
     ];
     for (name, verb, conjunction, pairs) in pairs {
         let mut map = Map::new();
-        for (parameter, others) in pairs {
-            sentences.push(format!(
-                "`{parameter}` {verb} {}.",
-                joined(others, conjunction)
-            ));
-            map.insert((*parameter).to_owned(), json!(others));
+        for (one, others) in pairs {
+            sentences.push(format!("`{one}` {verb} {}.", joined(others, conjunction)));
+            map.insert((*one).to_owned(), json!(others));
         }
         if !map.is_empty() {
             declared.insert(name.to_owned(), map.into());
         }
     }
-    operation.insert(EXTENSION.to_owned(), declared.into());
-    let Some(Value::String(description)) = operation.get_mut("description") else {
-        return;
-    };
-    description.push_str("\n\nParameters: ");
-    description.push_str(&sentences.join(" "));
+    if !rules.distinct.is_empty() {
+        sentences.push(format!(
+            "No duplicates in {}.",
+            joined(rules.distinct, "and")
+        ));
+        declared.insert("distinct".to_owned(), json!(rules.distinct));
+    }
+    if !rules.below.is_empty() {
+        // The descriptions of the members state these rules.
+        let map: Map<String, Value> = rules
+            .below
+            .iter()
+            .map(|(less, more)| ((*less).to_owned(), json!(more)))
+            .collect();
+        declared.insert("below".to_owned(), map.into());
+    }
+    holder.insert(extension.to_owned(), declared.into());
+    if let Some(Value::String(description)) = holder.get_mut("description")
+        && !sentences.is_empty()
+    {
+        description.push_str(beginning);
+        description.push(' ');
+        description.push_str(&sentences.join(" "));
+    }
 }
 
 /// Joins names for a sentence.

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::http::openapi::{examples, rules};
+use crate::http::openapi::{answers, examples, forms, multi, rules};
 
 /// Schemas whose values may match several members: an event of one kind may have the required
 /// members of another kind.
@@ -30,13 +30,24 @@ pub fn finish(document: &mut Value) {
     }
     if let Some(Value::Object(paths)) = document.get_mut("paths") {
         let items = paths.values_mut().filter_map(Value::as_object_mut);
+        let successes = answers::successes();
         items
             .flat_map(Map::values_mut)
             .filter_map(Value::as_object_mut)
-            .for_each(finish_operation);
+            .for_each(|operation| finish_operation(operation, &successes));
     }
     inline_unshared(document);
+    inline_equal_values(document);
     rename_inputs(document);
+    if let Some(Value::Object(schemas)) = document.pointer_mut("/components/schemas") {
+        for (name, schema) in schemas {
+            if let Value::Object(schema) = schema {
+                rules::add_to_schema(schema, name);
+            }
+        }
+    }
+    multi::finish(document);
+    answers::add_components(document);
 }
 
 /// Renames schemas `NewX` to `XInput`. For each schema `X`, Go generators create a function `NewX`.
@@ -79,7 +90,7 @@ fn point_elsewhere(value: &mut Value, from: &str, to: &Value) {
     }
 }
 
-fn finish_operation(operation: &mut Map<String, Value>) {
+fn finish_operation(operation: &mut Map<String, Value>, successes: &Value) {
     let id = operation
         .get("operationId")
         .and_then(Value::as_str)
@@ -92,6 +103,7 @@ fn finish_operation(operation: &mut Map<String, Value>) {
     }
     if let Some(Value::Object(body)) = operation.get_mut("requestBody") {
         examples::add(body, &id);
+        forms::bound_names(body);
         json_alone(body, |other| {
             id != OF_DATA || other.pointer("/schema/type") == Some(&json!("array"))
         });
@@ -99,6 +111,7 @@ fn finish_operation(operation: &mut Map<String, Value>) {
     if let Some(Value::Object(responses)) = operation.get_mut("responses") {
         let all = responses.values_mut().filter_map(Value::as_object_mut);
         all.for_each(|response| json_alone(response, |_| true));
+        answers::add(responses, &successes[&id]);
     }
 }
 
@@ -142,6 +155,29 @@ fn inline_unshared(document: &mut Value) {
             continue;
         };
         replace(document, &format!("#/components/schemas/{name}"), &schema);
+    }
+}
+
+/// Inlines enumerations that share a value with an earlier one. Go generators create a constant for
+/// each value, named by the value alone.
+fn inline_equal_values(document: &mut Value) {
+    let mut seen = Vec::new();
+    let mut equal = Vec::new();
+    let schemas = document.pointer("/components/schemas");
+    for (name, schema) in schemas.and_then(Value::as_object).into_iter().flatten() {
+        let values = schema.get("enum").and_then(Value::as_array);
+        let values = values.cloned().unwrap_or_default();
+        match values.iter().any(|value| seen.contains(value)) {
+            true => equal.push((name.clone(), schema.clone())),
+            false => seen.extend(values),
+        }
+    }
+    for (name, schema) in equal {
+        replace(document, &format!("#/components/schemas/{name}"), &schema);
+        let schemas = document.pointer_mut("/components/schemas");
+        if let Some(schemas) = schemas.and_then(Value::as_object_mut) {
+            schemas.shift_remove(&name);
+        }
     }
 }
 

@@ -48,9 +48,13 @@ impl StreamPatch {
                 redis_number("/entries_added", added)?,
                 id("/max_deleted_id", max, str::parse)?,
             )),
-            _ => {
-                let detail = "`entries_added` and `max_deleted_id` go together";
-                return Err(ApiError::invalid(detail).at("", detail));
+            (added, _) => {
+                let missing = match added {
+                    Some(_) => "/max_deleted_id",
+                    None => "/entries_added",
+                };
+                let detail = "`entries_added` and `max_deleted_id` must be given together";
+                return Err(ApiError::invalid(detail).at(missing, "is missing"));
             }
         };
         match &self.last_id {
@@ -179,7 +183,7 @@ pub async fn patch_stream(
     Call(patch): Call<StreamPatch>,
 ) -> Result<impl IntoResponse, ApiError> {
     if patch.is_empty() {
-        let detail = "say what to change: `retention`, or the counters with `last_id`";
+        let detail = "one of `retention` and `last_id` is required";
         return Err(ApiError::invalid(detail).at("/last_id", "is missing"));
     }
     apply(&state, access.stream(), &patch, false).await?;

@@ -89,7 +89,7 @@ fn content_type(name: &str) -> &'static str {
 
 fn assets() -> HashMap<&'static str, Asset> {
     let asset = |(name, text): &(&'static str, &str)| {
-        let asset = Asset::new(content_type(name), gzipped(text.as_bytes()).into())?;
+        let asset = Asset::of_gzip(content_type(name), gzipped(text.as_bytes()).into())?;
         Some((*name, asset))
     };
     FILES.iter().filter_map(asset).collect()

@@ -5,6 +5,7 @@ pub(in crate::http) mod console;
 pub(in crate::http) mod pages;
 
 use axum::extract::{Request, State};
+use axum::http::HeaderMap;
 use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Serialize;
@@ -163,8 +164,8 @@ pub async fn metrics(
     tag = "system",
     responses((status = 200, description = "The OpenAPI 3.1 document", body = Object, content_type = "application/json"), PlainProblems),
 )]
-pub async fn openapi(State(state): State<AppState>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "application/json")], state.openapi.clone())
+pub async fn openapi(State(state): State<AppState>, headers: HeaderMap) -> Response {
+    state.openapi.answer(&headers)
 }
 
 /// Read the quick start

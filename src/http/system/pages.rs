@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::io::Read as _;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::Path;
@@ -69,28 +69,49 @@ pub fn keep_to_itself(headers: &mut HeaderMap, policy: &'static str) {
     headers.extend(all.map(|(name, value)| (name, HeaderValue::from_static(value))));
 }
 
-/// A static file: gzipped, with an entity tag of its content.
-pub(super) struct Asset {
+/// A static file with an entity tag of its content, sent gzipped to clients that accept it.
+pub struct Asset {
     content_type: HeaderValue,
-    gzipped: Bytes,
+    /// The content. `None` if the file is stored only gzipped.
+    plain: Option<Bytes>,
+    /// Set when the file is made, or at the first request for it.
+    gzipped: OnceLock<Bytes>,
     etag: String,
 }
 
 impl Asset {
-    pub(super) fn new(content_type: &str, gzipped: Bytes) -> Option<Self> {
-        let mut hasher = DefaultHasher::new();
-        hasher.write(&gzipped);
-        let etag = format!("{:016x}", hasher.finish());
-        let content_type = HeaderValue::from_str(content_type).ok()?;
+    /// Creates a file of text.
+    #[must_use]
+    pub fn of_text(content_type: &'static str, text: Bytes) -> Self {
+        Self {
+            content_type: HeaderValue::from_static(content_type),
+            etag: tag(&text),
+            plain: Some(text),
+            gzipped: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn of_gzip(content_type: &str, gzipped: Bytes) -> Option<Self> {
         Some(Self {
-            content_type,
-            gzipped,
-            etag,
+            content_type: HeaderValue::from_str(content_type).ok()?,
+            plain: None,
+            etag: tag(&gzipped),
+            gzipped: gzipped.into(),
         })
     }
 
+    fn inflated(&self) -> std::io::Result<Bytes> {
+        if let Some(plain) = &self.plain {
+            return Ok(plain.clone());
+        }
+        let mut plain = Vec::new();
+        let gzipped = self.gzipped.get().map_or(&[][..], |bytes| bytes);
+        GzDecoder::new(gzipped).read_to_end(&mut plain)?;
+        Ok(plain.into())
+    }
+
     /// Returns the file, or 304 if the client has it. Inflates the file for a client without gzip.
-    pub(super) fn answer(&self, request: &HeaderMap) -> Response {
+    pub fn answer(&self, request: &HeaderMap) -> Response {
         let lists = |name: HeaderName, item: &str| {
             let values = request
                 .get_all(name)
@@ -114,15 +135,23 @@ impl Asset {
         headers.insert(CONTENT_TYPE, self.content_type.clone());
         if gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            return (headers, self.gzipped.clone()).into_response();
+            let compress = || gzipped(self.plain.as_ref().map_or(&[][..], |bytes| bytes)).into();
+            let body = self.gzipped.get_or_init(compress);
+            return (headers, body.clone()).into_response();
         }
-        let mut plain = Vec::new();
-        match GzDecoder::new(&*self.gzipped).read_to_end(&mut plain) {
-            Ok(_) => (headers, plain).into_response(),
+        match self.inflated() {
+            Ok(plain) => (headers, plain).into_response(),
             Err(_) => ApiError::new(ErrorCode::Internal, "the file cannot be decompressed")
                 .into_response(),
         }
     }
+}
+
+/// Returns an entity tag of bytes, without quotes.
+fn tag(bytes: &[u8]) -> String {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    format!("{:016x}", hasher.finish())
 }
 
 fn assets() -> HashMap<String, Asset> {
@@ -137,14 +166,12 @@ fn assets() -> HashMap<String, Asset> {
         };
         Some((
             (*name).to_owned(),
-            Asset::new(&file.content_type, bytes.into())?,
+            Asset::of_gzip(&file.content_type, bytes.into())?,
         ))
     });
-    let own = OWN.iter().filter_map(|(name, content_type, text)| {
-        Some((
-            (*name).to_owned(),
-            Asset::new(content_type, gzipped(text.as_bytes()).into())?,
-        ))
+    let own = OWN.iter().map(|(name, content_type, text)| {
+        let text = Bytes::from_static(text.as_bytes());
+        ((*name).to_owned(), Asset::of_text(content_type, text))
     });
     own.chain(vendored).collect()
 }

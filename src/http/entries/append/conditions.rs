@@ -11,7 +11,7 @@ use crate::model::id::EntryId;
 use crate::redis::Key;
 
 /// Maximum length of an idempotency key in bytes.
-const MAX_KEY: usize = 255;
+pub(in crate::http) const MAX_KEY: usize = 255;
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_PRODUCER: HeaderName = HeaderName::from_static("idempotency-producer");
 

@@ -18,7 +18,7 @@ use crate::http::state::Shared;
 use crate::service::publish::PublishOptions;
 
 /// Maximum delay of an append.
-const MAX_DELAY: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(in crate::http) const MAX_DELAY: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// An append request, parsed and checked except for its body.
 pub(in crate::http) struct AppendPlan {
