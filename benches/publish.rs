@@ -520,11 +520,11 @@ impl Drop for Process {
 
 /// Runs the same router with the same body parsing, but a constant response.
 fn limit(port: &str, url: &str) {
-    use streamgate::config::{Layers, Mode, SPECS, Settings};
+    use streamgate::config::{Layers, SPECS, Settings, SettingsMode};
     let mut layers = Layers::default();
     layers.flag(&SPECS.redis_url, url);
     layers.flag(&SPECS.listen, format!("127.0.0.1:{port}"));
-    let settings = Settings::load(&layers, Mode::Serve).unwrap();
+    let settings = Settings::load(&layers, SettingsMode::Serve).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

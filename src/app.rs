@@ -11,7 +11,7 @@ use crate::background::Background;
 use crate::config::Settings;
 use crate::http;
 use crate::http::openapi;
-use crate::http::state::{AppState, Shared};
+use crate::http::state::{AppState, StateFields};
 use crate::jobs::{Jobs, auth_reload};
 use crate::live::Hub;
 use crate::log_sampler::LogSampler;
@@ -101,7 +101,7 @@ impl App {
             limits: settings.limits.clone(),
             drain,
         };
-        let state = AppState::new(Shared {
+        let state = AppState::new(StateFields {
             services: Arc::new(services),
             auth,
             settings: settings.api.clone(),
@@ -161,7 +161,7 @@ impl App {
             // Separate metrics: connections of probes must not count as client connections.
             let metrics = Metrics::default();
             async move {
-                let stop = accept::Stop {
+                let stop = accept::AcceptShutdown {
                     drain: &stop,
                     hurry: &hurry,
                 };
@@ -207,7 +207,7 @@ impl App {
             });
             acceptor
         });
-        let stop = accept::Stop {
+        let stop = accept::AcceptShutdown {
             drain,
             hurry: &self.hurry,
         };

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::auth::command::NewKey;
-use crate::config::{Layers, Mode, Problem, SPECS, Settings, Spec};
+use crate::config::{ConfigProblem, Layers, SPECS, Settings, SettingsMode, Spec};
 
 /// The action that the command line selects.
 #[derive(Debug)]
 pub enum Action {
     /// Run a gateway.
-    Run(Box<Settings>, Mode),
+    Run(Box<Settings>, SettingsMode),
     /// Print the OpenAPI document.
     OpenApi,
     /// Check whether a running gateway is ready.
@@ -145,24 +145,24 @@ fn with_settings(mut command: Command, specs: impl IntoIterator<Item = &'static 
 
 /// The reason why the command line selects no action.
 #[derive(Debug)]
-pub enum Refused {
+pub enum CliError {
     /// A usage error from clap with its exit code; also help and version output.
     Usage(clap::Error),
     /// Problems of the settings.
-    Settings(Vec<Problem>),
+    Settings(Vec<ConfigProblem>),
 }
 
 /// Parses arguments and environment variables into an action.
 ///
 /// # Errors
-/// [`Refused`], with the text to print.
+/// [`CliError`], with the text to print.
 pub fn parse(
     args: impl IntoIterator<Item = OsString>,
     environment: &[(String, String)],
-) -> Result<Action, Refused> {
+) -> Result<Action, CliError> {
     let matches = command()
         .try_get_matches_from(args)
-        .map_err(Refused::Usage)?;
+        .map_err(CliError::Usage)?;
     let (name, of_command) = matches.subcommand().unwrap_or(("serve", &matches));
     if name == "openapi" {
         return Ok(Action::OpenApi);
@@ -172,14 +172,14 @@ pub fn parse(
         .map_or(of_command, |(_, deeper)| deeper);
     let layers = layers(deepest, environment);
     let mode = if name == "dev" {
-        Mode::Dev
+        SettingsMode::Dev
     } else {
-        Mode::Serve
+        SettingsMode::Serve
     };
     let settings = |mode| {
         Settings::load(&layers, mode)
             .map(Box::new)
-            .map_err(Refused::Settings)
+            .map_err(CliError::Settings)
     };
     match (name, of_command.subcommand_name()) {
         ("keys", Some("hash")) => Ok(Action::HashKey),
@@ -198,7 +198,7 @@ pub fn parse(
                 (Some("revoke"), Some(file)) => Ok(Action::RevokeKey(name(), file)),
                 (Some("list" | "revoke"), None) => {
                     let text = "--auth-file is missing: name the file that holds the keys";
-                    Err(Refused::Settings(vec![Problem::new(text)]))
+                    Err(CliError::Settings(vec![ConfigProblem::new(text)]))
                 }
                 (_, file) => {
                     let grants = deepest
@@ -217,8 +217,8 @@ pub fn parse(
             }
         }
         ("config", Some("print")) => Ok(Action::PrintConfig(layers.print())),
-        ("config", _) => settings(Mode::Serve).map(|_| Action::CheckConfig),
-        ("healthcheck", _) => settings(Mode::Ask).map(Action::HealthCheck),
+        ("config", _) => settings(SettingsMode::Serve).map(|_| Action::CheckConfig),
+        ("healthcheck", _) => settings(SettingsMode::Ask).map(Action::HealthCheck),
         _ => settings(mode).map(|settings| Action::Run(settings, mode)),
     }
 }

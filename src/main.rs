@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use streamgate::auth::command;
-use streamgate::cli::{self, Action, Refused};
+use streamgate::cli::{self, Action, CliError};
 use streamgate::http::openapi;
 use streamgate::net::tls;
 use streamgate::{health, run, telemetry};
@@ -17,8 +17,8 @@ fn main() -> ExitCode {
     let variables: Vec<_> = variables.collect();
     let action = match cli::parse(std::env::args_os(), &variables) {
         Ok(action) => action,
-        Err(Refused::Usage(error)) => error.exit(),
-        Err(Refused::Settings(problems)) => {
+        Err(CliError::Usage(error)) => error.exit(),
+        Err(CliError::Settings(problems)) => {
             for problem in problems {
                 eprintln!("streamgate: {problem}");
             }

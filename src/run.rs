@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::App;
-use crate::config::{Mode, RedisSource, Settings};
+use crate::config::{RedisSource, Settings, SettingsMode};
 use crate::http::quick_start;
 use crate::net::rlimit;
 use crate::redis::conn::private::PrivateRedis;
@@ -22,11 +22,12 @@ const REDIS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs the gateway until SIGTERM or SIGINT. The exit code is 0 after a graceful shutdown; a second
 /// signal exits immediately.
-pub async fn run(mut settings: Settings, mode: Mode) -> ExitCode {
+pub async fn run(mut settings: Settings, mode: SettingsMode) -> ExitCode {
     let tracker = TaskTracker::new();
     let connections = settings.server.max_connections;
     // In dev mode, `max_connections` is rarely a choice of the user: no warning.
-    if let Some((may, needed)) = rlimit::allow(connections).filter(|_| mode == Mode::Serve) {
+    if let Some((may, needed)) = rlimit::allow(connections).filter(|_| mode == SettingsMode::Serve)
+    {
         tracing::warn!(
             "the open file limit is {may}, but {connections} connections need {needed}: raise the limit \
              (ulimit -n, LimitNOFILE) or lower --max-connections"
@@ -70,7 +71,7 @@ pub async fn run(mut settings: Settings, mode: Mode) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let stop = Stop::default();
+    let stop = ShutdownTokens::default();
     let served = async {
         let code = serve(&settings, mode, listener, probes, &stop).await;
         if let Some(private) = private {
@@ -100,10 +101,10 @@ async fn bind(address: SocketAddr, setting: &str) -> Option<TcpListener> {
 
 async fn serve(
     settings: &Settings,
-    mode: Mode,
+    mode: SettingsMode,
     listener: TcpListener,
     probes: Option<TcpListener>,
-    stop: &Stop,
+    stop: &ShutdownTokens,
 ) -> ExitCode {
     let app = match App::new(settings) {
         Ok(app) => app,
@@ -145,7 +146,7 @@ pub async fn serve_limit(settings: &Settings) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn announce(address: SocketAddr, settings: &Settings, mode: Mode) {
+fn announce(address: SocketAddr, settings: &Settings, mode: SettingsMode) {
     let scheme = if settings.server.tls.is_some() {
         "https"
     } else {
@@ -153,7 +154,7 @@ fn announce(address: SocketAddr, settings: &Settings, mode: Mode) {
     };
     let base = format!("{scheme}://{address}");
     tracing::info!("listening on {base}");
-    if mode == Mode::Dev {
+    if mode == SettingsMode::Dev {
         println!(
             "{}",
             quick_start(&base, settings.auth.is_on(), settings.api.console)
@@ -163,7 +164,7 @@ fn announce(address: SocketAddr, settings: &Settings, mode: Mode) {
 
 /// The shutdown tokens that signals cancel.
 #[derive(Default)]
-struct Stop {
+struct ShutdownTokens {
     /// Starts the shutdown. Cancelled by the first signal.
     drain: CancellationToken,
     /// Ends the lame-duck period. Cancelled if no load balancer has to notice the shutdown.
@@ -193,7 +194,7 @@ impl Signals {
 
     /// Starts a shutdown on the first signal and exits on the second. SIGINT comes from a terminal,
     /// so there is no load balancer to wait for.
-    async fn watch(mut self, stop: &Stop) -> Infallible {
+    async fn watch(mut self, stop: &ShutdownTokens) -> Infallible {
         let (name, kind) = self.next().await;
         tracing::info!(
             signal = name,

@@ -1,6 +1,6 @@
 //! HTTP/1.1 connections: every head is checked before hyper parses it.
 
-use streamgate::net::reading::{Served, serve};
+use streamgate::net::reading::{ConnectionOutcome, serve};
 
 /// The maximum size of a head, in bytes.
 const MAX_HEAD: usize = 8 << 10;
@@ -43,7 +43,7 @@ pub fn messages(data: &[u8]) {
         );
     }
     for part in [1, 2, 7] {
-        let Served {
+        let ConnectionOutcome {
             requests, refused, ..
         } = serve(data, part, MAX_HEAD);
         assert_eq!(

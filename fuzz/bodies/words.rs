@@ -2,7 +2,7 @@
 
 use std::str::from_utf8;
 
-use streamgate::model::cursor::{self, Cursor};
+use streamgate::model::cursor::{self, StreamsCursor};
 use streamgate::model::glob::{NamePattern, literal, prefixed};
 use streamgate::model::id::{EntryId, NewId};
 use streamgate::model::name::{ConsumerName, GroupName, MAX_NAME, OWN_PREFIX, StreamName};
@@ -57,7 +57,7 @@ pub fn ids(data: &[u8]) {
 pub fn cursors(data: &[u8]) {
     let Ok(text) = from_utf8(data) else { return };
     for text in [text, &format!("m1.{text}"), &format!("m2.{text}")] {
-        if let Ok(read) = Cursor::parse(text) {
+        if let Ok(read) = StreamsCursor::parse(text) {
             assert_eq!(read.to_string(), text);
             assert!(text.len() <= cursor::MAX_CURSOR && cursor::is_cursor(text));
             assert!(

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use crate::auth::api_key::KeyHash;
 use crate::auth::fetch::KeySource;
 use crate::auth::grants::Grants;
-use crate::auth::issuer::{Issuer, Rules};
-use crate::auth::principal::{Kind, Limits, Principal, Usage};
+use crate::auth::issuer::{Issuer, TrustRules};
+use crate::auth::principal::{CredentialKind, Limits, Principal, Usage};
 use crate::auth::verifying::{VerifyingKey, algorithm};
 use crate::model::duration;
 use crate::model::namespace::Namespace;
@@ -110,7 +110,7 @@ pub(super) fn bearers(record: &KeyRecord) -> Result<(Bearers, RevocationFlag), S
         )?;
         let principal = Principal {
             name: record.name.as_str().into(),
-            kind: Kind::Key,
+            kind: CredentialKind::Key,
             mark: hash.mark(),
             grants: grants.clone(),
             ceiling: None,
@@ -180,7 +180,7 @@ pub(super) fn issuer(
     if record.audience.all().is_empty() {
         return Err("audience: must have at least one".to_owned());
     }
-    let rules = Rules {
+    let rules = TrustRules {
         name: record.name.as_str().into(),
         iss: record.iss.clone(),
         audience: record.audience.all().to_vec(),

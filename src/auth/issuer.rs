@@ -13,9 +13,9 @@ use tokio::time::Instant;
 
 use crate::auth::fetch::KeySource;
 use crate::auth::grants::Grants;
-use crate::auth::principal::{Kind, Limits, Principal, Usage, Usages};
+use crate::auth::principal::{CredentialKind, Limits, Principal, Usage, Usages};
 use crate::auth::verifying::VerifyingKey;
-use crate::auth::{Refused, Unavailable};
+use crate::auth::{AuthError, Unavailable};
 use crate::model::namespace::Namespace;
 use crate::model::validity::{RevocationFlag, Validity};
 
@@ -27,7 +27,7 @@ const MAX_CHECKED: usize = 10_000;
 const FETCH_AGAIN: Duration = Duration::from_secs(10);
 
 /// The rules by which tokens of an issuer are trusted.
-pub struct Rules {
+pub struct TrustRules {
     /// The name of the issuer in the auth file.
     pub name: Box<str>,
     /// The `iss` of the issuer's tokens.
@@ -51,7 +51,7 @@ pub struct Rules {
 /// An issuer of tokens.
 pub struct Issuer {
     /// The rules by which the issuer's tokens are trusted.
-    pub rules: Rules,
+    pub rules: TrustRules,
     usages: Usages,
     keys: RwLock<Keys>,
     /// Held while keys are fetched. Concurrent callers wait for the same fetch.
@@ -103,7 +103,7 @@ pub(super) fn claimed(token: &str) -> Option<String> {
 impl Issuer {
     /// Creates an issuer with its configured keys. More keys can be fetched.
     #[must_use]
-    pub fn new(rules: Rules, own: Vec<VerifyingKey>) -> Self {
+    pub fn new(rules: TrustRules, own: Vec<VerifyingKey>) -> Self {
         let keys = RwLock::new(Keys {
             own,
             ..Keys::default()
@@ -120,8 +120,8 @@ impl Issuer {
     /// Returns the principal of a token.
     ///
     /// # Errors
-    /// Returns [`Refused`]. With [`Refused::Fetch`], the caller should fetch keys and check again.
-    pub fn check(self: &Arc<Self>, token: &str) -> Result<Arc<Principal>, Refused> {
+    /// Returns [`AuthError`]. With [`AuthError::Fetch`], the caller should fetch keys and check again.
+    pub fn check(self: &Arc<Self>, token: &str) -> Result<Arc<Principal>, AuthError> {
         let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         if let Some(known) = self
             .checked()
@@ -131,7 +131,7 @@ impl Issuer {
             return Ok(known.clone());
         }
         let header =
-            decode_header(token).map_err(|_| Refused::Wrong("the token cannot be read"))?;
+            decode_header(token).map_err(|_| AuthError::Wrong("the token cannot be read"))?;
         let candidates: Vec<VerifyingKey> = {
             let keys = self.keys.read();
             // A key without an id applies to all tokens. A token without a key id can be of any
@@ -143,15 +143,15 @@ impl Issuer {
             let fit: Vec<_> = all.filter(named).cloned().collect();
             if fit.is_empty() && self.rules.fetcher.is_some() {
                 return Err(match (keys.lately(), &keys.fetched) {
-                    (false, _) => Refused::Fetch(self.clone()),
-                    (true, None) => Refused::Unavailable(Unavailable::Keys),
-                    (true, Some(_)) => Refused::Wrong("the token is signed with an unknown key"),
+                    (false, _) => AuthError::Fetch(self.clone()),
+                    (true, None) => AuthError::Unavailable(Unavailable::Keys),
+                    (true, Some(_)) => AuthError::Wrong("the token is signed with an unknown key"),
                 });
             }
             fit
         };
         // Each key is tried with its own algorithm only, and the token must state the same one.
-        let mut refused = Refused::Wrong("the token is signed with an unknown key");
+        let mut refused = AuthError::Wrong("the token is signed with an unknown key");
         for key in candidates.iter().filter(|key| key.algorithm == header.alg) {
             match self.check_by(token, key) {
                 Ok(principal) => {
@@ -165,7 +165,7 @@ impl Issuer {
         Err(refused)
     }
 
-    fn check_by(&self, token: &str, key: &VerifyingKey) -> Result<Principal, Refused> {
+    fn check_by(&self, token: &str, key: &VerifyingKey) -> Result<Principal, AuthError> {
         let mut rules = Validation::new(key.algorithm);
         rules.leeway = self.rules.leeway.as_secs();
         rules.validate_nbf = true;
@@ -180,7 +180,7 @@ impl Issuer {
             .and_then(|exp| Duration::try_from_secs_f64(exp).ok());
         let until =
             until.and_then(|exp| SystemTime::UNIX_EPOCH.checked_add(exp + self.rules.leeway));
-        let until = until.ok_or(Refused::Wrong("the token's `exp` is not a valid time"))?;
+        let until = until.ok_or(AuthError::Wrong("the token's `exp` is not a valid time"))?;
         let grants =
             claims
                 .others
@@ -196,13 +196,13 @@ impl Issuer {
                     };
                     Grants::parse(&texts).ok()
                 });
-        let grants = grants.ok_or(Refused::Wrong("the token's claim for grants is invalid"))?;
+        let grants = grants.ok_or(AuthError::Wrong("the token's claim for grants is invalid"))?;
         let name =
             format!("{}/{}", self.rules.name, claims.sub.unwrap_or_default()).into_boxed_str();
         Ok(Principal {
             usage: self.usage(&name),
             name,
-            kind: Kind::Token,
+            kind: CredentialKind::Token,
             mark: key.mark.clone(),
             grants,
             ceiling: Some(self.rules.ceiling.clone()),
@@ -267,17 +267,17 @@ impl Issuer {
     /// signed the token.
     ///
     /// # Errors
-    /// Returns [`Refused`]. It is [`Refused::Fetch`] if the keys were never fetched.
-    pub fn signer(self: &Arc<Self>, mark: &str) -> Result<RevocationFlag, Refused> {
+    /// Returns [`AuthError`]. It is [`AuthError::Fetch`] if the keys were never fetched.
+    pub fn signer(self: &Arc<Self>, mark: &str) -> Result<RevocationFlag, AuthError> {
         let keys = self.keys.read();
         let mut all = keys.own.iter().chain(keys.fetched.iter().flatten());
         if let Some(key) = all.find(|key| *key.mark == *mark) {
             return Ok(key.good.clone());
         }
         Err(match (&self.rules.fetcher, &keys.fetched, keys.lately()) {
-            (Some(_), None, false) => Refused::Fetch(self.clone()),
-            (Some(_), None, true) => Refused::Unavailable(Unavailable::Keys),
-            _ => Refused::Wrong(
+            (Some(_), None, false) => AuthError::Fetch(self.clone()),
+            (Some(_), None, true) => AuthError::Unavailable(Unavailable::Keys),
+            _ => AuthError::Wrong(
                 "the key that signed the token of the ticket's creator is no longer known",
             ),
         })
@@ -304,9 +304,9 @@ impl Issuer {
 }
 
 /// Returns the problem with a token, without any part of the token.
-fn wrong(error: &jsonwebtoken::errors::Error) -> Refused {
+fn wrong(error: &jsonwebtoken::errors::Error) -> AuthError {
     use jsonwebtoken::errors::ErrorKind;
-    Refused::Wrong(match error.kind() {
+    AuthError::Wrong(match error.kind() {
         ErrorKind::ExpiredSignature => "the token has expired",
         ErrorKind::ImmatureSignature => "the token is not valid yet",
         ErrorKind::InvalidAudience => "the token is for another audience",

@@ -25,7 +25,7 @@ use parking_lot::RwLock;
 pub use crate::auth::api_key::KeyHash;
 pub use crate::auth::grants::{Grants, InvalidGrant, Pattern, Right};
 pub use crate::auth::issuer::Issuer;
-pub use crate::auth::principal::{Kind, Limits, Principal, Usage};
+pub use crate::auth::principal::{CredentialKind, Limits, Principal, Usage};
 
 use crate::auth::book::Book;
 pub use crate::auth::ticket::secret_of;
@@ -56,7 +56,7 @@ pub enum Unavailable {
 pub const NO_TICKET: &str = "the ticket is not valid";
 
 /// The reason why a caller was not authenticated.
-pub enum Refused {
+pub enum AuthError {
     /// The credential is invalid, for this reason.
     Wrong(&'static str),
     /// The credential cannot be checked at the moment.
@@ -70,7 +70,7 @@ pub enum Refused {
 
 /// The authentication of callers. Cheap to clone.
 #[derive(Clone)]
-pub struct Auth(Arc<Inner>);
+pub struct Auth(Arc<AuthState>);
 
 impl std::fmt::Debug for Auth {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -80,7 +80,7 @@ impl std::fmt::Debug for Auth {
     }
 }
 
-struct Inner {
+struct AuthState {
     anyone: Arc<Principal>,
     nobody: Arc<Principal>,
     /// `None` if authentication is off.
@@ -123,7 +123,7 @@ impl Auth {
             grants: Grants::default(),
             ..Principal::anyone()
         });
-        Self(Arc::new(Inner {
+        Self(Arc::new(AuthState {
             anyone,
             nobody,
             kept,
@@ -157,8 +157,8 @@ impl Auth {
     /// Returns the principal of a credential.
     ///
     /// # Errors
-    /// Returns [`Refused`] if the credential is not valid or cannot be checked.
-    pub fn identify(&self, credential: Credential<'_>) -> Result<Arc<Principal>, Refused> {
+    /// Returns [`AuthError`] if the credential is not valid or cannot be checked.
+    pub fn identify(&self, credential: Credential<'_>) -> Result<Arc<Principal>, AuthError> {
         let Some(book) = self.book() else {
             return Ok(self.0.anyone.clone());
         };
@@ -169,30 +169,30 @@ impl Auth {
                 None => match issuer::claimed(text) {
                     Some(iss) => match book.issuers().find(|issuer| issuer.rules.iss == iss) {
                         Some(issuer) => Some(issuer.check(text)?),
-                        None => return Err(Refused::Wrong("the token is from another issuer")),
+                        None => return Err(AuthError::Wrong("the token is from another issuer")),
                     },
                     None => None,
                 },
             },
             Credential::Ticket(text) => Some(self.bearer_of_ticket(&book, text)?),
         };
-        let principal = principal.ok_or(Refused::Wrong("the credential is not known"))?;
+        let principal = principal.ok_or(AuthError::Wrong("the credential is not known"))?;
         match principal.validity.is_over() {
-            true => Err(Refused::Wrong("the credential has expired")),
+            true => Err(AuthError::Wrong("the credential has expired")),
             false => Ok(principal),
         }
     }
 
     /// Returns the principal of a ticket. A ticket is valid as long as the credential of its
     /// creator, and grants no more than the creator has.
-    fn bearer_of_ticket(&self, book: &Book, text: &str) -> Result<Arc<Principal>, Refused> {
+    fn bearer_of_ticket(&self, book: &Book, text: &str) -> Result<Arc<Principal>, AuthError> {
         let ticket = self.0.tickets.read(text).map_err(|no| match no {
-            InvalidTicket::NoSecret => Refused::Unavailable(Unavailable::Secret),
+            InvalidTicket::NoSecret => AuthError::Unavailable(Unavailable::Secret),
             // Another gateway may have signed the ticket with a new secret.
-            InvalidTicket::BadSeal if self.shares_secret() => Refused::AskForSecret,
-            InvalidTicket::BadSeal | InvalidTicket::Malformed => Refused::Wrong(NO_TICKET),
+            InvalidTicket::BadSeal if self.shares_secret() => AuthError::AskForSecret,
+            InvalidTicket::BadSeal | InvalidTicket::Malformed => AuthError::Wrong(NO_TICKET),
         })?;
-        let gone = Refused::Wrong("the creator of the ticket is no longer known");
+        let gone = AuthError::Wrong("the creator of the ticket is no longer known");
         let patterns = ticket.streams.iter().map(|name| Pattern::new(name));
         let grants = Grants::only(Right::Subscribe, patterns);
         let principal = match &ticket.maker {
@@ -200,7 +200,7 @@ impl Auth {
                 let maker = book.named(name, mark).ok_or(gone)?;
                 Principal {
                     name: maker.name.clone(),
-                    kind: Kind::Ticket,
+                    kind: CredentialKind::Ticket,
                     mark: mark.as_str().into(),
                     grants,
                     ceiling: Some(maker.grants.clone()),
@@ -216,7 +216,7 @@ impl Auth {
                     .ok_or(gone)?;
                 Principal {
                     name: subject.as_str().into(),
-                    kind: Kind::Ticket,
+                    kind: CredentialKind::Ticket,
                     mark: mark.as_str().into(),
                     grants,
                     ceiling: Some(issuer.rules.ceiling.clone()),
@@ -234,16 +234,16 @@ impl Auth {
     #[must_use]
     pub fn maker(&self, principal: &Principal) -> Option<TicketCreator> {
         match principal.kind {
-            Kind::Key => Some(TicketCreator::Key(
+            CredentialKind::Key => Some(TicketCreator::Key(
                 principal.name.to_string(),
                 principal.mark.to_string(),
             )),
-            Kind::Token => {
+            CredentialKind::Token => {
                 let (issuer, _) = principal.name.split_once('/')?;
                 let (name, mark) = (principal.name.to_string(), principal.mark.to_string());
                 Some(TicketCreator::Token(issuer.to_owned(), name, mark))
             }
-            Kind::Anyone | Kind::Ticket => None,
+            CredentialKind::Anyone | CredentialKind::Ticket => None,
         }
     }
 

@@ -18,7 +18,7 @@ const MAX_BEGINNINGS: usize = 8;
 
 /// The kind of credential of a principal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum CredentialKind {
     /// No credential: authentication is off.
     Anyone,
     /// An API key.
@@ -91,7 +91,7 @@ pub struct Principal {
     /// The name of the key, or the issuer and the subject of the token.
     pub name: Box<str>,
     /// The kind of credential.
-    pub kind: Kind,
+    pub kind: CredentialKind,
     /// The mark of the credential: of the API key, or of the key that signed the token.
     pub mark: Box<str>,
     /// The grants of the principal.
@@ -113,7 +113,7 @@ impl Principal {
     pub fn anyone() -> Self {
         Self {
             name: Box::default(),
-            kind: Kind::Anyone,
+            kind: CredentialKind::Anyone,
             mark: Box::default(),
             grants: Grants::all(),
             ceiling: None,

@@ -56,10 +56,10 @@ impl Ticket {
 const EARLIER: usize = 2;
 /// The signer and verifier of tickets.
 #[derive(Default)]
-pub struct TicketSigner(RwLock<Known>);
+pub struct TicketSigner(RwLock<TicketSecrets>);
 
 #[derive(Default)]
-struct Known {
+struct TicketSecrets {
     secret: Option<Vec<u8>>,
     /// The key of the current secret, followed by those of previous secrets.
     keys: Vec<hmac::Key>,
@@ -95,7 +95,7 @@ impl TicketSigner {
     /// Sets a secret from a file, which is then the only accepted one.
     pub fn take_from_file(&self, secret: &[u8]) {
         let keys = vec![hmac::Key::new(hmac::HMAC_SHA256, secret)];
-        *self.known_mut() = Known {
+        *self.known_mut() = TicketSecrets {
             secret: Some(secret.to_owned()),
             keys,
             from_file: true,
@@ -114,11 +114,11 @@ impl TicketSigner {
         self.known().secret.clone()
     }
 
-    fn known(&self) -> RwLockReadGuard<'_, Known> {
+    fn known(&self) -> RwLockReadGuard<'_, TicketSecrets> {
         self.0.read()
     }
 
-    fn known_mut(&self) -> RwLockWriteGuard<'_, Known> {
+    fn known_mut(&self) -> RwLockWriteGuard<'_, TicketSecrets> {
         self.0.write()
     }
 

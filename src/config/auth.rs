@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use crate::auth::{Auth, secret_of};
 use crate::config::table::Values;
-use crate::config::{Mode, Reader};
+use crate::config::{SettingsMode, SettingsReader};
 use crate::net::tls;
 
-impl Reader<'_> {
+impl SettingsReader<'_> {
     /// Reads the auth file. Without one, authentication is off.
-    pub(super) fn auth(&mut self, values: &Values, mode: Mode) -> Auth {
+    pub(super) fn auth(&mut self, values: &Values, mode: SettingsMode) -> Auth {
         let path = values.auth_file.as_deref();
-        let Some(path) = path.filter(|_| mode != Mode::Ask) else {
+        let Some(path) = path.filter(|_| mode != SettingsMode::Ask) else {
             return Auth::off();
         };
         Auth::from_file(path).unwrap_or_else(|wrong| {
@@ -27,14 +27,14 @@ impl Reader<'_> {
         &mut self,
         values: &Values,
         auth: &Auth,
-        mode: Mode,
+        mode: SettingsMode,
     ) -> Option<PathBuf> {
         let path = values.ticket_secret_file.clone()?;
         let read = tls::read(&path).and_then(|text| {
             secret_of(&text).map_err(|wrong| format!("{} {wrong}", path.display()))
         });
         match read {
-            _ if mode == Mode::Ask => {}
+            _ if mode == SettingsMode::Ask => {}
             _ if !auth.is_on() => self
                 .problem("ticket-secret-file requires auth-file: without one there are no tickets"),
             Ok(secret) => auth.take_secret_from_file(&secret),
@@ -44,10 +44,10 @@ impl Reader<'_> {
     }
 
     /// Refuses to listen on a non-loopback address without authentication, unless `insecure` is set.
-    pub(super) fn check_exposure(&mut self, values: &Values, auth: &Auth, mode: Mode) {
+    pub(super) fn check_exposure(&mut self, values: &Values, auth: &Auth, mode: SettingsMode) {
         let listen = values.listen;
         let allowed = listen.ip().is_loopback() || values.insecure || auth.is_on();
-        if !allowed && mode != Mode::Ask {
+        if !allowed && mode != SettingsMode::Ask {
             self.problem(format!(
                 "listen: {listen} can be reached from other machines, but authentication is off: set \
                  --auth-file, listen on 127.0.0.1, or set --insecure"

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::config::{Problem, SPECS, Spec};
+use crate::config::{ConfigProblem, SPECS, Spec};
 use crate::model::nearest::nearest;
 
 const ENV_PREFIX: &str = "STREAMGATE_";
@@ -34,15 +34,15 @@ impl fmt::Display for Source {
     }
 }
 
-type Values = HashMap<&'static str, Vec<(String, Source)>>;
+type LayerValues = HashMap<&'static str, Vec<(String, Source)>>;
 
 /// Values of settings from each source.
 #[derive(Clone, Debug, Default)]
 pub struct Layers {
-    flags: Values,
-    variables: Values,
-    file: Values,
-    problems: Vec<Problem>,
+    flags: LayerValues,
+    variables: LayerValues,
+    file: LayerValues,
+    problems: Vec<ConfigProblem>,
 }
 
 impl Layers {
@@ -69,8 +69,9 @@ impl Layers {
                 let hint = near.map_or_else(String::new, |near| {
                     format!("; did you mean {ENV_PREFIX}{near}?")
                 });
-                self.problems
-                    .push(Problem(format!("there is no setting {variable}{hint}")));
+                self.problems.push(ConfigProblem(format!(
+                    "there is no setting {variable}{hint}"
+                )));
                 continue;
             };
             let source = Source::Variable(variable);
@@ -92,7 +93,7 @@ impl Layers {
             Ok(table) => table,
             Err(error) => {
                 self.problems
-                    .push(Problem(format!("{path}: {}", error.message())));
+                    .push(ConfigProblem(format!("{path}: {}", error.message())));
                 return;
             }
         };
@@ -101,8 +102,9 @@ impl Layers {
                 let near =
                     nearest(&key.replace('_', "-"), names()).map(|near| near.replace('-', "_"));
                 let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
-                self.problems
-                    .push(Problem(format!("{path}: there is no setting {key}{hint}")));
+                self.problems.push(ConfigProblem(format!(
+                    "{path}: there is no setting {key}{hint}"
+                )));
                 continue;
             };
             let texts = match value {
@@ -117,10 +119,10 @@ impl Layers {
 
     /// Adds a problem that occurred while values were collected.
     pub fn problem(&mut self, text: String) {
-        self.problems.push(Problem(text));
+        self.problems.push(ConfigProblem(text));
     }
 
-    pub(super) fn problems(&self) -> Vec<Problem> {
+    pub(super) fn problems(&self) -> Vec<ConfigProblem> {
         self.problems.clone()
     }
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 use crate::auth::Auth;
 use crate::config::kinds::{ByteSize, LogFormat};
 pub use crate::config::layers::{Layers, Source};
-use crate::config::reader::Reader;
+use crate::config::reader::SettingsReader;
 pub use crate::config::redis::RedisUrl;
 pub use crate::config::spec::Spec;
 use crate::config::table::Values;
@@ -71,9 +71,9 @@ pub struct Settings {
 /// A problem with the settings. The text names the setting and the source of its value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Problem(String);
+pub struct ConfigProblem(String);
 
-impl Problem {
+impl ConfigProblem {
     /// Creates a problem from its complete text.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
@@ -83,7 +83,7 @@ impl Problem {
 
 /// The command for which settings are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum SettingsMode {
     /// `serve`: a Redis must be configured.
     Serve,
     /// `dev`: without a configured Redis, a private one in the platform's data directory is used.
@@ -92,9 +92,9 @@ pub enum Mode {
     Ask,
 }
 
-impl Reader<'_> {
+impl SettingsReader<'_> {
     /// Returns the Redis to use, from its address or the data directory of a private one.
-    fn redis_source(&mut self, values: &Values, mode: Mode) -> Option<RedisSource> {
+    fn redis_source(&mut self, values: &Values, mode: SettingsMode) -> Option<RedisSource> {
         match (&values.redis_url, &values.data_dir) {
             (Some(_), Some(_)) => {
                 self.problem("redis-url and data-dir exclude each other");
@@ -103,7 +103,7 @@ impl Reader<'_> {
             (Some(url), None) => Some(RedisSource::Url(Box::new(url.clone()))),
             (None, Some(dir)) => Some(RedisSource::Private(dir.0.clone())),
             (None, None) if !self.is_valid(&SPECS.redis_url) => None,
-            (None, None) if mode != Mode::Serve => {
+            (None, None) if mode != SettingsMode::Serve => {
                 let dir = layers::data_dir();
                 if dir.is_none() {
                     self.problem("there is no home directory for the data: set --data-dir");
@@ -126,7 +126,7 @@ impl Reader<'_> {
         values: &Values,
         redis: Option<&RedisSource>,
         block: Duration,
-        mode: Mode,
+        mode: SettingsMode,
     ) -> Option<PoolSettings> {
         let url = match redis {
             Some(RedisSource::Url(url)) => self.redis_tls(values, (**url).clone(), mode),
@@ -221,8 +221,8 @@ impl Settings {
     ///
     /// # Errors
     /// Returns all problems, not just the first.
-    pub fn load(layers: &Layers, mode: Mode) -> Result<Self, Vec<Problem>> {
-        let mut read = Reader::new(layers);
+    pub fn load(layers: &Layers, mode: SettingsMode) -> Result<Self, Vec<ConfigProblem>> {
+        let mut read = SettingsReader::new(layers);
         let values = Values::read(&mut read);
         let auth = read.auth(&values, mode);
         let ticket_secret_file = read.ticket_secret(&values, &auth, mode);
@@ -265,8 +265,8 @@ mod tests {
         flags: &[(&'static Spec, &str)],
         env: &[(&str, &str)],
         file: &str,
-        mode: Mode,
-    ) -> Result<Settings, Vec<Problem>> {
+        mode: SettingsMode,
+    ) -> Result<Settings, Vec<ConfigProblem>> {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let mut layers = Layers::default();
         for (spec, value) in flags {
@@ -278,7 +278,7 @@ mod tests {
     }
 
     fn problems(flags: &[(&'static Spec, &str)], env: &[(&str, &str)], file: &str) -> Vec<String> {
-        load(flags, env, file, Mode::Serve)
+        load(flags, env, file, SettingsMode::Serve)
             .unwrap_err()
             .iter()
             .map(ToString::to_string)
@@ -294,7 +294,13 @@ mod tests {
             ("STREAMGATE_MAX_BODY", "2MiB"),
             ("STREAMGATE_HEARTBEAT", "2s"),
         ];
-        let settings = load(&[URL, (&SPECS.max_body, "3MiB")], &env, file, Mode::Serve).unwrap();
+        let settings = load(
+            &[URL, (&SPECS.max_body, "3MiB")],
+            &env,
+            file,
+            SettingsMode::Serve,
+        )
+        .unwrap();
         assert_eq!(settings.api.max_body, 3 << 20);
         assert_eq!(settings.limits.heartbeat, Duration::from_secs(2));
         assert_eq!(settings.log.level, tracing::Level::WARN);
@@ -334,7 +340,7 @@ mod tests {
             wrong,
             ["body-memory (--body-memory): \"1MiB\" is less than max-body"]
         );
-        assert!(load(&flags, &[], "max_body = \"1MiB\"", Mode::Serve).is_ok());
+        assert!(load(&flags, &[], "max_body = \"1MiB\"", SettingsMode::Serve).is_ok());
     }
 
     #[test]
@@ -356,14 +362,20 @@ mod tests {
             (&SPECS.allow_origin, "http://a"),
             (&SPECS.allow_origin, "http://b:1"),
         ];
-        let settings = load(&flags, &[("STREAMGATE_HOST", "x, Y")], "", Mode::Serve).unwrap();
+        let settings = load(
+            &flags,
+            &[("STREAMGATE_HOST", "x, Y")],
+            "",
+            SettingsMode::Serve,
+        )
+        .unwrap();
         assert_eq!(settings.api.origins, ["http://a", "http://b:1"]);
         assert_eq!(settings.api.hosts, ["x", "y"]);
     }
 
     #[test]
     fn every_default_is_valid() {
-        let settings = load(&[URL], &[], "", Mode::Serve).unwrap();
+        let settings = load(&[URL], &[], "", SettingsMode::Serve).unwrap();
         assert_eq!(settings.api.max_body, 8 << 20);
         assert!(settings.server.listen.ip().is_loopback());
     }

@@ -1,14 +1,14 @@
 //! Settings of client connections and of client identification.
 
 use crate::config::table::Values;
-use crate::config::{Mode, Reader, SPECS};
+use crate::config::{SPECS, SettingsMode, SettingsReader};
 use crate::net::ServerSettings;
 use crate::net::client_limiter::ClientLimits;
 use crate::net::forwarded::Proxies;
 use crate::net::tls::TlsFiles;
 
-impl Reader<'_> {
-    pub(super) fn server(&mut self, values: &Values, mode: Mode) -> ServerSettings {
+impl SettingsReader<'_> {
+    pub(super) fn server(&mut self, values: &Values, mode: SettingsMode) -> ServerSettings {
         ServerSettings {
             listen: values.listen,
             metrics_listen: values.metrics_listen,
@@ -39,11 +39,11 @@ impl Reader<'_> {
         }
     }
 
-    fn tls(&mut self, values: &Values, mode: Mode) -> Option<TlsFiles> {
+    fn tls(&mut self, values: &Values, mode: SettingsMode) -> Option<TlsFiles> {
         let (cert, key) = (values.tls_cert.clone(), values.tls_key.clone());
         let (cert, key) = self.both((&SPECS.tls_cert, cert), (&SPECS.tls_key, key))?;
         let files = TlsFiles { cert, key };
-        if mode != Mode::Ask {
+        if mode != SettingsMode::Ask {
             self.check_tls(&files, &SPECS.tls_cert, &SPECS.tls_key);
         }
         Some(files)

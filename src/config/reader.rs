@@ -3,17 +3,17 @@
 use std::cmp::Ordering;
 
 use crate::config::kinds::{Field, Kind};
-use crate::config::{Layers, Problem, Spec};
+use crate::config::{ConfigProblem, Layers, Spec};
 
 /// A reader that parses settings one by one and collects all problems.
-pub(super) struct Reader<'a> {
+pub(super) struct SettingsReader<'a> {
     pub(super) layers: &'a Layers,
-    pub(super) problems: Vec<Problem>,
+    pub(super) problems: Vec<ConfigProblem>,
     /// Names of settings with an invalid value. Only `field` adds to it.
     invalid: Vec<&'static str>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> SettingsReader<'a> {
     pub(super) fn new(layers: &'a Layers) -> Self {
         Self {
             layers,
@@ -23,7 +23,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn problem(&mut self, text: impl Into<String>) {
-        self.problems.push(Problem(text.into()));
+        self.problems.push(ConfigProblem(text.into()));
     }
 
     /// Returns whether the value of a setting could be parsed. The field of an invalid one holds its

@@ -12,7 +12,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use crate::config::kinds::Kind;
 use crate::config::sentinel::{self, SentinelUrl};
 use crate::config::table::Values;
-use crate::config::{Mode, Reader, RedisSource, SPECS, Spec};
+use crate::config::{RedisSource, SPECS, SettingsMode, SettingsReader, Spec};
 use crate::net::tls::{self, TlsFiles, TlsProblem};
 use crate::redis::Sentinels;
 
@@ -210,13 +210,13 @@ fn about(spec: &Spec, text: &str) -> String {
     format!("{}: {text}", spec.name)
 }
 
-impl Reader<'_> {
+impl SettingsReader<'_> {
     /// Adds the TLS configuration for Redis to its URL.
     pub(super) fn redis_tls(
         &mut self,
         values: &Values,
         mut url: RedisUrl,
-        mode: Mode,
+        mode: SettingsMode,
     ) -> Option<RedisUrl> {
         let (ca, cert, key) = (
             values.redis_ca.as_deref(),
@@ -237,7 +237,7 @@ impl Reader<'_> {
             (&SPECS.redis_client_cert, cert),
             (&SPECS.redis_client_key, key),
         );
-        if mode == Mode::Ask {
+        if mode == SettingsMode::Ask {
             return Some(url);
         }
         let before = self.problems.len();
@@ -305,11 +305,11 @@ impl Reader<'_> {
         &mut self,
         values: &Values,
         redis: Option<&RedisSource>,
-        mode: Mode,
+        mode: SettingsMode,
     ) -> Option<PathBuf> {
         let path = values.redis_password_file.clone()?;
         match redis {
-            _ if mode == Mode::Ask => {}
+            _ if mode == SettingsMode::Ask => {}
             Some(RedisSource::Private(_)) => self
                 .problem("redis-password-file requires redis-url and cannot be used with data-dir"),
             Some(RedisSource::Url(url)) if url.connection.redis_settings().password().is_some() => {

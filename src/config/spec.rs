@@ -108,7 +108,7 @@ macro_rules! settings {
 
         impl Values {
             /// Reads all settings.
-            pub(super) fn read(read: &mut crate::config::reader::Reader<'_>) -> Self {
+            pub(super) fn read(read: &mut crate::config::reader::SettingsReader<'_>) -> Self {
                 Self { $($name: read.field(&SPECS.$name),)+ }
             }
         }

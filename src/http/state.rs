@@ -46,19 +46,19 @@ pub struct ApiSettings {
 
 /// The router state. One pointer, because axum clones the state several times per request.
 #[derive(Clone)]
-pub struct AppState(Arc<Shared>);
+pub struct AppState(Arc<StateFields>);
 
 impl AppState {
     /// Wraps `state` so that requests can share it.
     #[must_use]
-    pub fn new(state: Shared) -> Self {
+    pub fn new(state: StateFields) -> Self {
         Self(Arc::new(state))
     }
 
     /// Returns the state of a worker thread, which has its own connection for writes to Redis.
     #[must_use]
     pub fn on_worker(&self, worker: usize) -> Self {
-        Self::new(Shared {
+        Self::new(StateFields {
             services: Arc::new(self.services.on_worker(worker)),
             ..self.0.as_ref().clone()
         })
@@ -72,7 +72,7 @@ impl AppState {
             https: false,
             ..self.settings.clone()
         };
-        Self::new(Shared {
+        Self::new(StateFields {
             auth: Auth::off(),
             settings,
             ..self.0.as_ref().clone()
@@ -81,14 +81,14 @@ impl AppState {
 }
 
 impl std::ops::Deref for AppState {
-    type Target = Shared;
+    type Target = StateFields;
 
-    fn deref(&self) -> &Shared {
+    fn deref(&self) -> &StateFields {
         &self.0
     }
 }
 
-impl std::ops::Deref for Shared {
+impl std::ops::Deref for StateFields {
     type Target = Services;
 
     fn deref(&self) -> &Services {
@@ -96,7 +96,7 @@ impl std::ops::Deref for Shared {
     }
 }
 
-impl Shared {
+impl StateFields {
     /// Adopts the ticket secret that all gateways of this Redis share. Returns whether Redis
     /// returned a secret.
     ///
@@ -109,7 +109,7 @@ impl Shared {
 
 /// The contents of the router state.
 #[derive(Clone)]
-pub struct Shared {
+pub struct StateFields {
     /// The use cases.
     pub services: Arc<Services>,
     /// Authentication and authorization.

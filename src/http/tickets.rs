@@ -14,7 +14,7 @@ use crate::http::error::problems::TicketProblems;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::extract::access::Caller;
 use crate::http::extract::params::DurationParam;
-use crate::http::extract::{Call, NoParams, Query};
+use crate::http::extract::{JsonOrForm, NoParams, Query};
 use crate::http::layer::identify::TICKET_COOKIE;
 use crate::http::paths;
 use crate::http::respond::json::Json;
@@ -76,7 +76,7 @@ pub async fn make_ticket(
     Caller(principal): Caller,
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
-    Call(call): Call<TicketCall>,
+    JsonOrForm(call): JsonOrForm<TicketCall>,
 ) -> Result<(SetCookie, Json<TicketOut>), ApiError> {
     let Some(maker) = state.auth.maker(&principal) else {
         let detail = match state.auth.is_on() {

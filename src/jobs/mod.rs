@@ -16,7 +16,7 @@ use crate::live::Hub;
 use crate::metrics::Metrics;
 use crate::redis::Store;
 
-pub use crate::jobs::retention::Retention;
+pub use crate::jobs::retention::RetentionJob;
 pub use crate::jobs::scheduler::Scheduler;
 
 /// Intervals and bounds of the jobs.
@@ -33,7 +33,7 @@ pub struct JobSettings {
 }
 
 /// State that every job uses.
-struct Context {
+struct JobContext {
     store: Store,
     settings: JobSettings,
     metrics: Metrics,
@@ -45,7 +45,7 @@ struct Context {
 #[derive(Clone)]
 pub struct Jobs {
     /// Trims streams after an append.
-    pub retention: Retention,
+    pub retention: RetentionJob,
     /// Appends scheduled entries when they are due.
     pub scheduler: Scheduler,
 }
@@ -61,13 +61,13 @@ impl Jobs {
         background: &Background,
         stop: CancellationToken,
     ) -> Self {
-        let context = Arc::new(Context {
+        let context = Arc::new(JobContext {
             store,
             settings,
             metrics,
             stop,
         });
-        let retention = Retention::new(context.clone());
+        let retention = RetentionJob::new(context.clone());
         let scheduler = Scheduler::new(context.clone(), hub.clone(), retention.clone());
         background.spawn(sweeper::run(context));
         background.spawn(retention::follow_index(retention.clone()));

@@ -21,7 +21,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tokio::time::{Instant, sleep};
 
-use crate::jobs::Context;
+use crate::jobs::JobContext;
 use crate::model::name::StreamName;
 use crate::redis::{LeaderLock, Retained, Store, StoreError};
 
@@ -42,7 +42,7 @@ const AT_LEAST: Duration = Duration::from_secs(2);
 
 /// This gateway's copy of the index of streams with a retention.
 #[derive(Default)]
-struct Known {
+struct RetentionIndexCopy {
     /// Whether the index was read and is empty. Most appends check only this flag.
     none: AtomicBool,
     /// Whether the index was read. Written by `replace`.
@@ -58,7 +58,7 @@ struct Since {
     exact: bool,
 }
 
-impl Known {
+impl RetentionIndexCopy {
     /// Returns whether an append of `appended` entries must trim.
     fn is_due(&self, stream: &StreamName, appended: u64) -> bool {
         if self.none.load(Ordering::Relaxed) {
@@ -133,13 +133,13 @@ impl Known {
 
 /// Retention of streams. Cheap to clone.
 #[derive(Clone)]
-pub struct Retention {
-    context: Arc<Context>,
-    known: Arc<Known>,
+pub struct RetentionJob {
+    context: Arc<JobContext>,
+    known: Arc<RetentionIndexCopy>,
 }
 
-impl Retention {
-    pub(super) fn new(context: Arc<Context>) -> Self {
+impl RetentionJob {
+    pub(super) fn new(context: Arc<JobContext>) -> Self {
         Self {
             context,
             known: Arc::default(),
@@ -149,7 +149,7 @@ impl Retention {
     /// Trims a stream after an append, if it has a retention and a trim is due.
     ///
     /// # Cancel safety
-    /// Same as [`Retention::apply`].
+    /// Same as [`RetentionJob::apply`].
     pub async fn after_append(&self, store: &Store, stream: &StreamName, appended: u64) {
         if self.known.is_due(stream, appended) {
             Box::pin(self.apply(store, stream)).await;
@@ -169,7 +169,7 @@ impl Retention {
 
 /// Runs one trim pass over a stream.
 async fn pass(
-    retention: &Retention,
+    retention: &RetentionJob,
     store: &Store,
     stream: &StreamName,
     renew: bool,
@@ -192,7 +192,7 @@ async fn pass(
 }
 
 /// Keeps the copy of the index current until the gateway shuts down.
-pub(super) async fn follow_index(retention: Retention) {
+pub(super) async fn follow_index(retention: RetentionJob) {
     let mut seen = None;
     loop {
         match read_index(&retention, seen.as_ref()).await {
@@ -225,7 +225,7 @@ type Edition = Option<Vec<u8>>;
 /// Returns the index and its edition, or `None` if this edition was seen already. A change during
 /// the read creates another edition.
 async fn read_index(
-    retention: &Retention,
+    retention: &RetentionJob,
     seen: Option<&Edition>,
 ) -> Result<Option<(Edition, Vec<StreamName>)>, StoreError> {
     let edition = retention.context.store.retention_edition().await?;
@@ -244,7 +244,7 @@ async fn read_index(
 }
 
 /// Runs the periodic rounds until the gateway shuts down.
-pub(super) async fn sweep(retention: Retention) {
+pub(super) async fn sweep(retention: RetentionJob) {
     let holder = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
     let every = retention.context.settings.retention_every;
     loop {
@@ -284,7 +284,7 @@ pub(super) async fn sweep(retention: Retention) {
 
 /// Runs one round. Returns the number of streams blocked by a group, or `None` if another gateway
 /// holds the leader lock.
-async fn round(retention: &Retention, holder: &str) -> Result<Option<i64>, StoreError> {
+async fn round(retention: &RetentionJob, holder: &str) -> Result<Option<i64>, StoreError> {
     let hold = retention
         .context
         .settings
@@ -329,7 +329,7 @@ async fn round(retention: &Retention, holder: &str) -> Result<Option<i64>, Store
 
 /// Renews the records of streams with idempotency keys, unless another gateway holds the leader
 /// lock.
-async fn refresh_keys(retention: &Retention, holder: &str) -> Result<(), StoreError> {
+async fn refresh_keys(retention: &RetentionJob, holder: &str) -> Result<(), StoreError> {
     let hold = retention
         .context
         .settings
@@ -365,7 +365,7 @@ async fn refresh_keys(retention: &Retention, holder: &str) -> Result<(), StoreEr
 }
 
 /// Runs the passes of one round over a stream. Returns whether a group blocks its retention.
-async fn passes(retention: &Retention, stream: &StreamName) -> Result<bool, StoreError> {
+async fn passes(retention: &RetentionJob, stream: &StreamName) -> Result<bool, StoreError> {
     for n in 0..PASSES {
         match pass(retention, &retention.context.store, stream, n == 0).await? {
             None => return Ok(false),

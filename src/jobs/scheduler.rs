@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::jobs::{Context, Retention};
+use crate::jobs::{JobContext, RetentionJob};
 use crate::live::Hub;
 use crate::redis::{LeaderLock, Store, StoreError};
 
@@ -26,14 +26,14 @@ const HOLD: Duration = Duration::from_secs(5);
 /// The scheduler of delayed appends. Cheap to clone.
 #[derive(Clone)]
 pub struct Scheduler {
-    context: Arc<Context>,
+    context: Arc<JobContext>,
     hub: Hub,
-    retention: Retention,
+    retention: RetentionJob,
     scheduled: Arc<Notify>,
 }
 
 impl Scheduler {
-    pub(super) fn new(context: Arc<Context>, hub: Hub, retention: Retention) -> Self {
+    pub(super) fn new(context: Arc<JobContext>, hub: Hub, retention: RetentionJob) -> Self {
         Self {
             context,
             hub,

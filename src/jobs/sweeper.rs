@@ -12,7 +12,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::jobs::Context;
+use crate::jobs::JobContext;
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::{LeaderLock, StoreError, SweepParts, SweepPosition};
 
@@ -21,13 +21,13 @@ const AT_LEAST: Duration = Duration::from_secs(2);
 /// Ratio of the pause after a pass over a group with a backlog to the duration of the pass.
 const PAUSE: u32 = 4;
 
-type Key = (StreamName, GroupName);
+type GroupKey = (StreamName, GroupName);
 
 /// The position at which the sweep of each group continues.
-type Places = HashMap<Key, SweepPosition>;
+type Places = HashMap<GroupKey, SweepPosition>;
 
 /// The groups with a backlog.
-type Behind = VecDeque<(Key, Backlog)>;
+type Behind = VecDeque<(GroupKey, Backlog)>;
 
 /// The backlog of a group.
 #[derive(Clone, Copy)]
@@ -40,7 +40,7 @@ struct Backlog {
 
 /// The sweeper of a gateway.
 struct Sweeper {
-    context: Arc<Context>,
+    context: Arc<JobContext>,
     /// The holder id for the lock.
     holder: String,
     places: Places,
@@ -49,7 +49,7 @@ struct Sweeper {
 }
 
 /// Runs the sweeper until the gateway shuts down.
-pub(super) async fn run(context: Arc<Context>) {
+pub(super) async fn run(context: Arc<JobContext>) {
     let holder = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
     let mut sweeper = Sweeper {
         context: context.clone(),
@@ -160,7 +160,11 @@ impl Sweeper {
     }
 
     /// Runs one pass over a group. Returns its remaining backlog, if any.
-    async fn pass(&mut self, key: &Key, parts: SweepParts) -> Result<Option<Backlog>, StoreError> {
+    async fn pass(
+        &mut self,
+        key: &GroupKey,
+        parts: SweepParts,
+    ) -> Result<Option<Backlog>, StoreError> {
         let (context, (stream, group)) = (&self.context, key);
         let at = self.places.remove(key).unwrap_or_default();
         let swept = match context.store.sweep(stream, group, at, parts).await {

@@ -59,7 +59,7 @@ impl From<StoreError> for JoinError {
 }
 
 /// The surroundings of readers and followers.
-pub(super) struct Context {
+pub(super) struct LiveContext {
     pub(super) store: Store,
     pub(super) settings: LiveSettings,
     pub(super) metrics: Metrics,
@@ -69,7 +69,7 @@ pub(super) struct Context {
     pub(super) posts: Vec<Arc<WakeQueue>>,
 }
 
-impl Context {
+impl LiveContext {
     /// Waits until `known` turns true, which requires an answer from Redis. Fails if Redis is
     /// unreachable, or after the join timeout.
     pub(super) async fn until(&self, known: &watch::Sender<bool>) -> Result<(), StoreError> {

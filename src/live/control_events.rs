@@ -57,7 +57,7 @@ impl Signal<'_> {
             Framing::Lines => {
                 frame::write_line(
                     out,
-                    &Line {
+                    &ControlLine {
                         name: &name[1..],
                         signal: self,
                         position: cursor,
@@ -69,13 +69,13 @@ impl Signal<'_> {
 }
 
 /// A control event as an NDJSON line.
-struct Line<'a> {
+struct ControlLine<'a> {
     name: &'a str,
     signal: &'a Signal<'a>,
     position: Option<&'a str>,
 }
 
-impl Serialize for Line<'_> {
+impl Serialize for ControlLine<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry(self.name, self.signal)?;

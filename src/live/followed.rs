@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::live::context::Context;
+use crate::live::context::LiveContext;
 use crate::live::tail::Tail;
 use crate::model::entry::Entry;
-use crate::model::history::Standing;
+use crate::model::history::PositionStatus;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::page::Page;
@@ -57,7 +57,7 @@ impl Followed {
 
     /// Returns whether the stream is still the one that was read, without new entries.
     pub(super) fn is_quiet(&self, check: &PositionCheck) -> bool {
-        let quiet = |at| check.facts.ends_at(at) && check.standing(at, 0) == Standing::Intact;
+        let quiet = |at| check.facts.ends_at(at) && check.standing(at, 0) == PositionStatus::Intact;
         !self.unreadable && self.at.is_some_and(quiet)
     }
 
@@ -66,7 +66,7 @@ impl Followed {
     /// due.
     pub(super) fn take(
         &mut self,
-        context: &Context,
+        context: &LiveContext,
         entries: Vec<Entry>,
         check: Option<&PositionCheck>,
     ) {
@@ -74,7 +74,8 @@ impl Followed {
         let last = entries.last().map(|last| last.id);
         let fits = |at: Position| {
             let (check, end) = (check?, Position::new(last?, Some(at.n? + count)));
-            let proven = check.facts.tail() == end && check.standing(at, count) == Standing::Intact;
+            let proven =
+                check.facts.tail() == end && check.standing(at, count) == PositionStatus::Intact;
             proven.then_some((at, end))
         };
         let Some((at, end)) = self.at.and_then(fits) else {
@@ -94,7 +95,7 @@ impl Followed {
     /// [`StoreError`] if Redis is unreachable. Other failures only mark this stream as unreadable.
     pub(super) async fn advance(
         &mut self,
-        context: &Context,
+        context: &LiveContext,
         lane: &Lane,
     ) -> Result<(), StoreError> {
         let advanced = match self.at {
@@ -131,7 +132,7 @@ impl Followed {
 
     /// Marks the stream as unreadable, and keeps the position. Once the stream is readable again,
     /// the counters show whether it is the same one, and only new entries are read.
-    fn fail(&mut self, context: &Context, error: &StoreError) {
+    fn fail(&mut self, context: &LiveContext, error: &StoreError) {
         if matches!(error, StoreError::NotAStream) {
             // No stream existed before, so a later one is new from its start.
             self.at.get_or_insert(Position::START);
@@ -146,7 +147,7 @@ impl Followed {
     /// Feeds new entries after `from`. Returns whether the tail of the stream was reached.
     async fn feed_from(
         &mut self,
-        context: &Context,
+        context: &LiveContext,
         lane: &Lane,
         from: Position,
     ) -> Result<bool, StoreError> {
@@ -158,14 +159,14 @@ impl Followed {
                 .read_after(lane, stream, at, EntryId::MAX, PAGE_ENTRIES, bytes)
                 .await?;
             match read.standing {
-                Standing::Intact => {}
+                PositionStatus::Intact => {}
                 // Each follower counts its own lost entries, because some may have read more than
                 // others.
-                Standing::Overtaken { .. } => {
+                PositionStatus::Overtaken { .. } => {
                     at = read.facts.after_gap();
                     self.tail.look(at, &context.posts);
                 }
-                Standing::Reset => {
+                PositionStatus::Reset => {
                     at = Position::START;
                     self.tail.look(at, &context.posts);
                     self.at = Some(at);

@@ -8,16 +8,16 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::background::Background;
-use crate::live::context::{Context, JoinError, LiveSettings};
+use crate::live::context::{JoinError, LiveContext, LiveSettings};
 use crate::live::group::fair_queue::FairQueues;
 use crate::live::group::policy_cache::PolicyCache;
 use crate::live::group::wake_subscriber::GroupWakes;
 use crate::live::page_memory::Memory;
 use crate::live::prefix_watch::{PrefixFollower, PrefixWatches};
-use crate::live::reader::Reader;
+use crate::live::reader::LiveReader;
 use crate::live::reader_handle::ReaderHandle;
 use crate::live::registry::{Assigned, Registry};
-use crate::live::tail::{Awaited, Following, Known};
+use crate::live::tail::{Awaited, Following, TailState};
 use crate::live::wake_queue::{RegisteredWakeHandle, WakeHandle};
 use crate::metrics::Metrics;
 use crate::model::history::StreamCounters;
@@ -30,10 +30,10 @@ const MAX_PAGES: usize = 1024;
 
 /// A handle to the hub, with the index of the worker thread of its followers. Cheap to clone.
 #[derive(Clone)]
-pub struct Hub(pub(super) Arc<Inner>, usize);
+pub struct Hub(pub(super) Arc<HubState>, usize);
 
-pub(super) struct Inner {
-    pub(super) context: Arc<Context>,
+pub(super) struct HubState {
+    pub(super) context: Arc<LiveContext>,
     registry: Arc<Registry>,
     pub(super) turns: FairQueues,
     pub(super) matchers: Arc<PrefixWatches>,
@@ -57,7 +57,7 @@ impl Hub {
         let (of_one, of_all) = (settings.stream_memory, settings.memory);
         let memory = Memory::new(of_one, MAX_PAGES, of_all, metrics.live_bytes.clone());
         let posts = (0..settings.posts.max(1)).map(|_| Arc::default()).collect();
-        let context = Arc::new(Context {
+        let context = Arc::new(LiveContext {
             store,
             settings,
             metrics,
@@ -65,7 +65,7 @@ impl Hub {
             stop,
             posts,
         });
-        let inner = Inner {
+        let inner = HubState {
             registry: Arc::new(Registry::new(context.clone(), memory)),
             turns: FairQueues::default(),
             wakes: Arc::new(GroupWakes::new(context.clone())),
@@ -150,7 +150,7 @@ impl Hub {
             Assigned::Before => {}
             Assigned::ToRunning(reader) => inner.begin_to_wake(reader),
             Assigned::ToNew(handle) => {
-                let reader = Reader {
+                let reader = LiveReader {
                     context: inner.context.clone(),
                     registry: inner.registry.clone(),
                     handle,
@@ -167,7 +167,7 @@ impl Hub {
 
     /// Compares the counters of a stream with the state of its tail before they were read. See
     /// [`Following::compare`].
-    pub(super) fn compare(&self, following: &Following, known: Known, facts: &StreamCounters) {
+    pub(super) fn compare(&self, following: &Following, known: TailState, facts: &StreamCounters) {
         let inner = &self.0;
         if following.compare(known, facts, &inner.context.posts)
             && let Some(reader) = inner.registry.reader(following.stream())
@@ -197,7 +197,7 @@ impl Hub {
     }
 }
 
-impl Inner {
+impl HubState {
     fn begin_to_wake(&self, reader: Arc<ReaderHandle>) {
         if reader.begins_to_be_woken() {
             let context = self.context.clone();
@@ -207,7 +207,7 @@ impl Inner {
 }
 
 /// Unblocks a reader, which can be blocked on other streams, until it has taken all requests.
-async fn wake(context: Arc<Context>, reader: Arc<ReaderHandle>) {
+async fn wake(context: Arc<LiveContext>, reader: Arc<ReaderHandle>) {
     let mut patience = Duration::from_millis(1);
     while !reader.is_awake() {
         if context.stop.is_cancelled() {

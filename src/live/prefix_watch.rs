@@ -12,9 +12,9 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::live::context::{Context, JoinError};
+use crate::live::context::{JoinError, LiveContext};
 use crate::live::matched_names::MatchedNames;
-use crate::live::wake_queue::{Source, WakeHandle, WakeQueue, WakeSet};
+use crate::live::wake_queue::{WakeHandle, WakeQueue, WakeSet, WakeSource};
 use crate::model::glob::prefixed;
 use crate::model::name::StreamName;
 use crate::redis::StoreError;
@@ -32,8 +32,8 @@ pub(super) const MATCH: u32 = u32::MAX;
 
 /// All watched prefixes.
 pub(super) struct PrefixWatches {
-    context: Arc<Context>,
-    all: Mutex<All>,
+    context: Arc<LiveContext>,
+    all: Mutex<PrefixIndex>,
     /// The number of watched prefixes. Appends check it first, without the lock.
     count: AtomicUsize,
     /// Notified when a prefix needs a scan soon.
@@ -41,7 +41,7 @@ pub(super) struct PrefixWatches {
 }
 
 #[derive(Clone, Default)]
-struct All {
+struct PrefixIndex {
     of: HashMap<String, Arc<PrefixWatch>>,
     /// The number of prefixes by length in bytes. A name can only match one prefix of each length.
     lengths: BTreeMap<usize, usize>,
@@ -49,7 +49,7 @@ struct All {
     looking: bool,
 }
 
-impl All {
+impl PrefixIndex {
     /// Returns all watched prefixes of a name.
     fn of<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Arc<PrefixWatch>> {
         let lengths = self
@@ -192,7 +192,7 @@ async fn run(watches: Arc<PrefixWatches>) {
 }
 
 /// Scans all keys once.
-async fn look(context: &Context, wanted: &All) -> Result<(), StoreError> {
+async fn look(context: &LiveContext, wanted: &PrefixIndex) -> Result<(), StoreError> {
     wanted
         .of
         .values()
@@ -227,7 +227,7 @@ async fn look(context: &Context, wanted: &All) -> Result<(), StoreError> {
     Ok(())
 }
 
-impl Source for PrefixWatch {
+impl WakeSource for PrefixWatch {
     fn ring(&self, post: usize) {
         let (bells, called) = &self.posts[post];
         called.store(false, Ordering::Release);
@@ -236,7 +236,7 @@ impl Source for PrefixWatch {
 }
 
 impl PrefixWatches {
-    pub(super) fn new(context: Arc<Context>) -> Self {
+    pub(super) fn new(context: Arc<LiveContext>) -> Self {
         Self {
             context,
             all: Mutex::default(),
@@ -311,7 +311,7 @@ impl PrefixWatches {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, All> {
+    fn lock(&self) -> MutexGuard<'_, PrefixIndex> {
         self.all.lock()
     }
 

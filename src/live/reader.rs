@@ -18,7 +18,7 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
-use crate::live::context::Context;
+use crate::live::context::LiveContext;
 use crate::live::followed::Followed;
 use crate::live::reader_handle::{Inbox, ReaderHandle};
 use crate::live::registry::Registry;
@@ -48,27 +48,27 @@ const MUCH: usize = 8;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// The streams that a reader follows. Owned by the reader.
-type All = HashMap<StreamName, Followed>;
+type FollowedStreams = HashMap<StreamName, Followed>;
 
 /// The reason why a reader gives up its connection.
-enum End {
+enum ConnectionEnd {
     Idle,
     Stopped,
     Failed(StoreError),
 }
 
 /// A reader that follows streams.
-pub(super) struct Reader {
-    pub(super) context: Arc<Context>,
+pub(super) struct LiveReader {
+    pub(super) context: Arc<LiveContext>,
     pub(super) registry: Arc<Registry>,
     pub(super) handle: Arc<ReaderHandle>,
 }
 
-impl Reader {
+impl LiveReader {
     /// Runs until there are no streams left, or the gateway shuts down.
     pub(super) async fn run(self) {
         let context = &*self.context;
-        let mut followed = All::new();
+        let mut followed = FollowedStreams::new();
         let mut backoff = BACKOFF.0;
         loop {
             let connection = tokio::select! {
@@ -78,9 +78,9 @@ impl Reader {
             let error = match connection {
                 Ok(connection) => {
                     match self.follow(&connection, &mut followed, &mut backoff).await {
-                        End::Idle => return,
-                        End::Stopped => return connection.discard(),
-                        End::Failed(error) => {
+                        ConnectionEnd::Idle => return,
+                        ConnectionEnd::Stopped => return connection.discard(),
+                        ConnectionEnd::Failed(error) => {
                             connection.discard();
                             error
                         }
@@ -101,11 +101,16 @@ impl Reader {
     }
 
     /// Follows streams over one connection until it fails.
-    async fn follow(&self, connection: &Blocking, all: &mut All, backoff: &mut Duration) -> End {
+    async fn follow(
+        &self,
+        connection: &Blocking,
+        all: &mut FollowedStreams,
+        backoff: &mut Duration,
+    ) -> ConnectionEnd {
         let context = &*self.context;
         match context.store.client_id(connection).await {
             Ok(client) => self.handle.set_client(client),
-            Err(error) => return End::Failed(error),
+            Err(error) => return ConnectionEnd::Failed(error),
         }
         *backoff = BACKOFF.0;
         let lane = Lane::Own(connection.handle());
@@ -128,15 +133,15 @@ impl Reader {
             if Instant::now() >= look_at_all {
                 self.prune(all);
                 if let Err(error) = glance_at_all(context, &lane, all).await {
-                    return End::Failed(error);
+                    return ConnectionEnd::Failed(error);
                 }
                 look_at_all = Instant::now() + context.settings.look_every;
             }
             if all.is_empty() && self.registry.retire(&self.handle) {
-                return End::Idle;
+                return ConnectionEnd::Idle;
             }
             if let Err(error) = advance_due(context, &lane, all).await {
-                return End::Failed(error);
+                return ConnectionEnd::Failed(error);
             }
             tokio::time::sleep(std::mem::take(&mut pause)).await;
 
@@ -148,7 +153,7 @@ impl Reader {
             if heads.is_empty() {
                 // All keys are unreadable, so there is nothing to block on.
                 tokio::select! {
-                    () = context.stop.cancelled() => return End::Stopped,
+                    () = context.stop.cancelled() => return ConnectionEnd::Stopped,
                     () = tokio::time::sleep(block.min(BACKOFF.1)) => continue,
                 }
             }
@@ -163,7 +168,7 @@ impl Reader {
                 .store
                 .wait_for_entries(connection, &heads, block, count, few);
             let waited = tokio::select! {
-                () = context.stop.cancelled() => return End::Stopped,
+                () = context.stop.cancelled() => return ConnectionEnd::Stopped,
                 waited = wait => waited,
             };
             match waited {
@@ -171,10 +176,10 @@ impl Reader {
                     refused = Duration::ZERO;
                     pause = pause_after(&woken, all.len());
                     if let Err(error) = take(context, &lane, all, woken, few).await {
-                        return End::Failed(error);
+                        return ConnectionEnd::Failed(error);
                     }
                 }
-                Err(error) if error.is_outage() => return End::Failed(error),
+                Err(error) if error.is_outage() => return ConnectionEnd::Failed(error),
                 // One key caused the error, so each is checked separately. If none did, Redis
                 // refuses XREAD itself; the pause avoids a busy loop.
                 Err(_) => {
@@ -187,7 +192,7 @@ impl Reader {
     }
 
     /// Drops tails without followers for longer than `look_every`, and pages older than that.
-    fn prune(&self, all: &mut All) {
+    fn prune(&self, all: &mut FollowedStreams) {
         let now = Instant::now();
         let long_ago = now.checked_sub(self.context.settings.look_every);
         for followed in all.values_mut() {
@@ -219,9 +224,9 @@ impl Reader {
 /// Feeds the entries that XREAD returned. Checks their streams first, unless `checked` together
 /// with XREAD.
 async fn take(
-    context: &Context,
+    context: &LiveContext,
     lane: &Lane,
-    all: &mut All,
+    all: &mut FollowedStreams,
     woken: BlockingReadResult,
     checked: bool,
 ) -> Result<(), StoreError> {
@@ -244,7 +249,7 @@ async fn take(
 
 /// Checks streams that have new entries. Omits those that cannot be checked.
 async fn check(
-    context: &Context,
+    context: &LiveContext,
     lane: &Lane,
     streams: &[(StreamName, Position)],
 ) -> Result<HashMap<String, PositionCheck>, StoreError> {
@@ -267,7 +272,7 @@ async fn check(
 
 /// Removes and returns as many streams as one command may check.
 fn at_once<'a>(
-    context: &Context,
+    context: &LiveContext,
     rest: &mut &'a [(StreamName, Position)],
 ) -> &'a [(StreamName, Position)] {
     let some = &rest[..rest.len().min(GLANCED_AT)];
@@ -293,14 +298,18 @@ fn pause_after(woken: &BlockingReadResult, streams: usize) -> Duration {
 }
 
 /// Marks all streams as due.
-fn mark_all(all: &mut All) {
+fn mark_all(all: &mut FollowedStreams) {
     for followed in all.values_mut() {
         followed.due = true;
     }
 }
 
 /// Marks streams as due that have changed in ways XREAD does not report.
-async fn glance_at_all(context: &Context, lane: &Lane, all: &mut All) -> Result<(), StoreError> {
+async fn glance_at_all(
+    context: &LiveContext,
+    lane: &Lane,
+    all: &mut FollowedStreams,
+) -> Result<(), StoreError> {
     let at = |(stream, followed): (&StreamName, &Followed)| Some((stream.clone(), followed.at()?));
     let streams: Vec<_> = all.iter().filter_map(at).collect();
     let mut rest = &streams[..];
@@ -322,7 +331,11 @@ async fn glance_at_all(context: &Context, lane: &Lane, all: &mut All) -> Result<
 }
 
 /// Reads the due streams, several concurrently.
-async fn advance_due(context: &Context, lane: &Lane, all: &mut All) -> Result<(), StoreError> {
+async fn advance_due(
+    context: &LiveContext,
+    lane: &Lane,
+    all: &mut FollowedStreams,
+) -> Result<(), StoreError> {
     let mut due: Vec<_> = all.values_mut().filter(|followed| followed.due).collect();
     while !due.is_empty() {
         // Redis processes a whole batch from one connection before it serves other clients.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::live::context::{Context, JoinError};
+use crate::live::context::{JoinError, LiveContext};
 use crate::live::page_memory::Memory;
 use crate::live::reader_handle::ReaderHandle;
 use crate::live::tail::{Following, Tail};
@@ -14,7 +14,7 @@ use crate::model::name::StreamName;
 
 /// The registry of followed streams and of the readers that feed them.
 pub(super) struct Registry {
-    context: Arc<Context>,
+    context: Arc<LiveContext>,
     memory: Arc<Memory>,
     /// Followed streams, each with its reader. A follower inserts a stream and its reader removes
     /// it, both under this lock, so that no follower joins a tail that is being dropped.
@@ -34,7 +34,7 @@ pub(super) enum Assigned {
 }
 
 impl Registry {
-    pub(super) fn new(context: Arc<Context>, memory: Memory) -> Self {
+    pub(super) fn new(context: Arc<LiveContext>, memory: Memory) -> Self {
         Self {
             context,
             memory: Arc::new(memory),

@@ -16,9 +16,9 @@ use crate::live::cursors::Cursors;
 use crate::live::hub::Hub;
 use crate::live::send_queue::SendQueue;
 use crate::live::subscribe_plan::{BoundedRead, EndOf, JoinedStream};
-use crate::live::tail::{Following, Known, News};
+use crate::live::tail::{Following, News, TailState};
 use crate::live::wake_queue::WakeHandle;
-use crate::model::history::Standing;
+use crate::model::history::PositionStatus;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::page::Page;
@@ -37,7 +37,7 @@ pub(super) const TURN: usize = 64 << 10;
 type Doing<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
 /// The current activity of a feed.
-enum Phase {
+enum FeedPhase {
     /// Joining the stream.
     Join(Option<Doing<Following, JoinError>>),
     /// Reading from the cursor.
@@ -55,14 +55,14 @@ pub(super) struct Feed {
     stream: StreamName,
     /// `Some` once the stream is joined.
     following: Option<Following>,
-    phase: Phase,
+    phase: FeedPhase,
     /// The end of the feed, if it has one, and the time at which the clock of Redis should reach
     /// it.
     end: Option<(EndOf, Option<Instant>)>,
     /// Number of consecutive attempts that failed because Redis is unreachable.
     attempts: u32,
     /// The state of the tail before the last read of the stream.
-    known: Option<Known>,
+    known: Option<TailState>,
     /// Whether the tail may have new entries.
     pub(super) news: bool,
     /// Whether the stream is followed because its name matches a prefix. The feed then ends when
@@ -93,7 +93,7 @@ impl Feed {
         let stream = begun.following.stream().clone();
         Self {
             following: Some(begun.following),
-            phase: Phase::CatchUp(None),
+            phase: FeedPhase::CatchUp(None),
             end: begun.end.map(|end| (end, None)),
             ..Self::new(stream, begun.matched)
         }
@@ -104,7 +104,7 @@ impl Feed {
         Self {
             stream,
             following: None,
-            phase: Phase::Join(None),
+            phase: FeedPhase::Join(None),
             end: None,
             attempts: 0,
             known: None,
@@ -124,7 +124,7 @@ impl Feed {
 
     /// Returns whether the end was reached and no entries follow.
     pub(super) fn is_complete(&self) -> bool {
-        matches!(self.phase, Phase::Complete)
+        matches!(self.phase, FeedPhase::Complete)
     }
 
     /// Returns whether the clock of Redis should have reached the end.
@@ -135,14 +135,14 @@ impl Feed {
 
     /// Returns whether the stream was read up to its tail.
     pub(super) fn is_live(&self) -> bool {
-        matches!(self.phase, Phase::Live)
+        matches!(self.phase, FeedPhase::Live)
     }
 
     /// Returns the time at which to poll the feed again.
     pub(super) fn until(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Away(until) => Some(until),
-            Phase::Live => self.end.and_then(|(_, at)| at),
+            FeedPhase::Away(until) => Some(until),
+            FeedPhase::Live => self.end.and_then(|(_, at)| at),
             _ => None,
         }
     }
@@ -161,7 +161,7 @@ impl Feed {
         loop {
             let is_past_end = self.is_past_end();
             match &mut self.phase {
-                Phase::Join(joining) => {
+                FeedPhase::Join(joining) => {
                     let joining = joining.get_or_insert_with(|| {
                         let (hub, bell) = (pen.hub.clone(), pen.bell.clone());
                         let (stream, number) = (self.stream.clone(), u32::try_from(number));
@@ -172,16 +172,18 @@ impl Feed {
                     match ready!(joining.as_mut().poll(cx)) {
                         Ok(following) => {
                             self.following = Some(following);
-                            self.phase = Phase::CatchUp(None);
+                            self.phase = FeedPhase::CatchUp(None);
                         }
                         Err(JoinError::Store(error)) if error.is_passing() => self.away(),
                         Err(error) => return Poll::Ready(Err(error)),
                     }
                 }
-                Phase::Away(until) if Instant::now() < *until => return Poll::Pending,
-                Phase::Away(_) if self.following.is_some() => self.phase = Phase::CatchUp(None),
-                Phase::Away(_) => self.phase = Phase::Join(None),
-                Phase::CatchUp(reading) => {
+                FeedPhase::Away(until) if Instant::now() < *until => return Poll::Pending,
+                FeedPhase::Away(_) if self.following.is_some() => {
+                    self.phase = FeedPhase::CatchUp(None)
+                }
+                FeedPhase::Away(_) => self.phase = FeedPhase::Join(None),
+                FeedPhase::CatchUp(reading) => {
                     let following = &mut self.following;
                     let reading = reading.get_or_insert_with(|| {
                         if let Some(following) = following {
@@ -199,9 +201,9 @@ impl Feed {
                         Err(error) => return Poll::Ready(Err(error.into())),
                     }
                 }
-                Phase::Complete => return Poll::Pending,
-                Phase::Live if is_past_end => self.phase = Phase::CatchUp(None),
-                Phase::Live => {
+                FeedPhase::Complete => return Poll::Pending,
+                FeedPhase::Live if is_past_end => self.phase = FeedPhase::CatchUp(None),
+                FeedPhase::Live => {
                     let (after, end) = (pen.cursors.at(number).id, self.end);
                     match self
                         .following
@@ -210,17 +212,17 @@ impl Feed {
                     {
                         // A page may extend beyond the end, but a read stops there.
                         News::Page(page) if end.is_some_and(|(end, _)| page.end.id >= end.id) => {
-                            self.phase = Phase::CatchUp(None);
+                            self.phase = FeedPhase::CatchUp(None);
                         }
                         News::Page(page) => show(number, pen, &page),
                         News::Nothing => {
                             self.news = false;
                             return Poll::Pending;
                         }
-                        News::Look => self.phase = Phase::CatchUp(None),
+                        News::Look => self.phase = FeedPhase::CatchUp(None),
                         News::Behind => {
                             pen.hub.0.context.metrics.fell_behind.inc();
-                            self.phase = Phase::CatchUp(None);
+                            self.phase = FeedPhase::CatchUp(None);
                         }
                     }
                 }
@@ -237,7 +239,7 @@ impl Feed {
             .unwrap_or(u32::MAX)
             .min(RETRY.1);
         self.attempts += 1;
-        self.phase = Phase::Away(Instant::now() + spread(RETRY.0 * longer));
+        self.phase = FeedPhase::Away(Instant::now() + spread(RETRY.0 * longer));
     }
 
     fn read(&mut self, number: usize, pen: &mut WriteContext<'_>, towards: BoundedRead) {
@@ -254,21 +256,21 @@ impl Feed {
             *at = until_time.and_then(|left| Instant::now().checked_add(left));
         }
         self.phase = match () {
-            () if complete => Phase::Complete,
-            () if read.at_tail => Phase::Live,
-            () => Phase::CatchUp(None),
+            () if complete => FeedPhase::Complete,
+            () if read.at_tail => FeedPhase::Live,
+            () => FeedPhase::CatchUp(None),
         };
         match read.standing {
-            Standing::Intact => {}
-            Standing::Reset => {
+            PositionStatus::Intact => {}
+            PositionStatus::Reset => {
                 pen.hub.0.context.metrics.resets.inc();
                 pen.cursors.set(number, Position::START);
-                self.phase = Phase::CatchUp(None);
+                self.phase = FeedPhase::CatchUp(None);
                 let view = pen.view.clone();
                 let stream = view.namespace.show(&self.stream);
                 return tell(pen, &Signal::Reset { stream: &stream });
             }
-            Standing::Overtaken { lost } => {
+            PositionStatus::Overtaken { lost } => {
                 pen.hub.0.context.metrics.gaps.inc();
                 let after = pen.cursors.at(number).to_string();
                 let oldest = read.facts.oldest.map(|id| id.to_string());

@@ -11,8 +11,8 @@ use crate::live::hub::Hub;
 use crate::live::prefix_watch::PrefixFollower;
 use crate::live::tail::Following;
 use crate::live::wake_queue::WakeHandle;
-use crate::model::cursor::{Cursor, MAX_STREAMS};
-use crate::model::history::Standing;
+use crate::model::cursor::{MAX_STREAMS, StreamsCursor};
+use crate::model::history::PositionStatus;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::position::Position;
@@ -35,7 +35,7 @@ pub enum SubscribeStart {
 
 /// The end of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum SubscribeEnd {
     /// At the last entry that exists when the subscription is opened.
     Tail,
     /// At this id: complete once the stream has this or a higher id.
@@ -72,7 +72,7 @@ pub struct SubscribeRequest {
     /// The start in matching streams that exist already.
     pub matched: PrefixStart,
     /// The end in `streams`, if any. Cannot be combined with `prefixes`.
-    pub end: Option<End>,
+    pub end: Option<SubscribeEnd>,
     /// Whether the client requested a multi-stream subscription, whose cursor covers each stream.
     pub many: bool,
     /// A filter of the matching streams to follow; `None` for all.
@@ -93,7 +93,7 @@ pub enum PrefixStart {
     /// The same start in all streams.
     At(SubscribeStart),
     /// The position in the cursor, or the start of a stream that the cursor does not contain.
-    Resumed(Cursor),
+    Resumed(StreamsCursor),
 }
 
 impl PrefixStart {
@@ -226,14 +226,14 @@ impl Hub {
         Ok(true)
     }
 
-    async fn end_of(&self, stream: &StreamName, end: End) -> Result<EndOf, StoreError> {
+    async fn end_of(&self, stream: &StreamName, end: SubscribeEnd) -> Result<EndOf, StoreError> {
         Ok(match end {
-            End::At(id) => EndOf { id, time_ms: None },
-            End::Time(ms) => EndOf {
+            SubscribeEnd::At(id) => EndOf { id, time_ms: None },
+            SubscribeEnd::Time(ms) => EndOf {
                 id: EntryId::new(ms, u64::MAX),
                 time_ms: Some(ms),
             },
-            End::Tail => {
+            SubscribeEnd::Tail => {
                 let facts = self.0.context.store.facts(&Lane::Shared, stream).await?;
                 EndOf {
                     id: facts.last_id,
@@ -266,7 +266,7 @@ impl Hub {
         let stretch = read.await?;
         let is_past = end.time_ms.is_some() && left_ms.is_none_or(|left| left == 0);
         let reached = is_past || stretch.facts.last_id >= end.id;
-        let complete = reached && stretch.ended && stretch.standing != Standing::Reset;
+        let complete = reached && stretch.ended && stretch.standing != PositionStatus::Reset;
         let until_time = left_ms
             .filter(|_| end.time_ms.is_some())
             .map(Duration::from_millis);

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::live::page_memory::Memory;
-use crate::live::wake_queue::{RegisteredWakeHandle, Source, WakeHandle, WakeQueue, WakeSet};
+use crate::live::wake_queue::{RegisteredWakeHandle, WakeHandle, WakeQueue, WakeSet, WakeSource};
 use crate::model::history::StreamCounters;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
@@ -49,7 +49,7 @@ struct Recent {
 
 /// The state of a tail, taken before a follower reads the stream itself.
 #[derive(Clone, Copy)]
-pub(super) struct Known {
+pub(super) struct TailState {
     end: Position,
     readable: bool,
 }
@@ -180,7 +180,7 @@ impl Tail {
     }
 }
 
-impl Source for Tail {
+impl WakeSource for Tail {
     fn ring(&self, post: usize) {
         // Cleared before the notifications, so that later pages queue the tail again.
         self.posts[post].called.store(false, Ordering::Release);
@@ -244,10 +244,10 @@ impl Following {
 
     /// Marks all changes so far as seen and returns the state of the tail. Must be called before
     /// the stream itself is read, so that later changes count as news.
-    pub(super) fn looks(&mut self) -> Known {
+    pub(super) fn looks(&mut self) -> TailState {
         let recent = self.tail.lock();
         self.seen = recent.looks;
-        Known {
+        TailState {
             end: recent.end,
             readable: recent.readable,
         }
@@ -260,7 +260,7 @@ impl Following {
     /// next regular check.
     pub(super) fn compare(
         &self,
-        known: Known,
+        known: TailState,
         facts: &StreamCounters,
         posts: &[Arc<WakeQueue>],
     ) -> bool {

@@ -105,7 +105,7 @@ impl WakeSet {
 }
 
 /// A source of news for followers.
-pub(super) trait Source: Send + Sync {
+pub(super) trait WakeSource: Send + Sync {
     /// Notifies the followers on worker thread `post`. News after the start of this call queues the
     /// source again.
     fn ring(&self, post: usize);
@@ -115,7 +115,7 @@ pub(super) trait Source: Send + Sync {
 #[derive(Default)]
 pub(super) struct WakeQueue {
     /// The sources with news. Each source makes sure that it is queued only once.
-    called: Mutex<Vec<Arc<dyn Source>>>,
+    called: Mutex<Vec<Arc<dyn WakeSource>>>,
     wake: Notify,
     /// All followers of this thread.
     all: WakeSet,
@@ -123,7 +123,7 @@ pub(super) struct WakeQueue {
 
 impl WakeQueue {
     /// Queues a source, whose followers on this thread are then notified.
-    pub(super) fn call(&self, source: Arc<dyn Source>) {
+    pub(super) fn call(&self, source: Arc<dyn WakeSource>) {
         self.called.lock().push(source);
         self.wake.notify_one();
     }

@@ -73,9 +73,9 @@ impl From<&StreamName> for NameHash {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cursor(Vec<(NameHash, Position)>);
+pub struct StreamsCursor(Vec<(NameHash, Position)>);
 
-impl Cursor {
+impl StreamsCursor {
     /// Returns the position in a stream; `None` if the cursor does not contain the stream.
     #[must_use]
     pub fn of(&self, stream: &StreamName) -> Option<Position> {
@@ -225,7 +225,7 @@ pub fn is_cursor(text: &str) -> bool {
     text.starts_with(PREFIX) || text.starts_with(PREFIX_FIXED)
 }
 
-impl fmt::Display for Cursor {
+impl fmt::Display for StreamsCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = Vec::new();
         write(&mut text, &self.0);
@@ -289,7 +289,7 @@ mod tests {
         assert!(text(&few).len() < 180, "{}", text(&few).len());
         let many: Vec<_> = (0..256).map(|n| (hash(n), position(n))).collect();
         assert!(text(&many).len() <= MAX_CURSOR);
-        let read = Cursor::parse(&text(&many)).unwrap();
+        let read = StreamsCursor::parse(&text(&many)).unwrap();
         assert!(
             read.0
                 .iter()
@@ -316,7 +316,7 @@ mod tests {
                 "{}",
                 text.len()
             );
-            let read = Cursor::parse(&text).unwrap();
+            let read = StreamsCursor::parse(&text).unwrap();
             assert!(
                 read.0
                     .iter()
@@ -334,15 +334,15 @@ mod tests {
             "{PREFIX_FIXED}{}",
             BASE64_URL_SAFE_NO_PAD.encode(fixed(&short))
         );
-        assert_eq!(Cursor::parse(&text), Err(InvalidId));
+        assert_eq!(StreamsCursor::parse(&text), Err(InvalidId));
     }
 
     #[test]
     fn a_stream_is_found_by_its_name_and_no_other() {
         let name = |name| StreamName::new(name).unwrap();
         let position = Position::new(EntryId::new(5, 1), Some(9));
-        let cursor = Cursor(vec![(NameHash::from(&name("a")), position)]);
-        let read = Cursor::parse(&cursor.to_string()).unwrap();
+        let cursor = StreamsCursor(vec![(NameHash::from(&name("a")), position)]);
+        let read = StreamsCursor::parse(&cursor.to_string()).unwrap();
         assert_eq!(
             (read.of(&name("a")), read.of(&name("b"))),
             (Some(position), None)
@@ -357,7 +357,7 @@ mod tests {
             let positions: Vec<_> = (0..).zip(positions)
                 .map(|(at, (ms, seq, n))| (hash(at), Position::new(EntryId::new(ms, seq), n)))
                 .collect();
-            prop_assert_eq!(Cursor::parse(&text(&positions)), Ok(Cursor(positions)));
+            prop_assert_eq!(StreamsCursor::parse(&text(&positions)), Ok(StreamsCursor(positions)));
         }
 
         #[test]
@@ -370,7 +370,7 @@ mod tests {
             let at = at.index(bytes.len());
             if cut { bytes.truncate(at); } else { bytes[at] = with; }
             if let Ok(changed) = String::from_utf8(bytes)
-                && let Ok(cursor) = Cursor::parse(&changed)
+                && let Ok(cursor) = StreamsCursor::parse(&changed)
             {
                 prop_assert!(!cut);
                 prop_assert_eq!(cursor.to_string(), changed);

@@ -78,9 +78,9 @@ impl Formatter for OneLine {
 }
 
 /// A formatter for compact JSON on one line, including embedded JSON.
-struct Line;
+struct OneLineFormatter;
 
-impl Formatter for Line {
+impl Formatter for OneLineFormatter {
     fn write_raw_fragment<W: io::Write + ?Sized>(
         &mut self,
         writer: &mut W,
@@ -133,7 +133,7 @@ pub fn begin_event(
 
 /// Appends one line of NDJSON to `out`.
 pub fn write_line(out: &mut Vec<u8>, data: &impl Serialize) {
-    let written = data.serialize(&mut Serializer::with_formatter(&mut *out, Line));
+    let written = data.serialize(&mut Serializer::with_formatter(&mut *out, OneLineFormatter));
     debug_assert!(written.is_ok(), "line data must be serializable as JSON");
     out.push(b'\n');
 }

@@ -111,23 +111,23 @@ impl StreamCounters {
 
     /// Determines what happened to the entries after the position of a reader.
     #[must_use]
-    pub fn standing(&self, position: Position, evidence: Evidence) -> Standing {
+    pub fn standing(&self, position: Position, evidence: Evidence) -> PositionStatus {
         if position.is_oldest() {
-            return Standing::Intact;
+            return PositionStatus::Intact;
         }
         if self.end_before(position) || self.is_of_another_history(position, evidence) {
-            return Standing::Reset;
+            return PositionStatus::Reset;
         }
         let below = match self.oldest {
             Some(oldest) => position.id < oldest,
             None => position.id < self.last_id,
         };
         if !below {
-            return Standing::Intact;
+            return PositionStatus::Intact;
         }
         match (position.n, self.entries_added) {
             // Without a count, the counters reveal nothing about entries before the oldest one.
-            (_, None) if position.id == EntryId::MIN => Standing::Intact,
+            (_, None) if position.id == EntryId::MIN => PositionStatus::Intact,
             // No entry can have existed between the two ids.
             (None, _)
                 if position
@@ -135,16 +135,16 @@ impl StreamCounters {
                     .next()
                     .is_some_and(|next| self.oldest == Some(next)) =>
             {
-                Standing::Intact
+                PositionStatus::Intact
             }
             // Everything retained is above the position, so it was added later.
             (Some(n), Some(added)) => match (added - n).checked_sub(self.length) {
-                Some(0) => Standing::Intact,
-                Some(lost) => Standing::Overtaken { lost: Some(lost) },
-                None => Standing::Reset,
+                Some(0) => PositionStatus::Intact,
+                Some(lost) => PositionStatus::Overtaken { lost: Some(lost) },
+                None => PositionStatus::Reset,
             },
-            (None, Some(added)) if added == self.length => Standing::Intact,
-            _ => Standing::Overtaken { lost: None },
+            (None, Some(added)) if added == self.length => PositionStatus::Intact,
+            _ => PositionStatus::Overtaken { lost: None },
         }
     }
 
@@ -219,7 +219,7 @@ pub struct Evidence {
 
 /// The state of the entries after a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum PositionStatus {
     /// No entry was removed that the reader had not read.
     Intact,
     /// The position is below the oldest entry, and entries between them were removed.

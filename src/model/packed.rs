@@ -9,7 +9,7 @@ pub const PACKED: &str = "streamgate-fields";
 /// Unpacks fields. Returns `None` if the bytes are not a `MessagePack` list of names and values.
 #[must_use]
 pub fn unpack(packed: &[u8]) -> Option<Fields> {
-    let mut rest = Rest(packed);
+    let mut rest = PackedBytes(packed);
     let count = match rest.byte()? {
         byte @ 0x90..=0x9f => usize::from(byte & 0x0f),
         0xdc => rest.number(2)?,
@@ -28,9 +28,9 @@ pub fn unpack(packed: &[u8]) -> Option<Fields> {
 }
 
 /// The bytes that are not read yet.
-struct Rest<'a>(&'a [u8]);
+struct PackedBytes<'a>(&'a [u8]);
 
-impl Rest<'_> {
+impl PackedBytes<'_> {
     fn take(&mut self, length: usize) -> Option<&[u8]> {
         let (taken, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;

@@ -58,7 +58,7 @@ pub fn upper(text: &str) -> Result<Option<EntryId>, InvalidId> {
 /// # Ok::<(), streamgate::model::id::InvalidId>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cursor {
+pub enum RangeCursor {
     /// Entries after the position, up to and including `end`.
     Asc {
         /// The position of the last entry on the previous page.
@@ -75,7 +75,7 @@ pub enum Cursor {
     },
 }
 
-impl FromStr for Cursor {
+impl FromStr for RangeCursor {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
@@ -100,7 +100,7 @@ fn split(text: &str) -> (&str, Option<&str>) {
         .map_or((text, None), |(head, bound)| (head, Some(bound)))
 }
 
-impl fmt::Display for Cursor {
+impl fmt::Display for RangeCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bound = match self {
             Self::Asc { after, end } => {
@@ -143,9 +143,9 @@ mod tests {
         fn every_cursor_survives_being_written_and_read(ms: u64, seq: u64, n: Option<u64>, bound: Option<(u64, u64)>, asc: bool) {
             let (id, bound) = (EntryId::new(ms, seq), bound.map(|(ms, seq)| EntryId::new(ms, seq)));
             let cursor = if asc {
-                Cursor::Asc { after: Position::new(id, n), end: bound }
+                RangeCursor::Asc { after: Position::new(id, n), end: bound }
             } else {
-                Cursor::Desc { before: id, start: bound }
+                RangeCursor::Desc { before: id, start: bound }
             };
             prop_assert_eq!(cursor.to_string().parse(), Ok(cursor));
         }

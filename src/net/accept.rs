@@ -16,7 +16,7 @@ use crate::net::ServerSettings;
 use crate::net::client_limiter::ClientLimiter;
 use crate::net::connection::Accepted;
 use crate::net::io::linger::Linger;
-use crate::net::serving::{Open, Serving};
+use crate::net::serving::{OpenGuard, Serving};
 use crate::net::shutdown_flag::ShutdownFlag;
 use crate::net::worker::{Worker, WorkerSetup};
 
@@ -24,14 +24,14 @@ use crate::net::worker::{Worker, WorkerSetup};
 const TOLD: usize = 256;
 
 /// The shutdown signals of the accept loop.
-pub struct Stop<'a> {
+pub struct AcceptShutdown<'a> {
     /// Starts the lame-duck period.
     pub drain: &'a CancellationToken,
     /// Ends the lame-duck period early.
     pub hurry: &'a CancellationToken,
 }
 
-impl Stop<'_> {
+impl AcceptShutdown<'_> {
     /// Waits for a shutdown and then for the end of its lame-duck period. During that period,
     /// answers carry `Connection: close`. Returns the time at which the shutdown started.
     async fn lame_duck(&self, lasts: Duration, flag: &ShutdownFlag) -> Instant {
@@ -56,7 +56,7 @@ pub async fn serve(
     settings: &ServerSettings,
     tls: Option<TlsAcceptor>,
     metrics: &Metrics,
-    stop: Stop<'_>,
+    stop: AcceptShutdown<'_>,
 ) {
     let hard = CancellationToken::new();
     let serving = Arc::new(Serving {
@@ -116,7 +116,7 @@ pub async fn serve(
         let Some((visitor, place)) = visitors.come(peer, over) else {
             continue;
         };
-        let open = Open {
+        let open = OpenGuard {
             _held: held,
             _place: place,
         };

@@ -18,7 +18,7 @@ use hyper::header::HeaderValue;
 use parking_lot::{Mutex, MutexGuard};
 use tower::ServiceExt as _;
 
-use crate::http::{Client, RejectedRequest, Standing, answer_panic};
+use crate::http::{ClientAddress, RateLimitHeaders, RejectedRequest, answer_panic};
 use crate::metrics::Metrics;
 use crate::model::network::client_of;
 use crate::net::forwarded::{self, Proxies};
@@ -101,7 +101,7 @@ impl ClientLimiter {
         self: &Arc<Self>,
         peer: IpAddr,
         turned_away: Option<RejectedRequest>,
-    ) -> Option<(ClientPeer, Option<Place>)> {
+    ) -> Option<(ClientPeer, Option<ClientSlot>)> {
         let peer = peer.to_canonical();
         let is_proxy = self.settings.proxies.trust(peer);
         let (mut turned_away, mut place) = (turned_away, None);
@@ -117,7 +117,7 @@ impl ClientLimiter {
                 return None;
             }
             *open += 1;
-            place = Some(Place {
+            place = Some(ClientSlot {
                 client,
                 of: self.clone(),
             });
@@ -146,12 +146,12 @@ impl ClientLimiter {
 }
 
 /// A guard that counts a connection of an address until it is dropped.
-pub(crate) struct Place {
+pub(crate) struct ClientSlot {
     client: IpAddr,
     of: Arc<ClientLimiter>,
 }
 
-impl Drop for Place {
+impl Drop for ClientSlot {
     fn drop(&mut self) {
         let mut connections = lock(&self.of.connections);
         if let Some(open) = connections.get_mut(&self.client) {
@@ -220,13 +220,13 @@ impl ClientPeer {
     }
 
     /// Counts a request, and marks it for rejection if it exceeds a limit.
-    fn enter<B>(&self, request: &mut Request<B>) -> Option<Standing> {
+    fn enter<B>(&self, request: &mut Request<B>) -> Option<RateLimitHeaders> {
         let all = &self.all;
         let client = match self.is_proxy {
             true => all.settings.proxies.client(self.peer, request.headers()),
             false => self.peer,
         };
-        request.extensions_mut().insert(Client(client));
+        request.extensions_mut().insert(ClientAddress(client));
         if self.is_proxy
             && let Some(base) = forwarded::prefix(request.headers())
         {
@@ -257,7 +257,7 @@ impl ClientPeer {
             }
         };
         let item = HeaderValue::try_from(item).ok()?;
-        Some(Standing {
+        Some(RateLimitHeaders {
             policy: buckets.policy.clone(),
             item,
         })

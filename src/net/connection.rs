@@ -13,7 +13,7 @@ use crate::net::client_limiter::ClientPeer;
 use crate::net::http1::{self, Left};
 use crate::net::http2;
 use crate::net::io::write_timeout::Unread;
-use crate::net::serving::{Open, Serving};
+use crate::net::serving::{OpenGuard, Serving};
 
 /// TCP keepalive of an idle connection: the delay before the first probe and the interval between
 /// probes.
@@ -23,7 +23,7 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from
 pub(crate) struct Accepted {
     pub(crate) stream: std::net::TcpStream,
     pub(crate) visitor: ClientPeer,
-    pub(crate) open: Open,
+    pub(crate) open: OpenGuard,
     pub(crate) serving: Arc<Serving>,
 }
 

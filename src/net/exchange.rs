@@ -27,7 +27,7 @@ pub(crate) enum Incoming {
 
 /// The event that a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub(crate) enum ExchangePhase {
     /// The rest of a head, or the first head.
     Head,
     /// The next request.
@@ -98,13 +98,13 @@ impl Exchange {
         self.requests.load(Relaxed)
     }
 
-    pub(crate) fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> ExchangePhase {
         if self.answering.load(Relaxed) {
-            Phase::Answering
+            ExchangePhase::Answering
         } else if self.requests() == 0 || self.has_partial_head() {
-            Phase::Head
+            ExchangePhase::Head
         } else {
-            Phase::Idle
+            ExchangePhase::Idle
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::net::head::{self, BodyFraming};
 
 /// The framing state of a connection.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Framing {
+pub(crate) enum Http1Framing {
     /// At the start of a head.
     Head,
     /// Inside a body, with the number of bytes still to come.
@@ -15,9 +15,9 @@ pub(crate) enum Framing {
     Chunked(Chunked),
 }
 
-/// The reason why [`Framing::follow`] returned.
+/// The reason why [`Http1Framing::follow`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
+pub(crate) enum FollowEnd {
     /// All bytes were consumed.
     All,
     /// A head is incomplete.
@@ -28,10 +28,10 @@ pub(crate) enum Stop {
     BrokenBody,
 }
 
-impl Framing {
+impl Http1Framing {
     /// Advances over `bytes`. Returns the number of bytes that belong to complete heads and to
     /// bodies, the number of complete heads, and the reason for stopping.
-    pub(crate) fn follow(&mut self, bytes: &[u8], max_head: usize) -> (usize, u64, Stop) {
+    pub(crate) fn follow(&mut self, bytes: &[u8], max_head: usize) -> (usize, u64, FollowEnd) {
         let (mut at, mut heads) = (0, 0);
         while at < bytes.len() {
             let rest = &bytes[at..];
@@ -46,8 +46,8 @@ impl Framing {
                             BodyFraming::Chunked => Self::Chunked(Chunked::SizeStart),
                         };
                     }
-                    Ok(None) => return (at, heads, Stop::PartialHead),
-                    Err(malformed) => return (at, heads, Stop::Malformed(malformed)),
+                    Ok(None) => return (at, heads, FollowEnd::PartialHead),
+                    Err(malformed) => return (at, heads, FollowEnd::Malformed(malformed)),
                 },
                 Self::Body(left) => {
                     let here = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
@@ -66,11 +66,11 @@ impl Framing {
                         at += here;
                         *state = next;
                     }
-                    None => return (at, heads, Stop::BrokenBody),
+                    None => return (at, heads, FollowEnd::BrokenBody),
                 },
             }
         }
-        (at, heads, Stop::All)
+        (at, heads, FollowEnd::All)
     }
 }
 
@@ -160,22 +160,22 @@ mod tests {
                      GET /c HTTP/1.1\r\n\r\n";
         let malformed = "GET /d HTTP/1.1\nx: y\r\n\r\n";
         let all = format!("{posts}{malformed}");
-        let mut whole = Framing::Head;
-        let stop = Stop::Malformed(Malformed::BareLf);
+        let mut whole = Http1Framing::Head;
+        let stop = FollowEnd::Malformed(Malformed::BareLf);
         assert_eq!(whole.follow(all.as_bytes(), MAX), (posts.len(), 3, stop));
         for step in 1..60 {
-            let (mut framing, mut at, mut end, mut all_heads) = (Framing::Head, 0, 0, 0);
+            let (mut framing, mut at, mut end, mut all_heads) = (Http1Framing::Head, 0, 0, 0);
             let stop = loop {
                 end = (end + step).min(all.len());
                 let (here, heads, stop) = framing.follow(&all.as_bytes()[at..end], MAX);
                 (at, all_heads) = (at + here, all_heads + heads);
                 match stop {
-                    Stop::All | Stop::PartialHead if end < all.len() => {}
+                    FollowEnd::All | FollowEnd::PartialHead if end < all.len() => {}
                     stop => break stop,
                 }
             };
             assert_eq!((at, all_heads), (posts.len(), 3), "{step}");
-            assert_eq!(stop, Stop::Malformed(Malformed::BareLf), "{step}");
+            assert_eq!(stop, FollowEnd::Malformed(Malformed::BareLf), "{step}");
         }
     }
 
@@ -196,10 +196,10 @@ mod tests {
             "0\r\nx\ry\r\n",
             "5\rx",
         ] {
-            let mut framing = Framing::Chunked(Chunked::SizeStart);
+            let mut framing = Http1Framing::Chunked(Chunked::SizeStart);
             assert_eq!(
                 framing.follow(body.as_bytes(), MAX).2,
-                Stop::BrokenBody,
+                FollowEnd::BrokenBody,
                 "{body:?}"
             );
         }

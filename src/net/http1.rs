@@ -16,11 +16,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use crate::net::client_limiter::ClientPeer;
-use crate::net::exchange::{AnswerBody, Exchange, Phase};
+use crate::net::exchange::{AnswerBody, Exchange, ExchangePhase};
 use crate::net::io::deadline::Deadline;
 use crate::net::io::linger::LINGER_ONE_TOO_MANY;
 use crate::net::io::request_io::RequestIo;
-use crate::net::serving::{Open, Serving};
+use crate::net::serving::{OpenGuard, Serving};
 use crate::net::takeover::Subscriber;
 
 /// The rest of a connection after hyper has finished with it.
@@ -33,7 +33,7 @@ pub(crate) enum Left<S> {
     /// A subscription that continues without hyper.
     Subscriber(Subscriber<S>),
     /// A connection that speaks HTTP/2, with the bytes received so far.
-    Http2(S, Vec<u8>, ClientPeer, Open),
+    Http2(S, Vec<u8>, ClientPeer, OpenGuard),
 }
 
 /// The reason why the serving loop ended.
@@ -41,7 +41,7 @@ pub(crate) enum Left<S> {
     clippy::large_enum_variant,
     reason = "the value is destructured right after construction"
 )]
-enum Served {
+enum ServedHttp1 {
     /// All answers are sent and no more will follow.
     Done,
     /// The connection failed, or a head did not arrive in time.
@@ -56,7 +56,7 @@ pub(crate) async fn serve<S>(
     undecided: bool,
     router: axum::Router,
     visitor: ClientPeer,
-    open: Open,
+    open: OpenGuard,
     serving: &Arc<Serving>,
 ) -> Left<S>
 where
@@ -97,15 +97,17 @@ where
     let unread = !parts.read_buf.is_empty();
     let (stream, held) = parts.io.into_inner().into_parts();
     match served {
-        Served::Broken => Left::Nothing,
-        Served::Done => {
+        ServedHttp1::Broken => Left::Nothing,
+        ServedHttp1::Done => {
             drop(parts.service);
             let more = exchange.is_sending() || unread || !held.is_empty();
             end(stream, more, turned_away, serving).await;
             Left::Nothing
         }
-        Served::Subscribed(session) => Left::Subscriber(Subscriber::new(stream, session, open)),
-        Served::Http2 => {
+        ServedHttp1::Subscribed(session) => {
+            Left::Subscriber(Subscriber::new(stream, session, open))
+        }
+        ServedHttp1::Http2 => {
             drop(parts.service);
             // The service held the only other reference and was dropped with hyper's parts.
             match Arc::into_inner(visitor) {
@@ -122,14 +124,14 @@ async fn drive<I, S>(
     connection: &mut Pin<Box<Connection<I, S>>>,
     exchange: &Exchange,
     serving: &Serving,
-) -> Served
+) -> ServedHttp1
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin,
     S: HttpService<Incoming, ResBody = AnswerBody, Error = Infallible>,
 {
     let mut closing = pin!(serving.shutdown.closing());
     let (mut listening, mut asked_to_end) = (false, false);
-    let mut waits_for = (Phase::Head, 0);
+    let mut waits_for = (ExchangePhase::Head, 0);
     let mut deadline = Deadline::new(Instant::now() + serving.header_timeout);
     std::future::poll_fn(|cx| {
         loop {
@@ -145,34 +147,34 @@ where
             }
             if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
                 return Poll::Ready(match ended {
-                    Ok(()) => Served::Done,
+                    Ok(()) => ServedHttp1::Done,
                     Err(error) => {
                         tracing::debug!(%error, "HTTP/1.1 connection failed");
-                        Served::Broken
+                        ServedHttp1::Broken
                     }
                 });
             }
             if exchange.baton.is_http2() {
-                return Poll::Ready(Served::Http2);
+                return Poll::Ready(ServedHttp1::Http2);
             }
             if let Some(session) = exchange.baton.ready() {
-                return Poll::Ready(Served::Subscribed(session));
+                return Poll::Ready(ServedHttp1::Subscribed(session));
             }
             let now_waits_for = (exchange.phase(), exchange.requests());
             if now_waits_for != waits_for {
                 waits_for = now_waits_for;
                 deadline.set(match waits_for.0 {
-                    Phase::Head => Some(Instant::now() + serving.header_timeout),
-                    Phase::Idle => Some(Instant::now() + serving.idle_timeout),
-                    Phase::Answering => None,
+                    ExchangePhase::Head => Some(Instant::now() + serving.header_timeout),
+                    ExchangePhase::Idle => Some(Instant::now() + serving.idle_timeout),
+                    ExchangePhase::Answering => None,
                 });
             }
             if deadline.poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            if waits_for.0 == Phase::Head {
+            if waits_for.0 == ExchangePhase::Head {
                 tracing::debug!("no complete request head within the header timeout");
-                return Poll::Ready(Served::Broken);
+                return Poll::Ready(ServedHttp1::Broken);
             }
             deadline.set(None);
             connection.as_mut().graceful_shutdown();

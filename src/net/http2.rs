@@ -15,11 +15,11 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::task::TaskTracker;
 
 use crate::net::client_limiter::ClientPeer;
-use crate::net::http2_streams::{FlowTimedBody, Streams};
+use crate::net::http2_streams::{FlowTimedBody, Http2Streams};
 use crate::net::io::linger::LINGER_ONE_TOO_MANY;
 use crate::net::io::prefixed::Rewound;
 use crate::net::request_body::RequestBody;
-use crate::net::serving::{Open, Serving};
+use crate::net::serving::{OpenGuard, Serving};
 
 /// HTTP/2 keepalive: the idle time before a PING, and the timeout for its answer.
 const PING: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
@@ -39,7 +39,7 @@ pub(crate) async fn serve<S>(
     stream: S,
     read: Vec<u8>,
     router: axum::Router,
-    (visitor, open): (ClientPeer, Open),
+    (visitor, open): (ClientPeer, OpenGuard),
     serving: &Serving,
     here: TaskTracker,
 ) where
@@ -52,7 +52,7 @@ pub(crate) async fn serve<S>(
         linger.timeout = linger.timeout.min(LINGER_ONE_TOO_MANY);
     }
     let unread = (serving.write_timeout, serving.unread.clone());
-    let streams = Streams::new(here, unread, (linger, serving.lingered.clone()));
+    let streams = Http2Streams::new(here, unread, (linger, serving.lingered.clone()));
     let of = streams.clone();
     let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
         let (visitor, router, stream) = (visitor.clone(), router.clone(), of.begin());
@@ -143,7 +143,7 @@ impl Clock {
     fn poll(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        streams: &Streams,
+        streams: &Http2Streams,
         end: impl FnOnce(),
     ) -> Poll<()> {
         let mut end = Some(end);

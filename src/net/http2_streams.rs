@@ -28,9 +28,9 @@ const PART: usize = 16 << 10;
 
 /// The streams of one connection, and the executor of their tasks. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Streams(Arc<Shared>);
+pub(crate) struct Http2Streams(Arc<Http2State>);
 
-struct Shared {
+struct Http2State {
     here: TaskTracker,
     patience: Duration,
     cut: Counter,
@@ -47,7 +47,7 @@ struct Shared {
 
 /// The state shared by the task of a stream and the body of its answer.
 pub(crate) struct Stream {
-    of: Arc<Shared>,
+    of: Arc<Http2State>,
     /// Whether the head of the answer is ready.
     answered: AtomicBool,
     /// The number of parts given to hyper.
@@ -71,14 +71,14 @@ impl Stream {
     }
 }
 
-impl Streams {
+impl Http2Streams {
     pub(crate) fn new(
         here: TaskTracker,
         (patience, cut): (Duration, Counter),
         (linger, lingered): (Linger, Counter),
     ) -> Self {
         let zero = || AtomicUsize::new(0);
-        Self(Arc::new(Shared {
+        Self(Arc::new(Http2State {
             here,
             patience,
             cut,
@@ -126,13 +126,13 @@ impl Streams {
     }
 }
 
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Http2Streams {
     fn execute(&self, task: F) {
         let next = self.0.next.lock().take();
         match next {
             Some(stream) => {
                 self.0.open.fetch_add(1, Relaxed);
-                let counted = Counted(stream);
+                let counted = OpenStreamGuard(stream);
                 self.0.here.spawn(Task {
                     task: Some(Box::pin(task)),
                     counted,
@@ -146,9 +146,9 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
 }
 
 /// A guard that counts a stream as open while its task runs.
-struct Counted(Arc<Stream>);
+struct OpenStreamGuard(Arc<Stream>);
 
-impl Drop for Counted {
+impl Drop for OpenStreamGuard {
     fn drop(&mut self) {
         let Stream { of, answered, .. } = &*self.0;
         of.open.fetch_sub(1, Relaxed);
@@ -162,7 +162,7 @@ impl Drop for Counted {
 struct Task<F> {
     /// None once the whole answer was passed on.
     task: Option<Pin<Box<F>>>,
-    counted: Counted,
+    counted: OpenStreamGuard,
     /// The number of the part that waits for the window, and its timer.
     unread: Option<(usize, Pin<Box<Sleep>>)>,
     /// The rest of a request that was answered early.

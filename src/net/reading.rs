@@ -23,7 +23,7 @@ const QUIET: usize = 4;
 
 /// The outcome of a connection.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Served {
+pub struct ConnectionOutcome {
     /// The length of each request body in bytes; `None` if the body ended early.
     pub requests: Vec<Option<u64>>,
     /// Whether the last request replaces a malformed head.
@@ -33,15 +33,15 @@ pub struct Served {
 }
 
 /// A client that sends `bytes` in parts and reads everything.
-struct Client {
+struct TestClient {
     bytes: Vec<u8>,
     sent: usize,
     part: usize,
-    served: Arc<Mutex<Served>>,
+    served: Arc<Mutex<ConnectionOutcome>>,
     quiet: Arc<AtomicBool>,
 }
 
-impl AsyncRead for Client {
+impl AsyncRead for TestClient {
     fn poll_read(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
@@ -60,7 +60,7 @@ impl AsyncRead for Client {
     }
 }
 
-impl AsyncWrite for Client {
+impl AsyncWrite for TestClient {
     fn poll_write(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
@@ -83,14 +83,16 @@ impl AsyncWrite for Client {
 /// Serves a connection that sends `bytes`, `part` of them per read, until it waits for more input.
 /// Each answer is an empty 200.
 #[must_use]
-pub fn serve(bytes: &[u8], part: usize, max_head: usize) -> Served {
+pub fn serve(bytes: &[u8], part: usize, max_head: usize) -> ConnectionOutcome {
     let (served, quiet) = (
-        Arc::<Mutex<Served>>::default(),
+        Arc::<Mutex<ConnectionOutcome>>::default(),
         Arc::<AtomicBool>::default(),
     );
     let (noted, exchange) = (served.clone(), Arc::<Exchange>::default());
-    let lock = |served: &Arc<Mutex<Served>>| -> Served { std::mem::take(&mut *served.lock()) };
-    let client = Client {
+    let lock = |served: &Arc<Mutex<ConnectionOutcome>>| -> ConnectionOutcome {
+        std::mem::take(&mut *served.lock())
+    };
+    let client = TestClient {
         bytes: bytes.to_vec(),
         sent: 0,
         part,

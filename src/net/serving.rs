@@ -6,7 +6,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio_rustls::TlsAcceptor;
 
 use crate::metrics::{GaugeGuard, Metrics};
-use crate::net::client_limiter::Place;
+use crate::net::client_limiter::ClientSlot;
 use crate::net::io::linger::Linger;
 use crate::net::shutdown_flag::ShutdownFlag;
 
@@ -34,7 +34,7 @@ impl Serving {
 }
 
 /// A guard that counts a connection as open until it is dropped.
-pub(crate) struct Open {
+pub(crate) struct OpenGuard {
     pub(crate) _held: GaugeGuard,
-    pub(crate) _place: Option<Place>,
+    pub(crate) _place: Option<ClientSlot>,
 }

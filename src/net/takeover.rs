@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::http::{DetachableSession, Session};
 use crate::live::SendQueue;
-use crate::net::serving::Open;
+use crate::net::serving::OpenGuard;
 
 /// Maximum number of slices in one vectored write.
 const SLICES: usize = 16;
@@ -98,11 +98,11 @@ pub(crate) struct Subscriber<S> {
     out: SendQueue,
     /// Bytes that the client has sent since the takeover.
     chatter: usize,
-    _open: Open,
+    _open: OpenGuard,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Subscriber<S> {
-    pub(crate) fn new(stream: S, session: Session, open: Open) -> Self {
+    pub(crate) fn new(stream: S, session: Session, open: OpenGuard) -> Self {
         Self {
             stream,
             session: Some(session),

@@ -31,8 +31,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::redis::capabilities::{Capabilities, Capability, Used};
-use crate::redis::conn::endpoint::Kind;
 pub use crate::redis::conn::endpoint::MAX_DURABILITY_WAIT;
+use crate::redis::conn::endpoint::PoolKind;
 pub use crate::redis::conn::exclusive::{Blocking, BlockingReadResult, Handle};
 pub use crate::redis::conn::health::RedisHealth;
 use crate::redis::conn::pool::{Connections, RetryPolicy};
@@ -52,7 +52,8 @@ use crate::redis::group::singleflight::Looks;
 pub use crate::redis::leader_lock::LeaderLock;
 pub use crate::redis::replies::{Effects, Lasts, REPLIES, Reply};
 pub use crate::redis::stream::append::{
-    Append, AppendConditions, AppendOutcome, AppendRejection, Appended, Key, MAX_FIELDS, NewEntry,
+    Append, AppendConditions, AppendOutcome, AppendRejection, Appended, IdempotencyKey, MAX_FIELDS,
+    NewEntry,
 };
 pub use crate::redis::stream::change::StreamChange;
 pub use crate::redis::stream::counters::Counters;
@@ -166,7 +167,7 @@ impl Store {
     /// [`StoreError::Exhausted`] when all such connections are in use, [`StoreError::Unreachable`]
     /// otherwise.
     pub async fn blocking(&self) -> Result<Blocking, StoreError> {
-        self.connections.exclusive(Kind::Blocking).await
+        self.connections.exclusive(PoolKind::Blocking).await
     }
 
     /// Keeps connections alive and the server's capabilities up to date until `stop` is cancelled.

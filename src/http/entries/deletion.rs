@@ -10,7 +10,7 @@ use crate::http::error::problems::{DeleteEntriesProblems, DeleteEntryProblems, T
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::extract::access::{ExistingAccess, Manage};
 use crate::http::extract::params::{DurationParam, entry_ids, redis_number};
-use crate::http::extract::{Call, NoParams, Query, id};
+use crate::http::extract::{JsonOrForm, NoParams, Query, id};
 use crate::http::paths;
 use crate::http::respond::gap::require_stream;
 use crate::http::respond::json::Json;
@@ -204,7 +204,7 @@ pub async fn trim_stream(
     ExistingAccess(access): ExistingAccess<Manage>,
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
-    Call(call): Call<TrimCall>,
+    JsonOrForm(call): JsonOrForm<TrimCall>,
 ) -> Result<Json<Trimmed>, ApiError> {
     let exact = call.exact.unwrap_or(false);
     if exact && call.limit.is_some() {

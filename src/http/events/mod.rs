@@ -29,7 +29,7 @@ use crate::http::extract::params::TimeParam;
 use crate::http::extract::{Query, id};
 use crate::http::layer::request::RequestInfo;
 use crate::http::paths;
-use crate::http::respond::view::{AsParam, view};
+use crate::http::respond::view::{ViewParam, view};
 use crate::http::state::AppState;
 use crate::live::{PrefixStart, SubscribeRequest, SubscribeStart};
 use crate::model::entry::AsEvent;
@@ -70,7 +70,7 @@ pub struct EventsParams {
     /// `cloudevents`: send each entry as a `CloudEvents` 1.0 event in JSON.
     #[serde(rename = "as")]
     #[param(rename = "as", inline)]
-    shown_as: Option<AsParam>,
+    shown_as: Option<ViewParam>,
     /// The field whose value becomes the event name.
     event: Option<String>,
     /// `FIELD:VALUE`: send only entries with this value. Values of one field are alternatives; all
@@ -133,7 +133,7 @@ pub async fn follow_events(
         Some(text) => Some(end(&state, text).await?),
         None => None,
     };
-    let event = params.shown_as.map(|AsParam::CloudEvents| AsEvent::Alone);
+    let event = params.shown_as.map(|ViewParam::CloudEvents| AsEvent::Alone);
     let view = EventView {
         entry: view(params.payload.as_deref(), params.json, params.pairs, event)?,
         event: params.event,

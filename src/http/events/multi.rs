@@ -8,7 +8,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use crate::auth::{self, Kind, Principal};
+use crate::auth::{self, CredentialKind, Principal};
 use crate::http::error::problems::ManyEventsProblems;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::events::schema::StreamEvent;
@@ -22,10 +22,10 @@ use crate::http::extract::stream_param;
 use crate::http::extract::{Query, id};
 use crate::http::layer::request::RequestInfo;
 use crate::http::paths;
-use crate::http::respond::view::{AsParam, view};
+use crate::http::respond::view::{ViewParam, view};
 use crate::http::state::AppState;
 use crate::live::{PrefixStart, SubscribeRequest, SubscribeStart, Visible};
-use crate::model::cursor::Cursor;
+use crate::model::cursor::StreamsCursor;
 use crate::model::entry::AsEvent;
 use crate::model::frame::Framing;
 use crate::model::glob::NamePattern;
@@ -73,7 +73,7 @@ pub struct ManyEventsParams {
     /// `cloudevents`: send each entry as a `CloudEvents` 1.0 event in JSON.
     #[serde(rename = "as")]
     #[param(rename = "as", inline)]
-    shown_as: Option<AsParam>,
+    shown_as: Option<ViewParam>,
     /// The field whose value becomes the event name.
     event: Option<String>,
     /// `FIELD:VALUE`: send only entries with this value. Values of one field are alternatives; all
@@ -127,8 +127,8 @@ pub async fn follow_many(
     let resumed = resumed(&headers, &ids)?;
     let from_beginning = resumed.is_some_and(is_beginning);
     let cursor = match resumed {
-        Some(_) if from_beginning => Some(Cursor::default()),
-        Some(text) => Some(id("Last-Event-ID", text, Cursor::parse)?),
+        Some(_) if from_beginning => Some(StreamsCursor::default()),
+        Some(text) => Some(id("Last-Event-ID", text, StreamsCursor::parse)?),
         None => None,
     };
     let end = match &params.end {
@@ -145,7 +145,7 @@ pub async fn follow_many(
     let (streams, prefixes) = asked(&caller, &params, default, cursor.as_ref())?;
     let event = params
         .shown_as
-        .map(|AsParam::CloudEvents| AsEvent::WithStream);
+        .map(|ViewParam::CloudEvents| AsEvent::WithStream);
     let view = EventView {
         entry: view(params.payload.as_deref(), params.json, params.pairs, event)?,
         event: params.event,
@@ -180,7 +180,7 @@ pub async fn follow_many(
 
 /// Returns a filter for the streams that the principal may follow, or `None` if it may follow all.
 fn visible(principal: &Arc<Principal>) -> Option<Visible> {
-    if principal.kind == Kind::Anyone {
+    if principal.kind == CredentialKind::Anyone {
         return None;
     }
     let principal = principal.clone();
@@ -206,14 +206,14 @@ fn beginnings(principal: &Principal, prefix: &str) -> Result<Vec<String>, ApiErr
         .collect())
 }
 
-type Asked = (Vec<(StreamName, SubscribeStart)>, Vec<String>);
+type RequestedStreams = (Vec<(StreamName, SubscribeStart)>, Vec<String>);
 
 fn asked(
     caller: &Caller,
     params: &ManyEventsParams,
     default: SubscribeStart,
-    cursor: Option<&Cursor>,
-) -> Result<Asked, ApiError> {
+    cursor: Option<&StreamsCursor>,
+) -> Result<RequestedStreams, ApiError> {
     if params.stream.is_empty() && params.matching.is_empty() {
         let detail = "at least one `stream` or `match` is required";
         return Err(ApiError::invalid(detail).at("stream", "is required"));

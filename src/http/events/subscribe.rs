@@ -15,7 +15,7 @@ use crate::http::extract::params::{TimeParam, at_most_one, bounded};
 use crate::http::extract::single_header::single;
 use crate::http::layer::request::RequestInfo;
 use crate::http::state::AppState;
-use crate::live::{End, JoinError, SubscribeRequest, SubscribeStart};
+use crate::live::{JoinError, SubscribeEnd, SubscribeRequest, SubscribeStart};
 use crate::model::id::EntryId;
 use crate::model::position::{Position, Start};
 use crate::model::range;
@@ -104,7 +104,7 @@ pub(in crate::http) fn begin_at(start: Start) -> SubscribeStart {
 ///
 /// # Errors
 /// 400 for an invalid text, or an error if Redis is unreachable.
-pub(in crate::http) async fn end(state: &AppState, text: &str) -> Result<End, ApiError> {
+pub(in crate::http) async fn end(state: &AppState, text: &str) -> Result<SubscribeEnd, ApiError> {
     let time = match text.parse::<EndParam>() {
         Ok(EndParam::At(end)) => return Ok(end),
         Ok(EndParam::Time(time)) => time,
@@ -118,12 +118,12 @@ pub(in crate::http) async fn end(state: &AppState, text: &str) -> Result<End, Ap
         .now_for([time])
         .await
         .map_err(ApiError::of_read)?;
-    Ok(End::Time(time.unix_ms(now)))
+    Ok(SubscribeEnd::Time(time.unix_ms(now)))
 }
 
 /// A parsed `end` parameter.
 enum EndParam {
-    At(End),
+    At(SubscribeEnd),
     Time(Time),
 }
 
@@ -139,8 +139,8 @@ impl FromStr for EndParam {
         }
         let position = |text: &str| text.parse::<Position>().map(|position| Some(position.id));
         match range::upper(text).or_else(|_| position(text)) {
-            _ if text == "$" => Ok(Self::At(End::Tail)),
-            Ok(bound) => Ok(Self::At(End::At(bound.unwrap_or(EntryId::MIN)))),
+            _ if text == "$" => Ok(Self::At(SubscribeEnd::Tail)),
+            Ok(bound) => Ok(Self::At(SubscribeEnd::At(bound.unwrap_or(EntryId::MIN)))),
             Err(_) => text.parse().map(Self::Time),
         }
     }

@@ -18,7 +18,7 @@ use crate::http::state::AppState;
 use crate::model::name::{ConsumerName, GroupName, StreamName};
 
 /// A right on streams, as a type.
-pub trait Right: Send + Sync + 'static {
+pub trait RequiredRight: Send + Sync + 'static {
     /// The runtime value of this right.
     const RIGHT: auth::Right;
     /// Whether the right covers existing streams with any name, including names that are invalid
@@ -28,7 +28,7 @@ pub trait Right: Send + Sync + 'static {
 
 macro_rules! rights {
     ($($(#[$doc:meta])* $name:ident $existing:literal),*) => {
-        $($(#[$doc])* pub struct $name; impl Right for $name {
+        $($(#[$doc])* pub struct $name; impl RequiredRight for $name {
             const RIGHT: auth::Right = auth::Right::$name;
             const IS_OVER_EXISTING: bool = $existing;
         })*
@@ -54,7 +54,7 @@ impl Caller {
     ///
     /// # Errors
     /// 400 `invalid-name`, 403 `forbidden`.
-    pub fn access<P: Right>(&self, name: &str) -> Result<Access<P>, ApiError> {
+    pub fn access<P: RequiredRight>(&self, name: &str) -> Result<Access<P>, ApiError> {
         Access::of(self.0.clone(), name)
     }
 }
@@ -83,7 +83,7 @@ pub struct Access<P> {
     right: PhantomData<P>,
 }
 
-impl<P: Right> Access<P> {
+impl<P: RequiredRight> Access<P> {
     fn of(principal: Arc<Principal>, name: &str) -> Result<Self, ApiError> {
         let stream = principal.stream(name)?;
         Self::checked(principal, stream, name)
@@ -146,7 +146,7 @@ impl<P: Right> Access<P> {
     ///
     /// # Errors
     /// 400 `invalid-name`, 403 `forbidden`.
-    pub fn other<Q: Right>(&self, name: &str) -> Result<Access<Q>, ApiError> {
+    pub fn other<Q: RequiredRight>(&self, name: &str) -> Result<Access<Q>, ApiError> {
         Access::of(self.principal.clone(), name)
     }
 
@@ -154,7 +154,7 @@ impl<P: Right> Access<P> {
     ///
     /// # Errors
     /// 403 `forbidden`.
-    pub fn also<Q: Right>(&self) -> Result<Access<Q>, ApiError> {
+    pub fn also<Q: RequiredRight>(&self) -> Result<Access<Q>, ApiError> {
         Access::checked(
             self.principal.clone(),
             self.stream.clone(),
@@ -169,7 +169,7 @@ impl<P: Right> Access<P> {
     }
 }
 
-impl<P: Right> FromRequestParts<AppState> for Access<P> {
+impl<P: RequiredRight> FromRequestParts<AppState> for Access<P> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
@@ -186,7 +186,7 @@ impl<P: Right> FromRequestParts<AppState> for Access<P> {
 /// requests that never create a stream.
 pub struct ExistingAccess<P>(pub Access<P>);
 
-impl<P: Right> FromRequestParts<AppState> for ExistingAccess<P> {
+impl<P: RequiredRight> FromRequestParts<AppState> for ExistingAccess<P> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
@@ -213,7 +213,7 @@ pub struct GroupAccess<P> {
     pub group: GroupName,
 }
 
-impl<P: Right> GroupAccess<P> {
+impl<P: RequiredRight> GroupAccess<P> {
     /// The stream.
     #[must_use]
     pub fn stream(&self) -> &StreamName {
@@ -221,7 +221,7 @@ impl<P: Right> GroupAccess<P> {
     }
 }
 
-impl<P: Right> FromRequestParts<AppState> for GroupAccess<P> {
+impl<P: RequiredRight> FromRequestParts<AppState> for GroupAccess<P> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {

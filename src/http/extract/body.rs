@@ -13,7 +13,7 @@ use http_body_util::BodyExt as _;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::extract::inflate;
 use crate::http::extract::single_header::single;
-use crate::http::state::{AppState, Shared};
+use crate::http::state::{AppState, StateFields};
 use crate::metrics::{GaugeBytesGuard, Metrics};
 
 /// Maximum time and bytes for reading the rest of a refused body over HTTP/2.
@@ -184,7 +184,7 @@ fn too_large(limit: usize) -> ApiError {
 async fn gather(
     body: &mut axum::body::Body,
     limit: usize,
-    state: &Shared,
+    state: &StateFields,
     memory: &mut BodyReservation,
 ) -> Result<Bytes, ApiError> {
     let (mut first, mut all) = (Bytes::new(), Vec::new());
@@ -221,7 +221,7 @@ impl BodyReservation {
     /// Changes the reservation to this many bytes, less those that are free for every body. Returns
     /// false if the limit is reached.
     #[must_use]
-    pub(in crate::http) fn hold(&mut self, state: &Shared, bytes: usize) -> bool {
+    pub(in crate::http) fn hold(&mut self, state: &StateFields, bytes: usize) -> bool {
         let beyond = bytes.saturating_sub(SMALL) as u64;
         let most = state.settings.body_memory;
         match &mut self.0 {
@@ -235,7 +235,7 @@ impl BodyReservation {
     }
 
     /// Returns a 503 for a body over the memory limit and counts the refusal.
-    pub(in crate::http) fn refused(state: &Shared) -> ApiError {
+    pub(in crate::http) fn refused(state: &StateFields) -> ApiError {
         state.metrics.refuse("bodies");
         let detail =
             "the memory limit for request bodies is reached: send less data or retry later";

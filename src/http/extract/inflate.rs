@@ -21,7 +21,7 @@ use tokio::io::AsyncRead;
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use crate::http::error::{ApiError, ErrorCode};
-use crate::http::state::Shared;
+use crate::http::state::StateFields;
 
 /// The supported codings, as listed in a 415 response.
 static TAKEN: (&str, &str) = ("accept-encoding", "gzip, deflate, zstd");
@@ -181,7 +181,7 @@ fn fault_in(error: &axum::Error) -> Option<Fault> {
 }
 
 /// Converts an error on reading a body, compressed or not, into an error for the client.
-pub fn refused(state: &Shared, error: &axum::Error) -> ApiError {
+pub fn refused(state: &StateFields, error: &axum::Error) -> ApiError {
     match fault_in(error) {
         Some(Fault::Corrupt) => {
             ApiError::invalid("the body does not match its `Content-Encoding`, or ends too early")

@@ -124,9 +124,9 @@ pub async fn path_id(parts: &mut Parts) -> Result<EntryId, ApiError> {
 }
 
 /// A JSON or form body, as the fields of `T`. An empty body counts as an empty form.
-pub struct Call<T>(pub T);
+pub struct JsonOrForm<T>(pub T);
 
-impl<T: DeserializeOwned> FromRequest<AppState> for Call<T> {
+impl<T: DeserializeOwned> FromRequest<AppState> for JsonOrForm<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {

@@ -164,7 +164,7 @@ impl<'de> MapAccess<'de> for Entries {
         seed: S,
     ) -> Result<S::Value, PairsError> {
         let (name, values) = self.value.take().unwrap_or_default();
-        seed.deserialize(Values(values))
+        seed.deserialize(RepeatedValues(values))
             .map_err(|error| match error {
                 PairsError::Invalid { detail, .. } => PairsError::Invalid {
                     name: name.to_owned(),
@@ -176,9 +176,9 @@ impl<'de> MapAccess<'de> for Entries {
 }
 
 /// All values of one name.
-struct Values(Vec<String>);
+struct RepeatedValues(Vec<String>);
 
-impl Values {
+impl RepeatedValues {
     fn one(self) -> Result<String, PairsError> {
         let count = self.0.len();
         let mut values = self.0.into_iter();
@@ -201,7 +201,7 @@ macro_rules! numbers {
     )*};
 }
 
-impl<'de> Deserializer<'de> for Values {
+impl<'de> Deserializer<'de> for RepeatedValues {
     type Error = PairsError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, PairsError> {

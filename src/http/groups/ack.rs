@@ -8,8 +8,8 @@ use crate::http::entries::deletion::RefsParam;
 use crate::http::error::ApiError;
 use crate::http::error::problems::{ManyWorkProblems, WorkProblems};
 use crate::http::extract::access::{Access, Caller, Consume, GroupAccess, Manage, PathGroup};
-use crate::http::extract::{Call, Query};
-use crate::http::groups::items::{Batch, Outcome, SettledAll};
+use crate::http::extract::{JsonOrForm, Query};
+use crate::http::groups::items::{Outcome, SettleBatch, SettledAll};
 use crate::http::paths;
 use crate::http::respond::json::Json;
 use crate::http::state::AppState;
@@ -91,11 +91,11 @@ pub async fn ack_entries(
     access: GroupAccess<Consume>,
     Query(params): Query<AckParams>,
     State(state): State<AppState>,
-    Call(call): Call<AckCall>,
+    JsonOrForm(call): JsonOrForm<AckCall>,
 ) -> Result<Json<SettledAll>, ApiError> {
     let delete = params.delete()?;
     permit(&access.access, delete)?;
-    let batch = Batch::of_one(access.stream(), &access.group, &call.ids, &call.receipts)?;
+    let batch = SettleBatch::of_one(access.stream(), &access.group, &call.ids, &call.receipts)?;
     acknowledge(&state, &access.group, batch, delete).await
 }
 
@@ -116,10 +116,10 @@ pub async fn ack_entries_of_many(
     caller: Caller,
     Query(params): Query<AckParams>,
     State(state): State<AppState>,
-    Call(call): Call<AckCall>,
+    JsonOrForm(call): JsonOrForm<AckCall>,
 ) -> Result<Json<SettledAll>, ApiError> {
     let delete = params.delete()?;
-    let batch = Batch::of_many((&caller, &group), &call.ids, &call.receipts, |access| {
+    let batch = SettleBatch::of_many((&caller, &group), &call.ids, &call.receipts, |access| {
         permit(access, delete)
     })?;
     acknowledge(&state, &group, batch, delete).await
@@ -128,7 +128,7 @@ pub async fn ack_entries_of_many(
 async fn acknowledge(
     state: &AppState,
     group: &GroupName,
-    batch: Batch,
+    batch: SettleBatch,
     delete: Option<ReferencePolicy>,
 ) -> Result<Json<SettledAll>, ApiError> {
     let settlement = Settlement::Ack(delete);

@@ -11,7 +11,7 @@ use crate::http::extract::names::NameParam;
 use crate::http::extract::params::{
     DurationParam, TimeParam, at_most_one, bounded, entry_ids, redis_number,
 };
-use crate::http::extract::{Call, NoParams, Query, id};
+use crate::http::extract::{JsonOrForm, NoParams, Query, id};
 use crate::http::groups::read::{Deliveries, DeliveryOut, MAX_COUNT};
 use crate::http::paths;
 use crate::http::respond::json::Json;
@@ -86,7 +86,7 @@ pub async fn claim_entries(
     access: GroupAccess<Consume>,
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
-    Call(call): Call<ClaimCall>,
+    JsonOrForm(call): JsonOrForm<ClaimCall>,
 ) -> Result<Json<Deliveries>, ApiError> {
     let ids = entry_ids(&call.ids, "/ids", |index| format!("/ids/{index}"))?;
     at_most_one(&[
@@ -180,7 +180,7 @@ pub async fn autoclaim_entries(
     access: GroupAccess<Consume>,
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
-    Call(call): Call<AutoClaimCall>,
+    JsonOrForm(call): JsonOrForm<AutoClaimCall>,
 ) -> Result<Json<ClaimedPage>, ApiError> {
     let min_idle_ms = millis("/min_idle", call.min_idle)?.ok_or_else(|| {
         ApiError::invalid("`min_idle` is required").at("/min_idle", "is required")

@@ -6,10 +6,10 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
 use crate::http::error::ApiError;
-use crate::http::extract::access::{Access, Manage, Right};
+use crate::http::extract::access::{Access, Manage, RequiredRight};
 use crate::http::extract::json_text_of;
 use crate::http::groups::policy::PolicyCall;
-use crate::http::groups::{Place, place};
+use crate::http::groups::{GroupPosition, place};
 use crate::model::name::StreamName;
 use crate::model::position::{Position, Start};
 use crate::redis::GroupStart;
@@ -83,7 +83,7 @@ impl GroupToCreate {
             };
         }
         let start = match place((&format!("{prefix}start"), start), None)? {
-            Some(Place::After(start)) => start,
+            Some(GroupPosition::After(start)) => start,
             _ => Start::After(Position::OLDEST),
         };
         let policy = policy.map(PolicyParam::parse).transpose()?;
@@ -101,7 +101,7 @@ impl GroupToCreate {
     /// # Errors
     /// 403 without the right `manage`, 400 for a stream with a name that is invalid for new
     /// streams, 422 `invalid-policy`.
-    pub(in crate::http) fn of<P: Right>(
+    pub(in crate::http) fn of<P: RequiredRight>(
         &self,
         access: &Access<P>,
     ) -> Result<(StreamName, GroupStart), ApiError> {

@@ -113,7 +113,7 @@ impl SettledAll {
 }
 
 /// The entries of a request, grouped by stream.
-pub struct Batch {
+pub struct SettleBatch {
     /// The valid entries of each stream.
     streams: Vec<StreamItems>,
     /// The positions in the request of the entries of each stream.
@@ -139,7 +139,7 @@ pub fn show_receipt(
     }
 }
 
-impl Batch {
+impl SettleBatch {
     /// Creates a batch of entries of one stream.
     ///
     /// # Errors
@@ -160,7 +160,7 @@ impl Batch {
     /// accept each.
     ///
     /// # Errors
-    /// Same as [`Batch::of_one`], 422 for too many streams, and the errors of `permit`.
+    /// Same as [`SettleBatch::of_one`], 422 for too many streams, and the errors of `permit`.
     pub fn of_many(
         (caller, group): (&Caller, &GroupName),
         ids: &[String],

@@ -23,11 +23,11 @@ use utoipa::ToSchema;
 
 use crate::http::error::problems::{CreateGroupProblems, DeleteGroupProblems, GroupProblems};
 use crate::http::error::{ApiError, ErrorCode};
-use crate::http::extract::access::{Access, Consume, GroupAccess, Manage, Right};
+use crate::http::extract::access::{Access, Consume, GroupAccess, Manage, RequiredRight};
 use crate::http::extract::names::NameSchema;
 use crate::http::extract::params::{TimeParam, at_most_one, redis_number};
 use crate::http::extract::single_header::only_new;
-use crate::http::extract::{Call, NoParams, Query, id};
+use crate::http::extract::{JsonOrForm, NoParams, Query, id};
 use crate::http::groups::consumers::{Consumer, MAX_CONSUMERS};
 use crate::http::groups::policy::{Patch, PolicyCall, PolicyOut};
 use crate::http::paths;
@@ -110,7 +110,7 @@ pub struct Groups {
     next: Option<String>,
 }
 
-fn group<P: Right>(access: &Access<P>, info: GroupInfo, policy: Option<Policy>) -> Group {
+fn group<P: RequiredRight>(access: &Access<P>, info: GroupInfo, policy: Option<Policy>) -> Group {
     Group {
         policy: policy.map(|policy| PolicyOut::new(policy, &access.principal().namespace)),
         stream: access.stream().public_name().into_owned(),
@@ -124,7 +124,7 @@ fn group<P: Right>(access: &Access<P>, info: GroupInfo, policy: Option<Policy>) 
 }
 
 /// Returns the current state of the group.
-pub(super) async fn detail<P: Right>(
+pub(super) async fn detail<P: RequiredRight>(
     state: &AppState,
     GroupAccess {
         access,
@@ -154,7 +154,7 @@ pub(super) async fn detail<P: Right>(
 }
 
 /// A requested position of a group.
-pub(super) enum Place {
+pub(super) enum GroupPosition {
     After(Start),
     Since(Time),
 }
@@ -163,21 +163,21 @@ pub(super) enum Place {
 pub(super) fn place(
     (pointer, after): (&str, Option<&str>),
     since: Option<TimeParam>,
-) -> Result<Option<Place>, ApiError> {
+) -> Result<Option<GroupPosition>, ApiError> {
     at_most_one(&[(pointer, after.is_some()), ("/since", since.is_some())])?;
     let Some(text) = after else {
-        return Ok(since.map(|TimeParam(time)| Place::Since(time)));
+        return Ok(since.map(|TimeParam(time)| GroupPosition::Since(time)));
     };
     match id(pointer, text, str::parse)? {
         Start::LastEntry => {
             let detail = "the start of a group must be `0`, `$` or a position";
             Err(ApiError::new(ErrorCode::InvalidId, detail).at(pointer, "must not be `+`"))
         }
-        start => Ok(Some(Place::After(start))),
+        start => Ok(Some(GroupPosition::After(start))),
     }
 }
 
-impl Place {
+impl GroupPosition {
     /// Finds the position in the stream.
     pub(super) async fn find(
         self,
@@ -221,7 +221,7 @@ pub async fn create_group(
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
     headers: HeaderMap,
-    Call(new): Call<NewGroup>,
+    JsonOrForm(new): JsonOrForm<NewGroup>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<GroupDetail>), ApiError> {
     let place = place(("/start", new.start.as_deref()), new.since)?;
     let only_new = only_new(&headers)?;

@@ -8,7 +8,7 @@ use crate::http::error::ApiError;
 use crate::http::error::problems::PatchGroupProblems;
 use crate::http::extract::access::{GroupAccess, Manage};
 use crate::http::extract::params::{TimeParam, redis_number};
-use crate::http::extract::{ACCEPT_PATCH, Call, NoParams, Query};
+use crate::http::extract::{ACCEPT_PATCH, JsonOrForm, NoParams, Query};
 use crate::http::groups::policy::{Patch, PolicyCall};
 use crate::http::groups::{GroupDetail, detail, place};
 use crate::http::paths;
@@ -69,7 +69,7 @@ pub async fn move_group(
     access: GroupAccess<Manage>,
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
-    Call(patch): Call<GroupPatch>,
+    JsonOrForm(patch): JsonOrForm<GroupPatch>,
 ) -> Result<([(&'static str, &'static str); 1], Json<GroupDetail>), ApiError> {
     let place = place(
         ("/last_delivered_id", patch.last_delivered_id.as_deref()),

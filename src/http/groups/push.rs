@@ -25,7 +25,7 @@ use crate::http::groups::first_use::{GroupToCreate, PolicyParam};
 use crate::http::groups::read::{Deliveries, DeliveryEvent, MAX_COUNT};
 use crate::http::layer::request::RequestInfo;
 use crate::http::paths;
-use crate::http::respond::view::{AsParam, view};
+use crate::http::respond::view::{ViewParam, view};
 use crate::http::state::AppState;
 use crate::live::{EndReason, Push, PushPlan, Pushed};
 use crate::model::entry::{AsEvent, View};
@@ -70,7 +70,7 @@ pub struct PushParams {
     /// the extension `streamgatereceipt`.
     #[serde(rename = "as")]
     #[param(rename = "as", inline)]
-    shown_as: Option<AsParam>,
+    shown_as: Option<ViewParam>,
     /// Creates the group, and its stream, if they do not exist. Requires the right `manage`. An
     /// existing group stays unchanged. The session creates the group again if it is lost.
     create: Option<bool>,
@@ -114,7 +114,7 @@ pub async fn push_entries(
 ) -> Result<Response, ApiError> {
     stream::require_acceptable(&headers)?;
     let mut plan = plan(&access, &params, state.limits.heartbeat)?;
-    let event = params.shown_as.map(|AsParam::CloudEvents| AsEvent::Alone);
+    let event = params.shown_as.map(|ViewParam::CloudEvents| AsEvent::Alone);
     let view = Arc::new(view(params.payload.as_deref(), params.json, false, event)?);
     let new = GroupToCreate::parse("", params.create, params.start.as_deref(), params.policy)?;
     if let Some(new) = new {
@@ -131,7 +131,7 @@ pub async fn push_entries(
             };
         }
     };
-    let session = Session {
+    let session = PushResponse {
         of,
         push,
         view,
@@ -215,7 +215,7 @@ fn plan(
 }
 
 /// A push session. Logs its duration when it is dropped.
-struct Session {
+struct PushResponse {
     of: (StreamName, GroupName),
     push: Push,
     view: Arc<View>,
@@ -226,18 +226,18 @@ struct Session {
 
 /// Data of the first event, `$open`.
 #[derive(Serialize)]
-struct Open<'a> {
+struct OpenEvent<'a> {
     streams: [&'a str; 1],
     group: &'a GroupName,
 }
 
-impl Session {
+impl PushResponse {
     async fn next(&mut self) -> Option<Bytes> {
         let (stream, group) = &self.of;
         let mut out = Vec::new();
         if !self.opened {
             self.opened = true;
-            let open = Open {
+            let open = OpenEvent {
                 streams: [&stream.public_name()],
                 group,
             };
@@ -278,7 +278,7 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for PushResponse {
     fn drop(&mut self) {
         let seconds = self.began.elapsed().as_secs();
         let (path, id) = (self.request.path(), self.request.id());

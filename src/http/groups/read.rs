@@ -18,7 +18,7 @@ use crate::http::error::problems::ReadProblems;
 use crate::http::extract::access::{Consume, GroupAccess, consumer};
 use crate::http::extract::names::NameParam;
 use crate::http::extract::params::{DurationParam, at_most_one, bounded, bounded_wait, lease};
-use crate::http::extract::{Call, NoParams, Query, id};
+use crate::http::extract::{JsonOrForm, NoParams, Query, id};
 use crate::http::groups::first_use::{GroupToCreate, PolicyParam};
 use crate::http::groups::items::show_receipt;
 use crate::http::groups::policy::PolicyCall;
@@ -259,7 +259,7 @@ pub async fn read_as_consumer(
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
     headers: HeaderMap,
-    Call(call): Call<ReadCall>,
+    JsonOrForm(call): JsonOrForm<ReadCall>,
 ) -> Result<(Option<Extension<Waited>>, Response), ApiError> {
     let view = Arc::new(view_of(&call, &headers)?);
     let (mut work, wait) = plan(&call)?;

@@ -14,7 +14,7 @@ use crate::http::error::problems::ManyReadProblems;
 use crate::http::extract::access::{Caller, Consume, Manage, PathGroup};
 use crate::http::extract::names::NameParam;
 use crate::http::extract::params::{DurationParam, at_most_streams};
-use crate::http::extract::{Call, NoParams, Query};
+use crate::http::extract::{JsonOrForm, NoParams, Query};
 use crate::http::groups::first_use::{GroupToCreate, PolicyParam};
 use crate::http::groups::policy::PolicyCall;
 use crate::http::groups::read::{
@@ -129,7 +129,7 @@ pub async fn read_many_as_consumer(
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
     headers: HeaderMap,
-    Call(call): Call<ReadManyCall>,
+    JsonOrForm(call): JsonOrForm<ReadManyCall>,
 ) -> Result<(Option<Extension<Waited>>, Response), ApiError> {
     let streams = streams(&caller, &call.streams)?;
     let ReadManyCall {

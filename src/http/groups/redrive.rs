@@ -8,7 +8,7 @@ use crate::http::error::ApiError;
 use crate::http::error::problems::LeaseProblems;
 use crate::http::extract::access::{Access, GroupAccess, Manage, Publish};
 use crate::http::extract::params::{at_most_one, entry_ids};
-use crate::http::extract::{Call, NoParams, Query, id};
+use crate::http::extract::{JsonOrForm, NoParams, Query, id};
 use crate::http::groups::dead_letters::{AT_ONCE, remaining};
 use crate::http::paths;
 use crate::http::respond::json::Json;
@@ -105,7 +105,7 @@ pub async fn redrive_dead_letters(
     access: GroupAccess<Manage>,
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
-    Call(call): Call<RedriveCall>,
+    JsonOrForm(call): JsonOrForm<RedriveCall>,
 ) -> Result<Json<RedriveResults>, ApiError> {
     at_most_one(&[("/ids", !call.ids.is_empty()), ("/all", call.all)])?;
     at_most_one(&[("/copy", call.copy), ("/to", call.to.is_some())])?;

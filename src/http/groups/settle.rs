@@ -8,8 +8,8 @@ use crate::http::error::ApiError;
 use crate::http::error::problems::{LeaseProblems, ManyLeaseProblems};
 use crate::http::extract::access::{Caller, Consume, GroupAccess, PathGroup};
 use crate::http::extract::params::{DurationParam, lease};
-use crate::http::extract::{Call, NoParams, Query};
-use crate::http::groups::items::{Batch, Outcome, SettledAll};
+use crate::http::extract::{JsonOrForm, NoParams, Query};
+use crate::http::groups::items::{Outcome, SettleBatch, SettledAll};
 use crate::http::paths;
 use crate::http::respond::json::Json;
 use crate::http::state::AppState;
@@ -137,9 +137,9 @@ pub async fn nack_entries(
     access: GroupAccess<Consume>,
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
-    Call(mut call): Call<NackCall>,
+    JsonOrForm(mut call): JsonOrForm<NackCall>,
 ) -> Result<Json<SettledAll>, ApiError> {
-    let batch = Batch::of_one(access.stream(), &access.group, &call.ids, &call.receipts)?;
+    let batch = SettleBatch::of_one(access.stream(), &access.group, &call.ids, &call.receipts)?;
     settle(&state, &access.group, batch, call.operation()?).await
 }
 
@@ -160,9 +160,9 @@ pub async fn nack_entries_of_many(
     caller: Caller,
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
-    Call(mut call): Call<NackCall>,
+    JsonOrForm(mut call): JsonOrForm<NackCall>,
 ) -> Result<Json<SettledAll>, ApiError> {
-    let batch = Batch::of_many((&caller, &group), &call.ids, &call.receipts, |_| Ok(()))?;
+    let batch = SettleBatch::of_many((&caller, &group), &call.ids, &call.receipts, |_| Ok(()))?;
     settle(&state, &group, batch, call.operation()?).await
 }
 
@@ -184,9 +184,9 @@ pub async fn reject_entries(
     access: GroupAccess<Consume>,
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
-    Call(mut call): Call<RejectCall>,
+    JsonOrForm(mut call): JsonOrForm<RejectCall>,
 ) -> Result<Json<SettledAll>, ApiError> {
-    let batch = Batch::of_one(access.stream(), &access.group, &call.ids, &call.receipts)?;
+    let batch = SettleBatch::of_one(access.stream(), &access.group, &call.ids, &call.receipts)?;
     settle(&state, &access.group, batch, call.operation()?).await
 }
 
@@ -207,9 +207,9 @@ pub async fn reject_entries_of_many(
     caller: Caller,
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
-    Call(mut call): Call<RejectCall>,
+    JsonOrForm(mut call): JsonOrForm<RejectCall>,
 ) -> Result<Json<SettledAll>, ApiError> {
-    let batch = Batch::of_many((&caller, &group), &call.ids, &call.receipts, |_| Ok(()))?;
+    let batch = SettleBatch::of_many((&caller, &group), &call.ids, &call.receipts, |_| Ok(()))?;
     settle(&state, &group, batch, call.operation()?).await
 }
 
@@ -232,9 +232,9 @@ pub async fn extend_entries(
     access: GroupAccess<Consume>,
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
-    Call(mut call): Call<ExtendCall>,
+    JsonOrForm(mut call): JsonOrForm<ExtendCall>,
 ) -> Result<Json<SettledAll>, ApiError> {
-    let batch = Batch::of_one(access.stream(), &access.group, &call.ids, &call.receipts)?;
+    let batch = SettleBatch::of_one(access.stream(), &access.group, &call.ids, &call.receipts)?;
     settle(&state, &access.group, batch, call.operation()?).await
 }
 
@@ -255,16 +255,16 @@ pub async fn extend_entries_of_many(
     caller: Caller,
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
-    Call(mut call): Call<ExtendCall>,
+    JsonOrForm(mut call): JsonOrForm<ExtendCall>,
 ) -> Result<Json<SettledAll>, ApiError> {
-    let batch = Batch::of_many((&caller, &group), &call.ids, &call.receipts, |_| Ok(()))?;
+    let batch = SettleBatch::of_many((&caller, &group), &call.ids, &call.receipts, |_| Ok(()))?;
     settle(&state, &group, batch, call.operation()?).await
 }
 
 async fn settle(
     state: &AppState,
     group: &GroupName,
-    batch: Batch,
+    batch: SettleBatch,
     operation: LeaseOperation,
 ) -> Result<Json<SettledAll>, ApiError> {
     let counted: &[Outcome] = match operation {

@@ -8,7 +8,7 @@ use axum::http::header::{AUTHORIZATION, COOKIE, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use axum::response::{IntoResponse as _, Response};
 
-use crate::auth::{Auth, Credential, Issuer, NO_TICKET, Principal, Refused, Unavailable};
+use crate::auth::{Auth, AuthError, Credential, Issuer, NO_TICKET, Principal, Unavailable};
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::events::stream::{self, EVENT_STREAM};
 use crate::http::paths;
@@ -93,30 +93,30 @@ pub fn identify(auth: &Auth, request: &mut Request) -> Result<Arc<Principal>, Un
     let wants_events = stream::is_wanted(headers, EVENT_STREAM);
     let refused = match auth.identify(shown) {
         Ok(principal) => return Ok(principal),
-        Err(Refused::AskForSecret) => match request.extensions().get() {
-            Some(SecretAsked(true)) => Refused::Wrong(NO_TICKET),
-            Some(SecretAsked(false)) => Refused::Unavailable(Unavailable::Secret),
-            None => Refused::AskForSecret,
+        Err(AuthError::AskForSecret) => match request.extensions().get() {
+            Some(SecretAsked(true)) => AuthError::Wrong(NO_TICKET),
+            Some(SecretAsked(false)) => AuthError::Unavailable(Unavailable::Secret),
+            None => AuthError::AskForSecret,
         },
         Err(refused) => refused,
     };
     Err(match refused {
-        Refused::Wrong(why) => unauthenticated(why)
+        AuthError::Wrong(why) => unauthenticated(why)
             .with(REASON, "invalid-credential")
             .into(),
-        again @ (Refused::Fetch(_) | Refused::AskForSecret) => {
+        again @ (AuthError::Fetch(_) | AuthError::AskForSecret) => {
             if let Some(ticket) = in_query {
                 request.extensions_mut().insert(TakenTicket(ticket));
             }
             match again {
-                Refused::Fetch(issuer) => Unknown::Fetch(issuer),
+                AuthError::Fetch(issuer) => Unknown::Fetch(issuer),
                 _ => Unknown::AskForSecret,
             }
         }
-        Refused::Unavailable(_) if wants_events => {
+        AuthError::Unavailable(_) if wants_events => {
             Unknown::Answer(Box::new(stream::closed(EndReason::AuthUnavailable)))
         }
-        Refused::Unavailable(what) => {
+        AuthError::Unavailable(what) => {
             let detail = match what {
                 Unavailable::Keys => {
                     "the keys that verify tokens could not be fetched yet: retry later"

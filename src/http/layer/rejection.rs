@@ -29,7 +29,7 @@ pub enum RejectedRequest {
 }
 
 #[derive(Serialize)]
-struct End {
+struct EndFrame {
     reason: &'static str,
 }
 
@@ -42,7 +42,7 @@ pub fn answer(request: &Request) -> Option<Response> {
 
 /// Rate limit headers, sent with every response to a caller with a rate limit.
 #[derive(Clone, Debug)]
-pub struct Standing {
+pub struct RateLimitHeaders {
     /// An item of `RateLimit-Policy`.
     pub policy: HeaderValue,
     /// An item of `RateLimit`.
@@ -52,7 +52,7 @@ pub struct Standing {
 /// Name of the rate limit of a principal in `RateLimit`.
 const PRINCIPAL: &str = "principal";
 
-impl Standing {
+impl RateLimitHeaders {
     /// Adds the headers to a response.
     pub fn tell(self, headers: &mut HeaderMap) {
         headers.append("ratelimit-policy", self.policy);
@@ -83,7 +83,7 @@ pub fn count(
     let standing = |item: String| {
         // The gateway builds quotas from numbers and its own names, which are valid header values.
         let (policy, item) = (HeaderValue::try_from(&policy).ok()?, item.try_into().ok()?);
-        Some(Standing { policy, item })
+        Some(RateLimitHeaders { policy, item })
     };
     match bucket.take() {
         Ok(remaining) => {
@@ -133,7 +133,12 @@ pub fn refuse(turned_away: RejectedRequest, in_stream: bool) -> Response {
             .unwrap_or(u64::MAX)
             .clamp(1_000, 86_400_000);
         let retry_ms = fastrand::u64(least..least + 2_000);
-        begin_event(&mut frame, Some("$end"), Some(retry_ms), &End { reason });
+        begin_event(
+            &mut frame,
+            Some("$end"),
+            Some(retry_ms),
+            &EndFrame { reason },
+        );
         end_event(&mut frame, None);
         return stream::respond(Body::from(frame));
     }

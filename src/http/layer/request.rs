@@ -17,9 +17,9 @@ use crate::service::consume::TooManyWaiting;
 /// gateway puts into the request's extensions: each value there is a separate allocation, and one
 /// more value makes the map grow.
 #[derive(Clone)]
-pub struct RequestInfo(Arc<Known>);
+pub struct RequestInfo(Arc<RequestFields>);
 
-struct Known {
+struct RequestFields {
     uri: Uri,
     /// Request id: visible ASCII.
     id: HeaderValue,
@@ -33,7 +33,7 @@ impl RequestInfo {
     /// Creates the data of a request. `id` must be visible ASCII.
     #[must_use]
     pub fn new(uri: &Uri, id: HeaderValue, by: Option<Arc<Principal>>, base: BasePath) -> Self {
-        Self(Arc::new(Known {
+        Self(Arc::new(RequestFields {
             uri: uri.clone(),
             id,
             by,
@@ -109,7 +109,7 @@ impl FromRequestParts<AppState> for RequestInfo {
 
 /// Address of the client. The server sets it on each request.
 #[derive(Clone, Copy, Debug)]
-pub struct Client(pub IpAddr);
+pub struct ClientAddress(pub IpAddr);
 
 /// Mark on responses that waited on purpose: they are not logged as slow.
 #[derive(Clone, Copy)]

@@ -6,7 +6,7 @@ use axum::response::Response;
 
 use crate::http::error::excerpt::shortened;
 use crate::http::error::{ApiError, ErrorCode};
-use crate::http::layer::request::{Client, Waited};
+use crate::http::layer::request::{ClientAddress, Waited};
 use crate::http::layer::request_record::RequestRecord;
 use crate::http::state::AppState;
 
@@ -29,7 +29,7 @@ pub fn write(
     let path = &*shortened(sent.info.path(), MAX_TEXT);
     let client = sent
         .client
-        .map(|Client(address)| tracing::field::display(address));
+        .map(|ClientAddress(address)| tracing::field::display(address));
     let by = sent
         .info
         .by()

@@ -10,8 +10,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use crate::auth::Principal;
 use crate::http::extract::single_header::single;
 use crate::http::layer::base_path::BasePath;
-use crate::http::layer::rejection::Standing;
-use crate::http::layer::request::{Client, RequestInfo};
+use crate::http::layer::rejection::RateLimitHeaders;
+use crate::http::layer::request::{ClientAddress, RequestInfo};
 
 /// The header for request ids.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -27,9 +27,9 @@ pub(in crate::http) struct RequestRecord {
     /// The listed origin of the page, if the request was refused before the CORS layer.
     pub(super) refused_from: Option<HeaderValue>,
     /// The rate limit state of a principal with a rate limit.
-    pub(super) left: Option<Standing>,
+    pub(super) left: Option<RateLimitHeaders>,
     /// The address of the client, possibly reported by a trusted proxy.
-    pub(in crate::http) client: Option<Client>,
+    pub(in crate::http) client: Option<ClientAddress>,
     pub(in crate::http) user_agent: Option<HeaderValue>,
     /// The origin of the page that sent the request.
     pub(in crate::http) origin: Option<HeaderValue>,
@@ -45,9 +45,9 @@ impl RequestRecord {
         let info = RequestInfo::new(request.uri(), id, by, base);
         request.extensions_mut().insert(info.clone());
         let route = request.extensions().get::<MatchedPath>().cloned();
-        let left = request.extensions_mut().remove::<Standing>();
+        let left = request.extensions_mut().remove::<RateLimitHeaders>();
         let method = request.method().clone();
-        let client = request.extensions().get::<Client>().copied();
+        let client = request.extensions().get::<ClientAddress>().copied();
         let header = |name: HeaderName| request.headers().get(name).cloned();
         let (user_agent, origin) = (header(USER_AGENT), header(ORIGIN));
         let (began, refused_from) = (Instant::now(), None);

@@ -55,7 +55,7 @@ pub(in crate::http) fn account(
         return ApiError::new(ErrorCode::Overloaded, detail).into_response();
     };
     response.map(|body| {
-        Body::new(Counted {
+        Body::new(CountedBody {
             body,
             held: Some(held),
         })
@@ -63,7 +63,7 @@ pub(in crate::http) fn account(
 }
 
 /// A body whose bytes are counted until they are dropped.
-struct Counted {
+struct CountedBody {
     body: Body,
     held: Option<GaugeBytesGuard>,
 }
@@ -80,7 +80,7 @@ impl AsRef<[u8]> for Part {
     }
 }
 
-impl hyper::body::Body for Counted {
+impl hyper::body::Body for CountedBody {
     type Data = Bytes;
     type Error = axum::Error;
 

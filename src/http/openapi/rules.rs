@@ -17,7 +17,7 @@ const OF_MEMBERS: &str = "x-member-rules";
 type Names = &'static [&'static str];
 
 /// Rules for the parameters of an operation, or for the members of an object.
-struct Rules {
+struct ParameterRules {
     /// At most one of each list can be given.
     at_most_one: &'static [Names],
     /// At least one of each list must be given.
@@ -37,7 +37,7 @@ struct Rules {
     below: &'static [(&'static str, &'static str)],
 }
 
-const NONE: Rules = Rules {
+const NONE: ParameterRules = ParameterRules {
     at_most_one: &[],
     at_least_one: &[],
     exactly_one: &[],
@@ -56,9 +56,9 @@ const EVENTS: &[(&str, Names)] = &[("as", &["payload", "json=true", "pairs=true"
 const FOR_ALL: Names = &["id", "If-Match", "If-None-Match", "Idempotency-Key"];
 const LINES: Names = &["Accept: application/x-ndjson"];
 
-fn of(operation: &str) -> Option<Rules> {
+fn of(operation: &str) -> Option<ParameterRules> {
     Some(match operation {
-        "append_entries" => Rules {
+        "append_entries" => ParameterRules {
             at_most_one: &[TRIMS, &["exact=true", "trim_limit"], &["payload", "as"]],
             needs: &[
                 ("as", &["Content-Type: application/json"]),
@@ -102,7 +102,7 @@ fn of(operation: &str) -> Option<Rules> {
             ],
             ..NONE
         },
-        "read_entries" => Rules {
+        "read_entries" => ParameterRules {
             at_most_one: &[
                 &["after", "start", "since", "last", "cursor"],
                 &["before", "end", "until", "cursor"],
@@ -116,38 +116,35 @@ fn of(operation: &str) -> Option<Rules> {
             excludes: &[("wait", &["before", "end", "until", "order=desc"])],
             ..NONE
         },
-        "follow_events" => Rules {
+        "follow_events" => ParameterRules {
             at_most_one: FOLLOW,
             excludes: EVENTS,
             ..NONE
         },
-        "follow_many" => Rules {
+        "follow_many" => ParameterRules {
             at_most_one: FOLLOW,
             at_least_one: &[&["stream", "match"]],
             excludes: EVENTS,
             ..NONE
         },
-        "push_entries" => Rules {
+        "push_entries" => ParameterRules {
             excludes: &[("as", &["payload", "json=true"])],
+            needs: FIRST_USE,
             ..NONE
         },
-        "read_many" | "read_entry" => Rules {
+        "read_many" | "read_entry" => ParameterRules {
             at_most_one: VIEW,
             ..NONE
         },
-        "ack_entries" | "ack_entries_of_many" => Rules {
+        "ack_entries" | "ack_entries_of_many" => ParameterRules {
             needs: &[("refs", &["delete=true"])],
             ..NONE
         },
-        "read_stream" => Rules {
+        "read_stream" => ParameterRules {
             needs: &[("count", &["full=true"])],
             ..NONE
         },
-        "push_entries" => Rules {
-            needs: &[("start", &["create=true"]), ("policy", &["create=true"])],
-            ..Rules::default()
-        },
-        "list_pending" => Rules {
+        "list_pending" => ParameterRules {
             at_most_one: &[&["cursor", "start"]],
             ..NONE
         },
@@ -156,59 +153,59 @@ fn of(operation: &str) -> Option<Rules> {
 }
 
 /// Returns the rules for the members of a schema.
-fn of_schema(name: &str) -> Option<Rules> {
+fn of_schema(name: &str) -> Option<ParameterRules> {
     Some(match name {
-        "AckCall" | "NackCall" | "RejectCall" | "ExtendCall" => Rules {
+        "AckCall" | "NackCall" | "RejectCall" | "ExtendCall" => ParameterRules {
             exactly_one: &[&["ids", "receipts"]],
             ..NONE
         },
-        "ClaimCall" => Rules {
+        "ClaimCall" => ParameterRules {
             at_most_one: &[&["idle", "time"]],
             ..NONE
         },
-        "CloudEvent" => Rules {
+        "CloudEvent" => ParameterRules {
             at_most_one: &[&["data", "data_base64"]],
             ..NONE
         },
-        "EntryInput" => Rules {
+        "EntryInput" => ParameterRules {
             exactly_one: &[&["fields", "pairs"]],
             ..NONE
         },
-        "GroupInput" => Rules {
+        "GroupInput" => ParameterRules {
             at_most_one: &[&["start", "since"]],
             ..NONE
         },
-        "GroupPatch" => Rules {
+        "GroupPatch" => ParameterRules {
             at_most_one: &[&["last_delivered_id", "since"]],
             at_least_one: &[&["last_delivered_id", "since", "policy", "policy=null"]],
             ..NONE
         },
-        "PolicyInput" => Rules {
+        "PolicyInput" => ParameterRules {
             below: &[("backoff", "max_deliveries")],
             ..NONE
         },
         "ReadCall" => READ,
-        "ReadManyCall" => Rules {
+        "ReadManyCall" => ParameterRules {
             distinct: &["streams"],
             ..READ
         },
-        "RedriveCall" => Rules {
+        "RedriveCall" => ParameterRules {
             exactly_one: &[&["ids", "all=true"]],
             at_most_one: &[&["copy=true", "to"]],
             ..NONE
         },
-        "RetentionInput" => Rules {
+        "RetentionInput" => ParameterRules {
             at_least_one: &[&["maxlen", "max_age"]],
             needs: &[("hard_maxlen", &["mode=acked"])],
             below: &[("maxlen", "hard_maxlen")],
             ..NONE
         },
-        "StreamPatch" => Rules {
+        "StreamPatch" => ParameterRules {
             together: &[&["entries_added", "max_deleted_id"]],
             needs: &[("entries_added", &["last_id"])],
             ..NONE
         },
-        "TrimCall" => Rules {
+        "TrimCall" => ParameterRules {
             exactly_one: &[TRIMS],
             at_most_one: &[&["exact=true", "limit"]],
             ..NONE
@@ -217,18 +214,21 @@ fn of_schema(name: &str) -> Option<Rules> {
     })
 }
 
-const READ: Rules = Rules {
+/// Parameters of a group that a read creates.
+const FIRST_USE: &[(&str, Names)] = &[("start", &["create=true"]), ("policy", &["create=true"])];
+const READ: ParameterRules = ParameterRules {
     at_most_one: &[
         &["history", "wait"],
         &["history", "lease"],
         &["no_ack=true", "lease"],
     ],
+    needs: FIRST_USE,
     ..NONE
 };
 
 /// Returns the rules for the body of an operation that its schema does not have.
-fn of_body(operation: &str) -> Option<Rules> {
-    (operation == "patch_stream").then_some(Rules {
+fn of_body(operation: &str) -> Option<ParameterRules> {
+    (operation == "patch_stream").then_some(ParameterRules {
         at_least_one: &[&["retention", "retention=null", "last_id"]],
         ..NONE
     })
@@ -261,7 +261,12 @@ pub fn add_to_schema(schema: &mut Map<String, Value>, name: &str) {
 }
 
 /// Adds rules to an extension of `holder`, and to its description after `beginning`.
-fn declare(holder: &mut Map<String, Value>, extension: &str, beginning: &str, rules: &Rules) {
+fn declare(
+    holder: &mut Map<String, Value>,
+    extension: &str,
+    beginning: &str,
+    rules: &ParameterRules,
+) {
     let mut sentences: Vec<String> = Vec::new();
     let mut declared = Map::new();
     let lists = [

@@ -4,7 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::http::error::{ApiError, ErrorCode};
-use crate::model::history::{Standing, StreamCounters};
+use crate::model::history::{PositionStatus, StreamCounters};
 use crate::model::position::Position;
 
 /// Entries removed after a position.
@@ -21,11 +21,11 @@ pub struct SkippedGap {
 impl SkippedGap {
     /// Returns the gap after a position, or `None` if no entries are missing.
     #[must_use]
-    pub fn of(after: Position, standing: Standing) -> Option<Self> {
+    pub fn of(after: Position, standing: PositionStatus) -> Option<Self> {
         let (lost, reset) = match standing {
-            Standing::Intact => return None,
-            Standing::Overtaken { lost } => (lost, false),
-            Standing::Reset => (None, true),
+            PositionStatus::Intact => return None,
+            PositionStatus::Overtaken { lost } => (lost, false),
+            PositionStatus::Reset => (None, true),
         };
         Some(Self {
             after: after.to_string(),

@@ -53,7 +53,8 @@ pub enum NewValueSchema {
 #[schema(example = json!({"fields": {"user": "alice", "total": 9.5}}))]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "a schema, never a value")]
-pub struct NewEntry {
+#[schema(as = NewEntry)]
+pub struct NewEntrySchema {
     /// Fields, in the order in which they are stored.
     #[schema(inline = false)]
     fields: Option<BTreeMap<String, NewValueSchema>>,
@@ -73,7 +74,7 @@ pub struct NewEntry {
 #[expect(dead_code, reason = "a schema, never a value")]
 pub enum NewEntries {
     /// One entry.
-    One(NewEntry),
+    One(NewEntrySchema),
     /// A batch. Either all of its entries are appended or none.
     Many(NewBatch),
 }
@@ -85,7 +86,7 @@ pub enum NewEntries {
 pub struct NewBatch {
     /// Entries in order, at most 10,000.
     #[schema(min_items = 1, max_items = 10_000)]
-    entries: Vec<NewEntry>,
+    entries: Vec<NewEntrySchema>,
 }
 
 /// Arbitrary bytes.

@@ -22,7 +22,8 @@ const PAYLOAD: &str = "data";
 /// Format of entries (`as=`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum AsParam {
+#[schema(as = AsParam)]
+pub enum ViewParam {
     /// `CloudEvents` 1.0 events in JSON.
     CloudEvents,
 }

@@ -48,7 +48,8 @@ pub struct StreamsParams {
 
 /// A page of streams.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Streams {
+#[schema(as = Streams)]
+pub struct StreamList {
     /// Streams in no particular order. A page can be short, and a stream can appear on several
     /// pages.
     streams: Vec<StreamItem>,
@@ -160,13 +161,13 @@ pub struct StreamParams {
     path = paths::STREAMS,
     tag = "streams",
     params(StreamsParams),
-    responses((status = 200, description = "Streams", body = Streams), StreamsProblems),
+    responses((status = 200, description = "Streams", body = StreamList), StreamsProblems),
 )]
 pub async fn list_streams(
     Caller(principal): Caller,
     Query(params): Query<StreamsParams>,
     State(state): State<AppState>,
-) -> Result<Json<Streams>, ApiError> {
+) -> Result<Json<StreamList>, ApiError> {
     let limit = bounded("limit", params.limit, 100, 1000)?;
     let cursor = match params.cursor.as_deref().map(str::parse::<u64>) {
         None => 0,
@@ -179,7 +180,7 @@ pub async fn list_streams(
     };
     let wanted = stream_param::pattern(params.matching.as_deref().unwrap_or("*"))?;
     let Some(glob) = keys_like(&principal, &wanted) else {
-        return Ok(Json(Streams {
+        return Ok(Json(StreamList {
             streams: Vec::new(),
             next: None,
         }));
@@ -205,7 +206,7 @@ pub async fn list_streams(
         .iter()
         .filter_map(|key| foreign(&principal, &wanted, key));
     let streams = ours.chain(foreign).collect();
-    Ok(Json(Streams {
+    Ok(Json(StreamList {
         streams,
         next: page.next.map(|next| next.to_string()),
     }))

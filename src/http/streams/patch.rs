@@ -10,7 +10,7 @@ use crate::http::error::ApiError;
 use crate::http::error::problems::{CreateStreamProblems, PatchStreamProblems};
 use crate::http::extract::access::{Access, Manage};
 use crate::http::extract::params::redis_number;
-use crate::http::extract::{ACCEPT_PATCH, Call, NoParams, Query, id};
+use crate::http::extract::{ACCEPT_PATCH, JsonOrForm, NoParams, Query, id};
 use crate::http::groups::policy::Patch;
 use crate::http::paths;
 use crate::http::state::AppState;
@@ -142,7 +142,7 @@ pub async fn create_stream(
     access: Access<Manage>,
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
-    Call(new): Call<StreamPatch>,
+    JsonOrForm(new): JsonOrForm<StreamPatch>,
 ) -> Result<StatusCode, ApiError> {
     let made = apply(&state, access.stream(), &new, true).await?;
     Ok(if made {
@@ -180,7 +180,7 @@ pub async fn patch_stream(
     access: Access<Manage>,
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
-    Call(patch): Call<StreamPatch>,
+    JsonOrForm(patch): JsonOrForm<StreamPatch>,
 ) -> Result<impl IntoResponse, ApiError> {
     if patch.is_empty() {
         let detail = "one of `retention` and `last_id` is required";

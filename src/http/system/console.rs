@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use serde::Serialize;
 
-use crate::auth::{Grants, Kind};
+use crate::auth::{CredentialKind, Grants};
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::extract::access::Caller;
 use crate::http::extract::{NoParams, Query};
@@ -133,15 +133,15 @@ async fn access(
     State(state): State<AppState>,
 ) -> Json<AccessOut> {
     // The holder of a ticket is not its maker, and must not learn the name and the grants of the maker.
-    let is_ticket = principal.kind == Kind::Ticket;
+    let is_ticket = principal.kind == CredentialKind::Ticket;
     let ceiling = principal.ceiling.as_ref().filter(|_| !is_ticket);
     Json(AccessOut {
         authentication: state.auth.is_on(),
         credential: match principal.kind {
-            Kind::Anyone => None,
-            Kind::Key => Some("key"),
-            Kind::Token => Some("token"),
-            Kind::Ticket => Some("ticket"),
+            CredentialKind::Anyone => None,
+            CredentialKind::Key => Some("key"),
+            CredentialKind::Token => Some("token"),
+            CredentialKind::Ticket => Some("ticket"),
         },
         name: if is_ticket {
             String::new()

@@ -37,25 +37,29 @@ struct Queues {
     /// The number of the next ticket.
     next: u64,
     /// The waiting readers by ticket number. Empty queues are removed.
-    of: HashMap<Key, BTreeMap<u64, Arc<Notify>>>,
+    of: HashMap<QueueKey, BTreeMap<u64, Arc<Notify>>>,
 }
 
-type Key = (StreamName, GroupName);
+type QueueKey = (StreamName, GroupName);
 
 /// A ticket for one or more queues, given up when dropped.
-pub(in crate::live) struct Place<'a> {
+pub(in crate::live) struct QueueTicket<'a> {
     turns: &'a FairQueues,
     number: u64,
     /// One queue per stream, in the order of the request.
-    queues: Vec<Key>,
+    queues: Vec<QueueKey>,
     /// Notified when the ticket becomes first in a queue.
     called: Arc<Notify>,
 }
 
 impl FairQueues {
     /// Enters the queues of a group of several distinct streams, behind all earlier readers.
-    pub(in crate::live) fn stand(&self, streams: &[StreamName], group: &GroupName) -> Place<'_> {
-        let queues: Vec<Key> = streams
+    pub(in crate::live) fn stand(
+        &self,
+        streams: &[StreamName],
+        group: &GroupName,
+    ) -> QueueTicket<'_> {
+        let queues: Vec<QueueKey> = streams
             .iter()
             .map(|stream| (stream.clone(), group.clone()))
             .collect();
@@ -70,7 +74,7 @@ impl FairQueues {
                 .insert(number, called.clone());
         }
         drop(all);
-        Place {
+        QueueTicket {
             turns: self,
             number,
             queues,
@@ -83,12 +87,12 @@ impl FairQueues {
     }
 }
 
-impl Place<'_> {
+impl QueueTicket<'_> {
     /// Returns the indexes of the streams in whose queues the ticket is first. A stream stays in
     /// this list once it is there.
     pub(in crate::live) fn first_in(&self) -> Vec<usize> {
         let all = self.turns.lock();
-        let is_first = |queue: &Key| {
+        let is_first = |queue: &QueueKey| {
             all.of
                 .get(queue)
                 .and_then(BTreeMap::first_key_value)
@@ -106,7 +110,7 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueueTicket<'_> {
     fn drop(&mut self) {
         let mut all = self.turns.lock();
         for key in &self.queues {
@@ -201,7 +205,7 @@ mod tests {
         ) {
             let turns = FairQueues::default();
             let names: Vec<Vec<usize>> = sets.iter().map(|set| set.iter().copied().collect()).collect();
-            let mut standing: Vec<(&Vec<usize>, Place<'_>, Vec<usize>)> = Vec::new();
+            let mut standing: Vec<(&Vec<usize>, QueueTicket<'_>, Vec<usize>)> = Vec::new();
             for names in &names {
                 let place = turns.stand(&streams(names), &group());
                 let known = place.first_in();
@@ -217,7 +221,7 @@ mod tests {
                 }
                 for stream in 0..4 {
                     let mut here = standing.iter().filter(|(names, ..)| names.contains(&stream));
-                    let is_first = |(names, _, known): &&(&Vec<usize>, Place<'_>, Vec<usize>)| {
+                    let is_first = |(names, _, known): &&(&Vec<usize>, QueueTicket<'_>, Vec<usize>)| {
                         known.iter().any(|index| names[*index] == stream)
                     };
                     prop_assert!(here.next().is_none_or(|first| is_first(&first)));

@@ -18,8 +18,8 @@ use tokio::time::Instant;
 
 use crate::live::context::JoinError;
 use crate::live::group::detached::Detached;
-use crate::live::group::fair_queue::Place;
-use crate::live::group::wake_subscriber::{Call, WakeReceiver};
+use crate::live::group::fair_queue::QueueTicket;
+use crate::live::group::wake_subscriber::{WakeMessage, WakeReceiver};
 use crate::live::hub::Hub;
 use crate::live::long_poll::RETRY;
 use crate::live::tail::Awaited;
@@ -142,7 +142,12 @@ impl Hub {
     }
 
     /// Sleeps until entries are likely to be readable, at most until `pause`.
-    async fn until_worth_a_try(&self, place: &Place<'_>, turns: &mut [Turn], mut pause: Instant) {
+    async fn until_worth_a_try(
+        &self,
+        place: &QueueTicket<'_>,
+        turns: &mut [Turn],
+        mut pause: Instant,
+    ) {
         let (mut following, mut hearing) = (Vec::new(), Vec::new());
         for turn in turns {
             following.push(&mut turn.following);
@@ -157,8 +162,8 @@ impl Hub {
                 () = place.called() => return,
                 () = &mut fed => return,
                 call = called(&mut hearing) => match call {
-                    Call::Freed => return,
-                    Call::Due(at) => pause = pause.min(at),
+                    WakeMessage::Freed => return,
+                    WakeMessage::Due(at) => pause = pause.min(at),
                 },
             }
         }
@@ -169,7 +174,7 @@ impl Hub {
     async fn read_in_turn(
         &self,
         store: &Store,
-        place: &Place<'_>,
+        place: &QueueTicket<'_>,
         turns: &mut Vec<Turn>,
         streams: &[StreamName],
         group: &GroupName,
@@ -287,7 +292,7 @@ async fn hand_back(store: &Store, stream: &StreamName, group: &GroupName, entrie
 }
 
 /// Waits for the next wake-up message of any of several groups.
-async fn called(hearing: &mut [&mut WakeReceiver]) -> Call {
+async fn called(hearing: &mut [&mut WakeReceiver]) -> WakeMessage {
     let next: Vec<_> = hearing
         .iter_mut()
         .map(|hearing| Box::pin(hearing.next()))

@@ -13,7 +13,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::live::context::Context;
+use crate::live::context::LiveContext;
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::{Store, StoreError};
 
@@ -29,7 +29,7 @@ const READY_WITHIN: Duration = Duration::from_millis(250);
 
 /// The messages received for a group. Written only by the listening task.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::live) struct Told {
+pub(in crate::live) struct GroupMessages {
     /// The number of times entries were freed. A reader retries when it grows.
     freed: u64,
     /// The time at which an entry becomes due, if a message announced it.
@@ -40,29 +40,29 @@ pub(in crate::live) struct Told {
 
 /// The groups with waiting readers, by channel.
 pub(in crate::live) struct GroupWakes {
-    context: Arc<Context>,
-    groups: Mutex<HashMap<String, Group>>,
+    context: Arc<LiveContext>,
+    groups: Mutex<HashMap<String, WatchedGroup>>,
     /// Notified when a group is added.
     changed: Notify,
     /// Whether the listening task was started.
     started: AtomicBool,
 }
 
-struct Group {
-    told: watch::Sender<Told>,
+struct WatchedGroup {
+    told: watch::Sender<GroupMessages>,
     /// The time since which no reader waits. Written by the listening task.
     deserted: Option<Instant>,
 }
 
 /// The receiver of one waiting reader for one group.
 pub(in crate::live) struct WakeReceiver {
-    told: watch::Receiver<Told>,
+    told: watch::Receiver<GroupMessages>,
     /// The last seen value of `freed`.
     seen: u64,
 }
 
 /// A wake-up message.
-pub(in crate::live) enum Call {
+pub(in crate::live) enum WakeMessage {
     /// Entries were freed.
     Freed,
     /// An entry becomes due at this time.
@@ -70,7 +70,7 @@ pub(in crate::live) enum Call {
 }
 
 impl GroupWakes {
-    pub(in crate::live) fn new(context: Arc<Context>) -> Self {
+    pub(in crate::live) fn new(context: Arc<LiveContext>) -> Self {
         Self {
             context,
             groups: Mutex::default(),
@@ -79,12 +79,12 @@ impl GroupWakes {
         }
     }
 
-    fn groups(&self) -> MutexGuard<'_, HashMap<String, Group>> {
+    fn groups(&self) -> MutexGuard<'_, HashMap<String, WatchedGroup>> {
         self.groups.lock()
     }
 
     /// Updates the readers of one channel, or of all channels if `None`.
-    fn tell(&self, channel: Option<&str>, change: impl Fn(&mut Told)) {
+    fn tell(&self, channel: Option<&str>, change: impl Fn(&mut GroupMessages)) {
         let groups = self.groups();
         match channel {
             Some(channel) => {
@@ -118,7 +118,7 @@ impl WakeReceiver {
     ///
     /// # Cancel safety
     /// Safe: nothing is lost when dropped.
-    pub(in crate::live) async fn next(&mut self) -> Call {
+    pub(in crate::live) async fn next(&mut self) -> WakeMessage {
         loop {
             if self.told.changed().await.is_err() {
                 std::future::pending::<()>().await;
@@ -126,10 +126,10 @@ impl WakeReceiver {
             let told = *self.told.borrow_and_update();
             if told.freed != self.seen {
                 self.seen = told.freed;
-                return Call::Freed;
+                return WakeMessage::Freed;
             }
             if let Some(due) = told.due {
-                return Call::Due(due);
+                return WakeMessage::Due(due);
             }
         }
     }
@@ -147,7 +147,7 @@ impl GroupWakes {
             let mut groups = self.groups();
             let known = groups.entry(channel).or_insert_with(|| {
                 self.changed.notify_one();
-                Group {
+                WatchedGroup {
                     told: watch::Sender::default(),
                     deserted: None,
                 }
@@ -238,7 +238,7 @@ impl GroupWakes {
     }
 }
 
-impl Told {
+impl GroupMessages {
     fn expect(&mut self, due_in: Duration) {
         let now = Instant::now();
         let ahead = self.due.filter(|due| *due > now);

@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn all(prefixes: &[&str]) -> All {
-    let mut all = All::default();
+fn all(prefixes: &[&str]) -> PrefixIndex {
+    let mut all = PrefixIndex::default();
     for prefix in prefixes {
         let matcher = PrefixWatch::new(prefix, 0);
         matcher.followers.store(1, Ordering::Relaxed);

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::http::Malformed;
 use crate::net::exchange::{Exchange, Incoming};
-use crate::net::framing::{Framing, Stop};
+use crate::net::framing::{FollowEnd, Http1Framing};
 use crate::net::head;
 use crate::net::io::forward::forward;
 
@@ -32,7 +32,7 @@ pub(crate) struct RequestIo<S> {
     stream: S,
     exchange: Arc<Exchange>,
     max_head: usize,
-    framing: Framing,
+    framing: Http1Framing,
     /// Whether the client may still turn out to speak HTTP/2.
     undecided: bool,
     /// Bytes read but not passed to hyper yet: first those that may pass, then part of a head.
@@ -41,12 +41,12 @@ pub(crate) struct RequestIo<S> {
     passable: usize,
     passed: usize,
     /// The reason why no more is read, once reading has ended.
-    ended: Option<End>,
+    ended: Option<ReadEnd>,
 }
 
 /// The reason why reading has ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
+enum ReadEnd {
     Refused,
     BrokenBody,
     Http2,
@@ -64,7 +64,7 @@ impl<S> RequestIo<S> {
             stream,
             exchange,
             max_head,
-            framing: Framing::Head,
+            framing: Http1Framing::Head,
             undecided,
             held: Vec::new(),
             passable: 0,
@@ -100,8 +100,8 @@ impl<S> RequestIo<S> {
         if self.held.is_empty() {
             let new = &buffer.filled()[before..];
             let (length, stop) = self.follow_counted(new);
-            if stop != Stop::All {
-                if stop == Stop::PartialHead {
+            if stop != FollowEnd::All {
+                if stop == FollowEnd::PartialHead {
                     self.held.extend_from_slice(&new[length..]);
                 }
                 buffer.set_filled(before + length);
@@ -125,30 +125,30 @@ impl<S> RequestIo<S> {
         let held = std::mem::take(&mut self.held);
         let (length, stop) = self.follow_counted(&held);
         self.held = held;
-        if !matches!(stop, Stop::All | Stop::PartialHead) {
+        if !matches!(stop, FollowEnd::All | FollowEnd::PartialHead) {
             self.held.truncate(length);
         }
         self.passable = length;
         self.stop(stop);
     }
 
-    fn follow_counted(&mut self, bytes: &[u8]) -> (usize, Stop) {
+    fn follow_counted(&mut self, bytes: &[u8]) -> (usize, FollowEnd) {
         let (length, heads, stop) = self.framing.follow(bytes, self.max_head);
         self.exchange.passed(heads);
         (length, stop)
     }
 
-    fn stop(&mut self, stop: Stop) {
+    fn stop(&mut self, stop: FollowEnd) {
         let incoming = match stop {
-            Stop::All if self.framing == Framing::Head => Incoming::Nothing,
-            Stop::All => Incoming::More,
-            Stop::PartialHead => Incoming::Head,
-            Stop::Malformed(malformed) => {
+            FollowEnd::All if self.framing == Http1Framing::Head => Incoming::Nothing,
+            FollowEnd::All => Incoming::More,
+            FollowEnd::PartialHead => Incoming::Head,
+            FollowEnd::Malformed(malformed) => {
                 self.refuse(malformed);
                 Incoming::More
             }
-            Stop::BrokenBody => {
-                self.ended = Some(End::BrokenBody);
+            FollowEnd::BrokenBody => {
+                self.ended = Some(ReadEnd::BrokenBody);
                 Incoming::More
             }
         };
@@ -158,7 +158,7 @@ impl<S> RequestIo<S> {
     fn refuse(&mut self, malformed: Malformed) {
         self.held.extend_from_slice(REFUSED);
         self.passable = self.held.len();
-        self.ended = Some(End::Refused);
+        self.ended = Some(ReadEnd::Refused);
         self.exchange.passed(1);
         self.exchange.reject(malformed);
     }
@@ -176,7 +176,7 @@ impl<S> RequestIo<S> {
         self.held.extend_from_slice(new);
         buffer.set_filled(before);
         if self.held.starts_with(PREFACE) {
-            self.ended = Some(End::Http2);
+            self.ended = Some(ReadEnd::Http2);
             self.exchange.baton.set_http2();
             return false;
         }
@@ -206,12 +206,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for RequestIo<S> {
             }
             match this.ended {
                 None => {}
-                Some(End::BrokenBody) => {
+                Some(ReadEnd::BrokenBody) => {
                     let error = "malformed chunked body";
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
                 }
                 // The serving loop in `http1.rs` handles these.
-                Some(End::Refused | End::Http2) => return Poll::Pending,
+                Some(ReadEnd::Refused | ReadEnd::Http2) => return Poll::Pending,
             }
             ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
             if this.undecided && !this.decide(buffer, before) {

@@ -27,13 +27,13 @@ pub const MAX_DURABILITY_WAIT: Duration = Duration::from_secs(10);
 
 /// The kind of a connection pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::redis) enum Kind {
+pub(in crate::redis) enum PoolKind {
     Shared,
     Blocking,
     DurableConnection,
 }
 
-impl Kind {
+impl PoolKind {
     pub(in crate::redis) const ALL: [Self; 3] =
         [Self::Shared, Self::Blocking, Self::DurableConnection];
 
@@ -97,12 +97,12 @@ impl Endpoint {
         })
     }
 
-    fn pool(&self, kind: Kind) -> &Pool<Dialer> {
+    fn pool(&self, kind: PoolKind) -> &Pool<Dialer> {
         &self.pools[kind as usize]
     }
 
     /// Returns the number of open connections.
-    pub(in crate::redis) fn open(&self, kind: Kind) -> usize {
+    pub(in crate::redis) fn open(&self, kind: PoolKind) -> usize {
         self.pool(kind).status().size
     }
 
@@ -110,7 +110,7 @@ impl Endpoint {
     /// meanwhile; the caller must then use the new one.
     pub(in crate::redis) async fn take(
         &self,
-        kind: Kind,
+        kind: PoolKind,
     ) -> Option<Result<Object<Dialer>, StoreError>> {
         let taken = self.left.run_until_cancelled(self.pool(kind).get()).await?;
         if self.left.is_cancelled() {

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::redis::Blocking;
 use crate::redis::conn::dial::MultiplexedHandle;
-use crate::redis::conn::endpoint::{Endpoint, Kind};
+use crate::redis::conn::endpoint::{Endpoint, PoolKind};
 use crate::redis::conn::health::RedisHealth;
 use crate::redis::conn::settings::PoolSettings;
 use crate::redis::conn::shared::{ConnectionHandle, SharedConnection};
@@ -123,7 +123,7 @@ impl Connections {
     #[must_use]
     pub fn open(&self) -> [(&'static str, usize); 3] {
         let site = self.site();
-        Kind::ALL.map(|kind| (kind.name(), site.as_ref().map_or(0, |site| site.open(kind))))
+        PoolKind::ALL.map(|kind| (kind.name(), site.as_ref().map_or(0, |site| site.open(kind))))
     }
 
     /// Returns the endpoint in use.
@@ -169,7 +169,7 @@ impl Connections {
     /// # Errors
     /// [`StoreError::Exhausted`] when all connections of this kind are in use,
     /// [`StoreError::Unreachable`] otherwise.
-    pub(in crate::redis) async fn exclusive(&self, kind: Kind) -> Result<Blocking, StoreError> {
+    pub(in crate::redis) async fn exclusive(&self, kind: PoolKind) -> Result<Blocking, StoreError> {
         loop {
             let site = self.site()?;
             if let Some(taken) = site.take(kind).await {
@@ -304,7 +304,7 @@ impl Connections {
                 return Err(error.clone());
             }
             let left = site.left.clone();
-            let owner = match site.take(Kind::Shared).await {
+            let owner = match site.take(PoolKind::Shared).await {
                 Some(Ok(owner)) => owner,
                 Some(Err(error)) => {
                     *last_failure = Some((Instant::now(), left, error.clone()));

@@ -51,7 +51,7 @@ struct Node {
 
 /// The answer of a sentinel: the epoch of the last failover it knows (0 if it does not report one),
 /// and the address of the master.
-type Named = (u64, ConnectionAddr);
+type MasterReport = (u64, ConnectionAddr);
 
 /// Reasons why no master is available.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -65,7 +65,7 @@ enum MasterUnavailable {
 }
 
 /// The set of sentinels, queried from one task.
-struct Asked<'a> {
+struct SentinelSet<'a> {
     nodes: Vec<Node>,
     /// Name of the master in the sentinels' configuration.
     master: &'a str,
@@ -126,7 +126,7 @@ impl Connections {
     }
 
     async fn ask_for_master(&self, sentinels: &Sentinels) {
-        let mut asked = Asked {
+        let mut asked = SentinelSet {
             nodes: sentinels
                 .nodes
                 .iter()
@@ -177,7 +177,7 @@ impl Connections {
     }
 }
 
-impl Asked<'_> {
+impl SentinelSet<'_> {
     /// Returns the address of the master: `used` if it is still named, or a named server that
     /// reports the role of a master.
     async fn for_master(
@@ -210,9 +210,9 @@ impl Asked<'_> {
     async fn named(
         &mut self,
         used: Option<&ConnectionAddr>,
-    ) -> Result<Vec<Named>, MasterUnavailable> {
+    ) -> Result<Vec<MasterReport>, MasterUnavailable> {
         let (all, master, settings) = (self.nodes.len(), self.master, self.settings);
-        let (mut named, mut unknown, mut silent) = (Vec::<Named>::new(), false, Vec::new());
+        let (mut named, mut unknown, mut silent) = (Vec::<MasterReport>::new(), false, Vec::new());
         let asking = self.nodes.iter_mut().map(|node| node.ask(master, settings));
         let mut asking: FuturesUnordered<_> = asking.collect();
         let mut until = Instant::now() + settings.connect_timeout + REST_WITHIN;
@@ -240,7 +240,7 @@ impl Asked<'_> {
                 false => MasterUnavailable::Silent(silent.join("; ")),
             });
         }
-        let votes = |one: &Named| named.iter().filter(|other| *other == one).count();
+        let votes = |one: &MasterReport| named.iter().filter(|other| *other == one).count();
         let mut best = named.clone();
         best.sort_by_key(|one| Reverse((one.0, votes(one), Some(&one.1) == used)));
         best.dedup();
@@ -284,7 +284,7 @@ impl Node {
         &mut self,
         master: &str,
         settings: &PoolSettings,
-    ) -> Result<Option<Named>, String> {
+    ) -> Result<Option<MasterReport>, String> {
         let asked = async {
             let wire = match self.connection.take() {
                 Some(kept) => kept,

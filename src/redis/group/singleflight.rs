@@ -19,7 +19,7 @@ use crate::redis::group::plain::{ConsumerInfo, GroupInfo, consumer_info};
 use crate::redis::{Store, StoreError};
 
 /// The consumers of a group, by name.
-pub type Consumers = Arc<Vec<ConsumerInfo>>;
+pub type ConsumerList = Arc<Vec<ConsumerInfo>>;
 
 /// Reads in progress, by group.
 #[derive(Default)]
@@ -31,7 +31,7 @@ struct Look {
     /// Number of reads started.
     begun: AtomicU64,
     /// Number and result of the last completed read.
-    last: tokio::sync::Mutex<(u64, Option<Result<Consumers, StoreError>>)>,
+    last: tokio::sync::Mutex<(u64, Option<Result<ConsumerList, StoreError>>)>,
 }
 
 impl Looks {
@@ -59,7 +59,7 @@ impl Store {
         &self,
         stream: &StreamName,
         group: &GroupName,
-    ) -> Result<(GroupInfo, Consumers), StoreError> {
+    ) -> Result<(GroupInfo, ConsumerList), StoreError> {
         let groups = self
             .groups_with_lags(stream)
             .await
@@ -84,7 +84,7 @@ impl Store {
         &self,
         stream: &StreamName,
         group: &GroupName,
-    ) -> Result<Consumers, StoreError> {
+    ) -> Result<ConsumerList, StoreError> {
         let look = self.looks.at(stream, group);
         let came = look.begun.load(Ordering::SeqCst);
         let mut last = look.last.lock().await;
@@ -103,7 +103,7 @@ impl Store {
         &self,
         stream: &StreamName,
         group: &GroupName,
-    ) -> Result<Consumers, StoreError> {
+    ) -> Result<ConsumerList, StoreError> {
         let mut command = Cmd::new();
         command
             .arg("XINFO")

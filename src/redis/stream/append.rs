@@ -43,7 +43,7 @@ pub struct AppendConditions {
     /// Trimming in the same step.
     pub trimming: Option<Trimming>,
     /// Idempotency key of the whole request.
-    pub key: Option<Key>,
+    pub key: Option<IdempotencyKey>,
     /// Lifetime of idempotency keys, in milliseconds.
     pub window_ms: u64,
 }
@@ -56,14 +56,14 @@ pub struct NewEntry {
     /// Fields in the order of storage; not empty.
     pub fields: Fields,
     /// Idempotency key of this entry.
-    pub key: Option<Key>,
+    pub key: Option<IdempotencyKey>,
 }
 
 /// An idempotency key in its stored form: a digest of the key, the principal and the producer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key(String);
+pub struct IdempotencyKey(String);
 
-impl Key {
+impl IdempotencyKey {
     /// Creates the stored form of a key of one producer of a principal.
     #[must_use]
     pub fn new(principal: &str, producer: &str, key: &str) -> Self {

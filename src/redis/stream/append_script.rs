@@ -11,7 +11,7 @@ use crate::redis::decode::{list, text};
 use crate::redis::keys;
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::stream::append::{
-    Append, AppendOutcome, AppendRejection, Appended, Key, fingerprint, hex,
+    Append, AppendOutcome, AppendRejection, Appended, IdempotencyKey, fingerprint, hex,
 };
 use crate::redis::stream::read_budget::ReadPermit;
 use crate::redis::{Lane, Store, StoreError};
@@ -74,7 +74,7 @@ impl Store {
                 .arg(u8::from(!conditions.create))
                 .arg(conditions.window_ms)
                 .arg(u8::from(by_last));
-            command.arg(conditions.key.as_ref().map_or("", Key::as_str));
+            command.arg(conditions.key.as_ref().map_or("", IdempotencyKey::as_str));
             command.arg(&whole_print).arg(u8::from(conditions.atomic));
             match conditions.trimming {
                 Some(trimming) => {
@@ -89,7 +89,7 @@ impl Store {
             for (entry, print) in append.entries.iter().zip(&prints) {
                 command
                     .arg(entry.id.to_string())
-                    .arg(entry.key.as_ref().map_or("", Key::as_str));
+                    .arg(entry.key.as_ref().map_or("", IdempotencyKey::as_str));
                 command.arg(print).arg(2 * entry.fields.len());
                 for (name, value) in &entry.fields {
                     command.arg(name.as_slice()).arg(value.as_slice());

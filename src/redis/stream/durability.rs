@@ -6,7 +6,7 @@ use std::time::Duration;
 use deadpool_redis::redis::Cmd;
 
 use crate::model::name::StreamName;
-use crate::redis::conn::endpoint::{Kind, MAX_DURABILITY_WAIT};
+use crate::redis::conn::endpoint::{MAX_DURABILITY_WAIT, PoolKind};
 use crate::redis::decode::{bytes, tuple, unsigned};
 use crate::redis::{Blocking, Lane, Store, StoreError};
 
@@ -50,7 +50,11 @@ impl Store {
     /// # Cancel safety
     /// Cancel safe: writes nothing.
     pub async fn durable(&self, wanted: Durability) -> Result<DurableConnection, StoreError> {
-        let connection = match self.connections.exclusive(Kind::DurableConnection).await {
+        let connection = match self
+            .connections
+            .exclusive(PoolKind::DurableConnection)
+            .await
+        {
             Err(StoreError::Exhausted(which)) => {
                 return Err(self
                     .why_all_wait(wanted, StoreError::Exhausted(which))

@@ -1,7 +1,7 @@
 //! Range reads of entries.
 
 use crate::model::entry::Entry;
-use crate::model::history::{Evidence, Standing, StreamCounters};
+use crate::model::history::{Evidence, PositionStatus, StreamCounters};
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::position::Position;
@@ -22,8 +22,8 @@ pub struct RangePage {
     pub numbers: Vec<Option<u64>>,
     /// Counters of the stream, read atomically with the first entries.
     pub facts: StreamCounters,
-    /// State of the start position. After [`Standing::Reset`], `entries` is empty.
-    pub standing: Standing,
+    /// State of the start position. After [`PositionStatus::Reset`], `entries` is empty.
+    pub standing: PositionStatus,
     /// Whether there were no more entries up to the requested end.
     pub ended: bool,
     /// Whether there were no more entries in the stream.
@@ -49,7 +49,7 @@ impl RangePage {
     /// Returns whether the stream has no new entries and lost none since the start position.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        self.entries.is_empty() && self.standing == Standing::Intact
+        self.entries.is_empty() && self.standing == PositionStatus::Intact
     }
 
     /// Returns the position from which to continue: after the last entry, or at the tail of the
@@ -101,14 +101,14 @@ impl Store {
                 .await?;
             large.saw(stream.redis_key(), heaviest(&more.entries));
             let Some(whole) = &mut whole else {
-                if more.standing == Standing::Reset {
+                if more.standing == PositionStatus::Reset {
                     return Ok(more);
                 }
                 cut(&mut budget, &mut more);
                 whole = Some(more);
                 continue;
             };
-            if more.standing != Standing::Intact {
+            if more.standing != PositionStatus::Intact {
                 break; // Entries were removed while reading: the next read reports the gap.
             }
             cut(&mut budget, &mut more);
@@ -158,11 +158,11 @@ impl Store {
         let standing = facts.standing(after, evidence);
         // A reader that is informed of a gap continues after the gap.
         let from = match standing {
-            Standing::Overtaken { .. } => facts.after_gap(),
+            PositionStatus::Overtaken { .. } => facts.after_gap(),
             _ => after,
         };
         let numbers = facts.number(from, &ids, at_tail);
-        let entries = if standing == Standing::Reset {
+        let entries = if standing == PositionStatus::Reset {
             Vec::new()
         } else {
             entries

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
 use crate::model::entry::Entry;
-use crate::model::history::{Evidence, Standing, StreamCounters};
+use crate::model::history::{Evidence, PositionStatus, StreamCounters};
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::position::Position;
@@ -42,7 +42,7 @@ impl PositionCheck {
 
     /// Returns the state of a position after which exactly `entries_after` entries were found.
     #[must_use]
-    pub fn standing(&self, position: Position, entries_after: u64) -> Standing {
+    pub fn standing(&self, position: Position, entries_after: u64) -> PositionStatus {
         let entry_exists = self.entry_exists;
         self.facts.standing(
             position,

@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::model::id::EntryId;
 use crate::model::time::Time;
 use crate::redis::{
-    AppendConditions, Durability, Key, ReferencePolicy, Store, StoreError, Trim, Trimming,
+    AppendConditions, Durability, IdempotencyKey, ReferencePolicy, Store, StoreError, Trim,
+    Trimming,
 };
 
 /// Options that hold for all entries of a publish.
@@ -16,7 +17,7 @@ pub struct PublishOptions {
     /// Condition: nothing was ever appended to the stream.
     pub if_new: bool,
     /// Idempotency key of the whole request.
-    pub key: Option<Key>,
+    pub key: Option<IdempotencyKey>,
     /// Lifetime of idempotency keys.
     pub window: Duration,
     /// Whether to create the stream if it does not exist.

@@ -8,7 +8,7 @@
 //! The check does not require what a gateway cannot know. One such case is a recreated stream whose
 //! counters have already passed those of the position. That case counts as `blind`.
 
-use streamgate::model::cursor::Cursor;
+use streamgate::model::cursor::StreamsCursor;
 use streamgate::model::name::StreamName;
 
 use super::ledger::{Gone, Id, Ledger, Life, State};
@@ -388,7 +388,7 @@ fn position_of(event: &Event, stream: &str) -> Result<Position, String> {
         return Position::parse(id);
     }
     let name = StreamName::new(stream).map_err(|error| error.to_string())?;
-    let cursor = Cursor::parse(id).map_err(|error| error.to_string())?;
+    let cursor = StreamsCursor::parse(id).map_err(|error| error.to_string())?;
     let position = cursor
         .of(&name)
         .ok_or("a cursor without one of its streams")?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::Value;
 use streamgate::app::App;
-use streamgate::config::{Layers, Mode, SPECS, Settings, Spec};
+use streamgate::config::{Layers, SPECS, Settings, SettingsMode, Spec};
 use streamgate::net::tls::install_provider;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -102,7 +102,7 @@ pub fn settings(flags: &[(&'static Spec, &str)]) -> Settings {
     for (spec, value) in flags {
         layers.flag(spec, *value);
     }
-    let mut settings = Settings::load(&layers, Mode::Serve).unwrap();
+    let mut settings = Settings::load(&layers, SettingsMode::Serve).unwrap();
     // Intervals that are 5 s in production are shorter in tests.
     settings.live.look_every = Duration::from_millis(300);
     settings.jobs.sweep_every = Duration::from_millis(300);

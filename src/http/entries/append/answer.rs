@@ -127,7 +127,8 @@ pub struct LineError {
 /// One line of a response with `receipts=stream`. The last line is a [`LinesAnswer`] instead, or
 /// has only `error`.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Receipt {
+#[schema(as = Receipt)]
+pub struct LineReceipt {
     /// The number of the line, from 1.
     pub(in crate::http) line: u64,
     #[serde(flatten)]

@@ -8,7 +8,7 @@ use crate::http::error::ApiError;
 use crate::http::extract::id;
 use crate::http::extract::single_header::{only_new, single_text};
 use crate::model::id::EntryId;
-use crate::redis::Key;
+use crate::redis::IdempotencyKey;
 
 /// Maximum length of an idempotency key in bytes.
 pub(in crate::http) const MAX_KEY: usize = 255;
@@ -22,7 +22,7 @@ pub struct Conditions {
     /// Whether the stream must never have had an entry.
     pub if_new: bool,
     /// The idempotency key of the whole request.
-    pub key: Option<Key>,
+    pub key: Option<IdempotencyKey>,
     /// The producer of the keys.
     pub producer: Producer,
 }
@@ -75,10 +75,14 @@ impl Conditions {
 ///
 /// # Errors
 /// 400 if the key is empty or longer than 255 bytes.
-pub fn key(pointer: &str, producer: &Producer, text: &str) -> Result<Key, ApiError> {
+pub fn key(pointer: &str, producer: &Producer, text: &str) -> Result<IdempotencyKey, ApiError> {
     if text.is_empty() || text.len() > MAX_KEY {
         let detail = "an idempotency key must have 1 to 255 bytes";
         return Err(ApiError::invalid(detail).at(pointer, detail));
     }
-    Ok(Key::new(&producer.principal, &producer.name, text))
+    Ok(IdempotencyKey::new(
+        &producer.principal,
+        &producer.name,
+        text,
+    ))
 }

@@ -18,7 +18,7 @@ use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 
 use crate::http::entries::append::answer::{
-    AppendAnswer, BatchResult, DurabilityReached, LineError, LinesAnswer, Receipt,
+    AppendAnswer, BatchResult, DurabilityReached, LineError, LineReceipt, LinesAnswer,
 };
 use crate::http::entries::append::entry_plan::EntryPlan;
 use crate::http::entries::append::errors::{alone, publish_error};
@@ -65,7 +65,7 @@ pub(in crate::http) async fn append(
     let stalled = state.settings.body_timeout;
     let (parts, body) = request.into_parts();
     let body = inflate::inflated(state.settings.max_inflation, &parts.headers, body)?;
-    let source = Source {
+    let source = LineReader {
         state: state.clone(),
         memory: BodyReservation::default(),
         parse: match members {
@@ -86,7 +86,7 @@ pub(in crate::http) async fn append(
         entries: plan.entries,
         stream,
         info,
-        told: Told::default(),
+        told: UploadTotals::default(),
     };
     if plan.receipts {
         let lines = futures_util::stream::unfold(Some(upload), async |upload| {
@@ -118,7 +118,7 @@ pub(in crate::http) async fn append(
 }
 
 /// A reader of the lines of a body.
-struct Source {
+struct LineReader {
     state: AppState,
     memory: BodyReservation,
     parse: fn(&[u8], usize) -> Result<SentEntry, InvalidEntry>,
@@ -133,7 +133,7 @@ struct Source {
 
 type Numbered<T> = Vec<(u64, Result<T, ApiError>)>;
 
-impl Source {
+impl LineReader {
     /// Returns the lines that have arrived, with their numbers. Returns at least one line and at
     /// most one batch, or none when the body has ended.
     async fn next(&mut self) -> Result<Numbered<SentEntry>, ApiError> {
@@ -202,7 +202,7 @@ impl Source {
 
 /// Totals of an upload.
 #[derive(Default)]
-struct Told {
+struct UploadTotals {
     appended: u64,
     replayed: u64,
     failed: u64,
@@ -211,7 +211,7 @@ struct Told {
     errors: Vec<LineError>,
 }
 
-impl Told {
+impl UploadTotals {
     fn count(&mut self, results: &Numbered<AppendOutcome>, info: &RequestInfo) {
         for (line, result) in results {
             match result {
@@ -271,13 +271,13 @@ impl Told {
 
 /// An upload in progress.
 struct Upload {
-    source: Source,
+    source: LineReader,
     /// Taken once all lines are appended.
     publisher: Option<Publisher>,
     entries: EntryPlan,
     stream: StreamName,
     info: RequestInfo,
-    told: Told,
+    told: UploadTotals,
 }
 
 impl Upload {
@@ -335,7 +335,7 @@ impl Upload {
         for (line, result) in results {
             write_line(
                 &mut text,
-                &Receipt {
+                &LineReceipt {
                     line: *line,
                     result: BatchResult::new(result, &self.info),
                 },

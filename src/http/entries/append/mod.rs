@@ -16,7 +16,7 @@ pub(in crate::http) mod plan;
 use axum::extract::{FromRequest as _, Request, State};
 use axum::response::Response;
 
-use crate::http::entries::append::answer::{AppendAnswer, BatchResult, Receipt};
+use crate::http::entries::append::answer::{AppendAnswer, BatchResult, LineReceipt};
 use crate::http::entries::append::body::BodyFormat;
 use crate::http::entries::append::errors::{Base, alone, in_batch, in_list, publish_error};
 use crate::http::entries::append::params::AppendParams;
@@ -84,7 +84,7 @@ use crate::service::publish::Publisher;
     responses(
         (status = 200, description = "Already appended under its key, or the result of an NDJSON upload", content(
             (AppendAnswer = "application/json"),
-            (Receipt = "application/x-ndjson"),
+            (LineReceipt = "application/x-ndjson"),
         )),
         (status = 202, description = "With `delay`: stored, and appended when due", body = ScheduledAppend, headers(
             ("Location" = String, description = "The path of the scheduled append, to view or cancel it"),

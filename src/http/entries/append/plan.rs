@@ -14,7 +14,7 @@ use crate::http::error::ApiError;
 use crate::http::extract::access::{Access, Manage, Publish};
 use crate::http::extract::params::{DurationParam, at_most_one};
 use crate::http::extract::single_header::single;
-use crate::http::state::Shared;
+use crate::http::state::StateFields;
 use crate::service::publish::PublishOptions;
 
 /// Maximum delay of an append.
@@ -42,7 +42,7 @@ impl AppendPlan {
     /// 400 for invalid or contradictory options, 422 for options that `delay` excludes, 403 for
     /// `refs=delete` without the right to manage the stream.
     pub(in crate::http) fn new(
-        state: &Shared,
+        state: &StateFields,
         access: &Access<Publish>,
         params: &AppendParams,
         headers: &HeaderMap,

@@ -23,7 +23,7 @@ use crate::http::layer::request::RequestInfo;
 use crate::http::respond::gap::{SkippedGap, overtaken, require_stream};
 use crate::http::respond::view::view;
 use crate::http::state::AppState;
-use crate::live::{End, PrefixStart, SubscribeRequest, SubscribeStart};
+use crate::live::{PrefixStart, SubscribeEnd, SubscribeRequest, SubscribeStart};
 use crate::model::entry::{Entry, View};
 use crate::model::entry_json::EntryJson;
 use crate::model::frame::{Framing, write_line};
@@ -61,8 +61,8 @@ async fn follow(
     };
     let (begin, last) = span(plan, params.since)?;
     let end = match params.until {
-        Some(TimeParam(until)) => Some(End::Time(until.unix_ms(now))),
-        None => last.map(End::At),
+        Some(TimeParam(until)) => Some(SubscribeEnd::Time(until.unix_ms(now))),
+        None => last.map(SubscribeEnd::At),
     };
     let (streams, matched) = (vec![(stream, begin)], PrefixStart::At(begin));
     let wanted = SubscribeRequest {
@@ -115,16 +115,16 @@ pub(in crate::http) async fn read(
             let facts = state.store.facts(&Lane::Shared, &stream).await;
             let facts = facts.map_err(ApiError::of_read)?;
             require_stream(&facts)?;
-            Rest::Up(Upwards {
+            UnreadRange::Up(Upwards {
                 after: facts.tail(),
                 ..upwards
             })
         }
-        Plan::Upwards(upwards) => Rest::Up(upwards),
+        Plan::Upwards(upwards) => UnreadRange::Up(upwards),
         Plan::Last { count, upwards } => {
             let found = state.store.before_last(&stream, count, upwards.end).await;
             let (after, _) = found.map_err(ApiError::of_read)?;
-            Rest::Up(Upwards {
+            UnreadRange::Up(Upwards {
                 after,
                 limit: upwards.limit.min(count),
                 ..upwards
@@ -132,13 +132,13 @@ pub(in crate::http) async fn read(
         }
         Plan::Downwards {
             low, high, limit, ..
-        } => Rest::Down {
+        } => UnreadRange::Down {
             low,
             high,
             left: limit,
         },
     };
-    let mut lines = Lines {
+    let mut lines = RangeLines {
         state,
         stream,
         view,
@@ -148,7 +148,7 @@ pub(in crate::http) async fn read(
     let first = lines.page().await?.unwrap_or_default();
     let pages = futures_util::stream::unfold(
         Some((Some(first), lines, info)),
-        async |state: Option<(Option<Bytes>, Lines, RequestInfo)>| {
+        async |state: Option<(Option<Bytes>, RangeLines, RequestInfo)>| {
             let (first, mut lines, info) = state?;
             if let Some(first) = first {
                 return Some((Ok::<_, Infallible>(first), Some((None, lines, info))));
@@ -205,7 +205,7 @@ fn respond(body: Body) -> Response {
 }
 
 /// The unread rest of a range.
-enum Rest {
+enum UnreadRange {
     Up(Upwards),
     Down {
         low: EntryId,
@@ -216,11 +216,11 @@ enum Rest {
 }
 
 /// State of a range response.
-struct Lines {
+struct RangeLines {
     state: AppState,
     stream: StreamName,
     view: View,
-    rest: Rest,
+    rest: UnreadRange,
     /// Whether a page was read. The stream existed then, and later positions come from this
     /// gateway.
     begun: bool,
@@ -233,13 +233,13 @@ struct GapLine {
     position: String,
 }
 
-impl Lines {
+impl RangeLines {
     /// Returns the next lines, or `None` at the end.
     async fn page(&mut self) -> Result<Option<Bytes>, ApiError> {
-        let bytes = match std::mem::replace(&mut self.rest, Rest::Nothing) {
-            Rest::Nothing => return Ok(None),
-            Rest::Up(upwards) => self.up(upwards).await?,
-            Rest::Down { low, high, left } => self.down(low, high, left).await?,
+        let bytes = match std::mem::replace(&mut self.rest, UnreadRange::Nothing) {
+            UnreadRange::Nothing => return Ok(None),
+            UnreadRange::Up(upwards) => self.up(upwards).await?,
+            UnreadRange::Down { low, high, left } => self.down(low, high, left).await?,
         };
         self.begun = true;
         Ok(Some(bytes))
@@ -273,7 +273,7 @@ impl Lines {
                 },
             );
             if reset {
-                self.rest = Rest::Up(Upwards {
+                self.rest = UnreadRange::Up(Upwards {
                     after: from,
                     ..upwards
                 });
@@ -284,7 +284,7 @@ impl Lines {
         let left = upwards.limit - read.entries.len();
         if !read.ended && left > 0 {
             let (after, checked) = (read.end(from), true);
-            self.rest = Rest::Up(Upwards {
+            self.rest = UnreadRange::Up(Upwards {
                 after,
                 checked,
                 limit: left,
@@ -309,7 +309,7 @@ impl Lines {
         let left = left - entries.len();
         let next = entries.last().and_then(|last| last.id.previous());
         if let Some(high) = next.filter(|_| !done && left > 0) {
-            self.rest = Rest::Down { low, high, left };
+            self.rest = UnreadRange::Down { low, high, left };
         }
         let mut text = Vec::new();
         self.write(&mut text, &entries, &[]);

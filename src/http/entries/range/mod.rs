@@ -35,7 +35,7 @@ use crate::model::entry::{AsEvent, Entry, View};
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::position::Position;
-use crate::model::range::{Cursor, Order};
+use crate::model::range::{Order, RangeCursor};
 use crate::redis::{IdRangePage, Lane, RangePage, ReadPermit};
 
 /// A page of entries.
@@ -149,7 +149,7 @@ pub async fn read_entries(
                 last.is_some_and(|last| facts.oldest.is_none_or(|oldest| last <= oldest));
             let at_tail = at_oldest || (ended && facts.oldest.is_none_or(|oldest| low <= oldest));
             let next = last.filter(|_| !ended && !at_oldest);
-            let next = next.map(|before| Cursor::Desc { before, start }.to_string());
+            let next = next.map(|before| RangeCursor::Desc { before, start }.to_string());
             Ok(EntriesPage {
                 entries: show(entries, &view),
                 next,
@@ -233,7 +233,7 @@ async fn read_upwards(
     let end = Some(upwards.end).filter(|end| *end < EntryId::MAX);
     let more = end.is_none() || !read.ended;
     let next = more.then(|| {
-        Cursor::Asc {
+        RangeCursor::Asc {
             after: read.end(after),
             end,
         }

@@ -12,7 +12,7 @@ use crate::http::extract::params::{
 };
 use crate::model::id::EntryId;
 use crate::model::position::{Position, Start};
-use crate::model::range::{self, Cursor, Order};
+use crate::model::range::{self, Order, RangeCursor};
 use crate::model::time::Time;
 
 const DEFAULT_LIMIT: u64 = 100;
@@ -286,13 +286,13 @@ fn from_cursor(params: &RangeParams, text: &str) -> Result<(Order, Lower, Upper)
     if let Some((other, _)) = others.iter().find(|(_, given)| *given) {
         return Err(exclusive("cursor", other));
     }
-    let (order, lower, upper) = match id("cursor", text, str::parse::<Cursor>)? {
-        Cursor::Asc { after, end } => (
+    let (order, lower, upper) = match id("cursor", text, str::parse::<RangeCursor>)? {
+        RangeCursor::Asc { after, end } => (
             Order::Asc,
             Lower::After(Start::After(after)),
             end.map_or(Upper::None, Upper::To),
         ),
-        Cursor::Desc { before, start } => {
+        RangeCursor::Desc { before, start } => {
             let low = Lower::From(start.or(Some(EntryId::MIN)));
             (Order::Desc, low, Upper::of(before.previous()))
         }
