@@ -181,7 +181,7 @@ impl App {
     async fn serve_as(self, listener: TcpListener, router: fn(AppState) -> axum::Router) {
         let here = |worker| {
             let state = self.state.on_worker(worker);
-            let beside = Box::pin(state.hub.clone().serve_post());
+            let beside = Box::pin(state.hub.clone().serve_wake_queue());
             WorkerSetup {
                 router: router(state),
                 beside,

@@ -121,7 +121,8 @@ export class LiveTail {
   }
 
   draw() {
-    const items = this.waiting.slice(-MOST_ROWS);
+    // One row is for the line that says how many entries are left out.
+    const items = this.waiting.slice(1 - MOST_ROWS);
     const skipped = this.skipped + this.waiting.length - items.length;
     this.waiting = [];
     this.skipped = 0;

@@ -30,7 +30,7 @@ impl SettingsReader<'_> {
         mode: SettingsMode,
     ) -> Option<PathBuf> {
         let path = values.ticket_secret_file.clone()?;
-        let read = tls::read(&path).and_then(|text| {
+        let read = tls::read_file(&path).and_then(|text| {
             secret_of(&text).map_err(|wrong| format!("{} {wrong}", path.display()))
         });
         match read {

@@ -6,12 +6,12 @@ use crate::config::table::Values;
 use crate::jobs::JobSettings;
 use crate::live::LiveSettings;
 
-/// Returns the settings for `posts` worker threads. A blocking read waits for `block`.
-pub(super) fn live(values: &Values, posts: usize, block: Duration) -> LiveSettings {
+/// Returns the settings for `workers` worker threads. A blocking read waits for `block`.
+pub(super) fn live(values: &Values, workers: usize, block: Duration) -> LiveSettings {
     LiveSettings {
         readers: values.redis_blocking_connections,
         max_streams: values.max_followed_streams,
-        posts,
+        wake_queues: workers,
         stream_memory: 4 << 20,
         memory: values.live_memory.0,
         page_bytes: 64 << 10,

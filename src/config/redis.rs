@@ -264,7 +264,7 @@ impl SettingsReader<'_> {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             return Some(roots);
         };
-        let read = tls::read(path).and_then(|pem| {
+        let read = tls::read_file(path).and_then(|pem| {
             tls::certificates(&pem).map_err(|wrong| format!("{} {wrong}", path.display()))
         });
         let added = read.map(|all| all.into_iter().all(|one| roots.add(one).is_ok()));
@@ -282,10 +282,10 @@ impl SettingsReader<'_> {
     /// Loads the client certificate and its key.
     fn client(&mut self, files: &TlsFiles) -> Option<ClientCertificate> {
         self.check_tls(files, &SPECS.redis_client_cert, &SPECS.redis_client_key);
-        let chain = tls::certificates(&tls::read(&files.cert).ok()?).ok()?;
+        let chain = tls::certificates(&tls::read_file(&files.cert).ok()?).ok()?;
         Some((
             chain,
-            PrivateKeyDer::from_pem_slice(&tls::read(&files.key).ok()?).ok()?,
+            PrivateKeyDer::from_pem_slice(&tls::read_file(&files.key).ok()?).ok()?,
         ))
     }
 
@@ -316,7 +316,7 @@ impl SettingsReader<'_> {
                 self.problem("redis-password-file and a password in redis-url exclude each other");
             }
             _ => {
-                if let Err(wrong) = tls::read(&path) {
+                if let Err(wrong) = tls::read_file(&path) {
                     self.problem(about(&SPECS.redis_password_file, &wrong));
                 }
             }

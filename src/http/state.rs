@@ -12,6 +12,10 @@ use crate::service::Services;
 
 /// Limits and options of the HTTP API.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own, as the operator sets it"
+)]
 pub struct ApiSettings {
     /// Accepted `Host` names besides loopback names, in lower case.
     pub hosts: Vec<String>,

@@ -112,7 +112,10 @@ pub async fn make_ticket(
     if !TTLS.contains(&ttl) {
         return Err(ApiError::invalid("`ttl` must be 1s to 7d").at("/ttl", "must be 1s to 7d"));
     }
-    let ttl = principal.validity.left().map_or(ttl, |left| left.min(ttl));
+    let ttl = principal
+        .validity
+        .remaining()
+        .map_or(ttl, |left| left.min(ttl));
     let until = (SystemTime::now() + ttl)
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();

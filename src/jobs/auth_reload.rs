@@ -25,7 +25,7 @@ pub async fn watch_file(auth: Auth, hub: Hub, metrics: Metrics, stop: Cancellati
     let mut ticks = ticks(LOOK_EVERY);
     while ticked(&mut ticks, &stop).await {
         match auth.reload() {
-            Ok(true) => hub.call_all(),
+            Ok(true) => hub.wake_all(),
             Ok(false) => {}
             Err(wrong) => {
                 metrics.auth_file_errors.inc();
@@ -49,7 +49,7 @@ pub async fn watch_keys(auth: Auth, hub: Hub, by_url: bool, stop: CancellationTo
             gone = auth.fetch_keys(by_url) => gone,
         };
         if gone {
-            hub.call_all();
+            hub.wake_all();
         }
     }
 }

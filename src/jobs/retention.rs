@@ -84,7 +84,7 @@ impl RetentionIndexCopy {
     }
 
     /// Records the result of a pass over a stream.
-    fn note(&self, stream: &StreamName, retained: Option<&Retained>) {
+    fn record(&self, stream: &StreamName, retained: Option<&Retained>) {
         if let Some(retained) = retained {
             let streams = self.streams.read();
             if let Some(since) = streams.get(stream) {
@@ -175,7 +175,7 @@ async fn pass(
     renew: bool,
 ) -> Result<Option<Retained>, StoreError> {
     let retained = store.retain(stream, renew).await?;
-    retention.known.note(stream, retained.as_ref());
+    retention.known.record(stream, retained.as_ref());
     if let Some(retained) = &retained {
         retention
             .context

@@ -59,7 +59,7 @@ pub(super) async fn run(scheduler: Scheduler) {
         }
         let held = tokio::select! {
             () = scheduler.context.stop.cancelled() => break,
-            held = hold(&scheduler, &holder) => held,
+            held = lead(&scheduler, &holder) => held,
         };
         scheduler
             .context
@@ -82,7 +82,7 @@ pub(super) async fn run(scheduler: Scheduler) {
 }
 
 /// Appends due entries while this gateway holds the lock and entries are scheduled.
-async fn hold(scheduler: &Scheduler, holder: &str) -> Result<(), StoreError> {
+async fn lead(scheduler: &Scheduler, holder: &str) -> Result<(), StoreError> {
     if !scheduler.context.store.has_scheduled().await? || !is_held(scheduler, holder).await? {
         return Ok(());
     }

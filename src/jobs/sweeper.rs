@@ -79,12 +79,12 @@ impl Sweeper {
         let (mut behind, mut looked) = (Behind::new(), None::<Instant>);
         loop {
             let next = Instant::now() + every;
-            self.show(&behind);
+            self.set_gauges(&behind);
             if let Err(error) = self.catch_up(&mut behind, next).await {
                 tracing::debug!(%error, "aborted the passes over groups with a backlog");
                 behind.clear();
             }
-            self.show(&behind);
+            self.set_gauges(&behind);
             tokio::time::sleep_until(next.into()).await;
             let forget = looked.is_none_or(|looked| looked.elapsed() >= expire_every);
             behind.clear();
@@ -101,7 +101,7 @@ impl Sweeper {
         }
     }
 
-    fn show(&self, behind: &Behind) {
+    fn set_gauges(&self, behind: &Behind) {
         let entries = behind
             .iter()
             .map(|(_, backlog)| backlog.entries)
@@ -179,13 +179,15 @@ impl Sweeper {
         };
         context.metrics.enrolled.inc_by(swept.enrolled);
         context.metrics.forgotten.inc_by(swept.forgotten);
-        context.metrics.bury("max-deliveries", swept.dead.exhausted);
-        context.metrics.bury("gone", swept.dead.gone);
+        context
+            .metrics
+            .count_dead_letters("max-deliveries", swept.dead.exhausted);
+        context.metrics.count_dead_letters("gone", swept.dead.gone);
         context.metrics.stuck.inc_by(swept.dead.stuck);
         if swept.next != SweepPosition::default() {
             self.places.insert(key.clone(), swept.next);
         }
-        let (limit, (enrol, due)) = (context.settings.sweep_limit, swept.left());
+        let (limit, (enrol, due)) = (context.settings.sweep_limit, swept.remaining_parts());
         let part = |left| if left { limit } else { 0 };
         let parts = SweepParts {
             enrol: part(enrol),

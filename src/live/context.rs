@@ -22,7 +22,7 @@ pub struct LiveSettings {
     /// Maximum number of readers, each with one blocking Redis connection.
     pub readers: usize,
     /// Number of worker threads that serve followers.
-    pub posts: usize,
+    pub wake_queues: usize,
     /// Maximum number of streams followed at the same time.
     pub max_streams: usize,
     /// Maximum size of the recent pages of one stream in bytes, kept for followers that are
@@ -66,7 +66,7 @@ pub(super) struct LiveContext {
     pub(super) background: Background,
     pub(super) stop: CancellationToken,
     /// The wake-up queues, one per worker thread.
-    pub(super) posts: Vec<Arc<WakeQueue>>,
+    pub(super) wake_queues: Vec<Arc<WakeQueue>>,
 }
 
 impl LiveContext {

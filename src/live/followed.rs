@@ -86,7 +86,7 @@ impl Followed {
         let numbers: Vec<_> = (1..=count).map(|index| at.n.map(|n| n + index)).collect();
         let page = Page::new(self.tail.stream.clone(), (at, end), entries, &numbers);
         self.at = Some(end);
-        self.tail.push(page, &context.posts);
+        self.tail.push(page, &context.wake_queues);
     }
 
     /// Feeds new entries, up to the tail of the stream or the page limit of one turn.
@@ -108,7 +108,7 @@ impl Followed {
                     match self.unreadable {
                         false => self.tail.begin(facts.tail()),
                         // Followers have read the stream themselves, up to an earlier position.
-                        true => self.tail.look(facts.tail(), &context.posts),
+                        true => self.tail.note_change(facts.tail(), &context.wake_queues),
                     }
                     true
                 }),
@@ -140,7 +140,7 @@ impl Followed {
         if !std::mem::replace(&mut self.unreadable, true) {
             let stream = self.tail.stream.redis_key();
             tracing::info!(stream, %error, "cannot read a followed stream");
-            self.tail.fail(&context.posts);
+            self.tail.fail(&context.wake_queues);
         }
     }
 
@@ -164,11 +164,11 @@ impl Followed {
                 // others.
                 PositionStatus::Overtaken { .. } => {
                     at = read.facts.after_gap();
-                    self.tail.look(at, &context.posts);
+                    self.tail.note_change(at, &context.wake_queues);
                 }
                 PositionStatus::Reset => {
                     at = Position::START;
-                    self.tail.look(at, &context.posts);
+                    self.tail.note_change(at, &context.wake_queues);
                     self.at = Some(at);
                     continue;
                 }
@@ -176,10 +176,10 @@ impl Followed {
             let (end, done) = (read.end(at), read.at_tail);
             if !read.entries.is_empty() {
                 let page = Page::new(stream.clone(), (at, end), read.entries, &read.numbers);
-                self.tail.push(page, &context.posts);
+                self.tail.push(page, &context.wake_queues);
             } else if end.id != at.id {
                 // The new entries were removed already: there is no page, but all positions move.
-                self.tail.look(end, &context.posts);
+                self.tail.note_change(end, &context.wake_queues);
             } else {
                 self.tail.begin(end);
             }

@@ -35,8 +35,8 @@ pub struct Hub(pub(super) Arc<HubState>, usize);
 pub(super) struct HubState {
     pub(super) context: Arc<LiveContext>,
     registry: Arc<Registry>,
-    pub(super) turns: FairQueues,
-    pub(super) matchers: Arc<PrefixWatches>,
+    pub(super) fair_queues: FairQueues,
+    pub(super) prefix_watches: Arc<PrefixWatches>,
     /// Views in use. Followers with equal views share one.
     views: Mutex<HashMap<EventView, Weak<EventView>>>,
     pub(super) wakes: Arc<GroupWakes>,
@@ -56,21 +56,23 @@ impl Hub {
     ) -> Self {
         let (of_one, of_all) = (settings.stream_memory, settings.memory);
         let memory = Memory::new(of_one, MAX_PAGES, of_all, metrics.live_bytes.clone());
-        let posts = (0..settings.posts.max(1)).map(|_| Arc::default()).collect();
+        let wake_queues = (0..settings.wake_queues.max(1))
+            .map(|_| Arc::default())
+            .collect();
         let context = Arc::new(LiveContext {
             store,
             settings,
             metrics,
             background,
             stop,
-            posts,
+            wake_queues,
         });
         let inner = HubState {
             registry: Arc::new(Registry::new(context.clone(), memory)),
-            turns: FairQueues::default(),
+            fair_queues: FairQueues::default(),
             wakes: Arc::new(GroupWakes::new(context.clone())),
             policy_cache: PolicyCache::default(),
-            matchers: Arc::new(PrefixWatches::new(context.clone())),
+            prefix_watches: Arc::new(PrefixWatches::new(context.clone())),
             views: Mutex::default(),
             context,
         };
@@ -80,13 +82,13 @@ impl Hub {
     /// Returns a handle to the same hub for followers on worker thread `worker`.
     #[must_use]
     pub fn on_worker(&self, worker: usize) -> Self {
-        Self(self.0.clone(), worker % self.0.context.posts.len())
+        Self(self.0.clone(), worker % self.0.context.wake_queues.len())
     }
 
     /// Wakes the followers of this worker thread. Must run on that thread as long as any of them
     /// exists.
-    pub async fn serve_post(self) {
-        let post = &self.0.context.posts[self.1];
+    pub async fn serve_wake_queue(self) {
+        let post = &self.0.context.wake_queues[self.1];
         tokio::select! {
             () = post.serve(self.1) => {}
             () = self.0.context.stop.cancelled() => {
@@ -98,13 +100,17 @@ impl Hub {
     }
 
     /// Wakes all followers, so that each checks whether its credential is still valid.
-    pub fn call_all(&self) {
-        self.0.context.posts.iter().for_each(|post| post.call_all());
+    pub fn wake_all(&self) {
+        self.0
+            .context
+            .wake_queues
+            .iter()
+            .for_each(|post| post.call_all());
     }
 
     /// Returns a wake-up handle for a follower on this worker thread.
-    pub(super) fn bell(&self) -> RegisteredWakeHandle {
-        self.0.context.posts[self.1].bell()
+    pub(super) fn wake_handle(&self) -> RegisteredWakeHandle {
+        self.0.context.wake_queues[self.1].wake_handle()
     }
 
     /// Returns the shared instance of a view.
@@ -126,9 +132,12 @@ impl Hub {
     /// # Cancel safety
     /// Safe: a stream without followers is dropped again.
     pub(super) async fn join(&self, stream: &StreamName) -> Result<Awaited, JoinError> {
-        let bell = self.bell();
-        let following = self.join_as(stream, bell.clone(), 0).await?;
-        Ok(Awaited { following, bell })
+        let wake_handle = self.wake_handle();
+        let following = self.join_as(stream, wake_handle.clone(), 0).await?;
+        Ok(Awaited {
+            following,
+            wake_handle,
+        })
     }
 
     /// Like [`Hub::join`], for a follower with a wake-up handle. `number` identifies the stream in
@@ -141,11 +150,12 @@ impl Hub {
     pub(super) async fn join_as(
         &self,
         stream: &StreamName,
-        bell: Arc<WakeHandle>,
+        wake_handle: Arc<WakeHandle>,
         number: u32,
     ) -> Result<Following, JoinError> {
         let inner = &self.0;
-        let (mut following, assigned) = inner.registry.follow(stream, self.1, bell, number)?;
+        let (mut following, assigned) =
+            inner.registry.follow(stream, self.1, wake_handle, number)?;
         match assigned {
             Assigned::Before => {}
             Assigned::ToRunning(reader) => inner.begin_to_wake(reader),
@@ -161,7 +171,7 @@ impl Hub {
             }
         }
         inner.context.until(&following.tail().ready).await?;
-        following.looks();
+        following.mark_seen();
         Ok(following)
     }
 
@@ -169,7 +179,7 @@ impl Hub {
     /// [`Following::compare`].
     pub(super) fn compare(&self, following: &Following, known: TailState, facts: &StreamCounters) {
         let inner = &self.0;
-        if following.compare(known, facts, &inner.context.posts)
+        if following.compare(known, facts, &inner.context.wake_queues)
             && let Some(reader) = inner.registry.reader(following.stream())
         {
             reader.recheck(following.stream());
@@ -186,14 +196,17 @@ impl Hub {
     pub(super) async fn watch_prefix(
         &self,
         prefix: &str,
-        bell: Arc<WakeHandle>,
+        wake_handle: Arc<WakeHandle>,
     ) -> Result<PrefixFollower, JoinError> {
-        self.0.matchers.follow(prefix, self.1, bell).await
+        self.0
+            .prefix_watches
+            .follow(prefix, self.1, wake_handle)
+            .await
     }
 
     /// Notifies prefix followers that a stream exists. Must be called after an append.
     pub fn appended(&self, stream: &StreamName) {
-        self.0.matchers.appended(stream);
+        self.0.prefix_watches.appended(stream);
     }
 }
 

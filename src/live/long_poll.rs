@@ -51,7 +51,7 @@ impl Hub {
         loop {
             let known: Vec<_> = following
                 .iter_mut()
-                .map(|awaited| awaited.following.looks())
+                .map(|awaited| awaited.following.mark_seen())
                 .collect();
             let reads = read.from.iter().map(async |(stream, after)| {
                 let (store, limit, bytes) = (&self.0.context.store, read.limit, read.max_bytes);
@@ -62,7 +62,7 @@ impl Hub {
                 if !alone {
                     // Release the read budget before waiting for another read: callers that hold
                     // budget while waiting for more could deadlock.
-                    read.room = ReadPermit::default();
+                    read.permit = ReadPermit::default();
                 }
                 Ok::<_, StoreError>(read)
             });

@@ -59,16 +59,16 @@ impl PrefixIndex {
         lengths.filter_map(|length| self.of.get(name.get(..*length)?))
     }
 
-    fn insert(&mut self, matcher: Arc<PrefixWatch>) {
-        *self.lengths.entry(matcher.prefix.len()).or_default() += 1;
-        self.of.insert(matcher.prefix.clone(), matcher);
+    fn insert(&mut self, watch: Arc<PrefixWatch>) {
+        *self.lengths.entry(watch.prefix.len()).or_default() += 1;
+        self.of.insert(watch.prefix.clone(), watch);
     }
 
     /// Removes the prefixes without followers.
     fn drop_idle(&mut self) {
         let Self { of, lengths, .. } = self;
-        of.retain(|prefix, matcher| {
-            let wanted = matcher.followers.load(Ordering::Relaxed) > 0;
+        of.retain(|prefix, watch| {
+            let wanted = watch.followers.load(Ordering::Relaxed) > 0;
             if !wanted && let Some(count) = lengths.get_mut(&prefix.len()) {
                 *count -= 1;
             }
@@ -101,18 +101,18 @@ struct PrefixWatch {
     /// False while a check is running.
     checked: watch::Sender<bool>,
     /// The followers by worker thread, and whether the prefix is queued for their wake-up.
-    posts: Box<[(WakeSet, AtomicBool)]>,
+    wake_queues: Box<[(WakeSet, AtomicBool)]>,
     followers: AtomicUsize,
 }
 
 impl PrefixWatch {
-    fn new(prefix: &str, posts: usize) -> Self {
+    fn new(prefix: &str, wake_queues: usize) -> Self {
         Self {
             prefix: prefix.to_owned(),
             names: Mutex::default(),
             ready: watch::Sender::new(false),
             checked: watch::Sender::new(true),
-            posts: (0..posts).map(|_| Default::default()).collect(),
+            wake_queues: (0..wake_queues).map(|_| Default::default()).collect(),
             followers: AtomicUsize::new(0),
         }
     }
@@ -121,10 +121,10 @@ impl PrefixWatch {
         self.names.lock()
     }
 
-    fn call(self: &Arc<Self>, posts: &[Arc<WakeQueue>]) {
-        for ((_, called), post) in self.posts.iter().zip(posts) {
+    fn wake_followers(self: &Arc<Self>, wake_queues: &[Arc<WakeQueue>]) {
+        for ((_, called), post) in self.wake_queues.iter().zip(wake_queues) {
             if !called.swap(true, Ordering::AcqRel) {
-                post.call(self.clone());
+                post.enqueue(self.clone());
             }
         }
     }
@@ -149,7 +149,7 @@ impl PrefixWatch {
         if self.names().lacks_some() {
             watches.newcomer.notify_one();
         }
-        self.call(&watches.context.posts);
+        self.wake_followers(&watches.context.wake_queues);
     }
 }
 
@@ -167,7 +167,7 @@ async fn run(watches: Arc<PrefixWatches>) {
             all.clone()
         };
         let began = Instant::now();
-        let looked = look(&watches.context, &wanted).await;
+        let looked = scan(&watches.context, &wanted).await;
         let took = began.elapsed();
         let pause = match &looked {
             Ok(()) => LOOK_EVERY.max(took * PAUSE),
@@ -192,46 +192,46 @@ async fn run(watches: Arc<PrefixWatches>) {
 }
 
 /// Scans all keys once.
-async fn look(context: &LiveContext, wanted: &PrefixIndex) -> Result<(), StoreError> {
+async fn scan(context: &LiveContext, wanted: &PrefixIndex) -> Result<(), StoreError> {
     wanted
         .of
         .values()
-        .for_each(|matcher| matcher.names().begin_scan());
+        .for_each(|watch| watch.names().begin_scan());
     let (glob, mut cursor) = (prefixed(wanted.in_common()), 0);
     let mut changed: HashMap<&str, &Arc<PrefixWatch>> = HashMap::new();
     let complete = loop {
         let page = context.store.streams(&glob, cursor, NAMES).await?;
         for stream in page.streams {
-            for matcher in wanted.of(stream.redis_key()) {
-                if matcher.names().add(stream.clone()) {
-                    changed.insert(&matcher.prefix, matcher);
+            for watch in wanted.of(stream.redis_key()) {
+                if watch.names().add(stream.clone()) {
+                    changed.insert(&watch.prefix, watch);
                 }
             }
         }
         match page.next {
             // No subscription can follow more streams, so the scan can stop.
-            Some(_) if wanted.of.values().all(|matcher| matcher.names().is_full()) => break false,
+            Some(_) if wanted.of.values().all(|watch| watch.names().is_full()) => break false,
             Some(next) => cursor = next,
             None => break true,
         }
     };
-    for matcher in wanted.of.values() {
-        if matcher.names().end_scan(complete) {
-            changed.insert(&matcher.prefix, matcher);
+    for watch in wanted.of.values() {
+        if watch.names().end_scan(complete) {
+            changed.insert(&watch.prefix, watch);
         }
-        matcher.ready.send_replace(true);
+        watch.ready.send_replace(true);
     }
-    for matcher in changed.values() {
-        matcher.call(&context.posts);
+    for watch in changed.values() {
+        watch.wake_followers(&context.wake_queues);
     }
     Ok(())
 }
 
 impl WakeSource for PrefixWatch {
-    fn ring(&self, post: usize) {
-        let (bells, called) = &self.posts[post];
+    fn notify(&self, post: usize) {
+        let (wake_set, called) = &self.wake_queues[post];
         called.store(false, Ordering::Release);
-        bells.ring();
+        wake_set.notify();
     }
 }
 
@@ -257,10 +257,10 @@ impl PrefixWatches {
         self: &Arc<Self>,
         prefix: &str,
         post: usize,
-        bell: Arc<WakeHandle>,
+        wake_handle: Arc<WakeHandle>,
     ) -> Result<PrefixFollower, JoinError> {
-        let follower = self.add(prefix, post, bell)?;
-        self.context.until(&follower.matcher.ready).await?;
+        let follower = self.add(prefix, post, wake_handle)?;
+        self.context.until(&follower.watch.ready).await?;
         Ok(follower)
     }
 
@@ -268,7 +268,7 @@ impl PrefixWatches {
         self: &Arc<Self>,
         prefix: &str,
         post: usize,
-        bell: Arc<WakeHandle>,
+        wake_handle: Arc<WakeHandle>,
     ) -> Result<PrefixFollower, JoinError> {
         let context = &self.context;
         let mut all = self.lock();
@@ -280,20 +280,23 @@ impl PrefixWatches {
                 context.metrics.refuse("followed_streams");
                 return Err(JoinError::TooManyStreams);
             }
-            all.insert(Arc::new(PrefixWatch::new(prefix, context.posts.len())));
+            all.insert(Arc::new(PrefixWatch::new(
+                prefix,
+                context.wake_queues.len(),
+            )));
             self.count.store(all.of.len(), Ordering::Relaxed);
             self.newcomer.notify_one();
         }
-        let matcher = all.of[prefix].clone();
-        matcher.followers.fetch_add(1, Ordering::Relaxed);
+        let watch = all.of[prefix].clone();
+        watch.followers.fetch_add(1, Ordering::Relaxed);
         if !std::mem::replace(&mut all.looking, true) {
             context.background.spawn(run(self.clone()));
         }
         drop(all);
-        let key = matcher.posts[post].0.add(bell, MATCH);
+        let key = watch.wake_queues[post].0.add(wake_handle, MATCH);
         Ok(PrefixFollower {
             watches: self.clone(),
-            matcher,
+            watch,
             post,
             key,
         })
@@ -304,9 +307,9 @@ impl PrefixWatches {
         if self.count.load(Ordering::Relaxed) == 0 {
             return;
         }
-        for matcher in self.lock().of(stream.redis_key()) {
-            if matcher.names().add(stream.clone()) {
-                matcher.call(&self.context.posts);
+        for watch in self.lock().of(stream.redis_key()) {
+            if watch.names().add(stream.clone()) {
+                watch.wake_followers(&self.context.wake_queues);
             }
         }
     }
@@ -316,16 +319,15 @@ impl PrefixWatches {
     }
 
     fn has_newcomers(&self) -> bool {
-        let lacks =
-            |matcher: &PrefixWatch| !*matcher.ready.borrow() || matcher.names().lacks_some();
-        self.lock().of.values().any(|matcher| lacks(matcher))
+        let lacks = |watch: &PrefixWatch| !*watch.ready.borrow() || watch.names().lacks_some();
+        self.lock().of.values().any(|watch| lacks(watch))
     }
 }
 
 /// The registration of one follower of a prefix, removed when dropped.
 pub(super) struct PrefixFollower {
     watches: Arc<PrefixWatches>,
-    matcher: Arc<PrefixWatch>,
+    watch: Arc<PrefixWatch>,
     post: usize,
     key: usize,
 }
@@ -333,7 +335,7 @@ pub(super) struct PrefixFollower {
 impl PrefixFollower {
     /// Returns the known matching streams, each with whether the last check confirmed it.
     pub(super) fn streams(&self) -> Vec<(StreamName, bool)> {
-        self.matcher
+        self.watch
             .names()
             .all()
             .map(|(name, confirmed)| (name.clone(), confirmed))
@@ -342,14 +344,14 @@ impl PrefixFollower {
 
     /// Starts a check of which streams exist, unless one is running. Its end notifies the follower.
     pub(super) fn check(&self) {
-        if self.matcher.checked.send_replace(false) {
-            let check = self.matcher.clone().check(self.watches.clone());
+        if self.watch.checked.send_replace(false) {
+            let check = self.watch.clone().check(self.watches.clone());
             self.watches.context.background.spawn(check);
         }
     }
 
     pub(super) fn is_checking(&self) -> bool {
-        !*self.matcher.checked.borrow()
+        !*self.watch.checked.borrow()
     }
 
     /// Waits for the end of a check.
@@ -357,14 +359,14 @@ impl PrefixFollower {
     /// # Errors
     /// [`JoinError::Store`], within the join timeout.
     pub(super) async fn checked(&self) -> Result<(), JoinError> {
-        Ok(self.watches.context.until(&self.matcher.checked).await?)
+        Ok(self.watches.context.until(&self.watch.checked).await?)
     }
 }
 
 impl Drop for PrefixFollower {
     fn drop(&mut self) {
-        self.matcher.posts[self.post].0.remove(self.key);
-        self.matcher.followers.fetch_sub(1, Ordering::Relaxed);
+        self.watch.wake_queues[self.post].0.remove(self.key);
+        self.watch.followers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

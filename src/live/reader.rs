@@ -175,7 +175,7 @@ impl LiveReader {
                 Ok(woken) => {
                     refused = Duration::ZERO;
                     pause = pause_after(&woken, all.len());
-                    if let Err(error) = take(context, &lane, all, woken, few).await {
+                    if let Err(error) = feed(context, &lane, all, woken, few).await {
                         return ConnectionEnd::Failed(error);
                     }
                 }
@@ -223,7 +223,7 @@ impl LiveReader {
 
 /// Feeds the entries that XREAD returned. Checks their streams first, unless `checked` together
 /// with XREAD.
-async fn take(
+async fn feed(
     context: &LiveContext,
     lane: &Lane,
     all: &mut FollowedStreams,
@@ -315,7 +315,7 @@ async fn glance_at_all(
     let mut rest = &streams[..];
     while !rest.is_empty() {
         let some = at_once(context, &mut rest);
-        let checks = match context.store.glance(lane, some).await {
+        let checks = match context.store.check_tails(lane, some).await {
             Ok(checks) => checks,
             Err(error) if error.is_outage() => return Err(error),
             // One of the streams caused the error: each is read separately.

@@ -51,21 +51,25 @@ impl Registry {
         &self,
         stream: &StreamName,
         post: usize,
-        bell: Arc<WakeHandle>,
+        wake_handle: Arc<WakeHandle>,
         number: u32,
     ) -> Result<(Following, Assigned), JoinError> {
         let context = &self.context;
         let mut tails = self.tails();
         if let Some((tail, _)) = tails.get(stream) {
-            return Ok((tail.follow(post, bell, number), Assigned::Before));
+            return Ok((tail.follow(post, wake_handle, number), Assigned::Before));
         }
         if tails.len() >= context.settings.max_streams {
             context.metrics.refuse("followed_streams");
             return Err(JoinError::TooManyStreams);
         }
-        let tail = Tail::new(stream.clone(), context.posts.len(), self.memory.clone());
+        let tail = Tail::new(
+            stream.clone(),
+            context.wake_queues.len(),
+            self.memory.clone(),
+        );
         let tail = Arc::new(tail);
-        let following = tail.follow(post, bell, number);
+        let following = tail.follow(post, wake_handle, number);
         let (reader, assigned) = self.assign(&tail);
         tails.insert(stream.clone(), (tail, reader));
         context.metrics.followed_streams.inc();

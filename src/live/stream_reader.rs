@@ -74,7 +74,7 @@ pub(super) struct Feed {
 pub(super) struct WriteContext<'a> {
     pub(super) hub: &'a Hub,
     pub(super) view: &'a Arc<EventView>,
-    pub(super) bell: &'a Arc<WakeHandle>,
+    pub(super) wake_handle: &'a Arc<WakeHandle>,
     pub(super) cursors: &'a mut Cursors,
     pub(super) out: &'a mut SendQueue,
 }
@@ -154,20 +154,20 @@ impl Feed {
     pub(super) fn poll(
         &mut self,
         number: usize,
-        pen: &mut WriteContext<'_>,
+        writer: &mut WriteContext<'_>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Step, JoinError>> {
-        let before = pen.out.len();
+        let before = writer.out.len();
         loop {
             let is_past_end = self.is_past_end();
             match &mut self.phase {
                 FeedPhase::Join(joining) => {
                     let joining = joining.get_or_insert_with(|| {
-                        let (hub, bell) = (pen.hub.clone(), pen.bell.clone());
+                        let (hub, wake_handle) = (writer.hub.clone(), writer.wake_handle.clone());
                         let (stream, number) = (self.stream.clone(), u32::try_from(number));
-                        Box::pin(
-                            async move { hub.join_as(&stream, bell, number.unwrap_or(0)).await },
-                        )
+                        Box::pin(async move {
+                            hub.join_as(&stream, wake_handle, number.unwrap_or(0)).await
+                        })
                     });
                     match ready!(joining.as_mut().poll(cx)) {
                         Ok(following) => {
@@ -187,13 +187,13 @@ impl Feed {
                     let following = &mut self.following;
                     let reading = reading.get_or_insert_with(|| {
                         if let Some(following) = following {
-                            self.known = Some(following.looks());
+                            self.known = Some(following.mark_seen());
                         }
                         let end = self.end.map(|(end, _)| end);
-                        read_on(pen.hub, &self.stream, pen.cursors.at(number), end)
+                        read_on(writer.hub, &self.stream, writer.cursors.at(number), end)
                     });
                     match ready!(reading.as_mut().poll(cx)) {
-                        Ok(read) => self.read(number, pen, read),
+                        Ok(read) => self.read(number, writer, read),
                         Err(error) if error.is_passing() => self.away(),
                         Err(StoreError::NotAStream) if self.matched => {
                             return Poll::Ready(Ok(Step::Gone));
@@ -204,7 +204,7 @@ impl Feed {
                 FeedPhase::Complete => return Poll::Pending,
                 FeedPhase::Live if is_past_end => self.phase = FeedPhase::CatchUp(None),
                 FeedPhase::Live => {
-                    let (after, end) = (pen.cursors.at(number).id, self.end);
+                    let (after, end) = (writer.cursors.at(number).id, self.end);
                     match self
                         .following
                         .as_ref()
@@ -214,20 +214,20 @@ impl Feed {
                         News::Page(page) if end.is_some_and(|(end, _)| page.end.id >= end.id) => {
                             self.phase = FeedPhase::CatchUp(None);
                         }
-                        News::Page(page) => show(number, pen, &page),
+                        News::Page(page) => write_page(number, writer, &page),
                         News::Nothing => {
                             self.news = false;
                             return Poll::Pending;
                         }
                         News::Look => self.phase = FeedPhase::CatchUp(None),
                         News::Behind => {
-                            pen.hub.0.context.metrics.fell_behind.inc();
+                            writer.hub.0.context.metrics.fell_behind.inc();
                             self.phase = FeedPhase::CatchUp(None);
                         }
                     }
                 }
             }
-            if pen.out.len() - before >= TURN {
+            if writer.out.len() - before >= TURN {
                 return Poll::Ready(Ok(Step::Turn));
             }
         }
@@ -242,7 +242,7 @@ impl Feed {
         self.phase = FeedPhase::Away(Instant::now() + spread(RETRY.0 * longer));
     }
 
-    fn read(&mut self, number: usize, pen: &mut WriteContext<'_>, towards: BoundedRead) {
+    fn read(&mut self, number: usize, writer: &mut WriteContext<'_>, towards: BoundedRead) {
         let BoundedRead {
             stretch: read,
             complete,
@@ -250,7 +250,7 @@ impl Feed {
         } = towards;
         self.attempts = 0;
         if let Some((following, known)) = self.following.as_ref().zip(self.known) {
-            pen.hub.compare(following, known, &read.facts);
+            writer.hub.compare(following, known, &read.facts);
         }
         if let Some((_, at)) = &mut self.end {
             *at = until_time.and_then(|left| Instant::now().checked_add(left));
@@ -263,22 +263,22 @@ impl Feed {
         match read.standing {
             PositionStatus::Intact => {}
             PositionStatus::Reset => {
-                pen.hub.0.context.metrics.resets.inc();
-                pen.cursors.set(number, Position::START);
+                writer.hub.0.context.metrics.resets.inc();
+                writer.cursors.set(number, Position::START);
                 self.phase = FeedPhase::CatchUp(None);
-                let view = pen.view.clone();
-                let stream = view.namespace.show(&self.stream);
-                return tell(pen, &Signal::Reset { stream: &stream });
+                let view = writer.view.clone();
+                let stream = view.namespace.public_name_of(&self.stream);
+                return write_signal(writer, &Signal::Reset { stream: &stream });
             }
             PositionStatus::Overtaken { lost } => {
-                pen.hub.0.context.metrics.gaps.inc();
-                let after = pen.cursors.at(number).to_string();
+                writer.hub.0.context.metrics.gaps.inc();
+                let after = writer.cursors.at(number).to_string();
                 let oldest = read.facts.oldest.map(|id| id.to_string());
-                pen.cursors.set(number, read.facts.after_gap());
-                let view = pen.view.clone();
-                let stream = view.namespace.show(&self.stream);
-                tell(
-                    pen,
+                writer.cursors.set(number, read.facts.after_gap());
+                let view = writer.view.clone();
+                let stream = view.namespace.public_name_of(&self.stream);
+                write_signal(
+                    writer,
                     &Signal::Gap {
                         stream: &stream,
                         after,
@@ -288,10 +288,10 @@ impl Feed {
                 );
             }
         }
-        let after = pen.cursors.at(number);
+        let after = writer.cursors.at(number);
         let end = read.end(after);
         if read.entries.is_empty() {
-            return pen.cursors.set(number, end);
+            return writer.cursors.set(number, end);
         }
         let page = Page::new(
             self.stream.clone(),
@@ -299,7 +299,7 @@ impl Feed {
             read.entries,
             &read.numbers,
         );
-        show(number, pen, &page);
+        write_page(number, writer, &page);
     }
 }
 
@@ -330,34 +330,36 @@ fn read_on(
 }
 
 /// Writes a control event with the current cursor.
-pub(super) fn tell(pen: &mut WriteContext<'_>, signal: &Signal<'_>) {
-    let cursor = pen.cursors.text();
-    pen.out
-        .write(|out| signal.write(out, Some(&cursor), pen.view.framing));
-    pen.cursors.untold = false;
+pub(super) fn write_signal(writer: &mut WriteContext<'_>, signal: &Signal<'_>) {
+    let cursor = writer.cursors.text();
+    writer
+        .out
+        .write(|out| signal.write(out, Some(&cursor), writer.view.framing));
+    writer.cursors.untold = false;
 }
 
 /// Writes the entries of a page after the cursor, and moves the cursor to the end of the page.
-fn show(number: usize, pen: &mut WriteContext<'_>, page: &Page) {
-    let rendered = page.rendered(pen.view);
-    let from = rendered.above(pen.cursors.at(number).id);
-    pen.hub
+fn write_page(number: usize, writer: &mut WriteContext<'_>, page: &Page) {
+    let rendered = page.rendered(writer.view);
+    let from = rendered.above(writer.cursors.at(number).id);
+    writer
+        .hub
         .0
         .context
         .metrics
         .delivered
         .inc_by((rendered.len() - from) as u64);
-    if !pen.cursors.are_many() {
-        pen.out.page(&rendered, from);
-        pen.cursors.set(number, page.end);
+    if !writer.cursors.are_many() {
+        writer.out.page(&rendered, from);
+        writer.cursors.set(number, page.end);
         let shown = rendered.last().filter(|_| from < rendered.len());
         let told = shown.is_some_and(|last| page.positions[last] == page.end);
-        pen.cursors.untold &= !told;
+        writer.cursors.untold &= !told;
         return;
     }
     // The data is shared by all subscriptions; the id differs for each.
-    let cursors = &mut *pen.cursors;
-    pen.out.write(|out| {
+    let cursors = &mut *writer.cursors;
+    writer.out.write(|out| {
         for (index, data) in rendered.without_ids(from) {
             cursors.set(number, page.positions[index]);
             out.extend_from_slice(&data);
@@ -367,7 +369,7 @@ fn show(number: usize, pen: &mut WriteContext<'_>, page: &Page) {
             cursors.untold = false;
         }
     });
-    pen.cursors.set(number, page.end);
+    writer.cursors.set(number, page.end);
 }
 
 /// Randomizes a duration by ±20 %, so that subscriptions opened together do not stay in step.

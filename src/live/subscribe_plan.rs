@@ -165,7 +165,7 @@ impl Hub {
         &self,
         wanted: &SubscribeRequest,
         matching: &[PrefixFollower],
-        bell: &Arc<WakeHandle>,
+        wake_handle: &Arc<WakeHandle>,
     ) -> Result<Vec<JoinedStream>, JoinError> {
         let mut named: HashSet<StreamName> = HashSet::new();
         let mut all = Vec::new();
@@ -185,7 +185,7 @@ impl Hub {
             .zip(all)
             .map(async |(number, (stream, begin, matched))| {
                 // Join before reading, so that no entry appended during the reads below is missed.
-                let following = self.join_as(&stream, bell.clone(), number).await?;
+                let following = self.join_as(&stream, wake_handle.clone(), number).await?;
                 let end = match wanted.end {
                     Some(end) => Some(self.end_of(&stream, end).await?),
                     None => None,

@@ -18,7 +18,7 @@ use crate::live::cursors::Cursors;
 use crate::live::hub::Hub;
 use crate::live::prefix_watch::{MATCH, PrefixFollower};
 use crate::live::send_queue::SendQueue;
-use crate::live::stream_reader::{Feed, Step, TURN, WriteContext, spread, tell};
+use crate::live::stream_reader::{Feed, Step, TURN, WriteContext, spread, write_signal};
 use crate::live::subscribe_plan::{SubscribeRequest, Visible, found};
 use crate::live::wake_queue::RegisteredWakeHandle;
 use crate::metrics::GaugeGuard;
@@ -31,7 +31,7 @@ use crate::model::view::EventView;
 pub struct Subscription {
     hub: Hub,
     view: Arc<EventView>,
-    bell: RegisteredWakeHandle,
+    wake_handle: RegisteredWakeHandle,
     /// The feeds by stream number, as used in notifications. A free number is `None`.
     feeds: Vec<Option<Feed>>,
     cursors: Cursors,
@@ -90,12 +90,12 @@ impl Subscription {
         wanted: SubscribeRequest,
         terms: SubscribeOptions,
     ) -> Result<Self, JoinError> {
-        let bell = hub.bell();
+        let wake_handle = hub.wake_handle();
         let mut matching = Vec::new();
         for prefix in &wanted.prefixes {
-            matching.push(hub.watch_prefix(prefix, bell.clone()).await?);
+            matching.push(hub.watch_prefix(prefix, wake_handle.clone()).await?);
         }
-        let begun = hub.begin_all(&wanted, &matching, &bell).await?;
+        let begun = hub.begin_all(&wanted, &matching, &wake_handle).await?;
         let mut cursors = Cursors::new(wanted.many);
         let feeds = begun.into_iter().map(|begun| {
             cursors.add(begun.following.stream(), begun.at);
@@ -106,7 +106,7 @@ impl Subscription {
         Ok(Self {
             view: hub.share_view(wanted.view),
             hub,
-            bell,
+            wake_handle,
             feeds,
             cursors,
             matches: Matches {
@@ -123,7 +123,10 @@ impl Subscription {
             heartbeat,
             last_sent: now,
             ends_at: terms.max_age.map(|age| now + spread(age)),
-            expires_at: terms.validity.left().and_then(|left| now.checked_add(left)),
+            expires_at: terms
+                .validity
+                .remaining()
+                .and_then(|left| now.checked_add(left)),
             validity: terms.validity,
             drain: terms.drain,
             _counted: terms.counted,
@@ -167,7 +170,7 @@ impl Subscription {
             }
         }
         let (feeds, changed) = (&mut self.feeds, &mut self.matches.changed);
-        self.bell
+        self.wake_handle
             .answer(cx, |number| match feeds.get_mut(number as usize) {
                 Some(Some(feed)) => feed.news = true,
                 _ => *changed |= number == MATCH,
@@ -217,14 +220,14 @@ impl Subscription {
                 self.next = number + 1;
                 continue;
             };
-            let mut pen = WriteContext {
+            let mut writer = WriteContext {
                 hub: &self.hub,
                 view: &self.view,
-                bell: &self.bell,
+                wake_handle: &self.wake_handle,
                 cursors: &mut self.cursors,
                 out,
             };
-            let step = feed.poll(number, &mut pen, cx);
+            let step = feed.poll(number, &mut writer, cx);
             self.next = number + 1;
             if let Poll::Ready(Step::Gone) = step.map(|step| step)? {
                 self.leave(number);
@@ -274,7 +277,7 @@ impl Subscription {
 
     fn tell_open(&mut self, out: &mut SendQueue) {
         let cursor = self.cursors.text();
-        let shown = |feed| self.view.namespace.show(Feed::stream(feed));
+        let shown = |feed| self.view.namespace.public_name_of(Feed::stream(feed));
         let streams = self.feeds.iter().flatten().map(shown).collect();
         let open = Signal::Open {
             streams,
@@ -290,14 +293,14 @@ impl Subscription {
                 .write(|out| out.extend_from_slice(self.view.framing.heartbeat().as_bytes()));
         }
         let cursor = self.cursors.text();
-        let mut pen = WriteContext {
+        let mut writer = WriteContext {
             hub: &self.hub,
             view: &self.view,
-            bell: &self.bell,
+            wake_handle: &self.wake_handle,
             cursors: &mut self.cursors,
             out,
         };
-        tell(&mut pen, &Signal::Progress { cursor: &cursor });
+        write_signal(&mut writer, &Signal::Progress { cursor: &cursor });
     }
 
     fn tell_end(&mut self, closing: EndReason, out: &mut SendQueue) {
@@ -390,15 +393,15 @@ impl Subscription {
         self.cursors.set(number, Position::START);
         self.hub.0.context.metrics.resets.inc();
         let view = self.view.clone();
-        let stream = view.namespace.show(feed.stream());
-        let mut pen = WriteContext {
+        let stream = view.namespace.public_name_of(feed.stream());
+        let mut writer = WriteContext {
             hub: &self.hub,
             view: &view,
-            bell: &self.bell,
+            wake_handle: &self.wake_handle,
             cursors: &mut self.cursors,
             out,
         };
-        tell(&mut pen, &Signal::Reset { stream: &stream });
+        write_signal(&mut writer, &Signal::Reset { stream: &stream });
     }
 }
 

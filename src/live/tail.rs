@@ -27,7 +27,7 @@ pub(super) struct Tail {
     /// that is fed.
     pub(super) ready: watch::Sender<bool>,
     /// The followers by worker thread.
-    posts: Box<[AtPost]>,
+    wake_queues: Box<[AtPost]>,
     /// The number of followers. Raised by `follow`, lowered when a [`Following`] is dropped.
     followers: AtomicUsize,
     memory: Arc<Memory>,
@@ -57,14 +57,14 @@ pub(super) struct TailState {
 /// The followers on one thread.
 #[derive(Default)]
 struct AtPost {
-    bells: WakeSet,
+    wake_set: WakeSet,
     /// Whether the tail is queued for a wake-up of these followers.
     called: AtomicBool,
 }
 
 impl Tail {
     /// Returns a tail without a reader.
-    pub(super) fn new(stream: StreamName, posts: usize, memory: Arc<Memory>) -> Self {
+    pub(super) fn new(stream: StreamName, wake_queues: usize, memory: Arc<Memory>) -> Self {
         let (pages, end) = (VecDeque::new(), Position::START);
         let recent = Recent {
             pages,
@@ -77,7 +77,7 @@ impl Tail {
             stream,
             recent: Mutex::new(recent),
             ready: watch::Sender::new(false),
-            posts: (0..posts).map(|_| AtPost::default()).collect(),
+            wake_queues: (0..wake_queues).map(|_| AtPost::default()).collect(),
             followers: AtomicUsize::new(0),
             memory,
         }
@@ -94,7 +94,7 @@ impl Tail {
     }
 
     /// Feeds the next page and notifies the followers.
-    pub(super) fn push(self: &Arc<Self>, page: Page, posts: &[Arc<WakeQueue>]) {
+    pub(super) fn push(self: &Arc<Self>, page: Page, wake_queues: &[Arc<WakeQueue>]) {
         let (end, size) = (page.end, page.size());
         let mut recent = self.lock();
         (recent.end, recent.readable) = (end, true);
@@ -106,21 +106,21 @@ impl Tail {
             self.drop_oldest(&mut recent);
         }
         drop(recent);
-        self.call(posts);
+        self.wake_followers(wake_queues);
     }
 
     /// Notifies the followers of a change other than an append (a gap, a reset), so that each reads
     /// the stream itself. Later pages continue from `at`.
-    pub(super) fn look(self: &Arc<Self>, at: Position, posts: &[Arc<WakeQueue>]) {
-        self.have_looked_at(Some(at), posts);
+    pub(super) fn note_change(self: &Arc<Self>, at: Position, wake_queues: &[Arc<WakeQueue>]) {
+        self.have_looked_at(Some(at), wake_queues);
     }
 
     /// Notifies the followers that the reader cannot read the stream, so that each tries itself.
-    pub(super) fn fail(self: &Arc<Self>, posts: &[Arc<WakeQueue>]) {
-        self.have_looked_at(None, posts);
+    pub(super) fn fail(self: &Arc<Self>, wake_queues: &[Arc<WakeQueue>]) {
+        self.have_looked_at(None, wake_queues);
     }
 
-    fn have_looked_at(self: &Arc<Self>, at: Option<Position>, posts: &[Arc<WakeQueue>]) {
+    fn have_looked_at(self: &Arc<Self>, at: Option<Position>, wake_queues: &[Arc<WakeQueue>]) {
         let mut recent = self.lock();
         while !recent.pages.is_empty() {
             self.drop_oldest(&mut recent);
@@ -129,7 +129,7 @@ impl Tail {
         recent.readable = at.is_some();
         recent.end = at.unwrap_or(recent.end);
         drop(recent);
-        self.call(posts);
+        self.wake_followers(wake_queues);
     }
 
     /// Drops the pages that were read before this time.
@@ -150,10 +150,10 @@ impl Tail {
         }
     }
 
-    fn call(self: &Arc<Self>, posts: &[Arc<WakeQueue>]) {
-        for (at, post) in self.posts.iter().zip(posts) {
+    fn wake_followers(self: &Arc<Self>, wake_queues: &[Arc<WakeQueue>]) {
+        for (at, post) in self.wake_queues.iter().zip(wake_queues) {
             if !at.called.swap(true, Ordering::AcqRel) {
-                post.call(self.clone());
+                post.enqueue(self.clone());
             }
         }
     }
@@ -162,11 +162,11 @@ impl Tail {
     pub(super) fn follow(
         self: &Arc<Self>,
         post: usize,
-        bell: Arc<WakeHandle>,
+        wake_handle: Arc<WakeHandle>,
         number: u32,
     ) -> Following {
         self.followers.fetch_add(1, Ordering::Relaxed);
-        let key = self.posts[post].bells.add(bell, number);
+        let key = self.wake_queues[post].wake_set.add(wake_handle, number);
         Following {
             tail: self.clone(),
             post,
@@ -181,10 +181,12 @@ impl Tail {
 }
 
 impl WakeSource for Tail {
-    fn ring(&self, post: usize) {
+    fn notify(&self, post: usize) {
         // Cleared before the notifications, so that later pages queue the tail again.
-        self.posts[post].called.store(false, Ordering::Release);
-        self.posts[post].bells.ring();
+        self.wake_queues[post]
+            .called
+            .store(false, Ordering::Release);
+        self.wake_queues[post].wake_set.notify();
     }
 }
 
@@ -244,7 +246,7 @@ impl Following {
 
     /// Marks all changes so far as seen and returns the state of the tail. Must be called before
     /// the stream itself is read, so that later changes count as news.
-    pub(super) fn looks(&mut self) -> TailState {
+    pub(super) fn mark_seen(&mut self) -> TailState {
         let recent = self.tail.lock();
         self.seen = recent.looks;
         TailState {
@@ -262,12 +264,12 @@ impl Following {
         &self,
         known: TailState,
         facts: &StreamCounters,
-        posts: &[Arc<WakeQueue>],
+        wake_queues: &[Arc<WakeQueue>],
     ) -> bool {
         let contradicts = facts.end_before(known.end);
         if contradicts {
             // Entries read before the stream was recreated must not be delivered any more.
-            self.tail.look(facts.tail(), posts);
+            self.tail.note_change(facts.tail(), wake_queues);
         }
         contradicts || !known.readable
     }
@@ -275,7 +277,7 @@ impl Following {
 
 impl Drop for Following {
     fn drop(&mut self) {
-        self.tail.posts[self.post].bells.remove(self.key);
+        self.tail.wake_queues[self.post].wake_set.remove(self.key);
         self.tail.followers.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -284,7 +286,7 @@ impl Drop for Following {
 pub(super) struct Awaited {
     /// Keeps the registration with the tail.
     pub(super) following: Following,
-    pub(super) bell: RegisteredWakeHandle,
+    pub(super) wake_handle: RegisteredWakeHandle,
 }
 
 impl Awaited {
@@ -293,6 +295,6 @@ impl Awaited {
     /// # Cancel safety
     /// Safe: nothing is lost when dropped.
     pub(super) async fn next(&mut self) {
-        self.bell.rung().await;
+        self.wake_handle.rung().await;
     }
 }

@@ -26,7 +26,7 @@ struct PendingWakeups {
 
 impl WakeHandle {
     /// Notifies the follower of news of its stream `number`.
-    pub(super) fn ring(&self, number: u32) {
+    pub(super) fn notify(&self, number: u32) {
         let waker = {
             let mut rung = self.lock();
             if !rung.numbers.contains(&number) {
@@ -40,7 +40,7 @@ impl WakeHandle {
     }
 
     /// Wakes the follower without news of any stream.
-    pub(super) fn call(&self) {
+    pub(super) fn wake(&self) {
         let waker = self.lock().waker.take();
         if let Some(waker) = waker {
             waker.wake();
@@ -79,23 +79,23 @@ pub(super) struct WakeSet(Mutex<Slab<(Arc<WakeHandle>, u32)>>);
 
 impl WakeSet {
     /// Adds a follower, to be notified with this number. Returns the key for [`WakeSet::remove`].
-    pub(super) fn add(&self, bell: Arc<WakeHandle>, number: u32) -> usize {
-        self.lock().insert((bell, number))
+    pub(super) fn add(&self, wake_handle: Arc<WakeHandle>, number: u32) -> usize {
+        self.lock().insert((wake_handle, number))
     }
 
     pub(super) fn remove(&self, key: usize) {
         self.lock().try_remove(key);
     }
 
-    pub(super) fn ring(&self) {
-        for (_, (bell, number)) in &*self.lock() {
-            bell.ring(*number);
+    pub(super) fn notify(&self) {
+        for (_, (wake_handle, number)) in &*self.lock() {
+            wake_handle.notify(*number);
         }
     }
 
-    fn call(&self) {
-        for (_, (bell, _)) in &*self.lock() {
-            bell.call();
+    fn wake_all(&self) {
+        for (_, (wake_handle, _)) in &*self.lock() {
+            wake_handle.wake();
         }
     }
 
@@ -108,7 +108,7 @@ impl WakeSet {
 pub(super) trait WakeSource: Send + Sync {
     /// Notifies the followers on worker thread `post`. News after the start of this call queues the
     /// source again.
-    fn ring(&self, post: usize);
+    fn notify(&self, post: usize);
 }
 
 /// The wake-up queue of one worker thread.
@@ -123,17 +123,17 @@ pub(super) struct WakeQueue {
 
 impl WakeQueue {
     /// Queues a source, whose followers on this thread are then notified.
-    pub(super) fn call(&self, source: Arc<dyn WakeSource>) {
+    pub(super) fn enqueue(&self, source: Arc<dyn WakeSource>) {
         self.called.lock().push(source);
         self.wake.notify_one();
     }
 
     /// Returns a new wake-up handle registered with this thread.
-    pub(super) fn bell(self: &Arc<Self>) -> RegisteredWakeHandle {
-        let bell = Arc::<WakeHandle>::default();
-        let key = self.all.add(bell.clone(), 0);
+    pub(super) fn wake_handle(self: &Arc<Self>) -> RegisteredWakeHandle {
+        let wake_handle = Arc::<WakeHandle>::default();
+        let key = self.all.add(wake_handle.clone(), 0);
         RegisteredWakeHandle {
-            bell,
+            wake_handle,
             key,
             post: self.clone(),
         }
@@ -146,20 +146,20 @@ impl WakeQueue {
             self.wake.notified().await;
             let called = std::mem::take(&mut *self.called.lock());
             for source in called {
-                source.ring(number);
+                source.notify(number);
             }
         }
     }
 
     /// Wakes all followers of this thread.
     pub(super) fn call_all(&self) {
-        self.all.call();
+        self.all.wake_all();
     }
 }
 
 /// A registered wake-up handle, unregistered when dropped.
 pub(super) struct RegisteredWakeHandle {
-    bell: Arc<WakeHandle>,
+    wake_handle: Arc<WakeHandle>,
     key: usize,
     post: Arc<WakeQueue>,
 }
@@ -168,7 +168,7 @@ impl std::ops::Deref for RegisteredWakeHandle {
     type Target = Arc<WakeHandle>;
 
     fn deref(&self) -> &Arc<WakeHandle> {
-        &self.bell
+        &self.wake_handle
     }
 }
 

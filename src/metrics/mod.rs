@@ -186,7 +186,7 @@ impl Metrics {
     }
 
     /// Counts entries moved to dead letters for `reason`.
-    pub fn bury(&self, reason: &'static str, count: u64) {
+    pub fn count_dead_letters(&self, reason: &'static str, count: u64) {
         if count > 0 {
             debug_assert!(
                 REASONS.contains(&reason),
@@ -200,15 +200,15 @@ impl Metrics {
 
     /// Raises `gauge` by one until the returned guard is dropped.
     #[must_use]
-    pub fn hold(gauge: &Gauge) -> GaugeGuard {
+    pub fn raise(gauge: &Gauge) -> GaugeGuard {
         gauge.inc();
         GaugeGuard(gauge.clone())
     }
 
-    /// Raises `gauge` like [`Metrics::hold`]. Returns `None` if `gauge` has reached `limit`.
+    /// Raises `gauge` like [`Metrics::raise`]. Returns `None` if `gauge` has reached `limit`.
     #[must_use]
-    pub fn hold_below(gauge: &Gauge, limit: usize) -> Option<GaugeGuard> {
-        let held = Self::hold(gauge);
+    pub fn raise_below(gauge: &Gauge, limit: usize) -> Option<GaugeGuard> {
+        let held = Self::raise(gauge);
         usize::try_from(gauge.get())
             .is_ok_and(|count| count <= limit)
             .then_some(held)
@@ -217,7 +217,7 @@ impl Metrics {
     /// Raises `gauge` by `bytes` until the returned guard is dropped. Returns `None` if the gauge
     /// would exceed `limit`.
     #[must_use]
-    pub fn hold_bytes(gauge: &Gauge, bytes: u64, limit: usize) -> Option<GaugeBytesGuard> {
+    pub fn raise_bytes(gauge: &Gauge, bytes: u64, limit: usize) -> Option<GaugeBytesGuard> {
         let mut held = GaugeBytesGuard {
             gauge: gauge.clone(),
             bytes: 0,

@@ -44,7 +44,7 @@ fn why(text: &[u8], error: &serde_json::Error, many: &str) -> String {
         let at = wrong.valid_up_to() + 1;
         return format!("byte {at} is not UTF-8; JSON in other charsets is not supported");
     }
-    let (line, column) = place(error);
+    let (line, column) = location(error);
     if error.classify() == Category::Eof {
         return format!("it ends too early, at line {line}, column {column}");
     }
@@ -91,7 +91,7 @@ fn is_many(text: &[u8]) -> bool {
 
 /// Returns the line and the column of an error, both counted from 1. The parser counts columns from
 /// 0 after a line break.
-fn place(error: &serde_json::Error) -> (usize, usize) {
+fn location(error: &serde_json::Error) -> (usize, usize) {
     (error.line(), error.column().max(1))
 }
 

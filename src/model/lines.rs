@@ -45,13 +45,13 @@ impl Lines {
 
     /// Adds more text. Take all complete lines before you push more, or they accumulate.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.settle();
+        self.release_consumed();
         self.buffer.extend_from_slice(bytes);
     }
 
     /// Releases consumed bytes and shrinks the buffer after a long line. Returns the number of
     /// bytes still buffered.
-    pub fn settle(&mut self) -> usize {
+    pub fn release_consumed(&mut self) -> usize {
         self.buffer.drain(..self.from);
         self.looked -= self.from;
         self.from = 0;
@@ -68,7 +68,7 @@ impl Lines {
     }
 
     /// Returns the next complete line.
-    pub fn take(&mut self) -> Option<Line<'_>> {
+    pub fn next_line(&mut self) -> Option<Line<'_>> {
         let rest = &self.buffer[self.looked..];
         let (end, next) = match rest.iter().position(|byte| *byte == b'\n') {
             Some(at) => (self.looked + at, self.looked + at + 1),

@@ -117,7 +117,7 @@ impl Namespace {
 
     /// Returns the name of a stream in the namespace. The stream must be inside.
     #[must_use]
-    pub fn show<'a>(&self, stream: &'a StreamName) -> Cow<'a, str> {
+    pub fn public_name_of<'a>(&self, stream: &'a StreamName) -> Cow<'a, str> {
         let Some(prefix) = &self.0 else {
             return Cow::Borrowed(stream.redis_key());
         };

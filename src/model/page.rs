@@ -109,7 +109,7 @@ impl Page {
             .iter()
             .enumerate()
             .filter(|(_, entry)| view.filter.takes(entry));
-        let stream = view.namespace.show(&self.stream);
+        let stream = view.namespace.public_name_of(&self.stream);
         for (index, entry) in taken {
             let start = bytes.len();
             let json = |stream, position| EntryJson {

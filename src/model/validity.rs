@@ -43,7 +43,7 @@ impl Validity {
 
     /// Returns the time left until the credential expires.
     #[must_use]
-    pub fn left(&self) -> Option<Duration> {
+    pub fn remaining(&self) -> Option<Duration> {
         let now = SystemTime::now();
         self.until
             .map(|until| until.duration_since(now).unwrap_or_default())

@@ -104,7 +104,7 @@ pub async fn serve(
                 continue;
             }
         };
-        let held = Metrics::hold(&metrics.connections);
+        let held = Metrics::raise(&metrics.connections);
         let open = usize::try_from(metrics.connections.get()).unwrap_or(0);
         let over = (open > settings.max_connections).then_some(RejectedRequest::Overloaded);
         if over.is_some() {
@@ -127,7 +127,7 @@ pub async fn serve(
             serving: serving.clone(),
         };
         if let Some(least) = workers.iter().min_by_key(|worker| worker.load()) {
-            least.give(accepted).await;
+            least.send(accepted).await;
         }
     };
     serving.shutdown.close();

@@ -211,7 +211,7 @@ impl ClientPeer {
             let standing = self.enter(&mut request);
             let Ok(mut response) = router.oneshot(request).await;
             if let Some(standing) = standing {
-                standing.tell(response.headers_mut());
+                standing.write_headers(response.headers_mut());
             }
             response
         };

@@ -36,7 +36,7 @@ impl Http1Framing {
         while at < bytes.len() {
             let rest = &bytes[at..];
             match self {
-                Self::Head => match head::read(rest, max_head) {
+                Self::Head => match head::scan_head(rest, max_head) {
                     Ok(Some(head)) => {
                         at += head.length;
                         heads += 1;

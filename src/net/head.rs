@@ -40,7 +40,7 @@ pub(crate) struct Head {
 ///
 /// # Errors
 /// [`Malformed`] with the fault of the head.
-pub(crate) fn read(bytes: &[u8], max_bytes: usize) -> Result<Option<Head>, Malformed> {
+pub(crate) fn scan_head(bytes: &[u8], max_bytes: usize) -> Result<Option<Head>, Malformed> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut request = Request::new(&mut []);
     let too_large = Err(Malformed::HeadTooLarge { max_bytes });
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     fn read_all(head: &str) -> Result<Option<Head>, Malformed> {
-        read(head.as_bytes(), 8 << 10)
+        scan_head(head.as_bytes(), 8 << 10)
     }
 
     #[test]
@@ -243,7 +243,7 @@ mod tests {
         let fault = Malformed::TargetTooLong {
             max_bytes: MAX_TARGET,
         };
-        assert_eq!(read(long.as_bytes(), 1 << 20), Err(fault));
+        assert_eq!(scan_head(long.as_bytes(), 1 << 20), Err(fault));
     }
 
     #[test]

@@ -55,8 +55,8 @@ struct Contents {
 
 impl TlsFiles {
     fn read(&self) -> Result<Contents, Vec<TlsProblem>> {
-        let cert = read(&self.cert).map_err(TlsProblem::Cert);
-        let key = read(&self.key).map_err(TlsProblem::Key);
+        let cert = read_file(&self.cert).map_err(TlsProblem::Cert);
+        let key = read_file(&self.key).map_err(TlsProblem::Key);
         match (cert, key) {
             (Ok(cert), Ok(key)) => Ok(Contents { cert, key }),
             (cert, key) => Err([cert.err(), key.err()].into_iter().flatten().collect()),
@@ -105,7 +105,7 @@ fn provider() -> CryptoProvider {
 ///
 /// # Errors
 /// The cause, with the path of the file.
-pub fn read(path: &std::path::Path) -> Result<Vec<u8>, String> {
+pub fn read_file(path: &std::path::Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 

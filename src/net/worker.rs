@@ -80,7 +80,7 @@ impl Worker {
     }
 
     /// Assigns a connection to the worker. Drops it if the thread has ended.
-    pub(crate) async fn give(&self, accepted: Accepted) {
+    pub(crate) async fn send(&self, accepted: Accepted) {
         let _ = self.connections.send(accepted).await;
     }
 

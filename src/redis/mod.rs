@@ -243,14 +243,16 @@ impl Store {
                     .pipeline(pipeline, RetryPolicy::Safe, self.writer)
                     .await
             }
-            Lane::Own(handle) => self.connections.heed(handle.pipeline(pipeline).await),
+            Lane::Own(handle) => self
+                .connections
+                .note_failure(handle.pipeline(pipeline).await),
         }
     }
 
     async fn write_on(&self, lane: &Lane, command: &Cmd) -> Result<Value, StoreError> {
         match lane {
             Lane::Shared => self.write(command).await,
-            Lane::Own(handle) => self.connections.heed(handle.command(command).await),
+            Lane::Own(handle) => self.connections.note_failure(handle.command(command).await),
         }
     }
 
@@ -261,7 +263,9 @@ impl Store {
     ) -> Result<Vec<Value>, StoreError> {
         match lane {
             Lane::Shared => self.write_pipeline(pipeline).await,
-            Lane::Own(handle) => self.connections.heed(handle.pipeline(pipeline).await),
+            Lane::Own(handle) => self
+                .connections
+                .note_failure(handle.pipeline(pipeline).await),
         }
     }
 

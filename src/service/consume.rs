@@ -94,7 +94,7 @@ impl Services {
         if wait.is_zero() {
             return Ok(None);
         }
-        let slot = Metrics::hold_below(&self.metrics.waiting, self.limits.max_waiting);
+        let slot = Metrics::raise_below(&self.metrics.waiting, self.limits.max_waiting);
         slot.map(Some).ok_or_else(|| {
             self.metrics.refuse("waiting_reads");
             TooManyWaiting

@@ -55,12 +55,12 @@ impl Services {
     ) -> Result<(GaugeGuard, GaugeGuard), SubscriptionLimit> {
         let usage = &principal.usage;
         let own = usage.limits.max_subscriptions.unwrap_or(usize::MAX);
-        let Some(of_principal) = Metrics::hold_below(&usage.subscriptions, own) else {
+        let Some(of_principal) = Metrics::raise_below(&usage.subscriptions, own) else {
             self.metrics.refuse("subscriptions_of_principal");
             return Err(SubscriptionLimit::OfPrincipal);
         };
         let all = self.limits.max_subscriptions;
-        let Some(of_gateway) = Metrics::hold_below(&self.metrics.subscriptions, all) else {
+        let Some(of_gateway) = Metrics::raise_below(&self.metrics.subscriptions, all) else {
             self.metrics.refuse("subscriptions");
             return Err(SubscriptionLimit::OfGateway);
         };

@@ -73,7 +73,9 @@ impl Services {
                 ack.await
             }
             Settlement::Lease(operation) => {
-                let settle = self.store.settle(&one.stream, group, &one.items, operation);
+                let settle = self
+                    .store
+                    .settle_leases(&one.stream, group, &one.items, operation);
                 settle.await
             }
         });
@@ -84,7 +86,7 @@ impl Services {
             Settlement::Lease(LeaseOperation::Reject { .. }) => "rejected",
             _ => "max-deliveries",
         };
-        self.metrics.bury(reason, dead.count() as u64);
+        self.metrics.count_dead_letters(reason, dead.count() as u64);
         let outcomes = outcomes.into_iter().enumerate();
         outcomes
             .map(|(stream, outcomes)| {

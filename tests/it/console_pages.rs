@@ -73,8 +73,8 @@ async fn the_tail_shows_what_is_published_and_the_form_publishes() {
 }
 
 #[tokio::test]
-async fn a_paused_tail_keeps_new_entries_and_a_filter_leaves_entries_out() {
-    let (_server, app, page) = opened("streams/orders/live").await;
+async fn a_paused_tail_keeps_the_newest_entries_and_a_filter_leaves_entries_out() {
+    let (server, app, page) = opened("streams/orders/live").await;
     is_live(&page).await;
     page.click("#pause", "Pause").await;
     app.publish("orders", "while paused").await;
@@ -86,6 +86,14 @@ async fn a_paused_tail_keeps_new_entries_and_a_filter_leaves_entries_out() {
     );
     page.click("#pause", "Resume").await;
     page.shows("#tail .entry", "while paused").await;
+    page.click("#pause", "Pause").await;
+    let burst = "for i = 1, 1000 do redis.call('XADD', 'orders', '*', 'n', 'burst ' .. i) end return 'done'";
+    server.command(&["EVAL", burst, "0"]).await;
+    page.shows("#tail-rate", "1,000 waiting").await;
+    page.click("#pause", "Resume").await;
+    page.shows("#tail .entry", "burst 1000").await;
+    page.shows("#tail .marker", "601 older entries are not shown")
+        .await;
     page.enter("#tail-filter", "n:wanted").await;
     page.click("form button", "Filter").await;
     is_live(&page).await;
@@ -416,7 +424,7 @@ async fn furnish(app: &TestApp) {
         let entry = |n: u64| {
             let user = ["alice", "bob", "carol", "dave"][usize::try_from(n * n % 7 % 4).unwrap()];
             let items = json!([{"sku": format!("A-{n}"), "count": 2}, {"sku": "B-7", "count": 1}]);
-            let cart = json!({"items": items, "gift": n % 3 == 0}).to_string();
+            let cart = json!({"items": items, "gift": n.is_multiple_of(3)}).to_string();
             let total = format!("{}.50", n * 7 % 90 + 4);
             let id = format!("{}-0", now - 2000 - (count - n) * every_ms);
             json!({"id": id, "fields": {"user": user, "total": total, "type": "paid", "cart": cart}})

@@ -137,7 +137,7 @@ pub async fn read_many(
     )?);
     let streams = from.iter().zip(stretches);
     let streams = streams
-        .map(|((stream, after), read)| show(stream, *after, read, &view))
+        .map(|((stream, after), read)| stream_page(stream, *after, read, &view))
         .collect();
     let answer = (
         waiting.map(|_| Extension(Waited)),
@@ -186,7 +186,12 @@ async fn resolve(
     found.map_err(ApiError::of_read)
 }
 
-fn show(stream: &StreamName, after: Position, read: RangePage, view: &Arc<View>) -> OfStream {
+fn stream_page(
+    stream: &StreamName,
+    after: Position,
+    read: RangePage,
+    view: &Arc<View>,
+) -> OfStream {
     let gap = SkippedGap::of(after, read.standing);
     let next = match &gap {
         Some(gap) if gap.is_reset() => Position::START,

@@ -56,7 +56,7 @@ pub struct ScheduledParams {
     cursor: Option<String>,
 }
 
-fn show(stream: &StreamName, kept: &Scheduled) -> ScheduledAppend {
+fn scheduled_append(stream: &StreamName, kept: &Scheduled) -> ScheduledAppend {
     ScheduledAppend {
         stream: stream.public_name().into_owned(),
         scheduled: kept.token.clone(),
@@ -68,7 +68,12 @@ fn show(stream: &StreamName, kept: &Scheduled) -> ScheduledAppend {
 /// Returns 202 for a scheduled append.
 pub(in crate::http) fn accepted(stream: &StreamName, kept: &Scheduled) -> Response {
     let place = [(LOCATION, paths::scheduled(stream, &kept.token))];
-    (StatusCode::ACCEPTED, place, Json(show(stream, kept))).into_response()
+    (
+        StatusCode::ACCEPTED,
+        place,
+        Json(scheduled_append(stream, kept)),
+    )
+        .into_response()
 }
 
 /// Token in the path of a request.
@@ -124,7 +129,10 @@ pub async fn list_scheduled(
     let next = kept.last().filter(|_| kept.len() == limit);
     let next = next.map(|last| format!("{}.{}", last.due_ms, last.token));
     Ok(Json(ScheduledAppends {
-        scheduled: kept.iter().map(|one| show(stream, one)).collect(),
+        scheduled: kept
+            .iter()
+            .map(|one| scheduled_append(stream, one))
+            .collect(),
         next,
     }))
 }
@@ -153,7 +161,7 @@ pub async fn read_scheduled(
     let found = found
         .map_err(ApiError::of_read)?
         .ok_or_else(not_scheduled)?;
-    Ok(Json(show(access.stream(), &found)))
+    Ok(Json(scheduled_append(access.stream(), &found)))
 }
 
 /// Cancel a scheduled append

@@ -228,7 +228,7 @@ impl BodyReservation {
             Some(held) => held.resize(beyond, most),
             None if beyond == 0 => true,
             none => {
-                *none = Metrics::hold_bytes(&state.metrics.body_bytes, beyond, most);
+                *none = Metrics::raise_bytes(&state.metrics.body_bytes, beyond, most);
                 none.is_some()
             }
         }

@@ -123,7 +123,9 @@ pub async fn claim_entries(
         .store
         .claim(access.stream(), &access.group, &claim)
         .await?;
-    state.metrics.bury("gone", claimed.deleted.len() as u64);
+    state
+        .metrics
+        .count_dead_letters("gone", claimed.deleted.len() as u64);
     let of = (access.stream(), &access.group);
     Ok(Json(Deliveries::new(of, claimed.entries, just_id, false)))
 }
@@ -205,7 +207,9 @@ pub async fn autoclaim_entries(
         .await?;
     let of = (access.stream(), &access.group);
     if claimed.leased {
-        state.metrics.bury("gone", claimed.deleted.len() as u64);
+        state
+            .metrics
+            .count_dead_letters("gone", claimed.deleted.len() as u64);
     }
     Ok(Json(ClaimedPage {
         entries: Deliveries::new(of, claimed.entries, just_id, false).into_entries(),

@@ -141,7 +141,7 @@ pub async fn list_dead_letters(
             .access
             .principal()
             .namespace
-            .show(&policy.dead_letter)
+            .public_name_of(&policy.dead_letter)
             .into_owned(),
         dead_letters: page.letters.into_iter().map(DeadLetterOut).collect(),
         next: page.next.map(|id| id.to_string()),

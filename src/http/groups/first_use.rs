@@ -9,7 +9,7 @@ use crate::http::error::ApiError;
 use crate::http::extract::access::{Access, Manage, RequiredRight};
 use crate::http::extract::json_text_of;
 use crate::http::groups::policy::PolicyCall;
-use crate::http::groups::{GroupPosition, place};
+use crate::http::groups::{GroupPosition, parse_position};
 use crate::model::name::StreamName;
 use crate::model::position::{Position, Start};
 use crate::redis::GroupStart;
@@ -82,7 +82,7 @@ impl GroupToCreate {
                 None => Ok(None),
             };
         }
-        let start = match place((&format!("{prefix}start"), start), None)? {
+        let start = match parse_position((&format!("{prefix}start"), start), None)? {
             Some(GroupPosition::After(start)) => start,
             _ => Start::After(Position::OLDEST),
         };

@@ -254,7 +254,7 @@ impl SettleBatch {
         let mut results = Vec::new();
         for ((one, places), settled) in self.streams.iter().zip(&self.places).zip(settled) {
             for ((place, item), settled) in places.iter().zip(&one.items).zip(settled) {
-                let result = show((&one.stream, group), *item, settled, deletes, many);
+                let result = settled_out((&one.stream, group), *item, settled, deletes, many);
                 results.push((*place, result));
             }
         }
@@ -301,7 +301,7 @@ fn out(id: Option<String>, outcome: Outcome) -> SettledOut {
     }
 }
 
-fn show(
+fn settled_out(
     (stream, group): (&StreamName, &GroupName),
     item: Item,
     settled: LeaseOutcome,

@@ -160,7 +160,7 @@ pub(super) enum GroupPosition {
 }
 
 /// Parses the requested position of a group.
-pub(super) fn place(
+pub(super) fn parse_position(
     (pointer, after): (&str, Option<&str>),
     since: Option<TimeParam>,
 ) -> Result<Option<GroupPosition>, ApiError> {
@@ -223,7 +223,7 @@ pub async fn create_group(
     headers: HeaderMap,
     JsonOrForm(new): JsonOrForm<NewGroup>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<GroupDetail>), ApiError> {
-    let place = place(("/start", new.start.as_deref()), new.since)?;
+    let place = parse_position(("/start", new.start.as_deref()), new.since)?;
     let only_new = only_new(&headers)?;
     let read = new
         .entries_read

@@ -10,7 +10,7 @@ use crate::http::extract::access::{GroupAccess, Manage};
 use crate::http::extract::params::{TimeParam, redis_number};
 use crate::http::extract::{ACCEPT_PATCH, JsonOrForm, NoParams, Query};
 use crate::http::groups::policy::{Patch, PolicyCall};
-use crate::http::groups::{GroupDetail, detail, place};
+use crate::http::groups::{GroupDetail, detail, parse_position};
 use crate::http::paths;
 use crate::http::respond::json::Json;
 use crate::http::state::AppState;
@@ -71,7 +71,7 @@ pub async fn move_group(
     State(state): State<AppState>,
     JsonOrForm(patch): JsonOrForm<GroupPatch>,
 ) -> Result<([(&'static str, &'static str); 1], Json<GroupDetail>), ApiError> {
-    let place = place(
+    let place = parse_position(
         ("/last_delivered_id", patch.last_delivered_id.as_deref()),
         patch.since,
     )?;

@@ -162,7 +162,7 @@ impl PolicyOut {
             max_deliveries: policy.max_deliveries,
             backoff: policy.backoff.into_iter().map(duration::format).collect(),
             consumer_expiry: duration::format(policy.consumer_expiry),
-            dead_letter: seen_in.show(&policy.dead_letter).into_owned(),
+            dead_letter: seen_in.public_name_of(&policy.dead_letter).into_owned(),
         }
     }
 }

@@ -140,7 +140,7 @@ pub async fn nack_entries(
     JsonOrForm(mut call): JsonOrForm<NackCall>,
 ) -> Result<Json<SettledAll>, ApiError> {
     let batch = SettleBatch::of_one(access.stream(), &access.group, &call.ids, &call.receipts)?;
-    settle(&state, &access.group, batch, call.operation()?).await
+    settle_leases(&state, &access.group, batch, call.operation()?).await
 }
 
 /// Release entries of several streams
@@ -163,7 +163,7 @@ pub async fn nack_entries_of_many(
     JsonOrForm(mut call): JsonOrForm<NackCall>,
 ) -> Result<Json<SettledAll>, ApiError> {
     let batch = SettleBatch::of_many((&caller, &group), &call.ids, &call.receipts, |_| Ok(()))?;
-    settle(&state, &group, batch, call.operation()?).await
+    settle_leases(&state, &group, batch, call.operation()?).await
 }
 
 /// Reject entries
@@ -187,7 +187,7 @@ pub async fn reject_entries(
     JsonOrForm(mut call): JsonOrForm<RejectCall>,
 ) -> Result<Json<SettledAll>, ApiError> {
     let batch = SettleBatch::of_one(access.stream(), &access.group, &call.ids, &call.receipts)?;
-    settle(&state, &access.group, batch, call.operation()?).await
+    settle_leases(&state, &access.group, batch, call.operation()?).await
 }
 
 /// Reject entries of several streams
@@ -210,7 +210,7 @@ pub async fn reject_entries_of_many(
     JsonOrForm(mut call): JsonOrForm<RejectCall>,
 ) -> Result<Json<SettledAll>, ApiError> {
     let batch = SettleBatch::of_many((&caller, &group), &call.ids, &call.receipts, |_| Ok(()))?;
-    settle(&state, &group, batch, call.operation()?).await
+    settle_leases(&state, &group, batch, call.operation()?).await
 }
 
 /// Extend leases
@@ -235,7 +235,7 @@ pub async fn extend_entries(
     JsonOrForm(mut call): JsonOrForm<ExtendCall>,
 ) -> Result<Json<SettledAll>, ApiError> {
     let batch = SettleBatch::of_one(access.stream(), &access.group, &call.ids, &call.receipts)?;
-    settle(&state, &access.group, batch, call.operation()?).await
+    settle_leases(&state, &access.group, batch, call.operation()?).await
 }
 
 /// Extend leases of several streams
@@ -258,10 +258,10 @@ pub async fn extend_entries_of_many(
     JsonOrForm(mut call): JsonOrForm<ExtendCall>,
 ) -> Result<Json<SettledAll>, ApiError> {
     let batch = SettleBatch::of_many((&caller, &group), &call.ids, &call.receipts, |_| Ok(()))?;
-    settle(&state, &group, batch, call.operation()?).await
+    settle_leases(&state, &group, batch, call.operation()?).await
 }
 
-async fn settle(
+async fn settle_leases(
     state: &AppState,
     group: &GroupName,
     batch: SettleBatch,

@@ -54,7 +54,7 @@ const PRINCIPAL: &str = "principal";
 
 impl RateLimitHeaders {
     /// Adds the headers to a response.
-    pub fn tell(self, headers: &mut HeaderMap) {
+    pub fn write_headers(self, headers: &mut HeaderMap) {
         headers.append("ratelimit-policy", self.policy);
         headers.append("ratelimit", self.item);
     }
@@ -95,7 +95,7 @@ pub fn count(
             state.metrics.refuse("rate_of_principal");
             let mut answer = refuse(RejectedRequest::TooOften(after), in_stream(request));
             if let Some(standing) = standing(after.item(PRINCIPAL)) {
-                standing.tell(answer.headers_mut());
+                standing.write_headers(answer.headers_mut());
             }
             Err(Box::new(answer))
         }

@@ -107,7 +107,7 @@ where
                 let mut again = self.clone();
                 return Box::pin(async move {
                     if issuer.fetch().await {
-                        state.hub.call_all();
+                        state.hub.wake_all();
                     }
                     again.call(request).await
                 });
@@ -146,7 +146,7 @@ fn finish(state: &AppState, sent: &RequestRecord, response: Response) -> Respons
     } = sent;
     let mut response = response_budget::account(state, method, info.path(), response);
     if let Some(left) = left {
-        left.clone().tell(response.headers_mut());
+        left.clone().write_headers(response.headers_mut());
     }
     if let Some(origin) = refused_from {
         cors::let_read(response.headers_mut(), origin.clone());
@@ -178,7 +178,7 @@ fn finish(state: &AppState, sent: &RequestRecord, response: Response) -> Respons
     let status = response.status().as_u16();
     let route = Arc::from(route.as_ref().map_or("none", MatchedPath::as_str));
     let labels = RequestLabels {
-        method: known(method),
+        method: method_label(method),
         route,
         status,
     };
@@ -198,7 +198,7 @@ fn foreign(response: &Response, path: &str) -> Option<ApiError> {
     })
 }
 
-fn known(method: &Method) -> &'static str {
+fn method_label(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",
         "HEAD" => "HEAD",

@@ -48,7 +48,7 @@ pub(in crate::http) fn account(
         Method::GET | Method::HEAD => state.settings.answer_memory,
         _ => usize::MAX,
     };
-    let Some(held) = Metrics::hold_bytes(&state.metrics.answer_bytes, size, most) else {
+    let Some(held) = Metrics::raise_bytes(&state.metrics.answer_bytes, size, most) else {
         state.metrics.refuse("answers");
         let detail =
             "the memory limit for large responses is reached: request less data or retry later";

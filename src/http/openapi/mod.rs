@@ -86,7 +86,7 @@ pub fn document() -> OpenApi {
         }
         forms::tell_form(operation);
     }
-    security::tell(&mut document);
+    security::add_security(&mut document);
     document
 }
 

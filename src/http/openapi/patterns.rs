@@ -221,7 +221,7 @@ pub fn tell_parameter(parameter: &mut Parameter) {
             list.min_items = (parameter.required == Required::True).then_some(1);
         }
         if let Some(word) = word {
-            tell(schema, &word);
+            add_pattern(schema, &word);
         }
     }
 }
@@ -263,7 +263,7 @@ pub fn tell_members(name: &str, schema: &mut RefOr<Schema>) {
             count.maximum = Some(Number::Int(isize::MAX));
         }
         if let Some(word) = of_member(name, member) {
-            tell(schema, &word);
+            add_pattern(schema, &word);
         }
     }
 }
@@ -284,7 +284,7 @@ fn tell_entry(entry: &mut Object) {
     }
 }
 
-fn tell(schema: &mut RefOr<Schema>, word: &Word) {
+fn add_pattern(schema: &mut RefOr<Schema>, word: &Word) {
     match schema {
         RefOr::T(Schema::Object(object)) => {
             object.pattern = (!word.pattern.is_empty()).then(|| word.pattern.clone().into_owned());
@@ -292,7 +292,7 @@ fn tell(schema: &mut RefOr<Schema>, word: &Word) {
         }
         RefOr::T(Schema::Array(list)) => {
             if let ArrayItems::RefOrSchema(items) = &mut list.items {
-                tell(items, word);
+                add_pattern(items, word);
             }
         }
         _ => {}

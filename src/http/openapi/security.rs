@@ -8,7 +8,7 @@ use utoipa::openapi::security::{
 use crate::http;
 
 /// Adds the security schemes and the requirements of each operation.
-pub(super) fn tell(document: &mut OpenApi) {
+pub(super) fn add_security(document: &mut OpenApi) {
     let components = document.components.get_or_insert_default();
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
     let bearer = bearer.description(Some("An API key, or a token signed by a configured issuer"));

@@ -91,10 +91,10 @@ pub async fn read_capabilities(
             "the gateway has not probed the Redis server yet: retry later",
         )
     })?;
-    Ok(Json(show(&found)))
+    Ok(Json(capabilities_out(&found)))
 }
 
-fn show(found: &Capabilities) -> CapabilitiesOut {
+fn capabilities_out(found: &Capabilities) -> CapabilitiesOut {
     let capabilities = found.list.iter().map(|capability| CapabilityOut {
         name: capability.name,
         what: capability.what,

@@ -54,7 +54,7 @@ pub(in crate::live) struct QueueTicket<'a> {
 
 impl FairQueues {
     /// Enters the queues of a group of several distinct streams, behind all earlier readers.
-    pub(in crate::live) fn stand(
+    pub(in crate::live) fn enqueue(
         &self,
         streams: &[StreamName],
         group: &GroupName,
@@ -152,9 +152,9 @@ mod tests {
     #[test]
     fn one_turn_is_enough_and_leaving_calls_the_next_everywhere() {
         let turns = FairQueues::default();
-        let a = turns.stand(&streams(&[0]), &group());
-        let both = turns.stand(&streams(&[0, 1]), &group());
-        let b = turns.stand(&streams(&[1]), &group());
+        let a = turns.enqueue(&streams(&[0]), &group());
+        let both = turns.enqueue(&streams(&[0, 1]), &group());
+        let b = turns.enqueue(&streams(&[1]), &group());
         assert_eq!(
             (a.first_in(), both.first_in(), b.first_in()),
             (vec![0], vec![1], vec![])
@@ -182,15 +182,15 @@ mod tests {
     fn groups_of_one_stream_do_not_queue_for_each_other() {
         let turns = FairQueues::default();
         let other = GroupName::new("h").unwrap();
-        let _first = turns.stand(&streams(&[0]), &group());
-        assert_eq!(turns.stand(&streams(&[0]), &other).first_in(), [0]);
+        let _first = turns.enqueue(&streams(&[0]), &group());
+        assert_eq!(turns.enqueue(&streams(&[0]), &other).first_in(), [0]);
     }
 
     #[test]
     fn queues_that_nobody_stands_in_are_forgotten() {
         let turns = FairQueues::default();
         for n in 0..100 {
-            drop(turns.stand(&streams(&[n, n + 1]), &group()));
+            drop(turns.enqueue(&streams(&[n, n + 1]), &group()));
         }
         assert_eq!(turns.lock().of.len(), 0);
     }
@@ -207,7 +207,7 @@ mod tests {
             let names: Vec<Vec<usize>> = sets.iter().map(|set| set.iter().copied().collect()).collect();
             let mut standing: Vec<(&Vec<usize>, QueueTicket<'_>, Vec<usize>)> = Vec::new();
             for names in &names {
-                let place = turns.stand(&streams(names), &group());
+                let place = turns.enqueue(&streams(names), &group());
                 let known = place.first_in();
                 standing.push((names, place, known));
             }

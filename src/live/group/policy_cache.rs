@@ -38,7 +38,7 @@ impl PolicyCache {
     }
 
     /// Records whether a read found a policy.
-    pub(in crate::live) fn note(&self, stream: &StreamName, group: &GroupName, has_policy: bool) {
+    pub(in crate::live) fn record(&self, stream: &StreamName, group: &GroupName, has_policy: bool) {
         let key = self.key(stream, group);
         let known = self.has_policy.read();
         if known.get(&key) == Some(&has_policy) {

@@ -129,7 +129,7 @@ impl Push {
             // A session gets no wake-up when its credential is revoked, so it polls.
             let left = left
                 .min(LOOK_AGAIN)
-                .min(self.plan.validity.left().unwrap_or(left));
+                .min(self.plan.validity.remaining().unwrap_or(left));
             if quiet_at <= Instant::now() {
                 return Some(Ok(Pushed::Quiet));
             }
@@ -267,7 +267,9 @@ async fn give_back(
         return Vec::new();
     }
     let items: Vec<Item> = lent.iter().map(|one| one.item).collect();
-    let settled = store.settle(&plan.stream, &plan.group, &items, how).await;
+    let settled = store
+        .settle_leases(&plan.stream, &plan.group, &items, how)
+        .await;
     settled.unwrap_or_else(|error| {
         tracing::debug!(%error, "cannot hand back pushed entries; their leases will expire");
         Vec::new()
@@ -292,7 +294,7 @@ impl Drop for Push {
             match broken {
                 Some(at) => {
                     let dead = hand_back_broken(&context.store, &plan, lent, at).await;
-                    context.metrics.bury("max-deliveries", dead);
+                    context.metrics.count_dead_letters("max-deliveries", dead);
                 }
                 None => hand_back(&context.store, &plan, &lent).await,
             }

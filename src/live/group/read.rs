@@ -100,7 +100,7 @@ impl Hub {
         // worker thread may be detected much later.
         let store = &self.0.context.store;
         let deadline = Instant::now() + wait;
-        let place = self.0.turns.stand(streams, group);
+        let place = self.0.fair_queues.enqueue(streams, group);
         let mut turns = Vec::new();
         loop {
             let now = Instant::now();
@@ -184,7 +184,8 @@ impl Hub {
         new.retain(|index| !turns.iter().any(|turn| turn.stream == *index));
         let take = async |stream: usize| {
             let name = &streams[stream];
-            let (following, hearing) = join(self.join(name), self.0.wakes.hear(name, group)).await;
+            let (following, hearing) =
+                join(self.join(name), self.0.wakes.subscribe(name, group)).await;
             following.map(|following| Turn {
                 stream,
                 following,
@@ -229,13 +230,16 @@ impl Hub {
                 let result = store.read_work(&streams, &group, &work, plain).await;
                 for (stream, handed) in streams.iter().zip(result.iter().flatten()) {
                     if work.read.history.is_none() {
-                        inner.policy_cache.note(stream, &group, handed.leased);
+                        inner.policy_cache.record(stream, &group, handed.leased);
                     }
                     inner
                         .context
                         .metrics
-                        .bury("max-deliveries", handed.dead.exhausted);
-                    inner.context.metrics.bury("gone", handed.dead.gone);
+                        .count_dead_letters("max-deliveries", handed.dead.exhausted);
+                    inner
+                        .context
+                        .metrics
+                        .count_dead_letters("gone", handed.dead.gone);
                     inner.context.metrics.stuck.inc_by(handed.dead.stuck);
                 }
                 result
@@ -284,7 +288,7 @@ async fn hand_back(store: &Store, stream: &StreamName, group: &GroupName, entrie
         return;
     }
     if let Err(error) = store
-        .settle(stream, group, &lent, &LeaseOperation::HandBack)
+        .settle_leases(stream, group, &lent, &LeaseOperation::HandBack)
         .await
     {
         tracing::debug!(%error, "cannot hand back undelivered entries; their leases will expire");

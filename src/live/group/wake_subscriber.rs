@@ -84,7 +84,7 @@ impl GroupWakes {
     }
 
     /// Updates the readers of one channel, or of all channels if `None`.
-    fn tell(&self, channel: Option<&str>, change: impl Fn(&mut GroupMessages)) {
+    fn update(&self, channel: Option<&str>, change: impl Fn(&mut GroupMessages)) {
         let groups = self.groups();
         match channel {
             Some(channel) => {
@@ -99,7 +99,7 @@ impl GroupWakes {
     }
 
     /// Returns the channels with waiting readers now or until recently, and removes all others.
-    fn wanted(&self) -> HashSet<String> {
+    fn wanted_channels(&self) -> HashSet<String> {
         let now = Instant::now();
         let mut groups = self.groups();
         groups.retain(|_, group| {
@@ -137,7 +137,7 @@ impl WakeReceiver {
 
 impl GroupWakes {
     /// Returns a receiver for a group, after waiting briefly for its channel to be subscribed.
-    pub(in crate::live) async fn hear(
+    pub(in crate::live) async fn subscribe(
         self: &Arc<Self>,
         stream: &StreamName,
         group: &GroupName,
@@ -178,7 +178,7 @@ impl GroupWakes {
                 .set(0);
             // Readers are not woken: a retry now would probably lose a command on a failing
             // connection.
-            self.tell(None, |told| told.listening = false);
+            self.update(None, |told| told.listening = false);
             if let Err(error) = listened {
                 tracing::debug!(%error, "lost the pub/sub connection for group wake-ups");
             }
@@ -192,7 +192,7 @@ impl GroupWakes {
 
     /// Listens over one connection until it fails.
     async fn listen_once(&self, backoff: &mut Duration) -> Result<(), StoreError> {
-        let (mut ear, mut calls) = self.context.store.listen().await?;
+        let (mut subscriber, mut calls) = self.context.store.listen().await?;
         *backoff = BACKOFF.0;
         self.context
             .metrics
@@ -205,30 +205,30 @@ impl GroupWakes {
         let mut compare = true;
         loop {
             if std::mem::take(&mut compare) {
-                let wanted = self.wanted();
+                let wanted = self.wanted_channels();
                 for channel in wanted.difference(&open) {
-                    ear.open(channel).await?;
+                    subscriber.open(channel).await?;
                     // Messages before the subscription were missed, so readers must retry.
-                    self.tell(Some(channel), |told| {
+                    self.update(Some(channel), |told| {
                         told.listening = true;
                         told.freed += 1;
                     });
                 }
                 for channel in open.difference(&wanted) {
-                    ear.close(channel).await?;
+                    subscriber.close(channel).await?;
                 }
                 open = wanted;
             }
             tokio::select! {
                 () = self.changed.notified() => compare = true,
                 () = tokio::time::sleep_until(look) => {
-                    ear.test().await?;
+                    subscriber.test().await?;
                     look = Instant::now() + LOOK_EVERY;
                     compare = true;
                 }
                 call = calls.next() => {
                     let Some((channel, due_ms)) = call else { return Ok(()) };
-                    self.tell(Some(&channel), |told| match due_ms {
+                    self.update(Some(&channel), |told| match due_ms {
                         0 => told.freed += 1,
                         _ => told.expect(Duration::from_millis(due_ms)),
                     });

@@ -5,9 +5,9 @@ use super::*;
 fn all(prefixes: &[&str]) -> PrefixIndex {
     let mut all = PrefixIndex::default();
     for prefix in prefixes {
-        let matcher = PrefixWatch::new(prefix, 0);
-        matcher.followers.store(1, Ordering::Relaxed);
-        all.insert(Arc::new(matcher));
+        let watch = PrefixWatch::new(prefix, 0);
+        watch.followers.store(1, Ordering::Relaxed);
+        all.insert(Arc::new(watch));
     }
     all
 }
@@ -21,7 +21,7 @@ fn a_name_has_every_beginning_that_it_begins_with_and_no_other() {
         ("aé.b", &["", "a", "aé"]),
         ("aè", &["", "a"]),
     ] {
-        let found: Vec<_> = all.of(name).map(|matcher| &*matcher.prefix).collect();
+        let found: Vec<_> = all.of(name).map(|watch| &*watch.prefix).collect();
         assert_eq!(found, expected, "{name}");
     }
 }

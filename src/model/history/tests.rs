@@ -73,7 +73,7 @@ impl Oracle {
     }
 
     /// Returns the standing of a position from the evidence of a read of `limit` entries.
-    fn standing(&self, position: Position, limit: usize) -> Standing {
+    fn standing(&self, position: Position, limit: usize) -> PositionStatus {
         let after = self.kept.iter().filter(|kept| **kept > position.id).count();
         let evidence = Evidence {
             entry_exists: Some(self.kept.contains(&position.id)),
@@ -140,16 +140,16 @@ proptest! {
         for (position, told) in read.into_iter().map(|position| (position, 0)).chain([gap]) {
             let lost = oracle.lost_after(position.id) - told;
             match oracle.standing(position, limit) {
-                Standing::Intact => {
+                PositionStatus::Intact => {
                     let below = facts.oldest.is_none_or(|oldest| position.id < oldest);
                     prop_assert!(!below || lost == 0, "{position}: {lost} entries lost without notice");
                 }
-                Standing::Overtaken { lost: Some(told) } => {
+                PositionStatus::Overtaken { lost: Some(told) } => {
                     prop_assert!(told > 0);
                     prop_assert_eq!(told, lost, "{}", position);
                 }
-                Standing::Overtaken { lost: None } => prop_assert!(position.n.is_none()),
-                Standing::Reset => prop_assert!(false, "{position} was taken for another stream's"),
+                PositionStatus::Overtaken { lost: None } => prop_assert!(position.n.is_none()),
+                PositionStatus::Reset => prop_assert!(false, "{position} was taken for another stream's"),
             }
         }
     }
@@ -161,7 +161,7 @@ proptest! {
         let position = oracle.facts().tail();
         let kept = (0..new).map(|index| EntryId::new((old + 1 + index) as u64, 0)).collect::<Vec<_>>();
         let anew = Oracle { given: kept.clone(), kept, ..Oracle::default() };
-        prop_assert_eq!(anew.facts().standing(position, Evidence::default()), Standing::Reset);
+        prop_assert_eq!(anew.facts().standing(position, Evidence::default()), PositionStatus::Reset);
     }
 
     #[test]
@@ -177,10 +177,10 @@ proptest! {
         let tail = left.facts().tail();
         let standing = right.standing(tail, usize::MAX);
         if right.facts().must_hold(tail.id) && tail.n.is_some() && !right.kept.contains(&tail.id) {
-            prop_assert_eq!(standing, Standing::Reset);
+            prop_assert_eq!(standing, PositionStatus::Reset);
         }
         if left.given == right.given[..left.given.len().min(right.given.len())] {
-            prop_assert_ne!(standing, Standing::Reset, "{} is in both", tail);
+            prop_assert_ne!(standing, PositionStatus::Reset, "{} is in both", tail);
         }
     }
 }
@@ -204,8 +204,8 @@ fn most_diverged_histories_are_noticed() {
         }
         diverged += 1;
         let counts = right.facts().standing(tail, Evidence::default());
-        by_counts += u32::from(counts == Standing::Reset);
-        noticed += u32::from(right.standing(tail, usize::MAX) == Standing::Reset);
+        by_counts += u32::from(counts == PositionStatus::Reset);
+        noticed += u32::from(right.standing(tail, usize::MAX) == PositionStatus::Reset);
     }
     // Counts alone notice about half of them.
     assert!(
@@ -241,10 +241,10 @@ fn right_before_the_oldest_entry_nothing_is_lost() {
     oracle.apply(&Step::Add(10));
     oracle.apply(&Step::Trim(4));
     let before = Position::from(oracle.facts().after_gap().id);
-    assert_eq!(oracle.standing(before, 9), Standing::Intact);
+    assert_eq!(oracle.standing(before, 9), PositionStatus::Intact);
     assert_eq!(
         oracle.standing(Position::from(EntryId::new(2, 0)), 9),
-        Standing::Overtaken { lost: None }
+        PositionStatus::Overtaken { lost: None }
     );
 }
 
@@ -254,10 +254,10 @@ fn a_reader_who_is_caught_up_is_not_overtaken_by_trimming() {
     oracle.apply(&Step::Add(10));
     let tail = oracle.facts().tail();
     oracle.apply(&Step::Trim(0));
-    assert_eq!(oracle.standing(tail, 9), Standing::Intact);
+    assert_eq!(oracle.standing(tail, 9), PositionStatus::Intact);
     assert_eq!(
         oracle.standing(Position::from(tail.id), 9),
-        Standing::Intact
+        PositionStatus::Intact
     );
 }
 
@@ -266,9 +266,9 @@ fn the_oldest_is_never_overtaken_but_the_counted_beginning_is() {
     let mut oracle = Oracle::default();
     oracle.apply(&Step::Add(10));
     oracle.apply(&Step::Trim(4));
-    assert_eq!(oracle.standing(Position::OLDEST, 9), Standing::Intact);
+    assert_eq!(oracle.standing(Position::OLDEST, 9), PositionStatus::Intact);
     assert_eq!(
         oracle.standing(Position::START, 9),
-        Standing::Overtaken { lost: Some(6) }
+        PositionStatus::Overtaken { lost: Some(6) }
     );
 }

@@ -24,7 +24,7 @@ pub enum RedisHealth {
 
 impl RedisHealth {
     /// Records the outcome of an attempt. Returns true if the state changes.
-    pub(in crate::redis) fn note(&mut self, cause: Option<String>) -> bool {
+    pub(in crate::redis) fn record(&mut self, cause: Option<String>) -> bool {
         let next = match (&*self, cause) {
             (_, None) => Self::Up,
             (Self::Never(_), cause) => Self::Never(cause),

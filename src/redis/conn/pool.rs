@@ -147,7 +147,7 @@ impl Connections {
             before.leave();
         }
         for slot in self.writers.iter().chain(&self.readers) {
-            if let Some(held) = slot.held() {
+            if let Some(held) = slot.handle() {
                 slot.discard(&held);
             }
         }
@@ -226,7 +226,7 @@ impl Connections {
         let mut tries = repeat.tries();
         let mut unsent_tries = UNSENT_TRIES;
         loop {
-            let (slot, held) = self.held(repeat, writer).await?;
+            let (slot, held) = self.acquire(repeat, writer).await?;
             let (answered, written) = (
                 held.answered.load(Ordering::Relaxed),
                 held.wire.link.written(),
@@ -234,7 +234,7 @@ impl Connections {
             let result = send(held.wire.handle.clone()).await;
             tries -= 1;
             let unsent = held.wire.link.written() == written;
-            match self.settle(slot, &held, answered, result) {
+            match self.finish_call(slot, &held, answered, result) {
                 Err(StoreError::Broken(text)) if unsent => {
                     if unsent_tries == 0 {
                         return Err(StoreError::Unreachable(text));
@@ -252,9 +252,12 @@ impl Connections {
 
     /// Triggers a search for a new master if the error hints at a failover. Records rejected writes
     /// and missing permissions. Returns the result unchanged.
-    pub(in crate::redis) fn heed<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+    pub(in crate::redis) fn note_failure<T>(
+        &self,
+        result: Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         if let Err(error) = &result {
-            self.writes.heed(error);
+            self.writes.record(error);
             if let StoreError::ReadOnly(_) | StoreError::Broken(_) | StoreError::Timeout = error {
                 self.suspected.notify_one();
             }
@@ -265,7 +268,7 @@ impl Connections {
     /// Returns the handle for a read or a write. Writes of a thread share a handle, so that
     /// concurrent writes are sent in few packets. Reads use other connections, so that a large
     /// reply delays no write.
-    async fn held(
+    async fn acquire(
         &self,
         repeat: RetryPolicy,
         writer: usize,
@@ -338,7 +341,7 @@ impl Connections {
 
     /// Records the outcome of a command and discards the handle if it is unusable. `before` is the
     /// handle's number of replies when the command was sent.
-    pub(super) fn settle<T>(
+    pub(super) fn finish_call<T>(
         &self,
         slot: &SharedConnection,
         held: &Arc<ConnectionHandle>,
@@ -362,6 +365,6 @@ impl Connections {
                 held.answered.fetch_add(1, Ordering::Relaxed);
             }
         }
-        self.heed(result)
+        self.note_failure(result)
     }
 }

@@ -22,13 +22,13 @@ pub(in crate::redis) struct SharedConnection {
 }
 
 impl SharedConnection {
-    pub fn held(&self) -> Option<Arc<ConnectionHandle>> {
+    pub fn handle(&self) -> Option<Arc<ConnectionHandle>> {
         self.held.read().clone()
     }
 
     /// Returns the handle. Discards it instead if its connection is known to be closed.
     pub fn open(&self) -> Option<Arc<ConnectionHandle>> {
-        let held = self.held()?;
+        let held = self.handle()?;
         if held.wire.link.is_closed() {
             self.discard(&held);
             return None;

@@ -55,7 +55,7 @@ impl Connections {
             let before = held.answered.load(Ordering::Relaxed);
             let answer = held.left.run_until_cancelled(greet(&held.wire.handle));
             if let Some(result) = answer.await {
-                return self.settle(slot, &held, before, result).err();
+                return self.finish_call(slot, &held, before, result).err();
             }
             slot.discard(&held);
         }
@@ -65,6 +65,7 @@ impl Connections {
         let cause = error
             .filter(|error| error.is_outage())
             .map(StoreError::cause);
-        self.contact.send_if_modified(|contact| contact.note(cause));
+        self.contact
+            .send_if_modified(|contact| contact.record(cause));
     }
 }

@@ -26,7 +26,7 @@ pub(in crate::redis) struct WriteHealth {
 
 impl WriteHealth {
     /// Records an error that concerns all writes, and logs a missing permission once per interval.
-    pub(in crate::redis) fn heed(&self, error: &StoreError) {
+    pub(in crate::redis) fn record(&self, error: &StoreError) {
         match error {
             StoreError::ReadOnly(text) | StoreError::NotWriting(text) => {
                 self.refused.send_if_modified(|refused| {
@@ -39,7 +39,7 @@ impl WriteHealth {
                 });
                 self.called.notify_one();
             }
-            StoreError::Denied(text) => self.tell(text),
+            StoreError::Denied(text) => self.log_denied(text),
             _ => {}
         }
     }
@@ -49,7 +49,7 @@ impl WriteHealth {
         self.refused.borrow().clone()
     }
 
-    fn tell(&self, text: &str) {
+    fn log_denied(&self, text: &str) {
         let mut told = self.told.lock();
         let now = Instant::now();
         told.retain(|_, at| now.duration_since(*at) < TELL_AGAIN);

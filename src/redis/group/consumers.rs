@@ -170,7 +170,7 @@ impl Store {
         if claim.just_id {
             return self.claim_some(stream, group, claim).await;
         }
-        let (portion, _room) = self.portion(stream, claim.ids.len()).await?;
+        let (portion, _permit) = self.portion(stream, claim.ids.len()).await?;
         let (mut all, mut bytes) = (None::<Claimed>, 0);
         for ids in claim.ids.chunks(portion) {
             let some = Claim {
@@ -246,9 +246,9 @@ impl Store {
         claim: &AutoClaim,
     ) -> Result<Claimed, StoreError> {
         let mut claim = claim.clone();
-        let mut _room = ReadPermit::default();
+        let mut _permit = ReadPermit::default();
         if !claim.just_id {
-            (claim.count, _room) = self.portion(stream, claim.count).await?;
+            (claim.count, _permit) = self.portion(stream, claim.count).await?;
         }
         let claimed = self.auto_claim_some(stream, group, &claim).await?;
         self.large

@@ -22,7 +22,10 @@ impl Store {
         &self,
         stream: &StreamName,
     ) -> Result<Vec<(GroupInfo, Lag)>, StoreError> {
-        let _room = self.large.room(2 * self.weigh(stream).await?).await?;
+        let _permit = self
+            .large
+            .permit(2 * self.estimate_entry_size(stream).await?)
+            .await?;
         let mut info = Cmd::new();
         info.arg("XINFO").arg("STREAM").arg(stream.redis_key());
         let mut pipeline = Pipeline::new();
@@ -39,7 +42,7 @@ impl Store {
             .map(group_info);
         let judged = groups.map(|group| {
             let mut group = group?;
-            let lag = Lag::of(&ends, &place(&group));
+            let lag = Lag::of(&ends, &cursor_of(&group));
             group.lag = lag.uncounted();
             Ok((group, lag))
         });
@@ -58,7 +61,7 @@ impl Store {
             Lag::Exactly(lag) => return Ok(Some(lag)),
             Lag::Uncounted(supposed) => supposed,
         };
-        let (limit, _room) = self.portion(stream, MAX_COUNTED + 1).await?;
+        let (limit, _permit) = self.portion(stream, MAX_COUNTED + 1).await?;
         let counted = self.run_script(&COUNT, RetryPolicy::Safe, |command| {
             command
                 .arg(1)
@@ -82,7 +85,7 @@ pub(in crate::redis) fn ends(info: &StreamInfo) -> LagCounters {
     }
 }
 
-fn place(group: &GroupInfo) -> GroupCursor {
+fn cursor_of(group: &GroupInfo) -> GroupCursor {
     GroupCursor {
         last_delivered: group.last_delivered,
         entries_read: group.entries_read,

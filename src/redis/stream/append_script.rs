@@ -42,8 +42,8 @@ impl Store {
         let by_last = conditions.if_match.is_some()
             || conditions.if_new
             || append.entries.iter().any(|entry| entry.id != NewId::Auto);
-        let _room = match by_last {
-            true => self.large.room_for_facts(stream.redis_key()).await?,
+        let _permit = match by_last {
+            true => self.large.permit_for_facts(stream.redis_key()).await?,
             false => ReadPermit::default(),
         };
         let keyed = conditions.key.is_some();

@@ -7,7 +7,7 @@ use crate::redis::decode::int;
 use crate::redis::keys;
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::stream::counters::{Counters, write_counters};
-use crate::redis::stream::retention::kept;
+use crate::redis::stream::retention::encode_retention;
 use crate::redis::{Store, StoreError};
 
 /// A change of a stream's settings.
@@ -69,7 +69,9 @@ impl Store {
                 .arg(self.holes());
             match &change.retention {
                 Some((seen, next)) => {
-                    command.arg(kept(seen.as_ref())).arg(kept(next.as_ref()));
+                    command
+                        .arg(encode_retention(seen.as_ref()))
+                        .arg(encode_retention(next.as_ref()));
                 }
                 None => {
                     command.arg("").arg("");

@@ -29,7 +29,7 @@ pub struct RangePage {
     /// Whether there were no more entries in the stream.
     pub at_tail: bool,
     /// Permit for the read; hold it until the entries are rendered.
-    pub room: ReadPermit,
+    pub permit: ReadPermit,
 }
 
 /// Entries between two ids, with the counters of the stream.
@@ -42,7 +42,7 @@ pub struct IdRangePage {
     /// Whether there were no more entries between the ids.
     pub ended: bool,
     /// Permit for the read; hold it until the entries are rendered.
-    pub room: ReadPermit,
+    pub permit: ReadPermit,
 }
 
 impl RangePage {
@@ -89,11 +89,11 @@ impl Store {
         // Reads on an exclusive connection need no permit: they delay no other reads, and there are
         // few such connections.
         let shared = matches!(lane, Lane::Shared);
-        let mut room = ReadPermit::default();
+        let mut permit = ReadPermit::default();
         let mut whole: Option<RangePage> = None;
         while whole.as_ref().is_none_or(|whole| !whole.ended) && budget.next() > 0 {
             if shared {
-                room = large.at_least(room, budget.expects()).await?;
+                permit = large.at_least(permit, budget.expects()).await?;
             }
             let from = whole.as_ref().map_or(after, |whole| whole.end(after));
             let mut more = self
@@ -118,7 +118,7 @@ impl Store {
         }
         let whole =
             whole.ok_or_else(|| StoreError::Unexpected("a read of 0 entries".to_owned()))?;
-        Ok(RangePage { room, ..whole })
+        Ok(RangePage { permit, ..whole })
     }
 
     async fn read_step(
@@ -167,7 +167,7 @@ impl Store {
         } else {
             entries
         };
-        let (ended, room) = (short || at_tail, ReadPermit::default());
+        let (ended, permit) = (short || at_tail, ReadPermit::default());
         Ok(RangePage {
             entries,
             numbers,
@@ -175,7 +175,7 @@ impl Store {
             standing,
             ended,
             at_tail,
-            room,
+            permit,
         })
     }
 
@@ -243,11 +243,11 @@ impl Store {
     ) -> Result<IdRangePage, StoreError> {
         let large = &self.large;
         let mut budget = Budget::new(limit, max_bytes, large.weight(stream.redis_key()));
-        let mut room = ReadPermit::default();
+        let mut permit = ReadPermit::default();
         let (mut low, mut high) = (low, high);
         let (mut all, mut first) = (Vec::new(), None);
         let (entries, facts, ended) = loop {
-            room = large.at_least(room, budget.expects()).await?;
+            permit = large.at_least(permit, budget.expects()).await?;
             let count = budget.next();
             let range = Range {
                 order,
@@ -285,7 +285,7 @@ impl Store {
             entries,
             facts,
             ended,
-            room,
+            permit,
         })
     }
 }

@@ -154,8 +154,8 @@ impl Store {
         lane: &Lane,
         stream: &StreamName,
     ) -> Result<StreamCounters, StoreError> {
-        let _room = match lane {
-            Lane::Shared => self.large.room_for_facts(stream.redis_key()).await?,
+        let _permit = match lane {
+            Lane::Shared => self.large.permit_for_facts(stream.redis_key()).await?,
             Lane::Own(_) => ReadPermit::default(),
         };
         let reply = self
@@ -173,7 +173,7 @@ impl Store {
     /// An outage of Redis.
     /// # Cancel safety
     /// Cancel safe: only reads.
-    pub async fn glance(
+    pub async fn check_tails(
         &self,
         lane: &Lane,
         streams: &[(StreamName, Position)],
@@ -293,7 +293,7 @@ impl Store {
     ) -> Result<Value, StoreError> {
         match lane {
             Lane::Shared => self.read(command).await,
-            Lane::Own(handle) => self.connections.heed(handle.command(command).await),
+            Lane::Own(handle) => self.connections.note_failure(handle.command(command).await),
         }
     }
 

@@ -167,7 +167,10 @@ impl Store {
     /// # Cancel safety
     /// Cancel safe: only reads.
     pub async fn stream(&self, stream: &StreamName) -> Result<Option<StreamInfo>, StoreError> {
-        let _room = self.large.room(2 * self.weigh(stream).await?).await?;
+        let _permit = self
+            .large
+            .permit(2 * self.estimate_entry_size(stream).await?)
+            .await?;
         let mut info = Cmd::new();
         info.arg("XINFO").arg("STREAM").arg(stream.redis_key());
         match self.read(&info).await {

@@ -85,7 +85,7 @@ impl Store {
         count: usize,
     ) -> Result<Option<(StreamInfo, FullStream)>, StoreError> {
         // Allows for the first and the last entry, which the replies repeat.
-        let (count, _room) = self.portion(stream, count + 4).await?;
+        let (count, _permit) = self.portion(stream, count + 4).await?;
         let count = count.saturating_sub(4).max(1);
         let xinfo = || {
             let mut command = Cmd::new();

@@ -44,7 +44,7 @@ const UNSEEN: usize = 128 << 10;
 pub struct ReadBudget {
     /// Weight of the heaviest entry recently seen in each stream.
     weights: Mutex<HashMap<Box<str>, usize>>,
-    room: Arc<Semaphore>,
+    budget: Arc<Semaphore>,
     unknown: Arc<Semaphore>,
     /// Total budget, in units.
     all: u32,
@@ -77,7 +77,7 @@ impl ReadBudget {
             u32::try_from((bytes / UNIT).clamp(1, Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
         Self {
             weights: Mutex::default(),
-            room: Arc::new(Semaphore::new(all as usize)),
+            budget: Arc::new(Semaphore::new(all as usize)),
             unknown: Arc::new(Semaphore::new(UNKNOWN)),
             all,
             patience,
@@ -94,8 +94,8 @@ impl ReadBudget {
     /// last entry.
     ///
     /// # Errors
-    /// Same as [`ReadBudget::room`].
-    pub(in crate::redis) async fn room_for_facts(
+    /// Same as [`ReadBudget::permit`].
+    pub(in crate::redis) async fn permit_for_facts(
         &self,
         stream: &str,
     ) -> Result<ReadPermit, StoreError> {
@@ -124,20 +124,24 @@ impl ReadBudget {
     ///
     /// # Errors
     /// [`StoreError::Crowded`] when the budget is not available in time.
-    pub(in crate::redis) async fn room(&self, bytes: usize) -> Result<ReadPermit, StoreError> {
+    pub(in crate::redis) async fn permit(&self, bytes: usize) -> Result<ReadPermit, StoreError> {
         if bytes < LARGE {
             return Ok(ReadPermit::default());
         }
         let units = u32::try_from(bytes / UNIT)
             .unwrap_or(u32::MAX)
             .min(self.all);
-        self.wait_for(&self.room, units).await
+        self.wait_for(&self.budget, units).await
     }
 
-    async fn wait_for(&self, room: &Arc<Semaphore>, units: u32) -> Result<ReadPermit, StoreError> {
-        let room = room.clone().acquire_many_owned(units);
-        if let Ok(Ok(room)) = tokio::time::timeout(self.patience, room).await {
-            return Ok(ReadPermit(Some(room)));
+    async fn wait_for(
+        &self,
+        budget: &Arc<Semaphore>,
+        units: u32,
+    ) -> Result<ReadPermit, StoreError> {
+        let permit = budget.clone().acquire_many_owned(units);
+        if let Ok(Ok(permit)) = tokio::time::timeout(self.patience, permit).await {
+            return Ok(ReadPermit(Some(permit)));
         }
         self.refused.fetch_add(1, Ordering::Relaxed);
         Err(StoreError::Crowded)
@@ -147,7 +151,7 @@ impl ReadBudget {
     /// `None`, returns a permit for one entry of unknown weight.
     ///
     /// # Errors
-    /// Same as [`ReadBudget::room`].
+    /// Same as [`ReadBudget::permit`].
     pub(in crate::redis) async fn at_least(
         &self,
         held: ReadPermit,
@@ -162,13 +166,13 @@ impl ReadBudget {
         }
         // Reads that hold a permit while waiting for a larger one could deadlock.
         drop(held);
-        self.room(bytes).await
+        self.permit(bytes).await
     }
 
     /// Returns the bytes of all permits held now.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        (self.all as usize - self.room.available_permits().min(self.all as usize)) * UNIT
+        (self.all as usize - self.budget.available_permits().min(self.all as usize)) * UNIT
     }
 
     /// Returns the number of reads without a permit in time since the last call.
@@ -195,7 +199,10 @@ impl Store {
 impl Store {
     /// Returns the weight of the heaviest entries of a stream. Reads the last entry if the weight
     /// is unknown.
-    pub(in crate::redis) async fn weigh(&self, stream: &StreamName) -> Result<usize, StoreError> {
+    pub(in crate::redis) async fn estimate_entry_size(
+        &self,
+        stream: &StreamName,
+    ) -> Result<usize, StoreError> {
         if let Some(weight) = self.large.weight(stream.redis_key()) {
             return Ok(weight);
         }
@@ -212,11 +219,11 @@ impl Store {
         stream: &StreamName,
         count: usize,
     ) -> Result<(usize, ReadPermit), StoreError> {
-        let weight = self.weigh(stream).await?.max(1);
+        let weight = self.estimate_entry_size(stream).await?.max(1);
         let portion = count.min(ANSWER / weight).max(1);
         Ok((
             portion,
-            self.large.room(portion.saturating_mul(weight)).await?,
+            self.large.permit(portion.saturating_mul(weight)).await?,
         ))
     }
 }
@@ -256,7 +263,7 @@ impl Budget {
         }
     }
 
-    fn left(&self) -> (usize, usize) {
+    fn remaining(&self) -> (usize, usize) {
         (
             self.entries.saturating_sub(self.seen),
             self.bytes.saturating_sub(self.seen_bytes),
@@ -265,7 +272,7 @@ impl Budget {
 
     /// Returns the number of entries to request next; 0 when the budget is spent.
     pub(in crate::redis) fn next(&self) -> usize {
-        let (left, bytes) = self.left();
+        let (left, bytes) = self.remaining();
         let Some(heaviest) = self.heaviest else {
             return left.min(1);
         };
@@ -290,7 +297,7 @@ impl Budget {
         if self.next() == 0 {
             return Some(0);
         }
-        let ((left, bytes), heaviest) = (self.left(), self.heaviest?);
+        let ((left, bytes), heaviest) = (self.remaining(), self.heaviest?);
         Some(
             left.saturating_mul(heaviest)
                 .min(bytes.max(heaviest))

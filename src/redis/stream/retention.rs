@@ -78,7 +78,7 @@ fn begin(command: &mut Cmd, stream: &StreamName) {
         .arg(keys::retention(stream));
 }
 
-pub(in crate::redis) fn kept(retention: Option<&Retention>) -> String {
+pub(in crate::redis) fn encode_retention(retention: Option<&Retention>) -> String {
     retention.map_or_else(|| "-".to_owned(), Retention::encode)
 }
 

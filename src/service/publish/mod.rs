@@ -98,7 +98,7 @@ impl Publisher {
             Appended::Each(each) => {
                 let entries: Vec<AppendOutcome> = each.iter().flatten().copied().collect();
                 if count_new(&entries) > 0 {
-                    self.note(&entries).await;
+                    self.record_appended(&entries).await;
                 }
                 match each.into_iter().find_map(Result::err) {
                     None => Ok(Published {
@@ -164,7 +164,7 @@ impl Publisher {
         for (place, outcome) in places.into_iter().zip(outcomes) {
             results[place] = outcome.map_err(EntryError::Rejected);
         }
-        self.note(results.iter().flatten()).await;
+        self.record_appended(results.iter().flatten()).await;
         Ok(results)
     }
 
@@ -285,7 +285,7 @@ impl Publisher {
     }
 
     /// Counts appended entries, and starts what follows an append.
-    async fn note<'e>(&self, entries: impl IntoIterator<Item = &'e AppendOutcome>) {
+    async fn record_appended<'e>(&self, entries: impl IntoIterator<Item = &'e AppendOutcome>) {
         let Services {
             store,
             hub,

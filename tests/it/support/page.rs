@@ -1,5 +1,5 @@
-//! A page in a real browser that a test controls by the Chrome DevTools Protocol. The protocol runs
-//! over two named pipes, which need neither a WebSocket client nor a port.
+//! A page in a real browser that a test controls by the debugging protocol of Chromium. The protocol
+//! runs over two named pipes, which need neither a WebSocket client nor a port.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};

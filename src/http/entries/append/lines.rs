@@ -141,7 +141,9 @@ impl LineReader {
         let most = self.state.limits.max_fields;
         loop {
             while taken.len() < LINES && bytes < BYTES {
-                let Some(line) = self.lines.take() else { break };
+                let Some(line) = self.lines.next_line() else {
+                    break;
+                };
                 self.line += 1;
                 match line {
                     Line::Text(text) if without_mark(text).iter().all(u8::is_ascii_whitespace) => {}
@@ -159,7 +161,9 @@ impl LineReader {
                     }
                 }
             }
-            let held = self.memory.hold(&self.state, bytes + self.lines.settle());
+            let held = self
+                .memory
+                .hold(&self.state, bytes + self.lines.release_consumed());
             if self.ended || taken.len() >= LINES || bytes >= BYTES {
                 return Ok(taken);
             }

@@ -301,7 +301,7 @@ impl RangeLines {
             entries,
             facts,
             ended: done,
-            room: _room,
+            permit: _permit,
         } = read.await.map_err(ApiError::of_read)?;
         if !self.begun {
             require_stream(&facts)?;

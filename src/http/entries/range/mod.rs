@@ -52,7 +52,7 @@ pub struct EntriesPage {
     #[schema(required = false)]
     gap: Option<SkippedGap>,
     #[serde(skip)]
-    _room: ReadPermit,
+    _permit: ReadPermit,
 }
 
 /// Read entries
@@ -139,7 +139,7 @@ pub async fn read_entries(
                 entries,
                 facts,
                 ended,
-                room,
+                permit,
             } = read.map_err(ApiError::of_read)?;
             require_stream(&facts)?;
             let start = Some(low).filter(|low| *low > EntryId::MIN);
@@ -151,11 +151,11 @@ pub async fn read_entries(
             let next = last.filter(|_| !ended && !at_oldest);
             let next = next.map(|before| RangeCursor::Desc { before, start }.to_string());
             Ok(EntriesPage {
-                entries: show(entries, &view),
+                entries: entries_out(entries, &view),
                 next,
                 at_tail,
                 gap: None,
-                _room: room,
+                _permit: permit,
             })
         }
     }?;
@@ -178,7 +178,7 @@ pub async fn read_entries(
     Ok(compressed(&state, &headers, &info, answer).await)
 }
 
-fn show(entries: Vec<Entry>, view: &Arc<View>) -> Vec<EntryOut> {
+fn entries_out(entries: Vec<Entry>, view: &Arc<View>) -> Vec<EntryOut> {
     entries
         .into_iter()
         .map(|entry| EntryOut {
@@ -242,15 +242,15 @@ async fn read_upwards(
     let RangePage {
         entries,
         at_tail,
-        room,
+        permit,
         ..
     } = read;
     Ok(EntriesPage {
-        entries: show(entries, &view),
+        entries: entries_out(entries, &view),
         next,
         at_tail,
         gap,
-        _room: room,
+        _permit: permit,
     })
 }
 

@@ -56,7 +56,7 @@ impl Store {
         id: EntryId,
         to: &StreamName,
     ) -> Result<Option<Redriven>, StoreError> {
-        let (_, _room) = self.portion(dead, 1).await?;
+        let (_, _permit) = self.portion(dead, 1).await?;
         let mut command = Cmd::new();
         command
             .arg("XRANGE")

@@ -128,7 +128,7 @@ impl Store {
         for _ in 0..STEPS {
             let count = limit.min(AT_ONCE);
             let portion = self.portion(&policy.dead_letter, count).await;
-            let (count, _room) = portion.map_err(of_dead)?;
+            let (count, _permit) = portion.map_err(of_dead)?;
             let mut command = Cmd::new();
             command
                 .arg("XRANGE")

@@ -77,7 +77,7 @@ pub(super) fn new_life() -> String {
 
 /// Decodes a stored policy, unless it was removed or belongs to a deleted group, and returns the
 /// number of the gateway's own consumers in the group.
-pub(super) fn kept(value: Value) -> Result<(Option<Vec<u8>>, u64), StoreError> {
+pub(super) fn decode_policy(value: Value) -> Result<(Option<Vec<u8>>, u64), StoreError> {
     match value {
         Value::Nil => Ok((None, 0)),
         Value::Int(_) => Ok((None, OWN_CONSUMERS)),

@@ -8,7 +8,7 @@ use crate::model::position::Start;
 use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::{int, list};
 use crate::redis::group::leases::begin;
-use crate::redis::group::leases::life::{kept as kept_policy, new_life};
+use crate::redis::group::leases::life::{decode_policy as kept_policy, new_life};
 use crate::redis::group::plain::write_start;
 use crate::redis::keys;
 use crate::redis::script::{LuaScript, lua};
@@ -70,7 +70,7 @@ static LOOK: LuaScript = LuaScript::new(lua!["lib/life", "group_policies"]);
 /// Deletes a group with its policy and its leases. Returns 1 if the group existed.
 static DELETE: LuaScript = LuaScript::new(lua!["group_delete"]);
 
-fn kept(policy: Option<&Policy>) -> String {
+fn decode_policy(policy: Option<&Policy>) -> String {
     policy.map_or_else(|| "-".to_owned(), Policy::encode)
 }
 
@@ -91,7 +91,10 @@ impl Store {
         let life = new_life();
         let made = self.run_script(&CREATE, RetryPolicy::Unsafe, |command| {
             begin(command, stream, group);
-            let policy = new.policy.as_ref().map(|policy| kept(policy.as_ref()));
+            let policy = new
+                .policy
+                .as_ref()
+                .map(|policy| decode_policy(policy.as_ref()));
             command
                 .arg(policy.unwrap_or_default())
                 .arg(u8::from(new.only_new));
@@ -130,7 +133,9 @@ impl Store {
             begin(command, stream, group);
             match &change.policy {
                 Some((seen, next)) => {
-                    command.arg(kept(seen.as_ref())).arg(kept(next.as_ref()));
+                    command
+                        .arg(decode_policy(seen.as_ref()))
+                        .arg(decode_policy(next.as_ref()));
                 }
                 None => {
                     command.arg("").arg("");

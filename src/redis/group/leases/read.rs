@@ -115,14 +115,14 @@ impl Store {
         let read = &work.read;
         let mut heaviest = 1;
         for stream in streams {
-            heaviest = heaviest.max(self.weigh(stream).await?);
+            heaviest = heaviest.max(self.estimate_entry_size(stream).await?);
         }
         let most = work.max_bytes.unwrap_or(ANSWER);
         let expected = read
             .count
             .saturating_mul(streams.len())
             .saturating_mul(heaviest);
-        let _room = self.large.room(expected.min(most.max(heaviest))).await?;
+        let _permit = self.large.permit(expected.min(most.max(heaviest))).await?;
         let handed = if let Some(after) = read.history {
             let share = most / streams.len();
             let share = (share, share.max(LARGE) / heaviest);
@@ -235,14 +235,14 @@ impl Store {
                 ..GroupDelivery::default()
             };
             if leased && !read.no_ack && !one.entries.is_empty() {
-                self.lend(stream, group, &mut one.entries).await?;
+                self.lease_entries(stream, group, &mut one.entries).await?;
             }
             handed.push(one);
         }
         Ok(handed)
     }
 
-    async fn lend(
+    async fn lease_entries(
         &self,
         stream: &StreamName,
         group: &GroupName,

@@ -128,7 +128,7 @@ impl Store {
     /// [`StoreError::NotAStream`], or an outage of Redis.
     /// # Cancel safety
     /// If dropped after the command was sent, the operation may still be applied.
-    pub async fn settle(
+    pub async fn settle_leases(
         &self,
         stream: &StreamName,
         group: &GroupName,

@@ -77,7 +77,7 @@ impl SweepResult {
     /// Returns which parts should continue immediately rather than in the next round: adding leases
     /// while entries without a lease are known, and clearing expired leases while that removes any.
     #[must_use]
-    pub fn left(&self) -> (bool, bool) {
+    pub fn remaining_parts(&self) -> (bool, bool) {
         let enrol =
             self.next.enrol_after != EntryId::MIN && (self.enrolled > 0 || self.backlog > 0);
         let cleared = self.strays + self.dead.exhausted + self.dead.gone;

@@ -67,13 +67,16 @@ fn weights_rise_at_once_and_fall_by_and_by() {
 #[tokio::test]
 async fn who_gets_no_room_in_time_is_told_and_counted() {
     let large = ReadBudget::new(1 << 20, Duration::from_millis(1));
-    assert!(large.room(LARGE - 1).await.unwrap().0.is_none());
-    let all = large.room(usize::MAX).await.unwrap();
+    assert!(large.permit(LARGE - 1).await.unwrap().0.is_none());
+    let all = large.permit(usize::MAX).await.unwrap();
     assert_eq!(large.bytes(), 1 << 20);
-    assert!(matches!(large.room(LARGE).await, Err(StoreError::Crowded)));
+    assert!(matches!(
+        large.permit(LARGE).await,
+        Err(StoreError::Crowded)
+    ));
     let all = large.at_least(all, Some(usize::MAX)).await.unwrap();
     drop(all);
-    let some = large.room(LARGE).await.unwrap();
+    let some = large.permit(LARGE).await.unwrap();
     assert!(
         large
             .at_least(some, Some(2 * LARGE))
