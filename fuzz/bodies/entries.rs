@@ -179,7 +179,7 @@ pub fn lines(data: &[u8]) {
     let mut expected = expected.into_iter();
     let mut lines = Lines::new(longest);
     let mut take = |lines: &mut Lines| {
-        while let Some(line) = lines.take() {
+        while let Some(line) = lines.next_line() {
             let line = match line {
                 Line::Text(text) => Some(text),
                 Line::TooLong => None,

@@ -48,7 +48,7 @@ pub fn ids(data: &[u8]) {
             "a text used as both bounds must include itself"
         );
     }
-    if let Ok(cursor) = text.parse::<range::Cursor>() {
+    if let Ok(cursor) = text.parse::<range::RangeCursor>() {
         assert_eq!(cursor.to_string().parse(), Ok(cursor));
     }
 }

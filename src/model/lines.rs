@@ -102,7 +102,7 @@ mod tests {
     fn cut(longest: usize, parts: &[&[u8]]) -> Vec<Option<Vec<u8>>> {
         let (mut lines, mut all) = (Lines::new(longest), Vec::new());
         let mut take = |lines: &mut Lines| {
-            while let Some(line) = lines.take() {
+            while let Some(line) = lines.next_line() {
                 all.push(match line {
                     Line::Text(text) => Some(text.to_vec()),
                     Line::TooLong => None,

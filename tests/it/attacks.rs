@@ -73,7 +73,7 @@ impl Bystander {
 
 async fn attacked() -> (TestApp, Bystander) {
     let app = TestApp::start_with(|settings| {
-        (settings.pool.workers, settings.live.posts) = (1, 1);
+        (settings.pool.workers, settings.live.wake_queues) = (1, 1);
     })
     .await;
     let bystander = Bystander::start(&app).await;
