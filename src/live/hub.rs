@@ -1,9 +1,10 @@
 //! The hub: the registry of followed streams and of the readers that feed them.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -163,7 +164,7 @@ impl Hub {
 
     /// Returns the shared instance of a view.
     pub(super) fn share_view(&self, view: EventView) -> Arc<EventView> {
-        let mut views = self.0.views.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut views = self.0.views.lock();
         if let Some(known) = views.get(&view).and_then(Weak::upgrade) {
             return known;
         }
@@ -224,11 +225,11 @@ impl Hub {
 
 impl Inner {
     fn tails(&self) -> MutexGuard<'_, HashMap<StreamName, Arc<Tail>>> {
-        self.tails.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tails.lock()
     }
 
     fn readers(&self) -> MutexGuard<'_, Vec<Arc<Reader>>> {
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.readers.lock()
     }
 
     /// Assigns a tail to a new reader, or to the least loaded one if the maximum number is running.

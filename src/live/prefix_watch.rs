@@ -4,10 +4,11 @@
 //! does not affect Redis. A stream created by an append through this gateway is known immediately.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -117,7 +118,7 @@ impl PrefixWatch {
     }
 
     fn names(&self) -> MutexGuard<'_, MatchedNames> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+        self.names.lock()
     }
 
     fn call(self: &Arc<Self>, posts: &[Arc<WakeQueue>]) {
@@ -236,7 +237,7 @@ impl Source for PrefixWatch {
 
 impl PrefixWatches {
     fn lock(&self) -> MutexGuard<'_, All> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock()
     }
 
     fn has_newcomers(&self) -> bool {

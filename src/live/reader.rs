@@ -12,11 +12,12 @@
 //! After an outage, all followed streams are read again from their last position.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::live::followed::Followed;
@@ -128,7 +129,7 @@ impl Reader {
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inbox.lock()
     }
 
     /// Runs until there are no streams left, or the gateway shuts down.

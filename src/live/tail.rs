@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -180,7 +181,7 @@ impl Tail {
     }
 
     fn lock(&self) -> MutexGuard<'_, Recent> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+        self.recent.lock()
     }
 }
 
@@ -194,10 +195,7 @@ impl Source for Tail {
 
 impl Drop for Tail {
     fn drop(&mut self) {
-        let recent = self
-            .recent
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
+        let recent = self.recent.get_mut();
         self.memory.give_back(recent.bytes);
     }
 }

@@ -5,9 +5,10 @@
 //! ([`WakeQueue`]): the reader notifies the queue once, and the queue wakes all followers on its own
 //! thread.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use parking_lot::{Mutex, MutexGuard};
 use slab::Slab;
 use tokio::sync::Notify;
 
@@ -68,7 +69,7 @@ impl WakeHandle {
     }
 
     fn lock(&self) -> MutexGuard<'_, PendingWakeups> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -99,7 +100,7 @@ impl WakeSet {
     }
 
     fn lock(&self) -> MutexGuard<'_, Slab<(Arc<WakeHandle>, u32)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -123,10 +124,7 @@ pub(super) struct WakeQueue {
 impl WakeQueue {
     /// Queues a source, whose followers on this thread are then notified.
     pub(super) fn call(&self, source: Arc<dyn Source>) {
-        self.called
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(source);
+        self.called.lock().push(source);
         self.wake.notify_one();
     }
 
@@ -146,8 +144,7 @@ impl WakeQueue {
     pub(super) async fn serve(&self, number: usize) {
         loop {
             self.wake.notified().await;
-            let called =
-                std::mem::take(&mut *self.called.lock().unwrap_or_else(PoisonError::into_inner));
+            let called = std::mem::take(&mut *self.called.lock());
             for source in called {
                 source.ring(number);
             }

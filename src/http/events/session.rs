@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -14,6 +14,7 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use hyper::body::Frame;
+use parking_lot::Mutex;
 
 use crate::http::error::ApiError;
 use crate::http::layer::request::RequestInfo;
@@ -79,7 +80,7 @@ pub(crate) struct DetachableSession(Arc<Mutex<Option<Session>>>);
 impl DetachableSession {
     /// Takes the session. The body of the response then stays empty and never ends.
     pub(crate) fn take(&self) -> Option<Session> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.lock().take()
     }
 }
 
@@ -108,7 +109,7 @@ impl hyper::body::Body for SessionBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let Self { session, out } = &mut *self;
-        let mut session = session.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut session = session.0.lock();
         loop {
             if let Some(piece) = out.pop() {
                 return Poll::Ready(Some(Ok(Frame::data(piece))));

@@ -9,7 +9,8 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{PoisonError, RwLock};
+
+use parking_lot::RwLock;
 
 use crate::model::name::{GroupName, StreamName};
 
@@ -30,10 +31,7 @@ impl PolicyCache {
 
     /// Returns whether all of these groups were plain at their last read through this gateway.
     pub(in crate::live) fn all_plain(&self, streams: &[StreamName], group: &GroupName) -> bool {
-        let known = self
-            .has_policy
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let known = self.has_policy.read();
         streams
             .iter()
             .all(|stream| known.get(&self.key(stream, group)) == Some(&false))
@@ -42,18 +40,12 @@ impl PolicyCache {
     /// Records whether a read found a policy.
     pub(in crate::live) fn note(&self, stream: &StreamName, group: &GroupName, has_policy: bool) {
         let key = self.key(stream, group);
-        let known = self
-            .has_policy
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let known = self.has_policy.read();
         if known.get(&key) == Some(&has_policy) {
             return;
         }
         drop(known);
-        let mut known = self
-            .has_policy
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.has_policy.write();
         if known.len() >= MAX_GROUPS {
             known.clear();
         }

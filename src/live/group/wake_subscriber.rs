@@ -5,10 +5,11 @@
 //! reader also retries every few seconds. A lost connection costs time, never an entry.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -70,7 +71,7 @@ pub(in crate::live) enum Call {
 
 impl GroupWakes {
     fn groups(&self) -> MutexGuard<'_, HashMap<String, Group>> {
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+        self.groups.lock()
     }
 
     /// Updates the readers of one channel, or of all channels if `None`.
