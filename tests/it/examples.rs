@@ -2,18 +2,8 @@
 
 use std::process::Stdio;
 
-use crate::support::redis::{start_tied, tied};
+use crate::support::process::{start_tied, tied};
 use crate::support::{TestApp, eventually, unique};
-
-/// Ends the worker with the test.
-struct Worker(std::process::Child);
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// Checks that a worker processes what it can, returns what it cannot, and survives a temporary
 /// failure.
@@ -36,7 +26,7 @@ async fn works(program: &str, script: &str) {
     command
         .stdout(output.reopen().unwrap())
         .stderr(Stdio::inherit());
-    let _worker = Worker(start_tied(command));
+    let _worker = start_tied(command);
     let idle = async || {
         let seen = app.get(&group).await.json();
         let last = app.get(&format!("/v1/streams/{stream}")).await.json()["last_id"].clone();
