@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::support::chromium::Browser;
 use crate::support::redis::Server;
-use crate::support::{PATIENCE, TestApp};
+use crate::support::{PATIENCE, TestApp, elapse};
 
 const ID: &str = "1795232709004-0";
 
@@ -164,7 +164,7 @@ async fn every_call_of_the_docs_page_succeeds_as_it_stands_and_streams_are_shown
     let lines = || front.lines.lock().unwrap().clone();
     let is_done = async || {
         while !lines().iter().any(|line| line.starts_with("done")) {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            elapse(50, "before the next look").await;
         }
     };
     let in_time = tokio::time::timeout(6 * PATIENCE, is_done()).await;

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::sse::Sse;
-use crate::support::{Answer, TestApp, eventually, unique};
+use crate::support::{Answer, PATIENCE, TestApp, eventually, unique};
 
 async fn limited(rate: &str) -> TestApp {
     TestApp::start_with(|settings| {
@@ -359,6 +359,8 @@ async fn those_who_read_much_at_once_wait_for_each_other_and_hold_up_nobody_else
     let app = TestApp::start_with(|settings| {
         settings.pool.large_reads = 16 << 20;
         settings.api.answer_memory = 1 << 30;
+        // A busy machine must not make the small reads fail.
+        settings.pool.response_timeout = PATIENCE;
     })
     .await;
     let (large, small) = (unique("large"), unique("small"));
@@ -371,10 +373,7 @@ async fn those_who_read_much_at_once_wait_for_each_other_and_hold_up_nobody_else
         format!("/v1/streams/{small}"),
     );
     let path = format!("{large}?max_bytes=16777216");
-    // One such read takes most of the room. Others may wait for it on its thread, but not for sixty.
     let began = Instant::now();
-    assert_eq!(app.get(&path).await.ids().len(), 4);
-    let bound = Duration::from_millis(1500).max(6 * began.elapsed());
     let asked = Arc::new(AtomicUsize::new(0));
     let greedy = join_all((0..60).map(async |_| {
         let answer = app.get(&path).await;
@@ -382,21 +381,28 @@ async fn those_who_read_much_at_once_wait_for_each_other_and_hold_up_nobody_else
         answer
     }));
     let others = async {
-        let mut slowest = Duration::ZERO;
+        let (mut slowest, mut served) = (Duration::ZERO, 0);
         while asked.load(Ordering::Relaxed) < 60 {
             let began = Instant::now();
             assert_eq!(app.get(&format!("{small}/entries")).await.status, 200);
             slowest = slowest.max(began.elapsed());
+            served += 1;
         }
-        slowest
+        (slowest, served)
     };
-    let (answers, slowest) = tokio::join!(greedy, others);
+    let (answers, (slowest, others_served)) = tokio::join!(greedy, others);
+    let took = began.elapsed();
     let served = answers.iter().filter(|answer| answer.status == 200).count();
     for answer in answers.iter().filter(|answer| answer.status != 200) {
         answer.is_problem(503, "overloaded");
     }
     assert!(served > 0);
-    assert!(slowest < bound, "others waited {slowest:?} of {bound:?}");
+    // One such read takes most of the memory. Others may wait for it on its thread, but not for all.
+    let bound = Duration::from_secs(2).max(took / 4);
+    assert!(
+        others_served > 4 && slowest < bound,
+        "one of {others_served} waited {slowest:?} of {took:?}"
+    );
     let refused = app.metric_if_any("refused_total{bound=\"reads\"}").await;
     assert_eq!(refused, Some(60 - served));
     assert_eq!(app.metric("read_bytes").await, 0);
