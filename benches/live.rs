@@ -31,6 +31,7 @@ mod histogram;
 mod idle;
 #[path = "live/latency.rs"]
 mod latency;
+mod process;
 #[path = "live/publish.rs"]
 mod publish;
 #[path = "live/reconnect.rs"]

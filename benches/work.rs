@@ -3,21 +3,19 @@
 //!
 //! Everything runs on one machine, including the load generator, so only the ratios mean anything.
 //! Rounds alternate, and each figure is the median of its rounds.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a benchmark that cannot go on fails"
-)]
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on fails")]
 #![expect(clippy::cast_precision_loss, reason = "figures are rounded anyway")]
 
-use std::fs;
+mod process;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::{Client, Cmd, Pipeline, Value};
+
+use process::Process;
 
 const ENTRIES: usize = 200_000;
 const BATCHES: usize = 8;
@@ -292,53 +290,5 @@ impl Http {
         let mut body = vec![0; length];
         self.0.read_exact(&mut body).unwrap();
         String::from_utf8(body).unwrap()
-    }
-}
-
-/// A server process that is killed on drop.
-struct Process {
-    child: Child,
-    port: u16,
-}
-
-impl Process {
-    fn start(program: &str, args: impl FnOnce(&mut Command, &str)) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let mut command = Command::new(program);
-        args(&mut command, &port.to_string());
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("{program}: {error}"));
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < deadline, "{program} does not listen");
-            thread::sleep(Duration::from_millis(10));
-        }
-        Self { child, port }
-    }
-
-    /// Returns the CPU time so far, in user and kernel mode.
-    fn cpu(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let (_, rest) = stat.rsplit_once(')').expect("a name in parentheses");
-        let ticks = rest.split_whitespace().skip(11).take(2);
-        let ticks: u64 = ticks.map(|ticks| ticks.parse::<u64>().unwrap()).sum();
-        // Linux reports the time in hundredths of a second.
-        Duration::from_millis(ticks * 10)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

@@ -126,6 +126,18 @@ impl App {
         self.state.drain.clone()
     }
 
+    /// Returns the metrics of the gateway.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.state.metrics.clone()
+    }
+
+    /// Returns the tracker of background tasks.
+    #[must_use]
+    pub fn background(&self) -> Background {
+        self.background.clone()
+    }
+
     /// The token that ends the lame-duck period of a shutdown when cancelled.
     #[must_use]
     pub fn hurry(&self) -> CancellationToken {

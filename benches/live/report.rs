@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use super::crowd::{Crowd, Verdict};
 use super::histogram::Histogram;
 use super::publish::Shared;
-use super::servers::{Server, cpu_of};
+use super::servers::Server;
+use crate::process::cpu_of;
 
 /// The figures of one window, or the median of several windows.
 #[derive(Clone, Default)]

@@ -1,63 +1,48 @@
-//! The servers of a run, with their CPU time and memory.
+//! The servers of a run.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::net::TcpStream;
+use std::ops::Deref;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::{self, Connection};
 
+use crate::process::Process;
+
 /// Maximum number of nginx connections. nginx allocates memory for all of them at startup.
 const MOST_CONNECTIONS: usize = 30_000;
 
-/// A server with its child processes, which are killed on drop.
+/// A server of a run.
 pub struct Server {
-    child: Child,
-    /// The process ids of the server and its children.
-    pids: Vec<u32>,
-    pub port: u16,
+    process: Process,
     /// The directory for its data on disk.
     dir: Option<tempfile::TempDir>,
 }
 
+impl Deref for Server {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
 impl Server {
-    fn start(program: &str, args: impl FnOnce(&mut Command, u16)) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let mut command = Command::new(program);
-        args(&mut command, port);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("{program}: {error}"));
-        let server = Self {
-            pids: vec![child.id()],
-            child,
-            port,
+    fn start(program: &str, args: impl FnOnce(&mut Command, &str)) -> Self {
+        Self {
+            process: Process::start(program, args),
             dir: None,
-        };
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < deadline, "{program} does not listen");
-            std::thread::sleep(Duration::from_millis(10));
         }
-        server
     }
 
     /// Starts a Redis that writes nothing to disk.
     pub fn redis() -> Self {
         Self::start("redis-server", |command, port| {
-            let port = port.to_string();
             let bind = [
                 "--port",
-                &port,
+                port,
                 "--bind",
                 "127.0.0.1",
                 "--maxclients",
@@ -120,12 +105,8 @@ impl Server {
             command.arg("-c").arg(config);
         });
         server.dir = Some(dir);
+        server.process.wait_for_children(workers);
         let deadline = Instant::now() + Duration::from_secs(5);
-        while server.pids.len() <= workers {
-            assert!(Instant::now() < deadline, "nginx has no workers");
-            server.pids.truncate(1);
-            server.pids.extend(children_of(server.child.id()));
-        }
         // Each worker connects to Redis separately, and refuses requests until then.
         let mut in_a_row = 0;
         while in_a_row < 20 {
@@ -144,7 +125,7 @@ impl Server {
     pub fn floor() -> Self {
         let own = std::env::current_exe().unwrap();
         Self::start(own.to_str().unwrap(), |command, port| {
-            command.arg("--floor").arg(port.to_string());
+            command.arg("--floor").arg(port);
         })
     }
 
@@ -186,54 +167,6 @@ impl Server {
         }
         most
     }
-
-    /// Returns the CPU time so far, in user and kernel mode.
-    pub fn cpu(&self) -> Duration {
-        self.pids.iter().map(|pid| cpu_of(&pid.to_string())).sum()
-    }
-
-    /// Returns the resident memory in KiB. Memory that the processes share counts once.
-    pub fn memory(&self) -> u64 {
-        let (mut own, mut shared) = (0, 0);
-        for pid in &self.pids {
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-            let of = |name: &str| -> u64 {
-                let line = status
-                    .lines()
-                    .find_map(|line| line.strip_prefix(name))
-                    .unwrap();
-                line.trim().trim_end_matches(" kB").parse().unwrap()
-            };
-            own += of("VmRSS:") - of("RssShmem:");
-            shared = shared.max(of("RssShmem:"));
-        }
-        own + shared
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // A killed nginx master leaves its workers running.
-        if self.pids.len() > 1 {
-            let _ = Command::new("kill")
-                .arg(self.child.id().to_string())
-                .status();
-        } else {
-            let _ = self.child.kill();
-        }
-        let _ = self.child.wait();
-        drop(self.dir.take());
-    }
-}
-
-/// Returns the CPU time of a process so far (`self` for this one).
-pub fn cpu_of(pid: &str) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let (_, rest) = stat.rsplit_once(')').unwrap();
-    let ticks = rest.split_whitespace().skip(11).take(2);
-    let ticks: u64 = ticks.map(|ticks| ticks.parse::<u64>().unwrap()).sum();
-    // Linux reports the time in hundredths of a second.
-    Duration::from_millis(ticks * 10)
 }
 
 /// Returns whether nchan accepts a message.
@@ -244,14 +177,6 @@ fn answers_well(port: u16) -> bool {
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 20")
-}
-
-fn children_of(pid: u32) -> Vec<u32> {
-    let path = format!("/proc/{pid}/task/{pid}/children");
-    let text = fs::read_to_string(path).unwrap();
-    text.split_whitespace()
-        .map(|pid| pid.parse().unwrap())
-        .collect()
 }
 
 fn modules_of_nginx() -> String {

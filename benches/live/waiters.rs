@@ -11,8 +11,9 @@ use super::feed::{self, HEADROOM, Mark};
 use super::histogram::Histogram;
 use super::publish::Publisher;
 use super::report::goal;
-use super::servers::{Server, cpu_of};
+use super::servers::Server;
 use super::sockets::{Happened, Sockets};
+use crate::process::cpu_of;
 
 /// Number of connections opened at the same time.
 const AT_ONCE: usize = 100;

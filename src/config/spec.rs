@@ -33,7 +33,7 @@ impl Spec {
         default: &'static str,
         help: &'static str,
     ) -> Self {
-        assert!(F::CAN_BE_ABSENT != !default.is_empty());
+        assert!(F::CAN_BE_ABSENT == default.is_empty());
         Self {
             name,
             value: F::Kind::PLACEHOLDER,

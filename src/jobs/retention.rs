@@ -113,7 +113,7 @@ impl RetentionIndexCopy {
         let (mut old, mut untrimmed) = (std::mem::take(&mut *streams), Vec::new());
         let kept = index.into_iter().map(|stream| {
             let since = old.remove(&stream);
-            let since = since.map(|since| since.into_inner());
+            let since = since.map(Mutex::into_inner);
             if since.is_none_or(|since| since.appended > 0) {
                 untrimmed.push(stream.clone());
             }

@@ -202,7 +202,7 @@ mod tests {
             prop_assert_eq!(&*stream.public_name(), name.as_str());
             let found = StreamName::new(key).unwrap();
             prop_assert_eq!(acme().adopt(&found).map(|s| s.public_name().into_owned()), Some(name.clone()));
-            prop_assert_eq!(acme().show(&found), name.as_str());
+            prop_assert_eq!(acme().public_name_of(&found), name.as_str());
             prop_assert_eq!(Namespace::new("other:").unwrap().adopt(&found), None);
             prop_assert!(acme().beginnings("").iter().any(|beginning| key.starts_with(beginning)));
         }

@@ -493,7 +493,7 @@ async fn no_credential_ever_stands_in_the_log_or_in_an_answer() {
     let server = crate::support::redis::Server::start().await;
     let file = AuthFile::new(&record("root", &["* *"]));
     let (path, log) = (file.path(), file.dir.path().join("log"));
-    let mut command = crate::support::redis::tied(crate::support::gateway::BINARY);
+    let mut command = crate::support::process::tied(crate::support::gateway::BINARY);
     let listen = format!("127.0.0.1:{}", crate::support::redis::free_port());
     command.args([
         "serve",
@@ -508,7 +508,7 @@ async fn no_credential_ever_stands_in_the_log_or_in_an_answer() {
         .arg("--auth-file")
         .arg(path)
         .stderr(std::fs::File::create(&log).unwrap());
-    let mut child = crate::support::redis::start_tied(command);
+    let mut child = crate::support::process::start_tied(command);
     let (client, key) = (
         crate::support::app::client(),
         crate::support::auth::key("root"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::gateway::{Gateway, signal};
+use crate::support::process::{Process, start_tied, tied};
 use crate::support::proxy::Proxy;
-use crate::support::redis::{Server, free_port, start_tied, tied};
+use crate::support::redis::{Server, free_port};
 use crate::support::{TestApp, eventually, unique};
 
 /// Maximum time for a client to get over the failures of a test.
@@ -75,7 +76,7 @@ fn the_typescript_of_the_documentation_compiles() {
 
 /// A client in its own process, which prints a line of JSON for each thing that happens.
 struct Client {
-    child: Child,
+    child: Process,
     lines: Arc<Mutex<Vec<Value>>>,
     reader: Option<JoinHandle<()>>,
 }

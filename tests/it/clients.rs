@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -23,8 +23,9 @@ use crate::awkward::{self, Fields, LARGE, MIDDLE};
 use crate::support::chromium::Browser;
 use crate::support::cutting::{Cut, Cutting};
 use crate::support::gateway::Gateway;
-use crate::support::redis::{Server, free_port, start_tied, tied};
-use crate::support::{TestApp, encode, eventually, unique};
+use crate::support::process::{Process, start_tied, tied};
+use crate::support::redis::{Server, free_port};
+use crate::support::{TestApp, elapse, encode, eventually, unique};
 
 /// Each client waits up to three seconds before a reconnect, six times.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -81,40 +82,29 @@ fn installed() -> PathBuf {
     dir
 }
 
-/// A client in its own process, which prints what it receives.
-struct Process(Child);
-
-impl Process {
-    fn start(
-        client: &'static str,
-        program: &str,
-        script: &str,
-        url: &str,
-        reports: &Reports,
-    ) -> Self {
-        let script = format!("{}/tests/clients/{script}", env!("CARGO_MANIFEST_DIR"));
-        let mut command = tied(program);
-        command
-            .args([&script, url])
-            .current_dir(installed())
-            .stdout(Stdio::piped());
-        let mut child = start_tied(command);
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let reports = reports.clone();
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                report(&reports, client, serde_json::from_str(&line).unwrap());
-            }
-        });
-        Self(child)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Starts a client in its own process, which prints what it receives.
+fn start_client(
+    client: &'static str,
+    program: &str,
+    script: &str,
+    url: &str,
+    reports: &Reports,
+) -> Process {
+    let script = format!("{}/tests/clients/{script}", env!("CARGO_MANIFEST_DIR"));
+    let mut command = tied(program);
+    command
+        .args([&script, url])
+        .current_dir(installed())
+        .stdout(Stdio::piped());
+    let mut process = start_tied(command);
+    let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let reports = reports.clone();
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            report(&reports, client, serde_json::from_str(&line).unwrap());
+        }
+    });
+    process
 }
 
 /// Follows a stream with the crate `eventsource-client`.
@@ -238,7 +228,7 @@ async fn all_have(reports: &Reports, proxies: &BTreeMap<&'static str, Cutting>, 
             "not all have {count} entries: {:#?}",
             behind()
         );
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        elapse(20, "before the next look").await;
     }
 }
 
@@ -285,7 +275,7 @@ async fn clients_that_people_use_get_every_awkward_entry_once_and_in_order_thoug
         .into();
     let python = installed().join("python/bin/python");
     let process = |client, program: &str, script| {
-        Process::start(client, program, script, &url(client), &reports)
+        start_client(client, program, script, &url(client), &reports)
     };
     let _running = (
         Browser::open(&format!("{}/?{}", page.origin, query.join("&"))),
@@ -352,7 +342,7 @@ async fn clients_stop_when_a_finished_stream_has_been_read() {
     let query = clients.map(|client| format!("{client}={}", encode(&url)));
     let _running = (
         Browser::open(&format!("{}/?{}", page.origin, query.join("&"))),
-        Process::start(
+        start_client(
             "eventsource",
             "node",
             "follow_eventsource.mjs",

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::support::gateway::Gateway;
 use crate::support::proxy::Proxy;
 use crate::support::redis::{Server, shared};
-use crate::support::{Answer, TestApp, unique};
+use crate::support::{Answer, TestApp, elapse, unique};
 
 fn entries(stream: &str) -> String {
     format!("/v1/streams/{stream}/entries")
@@ -304,7 +304,7 @@ async fn keys_are_forgotten_after_the_window_and_leave_nothing_behind() {
             .header("idempotency-window"),
         "300ms"
     );
-    tokio::time::sleep(Duration::from_millis(350)).await;
+    elapse(350, "the window ends").await;
     assert_eq!(
         post(&app, &stream, "1", &[("idempotency-key", "k")])
             .await

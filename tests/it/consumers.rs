@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use streamgate::config::Settings;
 
 use crate::support::redis::Server;
-use crate::support::{TestApp, eventually};
+use crate::support::{TestApp, elapse, eventually};
 
 async fn group(app: &TestApp, policy: Value) -> (String, String) {
     let stream = app.stream_of("consumers", 20).await;
@@ -103,11 +103,11 @@ async fn who_reads_again_and_again_is_looked_for_once() {
     let server = Server::start().await;
     let app = TestApp::on_server(&server).await;
     let (_, group) = group(&app, Value::Null).await;
-    let before = calls(&server, "xinfo|groups").await;
+    let before = server.calls("xinfo|groups").await;
     for _ in 0..20 {
         app.post_form(&format!("{group}/read"), "consumer=w1").await;
     }
-    assert_eq!(calls(&server, "xinfo|groups").await - before, 1);
+    assert_eq!(server.calls("xinfo|groups").await - before, 1);
 }
 
 #[tokio::test]
@@ -152,24 +152,6 @@ async fn consumers_come_page_by_page() {
         .is_problem(400, "invalid-request");
 }
 
-/// Returns how many times the server ran a command.
-async fn calls(server: &Server, command: &str) -> u64 {
-    let deadpool_redis::redis::Value::BulkString(stats) =
-        server.command(&["INFO", "commandstats"]).await
-    else {
-        panic!("no statistics")
-    };
-    let stats = String::from_utf8(stats).unwrap();
-    let line = stats.lines().find_map(|line| {
-        line.strip_prefix(&format!("cmdstat_{command}:calls="))?
-            .split(',')
-            .next()?
-            .parse()
-            .ok()
-    });
-    line.unwrap_or(0)
-}
-
 #[tokio::test]
 async fn those_who_look_at_consumers_at_the_same_time_share_a_look() {
     let server = Server::start().await;
@@ -182,7 +164,7 @@ async fn those_who_look_at_consumers_at_the_same_time_share_a_look() {
     let looks = (0..50).map(async |_| app.get(&path).await.json()["consumer"] == "c7");
     let looks = futures_util::future::join_all(looks).await;
     assert!(looks.iter().all(|found| *found));
-    let shared = calls(&server, "xinfo|consumers").await;
+    let shared = server.calls("xinfo|consumers").await;
     assert!((1..25).contains(&shared), "{shared} looks");
     // A lookup that began earlier does not count as the current state.
     for n in 0..20 {
@@ -208,13 +190,13 @@ async fn the_sweeper_does_not_look_at_all_consumers_in_each_round() {
     })
     .await;
     let (_, _) = group(&app, json!({"consumer_expiry": "1h"})).await;
-    let before = calls(&server, "xinfo|consumers").await;
+    let before = server.calls("xinfo|consumers").await;
     let begun = app.metric("sweeps_total").await;
     eventually("it sweeps", async || {
         app.metric("sweeps_total").await >= begun + 5
     })
     .await;
-    assert!(calls(&server, "xinfo|consumers").await - before <= 1);
+    assert!(server.calls("xinfo|consumers").await - before <= 1);
 }
 
 #[tokio::test]
@@ -244,7 +226,11 @@ async fn a_consumer_that_asks_and_finds_nothing_stays_however_it_asks() {
     let rounds = async |name: &str, form: &str| {
         while Instant::now() < until {
             ask(name, form).await;
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            elapse(
+                200,
+                "reads far apart, so that consumers are idle in between",
+            )
+            .await;
         }
     };
     futures_util::future::join_all(ways.iter().map(|(name, form)| rounds(name, form))).await;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::support::app::{answer, client};
 use crate::support::gateway::Gateway;
 use crate::support::redis::{Server, free_port};
-use crate::support::{Answer, PATIENCE, TestApp, eventually, unique};
+use crate::support::{Answer, PATIENCE, TestApp, elapse, eventually, unique};
 
 /// Starts a gateway process that also answers probes at a second address.
 fn gateway(url: &str) -> Gateway {
@@ -275,8 +275,7 @@ async fn connections_that_redis_closes_cost_no_write() {
     let stream = unique("closed");
     for round in 0..20 {
         server.command(&["CLIENT", "KILL", "TYPE", "normal"]).await;
-        // Immediately after the response, and some milliseconds later.
-        tokio::time::sleep(Duration::from_millis(round % 4 * 10)).await;
+        elapse(round % 4 * 10, "immediately after the response, and later").await;
         for _ in 0..3 {
             let answer = app
                 .post_form(&format!("/v1/streams/{stream}/entries"), "n=1")
@@ -297,7 +296,7 @@ async fn a_closed_connection_is_replaced_before_anybody_asks() {
     server.command(&["CLIENT", "KILL", "TYPE", "normal"]).await;
     eventually("they are there again", async || server.clients().await >= 2).await;
     assert!(
-        began.elapsed() < Duration::from_millis(500),
+        began.elapsed() < Duration::from_secs(2),
         "{:?}",
         began.elapsed()
     );

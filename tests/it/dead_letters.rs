@@ -1,15 +1,13 @@
 //! Dead letters: entries become dead letters exactly once, and can be redriven. Also work that a
 //! gateway does while nobody reads.
 
-use std::time::Duration;
-
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::support::app::client;
 use crate::support::gateway::Gateway;
 use crate::support::redis::{Server, json as plain};
-use crate::support::{Answer, TestApp, app, eventually};
+use crate::support::{Answer, TestApp, app, elapse, eventually};
 
 fn group(stream: &str, rest: &str) -> String {
     format!("/v1/streams/{stream}/groups/g{rest}")
@@ -411,7 +409,7 @@ async fn a_gateway_that_is_killed_moves_each_entry_once() {
             )
         });
         let kill = async {
-            tokio::time::sleep(Duration::from_millis(5 + 15 * round)).await;
+            elapse(5 + 15 * round, "another moment in each round").await;
             victim.child.kill().unwrap();
         };
         let (_, ()) = tokio::join!(join_all(calls), kill);
@@ -447,7 +445,7 @@ async fn the_sweeping_goes_over_to_another_gateway_when_its_holder_dies() {
     .await;
     let holder = plain(&server.command(&lock).await);
     let second = TestApp::on_server(&server).await;
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    elapse(700, "nothing happens for two sweeps").await;
     assert_eq!(
         (
             plain(&server.command(&lock).await),
@@ -500,7 +498,6 @@ async fn waiting_readers_of_a_redis_that_comes_back_empty_are_told() {
     let path = group(&stream, "/read");
     let restart = async {
         eventually("it waits", async || server.blocked().await == 1).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
         server.kill();
         server.start_empty().await;
     };
@@ -554,6 +551,6 @@ async fn consumers_that_hold_nothing_and_no_longer_come_are_forgotten() {
     })
     .await;
     assert_eq!(app.metric("forgotten_consumers_total").await, 1);
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    elapse(700, "nothing happens for two sweeps").await;
     assert_eq!(names().await, ["holds"], "what it holds is not thrown away");
 }

@@ -4,7 +4,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
@@ -12,16 +12,18 @@ use futures_util::{StreamExt as _, stream};
 use crate::support::app::{Answer, answer};
 use crate::support::certs::Authority;
 use crate::support::lines::Lines;
-use crate::support::redis::{free_port, start_tied, tied};
+use crate::support::process::{Process, start_tied, tied};
+use crate::support::redis::free_port;
 use crate::support::sse::Sse;
-use crate::support::{TestApp, encode, eventually, unique};
+use crate::support::{TestApp, elapse, encode, eventually, unique};
 
 /// Where Debian has the modules of Apache.
 const APACHE_MODULES: &str = "/usr/lib/apache2/modules";
 
 /// A server of the documentation in front of a gateway.
 struct Front {
-    child: Child,
+    /// Ends the server with the test.
+    _process: Process,
     port: u16,
 }
 
@@ -49,7 +51,7 @@ impl Front {
         let file = dir.join(format!("{name}.conf"));
         std::fs::write(&file, whole(block)).unwrap();
         let front = Self {
-            child: start_tied(command(file.to_str().unwrap())),
+            _process: start_tied(command(file.to_str().unwrap())),
             port,
         };
         eventually("it listens", async || {
@@ -172,13 +174,6 @@ impl Front {
     }
 }
 
-impl Drop for Front {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 fn left(answer: &Answer) -> u32 {
     let (_, left) = answer.header("ratelimit").split_once("r=").unwrap();
     left.split(';').next().unwrap().parse().unwrap()
@@ -218,7 +213,7 @@ async fn all_works(app: &TestApp, front: &Front, authority: &Authority, duplex: 
     // None of them waits for more to send.
     let mut slowest = Duration::ZERO;
     for n in 0..20 {
-        tokio::time::sleep(Duration::from_millis(15)).await;
+        elapse(15, "the connection is quiet").await;
         app.post_form(&format!("{path}/entries"), &format!("n={n}"))
             .await;
         let published = Instant::now();
@@ -226,7 +221,7 @@ async fn all_works(app: &TestApp, front: &Front, authority: &Authority, duplex: 
         slowest = slowest.max(published.elapsed());
     }
     assert!(
-        slowest < Duration::from_millis(150),
+        slowest < Duration::from_secs(2),
         "an event came after {slowest:?}"
     );
 

@@ -19,7 +19,7 @@ use crate::support::app::client_with;
 use crate::support::auth::{AuthFile, key, record};
 use crate::support::chromium::Browser;
 use crate::support::redis::Server;
-use crate::support::{PATIENCE, TestApp, eventually};
+use crate::support::{PATIENCE, TestApp, elapse, eventually};
 
 pub const ID: &str = "1795232709004-0";
 const NEXT_ID: &str = "1795232710480-0";
@@ -196,7 +196,7 @@ async fn walk(only: &[&str], most: Duration) -> Vec<String> {
     let lines = || front.lines.lock().unwrap().clone();
     let is_done = async || {
         while !lines().iter().any(|line| line.starts_with("done")) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            elapse(50, "before the next look").await;
         }
     };
     let in_time = tokio::time::timeout(most, is_done()).await;

@@ -12,7 +12,7 @@ use tokio::process::Command;
 
 use crate::support::auth::{AuthFile, record};
 use crate::support::certs::Authority;
-use crate::support::{PATIENCE, TestApp, eventually, unique};
+use crate::support::{PATIENCE, TestApp, elapse, eventually, unique};
 
 /// What is sent: more than any buffer on the way holds.
 const LARGE: usize = 60_000_000;
@@ -128,7 +128,7 @@ async fn a_client_that_sends_on_and_on_is_cut_at_the_bounds_and_counted() {
     assert!(answer.starts_with(b"HTTP/1.1 413 "));
     let sending = async {
         while slow.write_all(b"x").await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            elapse(20, "a slow client").await;
         }
     };
     tokio::time::timeout(PATIENCE, sending)
@@ -281,7 +281,7 @@ async fn curl_reads_every_early_answer_over_http2() {
 
 #[tokio::test]
 async fn a_stream_of_http2_that_sends_on_and_on_is_reset_at_the_bounds_and_counted() {
-    let (slowly, at_once) = (Duration::from_millis(20), Duration::ZERO);
+    let (slowly, at_once) = (20, 0);
     for (timeout, bytes, pause) in [(400, 64 << 20, slowly), (60_000, 1 << 20, at_once)] {
         let app = TestApp::start_with(|settings| {
             settings.server.linger_timeout = Duration::from_millis(timeout);
@@ -314,7 +314,7 @@ async fn a_stream_of_http2_that_sends_on_and_on_is_reset_at_the_bounds_and_count
                     }
                     _ => break,
                 }
-                tokio::time::sleep(pause).await;
+                elapse(pause, "the pace of the client").await;
             }
             poll_fn(|cx| body.poll_reset(cx)).await
         };

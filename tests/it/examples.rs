@@ -1,31 +1,21 @@
 //! The example workers, run unmodified.
 
-use crate::support::redis::{start_tied, tied};
+use crate::support::process::{Process, start_tied, tied};
 use crate::support::{TestApp, eventually, unique};
-
-/// Ends the worker with the test.
-struct Worker(std::process::Child);
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// Starts a worker on a group `mailers`. Returns a function that reads what it has printed.
 fn start(
     app: &TestApp,
     stream: &str,
     (program, script): (&str, &str),
-) -> (Worker, impl Fn() -> String) {
+) -> (Process, impl Fn() -> String) {
     let group = app.url(&format!("/v1/streams/{stream}/groups/mailers"));
     let mut command = tied(program);
     command.args([&format!("examples/{script}"), &group, "w1"]);
     let output = tempfile::NamedTempFile::new().unwrap();
     let file = output.reopen().unwrap();
     command.stdout(file.try_clone().unwrap()).stderr(file);
-    let worker = Worker(start_tied(command));
+    let worker = start_tied(command);
     (worker, move || {
         std::fs::read_to_string(output.path()).unwrap()
     })
@@ -97,7 +87,7 @@ async fn refuses_a_plain_group(script: (&str, &str)) {
     let group = format!("/v1/streams/{stream}/groups/mailers");
     app.put_json(&group, "{}").await;
     let (mut worker, printed) = start(&app, &stream, script);
-    eventually("it ends", async || worker.0.try_wait().unwrap().is_some()).await;
+    eventually("it ends", async || worker.try_wait().unwrap().is_some()).await;
     assert!(
         printed().contains("requires a group with a policy; set one with PATCH"),
         "{}",

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use crate::support::{PATIENCE, TestApp, eventually, unique};
+use crate::support::{PATIENCE, TestApp, elapse, eventually, unique};
 
 type Ended = JoinHandle<Result<(), h2::Error>>;
 
@@ -188,8 +188,7 @@ async fn a_client_that_takes_its_time_gets_all_of_an_answer() {
     while let Some(part) = body.data().await {
         let part = part.expect("it is not reset");
         read += part.len();
-        // In total, longer than a response may stay unread.
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        elapse(200, "in total longer than a response may stay unread").await;
         body.flow_control().release_capacity(part.len()).unwrap();
     }
     assert!(read > 120_000);

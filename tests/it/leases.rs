@@ -9,7 +9,7 @@ use streamgate::model::receipt::Receipt;
 use crate::support::app::answer;
 use crate::support::proxy::Proxy;
 use crate::support::redis::{Server, json as plain, shared};
-use crate::support::{Answer, TestApp, eventually, unique};
+use crate::support::{Answer, TestApp, elapse, eventually, unique};
 
 fn group(stream: &str, rest: &str) -> String {
     format!("/v1/streams/{stream}/groups/g{rest}")
@@ -249,7 +249,7 @@ async fn a_late_word_counts_while_nobody_else_had_the_entry() {
     let app = TestApp::start().await;
     let stream = lent(&app, 1, r#"{"lease":"100ms"}"#).await;
     let first = read(&app, &stream, "consumer=w").await;
-    tokio::time::sleep(Duration::from_millis(150)).await;
+    elapse(150, "the lease ends").await;
     assert_eq!(
         outcomes(&call(&app, &stream, "ack", &receipts(&first)).await),
         ["acknowledged"]
@@ -382,10 +382,18 @@ async fn what_is_handed_back_belongs_to_nobody_and_wakes_a_reader_of_another_gat
     let stream = lent(&one, 1, "{}").await;
     let held = receipts(&read(&one, &stream, "consumer=w").await);
     let waiting = read(&two, &stream, "consumer=v&wait=20s");
-    let began = Instant::now();
     let handing_back = async {
-        eventually("it waits", async || two.metric("waiting_reads").await == 1).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        let channel = format!("streamgate:{{{stream}}}:wake:{}:{stream}:g", stream.len());
+        eventually("it waits and listens", async || {
+            let listening = shared()
+                .await
+                .command(&["PUBSUB", "NUMSUB", &channel])
+                .await;
+            two.metric("waiting_reads").await == 1
+                && crate::support::redis::json(&listening)[1] != 0
+        })
+        .await;
+        let began = Instant::now();
         let answer = call(&one, &stream, "nack", &format!("{held}&delay=400ms")).await;
         assert_eq!(
             (outcomes(&answer), &answer["released"]),
@@ -401,12 +409,14 @@ async fn what_is_handed_back_belongs_to_nobody_and_wakes_a_reader_of_another_gat
         );
         let consumers = one.get(&group(&stream, "/consumers")).await.body;
         assert!(!consumers.contains("streamgate:"), "{consumers}");
+        began
     };
-    let (answer, ()) = tokio::join!(waiting, handing_back);
+    let waiting = async { (waiting.await, Instant::now()) };
+    let ((answer, ended), began) = tokio::join!(waiting, handing_back);
     assert_eq!(answer.json()["entries"][0]["deliveries"], 2);
-    let took = began.elapsed();
+    let took = ended - began;
     assert!(
-        (Duration::from_millis(700)..Duration::from_secs(3)).contains(&took),
+        (Duration::from_millis(400)..Duration::from_secs(3)).contains(&took),
         "{took:?}"
     );
     assert_eq!(

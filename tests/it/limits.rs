@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use reqwest::RequestBuilder;
@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::sse::Sse;
-use crate::support::{Answer, TestApp, eventually, unique};
+use crate::support::{Answer, PATIENCE, TestApp, eventually, unique};
 
 async fn limited(rate: &str) -> TestApp {
     TestApp::start_with(|settings| {
@@ -359,6 +359,8 @@ async fn those_who_read_much_at_once_wait_for_each_other_and_hold_up_nobody_else
     let app = TestApp::start_with(|settings| {
         settings.pool.large_reads = 16 << 20;
         settings.api.answer_memory = 1 << 30;
+        // A busy machine must not make the small reads fail.
+        settings.pool.response_timeout = PATIENCE;
     })
     .await;
     let (large, small) = (unique("large"), unique("small"));
@@ -371,10 +373,6 @@ async fn those_who_read_much_at_once_wait_for_each_other_and_hold_up_nobody_else
         format!("/v1/streams/{small}"),
     );
     let path = format!("{large}?max_bytes=16777216");
-    // One such read takes most of the room. Others may wait for it on its thread, but not for sixty.
-    let began = Instant::now();
-    assert_eq!(app.get(&path).await.ids().len(), 4);
-    let bound = Duration::from_millis(1500).max(6 * began.elapsed());
     let asked = Arc::new(AtomicUsize::new(0));
     let greedy = join_all((0..60).map(async |_| {
         let answer = app.get(&path).await;
@@ -382,21 +380,22 @@ async fn those_who_read_much_at_once_wait_for_each_other_and_hold_up_nobody_else
         answer
     }));
     let others = async {
-        let mut slowest = Duration::ZERO;
+        let mut served = 0;
         while asked.load(Ordering::Relaxed) < 60 {
-            let began = Instant::now();
             assert_eq!(app.get(&format!("{small}/entries")).await.status, 200);
-            slowest = slowest.max(began.elapsed());
+            served += 1;
         }
-        slowest
+        served
     };
-    let (answers, slowest) = tokio::join!(greedy, others);
+    let (answers, others_served) = tokio::join!(greedy, others);
     let served = answers.iter().filter(|answer| answer.status == 200).count();
     for answer in answers.iter().filter(|answer| answer.status != 200) {
         answer.is_problem(503, "overloaded");
     }
     assert!(served > 0);
-    assert!(slowest < bound, "others waited {slowest:?} of {bound:?}");
+    // One such read takes most of the memory. Others may wait for one on its thread, but not for all:
+    // then a client that asks again and again would get a handful of answers meanwhile.
+    assert!(others_served > 60, "others got {others_served} answers");
     let refused = app.metric_if_any("refused_total{bound=\"reads\"}").await;
     assert_eq!(refused, Some(60 - served));
     assert_eq!(app.metric("read_bytes").await, 0);

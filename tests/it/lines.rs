@@ -6,7 +6,7 @@ use crate::support::auth::{AuthFile, key, record};
 use crate::support::gateway::Gateway;
 use crate::support::lines::Lines;
 use crate::support::redis::{Server, shared};
-use crate::support::{TestApp, eventually, unique};
+use crate::support::{TestApp, elapse, eventually, unique};
 
 fn entries(stream: &str) -> String {
     format!("/v1/streams/{stream}/entries")
@@ -223,7 +223,7 @@ async fn an_upload_that_cannot_go_on_is_told_so_and_not_swallowed() {
             .await
             .is_ok()
         {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            elapse(50, "the next line").await;
         }
     };
     let answer = tokio::select! {
@@ -291,7 +291,7 @@ async fn a_long_upload_takes_little_memory() {
     let mut most = 0;
     while !sent.is_finished() {
         most = most.max(memory(gateway.child.id()));
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        elapse(20, "before the next look").await;
     }
     let told: Value = sent.await.unwrap().unwrap().json().await.unwrap();
     assert_eq!(
@@ -420,7 +420,7 @@ async fn lines_can_go_on_with_what_comes() {
     assert_eq!(all.next().await.unwrap()["id"], "1-0");
     assert_eq!(all.next().await.unwrap()["id"], "2-0");
     assert_eq!(last.next().await.unwrap()["id"], "2-0");
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    elapse(200, "some heartbeats").await;
     app.post_form(&format!("{path}?id=3-0"), "n=3").await;
     for lines in [&mut all, &mut new, &mut last] {
         let line = json!({"id": "3-0", "position": "3-0:3", "fields": {"n": "3"}});

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::support::redis::{Server, json as plain};
-use crate::support::{TestApp, eventually, unique};
+use crate::support::{TestApp, elapse, eventually, unique};
 
 fn group(stream: &str, rest: &str) -> String {
     format!("/v1/streams/{stream}/groups/g{rest}")
@@ -524,8 +524,7 @@ async fn each_idempotency_key_is_remembered_for_the_window_it_was_promised() {
         keyed(&short, &stream, "short", "x").await.0 == 201
     })
     .await;
-    // Longer than the keys of the short gateway.
-    tokio::time::sleep(std::time::Duration::from_millis(2100)).await;
+    elapse(2100, "longer than the window of the short gateway").await;
     assert_eq!(keyed(&long, &stream, "long", "x").await, (200, id));
 }
 

@@ -6,7 +6,7 @@ use deadpool_redis::redis::Value as Redis;
 
 use crate::support::proxy::Proxy;
 use crate::support::redis::Server;
-use crate::support::{TestApp, eventually, unique};
+use crate::support::{TestApp, elapse, eventually, unique};
 
 /// Maximum time a publisher may wait for an error.
 const BAD_NEWS: Duration = Duration::from_secs(2);
@@ -192,8 +192,7 @@ async fn a_subscription_outlives_a_crash_of_redis() {
     sse.expect("$open").await;
     app.publish(&stream, "before").await;
     assert_eq!(sse.values(1).await, ["before"]);
-    // Until the entry is on disk, whatever the fsync policy.
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    server.written().await;
     server.kill();
     server.start_again().await;
     server.command(&["XADD", &stream, "*", "n", "after"]).await;
@@ -269,7 +268,7 @@ async fn a_long_poll_outlives_an_outage() {
         eventually("it waits", async || server.blocked().await == 1).await;
         proxy.cut();
         server.command(&["XADD", &stream, "1-0", "n", "1"]).await;
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        elapse(500, "Redis stays unreachable").await;
         proxy.restore();
     };
     let (answer, ()) = tokio::join!(app.get(&path), outage);
@@ -289,7 +288,7 @@ async fn a_waiting_group_reader_outlives_an_outage_but_not_the_loss_of_its_group
     app.publish(&stream, "first").await;
     let read = format!("{group}/read");
     assert_eq!(app.post_form(&read, "consumer=w").await.ids().len(), 1);
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    server.written().await;
     let outage = async {
         eventually("it waits", async || server.blocked().await == 1).await;
         server.kill();
@@ -303,10 +302,14 @@ async fn a_waiting_group_reader_outlives_an_outage_but_not_the_loss_of_its_group
         "{}",
         answer.body
     );
+    let before = server.calls("xreadgroup").await;
     let loss = async {
-        // The stream is already followed, so `blocked` would not show that the read waits.
-        eventually("it waits", async || app.metric("waiting_reads").await == 1).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        // The stream is already followed, so `blocked` would not show that the read waits. It does
+        // once it has asked in vain.
+        eventually("it waits", async || {
+            server.calls("xreadgroup").await > before
+        })
+        .await;
         server.kill();
         server.start_empty().await;
     };

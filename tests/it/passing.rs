@@ -11,7 +11,7 @@ use crate::support::gateway::signal;
 use crate::support::lines::Lines;
 use crate::support::redis::Server;
 use crate::support::sse::Sse;
-use crate::support::{Answer, TestApp, eventually, unique};
+use crate::support::{Answer, TestApp, elapse, eventually, unique};
 
 /// A state that a server enters and leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,8 +220,7 @@ impl Readers {
         };
         let change = async {
             eventually("they wait", async || app.metric("waiting_reads").await == 4).await;
-            // Until every reader has begun to listen.
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            elapse(300, "every reader begins to listen").await;
             state.begin(server, admin).await;
             let (status, code, effects) = state.answer();
             let told = async || {
@@ -266,8 +265,7 @@ impl Readers {
                     other => panic!("{other:?}"),
                 }
             }
-            // The lease must end during the state.
-            tokio::time::sleep(Duration::from_millis(1700)).await;
+            elapse(1700, "the lease ends during the state").await;
             state.end(server, admin).await;
             eventually("it can be published", async || {
                 self.publish(stream, "after").await.status == 201
@@ -443,8 +441,7 @@ async fn a_slot_that_is_elsewhere_for_a_while_is_waited_for() {
                 .await
                 .is_problem(503, "redis-unavailable");
             assert_eq!(problem["side_effects"], json!("none"), "{problem:#}");
-            // Long enough for a check of the stream to fail.
-            tokio::time::sleep(Duration::from_millis(700)).await;
+            elapse(700, "a check of the stream fails").await;
         }
         admin
             .say(&format!("CLUSTER SETSLOT {slot} NODE {ours}"))

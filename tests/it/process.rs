@@ -7,7 +7,8 @@ use tokio::net::TcpStream;
 use crate::support::app::{answer, client};
 use crate::support::auth::{AuthFile, record};
 use crate::support::gateway::{BINARY, Gateway, run};
-use crate::support::redis::{shared, tied};
+use crate::support::process::{start_tied, tied};
+use crate::support::redis::shared;
 use crate::support::{PATIENCE, eventually};
 
 #[test]
@@ -197,12 +198,12 @@ async fn an_address_in_use_is_told_with_the_way_out() {
 async fn a_redis_on_a_unix_socket_can_be_named() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("r.sock");
-    let mut command = crate::support::redis::tied("redis-server");
+    let mut command = tied("redis-server");
     command
         .args(["--port", "0", "--save", "", "--unixsocket"])
         .arg(&socket)
         .stdout(Stdio::null());
-    let mut server = crate::support::redis::start_tied(command);
+    let mut server = start_tied(command);
     crate::support::eventually("the socket is there", async || socket.exists()).await;
     let url = format!("unix://{}", socket.display());
     let gateway = Gateway::start(&["serve", "--listen", "127.0.0.1:0", "--redis-url", &url]);
@@ -275,7 +276,7 @@ async fn the_quick_start_works_as_printed() {
 
 #[tokio::test]
 async fn the_log_has_a_line_for_what_went_wrong_and_none_for_what_went_well() {
-    let mut command = crate::support::redis::tied(BINARY);
+    let mut command = tied(BINARY);
     command.args([
         "serve",
         "--listen",
@@ -285,7 +286,7 @@ async fn the_log_has_a_line_for_what_went_wrong_and_none_for_what_went_well() {
         "--redis-url",
         &shared().await.url(),
     ]);
-    let mut child = crate::support::redis::start_tied({
+    let mut child = start_tied({
         command.stderr(Stdio::piped());
         command
     });

@@ -1,13 +1,11 @@
 //! Group reads with a byte limit: entries beyond the limit are neither lost nor held.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
-
 use fastrand::Rng;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 use crate::support::redis::{json as plain, shared};
-use crate::support::{TestApp, unique};
+use crate::support::{TestApp, eventually, unique};
 
 fn group(stream: &str, rest: &str) -> String {
     format!("/v1/streams/{stream}/groups/g{rest}")
@@ -268,9 +266,7 @@ async fn a_bounded_read_waits_like_any_other() {
         read(&app, &stream, "consumer=w").await;
         let waiting = read(&app, &stream, "consumer=w&max_bytes=100&wait=20s");
         let later = async {
-            while app.metric("waiting_reads").await == 0 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            eventually("it waits", async || app.metric("waiting_reads").await == 1).await;
             app.publish(&stream, "1").await
         };
         let (got, id) = tokio::join!(waiting, later);

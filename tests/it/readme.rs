@@ -18,7 +18,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::support::PATIENCE;
 use crate::support::chromium::Browser;
 use crate::support::gateway::{BINARY, Gateway};
-use crate::support::redis::{Server, free_port, start_tied, tied};
+use crate::support::process::{start_tied, tied};
+use crate::support::redis::{Server, free_port};
 
 /// Pages that start their own gateway.
 const STARTS_GATEWAY: [&str; 1] = ["docs/auth.md"];

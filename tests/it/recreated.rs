@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::lines::Lines;
 use crate::support::redis::Server;
-use crate::support::{TestApp, eventually, unique};
+use crate::support::{TestApp, elapse, eventually, unique};
 
 /// Far below the 5 s after which a reader checks its streams without a wake-up.
 const AT_ONCE: Duration = Duration::from_secs(2);
@@ -226,7 +226,7 @@ async fn a_stream_that_could_not_be_read_for_a_time_is_not_read_again_from_its_b
         })
         .await;
         let calls = calls(&server).await;
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        elapse(500, "commands are counted meanwhile").await;
         let calls = self::calls(&server).await - calls;
         assert!(calls < 200, "{calls} commands while one is refused");
         server

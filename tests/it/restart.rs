@@ -1,10 +1,11 @@
 //! The private Redis: started with the gateway, restarted when it dies, and never left behind.
 
-use std::time::Duration;
+use deadpool_redis::redis::{Client, Cmd, Value};
 
 use crate::support::app::{answer, client};
 use crate::support::eventually;
 use crate::support::gateway::{Gateway, processes, run, signal};
+use crate::support::redis::has_written;
 use crate::support::sse::Sse;
 
 async fn publish(gateway: &Gateway, value: &str) -> Option<u16> {
@@ -36,6 +37,18 @@ async fn values(gateway: &Gateway) -> Vec<String> {
 fn servers(dir: &std::path::Path) -> Vec<u32> {
     let dir = std::fs::canonicalize(dir).unwrap();
     processes(dir.join("redis.sock").to_str().unwrap())
+}
+
+/// Waits until the private Redis in `dir` has written all changes to its append-only file.
+async fn written(dir: &std::path::Path) {
+    let socket = format!("unix://{}", dir.join("redis.sock").display());
+    let client = Client::open(socket).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let info = Cmd::new().arg("INFO").arg("persistence").to_owned();
+    eventually("all is written", async || {
+        has_written(&info.query_async::<Value>(&mut connection).await.unwrap())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -84,7 +97,7 @@ async fn a_server_that_dies_is_started_again() {
     let mut sse = Sse::open(&client(), &url, None).await;
     sse.expect("$open").await;
     assert_eq!(publish(&gateway, "before").await, Some(201));
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    written(dir.path()).await;
     let first = servers(dir.path());
     signal(first[0], "KILL");
     eventually("it can be published again", async || {

@@ -15,7 +15,7 @@ use deadpool_redis::redis::Value;
 use crate::support::app::{answer, client};
 use crate::support::gateway::Gateway;
 use crate::support::redis::shared;
-use crate::support::{PATIENCE, TestApp, eventually, unique};
+use crate::support::{PATIENCE, TestApp, elapse, eventually, unique};
 
 /// A connection that is reused as long as the gateway allows it, and never retried.
 struct Kept(BufReader<TcpStream>);
@@ -108,7 +108,7 @@ async fn a_rolling_restart_under_load_breaks_no_publish() {
                         kept = Some(connection);
                     }
                     published.fetch_add(1, Ordering::Relaxed);
-                    tokio::time::sleep(Duration::from_millis(random.u64(0..100))).await;
+                    elapse(random.u64(0..100), "a client with pauses").await;
                 }
             })
         })
@@ -122,7 +122,7 @@ async fn a_rolling_restart_under_load_breaks_no_publish() {
             answer(client().get(&url)).await.unwrap().status == 503
         })
         .await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        elapse(300, "the balancer learns of it later").await;
         point.send(next.address).unwrap();
         assert_eq!(running.wait().code(), Some(0));
         running = next;
@@ -238,12 +238,12 @@ async fn ctrl_c_does_not_wait_for_a_load_balancer_and_a_second_signal_waits_for_
 async fn idle_connections_and_heads_have_a_timeout_each() {
     let app = TestApp::start_with(|settings| {
         settings.server.header_timeout = Duration::from_millis(300);
-        settings.server.idle_timeout = Duration::from_millis(1500);
+        settings.server.idle_timeout = Duration::from_secs(3);
     })
     .await;
     let mut idle = Kept::open(app.address).await;
     idle.send("GET /livez HTTP/1.1", "").await;
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    elapse(700, "longer than a head may take").await;
     let began = Instant::now();
     assert_eq!(
         idle.send("GET /livez HTTP/1.1", "").await,
@@ -252,7 +252,7 @@ async fn idle_connections_and_heads_have_a_timeout_each() {
     );
     idle.until_closed().await;
     assert!(
-        began.elapsed() >= Duration::from_millis(1500),
+        began.elapsed() >= Duration::from_secs(3),
         "{:?}",
         began.elapsed()
     );
@@ -268,8 +268,33 @@ async fn idle_connections_and_heads_have_a_timeout_each() {
         .unwrap();
     tokio::join!(quiet.until_closed(), second.until_closed());
     assert!(
-        began.elapsed() < Duration::from_millis(1400),
+        began.elapsed() < Duration::from_secs(3),
         "{:?}",
         began.elapsed()
     );
+}
+
+#[tokio::test]
+async fn a_gateway_that_stops_leaves_no_task_connection_or_memory() {
+    let app = TestApp::start().await;
+    let stream = app.stream_of("left", 1).await;
+    let path = format!("/v1/streams/{stream}");
+    let group = format!("{path}/groups/g");
+    let made = app.put_json(&group, r#"{"start":"$","policy":{}}"#).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    let mut events = app.follow(&format!("{path}/events")).await;
+    events.expect("$open").await;
+    let poll = app
+        .client
+        .get(app.url(&format!("{path}/entries?after=$&wait=20s")));
+    let read = app.client.post(app.url(&format!("{group}/read")));
+    let read = read
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body("consumer=w&wait=20s");
+    let waiting = [poll, read].map(|request| tokio::spawn(answer(request)));
+    eventually("both wait", async || app.metric("waiting_reads").await == 2).await;
+    app.stop().await;
+    for answered in futures_util::future::join_all(waiting).await {
+        assert_eq!(answered.unwrap().unwrap().status, 200);
+    }
 }

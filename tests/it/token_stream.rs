@@ -2,7 +2,7 @@
 //! gateway restarts, and the whole text is compared.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use axum::body::Bytes;
@@ -18,7 +18,8 @@ use crate::support::auth::{AuthFile, key, record};
 use crate::support::chromium::Browser;
 use crate::support::eventually;
 use crate::support::gateway::Gateway;
-use crate::support::redis::{Server, free_port, start_tied, tied};
+use crate::support::process::{Process, start_tied, tied};
+use crate::support::redis::{Server, free_port};
 
 /// Asks, reloads the page when a part of the answer is there, and reports what each load shows.
 const SPY: &str = r#"<script>
@@ -47,7 +48,7 @@ addEventListener("load", () => {
 
 /// The example server as a process.
 struct Example {
-    child: Child,
+    child: Process,
     url: String,
 }
 

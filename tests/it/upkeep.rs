@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use deadpool_redis::redis::Value as Redis;
 
 use crate::support::redis::{Server, json as plain};
-use crate::support::{TestApp, eventually};
+use crate::support::{TestApp, elapse, eventually};
 
 fn group(stream: &str, rest: &str) -> String {
     format!("/v1/streams/{stream}/groups/g{rest}")
@@ -76,7 +76,7 @@ async fn entries_of_native_consumers_are_enrolled_as_fast_as_they_are_many() {
     .await;
     let before = scripts(&server).await;
     let began = Instant::now();
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    elapse(3000, "scripts are counted meanwhile").await;
     let rounds = began.elapsed().as_secs() / 2 + 1;
     let ran = scripts(&server).await - before;
     assert!(
@@ -141,9 +141,9 @@ redis.call('ZADD', KEYS[1], 0, '\\255', 0, '', 0, 'unknown', '-inf', 'streamgate
         app.get("/v1/streams/s").await.status == 200
     })
     .await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    elapse(500, "the rounds after the append end").await;
     let before = scripts(&server).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    elapse(2000, "scripts are counted meanwhile").await;
     let ran = scripts(&server).await - before;
     assert!(
         ran < 20,

@@ -1,6 +1,6 @@
 //! `examples/webhook-forwarder`, with a receiver that fails in every way before it accepts.
 
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::support::gateway::signal;
-use crate::support::redis::{start_tied, tied};
+use crate::support::process::{Process, start_tied, tied};
 use crate::support::{TestApp, eventually, unique};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -117,7 +117,7 @@ impl Receiver {
     }
 }
 
-struct Forwarder(Child);
+struct Forwarder(Process);
 
 impl Forwarder {
     fn start(app: &TestApp, stream: &str, to: &str) -> Self {

@@ -1,12 +1,15 @@
 //! A gateway in this process, and a client for it.
 
 use std::net::SocketAddr;
+use std::sync::{Mutex, Once};
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::Value;
 use streamgate::app::App;
+use streamgate::background::Background;
 use streamgate::config::{Layers, SPECS, Settings, SettingsMode, Spec};
+use streamgate::metrics::Metrics;
 use streamgate::net::tls::install_provider;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -15,13 +18,37 @@ use super::redis::{Server, shared};
 use super::sse::Sse;
 use super::unique;
 
-/// A running gateway.
+/// A running gateway. Its end must be orderly: on drop, no gateway of this process has panicked and
+/// this one has not ended by itself; after [`TestApp::stop`], nothing is left of it.
 pub struct TestApp {
     pub address: SocketAddr,
     pub client: reqwest::Client,
     scheme: &'static str,
     drain: CancellationToken,
+    metrics: Box<Metrics>,
+    background: Background,
     task: Option<tokio::task::JoinHandle<()>>,
+}
+
+/// Panics of gateways. A gateway answers a request whose handler panicked, and goes on, so a test
+/// may not notice.
+static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Collects panics in the code of the gateway or on its threads in [`PANICS`].
+fn watch_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let here = std::thread::current();
+            let is_worker = here.name().is_some_and(|name| name.starts_with("http-"));
+            let place = panic.location();
+            if is_worker || place.is_some_and(|place| place.file().starts_with("src/")) {
+                PANICS.lock().unwrap().push(panic.to_string());
+            }
+            print(panic);
+        }));
+    });
 }
 
 /// A response of the gateway.
@@ -135,11 +162,12 @@ impl TestApp {
 
     pub async fn of(settings: &Settings) -> Self {
         install_provider();
+        watch_panics();
         let app = App::new(settings).unwrap();
         app.reach_redis(Duration::from_secs(5)).await;
         let listener = TcpListener::bind(settings.server.listen).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let drain = app.drain();
+        let (drain, metrics, background) = (app.drain(), app.metrics(), app.background());
         let task = Some(tokio::spawn(app.serve(listener, None)));
         let scheme = if settings.server.tls.is_some() {
             "https"
@@ -151,6 +179,8 @@ impl TestApp {
             client: client(),
             scheme,
             drain,
+            metrics: Box::new(metrics),
+            background,
             task,
         }
     }
@@ -258,10 +288,24 @@ impl TestApp {
         line?.rsplit(' ').next()?.parse().ok()
     }
 
-    /// Shuts down gracefully and waits for the end.
+    /// Shuts down gracefully, waits for the end and checks that no task, connection or memory is
+    /// left.
     pub async fn stop(mut self) {
         self.drain.cancel();
         self.task.take().unwrap().await.unwrap();
+        assert_eq!(self.background.running(), 0, "tasks are left");
+        let metrics = &self.metrics;
+        let left = [
+            ("connections", &metrics.connections),
+            ("subscriptions", &metrics.subscriptions),
+            ("waiting reads", &metrics.waiting),
+            ("bytes of reads", &metrics.read_bytes),
+            ("bytes of answers", &metrics.answer_bytes),
+            ("bytes of bodies", &metrics.body_bytes),
+        ];
+        for (name, gauge) in left {
+            assert_eq!(gauge.get(), 0, "{name} are left");
+        }
     }
 
     pub fn drain(&self) {
@@ -271,7 +315,14 @@ impl TestApp {
 
 impl Drop for TestApp {
     fn drop(&mut self) {
+        let task = self.task.as_ref();
+        let ended = task.is_some_and(|task| task.is_finished() && !self.drain.is_cancelled());
         self.drain.cancel();
+        if !std::thread::panicking() {
+            assert!(!ended, "the gateway ended by itself");
+            let panics = PANICS.lock().unwrap().clone();
+            assert!(panics.is_empty(), "gateways panicked: {panics:#?}");
+        }
     }
 }
 

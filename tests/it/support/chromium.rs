@@ -1,10 +1,10 @@
 //! A real headless browser, with its own profile.
 
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 
 use super::PATIENCE;
-use super::redis::{start_tied, tied};
+use super::process::{Process, start_tied, tied};
 
 /// Names and paths of possible Chromium programs.
 const BROWSERS: [&str; 5] = [
@@ -65,7 +65,7 @@ pub async fn dump(url: &str) -> (String, String) {
 
 /// A browser that shows one page.
 pub struct Browser(
-    Child,
+    Process,
     #[expect(dead_code, reason = "removed with the browser")] tempfile::TempDir,
 );
 
@@ -95,7 +95,7 @@ impl Drop for Browser {
 
 /// Ends a browser that leads a process group. The whole group is killed: a remaining process would
 /// go on writing to the profile.
-pub fn end(browser: &mut Child) {
+pub fn end(browser: &mut Process) {
     let group = format!("-{}", browser.id());
     let _ = std::process::Command::new("kill")
         .args(["-KILL", "--", &group])

@@ -2,18 +2,18 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::PATIENCE;
-use super::redis::{start_tied, tied};
+use super::process::{Process, start_tied, tied};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_streamgate");
 
 /// A gateway process.
 pub struct Gateway {
-    pub child: Child,
+    pub child: Process,
     pub address: SocketAddr,
     /// Lines that the gateway logged before it listened.
     pub before: Vec<String>,
@@ -92,13 +92,6 @@ impl Gateway {
     pub fn stop(mut self) -> ExitStatus {
         self.signal("TERM");
         self.wait()
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

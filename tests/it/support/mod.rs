@@ -8,11 +8,13 @@ pub mod cutting;
 pub mod gateway;
 pub mod lines;
 pub mod page;
+pub mod process;
 pub mod proxy;
 pub mod redis;
 pub mod sentinels;
 pub mod sse;
 
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 pub use app::{Answer, TestApp};
@@ -38,6 +40,23 @@ pub async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
         assert!(Instant::now() < deadline, "never: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Waits until `ms` milliseconds have passed, because a test is about time: a lease that ends, a
+/// client that is slow, a while in which nothing happens. Everything else is awaited with
+/// [`eventually`].
+pub async fn elapse(ms: u64, _why: &str) {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+}
+
+/// Prints why a test proves nothing on this server. Not with `eprintln`, whose output the test
+/// harness shows only for failed tests.
+pub fn skipped(why: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or_default();
+    std::io::stderr()
+        .write_all(format!("skipped {test}: {why}\n").as_bytes())
+        .unwrap();
 }
 
 /// Percent-encodes text for a path or a query.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,11 +16,11 @@ use tokio::sync::mpsc;
 
 use super::PATIENCE;
 use super::chromium::{FLAGS, end, program};
-use super::redis::{start_tied, tied};
+use super::process::{Process, start_tied, tied};
 
 /// A page of a browser of its own.
 pub struct Page {
-    browser: Child,
+    browser: Process,
     calls: Mutex<File>,
     answers: tokio::sync::Mutex<mpsc::UnboundedReceiver<Value>>,
     last_call: std::sync::atomic::AtomicU64,

@@ -1,14 +1,15 @@
 //! Redis servers for tests: real processes, started on a free port, ended with this one.
 
 use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock, mpsc};
+use std::process::Stdio;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use deadpool_redis::redis::{AsyncConnectionConfig, Client, Cmd, Value};
 use tempfile::TempDir;
 
 use super::eventually;
+use super::process::{Process, start_tied, tied};
 
 /// The time a test's own command may take, connecting included twice.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
@@ -17,52 +18,13 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Server {
     pub port: u16,
     dir: TempDir,
-    child: Mutex<Option<Child>>,
+    child: Mutex<Option<Process>>,
 }
 
 /// The server most tests share; each keeps to names of its own.
 pub async fn shared() -> &'static Server {
     static SHARED: tokio::sync::OnceCell<Server> = tokio::sync::OnceCell::const_new();
     SHARED.get_or_init(Server::start).await
-}
-
-/// Starts processes from one thread that lives as long as this process: the kernel ends a child
-/// tied to its parent when the *thread* that started it ends.
-fn spawn(mut command: Command) -> Child {
-    type Request = (Command, mpsc::Sender<std::io::Result<Child>>);
-    static SPAWNER: OnceLock<Mutex<mpsc::Sender<Request>>> = OnceLock::new();
-    let spawner = SPAWNER.get_or_init(|| {
-        let (requests, incoming) = mpsc::channel::<Request>();
-        std::thread::spawn(move || {
-            for (mut command, answer) in incoming {
-                let _ = answer.send(command.spawn());
-            }
-        });
-        Mutex::new(requests)
-    });
-    command.stdin(Stdio::null());
-    let (answer, answered) = mpsc::channel();
-    spawner.lock().unwrap().send((command, answer)).unwrap();
-    answered
-        .recv()
-        .unwrap()
-        .expect("the process can be started")
-}
-
-/// A command that ends with this process, where the platform can do that.
-pub fn tied(program: &str) -> Command {
-    if cfg!(target_os = "linux") {
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", program]);
-        command
-    } else {
-        Command::new(program)
-    }
-}
-
-/// Starts a tied command.
-pub fn start_tied(command: Command) -> Child {
-    spawn(command)
 }
 
 /// The server program: `REDIS_SERVER`, or what is on `PATH`.
@@ -139,7 +101,7 @@ impl Server {
             .arg(self.dir.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        *self.child.lock().unwrap() = Some(spawn(command));
+        *self.child.lock().unwrap() = Some(start_tied(command));
     }
 
     pub fn pid(&self) -> u32 {
@@ -148,10 +110,7 @@ impl Server {
 
     /// Kills the server as a crash would.
     pub fn kill(&self) {
-        if let Some(mut child) = self.child.lock().unwrap().take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        drop(self.child.lock().unwrap().take());
     }
 
     /// Starts it again on the same port, with what it had written.
@@ -227,6 +186,15 @@ impl Server {
         command.query_async(&mut connection).await
     }
 
+    /// Waits until all changes are in the append-only file, so that they survive [`Server::kill`].
+    pub async fn written(&self) {
+        eventually("all is written", async || {
+            let info = self.command(&["INFO", "persistence"]).await;
+            has_written(&info)
+        })
+        .await;
+    }
+
     /// Connections that wait in a blocking command.
     pub async fn blocked(&self) -> usize {
         let Value::BulkString(info) = self.command(&["INFO", "clients"]).await else {
@@ -239,6 +207,19 @@ impl Server {
         blocked.unwrap().trim().parse().unwrap()
     }
 
+    /// Returns how often a command was called.
+    pub async fn calls(&self, command: &str) -> u64 {
+        let Value::BulkString(stats) = self.command(&["INFO", "commandstats"]).await else {
+            panic!("no statistics")
+        };
+        let stats = String::from_utf8(stats).unwrap();
+        let prefix = format!("cmdstat_{command}:calls=");
+        let calls = stats
+            .lines()
+            .find_map(|line| line.strip_prefix(&prefix)?.split(',').next()?.parse().ok());
+        calls.unwrap_or(0)
+    }
+
     /// Connections of clients, as the server counts them.
     pub async fn clients(&self) -> usize {
         let Value::BulkString(list) = self.command(&["CLIENT", "LIST"]).await else {
@@ -246,6 +227,16 @@ impl Server {
         };
         String::from_utf8_lossy(&list).lines().count() - 1
     }
+}
+
+/// Returns whether the reply to `INFO persistence` shows an append-only file without a backlog.
+pub fn has_written(info: &Value) -> bool {
+    let Value::BulkString(info) = info else {
+        panic!("no info: {info:?}")
+    };
+    String::from_utf8_lossy(info)
+        .lines()
+        .any(|line| line == "aof_buffer_length:0")
 }
 
 fn copy(from: &std::path::Path, to: &std::path::Path) {
@@ -279,10 +270,4 @@ pub fn properties(flat: &serde_json::Value) -> serde_json::Map<String, serde_jso
         .unwrap_or_else(|| panic!("no properties: {flat}"));
     let pair = |pair: &[serde_json::Value]| (pair[0].as_str().unwrap().to_owned(), pair[1].clone());
     flat.chunks(2).map(pair).collect()
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
-    }
 }

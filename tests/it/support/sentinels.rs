@@ -1,13 +1,14 @@
 //! A Redis master with replicas, and the sentinels that monitor them: real processes.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 use deadpool_redis::redis::{Client, Cmd, RedisError, Value};
 use tempfile::TempDir;
 
 use super::eventually;
-use super::redis::{Server, free_port, json, program, start_tied, tied};
+use super::process::{Process, start_tied, tied};
+use super::redis::{Server, free_port, json, program};
 
 /// Name of the master in the configuration of the sentinels.
 pub const NAME: &str = "mymaster";
@@ -16,7 +17,7 @@ pub const NAME: &str = "mymaster";
 pub struct Sentinel {
     pub port: u16,
     dir: TempDir,
-    child: Mutex<Option<Child>>,
+    child: Mutex<Option<Process>>,
     /// Credentials for the sentinel in a URL, such as `user:password@`.
     login: String,
 }
@@ -64,10 +65,7 @@ impl Sentinel {
     }
 
     pub fn kill(&self) {
-        if let Some(mut child) = self.child.lock().unwrap().take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        drop(self.child.lock().unwrap().take());
     }
 
     pub async fn ask(&self, words: &[&str]) -> Result<Value, RedisError> {
@@ -107,12 +105,6 @@ impl Sentinel {
         is("num-slaves", &replicas.to_string())
             && is("num-other-sentinels", &(sentinels - 1).to_string())
             && is("flags", "master")
-    }
-}
-
-impl Drop for Sentinel {
-    fn drop(&mut self) {
-        self.kill();
     }
 }
 

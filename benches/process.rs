@@ -1,0 +1,108 @@
+//! The server processes of a benchmark, with their CPU time and memory.
+#![allow(dead_code, reason = "each benchmark uses a part")]
+
+#[path = "../tests/it/support/process.rs"]
+mod tied;
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A server with its child processes, which end on drop.
+pub struct Process {
+    child: tied::Process,
+    /// The process ids of the server and its children.
+    pids: Vec<u32>,
+    pub port: u16,
+}
+
+impl Process {
+    /// Starts a program on a free port, and waits until it listens.
+    pub fn start(program: &str, args: impl FnOnce(&mut Command, &str)) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let mut command = tied::tied(program);
+        args(&mut command, &port.to_string());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let child = tied::start_tied(command);
+        let server = Self {
+            pids: vec![child.id()],
+            child,
+            port,
+        };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < deadline, "{program} does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        server
+    }
+
+    /// Waits until the server has at least `count` child processes, which count from then on.
+    pub fn wait_for_children(&mut self, count: usize) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let own = self.child.id();
+        while self.pids.len() <= count {
+            assert!(Instant::now() < deadline, "the server has no children");
+            self.pids.truncate(1);
+            self.pids.extend(children_of(own));
+        }
+    }
+
+    /// Returns the CPU time so far, in user and kernel mode.
+    pub fn cpu(&self) -> Duration {
+        self.pids.iter().map(|pid| cpu_of(&pid.to_string())).sum()
+    }
+
+    /// Returns the resident memory in KiB. Memory that the processes share counts once.
+    pub fn memory(&self) -> u64 {
+        let (mut own, mut shared) = (0, 0);
+        for pid in &self.pids {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+            let of = |name: &str| -> u64 {
+                let line = status
+                    .lines()
+                    .find_map(|line| line.strip_prefix(name))
+                    .unwrap();
+                line.trim().trim_end_matches(" kB").parse().unwrap()
+            };
+            own += of("VmRSS:") - of("RssShmem:");
+            shared = shared.max(of("RssShmem:"));
+        }
+        own + shared
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // A killed nginx master leaves its workers running.
+        if self.pids.len() > 1 {
+            let _ = Command::new("kill")
+                .arg(self.child.id().to_string())
+                .status();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Returns the CPU time of a process so far (`self` for this one).
+pub fn cpu_of(pid: &str) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, rest) = stat.rsplit_once(')').unwrap();
+    let ticks = rest.split_whitespace().skip(11).take(2);
+    let ticks: u64 = ticks.map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+    // Linux reports the time in hundredths of a second.
+    Duration::from_millis(ticks * 10)
+}
+
+fn children_of(pid: u32) -> Vec<u32> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let text = fs::read_to_string(path).unwrap();
+    text.split_whitespace()
+        .map(|pid| pid.parse().unwrap())
+        .collect()
+}
