@@ -63,6 +63,7 @@ mod lives;
 mod many;
 mod model;
 mod monitoring;
+mod name_walk;
 mod names;
 mod openapi;
 mod outage;

@@ -222,6 +222,7 @@ pub async fn create_group(
     headers: HeaderMap,
     Call(new): Call<NewGroup>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<GroupDetail>), ApiError> {
+    access.access.creatable()?;
     let place = place(("/start", new.start.as_deref()), new.since)?;
     let only_new = only_new(&headers)?;
     let read = new
