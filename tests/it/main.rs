@@ -72,6 +72,7 @@ mod passing;
 mod process;
 mod publish;
 mod push;
+mod random_lives;
 mod range;
 mod read_bytes;
 mod readme;
