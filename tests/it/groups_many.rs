@@ -417,7 +417,7 @@ async fn a_reader_of_several_streams_outlives_an_outage_of_redis() {
     let server = Server::start().await;
     let app = TestApp::on_server(&server).await;
     let pair = streams(&app, [0, 0]).await;
-    tokio::time::sleep(Duration::from_millis(1100)).await; // Until the append-only file is synced.
+    server.until_written().await;
     let outage = async {
         eventually("it waits", async || server.blocked().await == 2).await;
         server.kill();

@@ -192,8 +192,7 @@ async fn a_subscription_outlives_a_crash_of_redis() {
     sse.expect("$open").await;
     app.publish(&stream, "before").await;
     assert_eq!(sse.values(1).await, ["before"]);
-    // Until the entry is on disk, whatever the fsync policy.
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    server.until_written().await;
     server.kill();
     server.start_again().await;
     server.command(&["XADD", &stream, "*", "n", "after"]).await;
@@ -289,7 +288,7 @@ async fn a_waiting_group_reader_outlives_an_outage_but_not_the_loss_of_its_group
     app.publish(&stream, "first").await;
     let read = format!("{group}/read");
     assert_eq!(app.post_form(&read, "consumer=w").await.ids().len(), 1);
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    server.until_written().await;
     let outage = async {
         eventually("it waits", async || server.blocked().await == 1).await;
         server.kill();

@@ -239,6 +239,20 @@ impl Server {
         blocked.unwrap().trim().parse().unwrap()
     }
 
+    /// Waits until everything answered so far is in the append-only file, so that a crash does not
+    /// lose it. The server puts off writing for up to 2 s while a slow disk syncs.
+    pub async fn until_written(&self) {
+        eventually("the append-only file is written", async || {
+            let Value::BulkString(info) = self.command(&["INFO", "persistence"]).await else {
+                panic!("no info")
+            };
+            let info = String::from_utf8_lossy(&info).into_owned();
+            info.lines()
+                .any(|line| line.trim() == "aof_buffer_length:0")
+        })
+        .await;
+    }
+
     /// Connections of clients, as the server counts them.
     pub async fn clients(&self) -> usize {
         let Value::BulkString(list) = self.command(&["CLIENT", "LIST"]).await else {
