@@ -89,6 +89,7 @@ impl State {
         match self {
             Self::Busy => admin.loop_for_ever().await,
             Self::Loading => {
+                server.until_written().await;
                 server.kill();
                 server.begin_again_with(&["--key-load-delay", "150"]);
             }
