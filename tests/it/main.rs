@@ -61,6 +61,7 @@ mod limits;
 mod lines;
 mod lives;
 mod many;
+mod memory;
 mod model;
 mod monitoring;
 mod name_walk;
