@@ -4,10 +4,10 @@
 ARGS ?=
 
 .DEFAULT_GOAL = help
-.PHONY: help run test test-clients test-generated test-servers test-proxies test-slow schemathesis fuzz deny advisories build bench-publish bench-live bench-work openapi lint docs docs-site docs-tables screenshots clean
+.PHONY: help run test test-clients test-generated test-servers test-servers-all test-proxies test-slow schemathesis fuzz deny advisories build bench-publish bench-live bench-work openapi lint docs docs-site docs-tables screenshots clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Run a gateway on a private Redis
 	@scripts/install.sh cc redis curl
@@ -24,15 +24,30 @@ test-clients: ## Install the clients that tests follow streams with, into target
 # Tests mostly wait: for timeouts, leases and servers.
 export RUST_TEST_THREADS ?= 3
 
-# Tests that use no server, only the private one or the one on PATH, or that test clients.
-SAME_ON_ALL = access:: browser:: client_files:: clients:: console_pages:: deploying:: documentation:: keys:: openapi:: process:: readme:: redis_tls:: restart:: tidy:: token_stream:: tokens:: webhook_forwarder::
+# Tests of what depends on the server: its commands (ack, batches, capabilities, conditions, deletion
+# and claims in surface, dead_letters, leases, scheduled, trimming, wide_letters, WAITAOF in
+# durability), its counters (counters, histories, lag, lives, range, read_bytes, recreated,
+# retention), its XINFO (consumers, groups, monitoring, names, streams, upkeep), its error replies
+# (outage, passing) and its access rules (acl).
+ON_EACH_SERVER = ack:: acl:: batches:: capabilities:: conditions:: consumers:: counters:: dead_letters:: durability:: \
+	groups:: groups_many:: histories:: lag:: leases:: lives:: monitoring:: name_walk:: names:: outage:: passing:: \
+	range:: read_bytes:: recreated:: retention:: scheduled:: streams:: surface:: trimming:: upkeep:: wide_letters::
 
-test-servers: ## Run the tests that use Redis on a newer Redis and on Valkey
-	@scripts/install.sh procps
-	servers=$$(scripts/servers.sh target/servers) && for server in $$servers; do \
-		$$server --version && REDIS_SERVER=$$server \
-			cargo test --locked --test it -- $(SAME_ON_ALL:%=--skip %) || exit 1; \
+# Tests that use no server, only the private one or the one on PATH, or that test clients.
+SAME_ON_ALL = access:: browser:: client_files:: clients:: console_pages:: deploying:: documentation:: examples:: keys:: \
+	openapi:: process:: readme:: redis_tls:: restart:: the_sdk_for tidy:: token_stream:: tokens:: webhook_forwarder::
+
+on_servers = servers=$$(scripts/servers.sh target/servers) && for server in $$servers; do \
+		$$server --version && REDIS_SERVER=$$server cargo test --locked --test it -- $(1) || exit 1; \
 	done
+
+test-servers: ## Run the tests whose answers depend on the server on a newer Redis and on Valkey
+	@scripts/install.sh procps
+	$(call on_servers,$(ON_EACH_SERVER))
+
+test-servers-all: ## Run all tests that use Redis on a newer Redis and on Valkey
+	@scripts/install.sh procps
+	$(call on_servers,$(SAME_ON_ALL:%=--skip %))
 
 test-proxies: ## Run the tests of the proxies that docs/deploying.md configures
 	@scripts/install.sh cc redis nginx haproxy apache lighttpd

@@ -155,7 +155,11 @@ async fn consumers_come_page_by_page() {
 #[tokio::test]
 async fn those_who_look_at_consumers_at_the_same_time_share_a_look() {
     let server = Server::start().await;
-    let app = TestApp::on_server(&server).await;
+    // 50 answers of 5000 consumers take seconds on a busy machine.
+    let app = TestApp::on(&server.url(), |settings| {
+        settings.pool.response_timeout = Duration::from_secs(20);
+    })
+    .await;
     let (stream, group) = group(&app, Value::Null).await;
     let script =
         "for i = 1, 5000 do redis.call('XGROUP', 'CREATECONSUMER', KEYS[1], 'g', 'c' .. i) end";

@@ -357,7 +357,7 @@ async fn a_policy_that_an_older_gateway_kept_gets_its_marker() {
     );
 }
 
-async fn keyed(app: &TestApp, stream: &str, key: &str, value: &str) -> (u16, String) {
+pub async fn keyed(app: &TestApp, stream: &str, key: &str, value: &str) -> (u16, String) {
     let request = app
         .client
         .post(app.url(&format!("/v1/streams/{stream}/entries")));
@@ -555,7 +555,7 @@ async fn either_of_the_keys_that_remember_may_be_evicted_without_the_other() {
     }
 }
 
-async fn patch(app: &TestApp, stream: &str, body: &str) -> crate::support::Answer {
+pub async fn patch(app: &TestApp, stream: &str, body: &str) -> crate::support::Answer {
     let request = app.client.patch(app.url(&format!("/v1/streams/{stream}")));
     app.send(
         request

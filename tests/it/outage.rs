@@ -18,6 +18,7 @@ async fn publishing_while_redis_is_down_fails_soon_and_does_nothing() {
     let stream = unique("down");
     let path = format!("/v1/streams/{stream}/entries");
     app.publish(&stream, "before").await;
+    server.written().await;
     server.kill();
     for _ in 0..3 {
         let began = Instant::now();
@@ -363,6 +364,7 @@ async fn a_redis_that_reads_its_data_is_told_from_one_that_is_away() {
             .await;
         assert_eq!(sent.status, 201, "{}", sent.body);
     }
+    server.written().await;
     server.kill();
     // A tenth of a millisecond for each command. Redis answers after every 1024 of them, so a gateway
     // that asks several questions gets its answers within its timeout.

@@ -89,6 +89,7 @@ impl State {
         match self {
             Self::Busy => admin.loop_for_ever().await,
             Self::Loading => {
+                server.written().await;
                 server.kill();
                 server.begin_again_with(&["--key-load-delay", "150"]);
             }
@@ -333,9 +334,9 @@ async fn readers_outlive(state: State) {
     readers.publish(&readers.stream, "before").await;
     if state == State::Loading {
         // Loading takes a few seconds, in which Redis responds after every 1024 entries.
-        let batch = vec![r#"{"fields":{"n":1}}"#; 9000].join(",");
+        let batch = vec![r#"{"fields":{"n":1}}"#; 1000].join(",");
         let path = format!("/v1/streams/{name}c/entries");
-        for _ in 0..3 {
+        for _ in 0..27 {
             let sent = readers
                 .app
                 .post_json(&path, &format!("{{\"entries\":[{batch}]}}"))

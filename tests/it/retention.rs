@@ -550,6 +550,7 @@ async fn a_redis_that_comes_back_keeps_its_retentions_or_takes_new_ones() {
         eventually(what, async || look(&app, "s").await["length"] == 2).await;
     };
     set().await;
+    server.written().await;
     server.kill();
     server.start_again().await;
     trimmed("it was kept").await;

@@ -463,6 +463,7 @@ async fn what_is_scheduled_outlives_its_gateway_and_its_redis() {
     // One of the gateways waits for the entry. The first is killed, and then Redis, too.
     let [mut first, second] = gateways;
     first.child.kill().unwrap();
+    server.written().await;
     server.kill();
     server.start_again().await;
     let length = async || server.command(&["XLEN", "s"]).await;

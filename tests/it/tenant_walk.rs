@@ -83,7 +83,8 @@ impl Walk<'_> {
     }
 }
 
-fn documented() -> BTreeSet<String> {
+/// Returns method and path of every documented operation.
+pub fn documented() -> BTreeSet<String> {
     let text = std::fs::read_to_string("openapi/openapi.json").unwrap();
     let document: Value = serde_json::from_str(&text).unwrap();
     let paths = document["paths"].as_object().unwrap().clone();

@@ -92,7 +92,7 @@ pub enum DeletionOutcome {
     delete,
     path = paths::ENTRIES,
     tag = "entries",
-    params(("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The stream name in base64, for names that a path cannot carry; overrides the name in the path"), DeleteParams),
+    params(("stream" = String, Path, description = "The stream"), DeleteParams),
     responses((status = 200, description = "The result for each entry", body = Deletions), DeleteEntriesProblems),
 )]
 pub async fn delete_entries(
@@ -136,7 +136,7 @@ pub async fn delete_entries(
     path = paths::ENTRY,
     tag = "entries",
     params(
-        ("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The stream name in base64, for names that a path cannot carry; overrides the name in the path"),
+        ("stream" = String, Path, description = "The stream"),
         ("id" = String, Path, description = "The id of the entry", example = "1795232709004-0"),
     ),
     responses((status = 204, description = "Deleted"), DeleteEntryProblems),
@@ -196,7 +196,7 @@ pub struct Trimmed {
     post,
     path = paths::TRIM,
     tag = "streams",
-    params(("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The stream name in base64, for names that a path cannot carry; overrides the name in the path")),
+    params(("stream" = String, Path, description = "The stream")),
     request_body(content((TrimCall = "application/json"), (TrimCall = "application/x-www-form-urlencoded"))),
     responses((status = 200, description = "Trimmed", body = Trimmed), TrimProblems),
 )]

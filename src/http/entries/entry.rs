@@ -60,7 +60,7 @@ pub struct ViewParams {
     path = paths::ENTRY,
     tag = "entries",
     params(
-        ("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The stream name in base64, for names that a path cannot carry; overrides the name in the path"),
+        ("stream" = String, Path, description = "The stream"),
         ("id" = String, Path, description = "The id of the entry", example = "1795232709004-0"),
         ViewParams,
     ),

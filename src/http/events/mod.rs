@@ -101,7 +101,7 @@ pub struct EventsParams {
     path = paths::EVENTS,
     tag = "events",
     params(
-        ("stream" = String, Path, description = "The stream, which need not exist yet"), ("name64" = Option<String>, Query, description = "The stream name in base64, for names that a path cannot carry; overrides the name in the path"),
+        ("stream" = String, Path, description = "The stream, which need not exist yet"),
         ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event received"),
         EventsParams,
     ),

@@ -142,6 +142,15 @@ impl<P: RequiredRight> Access<P> {
         &self.principal
     }
 
+    /// Checks that the name of the stream is valid for new streams, before keys are created for it.
+    ///
+    /// # Errors
+    /// 400 `invalid-name`.
+    pub fn creatable(&self) -> Result<(), ApiError> {
+        self.principal.stream(&self.stream.public_name())?;
+        Ok(())
+    }
+
     /// Returns another stream for the same caller, who needs the right `Q` on it.
     ///
     /// # Errors
@@ -205,7 +214,8 @@ async fn stream_name(parts: &mut Parts) -> Result<String, ApiError> {
     }
 }
 
-/// The stream and the group named in the path, for a caller with the right `P` on the stream.
+/// The stream, whatever its name, and the group named in the path, for a caller with the right `P`
+/// on the stream. A request that creates keys also needs [`Access::creatable`].
 pub struct GroupAccess<P> {
     /// The stream.
     pub access: Access<P>,
@@ -229,10 +239,7 @@ impl<P: RequiredRight> FromRequestParts<AppState> for GroupAccess<P> {
         let named = take_name64(parts)?;
         let [stream, group] = path_segments(parts, ["stream", "group"]).await?;
         let (stream, group) = (named.unwrap_or(stream), GroupName::new(&group)?);
-        let access = match P::IS_OVER_EXISTING {
-            true => Access::of_existing(principal, &stream, state).await?,
-            false => Access::of(principal, &stream)?,
-        };
+        let access = Access::of_existing(principal, &stream, state).await?;
         Ok(Self { access, group })
     }
 }

@@ -223,6 +223,7 @@ pub async fn create_group(
     headers: HeaderMap,
     JsonOrForm(new): JsonOrForm<NewGroup>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<GroupDetail>), ApiError> {
+    access.access.creatable()?;
     let place = parse_position(("/start", new.start.as_deref()), new.since)?;
     let only_new = only_new(&headers)?;
     let read = new

@@ -84,6 +84,9 @@ pub async fn move_group(
             "is required without `since` or `policy`",
         ));
     }
+    if !matches!(patch.policy, Patch::Absent) {
+        access.access.creatable()?;
+    }
     let entries_read = patch
         .entries_read
         .map(|read| redis_number("/entries_read", read));

@@ -5,6 +5,7 @@ pub(in crate::http) mod durations;
 pub(in crate::http) mod examples;
 pub(in crate::http) mod forms;
 pub(in crate::http) mod multi;
+pub(in crate::http) mod name64;
 pub(in crate::http) mod patterns;
 pub(in crate::http) mod rules;
 pub(in crate::http) mod security;
@@ -77,6 +78,11 @@ pub fn document() -> OpenApi {
     components.schemas.extend(referred);
     for (name, schema) in &mut components.schemas {
         patterns::tell_members(name, schema);
+    }
+    for (path, item) in &mut document.paths.paths {
+        if path.contains("{stream}") {
+            operations(item).for_each(name64::tell_name64);
+        }
     }
     for operation in document.paths.paths.values_mut().flat_map(operations) {
         for parameter in operation.parameters.iter_mut().flatten() {

@@ -261,7 +261,7 @@ fn keys_like(principal: &Principal, wanted: &NamePattern) -> Option<String> {
     get,
     path = paths::STREAM,
     tag = "streams",
-    params(("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The name of the stream in base64, for names that a path cannot carry. It overrides the name in the path"), StreamParams),
+    params(("stream" = String, Path, description = "The stream"), StreamParams),
     responses(
         (status = 200, description = "The stream", body = StreamDetail, headers(
             ("ETag" = String, description = "The last id of the stream, quoted"),
@@ -361,7 +361,7 @@ fn detail(
     delete,
     path = paths::STREAM,
     tag = "streams",
-    params(("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The name of the stream in base64, for names that a path cannot carry. It overrides the name in the path")),
+    params(("stream" = String, Path, description = "The stream")),
     responses((status = 204, description = "The stream was deleted"), DeleteStreamProblems),
 )]
 pub async fn delete_stream(

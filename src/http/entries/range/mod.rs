@@ -68,7 +68,7 @@ pub struct EntriesPage {
     get,
     path = paths::ENTRIES,
     tag = "entries",
-    params(("stream" = String, Path, description = "The stream"), ("name64" = Option<String>, Query, description = "The name of the stream in base64, for names that a path cannot carry. It overrides the name in the path"), RangeParams),
+    params(("stream" = String, Path, description = "The stream"), RangeParams),
     responses(
         (status = 200, description = "Entries", content(
             (EntriesPage = "application/json"),
