@@ -26,7 +26,8 @@ class Main {
         check(read.getId().equals(appended.getId()), read);
         check(read.getFields().get("user").getActualInstance().equals("alice"), read);
 
-        call(new GroupsApi(client), "createGroup", stream, group);
+        // Without a body, the client would send `null`.
+        call(new GroupsApi(client), "createGroup", stream, group, null, new GroupInput());
         Deliveries delivered = call(work, "readAsConsumer", stream, group, new ReadCall().consumer("w1"));
         AckCall ids = new AckCall().ids(delivered.getEntries().stream().map(Delivery::getId).toList());
         SettledAll settled = call(work, "ackEntries", stream, group, ids);
