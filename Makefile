@@ -63,7 +63,7 @@ schemathesis: ## Test a gateway against its OpenAPI document; SECONDS=600 for lo
 	scripts/schemathesis.sh target/debug/streamgate target/schemathesis $(or $(SECONDS),45)
 
 test-generated: ## Generate clients from the OpenAPI document, compile them, and run a program with each
-	@scripts/install.sh cc redis curl node npm venv javac
+	@scripts/install.sh cc redis curl node npm venv javac go
 	cargo build --locked
 	scripts/generated.sh target/debug/streamgate target/generated
 

@@ -9,6 +9,7 @@ dark.onchange();
 // Adapts the document to this page: calls go to this gateway, and a parameter that can be left out
 // has no value to begin with. Swagger UI would fill in its example, and examples exclude each other.
 function adapt(spec) {
+  const { examples } = spec.components;
   spec.servers = [{ url: new URL("..", location.href).href.replace(/\/$/, "") }];
   for (const item of Object.values(spec.paths)) {
     for (const operation of Object.values(item)) {
@@ -20,12 +21,23 @@ function adapt(spec) {
         parameter.description += "\n\nExample: " + shown;
         delete parameter.example;
       }
-      // Lines can be chosen here, where the answer is only shown.
       for (const response of Object.values(operation.responses)) {
+        // Lines can be chosen here, where the answer is only shown.
         Object.assign(response.content ?? {}, response["x-content"]);
+        delete response["x-content"];
+        // Swagger UI resolves the references of the whole document for each call that is opened.
+        // Without those of the errors, and with their examples as text, this takes a fraction of the
+        // time.
+        const problem = response.content?.["application/problem+json"];
+        if (problem?.examples) {
+          const first = Object.keys(problem.examples)[0];
+          const text = JSON.stringify(examples[first].value, null, 2);
+          response.content["application/problem+json"] = { example: text };
+        }
       }
     }
   }
+  delete spec.components.examples;
   return spec;
 }
 

@@ -3,7 +3,7 @@
 # Known names:
 # - redis: a Redis or Valkey server
 # - for the tests: chromium, curl, openssl, procps (ps and kill), python3, node, npm, php, pip and
-#   venv (of python3), javac, slowhttptest
+#   venv (of python3), javac, go, slowhttptest
 # - the servers of docs/deploying.md: nginx, haproxy, apache, lighttpd
 # - for the benchmarks: redis-benchmark, webdis, wrk, nchan (an nginx module)
 # - cc for building, c++ for fuzzing
@@ -26,7 +26,7 @@ is_there() {
     curl) command -v curl >/dev/null ;;
     procps) command -v ps >/dev/null && { [ -x /bin/kill ] || [ -x /usr/bin/kill ]; } ;;
     openssl | redis-benchmark | webdis | wrk | nginx | haproxy | npm) command -v "$1" >/dev/null ;;
-    javac | cc | c++) command -v "$1" >/dev/null ;;
+    javac | go | cc | c++) command -v "$1" >/dev/null ;;
     apache) command -v apache2 >/dev/null || command -v httpd >/dev/null ;;
     lighttpd) [ -e /usr/lib/lighttpd/mod_openssl.so ] ;;
     nchan) [ -e "$(nginx -V 2>&1 | sed -n 's/.*--modules-path=\([^ ]*\).*/\1/p')/ngx_nchan_module.so" ] ;;
@@ -39,7 +39,7 @@ is_there() {
 install() {
     echo "installing $1" >&2
     if command -v apt-get >/dev/null; then
-        case $1 in redis) package=redis-server ;; cc) package="gcc libc6-dev" ;; redis-benchmark) package=redis-tools ;; nginx) package=nginx-light ;; nchan) package=libnginx-mod-nchan ;; apache) package=apache2 ;; lighttpd) package="lighttpd lighttpd-mod-openssl" ;; node) package=nodejs ;; php) package=php-cli ;; pip) package=python3-pip ;; venv) package=python3-venv ;; javac) package=default-jdk-headless ;; c++) package=g++ ;; *) package=$1 ;; esac
+        case $1 in redis) package=redis-server ;; cc) package="gcc libc6-dev" ;; redis-benchmark) package=redis-tools ;; nginx) package=nginx-light ;; nchan) package=libnginx-mod-nchan ;; apache) package=apache2 ;; lighttpd) package="lighttpd lighttpd-mod-openssl" ;; node) package=nodejs ;; php) package=php-cli ;; pip) package=python3-pip ;; venv) package=python3-venv ;; javac) package=default-jdk-headless ;; go) package=golang-go ;; c++) package=g++ ;; *) package=$1 ;; esac
         as_root apt-get update -qq
         # Not quoted, because some names expand to two packages.
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $package >&2
@@ -53,7 +53,7 @@ install() {
         *) brew install "$1" ;;
         esac
     elif command -v dnf >/dev/null; then
-        case $1 in redis) package=valkey ;; cc) package=gcc ;; c++) package=gcc-c++ ;; procps) package=procps-ng ;; node) package=nodejs ;; npm) package=nodejs-npm ;; php) package=php-cli ;; pip) package=python3-pip ;; venv) package=python3 ;; javac) package=java-latest-openjdk-devel ;; *) package=$1 ;; esac
+        case $1 in redis) package=valkey ;; cc) package=gcc ;; c++) package=gcc-c++ ;; procps) package=procps-ng ;; node) package=nodejs ;; npm) package=nodejs-npm ;; php) package=php-cli ;; pip) package=python3-pip ;; venv) package=python3 ;; javac) package=java-latest-openjdk-devel ;; go) package=golang ;; *) package=$1 ;; esac
         as_root dnf install -y -q "$package"
     elif command -v pacman >/dev/null; then
         case $1 in redis) package=valkey ;; procps) package=procps-ng ;; node) package=nodejs ;; pip) package=python-pip ;; python3 | venv) package=python ;; javac) package=jdk-openjdk ;; cc | c++) package=gcc ;; *) package=$1 ;; esac

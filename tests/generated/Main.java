@@ -1,4 +1,5 @@
 // A client by openapi-generator, `java` with the library `native`.
+import com.fasterxml.jackson.databind.DeserializationFeature;
 import java.lang.reflect.Method;
 import java.util.Arrays;
 import java.util.Map;
@@ -11,6 +12,8 @@ import org.openapitools.client.model.*;
 class Main {
     public static void main(String[] args) throws Exception {
         ApiClient client = new ApiClient();
+        // Otherwise every answer of an append matches all three schemas.
+        client.setObjectMapper(client.getObjectMapper().enable(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES));
         client.updateBaseUri(System.getenv("GATEWAY"));
         String stream = "java", group = "workers";
         EntriesApi entries = new EntriesApi(client);
@@ -18,12 +21,13 @@ class Main {
         EntryInput entry = new EntryInput().fields(Map.of("user", new ValueInput("alice"), "total", new ValueInput(9.5d)));
         AppendAnswer answer = call(entries, "appendEntries", stream, new EntriesInput(entry));
         AppendedEntry appended = (AppendedEntry) answer.getActualInstance();
-        EntriesPage page = call(entries, "readEntries", stream, "0");
+        EntriesPage page = call(entries, "readEntries", stream, null, "0");
         Entry read = page.getEntries().get(0);
         check(read.getId().equals(appended.getId()), read);
         check(read.getFields().get("user").getActualInstance().equals("alice"), read);
 
-        call(new GroupsApi(client), "createGroup", stream, group);
+        // Without a body, the client would send `null`.
+        call(new GroupsApi(client), "createGroup", stream, group, null, new GroupInput());
         Deliveries delivered = call(work, "readAsConsumer", stream, group, new ReadCall().consumer("w1"));
         AckCall ids = new AckCall().ids(delivered.getEntries().stream().map(Delivery::getId).toList());
         SettledAll settled = call(work, "ackEntries", stream, group, ids);

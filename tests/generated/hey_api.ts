@@ -19,6 +19,7 @@ assert.equal((await ackEntries({ path: group, body: { ids } })).data?.acknowledg
 
 const seen: unknown[] = [];
 for await (const event of (await followEvents({ path, query: { after: "0" } })).stream) {
+  if (!event) continue;
   if ("streams" in event) assert.deepEqual(event.streams, ["hey-api"]);
   if ("fields" in event) { seen.push(event.fields?.user); break; }
 }

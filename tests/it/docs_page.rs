@@ -40,13 +40,15 @@ const DRIVER: &str = r#"
   const walk = async (block, call) => {
     const token = await (await fetch("/reset")).text();
     block.querySelector(".opblock-summary-control").click();
+    // The button is there before the operation is loaded.
+    await until("operation", () => block.querySelector(".responses-table .response"));
     const execute = await until("button", () => block.querySelector(".execute"));
     for (const input of block.querySelectorAll("tr[data-param-name=token] input")) {
       Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set.call(input, token);
       input.dispatchEvent(new Event("input", { bubbles: true }));
     }
     execute.click();
-    const status = await until("status", () => block.querySelector(".live-responses-table .response-col_status"));
+    const status = await until("status", () => block.querySelector(".live-responses-table .response .response-col_status"));
     const body = block.querySelector(".live-responses-table .microlight")?.textContent ?? "";
     await report([call, parseInt(status.textContent), body.slice(0, 300)].join(" "));
     if (call.endsWith("/events")) {

@@ -12,10 +12,12 @@ const SUCCESSES: &str = include_str!("answers.json");
 /// Beginning of a reference to an example.
 const EXAMPLES: &str = "#/components/examples/";
 
-/// Adds an example of each error code to the components.
+/// Adds an example of each error code that an operation has to the components.
 pub fn add_components(document: &mut Value) {
+    let paths = document["paths"].to_string();
+    let is_used = |code: &&ErrorCode| paths.contains(&format!("\"{EXAMPLES}{}\"", code.as_str()));
     let mut examples = Map::new();
-    for code in ErrorCode::ALL {
+    for code in ErrorCode::ALL.iter().filter(is_used) {
         // Serializing strings and numbers cannot fail.
         let problem =
             ApiError::new(*code, detail(*code)).problem(instance(*code), "5c1e0f7a9b2d4e68");

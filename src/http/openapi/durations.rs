@@ -48,7 +48,10 @@ fn numbers(first: u64, last: u64) -> String {
         .rposition(|end| powers().any(|power| *end == power - 1));
     if let Some(whole) = whole.filter(|_| powers().any(|power| first == power / 10)) {
         let (least, most) = (lengths(first), lengths(ends[whole]));
-        all.push(format!("[1-9][0-9]{{{least},{most}}}"));
+        all.push(match (least, most) {
+            (0, 0) => "[1-9]".to_owned(),
+            _ => format!("[1-9][0-9]{{{least},{most}}}"),
+        });
         start = ends[whole] + 1;
         ends.drain(..=whole);
     }
