@@ -12,13 +12,16 @@ use crate::live::tail::{Following, Tail};
 use crate::live::wake_queue::WakeHandle;
 use crate::model::name::StreamName;
 
+/// Followed streams with their readers.
+type Tails = HashMap<StreamName, (Arc<Tail>, Arc<ReaderHandle>)>;
+
 /// The registry of followed streams and of the readers that feed them.
 pub(super) struct Registry {
     context: Arc<LiveContext>,
     memory: Arc<Memory>,
     /// Followed streams, each with its reader. A follower inserts a stream and its reader removes
     /// it, both under this lock, so that no follower joins a tail that is being dropped.
-    tails: Mutex<HashMap<StreamName, (Arc<Tail>, Arc<ReaderHandle>)>>,
+    tails: Mutex<Tails>,
     /// Running readers. A reader removes itself under this lock when it has no streams left.
     readers: Mutex<Vec<Arc<ReaderHandle>>>,
 }
@@ -126,7 +129,7 @@ impl Registry {
         true
     }
 
-    fn tails(&self) -> MutexGuard<'_, HashMap<StreamName, (Arc<Tail>, Arc<ReaderHandle>)>> {
+    fn tails(&self) -> MutexGuard<'_, Tails> {
         self.tails.lock()
     }
 

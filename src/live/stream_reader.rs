@@ -180,7 +180,7 @@ impl Feed {
                 }
                 FeedPhase::Away(until) if Instant::now() < *until => return Poll::Pending,
                 FeedPhase::Away(_) if self.following.is_some() => {
-                    self.phase = FeedPhase::CatchUp(None)
+                    self.phase = FeedPhase::CatchUp(None);
                 }
                 FeedPhase::Away(_) => self.phase = FeedPhase::Join(None),
                 FeedPhase::CatchUp(reading) => {

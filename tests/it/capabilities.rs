@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use deadpool_redis::redis::Value as Redis;
 use serde_json::Value;
 
-use crate::support::redis::{Server, free_port, json};
+use crate::support::redis::{Server, free_port};
 use crate::support::{TestApp, eventually};
 
 /// Returns the reported capabilities, by name: `(native, used)`.

@@ -45,7 +45,7 @@ async fn change(
         String::new()
     };
     for _ in 0..random.usize(1..8) {
-        script += &match random.u8(0..6) {
+        let step = match random.u8(0..6) {
             0..=2 => add.repeat(random.usize(1..if is_replaced { 20 } else { 6 })),
             3 | 4 => format!(
                 "redis.call('XTRIM', KEYS[1], 'MAXLEN', '{}') ",
@@ -57,6 +57,7 @@ async fn change(
                 random.usize(0..20)
             ),
         };
+        script.push_str(&step);
     }
     script += "local found, info = {}, redis.call('XINFO', 'STREAM', KEYS[1]) \
                for i = 1, #info, 2 do found[info[i]] = info[i + 1] end \

@@ -221,16 +221,13 @@ impl SettleBatch {
                 }
             };
             let known = batch.streams.iter().position(|one| one.stream == stream);
-            match known {
-                Some(index) => {
-                    batch.streams[index].items.push(item);
-                    batch.places[index].push(place);
-                }
-                None => {
-                    let items = vec![item];
-                    batch.streams.push(StreamItems { stream, items });
-                    batch.places.push(vec![place]);
-                }
+            if let Some(index) = known {
+                batch.streams[index].items.push(item);
+                batch.places[index].push(place);
+            } else {
+                let items = vec![item];
+                batch.streams.push(StreamItems { stream, items });
+                batch.places.push(vec![place]);
             }
         }
         Ok(batch)

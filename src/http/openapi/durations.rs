@@ -47,10 +47,10 @@ fn numbers(first: u64, last: u64) -> String {
         .iter()
         .rposition(|end| powers().any(|power| *end == power - 1));
     if let Some(whole) = whole.filter(|_| powers().any(|power| first == power / 10)) {
-        let (least, most) = (lengths(first), lengths(ends[whole]));
-        all.push(match (least, most) {
+        let (shortest, most) = (lengths(first), lengths(ends[whole]));
+        all.push(match (shortest, most) {
             (0, 0) => "[1-9]".to_owned(),
-            _ => format!("[1-9][0-9]{{{least},{most}}}"),
+            _ => format!("[1-9][0-9]{{{shortest},{most}}}"),
         });
         start = ends[whole] + 1;
         ends.drain(..=whole);

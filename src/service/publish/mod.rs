@@ -180,10 +180,10 @@ impl Publisher {
         delay: Duration,
     ) -> Result<Scheduled, PublishError> {
         for (index, entry) in entries.iter_mut().enumerate() {
-            let checked = self.prepare(entry).and_then(|()| match entry.fields.len() {
-                0..=MAX_FIELDS => Ok(()),
-                _ => Err(EntryError::TooWideForScript),
-            });
+            let mut checked = self.prepare(entry);
+            if checked.is_ok() && entry.fields.len() > MAX_FIELDS {
+                checked = Err(EntryError::TooWideForScript);
+            }
             checked.map_err(|error| PublishError::Entry { index, error })?;
         }
         let Services {

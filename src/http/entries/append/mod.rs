@@ -147,14 +147,14 @@ pub async fn append_entries(
         return Ok(scheduled::accepted(&stream, &scheduled.map_err(error)?));
     }
     let entries = plan.entries.entries(sent, base)?;
-    let published = publisher.append_all(entries).await.map_err(error)?;
-    let reached = publisher.wait_durable(published.entries.iter().copied());
+    let done = publisher.append_all(entries).await.map_err(error)?;
+    let reached = publisher.wait_durable(done.entries.iter().copied());
     let reached = reached.await.map_err(error);
     let reached = reached.map_err(|error| match many {
-        true => answer::with_results(error, published.entries.iter().map(Into::into)),
+        true => answer::with_results(error, done.entries.iter().map(Into::into)),
         false => error,
     })?;
-    Ok(answer::all(&stream, &published, many, reached, window))
+    Ok(answer::all(&stream, &done, many, reached, window))
 }
 
 type EachResult = Vec<Result<AppendOutcome, ApiError>>;
