@@ -26,7 +26,7 @@ pub(super) struct Registry {
     readers: Mutex<Vec<Arc<ReaderHandle>>>,
 }
 
-/// What the caller of [`Registry::follow`] must do, so that the stream is read.
+/// The step that remains to the caller of [`Registry::follow`], so that the stream is read.
 pub(super) enum Assigned {
     /// Nothing: the stream was followed already.
     Before,

@@ -5,18 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use tokio_util::sync::CancellationToken;
 
 use crate::live::context::JoinError;
 use crate::live::hub::Hub;
 use crate::live::prefix_watch::PrefixFollower;
 use crate::live::tail::Following;
 use crate::live::wake_queue::WakeHandle;
+use crate::metrics::GaugeGuard;
 use crate::model::cursor::{MAX_STREAMS, StreamsCursor};
 use crate::model::history::PositionStatus;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::position::Position;
 use crate::model::time::Time;
+use crate::model::validity::Validity;
 use crate::model::view::EventView;
 use crate::redis::{Lane, RangePage, StoreError};
 
@@ -31,6 +34,20 @@ pub enum SubscribeStart {
     Since(Time),
     /// At the start of the last entries, of this number.
     Last(usize),
+}
+
+/// The settings and limits of a subscription.
+pub struct SubscribeOptions {
+    /// Interval between heartbeats, ±20 %.
+    pub heartbeat: Duration,
+    /// Maximum duration, ±20 %.
+    pub max_age: Option<Duration>,
+    /// Ends the subscription with `$end` when cancelled.
+    pub drain: CancellationToken,
+    /// The validity of the credential.
+    pub validity: Validity,
+    /// Guards that count the subscription as open.
+    pub counted: (GaugeGuard, GaugeGuard),
 }
 
 /// The end of a subscription.

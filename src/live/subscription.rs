@@ -19,7 +19,7 @@ use crate::live::hub::Hub;
 use crate::live::prefix_watch::{MATCH, PrefixFollower};
 use crate::live::send_queue::SendQueue;
 use crate::live::stream_reader::{Feed, Step, TURN, WriteContext, spread, write_signal};
-use crate::live::subscribe_plan::{SubscribeRequest, Visible, found};
+use crate::live::subscribe_plan::{SubscribeOptions, SubscribeRequest, Visible, found};
 use crate::live::wake_queue::RegisteredWakeHandle;
 use crate::metrics::GaugeGuard;
 use crate::model::cursor::MAX_STREAMS;
@@ -62,20 +62,6 @@ struct Matches {
     was_checked: bool,
     /// Numbers of deleted streams that are still being read, while other streams need their place.
     lingering: Vec<usize>,
-}
-
-/// The settings and limits of a subscription.
-pub struct SubscribeOptions {
-    /// Interval between heartbeats, ±20 %.
-    pub heartbeat: Duration,
-    /// Maximum duration, ±20 %.
-    pub max_age: Option<Duration>,
-    /// Ends the subscription with `$end` when cancelled.
-    pub drain: CancellationToken,
-    /// The validity of the credential.
-    pub validity: Validity,
-    /// Guards that count the subscription as open.
-    pub counted: (GaugeGuard, GaugeGuard),
 }
 
 impl Subscription {

@@ -37,7 +37,7 @@ pub enum SettleError {
         /// [`StoreError::GroupNotFound`] or [`StoreError::NotAStream`].
         error: StoreError,
     },
-    /// Redis failed for one stream. Entries of other streams may be settled.
+    /// An error of Redis for one stream. Entries of other streams may be settled.
     Failed {
         /// The index of the stream.
         stream: usize,

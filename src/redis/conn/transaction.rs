@@ -27,7 +27,7 @@ impl ConnectionLike for ReportingExec {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        // Of a transaction only the last reply is asked for.
+        // Only the last reply of a transaction is decoded.
         if offset == 0 {
             return self.0.req_packed_commands(pipeline, offset, count);
         }

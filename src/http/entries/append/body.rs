@@ -34,7 +34,7 @@ pub enum BodyFormat {
     Payload(String),
     /// A JSON object whose members are fields, or a list of such objects.
     Members,
-    /// Not JSON, although `as=fields` requires JSON.
+    /// A body other than JSON, although `as=fields` requires JSON.
     NotMembers,
     /// A `CloudEvents` event in structured mode.
     Event,

@@ -22,7 +22,7 @@ pub(in crate::http) const MAX_DELAY: Duration = Duration::from_secs(7 * 24 * 360
 
 /// An append request, parsed and checked except for its body.
 pub(in crate::http) struct AppendPlan {
-    /// How to read the body.
+    /// The format of the body.
     pub(in crate::http) format: BodyFormat,
     pub(in crate::http) atomic: bool,
     /// The delay before the append.
