@@ -16,6 +16,8 @@ function adapt(spec) {
       const choices = operation["x-parameter-rules"]?.at_least_one ?? [];
       const needed = new Set(choices.map((names) => names[0]));
       for (const parameter of operation.parameters ?? []) {
+        // Swagger UI cannot make an example in base64url.
+        delete parameter.schema?.contentEncoding;
         if (parameter.required || needed.has(parameter.name) || parameter.example === undefined) continue;
         const shown = [parameter.example].flat().map((value) => "`" + value + "`").join(", ");
         parameter.description += "\n\nExample: " + shown;

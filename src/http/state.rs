@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::auth::Auth;
 use crate::http::BasePath;
-use crate::http::system::pages::Asset;
+use crate::http::respond::asset::Asset;
 use crate::jobs::auth_reload;
 use crate::log_sampler::LogSampler;
 use crate::service::Services;

@@ -14,7 +14,7 @@ use crate::support::gateway::{Gateway, signal};
 use crate::support::process::{Process, start_tied, tied};
 use crate::support::proxy::Proxy;
 use crate::support::redis::{Server, free_port};
-use crate::support::{TestApp, eventually, unique};
+use crate::support::{TestApp, elapse, eventually, unique};
 
 /// Maximum time for a client to get over the failures of a test.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -141,7 +141,7 @@ impl Client {
         while !check(self) {
             let late = Instant::now() >= deadline;
             assert!(!late, "never: {what}: {:#?}", self.lines());
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            elapse(20, "before the next look").await;
         }
     }
 
@@ -157,7 +157,7 @@ impl Client {
                 "it does not end: {:?}",
                 self.lines()
             );
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            elapse(20, "before the next look").await;
         };
         let mut text = String::new();
         let mut stderr = self.child.stderr.take().unwrap();
@@ -228,10 +228,6 @@ async fn stored(server: &Server, stream: &str) -> Vec<String> {
     entries.as_array().unwrap().iter().map(n).collect()
 }
 
-async fn wait(ms: u64) {
-    tokio::time::sleep(Duration::from_millis(ms)).await;
-}
-
 /// Every entry is appended once and in order, although answers are cut off, the gateway is killed
 /// and Redis restarts.
 async fn publishes_once(language: Language) {
@@ -259,16 +255,16 @@ async fn publishes_once(language: Language) {
             stored(&server, &stream).await.len() > before
         })
         .await;
-        wait(300).await;
+        elapse(300, "the client works meanwhile").await;
         proxy.restore();
         progress(&client).await;
     }
     gateway.kill();
-    wait(300).await;
+    elapse(300, "the client works meanwhile").await;
     gateway.again();
     progress(&client).await;
     server.kill();
-    wait(500).await;
+    elapse(500, "the client works meanwhile").await;
     server.start_again().await;
     let (code, errors, _) = client.end().await;
     assert_eq!(code, Some(0), "{errors}");
@@ -305,13 +301,13 @@ async fn follows_exactly(language: Language) {
     gateway.again();
     got(&client, 10).await;
     server.kill();
-    wait(300).await;
+    elapse(300, "the client works meanwhile").await;
     server.start_again().await;
     add(10, 15).await;
     got(&client, 15).await;
     assert_eq!(client.entries(), numbers(15));
     // The position is stored once the next event is asked for.
-    wait(300).await;
+    elapse(300, "the client works meanwhile").await;
     drop(client);
     add(15, 20).await;
     let client = start(&gateway.url());
@@ -418,11 +414,11 @@ async fn a_worker_loses_nothing(language: Language) {
     };
     ended(5).await;
     gateway.kill();
-    wait(500).await;
+    elapse(500, "the client works meanwhile").await;
     gateway.again();
     ended(25).await;
     server.kill();
-    wait(500).await;
+    elapse(500, "the client works meanwhile").await;
     server.start_again().await;
     eventually("nothing is left", async || {
         let seen = group(&app, &stream).await;
@@ -592,7 +588,7 @@ async fn a_lost_answer_loses_no_lease(language: Language) {
         .until("it begins", |client| !client.all("begins").is_empty())
         .await;
     proxy.cut_answers();
-    wait(1_300).await;
+    elapse(1_300, "the client works meanwhile").await;
     proxy.restore();
     client
         .until("it ends", |client| !client.all("ends").is_empty())
@@ -601,7 +597,7 @@ async fn a_lost_answer_loses_no_lease(language: Language) {
         group(&app, &stream).await["pending"] == 0
     })
     .await;
-    wait(500).await;
+    elapse(500, "the client works meanwhile").await;
     assert_eq!(began(&client.lines()), [("long".to_owned(), 1)]);
 }
 

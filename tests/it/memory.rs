@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::support::elapse;
 use crate::support::gateway::Gateway;
 use crate::support::redis::Server;
 
@@ -69,7 +70,7 @@ async fn memory_goes_back_after_many_subscribers_have_left() {
             left.elapsed() < PATIENCE,
             "{start} KiB at start, {peak} with {SUBSCRIBERS} subscribers, {now} after them"
         );
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        elapse(200, "before the next look").await;
     }
     println!(
         "{start} KiB at start, {peak} with {SUBSCRIBERS} subscribers, {} after {:?}",

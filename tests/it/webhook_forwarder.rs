@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::support::gateway::signal;
 use crate::support::process::{Process, start_tied, tied};
-use crate::support::{TestApp, eventually, unique};
+use crate::support::{TestApp, elapse, eventually, unique};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -89,7 +89,7 @@ impl Receiver {
                     (status, [("retry-after", after)]).into_response()
                 }
                 Reply::None => {
-                    tokio::time::sleep(Duration::from_secs(60)).await;
+                    elapse(60_000, "the endpoint never answers").await;
                     StatusCode::OK.into_response()
                 }
             }

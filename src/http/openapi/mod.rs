@@ -19,7 +19,7 @@ use utoipa::openapi::{ContactBuilder, InfoBuilder, LicenseBuilder, OpenApi, RefO
 use utoipa::{PartialSchema as _, ToSchema as _};
 
 use crate::http;
-use crate::http::system::pages::Asset;
+use crate::http::respond::asset::Asset;
 
 /// Returns the OpenAPI document of this version.
 #[must_use]

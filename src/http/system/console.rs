@@ -18,9 +18,10 @@ use crate::auth::{CredentialKind, Grants};
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::extract::access::Caller;
 use crate::http::extract::{NoParams, Query};
+use crate::http::respond::asset::{Asset, gzipped};
 use crate::http::respond::json::Json;
 use crate::http::state::AppState;
-use crate::http::system::pages::{Asset, gzipped, keep_to_itself};
+use crate::http::system::pages::keep_to_itself;
 
 /// The path of the page. The files are below it.
 pub const PATH: &str = "/console/";
