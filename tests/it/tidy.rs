@@ -266,3 +266,29 @@ fn only_the_layers_below_http_know_redis_keys() {
         }
     }
 }
+
+#[test]
+fn no_two_types_share_a_name() {
+    let mut found: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let files = sources("src").into_iter();
+    for path in files.filter(|path| !path.ends_with("tests.rs")) {
+        for line in code(&path).lines() {
+            // Types inside of functions and implementations are indented.
+            let words: Vec<_> = line.split_whitespace().collect();
+            let kind = words
+                .iter()
+                .position(|word| ["struct", "enum", "trait", "type"].contains(word));
+            let Some(kind) = kind.filter(|kind| *kind < 4 && !line.starts_with(' ')) else {
+                continue;
+            };
+            let name: String = words[kind + 1]
+                .chars()
+                .take_while(|c| c.is_alphanumeric())
+                .collect();
+            if let Some(other) = found.insert(name.clone(), path.clone()) {
+                panic!("{name} is in {} and in {}", other.display(), path.display());
+            }
+        }
+    }
+    assert!(found.contains_key("StreamName"));
+}
