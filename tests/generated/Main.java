@@ -21,13 +21,13 @@ class Main {
         EntryInput entry = new EntryInput().fields(Map.of("user", new ValueInput("alice"), "total", new ValueInput(9.5d)));
         AppendAnswer answer = call(entries, "appendEntries", stream, new EntriesInput(entry));
         AppendedEntry appended = (AppendedEntry) answer.getActualInstance();
-        EntriesPage page = call(entries, "readEntries", stream, null, "0");
+        EntriesPage page = call(entries, "readEntries", stream, "0");
         Entry read = page.getEntries().get(0);
         check(read.getId().equals(appended.getId()), read);
         check(read.getFields().get("user").getActualInstance().equals("alice"), read);
 
         // Without a body, the client would send `null`.
-        call(new GroupsApi(client), "createGroup", stream, group, null, new GroupInput());
+        call(new GroupsApi(client), "createGroup", stream, group, null, null, new GroupInput());
         Deliveries delivered = call(work, "readAsConsumer", stream, group, new ReadCall().consumer("w1"));
         AckCall ids = new AckCall().ids(delivered.getEntries().stream().map(Delivery::getId).toList());
         SettledAll settled = call(work, "ackEntries", stream, group, ids);

@@ -1,17 +1,13 @@
 //! The parameter `name64`, which every operation with a stream in its path accepts.
 
-use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::Type;
 use utoipa::openapi::{ObjectBuilder, RefOr, Required};
 
-/// Adds `name64` to an operation with a stream in its path, after the path parameters.
+/// Adds `name64` to an operation with a stream in its path. It comes last, because generated
+/// clients pass parameters in the order of the document, and few callers need it.
 pub fn tell_name64(operation: &mut Operation) {
     let parameters = operation.parameters.get_or_insert_default();
-    let in_path = |parameter: &&RefOr<Parameter>| match parameter {
-        RefOr::T(parameter) => matches!(parameter.parameter_in, ParameterIn::Path),
-        RefOr::Ref(_) => false,
-    };
-    let place = parameters.iter().take_while(in_path).count();
     let name64 = ParameterBuilder::new()
         .name("name64")
         .parameter_in(ParameterIn::Query)
@@ -22,5 +18,5 @@ pub fn tell_name64(operation: &mut Operation) {
         ))
         .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
         .build();
-    parameters.insert(place, RefOr::T(name64));
+    parameters.push(RefOr::T(name64));
 }

@@ -20,12 +20,12 @@ async fn main() {
     ]);
     let entry = EntriesInput::EntryInput(Box::new(EntryInput { fields: Some(fields), ..EntryInput::new() }));
     let appended = entries_api::append_entries(
-        gateway, stream, entry, None, None, None, None, None, None, None, None, None, None, None, None, None, None, None,
+        gateway, stream, entry, None, None, None, None, None, None, None, None, None, None, None, None, None, None, None, None,
         None, None, None, None,
     );
     let AppendAnswer::AppendedEntry(appended) = appended.await.unwrap() else { panic!("one entry") };
     let page = entries_api::read_entries(
-        gateway, stream, None, Some("0"), None, None, None, None, None, None, None, None, None, None, None, None, None, None,
+        gateway, stream, Some("0"), None, None, None, None, None, None, None, None, None, None, None, None, None, None, None,
         None, None, None,
     );
     let page = page.await.unwrap();
@@ -34,11 +34,11 @@ async fn main() {
     assert_eq!(fields["user"], Value::String("alice".to_owned()));
 
     // Without a body, the client would send `null`.
-    groups_api::create_group(gateway, stream, group, None, Some(GroupInput::new())).await.unwrap();
+    groups_api::create_group(gateway, stream, group, None, None, Some(GroupInput::new())).await.unwrap();
     let call = ReadCall::new("w1".to_owned());
-    let delivered = work_api::read_as_consumer(gateway, stream, group, call).await.unwrap();
+    let delivered = work_api::read_as_consumer(gateway, stream, group, call, None).await.unwrap();
     let ids = delivered.entries.iter().map(|entry| entry.id.clone()).collect();
     let call = AckCall { ids: Some(ids), receipts: None };
-    let settled = work_api::ack_entries(gateway, stream, group, call, None, None).await.unwrap();
+    let settled = work_api::ack_entries(gateway, stream, group, call, None, None, None).await.unwrap();
     assert_eq!(settled.acknowledged.flatten(), Some(1));
 }
