@@ -76,7 +76,7 @@ pub const STREAM_RECEIPT: &str = r"^(?!\.\.?@[^@]*$)(?!streamgate:)(?:[^\u0000-\
 const ID: Word = word(r"^[0-9]{1,20}-[0-9]{1,20}$");
 /// Entry id, or its milliseconds alone.
 const SHORT_ID: Word = word(r"^[0-9]{1,20}(?:-[0-9]{1,20})?$");
-const NEW_ID: Word = word(r"^(?:\*|[0-9]{1,20}-(?:\*|[0-9]{1,20}))$");
+const NEW_ID: Word = word(r"^(?!0+-0+$)(?:\*|[0-9]{1,20}-(?:\*|[0-9]{1,20}))$");
 const BOUND: Word = word(r"^(?:[-+ ]|\(?[0-9]{1,20}(?:-[0-9]{1,20})?)$");
 const START: Word = word(r"^(?:[-+ $]|[0-9]{1,20}(?:-[0-9]{1,20}(?::[0-9]{1,20})?)?)$");
 /// Position of a group: any start except the last entry.

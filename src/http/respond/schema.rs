@@ -26,9 +26,13 @@ pub enum ValueSchema {
 /// Bytes that are not UTF-8.
 #[derive(ToSchema)]
 #[schema(as = Binary)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "a schema, never a value")]
 pub struct BinarySchema {
     /// Base64 with the standard alphabet and padding.
+    #[schema(
+        pattern = "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$"
+    )]
     base64: String,
 }
 
