@@ -22,7 +22,7 @@ test-clients: ## Install the clients that tests follow streams with, into target
 	@scripts/clients.sh target/clients
 
 # Tests mostly wait: for timeouts, leases and servers.
-export RUST_TEST_THREADS ?= 3
+export RUST_TEST_THREADS ?= 4
 
 # Tests of what depends on the server: its commands (ack, batches, capabilities, conditions, deletion
 # and claims in surface, dead_letters, leases, scheduled, trimming, wide_letters, WAITAOF in
