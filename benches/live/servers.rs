@@ -55,7 +55,7 @@ impl Server {
     }
 
     /// Starts the gateway with `args` in addition to its defaults. The binary is the one just
-    /// built, or `STREAMGATE_BIN`.
+    /// built, or `BENCH_GATEWAY`.
     #[expect(
         clippy::disallowed_methods,
         reason = "selects another binary to measure"
@@ -63,7 +63,7 @@ impl Server {
     pub fn streamgate(redis: &Self, args: &[&str]) -> Self {
         let built = env!("CARGO_BIN_EXE_streamgate").to_owned();
         Self::start(
-            &std::env::var("STREAMGATE_BIN").unwrap_or(built),
+            &std::env::var("BENCH_GATEWAY").unwrap_or(built),
             |command, port| {
                 command.args(["serve", "--redis-url", &redis.redis_url(), "--listen"]);
                 command.arg(format!("127.0.0.1:{port}")).args(args);
