@@ -226,7 +226,7 @@ struct PushResponse {
 
 /// Data of the first event, `$open`.
 #[derive(Serialize)]
-struct PushOpenEvent<'a> {
+struct PushOpenData<'a> {
     streams: [&'a str; 1],
     group: &'a GroupName,
 }
@@ -237,7 +237,7 @@ impl PushResponse {
         let mut out = Vec::new();
         if !self.opened {
             self.opened = true;
-            let open = PushOpenEvent {
+            let open = PushOpenData {
                 streams: [&stream.public_name()],
                 group,
             };
