@@ -11,6 +11,7 @@ help: ## List the targets
 
 run: ## Run a gateway on a private Redis
 	@scripts/install.sh cc redis curl
+	cargo build --locked
 	cargo run --locked --quiet -- dev $(ARGS)
 
 test: test-clients ## Install what the tests need and run them all
