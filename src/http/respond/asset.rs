@@ -1,6 +1,8 @@
 //! Static files: entity tags, gzip, and 304 for clients that have them.
 
-use std::hash::{DefaultHasher, Hasher as _};
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::io::Read as _;
 use std::sync::OnceLock;
 
@@ -89,6 +91,18 @@ impl Asset {
             Err(_) => ApiError::new(ErrorCode::Internal, "the file cannot be decompressed")
                 .into_response(),
         }
+    }
+}
+
+/// Returns the file with this name, or 404.
+pub fn answer<K: Borrow<str> + Eq + Hash>(
+    files: &HashMap<K, Asset>,
+    name: &str,
+    request: &HeaderMap,
+) -> Response {
+    match files.get(name) {
+        Some(asset) => asset.answer(request),
+        None => ApiError::new(ErrorCode::RouteNotFound, "the file does not exist").into_response(),
     }
 }
 

@@ -10,15 +10,14 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::middleware::map_response;
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{Redirect, Response};
 use axum::routing::get;
 use serde::Serialize;
 
 use crate::auth::{CredentialKind, Grants};
-use crate::http::error::{ApiError, ErrorCode};
 use crate::http::extract::access::Caller;
 use crate::http::extract::{NoParams, Query};
-use crate::http::respond::asset::{Asset, gzipped};
+use crate::http::respond::asset::{self, Asset, gzipped};
 use crate::http::respond::json::Json;
 use crate::http::state::AppState;
 use crate::http::system::pages::keep_to_itself;
@@ -158,21 +157,16 @@ async fn access(
 pub fn routes() -> Router<AppState> {
     let assets = Arc::new(assets());
     let page = assets.clone();
-    let serve = |assets: &HashMap<&str, Asset>, name: &str, request: &HeaderMap| {
-        let missing = || ApiError::new(ErrorCode::RouteNotFound, "the file does not exist");
-        let asset = assets.get(name);
-        asset.map_or_else(|| missing().into_response(), |asset| asset.answer(request))
-    };
     Router::new()
         .route("/console", get(async || Redirect::to(PATH)))
         .route(
             PATH,
-            get(async move |request: HeaderMap| serve(&page, "index.html", &request)),
+            get(async move |request: HeaderMap| asset::answer(&page, "index.html", &request)),
         )
         .route(
             "/console/{file}",
             get(async move |Path(file): Path<String>, request: HeaderMap| {
-                serve(&assets, &file, &request)
+                asset::answer(&assets, &file, &request)
             }),
         )
         .layer(map_response(async |mut response: Response| {

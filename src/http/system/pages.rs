@@ -9,13 +9,12 @@ use axum::extract::Path;
 use axum::http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_FRAME_OPTIONS};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::map_response;
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{Redirect, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use utoipa_swagger_ui::Config;
 
-use crate::http::error::{ApiError, ErrorCode};
-use crate::http::respond::asset::{Asset, gzipped};
+use crate::http::respond::asset::{self, Asset, gzipped};
 use crate::http::state::AppState;
 
 /// Content security policy of the docs page. Its scripts call this origin. Swagger UI sets inline
@@ -90,22 +89,16 @@ fn assets() -> HashMap<String, Asset> {
 pub fn docs() -> Router<AppState> {
     let assets = Arc::new(assets());
     let of_index = assets.clone();
-    let serve = move |assets: &HashMap<String, Asset>, name: &str, request: &HeaderMap| {
-        let missing = || ApiError::new(ErrorCode::RouteNotFound, "the file does not exist");
-        assets
-            .get(name)
-            .map_or_else(|| missing().into_response(), |asset| asset.answer(request))
-    };
     Router::new()
         .route("/docs", get(async || Redirect::to("/docs/")))
         .route(
             "/docs/",
-            get(async move |request: HeaderMap| serve(&of_index, "", &request)),
+            get(async move |request: HeaderMap| asset::answer(&of_index, "", &request)),
         )
         .route(
             "/docs/{file}",
             get(async move |Path(file): Path<String>, request: HeaderMap| {
-                serve(&assets, &file, &request)
+                asset::answer(&assets, &file, &request)
             }),
         )
         .layer(map_response(async |mut response: Response| {

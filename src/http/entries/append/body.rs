@@ -18,12 +18,10 @@ const PAYLOAD_FIELD: &str = "data";
 /// The field for the media type of a payload.
 const TYPE_FIELD: &str = "content-type";
 
-/// NDJSON media types.
-const NDJSON_TYPES: [&str; 3] = [
-    "application/x-ndjson",
-    "application/ndjson",
-    "application/jsonl",
-];
+/// The NDJSON media type.
+pub(in crate::http) const NDJSON: &str = "application/x-ndjson";
+/// All names of the NDJSON media type.
+const NDJSON_TYPES: [&str; 3] = [NDJSON, "application/ndjson", "application/jsonl"];
 
 /// The format of a body, which decides how it becomes entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +62,7 @@ impl BodyFormat {
         let media_type = media_type(headers);
         let is_event = media_type.starts_with("application/cloudevents");
         let is_binary_event = headers.contains_key("ce-specversion");
-        if !is_binary_event && is_lines(&media_type) {
+        if !is_binary_event && NDJSON_TYPES.contains(&&*media_type) {
             return Self::Lines { members };
         }
         if members {
@@ -88,11 +86,6 @@ impl BodyFormat {
             _ => Self::Other,
         }
     }
-}
-
-/// Returns whether a media type is one of NDJSON.
-fn is_lines(media_type: &str) -> bool {
-    NDJSON_TYPES.contains(&media_type)
 }
 
 /// Whether the client explicitly accepts NDJSON.

@@ -20,6 +20,7 @@ use http_body_util::BodyExt as _;
 use crate::http::entries::append::answer::{
     AppendAnswer, BatchResult, DurabilityReached, LineError, LineReceipt, LinesAnswer,
 };
+use crate::http::entries::append::body::NDJSON;
 use crate::http::entries::append::entry_plan::EntryPlan;
 use crate::http::entries::append::errors::{alone, publish_error};
 use crate::http::entries::append::plan::AppendPlan;
@@ -39,8 +40,6 @@ use crate::model::sent::{self, InvalidEntry, SentEntry};
 use crate::redis::AppendOutcome;
 use crate::service::publish::Publisher;
 
-/// The NDJSON media type.
-pub(in crate::http) const NDJSON: &str = "application/x-ndjson";
 /// Maximum number of lines appended together.
 const LINES: usize = 1000;
 /// Size in bytes from which collected lines are appended.

@@ -12,7 +12,8 @@ use futures_util::StreamExt as _;
 use serde::Serialize;
 
 use crate::auth::Principal;
-use crate::http::entries::append::lines::{NDJSON, error_line};
+use crate::http::entries::append::body::NDJSON;
+use crate::http::entries::append::lines::error_line;
 use crate::http::entries::range::plan::{Plan, RangeParams, Upwards};
 use crate::http::error::ApiError;
 use crate::http::events::session::{self, Session};
