@@ -6,7 +6,7 @@ use crate::support::auth::{AuthFile, key, record};
 use crate::support::gateway::Gateway;
 use crate::support::lines::Lines;
 use crate::support::redis::{Server, shared};
-use crate::support::{TestApp, elapse, eventually, unique};
+use crate::support::{TestApp, elapse, eventually, memory, unique};
 
 fn entries(stream: &str) -> String {
     format!("/v1/streams/{stream}/entries")
@@ -274,7 +274,7 @@ async fn a_long_upload_takes_little_memory() {
     );
     let client = crate::support::app::client();
     client.post(&url).body("n=1").send().await.unwrap();
-    let idle = memory(gateway.child.id());
+    let idle = memory(gateway.child.id(), "VmRSS");
     let parts = futures_util::stream::iter((0..LINES / 100).map(|part| {
         let line = |n: usize| {
             format!(
@@ -290,7 +290,7 @@ async fn a_long_upload_takes_little_memory() {
     let sent = tokio::spawn(sent.body(reqwest::Body::wrap_stream(parts)).send());
     let mut most = 0;
     while !sent.is_finished() {
-        most = most.max(memory(gateway.child.id()));
+        most = most.max(memory(gateway.child.id(), "VmRSS"));
         elapse(20, "before the next look").await;
     }
     let told: Value = sent.await.unwrap().unwrap().json().await.unwrap();
@@ -299,16 +299,6 @@ async fn a_long_upload_takes_little_memory() {
         (&json!(LINES), &json!(0))
     );
     assert!(most < idle + (64 << 10), "{most} KiB, {idle} KiB when idle");
-}
-
-/// Returns the resident memory of a process, in KiB.
-fn memory(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 #[tokio::test]

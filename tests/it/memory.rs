@@ -8,24 +8,14 @@ use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::elapse;
 use crate::support::gateway::Gateway;
 use crate::support::redis::Server;
+use crate::support::{elapse, memory};
 
 const SUBSCRIBERS: usize = 2000;
 
 /// Time for memory to go back. The allocator waits 10 s for further use of it.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Returns the resident memory of a process without mapped files, in KiB.
-fn memory(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"))
-        .unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
 
 /// Opens a subscription and waits for its first event.
 async fn subscribe(gateway: &Gateway) -> TcpStream {
@@ -54,18 +44,18 @@ async fn memory_goes_back_after_many_subscribers_have_left() {
     ]);
     let pid = gateway.child.id();
     drop(subscribe(&gateway).await);
-    let start = memory(pid);
+    let start = memory(pid, "RssAnon");
     let mut subscribers = Vec::new();
     while subscribers.len() < SUBSCRIBERS {
         subscribers.extend(join_all((0..100).map(|_| subscribe(&gateway))).await);
     }
-    let peak = memory(pid);
+    let peak = memory(pid, "RssAnon");
     assert!(peak > start + 1000, "{start} KiB at start, {peak} with all");
     drop(subscribers);
     let left = Instant::now();
     let half = start + (peak - start) / 2;
-    while memory(pid) > half {
-        let now = memory(pid);
+    while memory(pid, "RssAnon") > half {
+        let now = memory(pid, "RssAnon");
         assert!(
             left.elapsed() < PATIENCE,
             "{start} KiB at start, {peak} with {SUBSCRIBERS} subscribers, {now} after them"
@@ -74,7 +64,7 @@ async fn memory_goes_back_after_many_subscribers_have_left() {
     }
     println!(
         "{start} KiB at start, {peak} with {SUBSCRIBERS} subscribers, {} after {:?}",
-        memory(pid),
+        memory(pid, "RssAnon"),
         left.elapsed()
     );
 }

@@ -49,6 +49,16 @@ pub async fn elapse(ms: u64, _why: &str) {
     tokio::time::sleep(Duration::from_millis(ms)).await;
 }
 
+/// Returns a figure of a process in `/proc/PID/status`, like `VmRSS`, in KiB.
+pub fn memory(pid: u32, figure: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(figure)?.strip_prefix(':'))
+        .unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
 /// Prints why a test proves nothing on this server. Not with `eprintln`, whose output the test
 /// harness shows only for failed tests.
 pub fn skipped(why: &str) {
