@@ -56,7 +56,7 @@ impl From<&StreamName> for NameHash {
 /// The positions in several streams.
 ///
 /// ```
-/// use streamgate::model::cursor::{Cursor, NameHash, write};
+/// use streamgate::model::cursor::{NameHash, StreamsCursor, write};
 /// use streamgate::model::id::EntryId;
 /// use streamgate::model::name::StreamName;
 /// use streamgate::model::position::Position;
@@ -67,7 +67,7 @@ impl From<&StreamName> for NameHash {
 /// let mut text = Vec::new();
 /// write(&mut text, &[(NameHash::from(&orders), position)]);
 ///
-/// let cursor = Cursor::parse(&String::from_utf8(text)?)?;
+/// let cursor = StreamsCursor::parse(&String::from_utf8(text)?)?;
 /// assert_eq!(cursor.of(&orders), Some(position));
 /// assert_eq!(cursor.of(&StreamName::new("invoices")?), None);
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -19,9 +19,9 @@ const MAX_PREFIX: usize = 128;
 /// use streamgate::model::namespace::Namespace;
 ///
 /// let acme = Namespace::new("acme:")?;
-/// assert_eq!(acme.stream("orders")?.as_str(), "acme:orders");
+/// assert_eq!(acme.stream("orders")?.redis_key(), "acme:orders");
 /// assert_eq!(acme.stream("orders")?.public_name(), "orders");
-/// assert_eq!(acme.stream("{orders}.dead")?.as_str(), "{acme:orders}.dead");
+/// assert_eq!(acme.stream("{orders}.dead")?.redis_key(), "{acme:orders}.dead");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

@@ -50,11 +50,11 @@ pub fn upper(text: &str) -> Result<Option<EntryId>, InvalidId> {
 ///
 /// ```
 /// use streamgate::model::id::EntryId;
-/// use streamgate::model::range::Cursor;
+/// use streamgate::model::range::RangeCursor;
 ///
-/// let cursor: Cursor = "desc~5-0~1-0".parse()?;
+/// let cursor: RangeCursor = "desc~5-0~1-0".parse()?;
 /// let (before, start) = (EntryId::new(5, 0), Some(EntryId::new(1, 0)));
-/// assert_eq!(cursor, Cursor::Desc { before, start });
+/// assert_eq!(cursor, RangeCursor::Desc { before, start });
 /// # Ok::<(), streamgate::model::id::InvalidId>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
