@@ -30,6 +30,8 @@ mod capabilities;
 mod client_files;
 mod clients;
 mod cloudevents;
+mod cluster;
+mod cluster_live;
 mod cold_gateway;
 mod compression;
 mod conditions;

@@ -151,6 +151,15 @@ pub async fn metrics(
         *state.store.contact().borrow(),
         RedisHealth::Up
     )));
+    let cluster = state.store.take_cluster_figures();
+    let gauge = |value| i64::try_from(value).unwrap_or(i64::MAX);
+    state.metrics.redis_nodes.set(gauge(cluster.nodes));
+    state
+        .metrics
+        .redis_slots_down
+        .set(gauge(cluster.slots_down));
+    state.metrics.redis_redirects.inc_by(cluster.redirects);
+    state.metrics.redis_topology_changes.inc_by(cluster.changes);
     let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(CONTENT_TYPE, media_type)], state.metrics.text()))
 }

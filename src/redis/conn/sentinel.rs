@@ -334,7 +334,7 @@ async fn connect(
 }
 
 /// Returns an address with TLS exactly if `like` uses TLS.
-fn beside(like: &ConnectionInfo, host: String, port: u16) -> ConnectionAddr {
+pub(in crate::redis) fn beside(like: &ConnectionInfo, host: String, port: u16) -> ConnectionAddr {
     match like.addr() {
         ConnectionAddr::TcpTls { .. } => ConnectionAddr::TcpTls {
             host,

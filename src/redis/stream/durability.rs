@@ -41,7 +41,7 @@ pub struct DurableConnection {
 }
 
 impl Store {
-    /// Returns a connection for writes that must reach `wanted`.
+    /// Returns a connection for writes to a stream that must reach `wanted`.
     ///
     /// # Errors
     /// [`StoreError::NotSupported`] when the server does not support `wanted`.
@@ -49,12 +49,13 @@ impl Store {
     /// use, or an outage of Redis. Nothing was written then.
     /// # Cancel safety
     /// Cancel safe: writes nothing.
-    pub async fn durable(&self, wanted: Durability) -> Result<DurableConnection, StoreError> {
-        let connection = match self
-            .connections
-            .exclusive(PoolKind::DurableConnection)
-            .await
-        {
+    pub async fn durable(
+        &self,
+        stream: &StreamName,
+        wanted: Durability,
+    ) -> Result<DurableConnection, StoreError> {
+        let key = Some(stream.redis_key().as_bytes());
+        let connection = match self.nodes.exclusive(PoolKind::DurableConnection, key).await {
             Err(StoreError::Exhausted(which)) => {
                 return Err(self
                     .why_all_wait(wanted, StoreError::Exhausted(which))

@@ -4,7 +4,7 @@ use deadpool_redis::redis::{Cmd, Value};
 
 use crate::model::id::EntryId;
 use crate::model::name::{ConsumerName, GroupName, StreamName};
-use crate::redis::conn::pool::RetryPolicy;
+use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::decode::{fields, id, list, tuple, unsigned};
 use crate::redis::group::leases::read::{GroupDelivery, Lease, micros, write_keys};
 use crate::redis::group::plain::write_read;

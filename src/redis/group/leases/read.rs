@@ -5,7 +5,7 @@ use std::time::Duration;
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
 use crate::model::name::{GroupName, StreamName};
-use crate::redis::conn::pool::RetryPolicy;
+use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::decode::{delivery, list, text, tuple, unsigned};
 use crate::redis::group::leases::first_use::FirstUse;
 use crate::redis::group::leases::hand_out::READ;
