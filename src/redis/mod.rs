@@ -189,6 +189,12 @@ impl Store {
         self.nodes.figures()
     }
 
+    /// Returns the number of slots of a cluster without a reachable master.
+    #[must_use]
+    pub fn slots_down(&self) -> usize {
+        self.nodes.table().slots_down()
+    }
+
     /// Returns a watch that changes whenever another node may serve a stream.
     #[must_use]
     pub fn topology(&self) -> watch::Receiver<u64> {

@@ -73,7 +73,8 @@ async fn streams_of_all_nodes_are_published_read_and_listed() {
 #[tokio::test]
 async fn a_single_node_of_a_cluster_in_a_plain_url_leads_to_all_others() {
     let cluster = Cluster::start(3, false).await;
-    let app = TestApp::on(&cluster.nodes[0].url(), |_| {}).await;
+    let url = format!("redis://127.0.0.1:{}/", cluster.nodes[0].port);
+    let app = TestApp::on(&url, |_| {}).await;
     for stream in spread(&cluster, 3).await {
         eventually("it is published", async || {
             app.post_form(&entries(&stream), "n=1").await.status == 201

@@ -31,6 +31,7 @@ mod client_files;
 mod clients;
 mod cloudevents;
 mod cluster;
+mod cluster_failures;
 mod cluster_live;
 mod cold_gateway;
 mod compression;

@@ -34,6 +34,11 @@ pub struct Ready {
     /// Cause while Redis is not `up`. Only on the address of `--metrics-listen`.
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<String>,
+    /// Number of slots of a Redis cluster, of 16,384, without a reachable master. Only if there are
+    /// any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    slots_down: Option<usize>,
 }
 
 /// State of the connection to Redis.
@@ -102,6 +107,7 @@ pub async fn ready(State(state): State<AppState>) -> Result<Json<Ready>, ApiErro
         ready: true,
         redis,
         cause,
+        slots_down: Some(state.store.slots_down()).filter(|down| *down > 0),
     }))
 }
 

@@ -14,7 +14,7 @@ use crate::redis::cluster::table::{Node, SlotTable};
 use crate::redis::conn::endpoint::PoolKind;
 use crate::redis::conn::exclusive::Blocking;
 use crate::redis::conn::health::RedisHealth;
-use crate::redis::conn::pool::{Connections, Signals};
+use crate::redis::conn::pool::{Connections, ServerWatches};
 use crate::redis::conn::sentinel::beside;
 use crate::redis::conn::settings::PoolSettings;
 use crate::redis::error::StoreError;
@@ -63,7 +63,7 @@ impl Nodes {
         );
         let table = match settings.seeds.is_empty() {
             true => {
-                let signals = Signals {
+                let signals = ServerWatches {
                     contact: contact.clone(),
                     connected: connected.clone(),
                 };
@@ -181,7 +181,7 @@ impl Nodes {
         let mut settings = self.settings.clone();
         let at = beside(&settings.connection, address.host.clone(), address.port);
         settings.connection = settings.connection.set_addr(at);
-        let signals = Signals {
+        let signals = ServerWatches {
             contact: watch::Sender::new(RedisHealth::Never(None)),
             connected: self.connected.clone(),
         };

@@ -36,7 +36,7 @@ const UNSENT_TRIES: u8 = 2;
 
 /// The watches that a server reports to.
 #[derive(Clone)]
-pub(in crate::redis) struct Signals {
+pub(in crate::redis) struct ServerWatches {
     /// Health of the connections.
     pub contact: watch::Sender<RedisHealth>,
     /// Number of shared connections opened so far.
@@ -70,7 +70,7 @@ impl Connections {
     ///
     /// # Errors
     /// [`StoreError::Unexpected`] when no pool can be built from the settings.
-    pub fn new(settings: &PoolSettings, signals: Signals) -> Result<Self, StoreError> {
+    pub fn new(settings: &PoolSettings, signals: ServerWatches) -> Result<Self, StoreError> {
         let ended = Arc::new(Notify::new());
         let site = match settings.sentinels {
             None => Ok(Arc::new(Endpoint::new(

@@ -79,7 +79,7 @@ impl Cluster {
 
     /// Starts a node that knows no other yet.
     pub async fn add_node(&mut self) -> &Server {
-        let node = Server::on(free_port());
+        let node = Server::on(free_port()).in_cluster();
         let bus = free_port().to_string();
         let mut settings: Vec<&str> = self.settings.iter().map(String::as_str).collect();
         settings.extend(["--cluster-port", &bus]);
@@ -109,7 +109,7 @@ impl Cluster {
         }
     }
 
-    /// Returns the URL for the gateway.
+    /// Returns the URL for the gateway, with all masters at the start.
     pub fn url(&self) -> String {
         let nodes = self.nodes[..self.masters].iter();
         let nodes: Vec<_> = nodes
