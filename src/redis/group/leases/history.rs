@@ -87,9 +87,16 @@ impl Store {
             no_ack: false,
             history,
         };
-        let mut command = Cmd::new();
-        write_read(&mut command, streams, group, &read);
-        self.write(&command).await.map(drop)
+        for places in self
+            .nodes
+            .by_slot(streams.iter().map(StreamName::redis_key))
+        {
+            let of_slot: Vec<_> = places.iter().map(|place| streams[*place].clone()).collect();
+            let mut command = Cmd::new();
+            write_read(&mut command, &of_slot, group, &read);
+            self.write(&command).await?;
+        }
+        Ok(())
     }
 }
 
