@@ -302,7 +302,7 @@ impl Store {
     async fn write_on(&self, lane: &Lane, command: &Cmd) -> Result<Value, StoreError> {
         match lane {
             Lane::Shared => self.write(command).await,
-            Lane::Own(handle) => handle.command(command).await,
+            Lane::Own(handle) => self.learn(handle, handle.command(command).await),
         }
     }
 
@@ -313,8 +313,18 @@ impl Store {
     ) -> Result<Vec<Value>, StoreError> {
         match lane {
             Lane::Shared => self.write_pipeline(pipeline).await,
-            Lane::Own(handle) => handle.pipeline(pipeline).await,
+            Lane::Own(handle) => self.learn(handle, handle.pipeline(pipeline).await),
         }
+    }
+
+    /// Records a redirect of an exclusive connection. The call is not repeated, because what it
+    /// belongs to is bound to the connection.
+    fn learn<T>(&self, handle: &Handle, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(StoreError::Elsewhere(redirect)) = &result {
+            // The next call for the stream takes a connection to the right node.
+            let _ = self.nodes.target(redirect, handle.node(), None);
+        }
+        result
     }
 
     /// Returns a page of an index, a set, and the next cursor. Cursor 0 is the start and the end.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::clusters::{Cluster, slot_of};
 use crate::support::redis::json as shown;
-use crate::support::{TestApp, eventually, unique};
+use crate::support::{TestApp, elapse, eventually, unique};
 
 /// Returns streams whose slots belong to different masters, one for each.
 pub async fn spread(cluster: &Cluster, masters: usize) -> Vec<String> {
@@ -145,4 +145,61 @@ async fn writes_and_reads_follow_a_slot_that_moves() {
     let redirects = app.metric("redis_redirects_total").await;
     assert!(redirects > 0, "{redirects}");
     let _: Value = app.get("/v1/capabilities").await.json();
+}
+
+#[tokio::test]
+async fn calls_with_keys_beside_the_stream_wait_until_the_slot_has_moved() {
+    let cluster = Cluster::start(3, false).await;
+    let app = TestApp::on(&cluster.url(), |_| {}).await;
+    let stream = unique("waiting");
+    let slot = slot_of(&cluster.nodes[0], &stream).await;
+    let from = cluster.owner(slot).await;
+    let to = cluster
+        .nodes
+        .iter()
+        .find(|node| node.port != from.port)
+        .unwrap();
+    app.publish(&stream, "1").await;
+    let policy = json!({"start": "0", "policy": {"lease": "30s"}}).to_string();
+    let created = app.put_json(&group(&stream), &policy).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    let keyed = async |key: &str| {
+        let post = app
+            .client
+            .post(app.url(&entries(&stream)))
+            .header("idempotency-key", key)
+            .header("content-type", "application/x-www-form-urlencoded");
+        app.send(post.body("n=keyed")).await
+    };
+    let read = async || {
+        let path = format!("{}/read", group(&stream));
+        app.post_json(&path, r#"{"consumer":"c"}"#).await
+    };
+    cluster.begin_move(slot, from, to).await;
+    let moving = async {
+        elapse(300, "the calls wait meanwhile").await;
+        cluster.move_keys(slot, from, to).await;
+        cluster.end_move(slot, from, to).await;
+    };
+    let (appended, lent, ()) = tokio::join!(keyed("a"), read(), moving);
+    assert_eq!(appended.status, 201, "{appended:?}");
+    assert_eq!(lent.status, 200, "{lent:?}");
+    assert_eq!(keyed("a").await.status, 200, "it is known");
+
+    // A move that takes longer than a call may wait.
+    cluster.begin_move(slot, to, from).await;
+    let refused = app.delete(&format!("/v1/streams/{stream}")).await;
+    refused.is_problem(503, "redis-unavailable");
+    let scheduled = app
+        .post_form(&format!("{}?delay=1h", entries(&stream)), "n=1")
+        .await;
+    let problem = scheduled.is_problem(503, "redis-unavailable");
+    assert_eq!(problem["side_effects"], "none", "{problem}");
+    assert_eq!(shown(&to.command(&["XLEN", &stream]).await), 2);
+    cluster.move_keys(slot, to, from).await;
+    cluster.end_move(slot, to, from).await;
+    assert_eq!(
+        app.delete(&format!("/v1/streams/{stream}")).await.status,
+        204
+    );
 }

@@ -222,6 +222,11 @@ impl Handle {
         }
     }
 
+    /// Returns the server of the connection.
+    pub(in crate::redis) const fn node(&self) -> &Arc<Connections> {
+        &self.node
+    }
+
     pub(in crate::redis) async fn command(&self, command: &Cmd) -> Result<Value, StoreError> {
         let mut connection = self.wire.handle.clone();
         if self.asking {

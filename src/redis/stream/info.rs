@@ -7,10 +7,15 @@ use crate::model::entry::Entry;
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::redis::conn::send_options::RetryPolicy;
-use crate::redis::decode::{Properties, id, int, list, optional, optional_id, text, unsigned};
+use crate::redis::decode::{
+    Properties, bytes, id, int, list, optional, optional_id, text, unsigned,
+};
 use crate::redis::keys;
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Store, StoreError};
+
+/// Number of attempts to delete a stream whose groups change meanwhile.
+const DELETE_TRIES: usize = 5;
 
 /// Deletes a key only if it is a stream. Returns 1 if deleted, 0 if the key did not exist.
 static DELETE: LuaScript = LuaScript::new(lua!["stream_delete"]);
@@ -134,20 +139,34 @@ impl Store {
     /// # Cancel safety
     /// If dropped after the command was sent, the stream may still be deleted.
     pub async fn delete_stream(&self, stream: &StreamName) -> Result<bool, StoreError> {
+        let mut tries = DELETE_TRIES;
+        loop {
+            tries -= 1;
+            match self.delete_with_groups(stream).await {
+                Err(StoreError::Changed) if tries > 0 => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// Deletes a stream with the leases of those groups that have a policy now. Fails if another
+    /// group gets a policy meanwhile, because all keys of a script must be known before it runs.
+    async fn delete_with_groups(&self, stream: &StreamName) -> Result<bool, StoreError> {
+        let mut names = Cmd::new();
+        names.arg("HKEYS").arg(keys::policies(stream));
+        let groups = list(self.read(&names).await?)?.into_iter().map(bytes);
+        let groups = groups.collect::<Result<Vec<_>, _>>()?;
         let [known, ends] = keys::idempotency(stream);
         let [due, scheduled] = keys::scheduled(stream);
         let deleted = self.run_script(&DELETE, RetryPolicy::Unsafe, |command| {
-            command
-                .arg(7)
-                .arg(stream.redis_key())
-                .arg(&known)
-                .arg(&ends);
-            command
-                .arg(keys::policies(stream))
-                .arg(keys::retention(stream))
-                .arg(&due)
-                .arg(&scheduled)
-                .arg(keys::leases_prefix(stream));
+            command.arg(7 + groups.len()).arg(stream.redis_key());
+            command.arg(&known).arg(&ends).arg(keys::policies(stream));
+            command.arg(keys::retention(stream)).arg(&due);
+            command.arg(&scheduled);
+            for group in &groups {
+                command.arg([keys::leases_prefix(stream).as_bytes(), group].concat());
+            }
+            command.arg(&groups);
         });
         Ok(int(&deleted.await?)? == 1)
     }
