@@ -4,7 +4,7 @@
 ARGS ?=
 
 .DEFAULT_GOAL = help
-.PHONY: help run test test-clients test-generated test-servers test-servers-all test-proxies test-cluster test-slow schemathesis fuzz deny advisories build bench-publish bench-live bench-work openapi lint docs docs-site docs-tables screenshots clean
+.PHONY: help run test test-clients test-generated test-servers test-servers-all test-proxies test-cluster test-slow schemathesis fuzz deny advisories build bench-publish bench-cluster bench-live bench-work openapi lint docs docs-site docs-tables screenshots clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -95,6 +95,10 @@ build: ## Build the optimised binary
 bench-publish: ## Publishing, side by side with webdis; BENCH="--seconds 10 --rounds 5" for steadier figures
 	@scripts/install.sh redis redis-benchmark webdis wrk nginx
 	cargo bench --locked --bench publish -- $(BENCH)
+
+bench-cluster: ## A cluster of three masters, side by side with one Redis
+	@scripts/install.sh redis wrk
+	cargo bench --locked --bench cluster -- $(BENCH)
 
 bench-live: ## Live delivery, side by side with nchan; BENCH="paced waiters --seconds 10" for some scenarios, longer
 	@scripts/install.sh redis nginx nchan

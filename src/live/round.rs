@@ -93,6 +93,9 @@ async fn read(
             for ((followed, redirect), read) in light.iter_mut().zip(read) {
                 followed.tracked_by = Some(node.clone());
                 match read {
+                    Ok((entries, check)) if entries.is_empty() && followed.is_quiet(&check) => {
+                        followed.due = false;
+                    }
                     Ok((entries, check)) => followed.take(context, entries, Some(&check)),
                     Err(StoreError::Elsewhere(elsewhere)) => *redirect = Some(elsewhere),
                     // Read again by itself, which finds out what is wrong.

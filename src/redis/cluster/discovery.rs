@@ -38,6 +38,36 @@ const ASKED: usize = 3;
 /// Timeout for the answer of a node.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
+/// A node under supervision.
+struct Supervised {
+    node: Node,
+    /// Whether the node was last logged as unreachable.
+    down: bool,
+}
+
+impl Supervised {
+    /// Logs when the node becomes unreachable or reachable again.
+    fn log(&mut self) {
+        let address = self.node.address().map(|address| address.to_string());
+        let contact = self.node.contact();
+        let cause = contact.borrow().cause().map(str::to_owned);
+        match cause {
+            Some(cause) if !self.down => {
+                tracing::warn!(
+                    node = address,
+                    "cannot reach a Redis node: {cause}; retrying"
+                );
+                self.down = true;
+            }
+            None if self.down && self.node.is_up() => {
+                tracing::info!(node = address, "reached the Redis node again");
+                self.down = false;
+            }
+            _ => {}
+        }
+    }
+}
+
 impl Nodes {
     /// Keeps the connections of all nodes alive, and the slot table up to date, until `stop` is
     /// cancelled.
@@ -52,20 +82,23 @@ impl Nodes {
     /// Supervises each node, from when it becomes known until it is retired.
     async fn supervise_nodes(&self) {
         let mut version = self.version();
-        let mut supervised: Vec<Node> = Vec::new();
+        let mut supervised: Vec<Supervised> = Vec::new();
         let mut running = FuturesUnordered::<Pin<Box<dyn Future<Output = ()> + Send>>>::new();
         loop {
             version.borrow_and_update();
-            supervised.retain(|node| !node.is_retired());
+            supervised.retain(|of| !of.node.is_retired());
             for node in self.all() {
-                if !supervised.iter().any(|other| Arc::ptr_eq(other, &node)) {
-                    supervised.push(node.clone());
+                if !supervised.iter().any(|of| Arc::ptr_eq(&of.node, &node)) {
+                    supervised.push(Supervised {
+                        node: node.clone(),
+                        down: false,
+                    });
                     running.push(Box::pin(async move { node.supervise().await }));
                 }
             }
             // Each node reports its own health; together they are the health of the cluster.
-            let changed = supervised.iter().map(|node| {
-                let mut contact = node.contact();
+            let changed = supervised.iter().map(|of| {
+                let mut contact = of.node.contact();
                 async move { contact.changed().await }.boxed()
             });
             let changed: Vec<_> = match self.table().is_cluster() {
@@ -84,6 +117,9 @@ impl Nodes {
                 () = health => {}
             }
             self.record_health(None);
+            if self.table().is_cluster() {
+                supervised.iter_mut().for_each(Supervised::log);
+            }
         }
     }
 
@@ -121,6 +157,7 @@ impl Nodes {
                     _ = connected.changed() => {}
                 }
                 if self.settings.sentinels.is_some() || !self.is_cluster_node().await {
+                    tokio::time::sleep(LOOK_PAUSE).await;
                     continue;
                 }
             }
