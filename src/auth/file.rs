@@ -12,6 +12,7 @@ use crate::auth::grants::Grants;
 use crate::auth::issuer::{Issuer, TrustRules};
 use crate::auth::principal::{CredentialKind, Limits, Principal, Usage};
 use crate::auth::verifying::{VerifyingKey, algorithm};
+use crate::auth::webhook::SourceRecord;
 use crate::model::duration;
 use crate::model::namespace::Namespace;
 use crate::model::time::Time;
@@ -31,6 +32,8 @@ pub(super) struct Written {
     pub(super) key: Vec<KeyRecord>,
     #[serde(default)]
     pub(super) issuer: Vec<IssuerRecord>,
+    #[serde(default)]
+    pub(super) source: Vec<SourceRecord>,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
