@@ -73,7 +73,11 @@ impl Book {
             match record.source(beside) {
                 Err(why) => wrong.push(format!("source {name:?}: {why}")),
                 Ok(source) => {
-                    if book.sources.insert(name.clone(), Arc::new(source)).is_some() {
+                    if book
+                        .sources
+                        .insert(name.clone(), Arc::new(source))
+                        .is_some()
+                    {
                         wrong.push(format!("source {name:?}: another source has the same name"));
                     }
                 }

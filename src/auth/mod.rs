@@ -12,6 +12,7 @@ mod file;
 mod grants;
 mod issuer;
 mod mark;
+mod one_or_more;
 mod principal;
 pub mod ticket;
 mod verifying;

@@ -173,6 +173,11 @@ impl Metrics {
             self.stuck.clone(),
         );
         r.register(
+            "webhooks",
+            "Requests to webhook sources, by outcome; failed appends are in requests",
+            self.webhooks.clone(),
+        );
+        r.register(
             "auth_file_errors",
             "Failed reloads of the auth file",
             self.auth_file_errors.clone(),

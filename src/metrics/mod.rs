@@ -41,6 +41,8 @@ pub const BOUNDS: &[&str] = &[
 ];
 /// Values of `outcome` in `tls_handshakes`.
 const OUTCOMES: [&str; 3] = ["done", "failed", "timeout"];
+/// Values of `outcome` in `webhooks`.
+const WEBHOOKS: [&str; 5] = ["handshake", "replayed", "signature", "stale", "stored"];
 /// Values of `reason` in `dead_letters`.
 const REASONS: [&str; 3] = ["gone", "max-deliveries", "rejected"];
 /// Values of `kind` in `redis_connections`.
@@ -126,6 +128,8 @@ pub struct Metrics {
     pub forgotten: Counter,
     /// Failed reloads of the auth file.
     pub auth_file_errors: Counter,
+    /// Requests to webhook sources, by outcome.
+    pub webhooks: Family<Label, Counter>,
     /// Retention rounds.
     pub retention_sweeps: Counter,
     /// Entries removed by retention.
@@ -162,6 +166,7 @@ impl Metrics {
             (&metrics.refused, "bound", BOUNDS),
             (&metrics.handshakes, "outcome", &OUTCOMES),
             (&metrics.dead_letters, "reason", &REASONS),
+            (&metrics.webhooks, "outcome", &WEBHOOKS),
         ];
         for (family, label, values) in counters {
             for value in values {
@@ -183,6 +188,12 @@ impl Metrics {
     /// Counts a TLS handshake with this outcome.
     pub fn shaken(&self, outcome: &'static str) {
         self.handshakes.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    /// Counts a request to a webhook source with this outcome.
+    pub fn count_webhook(&self, outcome: &'static str) {
+        debug_assert!(WEBHOOKS.contains(&outcome), "{outcome} is not in WEBHOOKS");
+        self.webhooks.get_or_create(&[("outcome", outcome)]).inc();
     }
 
     /// Counts entries moved to dead letters for `reason`.

@@ -111,5 +111,6 @@ mod untrusted;
 mod upkeep;
 mod walkthroughs;
 mod webhook_forwarder;
+mod webhooks;
 mod wide_letters;
 mod work_model;

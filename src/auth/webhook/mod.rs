@@ -14,7 +14,7 @@ use subtle::{Choice, ConstantTimeEq as _};
 pub(in crate::auth) use crate::auth::webhook::record::SourceRecord;
 
 use crate::auth::grants::Pattern;
-use crate::auth::webhook::scheme::{Evidence, WebhookScheme};
+use crate::auth::webhook::scheme::{SignedParts, WebhookScheme};
 use crate::model::name::StreamName;
 
 /// The maximum number of signatures of one request that are compared.
@@ -70,32 +70,29 @@ impl WebhookSource {
         body: &[u8],
         now: u64,
     ) -> Result<SignedDelivery, DeliveryError> {
-        let evidence = self
-            .scheme
-            .evidence(header)
-            .ok_or(DeliveryError::Signature)?;
-        if !self.is_signed(&evidence, body) {
+        let parts = self.scheme.parts(header).ok_or(DeliveryError::Signature)?;
+        if !self.is_signed(&parts, body) {
             return Err(DeliveryError::Signature);
         }
         let tolerance = self.tolerance.as_secs();
-        if evidence
+        if parts
             .time
             .is_some_and(|time| time.abs_diff(now) > tolerance)
         {
             return Err(DeliveryError::Stale);
         }
-        Ok(self.scheme.delivery(&evidence, body))
+        Ok(self.scheme.delivery(&parts, body))
     }
 
     /// Compares every signature with the tag of every key, in constant time.
-    fn is_signed(&self, evidence: &Evidence<'_>, body: &[u8]) -> bool {
+    fn is_signed(&self, parts: &SignedParts<'_>, body: &[u8]) -> bool {
         let mut any = Choice::from(0);
         for key in &self.keys {
             let mut context = hmac::Context::with_key(key);
-            context.update(&evidence.prefix);
+            context.update(&parts.prefix);
             context.update(body);
             let tag = context.sign();
-            for signature in evidence.signatures.iter().take(MAX_SIGNATURES) {
+            for signature in parts.signatures.iter().take(MAX_SIGNATURES) {
                 any |= tag.as_ref().ct_eq(signature);
             }
         }

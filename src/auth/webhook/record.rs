@@ -8,8 +8,8 @@ use base64::prelude::BASE64_STANDARD;
 use ring::hmac;
 use serde::Deserialize;
 
-use crate::auth::file::OneOrMore;
 use crate::auth::grants::Pattern;
+use crate::auth::one_or_more::OneOrMore;
 use crate::auth::webhook::WebhookSource;
 use crate::auth::webhook::scheme::WebhookScheme;
 use crate::model::duration;
@@ -102,7 +102,8 @@ impl SourceRecord {
                 });
             }
             _ => {
-                let detail = "scheme: must be standard-webhooks, github, stripe, slack or hmac-sha256";
+                let detail =
+                    "scheme: must be standard-webhooks, github, stripe, slack or hmac-sha256";
                 return Err(detail.to_owned());
             }
         };

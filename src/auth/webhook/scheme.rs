@@ -29,7 +29,7 @@ pub(super) enum WebhookScheme {
 }
 
 /// The parts of a request that a signature is about.
-pub(super) struct Evidence<'h> {
+pub(super) struct SignedParts<'h> {
     pub(super) signatures: Vec<Vec<u8>>,
     /// The signed text before the body.
     pub(super) prefix: Vec<u8>,
@@ -54,12 +54,15 @@ struct EventBody<'a> {
 }
 
 impl WebhookScheme {
-    /// Returns the evidence in the headers; `None` if a header is missing or malformed.
-    pub(super) fn evidence<'h>(&self, header: HeaderLookup<'h>) -> Option<Evidence<'h>> {
+    /// Returns the parts in the headers; `None` if a header is missing or malformed.
+    pub(super) fn parts<'h>(&self, header: HeaderLookup<'h>) -> Option<SignedParts<'h>> {
         let found = match self {
-            Self::Standard => standard(header, ["webhook-id", "webhook-timestamp", "webhook-signature"])
-                .or_else(|| standard(header, ["svix-id", "svix-timestamp", "svix-signature"]))?,
-            Self::GitHub => Evidence {
+            Self::Standard => standard(
+                header,
+                ["webhook-id", "webhook-timestamp", "webhook-signature"],
+            )
+            .or_else(|| standard(header, ["svix-id", "svix-timestamp", "svix-signature"]))?,
+            Self::GitHub => SignedParts {
                 signatures: hex(header("x-hub-signature-256")?.strip_prefix("sha256=")?)
                     .into_iter()
                     .collect(),
@@ -73,7 +76,7 @@ impl WebhookScheme {
                     parts.filter_map(|part| part.trim().split_once('='))
                 };
                 let (_, time) = parts().find(|(name, _)| *name == "t")?;
-                Evidence {
+                SignedParts {
                     signatures: parts()
                         .filter(|(name, _)| *name == "v1")
                         .filter_map(|(_, text)| hex(text))
@@ -85,7 +88,7 @@ impl WebhookScheme {
             }
             Self::Slack => {
                 let time = header("x-slack-request-timestamp")?;
-                Evidence {
+                SignedParts {
                     signatures: hex(header("x-slack-signature")?.strip_prefix("v0=")?)
                         .into_iter()
                         .collect(),
@@ -97,7 +100,7 @@ impl WebhookScheme {
             Self::HmacSha256 {
                 header: name,
                 id_header,
-            } => Evidence {
+            } => SignedParts {
                 signatures: hex_or_base64(header(name)?).into_iter().collect(),
                 prefix: Vec::new(),
                 time: None,
@@ -108,7 +111,7 @@ impl WebhookScheme {
     }
 
     /// Returns the delivery of a request whose signature is valid.
-    pub(super) fn delivery(&self, evidence: &Evidence<'_>, body: &[u8]) -> SignedDelivery {
+    pub(super) fn delivery(&self, parts: &SignedParts<'_>, body: &[u8]) -> SignedDelivery {
         let event = || serde_json::from_slice::<EventBody<'_>>(body).unwrap_or_default();
         let (id, challenge) = match self {
             Self::Stripe => (event().id, None),
@@ -118,7 +121,7 @@ impl WebhookScheme {
                 (event.event_id, event.challenge.filter(|_| is_check))
             }
             Self::Standard | Self::GitHub | Self::HmacSha256 { .. } => {
-                (evidence.id.map(Cow::Borrowed), None)
+                (parts.id.map(Cow::Borrowed), None)
             }
         };
         let id = id.filter(|id| !id.is_empty());
@@ -127,13 +130,13 @@ impl WebhookScheme {
             // A signature with a time is as good as an id: the same request has the same one.
             id: id
                 .map(Cow::into_owned)
-                .or_else(|| evidence.time.map(|_| digest(&evidence.prefix, body))),
+                .or_else(|| parts.time.map(|_| digest(&parts.prefix, body))),
             challenge: challenge.map(Cow::into_owned),
         }
     }
 }
 
-fn standard<'h>(header: HeaderLookup<'h>, names: [&str; 3]) -> Option<Evidence<'h>> {
+fn standard<'h>(header: HeaderLookup<'h>, names: [&str; 3]) -> Option<SignedParts<'h>> {
     let [id, time, signatures] = names;
     let (id, time, signatures) = (header(id)?, header(time)?, header(signatures)?);
     // A dot would make the signed text ambiguous: it separates the id from the time.
@@ -143,7 +146,7 @@ fn standard<'h>(header: HeaderLookup<'h>, names: [&str; 3]) -> Option<Evidence<'
     let of_version = signatures
         .split(' ')
         .filter_map(|one| one.strip_prefix("v1,"));
-    Some(Evidence {
+    Some(SignedParts {
         signatures: of_version.filter_map(base64).collect(),
         prefix: format!("{id}.{time}.").into_bytes(),
         time: Some(seconds(time)?),
@@ -196,7 +199,10 @@ mod tests {
     fn only_whole_signatures_are_parsed() {
         let digits = "0f".repeat(32);
         assert_eq!(hex(&digits), Some(vec![15; 32]));
-        assert_eq!(hex_or_base64(&format!("sha256={digits}")), Some(vec![15; 32]));
+        assert_eq!(
+            hex_or_base64(&format!("sha256={digits}")),
+            Some(vec![15; 32])
+        );
         let text = BASE64_STANDARD.encode([15; 32]);
         assert_eq!(hex_or_base64(&text), Some(vec![15; 32]));
         for wrong in ["", "0f", &digits[1..], &"0g".repeat(32), &text[..40]] {

@@ -163,7 +163,7 @@ impl AppendPlan {
 }
 
 /// Returns the W3C Trace Context header if it is valid and given only once.
-fn traceparent(headers: &HeaderMap) -> Option<Vec<u8>> {
+pub(in crate::http) fn traceparent(headers: &HeaderMap) -> Option<Vec<u8>> {
     let value = single(headers, &HeaderName::from_static("traceparent"))
         .ok()??
         .as_bytes();
