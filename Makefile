@@ -4,7 +4,7 @@
 ARGS ?=
 
 .DEFAULT_GOAL = help
-.PHONY: help run test test-clients test-generated test-servers test-servers-all test-proxies test-slow schemathesis fuzz deny advisories build bench-publish bench-live bench-work openapi lint docs docs-site docs-tables screenshots clean
+.PHONY: help run test test-clients test-generated test-servers test-servers-all test-proxies test-slow schemathesis fuzz alerts deny advisories build bench-publish bench-live bench-work openapi lint docs docs-site docs-tables screenshots clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,11 @@ fuzz: ## Fuzz every parser of client input, SECONDS for each target; TARGETS="id
 	@scripts/install.sh c++
 	@scripts/cargo-tool.sh cargo-fuzz 0.13.2
 	PATH="$(CURDIR)/target/tools/bin:$$PATH" fuzz/run.sh $(or $(SECONDS),60) $(TARGETS)
+
+alerts: ## Check the alert rules for Prometheus, and run their tests
+	@scripts/install.sh promtool
+	promtool check rules deploy/prometheus/alerts.yml
+	promtool test rules deploy/prometheus/alerts.test.yml
 
 deny: ## Check licenses, banned and duplicate crates, and sources
 	@scripts/cargo-tool.sh cargo-deny 0.20.2

@@ -51,8 +51,11 @@ impl App {
         let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
         let background = Background::here();
         let document = openapi::document();
-        let metrics = Metrics::with_known_series(openapi::expected_requests(&document));
         let store = Store::new(&settings.pool)?;
+        let metrics = Metrics {
+            command_times: store.command_times(),
+            ..Metrics::with_known_series(openapi::expected_requests(&document))
+        };
         let hub = Hub::new(
             store.clone(),
             settings.live.clone(),

@@ -11,6 +11,7 @@ use tracing::Level;
 
 use crate::http::BasePath;
 use crate::model::duration;
+use crate::model::group_pattern::GroupPattern;
 use crate::model::network::Network;
 use crate::net::forwarded::ForwardedHeader;
 use crate::rate_limit::Quota;
@@ -180,6 +181,14 @@ impl Kind for BasePath {
 
 impl Kind for Network {
     const PLACEHOLDER: &'static str = "NETWORK";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        from_str(text)
+    }
+}
+
+impl Kind for GroupPattern {
+    const PLACEHOLDER: &'static str = "STREAM/GROUP";
 
     fn parse(text: &str) -> Result<Self, String> {
         from_str(text)

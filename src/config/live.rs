@@ -27,5 +27,8 @@ pub(super) fn jobs(values: &Values) -> JobSettings {
         expire_every: Duration::from_secs(60),
         sweep_limit: 1000,
         retention_every: values.retention_every,
+        metrics_groups: values.metrics_groups.clone(),
+        max_metrics_groups: values.max_metrics_groups,
+        measure_every: Duration::from_secs(15),
     }
 }

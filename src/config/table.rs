@@ -14,6 +14,7 @@ use crate::config::RedisUrl;
 use crate::config::kinds::{ByteSize, DataDir, HostName, LogFormat, Origin};
 use crate::config::spec::{Spec, dashed, settings};
 use crate::http::BasePath;
+use crate::model::group_pattern::GroupPattern;
 use crate::model::network::Network;
 use crate::net::forwarded::ForwardedHeader;
 use crate::rate_limit::Quota;
@@ -23,7 +24,12 @@ settings! {
     listen: SocketAddr = "127.0.0.1:8080";
     /// Additional address and port for /metrics, /livez and /readyz only, without authentication
     metrics_listen: Option<SocketAddr>;
-    /// File with API keys and token issuers; created by `streamgate keys new`
+    /// Groups whose lag, pending entries and dead letters are metrics: STREAM/GROUP, each a name or
+    /// PREFIX*, like `orders:*/*` (repeatable)
+    metrics_groups: Vec<GroupPattern>;
+    /// Maximum number of groups with metrics of their own
+    max_metrics_groups: usize = "200", from "1" to "10000";
+    /// File with API keys, token issuers and webhook sources; created by `streamgate keys new`
     auth_file: Option<PathBuf>;
     /// File with the secret that signs tickets (at least 32 bytes), instead of a secret shared in
     /// Redis; reloaded when it changes

@@ -1,10 +1,14 @@
 //! Prometheus metrics. One struct is passed to all modules; there is no global registry.
 //!
 //! Each label has a closed set of values, such as a route, a status or the name of a limit. A
-//! stream, a group or an address is never a label.
+//! stream or a group is a label only for the groups that the operator selects, and an address never
+//! is.
 
 mod exposition;
 mod gauge_guard;
+mod group_figures;
+mod histogram;
+mod process;
 
 use std::sync::Arc;
 
@@ -14,6 +18,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
 pub use crate::metrics::gauge_guard::{GaugeBytesGuard, GaugeGuard};
+pub use crate::metrics::group_figures::{GroupFigures, MeasuredGroups};
+pub use crate::metrics::histogram::{CommandTimes, DurationHistogram, RequestTimes};
 
 /// Values of `bound` in `refused`: the limits for requests and connections.
 pub const BOUNDS: &[&str] = &[
@@ -75,6 +81,18 @@ impl EncodeLabelSet for RequestLabels {
 pub struct Metrics {
     /// Answered requests.
     pub requests: Family<RequestLabels, Counter>,
+    /// Time from the head of a request to the head of its response, without reads that waited.
+    pub request_times: RequestTimes,
+    /// Time of Redis commands on shared connections.
+    pub command_times: CommandTimes,
+    /// Time from an append to its delivery to a subscription that follows live.
+    pub delivery_times: DurationHistogram,
+    /// Figures of the groups selected for metrics.
+    pub groups: MeasuredGroups,
+    /// Selected groups beyond the limit, which are not measured.
+    pub groups_beyond: Gauge,
+    /// Time of the last measurement of groups, in Unix seconds; 0 for none yet.
+    pub groups_measured: Gauge,
     /// Rejected requests and connections, by limit.
     pub refused: Family<Label, Counter>,
     /// Refusals that were not logged individually.
@@ -153,7 +171,14 @@ impl Metrics {
     pub fn with_known_series(
         operations: impl IntoIterator<Item = (&'static str, Arc<str>, u16)>,
     ) -> Self {
-        let metrics = Self::default();
+        let operations: Vec<_> = operations.into_iter().collect();
+        let routes = operations
+            .iter()
+            .map(|(method, route, _)| (*method, route.clone()));
+        let metrics = Self {
+            request_times: RequestTimes::new(routes),
+            ..Self::default()
+        };
         for (method, route, status) in operations {
             let labels = RequestLabels {
                 method,

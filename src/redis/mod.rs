@@ -30,6 +30,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::CommandTimes;
 pub use crate::redis::capabilities::{Capabilities, Capability, Used};
 pub use crate::redis::conn::endpoint::MAX_DURABILITY_WAIT;
 use crate::redis::conn::endpoint::PoolKind;
@@ -41,6 +42,7 @@ use crate::redis::discarded::Discarded;
 pub use crate::redis::error::StoreError;
 use crate::redis::group::consumer_admission::Admissions;
 pub use crate::redis::group::consumers::{AutoClaim, Claim, Claimed, PendingAction};
+pub use crate::redis::group::figures::MeasuredGroup;
 pub use crate::redis::group::leases::{
     ConsumerRead, DeadLetter, DeadLetterCounts, DeadLetters, FirstUse, GroupChange, GroupDelivery,
     GroupStart, Item, Lease, LeaseOperation, LeaseOutcome, Redrive, Redriven, SweepParts,
@@ -134,6 +136,12 @@ impl Store {
     #[must_use]
     pub fn refuses_writes(&self) -> Option<String> {
         self.connections.writes.refused()
+    }
+
+    /// Returns the histograms of the times of commands.
+    #[must_use]
+    pub fn command_times(&self) -> CommandTimes {
+        self.connections.times.clone()
     }
 
     /// Returns the number of open connections, by kind.

@@ -66,6 +66,7 @@ mod lines;
 mod lives;
 mod many;
 mod memory;
+mod metrics;
 mod model;
 mod monitoring;
 mod name_walk;

@@ -22,7 +22,7 @@ use crate::http::layer::base_path::BasePath;
 use crate::http::layer::cors;
 use crate::http::layer::identify::{self, Unknown};
 use crate::http::layer::no_route;
-use crate::http::layer::request::RequestInfo;
+use crate::http::layer::request::{RequestInfo, Waited};
 use crate::http::layer::request_log;
 use crate::http::layer::request_record::{REQUEST_ID, RequestRecord, request_id};
 use crate::http::layer::response_budget;
@@ -176,9 +176,17 @@ fn finish(state: &AppState, sent: &RequestRecord, response: Response) -> Respons
         .insert(REQUEST_ID, info.id_header().clone());
     info.base().apply(response.headers_mut());
     let status = response.status().as_u16();
-    let route = Arc::from(route.as_ref().map_or("none", MatchedPath::as_str));
+    let (method, route) = (
+        method_label(method),
+        route.as_ref().map_or("none", MatchedPath::as_str),
+    );
+    if response.extensions().get::<Waited>().is_none() {
+        let took = sent.began.elapsed();
+        state.metrics.request_times.observe(method, route, took);
+    }
+    let route = Arc::from(route);
     let labels = RequestLabels {
-        method: method_label(method),
+        method,
         route,
         status,
     };

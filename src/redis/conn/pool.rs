@@ -18,6 +18,7 @@ use deadpool_redis::redis::{Cmd, ConnectionInfo, Pipeline, RedisError, Value};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
+use crate::metrics::CommandTimes;
 use crate::redis::Blocking;
 use crate::redis::conn::dial::MultiplexedHandle;
 use crate::redis::conn::endpoint::{Endpoint, PoolKind};
@@ -69,6 +70,8 @@ pub struct Connections {
     pub(super) doubted: Notify,
     /// Notified after an error that a failover would explain.
     pub(in crate::redis) suspected: Notify,
+    /// Times of commands.
+    pub(in crate::redis) times: CommandTimes,
 }
 
 impl Connections {
@@ -104,6 +107,7 @@ impl Connections {
             connected: watch::Sender::new(0),
             doubted: Notify::new(),
             suspected: Notify::new(),
+            times: CommandTimes::default(),
         })
     }
 
@@ -231,7 +235,9 @@ impl Connections {
                 held.answered.load(Ordering::Relaxed),
                 held.wire.link.written(),
             );
+            let began = Instant::now();
             let result = send(held.wire.handle.clone()).await;
+            self.times.observe(repeat == RetryPolicy::Safe, began);
             tries -= 1;
             let unsent = held.wire.link.written() == written;
             match self.finish_call(slot, &held, answered, result) {
