@@ -37,10 +37,15 @@ fn believer() -> &'static (Auth, String) {
                 "hmac-sha256" => "header = \"x-signature\"\n",
                 _ => "",
             };
-            file += &format!(
-                "[[source]]\nname = \"{scheme}\"\nstream = \"s\"\nscheme = \"{scheme}\"\n\
-                 secret_file = \"secret\"\n{header}"
-            );
+            let record = [
+                "[[source]]\nname = \"",
+                scheme,
+                "\"\nstream = \"s\"\nscheme = \"",
+                scheme,
+                "\"\nsecret_file = \"secret\"\n",
+                header,
+            ];
+            file += &record.concat();
         }
         let written = std::fs::write(dir.join("secret"), SECRET)
             .and_then(|()| std::fs::write(dir.join("auth.toml"), file));

@@ -129,7 +129,7 @@ pub async fn receive_delivery(
     }))
 }
 
-/// Answers the question of a CloudEvents sender whether it may send deliveries.
+/// Answers the question of a `CloudEvents` sender whether it may send deliveries.
 pub async fn allow_sender(
     _known: PathSource,
     State(state): State<AppState>,

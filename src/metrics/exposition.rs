@@ -4,7 +4,17 @@ use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::metrics::{Metrics, process};
+use crate::metrics::Metrics;
+
+#[cfg(target_os = "linux")]
+fn process_text() -> String {
+    crate::metrics::process::text()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn process_text() -> String {
+    String::new()
+}
 
 impl Metrics {
     /// Returns the text of `/metrics`, in the OpenMetrics format.
@@ -104,7 +114,7 @@ impl Metrics {
         self.register_times(r);
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         r.register("build", "Version of the gateway", version);
-        let mut text = process::text();
+        let mut text = process_text();
         // Writing into a `String` cannot fail.
         let _ = encode_registry(&mut text, &registry).and_then(|()| encode_eof(&mut text));
         text

@@ -96,15 +96,17 @@ impl EncodeMetric for DurationHistogram {
     }
 }
 
+/// The methods of a route with their histograms.
+type Methods = Vec<(&'static str, DurationHistogram)>;
+
 /// Durations of requests, by method and route. The series are known from the start.
 #[derive(Clone, Debug, Default)]
-pub struct RequestTimes(Arc<BTreeMap<Arc<str>, Vec<(&'static str, DurationHistogram)>>>);
+pub struct RequestTimes(Arc<BTreeMap<Arc<str>, Methods>>);
 
 impl RequestTimes {
     /// Creates the histograms of these methods and routes.
     pub(super) fn new(operations: impl IntoIterator<Item = (&'static str, Arc<str>)>) -> Self {
-        let mut routes: BTreeMap<Arc<str>, Vec<(&'static str, DurationHistogram)>> =
-            BTreeMap::new();
+        let mut routes: BTreeMap<Arc<str>, Methods> = BTreeMap::new();
         for (method, route) in operations {
             let methods = routes.entry(route).or_default();
             if !methods.iter().any(|(known, _)| *known == method) {

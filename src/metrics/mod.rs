@@ -8,6 +8,7 @@ mod exposition;
 mod gauge_guard;
 mod group_figures;
 mod histogram;
+#[cfg(target_os = "linux")]
 mod process;
 
 use std::sync::Arc;

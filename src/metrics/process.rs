@@ -1,12 +1,15 @@
-//! Figures of the process, under the names that all Prometheus clients use. Only Linux has them.
+//! Figures of the process, under the names that all Prometheus clients use. Only for Linux.
 
 use std::fmt::Write as _;
 use std::fs;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime};
 
 use rustix::process::{Resource, getrlimit};
+use rustix::time::{ClockId, clock_gettime};
 
-/// Returns the metrics of this process as OpenMetrics text, without an end. Empty where the system
-/// does not tell.
+/// Returns the metrics of this process as OpenMetrics text, without an end. Empty if the system
+/// hides them.
 pub(super) fn text() -> String {
     let mut text = String::new();
     for (name, kind, help, value) in figures().into_iter().flatten() {
@@ -26,7 +29,7 @@ pub(super) fn text() -> String {
 
 type Figure = (&'static str, &'static str, &'static str, f64);
 
-/// Returns the figures, or `None` on a system without `/proc`.
+/// Returns the figures, or `None` if `/proc` is hidden.
 #[expect(clippy::cast_precision_loss, reason = "all figures are far below 2^53")]
 fn figures() -> Option<[Figure; 6]> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
@@ -38,10 +41,6 @@ fn figures() -> Option<[Figure; 6]> {
     let page = rustix::param::page_size() as f64;
     let descriptors = fs::read_dir("/proc/self/fd").ok()?.count() as f64;
     let most = getrlimit(Resource::Nofile).current;
-    let since_boot = fs::read_to_string("/proc/stat").ok()?;
-    let boot = since_boot
-        .lines()
-        .find_map(|line| line.strip_prefix("btime ")?.trim().parse::<f64>().ok())?;
     Some([
         (
             "process_cpu_seconds",
@@ -77,7 +76,21 @@ fn figures() -> Option<[Figure; 6]> {
             "process_start_time_seconds",
             "gauge",
             "Start of the process, in Unix seconds",
-            boot + field(22)? / ticks,
+            started(field(22)? / ticks),
         ),
     ])
+}
+
+/// Returns the Unix time of the start of the process, which was this long after the boot. Computed
+/// once, so that a changed clock does not look like a restart. Not from `/proc/stat`, which a service
+/// with `ProcSubset=pid` does not see.
+fn started(after_boot: f64) -> f64 {
+    static START: OnceLock<f64> = OnceLock::new();
+    *START.get_or_init(|| {
+        let up = clock_gettime(ClockId::Boottime);
+        let up = Duration::try_from(up).unwrap_or_default();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let boot = now.unwrap_or_default().saturating_sub(up);
+        (boot.as_secs_f64() + after_boot).round()
+    })
 }

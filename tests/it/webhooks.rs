@@ -74,7 +74,7 @@ impl Delivery {
     }
 
     fn standard(id: &str, body: &str, time: i64) -> Self {
-        let signature = BASE64_STANDARD.encode(sign(SECRET, &format!("{id}.{time}.{body}")));
+        let signature = BASE64_STANDARD.encode(sign(SECRET, format!("{id}.{time}.{body}")));
         let old = BASE64_STANDARD.encode([1; 32]);
         Self::new(
             body,
@@ -90,14 +90,14 @@ impl Delivery {
     }
 
     fn stripe(body: &str, time: i64) -> Self {
-        let signature = hex(&sign(SECRET, &format!("{time}.{body}")));
+        let signature = hex(&sign(SECRET, format!("{time}.{body}")));
         let old = "00".repeat(32);
         let header = format!("t={time},v1={old},v1={signature},v0={old}");
         Self::new(body, &[("stripe-signature", header)])
     }
 
     fn slack(body: &str, time: i64) -> Self {
-        let signature = hex(&sign(SECRET, &format!("v0:{time}:{body}")));
+        let signature = hex(&sign(SECRET, format!("v0:{time}:{body}")));
         Self::new(
             body,
             &[
