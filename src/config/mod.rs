@@ -33,6 +33,7 @@ use crate::net::ServerSettings;
 use crate::redis::PoolSettings;
 use crate::service::ServiceLimits;
 use crate::telemetry::LogSettings;
+use crate::trace::TraceSettings;
 
 /// The Redis that holds the streams.
 #[derive(Clone, Debug)]
@@ -66,6 +67,8 @@ pub struct Settings {
     pub server: ServerSettings,
     /// The log.
     pub log: LogSettings,
+    /// The export of traces; `None` for no traces.
+    pub traces: Option<TraceSettings>,
 }
 
 /// A problem with the settings. The text names the setting and the source of its value.
@@ -243,6 +246,7 @@ impl Settings {
                 auth,
                 ticket_secret_file,
                 server,
+                traces: live::traces(&values),
                 log: LogSettings {
                     json: values.log_format == LogFormat::Json,
                     level: values.log_level,

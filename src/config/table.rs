@@ -18,6 +18,7 @@ use crate::model::group_pattern::GroupPattern;
 use crate::model::network::Network;
 use crate::net::forwarded::ForwardedHeader;
 use crate::rate_limit::Quota;
+use crate::trace::OtlpEndpoint;
 
 settings! {
     /// Listen address and port; a port alone listens on 127.0.0.1, and port 0 selects a free port
@@ -149,6 +150,11 @@ settings! {
     no_console: bool;
     /// Store the traceparent of an append in a field of its entries
     trace_context: bool;
+    /// Collector to which traces are exported by OTLP over HTTP, like
+    /// `http://localhost:4318`
+    otlp_endpoint: Option<OtlpEndpoint>;
+    /// Percentage of requests without a traceparent that are traced; others follow their caller
+    trace_sampling: usize = "100", from "0" to "100";
     /// Maximum time to drain a request after an early response (413, 401, …), so that a client that
     /// is still sending can read the response
     linger_timeout: Duration = "10s";

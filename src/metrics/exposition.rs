@@ -251,6 +251,7 @@ impl Metrics {
             "Failed moves of entries to a dead-letter key that is not a stream",
             self.stuck.clone(),
         );
+        r.register("spans", "Spans of traces, by outcome", self.spans.clone());
         r.register(
             "webhooks",
             "Requests to webhook sources, by outcome; failed appends are in requests",

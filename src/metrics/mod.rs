@@ -48,6 +48,8 @@ pub const BOUNDS: &[&str] = &[
 ];
 /// Values of `outcome` in `tls_handshakes`.
 const OUTCOMES: [&str; 3] = ["done", "failed", "timeout"];
+/// Values of `outcome` in `spans`.
+const SPANS: [&str; 2] = ["dropped", "exported"];
 /// Values of `outcome` in `webhooks`.
 const WEBHOOKS: [&str; 5] = ["handshake", "replayed", "signature", "stale", "stored"];
 /// Values of `reason` in `dead_letters`.
@@ -147,6 +149,8 @@ pub struct Metrics {
     pub forgotten: Counter,
     /// Failed reloads of the auth file.
     pub auth_file_errors: Counter,
+    /// Spans of traces, by outcome.
+    pub spans: Family<Label, Counter>,
     /// Requests to webhook sources, by outcome.
     pub webhooks: Family<Label, Counter>,
     /// Retention rounds.
@@ -192,6 +196,7 @@ impl Metrics {
             (&metrics.refused, "bound", BOUNDS),
             (&metrics.handshakes, "outcome", &OUTCOMES),
             (&metrics.dead_letters, "reason", &REASONS),
+            (&metrics.spans, "outcome", &SPANS),
             (&metrics.webhooks, "outcome", &WEBHOOKS),
         ];
         for (family, label, values) in counters {
@@ -214,6 +219,13 @@ impl Metrics {
     /// Counts a TLS handshake with this outcome.
     pub fn shaken(&self, outcome: &'static str) {
         self.handshakes.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    /// Counts spans with this outcome.
+    pub fn count_spans(&self, outcome: &'static str, count: u64) {
+        debug_assert!(SPANS.contains(&outcome), "{outcome} is not in SPANS");
+        let spans = self.spans.get_or_create(&[("outcome", outcome)]);
+        spans.inc_by(count);
     }
 
     /// Counts a request to a webhook source with this outcome.

@@ -106,6 +106,7 @@ mod times;
 mod tls;
 mod token_stream;
 mod tokens;
+mod traces;
 mod trimming;
 mod unread_bodies;
 mod untrusted;

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::metrics::CommandTimes;
 use crate::redis::Blocking;
+use crate::redis::conn::command_span::command_span;
 use crate::redis::conn::dial::MultiplexedHandle;
 use crate::redis::conn::endpoint::{Endpoint, PoolKind};
 use crate::redis::conn::health::RedisHealth;
@@ -195,6 +196,7 @@ impl Connections {
         repeat: RetryPolicy,
         writer: usize,
     ) -> Result<Value, StoreError> {
+        let _span = command_span(command);
         let send = |mut handle: MultiplexedConnection| async move {
             command.query_async(&mut handle).await
         };
@@ -214,6 +216,7 @@ impl Connections {
         repeat: RetryPolicy,
         writer: usize,
     ) -> Result<Vec<Value>, StoreError> {
+        let _span = pipeline.cmd_iter().next().and_then(command_span);
         let send = |handle| transaction::send(pipeline, handle);
         self.call(repeat, writer, send).await
     }
