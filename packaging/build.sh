@@ -19,11 +19,11 @@ cp "$binary" README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT "$folder"
 tar -C "$dist" -czf "$dist/$name.tar.gz" "$name"
 rm -r "$folder"
 
-scripts/cargo-tool.sh cargo-cyclonedx 0.5.7
+scripts/cargo-tool.sh cargo-cyclonedx 0.5.9
 PATH="$PWD/target/tools/bin:$PATH" cargo cyclonedx --format json --target "$target" --override-filename sbom
 mv sbom.json "$dist/$name.cdx.json"
 
 if command -v dpkg >/dev/null; then
-    scripts/cargo-tool.sh cargo-deb 3.6.0
+    scripts/cargo-tool.sh cargo-deb 3.8.0
     PATH="$PWD/target/tools/bin:$PATH" cargo deb --no-build --target "$target" --output "$dist"
 fi
