@@ -4,7 +4,7 @@
 ARGS ?=
 
 .DEFAULT_GOAL = help
-.PHONY: help run test test-clients test-generated test-servers test-servers-all test-proxies test-cluster test-slow schemathesis fuzz deny advisories build bench-publish bench-cluster bench-live bench-work openapi lint docs docs-site docs-tables screenshots clean
+.PHONY: help run test test-clients test-generated test-servers test-servers-all test-proxies test-cluster test-slow schemathesis fuzz alerts manifests deny advisories build bench-publish bench-cluster bench-live bench-work openapi lint docs docs-site docs-tables screenshots clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,6 +79,15 @@ fuzz: ## Fuzz every parser of client input, SECONDS for each target; TARGETS="id
 	@scripts/install.sh c++
 	@scripts/cargo-tool.sh cargo-fuzz 0.13.2
 	PATH="$(CURDIR)/target/tools/bin:$$PATH" fuzz/run.sh $(or $(SECONDS),60) $(TARGETS)
+
+alerts: ## Check the alert rules for Prometheus, and run their tests
+	@scripts/install.sh promtool
+	promtool check rules deploy/prometheus/alerts.yml
+	promtool test rules deploy/prometheus/alerts.test.yml
+
+manifests: ## Check the Kubernetes manifests, the Helm chart and the workflows
+	@scripts/install.sh venv
+	@scripts/manifests.sh target/manifests
 
 deny: ## Check licenses, banned and duplicate crates, and sources
 	@scripts/cargo-tool.sh cargo-deny 0.20.2

@@ -5,6 +5,7 @@
 # - for the tests: chromium, curl, openssl, procps (ps and kill), python3, node, npm, php, pip and
 #   venv (of python3), javac, go, slowhttptest
 # - the servers of docs/deploying.md: nginx, haproxy, apache, lighttpd
+# - promtool, of Prometheus
 # - for the benchmarks: redis-benchmark, webdis, wrk, nchan (an nginx module)
 # - cc for building, c++ for fuzzing
 set -eu
@@ -22,7 +23,7 @@ is_there() {
     chromium)
         [ -n "${CHROMIUM:-}" ] || command -v chromium >/dev/null || command -v chromium-browser >/dev/null ||
             command -v google-chrome >/dev/null || [ -d "/Applications/Google Chrome.app" ] ;;
-    node | php | python3 | slowhttptest) command -v "$1" >/dev/null ;;
+    node | php | python3 | slowhttptest | promtool) command -v "$1" >/dev/null ;;
     curl) command -v curl >/dev/null ;;
     procps) command -v ps >/dev/null && { [ -x /bin/kill ] || [ -x /usr/bin/kill ]; } ;;
     openssl | redis-benchmark | webdis | wrk | nginx | haproxy | npm) command -v "$1" >/dev/null ;;
@@ -39,7 +40,7 @@ is_there() {
 install() {
     echo "installing $1" >&2
     if command -v apt-get >/dev/null; then
-        case $1 in redis) package=redis-server ;; cc) package="gcc libc6-dev" ;; redis-benchmark) package=redis-tools ;; nginx) package=nginx-light ;; nchan) package=libnginx-mod-nchan ;; apache) package=apache2 ;; lighttpd) package="lighttpd lighttpd-mod-openssl" ;; node) package=nodejs ;; php) package=php-cli ;; pip) package=python3-pip ;; venv) package=python3-venv ;; javac) package=default-jdk-headless ;; go) package=golang-go ;; c++) package=g++ ;; *) package=$1 ;; esac
+        case $1 in redis) package=redis-server ;; cc) package="gcc libc6-dev" ;; redis-benchmark) package=redis-tools ;; nginx) package=nginx-light ;; nchan) package=libnginx-mod-nchan ;; apache) package=apache2 ;; lighttpd) package="lighttpd lighttpd-mod-openssl" ;; node) package=nodejs ;; php) package=php-cli ;; pip) package=python3-pip ;; venv) package=python3-venv ;; promtool) package=prometheus ;; javac) package=default-jdk-headless ;; go) package=golang-go ;; c++) package=g++ ;; *) package=$1 ;; esac
         as_root apt-get update -qq
         # Not quoted, because some names expand to two packages.
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $package >&2
@@ -47,16 +48,17 @@ install() {
         case $1 in
         chromium) brew install --cask google-chrome ;;
         npm) brew install node ;;
+        promtool) brew install prometheus ;;
         pip | venv) brew install python ;;
         javac) brew install openjdk ;;
         cc | c++) xcode-select --install ;;
         *) brew install "$1" ;;
         esac
     elif command -v dnf >/dev/null; then
-        case $1 in redis) package=valkey ;; cc) package=gcc ;; c++) package=gcc-c++ ;; procps) package=procps-ng ;; node) package=nodejs ;; npm) package=nodejs-npm ;; php) package=php-cli ;; pip) package=python3-pip ;; venv) package=python3 ;; javac) package=java-latest-openjdk-devel ;; go) package=golang ;; *) package=$1 ;; esac
+        case $1 in redis) package=valkey ;; cc) package=gcc ;; c++) package=gcc-c++ ;; procps) package=procps-ng ;; node) package=nodejs ;; npm) package=nodejs-npm ;; php) package=php-cli ;; pip) package=python3-pip ;; venv) package=python3 ;; javac) package=java-latest-openjdk-devel ;; promtool) package=golang-github-prometheus ;; go) package=golang ;; *) package=$1 ;; esac
         as_root dnf install -y -q "$package"
     elif command -v pacman >/dev/null; then
-        case $1 in redis) package=valkey ;; procps) package=procps-ng ;; node) package=nodejs ;; pip) package=python-pip ;; python3 | venv) package=python ;; javac) package=jdk-openjdk ;; cc | c++) package=gcc ;; *) package=$1 ;; esac
+        case $1 in redis) package=valkey ;; procps) package=procps-ng ;; node) package=nodejs ;; pip) package=python-pip ;; python3 | venv) package=python ;; javac) package=jdk-openjdk ;; promtool) package=prometheus ;; cc | c++) package=gcc ;; *) package=$1 ;; esac
         as_root pacman -S --noconfirm --needed "$package"
     else
         echo "install.sh: no supported package manager found; please install $1 manually" >&2

@@ -23,6 +23,7 @@ use crate::net::client_limiter::ClientLimits;
 use crate::net::tls::Shown;
 use crate::redis::{RedisHealth, Store, StoreError};
 use crate::service::Services;
+use crate::trace::Tracer;
 
 /// Time limit for background tasks to end after the last connection has closed.
 const TASKS_END_WITHIN: Duration = Duration::from_secs(3);
@@ -51,8 +52,11 @@ impl App {
         let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
         let background = Background::here();
         let document = openapi::document();
-        let metrics = Metrics::with_known_series(openapi::expected_requests(&document));
         let store = Store::new(&settings.pool)?;
+        let metrics = Metrics {
+            command_times: store.command_times(),
+            ..Metrics::with_known_series(openapi::expected_requests(&document))
+        };
         let hub = Hub::new(
             store.clone(),
             settings.live.clone(),
@@ -93,6 +97,11 @@ impl App {
             }
             background.spawn(auth_reload::watch_file(auth, hub, metrics.clone(), stop));
         }
+        let tracer = settings.traces.clone().map(|traces| {
+            let (tracer, exporting) = Tracer::new(traces, metrics.clone(), stop.clone());
+            background.spawn(exporting);
+            tracer
+        });
         let services = Services {
             store,
             hub,
@@ -106,6 +115,7 @@ impl App {
             auth,
             settings: settings.api.clone(),
             openapi: Arc::new(openapi::file(&document)),
+            tracer,
             refusals: Arc::new(LogSampler::new(settings.log.refusals)),
         });
         let workers = settings.pool.workers;

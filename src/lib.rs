@@ -20,3 +20,4 @@ pub mod redis;
 pub mod run;
 pub mod service;
 pub mod telemetry;
+pub mod trace;

@@ -1,5 +1,5 @@
-//! The auth file as a whole: API keys and token issuers with their grants, and what changes when it
-//! is read again.
+//! The auth file as a whole: API keys and token issuers with their grants, webhook sources, and what
+//! changes when the file is read again.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -9,10 +9,11 @@ use crate::auth::api_key::KeyHash;
 use crate::auth::file::{Bearers, IssuerRecord, KeyRecord, Written, bearers, issuer};
 use crate::auth::issuer::Issuer;
 use crate::auth::principal::Principal;
+use crate::auth::webhook::WebhookSource;
 use crate::model::namespace::Namespace;
 use crate::model::validity::RevocationFlag;
 
-/// All principals and issuers of an auth file.
+/// All principals, issuers and webhook sources of an auth file.
 #[derive(Default)]
 pub struct Book {
     /// Keys by the first bytes of their hashes.
@@ -20,6 +21,8 @@ pub struct Book {
     /// Principals by name.
     named: HashMap<String, Named>,
     issuers: Vec<(IssuerRecord, Vec<Vec<u8>>, Arc<Issuer>)>,
+    /// Webhook sources by name.
+    sources: HashMap<String, Arc<WebhookSource>>,
 }
 
 /// A principal with its keys.
@@ -63,6 +66,21 @@ impl Book {
             let of = format!("issuer {:?}", record.name);
             if let Err(why) = book.add_issuer(record, beside, before) {
                 wrong.push(format!("{of}: {why}"));
+            }
+        }
+        for record in written.source {
+            let name = record.name.clone();
+            match record.source(beside) {
+                Err(why) => wrong.push(format!("source {name:?}: {why}")),
+                Ok(source) => {
+                    if book
+                        .sources
+                        .insert(name.clone(), Arc::new(source))
+                        .is_some()
+                    {
+                        wrong.push(format!("source {name:?}: another source has the same name"));
+                    }
+                }
             }
         }
         wrong.extend(book.namespaces_that_meet());
@@ -193,6 +211,12 @@ impl Book {
             .iter()
             .map(|(_, principal)| principal)
             .find(|principal| *principal.mark == *mark)
+    }
+
+    /// Returns the webhook source with this name.
+    #[must_use]
+    pub fn source(&self, name: &str) -> Option<&Arc<WebhookSource>> {
+        self.sources.get(name)
     }
 
     /// Returns all issuers.

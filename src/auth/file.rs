@@ -10,8 +10,10 @@ use crate::auth::api_key::KeyHash;
 use crate::auth::fetch::KeySource;
 use crate::auth::grants::Grants;
 use crate::auth::issuer::{Issuer, TrustRules};
+use crate::auth::one_or_more::OneOrMore;
 use crate::auth::principal::{CredentialKind, Limits, Principal, Usage};
 use crate::auth::verifying::{VerifyingKey, algorithm};
+use crate::auth::webhook::SourceRecord;
 use crate::model::duration;
 use crate::model::namespace::Namespace;
 use crate::model::time::Time;
@@ -31,6 +33,8 @@ pub(super) struct Written {
     pub(super) key: Vec<KeyRecord>,
     #[serde(default)]
     pub(super) issuer: Vec<IssuerRecord>,
+    #[serde(default)]
+    pub(super) source: Vec<SourceRecord>,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -75,22 +79,6 @@ pub(super) struct SigningRecord {
     pub(super) secret_file: Option<String>,
     /// Other algorithms: a file that holds a public key in PEM.
     pub(super) public_key_file: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(untagged)]
-pub(super) enum OneOrMore {
-    One(String),
-    More(Vec<String>),
-}
-
-impl OneOrMore {
-    pub(super) fn all(&self) -> &[String] {
-        match self {
-            Self::One(one) => std::slice::from_ref(one),
-            Self::More(all) => all,
-        }
-    }
 }
 
 /// A principal for each key of a record.

@@ -12,9 +12,11 @@ mod file;
 mod grants;
 mod issuer;
 mod mark;
+mod one_or_more;
 mod principal;
 pub mod ticket;
 mod verifying;
+mod webhook;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +28,7 @@ pub use crate::auth::api_key::KeyHash;
 pub use crate::auth::grants::{Grants, InvalidGrant, Pattern, Right};
 pub use crate::auth::issuer::Issuer;
 pub use crate::auth::principal::{CredentialKind, Limits, Principal, Usage};
+pub use crate::auth::webhook::{DeliveryError, HeaderLookup, SignedDelivery, WebhookSource};
 
 use crate::auth::book::Book;
 pub use crate::auth::ticket::secret_of;
@@ -227,6 +230,12 @@ impl Auth {
             }
         };
         Ok(Arc::new(principal))
+    }
+
+    /// Returns the webhook source with this name.
+    #[must_use]
+    pub fn source(&self, name: &str) -> Option<Arc<WebhookSource>> {
+        self.book()?.source(name).cloned()
     }
 
     /// Returns the creator that a ticket of this principal names; `None` for principals that cannot

@@ -11,9 +11,11 @@ use tracing::Level;
 
 use crate::http::BasePath;
 use crate::model::duration;
+use crate::model::group_pattern::GroupPattern;
 use crate::model::network::Network;
 use crate::net::forwarded::ForwardedHeader;
 use crate::rate_limit::Quota;
+use crate::trace::OtlpEndpoint;
 
 /// A kind of value.
 pub(super) trait Kind: Sized {
@@ -180,6 +182,22 @@ impl Kind for BasePath {
 
 impl Kind for Network {
     const PLACEHOLDER: &'static str = "NETWORK";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        from_str(text)
+    }
+}
+
+impl Kind for OtlpEndpoint {
+    const PLACEHOLDER: &'static str = "URL";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        from_str(text)
+    }
+}
+
+impl Kind for GroupPattern {
+    const PLACEHOLDER: &'static str = "STREAM/GROUP";
 
     fn parse(text: &str) -> Result<Self, String> {
         from_str(text)

@@ -1,10 +1,11 @@
-//! Settings of background activity: subscriptions, sweeping and retention.
+//! Settings of background activity: subscriptions, sweeping, retention and traces.
 
 use std::time::Duration;
 
 use crate::config::table::Values;
 use crate::jobs::JobSettings;
 use crate::live::LiveSettings;
+use crate::trace::TraceSettings;
 
 /// Returns the settings for `workers` worker threads. A blocking read waits for `block`.
 pub(super) fn live(values: &Values, workers: usize, block: Duration) -> LiveSettings {
@@ -27,5 +28,16 @@ pub(super) fn jobs(values: &Values) -> JobSettings {
         expire_every: Duration::from_secs(60),
         sweep_limit: 1000,
         retention_every: values.retention_every,
+        metrics_groups: values.metrics_groups.clone(),
+        max_metrics_groups: values.max_metrics_groups,
+        measure_every: Duration::from_secs(15),
     }
+}
+
+pub(super) fn traces(values: &Values) -> Option<TraceSettings> {
+    let endpoint = values.otlp_endpoint.clone()?;
+    Some(TraceSettings {
+        endpoint,
+        sampling: values.trace_sampling,
+    })
 }

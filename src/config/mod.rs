@@ -35,6 +35,7 @@ use crate::net::ServerSettings;
 use crate::redis::{AddressMap, PoolSettings};
 use crate::service::ServiceLimits;
 use crate::telemetry::LogSettings;
+use crate::trace::TraceSettings;
 
 /// The Redis that holds the streams.
 #[derive(Clone, Debug)]
@@ -68,6 +69,8 @@ pub struct Settings {
     pub server: ServerSettings,
     /// The log.
     pub log: LogSettings,
+    /// The export of traces; `None` for no traces.
+    pub traces: Option<TraceSettings>,
 }
 
 /// A problem with the settings. The text names the setting and the source of its value.
@@ -250,6 +253,7 @@ impl Settings {
                 auth,
                 ticket_secret_file,
                 server,
+                traces: live::traces(&values),
                 log: LogSettings {
                     json: values.log_format == LogFormat::Json,
                     level: values.log_level,

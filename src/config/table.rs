@@ -15,16 +15,23 @@ use crate::config::cluster::NodeMapping;
 use crate::config::kinds::{ByteSize, DataDir, HostName, LogFormat, Origin};
 use crate::config::spec::{Spec, dashed, settings};
 use crate::http::BasePath;
+use crate::model::group_pattern::GroupPattern;
 use crate::model::network::Network;
 use crate::net::forwarded::ForwardedHeader;
 use crate::rate_limit::Quota;
+use crate::trace::OtlpEndpoint;
 
 settings! {
     /// Listen address and port; a port alone listens on 127.0.0.1, and port 0 selects a free port
     listen: SocketAddr = "127.0.0.1:8080";
     /// Additional address and port for /metrics, /livez and /readyz only, without authentication
     metrics_listen: Option<SocketAddr>;
-    /// File with API keys and token issuers; created by `streamgate keys new`
+    /// Groups whose lag, pending entries and dead letters are metrics: STREAM/GROUP, each a name or
+    /// PREFIX*, like `orders:*/*` (repeatable)
+    metrics_groups: Vec<GroupPattern>;
+    /// Maximum number of groups with metrics of their own
+    max_metrics_groups: usize = "200", from "1" to "10000";
+    /// File with API keys, token issuers and webhook sources; created by `streamgate keys new`
     auth_file: Option<PathBuf>;
     /// File with the secret that signs tickets (at least 32 bytes), instead of a secret shared in
     /// Redis; reloaded when it changes
@@ -148,6 +155,11 @@ settings! {
     no_console: bool;
     /// Store the traceparent of an append in a field of its entries
     trace_context: bool;
+    /// Collector to which traces are exported by OTLP over HTTP, like
+    /// `http://localhost:4318`
+    otlp_endpoint: Option<OtlpEndpoint>;
+    /// Percentage of requests without a traceparent that are traced; others follow their caller
+    trace_sampling: usize = "100", from "0" to "100";
     /// Maximum time to drain a request after an early response (413, 401, …), so that a client that
     /// is still sending can read the response
     linger_timeout: Duration = "10s";

@@ -12,6 +12,7 @@ mod paths;
 #[doc(hidden)]
 pub mod reading;
 mod respond;
+mod sources;
 pub mod state;
 mod streams;
 mod system;
@@ -42,7 +43,7 @@ use crate::http::system::pages;
 
 use axum::http::Uri;
 use axum::response::IntoResponse as _;
-use axum::routing::{get, post};
+use axum::routing::{get, options, post};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -120,6 +121,8 @@ pub fn documented() -> OpenApiRouter<AppState> {
             consumers::create_consumer,
             consumers::delete_consumer
         ))
+        .routes(routes!(sources::receive_delivery))
+        .route(paths::SOURCE, options(sources::allow_sender))
         .routes(routes!(tickets::make_ticket))
         .routes(routes!(capabilities::read_capabilities))
         .routes(routes!(system::index))

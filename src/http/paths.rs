@@ -68,6 +68,10 @@ pub const GROUP_CLAIM: &str = "/v1/streams/{stream}/groups/{group}/claim";
 pub const GROUP_AUTOCLAIM: &str = "/v1/streams/{stream}/groups/{group}/autoclaim";
 /// Tickets: credentials for use in URLs.
 pub const TICKETS: &str = "/v1/tickets";
+/// A webhook source.
+pub const SOURCE: &str = "/v1/sources/{name}";
+/// Beginning of the paths of webhook sources.
+pub const SOURCES: &str = "/v1/sources/";
 /// Features that depend on the Redis server.
 pub const CAPABILITIES: &str = "/v1/capabilities";
 

@@ -9,6 +9,7 @@ use crate::http::respond::asset::Asset;
 use crate::jobs::auth_reload;
 use crate::log_sampler::LogSampler;
 use crate::service::Services;
+use crate::trace::Tracer;
 
 /// Limits and options of the HTTP API.
 #[derive(Clone, Debug)]
@@ -122,6 +123,8 @@ pub struct StateFields {
     pub settings: ApiSettings,
     /// The OpenAPI document, ready to be served.
     pub openapi: Arc<Asset>,
+    /// The source of spans; `None` if requests are not traced.
+    pub tracer: Option<Tracer>,
     /// The sampler of refusal log lines.
     pub refusals: Arc<LogSampler>,
 }

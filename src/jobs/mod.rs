@@ -2,6 +2,7 @@
 //! hold a leader lock in Redis.
 
 pub mod auth_reload;
+mod group_metrics;
 mod retention;
 mod scheduler;
 mod sweeper;
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::background::Background;
 use crate::live::Hub;
 use crate::metrics::Metrics;
+use crate::model::group_pattern::GroupPattern;
 use crate::redis::Store;
 
 pub use crate::jobs::retention::RetentionJob;
@@ -30,6 +32,12 @@ pub struct JobSettings {
     pub sweep_limit: usize,
     /// Interval between retention rounds over all streams that have one.
     pub retention_every: Duration,
+    /// Patterns of the groups whose figures are metrics.
+    pub metrics_groups: Vec<GroupPattern>,
+    /// Maximum number of groups whose figures are metrics.
+    pub max_metrics_groups: usize,
+    /// Interval between measurements of these groups.
+    pub measure_every: Duration,
 }
 
 /// State that every job uses.
@@ -69,6 +77,7 @@ impl Jobs {
         });
         let retention = RetentionJob::new(context.clone());
         let scheduler = Scheduler::new(context.clone(), hub.clone(), retention.clone());
+        background.spawn(group_metrics::run(context.clone()));
         background.spawn(sweeper::run(context));
         background.spawn(retention::follow_index(retention.clone()));
         background.spawn(retention::sweep(retention.clone()));

@@ -6,7 +6,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -31,6 +31,8 @@ const CATCH_UP_ENTRIES: usize = 512;
 /// Retry delay while Redis is unreachable: the first delay, and the maximum factor. The delay
 /// doubles with each attempt.
 const RETRY: (Duration, u32) = (Duration::from_millis(100), 10);
+/// Maximum delay of a delivery that counts.
+const LONGEST_DELAY: Duration = Duration::from_secs(3600);
 /// Number of bytes after which a stream yields to other streams and to the socket.
 pub(super) const TURN: usize = 64 << 10;
 
@@ -214,7 +216,10 @@ impl Feed {
                         News::Page(page) if end.is_some_and(|(end, _)| page.end.id >= end.id) => {
                             self.phase = FeedPhase::CatchUp(None);
                         }
-                        News::Page(page) => write_page(number, writer, &page),
+                        News::Page(page) => {
+                            observe_delay(writer, page.end.id);
+                            write_page(number, writer, &page);
+                        }
                         News::Nothing => {
                             self.news = false;
                             return Poll::Pending;
@@ -336,6 +341,18 @@ pub(super) fn write_signal(writer: &mut WriteContext<'_>, signal: &Signal<'_>) {
         .out
         .write(|out| signal.write(out, Some(&cursor), writer.view.framing));
     writer.cursors.untold = false;
+}
+
+/// Counts the time since the append of an entry that is delivered live. An id that is not a recent
+/// time was chosen by its writer and says nothing.
+fn observe_delay(writer: &WriteContext<'_>, id: EntryId) {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let now = now.unwrap_or_default();
+    let delay = now.saturating_sub(Duration::from_millis(id.ms));
+    if delay <= LONGEST_DELAY {
+        let metrics = &writer.hub.0.context.metrics;
+        metrics.delivery_times.observe(delay);
+    }
 }
 
 /// Writes the entries of a page after the cursor, and moves the cursor to the end of the page.

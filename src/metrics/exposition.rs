@@ -1,9 +1,20 @@
 //! The text of `/metrics`: the name and the help of each metric.
 
-use prometheus_client::encoding::text::encode;
-use prometheus_client::registry::Registry;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
 
 use crate::metrics::Metrics;
+
+#[cfg(target_os = "linux")]
+fn process_text() -> String {
+    crate::metrics::process::text()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn process_text() -> String {
+    String::new()
+}
 
 impl Metrics {
     /// Returns the text of `/metrics`, in the OpenMetrics format.
@@ -100,9 +111,13 @@ impl Metrics {
             self.resets.clone(),
         );
         self.register_work(r);
-        let mut text = String::new();
+        self.register_groups(r);
+        self.register_times(r);
+        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        r.register("build", "Version of the gateway", version);
+        let mut text = process_text();
         // Writing into a `String` cannot fail.
-        let _ = encode(&mut text, &registry);
+        let _ = encode_registry(&mut text, &registry).and_then(|()| encode_eof(&mut text));
         text
     }
 
@@ -127,6 +142,70 @@ impl Metrics {
             "redis_topology_changes",
             "Changes of the slot table of the cluster",
             self.redis_topology_changes.clone(),
+        );
+    }
+
+    /// Registers the histograms of durations.
+    fn register_times(&self, r: &mut Registry) {
+        r.register_with_unit(
+            "request_duration",
+            "Time from the head of a request to the head of its response, without reads that waited",
+            Unit::Seconds,
+            self.request_times.clone(),
+        );
+        r.register_with_unit(
+            "redis_command_duration",
+            "Time of Redis commands on shared connections",
+            Unit::Seconds,
+            self.command_times.clone(),
+        );
+        r.register_with_unit(
+            "delivery_delay",
+            "Time from an append to its delivery to a subscription that follows live",
+            Unit::Seconds,
+            self.delivery_times.clone(),
+        );
+    }
+
+    /// Registers the figures of the groups that `metrics-groups` selects.
+    fn register_groups(&self, r: &mut Registry) {
+        let groups = &self.groups;
+        r.register(
+            "group_lag",
+            "Entries that the group has not read; absent if only counting them could tell",
+            groups.metric(|group| group.lag),
+        );
+        r.register(
+            "group_pending",
+            "Entries delivered to the group and not acknowledged",
+            groups.metric(|group| Some(group.pending)),
+        );
+        r.register_with_unit(
+            "group_oldest_pending_age",
+            "Age of the oldest pending entry of the group, by its id",
+            Unit::Seconds,
+            groups.metric(|group| Some(group.oldest_pending_s)),
+        );
+        r.register(
+            "group_leases",
+            "Leases of the group that have not ended, also of returned entries that wait for their backoff",
+            groups.metric(|group| group.leases),
+        );
+        r.register(
+            "group_dead_letters",
+            "Entries in the dead-letter stream of the group",
+            groups.metric(|group| group.dead_letters),
+        );
+        r.register(
+            "groups_beyond_limit",
+            "Selected groups that are not measured because of max-metrics-groups",
+            self.groups_beyond.clone(),
+        );
+        r.register_with_unit(
+            "groups_measured_timestamp",
+            "Time of the last measurement of the selected groups, in Unix time; 0 for none",
+            Unit::Seconds,
+            self.groups_measured.clone(),
         );
     }
 
@@ -196,6 +275,12 @@ impl Metrics {
             "stuck_entries",
             "Failed moves of entries to a dead-letter key that is not a stream",
             self.stuck.clone(),
+        );
+        r.register("spans", "Spans of traces, by outcome", self.spans.clone());
+        r.register(
+            "webhooks",
+            "Requests to webhook sources, by outcome; failed appends are in requests",
+            self.webhooks.clone(),
         );
         r.register(
             "auth_file_errors",

@@ -1,10 +1,15 @@
 //! Prometheus metrics. One struct is passed to all modules; there is no global registry.
 //!
 //! Each label has a closed set of values, such as a route, a status or the name of a limit. A
-//! stream, a group or an address is never a label.
+//! stream or a group is a label only for the groups that the operator selects, and an address never
+//! is.
 
 mod exposition;
 mod gauge_guard;
+mod group_figures;
+mod histogram;
+#[cfg(target_os = "linux")]
+mod process;
 
 use std::sync::Arc;
 
@@ -14,6 +19,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
 pub use crate::metrics::gauge_guard::{GaugeBytesGuard, GaugeGuard};
+pub use crate::metrics::group_figures::{GroupFigures, MeasuredGroups};
+pub use crate::metrics::histogram::{CommandTimes, DurationHistogram, RequestTimes};
 
 /// Values of `bound` in `refused`: the limits for requests and connections.
 pub const BOUNDS: &[&str] = &[
@@ -41,6 +48,10 @@ pub const BOUNDS: &[&str] = &[
 ];
 /// Values of `outcome` in `tls_handshakes`.
 const OUTCOMES: [&str; 3] = ["done", "failed", "timeout"];
+/// Values of `outcome` in `spans`.
+const SPANS: [&str; 2] = ["dropped", "exported"];
+/// Values of `outcome` in `webhooks`.
+const WEBHOOKS: [&str; 5] = ["handshake", "replayed", "signature", "stale", "stored"];
 /// Values of `reason` in `dead_letters`.
 const REASONS: [&str; 3] = ["gone", "max-deliveries", "rejected"];
 /// Values of `kind` in `redis_connections`.
@@ -73,6 +84,18 @@ impl EncodeLabelSet for RequestLabels {
 pub struct Metrics {
     /// Answered requests.
     pub requests: Family<RequestLabels, Counter>,
+    /// Time from the head of a request to the head of its response, without reads that waited.
+    pub request_times: RequestTimes,
+    /// Time of Redis commands on shared connections.
+    pub command_times: CommandTimes,
+    /// Time from an append to its delivery to a subscription that follows live.
+    pub delivery_times: DurationHistogram,
+    /// Figures of the groups selected for metrics.
+    pub groups: MeasuredGroups,
+    /// Selected groups beyond the limit, which are not measured.
+    pub groups_beyond: Gauge,
+    /// Time of the last measurement of groups, in Unix seconds; 0 for none yet.
+    pub groups_measured: Gauge,
     /// Rejected requests and connections, by limit.
     pub refused: Family<Label, Counter>,
     /// Refusals that were not logged individually.
@@ -135,6 +158,10 @@ pub struct Metrics {
     pub forgotten: Counter,
     /// Failed reloads of the auth file.
     pub auth_file_errors: Counter,
+    /// Spans of traces, by outcome.
+    pub spans: Family<Label, Counter>,
+    /// Requests to webhook sources, by outcome.
+    pub webhooks: Family<Label, Counter>,
     /// Retention rounds.
     pub retention_sweeps: Counter,
     /// Entries removed by retention.
@@ -158,7 +185,14 @@ impl Metrics {
     pub fn with_known_series(
         operations: impl IntoIterator<Item = (&'static str, Arc<str>, u16)>,
     ) -> Self {
-        let metrics = Self::default();
+        let operations: Vec<_> = operations.into_iter().collect();
+        let routes = operations
+            .iter()
+            .map(|(method, route, _)| (*method, route.clone()));
+        let metrics = Self {
+            request_times: RequestTimes::new(routes),
+            ..Self::default()
+        };
         for (method, route, status) in operations {
             let labels = RequestLabels {
                 method,
@@ -171,6 +205,8 @@ impl Metrics {
             (&metrics.refused, "bound", BOUNDS),
             (&metrics.handshakes, "outcome", &OUTCOMES),
             (&metrics.dead_letters, "reason", &REASONS),
+            (&metrics.spans, "outcome", &SPANS),
+            (&metrics.webhooks, "outcome", &WEBHOOKS),
         ];
         for (family, label, values) in counters {
             for value in values {
@@ -192,6 +228,19 @@ impl Metrics {
     /// Counts a TLS handshake with this outcome.
     pub fn shaken(&self, outcome: &'static str) {
         self.handshakes.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    /// Counts spans with this outcome.
+    pub fn count_spans(&self, outcome: &'static str, count: u64) {
+        debug_assert!(SPANS.contains(&outcome), "{outcome} is not in SPANS");
+        let spans = self.spans.get_or_create(&[("outcome", outcome)]);
+        spans.inc_by(count);
+    }
+
+    /// Counts a request to a webhook source with this outcome.
+    pub fn count_webhook(&self, outcome: &'static str) {
+        debug_assert!(WEBHOOKS.contains(&outcome), "{outcome} is not in WEBHOOKS");
+        self.webhooks.get_or_create(&[("outcome", outcome)]).inc();
     }
 
     /// Counts entries moved to dead letters for `reason`.

@@ -15,6 +15,7 @@ pub mod form;
 pub mod form_check;
 pub mod frame;
 pub mod glob;
+pub mod group_pattern;
 pub mod history;
 pub mod id;
 pub mod json_text;

@@ -31,6 +31,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::CommandTimes;
 use crate::model::name::StreamName;
 pub use crate::redis::capabilities::{Capabilities, Capability, Used};
 pub use crate::redis::cluster::nodes::ClusterFigures;
@@ -47,6 +48,7 @@ use crate::redis::discarded::Discarded;
 pub use crate::redis::error::StoreError;
 use crate::redis::group::consumer_admission::Admissions;
 pub use crate::redis::group::consumers::{AutoClaim, Claim, Claimed, PendingAction};
+pub use crate::redis::group::figures::MeasuredGroup;
 pub use crate::redis::group::leases::{
     ConsumerRead, DeadLetter, DeadLetterCounts, DeadLetters, FirstUse, GroupChange, GroupDelivery,
     GroupStart, Item, Lease, LeaseOperation, LeaseOutcome, Redrive, Redriven, SweepParts,
@@ -141,6 +143,12 @@ impl Store {
     #[must_use]
     pub fn refuses_writes(&self) -> Option<String> {
         self.nodes.refuses_writes()
+    }
+
+    /// Returns the histograms of the times of commands.
+    #[must_use]
+    pub fn command_times(&self) -> CommandTimes {
+        self.nodes.times.clone()
     }
 
     /// Returns the number of open connections, by kind.

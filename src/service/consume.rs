@@ -10,6 +10,8 @@ use crate::model::name::{ConsumerName, GroupName, StreamName};
 use crate::redis::{ConsumerRead, Delivery, StoreError};
 use crate::service::Services;
 use crate::service::follow::SubscriptionLimit;
+use crate::service::publish::TRACEPARENT;
+use crate::trace;
 
 /// The reason why a read as a consumer failed.
 #[derive(Debug)]
@@ -59,6 +61,19 @@ pub enum PushError {
     NotAdmitted(AdmissionError),
     /// A limit of subscriptions was reached.
     Limit(SubscriptionLimit),
+}
+
+/// Links the span of a traced request to the appends of the entries that it read.
+fn link_producers(entries: &[Vec<Delivery>]) {
+    if !trace::is_active() {
+        return;
+    }
+    let entries = entries.iter().flatten();
+    for (name, value) in entries.filter_map(|entry| entry.fields.as_ref()).flatten() {
+        if name == TRACEPARENT {
+            trace::link(value);
+        }
+    }
 }
 
 impl Services {
@@ -132,7 +147,10 @@ impl Services {
             .hub
             .read_groups_or_wait(&self.store, streams, group, read, wait);
         match read.await {
-            Ok(entries) => Ok(entries),
+            Ok(entries) => {
+                link_producers(&entries);
+                Ok(entries)
+            }
             Err(error) => Err(self.located(streams, group, error).await),
         }
     }

@@ -10,8 +10,13 @@ use crate::support::{Answer, TestApp, unique};
 
 /// Paths that need no credential.
 const PUBLIC: [&str; 4] = ["/", "/livez", "/readyz", "/openapi.json"];
-/// Operations that need a credential, but no right to a particular stream.
-const OF_NO_STREAM: [&str; 3] = ["list_streams", "read_capabilities", "make_ticket"];
+/// Operations that need a credential or a signature, but no right to a particular stream.
+const OF_NO_STREAM: [&str; 4] = [
+    "list_streams",
+    "read_capabilities",
+    "make_ticket",
+    "receive_delivery",
+];
 
 /// Returns the right that an operation requires.
 fn right(operation: &str) -> &'static str {

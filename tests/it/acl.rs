@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::support::auth::{AuthFile, record};
 use crate::support::redis::{Server, json as shown};
 use crate::support::{TestApp, eventually};
+use crate::webhooks::{Delivery, SECRET, source};
 
 /// Returns the rules in docs/redis.md, for streams that start with `orders`.
 fn rules() -> Vec<String> {
@@ -29,7 +30,8 @@ async fn with_user(server: &Server) -> (AuthFile, TestApp) {
     let words: Vec<&str> = rules.iter().map(String::as_str).collect();
     assert!(words.contains(&">PASSWORD"), "{words:?}");
     server.command(&words).await;
-    let file = AuthFile::new(&record("root", &["* *"]));
+    let file = AuthFile::new(&(record("root", &["* *"]) + &source("shop", "orders", "github", "")));
+    file.beside("shop.secret", SECRET);
     let auth = file.auth();
     let url = server
         .url()
@@ -80,6 +82,10 @@ async fn a_user_with_the_least_rights_is_enough() {
     .await;
     events.values(5).await;
     matched.values(5).await;
+    let delivery = Delivery::github("id-1", "{}", SECRET);
+    assert_eq!(delivery.send(&app, "shop").await.status, 200);
+    events.expect("message").await;
+    matched.expect("message").await;
     let retention = json!({"retention": {"maxlen": 1000, "mode": "acked"}});
     done("PATCH", "/v1/streams/orders", retention).await;
     done("POST", entries, one.clone()).await;

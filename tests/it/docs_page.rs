@@ -20,6 +20,7 @@ use crate::support::auth::{AuthFile, key, record};
 use crate::support::chromium::Browser;
 use crate::support::redis::Server;
 use crate::support::{PATIENCE, TestApp, elapse, eventually};
+use crate::webhooks::{SECRET, github_signature, source};
 
 pub const ID: &str = "1795232709004-0";
 const NEXT_ID: &str = "1795232710480-0";
@@ -116,7 +117,9 @@ impl Front {
 
 /// Starts a gateway whose client may do everything. Tickets exist only with authentication.
 pub async fn authorized(server: &Server) -> TestApp {
-    let auth = AuthFile::new(&record("docs", &["* *"])).auth();
+    let file = AuthFile::new(&(record("docs", &["* *"]) + &source("shop", "orders", "github", "")));
+    file.beside("shop.secret", SECRET);
+    let auth = file.auth();
     let mut app = TestApp::on(&server.url(), |settings| settings.auth = auth.clone()).await;
     eventually("tickets can be made", async || auth.signs_tickets()).await;
     let bearer = HeaderValue::from_str(&format!("Bearer {}", key("docs"))).unwrap();
@@ -171,11 +174,12 @@ async fn forward(app: &TestApp, request: Request, driver: &str) -> Response {
             sent = sent.header(name, value);
         }
     }
-    let answer = sent
-        .body(to_bytes(body, 1 << 20).await.unwrap())
-        .send()
-        .await
-        .unwrap();
+    let body = to_bytes(body, 1 << 20).await.unwrap();
+    if path.starts_with("/v1/sources/") {
+        // The page has no secret to sign a delivery with.
+        sent = sent.header("x-hub-signature-256", github_signature(&body, SECRET));
+    }
+    let answer = sent.body(body).send().await.unwrap();
     let mut response = Response::builder().status(answer.status());
     for (name, value) in answer.headers() {
         if ![CONTENT_LENGTH, TRANSFER_ENCODING].contains(name) {

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
-use crate::support::TestApp;
+use crate::support::redis::Server;
+use crate::support::{TestApp, eventually};
 
 /// All Markdown files that people read.
 fn pages() -> Vec<PathBuf> {
@@ -238,7 +240,20 @@ fn errors() -> String {
 }
 
 async fn metrics() -> String {
-    let app = TestApp::start().await;
+    let server = Server::start().await;
+    let app = TestApp::on(&server.url(), |settings| {
+        settings.jobs.metrics_groups = vec!["*/*".parse().unwrap()];
+        settings.jobs.measure_every = Duration::from_millis(50);
+    })
+    .await;
+    server.command(&["XADD", "orders", "*", "n", "1"]).await;
+    app.put_json("/v1/streams/orders/groups/g", r#"{"policy":{}}"#)
+        .await;
+    eventually("the group is measured", async || {
+        let text = app.get("/metrics").await.body;
+        text.contains("streamgate_group_dead_letters{")
+    })
+    .await;
     let text = app.get("/metrics").await.body;
     let mut labels: BTreeMap<String, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -261,16 +276,27 @@ async fn metrics() -> String {
             let (name, kind) = rest.split_once(' ').unwrap();
             let name = match kind {
                 "counter" => format!("{name}_total"),
+                "info" => format!("{name}_info"),
                 _ => name.to_owned(),
+            };
+            let of_series = match kind {
+                "histogram" => format!("{name}_count"),
+                _ => name.clone(),
             };
             let with_values = |(label, values): (&String, &BTreeSet<String>)| {
                 let listed: Vec<_> = values.iter().map(String::as_str).collect();
                 match label.as_str() {
-                    "method" | "route" | "status" => format!("`{label}`"),
+                    "method" | "route" | "status" | "stream" | "group" | "version" => {
+                        format!("`{label}`")
+                    }
                     _ => format!("`{label}`: {}", listed.join(", ")),
                 }
             };
-            let of_metric = labels.get(&name).into_iter().flatten().map(with_values);
+            let of_metric = labels
+                .get(&of_series)
+                .into_iter()
+                .flatten()
+                .map(with_values);
             let shown: Vec<String> = of_metric.collect();
             let help = help.trim_end_matches('.');
             writeln!(

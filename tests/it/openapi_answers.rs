@@ -8,6 +8,7 @@ use crate::docs_page::{ID, authorized, lay};
 use crate::openapi::{document, operations};
 use crate::support::redis::Server;
 use crate::support::{Answer, TestApp};
+use crate::webhooks::{Delivery, SECRET};
 
 /// Returns the first violation of a schema by a value, as a path into the value and the rule.
 fn violation(document: &Value, schema: &Value, value: &Value) -> Option<String> {
@@ -185,6 +186,11 @@ async fn call(app: &TestApp, operation: &Value, method: &str, path: &str) -> Vec
                 .header("content-type", "application/json")
                 .body(body.to_string());
         }
+        if name == "receive_delivery" {
+            return Delivery::github("id-1", "{}", SECRET)
+                .send(app, "shop")
+                .await;
+        }
         if !key.is_empty() {
             request = request.header("idempotency-key", key);
         }
@@ -229,6 +235,7 @@ async fn examples_have_the_shape_of_the_answers_of_a_gateway() {
             .replace("{group}", "billing")
             .replace("{consumer}", "w1")
             .replace("{id}", ID)
+            .replace("{name}", "shop")
             .replace("{token}", &token);
         for answer in call(&app, &operation, &method, &path).await {
             let response = &operation["responses"][answer.status.to_string()];

@@ -22,7 +22,7 @@ use crate::support::process::{start_tied, tied};
 use crate::support::redis::{Server, free_port};
 
 /// Pages that start their own gateway.
-const STARTS_GATEWAY: [&str; 1] = ["docs/auth.md"];
+const STARTS_GATEWAY: [&str; 2] = ["docs/auth.md", "docs/webhooks.md"];
 
 /// A marker that no answer contains.
 const MARK: &str = "--8<-- block";

@@ -58,11 +58,12 @@ fn every_file_says_what_it_is_for_and_is_short() {
 
 /// The modules of the crate, from the lowest to the highest layer. Each may import the ones before
 /// it.
-const LAYERS: [&str; 19] = [
+const LAYERS: [&str; 20] = [
     "model",
     "rate_limit",
     "telemetry",
     "metrics",
+    "trace",
     "log_sampler",
     "background",
     "auth",
@@ -83,7 +84,7 @@ const LAYERS: [&str; 19] = [
 /// Crates that only some modules may use, and those modules.
 const CONFINED: [(&str, &[&str]); 5] = [
     ("axum", &["http", "net", "app"]),
-    ("hyper", &["http", "net", "auth"]),
+    ("hyper", &["http", "net", "auth", "trace"]),
     // `config` and `run` parse the address of a Redis server.
     ("deadpool_redis", &["redis", "config", "run"]),
     ("utoipa", &["http"]),
@@ -100,6 +101,7 @@ const CONFINED: [(&str, &[&str]); 5] = [
             "run",
             "background",
             "health",
+            "trace",
             "main",
         ],
     ),

@@ -67,6 +67,11 @@ problems! {
         IdNotMonotonic, TooLarge, UnsupportedMediaType, InvalidFields, DurabilityNotReached,
         InvalidDelay,
     ];
+    /// Problems of receiving a delivery of a webhook source.
+    SourceProblems = EVERYWHERE, OF_REDIS, OF_WRITE, &[
+        Unauthenticated, NotAStream, IdempotencyKeyReused, IdNotMonotonic, TooLarge,
+        UnsupportedMediaType, InvalidFields, InvalidName,
+    ];
     /// Problems of listing scheduled appends.
     ScheduledProblems = EVERYWHERE, GUARDED, OF_REDIS, &[InvalidName];
     /// Problems of reading a scheduled append.

@@ -18,7 +18,7 @@ use crate::live::EndReason;
 /// The cookie for a ticket.
 pub const TICKET_COOKIE: &str = "streamgate_ticket";
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-/// Paths that never require authentication. They reveal nothing about any stream.
+/// Paths that never require a credential. They reveal nothing about any stream.
 const PUBLIC: [&str; 6] = [
     "/",
     "/livez",
@@ -161,6 +161,8 @@ fn is_public(request: &Request) -> bool {
 #[must_use]
 pub fn is_public_path(path: &str) -> bool {
     PUBLIC.contains(&path)
+        // A signature authenticates a delivery.
+        || path.starts_with(paths::SOURCES)
         || path.starts_with("/docs/")
         || (path.starts_with(console::PATH) && path != console::ACCESS)
 }

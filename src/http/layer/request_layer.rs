@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
 use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderMap, HeaderValue, Method, Uri};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -17,12 +17,13 @@ use tower::{Layer, Service};
 
 use crate::http::error::excerpt::shortened;
 use crate::http::error::{ApiError, ErrorCode};
+use crate::http::extract::single_header::single;
 use crate::http::layer::admission;
 use crate::http::layer::base_path::BasePath;
 use crate::http::layer::cors;
 use crate::http::layer::identify::{self, Unknown};
 use crate::http::layer::no_route;
-use crate::http::layer::request::RequestInfo;
+use crate::http::layer::request::{RequestInfo, Waited};
 use crate::http::layer::request_log;
 use crate::http::layer::request_record::{REQUEST_ID, RequestRecord, request_id};
 use crate::http::layer::response_budget;
@@ -30,6 +31,8 @@ use crate::http::layer::unread_body;
 use crate::http::state::AppState;
 use crate::metrics::RequestLabels;
 use crate::model::frame::write_line;
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The outermost layer. Implemented by hand, because a layer made from a function would cost each
 /// request several boxes and copies of the inner service.
@@ -81,6 +84,11 @@ where
             sent.refused_from = admission::listed_origin(&self.state, request.headers());
         }
         let state = self.state.clone();
+        let span = state.tracer.as_ref().and_then(|tracer| {
+            // A request with several of them has none.
+            let parent = single(request.headers(), &TRACEPARENT).ok().flatten();
+            tracer.begin(parent.and_then(|value| value.to_str().ok()))
+        });
         let answer = match admitted {
             Ok(_) if unread_body::is_possible(&request) => {
                 let mut inner = self.inner.clone();
@@ -114,11 +122,22 @@ where
             }
         };
         Box::pin(async move {
-            let response = match answer {
-                Ok(answer) => caught(answer).await?,
-                Err(refused) => *refused,
+            let response = match (answer, &span) {
+                (Ok(answer), None) => caught(answer).await?,
+                // Boxed, so that requests without traces are not larger.
+                (Ok(answer), Some(span)) => Box::pin(span.scope(caught(answer))).await?,
+                (Err(refused), _) => *refused,
             };
-            Ok(finish(&state, &sent, response))
+            let response = finish(&state, &sent, response);
+            if let Some(span) = span {
+                let route = sent.route.as_ref().map_or("none", MatchedPath::as_str);
+                span.end(
+                    method_label(&sent.method),
+                    route,
+                    response.status().as_u16(),
+                );
+            }
+            Ok(response)
         })
     }
 }
@@ -176,9 +195,17 @@ fn finish(state: &AppState, sent: &RequestRecord, response: Response) -> Respons
         .insert(REQUEST_ID, info.id_header().clone());
     info.base().apply(response.headers_mut());
     let status = response.status().as_u16();
-    let route = Arc::from(route.as_ref().map_or("none", MatchedPath::as_str));
+    let (method, route) = (
+        method_label(method),
+        route.as_ref().map_or("none", MatchedPath::as_str),
+    );
+    if response.extensions().get::<Waited>().is_none() {
+        let took = sent.began.elapsed();
+        state.metrics.request_times.observe(method, route, took);
+    }
+    let route = Arc::from(route);
     let labels = RequestLabels {
-        method: method_label(method),
+        method,
         route,
         status,
     };

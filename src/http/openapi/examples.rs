@@ -39,6 +39,7 @@ fn of_path(name: &str) -> Option<&'static str> {
         "stream" => Some("orders"),
         "group" => Some("billing"),
         "consumer" => Some("w1"),
+        "name" => Some("shop"),
         "id" => Some("1795232709004-0"),
         _ => None,
     }
@@ -76,6 +77,7 @@ fn of(operation: &str) -> Option<Value> {
         "claim_entries" => json!({"consumer": "w1", "min_idle": "0ms", "ids": [id]}),
         "autoclaim_entries" => json!({"consumer": "w1", "min_idle": "30s"}),
         "redrive_dead_letters" => json!({"all": true}),
+        "receive_delivery" => json!({"ref": "refs/heads/main"}),
         "make_ticket" => json!({"streams": ["orders"], "ttl": "1h"}),
         _ => return None,
     })

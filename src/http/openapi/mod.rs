@@ -63,6 +63,7 @@ pub fn document() -> OpenApi {
             "dead letters",
             "Entries that were rejected or could not be processed",
         ),
+        ("sources", "Webhooks of other services"),
         ("tickets", "Credentials for browsers"),
         ("system", "Probes, metrics and this document"),
     ];

@@ -8,6 +8,7 @@ use deadpool_redis::redis::ConnectionAddr;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
+use crate::metrics::CommandTimes;
 use crate::redis::cluster::redirect::NodeAddress;
 use crate::redis::cluster::slot::slot_of;
 use crate::redis::cluster::table::{Node, SlotTable};
@@ -44,6 +45,8 @@ pub(in crate::redis) struct Nodes {
     pub(super) contact: watch::Sender<RedisHealth>,
     /// Number of shared connections opened to any node so far.
     pub(super) connected: watch::Sender<u64>,
+    /// Times of commands, of all nodes together.
+    pub(in crate::redis) times: CommandTimes,
     /// Requests a look at the cluster's topology.
     pub(super) refresh: Notify,
     pub(super) redirects: AtomicU64,
@@ -61,11 +64,13 @@ impl Nodes {
             watch::Sender::new(RedisHealth::Never(None)),
             watch::Sender::new(0),
         );
+        let times = CommandTimes::default();
         let table = match settings.seeds.is_empty() {
             true => {
                 let signals = ServerWatches {
                     contact: contact.clone(),
                     connected: connected.clone(),
+                    times: times.clone(),
                 };
                 SlotTable::single(Arc::new(Connections::new(settings, signals)?))
             }
@@ -78,6 +83,7 @@ impl Nodes {
             known: Mutex::default(),
             contact,
             connected,
+            times,
             refresh: Notify::new(),
             redirects: AtomicU64::new(0),
             changes: AtomicU64::new(0),
@@ -184,6 +190,7 @@ impl Nodes {
         let signals = ServerWatches {
             contact: watch::Sender::new(RedisHealth::Never(None)),
             connected: self.connected.clone(),
+            times: self.times.clone(),
         };
         let node = Arc::new(Connections::new(&settings, signals)?);
         known.insert(address, node.clone());

@@ -1,5 +1,6 @@
 //! Connections to Redis: the pool, exclusive connections, Sentinel and health.
 
+pub(in crate::redis) mod command_span;
 pub(in crate::redis) mod dial;
 pub(in crate::redis) mod endpoint;
 pub(in crate::redis) mod exclusive;

@@ -19,6 +19,8 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::CommandTimes;
+use crate::redis::conn::command_span::command_span;
 use crate::redis::conn::dial::MultiplexedHandle;
 use crate::redis::conn::endpoint::{Endpoint, PoolKind};
 use crate::redis::conn::health::RedisHealth;
@@ -34,13 +36,15 @@ const FAILURE_COUNTS_FOR: Duration = Duration::from_millis(250);
 /// Additional tries of a command that was certainly not sent.
 const UNSENT_TRIES: u8 = 2;
 
-/// The watches that a server reports to.
+/// The watches and metrics that a server reports to.
 #[derive(Clone)]
 pub(in crate::redis) struct ServerWatches {
     /// Health of the connections.
     pub contact: watch::Sender<RedisHealth>,
     /// Number of shared connections opened so far.
     pub connected: watch::Sender<u64>,
+    /// Times of commands.
+    pub times: CommandTimes,
 }
 
 /// All connections of this process to one Redis server.
@@ -63,6 +67,8 @@ pub struct Connections {
     pub(in crate::redis) suspected: Notify,
     /// Cancelled when the server is no longer used.
     pub(super) retired: CancellationToken,
+    /// Times of commands.
+    pub(in crate::redis) times: CommandTimes,
 }
 
 impl Connections {
@@ -99,6 +105,7 @@ impl Connections {
             doubted: Notify::new(),
             suspected: Notify::new(),
             retired: CancellationToken::new(),
+            times: signals.times,
         })
     }
 
@@ -189,6 +196,7 @@ impl Connections {
     /// # Cancel safety
     /// If dropped, the command may still run; its reply is ignored and the connection stays usable.
     pub async fn command(&self, command: &Cmd, how: SendOptions) -> Result<Value, StoreError> {
+        let _span = command_span(command);
         let (repeat, writer) = (how.retry, how.writer);
         if how.asking {
             let send = |handle| transaction::ask(command, handle);
@@ -212,6 +220,7 @@ impl Connections {
         pipeline: &Pipeline,
         how: SendOptions,
     ) -> Result<Vec<Value>, StoreError> {
+        let _span = pipeline.cmd_iter().next().and_then(command_span);
         let (repeat, writer) = (how.retry, how.writer);
         if how.asking {
             let send = |handle| transaction::ask_all(pipeline, handle);
@@ -238,7 +247,9 @@ impl Connections {
                 held.answered.load(Ordering::Relaxed),
                 held.wire.link.written(),
             );
+            let began = Instant::now();
             let result = send(held.wire.handle.clone()).await;
+            self.times.observe(repeat == RetryPolicy::Safe, began);
             tries -= 1;
             let unsent = held.wire.link.written() == written;
             match self.finish_call(slot, &held, answered, result) {

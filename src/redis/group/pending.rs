@@ -107,7 +107,7 @@ impl Store {
     }
 }
 
-fn summary(value: Value) -> Result<PendingSummary, StoreError> {
+pub(in crate::redis) fn summary(value: Value) -> Result<PendingSummary, StoreError> {
     let [count, min_id, max_id, consumers] = tuple(value)?;
     let consumer = |value| {
         let [holder, count] = tuple(value)?;

@@ -16,9 +16,10 @@ use crate::redis::{
     Scheduled,
 };
 use crate::service::Services;
+use crate::trace::{self, Attribute, ChildSpan, SpanKind};
 
 /// The field for a stored `traceparent`.
-const TRACEPARENT: &[u8] = b"traceparent";
+pub(in crate::service) const TRACEPARENT: &[u8] = b"traceparent";
 
 /// Entries that are in the stream, appended all or none.
 pub struct Published {
@@ -89,6 +90,7 @@ impl Publisher {
             self.prepare(entry)
                 .map_err(|error| PublishError::Entry { index, error })?;
         }
+        let _span = self.span(total);
         let append = self.append(entries, true).await?;
         if let Some(index) = append.first_too_wide() {
             let error = EntryError::TooWideForScript;
@@ -149,6 +151,7 @@ impl Publisher {
                 places.push(place);
             }
         }
+        let _span = self.span(accepted.len());
         let mut append = self.append(accepted, false).await?;
         for index in append.remove_too_wide().into_iter().rev() {
             results[places.remove(index)] = Err(EntryError::TooWideForScript);
@@ -264,6 +267,25 @@ impl Publisher {
         };
         self.services.metrics.refuse(limit);
         Err(error)
+    }
+
+    /// Begins the span of an append, if the request is traced.
+    fn span(&self, entries: usize) -> Option<ChildSpan> {
+        trace::child(SpanKind::Producer, || {
+            let stream = self.stream.public_name().into_owned();
+            let entries = i64::try_from(entries).unwrap_or(i64::MAX);
+            let name = format!("send {stream}");
+            let attributes = vec![
+                ("messaging.system", Attribute::Text("redis".to_owned())),
+                (
+                    "messaging.operation.type",
+                    Attribute::Text("send".to_owned()),
+                ),
+                ("messaging.destination.name", Attribute::Text(stream)),
+                ("messaging.batch.message_count", Attribute::Number(entries)),
+            ];
+            (name, attributes)
+        })
     }
 
     async fn append(&self, entries: Vec<NewEntry>, atomic: bool) -> Result<Append, PublishError> {

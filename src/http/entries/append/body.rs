@@ -161,7 +161,8 @@ fn nothing() -> ApiError {
     )
 }
 
-fn whole(field: &str, body: &Body) -> Fields {
+/// Returns the fields of a body that is stored unchanged: the body, and its media type.
+pub(in crate::http) fn whole(field: &str, body: &Body) -> Fields {
     let mut fields = vec![(field.as_bytes().to_vec(), body.bytes.to_vec())];
     if let Some(media_type) = body.content_type() {
         fields.push((

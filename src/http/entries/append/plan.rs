@@ -16,6 +16,7 @@ use crate::http::extract::params::{DurationParam, at_most_one};
 use crate::http::extract::single_header::single;
 use crate::http::state::StateFields;
 use crate::service::publish::PublishOptions;
+use crate::trace;
 
 /// Maximum delay of an append.
 pub(in crate::http) const MAX_DELAY: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -163,7 +164,11 @@ impl AppendPlan {
 }
 
 /// Returns the W3C Trace Context header if it is valid and given only once.
-fn traceparent(headers: &HeaderMap) -> Option<Vec<u8>> {
+pub(in crate::http) fn traceparent(headers: &HeaderMap) -> Option<Vec<u8>> {
+    // A traced request is the span that consumers link to.
+    if let Some(context) = trace::current() {
+        return Some(context.to_string().into_bytes());
+    }
     let value = single(headers, &HeaderName::from_static("traceparent"))
         .ok()??
         .as_bytes();
