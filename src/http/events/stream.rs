@@ -7,10 +7,10 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
 use crate::http::error::{ApiError, ErrorCode};
-use crate::http::events::session::{self, Session};
+use crate::http::events::session::{self, EventSource, Session};
 use crate::http::layer::request::RequestInfo;
-use crate::live::{EndReason, Subscription};
-use crate::model::frame::{Framing, begin_event, end_event};
+use crate::live::EndReason;
+use crate::model::frame::{Framing, write_event};
 
 /// The media type of server-sent events.
 pub const EVENT_STREAM: &str = "text/event-stream";
@@ -66,11 +66,11 @@ pub fn closed(closing: EndReason) -> Response {
     respond(Body::from(closing.frame(Framing::Events)))
 }
 
-/// Returns the event stream of a subscription.
+/// Returns the event stream of a subscription or a push session.
 #[must_use]
-pub fn live(subscription: Subscription, request: &RequestInfo) -> Response {
+pub fn live(source: impl Into<EventSource>, request: &RequestInfo) -> Response {
     session::respond(
-        Session::new(subscription, request, error_frame),
+        Session::new(source.into(), request, error_frame),
         respond(Body::empty()),
     )
 }
@@ -85,13 +85,8 @@ pub fn failed(error: &ApiError, request: &RequestInfo) -> Response {
 fn error_frame(error: &ApiError, path: &str, request_id: &str) -> Bytes {
     let mut frame = Vec::new();
     let problem = error.problem(path, request_id);
-    begin_event(
-        &mut frame,
-        Some("$error"),
-        Some(fastrand::u64(10_000..30_000)),
-        &problem,
-    );
-    end_event(&mut frame, None);
+    let retry_ms = fastrand::u64(10_000..30_000);
+    write_event(&mut frame, Some("$error"), Some(retry_ms), &problem);
     frame.into()
 }
 

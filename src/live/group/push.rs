@@ -13,13 +13,15 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::live::context::JoinError;
-use crate::live::control_events::EndReason;
+use crate::live::control_events::{EndReason, Signal};
 use crate::live::hub::Hub;
 use crate::live::long_poll::RETRY;
 use crate::metrics::GaugeGuard;
+use crate::model::frame::Framing;
 use crate::model::name::{GroupName, StreamName};
 use crate::model::validity::Validity;
 use crate::redis::{ConsumerRead, Delivery, Item, LeaseOperation, LeaseOutcome, Store, StoreError};
@@ -58,10 +60,8 @@ pub struct PushPlan {
 pub enum Pushed {
     /// Entries, at least one.
     Entries(Vec<Delivery>),
-    /// A heartbeat: there was no entry for a while.
-    Quiet,
-    /// The end of the session with its reason, after handing back all entries.
-    Over(EndReason),
+    /// A control event or a heartbeat, as a frame.
+    Control(Bytes),
 }
 
 /// Interval between checks of the credential.
@@ -82,6 +82,8 @@ pub struct Push {
     lent: Vec<Lent>,
     /// The time of the last comparison with the list of pending entries.
     compared: Instant,
+    /// Whether `$open` is still to be returned.
+    unopened: bool,
     ended: bool,
     _counted: (GaugeGuard, GaugeGuard),
 }
@@ -97,6 +99,7 @@ impl Push {
             plan,
             lent: Vec::new(),
             compared,
+            unopened: true,
             ended: false,
             _counted: counted,
         }
@@ -113,6 +116,9 @@ impl Push {
         if self.ended {
             return None;
         }
+        if std::mem::take(&mut self.unopened) {
+            return Some(Ok(Pushed::Control(self.open_event())));
+        }
         let quiet_at = Instant::now() + self.plan.heartbeat.mul_f64(0.8 + 0.4 * fastrand::f64());
         loop {
             let over = match () {
@@ -123,7 +129,7 @@ impl Push {
             if let Some(closing) = over {
                 self.ended = true;
                 hand_back(&self.store, &self.plan, &std::mem::take(&mut self.lent)).await;
-                return Some(Ok(Pushed::Over(closing)));
+                return Some(Ok(Pushed::Control(closing.frame(Framing::Events))));
             }
             let left = quiet_at.saturating_duration_since(Instant::now());
             // A session gets no wake-up when its credential is revoked, so it polls.
@@ -131,7 +137,8 @@ impl Push {
                 .min(LOOK_AGAIN)
                 .min(self.plan.validity.remaining().unwrap_or(left));
             if quiet_at <= Instant::now() {
-                return Some(Ok(Pushed::Quiet));
+                let heartbeat = Framing::Events.heartbeat();
+                return Some(Ok(Pushed::Control(heartbeat.as_bytes().into())));
             }
             match self.read(left).await {
                 Ok(entries) if entries.is_empty() => {}
@@ -143,6 +150,16 @@ impl Push {
                 }
             }
         }
+    }
+
+    fn open_event(&self) -> Bytes {
+        let open = Signal::OpenPush {
+            streams: [self.plan.stream.public_name()],
+            group: &self.plan.group,
+        };
+        let mut out = Vec::new();
+        open.write(&mut out, None, Framing::Events);
+        out.into()
     }
 
     async fn pause(&self, pause: Duration) {
