@@ -60,11 +60,12 @@ class Given:
         for names in rules.get("at_most_one", []) + exactly:
             for name in [name for name in names if name in self][1:]:
                 self.drop(name)
-        for names in rules.get("together", []):
-            if not all(name in self for name in names):
-                for name in names:
-                    self.drop(name)
+        # What one rule drops, another may need.
         for _ in range(2):
+            for names in rules.get("together", []):
+                if not all(name in self for name in names):
+                    for name in names:
+                        self.drop(name)
             for name, others in rules.get("needs", {}).items():
                 if name in self and not any(other in self for other in others):
                     self.drop(name)
