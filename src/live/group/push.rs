@@ -68,7 +68,7 @@ pub enum Pushed {
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A leased entry that was written to the worker and has no answer yet.
-struct Lent {
+struct OutstandingEntry {
     item: Item,
     written: Instant,
 }
@@ -79,7 +79,7 @@ pub struct Push {
     store: Store,
     plan: PushPlan,
     /// Entries without an answer, in the order of writing.
-    lent: Vec<Lent>,
+    outstanding: Vec<OutstandingEntry>,
     /// The time of the last comparison with the list of pending entries.
     compared: Instant,
     /// Whether `$open` is still to be returned.
@@ -97,7 +97,7 @@ impl Push {
             hub,
             store,
             plan,
-            lent: Vec::new(),
+            outstanding: Vec::new(),
             compared,
             unopened: true,
             ended: false,
@@ -128,7 +128,12 @@ impl Push {
             };
             if let Some(closing) = over {
                 self.ended = true;
-                hand_back(&self.store, &self.plan, &std::mem::take(&mut self.lent)).await;
+                hand_back(
+                    &self.store,
+                    &self.plan,
+                    &std::mem::take(&mut self.outstanding),
+                )
+                .await;
                 return Some(Ok(Pushed::Control(closing.frame(Framing::Events))));
             }
             let left = quiet_at.saturating_duration_since(Instant::now());
@@ -175,22 +180,22 @@ impl Push {
         if compare {
             self.compared = Instant::now();
         }
-        match keep_held(&self.store, &self.plan, &mut self.lent, compare).await {
+        match keep_held(&self.store, &self.plan, &mut self.outstanding, compare).await {
             // The leases were lost with the group, which the next read creates.
             Err(StoreError::GroupNotFound) if self.plan.work.first_use.creates() => {
-                self.lent.clear();
+                self.outstanding.clear();
             }
             kept => kept?,
         }
         let (stream, group) = (&self.plan.stream, &self.plan.group);
         let mut work = self.plan.work.clone();
-        work.read.count = work.read.count.saturating_sub(self.lent.len());
+        work.read.count = work.read.count.saturating_sub(self.outstanding.len());
         if work.read.count == 0 {
             self.pause(LOOK_EVERY.min(left)).await;
             return Ok(Vec::new());
         }
         // Without leased entries no credit can return, so a long wait is fine.
-        let wait = if self.lent.is_empty() {
+        let wait = if self.outstanding.is_empty() {
             left
         } else {
             READ_FOR.min(left)
@@ -208,7 +213,7 @@ impl Push {
                 id: entry.id,
                 until_us: Some(until_us),
             };
-            self.lent.push(Lent {
+            self.outstanding.push(OutstandingEntry {
                 item,
                 written: Instant::now(),
             });
@@ -221,25 +226,25 @@ impl Push {
 async fn keep_held(
     store: &Store,
     plan: &PushPlan,
-    lent: &mut Vec<Lent>,
+    outstanding: &mut Vec<OutstandingEntry>,
     compare: bool,
 ) -> Result<(), StoreError> {
-    if lent.is_empty() {
+    if outstanding.is_empty() {
         return Ok(());
     }
-    let leases: Vec<Item> = lent.iter().map(|one| one.item).collect();
+    let leases: Vec<Item> = outstanding.iter().map(|one| one.item).collect();
     let consumer = &plan.work.read.consumer;
     let holds = store
         .lease_holds(&plan.stream, &plan.group, consumer, &leases, compare)
         .await?;
     let mut holds = holds.into_iter();
-    lent.retain(|_| holds.next().unwrap_or(false));
+    outstanding.retain(|_| holds.next().unwrap_or(false));
     Ok(())
 }
 
 /// Hands entries back as if they had never been delivered.
-async fn hand_back(store: &Store, plan: &PushPlan, lent: &[Lent]) {
-    give_back(store, plan, lent, &LeaseOperation::HandBack).await;
+async fn hand_back(store: &Store, plan: &PushPlan, outstanding: &[OutstandingEntry]) {
+    give_back(store, plan, outstanding, &LeaseOperation::HandBack).await;
 }
 
 /// Hands entries back after the connection failed.
@@ -250,23 +255,23 @@ async fn hand_back(store: &Store, plan: &PushPlan, lent: &[Lent]) {
 async fn hand_back_broken(
     store: &Store,
     plan: &PushPlan,
-    mut lent: Vec<Lent>,
+    mut outstanding: Vec<OutstandingEntry>,
     broken: Instant,
 ) -> u64 {
     // An answered entry must not take the place of an unanswered one.
-    if let Err(error) = keep_held(store, plan, &mut lent, true).await {
+    if let Err(error) = keep_held(store, plan, &mut outstanding, true).await {
         tracing::debug!(%error, "cannot compare the leases of a failed push session");
     }
-    let oldest = lent.iter().take(plan.concurrency);
+    let oldest = outstanding.iter().take(plan.concurrency);
     let begun = oldest
         .take_while(|one| one.written + BEGUN_AFTER <= broken)
         .count();
-    let never_begun = lent.split_off(begun);
+    let never_begun = outstanding.split_off(begun);
     let again = LeaseOperation::Nack {
         delay: Some(Duration::ZERO),
         reason: None,
     };
-    let settled = give_back(store, plan, &lent, &again).await;
+    let settled = give_back(store, plan, &outstanding, &again).await;
     hand_back(store, plan, &never_begun).await;
     settled
         .iter()
@@ -277,13 +282,13 @@ async fn hand_back_broken(
 async fn give_back(
     store: &Store,
     plan: &PushPlan,
-    lent: &[Lent],
+    outstanding: &[OutstandingEntry],
     how: &LeaseOperation,
 ) -> Vec<LeaseOutcome> {
-    if lent.is_empty() {
+    if outstanding.is_empty() {
         return Vec::new();
     }
-    let items: Vec<Item> = lent.iter().map(|one| one.item).collect();
+    let items: Vec<Item> = outstanding.iter().map(|one| one.item).collect();
     let settled = store
         .settle_leases(&plan.stream, &plan.group, &items, how)
         .await;
@@ -295,8 +300,8 @@ async fn give_back(
 
 impl Drop for Push {
     fn drop(&mut self) {
-        let lent = std::mem::take(&mut self.lent);
-        if lent.is_empty() {
+        let outstanding = std::mem::take(&mut self.outstanding);
+        if outstanding.is_empty() {
             return;
         }
         // If the gateway ended the session, the worker did not crash.
@@ -310,10 +315,10 @@ impl Drop for Push {
             // Uses the hub's connections: those of the worker thread may end with the session.
             match broken {
                 Some(at) => {
-                    let dead = hand_back_broken(&context.store, &plan, lent, at).await;
+                    let dead = hand_back_broken(&context.store, &plan, outstanding, at).await;
                     context.metrics.count_dead_letters("max-deliveries", dead);
                 }
-                None => hand_back(&context.store, &plan, &lent).await,
+                None => hand_back(&context.store, &plan, &outstanding).await,
             }
         });
     }
