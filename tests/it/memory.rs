@@ -51,7 +51,7 @@ fn start(server: &Server) -> Gateway {
 /// Returns the memory of an idle event stream in KiB, with `count` of them.
 async fn each(gateway: &Gateway, count: usize, path: impl Fn(usize) -> String) -> f64 {
     let pid = gateway.child.id();
-    // Whatever is created once does not count.
+    // The first stream creates what the others share.
     drop(open(gateway, &path(count)).await);
     let start = memory(pid, "RssAnon");
     let mut sockets = Vec::new();

@@ -29,6 +29,10 @@ pub(in crate::http) type Failed = fn(&ApiError, &str, &str) -> Bytes;
 pub(in crate::http) type PushEvents = Pin<Box<dyn Stream<Item = Result<Bytes, JoinError>> + Send>>;
 
 /// The source of the bytes of a session.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most sessions are subscriptions, and a box would be one more allocation for each"
+)]
 pub(in crate::http) enum EventSource {
     Subscription(Subscription),
     Push(PushEvents),

@@ -23,6 +23,9 @@ use crate::http::extract::params::{DurationParam, bounded, lease};
 use crate::http::groups::first_use::{GroupToCreate, PolicyParam};
 use crate::http::groups::read::{Deliveries, DeliveryEvent, MAX_COUNT};
 use crate::http::layer::request::RequestInfo;
+use crate::http::openapi::text::{
+    ConsumerNameText, GroupNameText, GroupStartText, LeaseText, StreamNameText, WaitText,
+};
 use crate::http::paths;
 use crate::http::respond::view::{ViewParam, view};
 use crate::http::state::AppState;
@@ -41,14 +44,14 @@ const MAX_GRACE: Duration = Duration::from_secs(60);
 #[into_params(parameter_in = Query)]
 pub struct PushParams {
     /// Consumer that reads. It is created on first use.
-    #[param(required, value_type = String, example = "w1")]
+    #[param(required, value_type = ConsumerNameText, example = "w1", inline)]
     consumer: Option<NameParam>,
     /// Maximum number of entries leased at the same time: 1 to 1000, default 10.
     #[param(minimum = 1, maximum = 1000)]
     prefetch: Option<u64>,
     /// Time after the connection ends until entries without an outcome return to the group, at most
     /// 60s. By default they return at once.
-    #[param(value_type = Option<String>, example = "2s")]
+    #[param(value_type = Option<WaitText>, example = "2s", inline)]
     grace: Option<DurationParam>,
     /// Number of entries the worker processes at the same time: 1 to 1000, default 1. When the
     /// connection breaks, this many of the oldest entries without an outcome count as delivered, if
@@ -56,7 +59,7 @@ pub struct PushParams {
     #[param(minimum = 1, maximum = 1000)]
     concurrency: Option<u64>,
     /// Lease of the entries, 100ms to 12h, instead of the lease of the policy.
-    #[param(value_type = Option<String>, example = "30s")]
+    #[param(value_type = Option<LeaseText>, example = "30s", inline)]
     lease: Option<DurationParam>,
     /// Returns each entry with the value of this field as `payload`, instead of its fields.
     payload: Option<String>,
@@ -75,6 +78,7 @@ pub struct PushParams {
     create: Option<bool>,
     /// With `create`: the position after which a new group reads. `0` (the default) for all
     /// retained entries, `$` for new entries only, or a position.
+    #[param(value_type = Option<GroupStartText>, inline)]
     start: Option<String>,
     /// With `create`: the policy of a new group, as JSON text. If absent, a new group has the
     /// default policy.
@@ -95,8 +99,8 @@ pub struct PushParams {
     path = paths::GROUP_EVENTS,
     tag = "work",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group. It must have a policy"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("group" = inline(GroupNameText), Path, description = "The group. It must have a policy"),
         PushParams,
     ),
     responses(

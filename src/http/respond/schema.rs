@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use crate::http::extract::names::NameSchema;
 use serde::{Serialize, Serializer};
-use utoipa::openapi::{RefOr, Schema};
+use utoipa::openapi::{ArrayBuilder, ObjectBuilder, Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::http::openapi::text::{EntryKeyText, NewIdText};
 use crate::model::entry::{Entry, View};
 use crate::model::entry_json::EntryJson;
 
@@ -60,16 +61,61 @@ pub enum NewValueSchema {
 #[schema(as = NewEntry)]
 pub struct NewEntrySchema {
     /// Fields, in the order in which they are stored.
-    #[schema(inline = false)]
+    #[schema(required = false, value_type = NewFieldsSchema, inline)]
     fields: Option<BTreeMap<String, NewValueSchema>>,
     /// Fields as `[name, value]`, in the order in which they are stored.
+    #[schema(required = false, value_type = NewPairsSchema, inline)]
     pairs: Option<Vec<Vec<NewValueSchema>>>,
     /// Id of the entry: `*`, `ms-*` or a full id.
+    #[schema(required = false, value_type = NewIdText, inline)]
     id: Option<String>,
     /// Idempotency key of this entry.
+    #[schema(required = false, value_type = EntryKeyText, inline)]
     key: Option<String>,
     /// Position from an NDJSON line that was read and is sent back. Ignored.
     position: Option<String>,
+}
+
+/// Fields of a new entry: at least one.
+pub enum NewFieldsSchema {}
+
+impl PartialSchema for NewFieldsSchema {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .property_names(Some(String::schema()))
+            .additional_properties(Some(NewValueSchema::reference()))
+            .min_properties(Some(1))
+            .into()
+    }
+}
+
+impl ToSchema for NewFieldsSchema {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((NewValueSchema::name().into(), NewValueSchema::schema()));
+        NewValueSchema::schemas(schemas);
+    }
+}
+
+/// Fields of a new entry as pairs of name and value: at least one.
+pub enum NewPairsSchema {}
+
+impl PartialSchema for NewPairsSchema {
+    fn schema() -> RefOr<Schema> {
+        let pair = ArrayBuilder::new()
+            .items(NewValueSchema::reference())
+            .min_items(Some(2))
+            .max_items(Some(2));
+        ArrayBuilder::new().items(pair).min_items(Some(1)).into()
+    }
+}
+
+impl ToSchema for NewPairsSchema {}
+
+impl NewValueSchema {
+    /// Returns a reference to the schema of a value.
+    fn reference() -> Ref {
+        Ref::from_schema_name(Self::name())
+    }
 }
 
 /// One entry or a batch.
