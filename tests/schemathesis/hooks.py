@@ -155,7 +155,7 @@ def fit(value):
 def before_call(context, case, kwargs):
     """Valid requests become ones that the document means; a wait that is right becomes a short one."""
     if is_valid(case):
-        for values in (case.path_parameters, case.query):
+        for values in (case.path_parameters, case.query, case.headers):
             for name in values or {}:
                 values[name] = fit(values[name])
         obey_parameter_rules(case)

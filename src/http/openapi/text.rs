@@ -182,6 +182,16 @@ text_types! {
         most: Some(MAX_KEY),
         example: None,
     };
+    /// Attribute of a `CloudEvent`: no control characters and no noncharacters.
+    AttributeText = word(r"^[^\u0000-\u001f\u007f-\u009f\ufdd0-\ufdef\ufffe\uffff]+$");
+    /// Extension attribute of a `CloudEvent`, which may be empty.
+    ExtensionText = word(r"^[^\u0000-\u001f\u007f-\u009f\ufdd0-\ufdef\ufffe\uffff]*$");
+    /// Name of an attribute of a `CloudEvent`, or of the member with binary data.
+    AttributeNameText = word(r"^(?:[a-z0-9]+|data_base64)$");
+    /// Media type: no control characters.
+    MediaTypeText = word(
+        r"^(?=[^\u0000-\u001f\u007f-\u009f]+$) *[^/ ;]+/[^/ ;]+ *(?:;.*)?$",
+    ).like("application/json");
     /// Reason of a release or rejection.
     ReasonText = Form {
         pattern: Cow::Borrowed(""),
