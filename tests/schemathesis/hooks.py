@@ -113,6 +113,8 @@ def obey_member_rules(case, value, schema, examples=None):
     if isinstance(value, dict):
         properties = schema.get("properties", {})
         own = {name: member["example"] for name, member in properties.items() if "example" in member}
+        whole = schema.get("example")
+        own = {**(whole if isinstance(whole, dict) else {}), **own}
         given = Given(value, examples={**own, **(examples or {})})
         given.obey(schema.get("x-member-rules", {}))
         for name, member in list(value.items()):
