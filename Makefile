@@ -125,10 +125,11 @@ lint: ## Check format and lints
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 
-docs-site: ## Build docs as a site, into target/book
-	@scripts/install.sh cc
+docs-site: ## Build docs as a site, into target/book, and check its links
+	@scripts/install.sh cc python3
 	@scripts/cargo-tool.sh mdbook 0.5.4 --no-default-features
 	target/tools/bin/mdbook build docs
+	python3 scripts/book-links.py target/book
 
 docs-tables: ## Write the generated tables of docs: settings, errors, metrics
 	@scripts/install.sh cc redis

@@ -5,50 +5,33 @@ import { groupRoute, ofStream } from "./api.js";
 import { confirmed } from "./dialog.js";
 import { fill, h } from "./dom.js";
 import { age, counted, number } from "./format.js";
-import { notice, problemBox } from "./notices.js";
+import { notice } from "./notices.js";
+import { paged } from "./paging.js";
 import { outcomes } from "./pending.js";
 import { link } from "./route.js";
 import { SelectableTable } from "./selection.js";
 
-const PAGE = 100;
 // Calls of one redrive or purge; each handles up to 1000 dead letters.
 const MOST_CALLS = 100;
 
 export function deadLettersView(stream, group, refresh) {
   const route = (rest = "") => groupRoute(group, `/dead-letters${rest}`);
-  const status = h("p", { class: "faint", role: "status", id: "dead-status" });
-  const trouble = h("div");
-  const more = h("button", { type: "button", hidden: true, onclick: () => load() }, "Load more");
   const rows = new SelectableTable("Dead letters", ["Reason", "Entry", "Consumer", "Deliveries", "Time"], {
     cells: (letter) => [letter.reason ?? "–", letter.entry ? h("a", { class: "mono", href: link(["streams", stream, "entries", letter.entry]) }, letter.entry) : "–", h("span", { class: "mono" }, letter.consumer ?? "–"), number(letter.deliveries),
       h("span", { title: letter.time ?? "" }, age(letter.id) ?? letter.time ?? "–")],
     open: (letter) => letter,
     onSelect: () => showActions(),
   });
-  let cursor = null;
   let shown = 0;
-
-  async function load() {
-    fill(trouble);
-    try {
-      const page = await ofStream("GET", stream, route(), { query: { limit: PAGE, cursor } });
-      page.dead_letters.forEach((letter) => rows.add(letter));
-      shown += page.dead_letters.length;
-      cursor = page.next;
-      status.textContent = shown ? `${counted(shown, "dead letter")} shown${cursor ? ", there are more" : ""}` : "No dead letters.";
-      rows.node.hidden = shown === 0;
-      showActions();
-    } catch (error) {
-      fill(trouble, problemBox(error));
-    }
-    more.hidden = !cursor;
-  }
+  const table = paged(rows, "dead-status", {
+    read: (query) => ofStream("GET", stream, route(), { query }),
+    items: (page) => page.dead_letters,
+    text: (page, count) => count ? `${counted(count, "dead letter")} shown${page.next ? ", there are more" : ""}` : "No dead letters.",
+    loaded: (count) => { shown = count; showActions(); },
+  });
 
   const reload = async () => {
-    rows.clear();
-    cursor = null;
-    shown = 0;
-    await load();
+    await table.reload();
     refresh();
   };
   const redrive = async (json) => {
@@ -94,6 +77,6 @@ export function deadLettersView(stream, group, refresh) {
     actions.hidden = shown === 0;
   };
   showActions();
-  load();
-  return h("div", null, actions, trouble, rows.node, h("div", { class: "foot" }, status, more));
+  table.load();
+  return h("div", null, actions, table.nodes);
 }

@@ -3,12 +3,11 @@
 import { action } from "./action.js";
 import { groupRoute, ofStream } from "./api.js";
 import { ask } from "./dialog.js";
-import { append, field, fill, h } from "./dom.js";
+import { field, fill, h } from "./dom.js";
 import { counted, duration, nameOf, number } from "./format.js";
-import { notice, problemBox } from "./notices.js";
+import { notice } from "./notices.js";
+import { paged } from "./paging.js";
 import { SelectableTable } from "./selection.js";
-
-const PAGE = 100;
 
 // Counts results by outcome: "2 acknowledged, 1 not-pending".
 export function outcomes(results) {
@@ -20,43 +19,21 @@ export function outcomes(results) {
 export function pendingView(stream, group, state, refresh) {
   const consumer = h("input", { class: "mono", placeholder: "any", autocomplete: "off" });
   const idle = h("input", { class: "mono", placeholder: "0ms", autocomplete: "off" });
-  const status = h("p", { class: "faint", role: "status", id: "pending-status" });
-  const trouble = h("div");
-  const more = h("button", { type: "button", hidden: true, onclick: () => load() }, "Load more");
   const rows = new SelectableTable("Pending entries", ["Consumer", "Idle", "Deliveries"], {
     cells: (entry) => [h("span", { class: "mono" }, entry.consumer === null ? "nobody" : nameOf(entry.consumer)), duration(entry.idle_ms), number(entry.deliveries)],
     open: (entry) => ofStream("GET", stream, `/entries/${entry.id}`),
     onSelect: () => showActions(),
   });
-  let cursor = null;
-  let shown = 0;
+  const table = paged(rows, "pending-status", {
+    read: (query) => ofStream("GET", stream, groupRoute(group, "/pending"), { query: { consumer: consumer.value.trim(), min_idle: idle.value.trim(), ...query } }),
+    items: (page) => page.entries,
+    text: (page, count) => page.summary.count === 0 ? "Nothing is pending." : `${number(count)} of ${counted(page.summary.count, "pending entry", "pending entries")} shown`,
+  });
 
-  async function load() {
-    fill(trouble);
-    try {
-      const filter = { consumer: consumer.value.trim(), min_idle: idle.value.trim() };
-      const page = await ofStream("GET", stream, groupRoute(group, "/pending"), { query: { ...filter, limit: PAGE, cursor } });
-      page.entries.forEach((entry) => rows.add(entry));
-      shown += page.entries.length;
-      cursor = page.next;
-      status.textContent = page.summary.count === 0 ? "Nothing is pending." : `${number(shown)} of ${counted(page.summary.count, "pending entry", "pending entries")} shown`;
-      rows.node.hidden = shown === 0;
-    } catch (error) {
-      fill(trouble, problemBox(error));
-    }
-    more.hidden = !cursor;
-  }
-
-  const reload = () => {
-    rows.clear();
-    cursor = null;
-    shown = 0;
-    return load();
-  };
   const settle = async (route, json) => {
     const answer = await ofStream("POST", stream, groupRoute(group, route), { json: { ids: rows.ids(), ...json } });
     notice(answer.results ? outcomes(answer.results) : `${counted(answer.entries.length, "entry is", "entries are")} claimed`);
-    await reload();
+    await table.reload();
     refresh();
   };
   const claim = async () => {
@@ -78,9 +55,9 @@ export function pendingView(stream, group, state, refresh) {
       state.policy && action("Give back", { right: "consume", stream, title: "Another worker gets the entries (nack)" }, () => settle("/nack")),
       state.policy && action("Reject…", { right: "consume", stream, kind: "danger" }, reject)]);
   showActions();
-  load();
+  table.load();
   return h("div", null,
-    h("form", { class: "inline", role: "search", onsubmit: (event) => { event.preventDefault(); reload(); } },
+    h("form", { class: "inline", role: "search", onsubmit: (event) => { event.preventDefault(); table.reload(); } },
       field("Consumer", consumer), field("Idle for at least", idle), h("button", { type: "submit" }, "Filter")),
-    actions, trouble, rows.node, h("div", { class: "foot" }, status, more));
+    actions, table.nodes);
 }

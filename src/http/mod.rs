@@ -1,6 +1,7 @@
 //! HTTP API: routes, request parsing and responses. This file lists all routes. `envelope`, `guard`
 //! and `error` hold what all routes share. Each kind of resource has its own file.
 
+mod bounds;
 mod entries;
 mod error;
 mod events;

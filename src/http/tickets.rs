@@ -10,12 +10,14 @@ use utoipa::ToSchema;
 
 use crate::auth::ticket::{Ticket, fits};
 use crate::auth::{Pattern, Right};
+use crate::http::bounds::TTLS;
 use crate::http::error::problems::TicketProblems;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::extract::access::Caller;
 use crate::http::extract::params::DurationParam;
 use crate::http::extract::{JsonOrForm, NoParams, Query};
 use crate::http::layer::identify::TICKET_COOKIE;
+use crate::http::openapi::text::{StreamOrPrefixText, TicketLifetimeText};
 use crate::http::paths;
 use crate::http::respond::json::Json;
 use crate::http::state::AppState;
@@ -23,9 +25,6 @@ use crate::model::time::show_rfc3339;
 
 /// Default lifetime of a ticket.
 const TTL: Duration = Duration::from_secs(3600);
-/// Allowed lifetimes of a ticket.
-pub(in crate::http) const TTLS: std::ops::RangeInclusive<Duration> =
-    Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
 
 /// Streams and lifetime of a new ticket.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -33,11 +32,11 @@ pub(in crate::http) const TTLS: std::ops::RangeInclusive<Duration> =
 pub struct TicketCall {
     /// Streams that the ticket may read: names or `PREFIX*`.
     #[serde(default)]
-    #[schema(required = true, min_items = 1, example = json!(["orders"]))]
+    #[schema(required = true, min_items = 1, example = json!(["orders"]), value_type = Vec<StreamOrPrefixText>, inline)]
     streams: Vec<String>,
     /// Lifetime of the ticket, 1s to 7d; default 1h. The ticket never outlives the credential that
     /// creates it.
-    #[schema(value_type = Option<String>, example = "1h")]
+    #[schema(value_type = Option<TicketLifetimeText>, inline)]
     ttl: Option<DurationParam>,
     /// Sets the ticket as a cookie that scripts cannot read, instead of returning it. The gateway
     /// accepts cookies only for subscriptions.

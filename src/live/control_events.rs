@@ -1,4 +1,4 @@
-//! Control events of a subscription. Their names begin with `$`.
+//! Control events of a subscription or push session. Their names begin with `$`.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -8,6 +8,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::model::frame::{self, Framing};
+use crate::model::name::GroupName;
 
 /// A control event.
 #[derive(Serialize)]
@@ -17,6 +18,11 @@ pub(super) enum Signal<'a> {
     Open {
         streams: Vec<Cow<'a, str>>,
         cursor: &'a str,
+    },
+    /// The start of a push session.
+    OpenPush {
+        streams: [Cow<'a, str>; 1],
+        group: &'a GroupName,
     },
     /// A loss of entries that were trimmed or deleted. `lost` is their number, if it is known.
     Gap {
@@ -41,7 +47,7 @@ impl Signal<'_> {
     /// member.
     pub(super) fn write(&self, out: &mut Vec<u8>, cursor: Option<&str>, framing: Framing) {
         let (name, retry) = match self {
-            Self::Open { .. } => ("$open", true),
+            Self::Open { .. } | Self::OpenPush { .. } => ("$open", true),
             Self::Gap { .. } => ("$gap", false),
             Self::Reset { .. } => ("$reset", false),
             Self::Progress { .. } => ("$progress", false),

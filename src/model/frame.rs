@@ -131,6 +131,17 @@ pub fn begin_event(
     out.push(b'\n');
 }
 
+/// Appends an event without an id. See [`begin_event`].
+pub fn write_event(
+    out: &mut Vec<u8>,
+    event: Option<&str>,
+    retry_ms: Option<u64>,
+    data: &impl Serialize,
+) {
+    begin_event(out, event, retry_ms, data);
+    end_event(out, None);
+}
+
 /// Appends one line of NDJSON to `out`.
 pub fn write_line(out: &mut Vec<u8>, data: &impl Serialize) {
     let written = data.serialize(&mut Serializer::with_formatter(&mut *out, OneLineFormatter));

@@ -47,6 +47,8 @@ const DRIVER: &str = r#"
     for (const input of block.querySelectorAll("tr[data-param-name=token] input")) {
       Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set.call(input, token);
       input.dispatchEvent(new Event("input", { bubbles: true }));
+      // The page takes the value 350 ms later, or when the input loses the focus.
+      input.dispatchEvent(new FocusEvent("focusout", { bubbles: true }));
     }
     execute.click();
     const status = await until("status", () => block.querySelector(".live-responses-table .response .response-col_status"));

@@ -112,6 +112,12 @@ fn every_relative_link_and_anchor_resolves() {
                 !page.starts_with("docs") || file.starts_with("docs"),
                 "{at}, which is not part of the book"
             );
+            assert!(
+                page == Path::new("docs/SUMMARY.md")
+                    || !page.starts_with("docs")
+                    || !file.ends_with("README.md"),
+                "{at}, which has another name in the book"
+            );
             checked += 1;
         }
     }

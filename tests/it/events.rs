@@ -379,9 +379,21 @@ async fn streams_that_nobody_follows_any_more_are_let_go() {
 async fn a_client_that_accepts_no_event_stream_is_told_so() {
     let app = TestApp::start().await;
     let path = app.url(&events(&unique("accept"), ""));
-    app.send(app.client.get(&path).header("accept", "application/json"))
-        .await
-        .is_problem(406, "not-acceptable");
+    for refused in [
+        "application/json",
+        "text/event-stream;q=0",
+        "text/event-stream; Q=0.000, */*",
+        "text/*;q=0.0, */*;q=0.5",
+        "*/*;q=0",
+    ] {
+        app.send(app.client.get(&path).header("accept", refused))
+            .await
+            .is_problem(406, "not-acceptable");
+    }
+    for accepted in ["text/event-stream;q=0.001", "*/*;q=0, text/*"] {
+        let request = app.client.get(&path).header("accept", accepted);
+        assert_eq!(request.send().await.unwrap().status(), 200, "{accepted}");
+    }
     for wrong in ["after=x", "last_event_id=five", "last=0", "after=0&last=1"] {
         assert_eq!(
             app.get(&events(&unique("wrong"), wrong)).await.status,

@@ -142,7 +142,8 @@ async fn wrong_parameters_are_told_with_a_pointer_and_create_nothing() {
         );
     }
     let events = group(&stream, "/events?consumer=w&create=true&policy=%7B");
-    app.get(&events).await.is_problem(400, "invalid-request");
+    let problem = app.get(&events).await.is_problem(400, "invalid-request");
+    assert_eq!(problem["errors"][0]["pointer"], "policy", "{problem}");
     assert_eq!(app.get(&format!("/v1/streams/{stream}")).await.status, 404);
 }
 

@@ -1,4 +1,4 @@
-//! Memory that many connections needed goes back to the system after they have closed.
+//! Memory of many connections: the share of each, and its return to the system after they close.
 
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
 
@@ -19,9 +19,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Opens a subscription and waits for its first event.
 async fn subscribe(gateway: &Gateway) -> TcpStream {
+    open(gateway, "/v1/streams/s/events").await
+}
+
+/// Opens an event stream and waits for its first event.
+async fn open(gateway: &Gateway, path: &str) -> TcpStream {
     let mut socket = TcpStream::connect(gateway.address).await.unwrap();
-    let request = "GET /v1/streams/s/events HTTP/1.1\r\nHost: localhost\r\n\
-                   Accept: text/event-stream\r\n\r\n";
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n");
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut read = Vec::new();
     while !read.windows(5).any(|part| part == b"$open") {
@@ -31,17 +36,50 @@ async fn subscribe(gateway: &Gateway) -> TcpStream {
     socket
 }
 
-#[tokio::test]
-async fn memory_goes_back_after_many_subscribers_have_left() {
+/// Starts a gateway on a Redis.
+fn start(server: &Server) -> Gateway {
     let _ = streamgate::net::rlimit::allow(SUBSCRIBERS);
-    let server = Server::start().await;
-    let gateway = Gateway::start(&[
+    Gateway::start(&[
         "serve",
         "--listen",
         "127.0.0.1:0",
         "--redis-url",
         &server.url(),
-    ]);
+    ])
+}
+
+/// Returns the memory of an idle event stream in KiB, with `count` of them.
+async fn each(gateway: &Gateway, count: usize, path: impl Fn(usize) -> String) -> f64 {
+    let pid = gateway.child.id();
+    // The first stream creates what the others share.
+    drop(open(gateway, &path(count)).await);
+    let start = memory(pid, "RssAnon");
+    let mut sockets = Vec::new();
+    for n in 0..count {
+        sockets.push(open(gateway, &path(n)).await);
+    }
+    #[expect(clippy::cast_precision_loss, reason = "KiB of one process")]
+    let each = memory(pid, "RssAnon").saturating_sub(start) as f64 / count as f64;
+    each
+}
+
+#[tokio::test]
+async fn an_idle_push_session_is_a_socket_and_a_session_like_a_subscription() {
+    let server = Server::start().await;
+    let gateway = start(&server);
+    let subscription = each(&gateway, 500, |_| "/v1/streams/s/events".to_owned()).await;
+    let push = each(&gateway, 500, |n| {
+        format!("/v1/streams/p/groups/g/events?consumer=w{n}&create=true")
+    })
+    .await;
+    println!("{subscription:.1} KiB per subscription, {push:.1} KiB per push session");
+    assert!(push < 6.0, "{push} KiB per push session");
+}
+
+#[tokio::test]
+async fn memory_goes_back_after_many_subscribers_have_left() {
+    let server = Server::start().await;
+    let gateway = start(&server);
     let pid = gateway.child.id();
     drop(subscribe(&gateway).await);
     let start = memory(pid, "RssAnon");

@@ -1,9 +1,10 @@
 //! Dead letters of entries with more fields than a Lua script can append.
 
 use serde_json::{Value, json};
+use streamgate::config::Settings;
 
 use crate::support::redis::{Server, json as plain};
-use crate::support::{TestApp, eventually};
+use crate::support::{PATIENCE, TestApp, eventually};
 
 const GROUP: &str = "/v1/streams/s/groups/g";
 
@@ -29,7 +30,9 @@ fn fields(count: usize) -> Vec<String> {
 /// Starts a gateway whose group `g` of the stream `s` dead-lettered entries with these fields.
 async fn given_up(entries: &[Vec<String>]) -> (Server, TestApp) {
     let server = Server::start().await;
-    let app = TestApp::on_server(&server).await;
+    // A debug build on a busy machine needs more than the default for replies of 40,000 fields.
+    let patient = |settings: &mut Settings| settings.pool.response_timeout = PATIENCE;
+    let app = TestApp::on(&server.url(), patient).await;
     let policy = r#"{"policy":{"lease":"1h","max_deliveries":1}}"#;
     assert_eq!(app.put_json(GROUP, policy).await.status, 201);
     for (n, fields) in entries.iter().enumerate() {

@@ -60,11 +60,12 @@ class Given:
         for names in rules.get("at_most_one", []) + exactly:
             for name in [name for name in names if name in self][1:]:
                 self.drop(name)
-        for names in rules.get("together", []):
-            if not all(name in self for name in names):
-                for name in names:
-                    self.drop(name)
+        # What one rule drops, another may need.
         for _ in range(2):
+            for names in rules.get("together", []):
+                if not all(name in self for name in names):
+                    for name in names:
+                        self.drop(name)
             for name, others in rules.get("needs", {}).items():
                 if name in self and not any(other in self for other in others):
                     self.drop(name)
@@ -112,6 +113,8 @@ def obey_member_rules(case, value, schema, examples=None):
     if isinstance(value, dict):
         properties = schema.get("properties", {})
         own = {name: member["example"] for name, member in properties.items() if "example" in member}
+        whole = schema.get("example")
+        own = {**(whole if isinstance(whole, dict) else {}), **own}
         given = Given(value, examples={**own, **(examples or {})})
         given.obey(schema.get("x-member-rules", {}))
         for name, member in list(value.items()):
@@ -154,7 +157,7 @@ def fit(value):
 def before_call(context, case, kwargs):
     """Valid requests become ones that the document means; a wait that is right becomes a short one."""
     if is_valid(case):
-        for values in (case.path_parameters, case.query):
+        for values in (case.path_parameters, case.query, case.headers):
             for name in values or {}:
                 values[name] = fit(values[name])
         obey_parameter_rules(case)

@@ -11,6 +11,7 @@ use crate::http::error::{ApiError, ErrorCode};
 use crate::http::extract::access::{ExistingAccess, Manage};
 use crate::http::extract::params::{DurationParam, entry_ids, redis_number};
 use crate::http::extract::{JsonOrForm, NoParams, Query, id};
+use crate::http::openapi::text::{DurationText, EntryIdText, ShortIdText, StreamNameText};
 use crate::http::paths;
 use crate::http::respond::gap::require_stream;
 use crate::http::respond::json::Json;
@@ -47,7 +48,7 @@ impl From<RefsParam> for ReferencePolicy {
 pub struct DeleteParams {
     /// Entry ids, at most 1000. Repeat the parameter for each id.
     #[serde(default)]
-    #[param(required = true, example = json!(["1795232709004-0"]))]
+    #[param(required = true, example = json!(["1795232709004-0"]), value_type = Vec<EntryIdText>, inline, min_items = 1, max_items = 1000)]
     id: Vec<String>,
     /// Handling of groups that still refer to an entry: `keep` (the default), `delete` or `acked`.
     #[param(inline)]
@@ -92,7 +93,7 @@ pub enum DeletionOutcome {
     delete,
     path = paths::ENTRIES,
     tag = "entries",
-    params(("stream" = String, Path, description = "The stream"), DeleteParams),
+    params(("stream" = inline(StreamNameText), Path, description = "The stream"), DeleteParams),
     responses((status = 200, description = "The result for each entry", body = Deletions), DeleteEntriesProblems),
 )]
 pub async fn delete_entries(
@@ -136,8 +137,8 @@ pub async fn delete_entries(
     path = paths::ENTRY,
     tag = "entries",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("id" = String, Path, description = "The id of the entry", example = "1795232709004-0"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("id" = inline(EntryIdText), Path, description = "The id of the entry", example = "1795232709004-0"),
     ),
     responses((status = 204, description = "Deleted"), DeleteEntryProblems),
 )]
@@ -165,16 +166,18 @@ pub async fn delete_entry(
 #[serde(deny_unknown_fields)]
 pub struct TrimCall {
     /// Keep this many of the newest entries.
-    #[schema(example = 1000)]
+    #[schema(example = 1000, maximum = 9_223_372_036_854_775_807_u64)]
     maxlen: Option<u64>,
     /// Remove entries below this id.
+    #[schema(value_type = Option<ShortIdText>, inline)]
     minid: Option<String>,
     /// Remove entries older than this, by the clock of Redis.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<DurationText>, inline)]
     max_age: Option<DurationParam>,
     /// Trim exactly. By default Redis drops only whole nodes, which is much cheaper.
     exact: Option<bool>,
     /// Without `exact`: the maximum number of entries examined, or 0 for no limit.
+    #[schema(maximum = 9_223_372_036_854_775_807_u64)]
     limit: Option<u64>,
     /// Handling of groups when trimming. `keep` (the default) keeps their pending records. `delete`
     /// removes these records. `acked` trims only entries that every group has read and
@@ -196,7 +199,7 @@ pub struct Trimmed {
     post,
     path = paths::TRIM,
     tag = "streams",
-    params(("stream" = String, Path, description = "The stream")),
+    params(("stream" = inline(StreamNameText), Path, description = "The stream")),
     request_body(content((TrimCall = "application/json"), (TrimCall = "application/x-www-form-urlencoded"))),
     responses((status = 200, description = "Trimmed", body = Trimmed), TrimProblems),
 )]

@@ -13,6 +13,7 @@ use crate::http::error::problems::EntryProblems;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::extract::access::{Access, Subscribe};
 use crate::http::extract::{Query, path_id};
+use crate::http::openapi::text::{EntryIdText, StreamNameText};
 use crate::http::paths;
 use crate::http::respond::json::Json;
 use crate::http::respond::schema::{CloudEvent, EntryOut};
@@ -60,8 +61,8 @@ pub struct ViewParams {
     path = paths::ENTRY,
     tag = "entries",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("id" = String, Path, description = "The id of the entry", example = "1795232709004-0"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("id" = inline(EntryIdText), Path, description = "The id of the entry", example = "1795232709004-0"),
         ViewParams,
     ),
     responses(

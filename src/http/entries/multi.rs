@@ -18,6 +18,7 @@ use crate::http::extract::stream_param;
 use crate::http::extract::{Query, id};
 use crate::http::layer::compress::compressed;
 use crate::http::layer::request::{RequestInfo, Waited};
+use crate::http::openapi::text::{StartText, StreamAtText, WaitText};
 use crate::http::paths;
 use crate::http::respond::gap::SkippedGap;
 use crate::http::respond::json::Json;
@@ -41,15 +42,16 @@ pub struct ManyParams {
     /// A stream as `NAME@POSITION`. Repeat the parameter for each stream, at most 256 times; the
     /// same stream may appear twice. A stream without a position starts at `after`.
     #[serde(default)]
-    #[param(required = true, example = json!(["orders@0", "payments@$"]))]
+    #[param(required = true, example = json!(["orders@0", "payments@$"]), value_type = Vec<StreamAtText>, inline, min_items = 1, max_items = 256)]
     stream: Vec<String>,
     /// Start for streams without a position: a position, `0`, `$` (the default) or `+`.
+    #[param(value_type = Option<StartText>, inline)]
     after: Option<String>,
     /// Maximum number of entries of each stream: 1 to 1000, default 100.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u64>,
     /// Time to wait for an entry if none of the streams has one, at most 60s.
-    #[param(value_type = Option<String>, example = "20s")]
+    #[param(value_type = Option<WaitText>, example = "20s", inline)]
     wait: Option<DurationParam>,
     /// Returns each entry as `{"id","payload"}`, with the value of this field as the payload.
     payload: Option<String>,

@@ -13,6 +13,7 @@ use crate::http::error::{ApiError, ErrorCode};
 use crate::http::extract::access::{Access, Manage};
 use crate::http::extract::params::bounded;
 use crate::http::extract::{NoParams, Query, path_segment};
+use crate::http::openapi::text::StreamNameText;
 use crate::http::paths;
 use crate::http::respond::json::Json;
 use crate::http::state::AppState;
@@ -101,7 +102,7 @@ fn not_scheduled() -> ApiError {
     get,
     path = paths::SCHEDULED,
     tag = "entries",
-    params(("stream" = String, Path, description = "The stream"), ScheduledParams),
+    params(("stream" = inline(StreamNameText), Path, description = "The stream"), ScheduledParams),
     responses((status = 200, description = "Scheduled appends", body = ScheduledAppends), ScheduledProblems),
 )]
 pub async fn list_scheduled(
@@ -146,7 +147,7 @@ pub async fn list_scheduled(
     path = paths::SCHEDULED_ONE,
     tag = "entries",
     params(
-        ("stream" = String, Path, description = "The stream"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
         ("token" = String, Path, description = "The `scheduled` value from the response of the append"),
     ),
     responses((status = 200, description = "The scheduled append", body = ScheduledAppend), OneScheduledProblems),
@@ -172,7 +173,7 @@ pub async fn read_scheduled(
     path = paths::SCHEDULED_ONE,
     tag = "entries",
     params(
-        ("stream" = String, Path, description = "The stream"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
         ("token" = String, Path, description = "The `scheduled` value from the response of the append"),
     ),
     responses((status = 204, description = "The append is cancelled"), CancelProblems),

@@ -28,6 +28,7 @@ use crate::http::extract::access::{Access, Subscribe};
 use crate::http::extract::params::TimeParam;
 use crate::http::extract::{Query, id};
 use crate::http::layer::request::RequestInfo;
+use crate::http::openapi::text::{EndText, FilterText, StartText, StreamNameText, TimeText};
 use crate::http::paths;
 use crate::http::respond::view::{ViewParam, view};
 use crate::http::state::AppState;
@@ -43,17 +44,17 @@ use crate::model::view::EventView;
 pub struct EventsParams {
     /// Start after this position: `0` for the oldest entry, `$` (the default) for new entries only,
     /// `+` for the last entry and new ones.
-    #[param(example = "0")]
+    #[param(example = "0", value_type = Option<StartText>, inline)]
     after: Option<String>,
     /// Start with entries from this time on: RFC 3339, Unix milliseconds, or a duration before now.
-    #[param(value_type = Option<String>, example = "1h")]
+    #[param(value_type = Option<TimeText>, example = "1h", inline)]
     since: Option<TimeParam>,
     /// Start with this many of the last entries, at most 500.
     #[param(minimum = 1, maximum = 500)]
     last: Option<u64>,
     /// Send entries up to this position or time, then `$end` with the reason `complete`. A client
     /// that resumes with nothing left gets 204. `$` is the last entry at the time of the request.
-    #[param(example = "2026-09-20T08:30:00Z")]
+    #[param(example = "2026-09-20T08:30:00Z", value_type = Option<EndText>, inline)]
     end: Option<String>,
     /// Replaces the header for clients that cannot send it; the last value counts. Hidden in the
     /// OpenAPI document: generated clients send the header, and spelling variants collide in some
@@ -76,7 +77,7 @@ pub struct EventsParams {
     /// `FIELD:VALUE`: send only entries with this value. Values of one field are alternatives; all
     /// fields must match.
     #[serde(default)]
-    #[param(required = false, example = json!(["type:paid"]))]
+    #[param(required = false, example = json!(["type:paid"]), value_type = Vec<FilterText>, inline, max_items = 100)]
     filter: Vec<String>,
     /// Show the payload (field `data` by default) as JSON. A payload that is not valid JSON stays
     /// text and is marked with `"json":false`.
@@ -101,7 +102,7 @@ pub struct EventsParams {
     path = paths::EVENTS,
     tag = "events",
     params(
-        ("stream" = String, Path, description = "The stream, which need not exist yet"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream, which need not exist yet"),
         ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event received"),
         EventsParams,
     ),

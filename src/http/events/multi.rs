@@ -21,6 +21,9 @@ use crate::http::extract::params::{TimeParam, at_most_streams};
 use crate::http::extract::stream_param;
 use crate::http::extract::{Query, id};
 use crate::http::layer::request::RequestInfo;
+use crate::http::openapi::text::{
+    EndText, FilterText, MatchText, StartText, StreamAtText, TimeText,
+};
 use crate::http::paths;
 use crate::http::respond::view::{ViewParam, view};
 use crate::http::state::AppState;
@@ -39,16 +42,17 @@ use crate::model::view::EventView;
 pub struct ManyEventsParams {
     /// `NAME` or `NAME@POSITION`, repeated for each stream; at most 256 together with `match`.
     #[serde(default)]
-    #[param(required = false, example = json!(["orders@0", "payments"]))]
+    #[param(required = false, example = json!(["orders@0", "payments"]), value_type = Vec<StreamAtText>, inline, max_items = 256)]
     stream: Vec<String>,
     /// `PREFIX*`: all streams whose names start with the prefix, including streams created later.
     #[serde(default, rename = "match")]
-    #[param(rename = "match", required = false, example = json!(["sensor:*"]))]
+    #[param(rename = "match", required = false, example = json!(["sensor:*"]), value_type = Vec<MatchText>, inline)]
     matching: Vec<String>,
     /// Start position of streams without their own: a position, `0`, `$` (the default) or `+`.
+    #[param(value_type = Option<StartText>, inline)]
     after: Option<String>,
     /// For streams without their own position: start with entries from this time on.
-    #[param(value_type = Option<String>, example = "1h")]
+    #[param(value_type = Option<TimeText>, example = "1h", inline)]
     since: Option<TimeParam>,
     /// For streams without their own position: start with this many of the last entries of each
     /// stream, at most 500.
@@ -56,7 +60,7 @@ pub struct ManyEventsParams {
     last: Option<u64>,
     /// Send entries up to this position or time, then `$end` with the reason `complete`. A client
     /// that resumes with nothing left gets 204. `$` is the last entry at the time of the request.
-    #[param(example = "2026-09-20T08:30:00Z")]
+    #[param(example = "2026-09-20T08:30:00Z", value_type = Option<EndText>, inline)]
     end: Option<String>,
     /// Replaces the header for clients that cannot send it; the last value counts. Hidden in the
     /// OpenAPI document: generated clients send the header, and spelling variants collide in some
@@ -79,7 +83,7 @@ pub struct ManyEventsParams {
     /// `FIELD:VALUE`: send only entries with this value. Values of one field are alternatives; all
     /// fields must match.
     #[serde(default)]
-    #[param(required = false, example = json!(["type:paid"]))]
+    #[param(required = false, example = json!(["type:paid"]), value_type = Vec<FilterText>, inline, max_items = 100)]
     filter: Vec<String>,
     /// Show the payload (field `data` by default) as JSON. A payload that is not valid JSON stays
     /// text and is marked with `"json":false`.

@@ -1,4 +1,5 @@
-//! A subscription that is being sent to a client, either by its connection or as a response body.
+//! A subscription or push session that is being sent to a client, either by its connection or as a
+//! response body.
 //!
 //! The response carries its session in an extension ([`DetachableSession`]). A connection that serves only
 //! this response takes the session out and writes to the socket itself. Otherwise the body yields
@@ -13,19 +14,69 @@ use std::time::Instant;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::Stream;
 use hyper::body::Frame;
 use parking_lot::Mutex;
 
 use crate::http::error::ApiError;
 use crate::http::layer::request::RequestInfo;
-use crate::live::{SendQueue, Subscription};
+use crate::live::{JoinError, SendQueue, Subscription};
 
-/// Writes the final frame of a subscription that fails.
+/// Writes the final frame of a session that fails.
 pub(in crate::http) type Failed = fn(&ApiError, &str, &str) -> Bytes;
 
-/// A subscription that logs its duration when it is dropped.
+/// The events of a push session.
+pub(in crate::http) type PushEvents = Pin<Box<dyn Stream<Item = Result<Bytes, JoinError>> + Send>>;
+
+/// The source of the bytes of a session.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most sessions are subscriptions, and a box would be one more allocation for each"
+)]
+pub(in crate::http) enum EventSource {
+    Subscription(Subscription),
+    Push(PushEvents),
+}
+
+impl From<Subscription> for EventSource {
+    fn from(subscription: Subscription) -> Self {
+        Self::Subscription(subscription)
+    }
+}
+
+impl From<PushEvents> for EventSource {
+    fn from(events: PushEvents) -> Self {
+        Self::Push(events)
+    }
+}
+
+impl EventSource {
+    /// Writes the next bytes to `out`. Pending if there are none, `None` at the end.
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut SendQueue,
+    ) -> Poll<Option<Result<(), JoinError>>> {
+        match self {
+            Self::Subscription(subscription) => subscription.poll_next(cx, out),
+            Self::Push(events) => events.as_mut().poll_next(cx).map(|next| {
+                next.map(|next| next.map(|bytes| out.write(|out| out.extend_from_slice(&bytes))))
+            }),
+        }
+    }
+
+    /// Returns the name of the source in the log.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Subscription(_) => "subscription",
+            Self::Push(_) => "push session",
+        }
+    }
+}
+
+/// A subscription or push session that logs its duration when it is dropped.
 pub(crate) struct Session {
-    subscription: Subscription,
+    source: EventSource,
     failed: Failed,
     began: Instant,
     /// Copies of the path and the request id: the buffer of the request is large and can be freed.
@@ -34,14 +85,10 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(in crate::http) fn new(
-        subscription: Subscription,
-        request: &RequestInfo,
-        failed: Failed,
-    ) -> Self {
+    pub(in crate::http) fn new(source: EventSource, request: &RequestInfo, failed: Failed) -> Self {
         let (path, request_id) = (request.path().into(), request.id().into());
         Self {
-            subscription,
+            source,
             failed,
             began: Instant::now(),
             path,
@@ -52,7 +99,7 @@ impl Session {
     /// Writes the next bytes to `out`. Pending if there are none, false at the end. Must be polled
     /// again until it is pending.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>, out: &mut SendQueue) -> Poll<bool> {
-        self.subscription.poll_next(cx, out).map(|next| match next {
+        self.source.poll_next(cx, out).map(|next| match next {
             Some(Ok(())) => true,
             Some(Err(error)) => {
                 let error = ApiError::of_read(error);
@@ -69,7 +116,8 @@ impl Drop for Session {
     fn drop(&mut self) {
         let seconds = self.began.elapsed().as_secs();
         let (path, id) = (&self.path, &self.request_id);
-        tracing::info!(%path, seconds, request_id = %id, "subscription closed");
+        let kind = self.source.kind();
+        tracing::info!(%path, seconds, request_id = %id, "{kind} closed");
     }
 }
 

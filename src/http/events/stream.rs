@@ -7,10 +7,11 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
 use crate::http::error::{ApiError, ErrorCode};
-use crate::http::events::session::{self, Session};
+use crate::http::events::session::{self, EventSource, Session};
 use crate::http::layer::request::RequestInfo;
-use crate::live::{EndReason, Subscription};
-use crate::model::frame::{Framing, begin_event, end_event};
+use crate::http::respond::accept;
+use crate::live::EndReason;
+use crate::model::frame::{Framing, write_event};
 
 /// The media type of server-sent events.
 pub const EVENT_STREAM: &str = "text/event-stream";
@@ -18,28 +19,7 @@ pub const EVENT_STREAM: &str = "text/event-stream";
 /// Whether the client explicitly accepts this media type.
 #[must_use]
 pub fn is_wanted(headers: &HeaderMap, media_type: &str) -> bool {
-    accepted(headers).iter().any(|range| range == media_type)
-}
-
-/// Returns the media ranges of `Accept` without their parameters.
-fn accepted(headers: &HeaderMap) -> Vec<String> {
-    let values = headers
-        .get_all(ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    let ranges = values.flat_map(|value| value.split(','));
-    let range = |range: &str| {
-        range
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_ascii_lowercase()
-    };
-    ranges
-        .map(range)
-        .filter(|range| !range.is_empty())
-        .collect()
+    accept::items(headers, &ACCEPT).contains(&(media_type.to_owned(), true))
 }
 
 /// Checks that the client accepts an event stream.
@@ -47,11 +27,18 @@ fn accepted(headers: &HeaderMap) -> Vec<String> {
 /// # Errors
 /// 406 if the client does not accept an event stream.
 pub fn require_acceptable(headers: &HeaderMap) -> Result<(), ApiError> {
-    let ranges = accepted(headers);
-    let fits = |range: &String| matches!(range.as_str(), EVENT_STREAM | "text/*" | "*/*");
+    let ranges = accept::items(headers, &ACCEPT);
+    // The most specific range decides.
+    let decided = [EVENT_STREAM, "text/*", "*/*"]
+        .iter()
+        .find_map(|name| ranges.iter().find(|(range, _)| range == name));
     // Some generated clients accept only the media type of errors, whatever the endpoint returns.
-    let of_errors = |range: &String| range == "application/problem+json";
-    if ranges.iter().all(of_errors) || ranges.iter().any(fits) {
+    let of_errors = |(range, _): &(String, bool)| range == "application/problem+json";
+    let accepts = match decided {
+        Some((_, accepted)) => *accepted,
+        None => ranges.iter().all(of_errors),
+    };
+    if accepts {
         return Ok(());
     }
     Err(ApiError::new(
@@ -66,11 +53,11 @@ pub fn closed(closing: EndReason) -> Response {
     respond(Body::from(closing.frame(Framing::Events)))
 }
 
-/// Returns the event stream of a subscription.
+/// Returns the event stream of a subscription or a push session.
 #[must_use]
-pub fn live(subscription: Subscription, request: &RequestInfo) -> Response {
+pub fn live(source: impl Into<EventSource>, request: &RequestInfo) -> Response {
     session::respond(
-        Session::new(subscription, request, error_frame),
+        Session::new(source.into(), request, error_frame),
         respond(Body::empty()),
     )
 }
@@ -85,13 +72,8 @@ pub fn failed(error: &ApiError, request: &RequestInfo) -> Response {
 fn error_frame(error: &ApiError, path: &str, request_id: &str) -> Bytes {
     let mut frame = Vec::new();
     let problem = error.problem(path, request_id);
-    begin_event(
-        &mut frame,
-        Some("$error"),
-        Some(fastrand::u64(10_000..30_000)),
-        &problem,
-    );
-    end_event(&mut frame, None);
+    let retry_ms = fastrand::u64(10_000..30_000);
+    write_event(&mut frame, Some("$error"), Some(retry_ms), &problem);
     frame.into()
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
+use crate::http::bounds::MAX_WAIT;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::extract::id;
 use crate::model::duration;
@@ -107,9 +108,6 @@ pub fn exclusive(first: &str, second: &str) -> ApiError {
     ApiError::invalid(format!("`{plain}` and `{other}` are mutually exclusive"))
         .at(second, format!("cannot be combined with `{plain}`"))
 }
-
-/// Maximum wait of a read.
-pub const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// Returns the wait of a read.
 ///

@@ -10,6 +10,7 @@ use crate::http::error::problems::{ManyWorkProblems, WorkProblems};
 use crate::http::extract::access::{Access, Caller, Consume, GroupAccess, Manage, PathGroup};
 use crate::http::extract::{JsonOrForm, Query};
 use crate::http::groups::items::{Outcome, SettleBatch, SettledAll};
+use crate::http::openapi::text::{EntryIdText, GroupNameText, StreamNameText};
 use crate::http::paths;
 use crate::http::respond::json::Json;
 use crate::http::state::AppState;
@@ -60,7 +61,7 @@ pub struct AckCall {
     /// Entry ids, at most 1000, no matter which consumer holds the entries. In a request for
     /// several streams, each id has the form `STREAM@ID`. In a form, repeat `ids` for each id.
     #[serde(default)]
-    #[schema(required = false, max_items = 1000, example = json!(["1795232709004-0"]))]
+    #[schema(required = false, max_items = 1000, example = json!(["1795232709004-0"]), value_type = Vec<EntryIdText>, inline)]
     ids: Vec<String>,
     /// Receipts, at most 1000, returned with entries of groups that have a policy. Only entries
     /// that are still leased under these receipts are acknowledged.
@@ -80,8 +81,8 @@ pub struct AckCall {
     path = paths::GROUP_ACK,
     tag = "work",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("group" = inline(GroupNameText), Path, description = "The group"),
         AckParams,
     ),
     request_body(content((AckCall = "application/json"), (AckCall = "application/x-www-form-urlencoded"))),
@@ -107,7 +108,7 @@ pub async fn ack_entries(
     post,
     path = paths::MANY_ACK,
     tag = "work",
-    params(("group" = String, Path, description = "The group name, the same in each stream"), AckParams),
+    params(("group" = inline(GroupNameText), Path, description = "The group name, the same in each stream"), AckParams),
     request_body(content((AckCall = "application/json"), (AckCall = "application/x-www-form-urlencoded"))),
     responses((status = 200, description = "The outcome of each entry", body = SettledAll), ManyWorkProblems),
 )]

@@ -13,6 +13,10 @@ use crate::http::extract::params::{
 };
 use crate::http::extract::{JsonOrForm, NoParams, Query, id};
 use crate::http::groups::read::{Deliveries, DeliveryOut, MAX_COUNT};
+use crate::http::openapi::text::{
+    ConsumerNameText, DurationText, EntryIdText, GroupNameText, ShortIdText, StreamNameText,
+    TimeText,
+};
 use crate::http::paths;
 use crate::http::respond::json::Json;
 use crate::http::state::AppState;
@@ -25,29 +29,31 @@ use crate::redis::{AutoClaim, Claim};
 pub struct ClaimCall {
     /// The consumer that receives the entries. A name that is not UTF-8 is the text
     /// `{"base64":"…"}`.
-    #[schema(required, value_type = String, example = "w2")]
+    #[schema(required, value_type = ConsumerNameText, inline)]
     consumer: Option<NameParam>,
     /// Entry ids, at most 1000. In a form, repeat `ids` for each id.
     #[serde(default)]
-    #[schema(required, min_items = 1, max_items = 1000, example = json!(["1795232709004-0"]))]
+    #[schema(required, min_items = 1, max_items = 1000, example = json!(["1795232709004-0"]), value_type = Vec<EntryIdText>, inline)]
     ids: Vec<String>,
     /// Minimum time since the last delivery of an entry; 0 by default.
-    #[schema(value_type = Option<String>, example = "30s")]
+    #[schema(value_type = Option<DurationText>, inline)]
     min_idle: Option<DurationParam>,
     /// The new idle time of the entries, instead of 0.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<DurationText>, inline)]
     idle: Option<DurationParam>,
     /// The new time of the last delivery, instead of now: RFC 3339, Unix milliseconds, or a
     /// duration before now. A time in the future counts as now.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<TimeText>, inline)]
     time: Option<TimeParam>,
     /// The new delivery count, instead of incrementing it.
+    #[schema(maximum = 9_223_372_036_854_775_807_u64)]
     retry_count: Option<u64>,
     /// Whether to claim entries that are not pending for any consumer, too.
     force: Option<bool>,
     /// Whether to return only ids and leave delivery counts unchanged.
     just_id: Option<bool>,
     /// Raises the group's last delivered id to this id.
+    #[schema(value_type = Option<EntryIdText>, inline)]
     last_id: Option<String>,
 }
 
@@ -76,8 +82,8 @@ fn named(name: Option<&NameParam>) -> Result<crate::model::name::ConsumerName, A
     path = paths::GROUP_CLAIM,
     tag = "work",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("group" = inline(GroupNameText), Path, description = "The group"),
     ),
     request_body(content((ClaimCall = "application/json"), (ClaimCall = "application/x-www-form-urlencoded"))),
     responses((status = 200, description = "The claimed entries", body = Deliveries), WorkProblems),
@@ -136,12 +142,13 @@ pub async fn claim_entries(
 pub struct AutoClaimCall {
     /// The consumer that receives the entries. A name that is not UTF-8 is the text
     /// `{"base64":"…"}`.
-    #[schema(required, value_type = String, example = "w2")]
+    #[schema(required, value_type = ConsumerNameText, inline)]
     consumer: Option<NameParam>,
     /// Minimum time since the last delivery of an entry.
-    #[schema(required, value_type = String, example = "30s")]
+    #[schema(required, value_type = DurationText, inline)]
     min_idle: Option<DurationParam>,
     /// The `next` of the previous page; `0-0` by default.
+    #[schema(value_type = Option<ShortIdText>, inline)]
     start: Option<String>,
     /// Maximum number of entries: 100 by default, at most 1000.
     #[schema(minimum = 1, maximum = 1000)]
@@ -172,8 +179,8 @@ pub struct ClaimedPage {
     path = paths::GROUP_AUTOCLAIM,
     tag = "work",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("group" = inline(GroupNameText), Path, description = "The group"),
     ),
     request_body(content((AutoClaimCall = "application/json"), (AutoClaimCall = "application/x-www-form-urlencoded"))),
     responses((status = 200, description = "The claimed entries", body = ClaimedPage), WorkProblems),

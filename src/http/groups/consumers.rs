@@ -13,6 +13,9 @@ use crate::http::extract::names::NameSchema;
 use crate::http::extract::params::bounded;
 use crate::http::extract::{NoParams, Query, path_segment};
 use crate::http::layer::unread_body::NoBody;
+use crate::http::openapi::text::{
+    ConsumerNameText, GroupNameText, PendingChoiceText, StreamNameText,
+};
 use crate::http::paths;
 use crate::http::respond::json::Json;
 use crate::http::state::AppState;
@@ -106,8 +109,8 @@ impl From<AdmissionError> for ApiError {
     path = paths::CONSUMERS,
     tag = "groups",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("group" = inline(GroupNameText), Path, description = "The group"),
         ConsumersParams,
     ),
     responses((status = 200, description = "The consumers of the group", body = Consumers), ConsumerProblems),
@@ -142,9 +145,9 @@ pub async fn list_consumers(
     path = paths::CONSUMER,
     tag = "groups",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group"),
-        ("consumer" = String, Path, description = "The consumer"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("group" = inline(GroupNameText), Path, description = "The group"),
+        ("consumer" = inline(ConsumerNameText), Path, description = "The consumer"),
     ),
     responses((status = 200, description = "The consumer", body = Consumer), ConsumerProblems),
 )]
@@ -170,9 +173,9 @@ pub async fn read_consumer(
     path = paths::CONSUMER,
     tag = "groups",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group"),
-        ("consumer" = String, Path, description = "The consumer"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("group" = inline(GroupNameText), Path, description = "The group"),
+        ("consumer" = inline(ConsumerNameText), Path, description = "The consumer"),
     ),
     responses(
         (status = 201, description = "Created"),
@@ -207,7 +210,7 @@ pub async fn create_consumer(
 pub struct DeleteConsumerParams {
     /// `transfer:OTHER` transfers the pending entries to another consumer. `drop` discards the
     /// pending records: no consumer receives those entries again.
-    #[param(example = "transfer:w2")]
+    #[param(example = "transfer:w2", value_type = Option<PendingChoiceText>, inline)]
     pending: Option<String>,
 }
 
@@ -226,9 +229,9 @@ pub struct DeletedConsumer {
     path = paths::CONSUMER,
     tag = "groups",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group"),
-        ("consumer" = String, Path, description = "The consumer"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("group" = inline(GroupNameText), Path, description = "The group"),
+        ("consumer" = inline(ConsumerNameText), Path, description = "The consumer"),
         DeleteConsumerParams,
     ),
     responses((status = 200, description = "Deleted", body = DeletedConsumer), DeleteConsumerProblems),

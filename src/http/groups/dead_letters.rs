@@ -13,6 +13,7 @@ use crate::http::error::{ApiError, ErrorCode};
 use crate::http::extract::access::{Consume, GroupAccess, Manage};
 use crate::http::extract::params::bounded;
 use crate::http::extract::{NoParams, Query, id, path_segment};
+use crate::http::openapi::text::{EntryIdText, GroupNameText, StreamNameText};
 use crate::http::paths;
 use crate::http::respond::json::Json;
 use crate::http::respond::schema::DeadLetterSchema;
@@ -108,8 +109,8 @@ pub struct DeadLettersParams {
     path = paths::DEAD_LETTERS,
     tag = "dead letters",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("group" = inline(GroupNameText), Path, description = "The group"),
         DeadLettersParams,
     ),
     responses((status = 200, description = "A page of dead letters", body = DeadLettersPage), LeaseProblems),
@@ -156,9 +157,9 @@ pub async fn list_dead_letters(
     path = paths::DEAD_LETTER,
     tag = "dead letters",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group"),
-        ("id" = String, Path, description = "The id of the dead letter"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("group" = inline(GroupNameText), Path, description = "The group"),
+        ("id" = inline(EntryIdText), Path, description = "The id of the dead letter"),
     ),
     responses((status = 200, description = "The dead letter", body = DeadLetterOut), DeadLetterProblems),
 )]
@@ -199,9 +200,9 @@ fn not_found() -> ApiError {
     path = paths::DEAD_LETTER,
     tag = "dead letters",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group"),
-        ("id" = String, Path, description = "The id of the dead letter"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("group" = inline(GroupNameText), Path, description = "The group"),
+        ("id" = inline(EntryIdText), Path, description = "The id of the dead letter"),
     ),
     responses((status = 204, description = "Deleted"), DeadLetterProblems),
 )]
@@ -245,8 +246,8 @@ pub struct PurgedOut {
     path = paths::DEAD_LETTERS,
     tag = "dead letters",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("group" = inline(GroupNameText), Path, description = "The group"),
     ),
     responses((status = 200, description = "Deleted", body = PurgedOut), LeaseProblems),
 )]

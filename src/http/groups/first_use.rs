@@ -46,10 +46,10 @@ impl<'de> Deserialize<'de> for PolicyParam {
 }
 
 impl PolicyParam {
-    fn parse(self) -> Result<PolicyCall, ApiError> {
+    fn parse(self, prefix: &str) -> Result<PolicyCall, ApiError> {
         match self {
             Self::Object(policy) => Ok(policy),
-            Self::Text(text) => json_text_of("/policy", &text),
+            Self::Text(text) => json_text_of(&format!("{prefix}policy"), &text),
         }
     }
 }
@@ -86,7 +86,7 @@ impl GroupToCreate {
             Some(GroupPosition::After(start)) => start,
             _ => Start::After(Position::OLDEST),
         };
-        let policy = policy.map(PolicyParam::parse).transpose()?;
+        let policy = policy.map(|policy| policy.parse(prefix)).transpose()?;
         Ok(Some(Self { start, policy }))
     }
 

@@ -30,6 +30,9 @@ use crate::http::extract::single_header::only_new;
 use crate::http::extract::{JsonOrForm, NoParams, Query, id};
 use crate::http::groups::consumers::{Consumer, MAX_CONSUMERS};
 use crate::http::groups::policy::{Patch, PolicyCall, PolicyOut};
+use crate::http::openapi::text::{
+    AnyTagText, GroupNameText, GroupStartText, StreamNameText, TimeText,
+};
 use crate::http::paths;
 use crate::http::respond::json::Json;
 use crate::http::state::AppState;
@@ -45,16 +48,17 @@ use crate::redis::{GroupInfo, GroupStart, StoreError};
 pub struct NewGroup {
     /// The position after which the group reads: `0` (the default) for all retained entries, `$`
     /// for new entries only, or a position.
-    #[schema(example = "0")]
+    #[schema(value_type = Option<GroupStartText>, inline)]
     start: Option<String>,
     /// Instead of `start`: read entries from this time on. RFC 3339, Unix milliseconds, or a
     /// duration before now. If no entry was appended since then, the group reads new entries only.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<TimeText>, inline)]
     since: Option<TimeParam>,
     /// Whether to create an empty stream if it does not exist; true by default.
     create_stream: Option<bool>,
     /// The number of entries ever added to the stream up to `start`, used to compute the lag. A
     /// position that contains this number provides it.
+    #[schema(maximum = 9_223_372_036_854_775_807_u64)]
     entries_read: Option<u64>,
     /// The policy of the group. With a policy, entries are leased and delivered again if the lease
     /// expires. `{}` is a policy with default values; null means no policy. If absent, an existing
@@ -205,9 +209,9 @@ impl GroupPosition {
     path = paths::GROUP,
     tag = "groups",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group"),
-        ("If-None-Match" = Option<String>, Header, description = "`*`: fail if the group exists"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("group" = inline(GroupNameText), Path, description = "The group"),
+        ("If-None-Match" = inline(Option<AnyTagText>), Header, description = "`*`: fail if the group exists"),
     ),
     request_body(content((Option<NewGroup> = "application/json"), (NewGroup = "application/x-www-form-urlencoded"))),
     responses(
@@ -272,7 +276,7 @@ pub async fn create_group(
     get,
     path = paths::GROUPS,
     tag = "groups",
-    params(("stream" = String, Path, description = "The stream")),
+    params(("stream" = inline(StreamNameText), Path, description = "The stream")),
     responses((status = 200, description = "The groups of the stream", body = Groups), GroupProblems),
 )]
 pub async fn list_groups(
@@ -310,8 +314,8 @@ pub async fn list_groups(
     path = paths::GROUP,
     tag = "groups",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("group" = inline(GroupNameText), Path, description = "The group"),
     ),
     responses((status = 200, description = "The group and its consumers", body = GroupDetail), GroupProblems),
 )]
@@ -331,8 +335,8 @@ pub async fn read_group(
     path = paths::GROUP,
     tag = "groups",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("group" = inline(GroupNameText), Path, description = "The group"),
     ),
     responses((status = 204, description = "Deleted"), DeleteGroupProblems),
 )]

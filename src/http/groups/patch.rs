@@ -11,6 +11,7 @@ use crate::http::extract::params::{TimeParam, redis_number};
 use crate::http::extract::{ACCEPT_PATCH, JsonOrForm, NoParams, Query};
 use crate::http::groups::policy::{Patch, PolicyCall};
 use crate::http::groups::{GroupDetail, detail, parse_position};
+use crate::http::openapi::text::{GroupNameText, GroupStartText, StreamNameText, TimeText};
 use crate::http::paths;
 use crate::http::respond::json::Json;
 use crate::http::state::AppState;
@@ -21,14 +22,15 @@ use crate::redis::{GroupChange, StoreError};
 #[serde(deny_unknown_fields)]
 pub struct GroupPatch {
     /// The position after which the group continues: `0`, `$`, or a position.
-    #[schema(example = "0")]
+    #[schema(value_type = Option<GroupStartText>, inline)]
     last_delivered_id: Option<String>,
     /// Instead of `last_delivered_id`: continue with entries from this time on. RFC 3339, Unix
     /// milliseconds, or a duration before now.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<TimeText>, inline)]
     since: Option<TimeParam>,
     /// The number of entries ever added to the stream up to the new position, used to compute the
     /// lag. A position that contains this number provides it.
+    #[schema(maximum = 9_223_372_036_854_775_807_u64)]
     entries_read: Option<u64>,
     /// Changes to the policy; a group without a policy gets one. Null removes the policy and its
     /// leases; pending entries stay pending.
@@ -50,8 +52,8 @@ const TRIES: usize = 5;
     path = paths::GROUP,
     tag = "groups",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("group" = inline(GroupNameText), Path, description = "The group"),
     ),
     request_body(content(
         (GroupPatch = "application/json"),

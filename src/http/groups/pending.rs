@@ -11,6 +11,9 @@ use crate::http::extract::names::{NameParam, NameSchema};
 use crate::http::extract::params::{DurationParam, bounded, exclusive, redis_number};
 use crate::http::extract::{Query, id};
 use crate::http::groups::read::MAX_COUNT;
+use crate::http::openapi::text::{
+    BoundText, ConsumerNameText, DurationText, GroupNameText, StreamNameText,
+};
 use crate::http::paths;
 use crate::http::respond::json::Json;
 use crate::http::state::AppState;
@@ -26,14 +29,16 @@ const DEFAULT_PENDING: u64 = 100;
 #[into_params(parameter_in = Query)]
 pub struct PendingParams {
     /// Returns only entries of this consumer.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<ConsumerNameText>, inline)]
     consumer: Option<NameParam>,
     /// Minimum time since the last delivery.
-    #[param(value_type = Option<String>, example = "30s")]
+    #[param(value_type = Option<DurationText>, example = "30s", inline)]
     min_idle: Option<DurationParam>,
     /// First id to list; `(id` excludes the id.
+    #[param(value_type = Option<BoundText>, inline)]
     start: Option<String>,
     /// Last id to list; `(id` excludes the id.
+    #[param(value_type = Option<BoundText>, inline)]
     end: Option<String>,
     /// Maximum number of entries to list: 1 to 1000, default 100.
     #[param(minimum = 1, maximum = 1000)]
@@ -102,8 +107,8 @@ pub struct PendingEntryOut {
     path = paths::GROUP_PENDING,
     tag = "work",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("group" = inline(GroupNameText), Path, description = "The group"),
         PendingParams,
     ),
     responses((status = 200, description = "Pending entries", body = PendingPage), PendingProblems),

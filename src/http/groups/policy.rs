@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::extract::access::{Access, Manage, Publish};
 use crate::http::extract::params::DurationParam;
+use crate::http::openapi::text::{DeadLetterStreamText, ExpiryText, LeaseText, RetryDelayText};
 use crate::model::duration;
 use crate::model::namespace::Namespace;
 use crate::model::policy::{self, DEFAULT_LEASE, InvalidPolicy, Policy};
@@ -51,7 +52,7 @@ impl<T> Patch<T> {
 pub struct PolicyCall {
     /// Time a consumer has to settle an entry, 100ms to 12h; default 30s.
     #[serde(default)]
-    #[schema(value_type = Option<String>, example = "30s")]
+    #[schema(value_type = Option<LeaseText>, inline)]
     lease: Patch<DurationParam>,
     /// Deliveries after which an entry becomes a dead letter; default 0, which is no limit.
     #[serde(default)]
@@ -61,17 +62,17 @@ pub struct PolicyCall {
     /// first delivery, and so on; the last step repeats. Each step is 0 or 100ms to 12h. At most
     /// 100 steps, and fewer than `max_deliveries`.
     #[serde(default)]
-    #[schema(value_type = Option<Vec<String>>, example = json!(["1s", "10s", "1m"]))]
+    #[schema(value_type = Option<Vec<RetryDelayText>>, example = json!(["1s", "10s", "1m"]), inline, max_items = 100)]
     backoff: Patch<Vec<DurationParam>>,
     /// Idle time after which a consumer without pending entries is deleted, 100ms to 365d; default
     /// 0, which is never.
     #[serde(default)]
-    #[schema(value_type = Option<String>, example = "1d")]
+    #[schema(value_type = Option<ExpiryText>, inline)]
     consumer_expiry: Patch<DurationParam>,
     /// Stream that receives the dead letters. It must have the same hash tag as the stream, and
     /// requires the right to publish to it. Default: `{orders}.dead` for the stream `orders`.
     #[serde(default)]
-    #[schema(value_type = Option<String>, example = "{orders}.dead")]
+    #[schema(value_type = Option<DeadLetterStreamText>, inline)]
     dead_letter: Patch<String>,
 }
 

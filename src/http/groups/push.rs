@@ -1,22 +1,21 @@
 //! `GET /v1/streams/{stream}/groups/{group}/events`: pushes entries of a group to a consumer.
 
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderName};
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use futures_util::stream;
+use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::http::error::ApiError;
 use crate::http::error::problems::PushProblems;
 use crate::http::events::schema::PushEvent;
-use crate::http::events::stream::{self, EVENT_STREAM};
+use crate::http::events::session::PushEvents;
+use crate::http::events::stream::{EVENT_STREAM, closed, is_wanted, live, require_acceptable};
 use crate::http::extract::Query;
 use crate::http::extract::access::{Consume, GroupAccess, consumer};
 use crate::http::extract::names::NameParam;
@@ -24,14 +23,17 @@ use crate::http::extract::params::{DurationParam, bounded, lease};
 use crate::http::groups::first_use::{GroupToCreate, PolicyParam};
 use crate::http::groups::read::{Deliveries, DeliveryEvent, MAX_COUNT};
 use crate::http::layer::request::RequestInfo;
+use crate::http::openapi::text::{
+    ConsumerNameText, GroupNameText, GroupStartText, LeaseText, StreamNameText, WaitText,
+};
 use crate::http::paths;
 use crate::http::respond::view::{ViewParam, view};
 use crate::http::state::AppState;
 use crate::live::{EndReason, Push, PushPlan, Pushed};
 use crate::model::entry::{AsEvent, View};
-use crate::model::frame::{Framing, begin_event, end_event};
+use crate::model::frame::write_event;
 use crate::model::name::{GroupName, StreamName};
-use crate::redis::{ConsumerRead, FirstUse, GroupRead};
+use crate::redis::{ConsumerRead, Delivery, FirstUse, GroupRead};
 use crate::service::consume::PushError;
 
 /// Maximum time a closed session keeps its leases.
@@ -42,14 +44,14 @@ const MAX_GRACE: Duration = Duration::from_secs(60);
 #[into_params(parameter_in = Query)]
 pub struct PushParams {
     /// Consumer that reads. It is created on first use.
-    #[param(required, value_type = String, example = "w1")]
+    #[param(required, value_type = ConsumerNameText, example = "w1", inline)]
     consumer: Option<NameParam>,
     /// Maximum number of entries leased at the same time: 1 to 1000, default 10.
     #[param(minimum = 1, maximum = 1000)]
     prefetch: Option<u64>,
     /// Time after the connection ends until entries without an outcome return to the group, at most
     /// 60s. By default they return at once.
-    #[param(value_type = Option<String>, example = "2s")]
+    #[param(value_type = Option<WaitText>, example = "2s", inline)]
     grace: Option<DurationParam>,
     /// Number of entries the worker processes at the same time: 1 to 1000, default 1. When the
     /// connection breaks, this many of the oldest entries without an outcome count as delivered, if
@@ -57,7 +59,7 @@ pub struct PushParams {
     #[param(minimum = 1, maximum = 1000)]
     concurrency: Option<u64>,
     /// Lease of the entries, 100ms to 12h, instead of the lease of the policy.
-    #[param(value_type = Option<String>, example = "30s")]
+    #[param(value_type = Option<LeaseText>, example = "30s", inline)]
     lease: Option<DurationParam>,
     /// Returns each entry with the value of this field as `payload`, instead of its fields.
     payload: Option<String>,
@@ -76,6 +78,7 @@ pub struct PushParams {
     create: Option<bool>,
     /// With `create`: the position after which a new group reads. `0` (the default) for all
     /// retained entries, `$` for new entries only, or a position.
+    #[param(value_type = Option<GroupStartText>, inline)]
     start: Option<String>,
     /// With `create`: the policy of a new group, as JSON text. If absent, a new group has the
     /// default policy.
@@ -96,8 +99,8 @@ pub struct PushParams {
     path = paths::GROUP_EVENTS,
     tag = "work",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group. It must have a policy"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("group" = inline(GroupNameText), Path, description = "The group. It must have a policy"),
         PushParams,
     ),
     responses(
@@ -112,7 +115,7 @@ pub async fn push_entries(
     request: RequestInfo,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    stream::require_acceptable(&headers)?;
+    require_acceptable(&headers)?;
     let mut plan = plan(&access, &params, state.limits.heartbeat)?;
     let event = params.shown_as.map(|ViewParam::CloudEvents| AsEvent::Alone);
     let view = Arc::new(view(params.payload.as_deref(), params.json, false, event)?);
@@ -125,30 +128,14 @@ pub async fn push_entries(
         Ok(push) => push,
         Err(error) => {
             let closing = end_reason(&error);
-            return match closing.filter(|_| stream::is_wanted(&headers, EVENT_STREAM)) {
-                Some(closing) => Ok(stream::closed(closing)),
+            return match closing.filter(|_| is_wanted(&headers, EVENT_STREAM)) {
+                Some(closing) => Ok(closed(closing)),
                 None => Err(error.into()),
             };
         }
     };
-    let session = PushResponse {
-        of,
-        push,
-        view,
-        began: Instant::now(),
-        request,
-        opened: false,
-    };
-    let body = futures_util::stream::unfold(session, async |mut session| {
-        let bytes = session.next().await?;
-        Some((Ok::<_, Infallible>(bytes), session))
-    });
-    let headers = [
-        (CONTENT_TYPE, EVENT_STREAM),
-        (CACHE_CONTROL, "no-cache, no-transform"),
-        (HeaderName::from_static("x-accel-buffering"), "no"),
-    ];
-    Ok((headers, Body::from_stream(body)).into_response())
+    let events = PushResponse { of, push, view }.into_events();
+    Ok(live(events, &request))
 }
 
 /// Returns the event that closes a session which a retry may open, or `None` if no retry can.
@@ -214,74 +201,43 @@ fn plan(
     })
 }
 
-/// A push session. Logs its duration when it is dropped.
+/// A push session with the view of its entries.
 struct PushResponse {
     of: (StreamName, GroupName),
     push: Push,
     view: Arc<View>,
-    began: Instant,
-    request: RequestInfo,
-    opened: bool,
-}
-
-/// Data of the first event, `$open`.
-#[derive(Serialize)]
-struct PushOpenData<'a> {
-    streams: [&'a str; 1],
-    group: &'a GroupName,
 }
 
 impl PushResponse {
-    async fn next(&mut self) -> Option<Bytes> {
-        let (stream, group) = &self.of;
-        let mut out = Vec::new();
-        if !self.opened {
-            self.opened = true;
-            let open = PushOpenData {
-                streams: [&stream.public_name()],
-                group,
+    /// Returns the session's frames.
+    fn into_events(self) -> PushEvents {
+        Box::pin(stream::unfold(self, async |mut session| {
+            let frame = match session.push.next().await? {
+                Ok(Pushed::Entries(entries)) => Ok(session.frames(entries)),
+                Ok(Pushed::Control(frame)) => Ok(frame),
+                Err(error) => Err(error),
             };
-            let retry_ms = fastrand::u64(1_000..3_000);
-            begin_event(&mut out, Some("$open"), Some(retry_ms), &open);
-            end_event(&mut out, None);
-            return Some(out.into());
-        }
-        match self.push.next().await? {
-            Ok(Pushed::Entries(entries)) => {
-                let view = &self.view;
-                let shown = Deliveries::viewed((stream, group), entries, view, (false, false));
-                let name = stream.public_name();
-                for delivery in &shown.into_entries() {
-                    let event = DeliveryEvent {
-                        stream: &name,
-                        delivery,
-                        many: false,
-                    };
-                    if view.event.is_some() {
-                        begin_event(&mut out, None, None, &event);
-                    } else {
-                        begin_event(&mut out, None, None, delivery);
-                    }
-                    end_event(&mut out, None);
-                }
-            }
-            Ok(Pushed::Quiet) => out.extend_from_slice(Framing::Events.heartbeat().as_bytes()),
-            Ok(Pushed::Over(closing)) => return Some(closing.frame(Framing::Events)),
-            Err(error) => {
-                let problem = self.request.problem(&ApiError::of_read(error));
-                let retry_ms = fastrand::u64(10_000..30_000);
-                begin_event(&mut out, Some("$error"), Some(retry_ms), &problem);
-                end_event(&mut out, None);
-            }
-        }
-        Some(out.into())
+            Some((frame, session))
+        }))
     }
-}
 
-impl Drop for PushResponse {
-    fn drop(&mut self) {
-        let seconds = self.began.elapsed().as_secs();
-        let (path, id) = (self.request.path(), self.request.id());
-        tracing::info!(path, seconds, request_id = id, "push session closed");
+    /// Returns an event for each entry.
+    fn frames(&self, entries: Vec<Delivery>) -> Bytes {
+        let (stream, group) = &self.of;
+        let shown = Deliveries::viewed((stream, group), entries, &self.view, (false, false));
+        let name = stream.public_name();
+        let mut out = Vec::new();
+        for delivery in &shown.into_entries() {
+            let event = DeliveryEvent {
+                stream: &name,
+                delivery,
+                many: false,
+            };
+            match self.view.event {
+                Some(_) => write_event(&mut out, None, None, &event),
+                None => write_event(&mut out, None, None, delivery),
+            }
+        }
+        out.into()
     }
 }

@@ -23,6 +23,10 @@ use crate::http::groups::first_use::{GroupToCreate, PolicyParam};
 use crate::http::groups::items::show_receipt;
 use crate::http::groups::policy::PolicyCall;
 use crate::http::layer::request::Waited;
+use crate::http::openapi::text::{
+    ConsumerNameText, GroupNameText, GroupStartText, LeaseText, ShortIdText, StreamNameText,
+    WaitText,
+};
 use crate::http::paths;
 use crate::http::respond::json::Json;
 use crate::http::respond::schema::{CloudEvent, DeliverySchema};
@@ -48,7 +52,7 @@ const MAX_BYTES: u64 = 16 << 20;
 pub struct ReadCall {
     /// Consumer that reads. It is created on first use. A name that is not UTF-8 is the text
     /// `{"base64":"…"}`.
-    #[schema(required, value_type = String, example = "w1")]
+    #[schema(required, value_type = ConsumerNameText, inline)]
     pub(in crate::http) consumer: Option<NameParam>,
     /// Maximum number of entries: 1 to 1000, default 10.
     #[schema(minimum = 1, maximum = 1000)]
@@ -59,15 +63,16 @@ pub struct ReadCall {
     #[schema(minimum = 1, maximum = 16_777_216)]
     pub(in crate::http) max_bytes: Option<u64>,
     /// Time to wait for an entry if there is none, at most 60s.
-    #[schema(value_type = Option<String>, example = "20s")]
+    #[schema(value_type = Option<WaitText>, inline)]
     pub(in crate::http) wait: Option<DurationParam>,
     /// Delivers entries without adding them to the pending entries.
     pub(in crate::http) no_ack: Option<bool>,
     /// Returns the consumer's pending entries after this id (`0` for all) instead of new entries.
+    #[schema(value_type = Option<ShortIdText>, inline)]
     pub(in crate::http) history: Option<String>,
     /// Lease of the entries, 100ms to 12h, instead of the lease of the policy. Refused for a group
     /// without a policy.
-    #[schema(value_type = Option<String>, example = "30s")]
+    #[schema(value_type = Option<LeaseText>, inline)]
     pub(in crate::http) lease: Option<DurationParam>,
     /// Returns each entry with the value of this field as `payload`, instead of its fields.
     pub(in crate::http) payload: Option<String>,
@@ -79,6 +84,7 @@ pub struct ReadCall {
     pub(in crate::http) create: Option<bool>,
     /// With `create`: the position after which a new group reads. `0` (the default) for all
     /// retained entries, `$` for new entries only, or a position.
+    #[schema(value_type = Option<GroupStartText>, inline)]
     pub(in crate::http) start: Option<String>,
     /// With `create`: the policy of a new group. If absent, a new group is plain. In a form, the
     /// policy is JSON text.
@@ -242,8 +248,8 @@ impl Deliveries {
     path = paths::GROUP_READ,
     tag = "work",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("group" = inline(GroupNameText), Path, description = "The group"),
     ),
     request_body(content((ReadCall = "application/json"), (ReadCall = "application/x-www-form-urlencoded"))),
     responses(

@@ -21,6 +21,10 @@ use crate::http::groups::read::{
     Deliveries, DeliveryEvent, DeliveryOut, ReadCall, group_to_create, plan, view_of,
 };
 use crate::http::layer::request::Waited;
+use crate::http::openapi::text::{
+    ConsumerNameText, GroupNameText, GroupStartText, LeaseText, ShortIdText, StreamNameText,
+    WaitText,
+};
 use crate::http::paths;
 use crate::http::respond::json::Json;
 use crate::http::respond::schema::CloudEvent;
@@ -40,11 +44,11 @@ const MAX_ENTRIES: usize = 10_000;
 pub struct ReadManyCall {
     /// Streams to read, 1 to 256, without duplicates. In a form, repeat `streams` for each stream.
     #[serde(default)]
-    #[schema(required, min_items = 1, max_items = 256, example = json!(["orders", "payments"]))]
+    #[schema(required, min_items = 1, max_items = 256, example = json!(["orders", "payments"]), value_type = Vec<StreamNameText>, inline)]
     streams: Vec<String>,
     /// Consumer that reads. It is created on first use. A name that is not UTF-8 is the text
     /// `{"base64":"…"}`.
-    #[schema(required, value_type = String, example = "w1")]
+    #[schema(required, value_type = ConsumerNameText, inline)]
     consumer: Option<NameParam>,
     /// Maximum number of entries of each stream: 1 to 1000, default 10. At most 10,000 over all
     /// streams.
@@ -57,16 +61,17 @@ pub struct ReadManyCall {
     #[schema(minimum = 1, maximum = 16_777_216)]
     max_bytes: Option<u64>,
     /// Time to wait for an entry if none of the streams has one, at most 60s.
-    #[schema(value_type = Option<String>, example = "20s")]
+    #[schema(value_type = Option<WaitText>, inline)]
     wait: Option<DurationParam>,
     /// Delivers entries without adding them to the pending entries.
     no_ack: Option<bool>,
     /// Returns the consumer's pending entries after this id (`0` for all) of each stream, instead
     /// of new entries.
+    #[schema(value_type = Option<ShortIdText>, inline)]
     history: Option<String>,
     /// Lease of the entries, 100ms to 12h, instead of the leases of the policies. Refused for
     /// groups without a policy.
-    #[schema(value_type = Option<String>, example = "30s")]
+    #[schema(value_type = Option<LeaseText>, inline)]
     lease: Option<DurationParam>,
     /// Returns each entry with the value of this field as `payload`, instead of its fields.
     payload: Option<String>,
@@ -79,6 +84,7 @@ pub struct ReadManyCall {
     create: Option<bool>,
     /// With `create`: the position after which a new group reads. `0` (the default) for all
     /// retained entries, `$` for new entries only, or a position.
+    #[schema(value_type = Option<GroupStartText>, inline)]
     start: Option<String>,
     /// With `create`: the policy of a new group. If absent, a new group is plain. In a form, the
     /// policy is JSON text.
@@ -113,7 +119,7 @@ pub struct DeliveriesOf {
     post,
     path = paths::MANY_READ,
     tag = "work",
-    params(("group" = String, Path, description = "The name of the groups")),
+    params(("group" = inline(GroupNameText), Path, description = "The name of the groups")),
     request_body(content((ReadManyCall = "application/json"), (ReadManyCall = "application/x-www-form-urlencoded"))),
     responses(
         (status = 200, description = "Delivered entries", content(

@@ -10,6 +10,7 @@ use crate::http::extract::access::{Access, GroupAccess, Manage, Publish};
 use crate::http::extract::params::{at_most_one, entry_ids};
 use crate::http::extract::{JsonOrForm, NoParams, Query, id};
 use crate::http::groups::dead_letters::{AT_ONCE, remaining};
+use crate::http::openapi::text::{EntryIdText, GroupNameText, StreamNameText};
 use crate::http::paths;
 use crate::http::respond::json::Json;
 use crate::http::state::AppState;
@@ -22,13 +23,14 @@ use crate::redis::{Redrive, Redriven};
 pub struct RedriveCall {
     /// Ids of dead letters, at most 1000. In a form, repeat `ids` for each id.
     #[serde(default)]
-    #[schema(required = false, max_items = 1000, example = json!(["1795232709004-0"]))]
+    #[schema(required = false, max_items = 1000, example = json!(["1795232709004-0"]), value_type = Vec<EntryIdText>, inline)]
     ids: Vec<String>,
     /// Whether to redrive the oldest 1000 dead letters.
     #[serde(default)]
     #[schema(required = false)]
     all: bool,
     /// With `all`: the dead letter to start at, from `next` of the previous response.
+    #[schema(value_type = Option<EntryIdText>, inline)]
     start: Option<String>,
     /// Whether to append a copy to the stream if the original entry no longer exists. All groups of
     /// the stream receive the copy.
@@ -37,6 +39,7 @@ pub struct RedriveCall {
     copy: bool,
     /// Append copies to this stream instead of redriving the original entries. The stream must have
     /// the same hash tag. Requires the right to publish to it.
+    #[schema(value_type = Option<StreamNameText>, inline)]
     to: Option<String>,
 }
 
@@ -95,8 +98,8 @@ pub struct RedriveResults {
     path = paths::REDRIVE,
     tag = "dead letters",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("group" = inline(GroupNameText), Path, description = "The group"),
     ),
     request_body(content((RedriveCall = "application/json"), (RedriveCall = "application/x-www-form-urlencoded"))),
     responses((status = 200, description = "The result for each dead letter", body = RedriveResults), LeaseProblems),

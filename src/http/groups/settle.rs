@@ -4,12 +4,16 @@ use axum::extract::State;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use crate::http::bounds::MAX_REASON;
 use crate::http::error::ApiError;
 use crate::http::error::problems::{LeaseProblems, ManyLeaseProblems};
 use crate::http::extract::access::{Caller, Consume, GroupAccess, PathGroup};
 use crate::http::extract::params::{DurationParam, lease};
 use crate::http::extract::{JsonOrForm, NoParams, Query};
 use crate::http::groups::items::{Outcome, SettleBatch, SettledAll};
+use crate::http::openapi::text::{
+    EntryIdText, GroupNameText, LeaseText, ReasonText, RetryDelayText, StreamNameText,
+};
 use crate::http::paths;
 use crate::http::respond::json::Json;
 use crate::http::state::AppState;
@@ -18,9 +22,6 @@ use crate::model::policy;
 use crate::redis::LeaseOperation;
 use crate::service::settle::Settlement;
 
-/// Maximum length of a reason, in bytes.
-pub(in crate::http) const MAX_REASON: usize = 1024;
-
 /// Entries to release, by `ids` or `receipts`.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -28,7 +29,7 @@ pub struct NackCall {
     /// Ids of entries, at most 1000, regardless of which consumer holds them. In a call on several
     /// streams, each is `STREAM@ID`. In a form, repeat `ids` for each entry.
     #[serde(default)]
-    #[schema(required = false, max_items = 1000, example = json!(["1795232709004-0"]))]
+    #[schema(required = false, max_items = 1000, example = json!(["1795232709004-0"]), value_type = Vec<EntryIdText>, inline)]
     ids: Vec<String>,
     /// Receipts of leased entries, at most 1000.
     #[serde(default)]
@@ -36,9 +37,10 @@ pub struct NackCall {
     receipts: Vec<String>,
     /// Time until the entries are delivered again: 0, or 100ms to 12h. Default: the backoff of the
     /// policy.
-    #[schema(value_type = Option<String>, example = "30s")]
+    #[schema(value_type = Option<RetryDelayText>, inline)]
     delay: Option<DurationParam>,
     /// Reason for the release, at most 1024 bytes. It is stored with dead letters.
+    #[schema(value_type = Option<ReasonText>, inline)]
     reason: Option<String>,
 }
 
@@ -49,13 +51,14 @@ pub struct RejectCall {
     /// Ids of entries, at most 1000, regardless of which consumer holds them. In a call on several
     /// streams, each is `STREAM@ID`. In a form, repeat `ids` for each entry.
     #[serde(default)]
-    #[schema(required = false, max_items = 1000, example = json!(["1795232709004-0"]))]
+    #[schema(required = false, max_items = 1000, example = json!(["1795232709004-0"]), value_type = Vec<EntryIdText>, inline)]
     ids: Vec<String>,
     /// Receipts of leased entries, at most 1000.
     #[serde(default)]
     #[schema(required = false, max_items = 1000)]
     receipts: Vec<String>,
     /// Reason for the rejection, at most 1024 bytes. It is stored with dead letters.
+    #[schema(value_type = Option<ReasonText>, inline)]
     reason: Option<String>,
 }
 
@@ -66,14 +69,14 @@ pub struct ExtendCall {
     /// Ids of entries, at most 1000, regardless of which consumer holds them. In a call on several
     /// streams, each is `STREAM@ID`. In a form, repeat `ids` for each entry.
     #[serde(default)]
-    #[schema(required = false, max_items = 1000, example = json!(["1795232709004-0"]))]
+    #[schema(required = false, max_items = 1000, example = json!(["1795232709004-0"]), value_type = Vec<EntryIdText>, inline)]
     ids: Vec<String>,
     /// Receipts of leased entries, at most 1000.
     #[serde(default)]
     #[schema(required = false, max_items = 1000)]
     receipts: Vec<String>,
     /// New lease from now on, 100ms to 12h. Default: the lease of the policy.
-    #[schema(value_type = Option<String>, example = "5m")]
+    #[schema(value_type = Option<LeaseText>, inline)]
     lease: Option<DurationParam>,
 }
 
@@ -127,8 +130,8 @@ impl ExtendCall {
     path = paths::GROUP_NACK,
     tag = "work",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("group" = inline(GroupNameText), Path, description = "The group"),
     ),
     request_body(content((NackCall = "application/json"), (NackCall = "application/x-www-form-urlencoded"))),
     responses((status = 200, description = "Outcome of each entry", body = SettledAll), LeaseProblems),
@@ -151,7 +154,7 @@ pub async fn nack_entries(
     post,
     path = paths::MANY_NACK,
     tag = "work",
-    params(("group" = String, Path, description = "The name of the groups")),
+    params(("group" = inline(GroupNameText), Path, description = "The name of the groups")),
     request_body(content((NackCall = "application/json"), (NackCall = "application/x-www-form-urlencoded"))),
     responses((status = 200, description = "Outcome of each entry", body = SettledAll), ManyLeaseProblems),
 )]
@@ -174,8 +177,8 @@ pub async fn nack_entries_of_many(
     path = paths::GROUP_REJECT,
     tag = "work",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("group" = inline(GroupNameText), Path, description = "The group"),
     ),
     request_body(content((RejectCall = "application/json"), (RejectCall = "application/x-www-form-urlencoded"))),
     responses((status = 200, description = "Outcome of each entry", body = SettledAll), LeaseProblems),
@@ -198,7 +201,7 @@ pub async fn reject_entries(
     post,
     path = paths::MANY_REJECT,
     tag = "work",
-    params(("group" = String, Path, description = "The name of the groups")),
+    params(("group" = inline(GroupNameText), Path, description = "The name of the groups")),
     request_body(content((RejectCall = "application/json"), (RejectCall = "application/x-www-form-urlencoded"))),
     responses((status = 200, description = "Outcome of each entry", body = SettledAll), ManyLeaseProblems),
 )]
@@ -222,8 +225,8 @@ pub async fn reject_entries_of_many(
     path = paths::GROUP_EXTEND,
     tag = "work",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("group" = inline(GroupNameText), Path, description = "The group"),
     ),
     request_body(content((ExtendCall = "application/json"), (ExtendCall = "application/x-www-form-urlencoded"))),
     responses((status = 200, description = "Outcome of each entry", body = SettledAll), LeaseProblems),
@@ -246,7 +249,7 @@ pub async fn extend_entries(
     post,
     path = paths::MANY_EXTEND,
     tag = "work",
-    params(("group" = String, Path, description = "The name of the groups")),
+    params(("group" = inline(GroupNameText), Path, description = "The name of the groups")),
     request_body(content((ExtendCall = "application/json"), (ExtendCall = "application/x-www-form-urlencoded"))),
     responses((status = 200, description = "Outcome of each entry", body = SettledAll), ManyLeaseProblems),
 )]

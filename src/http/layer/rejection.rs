@@ -14,7 +14,7 @@ use crate::auth::Principal;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::events::stream::{self, EVENT_STREAM};
 use crate::http::state::AppState;
-use crate::model::frame::{begin_event, end_event};
+use crate::model::frame::write_event;
 use crate::rate_limit::RetryAfter;
 
 /// Reason of a rejection. The connection handler sets it on the request.
@@ -133,13 +133,12 @@ pub fn refuse(turned_away: RejectedRequest, in_stream: bool) -> Response {
             .unwrap_or(u64::MAX)
             .clamp(1_000, 86_400_000);
         let retry_ms = fastrand::u64(least..least + 2_000);
-        begin_event(
+        write_event(
             &mut frame,
             Some("$end"),
             Some(retry_ms),
             &EndFrame { reason },
         );
-        end_event(&mut frame, None);
         return stream::respond(Body::from(frame));
     }
     let mut response = ApiError::new(code, detail).into_response();

@@ -4,18 +4,19 @@ pub(in crate::http) mod answers;
 pub(in crate::http) mod durations;
 pub(in crate::http) mod examples;
 pub(in crate::http) mod forms;
+pub(in crate::http) mod inlined;
 pub(in crate::http) mod multi;
 pub(in crate::http) mod name64;
-pub(in crate::http) mod patterns;
 pub(in crate::http) mod rules;
 pub(in crate::http) mod security;
 pub(in crate::http) mod shape;
+pub(in crate::http) mod text;
 
 use std::sync::Arc;
 
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::tag::TagBuilder;
-use utoipa::openapi::{ContactBuilder, InfoBuilder, LicenseBuilder, OpenApi, RefOr, ServerBuilder};
+use utoipa::openapi::{ContactBuilder, InfoBuilder, LicenseBuilder, OpenApi, ServerBuilder};
 use utoipa::{PartialSchema as _, ToSchema as _};
 
 use crate::http;
@@ -77,20 +78,12 @@ pub fn document() -> OpenApi {
     let mut referred = Vec::new();
     http::Problem::schemas(&mut referred);
     components.schemas.extend(referred);
-    for (name, schema) in &mut components.schemas {
-        patterns::tell_members(name, schema);
-    }
     for (path, item) in &mut document.paths.paths {
         if path.contains("{stream}") {
             operations(item).for_each(name64::tell_name64);
         }
     }
     for operation in document.paths.paths.values_mut().flat_map(operations) {
-        for parameter in operation.parameters.iter_mut().flatten() {
-            if let RefOr::T(parameter) = parameter {
-                patterns::tell_parameter(parameter);
-            }
-        }
         forms::tell_form(operation);
     }
     security::add_security(&mut document);

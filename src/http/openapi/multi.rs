@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::http::openapi::patterns::{STREAM_ID, STREAM_RECEIPT};
+use crate::http::openapi::text::{STREAM_ID, STREAM_RECEIPT};
 
 /// Beginning of the paths of these calls.
 const PATHS: &str = "/v1/groups/";

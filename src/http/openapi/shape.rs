@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::http::openapi::{answers, examples, forms, multi, rules};
+use crate::http::openapi::{answers, examples, forms, inlined, multi, rules};
 
 /// Schemas whose values may match several members: an event of one kind may have the required
 /// members of another kind.
@@ -99,7 +99,12 @@ fn finish_operation(operation: &mut Map<String, Value>, successes: &Value) {
     rules::add(operation, &id);
     if let Some(Value::Array(parameters)) = operation.get_mut("parameters") {
         let all = parameters.iter_mut().filter_map(Value::as_object_mut);
-        all.for_each(examples::add_to_parameter);
+        all.for_each(|parameter| {
+            if let Some(Value::Object(schema)) = parameter.get_mut("schema") {
+                inlined::finish_parameter(schema);
+            }
+            examples::add_to_parameter(parameter);
+        });
     }
     if let Some(Value::Object(body)) = operation.get_mut("requestBody") {
         examples::add(body, &id);
@@ -232,6 +237,7 @@ fn simplify(value: &mut Value) {
                     map.entry(name).or_insert(member);
                 }
             }
+            inlined::unwrap(map);
             for name in ["oneOf", "anyOf", "allOf"] {
                 let members = map
                     .get_mut(name)

@@ -9,12 +9,13 @@ use std::sync::OnceLock;
 use axum::http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use flate2::read::{GzDecoder, GzEncoder};
 
 use crate::http::error::{ApiError, ErrorCode};
+use crate::http::respond::accept;
 
 /// A static file with an entity tag of its content, sent gzipped to clients that accept it.
 pub struct Asset {
@@ -59,19 +60,13 @@ impl Asset {
 
     /// Returns the file, or 304 if the client has it. Inflates the file for a client without gzip.
     pub fn answer(&self, request: &HeaderMap) -> Response {
-        let lists = |name: HeaderName, item: &str| {
-            let values = request
-                .get_all(name)
-                .iter()
-                .filter_map(|value| value.to_str().ok());
-            values.flat_map(|value| value.split(',')).any(|part| {
-                let (part, weight) = part.split_once(';').unwrap_or((part, ""));
-                part.trim() == item && weight.trim() != "q=0"
-            })
-        };
-        let gzip = lists(ACCEPT_ENCODING, "gzip");
+        let encodings = accept::items(request, &ACCEPT_ENCODING);
+        let gzip = encodings.contains(&("gzip".to_owned(), true));
         let etag = format!("\"{}{}\"", self.etag, if gzip { "-gzip" } else { "" });
-        let known = lists(IF_NONE_MATCH, &etag) || lists(IF_NONE_MATCH, &format!("W/{etag}"));
+        // The items are in lower case; so is the tag, a hexadecimal number.
+        let known = accept::items(request, &IF_NONE_MATCH)
+            .iter()
+            .any(|(known, _)| known.trim_start_matches("w/") == etag);
         let mut headers = HeaderMap::new();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert(VARY, HeaderValue::from_static("accept-encoding"));

@@ -1,5 +1,6 @@
 //! Response bodies shared by the resources: JSON, views of entries, gaps, and their schemas.
 
+pub(in crate::http) mod accept;
 pub(in crate::http) mod asset;
 pub(in crate::http) mod gap;
 pub(in crate::http) mod json;

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use crate::http::extract::names::NameSchema;
 use serde::{Serialize, Serializer};
-use utoipa::openapi::{RefOr, Schema};
+use utoipa::openapi::{ArrayBuilder, ObjectBuilder, Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::http::openapi::text::{
+    AttributeNameText, AttributeText, EntryKeyText, ExtensionText, MediaTypeText, NewIdText,
+};
 use crate::model::entry::{Entry, View};
 use crate::model::entry_json::EntryJson;
 
@@ -60,16 +63,61 @@ pub enum NewValueSchema {
 #[schema(as = NewEntry)]
 pub struct NewEntrySchema {
     /// Fields, in the order in which they are stored.
-    #[schema(inline = false)]
+    #[schema(required = false, value_type = NewFieldsSchema, inline)]
     fields: Option<BTreeMap<String, NewValueSchema>>,
     /// Fields as `[name, value]`, in the order in which they are stored.
+    #[schema(required = false, value_type = NewPairsSchema, inline)]
     pairs: Option<Vec<Vec<NewValueSchema>>>,
     /// Id of the entry: `*`, `ms-*` or a full id.
+    #[schema(required = false, value_type = NewIdText, inline)]
     id: Option<String>,
     /// Idempotency key of this entry.
+    #[schema(required = false, value_type = EntryKeyText, inline)]
     key: Option<String>,
     /// Position from an NDJSON line that was read and is sent back. Ignored.
     position: Option<String>,
+}
+
+/// Fields of a new entry: at least one.
+pub enum NewFieldsSchema {}
+
+impl PartialSchema for NewFieldsSchema {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .property_names(Some(String::schema()))
+            .additional_properties(Some(NewValueSchema::reference()))
+            .min_properties(Some(1))
+            .into()
+    }
+}
+
+impl ToSchema for NewFieldsSchema {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((NewValueSchema::name().into(), NewValueSchema::schema()));
+        NewValueSchema::schemas(schemas);
+    }
+}
+
+/// Fields of a new entry as pairs of name and value: at least one.
+pub enum NewPairsSchema {}
+
+impl PartialSchema for NewPairsSchema {
+    fn schema() -> RefOr<Schema> {
+        let pair = ArrayBuilder::new()
+            .items(NewValueSchema::reference())
+            .min_items(Some(2))
+            .max_items(Some(2));
+        ArrayBuilder::new().items(pair).min_items(Some(1)).into()
+    }
+}
+
+impl ToSchema for NewPairsSchema {}
+
+impl NewValueSchema {
+    /// Returns a reference to the schema of a value.
+    fn reference() -> Ref {
+        Ref::from_schema_name(Self::name())
+    }
 }
 
 /// One entry or a batch.
@@ -103,27 +151,27 @@ pub struct OctetStream(Vec<u8>);
 #[derive(ToSchema)]
 #[schema(example = json!({"specversion": "1.0", "id": "4711", "source": "/shop", "type": "com.example.order.paid", "data": {"total": 9.5}}))]
 #[expect(dead_code, reason = "a schema, never a value")]
-pub struct CloudEvent {
+struct CloudEventMembers {
     /// Version of the `CloudEvents` specification.
     #[schema(pattern = "^1\\.0$")]
     specversion: String,
     /// Id of the event, unique together with `source`.
-    #[schema(min_length = 1)]
+    #[schema(value_type = AttributeText, inline)]
     id: String,
     /// Context in which the event happened, as a URI reference.
-    #[schema(min_length = 1)]
+    #[schema(value_type = AttributeText, inline)]
     source: String,
     /// Type of the event.
-    #[schema(min_length = 1)]
+    #[schema(value_type = AttributeText, inline)]
     r#type: String,
     /// Media type of the data; default JSON.
-    #[schema(example = "application/json")]
+    #[schema(value_type = Option<MediaTypeText>, inline)]
     datacontenttype: Option<String>,
     /// URI of the schema of the data.
-    #[schema(min_length = 1)]
+    #[schema(value_type = Option<AttributeText>, inline)]
     dataschema: Option<String>,
     /// Subject of the event within its source.
-    #[schema(min_length = 1)]
+    #[schema(value_type = Option<AttributeText>, inline)]
     subject: Option<String>,
     /// Time of the event, as RFC 3339.
     #[schema(format = "date-time")]
@@ -137,13 +185,34 @@ pub struct CloudEvent {
     extensions: BTreeMap<String, ExtensionValue>,
 }
 
+/// `CloudEvents` 1.0 event, with the form of the names of its attributes.
+pub enum CloudEvent {}
+
+impl PartialSchema for CloudEvent {
+    fn schema() -> RefOr<Schema> {
+        let mut schema = CloudEventMembers::schema();
+        if let (RefOr::T(Schema::Object(event)), RefOr::T(names)) =
+            (&mut schema, AttributeNameText::schema())
+        {
+            event.property_names = Some(Box::new(names));
+        }
+        schema
+    }
+}
+
+impl ToSchema for CloudEvent {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        CloudEventMembers::schemas(schemas);
+    }
+}
+
 /// Value of an extension attribute.
 #[derive(ToSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "a schema, never a value")]
 pub enum ExtensionValue {
     /// Text, stored unchanged.
-    Text(String),
+    Text(#[schema(inline)] ExtensionText),
     /// 32-bit integer.
     Number(i32),
     /// Boolean: `true` or `false`.

@@ -20,6 +20,7 @@ use crate::http::extract::names::NameSchema;
 use crate::http::extract::params::bounded;
 use crate::http::extract::{NoParams, Query};
 use crate::http::extract::{name64, stream_param};
+use crate::http::openapi::text::{MatchText, StreamNameText};
 use crate::http::paths;
 use crate::http::respond::json::Json;
 use crate::http::respond::schema::EntryOut;
@@ -37,7 +38,7 @@ use crate::redis::{Idmp, ListPosition, StoreError, StreamInfo};
 pub struct StreamsParams {
     /// Returns only the stream with this name, or, for `PREFIX*`, the streams with this prefix.
     #[serde(rename = "match")]
-    #[param(rename = "match", example = "orders*")]
+    #[param(rename = "match", example = "orders*", value_type = Option<MatchText>, inline)]
     matching: Option<String>,
     /// Approximate number of streams per page: 1 to 1000, default 100.
     #[param(minimum = 1, maximum = 1000)]
@@ -261,7 +262,7 @@ fn keys_like(principal: &Principal, wanted: &NamePattern) -> Option<String> {
     get,
     path = paths::STREAM,
     tag = "streams",
-    params(("stream" = String, Path, description = "The stream"), StreamParams),
+    params(("stream" = inline(StreamNameText), Path, description = "The stream"), StreamParams),
     responses(
         (status = 200, description = "The stream", body = StreamDetail, headers(
             ("ETag" = String, description = "The last id of the stream, quoted"),
@@ -361,7 +362,7 @@ fn detail(
     delete,
     path = paths::STREAM,
     tag = "streams",
-    params(("stream" = String, Path, description = "The stream")),
+    params(("stream" = inline(StreamNameText), Path, description = "The stream")),
     responses((status = 204, description = "The stream was deleted"), DeleteStreamProblems),
 )]
 pub async fn delete_stream(

@@ -12,6 +12,7 @@ use crate::http::extract::access::{Access, Manage};
 use crate::http::extract::params::redis_number;
 use crate::http::extract::{ACCEPT_PATCH, JsonOrForm, NoParams, Query, id};
 use crate::http::groups::policy::Patch;
+use crate::http::openapi::text::{EntryIdText, StreamNameText};
 use crate::http::paths;
 use crate::http::state::AppState;
 use crate::http::streams::retention::RetentionCall;
@@ -31,11 +32,13 @@ pub struct StreamPatch {
     #[schema(value_type = Option<RetentionCall>)]
     retention: Patch<RetentionCall>,
     /// Last generated id. New entries get a greater id. No entry may have a greater id now.
-    #[schema(example = "1795232709004-0")]
+    #[schema(value_type = Option<EntryIdText>, inline)]
     last_id: Option<String>,
     /// Number of entries ever added. Requires `last_id` and `max_deleted_id`.
+    #[schema(maximum = 9_223_372_036_854_775_807_u64)]
     entries_added: Option<u64>,
     /// Greatest id ever deleted. Requires `last_id` and `entries_added`.
+    #[schema(value_type = Option<EntryIdText>, inline)]
     max_deleted_id: Option<String>,
 }
 
@@ -130,7 +133,7 @@ async fn apply(
     put,
     path = paths::STREAM,
     tag = "streams",
-    params(("stream" = String, Path, description = "The stream")),
+    params(("stream" = inline(StreamNameText), Path, description = "The stream")),
     request_body(content((Option<StreamPatch> = "application/json"), (StreamPatch = "application/x-www-form-urlencoded"))),
     responses(
         (status = 201, description = "The stream was created"),
@@ -162,7 +165,7 @@ pub async fn create_stream(
     patch,
     path = paths::STREAM,
     tag = "streams",
-    params(("stream" = String, Path, description = "The stream")),
+    params(("stream" = inline(StreamNameText), Path, description = "The stream")),
     request_body(content(
         (StreamPatch = "application/json"),
         (StreamPatch = "application/merge-patch+json"),

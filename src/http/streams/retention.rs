@@ -7,6 +7,7 @@ use crate::http::error::{ApiError, ErrorCode};
 use crate::http::extract::names::NameSchema;
 use crate::http::extract::params::DurationParam;
 use crate::http::groups::policy::Patch;
+use crate::http::openapi::text::RetentionAgeText;
 use crate::model::duration;
 use crate::model::name::RawName;
 use crate::model::retention::{InvalidRetention, Mode, Retention};
@@ -57,7 +58,7 @@ pub struct RetentionCall {
     maxlen: Patch<u64>,
     /// Maximum age of entries, by the clock of Redis and the entry ids: 1s to 3650d.
     #[serde(default)]
-    #[schema(value_type = Option<String>, example = "7d")]
+    #[schema(value_type = Option<RetentionAgeText>, inline)]
     max_age: Patch<DurationParam>,
     /// Trimming mode; default `approximate`.
     #[serde(default)]

@@ -63,6 +63,7 @@ const FILES: &[(&str, &str)] = &files![
     "live.js",
     "login.js",
     "notices.js",
+    "paging.js",
     "parts.css",
     "pending.js",
     "publish.js",

@@ -13,13 +13,15 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::live::context::JoinError;
-use crate::live::control_events::EndReason;
+use crate::live::control_events::{EndReason, Signal};
 use crate::live::hub::Hub;
 use crate::live::long_poll::RETRY;
 use crate::metrics::GaugeGuard;
+use crate::model::frame::Framing;
 use crate::model::name::{GroupName, StreamName};
 use crate::model::validity::Validity;
 use crate::redis::{ConsumerRead, Delivery, Item, LeaseOperation, LeaseOutcome, Store, StoreError};
@@ -58,17 +60,15 @@ pub struct PushPlan {
 pub enum Pushed {
     /// Entries, at least one.
     Entries(Vec<Delivery>),
-    /// A heartbeat: there was no entry for a while.
-    Quiet,
-    /// The end of the session with its reason, after handing back all entries.
-    Over(EndReason),
+    /// A control event or a heartbeat, as a frame.
+    Control(Bytes),
 }
 
 /// Interval between checks of the credential.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A leased entry that was written to the worker and has no answer yet.
-struct Lent {
+struct OutstandingEntry {
     item: Item,
     written: Instant,
 }
@@ -79,9 +79,11 @@ pub struct Push {
     store: Store,
     plan: PushPlan,
     /// Entries without an answer, in the order of writing.
-    lent: Vec<Lent>,
+    outstanding: Vec<OutstandingEntry>,
     /// The time of the last comparison with the list of pending entries.
     compared: Instant,
+    /// Whether `$open` is still to be returned.
+    unopened: bool,
     ended: bool,
     _counted: (GaugeGuard, GaugeGuard),
 }
@@ -95,8 +97,9 @@ impl Push {
             hub,
             store,
             plan,
-            lent: Vec::new(),
+            outstanding: Vec::new(),
             compared,
+            unopened: true,
             ended: false,
             _counted: counted,
         }
@@ -113,6 +116,9 @@ impl Push {
         if self.ended {
             return None;
         }
+        if std::mem::take(&mut self.unopened) {
+            return Some(Ok(Pushed::Control(self.open_event())));
+        }
         let quiet_at = Instant::now() + self.plan.heartbeat.mul_f64(0.8 + 0.4 * fastrand::f64());
         loop {
             let over = match () {
@@ -122,8 +128,13 @@ impl Push {
             };
             if let Some(closing) = over {
                 self.ended = true;
-                hand_back(&self.store, &self.plan, &std::mem::take(&mut self.lent)).await;
-                return Some(Ok(Pushed::Over(closing)));
+                hand_back(
+                    &self.store,
+                    &self.plan,
+                    &std::mem::take(&mut self.outstanding),
+                )
+                .await;
+                return Some(Ok(Pushed::Control(closing.frame(Framing::Events))));
             }
             let left = quiet_at.saturating_duration_since(Instant::now());
             // A session gets no wake-up when its credential is revoked, so it polls.
@@ -131,7 +142,8 @@ impl Push {
                 .min(LOOK_AGAIN)
                 .min(self.plan.validity.remaining().unwrap_or(left));
             if quiet_at <= Instant::now() {
-                return Some(Ok(Pushed::Quiet));
+                let heartbeat = Framing::Events.heartbeat();
+                return Some(Ok(Pushed::Control(heartbeat.as_bytes().into())));
             }
             match self.read(left).await {
                 Ok(entries) if entries.is_empty() => {}
@@ -143,6 +155,16 @@ impl Push {
                 }
             }
         }
+    }
+
+    fn open_event(&self) -> Bytes {
+        let open = Signal::OpenPush {
+            streams: [self.plan.stream.public_name()],
+            group: &self.plan.group,
+        };
+        let mut out = Vec::new();
+        open.write(&mut out, None, Framing::Events);
+        out.into()
     }
 
     async fn pause(&self, pause: Duration) {
@@ -158,22 +180,22 @@ impl Push {
         if compare {
             self.compared = Instant::now();
         }
-        match keep_held(&self.store, &self.plan, &mut self.lent, compare).await {
+        match keep_held(&self.store, &self.plan, &mut self.outstanding, compare).await {
             // The leases were lost with the group, which the next read creates.
             Err(StoreError::GroupNotFound) if self.plan.work.first_use.creates() => {
-                self.lent.clear();
+                self.outstanding.clear();
             }
             kept => kept?,
         }
         let (stream, group) = (&self.plan.stream, &self.plan.group);
         let mut work = self.plan.work.clone();
-        work.read.count = work.read.count.saturating_sub(self.lent.len());
+        work.read.count = work.read.count.saturating_sub(self.outstanding.len());
         if work.read.count == 0 {
             self.pause(LOOK_EVERY.min(left)).await;
             return Ok(Vec::new());
         }
         // Without leased entries no credit can return, so a long wait is fine.
-        let wait = if self.lent.is_empty() {
+        let wait = if self.outstanding.is_empty() {
             left
         } else {
             READ_FOR.min(left)
@@ -191,7 +213,7 @@ impl Push {
                 id: entry.id,
                 until_us: Some(until_us),
             };
-            self.lent.push(Lent {
+            self.outstanding.push(OutstandingEntry {
                 item,
                 written: Instant::now(),
             });
@@ -204,25 +226,25 @@ impl Push {
 async fn keep_held(
     store: &Store,
     plan: &PushPlan,
-    lent: &mut Vec<Lent>,
+    outstanding: &mut Vec<OutstandingEntry>,
     compare: bool,
 ) -> Result<(), StoreError> {
-    if lent.is_empty() {
+    if outstanding.is_empty() {
         return Ok(());
     }
-    let leases: Vec<Item> = lent.iter().map(|one| one.item).collect();
+    let leases: Vec<Item> = outstanding.iter().map(|one| one.item).collect();
     let consumer = &plan.work.read.consumer;
     let holds = store
         .lease_holds(&plan.stream, &plan.group, consumer, &leases, compare)
         .await?;
     let mut holds = holds.into_iter();
-    lent.retain(|_| holds.next().unwrap_or(false));
+    outstanding.retain(|_| holds.next().unwrap_or(false));
     Ok(())
 }
 
 /// Hands entries back as if they had never been delivered.
-async fn hand_back(store: &Store, plan: &PushPlan, lent: &[Lent]) {
-    give_back(store, plan, lent, &LeaseOperation::HandBack).await;
+async fn hand_back(store: &Store, plan: &PushPlan, outstanding: &[OutstandingEntry]) {
+    give_back(store, plan, outstanding, &LeaseOperation::HandBack).await;
 }
 
 /// Hands entries back after the connection failed.
@@ -233,23 +255,23 @@ async fn hand_back(store: &Store, plan: &PushPlan, lent: &[Lent]) {
 async fn hand_back_broken(
     store: &Store,
     plan: &PushPlan,
-    mut lent: Vec<Lent>,
+    mut outstanding: Vec<OutstandingEntry>,
     broken: Instant,
 ) -> u64 {
     // An answered entry must not take the place of an unanswered one.
-    if let Err(error) = keep_held(store, plan, &mut lent, true).await {
+    if let Err(error) = keep_held(store, plan, &mut outstanding, true).await {
         tracing::debug!(%error, "cannot compare the leases of a failed push session");
     }
-    let oldest = lent.iter().take(plan.concurrency);
+    let oldest = outstanding.iter().take(plan.concurrency);
     let begun = oldest
         .take_while(|one| one.written + BEGUN_AFTER <= broken)
         .count();
-    let never_begun = lent.split_off(begun);
+    let never_begun = outstanding.split_off(begun);
     let again = LeaseOperation::Nack {
         delay: Some(Duration::ZERO),
         reason: None,
     };
-    let settled = give_back(store, plan, &lent, &again).await;
+    let settled = give_back(store, plan, &outstanding, &again).await;
     hand_back(store, plan, &never_begun).await;
     settled
         .iter()
@@ -260,13 +282,13 @@ async fn hand_back_broken(
 async fn give_back(
     store: &Store,
     plan: &PushPlan,
-    lent: &[Lent],
+    outstanding: &[OutstandingEntry],
     how: &LeaseOperation,
 ) -> Vec<LeaseOutcome> {
-    if lent.is_empty() {
+    if outstanding.is_empty() {
         return Vec::new();
     }
-    let items: Vec<Item> = lent.iter().map(|one| one.item).collect();
+    let items: Vec<Item> = outstanding.iter().map(|one| one.item).collect();
     let settled = store
         .settle_leases(&plan.stream, &plan.group, &items, how)
         .await;
@@ -278,8 +300,8 @@ async fn give_back(
 
 impl Drop for Push {
     fn drop(&mut self) {
-        let lent = std::mem::take(&mut self.lent);
-        if lent.is_empty() {
+        let outstanding = std::mem::take(&mut self.outstanding);
+        if outstanding.is_empty() {
             return;
         }
         // If the gateway ended the session, the worker did not crash.
@@ -293,10 +315,10 @@ impl Drop for Push {
             // Uses the hub's connections: those of the worker thread may end with the session.
             match broken {
                 Some(at) => {
-                    let dead = hand_back_broken(&context.store, &plan, lent, at).await;
+                    let dead = hand_back_broken(&context.store, &plan, outstanding, at).await;
                     context.metrics.count_dead_letters("max-deliveries", dead);
                 }
-                None => hand_back(&context.store, &plan, &lent).await,
+                None => hand_back(&context.store, &plan, &outstanding).await,
             }
         });
     }

@@ -4,14 +4,13 @@ use axum::http::header::IF_MATCH;
 use axum::http::{HeaderMap, HeaderName};
 
 use crate::auth::Principal;
+use crate::http::bounds::MAX_KEY;
 use crate::http::error::ApiError;
 use crate::http::extract::id;
 use crate::http::extract::single_header::{only_new, single_text};
 use crate::model::id::EntryId;
 use crate::redis::IdempotencyKey;
 
-/// Maximum length of an idempotency key in bytes.
-pub(in crate::http) const MAX_KEY: usize = 255;
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_PRODUCER: HeaderName = HeaderName::from_static("idempotency-producer");
 

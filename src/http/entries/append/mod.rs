@@ -29,6 +29,9 @@ use crate::http::extract::Query;
 use crate::http::extract::access::{Access, Publish};
 use crate::http::extract::body::Body;
 use crate::http::layer::request::RequestInfo;
+use crate::http::openapi::text::{
+    AnyTagText, IdempotencyKeyText, ProducerText, StreamNameText, TagText,
+};
 use crate::http::paths;
 use crate::http::respond::schema::{CloudEvent, NewEntries, OctetStream};
 use crate::http::state::AppState;
@@ -65,11 +68,11 @@ use crate::service::publish::Publisher;
     path = paths::ENTRIES,
     tag = "entries",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("If-Match" = Option<String>, Header, description = "Append only if this is the last id of the stream, quoted as in `ETag`"),
-        ("If-None-Match" = Option<String>, Header, description = "`*`: append only if the stream never had an entry"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Idempotency key: requests repeated with this key within the window append only once"),
-        ("Idempotency-Producer" = Option<String>, Header, description = "The producer that owns the key: producers do not share keys"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("If-Match" = inline(Option<TagText>), Header, description = "Append only if this is the last id of the stream, quoted as in `ETag`"),
+        ("If-None-Match" = inline(Option<AnyTagText>), Header, description = "`*`: append only if the stream never had an entry"),
+        ("Idempotency-Key" = inline(Option<IdempotencyKeyText>), Header, description = "Idempotency key: requests repeated with this key within the window append only once"),
+        ("Idempotency-Producer" = inline(Option<ProducerText>), Header, description = "The producer that owns the key: producers do not share keys"),
         AppendParams,
     ),
     request_body(content(

@@ -9,6 +9,9 @@ use crate::http::entries::deletion::RefsParam;
 use crate::http::error::ApiError;
 use crate::http::extract::id;
 use crate::http::extract::params::{DurationParam, redis_number};
+use crate::http::openapi::text::{
+    AppendDelayText, DurabilityText, DurabilityTimeoutText, DurationText, NewIdText, ShortIdText,
+};
 use crate::model::id::EntryId;
 use crate::redis::{Durability, MAX_DURABILITY_WAIT, ReferencePolicy, Trim};
 use crate::service::publish::{TrimBound, TrimOptions};
@@ -23,15 +26,16 @@ const MAX_REPLICAS: u32 = 1000;
 #[into_params(parameter_in = Query)]
 pub struct AppendParams {
     /// The id of the entry: `*` (Redis chooses), `ms-*`, or a full id greater than the last one.
-    #[param(example = "*")]
+    #[param(example = "*", value_type = Option<NewIdText>, inline)]
     pub(super) id: Option<String>,
     /// Trim the stream to about this many entries in the same step.
     #[param(maximum = 9_223_372_036_854_775_807_u64)]
     pub(super) maxlen: Option<u64>,
     /// Trim entries below this id in the same step.
+    #[param(value_type = Option<ShortIdText>, inline)]
     pub(super) minid: Option<String>,
     /// Trim entries older than this, by the clock of Redis, in the same step.
-    #[param(value_type = Option<String>, example = "7d")]
+    #[param(value_type = Option<DurationText>, example = "7d", inline)]
     pub(super) max_age: Option<DurationParam>,
     /// Trim exactly. By default Redis drops only whole nodes, which is much cheaper.
     #[serde(default)]
@@ -51,14 +55,14 @@ pub struct AppendParams {
     pub(super) atomic: Option<bool>,
     /// Answer once the entries are in the memory of N replicas (`replicas:N`) or on the disk of the
     /// server (`fsync`).
-    #[param(example = "replicas:1")]
+    #[param(example = "replicas:1", value_type = Option<DurabilityText>, inline)]
     pub(super) durability: Option<String>,
     /// Timeout for `durability`: 1s by default, at most 10s.
-    #[param(value_type = Option<String>, example = "1s")]
+    #[param(value_type = Option<DurabilityTimeoutText>, example = "1s", inline)]
     pub(super) durability_timeout: Option<DurationParam>,
     /// Append after this delay, at most 7d, and answer 202 now. Only `payload` and `as` can be
     /// combined with `delay`.
-    #[param(value_type = Option<String>, example = "30s")]
+    #[param(value_type = Option<AppendDelayText>, example = "30s", inline)]
     pub(super) delay: Option<DurationParam>,
     /// Store the whole body unchanged in this field.
     #[param(example = "data")]

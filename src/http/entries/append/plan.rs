@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName};
 
+use crate::http::bounds::MAX_DELAY;
 use crate::http::entries::append::body::BodyFormat;
 use crate::http::entries::append::conditions::Conditions;
 use crate::http::entries::append::entry_plan::{EntryPlan, new_id};
@@ -17,9 +18,6 @@ use crate::http::extract::single_header::single;
 use crate::http::state::StateFields;
 use crate::service::publish::PublishOptions;
 use crate::trace;
-
-/// Maximum delay of an append.
-pub(in crate::http) const MAX_DELAY: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// An append request, parsed and checked except for its body.
 pub(in crate::http) struct AppendPlan {

@@ -76,7 +76,7 @@ async fn follow(
         view,
     };
     let subscription = state.follow(principal, wanted).await?;
-    let session = Session::new(subscription, info, error_line);
+    let session = Session::new(subscription.into(), info, error_line);
     Ok(session::respond(session, respond(Body::empty())))
 }
 

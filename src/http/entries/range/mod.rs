@@ -22,6 +22,7 @@ use crate::http::extract::access::{Access, Subscribe};
 use crate::http::extract::params::GapParam;
 use crate::http::layer::compress::compressed;
 use crate::http::layer::request::{RequestInfo, Waited};
+use crate::http::openapi::text::StreamNameText;
 use crate::http::paths;
 use crate::http::respond::gap::{SkippedGap, overtaken, require_stream};
 use crate::http::respond::json::Json;
@@ -68,7 +69,7 @@ pub struct EntriesPage {
     get,
     path = paths::ENTRIES,
     tag = "entries",
-    params(("stream" = String, Path, description = "The stream"), RangeParams),
+    params(("stream" = inline(StreamNameText), Path, description = "The stream"), RangeParams),
     responses(
         (status = 200, description = "Entries", content(
             (EntriesPage = "application/json"),

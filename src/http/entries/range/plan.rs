@@ -10,6 +10,9 @@ use crate::http::extract::id;
 use crate::http::extract::params::{
     DurationParam, GapParam, OrderParam, TimeParam, at_most_one, bounded, bounded_wait, exclusive,
 };
+use crate::http::openapi::text::{
+    BoundText, FilterText, ShortIdText, StartText, TimeText, WaitText,
+};
 use crate::model::id::EntryId;
 use crate::model::position::{Position, Start};
 use crate::model::range::{self, Order, RangeCursor};
@@ -27,20 +30,23 @@ const MAX_BYTES: u64 = 16 << 20;
 pub struct RangeParams {
     /// Returns entries after this position (`<id>` or `<id>:<n>`). `0` starts at the oldest entry,
     /// `$` after the last entry, `+` at the last entry.
-    #[param(example = "0")]
+    #[param(example = "0", value_type = Option<StartText>, inline)]
     after: Option<String>,
     /// Returns entries before this id.
+    #[param(value_type = Option<ShortIdText>, inline)]
     before: Option<String>,
     /// First id to return. `(id` excludes the id, `-` is the oldest entry.
+    #[param(value_type = Option<BoundText>, inline)]
     start: Option<String>,
     /// Last id to return. `(id` excludes the id, `+` is the newest entry.
+    #[param(value_type = Option<BoundText>, inline)]
     end: Option<String>,
     /// Returns entries of this time and later: RFC 3339, Unix milliseconds, or a duration ago.
-    #[param(value_type = Option<String>, example = "1h")]
+    #[param(value_type = Option<TimeText>, example = "1h", inline)]
     pub(in crate::http) since: Option<TimeParam>,
     /// Returns entries up to and including this time: RFC 3339, Unix milliseconds, or a duration
     /// ago.
-    #[param(value_type = Option<String>, example = "2026-09-20T08:30:00Z")]
+    #[param(value_type = Option<TimeText>, example = "2026-09-20T08:30:00Z", inline)]
     pub(in crate::http) until: Option<TimeParam>,
     /// Returns the last entries, up to this number: 1 to 1000.
     #[param(minimum = 1, maximum = 1000)]
@@ -59,7 +65,7 @@ pub struct RangeParams {
     #[param(minimum = 1, maximum = 16_777_216)]
     pub(in crate::http) max_bytes: Option<u64>,
     /// Time to wait for an entry if there is none, at most 60s. Requires `after` or `cursor`.
-    #[param(value_type = Option<String>, example = "20s")]
+    #[param(value_type = Option<WaitText>, example = "20s", inline)]
     pub(in crate::http) wait: Option<DurationParam>,
     /// Returns each entry as `{"id","payload"}`, with the value of this field as the payload.
     pub(in crate::http) payload: Option<String>,
@@ -83,7 +89,7 @@ pub struct RangeParams {
     /// `FIELD:VALUE` returns only entries whose field has this value. An entry must match every
     /// field given; several values of one field are alternatives. Requires `follow=true`.
     #[serde(default)]
-    #[param(required = false, example = json!(["type:paid"]))]
+    #[param(required = false, example = json!(["type:paid"]), value_type = Vec<FilterText>, inline, max_items = 100)]
     pub(in crate::http) filter: Vec<String>,
 }
 
