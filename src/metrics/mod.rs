@@ -31,6 +31,7 @@ pub const BOUNDS: &[&str] = &[
     "linger",
     "rate",
     "rate_of_principal",
+    "read_ahead",
     "reads",
     "resets",
     "scheduled",

@@ -77,6 +77,12 @@ pub enum StoreError {
     /// The call needs a group with a policy, but the group is plain.
     #[error("the consumer group has no policy")]
     GroupHasNoPolicy,
+    /// The call is not possible in a group with an order by key.
+    #[error("the consumer group has an order by key")]
+    GroupIsOrdered,
+    /// The call needs a group with an order by key.
+    #[error("the consumer group has no order by key")]
+    GroupIsUnordered,
     /// The dead-letter key of the group holds another type.
     #[error("the dead-letter key does not hold a stream")]
     DeadLetterNotAStream,

@@ -42,9 +42,10 @@ pub use crate::redis::error::StoreError;
 use crate::redis::group::consumer_admission::Admissions;
 pub use crate::redis::group::consumers::{AutoClaim, Claim, Claimed, PendingAction};
 pub use crate::redis::group::leases::{
-    ConsumerRead, DeadLetter, DeadLetterCounts, DeadLetters, FirstUse, GroupChange, GroupDelivery,
-    GroupStart, Item, Lease, LeaseOperation, LeaseOutcome, Redrive, Redriven, SweepParts,
-    SweepPosition, SweepResult, WakeMessages, WakeSubscriber,
+    AckPublish, AckPublished, ConsumerRead, DeadLetter, DeadLetterCounts, DeadLetters, FirstUse,
+    GroupChange, GroupDelivery, GroupStart, Item, KeyName, Lease, LeaseOperation, LeaseOutcome,
+    OrderState, OrderedKey, OrderedKeys, Redrive, Redriven, SweepParts, SweepPosition, SweepResult,
+    WakeMessages, WakeSubscriber,
 };
 pub use crate::redis::group::pending::{Pending, PendingEntry, PendingQuery, PendingSummary};
 pub use crate::redis::group::plain::{ConsumerInfo, Delivery, GroupInfo, GroupRead};

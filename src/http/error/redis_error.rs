@@ -132,6 +132,16 @@ fn lasting(error: &StoreError) -> (ErrorCode, &'static str) {
             ErrorCode::GroupHasNoPolicy,
             "this call requires a group with a policy; set one with PATCH, such as {\"policy\":{}}",
         ),
+        StoreError::GroupIsOrdered => (
+            ErrorCode::GroupIsOrdered,
+            "a group with `order_by` has no `claim`, `autoclaim` and `no_ack`, which break the order; \
+             entries of a dead worker are handed out again when their leases end",
+        ),
+        StoreError::GroupIsUnordered => (
+            ErrorCode::GroupIsUnordered,
+            "this call requires a group with an order; set one with PATCH, such as \
+             {\"policy\":{\"order_by\":\"customer\"}}",
+        ),
         StoreError::DeadLetterNotAStream => (
             ErrorCode::NotAStream,
             "the key for the dead letters of the group holds a value that is not a stream",

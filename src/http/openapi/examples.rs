@@ -40,6 +40,7 @@ fn of_path(name: &str) -> Option<&'static str> {
         "group" => Some("billing"),
         "consumer" => Some("w1"),
         "id" => Some("1795232709004-0"),
+        "key" => Some("c1"),
         _ => None,
     }
 }

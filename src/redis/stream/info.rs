@@ -201,7 +201,8 @@ impl Store {
                 .arg(keys::retention(stream))
                 .arg(&due)
                 .arg(&scheduled)
-                .arg(keys::leases_prefix(stream));
+                .arg(keys::leases_prefix(stream))
+                .arg(&keys::order_prefixes(stream));
         });
         Ok(int(&deleted.await?)? == 1)
     }

@@ -15,6 +15,7 @@ use crate::redis::{AutoClaim, Claim, Claimed, Delivery, Store, StoreError};
 static CLAIM: LuaScript = LuaScript::new(lua![
     "lib/life",
     "lib/leases",
+    "lib/order",
     "lib/bury",
     "lib/claim",
     "claim"
@@ -23,6 +24,7 @@ static CLAIM: LuaScript = LuaScript::new(lua![
 static AUTOCLAIM: LuaScript = LuaScript::new(lua![
     "lib/life",
     "lib/leases",
+    "lib/order",
     "lib/bury",
     "lib/claim",
     "autoclaim"

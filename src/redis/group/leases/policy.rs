@@ -64,7 +64,8 @@ static CHANGE: LuaScript = LuaScript::new(lua![
     "group_change"
 ]);
 
-/// Returns the policies of groups: `false` for none, 0 for a removed one.
+/// Returns the policies of groups, each with the number of own consumers: `false` for none, empty text
+/// for a removed one.
 static LOOK: LuaScript = LuaScript::new(lua!["lib/life", "group_policies"]);
 
 /// Deletes a group with its policy and its leases. Returns 1 if the group existed.

@@ -44,7 +44,7 @@ pub enum Redriven {
 ///
 /// XCLAIM with FORCE adds an entry to the pending list of one group with a delivery count of 0. The
 /// entry gets an expired lease, so the next read delivers it.
-static REDRIVE: LuaScript = LuaScript::new(lua!["lib/life", "lib/leases", "redrive"]);
+static REDRIVE: LuaScript = LuaScript::new(lua!["lib/life", "lib/leases", "lib/order", "redrive"]);
 
 impl Store {
     /// Redrives dead letters of a group and returns the outcome for each, in order.

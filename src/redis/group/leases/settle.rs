@@ -70,7 +70,13 @@ pub enum LeaseOutcome {
 /// Acknowledges entries: 0 not pending, 1 acknowledged, 2 lease lost. One XACK acknowledges all
 /// permitted entries. Entries that a native client acknowledged meanwhile count as acknowledged
 /// with them.
-static ACK: LuaScript = LuaScript::new(lua!["lib/life", "lib/leases", "lib/items", "ack"]);
+static ACK: LuaScript = LuaScript::new(lua![
+    "lib/life",
+    "lib/leases",
+    "lib/order",
+    "lib/items",
+    "ack"
+]);
 
 /// Releases, dead-letters or extends entries. Returns `{code, end}` for each, with the codes of
 /// `settled`.
@@ -80,6 +86,7 @@ static ACK: LuaScript = LuaScript::new(lua!["lib/life", "lib/leases", "lib/items
 static SETTLE: LuaScript = LuaScript::new(lua![
     "lib/life",
     "lib/leases",
+    "lib/order",
     "lib/items",
     "lib/bury",
     "settle"

@@ -69,6 +69,7 @@ static SWEEP: LuaScript = LuaScript::new(lua![
     "lib/groups",
     "lib/life",
     "lib/leases",
+    "lib/order",
     "lib/bury",
     "sweep"
 ]);
