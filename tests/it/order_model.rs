@@ -9,6 +9,7 @@ mod world;
 
 use std::time::{Duration, Instant};
 
+use crate::support::elapse;
 use world::{Scale, World};
 
 async fn run(scale: Scale) {
@@ -31,7 +32,7 @@ async fn run(scale: Scale) {
             "no progress, seed {seed}: {open:?}\n{}",
             world.shown().await
         );
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        elapse(100, "the workers go on").await;
     }
     world.stop.cancel();
     for worker in workers {

@@ -177,7 +177,10 @@ local function read(at, policy, channel, was_policy)
       end
     end
   end
-  if not bytes then take(math.floor((count + now % 2) / 2))
+  local half = math.floor((count + now % 2) / 2)
+  -- Entries that were read ahead are due; when there are many, new ones can wait.
+  if queue and redis.call('ZCOUNT', leases, '-inf', digits(now)) > 256 then half = math.max(half, count - 1) end
+  if not bytes then take(half)
   elseif now % 2 == 0 then take(math.ceil(count / 2), spent + (bytes - spent) / 2) end
   local fresh, more, full = {}, false, false
   if #taken < count then

@@ -1,12 +1,12 @@
 //! A worker of the run, which may die in the middle of its work.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use fastrand::Rng;
 use serde_json::{Value, json};
 
 use super::world::World;
+use crate::support::elapse;
 
 /// Lease of the policy, in milliseconds.
 pub const LEASE_MS: u64 = 1500;
@@ -19,7 +19,7 @@ pub async fn run(world: Arc<World>, seed: u64) {
         let count = rng.u32(1..8);
         let read = json!({"consumer": name, "count": count, "wait": "500ms"});
         let Some(answer) = world.call(&mut rng, "read", &read).await else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            elapse(50, "a gateway starts again").await;
             continue;
         };
         let entries: Vec<Value> = answer["entries"].as_array().cloned().unwrap_or_default();
@@ -51,7 +51,7 @@ async fn process(world: &World, rng: &mut Rng, key: &str, id: &str, mut receipt:
         14..18 if !calm => return,
         18..21 if !calm => {
             // An acknowledgement that is late, mostly after another worker got the entry.
-            tokio::time::sleep(Duration::from_millis(LEASE_MS + 200)).await;
+            elapse(LEASE_MS + 200, "the lease ends").await;
             ("ack", json!({}))
         }
         21..26 => {

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::ledger::Ledger;
 use super::worker::LEASE_MS;
 use crate::support::app::client;
+use crate::support::elapse;
 use crate::support::gateway::Gateway;
 use crate::support::redis::{Server, json};
 
@@ -134,7 +135,7 @@ impl World {
     pub async fn disturb(self: &Arc<Self>, seed: u64) {
         let mut rng = Rng::with_seed(seed ^ 1);
         for _ in 0..self.scale.disturbances {
-            tokio::time::sleep(Duration::from_millis(rng.u64(300..900))).await;
+            elapse(rng.u64(300..900), "the workers go on").await;
             match rng.u32(..6) {
                 0..3 => {
                     let gateway = &self.gateways[rng.usize(..GATEWAYS)];
@@ -159,7 +160,7 @@ impl World {
         let world = self.clone();
         tokio::spawn(async move {
             while !world.stop.is_cancelled() {
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                elapse(500, "the workers go on").await;
                 let pending = world.pending().await;
                 world.ledger.lock().resolve(&pending);
             }

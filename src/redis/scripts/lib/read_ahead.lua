@@ -33,9 +33,10 @@ local function read_ahead(queue, consumer, want, take_page)
     return true
   end
   while more and #lent < want and looked < 1000 and size < 4194304 and left > 0 do
-    local limit = math.min(step, 1000 - looked, left)
+    local limit, before = math.min(step, 1000 - looked, left), #lent
     more = take_page(limit, accept)
-    step = math.min(256, math.max(16, step * 2))
+    -- Larger steps only where no key is free: what is read and not wanted must wait behind others.
+    step = #lent > before and want - #lent or math.min(256, math.max(16, step * 2))
   end
   if #members > 0 then redis.call('ZADD', queue.order, unpack(members)) end
   if #kept > 0 then redis.call('HSET', queue.state, unpack(kept)) end
