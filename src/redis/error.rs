@@ -92,6 +92,9 @@ pub enum StoreError {
     /// The policy was set on an earlier group of the same name, so nothing was done.
     #[error("another client deleted and recreated the group")]
     OtherLife,
+    /// The policy names another dead-letter stream than the one that the script got as a key.
+    #[error("the group has another dead-letter stream: {0}")]
+    OtherDeadLetter(String),
     /// The script is not in the server's cache, so nothing ran.
     #[error("the server does not have the script")]
     NoScript,

@@ -57,18 +57,9 @@ pub(in crate::redis) fn order_prefixes(stream: &StreamName) -> [String; 2] {
     ["order", "turns"].map(|kind| format!("{OWN_PREFIX}{{{tag}}}:{kind}:{}:{key}:", key.len()))
 }
 
-/// Returns the keys that every script on a group takes: the stream, its policies, the leases of the
-/// group, and the two keys of its order.
-pub(in crate::redis) fn of_group(stream: &StreamName, group: &GroupName) -> [Vec<u8>; 5] {
-    let [order, turns] =
-        order_prefixes(stream).map(|prefix| [prefix.as_bytes(), group.as_bytes()].concat());
-    [
-        stream.redis_key().as_bytes().to_vec(),
-        policies(stream).into_bytes(),
-        leases(stream, group),
-        order,
-        turns,
-    ]
+/// Returns the keys that hold the order of a group: a sorted set of entries, and a hash.
+pub(in crate::redis) fn order(stream: &StreamName, group: &GroupName) -> [Vec<u8>; 2] {
+    order_prefixes(stream).map(|prefix| [prefix.as_bytes(), group.as_bytes()].concat())
 }
 
 /// Returns the key of the sorted set with the leases of a group.

@@ -41,6 +41,7 @@ use crate::redis::discarded::Discarded;
 pub use crate::redis::error::StoreError;
 use crate::redis::group::consumer_admission::Admissions;
 pub use crate::redis::group::consumers::{AutoClaim, Claim, Claimed, PendingAction};
+use crate::redis::group::leases::dead_letter_keys::DeadLetterKeys;
 pub use crate::redis::group::leases::{
     AckPublish, AckPublished, ConsumerRead, DeadLetter, DeadLetterCounts, DeadLetters, FirstUse,
     GroupChange, GroupDelivery, GroupStart, Item, KeyName, Lease, LeaseOperation, LeaseOutcome,
@@ -78,6 +79,7 @@ pub struct Store {
     looks: Arc<Looks>,
     admissions: Arc<Admissions>,
     discarded: Arc<Discarded>,
+    dead_letter_keys: Arc<DeadLetterKeys>,
     /// Index of the shared connection used for writes.
     writer: usize,
     /// Whether this server can delete entries without a trace in the stream's counters. Set by
@@ -109,6 +111,7 @@ impl Store {
             looks: Arc::default(),
             admissions: Arc::default(),
             discarded: Arc::default(),
+            dead_letter_keys: Arc::default(),
             writer: 0,
             untraced_holes,
             capabilities: Arc::default(),

@@ -116,6 +116,7 @@ pub const REPLIES: &[Reply] = &[
     row("UNORDERED", "", ForGood, Nothing, |_| E::GroupIsUnordered),
     row("DEADLETTER", "", ForGood, Nothing, |_| E::DeadLetterNotAStream),
     row("", "OTHERLIFE", ForGood, Nothing, |_| E::OtherLife),
+    row("", "OTHERDEAD", ForGood, Nothing, E::OtherDeadLetter),
     row("CHANGED", "", ForGood, Nothing, |_| E::Changed),
     row("NOCONSUMER", "", ForGood, Nothing, |_| E::ConsumerNotFound),
 

@@ -154,7 +154,7 @@ fn lasting(error: &StoreError) -> (ErrorCode, &'static str) {
             ErrorCode::Overloaded,
             "other calls are changing the policy at the same time; try again",
         ),
-        StoreError::OtherLife => (
+        StoreError::OtherLife | StoreError::OtherDeadLetter(_) => (
             ErrorCode::Overloaded,
             "other calls are deleting and creating the group at the same time; try again",
         ),

@@ -62,7 +62,7 @@ impl Store {
         references: ReferencePolicy,
     ) -> Result<Vec<LeaseOutcome>, StoreError> {
         let reply = self.run_script(&ACK_AND_DELETE, RetryPolicy::Unsafe, |command| {
-            leases::begin(command, stream, group);
+            self.begin(command, stream, group);
             command.arg(references.word());
             leases::write_items(command, items);
         });

@@ -14,14 +14,14 @@ local target, noted, due = nil, {}, {}
 local function turn_to(number)
   if target then noted[target] = marks end
   target, before, is_former, marks = number, nil, nil, noted[number] or ''
-  stream, known, ends = KEYS[3 + 3 * number], KEYS[4 + 3 * number], KEYS[5 + 3 * number]
+  stream, known, ends = KEYS[4 + 3 * number], KEYS[5 + 3 * number], KEYS[6 + 3 * number]
 end
 local entries, seen, all_known = {}, {}, true
 for i = 1, tonumber(take()) do
   local entry = {target = tonumber(take()), key = take(), print = take(), fields = {}}
   for f = 1, tonumber(take()) do entry.fields[f] = take() end
   entries[i] = entry
-  local kind = redis.call('TYPE', KEYS[3 + 3 * entry.target]).ok
+  local kind = redis.call('TYPE', KEYS[4 + 3 * entry.target]).ok
   if kind ~= 'none' and kind ~= 'stream' then return {'not-a-stream', tostring(i)} end
   if entry.key ~= '' then
     turn_to(entry.target)
@@ -55,7 +55,7 @@ local appended = {}
 for _, entry in ipairs(entries) do
   if entry.twin then entry.given = entry.twin.given end
   if not entry.given then
-    local to = KEYS[3 + 3 * entry.target]
+    local to = KEYS[4 + 3 * entry.target]
     local given = redis.pcall('XADD', to, '*', unpack(entry.fields))
     if type(given) == 'table' then
       -- Nobody has seen the entries before this one.

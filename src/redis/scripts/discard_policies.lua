@@ -1,5 +1,5 @@
 local group, discarded = ARGV[1], {}
-for i = 1, #KEYS - 4, 5 do
+for i = 1, #KEYS - 5, 6 do
   local kept = redis.call('HGET', KEYS[i + 1], group)
   local text, life = split_life(kept or '')
   if life and is_other_life(KEYS[i], group, life) then

@@ -1,4 +1,4 @@
-local key, leases, group, channel, dead = KEYS[1], KEYS[3], ARGV[1], ARGV[2], KEYS[6]
+local key, leases, group, channel, dead = KEYS[1], KEYS[3], ARGV[1], ARGV[2], KEYS[7]
 local policy = policy_of(KEYS[2], key, group)
 local queue = policy and queue_of(key, leases, KEYS[4], KEYS[5], group, policy)
 for i = 3, queue and #ARGV or 0 do

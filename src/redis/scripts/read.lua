@@ -1,19 +1,20 @@
 local group, consumer, count, own = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local bytes, no_ack = tonumber(ARGV[5]), ARGV[6] == '1'
-local streams, now = #KEYS / 5, now_us()
+local streams, now = #KEYS / 6, now_us()
 if streams > 1 then
-  for i = 1, streams do redis.call('XPENDING', KEYS[5 * i - 4], group, '-', '+', 1) end
+  for i = 1, streams do redis.call('XPENDING', KEYS[6 * i - 5], group, '-', '+', 1) end
 end
 local rules, is_retired = {}, {}
 for i = 1, streams do
   local policy, refused = nil, nil
-  if own ~= '' then policy, refused = needed(KEYS[5 * i - 3], KEYS[5 * i - 4], group)
+  if own ~= '' then policy, refused = needed(KEYS[6 * i - 4], KEYS[6 * i - 5], group)
   else
-    local text, life = kept_of(KEYS[5 * i - 3], KEYS[5 * i - 4], group)
+    local text, life = kept_of(KEYS[6 * i - 4], KEYS[6 * i - 5], group)
     policy, is_retired[i] = parsed(text, life), retired_at(text)
   end
   if refused then return refused end
   if no_ack and policy and policy.order then return redis.error_reply('ORDERED the group has an order') end
+  expect_dead(policy, KEYS[6 * i - 3], KEYS[6 * i])
   rules[i] = policy or false
 end
 local spent, some = 0, false
@@ -207,6 +208,6 @@ local answers = {}
 for turn = 1, streams do
   local i = turn
   if bytes then i = (math.floor(now / 2) + turn) % streams + 1 end
-  answers[i] = read(5 * i - 4, rules[i], ARGV[6 + i], is_retired[i])
+  answers[i] = read(6 * i - 5, rules[i], ARGV[6 + i], is_retired[i])
 end
 return answers

@@ -2,6 +2,7 @@ local key, leases, group, channel = KEYS[1], KEYS[3], ARGV[1], ARGV[2]
 local nobody, copy, to = ARGV[3], ARGV[4] == '1', ARGV[5]
 local policy, refused = needed(KEYS[2], key, group)
 if refused then return refused end
+expect_dead(policy, leases, KEYS[6])
 local queue = queue_of(key, leases, KEYS[4], KEYS[5], group, policy)
 for _, stream in ipairs({policy.dead, to ~= '' and to or key}) do
   local kind = redis.call('TYPE', stream).ok

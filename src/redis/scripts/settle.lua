@@ -2,6 +2,7 @@ local key, leases, group, channel = KEYS[1], KEYS[3], ARGV[1], ARGV[2]
 local how, given, reason, nobody = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local policy, refused = needed(KEYS[2], key, group)
 if refused then return refused end
+expect_dead(policy, leases, KEYS[6])
 local queue = queue_of(key, leases, KEYS[4], KEYS[5], group, policy)
 if (how == 'reject' or how == 'nack' and policy.max > 0) and not can_bury(policy.dead) then
   return redis.error_reply('DEADLETTER it is no stream')

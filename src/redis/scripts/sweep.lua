@@ -2,6 +2,7 @@ local key, leases, group, channel = KEYS[1], KEYS[3], ARGV[1], ARGV[2]
 local after, skip, limit, most_due = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local policy, now = policy_of(KEYS[2], key, group), now_us()
 if not policy then return false end
+expect_dead(policy, leases, KEYS[6])
 local queue = queue_of(key, leases, KEYS[4], KEYS[5], group, policy)
 local batch = redis.pcall('XPENDING', key, group, after, '+', math.max(limit, 1))
 if batch.err then

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fastrand::Rng;
 use serde_json::{Value, json};
 
-use super::world::World;
+use super::world::{World, end_of};
 use crate::support::elapse;
 
 /// Lease of the policy, in milliseconds.
@@ -27,7 +27,7 @@ pub async fn run(world: Arc<World>, seed: u64) {
         for entry in &entries {
             let text = |name: &str| entry[name].as_str().unwrap().to_owned();
             let key = entry["fields"]["k"].as_str().unwrap().to_owned();
-            let until_us = world.end_of(&text("receipt"));
+            let until_us = end_of(&text("receipt"));
             world
                 .ledger
                 .lock()

@@ -53,6 +53,15 @@ fn start_gateway(server: &Server) -> Gateway {
     ])
 }
 
+/// Returns the end of the lease of a receipt, in microseconds.
+pub fn end_of(receipt: &str) -> u64 {
+    let (stream, group) = (
+        StreamName::new(STREAM).unwrap(),
+        GroupName::new("g").unwrap(),
+    );
+    Receipt::decode(receipt, &stream, &group).unwrap().until_us
+}
+
 impl World {
     pub async fn start(seed: u64, scale: Scale) -> Arc<Self> {
         let mut rng = Rng::with_seed(seed);
@@ -116,15 +125,6 @@ impl World {
         let is_done = answer.status() == 200;
         let text = answer.text().await.ok()?;
         is_done.then(|| serde_json::from_str(&text).unwrap())
-    }
-
-    /// Returns the end of the lease of a receipt, in microseconds.
-    pub fn end_of(&self, receipt: &str) -> u64 {
-        let (stream, group) = (
-            StreamName::new(STREAM).unwrap(),
-            GroupName::new("g").unwrap(),
-        );
-        Receipt::decode(receipt, &stream, &group).unwrap().until_us
     }
 
     pub fn is_calm(&self) -> bool {

@@ -7,7 +7,7 @@ use crate::model::name::{GroupName, StreamName};
 use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::{int, list, text};
 use crate::redis::group::leases::settle::write_items;
-use crate::redis::group::leases::{Item, LeaseOutcome, begin};
+use crate::redis::group::leases::{Item, LeaseOutcome};
 use crate::redis::keys;
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::stream::append::fingerprint;
@@ -82,8 +82,8 @@ impl Store {
             })
             .collect();
         let write = |command: &mut Cmd| {
-            command.arg(5 + 3 * streams.len());
-            command.arg(&keys::of_group(stream, group));
+            command.arg(6 + 3 * streams.len());
+            command.arg(&self.group_keys(stream, group));
             for to in &streams {
                 command.arg(to.redis_key()).arg(&keys::idempotency(to));
             }
@@ -111,7 +111,7 @@ impl Store {
             .run_once(&ACK_PUBLISH, RetryPolicy::Unsafe, &write)
             .await;
         if matches!(done, Err(StoreError::OtherLife)) {
-            let of_group = |command: &mut Cmd| begin(command, stream, group);
+            let of_group = |command: &mut Cmd| self.begin(command, stream, group);
             self.discard_other_lives(&of_group).await?;
             done = self
                 .run_once(&ACK_PUBLISH, RetryPolicy::Unsafe, &write)

@@ -10,7 +10,6 @@ use crate::model::policy::Policy;
 use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::constants::{LETTER_FIELD, PACKED_FIELD};
 use crate::redis::decode::{entries, unsigned};
-use crate::redis::group::leases::begin_with;
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::stream::read_budget::{ANSWER, heaviest};
 use crate::redis::{Store, StoreError};
@@ -211,8 +210,7 @@ impl Store {
             return Ok(0);
         }
         let deleted = self.run_script(&DELETE, RetryPolicy::Unsafe, |command| {
-            let dead = policy.dead_letter.redis_key();
-            begin_with(command, stream, group, &[dead]);
+            self.begin_with(command, stream, group, &[policy.dead_letter.redis_key()]);
             for id in ids {
                 command.arg(id.to_string());
             }

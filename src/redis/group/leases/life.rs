@@ -14,7 +14,6 @@ use deadpool_redis::redis::{Cmd, Value};
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::{bytes, int, list, tuple, unsigned};
-use crate::redis::group::leases::begin;
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Store, StoreError};
 
@@ -59,7 +58,7 @@ impl Store {
         limit: usize,
     ) -> Result<Option<u64>, StoreError> {
         let reply = self.run_script(&WIND_DOWN, RetryPolicy::Unsafe, |command| {
-            begin(command, stream, group);
+            self.begin(command, stream, group);
             command.arg(skip).arg(limit);
         });
         Ok(u64::try_from(int(&reply.await?)?).ok())

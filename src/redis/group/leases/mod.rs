@@ -17,6 +17,7 @@
 pub(in crate::redis) mod ack_publish;
 pub(in crate::redis) mod claim;
 pub(in crate::redis) mod copy;
+pub(in crate::redis) mod dead_letter_keys;
 pub(in crate::redis) mod dead_letters;
 pub(in crate::redis) mod first_use;
 pub(in crate::redis) mod hand_out;
@@ -31,11 +32,8 @@ pub(in crate::redis) mod settle;
 pub(in crate::redis) mod sweep;
 pub(in crate::redis) mod wake;
 
-use deadpool_redis::redis::Cmd;
-
-use crate::model::name::{GroupName, RawName, StreamName};
+use crate::model::name::RawName;
 use crate::redis::constants::{MARKER_PREFIX, NOBODY, PARKED};
-use crate::redis::keys;
 
 pub use crate::redis::group::leases::ack_publish::{AckPublish, AckPublished};
 pub use crate::redis::group::leases::dead_letters::{DeadLetter, DeadLetters};
@@ -57,23 +55,4 @@ pub(in crate::redis) fn is_nobody(consumer: &RawName) -> bool {
     name == NOBODY.as_bytes()
         || name == PARKED.as_bytes()
         || name.starts_with(MARKER_PREFIX.as_bytes())
-}
-
-/// Appends the common arguments of scripts on one group: keys, group name and channel.
-pub(in crate::redis) fn begin(command: &mut Cmd, stream: &StreamName, group: &GroupName) {
-    begin_with(command, stream, group, &[]);
-}
-
-/// Appends the common arguments, with more keys of the same slot.
-pub(in crate::redis) fn begin_with(
-    command: &mut Cmd,
-    stream: &StreamName,
-    group: &GroupName,
-    more: &[&str],
-) {
-    let own = keys::of_group(stream, group);
-    command.arg(own.len() + more.len()).arg(&own).arg(more);
-    command
-        .arg(group.as_bytes())
-        .arg(keys::wake_channel(stream, group));
 }

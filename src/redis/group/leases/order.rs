@@ -6,7 +6,6 @@ use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::decode::{bytes, id, int, list, text, tuple, unsigned};
-use crate::redis::group::leases::begin;
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Store, StoreError};
 
@@ -95,7 +94,7 @@ impl Store {
         limit: usize,
     ) -> Result<OrderedKeys, StoreError> {
         let reply = self.run_script(&LIST, RetryPolicy::Safe, |command| {
-            begin(command, stream, group);
+            self.begin(command, stream, group);
             command.arg(from).arg(limit).arg("").arg("");
         });
         let [keys, next] = tuple(reply.await?)?;
@@ -119,7 +118,7 @@ impl Store {
         name: &KeyName,
     ) -> Result<Option<OrderedKey>, StoreError> {
         let reply = self.run_script(&LIST, RetryPolicy::Safe, |command| {
-            begin(command, stream, group);
+            self.begin(command, stream, group);
             command.arg("").arg(1);
             write_name(command, name);
         });
@@ -141,7 +140,7 @@ impl Store {
         name: &KeyName,
     ) -> Result<Option<u64>, StoreError> {
         let reply = self.run_script(&FREE, RetryPolicy::Unsafe, |command| {
-            begin(command, stream, group);
+            self.begin(command, stream, group);
             write_name(command, name);
         });
         Ok(u64::try_from(int(&reply.await?)?).ok())
@@ -159,7 +158,7 @@ impl Store {
         group: &GroupName,
     ) -> Result<Option<OrderState>, StoreError> {
         let reply = self.run_script(&STATE, RetryPolicy::Safe, |command| {
-            begin(command, stream, group);
+            self.begin(command, stream, group);
         });
         let reply = reply.await?;
         if reply == Value::Nil {

@@ -71,14 +71,6 @@ pub struct DeadLetterCounts {
 /// leases and the entries that the consumer keeps; others wait for their key.
 static LEND: LuaScript = LuaScript::new(lua!["lib/life", "lib/leases", "lib/order", "add_leases"]);
 
-pub(super) fn write_keys(command: &mut Cmd, streams: &[StreamName], group: &GroupName) {
-    command.arg(5 * streams.len());
-    for stream in streams {
-        command.arg(&keys::of_group(stream, group));
-    }
-    command.arg(group.as_bytes());
-}
-
 impl Store {
     /// Delivers entries of several distinct streams to a consumer, from the groups of one name.
     /// Does not block; callers wait elsewhere, without a connection. Entries of a group with a
@@ -209,7 +201,7 @@ impl Store {
     ) -> Result<Vec<GroupDelivery>, StoreError> {
         let read = &work.read;
         let reply = self.run_script(&READ, RetryPolicy::Unsafe, |command| {
-            write_keys(command, streams, group);
+            self.write_keys(command, streams, group);
             command.arg(read.consumer.as_bytes()).arg(count);
             command.arg(
                 work.lease
@@ -272,7 +264,7 @@ impl Store {
         entries: &mut Vec<Delivery>,
     ) -> Result<(), StoreError> {
         let reply = self.run_script(&LEND, RetryPolicy::Unsafe, |command| {
-            crate::redis::group::leases::begin(command, stream, group);
+            self.begin(command, stream, group);
             for entry in entries.iter() {
                 command.arg(entry.id.to_string());
             }

@@ -7,7 +7,6 @@ use crate::model::name::{GroupName, StreamName};
 use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::constants::NOBODY;
 use crate::redis::decode::{id, list, text, tuple};
-use crate::redis::group::leases::begin;
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Store, StoreError};
 
@@ -72,7 +71,8 @@ impl Store {
         let mut all = Vec::with_capacity(ids.len());
         while let Some(rest) = ids.get(all.len()..).filter(|rest| !rest.is_empty()) {
             let reply = self.run_script(&REDRIVE, RetryPolicy::Unsafe, |command| {
-                begin(command, stream, group);
+                let more = if to.is_empty() { &[][..] } else { &[to] };
+                self.begin_with(command, stream, group, more);
                 command.arg(NOBODY).arg(copy).arg(to);
                 for id in rest {
                     command.arg(id.to_string());

@@ -9,7 +9,6 @@ use crate::model::name::{GroupName, StreamName};
 use crate::redis::conn::pool::RetryPolicy;
 use crate::redis::constants::NOBODY;
 use crate::redis::decode::{int, list, tuple};
-use crate::redis::group::leases::begin;
 use crate::redis::group::leases::read::micros;
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Store, StoreError};
@@ -114,7 +113,7 @@ impl Store {
         items: &[Item],
     ) -> Result<Vec<LeaseOutcome>, StoreError> {
         let reply = self.run_script(&ACK, RetryPolicy::Unsafe, |command| {
-            begin(command, stream, group);
+            self.begin(command, stream, group);
             write_items(command, items);
         });
         let one = |value: &Value| {
@@ -160,7 +159,7 @@ impl Store {
             LeaseOperation::Extend { lease } => ("extend", millis(lease), ""),
         };
         let reply = self.run_script(&SETTLE, RetryPolicy::Unsafe, |command| {
-            begin(command, stream, group);
+            self.begin(command, stream, group);
             command.arg(how).arg(given.as_str()).arg(reason).arg(NOBODY);
             write_items(command, items);
         });

@@ -21,6 +21,15 @@ local function parsed(text, life)
   return policy
 end
 local function policy_of(policies, key, group) return parsed(kept_of(policies, key, group)) end
+local function hex_of(text)
+  return (text:gsub('.', function(byte) return string.format('%02x', byte:byte()) end))
+end
+-- Ends the script unless `dead` is the dead-letter stream of the policy.
+local function expect_dead(policy, leases, dead)
+  if policy and policy.dead ~= dead then
+    error('OTHERDEAD ' .. hex_of(leases) .. ' ' .. hex_of(policy.dead), 0)
+  end
+end
 local function needed(policies, key, group)
   local policy = policy_of(policies, key, group)
   if policy then return policy end
