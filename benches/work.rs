@@ -35,6 +35,10 @@ fn main() {
         "{:<36}{:>12}{:>14}{:>16}",
         "", "entries/s", "CPU µs/entry", "Redis µs/entry"
     );
+    if args.iter().any(|arg| arg == "ordered") {
+        ordered::compare(rounds, ENTRIES, BATCHES);
+        return;
+    }
     let mut all = [const { Vec::new() }; 5];
     for _ in 0..rounds {
         let bench = Bench::start();
