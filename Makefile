@@ -113,7 +113,7 @@ bench-live: ## Live delivery, side by side with nchan; BENCH="paced waiters --se
 	@scripts/install.sh redis nginx nchan
 	cargo bench --locked --bench live -- $(BENCH)
 
-bench-work: ## Consumer groups, beside a Redis client; BENCH="--rounds 5" for steadier figures
+bench-work: ## Consumer groups, beside a Redis client; BENCH="ordered --rounds 5" for groups with an order, steadier
 	@scripts/install.sh redis
 	cargo bench --locked --bench work -- $(BENCH)
 

@@ -6,6 +6,8 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on fails")]
 #![expect(clippy::cast_precision_loss, reason = "figures are rounded anyway")]
 
+#[path = "work/ordered.rs"]
+mod ordered;
 mod process;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -13,7 +15,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use deadpool_redis::redis::{Client, Cmd, Pipeline, Value};
+use deadpool_redis::redis::{Client, Cmd, Connection, Pipeline, Value};
 
 use process::Process;
 
@@ -33,6 +35,10 @@ fn main() {
         "{:<36}{:>12}{:>14}{:>16}",
         "", "entries/s", "CPU µs/entry", "Redis µs/entry"
     );
+    if args.iter().any(|arg| arg == "ordered") {
+        ordered::compare(rounds, ENTRIES, BATCHES);
+        return;
+    }
     let mut all = [const { Vec::new() }; 5];
     for _ in 0..rounds {
         let bench = Bench::start();
@@ -55,10 +61,7 @@ fn main() {
     ];
     let medians = all.map(|rounds| Figures::median(&rounds));
     for (name, figures) in names.iter().zip(&medians) {
-        println!(
-            "{name:<36}{:>12.0}{:>14.1}{:>16.1}",
-            figures.rate, figures.cpu, figures.redis
-        );
+        figures.print(name);
     }
     let [client, plain, leased, single, _] = &medians;
     wanted(
@@ -73,6 +76,7 @@ fn main() {
         1e6 / single.cpu,
         ">= 20000",
     );
+    ordered::compare(rounds, ENTRIES, BATCHES);
 }
 
 fn wanted(what: &str, value: f64, wanted: &str) {
@@ -86,6 +90,13 @@ struct Figures {
 }
 
 impl Figures {
+    fn print(&self, name: &str) {
+        println!(
+            "{name:<36}{:>12.0}{:>14.1}{:>16.1}",
+            self.rate, self.cpu, self.redis
+        );
+    }
+
     fn median(rounds: &[Self]) -> Self {
         let of = |value: fn(&Self) -> f64| {
             let mut all: Vec<f64> = rounds.iter().map(value).collect();
@@ -127,6 +138,17 @@ impl Bench {
         Self { redis, gateway }
     }
 
+    fn connection(&self) -> Connection {
+        let client = Client::open(format!("redis://127.0.0.1:{}/", self.redis.port)).unwrap();
+        client.get_connection().unwrap()
+    }
+
+    fn redis(&self, words: &[&str]) -> Value {
+        let mut command = Cmd::new();
+        command.arg(words);
+        command.query(&mut self.connection()).unwrap()
+    }
+
     /// Processes `count` entries with several concurrent workers.
     fn run(
         &self,
@@ -135,29 +157,39 @@ impl Bench {
         workers: usize,
         work: impl Fn(&Self) -> usize + Sync,
     ) -> Figures {
-        let client = Client::open(format!("redis://127.0.0.1:{}/", self.redis.port)).unwrap();
-        let mut redis = client.get_connection().unwrap();
-        let mut flush = Cmd::new();
-        flush.arg("FLUSHALL");
-        flush.query::<Value>(&mut redis).unwrap();
-        for _ in 0..count / 1000 {
-            let mut pipeline = Pipeline::new();
-            for _ in 0..1000 {
-                let add = pipeline.cmd("XADD").arg("bench").arg("*");
-                add.arg("user")
-                    .arg("alice")
-                    .arg("total")
-                    .arg("9.50")
-                    .ignore();
-            }
-            pipeline.query::<()>(&mut redis).unwrap();
-        }
+        self.run_beside(policy, count, workers, |_| (), work)
+    }
+
+    /// Processes `count` entries after `prepare`, which works on the group before they are added.
+    fn run_beside(
+        &self,
+        policy: &str,
+        count: usize,
+        workers: usize,
+        prepare: impl Fn(&Self),
+        work: impl Fn(&Self) -> usize + Sync,
+    ) -> Figures {
+        self.redis(&["FLUSHALL"]);
         let body = format!(r#"{{"policy":{policy}}}"#);
         let mut http = Http::connect(self.gateway.port);
         assert!(
             http.call("PUT", "", "application/json", &body)
                 .contains("\"pending\":0")
         );
+        prepare(self);
+        let mut redis = self.connection();
+        for thousand in 0..count / 1000 {
+            let mut pipeline = Pipeline::new();
+            for number in 0..1000 {
+                let add = pipeline.cmd("XADD").arg("bench").arg("*");
+                add.arg("user")
+                    .arg(format!("alice{}", 1000 * (thousand % 5) + number))
+                    .arg("total")
+                    .arg("9.50")
+                    .ignore();
+            }
+            pipeline.query::<()>(&mut redis).unwrap();
+        }
         let before = (self.gateway.cpu(), self.redis.cpu());
         let began = Instant::now();
         let done: usize = thread::scope(|scope| {
@@ -182,8 +214,7 @@ impl Bench {
 
     /// Runs a worker that uses Redis directly.
     fn client(&self, count: usize) -> usize {
-        let client = Client::open(format!("redis://127.0.0.1:{}/", self.redis.port)).unwrap();
-        let mut redis = client.get_connection().unwrap();
+        let mut redis = self.connection();
         let mut done = 0;
         loop {
             let mut read = Cmd::new();
@@ -270,8 +301,13 @@ impl Http {
     }
 
     fn call(&mut self, method: &str, path: &str, media_type: &str, body: &str) -> String {
+        let path = format!("/v1/streams/bench/groups/g{path}");
+        self.call_at(method, &path, media_type, body)
+    }
+
+    fn call_at(&mut self, method: &str, path: &str, media_type: &str, body: &str) -> String {
         let request = format!(
-            "{method} /v1/streams/bench/groups/g{path} HTTP/1.1\r\nhost: localhost\r\n\
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\n\
              content-type: {media_type}\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );

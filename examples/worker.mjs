@@ -15,8 +15,9 @@ async function work(fields) {
   console.log("mail to", fields.to);
 }
 
-// A `lease` is refused for a group without a policy.
-const read = { consumer, count: 10, wait: "20s", lease: "30s", create: true, policy: { max_deliveries: 5 } };
+// Mails to one address keep their order. A `lease` is refused for a group without a policy.
+const policy = { max_deliveries: 5, order_by: "to", on_failure: "skip" };
+const read = { consumer, count: 10, wait: "20s", lease: "30s", create: true, policy };
 for (;;) {
   try {
     const { entries } = await call("read", read);

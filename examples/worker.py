@@ -20,8 +20,9 @@ def work(fields):
     print("mail to", fields["to"], flush=True)
 
 
-# A `lease` is refused for a group without a policy.
-read = {"count": 10, "wait": "20s", "lease": "30s", "create": True, "policy": {"max_deliveries": 5}}
+# Mails to one address keep their order. A `lease` is refused for a group without a policy.
+policy = {"max_deliveries": 5, "order_by": "to", "on_failure": "skip"}
+read = {"count": 10, "wait": "20s", "lease": "30s", "create": True, "policy": policy}
 while True:
     try:
         for entry in call("read", consumer=consumer, **read)["entries"]:

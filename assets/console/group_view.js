@@ -15,6 +15,8 @@ import { tabs } from "./tabs.js";
 
 const policyText = (policy) => (policy
   ? [`lease ${policy.lease}`, policy.max_deliveries ? `${counted(policy.max_deliveries, "delivery", "deliveries")} at most` : "no limit of deliveries",
+    policy.paused ? "paused" : null, policy.order_by ? `in order by ${policy.order_by}` : null,
+    policy.max_in_flight ? `${number(policy.max_in_flight)} in flight at most` : null, policy.rate ? `${policy.rate} at most` : null,
     policy.backoff?.length ? `backoff ${policy.backoff.join(", ")}` : null, `dead letters in ${policy.dead_letter}`].filter(Boolean).join(" · ")
   : "none: a plain Redis group");
 
@@ -36,7 +38,7 @@ export function groupView(stream, group, tab) {
     return { detail, oldest: pending.summary.min_id };
   }, ({ detail, oldest }) => [
     facts(["Lag", number(detail.lag)], ["Pending", number(detail.pending)], ["Oldest pending", oldest && h("span", { title: oldest }, age(oldest) ?? oldest)],
-      ["Consumers", number(detail.consumer_count)], ["Last delivered", code(detail.last_delivered_id)], ...furtherNumbers(detail)),
+      ["Consumers", number(detail.consumer_count)], ["Last delivered", code(detail.last_delivered_id)], ...keyFacts(detail.keys), ...furtherNumbers(detail)),
     h("p", { class: "faint" }, "Policy: ", policyText(detail.policy)),
     h("div", { class: "tools" },
       action(detail.policy ? "Change policy" : "Add policy", { right: "manage", stream }, async () => { if (await changePolicy(stream, group, detail.policy)) refresh(); }),
@@ -74,4 +76,13 @@ async function removeConsumer(stream, group, state, consumer, refresh) {
   if (!done) return;
   notice(`The consumer ${consumer.consumer} is deleted.`);
   refresh();
+}
+
+// The keys of a group with an order by key.
+function keyFacts(keys) {
+  if (!keys) return [];
+  const oldest = keys.oldest_blocked;
+  return [["Keys in flight", number(keys.in_flight)],
+    ["Keys blocked", h("span", { title: oldest ?? "" }, oldest ? `${number(keys.blocked)}, oldest ${age(oldest) ?? oldest}` : number(keys.blocked))],
+    ["Waiting for a key", `${number(keys.waiting)}${keys.read_ahead_full ? ", nothing new is read" : ""}`]];
 }

@@ -11,7 +11,7 @@ import { createGroup } from "./stream_forms.js";
 // Details and pending summaries are asked for so many groups; beyond, a group has them on its page.
 const MOST_DETAILS = 50;
 
-const known = new Set(["stream", "group", "last_delivered_id", "entries_read", "lag", "pending", "consumer_count", "policy", "consumers"]);
+const known = new Set(["stream", "group", "last_delivered_id", "entries_read", "lag", "pending", "consumer_count", "policy", "consumers", "keys"]);
 
 // Numbers that this version of the console does not know: shown under the name they have in the API.
 export const furtherNumbers = (group) => Object.entries(group)

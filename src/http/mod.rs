@@ -112,6 +112,11 @@ pub fn documented() -> OpenApiRouter<AppState> {
             dead_letters::delete_dead_letter
         ))
         .routes(routes!(groups::redrive::redrive_dead_letters))
+        .routes(routes!(groups::order_keys::list_keys))
+        .routes(routes!(
+            groups::order_keys::read_key,
+            groups::order_keys::free_key
+        ))
         .routes(routes!(push::push_entries))
         .routes(routes!(pending::list_pending))
         .routes(routes!(claims::claim_entries))

@@ -62,6 +62,10 @@ pub const GROUP_PENDING: &str = "/v1/streams/{stream}/groups/{group}/pending";
 pub const CONSUMERS: &str = "/v1/streams/{stream}/groups/{group}/consumers";
 /// One consumer.
 pub const CONSUMER: &str = "/v1/streams/{stream}/groups/{group}/consumers/{consumer}";
+/// Keys of a group with an order.
+pub const GROUP_KEYS: &str = "/v1/streams/{stream}/groups/{group}/keys";
+/// One key of a group with an order.
+pub const GROUP_KEY: &str = "/v1/streams/{stream}/groups/{group}/keys/{key}";
 /// Claim of pending entries by id.
 pub const GROUP_CLAIM: &str = "/v1/streams/{stream}/groups/{group}/claim";
 /// Claim of entries that have been idle for some time.

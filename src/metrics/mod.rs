@@ -38,6 +38,7 @@ pub const BOUNDS: &[&str] = &[
     "linger",
     "rate",
     "rate_of_principal",
+    "read_ahead",
     "reads",
     "resets",
     "scheduled",

@@ -29,6 +29,7 @@ pub mod network;
 pub mod packed;
 pub mod page;
 pub mod policy;
+pub mod policy_options;
 pub mod position;
 pub mod range;
 pub mod receipt;

@@ -68,7 +68,8 @@ fn check_braces(name: &str) -> Result<(), InvalidName> {
 }
 
 /// Returns the text in braces, or the whole name.
-pub(super) fn tag_of(name: &str) -> &str {
+#[must_use]
+pub fn tag_of(name: &str) -> &str {
     let braced = name
         .split_once('{')
         .and_then(|(_, rest)| rest.split_once('}'));

@@ -5,6 +5,10 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::model::name::{StreamName, tag_of};
+use crate::model::policy_options::{
+    self, HandOutLimits, MAX_IN_FLIGHT, MAX_ORDER_FIELD, MAX_PER_KEY, MAX_RATE_TIME,
+    MAX_READ_AHEAD, OrderBy,
+};
 
 /// The minimum lease.
 pub const MIN_LEASE: Duration = Duration::from_millis(100);
@@ -38,6 +42,10 @@ pub struct Policy {
     /// The length of the prefix of the source stream's key that workers of the group do not see, in
     /// bytes. Dead letters name their source stream without this prefix.
     pub hidden: usize,
+    /// The order of entries by key.
+    pub order: Option<OrderBy>,
+    /// The limits of what the group hands out.
+    pub limits: HandOutLimits,
 }
 
 /// The rule that a policy breaks, and the member that breaks it. The text can be shown to the
@@ -59,6 +67,24 @@ pub enum InvalidPolicy {
     /// A consumer expiry that is too short or too long.
     #[error("`consumer_expiry` must be between 100ms and 365d; 0 means never")]
     ConsumerExpiry,
+    /// A field name that no entry can have.
+    #[error("`order_by` must be a field name of 1 to 1024 bytes")]
+    OrderBy,
+    /// A member that has no meaning without an order.
+    #[error("`{0}` requires `order_by`")]
+    Unordered(&'static str),
+    /// A number of entries of a key over the limit.
+    #[error("`max_in_flight_per_key` must be between 1 and 1000")]
+    PerKey,
+    /// A number of entries that are read ahead over the limit.
+    #[error("`read_ahead` must be between 1 and 200000")]
+    ReadAhead,
+    /// A number of entries in flight over the limit.
+    #[error("`max_in_flight` must be at most 1000000; 0 means no limit")]
+    MaxInFlight,
+    /// A rate over the limit.
+    #[error("`rate` must be 1 to 1000000 entries per 100ms to 1d, such as \"100/1s\"")]
+    Rate,
     /// The source stream as its own dead-letter stream.
     #[error("the dead-letter stream must not be the source stream")]
     Itself,
@@ -82,6 +108,12 @@ impl InvalidPolicy {
             Self::Step(index) => format!("/backoff/{index}"),
             Self::Steps => "/backoff".to_owned(),
             Self::ConsumerExpiry => "/consumer_expiry".to_owned(),
+            Self::OrderBy => "/order_by".to_owned(),
+            Self::Unordered(member) => format!("/{member}"),
+            Self::PerKey => "/max_in_flight_per_key".to_owned(),
+            Self::ReadAhead => "/read_ahead".to_owned(),
+            Self::MaxInFlight => "/max_in_flight".to_owned(),
+            Self::Rate => "/rate".to_owned(),
             Self::Itself | Self::SharedConnection(_) | Self::Unnamed => "/dead_letter".to_owned(),
         }
     }
@@ -137,6 +169,7 @@ impl Policy {
         if !expiry.is_zero() && !(MIN_LEASE..=MAX_EXPIRY).contains(&expiry) {
             return Err(InvalidPolicy::ConsumerExpiry);
         }
+        self.check_options()?;
         if self.dead_letter == *stream {
             return Err(InvalidPolicy::Itself);
         }
@@ -147,6 +180,32 @@ impl Policy {
             )));
         }
         Ok(())
+    }
+
+    fn check_options(&self) -> Result<(), InvalidPolicy> {
+        if let Some(order) = &self.order {
+            if !(1..=MAX_ORDER_FIELD).contains(&order.field.len()) {
+                return Err(InvalidPolicy::OrderBy);
+            }
+            if !(1..=MAX_PER_KEY).contains(&order.per_key) {
+                return Err(InvalidPolicy::PerKey);
+            }
+            if !(1..=MAX_READ_AHEAD).contains(&order.read_ahead) {
+                return Err(InvalidPolicy::ReadAhead);
+            }
+        }
+        if self.limits.max_in_flight > MAX_IN_FLIGHT {
+            return Err(InvalidPolicy::MaxInFlight);
+        }
+        match self.limits.rate {
+            Some((count, time))
+                if !(1..=MAX_IN_FLIGHT).contains(&count)
+                    || !(MIN_LEASE..=MAX_RATE_TIME).contains(&time) =>
+            {
+                Err(InvalidPolicy::Rate)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Returns the name of the source stream in dead letters.
@@ -166,7 +225,9 @@ impl Policy {
             // Writing into a `String` cannot fail.
             let _ = write!(text, "{comma}{}", step.as_millis());
         }
-        text + " " + self.dead_letter.redis_key()
+        text + &policy_options::encode(self.order.as_ref(), &self.limits)
+            + " "
+            + self.dead_letter.redis_key()
     }
 
     /// Decodes the text that [`Policy::encode`] wrote.
@@ -177,7 +238,11 @@ impl Policy {
         let max_deliveries = parts.next()?.parse().ok()?;
         let consumer_expiry = Duration::from_millis(parts.next()?.parse().ok()?);
         let hidden = parts.next()?.parse().ok()?;
-        let steps = parts.next()?.split(',').filter(|step| !step.is_empty());
+        let (steps, options) = parts
+            .next()
+            .map(|text| text.split_at(text.find(';').unwrap_or(text.len())))?;
+        let (order, limits) = policy_options::decode(options)?;
+        let steps = steps.split(',').filter(|step| !step.is_empty());
         let backoff = steps.map(|step| step.parse().ok().map(Duration::from_millis));
         let backoff = backoff.collect::<Option<_>>()?;
         let dead_letter = StreamName::new(parts.next()?).ok()?;
@@ -188,6 +253,8 @@ impl Policy {
             consumer_expiry,
             dead_letter,
             hidden,
+            order,
+            limits,
         })
     }
 }
@@ -210,6 +277,8 @@ mod tests {
             consumer_expiry: Duration::ZERO,
             dead_letter,
             hidden: 0,
+            order: None,
+            limits: HandOutLimits::default(),
         }
     }
 
@@ -270,7 +339,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_policy_survives_being_kept(lease: u32, max: u64, expiry: u32, steps: Vec<u32>, hidden: u16, name in "[a-z ]{1,9}") {
+        fn a_policy_survives_being_kept(lease: u32, max: u64, expiry: u32, steps: Vec<u32>, hidden: u16, name in "[a-z ;]{1,9}", field: Option<String>, flight: u32, rate: Option<(u32, u32)>) {
             let policy = Policy {
                 lease: Duration::from_millis(lease.into()),
                 max_deliveries: max,
@@ -278,6 +347,8 @@ mod tests {
                 consumer_expiry: Duration::from_millis(expiry.into()),
                 dead_letter: stream(&name),
                 hidden: hidden.into(),
+                order: field.map(|field| OrderBy { skip_failed: flight % 2 == 1, per_key: lease, ..OrderBy::new(&field) }),
+                limits: HandOutLimits { paused: flight % 3 == 0, max_in_flight: flight, rate: rate.map(|(count, ms)| (count, Duration::from_millis(ms.into()))) },
             };
             prop_assert_eq!(Policy::decode(&policy.encode()), Some(policy));
         }

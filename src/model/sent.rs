@@ -139,6 +139,34 @@ fn is_empty_list(json: &RawValue) -> bool {
 /// # Errors
 /// Returns an [`InvalidEntry`] that points at the first value that is not a valid entry.
 fn parse_entry(json: &RawValue, pointer: &str, most: usize) -> Result<SentEntry, InvalidEntry> {
+    parse_entry_beside(json, pointer, most, "position")
+}
+
+/// Parses an entry that names its stream: `{"stream":…,"fields":{…}}`.
+///
+/// # Errors
+/// Returns an [`InvalidEntry`] that points at the first value that is not a valid entry.
+pub fn parse_for_stream(
+    json: &RawValue,
+    pointer: &str,
+    most: usize,
+) -> Result<(String, SentEntry), InvalidEntry> {
+    let entry = parse_entry_beside(json, pointer, most, "stream")?;
+    let members = members(json, MEMBERS).unwrap_or_default();
+    let at = format!("{pointer}/stream");
+    let Some((_, stream)) = members.iter().find(|(name, _)| name == "stream") else {
+        return Err(InvalidEntry::at(at, "is required"));
+    };
+    Ok((parse_text(stream, &at)?, entry))
+}
+
+/// Parses an entry with one more member, which is ignored.
+fn parse_entry_beside(
+    json: &RawValue,
+    pointer: &str,
+    most: usize,
+    beside: &str,
+) -> Result<SentEntry, InvalidEntry> {
     let hint = "an entry must be {\"fields\":{…}} or {\"pairs\":[[name,value],…]}";
     let Some(members) = members(json, MEMBERS) else {
         return Err(InvalidEntry::at(
@@ -175,8 +203,8 @@ fn parse_entry(json: &RawValue, pointer: &str, most: usize) -> Result<SentEntry,
             "pairs" => fields = Some(parse_pairs(value, &at, most)?),
             "id" => sent.id = Some(parse_text(value, &at)?),
             "key" => sent.key = Some(parse_text(value, &at)?),
-            // Lines that were read can be sent back unchanged.
-            "position" => {}
+            // Lines that were read can be sent back unchanged, with their `position`.
+            name if name == beside => {}
             _ => {
                 return Err(InvalidEntry::at(
                     at,

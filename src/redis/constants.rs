@@ -20,6 +20,8 @@ shared_constants! {
     MARKER_PREFIX = "streamgate:life:";
     /// The consumer that holds entries returned to the group. No client can use this name.
     NOBODY = "streamgate:nobody";
+    /// The consumer that holds entries that were read ahead and wait for their key.
+    PARKED = "streamgate:parked";
     /// Prefix of the fields that the gateway adds to dead letters.
     LETTER_FIELD = "streamgate-";
     /// The single field of a dead letter whose fields are packed into one value.

@@ -79,6 +79,12 @@ pub enum StoreError {
     /// The call needs a group with a policy, but the group is plain.
     #[error("the consumer group has no policy")]
     GroupHasNoPolicy,
+    /// The call is not possible in a group with an order by key.
+    #[error("the consumer group has an order by key")]
+    GroupIsOrdered,
+    /// The call needs a group with an order by key.
+    #[error("the consumer group has no order by key")]
+    GroupIsUnordered,
     /// The dead-letter key of the group holds another type.
     #[error("the dead-letter key does not hold a stream")]
     DeadLetterNotAStream,
@@ -88,6 +94,9 @@ pub enum StoreError {
     /// The policy was set on an earlier group of the same name, so nothing was done.
     #[error("another client deleted and recreated the group")]
     OtherLife,
+    /// The policy names another dead-letter stream than the one that the script got as a key.
+    #[error("the group has another dead-letter stream: {0}")]
+    OtherDeadLetter(String),
     /// The script is not in the server's cache, so nothing ran.
     #[error("the server does not have the script")]
     NoScript,

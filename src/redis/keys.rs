@@ -50,6 +50,18 @@ pub(in crate::redis) fn leases_prefix(stream: &StreamName) -> String {
     .concat()
 }
 
+/// Returns the prefixes of the keys that hold the order of a stream's groups: a sorted set of entries,
+/// and a hash.
+pub(in crate::redis) fn order_prefixes(stream: &StreamName) -> [String; 2] {
+    let (key, tag) = (stream.redis_key(), stream.tag());
+    ["order", "turns"].map(|kind| format!("{OWN_PREFIX}{{{tag}}}:{kind}:{}:{key}:", key.len()))
+}
+
+/// Returns the keys that hold the order of a group: a sorted set of entries, and a hash.
+pub(in crate::redis) fn order(stream: &StreamName, group: &GroupName) -> [Vec<u8>; 2] {
+    order_prefixes(stream).map(|prefix| [prefix.as_bytes(), group.as_bytes()].concat())
+}
+
 /// Returns the key of the sorted set with the leases of a group.
 pub(in crate::redis) fn leases(stream: &StreamName, group: &GroupName) -> Vec<u8> {
     [leases_prefix(stream).as_bytes(), group.as_bytes()].concat()

@@ -49,10 +49,12 @@ pub use crate::redis::error::StoreError;
 use crate::redis::group::consumer_admission::Admissions;
 pub use crate::redis::group::consumers::{AutoClaim, Claim, Claimed, PendingAction};
 pub use crate::redis::group::figures::MeasuredGroup;
+use crate::redis::group::leases::dead_letter_keys::DeadLetterKeys;
 pub use crate::redis::group::leases::{
-    ConsumerRead, DeadLetter, DeadLetterCounts, DeadLetters, FirstUse, GroupChange, GroupDelivery,
-    GroupStart, Item, Lease, LeaseOperation, LeaseOutcome, Redrive, Redriven, SweepParts,
-    SweepPosition, SweepResult, WakeMessages, WakeSubscriber,
+    AckPublish, AckPublished, ConsumerRead, DeadLetter, DeadLetterCounts, DeadLetters, FirstUse,
+    GroupChange, GroupDelivery, GroupStart, Item, KeyName, Lease, LeaseOperation, LeaseOutcome,
+    OrderState, OrderedKey, OrderedKeys, Redrive, Redriven, SweepParts, SweepPosition, SweepResult,
+    WakeMessages, WakeSubscriber,
 };
 pub use crate::redis::group::pending::{Pending, PendingEntry, PendingQuery, PendingSummary};
 pub use crate::redis::group::plain::{ConsumerInfo, Delivery, GroupInfo, GroupRead};
@@ -86,6 +88,7 @@ pub struct Store {
     looks: Arc<Looks>,
     admissions: Arc<Admissions>,
     discarded: Arc<Discarded>,
+    dead_letter_keys: Arc<DeadLetterKeys>,
     /// Index of the shared connection used for writes.
     writer: usize,
     /// Whether this server can delete entries without a trace in the stream's counters. Set by
@@ -117,6 +120,7 @@ impl Store {
             looks: Arc::default(),
             admissions: Arc::default(),
             discarded: Arc::default(),
+            dead_letter_keys: Arc::default(),
             writer: 0,
             untraced_holes,
             capabilities: Arc::default(),

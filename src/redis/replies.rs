@@ -113,8 +113,11 @@ pub const REPLIES: &[Reply] = &[
     // Errors that the gateway's scripts return before they write.
     row("CONSUMERPENDING", "", ForGood, Nothing, |_| E::ConsumerHasPending),
     row("NOPOLICY", "", ForGood, Nothing, |_| E::GroupHasNoPolicy),
+    row("ORDERED", "", ForGood, Nothing, |_| E::GroupIsOrdered),
+    row("UNORDERED", "", ForGood, Nothing, |_| E::GroupIsUnordered),
     row("DEADLETTER", "", ForGood, Nothing, |_| E::DeadLetterNotAStream),
     row("", "OTHERLIFE", ForGood, Nothing, |_| E::OtherLife),
+    row("", "OTHERDEAD", ForGood, Nothing, E::OtherDeadLetter),
     row("CHANGED", "", ForGood, Nothing, |_| E::Changed),
     row("NOCONSUMER", "", ForGood, Nothing, |_| E::ConsumerNotFound),
 

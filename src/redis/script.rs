@@ -65,12 +65,20 @@ impl Store {
         repeat: RetryPolicy,
         write: impl Fn(&mut Cmd),
     ) -> Result<Value, StoreError> {
-        match self.run_once(script, repeat, &write).await {
-            Err(StoreError::OtherLife) => {
-                Box::pin(self.discard_other_lives(&write)).await?;
-                self.run_once(script, repeat, &write).await
+        // A policy may have changed twice, and a group may have been made anew as well. With several
+        // streams, each may have a dead-letter stream that is not known yet.
+        let mut tries = 0..300;
+        let mut done = self.run_once(script, repeat, &write).await;
+        loop {
+            match &done {
+                Err(StoreError::OtherLife) if tries.next().is_some() => {
+                    Box::pin(self.discard_other_lives(&write)).await?;
+                    tries = 0..tries.len().min(1);
+                }
+                Err(error) if self.learn_dead_letter(error) && tries.next().is_some() => {}
+                _ => return done,
             }
-            done => done,
+            done = self.run_once(script, repeat, &write).await;
         }
     }
 

@@ -4,7 +4,9 @@
 use futures_util::future::join_all;
 
 use crate::model::name::{GroupName, StreamName};
-use crate::redis::{Item, LeaseOperation, LeaseOutcome, ReferencePolicy, StoreError};
+use crate::redis::{
+    AckPublish, AckPublished, Item, LeaseOperation, LeaseOutcome, ReferencePolicy, StoreError,
+};
 use crate::service::Services;
 
 /// Entries of one stream.
@@ -47,6 +49,42 @@ pub enum SettleError {
 }
 
 impl Services {
+    /// Appends entries and acknowledges others in one step, or does nothing.
+    ///
+    /// # Errors
+    /// Same as [`Store::ack_and_publish`](crate::redis::Store::ack_and_publish).
+    /// # Cancel safety
+    /// If dropped, the step may be done.
+    pub async fn ack_and_publish(
+        &self,
+        stream: &StreamName,
+        group: &GroupName,
+        step: &AckPublish,
+    ) -> Result<AckPublished, StoreError> {
+        let done = self.store.ack_and_publish(stream, group, step).await?;
+        if let AckPublished::Done(outcomes) = &done {
+            let mut new: Vec<(&StreamName, u64)> = Vec::new();
+            for ((to, _), _) in step
+                .entries
+                .iter()
+                .zip(outcomes)
+                .filter(|(_, outcome)| !outcome.replayed)
+            {
+                match new.iter_mut().find(|(known, _)| *known == to) {
+                    Some((_, count)) => *count += 1,
+                    None => new.push((to, 1)),
+                }
+            }
+            for (to, count) in new {
+                self.metrics.published.inc_by(count);
+                self.hub.appended(to);
+                let retention = &self.jobs.retention;
+                retention.after_append(&self.store, to, count).await;
+            }
+        }
+        Ok(done)
+    }
+
     /// Settles entries in the groups with one name. Returns one list of outcomes per stream, in the
     /// order of its entries. With several streams, nothing is changed unless each has the group.
     ///

@@ -167,6 +167,33 @@ async fn a_user_with_the_least_rights_is_enough() {
         json!({"all": true}),
     )
     .await;
+    // An order by key, and a step that publishes.
+    let by_key = "/v1/streams/orders/groups/by-key";
+    let policy = json!({"order_by": "n", "max_in_flight": 9, "rate": "9/1s"});
+    done("PUT", by_key, json!({"policy": policy})).await;
+    let lent = done(
+        "POST",
+        &format!("{by_key}/read"),
+        json!({"consumer": "u", "count": 3}),
+    )
+    .await;
+    let receipt = |at: usize| lent["entries"][at]["receipt"].clone();
+    done("GET", &format!("{by_key}/keys"), json!(null)).await;
+    done("GET", &format!("{by_key}/keys/1"), json!(null)).await;
+    let step = json!({"receipts": [receipt(0)], "publish": [
+        {"stream": "{orders}.done", "fields": {"n": "1"}, "key": "k"},
+    ]});
+    done("POST", &format!("{by_key}/ack"), step).await;
+    done(
+        "POST",
+        &format!("{by_key}/reject"),
+        json!({"receipts": [receipt(1)]}),
+    )
+    .await;
+    done("DELETE", &format!("{by_key}/keys/2"), json!(null)).await;
+    done("DELETE", &format!("{by_key}/dead-letters"), json!(null)).await;
+    done("PATCH", by_key, json!({"policy": {"order_by": null}})).await;
+    done("DELETE", by_key, json!({})).await;
     let mut pushed = root.follow(&format!("{group}/events?consumer=p")).await;
     pushed.expect("$open").await;
     pushed.expect("message").await;

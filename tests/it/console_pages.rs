@@ -563,3 +563,26 @@ async fn pictures_for_the_documentation() {
         std::fs::write(dir.join(format!("console-{name}.png")), picture).unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_group_shows_the_keys_that_are_blocked() {
+    let (_server, app, page) = opened("streams").await;
+    let entries = "/v1/streams/orders/entries";
+    for _ in 0..3 {
+        app.post_form(entries, "customer=c1").await;
+    }
+    let group = "/v1/streams/orders/groups/billing";
+    let policy = r#"{"policy":{"order_by":"customer"}}"#;
+    assert_eq!(app.put_json(group, policy).await.status, 201);
+    let read = app
+        .post_form(&format!("{group}/read"), "consumer=w&count=9")
+        .await;
+    let receipt = read.json()["entries"][0]["receipt"].clone();
+    let body = json!({"receipts": [receipt]}).to_string();
+    app.post_json(&format!("{group}/reject"), &body).await;
+    app.post_form(&format!("{group}/read"), "consumer=w").await;
+    page.go(&app.url("/console/#/streams/orders/groups/billing"))
+        .await;
+    page.shows("main", "Keys blocked").await;
+    page.shows("main", "in order by customer").await;
+}

@@ -558,3 +558,29 @@ async fn consumers_that_hold_nothing_and_no_longer_come_are_forgotten() {
     elapse(700, "nothing happens for two sweeps").await;
     assert_eq!(names().await, ["holds"], "what it holds is not thrown away");
 }
+
+#[tokio::test]
+async fn a_stream_for_dead_letters_that_another_gateway_has_set_is_used_at_once() {
+    let server = crate::support::redis::Server::start().await;
+    let (one, two) = (
+        TestApp::on_server(&server).await,
+        TestApp::on_server(&server).await,
+    );
+    let stream = one.stream_of("moved", 3).await;
+    let group = format!("/v1/streams/{stream}/groups/g");
+    for (name, made) in [("first", 201), ("second", 200), ("third", 200)] {
+        let dead = format!("{{{stream}}}.{name}");
+        let policy = format!(r#"{{"policy":{{"dead_letter":"{dead}"}}}}"#);
+        assert_eq!(two.put_json(&group, &policy).await.status, made);
+        let read = one
+            .post_form(&format!("{group}/read"), "consumer=w&count=1")
+            .await
+            .json();
+        let receipt = read["entries"][0]["receipt"].as_str().unwrap();
+        let form = format!("receipts={receipt}");
+        let rejected = one.post_form(&format!("{group}/reject"), &form).await;
+        assert_eq!(rejected.json()["dead_lettered"], 1, "{}", rejected.body);
+        let length = server.command(&["XLEN", &dead]).await;
+        assert_eq!(crate::support::redis::json(&length), 1);
+    }
+}

@@ -115,3 +115,17 @@ async fn the_worker_in_php_works() {
 async fn the_worker_in_bash_works() {
     works("bash", "worker.sh").await;
 }
+
+#[tokio::test]
+async fn the_demo_keeps_the_order_while_workers_are_killed() {
+    let app = TestApp::start().await;
+    let stream = app.url(&format!("/v1/streams/{}", unique("demo")));
+    let mut command = tied("python3");
+    command.args(["examples/ordering_demo.py", &stream]);
+    let done = tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap();
+    let shown = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(done.status.success(), "{done:?}");
+    assert!(shown.contains(" 0 accounts out of order"), "{shown}");
+}

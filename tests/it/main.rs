@@ -18,6 +18,7 @@
 
 mod access;
 mod ack;
+mod ack_publish;
 mod acl;
 mod attacks;
 mod awkward;
@@ -77,6 +78,8 @@ mod names;
 mod openapi;
 mod openapi_answers;
 mod openapi_rules;
+mod order_model;
+mod ordering;
 mod outage;
 mod pages;
 mod passing;

@@ -44,6 +44,8 @@ codes! {
     ConsumerNotFound = 404 "consumer-not-found" "Consumer not found" false;
     /// An entry that does not exist.
     EntryNotFound = 404 "entry-not-found" "Entry not found" false;
+    /// A key of an ordered group without unfinished entries.
+    KeyNotFound = 404 "key-not-found" "Key not found" false;
     /// A method that the route does not have.
     MethodNotAllowed = 405 "method-not-allowed" "Method not allowed" false;
     /// An `Accept` header that matches no available media type.
@@ -56,6 +58,12 @@ codes! {
     ConsumerHasPending = 409 "consumer-has-pending" "Consumer has pending entries" false;
     /// A group without a policy where a policy is required.
     GroupHasNoPolicy = 409 "group-has-no-policy" "Group has no policy" false;
+    /// A call that a group with an order by key does not have.
+    GroupIsOrdered = 409 "group-is-ordered" "Group has an order by key" false;
+    /// A group without an order by key where one is required.
+    GroupIsUnordered = 409 "group-is-unordered" "Group has no order by key" false;
+    /// A lease that ended before a step that needs it.
+    LeaseLost = 409 "lease-lost" "Lease lost" false;
     /// A position after which entries were trimmed.
     EntriesTrimmed = 410 "entries-trimmed" "Entries trimmed" false;
     /// A condition of the request that does not hold.
@@ -72,6 +80,8 @@ codes! {
     InvalidFields = 422 "invalid-fields" "Invalid entry fields" false;
     /// An append that cannot be delayed.
     InvalidDelay = 422 "invalid-delay" "Invalid delay" false;
+    /// A stream that cannot be written in the same step.
+    OtherSlot = 422 "other-slot" "Stream in another slot" false;
     /// A group policy that violates a rule.
     InvalidPolicy = 422 "invalid-policy" "Invalid group policy" false;
     /// A stream retention that violates a rule.

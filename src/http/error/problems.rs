@@ -114,7 +114,16 @@ problems! {
     ];
     /// Problems of reading and settling entries in a group.
     WorkProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
-        InvalidId, GroupNotFound, TooLarge, UnsupportedMediaType,
+        InvalidId, GroupNotFound, GroupIsOrdered, TooLarge, UnsupportedMediaType,
+    ];
+    /// Problems of acknowledging entries, and of publishing in the same step.
+    AckProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
+        InvalidId, GroupNotFound, LeaseLost, IdNotMonotonic, TooLarge, UnsupportedMediaType, InvalidFields,
+        OtherSlot, IdempotencyKeyReused,
+    ];
+    /// Problems of listing keys of an ordered group, and of one key.
+    KeyProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
+        GroupNotFound, GroupHasNoPolicy, GroupIsUnordered, KeyNotFound,
     ];
     /// Problems of reading and settling entries in the groups of several streams.
     ManyWorkProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
@@ -126,11 +135,11 @@ problems! {
     ];
     /// Problems of reading as a consumer.
     ReadProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
-        InvalidId, GroupNotFound, GroupHasNoPolicy, TooLarge, UnsupportedMediaType, InvalidPolicy,
+        InvalidId, GroupNotFound, GroupHasNoPolicy, GroupIsOrdered, TooLarge, UnsupportedMediaType, InvalidPolicy,
     ];
     /// Problems of reading several streams as a consumer.
     ManyReadProblems = EVERYWHERE, GUARDED, OF_REDIS, OF_STREAM, OF_WRITE, &[
-        InvalidId, GroupNotFound, GroupHasNoPolicy, TooLarge, UnsupportedMediaType, TooManyStreams,
+        InvalidId, GroupNotFound, GroupHasNoPolicy, GroupIsOrdered, TooLarge, UnsupportedMediaType, TooManyStreams,
         InvalidPolicy,
     ];
     /// Problems of receiving pushed entries.

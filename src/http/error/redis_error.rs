@@ -131,6 +131,16 @@ fn lasting(error: &StoreError) -> (ErrorCode, &'static str) {
             ErrorCode::GroupHasNoPolicy,
             "this call requires a group with a policy; set one with PATCH, such as {\"policy\":{}}",
         ),
+        StoreError::GroupIsOrdered => (
+            ErrorCode::GroupIsOrdered,
+            "a group with `order_by` has no `claim`, `autoclaim` and `no_ack`, which break the order; \
+             entries of a dead worker are handed out again when their leases end",
+        ),
+        StoreError::GroupIsUnordered => (
+            ErrorCode::GroupIsUnordered,
+            "this call requires a group with an order; set one with PATCH, such as \
+             {\"policy\":{\"order_by\":\"customer\"}}",
+        ),
         StoreError::DeadLetterNotAStream => (
             ErrorCode::NotAStream,
             "the key for the dead letters of the group holds a value that is not a stream",
@@ -143,7 +153,7 @@ fn lasting(error: &StoreError) -> (ErrorCode, &'static str) {
             ErrorCode::Overloaded,
             "other calls are changing the policy at the same time; try again",
         ),
-        StoreError::OtherLife => (
+        StoreError::OtherLife | StoreError::OtherDeadLetter(_) => (
             ErrorCode::Overloaded,
             "other calls are deleting and creating the group at the same time; try again",
         ),

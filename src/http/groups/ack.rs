@@ -1,14 +1,17 @@
 //! Acknowledgment of entries in one stream or in several.
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::http::entries::deletion::RefsParam;
 use crate::http::error::ApiError;
-use crate::http::error::problems::{ManyWorkProblems, WorkProblems};
+use crate::http::error::problems::{AckProblems, ManyWorkProblems};
 use crate::http::extract::access::{Access, Caller, Consume, GroupAccess, Manage, PathGroup};
 use crate::http::extract::{JsonOrForm, Query};
+use crate::http::groups::ack_publish::{PublishedWithAck, publish_and_ack};
 use crate::http::groups::items::{Outcome, SettleBatch, SettledAll};
 use crate::http::openapi::text::{EntryIdText, GroupNameText, StreamNameText};
 use crate::http::paths;
@@ -68,6 +71,12 @@ pub struct AckCall {
     #[serde(default)]
     #[schema(required = false, max_items = 1000)]
     receipts: Vec<String>,
+    /// Entries to append in the same step, at most 1000, each with its stream. Either all entries are
+    /// acknowledged and all of these appended, or nothing happens. The streams must have the hash tag
+    /// of the group's stream. Only in JSON, and in requests for one stream.
+    #[serde(default)]
+    #[schema(required = false, max_items = 1000, value_type = Vec<PublishedWithAck>)]
+    publish: Vec<Box<RawValue>>,
 }
 
 /// Acknowledge entries
@@ -75,7 +84,8 @@ pub struct AckCall {
 /// Removes entries from the pending entries of the group. Each entry gets its own outcome. An entry
 /// that is not pending, or that another consumer now holds, does not fail the request. `refs=keep`
 /// and `refs=delete` require the right to manage the stream, because they also affect its other
-/// groups.
+/// groups. With `publish`, the results of the work are appended in the same step, which answers 409
+/// `lease-lost` if any entry is not pending or another consumer now holds it.
 #[utoipa::path(
     post,
     path = paths::GROUP_ACK,
@@ -86,16 +96,25 @@ pub struct AckCall {
         AckParams,
     ),
     request_body(content((AckCall = "application/json"), (AckCall = "application/x-www-form-urlencoded"))),
-    responses((status = 200, description = "The outcome of each entry", body = SettledAll), WorkProblems),
+    responses((status = 200, description = "The outcome of each entry", body = SettledAll), AckProblems),
 )]
 pub async fn ack_entries(
     access: GroupAccess<Consume>,
     Query(params): Query<AckParams>,
     State(state): State<AppState>,
+    headers: HeaderMap,
     JsonOrForm(call): JsonOrForm<AckCall>,
 ) -> Result<Json<SettledAll>, ApiError> {
     let delete = params.delete()?;
     permit(&access.access, delete)?;
+    if !call.publish.is_empty() {
+        if delete.is_some() {
+            let detail = "`publish` cannot be combined with `delete`";
+            return Err(ApiError::invalid(detail).at("/publish", detail));
+        }
+        let batch = SettleBatch::of_one(access.stream(), &access.group, &call.ids, &call.receipts)?;
+        return publish_and_ack(&state, &access, &headers, batch, &call.publish).await;
+    }
     let batch = SettleBatch::of_one(access.stream(), &access.group, &call.ids, &call.receipts)?;
     acknowledge(&state, &access.group, batch, delete).await
 }
@@ -120,6 +139,10 @@ pub async fn ack_entries_of_many(
     JsonOrForm(call): JsonOrForm<AckCall>,
 ) -> Result<Json<SettledAll>, ApiError> {
     let delete = params.delete()?;
+    if !call.publish.is_empty() {
+        let detail = "`publish` requires a request for one stream";
+        return Err(ApiError::invalid(detail).at("/publish", detail));
+    }
     let batch = SettleBatch::of_many((&caller, &group), &call.ids, &call.receipts, |access| {
         permit(access, delete)
     })?;

@@ -223,7 +223,11 @@ pub async fn delete_dead_letter(
         .dead_letter(stream, group, &policy, letter)
         .await;
     found.map_err(ApiError::of_read)?.ok_or_else(not_found)?;
-    state.store.delete_dead_letters(&policy, &[letter]).await?;
+    let of = (stream, group);
+    state
+        .store
+        .delete_dead_letters(of, &policy, &[letter])
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -272,7 +276,10 @@ pub async fn purge_dead_letters(
         .iter()
         .map(|letter| letter.id)
         .collect();
-    let deleted = state.store.delete_dead_letters(&policy, &ids).await?;
+    let deleted = state
+        .store
+        .delete_dead_letters((stream, group), &policy, &ids)
+        .await?;
     Ok(Json(PurgedOut {
         deleted,
         remaining: remaining(&state, stream, group).await?,

@@ -62,6 +62,14 @@ pub struct SettledOut {
     lease_until: Option<String>,
 }
 
+impl SettledOut {
+    /// Returns whether the entry has this outcome.
+    #[must_use]
+    pub fn is(&self, outcome: Outcome) -> bool {
+        self.outcome == outcome
+    }
+}
+
 /// The results for all entries of a request.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SettledAll {
@@ -87,6 +95,15 @@ pub struct SettledAll {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     pub extended: Option<u64>,
+    /// With `publish`: the ids of the appended entries, in the order of the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    pub published: Option<Vec<String>>,
+    /// With `publish`: true if all of its entries had been appended before with their keys, and the
+    /// entries to acknowledge are no longer pending.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    pub replayed: Option<bool>,
 }
 
 impl SettledAll {
@@ -107,6 +124,8 @@ impl SettledAll {
             released: count(Outcome::Released),
             dead_lettered: count(Outcome::DeadLettered),
             extended: count(Outcome::Extended),
+            published: None,
+            replayed: None,
             results,
         }
     }
@@ -267,6 +286,31 @@ impl SettleBatch {
         }));
         results.sort_unstable_by_key(|(place, _)| *place);
         Ok(results.into_iter().map(|(_, result)| result).collect())
+    }
+
+    /// Returns the entries of a request for one stream, or `None` if any receipt is invalid.
+    #[must_use]
+    pub fn valid_items(&self) -> Option<&[Item]> {
+        match (self.invalid.as_slice(), self.streams.as_slice()) {
+            ([], [one]) => Some(&one.items),
+            _ => None,
+        }
+    }
+
+    /// Returns the results of a request for one stream, with an outcome for each valid entry.
+    #[must_use]
+    pub fn results(&self, group: &GroupName, outcomes: &[LeaseOutcome]) -> Vec<SettledOut> {
+        let mut results = Vec::new();
+        for (one, places) in self.streams.iter().zip(&self.places) {
+            for ((place, item), settled) in places.iter().zip(&one.items).zip(outcomes) {
+                let result = settled_out((&one.stream, group), *item, *settled, false, false);
+                results.push((*place, result));
+            }
+        }
+        let invalid = self.invalid.iter();
+        results.extend(invalid.map(|(place, _)| (*place, out(None, Outcome::InvalidReceipt))));
+        results.sort_unstable_by_key(|(place, _)| *place);
+        results.into_iter().map(|(_, result)| result).collect()
     }
 
     fn error(&self, error: SettleError) -> ApiError {

@@ -1,11 +1,13 @@
 //! Consumer groups: endpoints to create, list, read and delete them.
 
 pub(in crate::http) mod ack;
+pub(in crate::http) mod ack_publish;
 pub(in crate::http) mod claims;
 pub(in crate::http) mod consumers;
 pub(in crate::http) mod dead_letters;
 pub(in crate::http) mod first_use;
 pub(in crate::http) mod items;
+pub(in crate::http) mod order_keys;
 pub(in crate::http) mod patch;
 pub(in crate::http) mod pending;
 pub(in crate::http) mod policy;
@@ -29,6 +31,7 @@ use crate::http::extract::params::{TimeParam, at_most_one, redis_number};
 use crate::http::extract::single_header::only_new;
 use crate::http::extract::{JsonOrForm, NoParams, Query, id};
 use crate::http::groups::consumers::{Consumer, MAX_CONSUMERS};
+use crate::http::groups::order_keys::KeyCounts;
 use crate::http::groups::policy::{Patch, PolicyCall, PolicyOut};
 use crate::http::openapi::text::{
     AnyTagText, GroupNameText, GroupStartText, StreamNameText, TimeText,
@@ -102,6 +105,10 @@ pub struct GroupDetail {
     /// The first 1000 consumers of the group by name.
     #[schema(max_items = 1000)]
     consumers: Vec<Consumer>,
+    /// The keys of a group with `order_by`; absent without an order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    keys: Option<KeyCounts>,
 }
 
 /// The groups of a stream.
@@ -151,9 +158,19 @@ pub(super) async fn detail<P: RequiredRight>(
         .take(MAX_CONSUMERS)
         .map(Consumer::from)
         .collect();
+    let keys = match policy.as_ref().and_then(|policy| policy.order.as_ref()) {
+        Some(order) => state
+            .store
+            .order_state(stream, name)
+            .await
+            .map_err(ApiError::of_read)?
+            .map(|counts| KeyCounts::new(counts, order)),
+        None => None,
+    };
     Ok(GroupDetail {
         group: group(access, info, policy),
         consumers,
+        keys,
     })
 }
 

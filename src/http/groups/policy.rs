@@ -12,6 +12,7 @@ use crate::http::openapi::text::{DeadLetterStreamText, ExpiryText, LeaseText, Re
 use crate::model::duration;
 use crate::model::namespace::Namespace;
 use crate::model::policy::{self, DEFAULT_LEASE, InvalidPolicy, Policy};
+use crate::model::policy_options::{HandOutLimits, MAX_READ_AHEAD, OrderBy};
 
 /// A member of a JSON merge patch. Needs `#[serde(default)]`, because it can be absent.
 #[derive(Clone, Debug, Default)]
@@ -74,6 +75,50 @@ pub struct PolicyCall {
     #[serde(default)]
     #[schema(value_type = Option<DeadLetterStreamText>, inline)]
     dead_letter: Patch<String>,
+    /// Field whose value is the key of an entry. Entries with the same key are handed out one after
+    /// the other, in stream order. Entries without the field have no order. If an entry has the field
+    /// more than once, the first value counts. 1 to 1024 bytes; default null, which is no order.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "customer")]
+    order_by: Patch<String>,
+    /// With `order_by`: entries of one key that are handed out at once, 1 to 1000; default 1.
+    #[serde(default)]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    max_in_flight_per_key: Patch<u32>,
+    /// With `order_by`: whether later entries of a key wait while the key has a dead letter (`block`,
+    /// the default), or go on (`skip`).
+    #[serde(default)]
+    #[schema(value_type = Option<OnFailure>)]
+    on_failure: Patch<OnFailure>,
+    /// With `order_by`: maximum number of entries that are read ahead because their keys are in
+    /// flight, 1 to 200000; default 200000.
+    #[serde(default)]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 200_000)]
+    read_ahead: Patch<u32>,
+    /// Whether the group hands out nothing; default false.
+    #[serde(default)]
+    #[schema(value_type = Option<bool>)]
+    paused: Patch<bool>,
+    /// Maximum number of entries with a lease over all consumers, delayed ones included; default 0,
+    /// which is no limit.
+    #[serde(default)]
+    #[schema(value_type = Option<u32>, maximum = 1_000_000)]
+    max_in_flight: Patch<u32>,
+    /// Maximum rate at which entries are handed out over all gateways: a number of entries per time,
+    /// 100ms to 1d. Default null, which is no limit.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "100/1s")]
+    rate: Patch<String>,
+}
+
+/// Effect of a dead letter on later entries of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// They wait until the dead letter is deleted or redriven.
+    Block,
+    /// They go on.
+    Skip,
 }
 
 impl PolicyCall {
@@ -92,6 +137,8 @@ impl PolicyCall {
             consumer_expiry: Duration::ZERO,
             dead_letter: unnamed.clone(),
             hidden: stream.hidden(),
+            order: None,
+            limits: HandOutLimits::default(),
         });
         let dead_letter = match &self.dead_letter {
             Patch::To(name) => access
@@ -125,10 +172,67 @@ impl PolicyCall {
             },
             dead_letter,
             hidden: old.hidden,
+            order: self.order(old.order)?,
+            limits: self.limits(&old.limits)?,
         };
         merged.check(stream).map_err(refused)?;
         Ok(merged)
     }
+
+    fn order(&self, old: Option<OrderBy>) -> Result<Option<OrderBy>, ApiError> {
+        let order = match &self.order_by {
+            Patch::Absent => old,
+            Patch::Null => None,
+            Patch::To(field) => Some(match old {
+                Some(old) => OrderBy {
+                    field: field.clone(),
+                    ..old
+                },
+                None => OrderBy::new(field),
+            }),
+        };
+        let Some(mut order) = order else {
+            let given = [
+                (
+                    "max_in_flight_per_key",
+                    matches!(self.max_in_flight_per_key, Patch::To(_)),
+                ),
+                ("on_failure", matches!(self.on_failure, Patch::To(_))),
+                ("read_ahead", matches!(self.read_ahead, Patch::To(_))),
+            ];
+            return match given.into_iter().find(|(_, given)| *given) {
+                Some((member, _)) => Err(refused(InvalidPolicy::Unordered(member))),
+                None => Ok(None),
+            };
+        };
+        order.per_key = self.max_in_flight_per_key.clone().of(order.per_key, 1);
+        order.read_ahead = self.read_ahead.clone().of(order.read_ahead, MAX_READ_AHEAD);
+        order.skip_failed = match self.on_failure {
+            Patch::Absent => order.skip_failed,
+            Patch::Null => false,
+            Patch::To(effect) => effect == OnFailure::Skip,
+        };
+        Ok(Some(order))
+    }
+
+    fn limits(&self, old: &HandOutLimits) -> Result<HandOutLimits, ApiError> {
+        Ok(HandOutLimits {
+            paused: self.paused.clone().of(old.paused, false),
+            max_in_flight: self.max_in_flight.clone().of(old.max_in_flight, 0),
+            rate: match &self.rate {
+                Patch::Absent => old.rate,
+                Patch::Null => None,
+                Patch::To(text) => {
+                    Some(parse_rate(text).ok_or_else(|| refused(InvalidPolicy::Rate))?)
+                }
+            },
+        })
+    }
+}
+
+fn parse_rate(text: &str) -> Option<(u32, Duration)> {
+    let (count, time) = text.split_once('/')?;
+    Some((count.parse().ok()?, duration::parse(time).ok()?))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "as map_err calls it")]
@@ -152,6 +256,34 @@ pub struct PolicyOut {
     consumer_expiry: String,
     /// Stream that receives the dead letters.
     dead_letter: String,
+    /// Field whose value is the key of an entry; absent without an order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    order_by: Option<String>,
+    /// Entries of one key that are handed out at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    max_in_flight_per_key: Option<u32>,
+    /// Effect of a dead letter on later entries of its key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    on_failure: Option<OnFailure>,
+    /// Maximum number of entries that are read ahead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    read_ahead: Option<u32>,
+    /// True if the group hands out nothing; otherwise absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    paused: Option<bool>,
+    /// Maximum number of entries with a lease; absent without a limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    max_in_flight: Option<u32>,
+    /// Maximum rate at which entries are handed out; absent without a limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    rate: Option<String>,
 }
 
 impl PolicyOut {
@@ -164,6 +296,19 @@ impl PolicyOut {
             backoff: policy.backoff.into_iter().map(duration::format).collect(),
             consumer_expiry: duration::format(policy.consumer_expiry),
             dead_letter: seen_in.public_name_of(&policy.dead_letter).into_owned(),
+            max_in_flight_per_key: policy.order.as_ref().map(|order| order.per_key),
+            on_failure: policy.order.as_ref().map(|order| match order.skip_failed {
+                true => OnFailure::Skip,
+                false => OnFailure::Block,
+            }),
+            read_ahead: policy.order.as_ref().map(|order| order.read_ahead),
+            order_by: policy.order.map(|order| order.field),
+            paused: policy.limits.paused.then_some(true),
+            max_in_flight: Some(policy.limits.max_in_flight).filter(|most| *most > 0),
+            rate: policy
+                .limits
+                .rate
+                .map(|(count, time)| format!("{count}/{}", duration::format(time))),
         }
     }
 }

@@ -69,9 +69,14 @@ fn codes(response: &Value) -> impl Iterator<Item = &str> {
 
 fn instance(code: ErrorCode) -> &'static str {
     match code {
-        ErrorCode::GroupNotFound | ErrorCode::ConsumerNotFound | ErrorCode::GroupHasNoPolicy => {
-            "/v1/streams/orders/groups/billing/read"
+        ErrorCode::GroupNotFound
+        | ErrorCode::ConsumerNotFound
+        | ErrorCode::GroupHasNoPolicy
+        | ErrorCode::GroupIsOrdered => "/v1/streams/orders/groups/billing/read",
+        ErrorCode::GroupIsUnordered | ErrorCode::KeyNotFound => {
+            "/v1/streams/orders/groups/billing/keys/c1"
         }
+        ErrorCode::LeaseLost | ErrorCode::OtherSlot => "/v1/streams/orders/groups/billing/ack",
         ErrorCode::RouteNotFound => "/v2/streams",
         _ => "/v1/streams/orders/entries",
     }
@@ -104,6 +109,22 @@ fn detail(code: ErrorCode) -> &'static str {
         }
         ErrorCode::GroupHasNoPolicy => {
             "this call requires a group with a policy; set one with PATCH, such as {\"policy\":{}}"
+        }
+        ErrorCode::GroupIsOrdered => {
+            "a group with `order_by` has no `claim`, `autoclaim` and `no_ack`, which break the order; \
+             entries of a dead worker are handed out again when their leases end"
+        }
+        ErrorCode::GroupIsUnordered => {
+            "this call requires a group with an order; set one with PATCH, such as \
+             {\"policy\":{\"order_by\":\"customer\"}}"
+        }
+        ErrorCode::KeyNotFound => "the group has no unfinished entry with this key",
+        ErrorCode::LeaseLost => {
+            "an entry is not pending or another consumer holds it; nothing was done"
+        }
+        ErrorCode::OtherSlot => {
+            "entries are published in the same step only to streams with the hash tag of the group's \
+             stream: name it `{orders}.invoices`"
         }
         ErrorCode::EntriesTrimmed => "entries this old have been removed",
         ErrorCode::PreconditionFailed => {

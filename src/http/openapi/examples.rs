@@ -41,6 +41,7 @@ fn of_path(name: &str) -> Option<&'static str> {
         "consumer" => Some("w1"),
         "name" => Some("shop"),
         "id" => Some("1795232709004-0"),
+        "key" => Some("c1"),
         _ => None,
     }
 }

@@ -138,6 +138,7 @@ fn of(operation: &str) -> Option<ParameterRules> {
         },
         "ack_entries" | "ack_entries_of_many" => ParameterRules {
             needs: &[("refs", &["delete=true"])],
+            excludes: &[("body.publish", &["delete=true"])],
             ..NONE
         },
         "read_stream" => ParameterRules {

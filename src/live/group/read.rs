@@ -241,6 +241,9 @@ impl Hub {
                         .metrics
                         .count_dead_letters("gone", handed.dead.gone);
                     inner.context.metrics.stuck.inc_by(handed.dead.stuck);
+                    if handed.is_full {
+                        inner.context.metrics.refuse("read_ahead");
+                    }
                 }
                 result
             }

@@ -24,6 +24,7 @@ static ACK_AND_DELETE: LuaScript = LuaScript::new(lua![
     "lib/remove",
     "lib/life",
     "lib/leases",
+    "lib/order",
     "lib/items",
     "ack_and_delete"
 ]);
@@ -61,7 +62,7 @@ impl Store {
         references: ReferencePolicy,
     ) -> Result<Vec<LeaseOutcome>, StoreError> {
         let reply = self.run_script(&ACK_AND_DELETE, RetryPolicy::Unsafe, |command| {
-            leases::begin(command, stream, group);
+            self.begin(command, stream, group);
             command.arg(references.word());
             leases::write_items(command, items);
         });
@@ -74,8 +75,9 @@ impl Store {
         list(reply.await?)?.iter().map(settled).collect()
     }
 
-    /// Acknowledges entries whichever consumer holds them. Deletes their leases in the same round
-    /// trip but not atomically, because a lease of an entry that is not pending has no effect.
+    /// Acknowledges entries whichever consumer holds them. If the group has leases, a script ends those
+    /// of the entries in a second round trip. A gateway that dies in between leaves leases that have
+    /// no effect, and end.
     async fn ack_plainly(
         &self,
         stream: &StreamName,
@@ -83,21 +85,20 @@ impl Store {
         items: &[Item],
     ) -> Result<Vec<LeaseOutcome>, StoreError> {
         let mut pipeline = Pipeline::with_capacity(items.len() + 1);
-        let mut forget = Cmd::with_capacity(2 + items.len(), 128 + 24 * items.len());
-        forget.arg("ZREM").arg(keys::leases(stream, group));
         for item in items {
-            let (mut command, id) = (Cmd::with_capacity(4, 128), item.id.to_string());
-            forget.arg(id.as_str());
+            let mut command = Cmd::with_capacity(4, 128);
             command
                 .arg("XACK")
                 .arg(stream.redis_key())
                 .arg(group.as_bytes())
-                .arg(id);
+                .arg(item.id.to_string());
             pipeline.add_command(command);
         }
-        pipeline.add_command(forget);
+        pipeline.cmd("EXISTS").arg(keys::leases(stream, group));
         let mut replies = self.write_pipeline(&pipeline).await?;
-        replies.truncate(items.len());
+        let is_leased = replies
+            .pop()
+            .is_some_and(|reply| matches!(int(&reply), Ok(1)));
         let settled = |reply: &Value| match int(reply)? {
             1 => Ok(LeaseOutcome::Acknowledged),
             _ => Ok(LeaseOutcome::NotPending),
@@ -106,6 +107,9 @@ impl Store {
             .iter()
             .map(settled)
             .collect::<Result<_, StoreError>>()?;
+        if is_leased {
+            self.ack_leased(stream, group, items).await?;
+        }
         // XACK also returns 0 for a group that does not exist.
         if !settled.contains(&LeaseOutcome::Acknowledged)
             && let Some((_, error)) = self.lacks_group(slice::from_ref(stream), group).await?

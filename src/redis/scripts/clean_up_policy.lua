@@ -9,8 +9,9 @@ if not redis.pcall('XPENDING', key, group, '-', '+', 1).err then
   end
   forget(leases, strays)
   if redis.call('EXISTS', leases) == 1 then return #ids == limit and skip + limit - #strays or 0 end
+  if is_holding(key, group) then return 0 end
   end_life(key, group, life)
 end
 redis.call('HDEL', KEYS[2], group)
-redis.call('DEL', leases)
+redis.call('DEL', leases, KEYS[4], KEYS[5])
 return -1

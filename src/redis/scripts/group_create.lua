@@ -6,7 +6,7 @@ if made.err then
   if ARGV[3] ~= '' then kept, life = kept_of(policies, key, group) end
 else
   redis.call('HDEL', policies, group)
-  redis.call('DEL', leases)
+  redis.call('DEL', leases, KEYS[4], KEYS[5])
 end
 if ARGV[3] ~= '' then set_policy(kept, life, ARGV[3]) end
 redis.call('PUBLISH', ARGV[2], '0')

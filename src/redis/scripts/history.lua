@@ -1,6 +1,6 @@
 local group, consumer, from, count = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local answers, share = {}, tonumber(ARGV[5])
-for i = 1, #KEYS, 3 do
+for i = 1, #KEYS, 6 do
   if not policy_of(KEYS[i + 1], KEYS[i], group) then return false end
   local found, spent = {}, 0
   for _, held in ipairs(redis.call('XPENDING', KEYS[i], group, from, '+', count, consumer)) do

@@ -2,6 +2,8 @@ local key, leases, group, channel = KEYS[1], KEYS[3], ARGV[1], ARGV[2]
 local nobody, copy, to = ARGV[3], ARGV[4] == '1', ARGV[5]
 local policy, refused = needed(KEYS[2], key, group)
 if refused then return refused end
+expect_dead(policy, leases, KEYS[6])
+local queue = queue_of(key, leases, KEYS[4], KEYS[5], group, policy)
 for _, stream in ipairs({policy.dead, to ~= '' and to or key}) do
   local kind = redis.call('TYPE', stream).ok
   if kind ~= 'none' and kind ~= 'stream' then return redis.error_reply('DEADLETTER it is no stream') end
@@ -16,10 +18,13 @@ local function redrive(id)
   local original = fields[at + 4]
   if to == '' then
     if held_by(key, group, original) then return {'pending', ''} end
-    if #redis.call('XRANGE', key, original, original) > 0 then
-      redis.call('XCLAIM', key, group, nobody, 0, original, 'RETRYCOUNT', 0, 'FORCE', 'JUSTID')
+    local whole = entry(key, original)
+    if whole then
+      local waits = queue and not retake(queue, original, whole)
+      local to_own = waits and PARKED or nobody
+      redis.call('XCLAIM', key, group, to_own, 0, original, 'RETRYCOUNT', 0, 'FORCE', 'JUSTID')
       redis.call('XDEL', policy.dead, id)
-      freed[#freed + 1] = original
+      if not waits then freed[#freed + 1] = original end
       return {'redriven', ''}
     end
   end
@@ -35,6 +40,7 @@ local function redrive(id)
   for i = 1, at do words[i + 3] = fields[i] end
   local copied = redis.call(unpack(words))
   redis.call('XDEL', policy.dead, id)
+  if queue then unblock(queue, original) end
   return {'copied', copied}
 end
 for i = 6, #ARGV do
@@ -42,5 +48,5 @@ for i = 6, #ARGV do
   if results[i - 5][1] == 'packed' then break end
 end
 lend(leases, freed, now)
-if #freed > 0 then redis.call('PUBLISH', channel, '0') end
+if #freed > 0 or queue and queue.freed then redis.call('PUBLISH', channel, '0') end
 return results

@@ -2,6 +2,8 @@ local key, leases, group, channel = KEYS[1], KEYS[3], ARGV[1], ARGV[2]
 local how, given, reason, nobody = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local policy, refused = needed(KEYS[2], key, group)
 if refused then return refused end
+expect_dead(policy, leases, KEYS[6])
+local queue = queue_of(key, leases, KEYS[4], KEYS[5], group, policy)
 if (how == 'reject' or how == 'nack' and policy.max > 0) and not can_bury(policy.dead) then
   return redis.error_reply('DEADLETTER it is no stream')
 end
@@ -13,7 +15,7 @@ local function due(at)
   return at
 end
 local function lay_down(id, held, fields, why)
-  if bury(key, leases, group, policy, id, fields, held[2], held[4], why, now) then return {4, ''} end
+  if bury(key, leases, group, policy, id, fields, held[2], held[4], why, now, queue) then return {4, ''} end
   lend(leases, {id}, due(now + policy.lease))
   return {3, ''}
 end
@@ -54,9 +56,13 @@ for i = 7, #ARGV, 2 do
   local held = may == 'ok' and held_by(key, group, id)
   if held then results[n] = settle[how](id, held, score)
   else
-    if may == 'ok' then forget(leases, {id}) end
+    if may == 'ok' then
+      forget(leases, {id})
+      if queue then finish(queue, id) end
+    end
     results[n] = {may == 'lost' and 2 or 0, ''}
   end
 end
+if queue and queue.freed then soonest = now end
 if soonest then redis.call('PUBLISH', channel, digits(math.max(0, (soonest - now) / 1000))) end
 return results

@@ -6,5 +6,5 @@ for _, group in ipairs(ARGV) do known[group] = true end
 for _, group in ipairs(redis.call('HKEYS', KEYS[4])) do
   if not known[group] then return redis.error_reply('CHANGED a group was given a policy') end
 end
-for i = 2, #KEYS do redis.call('DEL', KEYS[i]) end
+for i = 2, #KEYS do redis.call('UNLINK', KEYS[i]) end
 return redis.call('DEL', KEYS[1])

@@ -158,13 +158,17 @@ impl Store {
         let groups = groups.collect::<Result<Vec<_>, _>>()?;
         let [known, ends] = keys::idempotency(stream);
         let [due, scheduled] = keys::scheduled(stream);
+        let [order, turns] = keys::order_prefixes(stream);
+        let prefixes = [keys::leases_prefix(stream), order, turns];
         let deleted = self.run_script(&DELETE, RetryPolicy::Unsafe, |command| {
-            command.arg(7 + groups.len()).arg(stream.redis_key());
+            command.arg(7 + 3 * groups.len()).arg(stream.redis_key());
             command.arg(&known).arg(&ends).arg(keys::policies(stream));
             command.arg(keys::retention(stream)).arg(&due);
             command.arg(&scheduled);
             for group in &groups {
-                command.arg([keys::leases_prefix(stream).as_bytes(), group].concat());
+                for prefix in &prefixes {
+                    command.arg([prefix.as_bytes(), group].concat());
+                }
             }
             command.arg(&groups);
         });

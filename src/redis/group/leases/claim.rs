@@ -7,14 +7,15 @@ use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::decode::{delivery, id, list, tuple, unsigned};
+use crate::redis::group::leases::Lease;
 use crate::redis::group::leases::read::micros;
-use crate::redis::group::leases::{Lease, begin};
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::{AutoClaim, Claim, Claimed, Delivery, Store, StoreError};
 
 static CLAIM: LuaScript = LuaScript::new(lua![
     "lib/life",
     "lib/leases",
+    "lib/order",
     "lib/bury",
     "lib/claim",
     "claim"
@@ -23,6 +24,7 @@ static CLAIM: LuaScript = LuaScript::new(lua![
 static AUTOCLAIM: LuaScript = LuaScript::new(lua![
     "lib/life",
     "lib/leases",
+    "lib/order",
     "lib/bury",
     "lib/claim",
     "autoclaim"
@@ -43,7 +45,7 @@ impl Store {
         claim: &Claim,
     ) -> Result<Option<Claimed>, StoreError> {
         let reply = self.run_script(&CLAIM, RetryPolicy::Unsafe, |command| {
-            begin(command, stream, group);
+            self.begin(command, stream, group);
             command
                 .arg(claim.consumer.as_bytes())
                 .arg(u8::from(claim.just_id));
@@ -73,7 +75,7 @@ impl Store {
         claim: &AutoClaim,
     ) -> Result<Option<Claimed>, StoreError> {
         let reply = self.run_script(&AUTOCLAIM, RetryPolicy::Unsafe, |command| {
-            begin(command, stream, group);
+            self.begin(command, stream, group);
             command
                 .arg(claim.consumer.as_bytes())
                 .arg(u8::from(claim.just_id));

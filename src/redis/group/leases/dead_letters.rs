@@ -1,14 +1,16 @@
 //! Listing and deletion of dead letters of a group.
 
-use deadpool_redis::redis::{Cmd, Value};
+use deadpool_redis::redis::Cmd;
 
 use crate::model::entry::{Entry, Fields};
 use crate::model::id::EntryId;
 use crate::model::name::{GroupName, RawName, StreamName};
 use crate::model::packed::unpack;
 use crate::model::policy::Policy;
+use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::constants::{LETTER_FIELD, PACKED_FIELD};
 use crate::redis::decode::{entries, unsigned};
+use crate::redis::script::{LuaScript, lua};
 use crate::redis::stream::read_budget::{ANSWER, heaviest};
 use crate::redis::{Store, StoreError};
 
@@ -19,6 +21,14 @@ const TELLING: usize = 7;
 const AT_ONCE: usize = 1000;
 /// Maximum pages per call.
 const STEPS: usize = 10;
+
+/// Deletes dead letters, and frees the keys that waited for them.
+static DELETE: LuaScript = LuaScript::new(lua![
+    "lib/life",
+    "lib/leases",
+    "lib/order",
+    "letters_delete"
+]);
 
 /// An entry that no consumer could process.
 #[derive(Clone, Debug)]
@@ -192,19 +202,20 @@ impl Store {
     /// If dropped after the command was sent, the dead letters may still be deleted.
     pub async fn delete_dead_letters(
         &self,
+        (stream, group): (&StreamName, &GroupName),
         policy: &Policy,
         ids: &[EntryId],
     ) -> Result<u64, StoreError> {
         if ids.is_empty() {
             return Ok(0);
         }
-        let mut command = Cmd::new();
-        command.arg("XDEL").arg(policy.dead_letter.redis_key());
-        for id in ids {
-            command.arg(id.to_string());
-        }
-        let gone: Value = self.write(&command).await.map_err(of_dead)?;
-        unsigned(&gone)
+        let deleted = self.run_script(&DELETE, RetryPolicy::Unsafe, |command| {
+            self.begin_with(command, stream, group, &[policy.dead_letter.redis_key()]);
+            for id in ids {
+                command.arg(id.to_string());
+            }
+        });
+        unsigned(&deleted.await.map_err(of_dead)?)
     }
 }
 

@@ -19,5 +19,12 @@ use crate::redis::script::{LuaScript, lua};
 /// A pending entry that XCLAIM does not return was deleted from the stream. Redis 7.0 silently
 /// removes the entry from the pending list; Redis 6.2 returns nil. Either way the entry becomes a
 /// tombstone.
-pub(super) static READ: LuaScript =
-    LuaScript::new(lua!["lib/life", "lib/leases", "lib/bury", "read"]);
+pub(super) static READ: LuaScript = LuaScript::new(lua![
+    "lib/life",
+    "lib/leases",
+    "lib/order",
+    "lib/bury",
+    "lib/allowance",
+    "lib/read_ahead",
+    "read"
+]);

@@ -6,7 +6,7 @@ use crate::model::id::EntryId;
 use crate::model::name::{ConsumerName, GroupName, StreamName};
 use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::decode::{fields, id, list, tuple, unsigned};
-use crate::redis::group::leases::read::{GroupDelivery, Lease, micros, write_keys};
+use crate::redis::group::leases::read::{GroupDelivery, Lease, micros};
 use crate::redis::group::plain::write_read;
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Delivery, GroupRead, Store, StoreError};
@@ -43,7 +43,7 @@ impl Store {
             return Ok(vec![GroupDelivery::default(); streams.len()]);
         };
         let reply = self.run_script(&HISTORY, RetryPolicy::Safe, |command| {
-            write_keys(command, streams, group);
+            self.write_keys(command, streams, group);
             command
                 .arg(read.consumer.as_bytes())
                 .arg(from.to_string())

@@ -3,7 +3,6 @@
 use crate::model::name::{ConsumerName, GroupName, StreamName};
 use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::decode::{int, list};
-use crate::redis::group::leases::begin;
 use crate::redis::group::leases::settle::{Item, write_items};
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Store, StoreError};
@@ -33,7 +32,7 @@ impl Store {
         pending: bool,
     ) -> Result<Vec<bool>, StoreError> {
         let reply = self.run_script(&HOLDS, RetryPolicy::Safe, |command| {
-            begin(command, stream, group);
+            self.begin(command, stream, group);
             command.arg(consumer.as_bytes()).arg(u8::from(pending));
             write_items(command, leases);
         });

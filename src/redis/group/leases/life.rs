@@ -13,14 +13,9 @@ use deadpool_redis::redis::{Cmd, Value};
 
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::conn::send_options::RetryPolicy;
-use crate::redis::decode::{bytes, int, list};
-use crate::redis::group::leases::begin;
+use crate::redis::decode::{bytes, int, list, tuple, unsigned};
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Store, StoreError};
-
-/// Number of the gateway's own consumers in a group with a marker: the marker, and the holder of
-/// returned entries.
-pub(super) const OWN_CONSUMERS: u64 = 2;
 
 /// Discards the policies and leases of deleted groups. Returns the streams whose group had a
 /// policy. Takes the keys and the group of any script that can find such a policy.
@@ -63,7 +58,7 @@ impl Store {
         limit: usize,
     ) -> Result<Option<u64>, StoreError> {
         let reply = self.run_script(&WIND_DOWN, RetryPolicy::Unsafe, |command| {
-            begin(command, stream, group);
+            self.begin(command, stream, group);
             command.arg(skip).arg(limit);
         });
         Ok(u64::try_from(int(&reply.await?)?).ok())
@@ -76,11 +71,13 @@ pub(super) fn new_life() -> String {
 }
 
 /// Decodes a stored policy, unless it was removed or belongs to a deleted group, and returns the
-/// number of the gateway's own consumers in the group.
+/// number of the gateway's own consumers in the group: the marker, the holder of returned entries,
+/// and the holder of entries that wait for their key, if there is one.
 pub(super) fn decode_policy(value: Value) -> Result<(Option<Vec<u8>>, u64), StoreError> {
-    match value {
-        Value::Nil => Ok((None, 0)),
-        Value::Int(_) => Ok((None, OWN_CONSUMERS)),
-        text => bytes(text).map(|text| (Some(text), OWN_CONSUMERS)),
+    if value == Value::Nil {
+        return Ok((None, 0));
     }
+    let [text, own] = tuple(value)?;
+    let text = Some(bytes(text)?).filter(|text| !text.is_empty());
+    Ok((text, unsigned(&own)?))
 }

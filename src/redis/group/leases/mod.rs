@@ -14,14 +14,17 @@
 //! Commands of other clients on the stream or group (XACK, XDEL, XTRIM, XCLAIM, DELCONSUMER)
 //! therefore cannot break anything.
 
+pub(in crate::redis) mod ack_publish;
 pub(in crate::redis) mod claim;
 pub(in crate::redis) mod copy;
+pub(in crate::redis) mod dead_letter_keys;
 pub(in crate::redis) mod dead_letters;
 pub(in crate::redis) mod first_use;
 pub(in crate::redis) mod hand_out;
 pub(in crate::redis) mod history;
 pub(in crate::redis) mod holds;
 pub(in crate::redis) mod life;
+pub(in crate::redis) mod order;
 pub(in crate::redis) mod policy;
 pub(in crate::redis) mod read;
 mod read_slots;
@@ -30,14 +33,13 @@ pub(in crate::redis) mod settle;
 pub(in crate::redis) mod sweep;
 pub(in crate::redis) mod wake;
 
-use deadpool_redis::redis::Cmd;
+use crate::model::name::RawName;
+use crate::redis::constants::{MARKER_PREFIX, NOBODY, PARKED};
 
-use crate::model::name::{GroupName, RawName, StreamName};
-use crate::redis::constants::{MARKER_PREFIX, NOBODY};
-use crate::redis::keys;
-
+pub use crate::redis::group::leases::ack_publish::{AckPublish, AckPublished};
 pub use crate::redis::group::leases::dead_letters::{DeadLetter, DeadLetters};
 pub use crate::redis::group::leases::first_use::FirstUse;
+pub use crate::redis::group::leases::order::{KeyName, OrderState, OrderedKey, OrderedKeys};
 pub use crate::redis::group::leases::policy::{GroupChange, GroupStart};
 pub use crate::redis::group::leases::read::{ConsumerRead, DeadLetterCounts, GroupDelivery, Lease};
 pub use crate::redis::group::leases::redrive::{Redrive, Redriven};
@@ -48,20 +50,10 @@ pub use crate::redis::group::leases::sweep::{SweepParts, SweepPosition, SweepRes
 pub use crate::redis::group::leases::wake::{WakeMessages, WakeSubscriber};
 
 /// Returns whether a consumer belongs to the gateway and is hidden from clients: the holder of
-/// returned entries, or a marker.
+/// returned entries, the one of entries that wait for their key, or a marker.
 pub(in crate::redis) fn is_nobody(consumer: &RawName) -> bool {
     let name = consumer.as_bytes();
-    name == NOBODY.as_bytes() || name.starts_with(MARKER_PREFIX.as_bytes())
-}
-
-/// Appends the common arguments of scripts on one group: keys, group name and channel.
-pub(in crate::redis) fn begin(command: &mut Cmd, stream: &StreamName, group: &GroupName) {
-    command
-        .arg(3)
-        .arg(stream.redis_key())
-        .arg(keys::policies(stream))
-        .arg(keys::leases(stream, group));
-    command
-        .arg(group.as_bytes())
-        .arg(keys::wake_channel(stream, group));
+    name == NOBODY.as_bytes()
+        || name == PARKED.as_bytes()
+        || name.starts_with(MARKER_PREFIX.as_bytes())
 }

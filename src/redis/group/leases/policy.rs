@@ -7,7 +7,6 @@ use crate::model::policy::Policy;
 use crate::model::position::Start;
 use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::decode::{int, list};
-use crate::redis::group::leases::begin;
 use crate::redis::group::leases::life::{decode_policy as kept_policy, new_life};
 use crate::redis::group::plain::write_start;
 use crate::redis::keys;
@@ -64,7 +63,8 @@ static CHANGE: LuaScript = LuaScript::new(lua![
     "group_change"
 ]);
 
-/// Returns the policies of groups: `false` for none, 0 for a removed one.
+/// Returns the policies of groups, each with the number of own consumers: `false` for none, empty text
+/// for a removed one.
 static LOOK: LuaScript = LuaScript::new(lua!["lib/life", "group_policies"]);
 
 /// Deletes a group with its policy and its leases. Returns 1 if the group existed.
@@ -90,7 +90,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let life = new_life();
         let made = self.run_script(&CREATE, RetryPolicy::Unsafe, |command| {
-            begin(command, stream, group);
+            self.begin(command, stream, group);
             let policy = new
                 .policy
                 .as_ref()
@@ -130,7 +130,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let life = new_life();
         let changed = self.run_script(&CHANGE, RetryPolicy::Unsafe, |command| {
-            begin(command, stream, group);
+            self.begin(command, stream, group);
             match &change.policy {
                 Some((seen, next)) => {
                     command
@@ -168,7 +168,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let deleted = self
             .run_script(&DELETE, RetryPolicy::Unsafe, |command| {
-                begin(command, stream, group);
+                self.begin(command, stream, group);
             })
             .await;
         Ok(int(&deleted.map_err(StoreError::of_group)?)? == 1)

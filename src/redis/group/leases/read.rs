@@ -1,12 +1,13 @@
 //! Consumer reads in groups that may have a policy.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::conn::send_options::RetryPolicy;
-use crate::redis::decode::{delivery, list, text, tuple, unsigned};
+use crate::redis::decode::{delivery, id, list, text, tuple, unsigned};
 use crate::redis::group::leases::first_use::FirstUse;
 use crate::redis::group::leases::hand_out::READ;
 use crate::redis::group::plain::write_read;
@@ -49,6 +50,10 @@ pub struct GroupDelivery {
     pub due_in: Option<Duration>,
     /// Counts of entries moved to the dead letters by this read.
     pub dead: DeadLetterCounts,
+    /// Whether nothing new was read, because as many entries wait for their keys as may.
+    pub is_full: bool,
+    /// Whether the script has more to look at.
+    pub(super) unfinished: bool,
 }
 
 /// Counts of due entries that could not be delivered.
@@ -62,19 +67,9 @@ pub struct DeadLetterCounts {
     pub stuck: u64,
 }
 
-/// Adds leases to entries that were just read as if their group had no policy.
-static LEND: LuaScript = LuaScript::new(lua!["lib/life", "lib/leases", "add_leases"]);
-
-pub(super) fn write_keys(command: &mut Cmd, streams: &[StreamName], group: &GroupName) {
-    command.arg(3 * streams.len());
-    for stream in streams {
-        command
-            .arg(stream.redis_key())
-            .arg(keys::policies(stream))
-            .arg(keys::leases(stream, group));
-    }
-    command.arg(group.as_bytes());
-}
+/// Adds leases to entries that were just read as if their group had no policy. Returns the end of the
+/// leases and the entries that the consumer keeps; others wait for their key.
+static LEND: LuaScript = LuaScript::new(lua!["lib/life", "lib/leases", "lib/order", "add_leases"]);
 
 impl Store {
     /// Delivers entries of several distinct streams to a consumer, from the groups of one name.
@@ -163,7 +158,7 @@ impl Store {
         max_bytes: Option<usize>,
     ) -> Result<Vec<GroupDelivery>, StoreError> {
         let read = &work.read;
-        let plainly = read.no_ack || (plain && work.lease.is_none());
+        let plainly = plain && work.lease.is_none();
         if !plainly || max_bytes.is_some() {
             return self
                 .read_by_script(streams, group, work, read.count, max_bytes)
@@ -196,9 +191,29 @@ impl Store {
         count: usize,
         max_bytes: Option<usize>,
     ) -> Result<Vec<GroupDelivery>, StoreError> {
+        loop {
+            let handed = self
+                .read_once(streams, group, work, count, max_bytes)
+                .await?;
+            // The script looked at as many entries as it may, and none of them was free.
+            let is_over = handed.iter().any(|one| !one.entries.is_empty());
+            if is_over || !handed.iter().any(|one| one.unfinished) {
+                return Ok(handed);
+            }
+        }
+    }
+
+    async fn read_once(
+        &self,
+        streams: &[StreamName],
+        group: &GroupName,
+        work: &ConsumerRead,
+        count: usize,
+        max_bytes: Option<usize>,
+    ) -> Result<Vec<GroupDelivery>, StoreError> {
         let read = &work.read;
         let reply = self.run_script(&READ, RetryPolicy::Unsafe, |command| {
-            write_keys(command, streams, group);
+            self.write_keys(command, streams, group);
             command.arg(read.consumer.as_bytes()).arg(count);
             command.arg(
                 work.lease
@@ -258,15 +273,19 @@ impl Store {
         &self,
         stream: &StreamName,
         group: &GroupName,
-        entries: &mut [Delivery],
+        entries: &mut Vec<Delivery>,
     ) -> Result<(), StoreError> {
         let reply = self.run_script(&LEND, RetryPolicy::Unsafe, |command| {
-            crate::redis::group::leases::begin(command, stream, group);
-            for entry in &*entries {
+            self.begin(command, stream, group);
+            for entry in entries.iter() {
                 command.arg(entry.id.to_string());
             }
         });
-        let until_us = micros(reply.await?)?;
+        let [until_us, kept] = tuple(reply.await?)?;
+        let until_us = micros(until_us)?;
+        let kept = list(kept)?.into_iter().map(id);
+        let kept = kept.collect::<Result<HashSet<_>, _>>()?;
+        entries.retain(|entry| kept.contains(&entry.id));
         for entry in entries {
             entry.lease = until_us.map(|end| Lease {
                 deliveries: 1,
@@ -298,6 +317,7 @@ fn handed(value: Value) -> Result<GroupDelivery, StoreError> {
         exhausted,
         gone,
         stuck,
+        more,
     ] = tuple(value)?;
     let until_us = micros(until_us)?;
     let lease = |deliveries| {
@@ -332,5 +352,7 @@ fn handed(value: Value) -> Result<GroupDelivery, StoreError> {
             gone: unsigned(&gone)?,
             stuck: unsigned(&stuck)?,
         },
+        is_full: unsigned(&more)? == 2,
+        unfinished: unsigned(&more)? == 1,
     })
 }

@@ -7,7 +7,6 @@ use crate::model::name::{GroupName, StreamName};
 use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::constants::NOBODY;
 use crate::redis::decode::{id, list, text, tuple};
-use crate::redis::group::leases::begin;
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Store, StoreError};
 
@@ -44,7 +43,7 @@ pub enum Redriven {
 ///
 /// XCLAIM with FORCE adds an entry to the pending list of one group with a delivery count of 0. The
 /// entry gets an expired lease, so the next read delivers it.
-static REDRIVE: LuaScript = LuaScript::new(lua!["lib/life", "lib/leases", "redrive"]);
+static REDRIVE: LuaScript = LuaScript::new(lua!["lib/life", "lib/leases", "lib/order", "redrive"]);
 
 impl Store {
     /// Redrives dead letters of a group and returns the outcome for each, in order.
@@ -72,7 +71,8 @@ impl Store {
         let mut all = Vec::with_capacity(ids.len());
         while let Some(rest) = ids.get(all.len()..).filter(|rest| !rest.is_empty()) {
             let reply = self.run_script(&REDRIVE, RetryPolicy::Unsafe, |command| {
-                begin(command, stream, group);
+                let more = if to.is_empty() { &[][..] } else { &[to] };
+                self.begin_with(command, stream, group, more);
                 command.arg(NOBODY).arg(copy).arg(to);
                 for id in rest {
                     command.arg(id.to_string());

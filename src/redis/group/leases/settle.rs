@@ -9,7 +9,6 @@ use crate::model::name::{GroupName, StreamName};
 use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::constants::NOBODY;
 use crate::redis::decode::{int, list, tuple};
-use crate::redis::group::leases::begin;
 use crate::redis::group::leases::read::micros;
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Store, StoreError};
@@ -70,7 +69,13 @@ pub enum LeaseOutcome {
 /// Acknowledges entries: 0 not pending, 1 acknowledged, 2 lease lost. One XACK acknowledges all
 /// permitted entries. Entries that a native client acknowledged meanwhile count as acknowledged
 /// with them.
-static ACK: LuaScript = LuaScript::new(lua!["lib/life", "lib/leases", "lib/items", "ack"]);
+static ACK: LuaScript = LuaScript::new(lua![
+    "lib/life",
+    "lib/leases",
+    "lib/order",
+    "lib/items",
+    "ack"
+]);
 
 /// Releases, dead-letters or extends entries. Returns `{code, end}` for each, with the codes of
 /// `settled`.
@@ -80,6 +85,7 @@ static ACK: LuaScript = LuaScript::new(lua!["lib/life", "lib/leases", "lib/items
 static SETTLE: LuaScript = LuaScript::new(lua![
     "lib/life",
     "lib/leases",
+    "lib/order",
     "lib/items",
     "lib/bury",
     "settle"
@@ -107,7 +113,7 @@ impl Store {
         items: &[Item],
     ) -> Result<Vec<LeaseOutcome>, StoreError> {
         let reply = self.run_script(&ACK, RetryPolicy::Unsafe, |command| {
-            begin(command, stream, group);
+            self.begin(command, stream, group);
             write_items(command, items);
         });
         let one = |value: &Value| {
@@ -153,7 +159,7 @@ impl Store {
             LeaseOperation::Extend { lease } => ("extend", millis(lease), ""),
         };
         let reply = self.run_script(&SETTLE, RetryPolicy::Unsafe, |command| {
-            begin(command, stream, group);
+            self.begin(command, stream, group);
             command.arg(how).arg(given.as_str()).arg(reason).arg(NOBODY);
             write_items(command, items);
         });

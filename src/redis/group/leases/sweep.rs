@@ -8,7 +8,6 @@ use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::decode::{id, tuple, unsigned};
-use crate::redis::group::leases::begin;
 use crate::redis::group::leases::life::new_life;
 use crate::redis::group::leases::policy::indexed;
 use crate::redis::keys;
@@ -69,6 +68,7 @@ static SWEEP: LuaScript = LuaScript::new(lua![
     "lib/groups",
     "lib/life",
     "lib/leases",
+    "lib/order",
     "lib/bury",
     "sweep"
 ]);
@@ -124,7 +124,7 @@ impl Store {
         };
         let life = new_life();
         let reply = self.run_script(&SWEEP, RetryPolicy::Unsafe, |command| {
-            begin(command, stream, group);
+            self.begin(command, stream, group);
             command
                 .arg(after.as_str())
                 .arg(at.due_skip)

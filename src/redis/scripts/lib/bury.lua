@@ -1,4 +1,5 @@
 -- `bury(…)` moves an entry to the dead letters of its group and acknowledges it, atomically.
+-- In a group with `order_by`, `queue` is its order; the key then waits for the dead letter or goes on.
 -- Returns false and changes nothing if the dead-letter key holds another type.
 --
 -- An entry deleted from the stream becomes a tombstone with its id. If an entry has more than 3500
@@ -8,9 +9,10 @@ local function can_bury(dead)
   local kind = redis.call('TYPE', dead).ok
   return kind == 'stream' or kind == 'none'
 end
-local function bury(key, leases, group, policy, id, fields, consumer, count, reason, now)
+local function bury(key, leases, group, policy, id, fields, consumer, count, reason, now, queue)
+  local original = fields
   local words, said = {'XADD', policy.dead, '*'}, {
-    'stream', shown(key, policy.hidden), 'id', id, 'group', group, 'consumer', consumer == NOBODY and '' or consumer,
+    'stream', shown(key, policy.hidden), 'id', id, 'group', group, 'consumer', is_own(consumer) and '' or consumer,
     'deliveries', digits(count), 'reason', reason, 'time', digits(math.floor(now / 1000))}
   if fields and (#fields > 7000 or #fields == 2 and fields[1] == PACKED_FIELD) then
     fields = {PACKED_FIELD, cmsgpack.pack(fields)}
@@ -25,9 +27,6 @@ local function bury(key, leases, group, policy, id, fields, consumer, count, rea
   if type(done) == 'table' and done.err then return false end
   redis.call('XACK', key, group, id)
   redis.call('ZREM', leases, id)
+  if queue then finish(queue, id, reason ~= 'gone', original) end
   return true
-end
-local function entry(key, id)
-  local found = redis.call('XRANGE', key, id, id)[1]
-  return found and found[2]
 end

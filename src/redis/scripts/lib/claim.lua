@@ -3,6 +3,8 @@
 local key, leases, group, consumer, just_id = KEYS[1], KEYS[3], ARGV[1], ARGV[3], ARGV[4] == '1'
 local policy, now = policy_of(KEYS[2], key, group), now_us()
 if not policy then return false end
+expect_dead(policy, leases, KEYS[6])
+if policy.order then return redis.error_reply('ORDERED the group has an order') end
 local until_us = now + policy.lease
 local taken, gone, lent = {}, {}, {}
 local function take(id, held, min_idle, words)

@@ -28,7 +28,16 @@ local function begin_life(key, group, life)
 end
 local function end_life(key, group, life)
   if life then redis.call('XGROUP', 'DELCONSUMER', key, group, MARKER_PREFIX .. life) end
-  if #redis.call('XPENDING', key, group, '-', '+', 1, NOBODY) == 0 then
-    redis.call('XGROUP', 'DELCONSUMER', key, group, NOBODY)
+  for _, own in ipairs({NOBODY, PARKED}) do
+    if #redis.call('XPENDING', key, group, '-', '+', 1, own) == 0 then
+      redis.call('XGROUP', 'DELCONSUMER', key, group, own)
+    end
   end
+end
+-- Returns whether the gateway's consumers hold entries of a group.
+local function is_holding(key, group)
+  for _, own in ipairs({NOBODY, PARKED}) do
+    if #redis.call('XPENDING', key, group, '-', '+', 1, own) > 0 then return true end
+  end
+  return false
 end

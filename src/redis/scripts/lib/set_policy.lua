@@ -3,8 +3,10 @@
 local key, policies, leases, group = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
 local function set_policy(kept, life, text)
   local is_taken = text == '-'
+  -- Without an order, the sweeper makes the entries that were read ahead due.
+  if not text:find('^[^ ]+ [^ ]+ [^ ]+ [^ ]+ [%d,]*[^ ]*;order=') then redis.call('UNLINK', KEYS[4], KEYS[5]) end
   if is_taken and (not kept or retired_at(kept)) then return end
-  if is_taken and redis.call('EXISTS', leases) == 0 then
+  if is_taken and redis.call('EXISTS', leases) == 0 and not is_holding(key, group) then
     end_life(key, group, life)
     redis.call('HDEL', policies, group)
     return
