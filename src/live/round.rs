@@ -14,14 +14,14 @@ const AT_ONCE: usize = 32;
 const AT_A_TIME: usize = 8;
 
 /// A round of reads to one server.
-pub(super) struct Round {
+pub(super) struct ReadRound {
     pub(super) node: NodeRef,
     pub(super) connection: Option<TrackingConnection>,
     pub(super) streams: Vec<Followed>,
 }
 
 /// A finished round.
-pub(super) struct RoundDone {
+pub(super) struct FinishedRound {
     pub(super) node: NodeRef,
     pub(super) connection: Option<TrackingConnection>,
     pub(super) streams: Vec<(Followed, Option<Redirect>)>,
@@ -29,13 +29,17 @@ pub(super) struct RoundDone {
 }
 
 /// Runs a round. Opens the connection if there is none.
-pub(super) async fn run(context: &LiveContext, changes: Arc<Changes>, round: Round) -> RoundDone {
-    let Round {
+pub(super) async fn run(
+    context: &LiveContext,
+    changes: Arc<Changes>,
+    round: ReadRound,
+) -> FinishedRound {
+    let ReadRound {
         node,
         connection,
         streams,
     } = round;
-    let mut done = RoundDone {
+    let mut done = FinishedRound {
         node,
         connection,
         streams: streams.into_iter().map(|of| (of, None)).collect(),

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::live::context::LiveContext;
 use crate::live::followed::Followed;
-use crate::live::round::{Round, RoundDone};
+use crate::live::round::{FinishedRound, ReadRound};
 use crate::model::name::StreamName;
 use crate::redis::{Changes, NodeRef, Redirect, TrackingConnection};
 
@@ -237,7 +237,7 @@ impl<'a> Tracked<'a> {
 
     /// Returns the rounds that can start now, one for each idle server with streams to read or with
     /// a connection to test.
-    pub(super) fn rounds(&mut self) -> Vec<Round> {
+    pub(super) fn rounds(&mut self) -> Vec<ReadRound> {
         let now = Instant::now();
         let mut rounds = Vec::new();
         for (node, server) in &mut self.servers {
@@ -255,7 +255,7 @@ impl<'a> Tracked<'a> {
                 .iter()
                 .map(|followed| (followed.tail.stream.clone(), false));
             self.away.extend(names);
-            rounds.push(Round {
+            rounds.push(ReadRound {
                 node: node.clone(),
                 connection: server.connection.clone(),
                 streams,
@@ -265,7 +265,7 @@ impl<'a> Tracked<'a> {
     }
 
     /// Takes back the streams of a round.
-    pub(super) fn finish(&mut self, done: RoundDone) {
+    pub(super) fn finish(&mut self, done: FinishedRound) {
         let now = Instant::now();
         if let Some(error) = &done.failed {
             self.context.store.suspect(error);

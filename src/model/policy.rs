@@ -92,7 +92,7 @@ pub enum InvalidPolicy {
     #[error(
         "entries are moved atomically: the dead-letter stream must have the same hash tag, like {0}"
     )]
-    SharedConnection(String),
+    OtherSlot(String),
     /// A stream name that is too long to derive a dead-letter stream from it.
     #[error("the stream name is too long for a default dead-letter stream: set `dead_letter`")]
     Unnamed,
@@ -114,7 +114,7 @@ impl InvalidPolicy {
             Self::ReadAhead => "/read_ahead".to_owned(),
             Self::MaxInFlight => "/max_in_flight".to_owned(),
             Self::Rate => "/rate".to_owned(),
-            Self::Itself | Self::SharedConnection(_) | Self::Unnamed => "/dead_letter".to_owned(),
+            Self::Itself | Self::OtherSlot(_) | Self::Unnamed => "/dead_letter".to_owned(),
         }
     }
 }
@@ -174,7 +174,7 @@ impl Policy {
             return Err(InvalidPolicy::Itself);
         }
         if self.dead_letter.tag() != stream.tag() {
-            return Err(InvalidPolicy::SharedConnection(format!(
+            return Err(InvalidPolicy::OtherSlot(format!(
                 "{{{}}}.dead",
                 tag_of(&stream.public_name())
             )));
