@@ -4,7 +4,7 @@
 ARGS ?=
 
 .DEFAULT_GOAL = help
-.PHONY: help run test test-clients test-generated test-servers test-servers-all test-proxies test-slow schemathesis fuzz deny advisories build bench-publish bench-live bench-work openapi lint docs docs-site docs-tables screenshots clean
+.PHONY: help run test test-clients test-generated test-servers test-servers-all test-proxies test-cluster test-slow schemathesis fuzz deny advisories build bench-publish bench-live bench-work openapi lint docs docs-site docs-tables screenshots clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ ON_EACH_SERVER = ack:: acl:: batches:: capabilities:: conditions:: consumers:: c
 SAME_ON_ALL = access:: browser:: client_files:: clients:: console_pages:: deploying:: documentation:: examples:: keys:: \
 	openapi:: process:: readme:: redis_tls:: restart:: the_sdk_for tidy:: token_stream:: tokens:: webhook_forwarder::
 
+# Tests that start each server themselves, so that a cluster changes nothing.
+ONE_SERVER = cluster contact:: failover:: outage:: passing:: random_lives:: rolling:: sentinel:: settings::
+
 on_servers = servers=$$(scripts/servers.sh target/servers) && for server in $$servers; do \
 		$$server --version && REDIS_SERVER=$$server cargo test --locked --test it -- $(1) || exit 1; \
 	done
@@ -49,6 +52,10 @@ test-servers: ## Run the tests whose answers depend on the server on a newer Red
 test-servers-all: ## Run all tests that use Redis on a newer Redis and on Valkey
 	@scripts/install.sh procps
 	$(call on_servers,$(SAME_ON_ALL:%=--skip %))
+
+test-cluster: ## Run the tests that use the shared Redis on a cluster of three masters
+	@scripts/install.sh cc redis procps
+	REDIS_CLUSTER=1 cargo test --locked --test it -- $(SAME_ON_ALL:%=--skip %) $(ONE_SERVER:%=--skip %)
 
 test-proxies: ## Run the tests of the proxies that docs/deploying.md configures
 	@scripts/install.sh cc redis nginx haproxy apache lighttpd

@@ -147,25 +147,14 @@ impl Server {
         connection
     }
 
-    /// Returns the number of other connections to this Redis: all, and those that wait for entries.
-    pub fn connections(&self) -> (usize, usize) {
+    /// Returns the number of other connections to this Redis.
+    pub fn connections(&self) -> usize {
         let text: String = redis::cmd("CLIENT")
             .arg("LIST")
             .query(&mut self.connect())
             .unwrap();
-        let others = || text.lines().filter(|line| !line.contains("name=bench"));
-        let waits = |line: &&str| line.contains("cmd=xread ") || line.contains(" flags=b ");
-        (others().count(), others().filter(waits).count())
-    }
-
-    /// Returns the maximum number of other connections that wait for entries, over a few samples.
-    pub fn waiting_connections(&self, mut between: impl FnMut()) -> usize {
-        let mut most = 0;
-        for _ in 0..10 {
-            between();
-            most = most.max(self.connections().1);
-        }
-        most
+        let others = text.lines().filter(|line| !line.contains("name=bench"));
+        others.count()
     }
 }
 

@@ -1,6 +1,7 @@
-//! Entries spread over thousands of streams, compared with the same number of deliveries from one.
+//! Entries spread over thousands of followed streams, compared with the same number of entries of
+//! one stream, and with Redis alone.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Run;
 use super::crowd::Crowd;
@@ -8,41 +9,46 @@ use super::publish::{Publisher, Publishing};
 use super::report::{Figures, goal};
 use super::servers::Server;
 
-/// Subscribers of each stream.
-const EACH: usize = 2;
+/// Entries per second to all streams together, in all cases.
+const ENTRIES: f64 = 1000.0;
 
-/// Deliveries per second to all subscribers together, in both cases.
-const DELIVERIES: f64 = 10_000.0;
+/// Time after the last entry, before the idle gateway is measured.
+const CALM: Duration = Duration::from_secs(3);
 
-pub fn many(run: &Run, subscribers: usize) {
-    let streams = (subscribers / EACH).max(1);
-    let subscribers = streams * EACH;
-    let deliveries = run.rate.unwrap_or(DELIVERIES);
+pub fn many(run: &Run, streams: usize) {
+    let rate = run.rate.unwrap_or(ENTRIES);
     println!(
-        "\nmany-streams: {subscribers} subscribers and {deliveries} deliveries/s of {} bytes, {} rounds of {:?}",
+        "\nmany-streams: {streams} streams with a subscriber each, {rate} entries/s of {} bytes, {} rounds of {:?}",
         run.size, run.rounds, run.time
     );
-    let (mut one, mut spread, mut tailing) = (Vec::new(), Vec::new(), 0);
+    let (mut one, mut spread, mut alone, mut idle) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..run.rounds {
-        one.push(case(run, 1, subscribers, deliveries).0);
-        let (figures, connections) = case(run, streams, EACH, deliveries);
+        alone.push(redis_alone(run, streams, rate));
+        one.push(case(run, 1, rate).0);
+        let (figures, percent) = case(run, streams, rate);
         spread.push(figures);
-        tailing = tailing.max(connections);
+        idle.push(percent);
     }
     let (one, spread) = (Figures::median(&one), Figures::median(&spread));
+    let (alone, idle) = (median(&mut alone), median(&mut idle));
     Figures::head();
     one.print("one stream");
     spread.print(&format!("{streams} streams"));
+    goal("Redis' µs per XADD without subscribers", alone, "");
+    goal(
+        "Redis' CPU per entry, many streams : XADD alone",
+        spread.redis / alone,
+        "<= 2",
+    );
     goal(
         "CPU per delivery, many streams : one",
         spread.cpu / one.cpu,
-        "<= 2.5",
+        "<= 1.3",
     );
-    goal(
-        "Redis connections that wait for entries",
-        tailing as f64,
-        "<= 16",
-    );
+    goal("p50 in ms, many streams", spread.p50_ms, "<= 1");
+    goal("p99 in ms, many streams", spread.p99_ms, "<= 6");
+    goal("idle, % of a core with Redis", idle, "<= 1");
     let verdicts = [one.verdict, spread.verdict];
     goal(
         "lost or twice",
@@ -51,26 +57,44 @@ pub fn many(run: &Run, subscribers: usize) {
     );
 }
 
-/// Returns the figures, and the number of connections that wait for entries.
-fn case(run: &Run, streams: usize, each: usize, deliveries: f64) -> (Figures, usize) {
+fn median(all: &mut [f64]) -> f64 {
+    all.sort_by(f64::total_cmp);
+    all[all.len() / 2]
+}
+
+/// Returns the CPU time of Redis per entry, in µs, without a gateway.
+fn redis_alone(run: &Run, streams: usize, rate: f64) -> f64 {
+    let redis = Server::redis();
+    let mut publishing = Publishing::new(run.clock, run.size, streams);
+    publishing.pace(Publisher::redis(&redis), rate);
+    std::thread::sleep(Duration::from_secs(1));
+    let (before, sent) = (redis.cpu(), publishing.shared.sent());
+    std::thread::sleep(run.time);
+    let cpu = redis.cpu().saturating_sub(before).as_secs_f64();
+    cpu * 1e6 / (publishing.shared.sent() - sent) as f64
+}
+
+/// Returns the figures, and the share of a core that the idle gateway and Redis use, in percent.
+fn case(run: &Run, streams: usize, rate: f64) -> (Figures, f64) {
     let redis = Server::redis();
     let server = Server::streamgate(&redis, &[]);
     let mut crowd = Crowd::new(server.port, run.clock);
     for stream in 0..streams {
-        let path = format!("/v1/streams/s{stream}/events");
-        for _ in 0..each {
-            crowd.join(&path, stream, 1, false);
-        }
+        crowd.join(&format!("/v1/streams/s{stream}/events"), stream, 1, false);
     }
     crowd.until_open();
     let mut publishing = Publishing::new(run.clock, run.size, streams);
-    publishing.pace(Publisher::redis(&redis), deliveries / each as f64);
+    publishing.pace(Publisher::redis(&redis), rate);
     crowd.run(Duration::from_secs(2), &publishing.shared);
     let mut figures = Figures::measure(&mut crowd, &publishing.shared, run.time, &server, &redis);
-    let tailing = redis.waiting_connections(|| {
-        crowd.run(Duration::from_millis(50), &publishing.shared);
-    });
     crowd.run_out(&mut publishing);
     figures.verdict = crowd.verdict(&publishing.shared);
-    (figures, tailing)
+    crowd.run(CALM, &publishing.shared);
+    let (began, before) = (Instant::now(), server.cpu() + redis.cpu());
+    crowd.run(run.time, &publishing.shared);
+    let used = (server.cpu() + redis.cpu()).saturating_sub(before);
+    (
+        figures,
+        used.as_secs_f64() / began.elapsed().as_secs_f64() * 100.0,
+    )
 }

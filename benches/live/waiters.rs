@@ -65,7 +65,7 @@ pub fn wait(run: &Run, readers: usize) {
     let percent = |cpu: Duration| cpu.as_secs_f64() / began.elapsed().as_secs_f64() * 100.0;
     let idle = percent(server.cpu().saturating_sub(before));
     let redis_idle = percent(redis.cpu().saturating_sub(redis_before));
-    let (connections, _) = redis.connections();
+    let connections = redis.connections();
     goal(
         "Redis connections of the gateway, all",
         connections as f64,

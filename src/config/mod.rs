@@ -5,6 +5,8 @@
 //! crate reads the environment for settings.
 
 mod auth;
+mod authority;
+mod cluster;
 mod kinds;
 mod layers;
 mod live;
@@ -30,7 +32,7 @@ use crate::http::state::ApiSettings;
 use crate::jobs::JobSettings;
 use crate::live::LiveSettings;
 use crate::net::ServerSettings;
-use crate::redis::PoolSettings;
+use crate::redis::{AddressMap, PoolSettings};
 use crate::service::ServiceLimits;
 use crate::telemetry::LogSettings;
 
@@ -135,11 +137,16 @@ impl SettingsReader<'_> {
         let RedisUrl {
             connection,
             sentinels,
+            seeds,
             tls,
         } = url?;
+        let mappings = values.redis_cluster_map.iter();
+        let address_map = mappings.map(|map| (map.0.clone(), map.1.clone())).collect();
         Some(PoolSettings {
             connection,
             sentinels,
+            seeds,
+            address_map: AddressMap(address_map),
             tls,
             password_file: self.password_file(values, redis, mode),
             connect_timeout: values.redis_connect_timeout,

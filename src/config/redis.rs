@@ -9,12 +9,13 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
+use crate::config::cluster::{self, ClusterUrl};
 use crate::config::kinds::Kind;
 use crate::config::sentinel::{self, SentinelUrl};
 use crate::config::table::Values;
 use crate::config::{RedisSource, SPECS, SettingsMode, SettingsReader, Spec};
 use crate::net::tls::{self, TlsFiles, TlsProblem};
-use crate::redis::Sentinels;
+use crate::redis::{NodeAddress, Sentinels};
 
 /// The address of Redis, or of the sentinels that know the address.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct RedisUrl {
     pub connection: ConnectionInfo,
     /// The sentinels to ask for the address.
     pub sentinels: Option<Sentinels>,
+    /// The first nodes of a cluster to ask; empty for a single server.
+    pub seeds: Vec<NodeAddress>,
     /// The TLS configuration; `None` without TLS.
     pub tls: Option<Arc<ClientConfig>>,
 }
@@ -40,6 +43,7 @@ impl RedisUrl {
         Some(Self {
             connection,
             sentinels: None,
+            seeds: Vec::new(),
             tls: None,
         })
     }
@@ -54,7 +58,7 @@ impl Kind for RedisUrl {
 
     /// Masks the password.
     fn mask(text: &str) -> String {
-        if let Some(masked) = sentinel::masked(text) {
+        if let Some(masked) = sentinel::masked(text).or_else(|| cluster::masked(text)) {
             return masked;
         }
         match text.split_once("://").zip(text.rsplit_once('@')) {
@@ -98,12 +102,15 @@ fn url(text: &str) -> Result<RedisUrl, String> {
             Ok(RedisUrl {
                 connection: without_delay(info),
                 sentinels: None,
+                seeds: Vec::new(),
                 tls: None,
             })
         }
         "redis-sentinel" | "rediss-sentinel" => of_sentinels(&SentinelUrl::parse(text)?),
+        "redis-cluster" | "rediss-cluster" => of_cluster(ClusterUrl::parse(text)?),
         _ => Err(format!(
-            "must begin with redis://, rediss://, unix://, redis-sentinel:// or rediss-sentinel://{}",
+            "must begin with redis://, rediss://, unix://, redis-cluster://, rediss-cluster://, \
+             redis-sentinel:// or rediss-sentinel://{}",
             suggestion(text)
         )),
     }
@@ -139,53 +146,75 @@ fn is_host(text: &str) -> bool {
 }
 
 fn of_sentinels(url: &SentinelUrl) -> Result<RedisUrl, String> {
-    let at = |host: &str, port: u16, user: Option<&str>, password: Option<&str>| {
-        let host = host.to_owned();
-        let address = match url.tls {
-            true => ConnectionAddr::TcpTls {
-                host,
-                port,
-                insecure: false,
-                tls_params: None,
-            },
-            false => ConnectionAddr::Tcp(host, port),
-        };
-        let info = without_delay(
-            address
-                .into_connection_info()
-                .map_err(|error| error.to_string())?,
-        );
-        let mut login = info.redis_settings().clone();
-        if let Some(user) = user {
-            login = login.set_username(user);
-        }
-        if let Some(password) = password {
-            login = login.set_password(password);
-        }
-        Ok::<_, String>(info.set_redis_settings(login))
-    };
     let asked = |(host, port): &(String, u16)| {
-        at(
-            host,
-            *port,
+        let login = (
             url.sentinel_user.as_deref(),
             url.sentinel_password.as_deref(),
-        )
+        );
+        connection(url.tls, (host, *port), login)
     };
     let nodes = url.nodes.iter().map(asked).collect::<Result<_, _>>()?;
     // The address is not known yet.
-    let connection = at("", 0, url.user.as_deref(), url.password.as_deref())?;
+    let login = (url.user.as_deref(), url.password.as_deref());
+    let connection = connection(url.tls, ("", 0), login)?;
     let login = connection.redis_settings().clone().set_db(url.db);
-    let connection = connection.set_redis_settings(login);
     let sentinels = Some(Sentinels {
         nodes,
         master: url.master.clone(),
     });
     Ok(RedisUrl {
-        connection,
+        connection: connection.set_redis_settings(login),
         sentinels,
+        seeds: Vec::new(),
         tls: None,
     })
+}
+
+fn of_cluster(url: ClusterUrl) -> Result<RedisUrl, String> {
+    let authority = url.authority;
+    let login = (authority.user.as_deref(), authority.password.as_deref());
+    // Each node has an address of its own.
+    let connection = connection(url.tls, ("", 0), login)?;
+    let seeds = authority.nodes.into_iter();
+    Ok(RedisUrl {
+        connection,
+        sentinels: None,
+        seeds: seeds
+            .map(|(host, port)| NodeAddress { host, port })
+            .collect(),
+        tls: None,
+    })
+}
+
+/// Returns an address with a login: user and password.
+fn connection(
+    tls: bool,
+    (host, port): (&str, u16),
+    (user, password): (Option<&str>, Option<&str>),
+) -> Result<ConnectionInfo, String> {
+    let host = host.to_owned();
+    let address = match tls {
+        true => ConnectionAddr::TcpTls {
+            host,
+            port,
+            insecure: false,
+            tls_params: None,
+        },
+        false => ConnectionAddr::Tcp(host, port),
+    };
+    let info = without_delay(
+        address
+            .into_connection_info()
+            .map_err(|error| error.to_string())?,
+    );
+    let mut login = info.redis_settings().clone();
+    if let Some(user) = user {
+        login = login.set_username(user);
+    }
+    if let Some(password) = password {
+        login = login.set_password(password);
+    }
+    Ok(info.set_redis_settings(login))
 }
 
 /// Returns whether the part before the host ends too early, at a character that should be escaped.
@@ -227,8 +256,8 @@ impl SettingsReader<'_> {
         if !matches!(url.connection.addr(), ConnectionAddr::TcpTls { .. }) {
             if given {
                 self.problem(
-                    "redis-ca and redis-client-cert require a redis-url with rediss:// or \
-                     rediss-sentinel://",
+                    "redis-ca and redis-client-cert require a redis-url with rediss://, \
+                     rediss-cluster:// or rediss-sentinel://",
                 );
             }
             return Some(url);

@@ -4,9 +4,14 @@
 //! The login is for Redis; the login for the sentinels is in `sentinelUser` and `sentinelPassword`.
 //! No error of this module repeats any part of a URL, because any part can be a misplaced password.
 
-use percent_encoding::percent_decode_str;
+use crate::config::authority::{Authority, UrlKind, decoded};
 
-const PORT: u16 = 26379;
+const URL: UrlKind = UrlKind {
+    port: 26379,
+    wrong_host: "does not name sentinels, like redis-sentinel://a:26379,b:26379?sentinelMasterId=\
+                 mymaster; : and @ must be written %3A and %40 in a password",
+    user_alone: "has a user without a password: redis-sentinel://USER:PASSWORD@host",
+};
 
 /// The contents of a sentinel URL.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,23 +37,12 @@ impl SentinelUrl {
         }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, db) = rest.split_once('/').unwrap_or((rest, "0"));
-        let (login, hosts) = match authority.rsplit_once('@') {
-            Some((login, hosts)) => (Some(login), hosts),
-            None => (None, authority),
-        };
-        let (user, password) = match login.map(|login| login.split_once(':').unwrap_or(("", login)))
-        {
-            Some((user, password)) => (given(user)?, given(password)?),
-            None => (None, None),
-        };
-        if user.is_some() && password.is_none() {
-            return Err("has a user without a password: redis-sentinel://USER:PASSWORD@host");
-        }
+        let authority = Authority::parse(authority, &URL)?;
         let mut url = Self {
             tls: scheme == "rediss-sentinel",
-            user,
-            password,
-            nodes: hosts.split(',').map(node).collect::<Result<_, _>>()?,
+            user: authority.user,
+            password: authority.password,
+            nodes: authority.nodes,
             db: if db.is_empty() { 0 } else { database(db)? },
             master: String::new(),
             sentinel_user: None,
@@ -68,7 +62,7 @@ impl SentinelUrl {
                     );
                 }
             };
-            *place = given(value)?;
+            *place = decoded(value)?;
         }
         if url.sentinel_user.is_some() && url.sentinel_password.is_none() {
             return Err("has a sentinelUser without a sentinelPassword");
@@ -84,57 +78,27 @@ pub(super) fn masked(text: &str) -> Option<String> {
         .split("://")
         .next()
         .filter(|scheme| scheme.ends_with("-sentinel"))?;
-    let Ok(url) = SentinelUrl::parse(text) else {
+    if SentinelUrl::parse(text).is_err() {
         return Some(format!("{scheme}://***"));
-    };
+    }
     let rest = text.split_once("://").map_or("", |(_, rest)| rest);
     let (before, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (login, hosts) = before.rsplit_once('@').unwrap_or(("", before));
-    let login = match (url.user.is_some(), url.password.is_some()) {
-        (true, _) => format!("{}:***@", login.split(':').next().unwrap_or_default()),
-        (false, true) => "***@".to_owned(),
-        (false, false) => String::new(),
+    let before = match Authority::parse(before.split('/').next().unwrap_or_default(), &URL) {
+        Ok(authority) => authority.masked(before),
+        Err(_) => "***".to_owned(),
     };
     let hidden = |pair: &str| match pair.split_once('=') {
         Some(("sentinelPassword", _)) => "sentinelPassword=***".to_owned(),
         _ => pair.to_owned(),
     };
     let query: Vec<String> = query.split('&').map(hidden).collect();
-    Some(format!("{scheme}://{login}{hosts}?{}", query.join("&")))
-}
-
-fn given(text: &str) -> Result<Option<String>, &'static str> {
-    let text = percent_decode_str(text)
-        .decode_utf8()
-        .map_err(|_| "is not percent-encoded UTF-8")?;
-    Ok(Some(text.into_owned()).filter(|text| !text.is_empty()))
+    Some(format!("{scheme}://{before}?{}", query.join("&")))
 }
 
 fn database(text: &str) -> Result<i64, &'static str> {
     let db = text.parse().ok().filter(|db| *db >= 0);
     db.ok_or("names a database that is not a number; / must be written %2F in a password")
 }
-
-/// Parses `host`, `host:port`, `[address]` or `[address]:port`.
-fn node(text: &str) -> Result<(String, u16), &'static str> {
-    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((host, "")) => (host, None),
-        Some((host, rest)) => (host, Some(rest.strip_prefix(':').ok_or(NODE)?)),
-        None => match text.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        },
-    };
-    let port = match port {
-        Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or(NODE)?,
-        None => PORT,
-    };
-    let plain = !host.is_empty() && !host.contains(['@', '[', ']', '%', ' ']);
-    plain.then(|| (host.to_owned(), port)).ok_or(NODE)
-}
-
-const NODE: &str = "does not name sentinels, like redis-sentinel://a:26379,b:26379?sentinelMasterId=\
-                    mymaster; : and @ must be written %3A and %40 in a password";
 
 #[cfg(test)]
 mod tests {
@@ -157,7 +121,7 @@ mod tests {
             .iter()
             .map(|(host, port)| (host.as_str(), *port))
             .collect();
-        assert_eq!(nodes, [("a", PORT), ("b", 1), ("::1", PORT), ("::2", 3)]);
+        assert_eq!(nodes, [("a", 26379), ("b", 1), ("::1", 26379), ("::2", 3)]);
     }
 
     #[test]

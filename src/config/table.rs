@@ -11,6 +11,7 @@ use std::time::Duration;
 use tracing::Level;
 
 use crate::config::RedisUrl;
+use crate::config::cluster::NodeMapping;
 use crate::config::kinds::{ByteSize, DataDir, HostName, LogFormat, Origin};
 use crate::config::spec::{Spec, dashed, settings};
 use crate::http::BasePath;
@@ -30,9 +31,13 @@ settings! {
     ticket_secret_file: Option<PathBuf>;
     /// Allow listening on a non-loopback address without authentication
     insecure: bool;
-    /// Redis URL: `redis://[user:password@]host:port/db`, `rediss://` for TLS, `unix:///path`, or
-    /// sentinels: `redis-sentinel://host,host?sentinelMasterId=NAME`
+    /// Redis URL: `redis://[user:password@]host:port/db`, `rediss://` for TLS, `unix:///path`,
+    /// nodes of a cluster: `redis-cluster://host:port,host:port`, or sentinels:
+    /// `redis-sentinel://host,host?sentinelMasterId=NAME`
     redis_url: Option<RedisUrl>;
+    /// Address that a cluster node announces, and the address at which the gateway reaches the node
+    /// (repeatable)
+    redis_cluster_map: Vec<NodeMapping>;
     /// File with the Redis password, instead of a password in the URL; read again for each new
     /// connection
     redis_password_file: Option<PathBuf>;

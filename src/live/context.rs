@@ -2,6 +2,7 @@
 //! and wake-up queues.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -67,9 +68,40 @@ pub(super) struct LiveContext {
     pub(super) stop: CancellationToken,
     /// The wake-up queues, one per worker thread.
     pub(super) wake_queues: Vec<Arc<WakeQueue>>,
+    /// Whether the server did not support or permit tracking.
+    tracking_refused: AtomicBool,
 }
 
 impl LiveContext {
+    pub(super) const fn new(
+        store: Store,
+        settings: LiveSettings,
+        metrics: Metrics,
+        background: Background,
+        stop: CancellationToken,
+        wake_queues: Vec<Arc<WakeQueue>>,
+    ) -> Self {
+        Self {
+            store,
+            settings,
+            metrics,
+            background,
+            stop,
+            wake_queues,
+            tracking_refused: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns whether streams of a single server may be followed over tracking connections.
+    pub(super) fn may_track(&self) -> bool {
+        !self.tracking_refused.load(Ordering::Relaxed)
+    }
+
+    /// Records that the server does not support or permit tracking.
+    pub(super) fn tracking_is_refused(&self) {
+        self.tracking_refused.store(true, Ordering::Relaxed);
+    }
+
     /// Waits until `known` turns true, which requires an answer from Redis. Fails if Redis is
     /// unreachable, or after the join timeout.
     pub(super) async fn until(&self, known: &watch::Sender<bool>) -> Result<(), StoreError> {

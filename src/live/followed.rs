@@ -12,7 +12,7 @@ use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::page::Page;
 use crate::model::position::Position;
-use crate::redis::{Lane, PositionCheck, StoreError};
+use crate::redis::{Lane, NodeRef, PositionCheck, StoreError};
 
 /// Maximum number of entries in a page.
 const PAGE_ENTRIES: usize = 512;
@@ -29,6 +29,11 @@ pub(super) struct Followed {
     unreadable: bool,
     /// Whether the stream has entries to read, or must be checked.
     pub(super) due: bool,
+    /// The server that reports changes of the stream, if it is tracked. Written by the reader.
+    pub(super) tracked_by: Option<NodeRef>,
+    /// The server to which the slot is being moved, if the stream is there already. Written by the
+    /// reader.
+    pub(super) target: Option<NodeRef>,
     /// The time since which the stream has no followers. Written by the reader.
     pub(super) deserted: Option<Instant>,
 }
@@ -40,6 +45,8 @@ impl Followed {
             at: None,
             unreadable: false,
             due: true,
+            tracked_by: None,
+            target: None,
             deserted: None,
         }
     }
@@ -86,6 +93,7 @@ impl Followed {
         let numbers: Vec<_> = (1..=count).map(|index| at.n.map(|n| n + index)).collect();
         let page = Page::new(self.tail.stream.clone(), (at, end), entries, &numbers);
         self.at = Some(end);
+        self.due = false;
         self.tail.push(page, &context.wake_queues);
     }
 
@@ -120,7 +128,9 @@ impl Followed {
                 self.unreadable = false;
                 all_fed = fed;
             }
-            Err(error) if error.is_outage() => return Err(error),
+            Err(error) if error.is_outage() || matches!(error, StoreError::Elsewhere(_)) => {
+                return Err(error);
+            }
             Err(error) => self.fail(context, &error),
         }
         self.due = !all_fed;

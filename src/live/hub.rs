@@ -59,14 +59,14 @@ impl Hub {
         let wake_queues = (0..settings.wake_queues.max(1))
             .map(|_| Arc::default())
             .collect();
-        let context = Arc::new(LiveContext {
+        let context = Arc::new(LiveContext::new(
             store,
             settings,
             metrics,
             background,
             stop,
             wake_queues,
-        });
+        ));
         let inner = HubState {
             registry: Arc::new(Registry::new(context.clone(), memory)),
             fair_queues: FairQueues::default(),

@@ -19,11 +19,14 @@ mod prefix_watch;
 mod reader;
 mod reader_handle;
 mod registry;
+mod round;
 mod send_queue;
 mod stream_reader;
 mod subscribe_plan;
 mod subscription;
 mod tail;
+mod tracked;
+mod tracking_reader;
 mod wake_queue;
 
 pub use crate::live::context::{JoinError, LiveSettings};

@@ -17,7 +17,7 @@ use crate::live::matched_names::MatchedNames;
 use crate::live::wake_queue::{WakeHandle, WakeQueue, WakeSet, WakeSource};
 use crate::model::glob::prefixed;
 use crate::model::name::StreamName;
-use crate::redis::StoreError;
+use crate::redis::{ListPosition, StoreError};
 
 /// Minimum pause between two scans of all keys.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -197,10 +197,10 @@ async fn scan(context: &LiveContext, wanted: &PrefixIndex) -> Result<(), StoreEr
         .of
         .values()
         .for_each(|watch| watch.names().begin_scan());
-    let (glob, mut cursor) = (prefixed(wanted.in_common()), 0);
+    let (glob, mut position) = (prefixed(wanted.in_common()), ListPosition::default());
     let mut changed: HashMap<&str, &Arc<PrefixWatch>> = HashMap::new();
     let complete = loop {
-        let page = context.store.streams(&glob, cursor, NAMES).await?;
+        let page = context.store.streams(&glob, position, NAMES).await?;
         for stream in page.streams {
             for watch in wanted.of(stream.redis_key()) {
                 if watch.names().add(stream.clone()) {
@@ -211,7 +211,7 @@ async fn scan(context: &LiveContext, wanted: &PrefixIndex) -> Result<(), StoreEr
         match page.next {
             // No subscription can follow more streams, so the scan can stop.
             Some(_) if wanted.of.values().all(|watch| watch.names().is_full()) => break false,
-            Some(next) => cursor = next,
+            Some(next) => position = next,
             None => break true,
         }
     };

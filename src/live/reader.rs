@@ -22,6 +22,7 @@ use crate::live::context::LiveContext;
 use crate::live::followed::Followed;
 use crate::live::reader_handle::{Inbox, ReaderHandle};
 use crate::live::registry::Registry;
+use crate::live::tracked::FollowedStreams;
 
 use crate::model::name::StreamName;
 use crate::model::position::Position;
@@ -47,13 +48,15 @@ const MUCH: usize = 8;
 /// Minimum and maximum delay between connection attempts.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// The streams that a reader follows. Owned by the reader.
-type FollowedStreams = HashMap<StreamName, Followed>;
+/// Number of streams above which a reader uses tracking instead of XREAD.
+const MANY: usize = 16;
 
 /// The reason why a reader gives up its connection.
-enum ConnectionEnd {
+pub(super) enum ConnectionEnd {
     Idle,
     Stopped,
+    /// To follow the streams by the other way: tracking or XREAD.
+    OtherWay,
     Failed(StoreError),
 }
 
@@ -71,6 +74,13 @@ impl LiveReader {
         let mut followed = FollowedStreams::new();
         let mut backoff = BACKOFF.0;
         loop {
+            if self.must_track() {
+                self.handle.set_client(0);
+                match self.follow_tracked(&mut followed).await {
+                    ConnectionEnd::OtherWay => {}
+                    _ => return,
+                }
+            }
             let connection = tokio::select! {
                 () = context.stop.cancelled() => return,
                 connection = context.store.blocking() => connection,
@@ -80,6 +90,7 @@ impl LiveReader {
                     match self.follow(&connection, &mut followed, &mut backoff).await {
                         ConnectionEnd::Idle => return,
                         ConnectionEnd::Stopped => return connection.discard(),
+                        ConnectionEnd::OtherWay => continue,
                         ConnectionEnd::Failed(error) => {
                             connection.discard();
                             error
@@ -98,6 +109,11 @@ impl LiveReader {
             // Idle streams also expire while Redis is unreachable.
             self.prune(&mut followed);
         }
+    }
+
+    /// Returns whether the streams are followed over tracking connections.
+    fn must_track(&self) -> bool {
+        self.context.store.is_cluster() || (self.handle.load() > MANY && self.context.may_track())
     }
 
     /// Follows streams over one connection until it fails.
@@ -119,6 +135,9 @@ impl LiveReader {
         let mut look_at_all = Instant::now() + context.settings.look_every;
         let (mut pause, mut refused) = (Duration::ZERO, Duration::ZERO);
         loop {
+            if self.must_track() {
+                return ConnectionEnd::OtherWay;
+            }
             let Inbox { given, recheck } = self.handle.requests();
             all.extend(
                 given
@@ -192,7 +211,7 @@ impl LiveReader {
     }
 
     /// Drops tails without followers for longer than `look_every`, and pages older than that.
-    fn prune(&self, all: &mut FollowedStreams) {
+    pub(super) fn prune(&self, all: &mut FollowedStreams) {
         let now = Instant::now();
         let long_ago = now.checked_sub(self.context.settings.look_every);
         for followed in all.values_mut() {

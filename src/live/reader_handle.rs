@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
 
 use crate::live::tail::Tail;
 use crate::model::name::StreamName;
@@ -18,6 +19,8 @@ pub(super) struct ReaderHandle {
     client: AtomicI64,
     /// Whether a task is already waking the reader.
     woken: AtomicBool,
+    /// Notified after a request.
+    requested: Notify,
 }
 
 /// Requests that the reader has not handled yet.
@@ -40,6 +43,7 @@ impl ReaderHandle {
             load: AtomicUsize::new(1),
             client: AtomicI64::new(0),
             woken: AtomicBool::new(false),
+            requested: Notify::new(),
         }
     }
 
@@ -64,7 +68,16 @@ impl ReaderHandle {
     /// Returns true to the caller that must wake the reader. Call after adding a request. Later
     /// callers get false until [`ReaderHandle::is_awake`] returns true.
     pub(super) fn begins_to_be_woken(&self) -> bool {
+        self.requested.notify_one();
         !self.woken.swap(true, Ordering::AcqRel)
+    }
+
+    /// Waits for a request, without a blocked connection.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(super) async fn requested(&self) {
+        self.requested.notified().await;
     }
 
     /// Returns whether the reader has taken all requests, so that its waker can stop.

@@ -72,6 +72,7 @@ impl Metrics {
             "1 if Redis is reachable, else 0",
             self.redis_up.clone(),
         );
+        self.register_cluster(r);
         r.register(
             "published_entries",
             "Appended entries",
@@ -103,6 +104,30 @@ impl Metrics {
         // Writing into a `String` cannot fail.
         let _ = encode(&mut text, &registry);
         text
+    }
+
+    /// Registers the metrics of a Redis cluster.
+    fn register_cluster(&self, r: &mut Registry) {
+        r.register(
+            "redis_nodes",
+            "Masters that serve slots of a cluster; 1 for a single server",
+            self.redis_nodes.clone(),
+        );
+        r.register(
+            "redis_slots_down",
+            "Slots of the cluster without a reachable master",
+            self.redis_slots_down.clone(),
+        );
+        r.register(
+            "redis_redirects",
+            "Commands that another node of the cluster had to run",
+            self.redis_redirects.clone(),
+        );
+        r.register(
+            "redis_topology_changes",
+            "Changes of the slot table of the cluster",
+            self.redis_topology_changes.clone(),
+        );
     }
 
     /// Registers the metrics of groups, retention, scheduling and credentials.

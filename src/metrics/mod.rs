@@ -97,6 +97,15 @@ pub struct Metrics {
     pub redis_connections: Family<Label, Gauge>,
     /// 1 if Redis is reachable, else 0.
     pub redis_up: Gauge,
+    /// Masters that serve slots; 1 for a single server.
+    pub redis_nodes: Gauge,
+    /// Slots of the cluster without a reachable master.
+    pub redis_slots_down: Gauge,
+    /// Commands that another node of the cluster had to run, because a slot had moved or was being
+    /// moved.
+    pub redis_redirects: Counter,
+    /// Changes of the cluster's slot table.
+    pub redis_topology_changes: Counter,
     /// Appended entries.
     pub published: Counter,
     /// Entries delivered to subscriptions.

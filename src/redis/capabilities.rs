@@ -175,6 +175,13 @@ const TABLE: &[Row] = &[
         ask: Ask::Info,
         used: (Used::Native, Used::Unavailable),
     },
+    Row {
+        name: "change-reports",
+        what: "following many streams, and streams of a cluster, without reading each of them",
+        command: "CLIENT|TRACKING",
+        ask: Ask::Info,
+        used: (Used::Native, Used::Script),
+    },
 ];
 
 impl Capabilities {

@@ -30,6 +30,17 @@ pub(super) fn list(value: Value) -> Decoded<Vec<Value>> {
     }
 }
 
+/// Decodes a map: of RESP3, or a list of pairs.
+pub(super) fn map(value: Value) -> Decoded<Vec<(Value, Value)>> {
+    match value {
+        Value::Map(pairs) => Ok(pairs),
+        other => list(other)?
+            .into_iter()
+            .map(|pair| tuple(pair).map(|[name, value]| (name, value)))
+            .collect(),
+    }
+}
+
 /// Decodes a list of exactly `N` items.
 pub(super) fn tuple<const N: usize>(value: Value) -> Decoded<[Value; N]> {
     let list = list(value)?;
@@ -130,11 +141,16 @@ pub(super) fn entries(value: Value) -> Decoded<Vec<Entry>> {
     list(value)?.into_iter().map(entry).collect()
 }
 
-/// Properties of an XINFO reply: `[name, value, name, value, …]`.
+/// Properties of an XINFO reply: `[name, value, name, value, …]`, or a map of RESP3.
 pub(super) struct Properties(Vec<(String, Value)>);
 
 impl Properties {
     pub(super) fn new(value: Value) -> Decoded<Self> {
+        if let Value::Map(pairs) = value {
+            let pairs = pairs.into_iter();
+            let named = pairs.map(|(name, value)| Ok((text(name)?, value)));
+            return Ok(Self(named.collect::<Decoded<_>>()?));
+        }
         let flat = list(value)?;
         let mut properties = Vec::with_capacity(flat.len() / 2);
         let mut flat = flat.into_iter();

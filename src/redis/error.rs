@@ -3,6 +3,8 @@
 
 use deadpool::managed::{PoolError, TimeoutType};
 
+use crate::redis::cluster::redirect::Redirect;
+
 /// A failed call to Redis.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
@@ -47,9 +49,9 @@ pub enum StoreError {
     /// The server serves no keys for now: a replica without its master, or a cluster that is down.
     #[error("Redis serves no keys: {0}")]
     NotServing(String),
-    /// The server is a cluster node that does not serve all of these keys.
-    #[error("this Redis node does not serve the keys: {0}")]
-    Elsewhere(String),
+    /// The server is a cluster node that does not serve the key now; nothing ran.
+    #[error("this Redis node does not serve the key: {0}")]
+    Elsewhere(Redirect),
     /// The connection is not authenticated, or its password is no longer valid.
     #[error("Redis rejects the gateway's login: {0}")]
     LoggedOut(String),

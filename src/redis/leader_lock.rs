@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::redis::conn::pool::RetryPolicy;
+use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::decode::unsigned;
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Store, StoreError};

@@ -8,6 +8,7 @@
 
 mod capabilities;
 mod clock;
+mod cluster;
 pub mod conn;
 mod constants;
 mod decode;
@@ -30,13 +31,18 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::model::name::StreamName;
 pub use crate::redis::capabilities::{Capabilities, Capability, Used};
+pub use crate::redis::cluster::nodes::ClusterFigures;
+use crate::redis::cluster::nodes::Nodes;
+pub use crate::redis::cluster::redirect::{NodeAddress, Redirect};
 pub use crate::redis::conn::endpoint::MAX_DURABILITY_WAIT;
 use crate::redis::conn::endpoint::PoolKind;
 pub use crate::redis::conn::exclusive::{Blocking, BlockingReadResult, Handle};
 pub use crate::redis::conn::health::RedisHealth;
-use crate::redis::conn::pool::{Connections, RetryPolicy};
-pub use crate::redis::conn::settings::{PoolSettings, Sentinels};
+use crate::redis::conn::send_options::RetryPolicy;
+pub use crate::redis::conn::settings::{AddressMap, PoolSettings, Sentinels};
+pub use crate::redis::conn::tracking::{Changes, NodeRef, Reported, TrackingConnection};
 use crate::redis::discarded::Discarded;
 pub use crate::redis::error::StoreError;
 use crate::redis::group::consumer_admission::Admissions;
@@ -61,18 +67,19 @@ pub use crate::redis::stream::deletion::{Deletion, ReferencePolicy};
 pub use crate::redis::stream::durability::{Durability, DurableConnection, Reached};
 pub use crate::redis::stream::entries::{IdRangePage, RangePage};
 pub use crate::redis::stream::facts::PositionCheck;
-pub use crate::redis::stream::info::{Idmp, StreamInfo, StreamsPage};
+pub use crate::redis::stream::info::{Idmp, StreamInfo};
 pub use crate::redis::stream::info_full::{FullConsumer, FullGroup, FullPending, FullStream};
+pub use crate::redis::stream::listing::{ListPosition, StreamsPage};
 use crate::redis::stream::read_budget::ReadBudget;
 pub use crate::redis::stream::read_budget::ReadPermit;
 pub use crate::redis::stream::retention::{BlockedBy, Retained};
 pub use crate::redis::stream::scheduled::{DueStream, Moved, Scheduled};
 pub use crate::redis::stream::trim::{Trim, Trimming};
 
-/// A client for the streams of one Redis. Cheap to clone.
+/// A client for the streams of one Redis server or cluster. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
-    connections: Arc<Connections>,
+    nodes: Arc<Nodes>,
     large: Arc<ReadBudget>,
     looks: Arc<Looks>,
     admissions: Arc<Admissions>,
@@ -95,7 +102,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unexpected`] when no pool can be built from the settings.
     pub fn new(settings: &PoolSettings) -> Result<Self, StoreError> {
-        let connections = Arc::new(Connections::new(settings)?);
+        let nodes = Arc::new(Nodes::new(settings)?);
         let large = Arc::new(ReadBudget::new(
             settings.large_reads,
             settings.response_timeout,
@@ -103,7 +110,7 @@ impl Store {
         // The safe default until `probe` has run: it only makes positions less precise.
         let untraced_holes = Arc::new(AtomicBool::new(true));
         Ok(Self {
-            connections,
+            nodes,
             large,
             looks: Arc::default(),
             admissions: Arc::default(),
@@ -127,19 +134,19 @@ impl Store {
     /// Returns a watch on the health of the connection to Redis.
     #[must_use]
     pub fn contact(&self) -> watch::Receiver<RedisHealth> {
-        self.connections.contact()
+        self.nodes.contact()
     }
 
     /// Returns why the server rejects writes, if it has rejected one.
     #[must_use]
     pub fn refuses_writes(&self) -> Option<String> {
-        self.connections.writes.refused()
+        self.nodes.refuses_writes()
     }
 
     /// Returns the number of open connections, by kind.
     #[must_use]
     pub fn open_connections(&self) -> [(&'static str, usize); 3] {
-        self.connections.open()
+        self.nodes.open()
     }
 
     /// Returns the bytes reserved by large reads in progress.
@@ -167,13 +174,60 @@ impl Store {
     /// [`StoreError::Exhausted`] when all such connections are in use, [`StoreError::Unreachable`]
     /// otherwise.
     pub async fn blocking(&self) -> Result<Blocking, StoreError> {
-        self.connections.exclusive(PoolKind::Blocking).await
+        self.nodes.exclusive(PoolKind::Blocking, None).await
+    }
+
+    /// Returns whether the streams are spread over the nodes of a cluster.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        self.nodes.table().is_cluster()
+    }
+
+    /// Returns figures of the cluster, with the events since the last call.
+    #[must_use]
+    pub fn take_cluster_figures(&self) -> ClusterFigures {
+        self.nodes.figures()
+    }
+
+    /// Returns the number of slots of a cluster without a reachable master.
+    #[must_use]
+    pub fn slots_down(&self) -> usize {
+        self.nodes.table().slots_down()
+    }
+
+    /// Returns a watch that changes whenever another node may serve a stream.
+    #[must_use]
+    pub fn topology(&self) -> watch::Receiver<u64> {
+        self.nodes.version()
+    }
+
+    /// Returns the node that serves a stream, or `None` if none does now.
+    #[must_use]
+    pub fn node_of(&self, stream: &StreamName) -> Option<NodeRef> {
+        let node = self.nodes.node(Some(stream.redis_key().as_bytes()));
+        node.ok().map(NodeRef)
+    }
+
+    /// Returns the node to which a redirect of `from` leads, and whether ASKING must precede each
+    /// call there. Returns `None` if the same call must be sent again later.
+    #[must_use]
+    pub fn redirected(&self, from: &NodeRef, redirect: &Redirect) -> Option<(NodeRef, bool)> {
+        if *redirect == Redirect::TryAgain {
+            return None;
+        }
+        let (node, asking) = self.nodes.target(redirect, &from.0, None).ok()?;
+        Some((NodeRef(node), asking))
+    }
+
+    /// Reports that a node does not answer, so that a failover is noticed soon.
+    pub fn suspect(&self, error: &StoreError) {
+        self.nodes.suspect(error);
     }
 
     /// Keeps connections alive and the server's capabilities up to date until `stop` is cancelled.
     pub async fn supervise(&self, stop: CancellationToken) {
         let probing = async {
-            let (mut connected, mut seen, mut settled) = (self.connections.connected(), 0, true);
+            let (mut connected, mut seen, mut settled) = (self.nodes.connected(), 0, true);
             loop {
                 // Every new connection may lead to a different server.
                 tokio::select! {
@@ -187,9 +241,7 @@ impl Store {
             }
         };
         tokio::select! {
-            () = self.connections.supervise(stop) => {}
-            () = self.connections.follow_master() => {}
-            () = self.connections.follow_address() => {}
+            () = self.nodes.supervise(stop) => {}
             () = self.report_contact() => {}
             () = probing => {}
         }
@@ -204,19 +256,19 @@ impl Store {
     }
 
     async fn read(&self, command: &Cmd) -> Result<Value, StoreError> {
-        self.connections
+        self.nodes
             .command(command, RetryPolicy::Safe, self.writer)
             .await
     }
 
     async fn write(&self, command: &Cmd) -> Result<Value, StoreError> {
-        self.connections
+        self.nodes
             .command(command, RetryPolicy::Unsafe, self.writer)
             .await
     }
 
     async fn write_pipeline(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
-        self.connections
+        self.nodes
             .pipeline(pipeline, RetryPolicy::Unsafe, self.writer)
             .await
     }
@@ -239,20 +291,18 @@ impl Store {
     ) -> Result<Vec<Value>, StoreError> {
         match lane {
             Lane::Shared => {
-                self.connections
+                self.nodes
                     .pipeline(pipeline, RetryPolicy::Safe, self.writer)
                     .await
             }
-            Lane::Own(handle) => self
-                .connections
-                .note_failure(handle.pipeline(pipeline).await),
+            Lane::Own(handle) => handle.pipeline(pipeline).await,
         }
     }
 
     async fn write_on(&self, lane: &Lane, command: &Cmd) -> Result<Value, StoreError> {
         match lane {
             Lane::Shared => self.write(command).await,
-            Lane::Own(handle) => self.connections.note_failure(handle.command(command).await),
+            Lane::Own(handle) => self.learn(handle, handle.command(command).await),
         }
     }
 
@@ -263,10 +313,18 @@ impl Store {
     ) -> Result<Vec<Value>, StoreError> {
         match lane {
             Lane::Shared => self.write_pipeline(pipeline).await,
-            Lane::Own(handle) => self
-                .connections
-                .note_failure(handle.pipeline(pipeline).await),
+            Lane::Own(handle) => self.learn(handle, handle.pipeline(pipeline).await),
         }
+    }
+
+    /// Records a redirect of an exclusive connection. The call is not repeated, because what it
+    /// belongs to is bound to the connection.
+    fn learn<T>(&self, handle: &Handle, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(StoreError::Elsewhere(redirect)) = &result {
+            // The next call for the stream takes a connection to the right node.
+            let _ = self.nodes.target(redirect, handle.node(), None);
+        }
+        result
     }
 
     /// Returns a page of an index, a set, and the next cursor. Cursor 0 is the start and the end.

@@ -6,6 +6,7 @@
 
 use deadpool_redis::redis::{ErrorKind, RedisError, ServerError, ServerErrorKind};
 
+use crate::redis::cluster::redirect::Redirect;
 use crate::redis::error::StoreError;
 
 /// Duration of the state that causes a reply.
@@ -73,10 +74,10 @@ pub const REPLIES: &[Reply] = &[
     row("OOM", "", ForAWhile, Nothing, |_| E::OutOfMemory),
     row("MASTERDOWN", "", ForAWhile, Nothing, E::NotServing),
     row("CLUSTERDOWN", "", ForAWhile, Nothing, E::NotServing),
-    row("TRYAGAIN", "", ForAWhile, Nothing, E::Elsewhere),
-    row("MOVED", "", ForAWhile, Nothing, E::Elsewhere),
-    row("ASK", "", ForAWhile, Nothing, E::Elsewhere),
-    row("CROSSSLOT", "", ForAWhile, Nothing, E::Elsewhere),
+    // MOVED and ASK name a node, so `meaning` parses them; these rows only describe them.
+    row("TRYAGAIN", "", ForAWhile, Nothing, |_| E::Elsewhere(Redirect::TryAgain)),
+    row("MOVED", "", ForAWhile, Nothing, |_| E::Elsewhere(Redirect::TryAgain)),
+    row("ASK", "", ForAWhile, Nothing, |_| E::Elsewhere(Redirect::TryAgain)),
     row("NOAUTH", "", ForAWhile, Nothing, E::LoggedOut),
     row("WRONGPASS", "", ForAWhile, Nothing, E::LoggedOut),
     // The reply to a long command on a connection that is not authenticated.
@@ -153,6 +154,9 @@ impl From<RedisError> for StoreError {
 /// Returns the meaning of a reply; `text` is the whole reply, for the log.
 fn meaning(reply: &ServerError, text: String) -> StoreError {
     let detail = reply.details().unwrap_or_default();
+    if let Some(redirect) = Redirect::parse(reply.code(), detail) {
+        return StoreError::Elsewhere(redirect);
+    }
     match find(nested(reply.code(), detail), detail) {
         Some(row) => (row.meaning)(text),
         None => StoreError::Unexpected(text),
@@ -256,7 +260,11 @@ mod tests {
                 "Protocol error: unauthenticated bulk length",
                 E::LoggedOut(String::new()),
             ),
-            ("MOVED", "3999 127.0.0.1:6381", E::Elsewhere(String::new())),
+            (
+                "MOVED",
+                "3999 127.0.0.1:6381",
+                E::Elsewhere(Redirect::TryAgain),
+            ),
             (
                 "ERR",
                 "Error running script (call to f_1): @user_script:1: -OOM command not allowed",

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use deadpool_redis::redis::{Cmd, Script, Value};
 
-use crate::redis::conn::pool::RetryPolicy;
+use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::{Lane, Store, StoreError};
 
 /// Joins the shared constants and files of `scripts`, named without their extension, to the text of

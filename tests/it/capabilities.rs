@@ -95,6 +95,7 @@ async fn what_is_told_of_the_server_is_what_it_does() {
         ("nack", known("XNACK").await),
         ("wait-for-replicas", known("WAIT").await),
         ("wait-for-fsync", known("WAITAOF").await),
+        ("change-reports", known("CLIENT|TRACKING").await),
     ];
     assert_eq!(told.len(), expected.len(), "{told:?}");
     for (name, native) in expected {

@@ -70,8 +70,7 @@ fn passing(error: &StoreError) -> Option<(ErrorCode, &'static str)> {
         ),
         StoreError::Elsewhere(_) => (
             ErrorCode::RedisUnavailable,
-            "the Redis node of the gateway does not serve this stream, or not all of the streams \
-             together",
+            "the slot of this stream is being moved between nodes of the Redis cluster; try again",
         ),
         StoreError::LoggedOut(_) => (
             ErrorCode::RedisUnavailable,
@@ -178,7 +177,7 @@ mod tests {
             StoreError::ReadOnly(text()),
             StoreError::NotWriting(text()),
             StoreError::NotServing(text()),
-            StoreError::Elsewhere(text()),
+            StoreError::Elsewhere(crate::redis::Redirect::TryAgain),
             StoreError::LoggedOut(text()),
             StoreError::OutOfMemory,
             StoreError::Denied(text()),

@@ -30,7 +30,7 @@ use crate::http::streams::retention::RetentionOut;
 use crate::model::entry::{Entry, View};
 use crate::model::glob::{NamePattern, prefixed};
 use crate::model::name::{RawName, StreamName};
-use crate::redis::{Idmp, StoreError, StreamInfo};
+use crate::redis::{Idmp, ListPosition, StoreError, StreamInfo};
 
 /// Filter and paging of streams.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -170,9 +170,9 @@ pub async fn list_streams(
     State(state): State<AppState>,
 ) -> Result<Json<StreamList>, ApiError> {
     let limit = bounded("limit", params.limit, 100, 1000)?;
-    let cursor = match params.cursor.as_deref().map(str::parse::<u64>) {
-        None => 0,
-        Some(Ok(cursor)) => cursor,
+    let position = match params.cursor.as_deref().map(str::parse::<ListPosition>) {
+        None => ListPosition::default(),
+        Some(Ok(position)) => position,
         Some(Err(_)) => {
             return Err(
                 ApiError::invalid("`cursor` must be a page's `next`").at("cursor", "is invalid")
@@ -188,7 +188,7 @@ pub async fn list_streams(
     };
     let page = state
         .store
-        .streams(&glob, cursor, limit)
+        .streams(&glob, position, limit)
         .await
         .map_err(ApiError::of_read)?;
     let found = page

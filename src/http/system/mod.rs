@@ -34,6 +34,11 @@ pub struct Ready {
     /// Cause while Redis is not `up`. Only on the address of `--metrics-listen`.
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<String>,
+    /// Number of slots of a Redis cluster, of 16,384, without a reachable master. Only if there are
+    /// any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    slots_down: Option<usize>,
 }
 
 /// State of the connection to Redis.
@@ -102,6 +107,7 @@ pub async fn ready(State(state): State<AppState>) -> Result<Json<Ready>, ApiErro
         ready: true,
         redis,
         cause,
+        slots_down: Some(state.store.slots_down()).filter(|down| *down > 0),
     }))
 }
 
@@ -151,6 +157,15 @@ pub async fn metrics(
         *state.store.contact().borrow(),
         RedisHealth::Up
     )));
+    let cluster = state.store.take_cluster_figures();
+    let gauge = |value| i64::try_from(value).unwrap_or(i64::MAX);
+    state.metrics.redis_nodes.set(gauge(cluster.nodes));
+    state
+        .metrics
+        .redis_slots_down
+        .set(gauge(cluster.slots_down));
+    state.metrics.redis_redirects.inc_by(cluster.redirects);
+    state.metrics.redis_topology_changes.inc_by(cluster.changes);
     let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(CONTENT_TYPE, media_type)], state.metrics.text()))
 }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
-use deadpool_redis::redis::aio::MultiplexedConnection;
+use deadpool_redis::redis::aio::{AsyncPushSender, MultiplexedConnection};
 use deadpool_redis::redis::{
-    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, ErrorKind, Pipeline,
+    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, ErrorKind, Pipeline, ProtocolVersion,
     RedisConnectionInfo, RedisError, Value,
 };
 use futures_util::future::select_ok;
@@ -33,6 +33,7 @@ pub(in crate::redis) struct Target {
     tls: Option<Arc<ClientConfig>>,
     /// File with the password, which replaces the one in `info`.
     password_file: Option<PathBuf>,
+    protocol: ProtocolVersion,
 }
 
 /// A multiplexed connection that several callers share.
@@ -52,6 +53,7 @@ impl Target {
             info,
             tls: settings.tls.clone(),
             password_file,
+            protocol: ProtocolVersion::RESP2,
         }
     }
 
@@ -68,7 +70,11 @@ impl Target {
     /// # Errors
     /// [`StoreError::Unreachable`] when the file cannot be read.
     pub async fn login(&self) -> Result<RedisConnectionInfo, StoreError> {
-        let login = self.info.redis_settings().clone();
+        let login = self
+            .info
+            .redis_settings()
+            .clone()
+            .set_protocol(self.protocol);
         let Some(path) = &self.password_file else {
             return Ok(login);
         };
@@ -237,6 +243,21 @@ impl Dialer {
             config,
             tasks: tasks.clone(),
             tell: tell.clone(),
+        }
+    }
+}
+
+impl Dialer {
+    /// Returns a dialer for connections that speak RESP3, with a receiver for what the server
+    /// reports by itself.
+    pub fn reporting(&self, report: impl AsyncPushSender) -> Self {
+        let mut target = self.target.clone();
+        target.protocol = ProtocolVersion::RESP3;
+        Self {
+            target,
+            config: self.config.clone().set_push_sender(report),
+            tasks: self.tasks.clone(),
+            tell: self.tell.clone(),
         }
     }
 }

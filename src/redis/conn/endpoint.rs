@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use deadpool::Runtime;
 use deadpool::managed::{Manager as _, Object, Pool, PoolError, TimeoutType};
+use deadpool_redis::redis::aio::AsyncPushSender;
 use deadpool_redis::redis::{ConnectionAddr, ConnectionInfo};
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -140,6 +141,22 @@ impl Endpoint {
     /// [`StoreError::Unreachable`] and other outages.
     pub(in crate::redis) async fn fresh(&self) -> Result<MultiplexedHandle, StoreError> {
         match timeout(self.patience, self.dialer.create()).await {
+            Ok(made) => made,
+            Err(_) => Err(self.too_slow()),
+        }
+    }
+
+    /// Opens a new connection outside the pools that speaks RESP3, and passes what the server
+    /// reports by itself to `report`.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreachable`] and other outages.
+    pub(in crate::redis) async fn reporting(
+        &self,
+        report: impl AsyncPushSender,
+    ) -> Result<MultiplexedHandle, StoreError> {
+        let dialer = self.dialer.reporting(report);
+        match timeout(self.patience, dialer.create()).await {
             Ok(made) => made,
             Err(_) => Err(self.too_slow()),
         }

@@ -2,6 +2,7 @@
 //! other commands.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool::managed::Object;
@@ -13,6 +14,8 @@ use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::position::Position;
 use crate::redis::conn::dial::{Dialer, MultiplexedHandle};
+use crate::redis::conn::endpoint::PoolKind;
+use crate::redis::conn::pool::Connections;
 use crate::redis::conn::transaction;
 use crate::redis::decode::{int, list, text, tuple};
 use crate::redis::stream::read_budget::heaviest;
@@ -62,7 +65,7 @@ impl Store {
         }
         let replies = on.handle().pipeline(&pipeline).await;
         if replies.as_ref().is_err_and(StoreError::is_outage) {
-            self.connections.doubt();
+            on.node.doubt();
         }
         let mut replies = replies?.into_iter();
         let woken = match replies.next() {
@@ -122,6 +125,33 @@ pub struct BlockingReadResult {
 pub struct Blocking {
     connection: Object<Dialer>,
     left: CancellationToken,
+    node: Arc<Connections>,
+}
+
+impl Connections {
+    /// Returns an exclusive connection. Call [`Blocking::discard`] on it unless all its commands
+    /// were answered.
+    ///
+    /// # Errors
+    /// [`StoreError::Exhausted`] when all connections of this kind are in use,
+    /// [`StoreError::Unreachable`] otherwise.
+    pub(in crate::redis) async fn exclusive(
+        self: &Arc<Self>,
+        kind: PoolKind,
+    ) -> Result<Blocking, StoreError> {
+        loop {
+            let site = self.site()?;
+            if let Some(taken) = site.take(kind).await {
+                let left = site.left.clone();
+                return taken.map(|connection| Blocking::new(connection, left, self.clone()));
+            }
+            if self.is_retired() {
+                return Err(StoreError::Unreachable(
+                    "the node left the cluster".to_owned(),
+                ));
+            }
+        }
+    }
 }
 
 /// A handle to an exclusive connection. Its commands fail as soon as the gateway switches to
@@ -130,12 +160,24 @@ pub struct Blocking {
 pub struct Handle {
     wire: MultiplexedHandle,
     left: CancellationToken,
+    /// The server of the connection.
+    node: Arc<Connections>,
+    /// Whether ASKING precedes each call, because the server does not own the slot yet.
+    asking: bool,
 }
 
 impl Blocking {
     /// Creates an exclusive connection; `left` is cancelled when another server is used.
-    pub(in crate::redis) const fn new(connection: Object<Dialer>, left: CancellationToken) -> Self {
-        Self { connection, left }
+    pub(in crate::redis) const fn new(
+        connection: Object<Dialer>,
+        left: CancellationToken,
+        node: Arc<Connections>,
+    ) -> Self {
+        Self {
+            connection,
+            left,
+            node,
+        }
     }
 
     /// Returns a handle to the connection, for consecutive commands.
@@ -144,6 +186,8 @@ impl Blocking {
         Handle {
             wire: MultiplexedHandle::clone(&self.connection),
             left: self.left.clone(),
+            node: self.node.clone(),
+            asking: false,
         }
     }
 
@@ -155,26 +199,74 @@ impl Blocking {
 }
 
 impl Handle {
+    /// Creates a handle to a connection outside the pools.
+    pub(in crate::redis) const fn new(
+        wire: MultiplexedHandle,
+        left: CancellationToken,
+        node: Arc<Connections>,
+    ) -> Self {
+        Self {
+            wire,
+            left,
+            node,
+            asking: false,
+        }
+    }
+
+    /// Returns a handle whose calls are preceded by ASKING.
+    #[must_use]
+    pub fn asking(&self) -> Self {
+        Self {
+            asking: true,
+            ..self.clone()
+        }
+    }
+
+    /// Returns the server of the connection.
+    pub(in crate::redis) const fn node(&self) -> &Arc<Connections> {
+        &self.node
+    }
+
     pub(in crate::redis) async fn command(&self, command: &Cmd) -> Result<Value, StoreError> {
-        self.until_left(command.query_async(&mut self.wire.handle.clone()))
-            .await
+        let mut connection = self.wire.handle.clone();
+        if self.asking {
+            return self.until_left(transaction::ask(command, connection)).await;
+        }
+        self.until_left(command.query_async(&mut connection)).await
     }
 
     pub(in crate::redis) async fn pipeline(
         &self,
         pipeline: &Pipeline,
     ) -> Result<Vec<Value>, StoreError> {
-        self.until_left(transaction::send(pipeline, self.wire.handle.clone()))
+        let connection = self.wire.handle.clone();
+        if self.asking {
+            return self
+                .until_left(transaction::ask_all(pipeline, connection))
+                .await;
+        }
+        self.until_left(transaction::send(pipeline, connection))
             .await
+    }
+
+    /// Runs commands that do not depend on each other, and returns the result of each.
+    pub(in crate::redis) async fn replies(
+        &self,
+        pipeline: &Pipeline,
+    ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
+        let connection = self.wire.handle.clone();
+        let replies = transaction::each(pipeline, connection, self.asking);
+        self.until_left(replies).await
     }
 
     async fn until_left<T>(
         &self,
         call: impl Future<Output = Result<T, RedisError>>,
     ) -> Result<T, StoreError> {
-        match self.left.run_until_cancelled(call).await {
-            Some(done) => Ok(done?),
+        let result = match self.left.run_until_cancelled(call).await {
+            Some(done) => done.map_err(StoreError::from),
             None => Err(StoreError::Broken("the Redis master changed".to_owned())),
-        }
+        };
+        self.node.note_failure(result)
     }
 }

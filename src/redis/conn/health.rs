@@ -74,7 +74,14 @@ impl Store {
 
     /// Returns the address of Redis, or `None` while the sentinels name no server.
     fn address(&self) -> Option<String> {
-        Some(self.connections.site().ok()?.target.info.addr().to_string())
+        let table = self.nodes.table();
+        let addresses = table.nodes().iter().filter_map(|node| node.address());
+        let addresses: Vec<_> = addresses.map(|address| address.to_string()).collect();
+        match addresses.is_empty() && !table.is_cluster() {
+            true => None,
+            false if addresses.is_empty() => Some(self.nodes.settings.seed_list()),
+            false => Some(addresses.join(", ")),
+        }
     }
 
     async fn say_connected(&self) {

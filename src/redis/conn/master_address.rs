@@ -10,7 +10,8 @@ use std::time::Duration;
 use deadpool_redis::redis::{Cmd, Value};
 
 use crate::redis::conn::dial::probe_key;
-use crate::redis::conn::pool::{Connections, RetryPolicy};
+use crate::redis::conn::pool::Connections;
+use crate::redis::conn::send_options::{RetryPolicy, SendOptions};
 use crate::redis::error::StoreError;
 
 /// Shortest and longest pause between attempts to find a writable server; doubles each time.
@@ -23,7 +24,10 @@ impl Connections {
             self.writes.called.notified().await;
             let mut pause = RETRY.0;
             loop {
-                match self.command(&probe(), RetryPolicy::Unsafe, 0).await {
+                match self
+                    .command(&probe(), SendOptions::supervision(RetryPolicy::Unsafe))
+                    .await
+                {
                     Err(StoreError::ReadOnly(_)) if self.settings.sentinels.is_none() => {
                         self.move_if_new_connections_write().await;
                     }

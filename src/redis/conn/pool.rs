@@ -14,14 +14,15 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::aio::MultiplexedConnection;
-use deadpool_redis::redis::{Cmd, ConnectionInfo, Pipeline, RedisError, Value};
+use deadpool_redis::redis::{Cmd, ConnectionAddr, ConnectionInfo, Pipeline, RedisError, Value};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
-use crate::redis::Blocking;
 use crate::redis::conn::dial::MultiplexedHandle;
 use crate::redis::conn::endpoint::{Endpoint, PoolKind};
 use crate::redis::conn::health::RedisHealth;
+use crate::redis::conn::send_options::{RetryPolicy, SendOptions};
 use crate::redis::conn::settings::PoolSettings;
 use crate::redis::conn::shared::{ConnectionHandle, SharedConnection};
 use crate::redis::conn::transaction;
@@ -33,25 +34,16 @@ const FAILURE_COUNTS_FOR: Duration = Duration::from_millis(250);
 /// Additional tries of a command that was certainly not sent.
 const UNSENT_TRIES: u8 = 2;
 
-/// The retry policy of a command whose connection breaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RetryPolicy {
-    /// Retried once: the command changes nothing.
-    Safe,
-    /// Retried only if it certainly did not run: the command may change something.
-    Unsafe,
+/// The watches that a server reports to.
+#[derive(Clone)]
+pub(in crate::redis) struct ServerWatches {
+    /// Health of the connections.
+    pub contact: watch::Sender<RedisHealth>,
+    /// Number of shared connections opened so far.
+    pub connected: watch::Sender<u64>,
 }
 
-impl RetryPolicy {
-    const fn tries(self) -> u8 {
-        match self {
-            Self::Safe => 2,
-            Self::Unsafe => 1,
-        }
-    }
-}
-
-/// All connections of this process to its Redis.
+/// All connections of this process to one Redis server.
 pub struct Connections {
     pub(in crate::redis) settings: PoolSettings,
     /// The endpoint in use, or why there is none. Set by `move_to` and `has_no_site`.
@@ -69,6 +61,8 @@ pub struct Connections {
     pub(super) doubted: Notify,
     /// Notified after an error that a failover would explain.
     pub(in crate::redis) suspected: Notify,
+    /// Cancelled when the server is no longer used.
+    pub(super) retired: CancellationToken,
 }
 
 impl Connections {
@@ -76,7 +70,7 @@ impl Connections {
     ///
     /// # Errors
     /// [`StoreError::Unexpected`] when no pool can be built from the settings.
-    pub fn new(settings: &PoolSettings) -> Result<Self, StoreError> {
+    pub fn new(settings: &PoolSettings, signals: ServerWatches) -> Result<Self, StoreError> {
         let ended = Arc::new(Notify::new());
         let site = match settings.sentinels {
             None => Ok(Arc::new(Endpoint::new(
@@ -98,12 +92,13 @@ impl Connections {
                 .map(|_| SharedConnection::default())
                 .collect(),
             turn: AtomicUsize::new(0),
-            contact: watch::Sender::new(RedisHealth::Never(None)),
+            contact: signals.contact,
             writes: WriteHealth::default(),
             ended,
-            connected: watch::Sender::new(0),
+            connected: signals.connected,
             doubted: Notify::new(),
             suspected: Notify::new(),
+            retired: CancellationToken::new(),
         })
     }
 
@@ -113,10 +108,30 @@ impl Connections {
         self.contact.subscribe()
     }
 
-    /// Returns a watch on the number of shared connections opened so far.
+    /// Returns whether the last attempt to reach the server succeeded.
     #[must_use]
-    pub fn connected(&self) -> watch::Receiver<u64> {
-        self.connected.subscribe()
+    pub fn is_up(&self) -> bool {
+        *self.contact.borrow() == RedisHealth::Up
+    }
+
+    /// Returns the address of the server, or `None` while the sentinels name no server.
+    #[must_use]
+    pub fn address(&self) -> Option<ConnectionAddr> {
+        Some(self.site().ok()?.target.info.addr().clone())
+    }
+
+    /// Closes all connections and ends the supervision. Calls that wait for the server end.
+    pub(in crate::redis) fn retire(&self) {
+        self.retired.cancel();
+        if let Ok(site) = self.site() {
+            site.leave();
+        }
+        self.discard_all();
+    }
+
+    /// Returns whether the server is no longer used.
+    pub(in crate::redis) fn is_retired(&self) -> bool {
+        self.retired.is_cancelled()
     }
 
     /// Returns the number of open connections, by kind.
@@ -146,13 +161,17 @@ impl Connections {
         if let Ok(before) = before {
             before.leave();
         }
+        self.discard_all();
+        self.doubt();
+        Ok(())
+    }
+
+    fn discard_all(&self) {
         for slot in self.writers.iter().chain(&self.readers) {
             if let Some(held) = slot.handle() {
                 slot.discard(&held);
             }
         }
-        self.doubt();
-        Ok(())
     }
 
     /// Records why no server is available, unless one is in use.
@@ -163,34 +182,18 @@ impl Connections {
         }
     }
 
-    /// Returns an exclusive connection. Call [`Blocking::discard`] on it unless all its commands
-    /// were answered.
-    ///
-    /// # Errors
-    /// [`StoreError::Exhausted`] when all connections of this kind are in use,
-    /// [`StoreError::Unreachable`] otherwise.
-    pub(in crate::redis) async fn exclusive(&self, kind: PoolKind) -> Result<Blocking, StoreError> {
-        loop {
-            let site = self.site()?;
-            if let Some(taken) = site.take(kind).await {
-                return taken.map(|connection| Blocking::new(connection, site.left.clone()));
-            }
-        }
-    }
-
-    /// Runs one command on a shared connection. A command that changes something uses the
-    /// connection of `writer`.
+    /// Runs one command on a shared connection.
     ///
     /// # Errors
     /// The meaning of the failure, see [`StoreError`].
     /// # Cancel safety
     /// If dropped, the command may still run; its reply is ignored and the connection stays usable.
-    pub async fn command(
-        &self,
-        command: &Cmd,
-        repeat: RetryPolicy,
-        writer: usize,
-    ) -> Result<Value, StoreError> {
+    pub async fn command(&self, command: &Cmd, how: SendOptions) -> Result<Value, StoreError> {
+        let (repeat, writer) = (how.retry, how.writer);
+        if how.asking {
+            let send = |handle| transaction::ask(command, handle);
+            return Box::pin(self.call(repeat, writer, send)).await;
+        }
         let send = |mut handle: MultiplexedConnection| async move {
             command.query_async(&mut handle).await
         };
@@ -207,9 +210,13 @@ impl Connections {
     pub async fn pipeline(
         &self,
         pipeline: &Pipeline,
-        repeat: RetryPolicy,
-        writer: usize,
+        how: SendOptions,
     ) -> Result<Vec<Value>, StoreError> {
+        let (repeat, writer) = (how.retry, how.writer);
+        if how.asking {
+            let send = |handle| transaction::ask_all(pipeline, handle);
+            return Box::pin(self.call(repeat, writer, send)).await;
+        }
         let send = |handle| transaction::send(pipeline, handle);
         self.call(repeat, writer, send).await
     }
@@ -315,6 +322,11 @@ impl Connections {
                     self.suspected.notify_one();
                     return Err(error);
                 }
+                None if self.is_retired() => {
+                    return Err(StoreError::Unreachable(
+                        "the node left the cluster".to_owned(),
+                    ));
+                }
                 None => continue,
             };
             let held = Arc::new(ConnectionHandle {
@@ -328,6 +340,7 @@ impl Connections {
             // endpoint. A handle stored here is either discarded by `move_to` or of the new
             // endpoint.
             if held.left.is_cancelled() {
+                drop(place);
                 continue;
             }
             *place = Some(held.clone());

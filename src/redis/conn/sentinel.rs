@@ -43,7 +43,7 @@ const PROMOTIONS: [&str; 2] = ["+promoted-slave", "+switch-master"];
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
 /// A sentinel.
-struct Node {
+struct SentinelNode {
     target: Target,
     /// Kept while the sentinel answers; dropped with a query that timed out.
     connection: Option<MultiplexedHandle>,
@@ -66,7 +66,7 @@ enum MasterUnavailable {
 
 /// The set of sentinels, queried from one task.
 struct SentinelSet<'a> {
-    nodes: Vec<Node>,
+    nodes: Vec<SentinelNode>,
     /// Name of the master in the sentinels' configuration.
     master: &'a str,
     /// Settings for connecting to the server they name.
@@ -130,7 +130,7 @@ impl Connections {
             nodes: sentinels
                 .nodes
                 .iter()
-                .map(|info| Node::new(&self.settings, info))
+                .map(|info| SentinelNode::new(&self.settings, info))
                 .collect(),
             master: &sentinels.master,
             settings: &self.settings,
@@ -271,7 +271,7 @@ impl SentinelSet<'_> {
     }
 }
 
-impl Node {
+impl SentinelNode {
     fn new(settings: &PoolSettings, info: &ConnectionInfo) -> Self {
         Self {
             target: Target::with_own_login(settings, info.clone()),
@@ -334,7 +334,7 @@ async fn connect(
 }
 
 /// Returns an address with TLS exactly if `like` uses TLS.
-fn beside(like: &ConnectionInfo, host: String, port: u16) -> ConnectionAddr {
+pub(in crate::redis) fn beside(like: &ConnectionInfo, host: String, port: u16) -> ConnectionAddr {
     match like.addr() {
         ConnectionAddr::TcpTls { .. } => ConnectionAddr::TcpTls {
             host,

@@ -7,6 +7,21 @@ use std::time::Duration;
 use deadpool_redis::redis::ConnectionInfo;
 use tokio_rustls::rustls::ClientConfig;
 
+use crate::redis::cluster::redirect::NodeAddress;
+
+/// Addresses that cluster nodes announce, with those at which the gateway reaches them.
+#[derive(Clone, Debug, Default)]
+pub struct AddressMap(pub Vec<(NodeAddress, NodeAddress)>);
+
+impl AddressMap {
+    /// Returns the address at which the gateway reaches a node.
+    #[must_use]
+    pub fn apply(&self, announced: NodeAddress) -> NodeAddress {
+        let mapped = self.0.iter().find(|(from, _)| *from == announced);
+        mapped.map_or(announced, |(_, to)| to.clone())
+    }
+}
+
 /// The sentinels that name the master.
 #[derive(Clone, Debug)]
 pub struct Sentinels {
@@ -23,6 +38,10 @@ pub struct PoolSettings {
     pub connection: ConnectionInfo,
     /// The sentinels to ask for the master's address, if configured.
     pub sentinels: Option<Sentinels>,
+    /// Nodes of a cluster that are asked first for all others; empty for a single server.
+    pub seeds: Vec<NodeAddress>,
+    /// Addresses of cluster nodes that the gateway reaches at another address.
+    pub address_map: AddressMap,
     /// TLS configuration, for a TLS address.
     pub tls: Option<Arc<ClientConfig>>,
     /// File with the Redis password, read for each new connection.
@@ -44,4 +63,12 @@ pub struct PoolSettings {
     pub durable: usize,
     /// Budget for concurrent large reads, in bytes.
     pub large_reads: usize,
+}
+
+impl PoolSettings {
+    /// Returns the addresses of the seeds, for the log.
+    pub(in crate::redis) fn seed_list(&self) -> String {
+        let seeds: Vec<_> = self.seeds.iter().map(ToString::to_string).collect();
+        seeds.join(", ")
+    }
 }

@@ -3,8 +3,6 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
 use crate::redis::conn::dial::greet;
 use crate::redis::conn::pool::Connections;
 use crate::redis::conn::shared::SharedConnection;
@@ -14,12 +12,22 @@ use crate::redis::error::StoreError;
 const PING_EVERY: Duration = Duration::from_secs(1);
 
 impl Connections {
-    /// Keeps the shared connections alive and `contact` up to date until `stop` is cancelled.
-    pub async fn supervise(&self, stop: CancellationToken) {
+    /// Supervises the server until it is retired: keeps its connections alive and its health up to
+    /// date, and follows its address and its sentinels.
+    pub async fn supervise(&self) {
+        tokio::select! {
+            () = self.retired.cancelled() => {}
+            () = self.keep_alive() => {}
+            () = self.follow_master() => {}
+            () = self.follow_address() => {}
+        }
+    }
+
+    /// Keeps the shared connections alive and `contact` up to date.
+    async fn keep_alive(&self) {
         let mut tick = tokio::time::interval(PING_EVERY);
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
                 _ = tick.tick() => {}
                 () = self.doubted.notified() => {}
                 () = self.ended.notified() => {}

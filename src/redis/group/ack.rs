@@ -5,7 +5,7 @@ use std::slice;
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
 use crate::model::name::{GroupName, StreamName};
-use crate::redis::conn::pool::RetryPolicy;
+use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::decode::{int, list};
 use crate::redis::group::leases::{self};
 use crate::redis::keys;

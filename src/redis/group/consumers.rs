@@ -5,7 +5,7 @@ use deadpool_redis::redis::{Cmd, Value};
 use crate::model::entry::size;
 use crate::model::id::EntryId;
 use crate::model::name::{ConsumerName, GroupName, StreamName};
-use crate::redis::conn::pool::RetryPolicy;
+use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::decode::{delivery, id, int, list, unsigned};
 use crate::redis::group::plain::Delivery;
 use crate::redis::script::{LuaScript, lua};

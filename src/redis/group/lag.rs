@@ -5,7 +5,7 @@ use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
 use crate::model::lag::{GroupCursor, Lag, LagCounters, MAX_COUNTED};
 use crate::model::name::{GroupName, StreamName};
-use crate::redis::conn::pool::RetryPolicy;
+use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::decode::{list, optional};
 use crate::redis::group::plain::{GroupInfo, group_info, xinfo_groups};
 use crate::redis::script::{LuaScript, lua};

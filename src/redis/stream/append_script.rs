@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::model::id::NewId;
 use crate::model::name::StreamName;
-use crate::redis::conn::pool::RetryPolicy;
+use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::decode::{list, text};
 use crate::redis::keys;
 use crate::redis::script::{LuaScript, lua};

@@ -2,7 +2,7 @@
 
 use crate::model::name::StreamName;
 use crate::model::retention::Retention;
-use crate::redis::conn::pool::RetryPolicy;
+use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::decode::int;
 use crate::redis::keys;
 use crate::redis::script::{LuaScript, lua};

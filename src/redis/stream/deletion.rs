@@ -4,7 +4,7 @@ use deadpool_redis::redis::Value;
 
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
-use crate::redis::conn::pool::RetryPolicy;
+use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::decode::{int, list};
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Store, StoreError};

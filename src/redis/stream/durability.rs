@@ -6,7 +6,9 @@ use std::time::Duration;
 use deadpool_redis::redis::Cmd;
 
 use crate::model::name::StreamName;
+use crate::redis::cluster::call::Call as _;
 use crate::redis::conn::endpoint::{MAX_DURABILITY_WAIT, PoolKind};
+use crate::redis::conn::send_options::{RetryPolicy, SendOptions};
 use crate::redis::decode::{bytes, tuple, unsigned};
 use crate::redis::{Blocking, Lane, Store, StoreError};
 
@@ -41,7 +43,7 @@ pub struct DurableConnection {
 }
 
 impl Store {
-    /// Returns a connection for writes that must reach `wanted`.
+    /// Returns a connection for writes to a stream that must reach `wanted`.
     ///
     /// # Errors
     /// [`StoreError::NotSupported`] when the server does not support `wanted`.
@@ -49,16 +51,16 @@ impl Store {
     /// use, or an outage of Redis. Nothing was written then.
     /// # Cancel safety
     /// Cancel safe: writes nothing.
-    pub async fn durable(&self, wanted: Durability) -> Result<DurableConnection, StoreError> {
-        let connection = match self
-            .connections
-            .exclusive(PoolKind::DurableConnection)
-            .await
-        {
+    pub async fn durable(
+        &self,
+        stream: &StreamName,
+        wanted: Durability,
+    ) -> Result<DurableConnection, StoreError> {
+        let key = Some(stream.redis_key().as_bytes());
+        let connection = match self.nodes.exclusive(PoolKind::DurableConnection, key).await {
             Err(StoreError::Exhausted(which)) => {
-                return Err(self
-                    .why_all_wait(wanted, StoreError::Exhausted(which))
-                    .await);
+                let exhausted = StoreError::Exhausted(which);
+                return Err(self.why_all_wait(stream, wanted, exhausted).await);
             }
             connection => connection?,
         };
@@ -83,13 +85,22 @@ impl Store {
     }
 
     /// Returns why all connections are in use: too few replicas, or `exhausted` otherwise.
-    async fn why_all_wait(&self, wanted: Durability, exhausted: StoreError) -> StoreError {
+    async fn why_all_wait(
+        &self,
+        stream: &StreamName,
+        wanted: Durability,
+        exhausted: StoreError,
+    ) -> StoreError {
         let Durability::Replicas(wanted) = wanted else {
             return exhausted;
         };
         let mut command = Cmd::new();
         command.arg("INFO").arg("replication");
-        match self.read(&command).await.and_then(bytes) {
+        let Ok(node) = self.nodes.node(Some(stream.redis_key().as_bytes())) else {
+            return exhausted;
+        };
+        let how = SendOptions::supervision(RetryPolicy::Safe);
+        match command.send_to(&node, how).await.and_then(bytes) {
             Ok(info) => match keeping_up(&String::from_utf8_lossy(&info)) {
                 there if there < wanted => StoreError::FewReplicas { wanted, there },
                 _ => exhausted,

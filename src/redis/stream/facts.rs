@@ -13,7 +13,7 @@ use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::position::Position;
 use crate::model::range::Order;
-use crate::redis::conn::pool::RetryPolicy;
+use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::decode::{Properties, id, list, optional, optional_id, tuple, unsigned};
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::stream::read_budget::ReadPermit;
@@ -98,6 +98,11 @@ pub(in crate::redis) fn add_check(pipeline: &mut Pipeline, stream: &StreamName, 
             .arg("COUNT")
             .arg(1);
     }
+}
+
+/// Returns the number of commands of [`add_check`].
+pub(in crate::redis) fn check_length(at: Position) -> usize {
+    1 + usize::from(entry_at(at).is_some())
 }
 
 impl Store {
@@ -293,7 +298,7 @@ impl Store {
     ) -> Result<Value, StoreError> {
         match lane {
             Lane::Shared => self.read(command).await,
-            Lane::Own(handle) => self.connections.note_failure(handle.command(command).await),
+            Lane::Own(handle) => handle.command(command).await,
         }
     }
 

@@ -11,7 +11,7 @@
 use deadpool_redis::redis::{Cmd, Value};
 
 use crate::model::name::StreamName;
-use crate::redis::conn::pool::RetryPolicy;
+use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::decode::unsigned;
 use crate::redis::keys;
 use crate::redis::script::{LuaScript, lua};

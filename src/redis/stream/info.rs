@@ -1,39 +1,27 @@
-//! Listing, inspection and deletion of streams.
+//! Inspection and deletion of streams.
 
 use deadpool_redis::redis::{Cmd, Value};
+use futures_util::future::try_join_all;
 
 use crate::model::entry::Entry;
 use crate::model::id::EntryId;
-use crate::model::name::{InvalidName, OWN_PREFIX, RawName, StreamName};
-use crate::redis::conn::pool::RetryPolicy;
+use crate::model::name::StreamName;
+use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::decode::{
-    Properties, bytes, id, int, list, optional, optional_id, text, tuple, unsigned,
+    Properties, bytes, id, int, list, optional, optional_id, text, unsigned,
 };
 use crate::redis::keys;
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Store, StoreError};
 
-/// Maximum SCAN rounds per page; limits the work for a keyspace without streams.
-const ROUNDS: usize = 16;
-/// Number of keys that Redis examines per round.
-const KEYS_PER_ROUND: usize = 1000;
+/// Number of attempts to delete a stream whose groups change meanwhile.
+const DELETE_TRIES: usize = 5;
 
 /// Deletes a key only if it is a stream. Returns 1 if deleted, 0 if the key did not exist.
 static DELETE: LuaScript = LuaScript::new(lua!["stream_delete"]);
 
 /// Returns for each key whether it is a stream.
 static ARE_STREAMS: LuaScript = LuaScript::new(lua!["streams_exist"]);
-
-/// A page of stream names.
-#[derive(Clone, Debug)]
-pub struct StreamsPage {
-    /// Streams in no particular order. SCAN may return a stream twice on different pages.
-    pub streams: Vec<StreamName>,
-    /// Streams of other clients, with names that the gateway does not allow.
-    pub foreign: Vec<RawName>,
-    /// Cursor of the next page; `None` at the end.
-    pub next: Option<u64>,
-}
 
 /// A stream as XINFO STREAM reports it.
 #[derive(Clone, Debug)]
@@ -81,71 +69,34 @@ pub struct Idmp {
 }
 
 impl Store {
-    /// Returns for each of these streams whether it exists, checked atomically.
+    /// Returns for each of these streams whether it exists, checked atomically for those of one
+    /// slot.
     ///
     /// # Errors
     /// An outage of Redis.
     /// # Cancel safety
     /// Cancel safe: only reads.
     pub async fn are_streams(&self, streams: &[StreamName]) -> Result<Vec<bool>, StoreError> {
-        let are = self.run_script(&ARE_STREAMS, RetryPolicy::Safe, |command| {
-            command.arg(streams.len());
-            for stream in streams {
-                command.arg(stream.redis_key());
-            }
-        });
-        let are = list(are.await?)?;
-        are.iter().map(|is| Ok(int(is)? == 1)).collect()
-    }
-
-    /// Returns a page of about `limit` streams that match a glob, which the caller must have
-    /// escaped. A page may be short or empty although there is a next page.
-    ///
-    /// # Errors
-    /// An outage of Redis.
-    /// # Cancel safety
-    /// Cancel safe: only reads.
-    pub async fn streams(
-        &self,
-        glob: &str,
-        cursor: u64,
-        limit: usize,
-    ) -> Result<StreamsPage, StoreError> {
-        let (streams, foreign) = (Vec::new(), Vec::new());
-        let mut page = StreamsPage {
-            streams,
-            foreign,
-            next: Some(cursor),
-        };
-        for _ in 0..ROUNDS {
-            let mut command = Cmd::new();
-            command
-                .arg("SCAN")
-                .arg(page.next.unwrap_or(0))
-                .arg("MATCH")
-                .arg(glob);
-            command
-                .arg("COUNT")
-                .arg(limit.min(KEYS_PER_ROUND))
-                .arg("TYPE")
-                .arg("stream");
-            let [next, keys] = tuple(self.read(&command).await?)?;
-            let next = text(next)?.parse::<u64>().ok().filter(|next| *next != 0);
-            for key in list(keys)? {
-                let key = bytes(key)?;
-                match std::str::from_utf8(&key).ok().map(StreamName::new) {
-                    Some(Ok(stream)) => page.streams.push(stream),
-                    Some(Err(InvalidName::Reserved)) => {}
-                    _ if key.starts_with(OWN_PREFIX.as_bytes()) => {}
-                    _ => page.foreign.push(key.into()),
+        let mut are = vec![false; streams.len()];
+        let of_slot = async |places: Vec<usize>| {
+            let reply = self.run_script(&ARE_STREAMS, RetryPolicy::Safe, |command| {
+                command.arg(places.len());
+                for place in &places {
+                    command.arg(streams[*place].redis_key());
                 }
-            }
-            page.next = next;
-            if next.is_none() || page.streams.len() + page.foreign.len() >= limit {
-                break;
+            });
+            let reply = list(reply.await?)?;
+            Ok::<_, StoreError>((places, reply))
+        };
+        let groups = self
+            .nodes
+            .by_slot(streams.iter().map(StreamName::redis_key));
+        for (places, reply) in try_join_all(groups.into_iter().map(of_slot)).await? {
+            for (place, is) in places.into_iter().zip(reply) {
+                are[place] = int(&is)? == 1;
             }
         }
-        Ok(page)
+        Ok(are)
     }
 
     /// Returns whether a key holds a stream.
@@ -188,20 +139,34 @@ impl Store {
     /// # Cancel safety
     /// If dropped after the command was sent, the stream may still be deleted.
     pub async fn delete_stream(&self, stream: &StreamName) -> Result<bool, StoreError> {
+        let mut tries = DELETE_TRIES;
+        loop {
+            tries -= 1;
+            match self.delete_with_groups(stream).await {
+                Err(StoreError::Changed) if tries > 0 => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// Deletes a stream with the leases of those groups that have a policy now. Fails if another
+    /// group gets a policy meanwhile, because all keys of a script must be known before it runs.
+    async fn delete_with_groups(&self, stream: &StreamName) -> Result<bool, StoreError> {
+        let mut names = Cmd::new();
+        names.arg("HKEYS").arg(keys::policies(stream));
+        let groups = list(self.read(&names).await?)?.into_iter().map(bytes);
+        let groups = groups.collect::<Result<Vec<_>, _>>()?;
         let [known, ends] = keys::idempotency(stream);
         let [due, scheduled] = keys::scheduled(stream);
         let deleted = self.run_script(&DELETE, RetryPolicy::Unsafe, |command| {
-            command
-                .arg(7)
-                .arg(stream.redis_key())
-                .arg(&known)
-                .arg(&ends);
-            command
-                .arg(keys::policies(stream))
-                .arg(keys::retention(stream))
-                .arg(&due)
-                .arg(&scheduled)
-                .arg(keys::leases_prefix(stream));
+            command.arg(7 + groups.len()).arg(stream.redis_key());
+            command.arg(&known).arg(&ends).arg(keys::policies(stream));
+            command.arg(keys::retention(stream)).arg(&due);
+            command.arg(&scheduled);
+            for group in &groups {
+                command.arg([keys::leases_prefix(stream).as_bytes(), group].concat());
+            }
+            command.arg(&groups);
         });
         Ok(int(&deleted.await?)? == 1)
     }

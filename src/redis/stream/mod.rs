@@ -3,6 +3,7 @@
 pub(in crate::redis) mod append;
 pub(in crate::redis) mod append_script;
 pub(in crate::redis) mod change;
+pub(in crate::redis) mod changed;
 pub(in crate::redis) mod counters;
 pub(in crate::redis) mod deletion;
 pub(in crate::redis) mod durability;
@@ -12,6 +13,7 @@ pub(in crate::redis) mod idempotency;
 pub(in crate::redis) mod info;
 pub(in crate::redis) mod info_full;
 pub(in crate::redis) mod life;
+pub(in crate::redis) mod listing;
 pub(in crate::redis) mod read_budget;
 pub(in crate::redis) mod retention;
 pub(in crate::redis) mod scheduled;

@@ -194,6 +194,14 @@ impl Store {
         });
         fits.count().max(1)
     }
+
+    /// Returns whether a few entries of a stream are small enough to be read together with those of
+    /// other streams.
+    #[must_use]
+    pub fn is_light(&self, stream: &StreamName) -> bool {
+        let weight = self.large.weight(stream.redis_key()).unwrap_or(UNSEEN);
+        weight <= GLANCE / 1024
+    }
 }
 
 impl Store {

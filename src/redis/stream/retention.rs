@@ -14,7 +14,7 @@ use deadpool_redis::redis::{Cmd, Pipeline, Value};
 use crate::model::id::EntryId;
 use crate::model::name::{RawName, StreamName};
 use crate::model::retention::Retention;
-use crate::redis::conn::pool::RetryPolicy;
+use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::decode::{bytes, id, name, text, tuple, unsigned};
 use crate::redis::keys;
 use crate::redis::script::{LuaScript, lua};

@@ -15,7 +15,7 @@ use std::time::Duration;
 use deadpool_redis::redis::{Cmd, Value};
 
 use crate::model::name::StreamName;
-use crate::redis::conn::pool::RetryPolicy;
+use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::decode::{bytes, list, text, tuple, unsigned};
 use crate::redis::keys;
 use crate::redis::script::{LuaScript, lua};
@@ -233,7 +233,8 @@ impl Store {
             entries: 0,
             stuck: false,
         };
-        let site = self.connections.site()?;
+        let key = due.stream.redis_key().as_bytes();
+        let site = self.nodes.node(Some(key))?.site()?;
         loop {
             let reply = self.run_script(&MOVE, RetryPolicy::Unsafe, |command| {
                 let [times, entries] = keys::scheduled(&due.stream);

@@ -8,7 +8,7 @@ use deadpool_redis::redis::Cmd;
 
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
-use crate::redis::conn::pool::RetryPolicy;
+use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::decode::unsigned;
 use crate::redis::script::{LuaScript, lua};
 use crate::redis::stream::deletion::ReferencePolicy;

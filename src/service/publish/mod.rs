@@ -59,7 +59,7 @@ impl Publisher {
     ) -> Result<Self, PublishError> {
         let durable = match options.durability {
             Some((durability, timeout)) => {
-                let connection = Box::pin(services.store.durable(durability)).await;
+                let connection = Box::pin(services.store.durable(&stream, durability)).await;
                 Some((connection.map_err(PublishError::NotStarted)?, timeout))
             }
             None => None,

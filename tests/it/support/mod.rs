@@ -4,6 +4,7 @@ pub mod app;
 pub mod auth;
 pub mod certs;
 pub mod chromium;
+pub mod clusters;
 pub mod cutting;
 pub mod gateway;
 pub mod lines;

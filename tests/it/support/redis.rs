@@ -8,6 +8,7 @@ use std::time::Duration;
 use deadpool_redis::redis::{AsyncConnectionConfig, Client, Cmd, Value};
 use tempfile::TempDir;
 
+use super::clusters::Cluster;
 use super::eventually;
 use super::process::{Process, start_tied, tied};
 
@@ -19,12 +20,25 @@ pub struct Server {
     pub port: u16,
     dir: TempDir,
     child: Mutex<Option<Process>>,
+    /// Whether the gateway uses the server as a node of a cluster.
+    clustered: bool,
 }
 
-/// The server most tests share; each keeps to names of its own.
+/// The server most tests share; each keeps to names of its own. With `REDIS_CLUSTER=1`, a node of a
+/// cluster of three masters.
 pub async fn shared() -> &'static Server {
     static SHARED: tokio::sync::OnceCell<Server> = tokio::sync::OnceCell::const_new();
+    static CLUSTER: tokio::sync::OnceCell<Cluster> = tokio::sync::OnceCell::const_new();
+    if is_clustered() {
+        let cluster = CLUSTER.get_or_init(|| Cluster::start(3, false)).await;
+        return &cluster.nodes[0];
+    }
     SHARED.get_or_init(Server::start).await
+}
+
+/// Returns whether the shared server is a node of a cluster.
+pub fn is_clustered() -> bool {
+    std::env::var_os("REDIS_CLUSTER").is_some()
 }
 
 /// The server program: `REDIS_SERVER`, or what is on `PATH`.
@@ -65,11 +79,25 @@ impl Server {
             port,
             dir: tempfile::tempdir().unwrap(),
             child: Mutex::new(None),
+            clustered: false,
+        }
+    }
+
+    /// Lets the gateway use the server as a node of a cluster, and commands follow its redirects.
+    pub fn in_cluster(self) -> Self {
+        Self {
+            clustered: true,
+            ..self
         }
     }
 
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/", self.port)
+        let scheme = if self.clustered {
+            "redis-cluster"
+        } else {
+            "redis"
+        };
+        format!("{scheme}://127.0.0.1:{}/", self.port)
     }
 
     async fn launch(&self, settings: &[&str]) {
@@ -171,7 +199,23 @@ impl Server {
         login: &str,
         words: &[&str],
     ) -> Result<Value, deadpool_redis::redis::RedisError> {
-        let client = Client::open(self.url().replace("//", &format!("//{login}")))?;
+        match self.command_on(self.port, login, words).await {
+            Err(error) if self.clustered && error.code() == Some("MOVED") => {
+                let detail = error.detail().unwrap_or_default();
+                let port = detail.rsplit(':').next().unwrap().parse().unwrap();
+                self.command_on(port, login, words).await
+            }
+            reply => reply,
+        }
+    }
+
+    async fn command_on(
+        &self,
+        port: u16,
+        login: &str,
+        words: &[&str],
+    ) -> Result<Value, deadpool_redis::redis::RedisError> {
+        let client = Client::open(format!("redis://{login}127.0.0.1:{port}/"))?;
         // The defaults, 1 s and 500 ms, are too short for a busy machine.
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(COMMAND_TIMEOUT))

@@ -5,7 +5,7 @@ use deadpool_redis::redis::Value;
 
 use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
-use crate::redis::conn::pool::RetryPolicy;
+use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::decode::{delivery, id, list, tuple, unsigned};
 use crate::redis::group::leases::read::micros;
 use crate::redis::group::leases::{Lease, begin};

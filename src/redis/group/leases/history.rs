@@ -4,7 +4,7 @@ use deadpool_redis::redis::{Cmd, Value};
 
 use crate::model::id::EntryId;
 use crate::model::name::{ConsumerName, GroupName, StreamName};
-use crate::redis::conn::pool::RetryPolicy;
+use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::decode::{fields, id, list, tuple, unsigned};
 use crate::redis::group::leases::read::{GroupDelivery, Lease, micros, write_keys};
 use crate::redis::group::plain::write_read;
@@ -87,9 +87,16 @@ impl Store {
             no_ack: false,
             history,
         };
-        let mut command = Cmd::new();
-        write_read(&mut command, streams, group, &read);
-        self.write(&command).await.map(drop)
+        for places in self
+            .nodes
+            .by_slot(streams.iter().map(StreamName::redis_key))
+        {
+            let of_slot: Vec<_> = places.iter().map(|place| streams[*place].clone()).collect();
+            let mut command = Cmd::new();
+            write_read(&mut command, &of_slot, group, &read);
+            self.write(&command).await?;
+        }
+        Ok(())
     }
 }
 

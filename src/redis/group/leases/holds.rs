@@ -1,7 +1,7 @@
 //! Checks whether leases are still valid.
 
 use crate::model::name::{ConsumerName, GroupName, StreamName};
-use crate::redis::conn::pool::RetryPolicy;
+use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::decode::{int, list};
 use crate::redis::group::leases::begin;
 use crate::redis::group::leases::settle::{Item, write_items};

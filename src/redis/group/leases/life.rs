@@ -12,7 +12,7 @@
 use deadpool_redis::redis::{Cmd, Value};
 
 use crate::model::name::{GroupName, StreamName};
-use crate::redis::conn::pool::RetryPolicy;
+use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::decode::{bytes, int, list};
 use crate::redis::group::leases::begin;
 use crate::redis::script::{LuaScript, lua};

@@ -24,6 +24,7 @@ pub(in crate::redis) mod holds;
 pub(in crate::redis) mod life;
 pub(in crate::redis) mod policy;
 pub(in crate::redis) mod read;
+mod read_slots;
 pub(in crate::redis) mod redrive;
 pub(in crate::redis) mod settle;
 pub(in crate::redis) mod sweep;

@@ -5,7 +5,7 @@ use deadpool_redis::redis::{Cmd, Value};
 use crate::model::name::{GroupName, StreamName};
 use crate::model::policy::Policy;
 use crate::model::position::Start;
-use crate::redis::conn::pool::RetryPolicy;
+use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::decode::{int, list};
 use crate::redis::group::leases::begin;
 use crate::redis::group::leases::life::{decode_policy as kept_policy, new_life};

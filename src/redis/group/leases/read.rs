@@ -5,7 +5,7 @@ use std::time::Duration;
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
 use crate::model::name::{GroupName, StreamName};
-use crate::redis::conn::pool::RetryPolicy;
+use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::decode::{delivery, list, text, tuple, unsigned};
 use crate::redis::group::leases::first_use::FirstUse;
 use crate::redis::group::leases::hand_out::READ;
@@ -80,7 +80,8 @@ impl Store {
     /// Delivers entries of several distinct streams to a consumer, from the groups of one name.
     /// Does not block; callers wait elsewhere, without a connection. Entries of a group with a
     /// policy get leases. `plain` tells that no group had a policy at the last read, which may be
-    /// outdated. Redis checks that all groups exist before it reads anything. If a group is missing
+    /// outdated. All groups are checked before anything is read; streams of several slots of a cluster
+    /// are read slot by slot. If a group is missing
     /// and `work` creates groups, creates it and reads again.
     ///
     /// # Errors
@@ -97,15 +98,26 @@ impl Store {
         work: &ConsumerRead,
         plain: bool,
     ) -> Result<Vec<GroupDelivery>, StoreError> {
-        let done = self.read_existing(streams, group, work, plain).await;
+        let read = async || {
+            let parts = self
+                .nodes
+                .by_slot(streams.iter().map(StreamName::redis_key));
+            if parts.len() > 1 {
+                let read = self.read_by_slot(streams, group, work, plain, parts);
+                return Box::pin(read).await;
+            }
+            self.read_existing(streams, group, work, plain).await
+        };
+        let done = read().await;
         if !work.first_use.creates() || !matches!(done, Err(StoreError::GroupNotFound)) {
             return done;
         }
         self.create_missing(streams, group, &work.first_use).await?;
-        self.read_existing(streams, group, work, plain).await
+        read().await
     }
 
-    async fn read_existing(
+    /// Reads streams that share a slot.
+    pub(super) async fn read_existing(
         &self,
         streams: &[StreamName],
         group: &GroupName,

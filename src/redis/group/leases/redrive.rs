@@ -4,7 +4,7 @@ use deadpool_redis::redis::Value;
 
 use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
-use crate::redis::conn::pool::RetryPolicy;
+use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::constants::NOBODY;
 use crate::redis::decode::{id, list, text, tuple};
 use crate::redis::group::leases::begin;

@@ -6,7 +6,7 @@ use deadpool_redis::redis::{Cmd, Value};
 
 use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
-use crate::redis::conn::pool::RetryPolicy;
+use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::constants::NOBODY;
 use crate::redis::decode::{int, list, tuple};
 use crate::redis::group::leases::begin;

@@ -6,7 +6,7 @@ use deadpool_redis::redis::{Cmd, Value};
 
 use crate::model::id::EntryId;
 use crate::model::name::{GroupName, StreamName};
-use crate::redis::conn::pool::RetryPolicy;
+use crate::redis::conn::send_options::RetryPolicy;
 use crate::redis::decode::{id, tuple, unsigned};
 use crate::redis::group::leases::begin;
 use crate::redis::group::leases::life::new_life;

@@ -36,10 +36,9 @@ impl Store {
     /// # Cancel safety
     /// Cancel safe.
     pub async fn listen(&self) -> Result<(WakeSubscriber, WakeMessages), StoreError> {
-        let (site, patience) = (
-            self.connections.site()?,
-            self.connections.settings.connect_timeout,
-        );
+        // Every node of a cluster passes on what is published on any of them.
+        let node = self.nodes.node(None)?;
+        let (site, patience) = (node.site()?, self.nodes.settings.connect_timeout);
         let made = async {
             let (login, socket) = (site.target.login().await?, site.target.socket().await?);
             PubSub::new(&login, socket).await.map_err(StoreError::from)
@@ -51,7 +50,7 @@ impl Store {
             .map_err(|error| StoreError::Unreachable(error.cause()))?
             .split();
         // Replaces dead shared connections, so that a woken reader does not lose a command on one.
-        self.connections.check().await;
+        node.check().await;
         Ok((
             WakeSubscriber { sink, patience },
             WakeMessages {
