@@ -199,8 +199,8 @@ fn finish(state: &AppState, sent: &RequestRecord, response: Response) -> Respons
         method_label(method),
         route.as_ref().map_or("none", MatchedPath::as_str),
     );
+    let took = sent.began.elapsed();
     if response.extensions().get::<Waited>().is_none() {
-        let took = sent.began.elapsed();
         state.metrics.request_times.observe(method, route, took);
     }
     let route = Arc::from(route);
@@ -211,7 +211,7 @@ fn finish(state: &AppState, sent: &RequestRecord, response: Response) -> Respons
     };
     state.metrics.requests.get_or_create(&labels).inc();
 
-    request_log::write(state, sent, &response, error.as_ref());
+    request_log::write(state, sent, &response, error.as_ref(), took);
     response
 }
 

@@ -1,6 +1,8 @@
 //! Log lines of requests. Server errors are logged as errors; refused, slow and administrative
 //! requests as information; all others at debug level. Queries and bodies are never logged.
 
+use std::time::Duration;
+
 use axum::http::HeaderValue;
 use axum::response::Response;
 
@@ -19,9 +21,9 @@ pub fn write(
     sent: &RequestRecord,
     response: &Response,
     error: Option<&ApiError>,
+    took: Duration,
 ) {
     let status = response.status().as_u16();
-    let took = sent.began.elapsed();
     let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let waited = response.extensions().get::<Waited>().is_some();
     let slow = !waited && took >= state.settings.slow_request;

@@ -4,7 +4,7 @@ use deadpool_redis::redis::{Arg, Cmd};
 
 use crate::trace::{self, Attribute, ChildSpan, SpanKind};
 
-/// Begins the span of a command. It has the name of the command and no arguments, which may be
+/// Begins the span of a command. It has the name of the command and no arguments, which can be
 /// secret.
 pub(in crate::redis) fn command_span(command: &Cmd) -> Option<ChildSpan> {
     trace::child(SpanKind::Client, || {
