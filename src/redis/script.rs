@@ -55,6 +55,9 @@ impl LuaScript {
     }
 }
 
+/// Maximum number of dead-letter streams that a call learns; a call has at most 256 streams.
+const DEAD_LETTER_STREAMS: usize = 300;
+
 impl Store {
     /// Runs a script, by its hash if the server has it; `write` adds keys and arguments. A script
     /// that finds the policy of a deleted group has done nothing. The policy is then discarded and
@@ -65,21 +68,20 @@ impl Store {
         repeat: RetryPolicy,
         write: impl Fn(&mut Cmd),
     ) -> Result<Value, StoreError> {
-        // A policy may have changed twice, and a group may have been made anew as well. With several
-        // streams, each may have a dead-letter stream that is not known yet.
-        let mut tries = 0..300;
         let mut done = self.run_once(script, repeat, &write).await;
-        loop {
-            match &done {
-                Err(StoreError::OtherLife) if tries.next().is_some() => {
-                    Box::pin(self.discard_other_lives(&write)).await?;
-                    tries = 0..tries.len().min(1);
-                }
-                Err(error) if self.learn_dead_letter(error) && tries.next().is_some() => {}
-                _ => return done,
-            }
+        if matches!(done, Err(StoreError::OtherLife)) {
+            Box::pin(self.discard_other_lives(&write)).await?;
             done = self.run_once(script, repeat, &write).await;
         }
+        // Each of several streams may have a dead-letter stream that is not known yet.
+        let mut tries = 0..DEAD_LETTER_STREAMS;
+        while let Err(error) = &done
+            && self.learn_dead_letter(error)
+            && tries.next().is_some()
+        {
+            done = self.run_once(script, repeat, &write).await;
+        }
+        done
     }
 
     /// Runs a script on a shared connection, without regard to deleted groups.

@@ -43,7 +43,9 @@ fn right(operation: &str) -> &'static str {
         | "list_consumers"
         | "read_consumer"
         | "list_dead_letters"
-        | "read_dead_letter" => "consume",
+        | "read_dead_letter"
+        | "list_keys"
+        | "read_key" => "consume",
         "create_stream"
         | "patch_stream"
         | "delete_stream"
@@ -61,6 +63,7 @@ fn right(operation: &str) -> &'static str {
         | "read_scheduled"
         | "cancel_scheduled"
         | "redrive_dead_letters"
+        | "free_key"
         | "metrics" => "manage",
         other => panic!("which right does {other} take?"),
     }

@@ -221,6 +221,9 @@ async fn all_operations(walk: &mut Walk<'_>, name: &str) {
         ("DELETE", "/dead-letters/{id}", &none),
         ("DELETE", "/dead-letters", &none),
         ("POST", "/dead-letters/redrive", &json!({"all": true})),
+        ("GET", "/keys", &none),
+        ("GET", "/keys/{key}", &none),
+        ("DELETE", "/keys/{key}", &none),
     ] {
         let answer = walk.call(method, &at(path), body.clone(), 409).await;
         answer.is_problem(409, "group-has-no-policy");

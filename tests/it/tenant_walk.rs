@@ -282,6 +282,16 @@ async fn the_prefix_of_a_tenant_stands_in_no_answer_of_any_operation() {
         .await;
     walk.group("DELETE", "/dead-letters", "/dead-letters", Value::Null)
         .await;
+    walk.group("PATCH", "", "", json!({"policy": {"order_by": "n"}}))
+        .await;
+    walk.stream("POST", "/entries", "/entries", entry.clone())
+        .await;
+    walk.receipt().await;
+    walk.group("GET", "/keys", "/keys", Value::Null).await;
+    for method in ["GET", "DELETE"] {
+        walk.group(method, "/keys/{key}", "/keys/1", Value::Null)
+            .await;
+    }
     walk.call(
         "POST",
         "/v1/tickets",

@@ -86,7 +86,7 @@ pub struct KeyCounts {
     oldest_blocked: Option<String>,
     /// The number of entries that were read ahead and wait.
     waiting: u64,
-    /// Whether as many entries wait as may be read ahead, so that nothing new is read.
+    /// True if nothing new is read, because as many entries wait as may be read ahead.
     read_ahead_full: bool,
 }
 

@@ -115,9 +115,9 @@ pub struct PolicyCall {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailure {
-    /// They wait until the dead letter is deleted or redriven.
+    /// Later entries wait until the dead letter is deleted or redriven.
     Block,
-    /// They go on.
+    /// Later entries go on.
     Skip,
 }
 

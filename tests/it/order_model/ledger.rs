@@ -1,15 +1,15 @@
-//! What each entry of the run has done, and what it may do.
+//! A ledger of the entries of a run: which are finished, and which a worker may get.
 
 use std::collections::HashMap;
 
-/// What is known of an entry.
+/// The knowledge about an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Known {
-    /// It is not finished.
+    /// Not finished.
     Open,
-    /// A call that finishes it was sent, and its answer is not known.
+    /// Possibly finished: a call was sent, and its answer is not known.
     Maybe,
-    /// It is finished.
+    /// Finished.
     Done,
 }
 
