@@ -71,7 +71,9 @@ fn redis_alone(run: &Run, streams: usize, rate: f64) -> f64 {
     let (before, sent) = (redis.cpu(), publishing.shared.sent());
     std::thread::sleep(run.time);
     let cpu = redis.cpu().saturating_sub(before).as_secs_f64();
-    cpu * 1e6 / (publishing.shared.sent() - sent) as f64
+    let entries = publishing.shared.sent() - sent;
+    publishing.stop();
+    cpu * 1e6 / entries as f64
 }
 
 /// Returns the figures, and the share of a core that the idle gateway and Redis use, in percent.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::auth::{AuthFile, Caller, record};
 use crate::support::{Answer, unique};
+use crate::webhooks;
 
 /// Calls operations as one tenant and collects the responses.
 struct Walk<'a> {
@@ -103,7 +104,10 @@ async fn the_prefix_of_a_tenant_stands_in_no_answer_of_any_operation() {
     let keys = record("a", &["* *"]) + &format!("prefix = \"{stem}:\"\n");
     // A caller with access to a single stream, because rejections name streams, too.
     let few = record("few", &["subscribe other"]) + &format!("prefix = \"{stem}:\"\n");
-    let file = AuthFile::new(&(keys + &few));
+    let stream = format!("{stem}:orders");
+    let shop = webhooks::source("shop", &stream, "github", "");
+    let file = AuthFile::new(&(keys + &few + &shop));
+    file.beside("shop.secret", webhooks::SECRET);
     let app = file.app().await;
     let mut walk = Walk {
         caller: app.as_key("a"),
@@ -292,6 +296,24 @@ async fn the_prefix_of_a_tenant_stands_in_no_answer_of_any_operation() {
         walk.group(method, "/keys/{key}", "/keys/1", Value::Null)
             .await;
     }
+    let body = r#"{"action":"opened"}"#;
+    let delivery = walk
+        .caller
+        .request(Method::POST, "/v1/sources/shop")
+        .header("x-github-delivery", "1")
+        .header("x-github-event", "issues")
+        .header(
+            "x-hub-signature-256",
+            webhooks::github_signature(body.as_bytes(), webhooks::SECRET),
+        );
+    let answer = crate::support::app::answer(delivery.body(body)).await;
+    let answer = answer.unwrap();
+    assert!(answer.status < 300, "{answer:?}");
+    walk.check(
+        "/v1/sources/shop",
+        &format!("{:?} {}", answer.headers, answer.body),
+    );
+    walk.called.insert("POST /v1/sources/{name}".to_owned());
     walk.call(
         "POST",
         "/v1/tickets",
