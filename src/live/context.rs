@@ -17,6 +17,9 @@ use crate::redis::{RedisHealth, Store, StoreError};
 /// Interval at which a join checks whether Redis is reachable.
 const LOOK_FOR_REDIS: Duration = Duration::from_millis(20);
 
+/// Number of streams of a single server above which a reader uses tracking instead of XREAD.
+const MANY: usize = 16;
+
 /// Limits and intervals for following streams.
 #[derive(Clone, Debug)]
 pub struct LiveSettings {
@@ -92,9 +95,10 @@ impl LiveContext {
         }
     }
 
-    /// Returns whether streams of a single server may be followed over tracking connections.
-    pub(super) fn may_track(&self) -> bool {
-        !self.tracking_refused.load(Ordering::Relaxed)
+    /// Returns whether a reader of so many streams follows them over tracking connections.
+    pub(super) fn tracks(&self, streams: usize) -> bool {
+        let refused = || self.tracking_refused.load(Ordering::Relaxed);
+        self.store.is_cluster() || (streams > MANY && !refused())
     }
 
     /// Records that the server does not support or permit tracking.

@@ -48,9 +48,6 @@ const MUCH: usize = 8;
 /// Minimum and maximum delay between connection attempts.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// Number of streams above which a reader uses tracking instead of XREAD.
-const MANY: usize = 16;
-
 /// The reason why a reader gives up its connection.
 pub(super) enum ConnectionEnd {
     Idle,
@@ -113,7 +110,7 @@ impl LiveReader {
 
     /// Returns whether the streams are followed over tracking connections.
     fn must_track(&self) -> bool {
-        self.context.store.is_cluster() || (self.handle.load() > MANY && self.context.may_track())
+        self.context.tracks(self.handle.load())
     }
 
     /// Follows streams over one connection until it fails.

@@ -80,15 +80,21 @@ impl Registry {
     }
 
     /// Assigns a tail to a new reader, or to the least loaded one if the maximum number is running.
+    /// A reader that tracks its streams gets all further ones, because one connection is enough and
+    /// gathers more changes into one read.
     fn assign(&self, tail: &Arc<Tail>) -> (Arc<ReaderHandle>, Assigned) {
         let mut readers = self.readers();
+        let tracking = readers
+            .iter()
+            .find(|reader| self.context.tracks(reader.load()));
         let least = readers.iter().min_by_key(|reader| reader.load());
-        match least {
-            Some(least) if readers.len() >= self.context.settings.readers => {
-                least.give(tail.clone());
-                (least.clone(), Assigned::ToRunning(least.clone()))
+        let full = readers.len() >= self.context.settings.readers;
+        match tracking.or(least.filter(|_| full)) {
+            Some(reader) => {
+                reader.give(tail.clone());
+                (reader.clone(), Assigned::ToRunning(reader.clone()))
             }
-            _ => {
+            None => {
                 let reader = Arc::new(ReaderHandle::new(tail.clone()));
                 readers.push(reader.clone());
                 (reader.clone(), Assigned::ToNew(reader))
