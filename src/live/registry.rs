@@ -89,17 +89,13 @@ impl Registry {
             .find(|reader| self.context.tracks(reader.load()));
         let least = readers.iter().min_by_key(|reader| reader.load());
         let full = readers.len() >= self.context.settings.readers;
-        match tracking.or(least.filter(|_| full)) {
-            Some(reader) => {
-                reader.give(tail.clone());
-                (reader.clone(), Assigned::ToRunning(reader.clone()))
-            }
-            None => {
-                let reader = Arc::new(ReaderHandle::new(tail.clone()));
-                readers.push(reader.clone());
-                (reader.clone(), Assigned::ToNew(reader))
-            }
+        if let Some(reader) = tracking.or(least.filter(|_| full)) {
+            reader.give(tail.clone());
+            return (reader.clone(), Assigned::ToRunning(reader.clone()));
         }
+        let reader = Arc::new(ReaderHandle::new(tail.clone()));
+        readers.push(reader.clone());
+        (reader.clone(), Assigned::ToNew(reader))
     }
 
     /// Returns the reader of a followed stream.
