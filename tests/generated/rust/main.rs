@@ -38,7 +38,7 @@ async fn main() {
     let call = ReadCall::new("w1".to_owned());
     let delivered = work_api::read_as_consumer(gateway, stream, group, call, None).await.unwrap();
     let ids = delivered.entries.iter().map(|entry| entry.id.clone()).collect();
-    let call = AckCall { ids: Some(ids), receipts: None };
+    let call = AckCall { ids: Some(ids), ..AckCall::default() };
     let settled = work_api::ack_entries(gateway, stream, group, call, None, None, None).await.unwrap();
     assert_eq!(settled.acknowledged.flatten(), Some(1));
 }
