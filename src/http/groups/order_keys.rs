@@ -11,6 +11,7 @@ use crate::http::extract::access::{Consume, GroupAccess, Manage};
 use crate::http::extract::names::NameSchema;
 use crate::http::extract::params::bounded;
 use crate::http::extract::{NoParams, Query, path_segment};
+use crate::http::openapi::text::{GroupNameText, StreamNameText};
 use crate::http::paths;
 use crate::http::respond::json::Json;
 use crate::http::state::AppState;
@@ -156,8 +157,8 @@ fn is_hash(text: &str) -> bool {
     path = paths::GROUP_KEYS,
     tag = "work",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("group" = inline(GroupNameText), Path, description = "The group"),
         KeysParams,
     ),
     responses((status = 200, description = "A page of keys", body = KeysPage), KeyProblems),
@@ -192,8 +193,8 @@ pub async fn list_keys(
     path = paths::GROUP_KEY,
     tag = "work",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("group" = inline(GroupNameText), Path, description = "The group"),
         ("key" = String, Path, description = "The key, or `hash:` and its hash"),
     ),
     responses((status = 200, description = "The key", body = KeyOut), KeyProblems),
@@ -228,8 +229,8 @@ pub struct FreedKey {
     path = paths::GROUP_KEY,
     tag = "work",
     params(
-        ("stream" = String, Path, description = "The stream"),
-        ("group" = String, Path, description = "The group"),
+        ("stream" = inline(StreamNameText), Path, description = "The stream"),
+        ("group" = inline(GroupNameText), Path, description = "The group"),
         ("key" = String, Path, description = "The key, or `hash:` and its hash"),
     ),
     responses((status = 200, description = "Freed", body = FreedKey), KeyProblems),

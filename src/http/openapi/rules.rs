@@ -182,6 +182,11 @@ fn of_schema(name: &str) -> Option<ParameterRules> {
             ..NONE
         },
         "PolicyInput" => ParameterRules {
+            needs: &[
+                ("max_in_flight_per_key", &["order_by"]),
+                ("on_failure", &["order_by"]),
+                ("read_ahead", &["order_by"]),
+            ],
             below: &[("backoff", "max_deliveries")],
             ..NONE
         },
