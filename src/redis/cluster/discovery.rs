@@ -1,8 +1,7 @@
 //! Cluster discovery: keeps the slot table and the nodes up to date.
 //!
 //! The gateway asks a few nodes for CLUSTER NODES about every second, and at once after a redirect
-//! or an error that a failover would explain. It merges the answers by configuration epoch, so a
-//! node that was partitioned does not bring back an old master.
+//! or an error that a failover would explain. It merges the answers (`topology.rs`).
 //!
 //! A server of a `redis://` URL is asked once per connection whether it belongs to a cluster.
 
@@ -182,7 +181,11 @@ impl Nodes {
         let enabled = info
             .and_then(text)
             .is_ok_and(|info| info.contains("cluster_enabled:1"));
-        enabled && ask(node).await.is_ok_and(|masters| masters.len() > 1)
+        let with_slots = |masters: Vec<MasterView>| {
+            let with_slots = masters.iter().filter(|master| !master.slots.is_empty());
+            with_slots.count() > 1
+        };
+        enabled && ask(node).await.is_ok_and(with_slots)
     }
 
     /// Asks some nodes for the topology, and updates the table.
@@ -277,7 +280,7 @@ async fn ask(node: &Node) -> Result<Vec<MasterView>, StoreError> {
         .await
         .unwrap_or(Err(StoreError::Timeout))?;
     let masters = masters(&text(reply)?);
-    match masters.is_empty() {
+    match masters.iter().all(|master| master.slots.is_empty()) {
         true => Err(StoreError::NotServing(
             "the cluster has no slots".to_owned(),
         )),

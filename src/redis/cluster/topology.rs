@@ -10,6 +10,8 @@ use crate::redis::cluster::slot::SLOTS;
 pub struct MasterView {
     /// Id of the node, 40 hexadecimal digits.
     pub id: String,
+    /// Whether the node describes itself.
+    pub myself: bool,
     /// Address for clients. An empty host stands for the host that was asked.
     pub address: NodeAddress,
     /// Configuration epoch: the claim to a slot with the greatest epoch counts.
@@ -18,7 +20,7 @@ pub struct MasterView {
     pub slots: Vec<(usize, usize)>,
 }
 
-/// Parses the reply of CLUSTER NODES, of which only masters with slots are kept. The reply has one
+/// Parses the reply of CLUSTER NODES, of which masters with slots and the node itself are kept. The reply has one
 /// line per node: id, address, flags, master, ping, pong, epoch, link state, slots.
 pub fn masters(text: &str) -> Vec<MasterView> {
     text.lines().filter_map(master).collect()
@@ -34,8 +36,11 @@ fn master(line: &str) -> Option<MasterView> {
     }
     let epoch = words.nth(3)?.parse().ok()?;
     let slots: Vec<_> = words.skip(1).filter_map(range).collect();
-    (!slots.is_empty()).then_some(MasterView {
+    let myself = flags.split(',').any(|flag| flag == "myself");
+    // A node that says that it has no slots any more contradicts others.
+    (myself || !slots.is_empty()).then_some(MasterView {
         id: id.to_owned(),
+        myself,
         address: announced(address)?,
         epoch,
         slots,
@@ -60,13 +65,15 @@ fn range(text: &str) -> Option<(usize, usize)> {
     (from <= to && to < SLOTS).then_some((from, to))
 }
 
-/// Merges the views of several nodes. A claim to a slot with a greater epoch replaces others,
-/// because a node that was partitioned may name an old master.
+/// Merges the views of several nodes. What a node says of itself replaces what others say of it,
+/// because they may not have heard of a move. Among the remaining claims to a slot, the one with the
+/// greatest epoch counts, because a node that was partitioned may name an old master.
 ///
 /// Returns the slots of each master, by address.
 pub fn merge(views: &[MasterView]) -> HashMap<NodeAddress, Vec<usize>> {
     let mut claims: Vec<Option<(u64, &NodeAddress)>> = vec![None; SLOTS];
-    for view in views {
+    let spoke = |id: &str| views.iter().any(|view| view.myself && view.id == id);
+    for view in views.iter().filter(|view| view.myself || !spoke(&view.id)) {
         for (from, to) in &view.slots {
             for claim in &mut claims[*from..=*to] {
                 if claim.is_none_or(|(epoch, _)| epoch < view.epoch) {
@@ -119,6 +126,7 @@ e7d1ee :30001@31001 myself,master - 0 0 1 connected 0-5459 5460 [93-<-292f8b]
     fn the_claim_with_the_greatest_epoch_counts() {
         let view = |port: u16, epoch, slots| MasterView {
             id: port.to_string(),
+            myself: false,
             address: NodeAddress {
                 host: "h".to_owned(),
                 port,
@@ -141,5 +149,32 @@ e7d1ee :30001@31001 myself,master - 0 0 1 connected 0-5459 5460 [93-<-292f8b]
         assert_eq!(of(1), Some((0..=4).collect()));
         assert_eq!(of(2), Some((5..=10).collect()));
         assert_eq!(of(3), None);
+    }
+
+    #[test]
+    fn what_a_node_says_of_itself_replaces_what_others_say_of_it() {
+        let view = |port: u16, myself, epoch, slots| MasterView {
+            id: port.to_string(),
+            myself,
+            address: NodeAddress {
+                host: "h".to_owned(),
+                port,
+            },
+            epoch,
+            slots: vec![slots],
+        };
+        // The third node has not heard that slot 5 moved from the first to the second.
+        let merged = merge(&[
+            view(1, true, 12, (0, 4)),
+            view(2, true, 11, (5, 10)),
+            view(1, false, 12, (0, 5)),
+        ]);
+        let slots = |port: u16| {
+            let mut of = merged.iter();
+            of.find(|(address, _)| address.port == port)
+                .map(|(_, slots)| slots.clone())
+        };
+        assert_eq!(slots(1), Some((0..=4).collect()));
+        assert_eq!(slots(2), Some((5..=10).collect()));
     }
 }

@@ -184,12 +184,18 @@ impl Cluster {
         }
     }
 
-    /// Makes the target of a move the owner of the slot.
+    /// Makes the target of a move the owner of the slot. Tells all masters, as the others would
+    /// otherwise spread their old view if the slot moves back soon.
     pub async fn end_move(&self, slot: u16, from: &Server, to: &Server) {
         let (slot, id) = (slot.to_string(), id_of(to).await);
         let words = ["CLUSTER", "SETSLOT", &slot, "NODE", &id];
         retry(to, &words).await;
         retry(from, &words).await;
+        for other in &self.nodes[..self.masters] {
+            if other.port != to.port && other.port != from.port {
+                retry(other, &words).await;
+            }
+        }
     }
 }
 
