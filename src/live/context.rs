@@ -72,29 +72,10 @@ pub(super) struct LiveContext {
     /// The wake-up queues, one per worker thread.
     pub(super) wake_queues: Vec<Arc<WakeQueue>>,
     /// Whether the server did not support or permit tracking.
-    tracking_refused: AtomicBool,
+    pub(super) tracking_refused: AtomicBool,
 }
 
 impl LiveContext {
-    pub(super) const fn new(
-        store: Store,
-        settings: LiveSettings,
-        metrics: Metrics,
-        background: Background,
-        stop: CancellationToken,
-        wake_queues: Vec<Arc<WakeQueue>>,
-    ) -> Self {
-        Self {
-            store,
-            settings,
-            metrics,
-            background,
-            stop,
-            wake_queues,
-            tracking_refused: AtomicBool::new(false),
-        }
-    }
-
     /// Returns whether a reader of so many streams follows them over tracking connections.
     pub(super) fn tracks(&self, streams: usize) -> bool {
         let refused = || self.tracking_refused.load(Ordering::Relaxed);

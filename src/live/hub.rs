@@ -1,6 +1,7 @@
 //! The hub: the entry point for everything that follows streams or waits for entries.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -59,14 +60,15 @@ impl Hub {
         let wake_queues = (0..settings.wake_queues.max(1))
             .map(|_| Arc::default())
             .collect();
-        let context = Arc::new(LiveContext::new(
+        let context = Arc::new(LiveContext {
             store,
             settings,
             metrics,
             background,
             stop,
             wake_queues,
-        ));
+            tracking_refused: AtomicBool::new(false),
+        });
         let inner = HubState {
             registry: Arc::new(Registry::new(context.clone(), memory)),
             fair_queues: FairQueues::default(),

@@ -86,13 +86,9 @@ impl<'a> Tracked<'a> {
 
     /// Returns whether a server does not report changes.
     pub(super) fn is_refused(&self) -> bool {
-        let connections = self
-            .servers
-            .values()
-            .filter_map(|of| of.connection.as_ref());
-        connections
-            .into_iter()
-            .any(|connection| !connection.reports)
+        let connections = self.servers.values();
+        let mut connections = connections.filter_map(|of| of.connection.as_ref());
+        connections.any(|connection| !connection.reports)
     }
 
     /// Adds a stream, to be read in the next round.

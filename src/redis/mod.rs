@@ -269,13 +269,13 @@ impl Store {
 
     async fn read(&self, command: &Cmd) -> Result<Value, StoreError> {
         self.nodes
-            .command(command, RetryPolicy::Safe, self.writer)
+            .call(command, RetryPolicy::Safe, self.writer)
             .await
     }
 
     async fn write(&self, command: &Cmd) -> Result<Value, StoreError> {
         self.nodes
-            .command(command, RetryPolicy::Unsafe, self.writer)
+            .call(command, RetryPolicy::Unsafe, self.writer)
             .await
     }
 

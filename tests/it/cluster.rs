@@ -121,11 +121,7 @@ async fn writes_and_reads_follow_a_slot_that_moves() {
     let stream = unique("moving");
     let slot = slot_of(&cluster.nodes[0], &stream).await;
     let from = cluster.owner(slot).await;
-    let to = cluster
-        .nodes
-        .iter()
-        .find(|node| node.port != from.port)
-        .unwrap();
+    let to = cluster.another(from);
     app.publish(&stream, "before").await;
     cluster.begin_move(slot, from, to).await;
     // Another stream of this slot does not exist yet, so it begins on the target.
@@ -154,11 +150,7 @@ async fn calls_with_keys_beside_the_stream_wait_until_the_slot_has_moved() {
     let stream = unique("waiting");
     let slot = slot_of(&cluster.nodes[0], &stream).await;
     let from = cluster.owner(slot).await;
-    let to = cluster
-        .nodes
-        .iter()
-        .find(|node| node.port != from.port)
-        .unwrap();
+    let to = cluster.another(from);
     app.publish(&stream, "1").await;
     let policy = json!({"start": "0", "policy": {"lease": "30s"}}).to_string();
     let created = app.put_json(&group(&stream), &policy).await;

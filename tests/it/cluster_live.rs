@@ -6,7 +6,6 @@ use serde_json::json;
 
 use crate::cluster::{entries, group, spread};
 use crate::support::clusters::{Cluster, SLOTS, slot_of};
-use crate::support::redis::Server;
 use crate::support::sse::Sse;
 use crate::support::{TestApp, eventually, unique};
 
@@ -29,12 +28,6 @@ async fn values(sse: &mut Sse, count: usize) -> Vec<String> {
     let mut values = sse.values(count).await;
     values.sort();
     values
-}
-
-/// Another master than the one given.
-fn another<'c>(cluster: &'c Cluster, than: &Server) -> &'c Server {
-    let other = |node: &&Server| node.port != than.port;
-    cluster.nodes.iter().find(other).unwrap()
 }
 
 #[tokio::test]
@@ -85,7 +78,7 @@ async fn a_subscription_misses_nothing_while_its_slot_moves_there_and_back() {
     let mut n = 0;
     for _ in 0..3 {
         let from = cluster.owner(slot).await;
-        let to = another(&cluster, from);
+        let to = cluster.another(from);
         cluster.begin_move(slot, from, to).await;
         for step in 0..3 {
             match step {
@@ -108,7 +101,7 @@ async fn a_missing_stream_is_followed_to_the_node_where_it_is_created() {
     let mut sse = follow(&app, &stream).await;
     let slot = slot_of(&cluster.nodes[0], &stream).await;
     let from = cluster.owner(slot).await;
-    let to = another(&cluster, from);
+    let to = cluster.another(from);
     cluster.move_slot(slot, to).await;
     to.command(&["XADD", &stream, "*", "n", "1"]).await;
     assert_eq!(sse.values(1).await, ["1"]);
@@ -237,7 +230,7 @@ async fn nothing_is_lost_or_doubled_while_all_slots_with_streams_move() {
                 let slot = slot_of(&cluster.nodes[0], stream).await;
                 assert!(slot < SLOTS);
                 let from = cluster.owner(slot).await;
-                cluster.move_slot(slot, another(&cluster, from)).await;
+                cluster.move_slot(slot, cluster.another(from)).await;
                 moves += 1;
             }
         }

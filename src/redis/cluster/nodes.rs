@@ -135,15 +135,20 @@ impl Nodes {
     /// [`StoreError::NotServing`] when no node serves the slot of the key, and
     /// [`StoreError::Unreachable`] when no node is known yet.
     pub fn node(&self, key: Option<&[u8]>) -> Result<Node, StoreError> {
-        let table = self.table();
+        self.node_in(&self.table(), key)
+    }
+
+    /// Like [`Nodes::node`], by a table that the caller has.
+    pub(super) fn node_in(
+        &self,
+        table: &SlotTable,
+        key: Option<&[u8]>,
+    ) -> Result<Node, StoreError> {
         let node = match key {
             Some(key) => table.owner_of(key),
             None => table.any(),
         };
-        let missing = || match key {
-            Some(key) => self.not_serving(slot_of(key)),
-            None => self.not_serving(0),
-        };
+        let missing = || self.not_serving(key.map_or(0, slot_of));
         node.cloned().ok_or_else(missing)
     }
 

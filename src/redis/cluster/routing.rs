@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use deadpool_redis::redis::{Cmd, Pipeline, Value};
+use deadpool_redis::redis::{Pipeline, Value};
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
@@ -22,28 +22,13 @@ const TRY_AGAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::fr
 const HOPS: u32 = 4;
 
 impl Nodes {
-    /// Runs one command. A command that changes something uses the connection of `writer`.
-    ///
-    /// # Errors
-    /// The meaning of the failure, see [`StoreError`].
-    /// # Cancel safety
-    /// If dropped, the command may still run; its reply is ignored and the connection stays usable.
-    pub async fn command(
-        &self,
-        command: &Cmd,
-        retry: RetryPolicy,
-        writer: usize,
-    ) -> Result<Value, StoreError> {
-        self.call(command, retry, writer).await
-    }
-
     /// Runs several commands in one round trip. An atomic pipeline runs in MULTI/EXEC, and all its
     /// keys must share a slot. Other commands go to the node of their key.
     ///
     /// # Errors
     /// The meaning of the first failure of any command, see [`StoreError`].
     /// # Cancel safety
-    /// Same as [`Nodes::command`].
+    /// Same as [`Nodes::call`].
     pub async fn pipeline(
         &self,
         pipeline: &Pipeline,
@@ -69,8 +54,14 @@ impl Nodes {
         Ok(replies)
     }
 
-    /// Sends a call to the node of its key, and follows redirects.
-    async fn call<C: Call>(
+    /// Sends a call to the node of its key, and follows redirects. A call that changes something uses
+    /// the connection of `writer`.
+    ///
+    /// # Errors
+    /// The meaning of the failure, see [`StoreError`].
+    /// # Cancel safety
+    /// If dropped, the call may still run; its reply is ignored and the connection stays usable.
+    pub async fn call<C: Call>(
         &self,
         call: &C,
         retry: RetryPolicy,
@@ -85,7 +76,7 @@ impl Nodes {
         // A single server needs no key.
         let node = match table.is_cluster() {
             false => table.nodes()[0].clone(),
-            true => self.node(call.key())?,
+            true => self.node_in(&table, call.key())?,
         };
         drop(table);
         match call.send_to(&node, how).await {

@@ -102,6 +102,25 @@ mod tests {
 e7d1ee :30001@31001 myself,master - 0 0 1 connected 0-5459 5460 [93-<-292f8b]
 824fe1 127.0.0.1:30006@31006,,shard-id=69bc master - 0 1426238317741 6 connected";
 
+    fn view(port: u16, myself: bool, epoch: u64, slots: (usize, usize)) -> MasterView {
+        MasterView {
+            id: port.to_string(),
+            myself,
+            address: NodeAddress {
+                host: "h".to_owned(),
+                port,
+            },
+            epoch,
+            slots: vec![slots],
+        }
+    }
+
+    fn slots_of(merged: &HashMap<NodeAddress, Vec<usize>>, port: u16) -> Option<Vec<usize>> {
+        let mut of = merged.iter();
+        of.find(|(address, _)| address.port == port)
+            .map(|(_, slots)| slots.clone())
+    }
+
     #[test]
     fn masters_with_slots_are_read_from_the_reply() {
         let masters = masters(REPLY);
@@ -124,28 +143,13 @@ e7d1ee :30001@31001 myself,master - 0 0 1 connected 0-5459 5460 [93-<-292f8b]
 
     #[test]
     fn the_claim_with_the_greatest_epoch_counts() {
-        let view = |port: u16, epoch, slots| MasterView {
-            id: port.to_string(),
-            myself: false,
-            address: NodeAddress {
-                host: "h".to_owned(),
-                port,
-            },
-            epoch,
-            slots: vec![slots],
-        };
         let merged = merge(&[
-            view(1, 1, (0, 10)),
-            view(2, 5, (5, 10)),
-            view(1, 1, (0, 10)),
-            view(3, 4, (6, 6)),
+            view(1, false, 1, (0, 10)),
+            view(2, false, 5, (5, 10)),
+            view(1, false, 1, (0, 10)),
+            view(3, false, 4, (6, 6)),
         ]);
-        let of = |port: u16| {
-            merged
-                .iter()
-                .find(|(address, _)| address.port == port)
-                .map(|(_, slots)| slots.clone())
-        };
+        let of = |port| slots_of(&merged, port);
         assert_eq!(of(1), Some((0..=4).collect()));
         assert_eq!(of(2), Some((5..=10).collect()));
         assert_eq!(of(3), None);
@@ -153,27 +157,13 @@ e7d1ee :30001@31001 myself,master - 0 0 1 connected 0-5459 5460 [93-<-292f8b]
 
     #[test]
     fn what_a_node_says_of_itself_replaces_what_others_say_of_it() {
-        let view = |port: u16, myself, epoch, slots| MasterView {
-            id: port.to_string(),
-            myself,
-            address: NodeAddress {
-                host: "h".to_owned(),
-                port,
-            },
-            epoch,
-            slots: vec![slots],
-        };
         // The third node has not heard that slot 5 moved from the first to the second.
         let merged = merge(&[
             view(1, true, 12, (0, 4)),
             view(2, true, 11, (5, 10)),
             view(1, false, 12, (0, 5)),
         ]);
-        let slots = |port: u16| {
-            let mut of = merged.iter();
-            of.find(|(address, _)| address.port == port)
-                .map(|(_, slots)| slots.clone())
-        };
+        let slots = |port| slots_of(&merged, port);
         assert_eq!(slots(1), Some((0..=4).collect()));
         assert_eq!(slots(2), Some((5..=10).collect()));
     }

@@ -1,4 +1,5 @@
-//! Transactions whose EXEC is refused. The redis crate takes an error in the place of EXEC's answer for
+//! Pipelines as the redis crate does not send them: after ASKING, and transactions whose EXEC is
+//! refused. The redis crate takes an error in the place of EXEC's answer for
 //! a malformed reply and drops its text. Valkey 9.1 refuses there when a slot is being migrated;
 //! other servers refuse the first command.
 
@@ -35,10 +36,7 @@ pub(in crate::redis) async fn ask_all(
     mut connection: MultiplexedConnection,
 ) -> RedisResult<Vec<Value>> {
     if !pipeline.is_transaction() {
-        let replies = connection
-            .req_packed_commands(&asking_each(pipeline), 0, 2 * pipeline.len())
-            .await?;
-        return replies.into_iter().skip(1).step_by(2).map(one).collect();
+        return after_asking(pipeline, connection).await?.map(one).collect();
     }
     let mut asking = Pipeline::with_capacity(pipeline.len() + 3);
     asking.cmd("ASKING").cmd("MULTI");
@@ -60,13 +58,19 @@ pub(in crate::redis) async fn ask_all(
     }
 }
 
-/// Returns a pipeline in which ASKING precedes each command.
-fn asking_each(pipeline: &Pipeline) -> Pipeline {
+/// Sends commands, each after ASKING, and returns the replies to the commands.
+async fn after_asking(
+    pipeline: &Pipeline,
+    mut connection: MultiplexedConnection,
+) -> RedisResult<impl Iterator<Item = Value>> {
     let mut asking = Pipeline::with_capacity(2 * pipeline.len());
     for command in pipeline.cmd_iter() {
         asking.cmd("ASKING").add_command(command.clone());
     }
-    asking
+    let replies = connection
+        .req_packed_commands(&asking, 0, asking.len())
+        .await?;
+    Ok(replies.into_iter().skip(1).step_by(2))
 }
 
 /// Sends commands that do not depend on each other, each after ASKING if `asking`. Returns the
@@ -76,11 +80,8 @@ pub(in crate::redis) async fn each(
     mut connection: MultiplexedConnection,
     asking: bool,
 ) -> RedisResult<Vec<Result<Value, StoreError>>> {
-    let replies = if asking {
-        let replies = connection
-            .req_packed_commands(&asking_each(pipeline), 0, 2 * pipeline.len())
-            .await?;
-        replies.into_iter().skip(1).step_by(2).collect()
+    let replies: Vec<_> = if asking {
+        after_asking(pipeline, connection).await?.collect()
     } else {
         connection
             .req_packed_commands(pipeline, 0, pipeline.len())

@@ -23,6 +23,14 @@ pub struct Delivery {
     pub lease: Option<Lease>,
 }
 
+impl Delivery {
+    /// Returns the bytes of names and values of the entry.
+    pub(in crate::redis) fn size(&self) -> usize {
+        let fields = self.fields.iter().flatten();
+        fields.map(|(name, value)| name.len() + value.len()).sum()
+    }
+}
+
 /// The parameters of a non-blocking XREADGROUP.
 #[derive(Clone, Debug)]
 pub struct GroupRead {

@@ -118,6 +118,12 @@ impl Cluster {
         format!("redis-cluster://{}", nodes.join(","))
     }
 
+    /// Returns a master at the start other than this node.
+    pub fn another(&self, than: &Server) -> &Server {
+        let mut masters = self.nodes[..self.masters].iter();
+        masters.find(|node| node.port != than.port).unwrap()
+    }
+
     /// Returns the node on this port.
     pub fn on_port(&self, port: u16) -> &Server {
         self.nodes.iter().find(|node| node.port == port).unwrap()

@@ -105,8 +105,7 @@ impl Store {
 fn cut(entries: &mut Vec<Delivery>, bytes: usize) {
     let mut left = bytes;
     let kept = entries.iter().position(|entry| {
-        let fields = entry.fields.iter().flatten();
-        let size: usize = fields.map(|(name, value)| name.len() + value.len()).sum();
+        let size = entry.size();
         let over = size > left;
         left = left.saturating_sub(size);
         over

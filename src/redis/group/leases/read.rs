@@ -120,10 +120,7 @@ impl Store {
         plain: bool,
     ) -> Result<Vec<GroupDelivery>, StoreError> {
         let read = &work.read;
-        let mut heaviest = 1;
-        for stream in streams {
-            heaviest = heaviest.max(self.estimate_entry_size(stream).await?);
-        }
+        let heaviest = self.heaviest_of(streams).await?.max(1);
         let most = work.max_bytes.unwrap_or(ANSWER);
         let expected = read
             .count

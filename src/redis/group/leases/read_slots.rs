@@ -55,7 +55,7 @@ impl Store {
                 read => read?,
             };
             for (place, one) in part.into_iter().zip(read) {
-                spent += one.entries.iter().map(size).sum::<usize>();
+                spent += one.entries.iter().map(Delivery::size).sum::<usize>();
                 some |= !one.entries.is_empty();
                 handed[place] = one;
             }
@@ -64,7 +64,7 @@ impl Store {
     }
 
     /// Returns the estimated size of the heaviest entry of these streams.
-    async fn heaviest_of(&self, streams: &[StreamName]) -> Result<usize, StoreError> {
+    pub(super) async fn heaviest_of(&self, streams: &[StreamName]) -> Result<usize, StoreError> {
         let sizes = streams
             .iter()
             .map(|stream| self.estimate_entry_size(stream));
@@ -91,10 +91,4 @@ impl Store {
             false => Ok(()),
         }
     }
-}
-
-/// Returns the bytes of names and values of an entry.
-fn size(entry: &Delivery) -> usize {
-    let fields = entry.fields.iter().flatten();
-    fields.map(|(name, value)| name.len() + value.len()).sum()
 }
