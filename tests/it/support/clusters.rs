@@ -8,6 +8,13 @@ use super::redis::{Server, free_port, json};
 /// Number of slots of a cluster.
 pub const SLOTS: u16 = 16_384;
 
+/// Node timeout in milliseconds, after which nodes take another one for failed. Tests in which a
+/// node fails set [`SOON`]; in others a machine under load must not look like a failure.
+const NEVER: &str = "60000";
+
+/// Settings with which nodes notice a failed node soon.
+pub const SOON: &[&str] = &["--cluster-node-timeout", "2000"];
+
 /// A cluster of real servers.
 pub struct Cluster {
     /// The masters at the start, in the order of their slots, then one replica of each.
@@ -28,7 +35,7 @@ impl Cluster {
             "--cluster-enabled",
             "yes",
             "--cluster-node-timeout",
-            "1000",
+            NEVER,
             "--cluster-allow-replica-migration",
             "no",
             "--repl-diskless-sync-delay",
