@@ -156,8 +156,8 @@ impl App {
 
     /// Waits until Redis is reachable, for at most `patience`.
     pub async fn reach_redis(&self, patience: Duration) {
-        let mut contact = self.state.store.contact();
-        let reached = contact.wait_for(|contact| matches!(contact, RedisHealth::Up));
+        let mut health = self.state.store.health();
+        let reached = health.wait_for(|health| matches!(health, RedisHealth::Up));
         let _ = tokio::time::timeout(patience, reached).await;
     }
 

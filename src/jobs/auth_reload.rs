@@ -71,14 +71,14 @@ async fn ticked(ticks: &mut Interval, stop: &CancellationToken) -> bool {
 /// Keeps the ticket secret equal to the one that all gateways share through Redis, until stopped.
 /// Redis may return from an outage without the secret, or with that of another gateway.
 pub async fn share(auth: Auth, store: Store, stop: CancellationToken) {
-    let (mut contact, mut ticks) = (store.contact(), ticks(SHARE_EVERY));
+    let (mut health, mut ticks) = (store.health(), ticks(SHARE_EVERY));
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
-            changed = contact.changed() => if changed.is_err() { return },
+            changed = health.changed() => if changed.is_err() { return },
         }
-        if matches!(*contact.borrow_and_update(), RedisHealth::Up) {
+        if matches!(*health.borrow_and_update(), RedisHealth::Up) {
             share_secret(&auth, &store).await;
         }
     }

@@ -299,7 +299,7 @@ async fn round(retention: &RetentionJob, holder: &str) -> Result<Option<i64>, St
                 if !retention
                     .context
                     .store
-                    .take_duty(LeaderLock::Retention, holder, hold)
+                    .take_lock(LeaderLock::Retention, holder, hold)
                     .await?
                 {
                     return Ok(None);
@@ -343,7 +343,7 @@ async fn refresh_keys(retention: &RetentionJob, holder: &str) -> Result<(), Stor
             && !retention
                 .context
                 .store
-                .take_duty(LeaderLock::Retention, holder, hold)
+                .take_lock(LeaderLock::Retention, holder, hold)
                 .await?
         {
             return Ok(());

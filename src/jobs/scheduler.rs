@@ -125,7 +125,7 @@ async fn is_held(scheduler: &Scheduler, holder: &str) -> Result<bool, StoreError
     scheduler
         .context
         .store
-        .take_duty(LeaderLock::Scheduled, holder, HOLD)
+        .take_lock(LeaderLock::Scheduled, holder, HOLD)
         .await
 }
 

@@ -210,7 +210,7 @@ impl Sweeper {
         let holds = self
             .context
             .store
-            .take_duty(LeaderLock::Groups, &self.holder, hold)
+            .take_lock(LeaderLock::Groups, &self.holder, hold)
             .await?;
         self.taken = holds.then(Instant::now);
         Ok(holds)

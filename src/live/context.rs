@@ -102,7 +102,7 @@ impl LiveContext {
                 Err(_) => {}
             }
             if let RedisHealth::Never(Some(why)) | RedisHealth::Down(why) =
-                &*self.store.contact().borrow()
+                &*self.store.health().borrow()
             {
                 return Err(StoreError::Unreachable(why.clone()));
             }

@@ -43,7 +43,7 @@ impl Store {
     /// An outage of Redis.
     /// # Cancel safety
     /// If dropped after the command was sent, the lock may stay held until `hold` has passed.
-    pub async fn take_duty(
+    pub async fn take_lock(
         &self,
         duty: LeaderLock,
         holder: &str,

@@ -139,8 +139,8 @@ impl Store {
 
     /// Returns a watch on the health of the connection to Redis.
     #[must_use]
-    pub fn contact(&self) -> watch::Receiver<RedisHealth> {
-        self.nodes.contact()
+    pub fn health(&self) -> watch::Receiver<RedisHealth> {
+        self.nodes.health()
     }
 
     /// Returns why the server rejects writes, if it has rejected one.
@@ -260,7 +260,7 @@ impl Store {
     }
 
     /// Returns `untraced_holes` as a script argument: 1 or 0.
-    fn holes(&self) -> u8 {
+    fn untraced_holes_flag(&self) -> u8 {
         u8::from(
             self.untraced_holes
                 .load(std::sync::atomic::Ordering::Relaxed),

@@ -82,15 +82,15 @@ pub async fn ready(State(state): State<AppState>) -> Result<Json<Ready>, ApiErro
             "the gateway is stopping",
         ));
     }
-    let contact = state.store.contact().borrow().clone();
+    let health = state.store.health().borrow().clone();
     let refused = state.store.refuses_writes();
-    let cause = contact
+    let cause = health
         .cause()
         .map(ToOwned::to_owned)
         .or_else(|| refused.clone());
     // A cause may contain details that only operators may see.
     let cause = cause.filter(|_| state.settings.any_host);
-    let redis = match contact {
+    let redis = match health {
         RedisHealth::Never(_) => {
             let detail = "Redis has not been reached yet";
             let error = ApiError::new(ErrorCode::RedisUnavailable, detail);
@@ -154,7 +154,7 @@ pub async fn metrics(
             .inc_by(discarded);
     }
     state.metrics.redis_up.set(i64::from(matches!(
-        *state.store.contact().borrow(),
+        *state.store.health().borrow(),
         RedisHealth::Up
     )));
     let cluster = state.store.take_cluster_figures();

@@ -48,8 +48,8 @@ impl Supervised {
     /// Logs when the node becomes unreachable or reachable again.
     fn log(&mut self) {
         let address = self.node.address().map(|address| address.to_string());
-        let contact = self.node.contact();
-        let cause = contact.borrow().cause().map(str::to_owned);
+        let health = self.node.health();
+        let cause = health.borrow().cause().map(str::to_owned);
         match cause {
             Some(cause) if !self.down => {
                 tracing::warn!(
@@ -97,8 +97,8 @@ impl Nodes {
             }
             // Each node reports its own health; together they are the health of the cluster.
             let changed = supervised.iter().map(|of| {
-                let mut contact = of.node.contact();
-                async move { contact.changed().await }.boxed()
+                let mut health = of.node.health();
+                async move { health.changed().await }.boxed()
             });
             let changed: Vec<_> = match self.table().is_cluster() {
                 true => changed.collect(),
@@ -131,17 +131,16 @@ impl Nodes {
         let health: Vec<_> = table
             .nodes()
             .iter()
-            .map(|node| node.contact().borrow().clone())
+            .map(|node| node.health().borrow().clone())
             .collect();
         let down = health
             .iter()
             .find_map(|health| health.cause().map(str::to_owned));
         if health.contains(&RedisHealth::Up) {
-            self.contact
-                .send_if_modified(|contact| contact.record(None));
+            self.health.send_if_modified(|health| health.record(None));
         } else if let Some(cause) = down.or(cause) {
-            self.contact
-                .send_if_modified(|contact| contact.record(Some(cause)));
+            self.health
+                .send_if_modified(|health| health.record(Some(cause)));
         }
     }
 
@@ -176,7 +175,7 @@ impl Nodes {
         let mut command = Cmd::new();
         command.arg("INFO").arg("cluster");
         let info = node
-            .command(&command, SendOptions::supervision(RetryPolicy::Safe))
+            .command(&command, SendOptions::maintenance(RetryPolicy::Safe))
             .await;
         let enabled = info
             .and_then(text)
@@ -275,7 +274,7 @@ fn host_of(node: &Node) -> Option<String> {
 async fn ask(node: &Node) -> Result<Vec<MasterView>, StoreError> {
     let mut command = Cmd::new();
     command.arg("CLUSTER").arg("NODES");
-    let asked = node.command(&command, SendOptions::supervision(RetryPolicy::Safe));
+    let asked = node.command(&command, SendOptions::maintenance(RetryPolicy::Safe));
     let reply = timeout(ANSWER_WITHIN, asked)
         .await
         .unwrap_or(Err(StoreError::Timeout))?;

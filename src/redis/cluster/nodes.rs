@@ -42,7 +42,7 @@ pub(in crate::redis) struct Nodes {
     /// Every node in use by address, also targets of a move that serve no slot yet.
     known: Mutex<HashMap<NodeAddress, Node>>,
     /// Health of the only server, or of the cluster as a whole.
-    pub(super) contact: watch::Sender<RedisHealth>,
+    pub(super) health: watch::Sender<RedisHealth>,
     /// Number of shared connections opened to any node so far.
     pub(super) connected: watch::Sender<u64>,
     /// Times of commands, of all nodes together.
@@ -60,7 +60,7 @@ impl Nodes {
     /// # Errors
     /// [`StoreError::Unexpected`] when no pool can be built from the settings.
     pub fn new(settings: &PoolSettings) -> Result<Self, StoreError> {
-        let (contact, connected) = (
+        let (health, connected) = (
             watch::Sender::new(RedisHealth::Never(None)),
             watch::Sender::new(0),
         );
@@ -68,7 +68,7 @@ impl Nodes {
         let table = match settings.seeds.is_empty() {
             true => {
                 let signals = ServerWatches {
-                    contact: contact.clone(),
+                    health: health.clone(),
                     connected: connected.clone(),
                     times: times.clone(),
                 };
@@ -81,7 +81,7 @@ impl Nodes {
             table: RwLock::new(Arc::new(table)),
             version: watch::Sender::new(0),
             known: Mutex::default(),
-            contact,
+            health,
             connected,
             times,
             refresh: Notify::new(),
@@ -91,8 +91,8 @@ impl Nodes {
     }
 
     /// Returns a watch on the health of the only server, or of the cluster as a whole.
-    pub fn contact(&self) -> watch::Receiver<RedisHealth> {
-        self.contact.subscribe()
+    pub fn health(&self) -> watch::Receiver<RedisHealth> {
+        self.health.subscribe()
     }
 
     /// Returns a watch on the number of shared connections opened so far.
@@ -157,7 +157,7 @@ impl Nodes {
         if !self.table().nodes().is_empty() {
             return StoreError::NotServing(format!("no node serves slot {slot}"));
         }
-        StoreError::Unreachable(match &*self.contact.borrow() {
+        StoreError::Unreachable(match &*self.health.borrow() {
             RedisHealth::Never(Some(cause)) | RedisHealth::Down(cause) => cause.clone(),
             _ => "the cluster has not been queried yet".to_owned(),
         })
@@ -193,7 +193,7 @@ impl Nodes {
         let at = beside(&settings.connection, address.host.clone(), address.port);
         settings.connection = settings.connection.set_addr(at);
         let signals = ServerWatches {
-            contact: watch::Sender::new(RedisHealth::Never(None)),
+            health: watch::Sender::new(RedisHealth::Never(None)),
             connected: self.connected.clone(),
             times: self.times.clone(),
         };

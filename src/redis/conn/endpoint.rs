@@ -2,7 +2,7 @@
 //!
 //! A Redis configured by address has one endpoint, which is replaced only when that address leads
 //! to another server. With sentinels, a new endpoint replaces the old one when the sentinels name
-//! another master. Calls still running on the old endpoint are cancelled through `left`.
+//! another master. Calls still running on the old endpoint are cancelled through `replaced`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub(in crate::redis) struct Endpoint {
     pub target: Target,
     /// Cancelled when another server has replaced this one. Callers start nothing here then, and
     /// waiting calls end.
-    pub left: CancellationToken,
+    pub replaced: CancellationToken,
     pools: [Pool<Dialer>; 3],
     /// Creates connections outside the pools.
     dialer: Dialer,
@@ -91,7 +91,7 @@ impl Endpoint {
         let dialer = dialer(settings.response_timeout);
         Ok(Self {
             target,
-            left: CancellationToken::new(),
+            replaced: CancellationToken::new(),
             pools,
             dialer,
             patience,
@@ -113,8 +113,11 @@ impl Endpoint {
         &self,
         kind: PoolKind,
     ) -> Option<Result<Object<Dialer>, StoreError>> {
-        let taken = self.left.run_until_cancelled(self.pool(kind).get()).await?;
-        if self.left.is_cancelled() {
+        let taken = self
+            .replaced
+            .run_until_cancelled(self.pool(kind).get())
+            .await?;
+        if self.replaced.is_cancelled() {
             return None;
         }
         Some(taken.map_err(|error| match error {
@@ -164,7 +167,7 @@ impl Endpoint {
 
     /// Cancels the waiting calls and closes the idle connections.
     pub(in crate::redis) fn leave(&self) {
-        self.left.cancel();
+        self.replaced.cancel();
         self.pools.iter().for_each(Pool::close);
     }
 }

@@ -65,7 +65,7 @@ impl Store {
         }
         let replies = on.handle().pipeline(&pipeline).await;
         if replies.as_ref().is_err_and(StoreError::is_outage) {
-            on.node.doubt();
+            on.node.request_check();
         }
         let mut replies = replies?.into_iter();
         let woken = match replies.next() {
@@ -124,7 +124,7 @@ pub struct BlockingReadResult {
 /// An exclusive connection for commands that block or wait.
 pub struct Blocking {
     connection: Object<Dialer>,
-    left: CancellationToken,
+    replaced: CancellationToken,
     node: Arc<Connections>,
 }
 
@@ -140,10 +140,10 @@ impl Connections {
         kind: PoolKind,
     ) -> Result<Blocking, StoreError> {
         loop {
-            let site = self.site()?;
-            if let Some(taken) = site.take(kind).await {
-                let left = site.left.clone();
-                return taken.map(|connection| Blocking::new(connection, left, self.clone()));
+            let endpoint = self.endpoint()?;
+            if let Some(taken) = endpoint.take(kind).await {
+                let replaced = endpoint.replaced.clone();
+                return taken.map(|connection| Blocking::new(connection, replaced, self.clone()));
             }
             if self.is_retired() {
                 return Err(StoreError::Unreachable(
@@ -159,7 +159,7 @@ impl Connections {
 #[derive(Clone)]
 pub struct Handle {
     wire: MultiplexedHandle,
-    left: CancellationToken,
+    replaced: CancellationToken,
     /// The server of the connection.
     node: Arc<Connections>,
     /// Whether ASKING precedes each call, because the server does not own the slot yet.
@@ -167,15 +167,15 @@ pub struct Handle {
 }
 
 impl Blocking {
-    /// Creates an exclusive connection; `left` is cancelled when another server is used.
+    /// Creates an exclusive connection; `replaced` is cancelled when another server is used.
     pub(in crate::redis) const fn new(
         connection: Object<Dialer>,
-        left: CancellationToken,
+        replaced: CancellationToken,
         node: Arc<Connections>,
     ) -> Self {
         Self {
             connection,
-            left,
+            replaced,
             node,
         }
     }
@@ -185,7 +185,7 @@ impl Blocking {
     pub fn handle(&self) -> Handle {
         Handle {
             wire: MultiplexedHandle::clone(&self.connection),
-            left: self.left.clone(),
+            replaced: self.replaced.clone(),
             node: self.node.clone(),
             asking: false,
         }
@@ -202,12 +202,12 @@ impl Handle {
     /// Creates a handle to a connection outside the pools.
     pub(in crate::redis) const fn new(
         wire: MultiplexedHandle,
-        left: CancellationToken,
+        replaced: CancellationToken,
         node: Arc<Connections>,
     ) -> Self {
         Self {
             wire,
-            left,
+            replaced,
             node,
             asking: false,
         }
@@ -263,7 +263,7 @@ impl Handle {
         &self,
         call: impl Future<Output = Result<T, RedisError>>,
     ) -> Result<T, StoreError> {
-        let result = match self.left.run_until_cancelled(call).await {
+        let result = match self.replaced.run_until_cancelled(call).await {
             Some(done) => done.map_err(StoreError::from),
             None => Err(StoreError::Broken("the Redis master changed".to_owned())),
         };

@@ -50,20 +50,20 @@ impl Store {
     /// Logs when Redis becomes reachable or unreachable. Repeats the warning at growing intervals
     /// while Redis stays unreachable.
     pub(in crate::redis) async fn report_contact(&self) {
-        let mut contact = self.contact();
+        let mut health = self.health();
         loop {
-            let now = contact.borrow_and_update().clone();
+            let now = health.borrow_and_update().clone();
             let gone = match now {
                 RedisHealth::Up => {
                     self.say_connected().await;
-                    contact
-                        .wait_for(|contact| *contact != RedisHealth::Up)
+                    health
+                        .wait_for(|health| *health != RedisHealth::Up)
                         .await
                         .is_err()
                 }
-                RedisHealth::Never(None) => contact.changed().await.is_err(),
+                RedisHealth::Never(None) => health.changed().await.is_err(),
                 RedisHealth::Never(Some(_)) | RedisHealth::Down(_) => {
-                    self.say_away_until_back(&mut contact).await
+                    self.say_away_until_back(&mut health).await
                 }
             };
             if gone {
@@ -100,10 +100,10 @@ impl Store {
 
     /// Logs warnings until Redis is reachable again. Returns true when the state can no longer
     /// change, because its sender is gone.
-    async fn say_away_until_back(&self, contact: &mut watch::Receiver<RedisHealth>) -> bool {
+    async fn say_away_until_back(&self, health: &mut watch::Receiver<RedisHealth>) -> bool {
         let mut pause = SAY_AGAIN.0;
         loop {
-            let cause = contact
+            let cause = health
                 .borrow()
                 .cause()
                 .unwrap_or("unknown cause")
@@ -113,7 +113,7 @@ impl Store {
                 tracing::warn!("cannot reach Redis at {address}: {cause}; retrying");
             }
             tokio::select! {
-                back = contact.wait_for(|contact| *contact == RedisHealth::Up) => return back.is_err(),
+                back = health.wait_for(|health| *health == RedisHealth::Up) => return back.is_err(),
                 () = tokio::time::sleep(pause) => {}
             }
             pause = (pause * 2).min(SAY_AGAIN.1);

@@ -25,7 +25,7 @@ impl Connections {
             let mut pause = RETRY.0;
             loop {
                 match self
-                    .command(&probe(), SendOptions::supervision(RetryPolicy::Unsafe))
+                    .command(&probe(), SendOptions::maintenance(RetryPolicy::Unsafe))
                     .await
                 {
                     Err(StoreError::ReadOnly(_)) if self.settings.sentinels.is_none() => {
@@ -45,18 +45,20 @@ impl Connections {
     }
 
     async fn move_if_new_connections_write(&self) {
-        let Ok(site) = self.site() else { return };
+        let Ok(endpoint) = self.endpoint() else {
+            return;
+        };
         let written = async {
-            let wire = site.fresh().await?;
+            let wire = endpoint.fresh().await?;
             let wrote = probe().query_async::<Value>(&mut wire.handle.clone()).await;
             wrote.map_err(StoreError::from)
         };
         match written.await {
             Err(error) if error.is_outage_for_writes() => {}
             _ => {
-                let address = site.target.info.addr();
+                let address = endpoint.target.info.addr();
                 tracing::warn!("{address} leads to another server; replacing all connections");
-                if let Err(error) = self.move_to(site.target.info.clone()) {
+                if let Err(error) = self.use_endpoint_at(endpoint.target.info.clone()) {
                     tracing::error!(%error, "cannot replace the connections to Redis");
                 }
             }

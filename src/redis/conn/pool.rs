@@ -40,7 +40,7 @@ const UNSENT_TRIES: u8 = 2;
 #[derive(Clone)]
 pub(in crate::redis) struct ServerWatches {
     /// Health of the connections.
-    pub contact: watch::Sender<RedisHealth>,
+    pub health: watch::Sender<RedisHealth>,
     /// Number of shared connections opened so far.
     pub connected: watch::Sender<u64>,
     /// Times of commands.
@@ -50,13 +50,13 @@ pub(in crate::redis) struct ServerWatches {
 /// All connections of this process to one Redis server.
 pub struct Connections {
     pub(in crate::redis) settings: PoolSettings,
-    /// The endpoint in use, or why there is none. Set by `move_to` and `has_no_site`.
-    site: RwLock<Result<Arc<Endpoint>, StoreError>>,
+    /// The endpoint in use, or why there is none. Set by `use_endpoint_at` and `has_no_endpoint`.
+    endpoint: RwLock<Result<Arc<Endpoint>, StoreError>>,
     /// Connections for writes: one for callers outside the workers, then one per worker.
     pub(super) writers: Box<[SharedConnection]>,
     pub(super) readers: Box<[SharedConnection]>,
     turn: AtomicUsize,
-    pub(in crate::redis) contact: watch::Sender<RedisHealth>,
+    pub(in crate::redis) health: watch::Sender<RedisHealth>,
     pub(in crate::redis) writes: WriteHealth,
     /// Notified when a connection ends.
     pub(super) ended: Arc<Notify>,
@@ -78,7 +78,7 @@ impl Connections {
     /// [`StoreError::Unexpected`] when no pool can be built from the settings.
     pub fn new(settings: &PoolSettings, signals: ServerWatches) -> Result<Self, StoreError> {
         let ended = Arc::new(Notify::new());
-        let site = match settings.sentinels {
+        let endpoint = match settings.sentinels {
             None => Ok(Arc::new(Endpoint::new(
                 settings,
                 settings.connection.clone(),
@@ -90,7 +90,7 @@ impl Connections {
         };
         Ok(Self {
             settings: settings.clone(),
-            site: RwLock::new(site),
+            endpoint: RwLock::new(endpoint),
             writers: (0..=settings.workers)
                 .map(|_| SharedConnection::default())
                 .collect(),
@@ -98,7 +98,7 @@ impl Connections {
                 .map(|_| SharedConnection::default())
                 .collect(),
             turn: AtomicUsize::new(0),
-            contact: signals.contact,
+            health: signals.health,
             writes: WriteHealth::default(),
             ended,
             connected: signals.connected,
@@ -111,27 +111,27 @@ impl Connections {
 
     /// Returns a watch on the health of the connection to Redis.
     #[must_use]
-    pub fn contact(&self) -> watch::Receiver<RedisHealth> {
-        self.contact.subscribe()
+    pub fn health(&self) -> watch::Receiver<RedisHealth> {
+        self.health.subscribe()
     }
 
     /// Returns whether the last attempt to reach the server succeeded.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        *self.contact.borrow() == RedisHealth::Up
+        *self.health.borrow() == RedisHealth::Up
     }
 
     /// Returns the address of the server, or `None` while the sentinels name no server.
     #[must_use]
     pub fn address(&self) -> Option<ConnectionAddr> {
-        Some(self.site().ok()?.target.info.addr().clone())
+        Some(self.endpoint().ok()?.target.info.addr().clone())
     }
 
     /// Closes all connections and ends the supervision. Calls that wait for the server end.
     pub(in crate::redis) fn retire(&self) {
         self.retired.cancel();
-        if let Ok(site) = self.site() {
-            site.leave();
+        if let Ok(endpoint) = self.endpoint() {
+            endpoint.leave();
         }
         self.discard_all();
     }
@@ -144,32 +144,40 @@ impl Connections {
     /// Returns the number of open connections, by kind.
     #[must_use]
     pub fn open(&self) -> [(&'static str, usize); 3] {
-        let site = self.site();
-        PoolKind::ALL.map(|kind| (kind.name(), site.as_ref().map_or(0, |site| site.open(kind))))
+        let endpoint = self.endpoint();
+        PoolKind::ALL.map(|kind| {
+            (
+                kind.name(),
+                endpoint.as_ref().map_or(0, |endpoint| endpoint.open(kind)),
+            )
+        })
     }
 
     /// Returns the endpoint in use.
     ///
     /// # Errors
     /// [`StoreError::Unreachable`] until the sentinels have named a master.
-    pub(in crate::redis) fn site(&self) -> Result<Arc<Endpoint>, StoreError> {
-        self.site.read().clone()
+    pub(in crate::redis) fn endpoint(&self) -> Result<Arc<Endpoint>, StoreError> {
+        self.endpoint.read().clone()
     }
 
     /// Switches to another server and cancels the calls that wait for the previous one.
     ///
     /// # Errors
     /// [`StoreError::Unexpected`] when no pool can be built; nothing changes then.
-    pub(in crate::redis) fn move_to(&self, there: ConnectionInfo) -> Result<(), StoreError> {
-        let site = Ok(Arc::new(Endpoint::new(&self.settings, there, &self.ended)?));
-        let mut place = self.site.write();
-        let before = std::mem::replace(&mut *place, site);
+    pub(in crate::redis) fn use_endpoint_at(
+        &self,
+        there: ConnectionInfo,
+    ) -> Result<(), StoreError> {
+        let endpoint = Ok(Arc::new(Endpoint::new(&self.settings, there, &self.ended)?));
+        let mut place = self.endpoint.write();
+        let before = std::mem::replace(&mut *place, endpoint);
         drop(place);
         if let Ok(before) = before {
             before.leave();
         }
         self.discard_all();
-        self.doubt();
+        self.request_check();
         Ok(())
     }
 
@@ -182,10 +190,10 @@ impl Connections {
     }
 
     /// Records why no server is available, unless one is in use.
-    pub(in crate::redis) fn has_no_site(&self, why: &str) {
-        let mut site = self.site.write();
-        if site.is_err() {
-            *site = Err(StoreError::Unreachable(why.to_owned()));
+    pub(in crate::redis) fn has_no_endpoint(&self, why: &str) {
+        let mut endpoint = self.endpoint.write();
+        if endpoint.is_err() {
+            *endpoint = Err(StoreError::Unreachable(why.to_owned()));
         }
     }
 
@@ -317,18 +325,20 @@ impl Connections {
             return Ok(held);
         }
         loop {
-            let site = self.site().inspect_err(|error| self.note(Some(error)))?;
-            if let Some((at, left, error)) = &*last_failure
+            let endpoint = self
+                .endpoint()
+                .inspect_err(|error| self.note(Some(error)))?;
+            if let Some((at, replaced, error)) = &*last_failure
                 && at.elapsed() < FAILURE_COUNTS_FOR
-                && !left.is_cancelled()
+                && !replaced.is_cancelled()
             {
                 return Err(error.clone());
             }
-            let left = site.left.clone();
-            let owner = match site.take(PoolKind::Shared).await {
+            let replaced = endpoint.replaced.clone();
+            let owner = match endpoint.take(PoolKind::Shared).await {
                 Some(Ok(owner)) => owner,
                 Some(Err(error)) => {
-                    *last_failure = Some((Instant::now(), left, error.clone()));
+                    *last_failure = Some((Instant::now(), replaced, error.clone()));
                     self.note(Some(&error));
                     self.suspected.notify_one();
                     return Err(error);
@@ -344,13 +354,13 @@ impl Connections {
                 wire: MultiplexedHandle::clone(&owner),
                 owner: Mutex::new(Some(owner)),
                 answered: AtomicU64::new(0),
-                left,
+                replaced,
             });
             let mut place = slot.held.write();
-            // Checked under the same lock that `move_to` takes after it has cancelled the old
-            // endpoint. A handle stored here is either discarded by `move_to` or of the new
+            // Checked under the same lock that `use_endpoint_at` takes after it has cancelled the old
+            // endpoint. A handle stored here is either discarded by `use_endpoint_at` or of the new
             // endpoint.
-            if held.left.is_cancelled() {
+            if held.replaced.is_cancelled() {
                 drop(place);
                 continue;
             }

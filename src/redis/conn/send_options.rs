@@ -30,8 +30,8 @@ pub(in crate::redis) struct SendOptions {
 }
 
 impl SendOptions {
-    /// Returns the options for a call of the supervision, which changes nothing that lasts.
-    pub const fn supervision(retry: RetryPolicy) -> Self {
+    /// Returns the options for a maintenance call, which changes nothing that lasts.
+    pub const fn maintenance(retry: RetryPolicy) -> Self {
         Self {
             retry,
             asking: false,

@@ -139,7 +139,10 @@ impl Connections {
         // The problem logged last. Logged again every second, it would flood the log.
         let mut logged = None;
         loop {
-            let used = self.site().ok().map(|site| site.target.info.addr().clone());
+            let used = self
+                .endpoint()
+                .ok()
+                .map(|endpoint| endpoint.target.info.addr().clone());
             match asked.for_master(used.as_ref()).await {
                 Ok(master) => {
                     if logged.take().is_some() {
@@ -155,7 +158,7 @@ impl Connections {
                         let goes_on = used.map(|used| used.to_string());
                         tracing::warn!(error = %trouble, goes_on, "cannot find the Redis master through the sentinels");
                     }
-                    self.has_no_site(&trouble.to_string());
+                    self.has_no_endpoint(&trouble.to_string());
                 }
             }
             tokio::time::sleep(ASK_PAUSE).await;
@@ -171,7 +174,8 @@ impl Connections {
             None => tracing::info!(%master, "the sentinels name the master"),
             Some(before) => tracing::warn!(%master, %before, "the Redis master changed"),
         }
-        if let Err(error) = self.move_to(self.settings.connection.clone().set_addr(master)) {
+        if let Err(error) = self.use_endpoint_at(self.settings.connection.clone().set_addr(master))
+        {
             tracing::error!(%error, "cannot use the new Redis master");
         }
     }

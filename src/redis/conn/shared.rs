@@ -56,5 +56,5 @@ pub(in crate::redis) struct ConnectionHandle {
     /// Number of replies received on this connection.
     pub answered: AtomicU64,
     /// Cancelled when another server has replaced the one this connection goes to.
-    pub left: CancellationToken,
+    pub replaced: CancellationToken,
 }

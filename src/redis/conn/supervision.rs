@@ -23,7 +23,7 @@ impl Connections {
         }
     }
 
-    /// Keeps the shared connections alive and `contact` up to date.
+    /// Keeps the shared connections alive and `health` up to date.
     async fn keep_alive(&self) {
         let mut tick = tokio::time::interval(PING_EVERY);
         loop {
@@ -49,7 +49,7 @@ impl Connections {
     }
 
     /// Requests an immediate health check, because something suggests that Redis is unreachable.
-    pub fn doubt(&self) {
+    pub fn request_check(&self) {
         self.doubted.notify_one();
         self.suspected.notify_one();
     }
@@ -61,7 +61,7 @@ impl Connections {
                 Err(error) => return Some(error),
             };
             let before = held.answered.load(Ordering::Relaxed);
-            let answer = held.left.run_until_cancelled(greet(&held.wire.handle));
+            let answer = held.replaced.run_until_cancelled(greet(&held.wire.handle));
             if let Some(result) = answer.await {
                 return self.finish_call(slot, &held, before, result).err();
             }
@@ -73,7 +73,6 @@ impl Connections {
         let cause = error
             .filter(|error| error.is_outage())
             .map(StoreError::cause);
-        self.contact
-            .send_if_modified(|contact| contact.record(cause));
+        self.health.send_if_modified(|health| health.record(cause));
     }
 }

@@ -112,14 +112,14 @@ impl Store {
         node: &NodeRef,
         changes: &Arc<Changes>,
     ) -> Result<TrackingConnection, StoreError> {
-        let site = node.0.site()?;
+        let endpoint = node.0.endpoint()?;
         let (changes, reporter) = (changes.clone(), node.clone());
         let report = move |push| {
             changes.record(&reporter, push);
             Ok::<_, std::convert::Infallible>(())
         };
-        let wire = site.reporting(report).await?;
-        let handle = Handle::new(wire, site.left.clone(), node.0.clone());
+        let wire = endpoint.reporting(report).await?;
+        let handle = Handle::new(wire, endpoint.replaced.clone(), node.0.clone());
         let mut tracking = Cmd::new();
         tracking.arg("CLIENT").arg("TRACKING").arg("ON");
         let reports = match handle.command(&tracking).await {

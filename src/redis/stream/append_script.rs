@@ -62,7 +62,7 @@ impl Store {
                 .arg(stream.redis_key())
                 .arg(&known)
                 .arg(&ends);
-            command.arg(self.holes());
+            command.arg(self.untraced_holes_flag());
             command.arg(
                 conditions
                     .if_match

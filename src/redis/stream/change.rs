@@ -66,7 +66,7 @@ impl Store {
                 .arg(stream.redis_key())
                 .arg(keys::retention(stream))
                 .arg(&known)
-                .arg(self.holes());
+                .arg(self.untraced_holes_flag());
             match &change.retention {
                 Some((seen, next)) => {
                     command

@@ -99,7 +99,7 @@ impl Store {
         let Ok(node) = self.nodes.node(Some(stream.redis_key().as_bytes())) else {
             return exhausted;
         };
-        let how = SendOptions::supervision(RetryPolicy::Safe);
+        let how = SendOptions::maintenance(RetryPolicy::Safe);
         match command.send_to(&node, how).await.and_then(bytes) {
             Ok(info) => match keeping_up(&String::from_utf8_lossy(&info)) {
                 there if there < wanted => StoreError::FewReplicas { wanted, there },

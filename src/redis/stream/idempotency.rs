@@ -103,7 +103,7 @@ impl Store {
                 .arg(stream.redis_key())
                 .arg(&known)
                 .arg(&ends)
-                .arg(self.holes());
+                .arg(self.untraced_holes_flag());
         });
         match unsigned(&refreshed.await?)? {
             1 => return Ok(()),

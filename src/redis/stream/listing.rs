@@ -168,7 +168,7 @@ impl Store {
         scan.arg("SCAN").arg(cursor).arg("MATCH").arg(glob);
         scan.arg("COUNT").arg(limit.min(KEYS_PER_ROUND));
         scan.arg("TYPE").arg("stream");
-        let how = SendOptions::supervision(RetryPolicy::Safe);
+        let how = SendOptions::maintenance(RetryPolicy::Safe);
         let mut both = Pipeline::with_capacity(2);
         both.cmd("INFO").arg("server");
         both.add_command(scan.clone());

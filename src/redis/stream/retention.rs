@@ -96,7 +96,7 @@ impl Store {
     ) -> Result<Option<(Retention, Option<BlockedBy>)>, StoreError> {
         let reply = self.run_script(&LOOK, RetryPolicy::Safe, |command| {
             begin(command, stream);
-            command.arg(self.holes());
+            command.arg(self.untraced_holes_flag());
         });
         let reply = reply.await?;
         if reply == Value::Nil {
@@ -135,7 +135,7 @@ impl Store {
     ) -> Result<Option<Retained>, StoreError> {
         let reply = self.run_script(&RETAIN, RetryPolicy::Unsafe, |command| {
             begin(command, stream);
-            command.arg(self.holes()).arg(u8::from(renew));
+            command.arg(self.untraced_holes_flag()).arg(u8::from(renew));
         });
         let reply = reply.await?;
         if !matches!(reply, Value::Array(_)) {

@@ -234,7 +234,7 @@ impl Store {
             stuck: false,
         };
         let key = due.stream.redis_key().as_bytes();
-        let site = self.nodes.node(Some(key))?.site()?;
+        let endpoint = self.nodes.node(Some(key))?.endpoint()?;
         loop {
             let reply = self.run_script(&MOVE, RetryPolicy::Unsafe, |command| {
                 let [times, entries] = keys::scheduled(&due.stream);
@@ -267,7 +267,7 @@ impl Store {
                 }
             };
             // A delivery on one server must not change the index of another.
-            if site.left.is_cancelled() {
+            if endpoint.replaced.is_cancelled() {
                 return Err(StoreError::Broken("the Redis master changed".to_owned()));
             }
             self.settle_due(due.stream.redis_key().as_bytes(), &due.edition, &again)

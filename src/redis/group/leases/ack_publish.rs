@@ -87,7 +87,9 @@ impl Store {
             for to in &streams {
                 command.arg(to.redis_key()).arg(&keys::idempotency(to));
             }
-            command.arg(self.holes()).arg(group.as_bytes());
+            command
+                .arg(self.untraced_holes_flag())
+                .arg(group.as_bytes());
             command
                 .arg(keys::wake_channel(stream, group))
                 .arg(step.window_ms)

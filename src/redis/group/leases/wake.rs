@@ -19,7 +19,7 @@ pub struct WakeSubscriber {
 /// The receiving half of a subscriber connection.
 pub struct WakeMessages {
     stream: PubSubStream,
-    left: CancellationToken,
+    replaced: CancellationToken,
 }
 
 impl Store {
@@ -38,9 +38,12 @@ impl Store {
     pub async fn listen(&self) -> Result<(WakeSubscriber, WakeMessages), StoreError> {
         // Every node of a cluster passes on what is published on any of them.
         let node = self.nodes.node(None)?;
-        let (site, patience) = (node.site()?, self.nodes.settings.connect_timeout);
+        let (endpoint, patience) = (node.endpoint()?, self.nodes.settings.connect_timeout);
         let made = async {
-            let (login, socket) = (site.target.login().await?, site.target.socket().await?);
+            let (login, socket) = (
+                endpoint.target.login().await?,
+                endpoint.target.socket().await?,
+            );
             PubSub::new(&login, socket).await.map_err(StoreError::from)
         };
         let made = tokio::time::timeout(patience, made)
@@ -55,7 +58,7 @@ impl Store {
             WakeSubscriber { sink, patience },
             WakeMessages {
                 stream,
-                left: site.left.clone(),
+                replaced: endpoint.replaced.clone(),
             },
         ))
     }
@@ -95,7 +98,10 @@ impl WakeMessages {
     /// # Cancel safety
     /// Cancel safe.
     pub async fn next(&mut self) -> Option<(String, u64)> {
-        let message = self.left.run_until_cancelled(self.stream.next()).await??;
+        let message = self
+            .replaced
+            .run_until_cancelled(self.stream.next())
+            .await??;
         let due_ms = std::str::from_utf8(message.get_payload_bytes()).ok();
         let due_ms = due_ms.and_then(|text| text.parse().ok()).unwrap_or(0);
         Some((message.get_channel_name().to_owned(), due_ms))
