@@ -16,7 +16,7 @@ run: ## Run a gateway on a private Redis
 
 test: test-clients ## Install what the tests need and run them all
 	@scripts/install.sh cc redis chromium curl openssl procps python3 node php
-	cargo test --locked
+	@scripts/test.sh
 
 test-clients: ## Install the clients that tests follow streams with, into target/clients
 	@scripts/install.sh node npm venv
