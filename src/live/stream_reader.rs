@@ -206,7 +206,7 @@ impl Feed {
                 FeedPhase::Complete => return Poll::Pending,
                 FeedPhase::Live if is_past_end => self.phase = FeedPhase::CatchUp(None),
                 FeedPhase::Live => {
-                    let (after, end) = (writer.cursors.at(number).id, self.end);
+                    let (after, end) = (writer.cursors.at(number), self.end);
                     match self
                         .following
                         .as_ref()

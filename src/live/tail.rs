@@ -11,7 +11,6 @@ use tokio::time::Instant;
 use crate::live::page_memory::Memory;
 use crate::live::wake_queue::{RegisteredWakeHandle, WakeHandle, WakeQueue, WakeSet, WakeSource};
 use crate::model::history::StreamCounters;
-use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::page::Page;
 use crate::model::position::Position;
@@ -228,8 +227,9 @@ impl Following {
         &self.tail
     }
 
-    /// Returns the news after this id.
-    pub(super) fn after(&self, id: EntryId) -> News {
+    /// Returns the news after this position.
+    pub(super) fn after(&self, position: Position) -> News {
+        let id = position.id;
         let recent = self.tail.lock();
         if recent.looks != self.seen {
             return News::Look;
@@ -239,7 +239,9 @@ impl Following {
         }
         let next = recent.pages.partition_point(|(_, page)| page.end.id <= id);
         match recent.pages.get(next) {
-            Some((_, page)) if page.after.id <= id => News::Page(page.clone()),
+            Some((_, page)) if page.continues(position) => News::Page(page.clone()),
+            // The follower has read more than the reader, and the stream was replaced since.
+            Some((_, page)) if page.after.id <= id => News::Look,
             _ => News::Behind,
         }
     }

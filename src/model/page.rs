@@ -1,5 +1,6 @@
 //! Pages: consecutive entries of one stream, rendered once for all subscribers with the same view.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -75,6 +76,24 @@ impl Page {
             positions,
             rendered: Mutex::default(),
         }
+    }
+
+    /// Returns whether a reader at this position has read the same history up to there as the page,
+    /// and so misses nothing and gets nothing twice if it goes on with the page.
+    #[must_use]
+    pub fn continues(&self, position: Position) -> bool {
+        let own = match position.id.cmp(&self.after.id) {
+            Ordering::Less => return false,
+            Ordering::Equal => self.after,
+            Ordering::Greater => {
+                let found = self
+                    .positions
+                    .binary_search_by_key(&position.id, |at| at.id);
+                let Ok(index) = found else { return false };
+                self.positions[index]
+            }
+        };
+        own.n.zip(position.n).is_none_or(|(own, n)| own == n)
     }
 
     /// Returns the approximate size in bytes: the entries and one rendering of them.
@@ -255,6 +274,25 @@ mod tests {
         let chunk = rendered.chunk();
         let head = format!("{:08x}\r\n", whole.len());
         assert_eq!(chunk, [head.as_bytes(), &whole, b"\r\n"].concat());
+    }
+
+    #[test]
+    fn a_page_continues_only_positions_of_its_own_history() {
+        let page = page();
+        let at = |ms: u64, n: Option<u64>| page.continues(Position::new(EntryId::new(ms, 0), n));
+        assert!(page.continues(Position::START));
+        assert!(page.continues(Position::OLDEST));
+        assert!(at(1, Some(1)) && at(2, Some(2)) && at(2, None));
+        // The entry has another count here: the reader comes from a stream that was replaced.
+        assert!(!at(1, Some(2)) && !at(0, Some(1)));
+        // Not an entry of the page.
+        assert!(!page.continues(Position::new(EntryId::new(1, 7), Some(1))));
+        let later = Position::new(EntryId::new(1, 0), Some(1));
+        let page = Page {
+            after: later,
+            ..page
+        };
+        assert!(page.continues(later) && !page.continues(Position::START));
     }
 
     #[test]

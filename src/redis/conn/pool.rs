@@ -144,13 +144,9 @@ impl Connections {
     /// Returns the number of open connections, by kind.
     #[must_use]
     pub fn open(&self) -> [(&'static str, usize); 3] {
-        let endpoint = self.endpoint();
-        PoolKind::ALL.map(|kind| {
-            (
-                kind.name(),
-                endpoint.as_ref().map_or(0, |endpoint| endpoint.open(kind)),
-            )
-        })
+        let endpoint = self.endpoint().ok();
+        let open = |kind| endpoint.as_ref().map_or(0, |of| of.open(kind));
+        PoolKind::ALL.map(|kind| (kind.name(), open(kind)))
     }
 
     /// Returns the endpoint in use.
