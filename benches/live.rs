@@ -17,6 +17,8 @@
     reason = "figures are rounded anyway"
 )]
 
+#[path = "live/beside.rs"]
+mod beside;
 #[path = "live/crowd.rs"]
 mod crowd;
 #[path = "live/fanout.rs"]
@@ -57,9 +59,10 @@ use publish::Clock;
 
 /// The scenarios by name, with the number of subscribers or waiting reads of each.
 type Scenario = fn(&Run, usize);
-const SCENARIOS: [(&str, Scenario, usize); 9] = [
+const SCENARIOS: [(&str, Scenario, usize); 10] = [
     ("paced", fanout::paced, 1000),
     ("saturated", fanout::saturated, 1000),
+    ("beside", beside::publish, 5000),
     ("idle-memory", idle::memory, 10_000),
     ("idle-ways", idle::ways, 10_000),
     ("come-and-go", idle::come_and_go, 9500),
