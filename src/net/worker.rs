@@ -4,6 +4,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::time::Duration;
 
 use axum::Router;
 use tokio::sync::{mpsc, oneshot};
@@ -14,6 +15,11 @@ use crate::net::connection::Accepted;
 
 /// Maximum number of connections assigned to a worker but not accepted by it yet.
 const BACKLOG: usize = 64;
+
+/// Interval of a timer that every worker always has. A timer that would be the next to expire makes
+/// tokio wake the event loop by a system call, even on its own thread; without this one, most commands
+/// to Redis set such a timer.
+const TICK: Duration = Duration::from_millis(50);
 
 /// The work of one thread.
 pub struct WorkerSetup {
@@ -57,6 +63,7 @@ impl Worker {
                 tokio::select! {
                     () = served => {}
                     () = what.beside => {}
+                    () = tick() => {}
                     () = hard.cancelled() => {}
                 }
             });
@@ -88,5 +95,14 @@ impl Worker {
     pub(crate) async fn finish(self) {
         drop(self.connections);
         let _ = self.ended.await;
+    }
+}
+
+/// Keeps a timer of this thread due within [`TICK`], without end.
+async fn tick() {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
     }
 }
