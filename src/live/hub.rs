@@ -91,14 +91,12 @@ impl Hub {
     /// exists.
     pub async fn serve_wake_queue(self) {
         let post = &self.0.context.wake_queues[self.1];
-        tokio::select! {
-            () = post.serve(self.1) => {}
-            () = self.0.context.stop.cancelled() => {
-                // Each follower checks for the shutdown itself.
-                post.call_all();
-                post.serve(self.1).await;
-            }
-        }
+        let at_shutdown = async {
+            self.0.context.stop.cancelled().await;
+            // Each follower checks for the shutdown itself.
+            post.call_all();
+        };
+        tokio::join!(post.serve(self.1), at_shutdown);
     }
 
     /// Wakes all followers, so that each checks whether its credential is still valid.

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::live::context::{JoinError, LiveContext};
 use crate::live::matched_names::MatchedNames;
-use crate::live::wake_queue::{WakeHandle, WakeQueue, WakeSet, WakeSource};
+use crate::live::wake_queue::{PostFollowers, WakeHandle, WakeSource, wake_followers};
 use crate::model::glob::prefixed;
 use crate::model::name::StreamName;
 use crate::redis::{ListPosition, StoreError};
@@ -100,8 +100,8 @@ struct PrefixWatch {
     ready: watch::Sender<bool>,
     /// False while a check is running.
     checked: watch::Sender<bool>,
-    /// The followers by worker thread, and whether the prefix is queued for their wake-up.
-    wake_queues: Box<[(WakeSet, AtomicBool)]>,
+    /// The followers by worker thread.
+    posts: Box<[PostFollowers]>,
     followers: AtomicUsize,
 }
 
@@ -112,21 +112,13 @@ impl PrefixWatch {
             names: Mutex::default(),
             ready: watch::Sender::new(false),
             checked: watch::Sender::new(true),
-            wake_queues: (0..wake_queues).map(|_| Default::default()).collect(),
+            posts: (0..wake_queues).map(|_| PostFollowers::default()).collect(),
             followers: AtomicUsize::new(0),
         }
     }
 
     fn names(&self) -> MutexGuard<'_, MatchedNames> {
         self.names.lock()
-    }
-
-    fn wake_followers(self: &Arc<Self>, wake_queues: &[Arc<WakeQueue>]) {
-        for ((_, called), post) in self.wake_queues.iter().zip(wake_queues) {
-            if !called.swap(true, Ordering::AcqRel) {
-                post.enqueue(self.clone());
-            }
-        }
     }
 
     /// Checks which of the names exist, all in one step. Then notifies all followers, whatever the
@@ -149,7 +141,7 @@ impl PrefixWatch {
         if self.names().lacks_some() {
             watches.newcomer.notify_one();
         }
-        self.wake_followers(&watches.context.wake_queues);
+        wake_followers(&self, &watches.context.wake_queues);
     }
 }
 
@@ -222,16 +214,14 @@ async fn scan(context: &LiveContext, wanted: &PrefixIndex) -> Result<(), StoreEr
         watch.ready.send_replace(true);
     }
     for watch in changed.values() {
-        watch.wake_followers(&context.wake_queues);
+        wake_followers(watch, &context.wake_queues);
     }
     Ok(())
 }
 
 impl WakeSource for PrefixWatch {
-    fn notify(&self, post: usize) {
-        let (wake_set, called) = &self.wake_queues[post];
-        called.store(false, Ordering::Release);
-        wake_set.notify();
+    fn followers_on(&self, post: usize) -> &PostFollowers {
+        &self.posts[post]
     }
 }
 
@@ -293,7 +283,7 @@ impl PrefixWatches {
             context.background.spawn(run(self.clone()));
         }
         drop(all);
-        let key = watch.wake_queues[post].0.add(wake_handle, MATCH);
+        let key = watch.posts[post].add(wake_handle, MATCH);
         Ok(PrefixFollower {
             watches: self.clone(),
             watch,
@@ -309,7 +299,7 @@ impl PrefixWatches {
         }
         for watch in self.lock().of(stream.redis_key()) {
             if watch.names().add(stream.clone()) {
-                watch.wake_followers(&self.context.wake_queues);
+                wake_followers(watch, &self.context.wake_queues);
             }
         }
     }
@@ -365,7 +355,7 @@ impl PrefixFollower {
 
 impl Drop for PrefixFollower {
     fn drop(&mut self) {
-        self.watch.wake_queues[self.post].0.remove(self.key);
+        self.watch.posts[self.post].remove(self.key);
         self.watch.followers.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -2,14 +2,16 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::live::page_memory::Memory;
-use crate::live::wake_queue::{RegisteredWakeHandle, WakeHandle, WakeQueue, WakeSet, WakeSource};
+use crate::live::wake_queue::{
+    PostFollowers, RegisteredWakeHandle, WakeHandle, WakeQueue, WakeSource, wake_followers,
+};
 use crate::model::history::StreamCounters;
 use crate::model::name::StreamName;
 use crate::model::page::Page;
@@ -26,7 +28,7 @@ pub(super) struct Tail {
     /// that is fed.
     pub(super) ready: watch::Sender<bool>,
     /// The followers by worker thread.
-    wake_queues: Box<[AtPost]>,
+    posts: Box<[PostFollowers]>,
     /// The number of followers. Raised by `follow`, lowered when a [`Following`] is dropped.
     followers: AtomicUsize,
     memory: Arc<Memory>,
@@ -53,14 +55,6 @@ pub(super) struct TailState {
     readable: bool,
 }
 
-/// The followers on one thread.
-#[derive(Default)]
-struct AtPost {
-    wake_set: WakeSet,
-    /// Whether the tail is queued for a wake-up of these followers.
-    called: AtomicBool,
-}
-
 impl Tail {
     /// Returns a tail without a reader.
     pub(super) fn new(stream: StreamName, wake_queues: usize, memory: Arc<Memory>) -> Self {
@@ -76,7 +70,7 @@ impl Tail {
             stream,
             recent: Mutex::new(recent),
             ready: watch::Sender::new(false),
-            wake_queues: (0..wake_queues).map(|_| AtPost::default()).collect(),
+            posts: (0..wake_queues).map(|_| PostFollowers::default()).collect(),
             followers: AtomicUsize::new(0),
             memory,
         }
@@ -105,7 +99,7 @@ impl Tail {
             self.drop_oldest(&mut recent);
         }
         drop(recent);
-        self.wake_followers(wake_queues);
+        wake_followers(self, wake_queues);
     }
 
     /// Notifies the followers of a change other than an append (a gap, a reset), so that each reads
@@ -128,7 +122,7 @@ impl Tail {
         recent.readable = at.is_some();
         recent.end = at.unwrap_or(recent.end);
         drop(recent);
-        self.wake_followers(wake_queues);
+        wake_followers(self, wake_queues);
     }
 
     /// Drops the pages that were read before this time.
@@ -149,14 +143,6 @@ impl Tail {
         }
     }
 
-    fn wake_followers(self: &Arc<Self>, wake_queues: &[Arc<WakeQueue>]) {
-        for (at, post) in self.wake_queues.iter().zip(wake_queues) {
-            if !at.called.swap(true, Ordering::AcqRel) {
-                post.enqueue(self.clone());
-            }
-        }
-    }
-
     /// Adds a follower on worker thread `post`, to be notified with this number.
     pub(super) fn follow(
         self: &Arc<Self>,
@@ -165,7 +151,7 @@ impl Tail {
         number: u32,
     ) -> Following {
         self.followers.fetch_add(1, Ordering::Relaxed);
-        let key = self.wake_queues[post].wake_set.add(wake_handle, number);
+        let key = self.posts[post].add(wake_handle, number);
         Following {
             tail: self.clone(),
             post,
@@ -180,12 +166,8 @@ impl Tail {
 }
 
 impl WakeSource for Tail {
-    fn notify(&self, post: usize) {
-        // Cleared before the notifications, so that later pages queue the tail again.
-        self.wake_queues[post]
-            .called
-            .store(false, Ordering::Release);
-        self.wake_queues[post].wake_set.notify();
+    fn followers_on(&self, post: usize) -> &PostFollowers {
+        &self.posts[post]
     }
 }
 
@@ -279,7 +261,7 @@ impl Following {
 
 impl Drop for Following {
     fn drop(&mut self) {
-        self.tail.wake_queues[self.post].wake_set.remove(self.key);
+        self.tail.posts[self.post].remove(self.key);
         self.tail.followers.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -5,12 +5,24 @@
 //! ([`WakeQueue`]): the reader notifies the queue once, and the queue wakes all followers on its own
 //! thread.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use slab::Slab;
 use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+/// Number of followers notified before the other tasks of the thread get their turn. Each writes to
+/// its socket, which takes some microseconds.
+const SLICE: usize = 32;
+/// Rounds shorter than this are not followed by a rest.
+const SHORT_ROUND: Duration = Duration::from_micros(500);
+/// Longest rest after a round, which is the longest delay of a delivery by gathering.
+const LONGEST_REST: Duration = Duration::from_millis(5);
 
 /// The wake-up handle of one follower. It records which of its streams have news.
 #[derive(Default)]
@@ -73,24 +85,17 @@ impl WakeHandle {
     }
 }
 
-/// The followers on one thread that are woken together, for the same source.
+/// Handles of followers on one thread.
 #[derive(Default)]
-pub(super) struct WakeSet(Mutex<Slab<(Arc<WakeHandle>, u32)>>);
+struct WakeSet(Mutex<Slab<(Arc<WakeHandle>, u32)>>);
 
 impl WakeSet {
-    /// Adds a follower, to be notified with this number. Returns the key for [`WakeSet::remove`].
-    pub(super) fn add(&self, wake_handle: Arc<WakeHandle>, number: u32) -> usize {
+    fn add(&self, wake_handle: Arc<WakeHandle>, number: u32) -> usize {
         self.lock().insert((wake_handle, number))
     }
 
-    pub(super) fn remove(&self, key: usize) {
+    fn remove(&self, key: usize) {
         self.lock().try_remove(key);
-    }
-
-    pub(super) fn notify(&self) {
-        for (_, (wake_handle, number)) in &*self.lock() {
-            wake_handle.notify(*number);
-        }
     }
 
     fn wake_all(&self) {
@@ -104,27 +109,126 @@ impl WakeSet {
     }
 }
 
+/// The followers of one source on one thread. They are notified in rounds, a slice at a time. News
+/// during a round prolongs it until each follower was notified after the news: a follower that was
+/// still to be notified gets the older and the newer news together.
+#[derive(Default)]
+pub(super) struct PostFollowers {
+    wake_set: WakeSet,
+    /// Whether the source is in the wake-up queue of the thread.
+    queued: AtomicBool,
+    /// Whether there is news since the last slice began.
+    news: AtomicBool,
+    round: Mutex<WakeRound>,
+}
+
+/// The state of a round.
+#[derive(Default)]
+struct WakeRound {
+    /// The key of the follower to notify next.
+    next: usize,
+    /// The number of keys left to visit.
+    left: usize,
+    /// The number of all keys when the last slice began.
+    keys: usize,
+    /// The time at which the round began.
+    began: Option<Instant>,
+}
+
+/// What notifying a slice of followers came to.
+pub(super) enum WakeSlice {
+    /// So many followers were notified, and others are left.
+    Part(usize),
+    /// So many followers were notified, and the round is over. It took so long.
+    Whole(usize, Duration),
+}
+
+impl PostFollowers {
+    /// Adds a follower, to be notified with this number. Returns the key for
+    /// [`PostFollowers::remove`].
+    pub(super) fn add(&self, wake_handle: Arc<WakeHandle>, number: u32) -> usize {
+        self.wake_set.add(wake_handle, number)
+    }
+
+    pub(super) fn remove(&self, key: usize) {
+        self.wake_set.remove(key);
+    }
+
+    /// Records news. Returns whether the caller must queue the source.
+    fn record_news(&self) -> bool {
+        self.news.store(true, Ordering::Release);
+        !self.queued.swap(true, Ordering::AcqRel)
+    }
+
+    /// Notifies up to `limit` followers.
+    fn notify(&self, limit: usize) -> WakeSlice {
+        let mut round = self.round.lock();
+        let followers = self.wake_set.lock();
+        let keys = followers.capacity();
+        if self.news.swap(false, Ordering::AcqRel) {
+            round.left = keys;
+            round.began.get_or_insert_with(Instant::now);
+        } else if round.keys != keys && round.left > 0 {
+            round.left = keys;
+        }
+        round.keys = keys;
+        let mut notified = 0;
+        while round.left > 0 && notified < limit {
+            round.next = if round.next < keys { round.next } else { 0 };
+            if let Some((wake_handle, number)) = followers.get(round.next) {
+                wake_handle.notify(*number);
+                notified += 1;
+            }
+            round.next += 1;
+            round.left -= 1;
+        }
+        if round.left > 0 {
+            return WakeSlice::Part(notified);
+        }
+        let began = round.began.take();
+        WakeSlice::Whole(
+            notified,
+            began.map_or(Duration::ZERO, |began| began.elapsed()),
+        )
+    }
+
+    /// Takes the source out of the queue. Returns false if there was news meanwhile: the source then
+    /// stays in the queue.
+    fn leave_queue(&self) -> bool {
+        self.queued.swap(false, Ordering::AcqRel);
+        // News recorded before the swap did not queue the source.
+        !self.news.load(Ordering::Acquire) || self.queued.swap(true, Ordering::AcqRel)
+    }
+}
+
 /// A source of news for followers.
 pub(super) trait WakeSource: Send + Sync {
-    /// Notifies the followers on worker thread `post`. News after the start of this call queues the
-    /// source again.
-    fn notify(&self, post: usize);
+    /// Returns the followers on worker thread `post`.
+    fn followers_on(&self, post: usize) -> &PostFollowers;
+}
+
+/// Wakes the followers of a source on all worker threads.
+pub(super) fn wake_followers<S: WakeSource + 'static>(source: &Arc<S>, posts: &[Arc<WakeQueue>]) {
+    for (number, post) in posts.iter().enumerate() {
+        if source.followers_on(number).record_news() {
+            post.enqueue(source.clone());
+        }
+    }
 }
 
 /// The wake-up queue of one worker thread.
 #[derive(Default)]
 pub(super) struct WakeQueue {
-    /// The sources with news. Each source makes sure that it is queued only once.
-    called: Mutex<Vec<Arc<dyn WakeSource>>>,
+    /// Sources with news that are not being served yet. Each source is queued only once.
+    queued: Mutex<Vec<Arc<dyn WakeSource>>>,
     wake: Notify,
     /// All followers of this thread.
     all: WakeSet,
 }
 
 impl WakeQueue {
-    /// Queues a source, whose followers on this thread are then notified.
-    pub(super) fn enqueue(&self, source: Arc<dyn WakeSource>) {
-        self.called.lock().push(source);
+    fn enqueue(&self, source: Arc<dyn WakeSource>) {
+        self.queued.lock().push(source);
         self.wake.notify_one();
     }
 
@@ -140,14 +244,51 @@ impl WakeQueue {
     }
 
     /// Notifies the followers of queued sources, without end. Must run on the thread of the
-    /// followers.
+    /// followers. Sources take turns, and after each slice of followers the other tasks of the
+    /// thread do: requests do not wait until thousands of followers have their news.
     pub(super) async fn serve(&self, number: usize) {
+        let mut turns = VecDeque::new();
+        let mut resting = VecDeque::<(Instant, Arc<dyn WakeSource>)>::new();
         loop {
-            self.wake.notified().await;
-            let called = std::mem::take(&mut *self.called.lock());
-            for source in called {
-                source.notify(number);
+            if turns.is_empty() {
+                self.wait(resting.front().map(|(until, _)| *until)).await;
             }
+            turns.extend(std::mem::take(&mut *self.queued.lock()));
+            let now = Instant::now();
+            while resting.front().is_some_and(|(until, _)| *until <= now) {
+                turns.extend(resting.pop_front().map(|(_, source)| source));
+            }
+            let mut left = SLICE;
+            while left > 0
+                && let Some(source) = turns.pop_front()
+            {
+                let followers = source.followers_on(number);
+                match followers.notify(left) {
+                    WakeSlice::Part(notified) => {
+                        left = left.saturating_sub(notified.max(1));
+                        turns.push_back(source);
+                    }
+                    WakeSlice::Whole(notified, took) => {
+                        left = left.saturating_sub(notified.max(1));
+                        let rest = rest_after(took);
+                        if !rest.is_zero() {
+                            // The deadlines differ by at most the longest rest.
+                            resting.push_back((Instant::now() + rest, source));
+                        } else if !followers.leave_queue() {
+                            turns.push_back(source);
+                        }
+                    }
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits for a queued source, at most until this time.
+    async fn wait(&self, until: Option<Instant>) {
+        match until {
+            Some(until) => drop(timeout_at(until, self.wake.notified()).await),
+            None => self.wake.notified().await,
         }
     }
 
@@ -155,6 +296,15 @@ impl WakeQueue {
     pub(super) fn call_all(&self) {
         self.all.wake_all();
     }
+}
+
+/// Returns how long a source rests after a round. News that comes faster than followers can be
+/// notified is gathered meanwhile, so that a delivery costs less the more there are.
+fn rest_after(round: Duration) -> Duration {
+    if round < SHORT_ROUND {
+        return Duration::ZERO;
+    }
+    (round * 2).min(LONGEST_REST)
 }
 
 /// A registered wake-up handle, unregistered when dropped.
@@ -177,3 +327,6 @@ impl Drop for RegisteredWakeHandle {
         self.post.all.remove(self.key);
     }
 }
+
+#[cfg(test)]
+mod tests;
