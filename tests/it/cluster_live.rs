@@ -6,7 +6,7 @@ use crate::cluster::{entries, group, spread};
 use crate::support::app::Answer;
 use crate::support::clusters::{Cluster, SLOTS, SOON, slot_of};
 use crate::support::sse::Sse;
-use crate::support::{TestApp, eventually, unique};
+use crate::support::{TestApp, elapse, eventually, unique};
 
 /// Number of entries of each stream in the test of moving slots.
 const EACH: usize = 60;
@@ -37,7 +37,7 @@ async fn retried(call: impl AsyncFn() -> Answer) -> Answer {
         if answer.status != 503 || answer.json()["side_effects"] != "none" {
             return answer;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        elapse(50, "the client waits before it tries again").await;
     }
 }
 
