@@ -19,5 +19,6 @@ pub mod rate_limit;
 pub mod redis;
 pub mod run;
 pub mod service;
+pub mod shares;
 pub mod telemetry;
 pub mod trace;

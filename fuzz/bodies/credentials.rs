@@ -49,7 +49,7 @@ fn believer() -> &'static (Auth, String) {
         }
         let written = std::fs::write(dir.join("secret"), SECRET)
             .and_then(|()| std::fs::write(dir.join("auth.toml"), file));
-        let Ok(auth) = Auth::from_file(&dir.join("auth.toml")) else {
+        let Ok(auth) = Auth::from_file(&dir.join("auth.toml"), 25) else {
             panic!("{written:?}")
         };
         auth.share_secret(SECRET.as_bytes());

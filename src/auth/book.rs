@@ -9,9 +9,11 @@ use crate::auth::api_key::KeyHash;
 use crate::auth::file::{Bearers, IssuerRecord, KeyRecord, Written, bearers, issuer};
 use crate::auth::issuer::Issuer;
 use crate::auth::principal::Principal;
+use crate::auth::tenants::Tenants;
 use crate::auth::webhook::WebhookSource;
 use crate::model::namespace::Namespace;
 use crate::model::validity::RevocationFlag;
+use crate::shares::Account;
 
 /// All principals, issuers and webhook sources of an auth file.
 #[derive(Default)]
@@ -23,6 +25,7 @@ pub struct Book {
     issuers: Vec<(IssuerRecord, Vec<Vec<u8>>, Arc<Issuer>)>,
     /// Webhook sources by name.
     sources: HashMap<String, Arc<WebhookSource>>,
+    tenants: Tenants,
 }
 
 /// A principal with its keys.
@@ -33,6 +36,18 @@ struct Named {
     bearers: Bearers,
     /// Revoked when the record changes.
     on: RevocationFlag,
+}
+
+impl Named {
+    /// Returns whether the principal has the account of this tenant, or belongs to none.
+    fn is_of(&self, tenant: Option<&Arc<Account>>) -> bool {
+        tenant.is_none_or(|tenant| {
+            let accounts = self.bearers.iter().map(|(_, of)| of.usage.account.as_ref());
+            accounts
+                .flatten()
+                .all(|account| Arc::ptr_eq(account, tenant))
+        })
+    }
 }
 
 impl Book {
@@ -47,15 +62,19 @@ impl Book {
     }
 
     /// Reads the file. Records that did not change since `before` keep their principals and
-    /// issuers; only changed ones are created again.
+    /// issuers; only changed ones are created again. `share` is the share of records that name none.
     ///
     /// # Errors
     /// Returns every problem in the file.
-    pub fn read(text: &str, beside: &Path, before: &Self) -> Result<Self, Vec<String>> {
+    pub fn read(text: &str, beside: &Path, share: u8, before: &Self) -> Result<Self, Vec<String>> {
         let written: Written =
             toml::from_str(text).map_err(|error| vec![error.message().to_owned()])?;
         let mut book = Self::default();
         let mut wrong = Vec::new();
+        match Tenants::new(&written, share, &before.tenants) {
+            Ok(tenants) => book.tenants = tenants,
+            Err(shares) => wrong = shares,
+        }
         for record in written.key {
             let of = format!("key {:?}", record.name);
             if let Err(why) = book.add_key(record, before) {
@@ -99,13 +118,14 @@ impl Book {
         if self.named.contains_key(&name) {
             return Err("another key has the same name".to_owned());
         }
+        let tenant = self.tenants.tenant(record.prefix.as_ref());
         let known = before
             .named
             .get(&name)
-            .filter(|known| known.record == record);
+            .filter(|known| known.record == record && known.is_of(tenant));
         let (bearers, on) = match known {
             Some(known) => (known.bearers.clone(), known.on.clone()),
-            None => bearers(&record)?,
+            None => bearers(&record, self.tenants.of_key(&record))?,
         };
         for (hash, principal) in &bearers {
             let place = self.keys.entry(hash.shelf()).or_default();
@@ -157,10 +177,15 @@ impl Book {
             contents.push(read(ca)?);
         }
         let mut known = before.issuers.iter();
-        let known = known.find(|(known, files, _)| *known == record && *files == contents);
-        let issuer = match known {
-            Some((.., issuer)) => issuer.clone(),
-            None => Arc::new(issuer(&record, beside, &contents)?),
+        let tenant = self.tenants.tenant(record.prefix.as_ref());
+        let known = known.find(|(known, files, issuer)| {
+            *known == record && *files == contents && issuer.rules.accounts.is_of(tenant)
+        });
+        let issuer = if let Some((.., issuer)) = known {
+            issuer.clone()
+        } else {
+            let accounts = self.tenants.of_issuer(&record);
+            Arc::new(issuer(&record, beside, &contents, accounts)?)
         };
         self.issuers.push((record, contents, issuer));
         Ok(())
@@ -232,7 +257,7 @@ impl Book {
             if next
                 .named
                 .get(name)
-                .is_none_or(|other| other.record != named.record)
+                .is_none_or(|other| !other.on.is_same(&named.on))
             {
                 named.on.revoke();
                 any = true;

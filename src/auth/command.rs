@@ -12,6 +12,7 @@ use toml_edit::{DocumentMut, Item, Table};
 use crate::auth::api_key::{KeyHash, MIN_LENGTH, new_key};
 use crate::auth::book::Book;
 use crate::auth::grants::Grants;
+use crate::shares::DEFAULT_PERCENT;
 
 /// The grant of a key made with `--admin`: every right on every stream.
 const EVERYTHING: &str = "* *";
@@ -144,7 +145,7 @@ fn in_file(file: &Path, error: &dyn Display) -> String {
 /// Validates the text as a gateway would.
 fn check(file: &Path, text: &str) -> Result<(), String> {
     let beside = file.parent().unwrap_or(Path::new("."));
-    Book::read(text, beside, &Book::default())
+    Book::read(text, beside, DEFAULT_PERCENT, &Book::default())
         .map(drop)
         .map_err(|wrong| wrong.join("; "))
 }

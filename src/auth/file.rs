@@ -11,7 +11,7 @@ use crate::auth::fetch::KeySource;
 use crate::auth::grants::Grants;
 use crate::auth::issuer::{Issuer, TrustRules};
 use crate::auth::one_or_more::OneOrMore;
-use crate::auth::principal::{CredentialKind, Limits, Principal, Usage};
+use crate::auth::principal::{CredentialKind, Limits, Principal, SubjectAccounts, Usage};
 use crate::auth::verifying::{VerifyingKey, algorithm};
 use crate::auth::webhook::SourceRecord;
 use crate::model::duration;
@@ -19,6 +19,7 @@ use crate::model::namespace::Namespace;
 use crate::model::time::Time;
 use crate::model::validity::{RevocationFlag, Validity};
 use crate::rate_limit::NotAQuota;
+use crate::shares::Account;
 
 /// The maximum clock difference that can be allowed.
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
@@ -48,6 +49,7 @@ pub(super) struct KeyRecord {
     pub(super) expires: Option<String>,
     max_subscriptions: Option<usize>,
     rate: Option<String>,
+    pub(super) share: Option<u8>,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -65,9 +67,10 @@ pub(super) struct IssuerRecord {
     #[serde(default)]
     ceiling: Vec<String>,
     leeway: Option<String>,
-    prefix: Option<String>,
+    pub(super) prefix: Option<String>,
     max_subscriptions: Option<usize>,
     rate: Option<String>,
+    pub(super) share: Option<u8>,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -85,11 +88,14 @@ pub(super) struct SigningRecord {
 pub(super) type Bearers = Vec<(KeyHash, Arc<Principal>)>;
 
 /// Creates the principal of a record, once for each of its keys.
-pub(super) fn bearers(record: &KeyRecord) -> Result<(Bearers, RevocationFlag), String> {
+pub(super) fn bearers(
+    record: &KeyRecord,
+    account: Arc<Account>,
+) -> Result<(Bearers, RevocationFlag), String> {
     let until = record.expires.as_deref().map(expiry).transpose()?;
     let on = RevocationFlag::default();
     let limits = limits(record.max_subscriptions, record.rate.as_deref())?;
-    let usage = Arc::new(Usage::new(limits));
+    let usage = Arc::new(Usage::new(limits, account));
     let grants = Grants::parse(&record.grants).map_err(|error| error.to_string())?;
     let namespace = namespace(record.prefix.as_deref())?;
     let bearer = |text: &String| {
@@ -117,11 +123,13 @@ pub(super) fn bearers(record: &KeyRecord) -> Result<(Bearers, RevocationFlag), S
     Ok((bearers, on))
 }
 
-/// Creates the issuer of a record. `contents` are the files that the record names.
+/// Creates the issuer of a record. `contents` are the files that the record names, `accounts` are
+/// those of its subjects.
 pub(super) fn issuer(
     record: &IssuerRecord,
     beside: &Path,
     contents: &[Vec<u8>],
+    accounts: SubjectAccounts,
 ) -> Result<Issuer, String> {
     let mut keys = Vec::new();
     for (key, content) in record.key.iter().zip(contents) {
@@ -177,6 +185,7 @@ pub(super) fn issuer(
         ceiling: Grants::parse(&record.ceiling).map_err(|error| error.to_string())?,
         namespace: namespace(record.prefix.as_deref())?,
         limits: limits(record.max_subscriptions, record.rate.as_deref())?,
+        accounts,
         fetcher,
     };
     Ok(Issuer::new(rules, keys))

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::auth::fetch::KeySource;
 use crate::auth::grants::Grants;
-use crate::auth::principal::{CredentialKind, Limits, Principal, Usage, Usages};
+use crate::auth::principal::{CredentialKind, Limits, Principal, SubjectAccounts, Usage, Usages};
 use crate::auth::verifying::VerifyingKey;
 use crate::auth::{AuthError, Unavailable};
 use crate::model::namespace::Namespace;
@@ -44,6 +44,8 @@ pub struct TrustRules {
     pub namespace: Namespace,
     /// The limits of each subject.
     pub limits: Limits,
+    /// The accounts of the subjects.
+    pub accounts: SubjectAccounts,
     /// The source of fetched keys.
     pub fetcher: Option<KeySource>,
 }
@@ -286,7 +288,8 @@ impl Issuer {
     /// Returns the usage of one of the issuer's subjects.
     #[must_use]
     pub fn usage(&self, subject: &str) -> Arc<Usage> {
-        self.usages.of(subject, &self.rules.limits)
+        let account = || self.rules.accounts.open();
+        self.usages.of(subject, &self.rules.limits, account)
     }
 
     /// Revokes all tokens of the issuer.

@@ -14,6 +14,7 @@ mod issuer;
 mod mark;
 mod one_or_more;
 mod principal;
+mod tenants;
 pub mod ticket;
 mod verifying;
 mod webhook;
@@ -34,6 +35,7 @@ use crate::auth::book::Book;
 pub use crate::auth::ticket::secret_of;
 use crate::auth::ticket::{InvalidTicket, Ticket, TicketCreator, TicketSigner};
 use crate::model::validity::Validity;
+use crate::shares::Account;
 
 /// A credential that a caller presents.
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +95,8 @@ struct AuthState {
 
 struct Kept {
     path: PathBuf,
+    /// The share of records that name none, in percent.
+    share: u8,
     /// The text that was read last, valid or not; `None` if the file could not be read.
     text: RwLock<Option<String>>,
     book: RwLock<Arc<Book>>,
@@ -105,15 +109,17 @@ impl Auth {
         Self::with(None)
     }
 
-    /// Reads an auth file.
+    /// Reads an auth file. `share` is the share of principals and tenants whose records name none, in
+    /// percent of each limit of the gateway.
     ///
     /// # Errors
     /// Returns every problem in the file.
-    pub fn from_file(path: &Path) -> Result<Self, Vec<String>> {
+    pub fn from_file(path: &Path, share: u8) -> Result<Self, Vec<String>> {
         crypto::install();
         let text = std::fs::read_to_string(path).map_err(|error| vec![error.to_string()])?;
-        let book = Book::read(&text, beside(path), &Book::default())?;
+        let book = Book::read(&text, beside(path), share, &Book::default())?;
         Ok(Self::with(Some(Kept {
+            share,
             path: path.to_owned(),
             text: RwLock::new(Some(text)),
             book: RwLock::new(Arc::new(book)),
@@ -124,6 +130,10 @@ impl Auth {
         let anyone = Arc::new(Principal::anyone());
         let nobody = Arc::new(Principal {
             grants: Grants::default(),
+            usage: Arc::new(Usage {
+                account: kept.as_ref().map(|kept| Account::new(kept.share)),
+                ..Usage::default()
+            }),
             ..Principal::anyone()
         });
         Self(Arc::new(AuthState {
@@ -287,7 +297,7 @@ impl Auth {
         let before = self.book().unwrap_or_default();
         let is_same = last.as_ref() == Some(&text);
         *last = Some(text.clone());
-        let next = match Book::read(&text, beside(&kept.path), &before) {
+        let next = match Book::read(&text, beside(&kept.path), kept.share, &before) {
             Ok(next) => Arc::new(next),
             // The text is the same, but a file that it names may have changed.
             Err(_) if is_same => return Ok(false),

@@ -12,6 +12,7 @@ use crate::model::name::{InvalidName, StreamName};
 use crate::model::namespace::Namespace;
 use crate::model::validity::Validity;
 use crate::rate_limit::{Bucket, Quota};
+use crate::shares::Account;
 
 /// The maximum number of prefixes that are searched separately.
 const MAX_BEGINNINGS: usize = 8;
@@ -47,17 +48,51 @@ pub struct Usage {
     pub limits: Limits,
     /// The request counter; `None` without a rate limit.
     pub requests: Option<Bucket>,
+    /// The shares of the limits of the gateway, those of the tenant if it belongs to one; `None` for
+    /// no shares.
+    pub account: Option<Arc<Account>>,
 }
 
 impl Usage {
     /// Creates the usage of a principal that has used nothing yet.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: Limits, account: Arc<Account>) -> Self {
         let requests = limits.rate.map(Bucket::new);
         Self {
             subscriptions: Gauge::default(),
             limits,
             requests,
+            account: Some(account),
+        }
+    }
+}
+
+/// The accounts of an issuer's subjects.
+#[derive(Clone)]
+pub enum SubjectAccounts {
+    /// All subjects have the account of their tenant.
+    Tenant(Arc<Account>),
+    /// Each subject has an account of its own, with this share in percent.
+    Own(u8),
+}
+
+impl SubjectAccounts {
+    /// Returns the account of a new subject.
+    #[must_use]
+    pub fn open(&self) -> Arc<Account> {
+        match self {
+            Self::Tenant(account) => account.clone(),
+            Self::Own(percent) => Account::new(*percent),
+        }
+    }
+
+    /// Returns whether a tenant's account is this one, or there is none in either.
+    #[must_use]
+    pub fn is_of(&self, tenant: Option<&Arc<Account>>) -> bool {
+        match (self, tenant) {
+            (Self::Tenant(account), Some(tenant)) => Arc::ptr_eq(account, tenant),
+            (Self::Own(_), None) => true,
+            _ => false,
         }
     }
 }
@@ -67,9 +102,14 @@ impl Usage {
 pub struct Usages(Mutex<HashMap<Box<str>, Weak<Usage>>>);
 
 impl Usages {
-    /// Returns the usage of the principal with this name.
+    /// Returns the usage of the principal with this name. `account` opens the account of a new one.
     #[must_use]
-    pub fn of(&self, name: &str, limits: &Limits) -> Arc<Usage> {
+    pub fn of(
+        &self,
+        name: &str,
+        limits: &Limits,
+        account: impl FnOnce() -> Arc<Account>,
+    ) -> Arc<Usage> {
         let mut all = self.0.lock();
         if let Some(known) = all.get(name).and_then(Weak::upgrade) {
             return known;
@@ -78,7 +118,7 @@ impl Usages {
         if all.len() >= 64 && all.len().is_power_of_two() {
             all.retain(|_, usage| usage.strong_count() > 0);
         }
-        let usage = Arc::new(Usage::new(limits.clone()));
+        let usage = Arc::new(Usage::new(limits.clone(), account()));
         all.insert(name.into(), Arc::downgrade(&usage));
         usage
     }

@@ -14,7 +14,8 @@ impl SettingsReader<'_> {
         let Some(path) = path.filter(|_| mode != SettingsMode::Ask) else {
             return Auth::off();
         };
-        Auth::from_file(path).unwrap_or_else(|wrong| {
+        let share = u8::try_from(values.principal_share).unwrap_or(100);
+        Auth::from_file(path, share).unwrap_or_else(|wrong| {
             for wrong in wrong {
                 self.problem(format!("auth-file ({}): {wrong}", path.display()));
             }

@@ -93,6 +93,10 @@ settings! {
     trusted_proxy: Vec<Network>;
     /// Header in which trusted proxies state the client address: x-forwarded-for or forwarded
     forwarded_header: ForwardedHeader = "x-forwarded-for";
+    /// Percentage of each limit of subscriptions, followed streams, waiting reads, durable
+    /// connections and memory that one principal or tenant can use; `share` in the auth file
+    /// overrides it
+    principal_share: usize = "25", from "1" to "100";
     /// Maximum number of open subscriptions
     max_subscriptions: usize = "20000";
     /// Maximum number of reads that wait for an entry

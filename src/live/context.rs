@@ -13,6 +13,7 @@ use crate::background::Background;
 use crate::live::wake_queue::WakeQueue;
 use crate::metrics::Metrics;
 use crate::redis::{RedisHealth, Store, StoreError};
+use crate::shares::ShareExceeded;
 
 /// Interval at which a join checks whether Redis is reachable.
 const LOOK_FOR_REDIS: Duration = Duration::from_millis(20);
@@ -52,8 +53,16 @@ pub enum JoinError {
     TooManyStreams,
     /// The subscription exceeds the maximum number of streams per subscription.
     TooManyForOne,
+    /// The caller follows its share of the streams already.
+    ShareExceeded(ShareExceeded),
     /// Redis failed, or is unreachable.
     Store(StoreError),
+}
+
+impl From<ShareExceeded> for JoinError {
+    fn from(exceeded: ShareExceeded) -> Self {
+        Self::ShareExceeded(exceeded)
+    }
 }
 
 impl From<StoreError> for JoinError {

@@ -25,13 +25,15 @@ use crate::model::history::StreamCounters;
 use crate::model::name::StreamName;
 use crate::model::view::EventView;
 use crate::redis::Store;
+use crate::shares::{self, Account};
 
 /// Maximum number of recent pages kept for one stream, whatever their size.
 const MAX_PAGES: usize = 1024;
 
-/// A handle to the hub, with the index of the worker thread of its followers. Cheap to clone.
+/// A handle to the hub, with the index of the worker thread of its followers and the account that
+/// they are charged to, if it is not that of the request in progress. Cheap to clone.
 #[derive(Clone)]
-pub struct Hub(pub(super) Arc<HubState>, usize);
+pub struct Hub(pub(super) Arc<HubState>, usize, Option<Arc<Account>>);
 
 pub(super) struct HubState {
     pub(super) context: Arc<LiveContext>,
@@ -78,13 +80,25 @@ impl Hub {
             views: Mutex::default(),
             context,
         };
-        Self(Arc::new(inner), 0)
+        Self(Arc::new(inner), 0, None)
     }
 
     /// Returns a handle to the same hub for followers on worker thread `worker`.
     #[must_use]
     pub fn on_worker(&self, worker: usize) -> Self {
-        Self(self.0.clone(), worker % self.0.context.wake_queues.len())
+        let worker = worker % self.0.context.wake_queues.len();
+        Self(self.0.clone(), worker, self.2.clone())
+    }
+
+    /// Returns a handle whose followers are charged to the current account, also later.
+    #[must_use]
+    pub(super) fn for_current_account(&self) -> Self {
+        Self(self.0.clone(), self.1, shares::current())
+    }
+
+    /// Returns the account that followers are charged to.
+    pub(super) fn account(&self) -> Option<Arc<Account>> {
+        self.2.clone().or_else(shares::current)
     }
 
     /// Wakes the followers of this worker thread. Must run on that thread as long as any of them
@@ -155,7 +169,9 @@ impl Hub {
     ) -> Result<Following, JoinError> {
         let inner = &self.0;
         let (mut following, assigned) =
-            inner.registry.follow(stream, self.1, wake_handle, number)?;
+            inner
+                .registry
+                .follow(stream, (self.1, wake_handle, number), self.account())?;
         match assigned {
             Assigned::Before => {}
             Assigned::ToRunning(reader) => inner.begin_to_wake(reader),
@@ -200,7 +216,7 @@ impl Hub {
     ) -> Result<PrefixFollower, JoinError> {
         self.0
             .prefix_watches
-            .follow(prefix, self.1, wake_handle)
+            .follow(prefix, self.1, wake_handle, self.account())
             .await
     }
 

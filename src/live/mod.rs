@@ -36,6 +36,7 @@ pub use crate::live::hub::Hub;
 pub use crate::live::long_poll::RangeWait;
 pub use crate::live::send_queue::SendQueue;
 pub use crate::live::subscribe_plan::{
-    PrefixStart, SubscribeEnd, SubscribeOptions, SubscribeRequest, SubscribeStart, Visible,
+    PrefixStart, SubscribeEnd, SubscribeOptions, SubscribeRequest, SubscribeStart,
+    SubscriptionSlot, Visible,
 };
 pub use crate::live::subscription::Subscription;

@@ -18,6 +18,7 @@ use crate::live::wake_queue::{PostFollowers, WakeHandle, WakeSource, wake_follow
 use crate::model::glob::prefixed;
 use crate::model::name::StreamName;
 use crate::redis::{ListPosition, StoreError};
+use crate::shares::{Account, Bound, Users};
 
 /// Minimum pause between two scans of all keys.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -103,6 +104,8 @@ struct PrefixWatch {
     /// The followers by worker thread.
     posts: Box<[PostFollowers]>,
     followers: AtomicUsize,
+    /// The accounts that the prefix is charged to.
+    users: Users,
 }
 
 impl PrefixWatch {
@@ -114,6 +117,7 @@ impl PrefixWatch {
             checked: watch::Sender::new(true),
             posts: (0..wake_queues).map(|_| PostFollowers::default()).collect(),
             followers: AtomicUsize::new(0),
+            users: Users::default(),
         }
     }
 
@@ -239,8 +243,9 @@ impl PrefixWatches {
     /// matching streams is notified as [`MATCH`] to the follower, which is on worker thread `post`.
     ///
     /// # Errors
-    /// [`JoinError::TooManyStreams`] if the maximum number of prefixes is watched already, or
-    /// [`JoinError::Store`], within the join timeout.
+    /// [`JoinError::TooManyStreams`] if the maximum number of prefixes is watched already,
+    /// [`JoinError::ShareExceeded`] if `account` watches its share, or [`JoinError::Store`], within
+    /// the join timeout.
     /// # Cancel safety
     /// Safe.
     pub(super) async fn follow(
@@ -248,8 +253,9 @@ impl PrefixWatches {
         prefix: &str,
         post: usize,
         wake_handle: Arc<WakeHandle>,
+        account: Option<Arc<Account>>,
     ) -> Result<PrefixFollower, JoinError> {
-        let follower = self.add(prefix, post, wake_handle)?;
+        let follower = self.add(prefix, post, wake_handle, account)?;
         self.context.until(&follower.watch.ready).await?;
         Ok(follower)
     }
@@ -259,14 +265,16 @@ impl PrefixWatches {
         prefix: &str,
         post: usize,
         wake_handle: Arc<WakeHandle>,
+        account: Option<Arc<Account>>,
     ) -> Result<PrefixFollower, JoinError> {
         let context = &self.context;
+        let max = context.settings.max_streams;
         let mut all = self.lock();
         if !all.of.contains_key(prefix) {
-            if all.of.len() >= context.settings.max_streams {
+            if all.of.len() >= max {
                 all.drop_idle();
             }
-            if all.of.len() >= context.settings.max_streams {
+            if all.of.len() >= max {
                 context.metrics.refuse("followed_streams");
                 return Err(JoinError::TooManyStreams);
             }
@@ -278,6 +286,10 @@ impl PrefixWatches {
             self.newcomer.notify_one();
         }
         let watch = all.of[prefix].clone();
+        if let Some(account) = &account {
+            let joined = watch.users.join(account, Bound::FollowedPrefixes, max);
+            joined.inspect_err(|exceeded| context.metrics.refuse(exceeded.bound.metric()))?;
+        }
         watch.followers.fetch_add(1, Ordering::Relaxed);
         if !std::mem::replace(&mut all.looking, true) {
             context.background.spawn(run(self.clone()));
@@ -289,6 +301,7 @@ impl PrefixWatches {
             watch,
             post,
             key,
+            account,
         })
     }
 
@@ -320,6 +333,7 @@ pub(super) struct PrefixFollower {
     watch: Arc<PrefixWatch>,
     post: usize,
     key: usize,
+    account: Option<Arc<Account>>,
 }
 
 impl PrefixFollower {
@@ -356,6 +370,9 @@ impl PrefixFollower {
 impl Drop for PrefixFollower {
     fn drop(&mut self) {
         self.watch.posts[self.post].remove(self.key);
+        if let Some(account) = &self.account {
+            self.watch.users.leave(account);
+        }
         self.watch.followers.fetch_sub(1, Ordering::Relaxed);
     }
 }

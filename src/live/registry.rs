@@ -11,6 +11,7 @@ use crate::live::reader_handle::ReaderHandle;
 use crate::live::tail::{Following, Tail};
 use crate::live::wake_queue::WakeHandle;
 use crate::model::name::StreamName;
+use crate::shares::{Account, Bound};
 
 /// Followed streams with their readers.
 type Tails = HashMap<StreamName, (Arc<Tail>, Arc<ReaderHandle>)>;
@@ -46,23 +47,35 @@ impl Registry {
         }
     }
 
-    /// Adds a follower of a stream, on worker thread `post`, to be notified with `number`.
+    /// Adds a follower of a stream, on worker thread `post`, to be notified with `number`, and
+    /// charges its account.
     ///
     /// # Errors
-    /// [`JoinError::TooManyStreams`].
+    /// [`JoinError::TooManyStreams`] or [`JoinError::ShareExceeded`].
     pub(super) fn follow(
         &self,
         stream: &StreamName,
-        post: usize,
-        wake_handle: Arc<WakeHandle>,
-        number: u32,
+        (post, wake_handle, number): (usize, Arc<WakeHandle>, u32),
+        account: Option<Arc<Account>>,
     ) -> Result<(Following, Assigned), JoinError> {
         let context = &self.context;
+        let max = context.settings.max_streams;
+        let charge = |tail: &Tail| {
+            let users = &tail.users;
+            let joined = account
+                .as_ref()
+                .map(|account| users.join(account, Bound::FollowedStreams, max));
+            joined.transpose().inspect_err(|exceeded| {
+                context.metrics.refuse(exceeded.bound.metric());
+            })
+        };
         let mut tails = self.tails();
         if let Some((tail, _)) = tails.get(stream) {
-            return Ok((tail.follow(post, wake_handle, number), Assigned::Before));
+            charge(tail)?;
+            let following = tail.follow(post, wake_handle, number, account);
+            return Ok((following, Assigned::Before));
         }
-        if tails.len() >= context.settings.max_streams {
+        if tails.len() >= max {
             context.metrics.refuse("followed_streams");
             return Err(JoinError::TooManyStreams);
         }
@@ -71,8 +84,9 @@ impl Registry {
             context.wake_queues.len(),
             self.memory.clone(),
         );
+        charge(&tail)?;
         let tail = Arc::new(tail);
-        let following = tail.follow(post, wake_handle, number);
+        let following = tail.follow(post, wake_handle, number, account);
         let (reader, assigned) = self.assign(&tail);
         tails.insert(stream.clone(), (tail, reader));
         context.metrics.followed_streams.inc();

@@ -25,6 +25,7 @@ use crate::model::page::Page;
 use crate::model::position::Position;
 use crate::model::view::EventView;
 use crate::redis::{Lane, StoreError};
+use crate::shares;
 
 /// Maximum number of entries in one read while catching up.
 const CATCH_UP_ENTRIES: usize = 512;
@@ -315,7 +316,7 @@ fn read_on(
     end: Option<EndOf>,
 ) -> Doing<BoundedRead, StoreError> {
     let (hub, stream) = (hub.clone(), stream.clone());
-    Box::pin(async move {
+    Box::pin(shares::scope(hub.account(), async move {
         let (store, bytes) = (&hub.0.context.store, hub.0.context.settings.page_bytes);
         if let Some(end) = end {
             return hub
@@ -331,7 +332,7 @@ fn read_on(
             complete: false,
             until_time: None,
         })
-    })
+    }))
 }
 
 /// Writes a control event with the current cursor.

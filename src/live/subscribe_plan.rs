@@ -22,6 +22,7 @@ use crate::model::time::Time;
 use crate::model::validity::Validity;
 use crate::model::view::EventView;
 use crate::redis::{Lane, RangePage, StoreError};
+use crate::shares::Held;
 
 /// The start of a subscription in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +48,11 @@ pub struct SubscribeOptions {
     /// The validity of the credential.
     pub validity: Validity,
     /// Guards that count the subscription as open.
-    pub counted: (GaugeGuard, GaugeGuard),
+    pub counted: SubscriptionSlot,
 }
+
+/// Guards that count a subscription as open: among all, those of its principal, and in its share.
+pub type SubscriptionSlot = (GaugeGuard, GaugeGuard, Option<Held>);
 
 /// The end of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,9 +19,10 @@ use crate::live::hub::Hub;
 use crate::live::prefix_watch::{MATCH, PrefixFollower};
 use crate::live::send_queue::SendQueue;
 use crate::live::stream_reader::{Feed, Step, TURN, WriteContext, spread, write_signal};
-use crate::live::subscribe_plan::{SubscribeOptions, SubscribeRequest, Visible, found};
+use crate::live::subscribe_plan::{
+    SubscribeOptions, SubscribeRequest, SubscriptionSlot, Visible, found,
+};
 use crate::live::wake_queue::RegisteredWakeHandle;
-use crate::metrics::GaugeGuard;
 use crate::model::cursor::MAX_STREAMS;
 use crate::model::position::Position;
 use crate::model::validity::Validity;
@@ -48,7 +49,7 @@ pub struct Subscription {
     expires_at: Option<Instant>,
     validity: Validity,
     drain: CancellationToken,
-    _counted: (GaugeGuard, GaugeGuard),
+    _counted: SubscriptionSlot,
 }
 
 /// The streams followed because their names match a prefix.
@@ -76,6 +77,8 @@ impl Subscription {
         wanted: SubscribeRequest,
         terms: SubscribeOptions,
     ) -> Result<Self, JoinError> {
+        // Streams that match later are charged to the same account.
+        let hub = hub.for_current_account();
         let wake_handle = hub.wake_handle();
         let mut matching = Vec::new();
         for prefix in &wanted.prefixes {

@@ -16,6 +16,7 @@ use crate::model::history::StreamCounters;
 use crate::model::name::StreamName;
 use crate::model::page::Page;
 use crate::model::position::Position;
+use crate::shares::{Account, Users};
 
 /// A followed stream. The hub creates it, one reader feeds it, and it is dropped after a while
 /// without followers.
@@ -31,6 +32,8 @@ pub(super) struct Tail {
     posts: Box<[PostFollowers]>,
     /// The number of followers. Raised by `follow`, lowered when a [`Following`] is dropped.
     followers: AtomicUsize,
+    /// The accounts that the stream is charged to.
+    pub(super) users: Users,
     memory: Arc<Memory>,
 }
 
@@ -72,6 +75,7 @@ impl Tail {
             ready: watch::Sender::new(false),
             posts: (0..wake_queues).map(|_| PostFollowers::default()).collect(),
             followers: AtomicUsize::new(0),
+            users: Users::default(),
             memory,
         }
     }
@@ -143,12 +147,14 @@ impl Tail {
         }
     }
 
-    /// Adds a follower on worker thread `post`, to be notified with this number.
+    /// Adds a follower on worker thread `post`, to be notified with this number. `account` is one of
+    /// the users, and leaves them with the follower.
     pub(super) fn follow(
         self: &Arc<Self>,
         post: usize,
         wake_handle: Arc<WakeHandle>,
         number: u32,
+        account: Option<Arc<Account>>,
     ) -> Following {
         self.followers.fetch_add(1, Ordering::Relaxed);
         let key = self.posts[post].add(wake_handle, number);
@@ -156,6 +162,7 @@ impl Tail {
             tail: self.clone(),
             post,
             key,
+            account,
             seen: self.lock().looks,
         }
     }
@@ -183,6 +190,8 @@ pub(super) struct Following {
     tail: Arc<Tail>,
     post: usize,
     key: usize,
+    /// The account that the stream is charged to for this follower.
+    account: Option<Arc<Account>>,
     /// The number of changes that this follower has seen.
     seen: u64,
 }
@@ -262,6 +271,9 @@ impl Following {
 impl Drop for Following {
     fn drop(&mut self) {
         self.tail.posts[self.post].remove(self.key);
+        if let Some(account) = &self.account {
+            self.tail.users.leave(account);
+        }
         self.tail.followers.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -14,6 +14,12 @@ impl RevocationFlag {
     pub fn revoke(&self) {
         self.0.store(true, Ordering::Release);
     }
+
+    /// Returns whether this is the same flag.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// The validity of a credential. The default has no end and cannot be revoked.

@@ -4,6 +4,7 @@
 use deadpool::managed::{PoolError, TimeoutType};
 
 use crate::redis::cluster::redirect::Redirect;
+use crate::shares::ShareExceeded;
 
 /// A failed call to Redis.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -31,6 +32,9 @@ pub enum StoreError {
     /// Other large reads use the whole read budget.
     #[error("timed out waiting for the budget for a large read")]
     Crowded,
+    /// The caller uses its share of the connections or of the read budget.
+    #[error("{0}")]
+    ShareExceeded(ShareExceeded),
     /// Redis is reading its data from disk.
     #[error("Redis is loading its data")]
     Loading,
@@ -170,6 +174,7 @@ impl StoreError {
             || matches!(
                 self,
                 Self::FewReplicas { .. }
+                    | Self::ShareExceeded(_)
                     | Self::Killed(_)
                     | Self::Elsewhere(_)
                     | Self::Denied(_)

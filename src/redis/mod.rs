@@ -68,6 +68,7 @@ pub use crate::redis::stream::append::{
 pub use crate::redis::stream::change::StreamChange;
 pub use crate::redis::stream::counters::Counters;
 pub use crate::redis::stream::deletion::{Deletion, ReferencePolicy};
+use crate::redis::stream::durability::DurableShares;
 pub use crate::redis::stream::durability::{Durability, DurableConnection, Reached};
 pub use crate::redis::stream::entries::{IdRangePage, RangePage};
 pub use crate::redis::stream::facts::PositionCheck;
@@ -79,6 +80,7 @@ pub use crate::redis::stream::read_budget::ReadPermit;
 pub use crate::redis::stream::retention::{BlockedBy, Retained};
 pub use crate::redis::stream::scheduled::{DueStream, Moved, Scheduled};
 pub use crate::redis::stream::trim::{Trim, Trimming};
+use crate::shares::Bound;
 
 /// A client for the streams of one Redis server or cluster. Cheap to clone.
 #[derive(Clone)]
@@ -89,6 +91,7 @@ pub struct Store {
     admissions: Arc<Admissions>,
     discarded: Arc<Discarded>,
     dead_letter_keys: Arc<DeadLetterKeys>,
+    durable_shares: Arc<DurableShares>,
     /// Index of the shared connection used for writes.
     writer: usize,
     /// Whether this server can delete entries without a trace in the stream's counters. Set by
@@ -121,6 +124,7 @@ impl Store {
             admissions: Arc::default(),
             discarded: Arc::default(),
             dead_letter_keys: Arc::default(),
+            durable_shares: Arc::new(DurableShares::new(settings)),
             writer: 0,
             untraced_holes,
             capabilities: Arc::default(),
@@ -165,6 +169,19 @@ impl Store {
     #[must_use]
     pub fn large_read_bytes(&self) -> usize {
         self.large.bytes()
+    }
+
+    /// Returns the number of calls since the last call of this that were refused because their
+    /// callers use their shares, by limit.
+    #[must_use]
+    pub fn take_refused_shares(&self) -> [(Bound, u64); 2] {
+        [
+            (Bound::Reads, self.large.take_refused_shares()),
+            (
+                Bound::DurableConnections,
+                self.durable_shares.take_refused(),
+            ),
+        ]
     }
 
     /// Returns the number of large reads refused for lack of budget since the last call.

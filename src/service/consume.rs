@@ -11,6 +11,7 @@ use crate::redis::{ConsumerRead, Delivery, StoreError};
 use crate::service::Services;
 use crate::service::follow::SubscriptionLimit;
 use crate::service::publish::TRACEPARENT;
+use crate::shares::{self, Bound, Held, ShareExceeded};
 use crate::trace;
 
 /// The reason why a read as a consumer failed.
@@ -23,8 +24,8 @@ pub enum ConsumeError {
         /// The reason.
         error: AdmissionError,
     },
-    /// The maximum number of reads is waiting. Nothing was read.
-    TooManyWaiting(TooManyWaiting),
+    /// No further read may wait. Nothing was read.
+    Waiting(WaitingLimit),
     /// The group of one stream is missing. Nothing was read.
     GroupMissing {
         /// The index of the stream.
@@ -48,9 +49,17 @@ pub enum AdmissionError {
     Store(StoreError),
 }
 
-/// The maximum number of reads is waiting.
+/// The limit of waiting reads that was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooManyWaiting;
+pub enum WaitingLimit {
+    /// The limit of the gateway.
+    OfGateway,
+    /// The share of the caller.
+    Share(ShareExceeded),
+}
+
+/// Guards that count a read as waiting: among all, and in the share of its caller.
+pub type WaitingSlot = (GaugeGuard, Option<Held>);
 
 /// The reason why a push session cannot be opened.
 #[derive(Debug)]
@@ -100,20 +109,25 @@ impl Services {
         }
     }
 
-    /// Takes a slot among the waiting reads, held until the guard is dropped. A read that does not
+    /// Takes a slot among the waiting reads, held until the guards are dropped. A read that does not
     /// wait needs none.
     ///
     /// # Errors
-    /// [`TooManyWaiting`].
-    pub fn waiting_slot(&self, wait: Duration) -> Result<Option<GaugeGuard>, TooManyWaiting> {
+    /// The limit that was reached.
+    pub fn waiting_slot(&self, wait: Duration) -> Result<Option<WaitingSlot>, WaitingLimit> {
         if wait.is_zero() {
             return Ok(None);
         }
-        let slot = Metrics::raise_below(&self.metrics.waiting, self.limits.max_waiting);
-        slot.map(Some).ok_or_else(|| {
+        let max = self.limits.max_waiting;
+        let share = shares::take(Bound::WaitingReads, 1, max).map_err(|exceeded| {
+            self.metrics.refuse(exceeded.bound.metric());
+            WaitingLimit::Share(exceeded)
+        })?;
+        let Some(slot) = Metrics::raise_below(&self.metrics.waiting, max) else {
             self.metrics.refuse("waiting_reads");
-            TooManyWaiting
-        })
+            return Err(WaitingLimit::OfGateway);
+        };
+        Ok(Some((slot, share)))
     }
 
     /// Reads distinct streams as a consumer of the groups with one name. If there are no entries,
@@ -140,9 +154,7 @@ impl Services {
                 error,
             })?;
         }
-        let _slot = self
-            .waiting_slot(wait)
-            .map_err(ConsumeError::TooManyWaiting)?;
+        let _slot = self.waiting_slot(wait).map_err(ConsumeError::Waiting)?;
         let read = self
             .hub
             .read_groups_or_wait(&self.store, streams, group, read, wait);

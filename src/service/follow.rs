@@ -1,10 +1,13 @@
 //! Subscriptions to streams, within the limits of the gateway and of the principal.
 
 use crate::auth::Principal;
-use crate::live::{EndReason, JoinError, SubscribeOptions, SubscribeRequest, Subscription};
-use crate::metrics::{GaugeGuard, Metrics};
+use crate::live::{
+    EndReason, JoinError, SubscribeOptions, SubscribeRequest, Subscription, SubscriptionSlot,
+};
+use crate::metrics::Metrics;
 use crate::redis::StoreError;
 use crate::service::Services;
+use crate::shares::{Bound, ShareExceeded};
 
 /// The reason why a subscription cannot be opened.
 #[derive(Debug)]
@@ -22,6 +25,8 @@ pub enum FollowError {
 pub enum SubscriptionLimit {
     /// The limit of the principal.
     OfPrincipal,
+    /// The share of the principal or of its tenant.
+    Share(ShareExceeded),
     /// The limit of the gateway.
     OfGateway,
 }
@@ -33,9 +38,11 @@ impl FollowError {
         match self {
             Self::Draining => Some(EndReason::Draining),
             Self::Limit(_)
-            | Self::Join(JoinError::TooManyStreams | JoinError::Store(StoreError::Exhausted(_))) => {
-                Some(EndReason::Overloaded)
-            }
+            | Self::Join(
+                JoinError::TooManyStreams
+                | JoinError::ShareExceeded(_)
+                | JoinError::Store(StoreError::Exhausted(_) | StoreError::ShareExceeded(_)),
+            ) => Some(EndReason::Overloaded),
             Self::Join(JoinError::Store(error)) if error.is_passing() => {
                 Some(EndReason::RedisUnavailable)
             }
@@ -45,26 +52,33 @@ impl FollowError {
 }
 
 impl Services {
-    /// Takes a slot of the gateway and one of the principal, held until the guards are dropped.
+    /// Takes a slot of the gateway and one of the principal, held until the guards are dropped. A
+    /// principal without a limit of its own has its share.
     ///
     /// # Errors
     /// The limit that was reached.
     pub fn subscription(
         &self,
         principal: &Principal,
-    ) -> Result<(GaugeGuard, GaugeGuard), SubscriptionLimit> {
-        let usage = &principal.usage;
+    ) -> Result<SubscriptionSlot, SubscriptionLimit> {
+        let (usage, all) = (&principal.usage, self.limits.max_subscriptions);
         let own = usage.limits.max_subscriptions.unwrap_or(usize::MAX);
         let Some(of_principal) = Metrics::raise_below(&usage.subscriptions, own) else {
             self.metrics.refuse("subscriptions_of_principal");
             return Err(SubscriptionLimit::OfPrincipal);
         };
-        let all = self.limits.max_subscriptions;
+        let account = usage.account.as_ref();
+        let share = account.filter(|_| usage.limits.max_subscriptions.is_none());
+        let share = share.map(|account| account.take(Bound::Subscriptions, 1, all));
+        let share = share.transpose().map_err(|exceeded| {
+            self.metrics.refuse(exceeded.bound.metric());
+            SubscriptionLimit::Share(exceeded)
+        })?;
         let Some(of_gateway) = Metrics::raise_below(&self.metrics.subscriptions, all) else {
             self.metrics.refuse("subscriptions");
             return Err(SubscriptionLimit::OfGateway);
         };
-        Ok((of_gateway, of_principal))
+        Ok((of_gateway, of_principal, share))
     }
 
     /// Opens a subscription.

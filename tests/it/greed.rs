@@ -37,7 +37,7 @@ async fn mixed(app: &TestApp, light: usize, heavy: usize) -> String {
 
 #[tokio::test]
 async fn what_was_done_is_told_however_little_memory_is_left_for_answers() {
-    let file = AuthFile::new(&record("root", &["* *"]));
+    let file = AuthFile::new(&(record("root", &["* *"]) + "share = 100\n"));
     let auth = file.auth();
     let app = TestApp::start_with(|settings| {
         settings.auth = auth.clone();

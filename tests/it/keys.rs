@@ -439,7 +439,7 @@ async fn a_key_may_ask_only_so_often() {
     assert_eq!((answer.status, answer.header("ratelimit")), (200, ""));
     let wrong = record("a", &[]) + "rate = \"fast\"\n";
     let wrong = AuthFile::new(&wrong);
-    let told = streamgate::auth::Auth::from_file(&wrong.path())
+    let told = streamgate::auth::Auth::from_file(&wrong.path(), 25)
         .unwrap_err()
         .join("; ");
     assert!(told.contains("rate: is not a rate"), "{told}");

@@ -99,6 +99,7 @@ mod rolling;
 mod scheduled;
 mod sentinel;
 mod settings;
+mod shares;
 mod slow_clients;
 mod strangers;
 mod streams;

@@ -292,7 +292,7 @@ fn prefixes_that_are_parts_of_each_other_are_refused() {
         |name: &str, prefix: &str| record(name, &["* *"]) + &format!("prefix = {prefix:?}\n");
     let wrong = |text: String| {
         let file = AuthFile::new(&text);
-        streamgate::auth::Auth::from_file(&file.path())
+        streamgate::auth::Auth::from_file(&file.path(), 25)
             .unwrap_err()
             .join("; ")
     };
@@ -306,5 +306,5 @@ fn prefixes_that_are_parts_of_each_other_are_refused() {
     }
     // Several keys of one tenant may share a prefix.
     let file = AuthFile::new(&(tenant("a", "acme:") + &tenant("b", "acme:")));
-    assert!(streamgate::auth::Auth::from_file(&file.path()).is_ok());
+    assert!(streamgate::auth::Auth::from_file(&file.path(), 25).is_ok());
 }

@@ -58,9 +58,10 @@ fn every_file_says_what_it_is_for_and_is_short() {
 
 /// The modules of the crate, from the lowest to the highest layer. Each may import the ones before
 /// it.
-const LAYERS: [&str; 20] = [
+const LAYERS: [&str; 21] = [
     "model",
     "rate_limit",
+    "shares",
     "telemetry",
     "metrics",
     "trace",
@@ -100,6 +101,7 @@ const CONFINED: [(&str, &[&str]); 5] = [
             "app",
             "run",
             "background",
+            "shares",
             "health",
             "trace",
             "main",

@@ -426,7 +426,7 @@ fn what_is_wrong_with_an_issuer_is_told_at_the_start() {
         let file = AuthFile::new(&issuer(more, &GRANTS));
         file.beside("short", b"short");
         file.beside("secret", &[b'x'; 40]);
-        let wrong = streamgate::auth::Auth::from_file(&file.path())
+        let wrong = streamgate::auth::Auth::from_file(&file.path(), 25)
             .unwrap_err()
             .join("; ");
         assert!(!wrong.contains("xxxx"), "{wrong}");

@@ -545,19 +545,19 @@ fn mistakes_in_the_record_of_a_source_are_found() {
     ] {
         let text = good.replacen(from, to, 1);
         file.write(&text);
-        let wrong = streamgate::auth::Auth::from_file(&file.path()).unwrap_err();
+        let wrong = streamgate::auth::Auth::from_file(&file.path(), 25).unwrap_err();
         assert!(
             wrong.iter().any(|one| one.contains(part)),
             "{text}: {wrong:?}"
         );
     }
     file.write(&(good.clone() + &good));
-    let wrong = streamgate::auth::Auth::from_file(&file.path()).unwrap_err();
+    let wrong = streamgate::auth::Auth::from_file(&file.path(), 25).unwrap_err();
     assert!(wrong[0].contains("the same name"), "{wrong:?}");
     let plain = "plain text, no base64 at all";
     file.beside("shop.secret", plain.as_bytes());
     file.write(&source("shop", "orders", "standard-webhooks", ""));
-    let wrong = streamgate::auth::Auth::from_file(&file.path()).unwrap_err();
+    let wrong = streamgate::auth::Auth::from_file(&file.path(), 25).unwrap_err();
     assert!(wrong[0].contains("`whsec_` and base64"), "{wrong:?}");
     assert!(!wrong[0].contains("plain"), "a secret is never shown");
 }

@@ -94,6 +94,8 @@ codes! {
     RateLimited = 429 "rate-limited" "Too many requests" true;
     /// A connection over the limit of a client.
     TooManyConnections = 429 "too-many-connections" "Too many connections" true;
+    /// A caller that uses its share of a limit.
+    ShareExceeded = 429 "share-exceeded" "Share of a limit used up" true;
     /// A fault of the gateway.
     Internal = 500 "internal" "Internal error" false;
     /// A feature that the Redis server does not have.

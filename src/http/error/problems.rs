@@ -18,6 +18,7 @@ const EVERYWHERE: &[ErrorCode] = &[
     HeadTooLarge,
     RateLimited,
     TooManyConnections,
+    ShareExceeded,
     Internal,
     Overloaded,
 ];

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::http::error::{ApiError, ErrorCode};
 use crate::redis::StoreError;
+use crate::shares::ShareExceeded;
 
 /// Converts a failure of a call that writes. Reads use [`ApiError::of_read`].
 impl From<StoreError> for ApiError {
@@ -12,12 +13,23 @@ impl From<StoreError> for ApiError {
             StoreError::AfterOthers(error) => error,
             error => error,
         };
+        if let StoreError::ShareExceeded(exceeded) = failure {
+            return (*exceeded).into();
+        }
         let (code, detail) = passing(failure).unwrap_or_else(|| lasting(failure));
         Self {
             side_effects_unknown: !error.ran_nothing(),
             cause: Some(Arc::new(error)),
             ..Self::new(code, detail)
         }
+    }
+}
+
+/// Converts a refusal of a caller that uses its share of a limit. Nothing was sent to Redis.
+impl From<ShareExceeded> for ApiError {
+    fn from(exceeded: ShareExceeded) -> Self {
+        let detail = format!("{exceeded}; end some of them, or try again later");
+        Self::new(ErrorCode::ShareExceeded, detail)
     }
 }
 

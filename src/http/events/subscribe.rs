@@ -171,6 +171,7 @@ impl From<SubscriptionLimit> for ApiError {
                 ErrorCode::TooManyConnections,
                 "the principal has reached its limit of open subscriptions: close one or retry later",
             ),
+            SubscriptionLimit::Share(exceeded) => exceeded.into(),
             SubscriptionLimit::OfGateway => Self::new(
                 ErrorCode::Overloaded,
                 "the gateway has reached its limit of open subscriptions: retry later",
@@ -229,6 +230,7 @@ impl From<JoinError> for ApiError {
                 ErrorCode::TooManyStreams,
                 "`match` selects more than 256 streams, the maximum of a connection: narrow `match`",
             ),
+            JoinError::ShareExceeded(exceeded) => exceeded.into(),
             JoinError::Store(error) => error.into(),
         }
     }

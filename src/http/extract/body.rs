@@ -15,6 +15,7 @@ use crate::http::extract::inflate;
 use crate::http::extract::single_header::single;
 use crate::http::state::{AppState, StateFields};
 use crate::metrics::{GaugeBytesGuard, Metrics};
+use crate::shares::{self, Bound, Held, ShareExceeded};
 
 /// Maximum time and bytes for reading the rest of a refused body over HTTP/2.
 const DISCARD: (Duration, usize) = (Duration::from_secs(1), 8 << 20);
@@ -105,7 +106,7 @@ impl Body {
     ///
     /// # Errors
     /// 413 or 415, 400 if the body does not arrive in time or is invalid, 503 if the memory limit
-    /// for bodies is reached.
+    /// for bodies is reached, 429 if the caller uses its share of it.
     pub(in crate::http) async fn read(
         request: Request,
         state: &AppState,
@@ -138,7 +139,10 @@ impl Body {
                 drop(memory);
                 // Over HTTP/1.1, `net/linger.rs` reads the rest of the connection.
                 if parts.version == Version::HTTP_2
-                    && matches!(error.code, ErrorCode::TooLarge | ErrorCode::Overloaded)
+                    && matches!(
+                        error.code,
+                        ErrorCode::TooLarge | ErrorCode::Overloaded | ErrorCode::ShareExceeded
+                    )
                 {
                     Box::pin(discard(body)).await;
                 }
@@ -197,9 +201,8 @@ async fn gather(
         if length > limit {
             return Err(too_large(limit));
         }
-        if !memory.hold(state, length) {
-            return Err(BodyReservation::refused(state));
-        }
+        let held = memory.hold(state, length);
+        held.map_err(|refused| refused.refuse(state))?;
         if first.is_empty() && all.is_empty() {
             first = data;
             continue;
@@ -215,27 +218,54 @@ async fn gather(
 
 /// The memory reserved for a body, by the bytes received so far. Released on drop.
 #[derive(Default)]
-pub(in crate::http) struct BodyReservation(Option<GaugeBytesGuard>);
+pub(in crate::http) struct BodyReservation(Option<(GaugeBytesGuard, Option<Held>)>);
 
 impl BodyReservation {
-    /// Changes the reservation to this many bytes, less those that are free for every body. Returns
-    /// false if the limit is reached.
-    #[must_use]
-    pub(in crate::http) fn hold(&mut self, state: &StateFields, bytes: usize) -> bool {
+    /// Changes the reservation to this many bytes, less those that are free for every body.
+    ///
+    /// # Errors
+    /// The reason why there is no more memory. The body keeps what it has.
+    pub(in crate::http) fn hold(
+        &mut self,
+        state: &StateFields,
+        bytes: usize,
+    ) -> Result<(), NoMemory> {
         let beyond = bytes.saturating_sub(SMALL) as u64;
         let most = state.settings.body_memory;
-        match &mut self.0 {
-            Some(held) => held.resize(beyond, most),
-            None if beyond == 0 => true,
+        let over = |exceeded| NoMemory(Some(exceeded));
+        let (held, share) = match &mut self.0 {
+            Some(held) => held,
+            None if beyond == 0 => return Ok(()),
             none => {
-                *none = Metrics::raise_bytes(&state.metrics.body_bytes, beyond, most);
-                none.is_some()
+                let share = shares::take(Bound::Bodies, beyond, most).map_err(over)?;
+                let held = Metrics::raise_bytes(&state.metrics.body_bytes, beyond, most);
+                let held = held.ok_or(NoMemory(None))?;
+                *none = Some((held, share));
+                return Ok(());
             }
+        };
+        if let Some(share) = share {
+            share.resize(beyond, most).map_err(over)?;
+        }
+        match held.resize(beyond, most) {
+            true => Ok(()),
+            false => Err(NoMemory(None)),
         }
     }
+}
 
-    /// Returns a 503 for a body over the memory limit and counts the refusal.
-    pub(in crate::http) fn refused(state: &StateFields) -> ApiError {
+/// The reason why there is no memory for a body: the limit of all bodies, or the share of the
+/// caller.
+#[derive(Clone, Copy)]
+pub(in crate::http) struct NoMemory(Option<ShareExceeded>);
+
+impl NoMemory {
+    /// Returns a 503, or a 429 for the share of the caller, and counts the refusal.
+    pub(in crate::http) fn refuse(self, state: &StateFields) -> ApiError {
+        if let Self(Some(exceeded)) = self {
+            state.metrics.refuse(exceeded.bound.metric());
+            return exceeded.into();
+        }
         state.metrics.refuse("bodies");
         let detail =
             "the memory limit for request bodies is reached: send less data or retry later";

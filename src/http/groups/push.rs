@@ -35,6 +35,7 @@ use crate::model::frame::write_event;
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::{ConsumerRead, Delivery, FirstUse, GroupRead};
 use crate::service::consume::PushError;
+use crate::shares;
 
 /// Maximum time a closed session keeps its leases.
 const MAX_GRACE: Duration = Duration::from_secs(60);
@@ -211,14 +212,15 @@ struct PushResponse {
 impl PushResponse {
     /// Returns the session's frames.
     fn into_events(self) -> PushEvents {
-        Box::pin(stream::unfold(self, async |mut session| {
+        let events = stream::unfold(self, async |mut session| {
             let frame = match session.push.next().await? {
                 Ok(Pushed::Entries(entries)) => Ok(session.frames(entries)),
                 Ok(Pushed::Control(frame)) => Ok(frame),
                 Err(error) => Err(error),
             };
             Some((frame, session))
-        }))
+        });
+        Box::pin(shares::inherit_stream(Box::pin(events)))
     }
 
     /// Returns an event for each entry.

@@ -294,7 +294,7 @@ impl From<ConsumeError> for ApiError {
     fn from(error: ConsumeError) -> Self {
         match error {
             ConsumeError::NotAdmitted { error, .. } => error.into(),
-            ConsumeError::TooManyWaiting(error) => error.into(),
+            ConsumeError::Waiting(error) => error.into(),
             ConsumeError::GroupMissing { error, .. } => error.into(),
             ConsumeError::Join(error) => error.into(),
         }

@@ -34,7 +34,7 @@ pub async fn compressed(
     if !headers.contains_key(ACCEPT_ENCODING) {
         return answer;
     }
-    let mut answer = response_budget::account(state, &Method::GET, info.path(), answer);
+    let mut answer = response_budget::account(state, &Method::GET, info, answer);
     answer.extensions_mut().insert(Accounted);
     if !answer.status().is_success() {
         return answer;

@@ -11,7 +11,7 @@ use crate::auth::Principal;
 use crate::http::error::{ApiError, ErrorCode, Problem};
 use crate::http::layer::base_path::BasePath;
 use crate::http::state::AppState;
-use crate::service::consume::TooManyWaiting;
+use crate::service::consume::WaitingLimit;
 
 /// Data of a request other than its parameters. Created for every request, and the only value the
 /// gateway puts into the request's extensions: each value there is a separate allocation, and one
@@ -115,9 +115,14 @@ pub struct ClientAddress(pub IpAddr);
 #[derive(Clone, Copy)]
 pub struct Waited;
 
-impl From<TooManyWaiting> for ApiError {
-    fn from(TooManyWaiting: TooManyWaiting) -> Self {
-        let detail = "too many reads are waiting; try again later";
-        Self::new(ErrorCode::Overloaded, detail)
+impl From<WaitingLimit> for ApiError {
+    fn from(limit: WaitingLimit) -> Self {
+        match limit {
+            WaitingLimit::Share(exceeded) => exceeded.into(),
+            WaitingLimit::OfGateway => {
+                let detail = "too many reads are waiting; try again later";
+                Self::new(ErrorCode::Overloaded, detail)
+            }
+        }
     }
 }

@@ -31,6 +31,7 @@ use crate::http::layer::unread_body;
 use crate::http::state::AppState;
 use crate::metrics::RequestLabels;
 use crate::model::frame::write_line;
+use crate::shares;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -89,12 +90,16 @@ where
             let parent = single(request.headers(), &TRACEPARENT).ok().flatten();
             tracer.begin(parent.and_then(|value| value.to_str().ok()))
         });
+        let account = admitted
+            .as_ref()
+            .ok()
+            .and_then(|caller| caller.usage.account.clone());
         let answer = match admitted {
             Ok(_) if unread_body::is_possible(&request) => {
                 let mut inner = self.inner.clone();
                 return Box::pin(async move {
                     let response = match unread_body::refuse(&state, request).await {
-                        Ok(request) => caught(inner.call(request)).await?,
+                        Ok(request) => shares::scope(account, caught(inner.call(request))).await?,
                         Err(error) => error.into_response(),
                     };
                     Ok(finish(&state, &sent, response))
@@ -123,9 +128,12 @@ where
         };
         Box::pin(async move {
             let response = match (answer, &span) {
-                (Ok(answer), None) => caught(answer).await?,
+                (Ok(answer), None) => shares::scope(account, caught(answer)).await?,
                 // Boxed, so that requests without traces are not larger.
-                (Ok(answer), Some(span)) => Box::pin(span.scope(caught(answer))).await?,
+                (Ok(answer), Some(span)) => {
+                    let answer = shares::scope(account, caught(answer));
+                    Box::pin(span.scope(answer)).await?
+                }
                 (Err(refused), _) => *refused,
             };
             let response = finish(&state, &sent, response);
@@ -163,7 +171,7 @@ fn finish(state: &AppState, sent: &RequestRecord, response: Response) -> Respons
         left,
         ..
     } = sent;
-    let mut response = response_budget::account(state, method, info.path(), response);
+    let mut response = response_budget::account(state, method, info, response);
     if let Some(left) = left {
         left.clone().write_headers(response.headers_mut());
     }

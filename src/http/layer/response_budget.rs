@@ -11,8 +11,10 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
 use crate::http::error::{ApiError, ErrorCode};
+use crate::http::layer::request::RequestInfo;
 use crate::http::state::AppState;
 use crate::metrics::{GaugeBytesGuard, Metrics};
+use crate::shares::{Bound, Held};
 
 /// Minimum size in bytes of a counted response. The number of requests bounds the memory for
 /// smaller responses.
@@ -23,12 +25,12 @@ const LARGE: u64 = 64 << 10;
 pub(in crate::http) struct Accounted;
 
 /// Counts the bytes of a response until the last one is sent. Refuses the response if the memory
-/// limit is reached. Responses to writes are never refused. Responses that are the same for every
+/// limit or the caller's share of it is reached. Responses to writes are never refused. Responses that are the same for every
 /// client take no memory and are not counted.
 pub(in crate::http) fn account(
     state: &AppState,
     method: &Method,
-    path: &str,
+    info: &RequestInfo,
     response: Response,
 ) -> Response {
     if response.extensions().get::<Accounted>().is_some() {
@@ -39,6 +41,7 @@ pub(in crate::http) fn account(
         .size_hint()
         .exact()
         .filter(|size| *size >= LARGE);
+    let path = info.path();
     let Some(size) =
         size.filter(|_| !matches!(path, "/openapi.json") && !path.starts_with("/docs"))
     else {
@@ -47,6 +50,15 @@ pub(in crate::http) fn account(
     let most = match *method {
         Method::GET | Method::HEAD => state.settings.answer_memory,
         _ => usize::MAX,
+    };
+    let account = info.by().and_then(|caller| caller.usage.account.as_ref());
+    let share = account.map(|account| account.take(Bound::Answers, size, most));
+    let share = match share.transpose() {
+        Ok(share) => share,
+        Err(exceeded) => {
+            state.metrics.refuse(exceeded.bound.metric());
+            return ApiError::from(exceeded).into_response();
+        }
     };
     let Some(held) = Metrics::raise_bytes(&state.metrics.answer_bytes, size, most) else {
         state.metrics.refuse("answers");
@@ -57,21 +69,24 @@ pub(in crate::http) fn account(
     response.map(|body| {
         Body::new(CountedBody {
             body,
-            held: Some(held),
+            held: Some((held, share)),
         })
     })
 }
 
+/// The memory of a response, counted among all and in the share of the caller.
+type HeldAnswer = (GaugeBytesGuard, Option<Held>);
+
 /// A body whose bytes are counted until they are dropped.
 struct CountedBody {
     body: Body,
-    held: Option<GaugeBytesGuard>,
+    held: Option<HeldAnswer>,
 }
 
 /// The bytes of a response with their count. The sender drops both together.
 struct Part {
     bytes: Bytes,
-    _held: GaugeBytesGuard,
+    _held: HeldAnswer,
 }
 
 impl AsRef<[u8]> for Part {

@@ -148,6 +148,9 @@ fn detail(code: ErrorCode) -> &'static str {
             "this client exceeds its rate limit; `RateLimit` has the remaining quota"
         }
         ErrorCode::TooManyConnections => "this client has too many open connections",
+        ErrorCode::ShareExceeded => {
+            "this caller uses its share (25 %) of waiting reads; end some of them, or try again later"
+        }
         ErrorCode::Internal => {
             "Redis sent an unexpected reply; the gateway's log has details under this request id"
         }

@@ -146,6 +146,13 @@ pub async fn metrics(
         .refused
         .get_or_create_owned(&[("bound", "reads")]);
     refused.inc_by(state.store.take_refused_reads());
+    for (bound, refused) in state.store.take_refused_shares() {
+        state
+            .metrics
+            .refused
+            .get_or_create_owned(&[("bound", bound.metric())])
+            .inc_by(refused);
+    }
     for (kind, discarded) in state.store.take_discarded() {
         state
             .metrics

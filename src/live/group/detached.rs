@@ -2,12 +2,13 @@
 //! Redis, so its result must be handled even if the request is gone.
 //!
 //! The work runs in the task that awaits it, which needs no wake-up of another thread. It moves to
-//! the background only when that task drops it.
+//! the background only when that task drops it. Either way it uses the share of its caller.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::background::Background;
+use crate::shares;
 
 type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -28,7 +29,7 @@ impl<T: Send + 'static> Detached<T> {
     ) -> Self {
         let left = |outcome| -> Work<()> { Box::pin(left(outcome)) };
         Self {
-            work: Some(Box::pin(work)),
+            work: Some(Box::pin(shares::inherit(work))),
             left: Some(Box::new(left)),
             background,
         }

@@ -20,7 +20,7 @@ use crate::live::context::JoinError;
 use crate::live::control_events::{EndReason, Signal};
 use crate::live::hub::Hub;
 use crate::live::long_poll::RETRY;
-use crate::metrics::GaugeGuard;
+use crate::live::subscribe_plan::SubscriptionSlot;
 use crate::model::frame::Framing;
 use crate::model::name::{GroupName, StreamName};
 use crate::model::validity::Validity;
@@ -85,13 +85,13 @@ pub struct Push {
     /// Whether `$open` is still to be returned.
     unopened: bool,
     ended: bool,
-    _counted: (GaugeGuard, GaugeGuard),
+    _counted: SubscriptionSlot,
 }
 
 impl Push {
     /// Returns a session that has read nothing yet.
     #[must_use]
-    pub fn new(hub: Hub, store: Store, plan: PushPlan, counted: (GaugeGuard, GaugeGuard)) -> Self {
+    pub fn new(hub: Hub, store: Store, plan: PushPlan, counted: SubscriptionSlot) -> Self {
         let compared = Instant::now();
         Self {
             hub,

@@ -4,13 +4,15 @@
 use std::time::Duration;
 
 use deadpool_redis::redis::Cmd;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::model::name::StreamName;
 use crate::redis::cluster::call::Call as _;
 use crate::redis::conn::endpoint::{MAX_DURABILITY_WAIT, PoolKind};
 use crate::redis::conn::send_options::{RetryPolicy, SendOptions};
 use crate::redis::decode::{bytes, tuple, unsigned};
-use crate::redis::{Blocking, Lane, Store, StoreError};
+use crate::redis::{Blocking, Lane, PoolSettings, Store, StoreError};
+use crate::shares::{self, Bound, ShareQueue};
 
 /// Maximum time in seconds since the last acknowledgement of a replica that keeps up.
 const MAX_LAG: u32 = 3;
@@ -40,6 +42,28 @@ pub struct Reached {
 pub struct DurableConnection {
     connection: Option<Blocking>,
     wanted: Durability,
+    _share: Option<OwnedSemaphorePermit>,
+}
+
+/// The shares of callers in the connections for durable writes.
+pub(in crate::redis) struct DurableShares {
+    queue: ShareQueue,
+    /// Timeout for waiting, as for a connection of the pool.
+    patience: Duration,
+}
+
+impl DurableShares {
+    pub(in crate::redis) fn new(settings: &PoolSettings) -> Self {
+        let all = u32::try_from(settings.durable).unwrap_or(u32::MAX);
+        Self {
+            queue: ShareQueue::new(Bound::DurableConnections, all),
+            patience: settings.connect_timeout,
+        }
+    }
+
+    pub(in crate::redis) fn take_refused(&self) -> u64 {
+        self.queue.take_refused()
+    }
 }
 
 impl Store {
@@ -48,7 +72,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotSupported`] when the server does not support `wanted`.
     /// [`StoreError::Exhausted`] or [`StoreError::FewReplicas`] when all such connections are in
-    /// use, or an outage of Redis. Nothing was written then.
+    /// use, [`StoreError::ShareExceeded`] when the caller uses its share of them, or an outage of
+    /// Redis. Nothing was written then.
     /// # Cancel safety
     /// Cancel safe: writes nothing.
     pub async fn durable(
@@ -57,6 +82,9 @@ impl Store {
         wanted: Durability,
     ) -> Result<DurableConnection, StoreError> {
         let key = Some(stream.redis_key().as_bytes());
+        let DurableShares { queue, patience } = &*self.durable_shares;
+        let share = queue.acquire(shares::current(), 1, *patience).await;
+        let share = share.map_err(StoreError::ShareExceeded)?;
         let connection = match self.nodes.exclusive(PoolKind::DurableConnection, key).await {
             Err(StoreError::Exhausted(which)) => {
                 let exhausted = StoreError::Exhausted(which);
@@ -67,6 +95,7 @@ impl Store {
         let durable = DurableConnection {
             connection: Some(connection),
             wanted,
+            _share: share,
         };
         if wanted == Durability::Fsync {
             // Nothing was written yet, so this does not wait. A server without an append-only file,

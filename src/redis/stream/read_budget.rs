@@ -15,18 +15,20 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::model::entry::{Entry, Fields, size};
 use crate::model::id::EntryId;
 use crate::model::name::StreamName;
 use crate::model::range::Order;
 use crate::redis::{Delivery, Store, StoreError};
+use crate::shares::{self, Bound, ShareQueue};
 
 /// Expected bytes from which a read needs a permit.
 pub(in crate::redis) const LARGE: usize = 64 << 10;
 /// Maximum number of concurrent first reads of streams of unknown weight, one entry each. Separate
 /// from the budget, so that large reads do not block first reads.
-const UNKNOWN: usize = 16;
+const UNKNOWN: u32 = 16;
 /// Weight of a field in addition to its bytes.
 const FIELD: usize = 256;
 /// Bytes per unit of the budget.
@@ -46,6 +48,8 @@ pub struct ReadBudget {
     weights: Mutex<HashMap<Box<str>, usize>>,
     budget: Arc<Semaphore>,
     unknown: Arc<Semaphore>,
+    /// The shares of callers in the budget, and in the first reads.
+    shares: [ShareQueue; 2],
     /// Total budget, in units.
     all: u32,
     /// Timeout for waiting for a permit.
@@ -78,7 +82,11 @@ impl ReadBudget {
         Self {
             weights: Mutex::default(),
             budget: Arc::new(Semaphore::new(all as usize)),
-            unknown: Arc::new(Semaphore::new(UNKNOWN)),
+            unknown: Arc::new(Semaphore::new(UNKNOWN as usize)),
+            shares: [
+                ShareQueue::new(Bound::Reads, all),
+                ShareQueue::new(Bound::FirstReads, UNKNOWN),
+            ],
             all,
             patience,
             refused: AtomicU64::new(0),
@@ -123,7 +131,8 @@ impl ReadBudget {
     /// when dropped.
     ///
     /// # Errors
-    /// [`StoreError::Crowded`] when the budget is not available in time.
+    /// [`StoreError::Crowded`] when the budget is not available in time,
+    /// [`StoreError::ShareExceeded`] when the share of the caller is not.
     pub(in crate::redis) async fn permit(&self, bytes: usize) -> Result<ReadPermit, StoreError> {
         if bytes < LARGE {
             return Ok(ReadPermit::default());
@@ -131,17 +140,21 @@ impl ReadBudget {
         let units = u32::try_from(bytes / UNIT)
             .unwrap_or(u32::MAX)
             .min(self.all);
-        self.wait_for(&self.budget, units).await
+        self.wait_for(&self.budget, &self.shares[0], units).await
     }
 
     async fn wait_for(
         &self,
         budget: &Arc<Semaphore>,
+        queue: &ShareQueue,
         units: u32,
     ) -> Result<ReadPermit, StoreError> {
+        let deadline = Instant::now() + self.patience;
+        let share = queue.acquire(shares::current(), units, self.patience).await;
+        let share = share.map_err(StoreError::ShareExceeded)?;
         let permit = budget.clone().acquire_many_owned(units);
-        if let Ok(Ok(permit)) = tokio::time::timeout(self.patience, permit).await {
-            return Ok(ReadPermit(Some(permit)));
+        if let Ok(Ok(permit)) = tokio::time::timeout_at(deadline, permit).await {
+            return Ok(ReadPermit(Some((permit, share))));
         }
         self.refused.fetch_add(1, Ordering::Relaxed);
         Err(StoreError::Crowded)
@@ -158,9 +171,12 @@ impl ReadBudget {
         bytes: Option<usize>,
     ) -> Result<ReadPermit, StoreError> {
         let Some(bytes) = bytes else {
-            return self.wait_for(&self.unknown, 1).await;
+            return self.wait_for(&self.unknown, &self.shares[1], 1).await;
         };
-        let has = held.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let has = held
+            .0
+            .as_ref()
+            .map_or(0, |(permit, _)| permit.num_permits());
         if bytes < LARGE || has >= (bytes / UNIT).min(self.all as usize) {
             return Ok(held);
         }
@@ -173,6 +189,13 @@ impl ReadBudget {
     #[must_use]
     pub fn bytes(&self) -> usize {
         (self.all as usize - self.budget.available_permits().min(self.all as usize)) * UNIT
+    }
+
+    /// Returns the number of reads that did not get the share of their caller in time since the last
+    /// call.
+    #[must_use]
+    pub fn take_refused_shares(&self) -> u64 {
+        self.shares.iter().map(ShareQueue::take_refused).sum()
     }
 
     /// Returns the number of reads without a permit in time since the last call.
@@ -240,7 +263,7 @@ impl Store {
 /// rendered. Otherwise entries are read faster than they are rendered, and small requests queue
 /// behind them.
 #[derive(Debug, Default)]
-pub struct ReadPermit(Option<OwnedSemaphorePermit>);
+pub struct ReadPermit(Option<(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>)>);
 
 /// The remaining budget of a range read, in entries and bytes. A first entry larger than the byte
 /// limit is still read.

@@ -13,6 +13,7 @@ use ring::signature::{
 use ring::{hmac, signature};
 use serde_json::{Value, json};
 use streamgate::auth::{Auth, KeyHash};
+use streamgate::shares::DEFAULT_PERCENT;
 use tempfile::TempDir;
 
 use super::{Answer, TestApp};
@@ -58,7 +59,7 @@ impl AuthFile {
     }
 
     pub fn auth(&self) -> Auth {
-        Auth::from_file(&self.path()).unwrap_or_else(|wrong| panic!("{wrong:#?}"))
+        Auth::from_file(&self.path(), DEFAULT_PERCENT).unwrap_or_else(|wrong| panic!("{wrong:#?}"))
     }
 
     /// Starts a gateway that uses this auth file.

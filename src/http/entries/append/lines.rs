@@ -39,6 +39,7 @@ use crate::model::name::StreamName;
 use crate::model::sent::{self, InvalidEntry, SentEntry};
 use crate::redis::AppendOutcome;
 use crate::service::publish::Publisher;
+use crate::shares;
 
 /// Maximum number of lines appended together.
 const LINES: usize = 1000;
@@ -97,7 +98,8 @@ pub(in crate::http) async fn append(
             };
             Some((Ok::<_, std::convert::Infallible>(line), rest))
         });
-        return Ok(([(CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response());
+        let lines = Body::from_stream(shares::inherit_stream(Box::pin(lines)));
+        return Ok(([(CONTENT_TYPE, NDJSON)], lines).into_response());
     }
     loop {
         match upload.step().await {
@@ -167,10 +169,10 @@ impl LineReader {
                 return Ok(taken);
             }
             match (held, taken.is_empty()) {
-                (true, _) => {}
+                (Ok(()), _) => {}
                 // Appending these lines first frees memory.
-                (false, false) => return Ok(taken),
-                (false, true) => return Err(BodyReservation::refused(&self.state)),
+                (Err(_), false) => return Ok(taken),
+                (Err(refused), true) => return Err(refused.refuse(&self.state)),
             }
             if taken.is_empty() {
                 self.fill().await?;

@@ -34,6 +34,7 @@ use crate::model::position::Position;
 use crate::model::range::Order;
 use crate::model::view::EventView;
 use crate::redis::{IdRangePage, Lane};
+use crate::shares;
 
 /// Maximum entries of one read.
 const PAGE: usize = 1000;
@@ -165,7 +166,8 @@ pub(in crate::http) async fn read(
         },
     );
     // A compressing body polls once more after the end.
-    Ok(respond(Body::from_stream(pages.fuse())))
+    let pages = shares::inherit_stream(Box::pin(pages.fuse()));
+    Ok(respond(Body::from_stream(pages)))
 }
 
 /// Returns the start of a subscription that continues a range, and the id at which it ends.

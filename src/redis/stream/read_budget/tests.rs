@@ -1,6 +1,7 @@
 //! Unit tests of `read_budget`.
 
 use super::*;
+use crate::shares::Account;
 
 fn entries(sizes: &[usize]) -> Vec<Entry> {
     let entry = |size: &usize| Entry {
@@ -89,4 +90,29 @@ async fn who_gets_no_room_in_time_is_told_and_counted() {
         (large.take_refused(), large.take_refused(), large.bytes()),
         (1, 0, 0)
     );
+}
+
+#[tokio::test]
+async fn a_caller_with_its_share_of_the_budget_leaves_the_rest_to_others() {
+    let large = ReadBudget::new(8 * LARGE, Duration::from_millis(1));
+    let (greedy, modest) = (Account::new(25), Account::new(25));
+    let read = async |account: &Arc<Account>, bytes| {
+        shares::scope(Some(account.clone()), large.permit(bytes)).await
+    };
+    let first = read(&greedy, LARGE).await.unwrap();
+    let second = read(&greedy, LARGE).await.unwrap();
+    for bytes in [LARGE, usize::MAX] {
+        let refused = read(&greedy, bytes).await.unwrap_err();
+        assert!(matches!(refused, StoreError::ShareExceeded(_)));
+    }
+    drop(read(&modest, 2 * LARGE).await.unwrap());
+    assert_eq!((large.take_refused_shares(), large.take_refused()), (2, 0));
+    drop((first, second));
+    // A read that is larger than the share takes all of it.
+    let whole = read(&greedy, 6 * LARGE).await.unwrap();
+    assert_eq!(large.bytes(), 6 * LARGE);
+    read(&greedy, LARGE).await.unwrap_err();
+    drop(whole);
+    assert_eq!(large.bytes(), 0);
+    read(&greedy, LARGE).await.unwrap();
 }
