@@ -4,7 +4,7 @@
 ARGS ?=
 
 .DEFAULT_GOAL = help
-.PHONY: help run test test-clients test-generated test-servers test-servers-all test-proxies test-cluster test-cluster-all test-slow schemathesis fuzz alerts manifests deny advisories build bench-publish bench-cluster bench-live bench-work openapi lint docs docs-site docs-tables screenshots clean
+.PHONY: help run test test-clients test-generated test-servers test-servers-all test-proxies test-cluster test-cluster-all test-cluster-moves test-slow schemathesis fuzz alerts manifests deny advisories build bench-publish bench-cluster bench-live bench-work openapi lint docs docs-site docs-tables screenshots clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,10 @@ test-cluster: ## Run the tests whose answers depend on the server on a cluster o
 test-cluster-all: ## Run all tests that use the shared Redis on a cluster of three masters
 	@scripts/install.sh cc redis procps
 	$(call on_cluster,$(SAME_ON_ALL:%=--skip %) $(ONE_SERVER:%=--skip %))
+
+test-cluster-moves: ## Move all slots of a cluster there and back under load
+	@scripts/install.sh cc redis procps
+	cargo test --locked --test it -- --ignored --nocapture cluster_moves::
 
 test-proxies: ## Run the tests of the proxies that docs/deploying.md configures
 	@scripts/install.sh cc redis nginx haproxy apache lighttpd

@@ -10,8 +10,11 @@ use crate::redis::{Changes, Lane, NodeRef, Redirect, StoreError, TrackingConnect
 
 /// Maximum number of streams that are paged through concurrently, over one connection.
 const AT_ONCE: usize = 32;
-/// XREAD COUNT of the first read. A stream with more new entries is paged through.
-const AT_A_TIME: usize = 8;
+/// Least and greatest XREAD COUNT of the first read. A stream with more new entries is paged
+/// through, which costs two reads.
+const AT_A_TIME: (usize, usize) = (8, 64);
+/// Maximum number of entries of a first read of several streams, if each has more than the least.
+const ALL_AT_A_TIME: usize = 1024;
 
 /// A round of reads to one server.
 pub(super) struct ReadRound {
@@ -93,7 +96,8 @@ async fn read(
             .map(|(stream, at)| (stream.clone(), at))
             .collect();
         if !heads.is_empty() {
-            let read = store.read_changed(&handle, &heads, AT_A_TIME).await?;
+            let count = (ALL_AT_A_TIME / heads.len()).clamp(AT_A_TIME.0, AT_A_TIME.1);
+            let read = store.read_changed(&handle, &heads, count).await?;
             for ((followed, redirect), read) in light.iter_mut().zip(read) {
                 followed.tracked_by = Some(node.clone());
                 match read {

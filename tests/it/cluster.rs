@@ -144,6 +144,43 @@ async fn writes_and_reads_follow_a_slot_that_moves() {
 }
 
 #[tokio::test]
+async fn durable_writes_follow_a_slot_that_moves() {
+    let cluster = Cluster::start(3, true).await;
+    let app = TestApp::on(&cluster.url(), |_| {}).await;
+    let stream = unique("durable");
+    let slot = slot_of(&cluster.nodes[0], &stream).await;
+    let from = cluster.owner(slot).await;
+    let to = cluster.another(from);
+    let query = "durability=replicas:1&durability_timeout=10s";
+    let path = format!("{}?{query}", entries(&stream));
+    let before = app.post_form(&path, "n=1").await;
+    assert_eq!(before.status, 201, "{before:?}");
+    cluster.begin_move(slot, from, to).await;
+    let during = app.post_form(&path, "n=2").await;
+    assert_eq!(during.status, 201, "{during:?}");
+    cluster.move_keys(slot, from, to).await;
+    let asked = app.post_form(&path, "n=3").await;
+    assert_eq!(asked.status, 201, "{asked:?}");
+    cluster.end_move(slot, from, to).await;
+    let moved = app.post_form(&path, "n=4").await;
+    assert_eq!(moved.status, 201, "{moved:?}");
+    // With a key beside the stream, the append waits until all keys have moved.
+    cluster.begin_move(slot, to, from).await;
+    let post = app.client.post(app.url(&path));
+    let post = post.header("idempotency-key", "k").body("n=5");
+    let post = post.header("content-type", "application/x-www-form-urlencoded");
+    let moving = async {
+        cluster.move_keys(slot, to, from).await;
+        cluster.end_move(slot, to, from).await;
+    };
+    let (waited, ()) = tokio::join!(app.send(post), moving);
+    assert_eq!(waited.status, 201, "{waited:?}");
+    let owner = cluster.owner(slot).await;
+    let length = shown(&owner.command(&["XLEN", &stream]).await);
+    assert_eq!(length, 5);
+}
+
+#[tokio::test]
 async fn calls_with_keys_beside_the_stream_wait_until_the_slot_has_moved() {
     let cluster = Cluster::start(3, false).await;
     let app = TestApp::on(&cluster.url(), |_| {}).await;

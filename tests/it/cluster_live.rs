@@ -3,10 +3,10 @@
 use serde_json::json;
 
 use crate::cluster::{entries, group, spread};
-use crate::support::app::Answer;
+use crate::cluster_moves::retried;
 use crate::support::clusters::{Cluster, SLOTS, SOON, slot_of};
 use crate::support::sse::Sse;
-use crate::support::{TestApp, elapse, eventually, unique};
+use crate::support::{TestApp, eventually, unique};
 
 /// Number of entries of each stream in the test of moving slots.
 const EACH: usize = 60;
@@ -27,18 +27,6 @@ async fn values(sse: &mut Sse, count: usize) -> Vec<String> {
     let mut values = sse.values(count).await;
     values.sort();
     values
-}
-
-/// Repeats a call while the answer says that nothing was done and that a retry can help, as for a
-/// slot that is being moved for longer than a request waits.
-async fn retried(call: impl AsyncFn() -> Answer) -> Answer {
-    loop {
-        let answer = call().await;
-        if answer.status != 503 || answer.json()["side_effects"] != "none" {
-            return answer;
-        }
-        elapse(50, "the move of the slot goes on").await;
-    }
 }
 
 #[tokio::test]

@@ -34,6 +34,7 @@ mod cloudevents;
 mod cluster;
 mod cluster_failures;
 mod cluster_live;
+mod cluster_moves;
 mod cold_gateway;
 mod compression;
 mod conditions;

@@ -1,19 +1,25 @@
 //! Durable writes, which wait for replicas or the disk. WAIT and WAITAOF cover only the writes of
 //! their own connection.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_redis::redis::Cmd;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use crate::model::name::StreamName;
 use crate::redis::cluster::call::Call as _;
+use crate::redis::cluster::redirect::Redirect;
 use crate::redis::conn::endpoint::{MAX_DURABILITY_WAIT, PoolKind};
 use crate::redis::conn::send_options::{RetryPolicy, SendOptions};
 use crate::redis::decode::{bytes, tuple, unsigned};
+use crate::redis::stream::append::{Append, Appended};
 use crate::redis::{Blocking, Lane, PoolSettings, Store, StoreError};
 use crate::shares::{self, Bound, ShareQueue};
 
+/// Pause before a write whose slot is being moved is sent again.
+const TRY_AGAIN: Duration = Duration::from_millis(25);
 /// Maximum time in seconds since the last acknowledgement of a replica that keeps up.
 const MAX_LAG: u32 = 3;
 
@@ -42,6 +48,10 @@ pub struct Reached {
 pub struct DurableConnection {
     connection: Option<Blocking>,
     wanted: Durability,
+    /// Whether ASKING precedes each call, because the slot is being moved to the server.
+    asking: bool,
+    /// Whether something was written. Further writes must use the same connection.
+    wrote: bool,
     _share: Option<OwnedSemaphorePermit>,
 }
 
@@ -50,6 +60,8 @@ pub(in crate::redis) struct DurableShares {
     queue: ShareQueue,
     /// Timeout for waiting, as for a connection of the pool.
     patience: Duration,
+    /// Maximum time to wait for a slot that is being moved.
+    move_timeout: Duration,
 }
 
 impl DurableShares {
@@ -58,6 +70,7 @@ impl DurableShares {
         Self {
             queue: ShareQueue::new(Bound::DurableConnections, all),
             patience: settings.connect_timeout,
+            move_timeout: settings.response_timeout,
         }
     }
 
@@ -82,7 +95,9 @@ impl Store {
         wanted: Durability,
     ) -> Result<DurableConnection, StoreError> {
         let key = Some(stream.redis_key().as_bytes());
-        let DurableShares { queue, patience } = &*self.durable_shares;
+        let DurableShares {
+            queue, patience, ..
+        } = &*self.durable_shares;
         let share = queue.acquire(shares::current(), 1, *patience).await;
         let share = share.map_err(StoreError::ShareExceeded)?;
         let connection = match self.nodes.exclusive(PoolKind::DurableConnection, key).await {
@@ -95,9 +110,17 @@ impl Store {
         let durable = DurableConnection {
             connection: Some(connection),
             wanted,
+            asking: false,
+            wrote: false,
             _share: share,
         };
-        if wanted == Durability::Fsync {
+        self.try_durability(&durable).await?;
+        Ok(durable)
+    }
+
+    /// Fails if the server cannot do what the connection is for.
+    async fn try_durability(&self, durable: &DurableConnection) -> Result<(), StoreError> {
+        if durable.wanted == Durability::Fsync {
             // Nothing was written yet, so this does not wait. A server without an append-only file,
             // or without the command, fails here rather than after the entry was appended.
             let mut trial = Cmd::new();
@@ -110,7 +133,60 @@ impl Store {
                 .await
                 .map_err(refused)?;
         }
-        Ok(durable)
+        Ok(())
+    }
+
+    /// Appends on the connection of a durable write. If the slot of the stream is being moved or
+    /// has moved, takes a connection to the other node, unless something was written before: the
+    /// wait covers one connection.
+    ///
+    /// # Errors
+    /// Same as [`Store::append`]. [`StoreError::Elsewhere`] if the move takes longer than the
+    /// response timeout.
+    /// # Cancel safety
+    /// If dropped, the entries may be appended.
+    pub async fn append_durably(
+        &self,
+        durable: &mut DurableConnection,
+        stream: &StreamName,
+        append: &Append,
+    ) -> Result<Appended, StoreError> {
+        let deadline = Instant::now() + self.durable_shares.move_timeout;
+        loop {
+            let redirect = match self.append(&durable.lane(), stream, append).await {
+                Err(StoreError::Elsewhere(redirect)) if !durable.wrote => redirect,
+                sent => {
+                    durable.wrote = true;
+                    return sent;
+                }
+            };
+            if Instant::now() + TRY_AGAIN > deadline {
+                return Err(StoreError::Elsewhere(redirect));
+            }
+            tokio::time::sleep(TRY_AGAIN).await;
+            self.follow_durably(durable, stream, &redirect).await?;
+        }
+    }
+
+    /// Takes a connection to the node that a redirect names.
+    async fn follow_durably(
+        &self,
+        durable: &mut DurableConnection,
+        stream: &StreamName,
+        redirect: &Redirect,
+    ) -> Result<(), StoreError> {
+        let Some(old) = durable.connection.as_ref().map(Blocking::handle) else {
+            return Ok(());
+        };
+        let key = Some(stream.redis_key().as_bytes());
+        let (node, asking) = self.nodes.target(redirect, old.node(), key)?;
+        if !Arc::ptr_eq(&node, old.node()) {
+            // Every command on the old connection was answered, so it can be reused.
+            let new = node.exclusive(PoolKind::DurableConnection).await?;
+            durable.connection = Some(new);
+        }
+        durable.asking = asking;
+        self.try_durability(durable).await
     }
 
     /// Returns why all connections are in use: too few replicas, or `exhausted` otherwise.
@@ -206,6 +282,7 @@ impl DurableConnection {
     #[must_use]
     pub fn lane(&self) -> Lane {
         match &self.connection {
+            Some(connection) if self.asking => Lane::Own(connection.handle().asking()),
             Some(connection) => Lane::Own(connection.handle()),
             // Unreachable in practice: only `reach` takes the connection, and it consumes `self`.
             None => Lane::Shared,

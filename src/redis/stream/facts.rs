@@ -65,7 +65,7 @@ pub(in crate::redis) struct Range {
 }
 
 /// Returns the id of the entry to check. Only a counted position is certain to be an entry.
-fn entry_at(position: Position) -> Option<EntryId> {
+pub(in crate::redis) fn entry_at(position: Position) -> Option<EntryId> {
     position
         .n
         .map(|_| position.id)
@@ -87,7 +87,7 @@ fn write(command: &mut Cmd, stream: &StreamName, at: Position) {
 /// Adds commands that check a stream which should exist. They cost Redis less than the script, but
 /// fail if the stream does not exist, and are not atomic.
 pub(in crate::redis) fn add_check(pipeline: &mut Pipeline, stream: &StreamName, at: Position) {
-    pipeline.cmd("XINFO").arg("STREAM").arg(stream.redis_key());
+    add_info(pipeline, stream);
     if let Some(id) = entry_at(at) {
         let id = id.to_string();
         pipeline
@@ -100,9 +100,9 @@ pub(in crate::redis) fn add_check(pipeline: &mut Pipeline, stream: &StreamName, 
     }
 }
 
-/// Returns the number of commands of [`add_check`].
-pub(in crate::redis) fn check_length(at: Position) -> usize {
-    1 + usize::from(entry_at(at).is_some())
+/// Adds the command that reads the counters of a stream which should exist.
+pub(in crate::redis) fn add_info(pipeline: &mut Pipeline, stream: &StreamName) {
+    pipeline.cmd("XINFO").arg("STREAM").arg(stream.redis_key());
 }
 
 impl Store {
@@ -113,29 +113,38 @@ impl Store {
         at: Position,
         replies: &mut impl Iterator<Item = Value>,
     ) -> Result<PositionCheck, StoreError> {
-        let mut info = Properties::new(replies.next().unwrap_or(Value::Nil))?;
+        let facts = self.decode_info(stream, replies.next().unwrap_or(Value::Nil))?;
+        let entry_exists = match entry_at(at) {
+            Some(_) => Some(!list(replies.next().unwrap_or(Value::Nil))?.is_empty()),
+            None => None,
+        };
+        Ok(PositionCheck {
+            facts,
+            entry_exists,
+        })
+    }
+
+    /// Decodes the reply to the command of [`add_info`].
+    pub(in crate::redis) fn decode_info(
+        &self,
+        stream: &StreamName,
+        reply: Value,
+    ) -> Result<StreamCounters, StoreError> {
+        let mut info = Properties::new(reply)?;
         let (first, last) = (info.take("first-entry"), info.take("last-entry"));
         let weight = weight_of(&first).max(weight_of(&last));
         self.large.saw(
             stream.redis_key(),
             Some(weight).filter(|weight| *weight > 0),
         );
-        let entry_exists = match entry_at(at) {
-            Some(_) => Some(!list(replies.next().unwrap_or(Value::Nil))?.is_empty()),
-            None => None,
-        };
-        let facts = self.facts_from([
+        self.facts_from([
             info.take("length"),
             info.take("last-generated-id"),
             info.take("entries-added"),
             info.take("max-deleted-entry-id"),
             id_of(first),
             id_of(last),
-        ])?;
-        Ok(PositionCheck {
-            facts,
-            entry_exists,
-        })
+        ])
     }
 
     fn weighed(&self, stream: &StreamName, weight: &Value) -> Result<(), StoreError> {

@@ -296,13 +296,13 @@ impl Publisher {
         ))
     }
 
-    async fn send(&self, append: &Append) -> Result<Appended, PublishError> {
-        let lane = self
-            .durable
-            .as_ref()
-            .map_or(Lane::Shared, |(connection, _)| connection.lane());
-        let store = &self.services.store;
-        let sent = store.append(&lane, &self.stream, append).await;
+    async fn send(&mut self, append: &Append) -> Result<Appended, PublishError> {
+        let (store, stream) = (&self.services.store, &self.stream);
+        let sent = match &mut self.durable {
+            // Boxed, because most appends are not durable.
+            Some((durable, _)) => Box::pin(store.append_durably(durable, stream, append)).await,
+            None => store.append(&Lane::Shared, stream, append).await,
+        };
         sent.map_err(PublishError::Store)
     }
 

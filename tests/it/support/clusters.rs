@@ -20,6 +20,8 @@ pub struct Cluster {
     /// The masters at the start, in the order of their slots, then one replica of each.
     pub nodes: Vec<Server>,
     masters: usize,
+    /// Replicas at the start.
+    replicas: usize,
     settings: Vec<String>,
 }
 
@@ -45,6 +47,7 @@ impl Cluster {
         let mut cluster = Self {
             nodes: Vec::new(),
             masters,
+            replicas: if replicas { masters } else { 0 },
             settings: all.into_iter().map(str::to_owned).collect(),
         };
         let count = if replicas { 2 * masters } else { masters };
@@ -123,6 +126,76 @@ impl Cluster {
             .map(|node| format!("127.0.0.1:{}", node.port))
             .collect();
         format!("redis-cluster://{}", nodes.join(","))
+    }
+
+    /// Returns the masters at the start, and the nodes that were added later.
+    fn all_masters(&self) -> impl Iterator<Item = &Server> {
+        let (first, others) = self.nodes.split_at(self.masters);
+        first.iter().chain(&others[self.replicas..])
+    }
+
+    /// Moves slots of one owner to another master, many at a time. Slots with keys are moved like
+    /// any other; the others only change their owner.
+    pub async fn move_slots(&self, slots: &[u16], from: &Server, to: &Server) {
+        let (from_id, to_id) = (id_of(from).await, id_of(to).await);
+        for some in slots.chunks(256) {
+            let each = |words: &[&str]| -> Vec<Vec<String>> {
+                let of_slot = |slot: &u16| {
+                    let slot = slot.to_string();
+                    let words = ["CLUSTER"].iter().chain(words);
+                    let words = words.map(|word| if *word == "SLOT" { &slot } else { *word });
+                    words.map(str::to_owned).collect()
+                };
+                some.iter().map(of_slot).collect()
+            };
+            let importing = each(&["SETSLOT", "SLOT", "IMPORTING", &from_id]);
+            to.pipeline(&importing).await.unwrap();
+            let migrating = each(&["SETSLOT", "SLOT", "MIGRATING", &to_id]);
+            from.pipeline(&migrating).await.unwrap();
+            let counts = from.pipeline(&each(&["COUNTKEYSINSLOT", "SLOT"])).await;
+            for (slot, count) in some.iter().zip(counts.unwrap()) {
+                if json(&count) != 0 {
+                    self.move_keys(*slot, from, to).await;
+                }
+            }
+            let node = each(&["SETSLOT", "SLOT", "NODE", &to_id]);
+            let others = self.all_masters();
+            let others = others.filter(|node| node.port != to.port && node.port != from.port);
+            for told in [to, from].into_iter().chain(others) {
+                if told.pipeline(&node).await.is_ok() {
+                    continue;
+                }
+                for words in &node {
+                    let words: Vec<_> = words.iter().map(String::as_str).collect();
+                    retry(told, &words).await;
+                }
+            }
+        }
+    }
+
+    /// Returns the slots of a master, as it sees them.
+    pub async fn slots_of(&self, node: &Server) -> Vec<u16> {
+        let ranges = json(&node.command(&["CLUSTER", "SLOTS"]).await);
+        let own = |range: &&serde_json::Value| range[2][1] == node.port;
+        let slots = ranges
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(own)
+            .flat_map(|range| {
+                let bound = |index: usize| u16::try_from(range[index].as_u64().unwrap()).unwrap();
+                bound(0)..=bound(1)
+            });
+        slots.collect()
+    }
+
+    /// Removes a master without slots: all others forget it, and it ends.
+    pub async fn remove_node(&self, node: &Server) {
+        let id = id_of(node).await;
+        for other in self.all_masters().filter(|other| other.port != node.port) {
+            retry(other, &["CLUSTER", "FORGET", &id]).await;
+        }
+        node.kill();
     }
 
     /// Returns a master at the start other than this node.
@@ -204,7 +277,7 @@ impl Cluster {
         let words = ["CLUSTER", "SETSLOT", &slot, "NODE", &id];
         retry(to, &words).await;
         retry(from, &words).await;
-        for other in &self.nodes[..self.masters] {
+        for other in self.all_masters() {
             if other.port != to.port && other.port != from.port {
                 retry(other, &words).await;
             }

@@ -230,6 +230,29 @@ impl Server {
         command.query_async(&mut connection).await
     }
 
+    /// Runs commands in one round trip. Fails if one of them fails; the others have run then.
+    pub async fn pipeline(
+        &self,
+        commands: &[Vec<String>],
+    ) -> Result<Vec<Value>, deadpool_redis::redis::RedisError> {
+        let client = Client::open(format!("redis://127.0.0.1:{}/", self.port))?;
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(COMMAND_TIMEOUT))
+            .set_response_timeout(Some(COMMAND_TIMEOUT));
+        let mut connection = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await?;
+        let mut pipeline = deadpool_redis::redis::pipe();
+        for words in commands {
+            let mut command = Cmd::new();
+            for word in words {
+                command.arg(word);
+            }
+            pipeline.add_command(command);
+        }
+        pipeline.query_async(&mut connection).await
+    }
+
     /// Waits until all changes are in the append-only file, so that they survive [`Server::kill`].
     pub async fn written(&self) {
         eventually("all is written", async || {
