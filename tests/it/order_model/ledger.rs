@@ -17,6 +17,8 @@ enum Known {
 struct Line {
     id: String,
     known: Known,
+    /// Number of calls that may have finished the entry.
+    attempts: usize,
     /// End of the last lease that a worker got, in microseconds; 0 once it may have been handed back.
     until_us: u64,
 }
@@ -40,6 +42,7 @@ impl Ledger {
             keys.entry(key.clone()).or_default().push(Line {
                 id: id.clone(),
                 known: Known::Open,
+                attempts: 0,
                 until_us: 0,
             });
         }
@@ -85,17 +88,26 @@ impl Ledger {
     pub fn attempt(&mut self, key: &str, id: &str, finishes: bool) {
         let line = self.line(key, id);
         line.until_us = 0;
+        if finishes {
+            line.attempts += 1;
+        }
         if finishes && line.known == Known::Open {
             line.known = Known::Maybe;
         }
     }
 
-    /// The call was answered.
-    pub fn settle(&mut self, key: &str, id: &str, outcome: &str) {
+    /// The call was answered. A lost lease says nothing of a call of another worker, which may have
+    /// finished the entry before, and whose answer is still to come.
+    pub fn settle(&mut self, key: &str, id: &str, finishes: bool, outcome: &str) {
         let line = self.line(key, id);
+        if finishes && outcome == "lease-lost" {
+            line.attempts -= 1;
+        }
         match outcome {
             "acknowledged" | "dead-lettered" | "not-pending" => line.known = Known::Done,
-            "lease-lost" if line.known == Known::Maybe => line.known = Known::Open,
+            "lease-lost" if line.known == Known::Maybe && line.attempts == 0 => {
+                line.known = Known::Open;
+            }
             _ => {}
         }
         match outcome {

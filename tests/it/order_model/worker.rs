@@ -76,11 +76,12 @@ async fn process(world: &World, rng: &mut Rng, key: &str, id: &str, mut receipt:
 }
 
 async fn settle(world: &World, rng: &mut Rng, verb: &str, body: Value, key: &str, id: &str) {
-    world.ledger.lock().attempt(key, id, verb != "nack");
+    let finishes = verb != "nack";
+    world.ledger.lock().attempt(key, id, finishes);
     // A gateway that was killed may have done it; the entry comes again if not.
     if let Some(answer) = world.call(rng, verb, &body).await
         && let Some(outcome) = answer["results"][0]["outcome"].as_str()
     {
-        world.ledger.lock().settle(key, id, outcome);
+        world.ledger.lock().settle(key, id, finishes, outcome);
     }
 }
