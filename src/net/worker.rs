@@ -18,8 +18,8 @@ const BACKLOG: usize = 64;
 
 /// Interval of a timer that every worker always has. A timer that would be the next to expire makes
 /// tokio wake the event loop by a system call, even on its own thread; without this one, most commands
-/// to Redis set such a timer.
-const TICK: Duration = Duration::from_millis(50);
+/// to Redis set such a timer. Shorter than any timeout of a command should be.
+const TICK: Duration = Duration::from_millis(500);
 
 /// The work of one thread.
 pub struct WorkerSetup {

@@ -295,3 +295,25 @@ async fn a_step_frees_the_key_of_an_ordered_group() {
     assert_eq!(done.json()["acknowledged"], 1, "{}", done.body);
     assert_eq!(read(&app, &stream).await.len(), 2);
 }
+
+#[tokio::test]
+async fn the_trace_of_the_call_is_kept_with_the_published_entries_if_wanted() {
+    let app = TestApp::start_with(|settings| settings.api.trace_context = true).await;
+    let (stream, receipts) = lent(&app, 1).await;
+    let target = format!("{{{stream}}}.traced");
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let publish = json!([
+        {"stream": target, "fields": {"n": 1}},
+        {"stream": target, "fields": {"n": 2, "traceparent": "mine"}},
+    ]);
+    let call = app.client.post(app.url(&group(&stream, "/ack")));
+    let call = call
+        .header("traceparent", parent)
+        .header("content-type", "application/json");
+    let body = json!({"receipts": receipts, "publish": publish});
+    let done = app.send(call.body(body.to_string())).await;
+    assert_eq!(done.status, 200, "{}", done.body);
+    let read = app.get(&format!("/v1/streams/{target}/entries")).await;
+    let stored = |index: usize| read.json()["entries"][index]["fields"]["traceparent"].clone();
+    assert_eq!((stored(0), stored(1)), (json!(parent), json!("mine")));
+}

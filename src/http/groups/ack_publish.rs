@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::http::entries::append::conditions::{Conditions, key};
+use crate::http::entries::append::plan::traceparent;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::extract::access::{Consume, GroupAccess, Publish};
 use crate::http::groups::items::{Outcome, SettleBatch, SettledAll};
@@ -17,6 +18,7 @@ use crate::model::id::NewId;
 use crate::model::name::{StreamName, tag_of};
 use crate::model::sent::parse_for_stream;
 use crate::redis::{AckPublish, AckPublished, AppendOutcome, LeaseOutcome, MAX_FIELDS, NewEntry};
+use crate::service::publish::add_traceparent;
 
 /// Maximum number of entries to append in one step.
 const MAX_PUBLISH: usize = 1000;
@@ -31,7 +33,7 @@ pub struct PublishedWithAck {
     /// The fields, as in an append.
     fields: BTreeMap<String, String>,
     /// Idempotency key of the entry.
-    #[schema(required = false)]
+    #[schema(required = false, value_type = String)]
     key: Option<String>,
 }
 
@@ -53,11 +55,14 @@ pub(super) async fn publish_and_ack(
         );
     }
     let producer = Conditions::new(access.access.principal(), headers)?.producer;
+    let traced = state.settings.trace_context;
+    let traceparent = traced.then(|| traceparent(headers)).flatten();
     let mut entries = Vec::with_capacity(publish.len());
     for (index, json) in publish.iter().enumerate() {
         let at = format!("/publish/{index}");
         let most = state.services.limits.max_fields.min(MAX_FIELDS);
-        let (name, sent) = parse_for_stream(json, &at, most)?;
+        let (name, mut sent) = parse_for_stream(json, &at, most)?;
+        add_traceparent(&mut sent.fields, traceparent.as_deref());
         let stream = target(access, &name, &format!("{at}/stream"))?;
         let refuse = |detail: String| {
             Err(ApiError::new(ErrorCode::InvalidFields, detail.clone()).at(at.clone(), detail))

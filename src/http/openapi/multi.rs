@@ -65,5 +65,9 @@ fn of_several(schema: &Value) -> Value {
             list["example"] = json!([example]);
         }
     }
+    if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+        // Entries are appended only in the slot of the group, so in calls on one stream.
+        properties.remove("publish");
+    }
     schema
 }

@@ -18,6 +18,15 @@ use crate::redis::{
 use crate::service::Services;
 use crate::trace::{self, Attribute, ChildSpan, SpanKind};
 
+/// Adds the trace context of a request to the fields of an entry, unless they have one.
+pub fn add_traceparent(fields: &mut Vec<(Vec<u8>, Vec<u8>)>, parent: Option<&[u8]>) {
+    if let Some(parent) = parent
+        && !fields.iter().any(|(name, _)| name == TRACEPARENT)
+    {
+        fields.push((TRACEPARENT.to_vec(), parent.to_vec()));
+    }
+}
+
 /// The field for a stored `traceparent`.
 pub(in crate::service) const TRACEPARENT: &[u8] = b"traceparent";
 
@@ -249,11 +258,7 @@ impl Publisher {
         if entry.id.is_of_the_end() && !self.options.manages {
             return Err(EntryError::LastMillisecond);
         }
-        if let Some(parent) = &self.options.traceparent
-            && !entry.fields.iter().any(|(name, _)| name == TRACEPARENT)
-        {
-            entry.fields.push((TRACEPARENT.to_vec(), parent.clone()));
-        }
+        add_traceparent(&mut entry.fields, self.options.traceparent.as_deref());
         let limits = &self.services.limits;
         let (max, max_name) = (limits.max_fields, limits.max_field_name);
         // Redis runs commands on one thread. A command with many arguments keeps this thread busy,
