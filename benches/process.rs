@@ -91,9 +91,20 @@ impl Drop for Process {
 
 /// Returns the CPU time of a process so far (`self` for this one).
 pub fn cpu_of(pid: &str) -> Duration {
+    ticks(pid, 11)
+}
+
+/// Returns the CPU time of the child processes that have ended and were waited for.
+pub fn children_cpu() -> Duration {
+    ticks("self", 13)
+}
+
+/// Returns the sum of two fields of `/proc/{pid}/stat`, counted after the name: a time in user mode
+/// and the same in kernel mode.
+fn ticks(pid: &str, first: usize) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let (_, rest) = stat.rsplit_once(')').unwrap();
-    let ticks = rest.split_whitespace().skip(11).take(2);
+    let ticks = rest.split_whitespace().skip(first).take(2);
     let ticks: u64 = ticks.map(|ticks| ticks.parse::<u64>().unwrap()).sum();
     // Linux reports the time in hundredths of a second.
     Duration::from_millis(ticks * 10)
