@@ -157,7 +157,7 @@ impl<'a> Load<'a> {
             assert_eq!((followed, worked), (published, published), "{index}");
             let (mut stored, mut next) = (0, Some(path));
             while let Some(path) = next {
-                let page = self.app.get(&path).await;
+                let page = retried(async || self.app.get(&path).await).await;
                 assert_eq!(page.status, 200, "{page:?}");
                 stored += page.ids().len();
                 let cursor = page.json()["next"].as_str().map(str::to_owned);
