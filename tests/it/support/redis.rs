@@ -27,13 +27,18 @@ pub struct Server {
 /// The server most tests share; each keeps to names of its own. With `REDIS_CLUSTER=1`, a node of a
 /// cluster of three masters.
 pub async fn shared() -> &'static Server {
-    static SHARED: tokio::sync::OnceCell<Server> = tokio::sync::OnceCell::const_new();
+    &all_shared().await[0]
+}
+
+/// The shared server, or all nodes of the shared cluster: for commands that are about no key.
+pub async fn all_shared() -> &'static [Server] {
+    static SHARED: tokio::sync::OnceCell<[Server; 1]> = tokio::sync::OnceCell::const_new();
     static CLUSTER: tokio::sync::OnceCell<Cluster> = tokio::sync::OnceCell::const_new();
     if is_clustered() {
         let cluster = CLUSTER.get_or_init(|| Cluster::start(3, false)).await;
-        return &cluster.nodes[0];
+        return &cluster.nodes;
     }
-    SHARED.get_or_init(Server::start).await
+    SHARED.get_or_init(async || [Server::start().await]).await
 }
 
 /// Returns whether the shared server is a node of a cluster.
