@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use crate::auth::{DeliveryError, SignedDelivery, WebhookSource};
 use crate::http::entries::append::body::whole;
 use crate::http::entries::append::errors::{alone, publish_error};
-use crate::http::entries::append::plan::traceparent;
+use crate::http::entries::append::plan::traceparent_to_store;
 use crate::http::error::problems::SourceProblems;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::extract::body::Body;
@@ -196,7 +196,6 @@ fn options(
     // these keys.
     let principal = ["/", &source.name].concat();
     let key = |id: &String| IdempotencyKey::new(&principal, "", id);
-    let traced = state.settings.trace_context;
     PublishOptions {
         if_match: None,
         if_new: false,
@@ -208,7 +207,7 @@ fn options(
         create: true,
         durability: None,
         trim: None,
-        traceparent: traced.then(|| traceparent(headers)).flatten(),
+        traceparent: traceparent_to_store(state, headers),
         manages: false,
     }
 }

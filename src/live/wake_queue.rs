@@ -136,7 +136,7 @@ struct WakeRound {
 }
 
 /// What notifying a slice of followers came to.
-pub(super) enum WakeSlice {
+enum WakeSlice {
     /// So many followers were notified, and others are left.
     Part(usize),
     /// So many followers were notified, and the round is over. It took so long.
@@ -263,13 +263,12 @@ impl WakeQueue {
                 && let Some(source) = turns.pop_front()
             {
                 let followers = source.followers_on(number);
-                match followers.notify(left) {
-                    WakeSlice::Part(notified) => {
-                        left = left.saturating_sub(notified.max(1));
-                        turns.push_back(source);
-                    }
-                    WakeSlice::Whole(notified, took) => {
-                        left = left.saturating_sub(notified.max(1));
+                let slice = followers.notify(left);
+                let (WakeSlice::Part(notified) | WakeSlice::Whole(notified, _)) = slice;
+                left = left.saturating_sub(notified.max(1));
+                match slice {
+                    WakeSlice::Part(_) => turns.push_back(source),
+                    WakeSlice::Whole(_, took) => {
                         let rest = rest_after(took);
                         if !rest.is_zero() {
                             // The deadlines differ by at most the longest rest.

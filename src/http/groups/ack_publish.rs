@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::http::entries::append::conditions::{Conditions, key};
-use crate::http::entries::append::plan::traceparent;
+use crate::http::entries::append::plan::traceparent_to_store;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::extract::access::{Consume, GroupAccess, Publish};
 use crate::http::groups::items::{Outcome, SettleBatch, SettledAll};
@@ -55,8 +55,7 @@ pub(super) async fn publish_and_ack(
         );
     }
     let producer = Conditions::new(access.access.principal(), headers)?.producer;
-    let traced = state.settings.trace_context;
-    let traceparent = traced.then(|| traceparent(headers)).flatten();
+    let traceparent = traceparent_to_store(state, headers);
     let mut entries = Vec::with_capacity(publish.len());
     for (index, json) in publish.iter().enumerate() {
         let at = format!("/publish/{index}");

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{AsyncConnectionConfig, Client, Cmd, Value};
 use tempfile::TempDir;
 
@@ -57,6 +58,21 @@ pub fn free_port() -> u16 {
         .local_addr()
         .unwrap()
         .port()
+}
+
+/// Connects to a server with a login, like `user:password@`, or without one.
+async fn connect(
+    port: u16,
+    login: &str,
+) -> Result<MultiplexedConnection, deadpool_redis::redis::RedisError> {
+    let client = Client::open(format!("redis://{login}127.0.0.1:{port}/"))?;
+    // The defaults, 1 s and 500 ms, are too short for a busy machine.
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(COMMAND_TIMEOUT))
+        .set_response_timeout(Some(COMMAND_TIMEOUT));
+    client
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
 }
 
 impl Server {
@@ -220,14 +236,7 @@ impl Server {
         login: &str,
         words: &[&str],
     ) -> Result<Value, deadpool_redis::redis::RedisError> {
-        let client = Client::open(format!("redis://{login}127.0.0.1:{port}/"))?;
-        // The defaults, 1 s and 500 ms, are too short for a busy machine.
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(COMMAND_TIMEOUT))
-            .set_response_timeout(Some(COMMAND_TIMEOUT));
-        let mut connection = client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await?;
+        let mut connection = connect(port, login).await?;
         let mut command = Cmd::new();
         for word in words {
             command.arg(*word);
@@ -240,13 +249,7 @@ impl Server {
         &self,
         commands: &[Vec<String>],
     ) -> Result<Vec<Value>, deadpool_redis::redis::RedisError> {
-        let client = Client::open(format!("redis://127.0.0.1:{}/", self.port))?;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(COMMAND_TIMEOUT))
-            .set_response_timeout(Some(COMMAND_TIMEOUT));
-        let mut connection = client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await?;
+        let mut connection = connect(self.port, "").await?;
         let mut pipeline = deadpool_redis::redis::pipe();
         for words in commands {
             let mut command = Cmd::new();

@@ -59,7 +59,7 @@ impl AppendPlan {
             producer,
         } = Conditions::new(access.principal(), headers)?;
         let durability = params.durability()?;
-        let traceparent = state.settings.trace_context.then(|| traceparent(headers));
+        let traceparent = traceparent_to_store(state, headers);
         let trim = params.trim()?;
         let manages = access.also::<Manage>();
         let plan = Self {
@@ -80,7 +80,7 @@ impl AppendPlan {
                 create: params.create.unwrap_or(true),
                 durability,
                 trim,
-                traceparent: traceparent.flatten(),
+                traceparent,
                 manages: manages.is_ok(),
             },
         };
@@ -161,8 +161,17 @@ impl AppendPlan {
     }
 }
 
+/// Returns the trace context to store with the entries of a request, if the gateway stores it.
+pub(in crate::http) fn traceparent_to_store(
+    state: &StateFields,
+    headers: &HeaderMap,
+) -> Option<Vec<u8>> {
+    let stores = state.settings.trace_context;
+    stores.then(|| traceparent(headers)).flatten()
+}
+
 /// Returns the W3C Trace Context header if it is valid and given only once.
-pub(in crate::http) fn traceparent(headers: &HeaderMap) -> Option<Vec<u8>> {
+fn traceparent(headers: &HeaderMap) -> Option<Vec<u8>> {
     // A traced request is the span that consumers link to.
     if let Some(context) = trace::current() {
         return Some(context.to_string().into_bytes());
