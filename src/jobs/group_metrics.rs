@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::jobs::JobContext;
-use crate::metrics::GroupFigures;
+use crate::metrics::{GroupFigures, KeyFigures};
 use crate::model::glob::{NamePattern, prefixed};
 use crate::model::group_pattern::GroupPattern;
 use crate::model::id::EntryId;
@@ -158,5 +158,11 @@ fn figures(stream: &str, group: &MeasuredGroup, now_ms: u64) -> GroupFigures {
         oldest_pending_s: group.oldest_pending.map_or(0, age),
         leases: group.work.map(|(leases, _)| leases),
         dead_letters: group.work.map(|(_, dead)| dead),
+        keys: group.order.map(|order| KeyFigures {
+            in_flight: order.in_flight,
+            blocked: order.blocked,
+            oldest_blocked_s: order.oldest_blocked.map_or(0, |(_, age_ms)| age_ms / 1000),
+            waiting: order.waiting,
+        }),
     }
 }

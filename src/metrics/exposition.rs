@@ -197,6 +197,27 @@ impl Metrics {
             groups.metric(|group| group.dead_letters),
         );
         r.register(
+            "group_keys_in_flight",
+            "Entries with a key that are handed out, delayed, or due, in a group with an order",
+            groups.metric(|group| group.keys.map(|keys| keys.in_flight)),
+        );
+        r.register(
+            "group_keys_blocked",
+            "Entries whose dead letters block their keys, in a group with an order",
+            groups.metric(|group| group.keys.map(|keys| keys.blocked)),
+        );
+        r.register_with_unit(
+            "group_oldest_blocked_age",
+            "Age of the oldest entry whose dead letter blocks its key, by its id; 0 for none",
+            Unit::Seconds,
+            groups.metric(|group| group.keys.map(|keys| keys.oldest_blocked_s)),
+        );
+        r.register(
+            "group_keys_waiting",
+            "Entries that were read ahead and wait for their keys, in a group with an order",
+            groups.metric(|group| group.keys.map(|keys| keys.waiting)),
+        );
+        r.register(
             "groups_beyond_limit",
             "Selected groups that are not measured because of max-metrics-groups",
             self.groups_beyond.clone(),

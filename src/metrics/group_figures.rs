@@ -23,6 +23,21 @@ pub struct GroupFigures {
     pub leases: Option<u64>,
     /// Entries in the dead-letter stream; `None` without a policy.
     pub dead_letters: Option<u64>,
+    /// The numbers of entries by key; `None` without an order.
+    pub keys: Option<KeyFigures>,
+}
+
+/// The figures of the keys of a group with an order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyFigures {
+    /// Entries with a key that are handed out, delayed, or due.
+    pub in_flight: u64,
+    /// Entries whose dead letters block their keys.
+    pub blocked: u64,
+    /// The age of the oldest of these by its id, in seconds; 0 for none.
+    pub oldest_blocked_s: u64,
+    /// Entries that were read ahead and wait.
+    pub waiting: u64,
 }
 
 /// The figures of all measured groups. Cheap to clone.

@@ -19,7 +19,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
 pub use crate::metrics::gauge_guard::{GaugeBytesGuard, GaugeGuard};
-pub use crate::metrics::group_figures::{GroupFigures, MeasuredGroups};
+pub use crate::metrics::group_figures::{GroupFigures, KeyFigures, MeasuredGroups};
 pub use crate::metrics::histogram::{CommandTimes, DurationHistogram, RequestTimes};
 
 /// Values of `bound` in `refused`: the limits for requests and connections.

@@ -253,11 +253,14 @@ async fn metrics() -> String {
     })
     .await;
     server.command(&["XADD", "orders", "*", "n", "1"]).await;
-    app.put_json("/v1/streams/orders/groups/g", r#"{"policy":{}}"#)
-        .await;
+    app.put_json(
+        "/v1/streams/orders/groups/g",
+        r#"{"policy":{"order_by":"n"}}"#,
+    )
+    .await;
     eventually("the group is measured", async || {
         let text = app.get("/metrics").await.body;
-        text.contains("streamgate_group_dead_letters{")
+        text.contains("streamgate_group_keys_waiting{")
     })
     .await;
     let text = app.get("/metrics").await.body;

@@ -200,6 +200,55 @@ async fn selected_groups_have_figures() {
 }
 
 #[tokio::test]
+async fn an_ordered_group_has_figures_of_its_keys() {
+    let server = Server::start().await;
+    let app = TestApp::on(&server.url(), measuring(&["*/*"], 100)).await;
+    for (group, policy) in [
+        ("g", r#"{"order_by":"k","max_deliveries":1}"#),
+        ("other", "{}"),
+    ] {
+        let path = format!("/v1/streams/orders/groups/{group}");
+        let body = format!(r#"{{"policy":{policy}}}"#);
+        assert_eq!(app.put_json(&path, &body).await.status, 201);
+    }
+    for (id, key) in [
+        ("1000-0", "a"),
+        ("1000-1", "a"),
+        ("1000-2", "b"),
+        ("1000-3", "b"),
+    ] {
+        server.command(&["XADD", "orders", id, "k", key]).await;
+    }
+    let has = async |name: &str, value: f64| {
+        let name = format!("streamgate_group_{name}{{stream=\"orders\",group=\"g\"}}");
+        eventually(&format!("{name} is {value}"), async || {
+            series(&app, &name).await == Some(value)
+        })
+        .await;
+    };
+    has("keys_in_flight", 0.0).await;
+    has("oldest_blocked_age_seconds", 0.0).await;
+    let path = "/v1/streams/orders/groups/g";
+    let read = app
+        .post_form(&format!("{path}/read"), "consumer=w&count=9")
+        .await;
+    assert_eq!(read.ids(), ["1000-0", "1000-2"]);
+    let rejected = app.post_form(&format!("{path}/reject"), "ids=1000-0").await;
+    assert_eq!(rejected.json()["dead_lettered"], 1, "{}", rejected.body);
+    has("keys_in_flight", 1.0).await;
+    has("keys_blocked", 1.0).await;
+    has("keys_waiting", 2.0).await;
+    let age = "streamgate_group_oldest_blocked_age_seconds{stream=\"orders\",group=\"g\"}";
+    assert!(series(&app, age).await.unwrap() > 1e9);
+    let keys = app.get(path).await.json()["keys"].clone();
+    assert_eq!(keys["oldest_blocked"], "1000-0");
+    assert!(keys["oldest_blocked_age_ms"].as_u64().unwrap() > 1_000_000_000_000);
+    let other = "streamgate_group_keys_waiting{stream=\"orders\",group=\"other\"}";
+    assert_eq!(series(&app, other).await, None);
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn more_groups_than_allowed_are_counted_and_not_shown() {
     let server = Server::start().await;
     let create = "redis.call('XADD', KEYS[1], '1-0', 'n', '1') \
@@ -264,9 +313,9 @@ async fn every_metric_of_the_dashboard_and_of_the_alerts_exists() {
     let server = Server::start().await;
     server.command(&["XADD", "orders", "*", "n", "1"]).await;
     let app = TestApp::on(&server.url(), measuring(&["*/*"], 10)).await;
-    app.put_json("/v1/streams/orders/groups/g", r#"{"policy":{}}"#)
-        .await;
-    let group = "streamgate_group_dead_letters{stream=\"orders\",group=\"g\"}";
+    let policy = r#"{"policy":{"order_by":"n"}}"#;
+    app.put_json("/v1/streams/orders/groups/g", policy).await;
+    let group = "streamgate_group_keys_waiting{stream=\"orders\",group=\"g\"}";
     eventually("the group is measured", async || {
         series(&app, group).await.is_some()
     })

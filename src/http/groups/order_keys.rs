@@ -85,6 +85,9 @@ pub struct KeyCounts {
     /// The oldest of them; null if there are none.
     #[schema(required)]
     oldest_blocked: Option<String>,
+    /// Its age by its id, in milliseconds; null if there is none.
+    #[schema(required)]
+    oldest_blocked_age_ms: Option<u64>,
     /// The number of entries that were read ahead and wait.
     waiting: u64,
     /// True if nothing new is read, because as many entries wait as may be read ahead.
@@ -98,7 +101,8 @@ impl KeyCounts {
         Self {
             in_flight: counts.in_flight,
             blocked: counts.blocked,
-            oldest_blocked: counts.oldest_blocked.map(|id| id.to_string()),
+            oldest_blocked: counts.oldest_blocked.map(|(id, _)| id.to_string()),
+            oldest_blocked_age_ms: counts.oldest_blocked.map(|(_, age_ms)| age_ms),
             waiting: counts.waiting,
             read_ahead_full: counts.waiting >= u64::from(order.read_ahead),
         }

@@ -3,8 +3,9 @@
 use deadpool_redis::redis::{Cmd, Pipeline, Value};
 
 use crate::model::id::EntryId;
-use crate::model::name::StreamName;
+use crate::model::name::{GroupName, StreamName};
 use crate::redis::decode::unsigned;
+use crate::redis::group::leases::OrderState;
 use crate::redis::group::pending::summary;
 use crate::redis::group::plain::GroupInfo;
 use crate::redis::keys;
@@ -20,6 +21,8 @@ pub struct MeasuredGroup {
     /// In a group with a policy: the number of leases that have not ended, and the length of the
     /// dead-letter stream.
     pub work: Option<(u64, u64)>,
+    /// The numbers of entries by key in a group with an order.
+    pub order: Option<OrderState>,
 }
 
 impl Store {
@@ -56,18 +59,26 @@ impl Store {
             .await?
             .into_iter();
         let mut next = || replies.next().unwrap_or(Value::Nil);
-        let measured = groups.into_iter().zip(policies).map(|(info, (policy, _))| {
+        let mut measured = Vec::with_capacity(groups.len());
+        for (info, (policy, _)) in groups.into_iter().zip(policies) {
             let oldest_pending = summary(next())?.min_id;
             let work = match policy {
                 None => None,
                 Some(_) => Some((unsigned(&next())?, unsigned(&next())?)),
             };
-            Ok(MeasuredGroup {
+            let name = std::str::from_utf8(info.name.as_bytes()).ok();
+            let name = name.and_then(|name| GroupName::new(name).ok());
+            let order = match name.filter(|_| policy.is_some_and(|policy| policy.order.is_some())) {
+                Some(name) => self.order_state(stream, &name).await?,
+                None => None,
+            };
+            measured.push(MeasuredGroup {
                 info,
                 oldest_pending,
                 work,
-            })
-        });
-        measured.collect()
+                order,
+            });
+        }
+        Ok(measured)
     }
 }

@@ -4,4 +4,4 @@ if not queue then return false end
 local blocked, parked = count_in(queue, '#', '$'), parked_in(queue)
 local oldest = redis.call('ZRANGEBYLEX', queue.order, '[#', '($', 'LIMIT', 0, 1)[1]
 local lent = redis.call('ZCARD', queue.order) - parked - 2 * blocked
-return {lent, blocked, parked, oldest and unspell(oldest:sub(2)) or ''}
+return {lent, blocked, parked, oldest and unspell(oldest:sub(2)) or '', math.floor(now_us() / 1000)}

@@ -67,8 +67,8 @@ pub struct OrderState {
     pub blocked: u64,
     /// Entries that were read ahead and wait for their keys.
     pub waiting: u64,
-    /// The oldest entry whose dead letter blocks its key.
-    pub oldest_blocked: Option<EntryId>,
+    /// The oldest entry whose dead letter blocks its key, with its age by its id, in milliseconds.
+    pub oldest_blocked: Option<(EntryId, u64)>,
 }
 
 fn write_name(command: &mut Cmd, name: &KeyName) {
@@ -164,12 +164,13 @@ impl Store {
         if reply == Value::Nil {
             return Ok(None);
         }
-        let [in_flight, blocked, waiting, oldest] = tuple(reply)?;
+        let [in_flight, blocked, waiting, oldest, now_ms] = tuple(reply)?;
+        let now_ms = unsigned(&now_ms)?;
         Ok(Some(OrderState {
             in_flight: unsigned(&in_flight)?,
             blocked: unsigned(&blocked)?,
             waiting: unsigned(&waiting)?,
-            oldest_blocked: id(oldest).ok(),
+            oldest_blocked: id(oldest).ok().map(|id| (id, now_ms.saturating_sub(id.ms))),
         }))
     }
 }
