@@ -29,12 +29,17 @@ fn fields(count: usize) -> Vec<String> {
 
 /// Starts a gateway whose group `g` of the stream `s` dead-lettered entries with these fields.
 async fn given_up(entries: &[Vec<String>]) -> (Server, TestApp) {
+    given_up_with("", entries).await
+}
+
+/// Does the same with more members of the policy.
+async fn given_up_with(more: &str, entries: &[Vec<String>]) -> (Server, TestApp) {
     let server = Server::start().await;
     // A debug build on a busy machine needs more than the default for replies of 40,000 fields.
     let patient = |settings: &mut Settings| settings.pool.response_timeout = PATIENCE;
     let app = TestApp::on(&server.url(), patient).await;
-    let policy = r#"{"policy":{"lease":"1h","max_deliveries":1}}"#;
-    assert_eq!(app.put_json(GROUP, policy).await.status, 201);
+    let policy = format!(r#"{{"policy":{{"lease":"1h","max_deliveries":1{more}}}}}"#);
+    assert_eq!(app.put_json(GROUP, &policy).await.status, 201);
     for (n, fields) in entries.iter().enumerate() {
         let id = format!("{}-0", n + 1);
         let mut words = vec!["XADD", "s", id.as_str()];
@@ -172,6 +177,24 @@ async fn a_dead_letter_with_many_fields_is_redriven_whole_and_once() {
         read.ids().len() == 1 && pairs(&read.json()["entries"][0]) == entries[0]
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_copy_of_a_dead_letter_with_many_fields_frees_its_key() {
+    let first = fields(5_000);
+    let (server, app) = given_up_with(r#","order_by":"f0""#, &[first]).await;
+    // The second entry has the key of the first, and waits for its dead letter.
+    server.command(&["XADD", "s", "9-0", "f0", "value 0"]).await;
+    let read = format!("{GROUP}/read");
+    let got = app.post_form(&read, "consumer=w").await;
+    assert!(got.ids().is_empty(), "{}", got.body);
+    let path = format!("{GROUP}/dead-letters/redrive");
+    let copied = app.post_form(&path, "all=true&to={s}.again").await.json();
+    assert_eq!(copied["results"][0]["outcome"], "copied", "{copied}");
+    let got = app.post_form(&read, "consumer=w&wait=20s").await;
+    assert_eq!(got.ids(), ["9-0"]);
+    let keys = app.get(GROUP).await.json()["keys"].clone();
+    assert_eq!(keys["blocked"], 0, "{keys}");
 }
 
 #[tokio::test]

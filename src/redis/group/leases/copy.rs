@@ -10,14 +10,15 @@ use crate::redis::decode::entries;
 use crate::redis::group::leases::dead_letters::of_dead;
 use crate::redis::group::leases::redrive::{Redrive, Redriven, redriven};
 use crate::redis::script::{LuaScript, lua};
-use crate::redis::{Store, StoreError};
+use crate::redis::{Store, StoreError, keys};
 
 /// Verifies, in one transaction with the preceding XADD, that the copy was appended and that the
-/// dead letter still exists; then deletes the letter. If the letter no longer exists, the script
+/// dead letter still exists; then deletes the letter and frees its key. If the letter no longer exists, the script
 /// deletes the copy before any client sees it.
 ///
 /// WATCH would achieve the same, but might never succeed on a stream with frequent dead letters.
-static CHECK_COPY: LuaScript = LuaScript::new(lua!["copy_check"]);
+static CHECK_COPY: LuaScript =
+    LuaScript::new(lua!["lib/life", "lib/leases", "lib/order", "copy_check"]);
 
 impl Store {
     /// Appends a copy of a dead letter with packed fields to the stream given by `how`, and deletes
@@ -44,7 +45,7 @@ impl Store {
             stream
         };
         let copied = self
-            .copy_to(&policy.dead_letter, id, to)
+            .copy_to((stream, group, &policy.dead_letter), id, to)
             .await
             .map_err(of_dead)?;
         Ok(copied.unwrap_or(Redriven::NotFound))
@@ -52,7 +53,7 @@ impl Store {
 
     async fn copy_to(
         &self,
-        dead: &StreamName,
+        (stream, group, dead): (&StreamName, &GroupName, &StreamName),
         id: EntryId,
         to: &StreamName,
     ) -> Result<Option<Redriven>, StoreError> {
@@ -76,13 +77,16 @@ impl Store {
         }
         let mut transaction = Pipeline::new();
         transaction.atomic().add_command(append);
+        // The letter is in the stream that it was read from, even if the policy names another by now.
+        let [key, policies, leases, order, turns, _] = self.group_keys(stream, group);
+        transaction.cmd("EVAL").arg(CHECK_COPY.text()).arg(7);
         transaction
-            .cmd("EVAL")
-            .arg(CHECK_COPY.text())
-            .arg(2)
-            .arg(dead.redis_key())
-            .arg(to.redis_key());
-        transaction.arg(id.to_string()).arg(packed);
+            .arg(&[key, policies, leases, order, turns])
+            .arg(&[dead.redis_key(), to.redis_key()])
+            .arg(group.as_bytes())
+            .arg(keys::wake_channel(stream, group))
+            .arg(id.to_string())
+            .arg(packed);
         let checked = self.write_pipeline(&transaction).await?.pop();
         redriven(checked.unwrap_or(Value::Nil))
     }
