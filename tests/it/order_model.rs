@@ -3,6 +3,7 @@
 //!
 //! A failure prints the seed. `ORDER_SEED=…` repeats the draws (not their timing).
 
+mod janitor;
 mod ledger;
 mod worker;
 mod world;
@@ -23,6 +24,7 @@ async fn run(scale: Scale) {
     let workers: Vec<_> = (0..scale.workers)
         .map(|number| tokio::spawn(worker::run(world.clone(), seed.wrapping_add(number as u64))))
         .collect();
+    let janitor = tokio::spawn(janitor::run(world.clone(), seed));
     world.disturb(seed).await;
     let calm = Instant::now();
     while !world.ledger.lock().is_finished() {
@@ -38,6 +40,7 @@ async fn run(scale: Scale) {
     for worker in workers {
         worker.await.unwrap();
     }
+    janitor.await.unwrap();
     let ledger = world.ledger.lock();
     println!("{} in {:?}", ledger.summary(), began.elapsed());
     assert!(
@@ -51,27 +54,44 @@ async fn run(scale: Scale) {
     );
 }
 
+const SHORT: Scale = Scale {
+    keys: 40,
+    entries: 600,
+    workers: 8,
+    disturbances: 6,
+    blocks: false,
+    patience: Duration::from_secs(60),
+};
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_keep_their_order_while_workers_and_gateways_die() {
-    run(Scale {
-        keys: 40,
-        entries: 600,
-        workers: 8,
-        disturbances: 6,
-        patience: Duration::from_secs(60),
-    })
-    .await;
+    run(SHORT).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_wait_for_their_dead_letters_while_workers_and_gateways_die() {
+    let blocks = true;
+    run(Scale { blocks, ..SHORT }).await;
+}
+
+const LONG: Scale = Scale {
+    keys: 10_000,
+    entries: 40_000,
+    workers: 40,
+    disturbances: 60,
+    blocks: false,
+    patience: Duration::from_secs(600),
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes"]
 async fn ten_thousand_keys_keep_their_order() {
-    run(Scale {
-        keys: 10_000,
-        entries: 40_000,
-        workers: 40,
-        disturbances: 60,
-        patience: Duration::from_secs(600),
-    })
-    .await;
+    run(LONG).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes"]
+async fn ten_thousand_keys_wait_for_their_dead_letters() {
+    let blocks = true;
+    run(Scale { blocks, ..LONG }).await;
 }

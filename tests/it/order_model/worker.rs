@@ -49,12 +49,12 @@ async fn process(world: &World, rng: &mut Rng, key: &str, id: &str, mut receipt:
         ),
         10..14 => ("reject", json!({})),
         14..18 if !calm => return,
-        18..21 if !calm => {
+        18..24 if !calm => {
             // An acknowledgement that is late, mostly after another worker got the entry.
             elapse(LEASE_MS + 200, "the lease ends").await;
             ("ack", json!({}))
         }
-        21..26 => {
+        24..29 => {
             let body = json!({"receipts": [receipt]});
             if let Some(answer) = world.call(rng, "extend", &body).await
                 && let Some(new) = answer["results"][0]["receipt"].as_str()
@@ -63,7 +63,7 @@ async fn process(world: &World, rng: &mut Rng, key: &str, id: &str, mut receipt:
             }
             ("ack", json!({}))
         }
-        26..32 => {
+        29..35 => {
             let body = json!({"ids": [id]});
             // By id it is finished whoever holds it, so only the holder sends it.
             return settle(world, rng, "ack", body, key, id).await;

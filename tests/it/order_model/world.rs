@@ -29,6 +29,8 @@ pub struct Scale {
     pub entries: usize,
     pub workers: usize,
     pub disturbances: usize,
+    /// Whether a key waits for its dead letters.
+    pub blocks: bool,
     pub patience: Duration,
 }
 
@@ -38,7 +40,7 @@ pub struct World {
     gateways: Vec<Mutex<Gateway>>,
     client: reqwest::Client,
     calm: AtomicBool,
-    scale: Scale,
+    pub scale: Scale,
     pub ledger: Mutex<Ledger>,
     pub stop: CancellationToken,
 }
@@ -91,12 +93,13 @@ impl World {
             client: client(),
             calm: AtomicBool::new(false),
             scale,
-            ledger: Mutex::new(Ledger::new(&entries)),
+            ledger: Mutex::new(Ledger::new(&entries, scale.blocks)),
             stop: CancellationToken::new(),
         });
         let address = world.gateways[0].lock().address;
+        let on_failure = if scale.blocks { "block" } else { "skip" };
         let policy = format!(
-            r#"{{"policy":{{"lease":"{LEASE_MS}ms","order_by":"k","on_failure":"skip"}}}}"#
+            r#"{{"policy":{{"lease":"{LEASE_MS}ms","order_by":"k","on_failure":"{on_failure}"}}}}"#
         );
         let made = world
             .client
@@ -112,12 +115,9 @@ impl World {
 
     /// Calls any gateway. Returns nothing if the gateway, or Redis, failed.
     pub async fn call(&self, rng: &mut Rng, verb: &str, body: &Value) -> Option<Value> {
-        let address = self.gateways[rng.usize(..GATEWAYS)].lock().address;
         let sent = self
             .client
-            .post(format!(
-                "http://{address}/v1/streams/{STREAM}/groups/g/{verb}"
-            ))
+            .post(self.url(rng, verb))
             .header("content-type", "application/json")
             .timeout(Duration::from_secs(10))
             .body(body.to_string());
@@ -127,12 +127,63 @@ impl World {
         is_done.then(|| serde_json::from_str(&text).unwrap())
     }
 
+    fn url(&self, rng: &mut Rng, path: &str) -> String {
+        let address = self.gateways[rng.usize(..GATEWAYS)].lock().address;
+        format!("http://{address}/v1/streams/{STREAM}/groups/g/{path}")
+    }
+
+    /// Deletes something. Returns false if it is not known to be deleted.
+    pub async fn delete(&self, rng: &mut Rng, path: &str) -> bool {
+        let sent = self.client.delete(self.url(rng, path));
+        let answer = sent.timeout(Duration::from_secs(10)).send().await;
+        answer.is_ok_and(|answer| answer.status() == 204)
+    }
+
+    /// Returns some dead letters: the key, the id of the entry, and that of the letter.
+    pub async fn letters(&self, rng: &mut Rng) -> Vec<(String, String, String)> {
+        let listed = self.client.get(self.url(rng, "dead-letters?limit=20"));
+        let listed = listed.timeout(Duration::from_secs(10)).send();
+        let Some(answer) = listed.await.ok().filter(|answer| answer.status() == 200) else {
+            return Vec::new();
+        };
+        let Ok(text) = answer.text().await else {
+            return Vec::new();
+        };
+        let page: Value = serde_json::from_str(&text).unwrap();
+        let letters = page["dead_letters"].as_array().unwrap().iter();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let parts = |letter: &Value| {
+            let key = text(&letter["fields"]["k"]);
+            (key, text(&letter["entry"]), text(&letter["id"]))
+        };
+        letters.map(parts).collect()
+    }
+
+    /// Returns the ids of all entries that are dead letters.
+    pub async fn dead(&self) -> HashSet<String> {
+        let dead = format!("{{{STREAM}}}.dead");
+        let letters = self.server.command(&["XRANGE", &dead, "-", "+"]).await;
+        let letters = json(&letters);
+        let fields = |letter: &Value| letter[1].as_array().unwrap().clone();
+        let original = |fields: Vec<Value>| {
+            let at = fields.iter().position(|name| name == "streamgate-id");
+            fields[at.unwrap() + 1].as_str().unwrap().to_owned()
+        };
+        letters
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(fields)
+            .map(original)
+            .collect()
+    }
+
     pub fn is_calm(&self) -> bool {
         self.calm.load(Ordering::Relaxed)
     }
 
-    /// Kills gateways and restarts Redis, then finds out about calls without an answer.
-    pub async fn disturb(self: &Arc<Self>, seed: u64) {
+    /// Kills gateways and restarts Redis.
+    pub async fn disturb(&self, seed: u64) {
         let mut rng = Rng::with_seed(seed ^ 1);
         for _ in 0..self.scale.disturbances {
             elapse(rng.u64(300..900), "the workers go on").await;
@@ -148,6 +199,8 @@ impl World {
                     self.server.kill();
                     self.server.start_again().await;
                 }
+                // Keys do not wait for their dead letters any more when the order is built again.
+                _ if self.scale.blocks => {}
                 _ => {
                     let length = STREAM.len();
                     let order = format!("streamgate:{{{STREAM}}}:order:{length}:{STREAM}:g");
@@ -157,18 +210,10 @@ impl World {
             }
         }
         self.calm.store(true, Ordering::Relaxed);
-        let world = self.clone();
-        tokio::spawn(async move {
-            while !world.stop.is_cancelled() {
-                elapse(500, "the workers go on").await;
-                let pending = world.pending().await;
-                world.ledger.lock().resolve(&pending);
-            }
-        });
     }
 
     /// Returns the ids that are pending or were not read.
-    async fn pending(&self) -> HashSet<String> {
+    pub async fn pending(&self) -> HashSet<String> {
         let last = self.server.command(&["XINFO", "GROUPS", STREAM]).await;
         let last = json(&last)[0].to_string();
         let last = last
