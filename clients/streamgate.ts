@@ -1,6 +1,6 @@
 // A client of streamgate: publisher, follower and worker. Copy this file into your project.
 //
-// It needs nothing but `fetch`: Node.js 20.3 or newer, Deno, Bun, browsers. Node.js 22.18 or newer runs
+// It needs nothing but `fetch`: Node.js 18.17 or newer, Deno, Bun, browsers. Node.js 22.18 or newer runs
 // it as it is; otherwise compile it with `tsc` or any bundler.
 //
 //     const gateway = new Gateway("http://127.0.0.1:8080", { token: "sgk_..." });
@@ -155,7 +155,7 @@ export class Gateway {
   /** Appends an entry, once, and returns its id. */
   async publish(stream: string, fields: Fields, { key, patience, query }: PublishOptions = {}): Promise<string> {
     const path = `/v1/streams/${encodeURIComponent(stream)}/entries${query ? `?${new URLSearchParams(query)}` : ""}`;
-    const headers = { "Idempotency-Key": key ?? crypto.randomUUID() };
+    const headers = { "Idempotency-Key": key ?? uniqueKey() };
     const appended = await this.repeat("POST", path, { fields }, { headers, safe: true, patience });
     return appended.id;
   }
@@ -199,6 +199,12 @@ export class Gateway {
       await pause(backoff.next(wait), signal);
     }
   }
+}
+
+/** A key that no other call uses. `randomUUID` exists in secure contexts and since Node.js 19. */
+function uniqueKey(): string {
+  const part = () => Math.random().toString(36).slice(2);
+  return globalThis.crypto?.randomUUID?.() ?? `${Date.now().toString(36)}-${part()}${part()}${part()}`;
 }
 
 function followPath(streams: string[], after: string, query: Record<string, string>, isFirst: boolean): string {

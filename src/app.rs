@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::background::Background;
 use crate::config::Settings;
 use crate::http;
+use crate::http::FastAppend;
 use crate::http::openapi;
 use crate::http::state::{AppState, StateFields};
 use crate::jobs::{Jobs, auth_reload};
@@ -17,10 +18,10 @@ use crate::live::Hub;
 use crate::log_sampler::LogSampler;
 use crate::metrics::Metrics;
 use crate::net::ServerSettings;
-use crate::net::WorkerSetup;
 use crate::net::accept;
 use crate::net::client_limiter::ClientLimits;
 use crate::net::tls::Shown;
+use crate::net::{Routes, WorkerSetup};
 use crate::redis::{RedisHealth, Store, StoreError};
 use crate::service::Services;
 use crate::trace::Tracer;
@@ -176,7 +177,7 @@ impl App {
             };
             let router = http::probes_router(self.state.for_probes());
             let here = vec![WorkerSetup {
-                router,
+                routes: router.into(),
                 beside: Box::pin(std::future::pending()),
             }];
             let (stop, hurry) = (self.stop.clone(), self.hurry.clone());
@@ -190,22 +191,27 @@ impl App {
                 accept::serve(listener, here, &settings, None, &metrics, stop).await;
             }
         });
-        let served = self.serve_as(listener, http::router);
+        let served = self.serve_as(listener, |state| Routes {
+            // Without this line, appends take the normal path.
+            fast: FastAppend::new(&state),
+            ..http::router(state).into()
+        });
         tokio::join!(served, OptionFuture::from(asked));
     }
 
     /// Serves a constant answer to every append, as a baseline for publish benchmarks.
     #[doc(hidden)]
     pub async fn serve_limit(self, listener: TcpListener) {
-        self.serve_as(listener, http::limit_router).await;
+        self.serve_as(listener, |state| http::limit_router(state).into())
+            .await;
     }
 
-    async fn serve_as(self, listener: TcpListener, router: fn(AppState) -> axum::Router) {
+    async fn serve_as(self, listener: TcpListener, routes: fn(AppState) -> Routes) {
         let here = |worker| {
             let state = self.state.on_worker(worker);
             let beside = Box::pin(state.hub.clone().serve_wake_queue());
             WorkerSetup {
-                router: router(state),
+                routes: routes(state),
                 beside,
             }
         };

@@ -17,13 +17,14 @@ pub mod words;
 pub type Body = fn(&[u8]);
 
 /// All targets by name.
-pub const ALL: [(&str, Body); 21] = [
+pub const ALL: [(&str, Body); 22] = [
     ("append_body", requests::append_body),
     ("bare_entries", entries::bare),
     ("cloudevent_binary", cloudevents::binary),
     ("cloudevent_json", cloudevents::json),
     ("credentials", credentials::credentials),
     ("cursors", words::cursors),
+    ("fast_append", wire::fast_append),
     ("form", pairs::form),
     ("form_check", pairs::form_check),
     ("frames", frames::frames),

@@ -1,6 +1,6 @@
 //! HTTP/1.1 connections: every head is checked before hyper parses it.
 
-use streamgate::net::reading::{ConnectionOutcome, serve};
+use streamgate::net::reading::{ConnectionOutcome, recognise_append, serve};
 
 /// The maximum size of a head, in bytes.
 const MAX_HEAD: usize = 8 << 10;
@@ -59,5 +59,59 @@ pub fn messages(data: &[u8]) {
         let after = serve(&more, usize::MAX, MAX_HEAD);
         let grew = after.requests.len() - whole.requests.len();
         assert!(after.refused || grew <= 1, "{after:?}");
+    }
+}
+
+/// Headers that the fast path knows.
+const KNOWN: [&str; 13] = [
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "traceparent",
+    "tracestate",
+    "user-agent",
+    "x-api-key",
+    "x-request-id",
+];
+
+/// Checks that what takes the fast path is one request, that hyper reads it as the same one, and that
+/// it has no header whose meaning the fast path does not know.
+pub fn fast_append(data: &[u8]) {
+    let Some((stream, maxlen)) = recognise_append(data, MAX_HEAD) else {
+        return;
+    };
+    let end = data
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .unwrap();
+    let body = &data[end + 4..];
+    let outcome = serve(data, usize::MAX, MAX_HEAD);
+    assert_eq!(outcome.requests, [Some(body.len() as u64)], "one request");
+    assert!(!outcome.refused);
+    let head = String::from_utf8_lossy(&data[..end]).into_owned();
+    let mut lines = head.split("\r\n");
+    let query = maxlen.map_or(String::new(), |maxlen| format!("?maxlen={maxlen}"));
+    let line = format!("POST /v1/streams/{stream}/entries{query} HTTP/1.1");
+    assert_eq!(lines.next(), Some(&*line));
+    let mut seen = Vec::new();
+    for line in lines {
+        let (name, value) = line.split_once(':').unwrap();
+        let (name, value) = (name.to_ascii_lowercase(), value.trim());
+        assert!(KNOWN.contains(&&*name), "{name} is not known");
+        match &*name {
+            "connection" => assert!(value.eq_ignore_ascii_case("keep-alive")),
+            "content-length" => assert_eq!(value.parse(), Ok(body.len())),
+            _ => {}
+        }
+        seen.push(name);
+    }
+    for needed in ["content-length", "content-type", "host"] {
+        let count = seen.iter().filter(|name| *name == needed).count();
+        assert_eq!(count, 1, "{needed}");
     }
 }

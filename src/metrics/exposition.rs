@@ -84,16 +84,7 @@ impl Metrics {
             self.redis_up.clone(),
         );
         self.register_cluster(r);
-        r.register(
-            "published_entries",
-            "Appended entries",
-            self.published.clone(),
-        );
-        r.register(
-            "delivered_entries",
-            "Entries delivered to subscriptions",
-            self.delivered.clone(),
-        );
+        self.register_entries(r);
         r.register(
             "live_bytes",
             "Recent pages kept for followers that are slightly behind, in bytes",
@@ -164,6 +155,25 @@ impl Metrics {
             "Time from an append to its delivery to a subscription that follows live",
             Unit::Seconds,
             self.delivery_times.clone(),
+        );
+    }
+
+    /// Registers the counts of entries.
+    fn register_entries(&self, r: &mut Registry) {
+        r.register(
+            "fast_appends",
+            "Requests with one entry that took the fast path",
+            self.fast_appends.clone(),
+        );
+        r.register(
+            "published_entries",
+            "Appended entries",
+            self.published.clone(),
+        );
+        r.register(
+            "delivered_entries",
+            "Entries delivered to subscriptions",
+            self.delivered.clone(),
         );
     }
 

@@ -118,11 +118,17 @@ impl RequestTimes {
 
     /// Counts the duration of a request. Requests without a documented route do not count.
     pub fn observe(&self, method: &str, route: &str, duration: Duration) {
-        let methods = self.0.get(route).into_iter().flatten();
-        let mut same = methods.filter(|(known, _)| *known == method);
-        if let Some((_, histogram)) = same.next() {
+        if let Some(histogram) = self.of(method, route) {
             histogram.observe(duration);
         }
+    }
+
+    /// Returns the histogram of a documented method and route.
+    #[must_use]
+    pub fn of(&self, method: &str, route: &str) -> Option<&DurationHistogram> {
+        let mut methods = self.0.get(route)?.iter();
+        let (_, histogram) = methods.find(|(known, _)| *known == method)?;
+        Some(histogram)
     }
 }
 

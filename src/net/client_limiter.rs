@@ -200,6 +200,12 @@ impl ClientPeer {
         self.turned_away.is_some()
     }
 
+    /// Returns the address of a client whose requests have no limit and name no other client.
+    pub(crate) fn unlimited(&self) -> Option<IpAddr> {
+        let is_plain = !self.is_proxy && self.turned_away.is_none() && self.all.buckets.is_none();
+        is_plain.then_some(self.peer)
+    }
+
     /// Answers a request of this client. A panic in a handler becomes an error response.
     pub(crate) async fn answer<B>(&self, router: axum::Router, mut request: Request<B>) -> Response
     where

@@ -13,6 +13,7 @@ use crate::net::client_limiter::ClientPeer;
 use crate::net::http1::{self, Left};
 use crate::net::http2;
 use crate::net::io::write_timeout::Unread;
+use crate::net::routes::Routes;
 use crate::net::serving::{OpenGuard, Serving};
 
 /// TCP keepalive of an idle connection: the delay before the first probe and the interval between
@@ -32,7 +33,7 @@ type Plain = Unread<TcpStream>;
 impl Accepted {
     /// Serves the connection on the caller's runtime, until it ends or only a subscription is left.
     /// The subscription continues on `here` as a separate task, which is much smaller.
-    pub(crate) async fn serve(self, router: axum::Router, here: TaskTracker) {
+    pub(crate) async fn serve(self, routes: Routes, here: TaskTracker) {
         let Self {
             stream,
             visitor,
@@ -49,8 +50,8 @@ impl Accepted {
         };
         // The larger futures are boxed, because most connections only need the first one.
         let Some(tls) = &serving.tls else {
-            let served = http1::serve(stream, true, router.clone(), visitor, open, &serving).await;
-            return Box::pin(go_on(served, router, &serving, here)).await;
+            let served = http1::serve(stream, true, routes.clone(), visitor, open, &serving).await;
+            return Box::pin(go_on(served, routes, &serving, here)).await;
         };
         Box::pin(async {
             let Some(stream) = shake_hands(stream, tls, &serving).await else {
@@ -59,17 +60,18 @@ impl Accepted {
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
                 let here_too = here.clone();
                 let of = (visitor, open);
-                return http2::serve(stream, Vec::new(), router, of, &serving, here_too).await;
+                return http2::serve(stream, Vec::new(), routes.router, of, &serving, here_too)
+                    .await;
             }
-            let served = http1::serve(stream, true, router.clone(), visitor, open, &serving).await;
-            go_on(served, router, &serving, here).await;
+            let served = http1::serve(stream, true, routes.clone(), visitor, open, &serving).await;
+            go_on(served, routes, &serving, here).await;
         })
         .await;
     }
 }
 
 /// Continues a connection that hyper's HTTP/1.1 server has left.
-async fn go_on<S>(left: Left<S>, router: axum::Router, serving: &Serving, here: TaskTracker)
+async fn go_on<S>(left: Left<S>, routes: Routes, serving: &Serving, here: TaskTracker)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
@@ -77,7 +79,15 @@ where
         Left::Nothing => {}
         Left::Subscriber(subscriber) => drop(here.spawn(subscriber)),
         Left::Http2(stream, read, visitor, open) => {
-            http2::serve(stream, read, router, (visitor, open), serving, here.clone()).await;
+            http2::serve(
+                stream,
+                read,
+                routes.router,
+                (visitor, open),
+                serving,
+                here.clone(),
+            )
+            .await;
         }
     }
 }

@@ -48,6 +48,8 @@ pub(crate) struct Exchange {
     requests: AtomicU64,
     /// Whether an answer is in progress. Set by the service, cleared when the answer's body ends.
     answering: AtomicBool,
+    /// Whether hyper may hold bytes of an answer. Set by the service, cleared by the I/O.
+    unflushed: AtomicBool,
     /// The fault of the last head, for which hyper got a valid replacement; written by the I/O.
     malformed: OnceLock<Malformed>,
 }
@@ -86,11 +88,41 @@ impl Exchange {
     /// Starts a request. Returns the fault of its head, if it is malformed.
     pub(crate) fn begin(&self) -> Option<Malformed> {
         self.answering.store(true, Relaxed);
+        self.unflushed.store(true, Relaxed);
         let nth = self.requests.fetch_add(1, Relaxed) + 1;
         self.malformed
             .get()
             .filter(|_| nth == self.heads.load(Relaxed))
             .copied()
+    }
+
+    /// Records that hyper has flushed its output.
+    pub(crate) fn flushed(&self) {
+        if !self.answering.load(Relaxed) {
+            self.unflushed.store(false, Relaxed);
+        }
+    }
+
+    /// Returns whether hyper has answered every request that it got, and has nothing left to write.
+    pub(crate) fn is_settled(&self) -> bool {
+        !self.answering.load(Relaxed)
+            && !self.unflushed.load(Relaxed)
+            && self.requests() == self.heads.load(Relaxed)
+    }
+
+    /// Starts a request that is answered before hyper sees it. Like a request whose head has partly
+    /// arrived, it keeps the connection open during a shutdown.
+    pub(crate) fn begin_beside(&self) {
+        self.passed(1);
+        self.requests.fetch_add(1, Relaxed);
+        self.answering.store(true, Relaxed);
+        self.set_incoming(Incoming::Head);
+    }
+
+    /// Ends a request that hyper did not see.
+    pub(crate) fn end_beside(&self) {
+        self.set_incoming(Incoming::Nothing);
+        self.answering.store(false, Relaxed);
     }
 
     /// Returns the number of requests so far.

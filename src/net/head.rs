@@ -41,6 +41,18 @@ pub(crate) struct Head {
 /// # Errors
 /// [`Malformed`] with the fault of the head.
 pub(crate) fn scan_head(bytes: &[u8], max_bytes: usize) -> Result<Option<Head>, Malformed> {
+    scan(bytes, max_bytes, |_, head| head)
+}
+
+/// Parses the head at the start of `bytes`, and returns what `seen` returns for a complete one.
+///
+/// # Errors
+/// [`Malformed`] with the fault of the head.
+pub(crate) fn scan<T>(
+    bytes: &[u8],
+    max_bytes: usize,
+    seen: impl FnOnce(&Request<'_, '_>, Head) -> T,
+) -> Result<Option<T>, Malformed> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut request = Request::new(&mut []);
     let too_large = Err(Malformed::HeadTooLarge { max_bytes });
@@ -58,7 +70,7 @@ pub(crate) fn scan_head(bytes: &[u8], max_bytes: usize) -> Result<Option<Head>, 
     }
     check_target(request.path.unwrap_or_default())?;
     let body = framing(request.headers, request.version == Some(1))?;
-    Ok(Some(Head { length, body }))
+    Ok(Some(seen(&request, Head { length, body })))
 }
 
 /// Returns whether a head can be complete: an empty line ends at or after `from`.

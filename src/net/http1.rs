@@ -18,8 +18,10 @@ use tokio::time::Instant;
 use crate::net::client_limiter::ClientPeer;
 use crate::net::exchange::{AnswerBody, Exchange, ExchangePhase};
 use crate::net::io::deadline::Deadline;
+use crate::net::io::fast_requests::FastRequests;
 use crate::net::io::linger::LINGER_ONE_TOO_MANY;
 use crate::net::io::request_io::RequestIo;
+use crate::net::routes::Routes;
 use crate::net::serving::{OpenGuard, Serving};
 use crate::net::takeover::Subscriber;
 
@@ -54,7 +56,7 @@ enum ServedHttp1 {
 pub(crate) async fn serve<S>(
     stream: S,
     undecided: bool,
-    router: axum::Router,
+    Routes { router, fast }: Routes,
     visitor: ClientPeer,
     open: OpenGuard,
     serving: &Arc<Serving>,
@@ -63,7 +65,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let exchange = Arc::<Exchange>::default();
+    let beside = FastRequests::new(fast, &visitor, &exchange, serving);
     let io = RequestIo::new(stream, exchange.clone(), serving.max_header_size, undecided);
+    let io = io.with_fast(beside);
     let turned_away = visitor.is_turned_away();
     let visitor = Arc::new(visitor);
     let (asking, asked, at) = (visitor.clone(), exchange.clone(), serving.clone());

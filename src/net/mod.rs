@@ -17,6 +17,7 @@ mod io;
 pub mod reading;
 mod request_body;
 pub mod rlimit;
+mod routes;
 mod serving;
 mod settings;
 mod shutdown_flag;
@@ -24,5 +25,6 @@ mod takeover;
 pub mod tls;
 mod worker;
 
+pub use crate::net::routes::Routes;
 pub use crate::net::settings::ServerSettings;
 pub use crate::net::worker::WorkerSetup;

@@ -2,6 +2,7 @@
 //! `tests/it/untrusted.rs`.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -15,7 +16,9 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::http::recognise;
 use crate::net::exchange::Exchange;
+use crate::net::io::fast_requests::scan_whole;
 use crate::net::io::request_io::RequestIo;
 
 /// Number of polls without input after which a connection counts as finished.
@@ -78,6 +81,16 @@ impl AsyncWrite for TestClient {
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
+}
+
+/// Returns the stream and `maxlen` if the bytes are a request that may take the fast path.
+#[must_use]
+pub fn recognise_append(bytes: &[u8], max_head: usize) -> Option<(String, Option<u64>)> {
+    let client = Ipv4Addr::LOCALHOST.into();
+    scan_whole(bytes, max_head, client, |request| {
+        let (stream, maxlen) = recognise(request)?;
+        Some((stream.to_owned(), maxlen))
+    })
 }
 
 /// Serves a connection that sends `bytes`, `part` of them per read, until it waits for more input.

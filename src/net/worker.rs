@@ -6,12 +6,12 @@ use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
-use axum::Router;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::net::connection::Accepted;
+use crate::net::routes::Routes;
 
 /// Maximum number of connections assigned to a worker but not accepted by it yet.
 const BACKLOG: usize = 64;
@@ -23,8 +23,8 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// The work of one thread.
 pub struct WorkerSetup {
-    /// The router that answers requests.
-    pub router: Router,
+    /// The routes of the requests.
+    pub routes: Routes,
     /// A future that runs next to the connections until the worker ends.
     pub beside: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
@@ -54,7 +54,7 @@ impl Worker {
         let serve = move || {
             let served = async {
                 while let Some(accepted) = handed.recv().await {
-                    here.spawn(accepted.serve(what.router.clone(), here.clone()));
+                    here.spawn(accepted.serve(what.routes.clone(), here.clone()));
                 }
                 here.close();
                 here.wait().await;

@@ -53,6 +53,7 @@ mod events;
 mod events_many;
 mod examples;
 mod failover;
+mod fast_append;
 mod fidelity;
 mod finished;
 mod greed;

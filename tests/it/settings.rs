@@ -5,7 +5,7 @@ use streamgate::config::{SPECS, Spec};
 use crate::support::app::{answer, client_with};
 use crate::support::gateway::{Gateway, run};
 use crate::support::redis::shared;
-use crate::support::unique;
+use crate::support::{FEW_FILES, may_connect, skipped, unique};
 
 /// Further settings without which a value contradicts the defaults.
 fn companions(name: &str) -> &'static [&'static str] {
@@ -27,6 +27,10 @@ fn ordered() -> impl Iterator<Item = &'static Spec> {
 
 #[tokio::test]
 async fn requests_are_answered_with_every_setting_at_both_ends_of_its_range() {
+    // Each of the 256 workers has descriptors of its own.
+    if !may_connect(2000) {
+        return skipped(FEW_FILES);
+    }
     // A connection for each request: some values close one right after its answer.
     let client = client_with(|builder| builder.pool_max_idle_per_host(0));
     let url = shared().await.url();

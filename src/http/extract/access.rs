@@ -84,7 +84,11 @@ pub struct Access<P> {
 }
 
 impl<P: RequiredRight> Access<P> {
-    fn of(principal: Arc<Principal>, name: &str) -> Result<Self, ApiError> {
+    /// Returns the stream with this name if the caller has the right `P` on it.
+    ///
+    /// # Errors
+    /// 400 `invalid-name`, 403 `forbidden`.
+    pub(in crate::http) fn of(principal: Arc<Principal>, name: &str) -> Result<Self, ApiError> {
         let stream = principal.stream(name)?;
         Self::checked(principal, stream, name)
     }

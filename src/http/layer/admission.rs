@@ -38,25 +38,33 @@ pub fn admit(state: &AppState, request: &mut Request) -> Result<Arc<Principal>, 
     Ok(principal)
 }
 
+/// Returns whether `Host` needs no check: a foreign page whose host name points to the gateway has
+/// no credential.
+fn is_any_host_ours(state: &AppState) -> bool {
+    state.auth.is_on() && state.settings.hosts.is_empty()
+}
+
+/// Returns whether requests may be sent to this host, given with or without its port.
+#[must_use]
+pub fn allows_host(state: &AppState, host: &str) -> bool {
+    let name = host_name(host);
+    let is_listed = || {
+        let mut hosts = state.settings.hosts.iter();
+        hosts.any(|listed| listed.eq_ignore_ascii_case(name))
+    };
+    is_any_host_ours(state) || state.settings.any_host || is_loopback(name) || is_listed()
+}
+
 fn check(state: &AppState, request: &Request) -> Result<(), ApiError> {
-    // A foreign page whose host name points to the gateway has no credential.
-    let is_ours = state.auth.is_on() && state.settings.hosts.is_empty();
     let host = match host::of(request)? {
         Some(host) => host,
         // HTTP/1.0 does not require a `Host`.
-        None if is_ours && request.version() == Version::HTTP_10 => "",
+        None if is_any_host_ours(state) && request.version() == Version::HTTP_10 => "",
         None => return Err(host::missing()),
     };
-    let (headers, name) = (request.headers(), host_name(host));
-    let is_listed = || {
-        state
-            .settings
-            .hosts
-            .iter()
-            .any(|listed| listed.eq_ignore_ascii_case(name))
-    };
-    if !is_ours && !state.settings.any_host && !is_loopback(name) && !is_listed() {
-        let name = name.to_ascii_lowercase();
+    let headers = request.headers();
+    if !allows_host(state, host) {
+        let name = host_name(host).to_ascii_lowercase();
         return Err(ApiError::new(
             ErrorCode::Forbidden,
             format!(

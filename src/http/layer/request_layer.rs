@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request};
+use axum::extract::Request;
 use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use axum::response::{IntoResponse, Response};
@@ -138,10 +138,9 @@ where
             };
             let response = finish(&state, &sent, response);
             if let Some(span) = span {
-                let route = sent.route.as_ref().map_or("none", MatchedPath::as_str);
                 span.end(
                     method_label(&sent.method),
-                    route,
+                    sent.route(),
                     response.status().as_u16(),
                 );
             }
@@ -162,11 +161,14 @@ async fn caught(
 }
 
 /// Writes the problem body, the common response headers and the log line.
-fn finish(state: &AppState, sent: &RequestRecord, response: Response) -> Response {
+pub(in crate::http) fn finish(
+    state: &AppState,
+    sent: &RequestRecord,
+    response: Response,
+) -> Response {
     let RequestRecord {
         info,
         method,
-        route,
         refused_from,
         left,
         ..
@@ -203,10 +205,7 @@ fn finish(state: &AppState, sent: &RequestRecord, response: Response) -> Respons
         .insert(REQUEST_ID, info.id_header().clone());
     info.base().apply(response.headers_mut());
     let status = response.status().as_u16();
-    let (method, route) = (
-        method_label(method),
-        route.as_ref().map_or("none", MatchedPath::as_str),
-    );
+    let (method, route) = (method_label(method), sent.route());
     let took = sent.began.elapsed();
     if response.extensions().get::<Waited>().is_none() {
         state.metrics.request_times.observe(method, route, took);
@@ -263,7 +262,7 @@ fn write_problem(response: &mut Response, error: &ApiError, info: &RequestInfo) 
 }
 
 /// Builds the response to a request whose handler panicked. The panic message goes only to the log.
-fn panicked(panic: &(dyn Any + Send)) -> Response {
+pub(in crate::http) fn panicked(panic: &(dyn Any + Send)) -> Response {
     let text = panic
         .downcast_ref::<&str>()
         .copied()

@@ -15,6 +15,11 @@ use crate::http::state::AppState;
 /// Maximum logged characters of a text that a client chose.
 pub const MAX_TEXT: usize = 256;
 
+/// Returns whether a request that succeeds is logged because it took so long, or because all are.
+pub fn is_told(state: &AppState, took: Duration) -> bool {
+    took >= state.settings.slow_request || tracing::enabled!(tracing::Level::DEBUG)
+}
+
 /// Logs a request and its response.
 pub fn write(
     state: &AppState,

@@ -14,16 +14,24 @@ use crate::http::layer::rejection::RateLimitHeaders;
 use crate::http::layer::request::{ClientAddress, RequestInfo};
 
 /// The header for request ids.
-pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(in crate::http) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Maximum length of a request id accepted from a client, in bytes.
 const MAX_REQUEST_ID: usize = 128;
+
+/// The route of a request.
+enum Route {
+    /// The router found it.
+    Matched(MatchedPath),
+    /// It is known without the router.
+    Known(&'static str),
+}
 
 /// Properties of a request, recorded when it arrives.
 pub(in crate::http) struct RequestRecord {
     pub(in crate::http) began: Instant,
     pub(in crate::http) info: RequestInfo,
     pub(in crate::http) method: Method,
-    pub(super) route: Option<MatchedPath>,
+    route: Option<Route>,
     /// The listed origin of the page, if the request was refused before the CORS layer.
     pub(super) refused_from: Option<HeaderValue>,
     /// The rate limit state of a principal with a rate limit.
@@ -45,6 +53,7 @@ impl RequestRecord {
         let info = RequestInfo::new(request.uri(), id, by, base);
         request.extensions_mut().insert(info.clone());
         let route = request.extensions().get::<MatchedPath>().cloned();
+        let route = route.map(Route::Matched);
         let left = request.extensions_mut().remove::<RateLimitHeaders>();
         let method = request.method().clone();
         let client = request.extensions().get::<ClientAddress>().copied();
@@ -63,19 +72,46 @@ impl RequestRecord {
             origin,
         }
     }
+
+    /// Returns the record of an admitted request that began before, and that no router has seen.
+    pub(in crate::http) fn routed(
+        request: &mut Request,
+        by: Arc<Principal>,
+        base: &BasePath,
+        (route, began): (&'static str, Instant),
+    ) -> Self {
+        let route = Some(Route::Known(route));
+        Self {
+            began,
+            route,
+            ..Self::new(request, Some(by), base)
+        }
+    }
+
+    /// Returns the path of the route, or `none` without a route.
+    pub(super) fn route(&self) -> &str {
+        match &self.route {
+            Some(Route::Matched(path)) => path.as_str(),
+            Some(Route::Known(path)) => path,
+            None => "none",
+        }
+    }
 }
 
 /// Returns the client's request id if it is safe for logs and headers, else a generated one.
 pub(super) fn request_id(headers: &HeaderMap) -> HeaderValue {
+    // Several request ids count as none.
+    accepted_id(single(headers, &REQUEST_ID).ok().flatten())
+}
+
+/// Returns the id that a client sent if it is safe for logs and headers, else a generated one.
+pub(in crate::http) fn accepted_id(sent: Option<&HeaderValue>) -> HeaderValue {
     let fit = |id: &&HeaderValue| {
         !id.is_empty()
             && id.len() <= MAX_REQUEST_ID
             && id.as_bytes().iter().all(u8::is_ascii_graphic)
     };
-    // Several request ids count as none.
-    if let Ok(Some(id)) = single(headers, &REQUEST_ID)
-        && fit(&id)
-    {
+    if let Some(id) = sent.filter(fit) {
         return id.clone();
     }
     // Hexadecimal digits are always valid in a header.

@@ -1,6 +1,7 @@
 //! Wrappers around the socket of a connection: request heads, timeouts and deadlines.
 
 pub(in crate::net) mod deadline;
+pub(in crate::net) mod fast_requests;
 mod forward;
 pub(in crate::net) mod linger;
 pub(in crate::net) mod prefixed;

@@ -7,6 +7,8 @@
 //!
 //! A request that arrives in one piece, as almost all do, is checked in place and not copied.
 //!
+//! A request that takes the fast path is answered here, and hyper sees nothing of it.
+//!
 //! The first bytes also identify a client that speaks HTTP/2 without negotiation.
 
 use std::io;
@@ -20,6 +22,7 @@ use crate::http::Malformed;
 use crate::net::exchange::{Exchange, Incoming};
 use crate::net::framing::{FollowEnd, Http1Framing};
 use crate::net::head;
+use crate::net::io::fast_requests::FastRequests;
 use crate::net::io::forward::forward;
 
 /// The start of the HTTP/2 preface. No HTTP method has this name.
@@ -31,6 +34,8 @@ const REFUSED: &[u8] = b"GET * HTTP/1.1\r\nhost: localhost\r\nconnection: close\
 pub(crate) struct RequestIo<S> {
     stream: S,
     exchange: Arc<Exchange>,
+    /// Absent where every request passes to hyper.
+    beside: Option<FastRequests>,
     max_head: usize,
     framing: Http1Framing,
     /// Whether the client may still turn out to speak HTTP/2.
@@ -63,6 +68,7 @@ impl<S> RequestIo<S> {
         Self {
             stream,
             exchange,
+            beside: None,
             max_head,
             framing: Http1Framing::Head,
             undecided,
@@ -71,6 +77,21 @@ impl<S> RequestIo<S> {
             passed: 0,
             ended: None,
         }
+    }
+
+    /// Answers requests beside hyper.
+    pub(crate) fn with_fast(mut self, beside: Option<FastRequests>) -> Self {
+        self.beside = beside;
+        self
+    }
+
+    /// Takes the bytes just read, if they are a request that is answered beside hyper.
+    fn begins_beside(&mut self, new: &[u8]) -> bool {
+        let is_at_head = self.held.is_empty() && self.framing == Http1Framing::Head;
+        let Some(beside) = self.beside.as_mut().filter(|_| is_at_head) else {
+            return false;
+        };
+        beside.begin(new)
     }
 
     /// Returns the connection and the bytes read but not passed to hyper.
@@ -167,8 +188,9 @@ impl<S> RequestIo<S> {
     /// preface, and passes it to the check of heads once it is something else.
     fn decide(&mut self, buffer: &mut ReadBuf<'_>, before: usize) -> bool {
         let new = &buffer.filled()[before..];
-        // Fast path for most connections: the request stays where it is.
-        if self.held.is_empty() && !new.is_empty() && new[0] != PREFACE[0] {
+        // In most connections the first bytes decide, and the request stays where it is.
+        let is_http1 = |new: &[u8]| !new.starts_with(PREFACE) && !PREFACE.starts_with(new);
+        if self.held.is_empty() && is_http1(new) {
             self.undecided = false;
             return true;
         }
@@ -191,7 +213,7 @@ impl<S> RequestIo<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for RequestIo<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for RequestIo<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -200,6 +222,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for RequestIo<S> {
         let this = &mut *self;
         let before = buffer.filled().len();
         loop {
+            if let Some(beside) = &mut this.beside {
+                ready!(beside.poll_answer(&mut this.stream, cx))?;
+            }
             if this.passable > 0 {
                 this.pass(buffer);
                 return Poll::Ready(Ok(()));
@@ -220,6 +245,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for RequestIo<S> {
             if buffer.filled().len() == before {
                 return Poll::Ready(Ok(()));
             }
+            if this.begins_beside(&buffer.filled()[before..]) {
+                buffer.set_filled(before);
+                continue;
+            }
             this.take(buffer, before);
             if buffer.filled().len() > before {
                 return Poll::Ready(Ok(()));
@@ -234,6 +263,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for RequestIo<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         self.exchange.baton.flushed();
+        self.exchange.flushed();
         Poll::Ready(Ok(()))
     }
 

@@ -50,6 +50,15 @@ pub async fn elapse(ms: u64, _why: &str) {
     tokio::time::sleep(Duration::from_millis(ms)).await;
 }
 
+/// The reason why a test with many connections is skipped.
+pub const FEW_FILES: &str = "the hard limit on open files is too low";
+
+/// Raises the limit on open files for this many connections, of this process and of those that it
+/// starts. Returns whether it is high enough.
+pub fn may_connect(count: usize) -> bool {
+    streamgate::net::rlimit::allow(count).is_none()
+}
+
 /// Returns a figure of a process in `/proc/PID/status`, like `VmRSS`, in KiB.
 pub fn memory(pid: u32, figure: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

@@ -123,10 +123,16 @@ impl Server {
 
     async fn launch(&self, settings: &[&str]) {
         self.begin_again_with(settings);
-        let answers = async || match self.try_command(&["PING"]).await {
-            Ok(_) => true,
-            // A server that asks for a password has started, too.
-            Err(error) => error.code() == Some("NOAUTH"),
+        let answers = async || {
+            if self.has_ended() {
+                // A connection of another test had one of its ports.
+                self.begin_again_with(settings);
+            }
+            match self.try_command(&["PING"]).await {
+                Ok(_) => true,
+                // A server that asks for a password has started, too.
+                Err(error) => error.code() == Some("NOAUTH"),
+            }
         };
         eventually("Redis answers", answers).await;
     }
@@ -151,6 +157,13 @@ impl Server {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         *self.child.lock().unwrap() = Some(start_tied(command));
+    }
+
+    /// Returns whether the process has ended by itself.
+    fn has_ended(&self) -> bool {
+        let mut child = self.child.lock().unwrap();
+        let ended = child.as_mut().map(|child| child.try_wait());
+        matches!(ended, Some(Ok(Some(_))))
     }
 
     pub fn pid(&self) -> u32 {

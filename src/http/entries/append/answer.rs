@@ -147,6 +147,17 @@ pub enum AppendAnswer {
     Lines(LinesAnswer),
 }
 
+impl AppendAnswer {
+    /// Returns the body of the response to one entry.
+    pub(in crate::http) fn one(stream: &StreamName, id: String) -> Self {
+        Self::One(AppendedEntry {
+            stream: stream.public_name().into_owned(),
+            id,
+            durability: None,
+        })
+    }
+}
+
 impl BatchResult {
     pub(in crate::http) fn new(
         result: &Result<AppendOutcome, ApiError>,

@@ -112,14 +112,10 @@ pub fn read(format: &BodyFormat, body: &Body, most: usize) -> Result<Sent, ApiEr
             let headers = headers.map(|(name, value)| (name.as_str(), value.as_bytes()));
             Ok(cloudevent::binary(headers, &body.bytes)?)
         }
-        BodyFormat::Json => json(&body.bytes, most, sent::parse),
+        BodyFormat::Json => entry_or_batch(&body.bytes, most),
         BodyFormat::Form => {
             body.refuse_charset()?;
-            let fields = form_check::fields(&body.bytes, most).map_err(not_a_form)?;
-            if fields.is_empty() {
-                return Err(nothing());
-            }
-            Ok(one(fields))
+            form(&body.bytes, most)
         }
         BodyFormat::Multipart => {
             let fields = multipart::fields(body, most)?;
@@ -135,6 +131,26 @@ pub fn read(format: &BodyFormat, body: &Body, most: usize) -> Result<Sent, ApiEr
         Sent::Many(batch) if batch.entries.len() > MAX_BATCH => Err(too_many_entries()),
         _ => Ok(sent),
     }
+}
+
+/// Reads the entry of a form in UTF-8.
+///
+/// # Errors
+/// 400 or 415 for a body that is no form, 422 for one without fields.
+pub(in crate::http) fn form(bytes: &[u8], most: usize) -> Result<Sent, ApiError> {
+    let fields = form_check::fields(bytes, most).map_err(not_a_form)?;
+    match fields.is_empty() {
+        true => Err(nothing()),
+        false => Ok(one(fields)),
+    }
+}
+
+/// Reads an entry or a batch in JSON.
+///
+/// # Errors
+/// 400 or 422, with a pointer to the invalid part.
+pub(in crate::http) fn entry_or_batch(bytes: &[u8], most: usize) -> Result<Sent, ApiError> {
+    json(bytes, most, sent::parse)
 }
 
 fn too_many_entries() -> ApiError {

@@ -94,6 +94,14 @@ pub enum ReceiptsParam {
 }
 
 impl AppendParams {
+    /// Returns the parameters of a query that has at most `maxlen`.
+    pub(in crate::http) fn with_maxlen(maxlen: Option<u64>) -> Self {
+        Self {
+            maxlen,
+            ..Self::default()
+        }
+    }
+
     /// Parses the bound of a trim.
     ///
     /// # Errors
