@@ -29,6 +29,8 @@ pub(super) struct FinishedRound {
     pub(super) connection: Option<TrackingConnection>,
     pub(super) streams: Vec<(Followed, Option<Redirect>)>,
     pub(super) failed: Option<StoreError>,
+    /// Number of entries of the first reads.
+    pub(super) entries: usize,
 }
 
 /// Runs a round. Opens the connection if there is none.
@@ -47,6 +49,7 @@ pub(super) async fn run(
         connection,
         streams: streams.into_iter().map(|of| (of, None)).collect(),
         failed: None,
+        entries: 0,
     };
     let connection = match done.connection.take() {
         Some(connection) => Ok(connection),
@@ -60,20 +63,26 @@ pub(super) async fn run(
         }
         Err(error) => Err(error),
     };
-    done.failed = read.err();
+    match read {
+        Ok(entries) => done.entries = entries,
+        Err(error) => done.failed = Some(error),
+    }
     done
 }
 
-/// Reads the streams of a round. A redirected stream is left due, with its redirect.
+/// Reads the streams of a round. A redirected stream is left due, with its redirect. Returns the
+/// number of entries of the first reads.
 async fn read(
     context: &LiveContext,
     node: &NodeRef,
     connection: &TrackingConnection,
     streams: &mut [(Followed, Option<Redirect>)],
-) -> Result<(), StoreError> {
+) -> Result<usize, StoreError> {
     if streams.is_empty() {
-        return context.store.test(&connection.handle).await;
+        context.store.test(&connection.handle).await?;
+        return Ok(0);
     }
+    let mut count_read = 0;
     for asking in [false, true] {
         let handle = match asking {
             false => connection.handle.clone(),
@@ -104,7 +113,10 @@ async fn read(
                     Ok((entries, check)) if entries.is_empty() && followed.is_quiet(&check) => {
                         followed.due = false;
                     }
-                    Ok((entries, check)) => followed.take(context, entries, Some(&check)),
+                    Ok((entries, check)) => {
+                        count_read += entries.len();
+                        followed.take(context, entries, Some(&check));
+                    }
                     Err(StoreError::Elsewhere(elsewhere)) => *redirect = Some(elsewhere),
                     // Read again by itself, which finds out what is wrong.
                     Err(_) => {}
@@ -132,5 +144,5 @@ async fn read(
             try_join_all(advance).await?;
         }
     }
-    Ok(())
+    Ok(count_read)
 }

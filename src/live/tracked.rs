@@ -24,6 +24,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 const TRY_AGAIN: Duration = Duration::from_millis(10);
 /// Idle time after which a connection is tested, as a half-open one would stay silent forever.
 const TEST_AFTER: Duration = Duration::from_secs(1);
+/// Interval of ticks: while streams wait for a server, and otherwise.
+const TICK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// Interval of looks at streams whose server does not report changes.
 const POLL_EVERY: Duration = Duration::from_secs(1);
 
@@ -203,6 +205,15 @@ impl<'a> Tracked<'a> {
         let due: Vec<_> = due.map(|(stream, _)| stream.clone()).collect();
         for stream in &due {
             self.enqueue(stream);
+        }
+    }
+
+    /// Returns the time until the next tick, after the last one.
+    pub(super) fn tick_every(&self) -> Duration {
+        let waits = |server: &Server| !server.busy && !server.due.is_empty();
+        match !self.unserved.is_empty() || self.servers.values().any(waits) {
+            true => TICK.0,
+            false => TICK.1,
         }
     }
 

@@ -14,10 +14,12 @@ use crate::live::reader_handle::Inbox;
 use crate::live::round::run;
 use crate::live::tracked::{FollowedStreams, Tracked};
 
-/// Shortest interval between rounds of reads. Changes in between are gathered.
+/// Shortest interval between rounds of reads after a round that read several entries. Changes in
+/// between are gathered.
 const ROUND_EVERY: Duration = Duration::from_millis(1);
-/// Interval of looks at what no report tells.
-const TICK: Duration = Duration::from_millis(100);
+/// Number of entries after which the next round does not wait: changes come alone, and there is
+/// nothing to gather. What comes while a round runs is in the next one.
+const ALONE: usize = 1;
 /// Number of intervals `look_every` between looks at all streams.
 const LOOKS: u32 = 12;
 /// Number of streams below which a single server is read by XREAD again.
@@ -32,9 +34,8 @@ impl LiveReader {
         let changes = tracked.changes();
         tracked.mark_all();
         let mut running = FuturesUnordered::new();
-        let mut tick = tokio::time::interval(TICK);
         let now = Instant::now();
-        let (mut pruned, mut looked, mut round) = (now, now, now);
+        let (mut pruned, mut looked, mut ticked, mut next_round) = (now, now, now, now);
         loop {
             let Inbox { given, recheck } = self.handle.requests();
             for tail in given {
@@ -57,7 +58,6 @@ impl LiveReader {
                 self.prune(tracked.streams());
             }
             for next in tracked.rounds() {
-                round = Instant::now();
                 running.push(run(context, changes.clone(), next));
             }
             if !tracked.is_busy() {
@@ -74,15 +74,25 @@ impl LiveReader {
             }
             let reported = async {
                 changes.wait().await;
-                tokio::time::sleep_until(round + ROUND_EVERY).await;
+                if next_round > Instant::now() {
+                    tokio::time::sleep_until(next_round).await;
+                }
             };
             tokio::select! {
                 () = context.stop.cancelled() => return ConnectionEnd::Stopped,
-                Some(done) = running.next() => tracked.finish(done),
+                Some(done) = running.next() => {
+                    if done.entries > ALONE {
+                        next_round = Instant::now() + ROUND_EVERY;
+                    }
+                    tracked.finish(done);
+                }
                 () = reported => {}
                 () = self.handle.requested() => {}
                 _ = topology.changed() => topology.mark_changed(),
-                _ = tick.tick() => tracked.tick(),
+                () = tokio::time::sleep_until(ticked + tracked.tick_every()) => {
+                    ticked = Instant::now();
+                    tracked.tick();
+                }
             }
         }
     }
