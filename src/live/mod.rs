@@ -25,6 +25,7 @@ mod stream_reader;
 mod subscribe_plan;
 mod subscription;
 mod tail;
+mod timing;
 mod tracked;
 mod tracking_reader;
 mod wake_queue;

@@ -17,6 +17,7 @@ use crate::live::hub::Hub;
 use crate::live::send_queue::SendQueue;
 use crate::live::subscribe_plan::{BoundedRead, EndOf, JoinedStream};
 use crate::live::tail::{Following, News, TailState};
+use crate::live::timing::spread;
 use crate::live::wake_queue::WakeHandle;
 use crate::model::history::PositionStatus;
 use crate::model::id::EntryId;
@@ -388,9 +389,4 @@ fn write_page(number: usize, writer: &mut WriteContext<'_>, page: &Page) {
         }
     });
     writer.cursors.set(number, page.end);
-}
-
-/// Randomizes a duration by ±20 %, so that subscriptions opened together do not stay in step.
-pub(super) fn spread(duration: Duration) -> Duration {
-    duration.mul_f64(0.8 + 0.4 * fastrand::f64())
 }

@@ -1,8 +1,7 @@
 //! A subscription: one client that follows one or more streams, as server-sent events or NDJSON.
 //!
 //! A subscription has no task of its own. Its owner polls it for the next bytes when the socket is
-//! writable, so a slow client only slows itself. The entries it missed are read from the stream
-//! when it is polled again.
+//! writable, so a slow client only slows itself. It reads what it missed when it is polled again.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,10 +17,11 @@ use crate::live::cursors::Cursors;
 use crate::live::hub::Hub;
 use crate::live::prefix_watch::{MATCH, PrefixFollower};
 use crate::live::send_queue::SendQueue;
-use crate::live::stream_reader::{Feed, Step, TURN, WriteContext, spread, write_signal};
+use crate::live::stream_reader::{Feed, Step, TURN, WriteContext, write_signal};
 use crate::live::subscribe_plan::{
     SubscribeOptions, SubscribeRequest, SubscriptionSlot, Visible, found,
 };
+use crate::live::timing::{on_grid, spread};
 use crate::live::wake_queue::RegisteredWakeHandle;
 use crate::model::cursor::MAX_STREAMS;
 use crate::model::position::Position;
@@ -108,7 +108,7 @@ impl Subscription {
             next: 0,
             unopened: true,
             ended: false,
-            timer: Box::pin(sleep_until(now + heartbeat)),
+            timer: Box::pin(sleep_until(on_grid(now + heartbeat))),
             heartbeat,
             last_sent: now,
             ends_at: terms.max_age.map(|age| now + spread(age)),
@@ -231,7 +231,7 @@ impl Subscription {
     /// Returns the time of the next timeout: retry, heartbeat, maximum duration or expiry.
     fn due(&self) -> Instant {
         let away = self.feeds.iter().flatten().filter_map(Feed::until).min();
-        let heartbeat = self.last_sent + self.heartbeat;
+        let heartbeat = on_grid(self.last_sent + self.heartbeat);
         [away, self.ends_at, self.expires_at]
             .into_iter()
             .flatten()

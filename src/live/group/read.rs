@@ -25,7 +25,7 @@ use crate::live::long_poll::RETRY;
 use crate::live::tail::Awaited;
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::{
-    ConsumerRead, Delivery, GroupDelivery, Item, LeaseOperation, Store, StoreError,
+    ConsumerRead, Delivery, GroupDelivery, Item, LeaseOperation, Store, StoreError, StreamDelivery,
 };
 
 /// Maximum time between two attempts. Some changes that make entries readable cause no wake-up.
@@ -34,9 +34,18 @@ const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// The outcome of an attempt to read.
 #[derive(Default)]
 struct Tried {
-    of_all: Vec<Vec<Delivery>>,
+    of_all: Vec<StreamDelivery>,
     /// The time until a lease is due.
     due_in: Option<Duration>,
+}
+
+impl Tried {
+    fn has_entries(&self) -> bool {
+        self.of_all
+            .iter()
+            .flatten()
+            .any(|entries| !entries.is_empty())
+    }
 }
 
 /// A followed stream in whose queue the reader is first, by index.
@@ -65,12 +74,12 @@ impl Hub {
         let mut of_all = self
             .read_groups_or_wait(store, slice::from_ref(stream), group, work, wait)
             .await?;
-        Ok(of_all.pop().unwrap_or_default())
+        Ok(of_all.pop().transpose()?.unwrap_or_default())
     }
 
     /// Reads several distinct streams for a consumer, over the connections of `store`. The groups
     /// of all streams have the same name. If there are no entries, waits up to `wait` for one in
-    /// any stream, in order of arrival per stream. Returns one list per stream.
+    /// any stream, in order of arrival per stream. Returns one result per stream.
     ///
     /// A stream in whose queue the reader is not first is not read. Another reader waits there, and
     /// would have failed if the group did not exist.
@@ -92,7 +101,7 @@ impl Hub {
         group: &GroupName,
         work: &ConsumerRead,
         wait: Duration,
-    ) -> Result<Vec<Vec<Delivery>>, JoinError> {
+    ) -> Result<Vec<StreamDelivery>, JoinError> {
         if wait.is_zero() || work.read.history.is_some() {
             return Ok(self.read_group(store, streams, group, work).await?.of_all);
         }
@@ -108,7 +117,7 @@ impl Hub {
                 .read_in_turn(store, &place, &mut turns, streams, group, work)
                 .await
             {
-                Ok(tried) if !tried.of_all.iter().all(Vec::is_empty) || self.is_over(deadline) => {
+                Ok(tried) if tried.has_entries() || self.is_over(deadline) => {
                     if turns.is_empty() && !self.0.policy_cache.all_plain(streams, group) {
                         // Nothing was read for this consumer, but the request counts as activity
                         // for `consumer_expiry`.
@@ -136,7 +145,7 @@ impl Hub {
             self.until_worth_a_try(&place, &mut turns, pause.min(deadline))
                 .await;
             if self.0.context.stop.is_cancelled() {
-                return Ok(vec![Vec::new(); streams.len()]);
+                return Ok(vec![Ok(Vec::new()); streams.len()]);
             }
         }
     }
@@ -195,7 +204,7 @@ impl Hub {
         turns.extend(try_join_all(new.into_iter().map(take)).await?);
         if turns.is_empty() {
             return Ok(Tried {
-                of_all: vec![Vec::new(); streams.len()],
+                of_all: vec![Ok(Vec::new()); streams.len()],
                 due_in: None,
             });
         }
@@ -204,7 +213,7 @@ impl Hub {
             .map(|turn| streams[turn.stream].clone())
             .collect();
         let read = self.read_group(store, &ours, group, work).await?;
-        let mut of_all = vec![Vec::new(); streams.len()];
+        let mut of_all = vec![Ok(Vec::new()); streams.len()];
         for (turn, entries) in turns.iter().zip(read.of_all) {
             of_all[turn.stream] = entries;
         }
@@ -270,7 +279,7 @@ impl Hub {
         let of_all = Detached::new(self.0.context.background.clone(), read, left).await?;
         let due_in = of_all.iter().filter_map(|handed| handed.due_in).min();
         Ok(Tried {
-            of_all: of_all.into_iter().map(|handed| handed.entries).collect(),
+            of_all: of_all.into_iter().map(GroupDelivery::into_result).collect(),
             due_in,
         })
     }
