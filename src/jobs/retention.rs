@@ -1,8 +1,8 @@
 //! The retention job: trims streams after appends through this gateway, and periodically.
 //!
 //! An append to a stream without a retention must not cost more because of the feature. Each
-//! gateway therefore has a copy of the index of streams with a retention, updated within 100 ms of
-//! a change. An append only checks this copy.
+//! gateway therefore has a copy of the index of streams with a retention. An append only checks this
+//! copy, which is updated within 100 ms of an append after a change.
 //!
 //! The copy only tells *that* a stream has a retention. The trim script reads the rules from Redis,
 //! so a stale copy never trims by old rules. It costs a script run without effect, or leaves
@@ -19,14 +19,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use crate::jobs::JobContext;
 use crate::model::name::StreamName;
 use crate::redis::{LeaderLock, Retained, Store, StoreError};
 
-/// Interval between checks for a change of the index.
-const ASK_EVERY: Duration = Duration::from_millis(100);
+/// Interval between checks for a change of the index: while entries are appended, and otherwise.
+const ASK_EVERY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// Approximate maximum number of streams in the index copy. Others are left to the rounds.
 const MAX_KNOWN: usize = 100_000;
 /// Maximum number of streams trimmed after a change of the index. If it affects more, they are left
@@ -47,6 +48,9 @@ struct RetentionIndexCopy {
     none: AtomicBool,
     /// Whether the index was read. Written by `replace`.
     loaded: AtomicBool,
+    /// Whether anything was appended since the index was last checked, and its notification.
+    appended: AtomicBool,
+    append: Notify,
     streams: RwLock<HashMap<StreamName, Mutex<Since>>>,
 }
 
@@ -61,6 +65,10 @@ struct Since {
 impl RetentionIndexCopy {
     /// Returns whether an append of `appended` entries must trim.
     fn is_due(&self, stream: &StreamName, appended: u64) -> bool {
+        if !self.appended.load(Ordering::Relaxed) {
+            self.appended.store(true, Ordering::Relaxed);
+            self.append.notify_one();
+        }
         if self.none.load(Ordering::Relaxed) {
             return false;
         }
@@ -193,8 +201,9 @@ async fn pass(
 
 /// Keeps the copy of the index current until the gateway shuts down.
 pub(super) async fn follow_index(retention: RetentionJob) {
-    let mut seen = None;
+    let (mut seen, known) = (None, retention.known.clone());
     loop {
+        known.appended.store(false, Ordering::Relaxed);
         match read_index(&retention, seen.as_ref()).await {
             Ok(None) => {}
             Ok(Some((edition, index))) => {
@@ -214,7 +223,11 @@ pub(super) async fn follow_index(retention: RetentionJob) {
         }
         tokio::select! {
             () = retention.context.stop.cancelled() => return,
-            () = sleep(ASK_EVERY) => {}
+            () = async {
+                sleep(ASK_EVERY.0).await;
+                known.append.notified().await;
+            } => {}
+            () = sleep(ASK_EVERY.1) => {}
         }
     }
 }
