@@ -53,8 +53,8 @@ use crate::redis::group::leases::dead_letter_keys::DeadLetterKeys;
 pub use crate::redis::group::leases::{
     AckPublish, AckPublished, ConsumerRead, DeadLetter, DeadLetterCounts, DeadLetters, FirstUse,
     GroupChange, GroupDelivery, GroupStart, Item, KeyName, Lease, LeaseOperation, LeaseOutcome,
-    OrderState, OrderedKey, OrderedKeys, Redrive, Redriven, SweepParts, SweepPosition, SweepResult,
-    WakeMessages, WakeSubscriber,
+    OrderState, OrderedKey, OrderedKeys, Redrive, Redriven, StreamDelivery, SweepParts,
+    SweepPosition, SweepResult, WakeMessages, WakeSubscriber,
 };
 pub use crate::redis::group::pending::{Pending, PendingEntry, PendingQuery, PendingSummary};
 pub use crate::redis::group::plain::{ConsumerInfo, Delivery, GroupInfo, GroupRead};

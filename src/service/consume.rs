@@ -7,7 +7,7 @@ use crate::auth::Principal;
 use crate::live::{JoinError, Push, PushPlan};
 use crate::metrics::{GaugeGuard, Metrics};
 use crate::model::name::{ConsumerName, GroupName, StreamName};
-use crate::redis::{ConsumerRead, Delivery, StoreError};
+use crate::redis::{ConsumerRead, StoreError, StreamDelivery};
 use crate::service::Services;
 use crate::service::follow::SubscriptionLimit;
 use crate::service::publish::TRACEPARENT;
@@ -73,11 +73,11 @@ pub enum PushError {
 }
 
 /// Links the span of a traced request to the appends of the entries that it read.
-fn link_producers(entries: &[Vec<Delivery>]) {
+fn link_producers(read: &[StreamDelivery]) {
     if !trace::is_active() {
         return;
     }
-    let entries = entries.iter().flatten();
+    let entries = read.iter().flatten().flatten();
     for (name, value) in entries.filter_map(|entry| entry.fields.as_ref()).flatten() {
         if name == TRACEPARENT {
             trace::link(value);
@@ -131,7 +131,7 @@ impl Services {
     }
 
     /// Reads distinct streams as a consumer of the groups with one name. If there are no entries,
-    /// waits up to `wait` for one in any stream. Returns one list per stream. No entry is read
+    /// waits up to `wait` for one in any stream. Returns one result per stream. No entry is read
     /// unless each stream has the group.
     ///
     /// # Errors
@@ -145,7 +145,7 @@ impl Services {
         group: &GroupName,
         read: &ConsumerRead,
         wait: Duration,
-    ) -> Result<Vec<Vec<Delivery>>, ConsumeError> {
+    ) -> Result<Vec<StreamDelivery>, ConsumeError> {
         for (index, stream) in streams.iter().enumerate() {
             let admitted = self.admit_consumer(stream, group, &read.read.consumer);
             let admitted = admitted.await;
@@ -159,9 +159,9 @@ impl Services {
             .hub
             .read_groups_or_wait(&self.store, streams, group, read, wait);
         match read.await {
-            Ok(entries) => {
-                link_producers(&entries);
-                Ok(entries)
+            Ok(read) => {
+                link_producers(&read);
+                Ok(read)
             }
             Err(error) => Err(self.located(streams, group, error).await),
         }

@@ -115,6 +115,44 @@ async fn groups_with_and_without_a_policy_work_on_every_node() {
 }
 
 #[tokio::test]
+async fn a_read_of_several_nodes_tells_which_streams_were_not_read() {
+    let cluster = Cluster::start(3, false).await;
+    let app = TestApp::on(&cluster.url(), |_| {}).await;
+    let streams = spread(&cluster, 3).await;
+    for stream in &streams {
+        let created = app.put_json(&group(stream), r#"{"start":"0"}"#).await;
+        assert_eq!(created.status, 201, "{created:?}");
+        app.publish(stream, "1").await;
+    }
+    let read = async |streams: &[String]| {
+        let body = json!({"streams": streams, "consumer": "c"}).to_string();
+        app.post_json("/v1/groups/workers/read", &body).await
+    };
+    // The groups of this node can be looked at, and not be read.
+    let refusing = cluster.master_of(&streams[1]).await;
+    let rules = |rule| ["ACL", "SETUSER", "default", rule];
+    refusing.command(&rules("-xreadgroup")).await;
+    let got = read(&streams).await;
+    assert_eq!(got.status, 200, "{}", got.body);
+    let items = got.json()["streams"].clone();
+    for at in [0, 2] {
+        assert_eq!(items[at]["entries"].as_array().unwrap().len(), 1, "{items}");
+        assert!(items[at]["error"].is_null(), "{items}");
+    }
+    let failed = &items[1];
+    assert_eq!(failed["entries"], json!([]), "{items}");
+    assert_eq!(failed["error"]["code"], "redis-unavailable", "{items}");
+    assert_eq!(failed["error"]["stream"], *streams[1], "{items}");
+    // With nothing else to deliver, it is the error of the whole call.
+    let got = read(&streams).await;
+    assert_eq!(got.json()["code"], "redis-unavailable", "{}", got.body);
+    refusing.command(&rules("+xreadgroup")).await;
+    let got = read(&streams).await.json();
+    let entries = got["streams"][1]["entries"].as_array().unwrap();
+    assert_eq!(entries.len(), 1, "nothing is lost: {got}");
+}
+
+#[tokio::test]
 async fn writes_and_reads_follow_a_slot_that_moves() {
     let cluster = Cluster::start(3, false).await;
     let app = TestApp::on(&cluster.url(), |_| {}).await;

@@ -9,8 +9,8 @@ use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::http::error::ApiError;
 use crate::http::error::problems::ManyReadProblems;
+use crate::http::error::{ApiError, Problem};
 use crate::http::extract::access::{Caller, Consume, Manage, PathGroup};
 use crate::http::extract::names::NameParam;
 use crate::http::extract::params::{DurationParam, at_most_streams};
@@ -20,7 +20,7 @@ use crate::http::groups::policy::PolicyCall;
 use crate::http::groups::read::{
     Deliveries, DeliveryEvent, DeliveryOut, ReadCall, group_to_create, plan, view_of,
 };
-use crate::http::layer::request::Waited;
+use crate::http::layer::request::{RequestInfo, Waited};
 use crate::http::openapi::text::{
     ConsumerNameText, GroupNameText, GroupStartText, LeaseText, ShortIdText, StreamNameText,
     WaitText,
@@ -31,7 +31,7 @@ use crate::http::respond::schema::CloudEvent;
 use crate::http::respond::view;
 use crate::http::state::AppState;
 use crate::model::name::StreamName;
-use crate::redis::FirstUse;
+use crate::redis::{FirstUse, StreamDelivery};
 use crate::service::consume::{AdmissionError, ConsumeError};
 
 /// Maximum entries of a response, over all streams. The maximum of one stream times the maximum of
@@ -108,13 +108,19 @@ pub struct DeliveriesOf {
     /// Entries by ascending id; empty if there are no new or, with `history`, no pending entries.
     /// With `history`, `fields` is null for a pending entry that is no longer in the stream.
     entries: Vec<DeliveryOut>,
+    /// The reason why nothing was read of the stream, although entries of others were: on a cluster,
+    /// streams of different nodes are not read in one step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    error: Option<Problem>,
 }
 
 /// Read several streams as a consumer
 ///
-/// Reads the groups with this name in one step. `count` applies to each stream, so that no stream
-/// delays another. No entry is read unless every stream has the group; `create` creates the groups
-/// that are missing. With `wait`, responds as soon as one of the streams has an entry.
+/// Reads the groups with this name in one step; on a cluster, node by node. `count` applies to each
+/// stream, so that no stream delays another. No entry is read unless every stream has the group;
+/// `create` creates the groups that are missing. With `wait`, responds as soon as one of the streams
+/// has an entry.
 #[utoipa::path(
     post,
     path = paths::MANY_READ,
@@ -134,6 +140,7 @@ pub async fn read_many_as_consumer(
     caller: Caller,
     Query(NoParams {}): Query<NoParams>,
     State(state): State<AppState>,
+    info: RequestInfo,
     headers: HeaderMap,
     JsonOrForm(call): JsonOrForm<ReadManyCall>,
 ) -> Result<(Option<Extension<Waited>>, Response), ApiError> {
@@ -178,9 +185,17 @@ pub async fn read_many_as_consumer(
     }
     let read = state.read_groups(&streams, &group, &work, wait).await;
     let of_all = read.map_err(|error| located(&streams, error))?;
-    let of_one = |(stream, entries): (&StreamName, _)| DeliveriesOf {
-        stream: stream.public_name().into_owned(),
-        entries: Deliveries::viewed((stream, &group), entries, &view, (false, true)).into_entries(),
+    let of_one = |(stream, read): (&StreamName, StreamDelivery)| {
+        let (entries, failed) = match read {
+            Ok(entries) => (entries, None),
+            Err(error) => (Vec::new(), Some(ApiError::from(error).in_stream(stream))),
+        };
+        let shown = Deliveries::viewed((stream, &group), entries, &view, (false, true));
+        DeliveriesOf {
+            stream: stream.public_name().into_owned(),
+            entries: shown.into_entries(),
+            error: failed.map(|error| info.problem(&error)),
+        }
     };
     let streams: Vec<_> = streams.iter().zip(of_all).map(of_one).collect();
     let waited = (!wait.is_zero()).then_some(Extension(Waited));

@@ -41,7 +41,9 @@ pub use crate::redis::group::leases::dead_letters::{DeadLetter, DeadLetters};
 pub use crate::redis::group::leases::first_use::FirstUse;
 pub use crate::redis::group::leases::order::{KeyName, OrderState, OrderedKey, OrderedKeys};
 pub use crate::redis::group::leases::policy::{GroupChange, GroupStart};
-pub use crate::redis::group::leases::read::{ConsumerRead, DeadLetterCounts, GroupDelivery, Lease};
+pub use crate::redis::group::leases::read::{
+    ConsumerRead, DeadLetterCounts, GroupDelivery, Lease, StreamDelivery,
+};
 pub use crate::redis::group::leases::redrive::{Redrive, Redriven};
 pub(in crate::redis) use crate::redis::group::leases::settle::write_items;
 pub use crate::redis::group::leases::settle::{Item, LeaseOperation, LeaseOutcome};

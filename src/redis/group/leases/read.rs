@@ -50,10 +50,26 @@ pub struct GroupDelivery {
     pub due_in: Option<Duration>,
     /// Counts of entries moved to the dead letters by this read.
     pub dead: DeadLetterCounts,
+    /// The reason why the slot of the stream was not read, although others were.
+    pub failed: Option<StoreError>,
     /// Whether nothing new was read, because as many entries wait for their keys as may.
     pub is_full: bool,
     /// Whether the script has more to look at.
     pub(super) unfinished: bool,
+}
+
+/// The entries that a read of several streams delivered of one stream, or the reason why its slot of
+/// the cluster was not read. The reason is there only if others were read.
+pub type StreamDelivery = Result<Vec<Delivery>, StoreError>;
+
+impl GroupDelivery {
+    /// Returns the entries, or the reason why the stream was not read.
+    pub fn into_result(self) -> StreamDelivery {
+        match self.failed {
+            Some(error) => Err(error),
+            None => Ok(self.entries),
+        }
+    }
 }
 
 /// Counts of due entries that could not be delivered.
@@ -341,6 +357,7 @@ fn handed(value: Value) -> Result<GroupDelivery, StoreError> {
         });
     }
     Ok(GroupDelivery {
+        failed: None,
         entries,
         leased: until_us.is_some(),
         due_in: micros(due_in)?.map(Duration::from_micros),

@@ -10,8 +10,7 @@ use crate::redis::{Delivery, Store, StoreError};
 
 impl Store {
     /// Reads the groups of streams in several slots. `parts` has the places of the streams of each
-    /// slot. A slot that fails after entries of another were delivered delivers nothing; the next
-    /// read returns its error.
+    /// slot. A slot that fails after entries of another were delivered delivers its error.
     pub(super) async fn read_by_slot(
         &self,
         streams: &[StreamName],
@@ -49,7 +48,9 @@ impl Store {
             let read = self.read_existing(&of_slot, group, &part_of_work, plain);
             let read = match read.await {
                 Err(error) if some => {
-                    tracing::debug!(%error, "cannot read the groups of a slot; others were read");
+                    for place in part {
+                        handed[place].failed = Some(error.clone());
+                    }
                     continue;
                 }
                 read => read?,
