@@ -29,9 +29,9 @@ export RUST_TEST_THREADS ?= 4
 # and claims in surface, dead_letters, leases, scheduled, trimming, wide_letters, WAITAOF in
 # durability), its counters (counters, histories, lag, lives, range, read_bytes, recreated,
 # retention), its XINFO (consumers, groups, monitoring, names, streams, upkeep), its error replies
-# (outage, passing) and its access rules (acl).
+# (outage, passing), its access rules (acl), and how its slots move.
 ON_EACH_SERVER = ack:: acl:: batches:: capabilities:: conditions:: consumers:: counters:: dead_letters:: durability:: \
-	groups:: groups_many:: histories:: lag:: leases:: lives:: monitoring:: name_walk:: names:: outage:: passing:: \
+	cluster_moves::nothing_is_lost_while_slots groups:: groups_many:: histories:: lag:: leases:: lives:: monitoring:: name_walk:: names:: outage:: passing:: \
 	range:: read_bytes:: recreated:: retention:: scheduled:: streams:: surface:: trimming:: upkeep:: wide_letters::
 
 # Tests that use no server, only the private one or the one on PATH, or that test clients.

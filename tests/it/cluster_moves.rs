@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::cluster::{entries, group};
 use crate::support::app::Answer;
 use crate::support::clusters::{Cluster, SLOTS};
-use crate::support::{TestApp, elapse, unique};
+use crate::support::{TestApp, elapse, skipped, unique};
 
 /// The last value of each stream.
 const END: &str = "end";
@@ -212,6 +212,36 @@ async fn nothing_is_lost_while_a_node_joins_takes_slots_and_leaves_again() {
         elapse(300, "the load goes on without the node").await;
     };
     load.during(change).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_while_slots_migrate_in_one_step() {
+    let cluster = Cluster::start(3, false).await;
+    if !cluster.migrates_atomically().await {
+        return skipped("this server moves slots key by key only");
+    }
+    let app = TestApp::on(&cluster.url(), |_| {}).await;
+    let load = Load::new(&app, 12, 20).await;
+    let change = async {
+        elapse(300, "the load begins").await;
+        let [one, two, three] = &cluster.nodes[..] else {
+            panic!("three masters")
+        };
+        for (range, from, to) in [
+            ((0, 2700), one, two),
+            ((5462, 8000), two, three),
+            ((10923, 13000), three, one),
+            ((0, 2700), two, one),
+            ((5462, 8000), three, two),
+            ((10923, 13000), one, three),
+        ] {
+            cluster.migrate(range, from, to).await;
+            elapse(200, "the load goes on between two moves").await;
+        }
+    };
+    load.during(change).await;
+    // Unlike a move key by key, nothing had to wait until a slot had moved.
+    assert_eq!(app.metric("redis_slots_down").await, 0);
 }
 
 /// Moves the whole cluster to other nodes and back. Run by `make test-cluster-moves`.

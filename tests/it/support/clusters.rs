@@ -173,6 +173,41 @@ impl Cluster {
         }
     }
 
+    /// Returns whether the servers move whole ranges of slots in one step (Valkey 9, Redis 8.4).
+    pub async fn migrates_atomically(&self) -> bool {
+        let Value::Array(help) = self.nodes[0].command(&["CLUSTER", "HELP"]).await else {
+            return false;
+        };
+        let is_known = |line: &Value| {
+            let line = text(line);
+            line.starts_with("MIGRATESLOTS") || line.starts_with("MIGRATION")
+        };
+        help.iter().any(is_known)
+    }
+
+    /// Moves a range of slots with their keys to another master in one step.
+    pub async fn migrate(&self, (first, last): (u16, u16), from: &Server, to: &Server) {
+        let (first, last, id) = (first.to_string(), last.to_string(), id_of(to).await);
+        let of_valkey = [
+            "CLUSTER",
+            "MIGRATESLOTS",
+            "SLOTSRANGE",
+            &first,
+            &last,
+            "NODE",
+            &id,
+        ];
+        if from.try_command(&of_valkey).await.is_err() {
+            retry(to, &["CLUSTER", "MIGRATION", "IMPORT", &first, &last]).await;
+        }
+        eventually("the slots have moved", async || {
+            let slots = self.slots_of(to).await;
+            let first = first.parse().unwrap();
+            slots.contains(&first) && !self.slots_of(from).await.contains(&first)
+        })
+        .await;
+    }
+
     /// Returns the slots of a master, as it sees them.
     pub async fn slots_of(&self, node: &Server) -> Vec<u16> {
         let ranges = json(&node.command(&["CLUSTER", "SLOTS"]).await);
