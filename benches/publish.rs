@@ -1,6 +1,7 @@
 //! Benchmarks of publishing, compared with webdis on the same Redis and with two limits. One limit
 //! is the gateway with a Redis that costs nothing. The other is nginx with a constant response to
-//! the same requests, which is as much as the machine can carry. `make bench-publish` installs the
+//! the same requests, which is as much as the machine can carry. One run takes the normal path
+//! instead of the fast path of appends (ADR 16). `make bench-publish` installs the
 //! dependencies.
 //!
 //! Everything runs on one machine, including the load generator, so only the ratios mean anything.
@@ -64,15 +65,18 @@ fn single(seconds: u32, rounds: usize) {
         "{plain} wrk.headers['Authorization']='Bearer {}'",
         bench.key
     );
-    let runs: [(&str, &Process, &str, &str); 5] = [
+    // The fast path declines a request with a header that it does not know.
+    let normal = format!("{plain} wrk.headers['X-Unknown']='1'");
+    let runs: [(&str, &Process, &str, &str); 6] = [
         ("webdis", &bench.webdis, "/", &webdis),
         ("streamgate", &bench.streamgate, path, &plain),
+        ("normal path", &bench.streamgate, path, &normal),
         ("with a key", &bench.guarded, path, &keyed),
         ("limit", &bench.limit, path, &plain),
         ("nginx", &bench.nginx, path, &plain),
     ];
     println!("\none entry per POST, {CONNECTIONS} connections, {rounds} rounds of {seconds} s");
-    let mut figures = [const { Vec::new() }; 5];
+    let mut figures = [const { Vec::new() }; 6];
     for _ in 0..rounds {
         for (index, (_, server, path, script)) in runs.iter().enumerate() {
             figures[index].push(bench.load(server, path, script, CONNECTIONS, seconds, 1));
@@ -86,7 +90,7 @@ fn single(seconds: u32, rounds: usize) {
     for ((name, ..), figures) in runs.iter().zip(&medians) {
         figures.print(name);
     }
-    let [webdis_at, ours, guarded, limit, nginx] = &medians;
+    let [webdis_at, ours, normal, guarded, limit, nginx] = &medians;
     ratio(
         "entries/s, streamgate : webdis",
         ours.rate / webdis_at.rate,
@@ -106,6 +110,11 @@ fn single(seconds: u32, rounds: usize) {
         "entries/s, streamgate : its own limit",
         ours.rate / limit.rate,
         ">= 0.65",
+    );
+    ratio(
+        "CPU per entry, fast path : normal path",
+        ours.cpu / normal.cpu,
+        "<= 0.75",
     );
     ratio(
         "CPU per entry, with a key : without",

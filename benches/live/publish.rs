@@ -29,7 +29,8 @@ impl Clock {
 
 /// The destination of entries.
 pub enum Publisher {
-    Redis(Connection),
+    /// Redis, and whether each entry is a round trip of its own.
+    Redis(Connection, bool),
     Nchan(BufReader<TcpStream>),
     Floor(TcpStream),
 }
@@ -40,8 +41,14 @@ const FLOOR_END: &str = "\"}}\n\n";
 const FLOOR_CHUNK: usize = "13b\r\n\r\n".len();
 
 impl Publisher {
+    /// Creates a publisher that sends what is due together.
     pub fn redis(redis: &Server) -> Self {
-        Self::Redis(redis.connect())
+        Self::Redis(redis.connect(), false)
+    }
+
+    /// Creates a publisher that sends each entry alone, as independent clients do.
+    pub fn redis_one_by_one(redis: &Server) -> Self {
+        Self::Redis(redis.connect(), true)
     }
 
     pub fn nchan(nchan: &Server) -> Self {
@@ -63,16 +70,20 @@ impl Publisher {
     /// Publishes values, each to its stream.
     pub fn send(&mut self, batch: &[(String, Vec<u8>)]) {
         match self {
-            Self::Redis(connection) => {
+            Self::Redis(connection, one_by_one) => {
+                let add = |(stream, value): &(String, Vec<u8>)| {
+                    let mut add = redis::cmd("XADD");
+                    add.arg(stream).arg("*").arg("data").arg(value);
+                    add
+                };
+                if *one_by_one {
+                    return batch
+                        .iter()
+                        .for_each(|entry| add(entry).exec(connection).unwrap());
+                }
                 let mut pipeline = redis::pipe();
-                for (stream, value) in batch {
-                    pipeline
-                        .cmd("XADD")
-                        .arg(stream)
-                        .arg("*")
-                        .arg("data")
-                        .arg(value)
-                        .ignore();
+                for entry in batch {
+                    pipeline.add_command(add(entry)).ignore();
                 }
                 pipeline.exec(connection).unwrap();
             }

@@ -66,7 +66,7 @@ fn median(all: &mut [f64]) -> f64 {
 fn redis_alone(run: &Run, streams: usize, rate: f64) -> f64 {
     let redis = Server::redis();
     let mut publishing = Publishing::new(run.clock, run.size, streams);
-    publishing.pace(Publisher::redis(&redis), rate);
+    publishing.pace(Publisher::redis_one_by_one(&redis), rate);
     std::thread::sleep(Duration::from_secs(1));
     let (before, sent) = (redis.cpu(), publishing.shared.sent());
     std::thread::sleep(run.time);
@@ -86,7 +86,7 @@ fn case(run: &Run, streams: usize, rate: f64) -> (Figures, f64) {
     }
     crowd.until_open();
     let mut publishing = Publishing::new(run.clock, run.size, streams);
-    publishing.pace(Publisher::redis(&redis), rate);
+    publishing.pace(Publisher::redis_one_by_one(&redis), rate);
     crowd.run(Duration::from_secs(2), &publishing.shared);
     let mut figures = Figures::measure(&mut crowd, &publishing.shared, run.time, &server, &redis);
     crowd.run_out(&mut publishing);
