@@ -158,6 +158,11 @@ where
                     }
                 });
             }
+            // A request beside hyper may just have ended.
+            let may_end = serving.shutdown.is_closing() && !exchange.has_partial_head();
+            if may_end && !asked_to_end {
+                continue;
+            }
             if exchange.baton.is_http2() {
                 return Poll::Ready(ServedHttp1::Http2);
             }

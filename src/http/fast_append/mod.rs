@@ -104,8 +104,16 @@ impl FastAppend {
         })
     }
 
-    /// Starts an append. Returns `None`, with nothing done, if the request must take the normal path.
+    /// Starts an append. Returns `None`, with nothing done, if the request must take the normal path,
+    /// which also answers after a panic.
     pub(crate) fn begin(&self, request: &WholeRequest<'_>) -> Option<ResponseBytes> {
+        let parsed = AssertUnwindSafe(|| self.parse(request));
+        let append = std::panic::catch_unwind(parsed).ok()??;
+        self.state.metrics.fast_appends.inc();
+        Some(Box::pin(self.clone().append(append)))
+    }
+
+    fn parse(&self, request: &WholeRequest<'_>) -> Option<ParsedAppend> {
         let (began, state) = (Instant::now(), &self.state);
         let (name, maxlen) = named_stream(request)?;
         let headers = KnownHeaders::read(request.headers)?;
@@ -138,7 +146,7 @@ impl FastAppend {
         if entry.key.is_some() {
             return None;
         }
-        let append = ParsedAppend {
+        Some(ParsedAppend {
             entries: plan.entries.entries(vec![entry], alone).ok()?,
             stream: access.into_stream(),
             options: plan.options,
@@ -147,9 +155,7 @@ impl FastAppend {
             id: accepted_id(headers.request_id.as_ref()),
             user_agent: headers.user_agent,
             client: request.client,
-        };
-        state.metrics.fast_appends.inc();
-        Some(Box::pin(self.clone().append(append)))
+        })
     }
 
     async fn append(self, mut append: ParsedAppend) -> Vec<u8> {
