@@ -50,6 +50,11 @@ fn trouble(message: &Value) -> Option<String> {
     }
 }
 
+/// Returns the parameters of a call that evaluates an expression and waits for its promise.
+fn evaluation(expression: &str) -> Value {
+    json!({"expression": expression, "awaitPromise": true, "returnByValue": true})
+}
+
 impl Page {
     /// Starts a browser and opens an address, in a window of 1280 × 800.
     pub async fn open(url: &str) -> Self {
@@ -114,6 +119,13 @@ impl Page {
 
     /// Calls a method of the protocol.
     async fn call(&self, method: &str, params: Value) -> Value {
+        let answer = self.send(method, params).await;
+        assert!(answer["error"].is_null(), "{method}: {answer}");
+        answer["result"].clone()
+    }
+
+    /// Calls a method of the protocol. Returns the answer, which may be an error.
+    async fn send(&self, method: &str, params: Value) -> Value {
         let id = 1 + self
             .last_call
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -133,11 +145,9 @@ impl Page {
                 }
             }
         };
-        let answer = tokio::time::timeout(3 * PATIENCE, answer)
+        tokio::time::timeout(3 * PATIENCE, answer)
             .await
-            .unwrap_or_else(|_| panic!("no answer to {method}"));
-        assert!(answer["error"].is_null(), "{method}: {answer}");
-        answer["result"].clone()
+            .unwrap_or_else(|_| panic!("no answer to {method}"))
     }
 
     /// Opens another address.
@@ -156,8 +166,7 @@ impl Page {
 
     /// Evaluates an expression in the page, and waits for its promise.
     pub async fn eval(&self, expression: &str) -> Value {
-        let params = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
-        let answer = self.call("Runtime.evaluate", params).await;
+        let answer = self.call("Runtime.evaluate", evaluation(expression)).await;
         assert!(
             answer["exceptionDetails"].is_null(),
             "{expression}: {answer:#}"
@@ -172,7 +181,12 @@ impl Page {
         let guarded = format!(
             "(() => {{ try {{ return Boolean({condition}); }} catch {{ return false; }} }})()"
         );
-        while self.eval(&guarded).await != true {
+        // A page that is just left answers with an error.
+        let holds = async || {
+            let answer = self.send("Runtime.evaluate", evaluation(&guarded)).await;
+            answer["result"]["result"]["value"] == true
+        };
+        while !holds().await {
             if Instant::now() > deadline {
                 let text = self.eval("document.body.innerText").await;
                 panic!("never: {condition}\n{text}\n{:?}", self.troubles());
