@@ -74,6 +74,7 @@ impl LiveReader {
             }
             let reported = async {
                 changes.wait().await;
+                // A timer that is due already may fire a millisecond late.
                 if next_round > Instant::now() {
                     tokio::time::sleep_until(next_round).await;
                 }

@@ -5,7 +5,7 @@ use axum::http::header::InvalidHeaderValue;
 use httparse::Header;
 
 use crate::auth::Credential;
-use crate::http::layer::identify::bearer;
+use crate::http::layer::identify::credential;
 
 /// The media types of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +21,8 @@ pub(super) struct KnownHeaders<'a> {
     pub(super) media_type: MediaType,
     pub(super) user_agent: Option<HeaderValue>,
     pub(super) request_id: Option<HeaderValue>,
-    authorization: Option<&'a [u8]>,
-    api_key: Option<&'a [u8]>,
+    authorization: Option<&'a str>,
+    api_key: Option<&'a str>,
     /// Whether the request has a trace context.
     pub(super) is_traced: bool,
 }
@@ -69,29 +69,32 @@ impl<'a> KnownHeaders<'a> {
         if !host.bytes().all(|byte| byte.is_ascii_graphic()) {
             return None;
         }
+        let present = |value: Option<&'a [u8]>| match value {
+            Some(value) => text(value).map(Some),
+            None => Some(None),
+        };
         Some(Self {
             host,
             media_type,
             user_agent: value(user_agent).ok()?,
             request_id: value(request_id).ok()?,
-            authorization,
-            api_key,
+            authorization: present(authorization)?,
+            api_key: present(api_key)?,
             is_traced,
         })
     }
 
-    /// Returns the credential, or `None` unless there is exactly one.
+    /// Returns the credential, or `None` unless there is exactly one and it is well-formed.
     pub(super) fn credential(&self) -> Option<Credential<'a>> {
-        let text = |value: &'a [u8]| {
-            let is_text = value.iter().all(|byte| matches!(byte, b' '..=b'~'));
-            std::str::from_utf8(value).ok().filter(|_| is_text)
-        };
-        match (self.authorization, self.api_key) {
-            (Some(value), None) => bearer(text(value)?.trim()).ok(),
-            (None, Some(key)) => Some(Credential::Key(text(key)?.trim())),
-            _ => None,
-        }
+        credential(self.authorization, self.api_key).ok()?
     }
+}
+
+/// Returns the text of a value without the space around it, or `None` unless it is visible ASCII.
+fn text(value: &[u8]) -> Option<&str> {
+    let is_text = value.iter().all(|byte| matches!(byte, b' '..=b'~'));
+    let text = std::str::from_utf8(value).ok().filter(|_| is_text)?;
+    Some(text.trim())
 }
 
 /// Returns the value of a header that may be absent.

@@ -72,6 +72,11 @@ struct ParsedAppend {
     stream: StreamName,
     entries: Vec<NewEntry>,
     options: PublishOptions,
+    sender: AppendSender,
+}
+
+/// What the record of the request needs to know.
+struct AppendSender {
     principal: Arc<Principal>,
     began: Instant,
     id: HeaderValue,
@@ -150,33 +155,40 @@ impl FastAppend {
             entries: plan.entries.entries(vec![entry], alone).ok()?,
             stream: access.into_stream(),
             options: plan.options,
-            principal,
-            began,
-            id: accepted_id(headers.request_id.as_ref()),
-            user_agent: headers.user_agent,
-            client: request.client,
+            sender: AppendSender {
+                principal,
+                began,
+                id: accepted_id(headers.request_id.as_ref()),
+                user_agent: headers.user_agent,
+                client: request.client,
+            },
         })
     }
 
-    async fn append(self, mut append: ParsedAppend) -> Vec<u8> {
-        let (services, stream) = (self.state.services.clone(), append.stream.clone());
-        let (entries, options) = (std::mem::take(&mut append.entries), append.options.clone());
+    async fn append(self, append: ParsedAppend) -> Vec<u8> {
+        let ParsedAppend {
+            stream,
+            entries,
+            options,
+            sender,
+        } = append;
+        let (services, to) = (self.state.services.clone(), stream.clone());
         let published = async move {
-            let mut publisher = Publisher::new(services, stream, options).await?;
+            let mut publisher = Publisher::new(services, to, options).await?;
             publisher.append_all(entries).await
         };
-        let published = shares::scope(append.principal.usage.account.clone(), published);
+        let published = shares::scope(sender.principal.usage.account.clone(), published);
         let published = AssertUnwindSafe(published).catch_unwind().await;
-        let took = append.began.elapsed();
+        let took = sender.began.elapsed();
         if let Ok(Ok(published)) = &published
             && !request_log::is_told(&self.state, took)
         {
             self.times.observe(took);
             self.created.inc();
-            return response::created(&append.stream, published.last(), &append.id);
+            return response::created(&stream, published.last(), &sender.id);
         }
-        let response = respond(&append.stream, published);
-        response::encode(finish(&self.state, &append.record(&self.state), response))
+        let record = sender.record(&stream, &self.state);
+        response::encode(finish(&self.state, &record, respond(&stream, published)))
     }
 }
 
@@ -227,12 +239,12 @@ fn is_number(digits: &str) -> bool {
         && (digits == "0" || !digits.starts_with('0'))
 }
 
-impl ParsedAppend {
+impl AppendSender {
     /// Returns the record of the request, as the outermost layer makes it.
-    fn record(self, state: &AppState) -> RequestRecord {
+    fn record(self, stream: &StreamName, state: &AppState) -> RequestRecord {
         let mut request = Request::new(Body::empty());
         *request.method_mut() = Method::POST;
-        let path = format!("/v1/streams/{}/entries", self.stream.public_name());
+        let path = format!("/v1/streams/{}/entries", stream.public_name());
         // The name has no character that a path may encode.
         *request.uri_mut() = path.parse().unwrap_or_default();
         let headers = request.headers_mut();

@@ -23,7 +23,7 @@ pub(super) fn created(stream: &StreamName, id: EntryId, request_id: &HeaderValue
     let id = id.to_string();
     let location = paths::entry(stream, &id);
     let mut body = Vec::with_capacity(128);
-    write_line(&mut body, &AppendAnswer::one(stream, id.clone()));
+    write_line(&mut body, &AppendAnswer::one(stream, id.clone(), None));
     let mut bytes = Vec::with_capacity(USUAL);
     let parts: [&[u8]; 7] = [
         b"HTTP/1.1 201 Created\r\ncontent-type: application/json\r\nlocation: ",

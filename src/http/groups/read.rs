@@ -274,8 +274,7 @@ pub async fn read_as_consumer(
         work.first_use = FirstUse::of(vec![new.of(&access.access)?]);
     }
     let read = state.read_groups(slice::from_ref(stream), group, &work, wait);
-    let read = read.await?.pop().transpose();
-    let entries = read?.unwrap_or_default();
+    let entries = read.await?.pop().transpose()?.unwrap_or_default();
     let waited = (!wait.is_zero()).then_some(Extension(Waited));
     let shown = Deliveries::viewed((stream, group), entries, &view, (false, false));
     if view.event.is_none() {

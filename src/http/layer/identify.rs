@@ -189,26 +189,29 @@ fn header_credential(headers: &HeaderMap) -> Result<Option<Credential<'_>>, ApiE
             (Some(_), Some(_)) => Err(unauthenticated("only one credential is allowed")),
         }
     };
-    match (one(&AUTHORIZATION)?, one(&API_KEY)?) {
+    credential(one(&AUTHORIZATION)?, one(&API_KEY)?)
+}
+
+/// Parses the trimmed values of `Authorization` and `X-API-Key`.
+///
+/// # Errors
+/// 401 for both, or for another scheme than `Bearer`.
+pub(in crate::http) fn credential<'a>(
+    authorization: Option<&'a str>,
+    api_key: Option<&'a str>,
+) -> Result<Option<Credential<'a>>, ApiError> {
+    match (authorization, api_key) {
         (None, None) => Ok(None),
         (None, Some(key)) => Ok(Some(Credential::Key(key))),
         (Some(_), Some(_)) => Err(unauthenticated("only one credential is allowed")),
-        (Some(text), None) => bearer(text).map(Some),
-    }
-}
-
-/// Parses the value of `Authorization`.
-///
-/// # Errors
-/// 401 for another scheme.
-pub(in crate::http) fn bearer(text: &str) -> Result<Credential<'_>, ApiError> {
-    match text.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-            Ok(Credential::Bearer(token.trim()))
-        }
-        _ => Err(unauthenticated(
-            "`Authorization` must be `Bearer` followed by a key or a token",
-        )),
+        (Some(text), None) => match text.split_once(' ') {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
+                Ok(Some(Credential::Bearer(token.trim())))
+            }
+            _ => Err(unauthenticated(
+                "`Authorization` must be `Bearer` followed by a key or a token",
+            )),
+        },
     }
 }
 

@@ -21,6 +21,7 @@ use crate::live::control_events::{EndReason, Signal};
 use crate::live::hub::Hub;
 use crate::live::long_poll::RETRY;
 use crate::live::subscribe_plan::SubscriptionSlot;
+use crate::live::timing::spread;
 use crate::model::frame::Framing;
 use crate::model::name::{GroupName, StreamName};
 use crate::model::validity::Validity;
@@ -119,7 +120,7 @@ impl Push {
         if std::mem::take(&mut self.unopened) {
             return Some(Ok(Pushed::Control(self.open_event())));
         }
-        let quiet_at = Instant::now() + self.plan.heartbeat.mul_f64(0.8 + 0.4 * fastrand::f64());
+        let quiet_at = Instant::now() + spread(self.plan.heartbeat);
         loop {
             let over = match () {
                 () if self.hub.0.context.stop.is_cancelled() => Some(EndReason::Draining),

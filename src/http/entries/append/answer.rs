@@ -149,11 +149,15 @@ pub enum AppendAnswer {
 
 impl AppendAnswer {
     /// Returns the body of the response to one entry.
-    pub(in crate::http) fn one(stream: &StreamName, id: String) -> Self {
+    pub(in crate::http) fn one(
+        stream: &StreamName,
+        id: String,
+        durability: Option<DurabilityReached>,
+    ) -> Self {
         Self::One(AppendedEntry {
             stream: stream.public_name().into_owned(),
             id,
-            durability: None,
+            durability,
         })
     }
 }
@@ -192,10 +196,7 @@ pub(in crate::http) fn all(
     window: Option<Duration>,
 ) -> Response {
     let last = published.last().to_string();
-    let (named, durability) = (
-        stream.public_name().into_owned(),
-        reached.map(DurabilityReached::from),
-    );
+    let durability = reached.map(DurabilityReached::from);
     let appended = count_new(&published.entries);
     // The usual number of headers exceeds the initial capacity of a map.
     let mut headers = HeaderMap::with_capacity(HEADERS);
@@ -214,17 +215,13 @@ pub(in crate::http) fn all(
     let body = if many {
         let results = published.entries.iter().map(BatchResult::from).collect();
         AppendAnswer::Many(AppendedBatch {
-            stream: named,
+            stream: stream.public_name().into_owned(),
             results,
             appended,
             durability,
         })
     } else {
-        AppendAnswer::One(AppendedEntry {
-            stream: named,
-            id: last,
-            durability,
-        })
+        AppendAnswer::one(stream, last, durability)
     };
     let mut text = Vec::with_capacity(json::MOST);
     write_line(&mut text, &body);

@@ -13,8 +13,8 @@ use crate::redis::script::{LuaScript, lua};
 use crate::redis::{Store, StoreError, keys};
 
 /// Verifies, in one transaction with the preceding XADD, that the copy was appended and that the
-/// dead letter still exists; then deletes the letter and frees its key. If the letter no longer exists, the script
-/// deletes the copy before any client sees it.
+/// dead letter still exists; then deletes the letter and frees its key. If the letter no longer
+/// exists, the script deletes the copy before any client sees it.
 ///
 /// WATCH would achieve the same, but might never succeed on a stream with frequent dead letters.
 static CHECK_COPY: LuaScript =
