@@ -115,7 +115,7 @@ impl Setup {
             "redis"
         };
         let url = format!("{scheme}://127.0.0.1:{}", servers[0].port);
-        let gateway = Process::start(env!("CARGO_BIN_EXE_streamgate"), |command, port| {
+        let gateway = Process::start(&process::gateway(), |command, port| {
             command.args(["serve", "--redis-url", &url, "--listen"]);
             command.arg(format!("127.0.0.1:{port}"));
         });

@@ -27,7 +27,6 @@ mod fanout;
 mod feed;
 #[path = "live/floor.rs"]
 mod floor;
-#[path = "live/histogram.rs"]
 mod histogram;
 #[path = "live/idle.rs"]
 mod idle;

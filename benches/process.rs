@@ -5,9 +5,20 @@
 mod tied;
 
 use std::fs;
+use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+/// Returns the gateway to measure: the one just built, or `BENCH_GATEWAY`.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "selects another binary to measure"
+)]
+pub fn gateway() -> String {
+    let built = env!("CARGO_BIN_EXE_streamgate").to_owned();
+    std::env::var("BENCH_GATEWAY").unwrap_or(built)
+}
 
 /// A server with its child processes, which end on drop.
 pub struct Process {
@@ -53,9 +64,19 @@ impl Process {
         }
     }
 
-    /// Returns the CPU time so far, in user and kernel mode.
+    /// Returns the CPU time so far of all threads that still run, in user and kernel mode. The
+    /// scheduler counts it exactly; ticks would be too high for a server that timers wake.
     pub fn cpu(&self) -> Duration {
-        self.pids.iter().map(|pid| cpu_of(&pid.to_string())).sum()
+        let threads = |pid: &u32| fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        let threads = self.pids.iter().flat_map(threads);
+        let nanoseconds = |thread: io::Result<fs::DirEntry>| -> u64 {
+            let path = thread.unwrap().path().join("schedstat");
+            // A thread may have ended since.
+            let text = fs::read_to_string(path).unwrap_or_default();
+            let first = text.split_whitespace().next();
+            first.map_or(0, |first| first.parse().unwrap())
+        };
+        Duration::from_nanos(threads.map(nanoseconds).sum())
     }
 
     /// Returns the resident memory in KiB. Memory that the processes share counts once.
@@ -89,20 +110,20 @@ impl Drop for Process {
     }
 }
 
-/// Returns the CPU time of a process so far (`self` for this one).
-pub fn cpu_of(pid: &str) -> Duration {
-    ticks(pid, 11)
+/// Returns the CPU time of this process so far, with that of threads that have ended.
+pub fn own_cpu() -> Duration {
+    ticks(11)
 }
 
 /// Returns the CPU time of the child processes that have ended and were waited for.
 pub fn children_cpu() -> Duration {
-    ticks("self", 13)
+    ticks(13)
 }
 
-/// Returns the sum of two fields of `/proc/{pid}/stat`, counted after the name: a time in user mode
+/// Returns the sum of two fields of `/proc/self/stat`, counted after the name: a time in user mode
 /// and the same in kernel mode.
-fn ticks(pid: &str, first: usize) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+fn ticks(first: usize) -> Duration {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
     let (_, rest) = stat.rsplit_once(')').unwrap();
     let ticks = rest.split_whitespace().skip(first).take(2);
     let ticks: u64 = ticks.map(|ticks| ticks.parse::<u64>().unwrap()).sum();

@@ -318,13 +318,13 @@ impl Bench {
             fs::write(&config, text).unwrap();
             command.arg(&config);
         });
-        let streamgate = Process::start(env!("CARGO_BIN_EXE_streamgate"), |command, port| {
+        let streamgate = Process::start(&process::gateway(), |command, port| {
             command
                 .args(["serve", "--redis-url", &url, "--listen"])
                 .arg(format!("127.0.0.1:{port}"));
         });
         let auth = dir.path().join("auth.toml");
-        let made = Command::new(env!("CARGO_BIN_EXE_streamgate"))
+        let made = Command::new(process::gateway())
             .args([
                 "keys",
                 "new",
@@ -342,7 +342,7 @@ impl Bench {
             .next()
             .unwrap()
             .to_owned();
-        let guarded = Process::start(env!("CARGO_BIN_EXE_streamgate"), |command, port| {
+        let guarded = Process::start(&process::gateway(), |command, port| {
             command
                 .args(["serve", "--redis-url", &url, "--listen"])
                 .arg(format!("127.0.0.1:{port}"))

@@ -6,9 +6,12 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on fails")]
 #![expect(clippy::cast_precision_loss, reason = "figures are rounded anyway")]
 
+mod histogram;
 #[path = "work/ordered.rs"]
 mod ordered;
 mod process;
+#[path = "work/waiting.rs"]
+mod waiting;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -35,8 +38,14 @@ fn main() {
         "{:<36}{:>12}{:>14}{:>16}",
         "", "entries/s", "CPU µs/entry", "Redis µs/entry"
     );
-    if args.iter().any(|arg| arg == "ordered") {
-        ordered::compare(rounds, ENTRIES, BATCHES);
+    let only = |name: &str| args.iter().any(|arg| arg == name);
+    if only("ordered") || only("waiting") {
+        if only("ordered") {
+            ordered::compare(rounds, ENTRIES, BATCHES);
+        }
+        if only("waiting") {
+            waiting::compare(rounds);
+        }
         return;
     }
     let mut all = [const { Vec::new() }; 5];
@@ -74,8 +83,9 @@ fn main() {
     wanted(
         "one at a time, entries/s for a core of the gateway",
         1e6 / single.cpu,
-        ">= 20000",
+        ">= 30000",
     );
+    waiting::compare(rounds);
     ordered::compare(rounds, ENTRIES, BATCHES);
 }
 
@@ -131,7 +141,7 @@ impl Bench {
             ]);
         });
         let url = format!("redis://127.0.0.1:{}/", redis.port);
-        let gateway = Process::start(env!("CARGO_BIN_EXE_streamgate"), |command, port| {
+        let gateway = Process::start(&process::gateway(), |command, port| {
             command.args(["serve", "--redis-url", &url, "--listen"]);
             command.arg(format!("127.0.0.1:{port}"));
         });
@@ -147,6 +157,47 @@ impl Bench {
         let mut command = Cmd::new();
         command.arg(words);
         command.query(&mut self.connection()).unwrap()
+    }
+
+    /// Leaves only an empty group.
+    fn reset(&self, policy: &str) {
+        self.redis(&["FLUSHALL"]);
+        let body = format!(r#"{{"policy":{policy}}}"#);
+        let mut http = Http::connect(self.gateway.port);
+        assert!(
+            http.call("PUT", "", "application/json", &body)
+                .contains("\"pending\":0")
+        );
+    }
+
+    /// Adds entries in pipelines of at most 1000.
+    fn add(&self, count: usize) {
+        let mut redis = self.connection();
+        for first in (0..count).step_by(1000) {
+            let mut pipeline = Pipeline::new();
+            for number in first..count.min(first + 1000) {
+                let add = pipeline.cmd("XADD").arg("bench").arg("*");
+                add.arg("user")
+                    .arg(format!("alice{}", number % 5000))
+                    .arg("total")
+                    .arg("9.50")
+                    .ignore();
+            }
+            pipeline.query::<()>(&mut redis).unwrap();
+        }
+    }
+
+    /// Returns the figures of a run that has just ended.
+    fn figures(&self, count: usize, took: Duration, before: (Duration, Duration)) -> Figures {
+        let after = (self.gateway.cpu(), self.redis.cpu());
+        let each = |before: Duration, after: Duration| {
+            after.saturating_sub(before).as_secs_f64() * 1e6 / count as f64
+        };
+        Figures {
+            rate: count as f64 / took.as_secs_f64(),
+            cpu: each(before.0, after.0),
+            redis: each(before.1, after.1),
+        }
     }
 
     /// Processes `count` entries with several concurrent workers.
@@ -169,27 +220,9 @@ impl Bench {
         prepare: impl Fn(&Self),
         work: impl Fn(&Self) -> usize + Sync,
     ) -> Figures {
-        self.redis(&["FLUSHALL"]);
-        let body = format!(r#"{{"policy":{policy}}}"#);
-        let mut http = Http::connect(self.gateway.port);
-        assert!(
-            http.call("PUT", "", "application/json", &body)
-                .contains("\"pending\":0")
-        );
+        self.reset(policy);
         prepare(self);
-        let mut redis = self.connection();
-        for thousand in 0..count / 1000 {
-            let mut pipeline = Pipeline::new();
-            for number in 0..1000 {
-                let add = pipeline.cmd("XADD").arg("bench").arg("*");
-                add.arg("user")
-                    .arg(format!("alice{}", 1000 * (thousand % 5) + number))
-                    .arg("total")
-                    .arg("9.50")
-                    .ignore();
-            }
-            pipeline.query::<()>(&mut redis).unwrap();
-        }
+        self.add(count);
         let before = (self.gateway.cpu(), self.redis.cpu());
         let began = Instant::now();
         let done: usize = thread::scope(|scope| {
@@ -199,17 +232,8 @@ impl Bench {
                 .map(|thread| thread.join().unwrap())
                 .sum()
         });
-        let took = began.elapsed();
-        let after = (self.gateway.cpu(), self.redis.cpu());
         assert_eq!(done, count, "each entry once");
-        let each = |before: Duration, after: Duration| {
-            after.saturating_sub(before).as_secs_f64() * 1e6 / count as f64
-        };
-        Figures {
-            rate: count as f64 / took.as_secs_f64(),
-            cpu: each(before.0, after.0),
-            redis: each(before.1, after.1),
-        }
+        self.figures(count, began.elapsed(), before)
     }
 
     /// Runs a worker that uses Redis directly.

@@ -8,7 +8,7 @@ use super::crowd::{Crowd, Verdict};
 use super::histogram::Histogram;
 use super::publish::Shared;
 use super::servers::Server;
-use crate::process::cpu_of;
+use crate::process::own_cpu;
 
 /// The figures of one window, or the median of several windows.
 #[derive(Clone, Default)]
@@ -33,7 +33,7 @@ impl Figures {
         server: &Server,
         redis: &Server,
     ) -> Self {
-        let cpu = || [server.cpu(), redis.cpu(), cpu_of("self")];
+        let cpu = || [server.cpu(), redis.cpu(), own_cpu()];
         crowd.take_latency();
         let (began, before, had) = (Instant::now(), cpu(), crowd.deliveries());
         crowd.run(time, shared);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::{self, Connection};
 
-use crate::process::Process;
+use crate::process::{self, Process};
 
 /// Maximum number of nginx connections. nginx allocates memory for all of them at startup.
 const MOST_CONNECTIONS: usize = 30_000;
@@ -56,19 +56,11 @@ impl Server {
 
     /// Starts the gateway with `args` in addition to its defaults. The binary is the one just
     /// built, or `BENCH_GATEWAY`.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "selects another binary to measure"
-    )]
     pub fn streamgate(redis: &Self, args: &[&str]) -> Self {
-        let built = env!("CARGO_BIN_EXE_streamgate").to_owned();
-        Self::start(
-            &std::env::var("BENCH_GATEWAY").unwrap_or(built),
-            |command, port| {
-                command.args(["serve", "--redis-url", &redis.redis_url(), "--listen"]);
-                command.arg(format!("127.0.0.1:{port}")).args(args);
-            },
-        )
+        Self::start(&process::gateway(), |command, port| {
+            command.args(["serve", "--redis-url", &redis.redis_url(), "--listen"]);
+            command.arg(format!("127.0.0.1:{port}")).args(args);
+        })
     }
 
     /// Starts nginx with nchan, which stores its messages in Redis.

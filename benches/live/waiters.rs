@@ -13,7 +13,7 @@ use super::publish::Publisher;
 use super::report::goal;
 use super::servers::Server;
 use super::sockets::{Happened, Sockets};
-use crate::process::cpu_of;
+use crate::process::own_cpu;
 
 /// Number of connections opened at the same time.
 const AT_ONCE: usize = 100;
@@ -83,7 +83,7 @@ impl Reads {
         let mut publisher = Publisher::redis(redis);
         let mut times = [const { Vec::new() }; 2].map(|_: Vec<u64>| Histogram::default());
         self.came.clear();
-        let before = (server.cpu(), cpu_of("self"));
+        let before = (server.cpu(), own_cpu());
         let entries = (run.time.as_secs_f64() * ENTRIES) as u64;
         for number in 0..entries {
             let stream = fastrand::usize(..streams);

@@ -14,6 +14,11 @@
 //! **First come, first served**, per stream. Numbers grow, queues are ordered by number, and only
 //! leaving changes them. The first reader therefore stays first until it leaves.
 //!
+//! **A queue is no bottleneck.** Only its first reader reads, so a queue that always has a reader would
+//! serve a backlog one read at a time. While reads find as many entries as they ask for, the queue is
+//! open: newcomers read at once, and those that wait are still served one after the other. Newcomers
+//! wait again from the first read that finds fewer.
+//!
 //! **No lost wake-up.** A reader that leaves the head of a queue notifies the next one, and the
 //! notification is kept until it is awaited. A reader whose turn has come first follows the stream,
 //! and then tries to read it (`long_poll.rs`). The read finds entries appended before; later entries
@@ -36,8 +41,26 @@ pub(in crate::live) struct FairQueues(Mutex<Queues>);
 struct Queues {
     /// The number of the next ticket.
     next: u64,
-    /// The waiting readers by ticket number. Empty queues are removed.
-    of: HashMap<QueueKey, BTreeMap<u64, Arc<Notify>>>,
+    /// Empty queues are removed.
+    of: HashMap<QueueKey, Queue>,
+}
+
+/// The readers that wait for entries of one group of a stream.
+#[derive(Default)]
+struct Queue {
+    /// The readers by ticket number.
+    waiting: BTreeMap<u64, Arc<Notify>>,
+    /// Whether the last read found as many entries as it asked for.
+    is_open: bool,
+}
+
+impl Queue {
+    /// Returns the reader that is first.
+    fn first(&self) -> Option<(u64, &Arc<Notify>)> {
+        self.waiting
+            .first_key_value()
+            .map(|(number, called)| (*number, called))
+    }
 }
 
 type QueueKey = (StreamName, GroupName);
@@ -68,10 +91,8 @@ impl FairQueues {
         let number = all.next;
         all.next += 1;
         for queue in &queues {
-            all.of
-                .entry(queue.clone())
-                .or_default()
-                .insert(number, called.clone());
+            let queue = all.of.entry(queue.clone()).or_default();
+            queue.waiting.insert(number, called.clone());
         }
         drop(all);
         QueueTicket {
@@ -79,6 +100,28 @@ impl FairQueues {
             number,
             queues,
             called,
+        }
+    }
+
+    /// Returns whether a newcomer may read these streams at once: in each, nobody waits, or the queue
+    /// is open.
+    pub(in crate::live) fn are_open(&self, streams: &[StreamName], group: &GroupName) -> bool {
+        let all = self.lock();
+        let is_open = |stream: &StreamName| {
+            let queue = all.of.get(&(stream.clone(), group.clone()));
+            queue.is_none_or(|queue| queue.is_open)
+        };
+        all.of.is_empty() || streams.iter().all(is_open)
+    }
+
+    /// Records whether a read of a stream found as many entries as it asked for.
+    pub(in crate::live) fn record(&self, stream: &StreamName, group: &GroupName, is_full: bool) {
+        let mut all = self.lock();
+        if all.of.is_empty() {
+            return;
+        }
+        if let Some(queue) = all.of.get_mut(&(stream.clone(), group.clone())) {
+            queue.is_open = is_full;
         }
     }
 
@@ -95,9 +138,8 @@ impl QueueTicket<'_> {
         let is_first = |queue: &QueueKey| {
             all.of
                 .get(queue)
-                .and_then(BTreeMap::first_key_value)
-                .map(|(number, _)| *number)
-                == Some(self.number)
+                .and_then(Queue::first)
+                .is_some_and(|(number, _)| number == self.number)
         };
         (0..self.queues.len())
             .filter(|index| is_first(&self.queues[*index]))
@@ -117,11 +159,9 @@ impl Drop for QueueTicket<'_> {
             let Some(queue) = all.of.get_mut(key) else {
                 continue;
             };
-            let was_first = queue
-                .first_key_value()
-                .is_some_and(|(first, _)| *first == self.number);
-            queue.remove(&self.number);
-            match queue.first_key_value() {
+            let was_first = queue.first().is_some_and(|(first, _)| first == self.number);
+            queue.waiting.remove(&self.number);
+            match queue.first() {
                 Some((_, next)) if was_first => next.notify_one(),
                 Some(_) => {}
                 None => {
@@ -184,6 +224,29 @@ mod tests {
         let other = GroupName::new("h").unwrap();
         let _first = turns.enqueue(&streams(&[0]), &group());
         assert_eq!(turns.enqueue(&streams(&[0]), &other).first_in(), [0]);
+    }
+
+    #[test]
+    fn newcomers_read_at_once_while_nobody_waits_or_reads_are_full() {
+        let turns = FairQueues::default();
+        let (a, both) = (streams(&[0]), streams(&[0, 1]));
+        turns.record(&a[0], &group(), false);
+        assert!(turns.are_open(&both, &group()), "nobody waits");
+        let waits = turns.enqueue(&a, &group());
+        assert!(!turns.are_open(&both, &group()));
+        assert!(turns.are_open(&streams(&[1]), &group()));
+        assert!(turns.are_open(&a, &GroupName::new("h").unwrap()));
+        turns.record(&a[0], &group(), true);
+        assert!(turns.are_open(&both, &group()));
+        turns.record(&a[0], &group(), false);
+        assert!(!turns.are_open(&a, &group()));
+        turns.record(&a[0], &group(), true);
+        drop(waits);
+        let _again = turns.enqueue(&a, &group());
+        assert!(
+            !turns.are_open(&a, &group()),
+            "an empty queue was forgotten"
+        );
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Reads of groups, which can wait for entries without holding a Redis connection.
 //!
-//! Readers of one group wait in a fair queue (`fair_queue.rs`), and only the first one tries to read. An
-//! entry therefore wakes one reader instead of all, and readers are served in order of arrival.
-//! This order holds within one process; a native consumer blocked in XREADGROUP is always served
-//! earlier.
+//! A reader reads at once if nobody waits for the group. If there is nothing, it waits in a fair queue
+//! (`fair_queue.rs`), where only the first one tries to read. An entry therefore wakes one reader
+//! instead of all, and readers are served in order of arrival. This order holds within one process; a
+//! native consumer blocked in XREADGROUP is always served earlier.
 //!
 //! The first reader tries, and then sleeps until its stream has news, a message reports freed
 //! entries (`wake_subscriber.rs`), a lease is due, or a few seconds have passed. A reader of several streams
@@ -104,6 +104,16 @@ impl Hub {
     ) -> Result<Vec<StreamDelivery>, JoinError> {
         if wait.is_zero() || work.read.history.is_some() {
             return Ok(self.read_group(store, streams, group, work).await?.of_all);
+        }
+        if self.0.fair_queues.are_open(streams, group) {
+            // A worker with a backlog needs neither a turn nor to follow the streams.
+            match self.read_group(store, streams, group, work).await {
+                Ok(tried) if tried.has_entries() => return Ok(tried.of_all),
+                Ok(_) => {}
+                // A wait outlasts these states if the streams are followed already.
+                Err(error) if error.is_passing() && error.ran_nothing() => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         // Uses the hub's connections, which are checked all the time. A dead connection of the
         // worker thread may be detected much later.
@@ -239,7 +249,9 @@ impl Hub {
                 let result = store.read_work(&streams, &group, &work, plain).await;
                 for (stream, handed) in streams.iter().zip(result.iter().flatten()) {
                     if work.read.history.is_none() {
+                        let is_full = handed.entries.len() >= work.read.count;
                         inner.policy_cache.record(stream, &group, handed.leased);
+                        inner.fair_queues.record(stream, &group, is_full);
                     }
                     inner
                         .context
