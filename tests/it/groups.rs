@@ -438,3 +438,58 @@ async fn a_history_after_the_last_possible_id_hands_out_nothing() {
         );
     }
 }
+
+#[tokio::test]
+async fn workers_that_wait_take_each_entry_of_a_backlog_once() {
+    const WORKERS: usize = 16;
+    const ENTRIES: usize = 400;
+    let server = Server::start().await;
+    let app = TestApp::on_server(&server).await;
+    let stream = unique("backlog");
+    app.put_json(&group(&stream, ""), "").await;
+    let work = async || {
+        let mut done = Vec::new();
+        loop {
+            let ids = read(&app, &stream, "consumer=w&count=1&wait=2s")
+                .await
+                .ids();
+            let Some(id) = ids.first() else { return done };
+            let (path, ids) = (group(&stream, "/ack"), format!("ids={id}"));
+            assert_eq!(app.post_form(&path, &ids).await.json()["acknowledged"], 1);
+            done.push(id.clone());
+        }
+    };
+    let fill = async {
+        eventually("all wait", async || {
+            app.metric("waiting_reads").await == WORKERS
+        })
+        .await;
+        let entries = vec![r#"{"fields":{"n":"1"}}"#; ENTRIES].join(",");
+        let path = format!("/v1/streams/{stream}/entries");
+        let batch = format!(r#"{{"entries":[{entries}]}}"#);
+        assert_eq!(app.post_json(&path, &batch).await.status, 201);
+    };
+    let (done, ()) = tokio::join!(
+        futures_util::future::join_all((0..WORKERS).map(|_| work())),
+        fill
+    );
+    let mut done = done.concat();
+    done.sort();
+    done.dedup();
+    assert_eq!(done.len(), ENTRIES, "each entry goes to one worker");
+}
+
+#[tokio::test]
+async fn a_read_that_may_wait_follows_nothing_if_there_are_entries() {
+    let server = Server::start().await;
+    let app = TestApp::on_server(&server).await;
+    let stream = unique("at-once");
+    app.put_json(&group(&stream, ""), "").await;
+    app.fill(&stream, 2).await;
+    let form = "consumer=w&count=2&wait=20s";
+    assert_eq!(read(&app, &stream, form).await.ids().len(), 2);
+    assert_eq!(app.metric("followed_streams").await, 0);
+    let nothing = read(&app, &stream, "consumer=w&wait=100ms").await;
+    assert!(nothing.ids().is_empty());
+    assert_eq!(app.metric("followed_streams").await, 1);
+}

@@ -115,9 +115,6 @@ impl Hub {
                 Err(error) => return Err(error.into()),
             }
         }
-        // Uses the hub's connections, which are checked all the time. A dead connection of the
-        // worker thread may be detected much later.
-        let store = &self.0.context.store;
         let deadline = Instant::now() + wait;
         let place = self.0.fair_queues.enqueue(streams, group);
         let mut turns = Vec::new();
