@@ -154,11 +154,18 @@ impl Services {
                 error,
             })?;
         }
-        let _slot = self.waiting_slot(wait).map_err(ConsumeError::Waiting)?;
-        let read = self
-            .hub
-            .read_groups_or_wait(&self.store, streams, group, read, wait);
-        match read.await {
+        let (hub, store) = (&self.hub, &self.store);
+        let at_once = hub.read_groups_at_once(store, streams, group, read, wait);
+        let read = match at_once.await {
+            Ok(Some(read)) => Ok(read),
+            Ok(None) => {
+                let _slot = self.waiting_slot(wait).map_err(ConsumeError::Waiting)?;
+                let wait = hub.wait_for_groups(store, streams, group, read, wait);
+                wait.await
+            }
+            Err(error) => Err(error.into()),
+        };
+        match read {
             Ok(read) => {
                 link_producers(&read);
                 Ok(read)

@@ -57,12 +57,12 @@ struct Turn {
 
 impl Hub {
     /// Reads a stream for a consumer, over the connections of `store`. If there are no entries,
-    /// waits up to `wait` for one, in order of arrival.
+    /// waits up to `wait` for one, in the order in which readers began to wait.
     ///
     /// # Errors
-    /// Same as [`Hub::read_groups_or_wait`].
+    /// Same as [`Hub::wait_for_groups`].
     /// # Cancel safety
-    /// Same as [`Hub::read_groups_or_wait`].
+    /// Same as [`Hub::wait_for_groups`].
     pub async fn read_group_or_wait(
         &self,
         store: &Store,
@@ -71,15 +71,50 @@ impl Hub {
         work: &ConsumerRead,
         wait: Duration,
     ) -> Result<Vec<Delivery>, JoinError> {
-        let mut of_all = self
-            .read_groups_or_wait(store, slice::from_ref(stream), group, work, wait)
-            .await?;
+        let streams = slice::from_ref(stream);
+        let at_once = self.read_groups_at_once(store, streams, group, work, wait);
+        let mut of_all = match at_once.await? {
+            Some(of_all) => of_all,
+            None => {
+                self.wait_for_groups(store, streams, group, work, wait)
+                    .await?
+            }
+        };
         Ok(of_all.pop().transpose()?.unwrap_or_default())
     }
 
     /// Reads several distinct streams for a consumer, over the connections of `store`. The groups
-    /// of all streams have the same name. If there are no entries, waits up to `wait` for one in
-    /// any stream, in order of arrival per stream. Returns one result per stream.
+    /// of all streams have the same name. Returns one result per stream, or `None` if the reader has
+    /// to wait for entries. A worker with a backlog thus needs neither a turn nor to follow the
+    /// streams.
+    ///
+    /// # Errors
+    /// [`StoreError`], as for [`Store::read_work`].
+    /// # Cancel safety
+    /// Same as [`Hub::wait_for_groups`].
+    pub async fn read_groups_at_once(
+        &self,
+        store: &Store,
+        streams: &[StreamName],
+        group: &GroupName,
+        work: &ConsumerRead,
+        wait: Duration,
+    ) -> Result<Option<Vec<StreamDelivery>>, StoreError> {
+        let may_wait = !wait.is_zero() && work.read.history.is_none();
+        if may_wait && !self.0.fair_queues.are_open(streams, group) {
+            return Ok(None);
+        }
+        match self.read_group(store, streams, group, work).await {
+            Ok(tried) if tried.has_entries() || !may_wait => Ok(Some(tried.of_all)),
+            Ok(_) => Ok(None),
+            // A wait outlasts these states if the streams are followed already.
+            Err(error) if may_wait && error.is_passing() && error.ran_nothing() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits up to `wait` for an entry in any of several distinct streams, in the order in which
+    /// readers began to wait, per stream. Returns one result per stream.
     ///
     /// A stream in whose queue the reader is not first is not read. Another reader waits there, and
     /// would have failed if the group did not exist.
@@ -94,7 +129,7 @@ impl Hub {
     /// # Cancel safety
     /// If the caller is dropped, its entries are handed back in a group with a policy. In a plain
     /// group they stay pending with the consumer. Both cases are counted.
-    pub async fn read_groups_or_wait(
+    pub async fn wait_for_groups(
         &self,
         store: &Store,
         streams: &[StreamName],
@@ -102,19 +137,6 @@ impl Hub {
         work: &ConsumerRead,
         wait: Duration,
     ) -> Result<Vec<StreamDelivery>, JoinError> {
-        if wait.is_zero() || work.read.history.is_some() {
-            return Ok(self.read_group(store, streams, group, work).await?.of_all);
-        }
-        if self.0.fair_queues.are_open(streams, group) {
-            // A worker with a backlog needs neither a turn nor to follow the streams.
-            match self.read_group(store, streams, group, work).await {
-                Ok(tried) if tried.has_entries() => return Ok(tried.of_all),
-                Ok(_) => {}
-                // A wait outlasts these states if the streams are followed already.
-                Err(error) if error.is_passing() && error.ran_nothing() => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
         let deadline = Instant::now() + wait;
         let place = self.0.fair_queues.enqueue(streams, group);
         let mut turns = Vec::new();
