@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::background::Background;
 use crate::config::Settings;
 use crate::http;
-use crate::http::FastAppend;
+use crate::http::FastPath;
 use crate::http::openapi;
 use crate::http::state::{AppState, StateFields};
 use crate::jobs::{Jobs, auth_reload};
@@ -192,8 +192,8 @@ impl App {
             }
         });
         let served = self.serve_as(listener, |state| Routes {
-            // Without this line, appends take the normal path.
-            fast: FastAppend::new(&state),
+            // Without this line, all requests take the normal path.
+            fast: FastPath::new(&state),
             ..http::router(state).into()
         });
         tokio::join!(served, OptionFuture::from(asked));

@@ -24,7 +24,7 @@ pub const ALL: [(&str, Body); 22] = [
     ("cloudevent_json", cloudevents::json),
     ("credentials", credentials::credentials),
     ("cursors", words::cursors),
-    ("fast_append", wire::fast_append),
+    ("fast_path", wire::fast_path),
     ("form", pairs::form),
     ("form_check", pairs::form_check),
     ("frames", frames::frames),

@@ -1,6 +1,7 @@
 //! HTTP/1.1 connections: every head is checked before hyper parses it.
 
-use streamgate::net::reading::{ConnectionOutcome, recognise_append, serve};
+use streamgate::http::FastTarget;
+use streamgate::net::reading::{ConnectionOutcome, recognise_fast, serve};
 
 /// The maximum size of a head, in bytes.
 const MAX_HEAD: usize = 8 << 10;
@@ -81,8 +82,16 @@ const KNOWN: [&str; 13] = [
 
 /// Checks that what takes the fast path is one request, that hyper reads it as the same one, and that
 /// it has no header whose meaning the fast path does not know.
-pub fn fast_append(data: &[u8]) {
-    let Some((stream, maxlen)) = recognise_append(data, MAX_HEAD) else {
+pub fn fast_path(data: &[u8]) {
+    let target = |target: FastTarget<'_>| match target {
+        FastTarget::Append { stream, maxlen } => {
+            let query = maxlen.map_or(String::new(), |maxlen| format!("?maxlen={maxlen}"));
+            format!("/v1/streams/{stream}/entries{query}")
+        }
+        FastTarget::Read { stream, group } => format!("/v1/streams/{stream}/groups/{group}/read"),
+        FastTarget::Ack { stream, group } => format!("/v1/streams/{stream}/groups/{group}/ack"),
+    };
+    let Some(target) = recognise_fast(data, MAX_HEAD, target) else {
         return;
     };
     let end = data
@@ -95,9 +104,7 @@ pub fn fast_append(data: &[u8]) {
     assert!(!outcome.refused);
     let head = String::from_utf8_lossy(&data[..end]).into_owned();
     let mut lines = head.split("\r\n");
-    let query = maxlen.map_or(String::new(), |maxlen| format!("?maxlen={maxlen}"));
-    let line = format!("POST /v1/streams/{stream}/entries{query} HTTP/1.1");
-    assert_eq!(lines.next(), Some(&*line));
+    assert_eq!(lines.next(), Some(&*format!("POST {target} HTTP/1.1")));
     let mut seen = Vec::new();
     for line in lines {
         let (name, value) = line.split_once(':').unwrap();

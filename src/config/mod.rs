@@ -185,7 +185,7 @@ impl SettingsReader<'_> {
             idempotency_window: values.idempotency_window,
             trace_context: values.trace_context,
             console: !values.no_console,
-            fast_append: true,
+            fast_path: true,
             slow_request: Duration::from_secs(1),
         }
     }

@@ -6,7 +6,7 @@ mod entries;
 mod error;
 mod events;
 mod extract;
-mod fast_append;
+mod fast_path;
 mod groups;
 mod layer;
 pub mod openapi;
@@ -51,7 +51,10 @@ use utoipa_axum::routes;
 
 pub use crate::http::error::{ApiError, ErrorCode, FieldError, Problem, SideEffects};
 pub(crate) use crate::http::events::session::{DetachableSession, Session};
-pub(crate) use crate::http::fast_append::{FastAppend, ResponseBytes, WholeRequest, recognise};
+pub use crate::http::fast_path::FastTarget;
+pub(crate) use crate::http::fast_path::{
+    FastAnswer, FastPath, ResponseBytes, WholeRequest, recognise,
+};
 pub use crate::http::layer::base_path::BasePath;
 pub use crate::http::layer::identify::is_public_path as is_public;
 pub use crate::http::layer::malformed::Malformed;

@@ -45,8 +45,8 @@ pub struct ApiSettings {
     pub trace_context: bool,
     /// Whether to serve the console.
     pub console: bool,
-    /// Whether the most common append may take the fast path. Off in tests that compare both.
-    pub fast_append: bool,
+    /// Whether the most common requests may take the fast path. Off in tests that compare both.
+    pub fast_path: bool,
     /// Duration after which a request is logged as slow.
     pub slow_request: Duration,
 }

@@ -161,9 +161,9 @@ impl Metrics {
     /// Registers the counts of entries.
     fn register_entries(&self, r: &mut Registry) {
         r.register(
-            "fast_appends",
-            "Requests with one entry that took the fast path",
-            self.fast_appends.clone(),
+            "fast_requests",
+            "Requests that took the fast path",
+            self.fast_requests.clone(),
         );
         r.register(
             "published_entries",

@@ -136,8 +136,8 @@ pub struct Metrics {
     pub redis_redirects: Counter,
     /// Changes of the cluster's slot table.
     pub redis_topology_changes: Counter,
-    /// Appends that took the fast path.
-    pub fast_appends: Counter,
+    /// Requests that took the fast path.
+    pub fast_requests: Counter,
     /// Appended entries.
     pub published: Counter,
     /// Entries delivered to subscriptions.

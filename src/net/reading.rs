@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::http::recognise;
+use crate::http::{FastTarget, recognise};
 use crate::net::exchange::Exchange;
 use crate::net::io::fast_requests::scan_whole;
 use crate::net::io::request_io::RequestIo;
@@ -83,13 +83,15 @@ impl AsyncWrite for TestClient {
     }
 }
 
-/// Returns the stream and `maxlen` if the bytes are a request that may take the fast path.
-#[must_use]
-pub fn recognise_append(bytes: &[u8], max_head: usize) -> Option<(String, Option<u64>)> {
+/// Returns what `seen` returns for the target if the bytes are a request that may take the fast path.
+pub fn recognise_fast<T>(
+    bytes: &[u8],
+    max_head: usize,
+    seen: impl FnOnce(FastTarget<'_>) -> T,
+) -> Option<T> {
     let client = Ipv4Addr::LOCALHOST.into();
     scan_whole(bytes, max_head, client, |request| {
-        let (stream, maxlen) = recognise(request)?;
-        Some((stream.to_owned(), maxlen))
+        recognise(request).map(seen)
     })
 }
 

@@ -2,15 +2,15 @@
 
 use axum::Router;
 
-use crate::http::FastAppend;
+use crate::http::FastPath;
 
 /// The ways to answer a request.
 #[derive(Clone)]
 pub struct Routes {
     /// The router that answers requests.
     pub router: Router,
-    /// The fast path for the most common append, if the settings allow it.
-    pub(crate) fast: Option<FastAppend>,
+    /// The fast path for the most common requests, if the settings allow it.
+    pub(crate) fast: Option<FastPath>,
 }
 
 impl From<Router> for Routes {

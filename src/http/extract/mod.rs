@@ -31,7 +31,7 @@ use crate::model::name::InvalidName;
 
 /// Maximum size in bytes of a request body that is not stream data. A thousand receipts with the
 /// longest names fit.
-const CALL: usize = 1 << 20;
+pub(in crate::http) const CALL: usize = 1 << 20;
 
 /// Query parameters, as the fields of `T`.
 pub struct Query<T>(pub T);
@@ -143,15 +143,36 @@ impl<T: DeserializeOwned> FromRequest<AppState> for JsonOrForm<T> {
             _ if body.bytes.is_empty() => true,
             _ => return Err(other_type(is_patch)),
         };
-        if is_form {
-            return pairs::parse(&body.bytes).map(Self).map_err(|error| {
-                let (PairsError::Unknown { name, .. } | PairsError::Invalid { name, .. }) = &error;
-                let pointer = format!("/{name}");
-                ApiError::invalid(error.to_string()).at(pointer, error.to_string())
-            });
+        match is_form {
+            true => call_of_pairs(&body.bytes).map(Self),
+            false => json_call(&body.bytes).map(Self),
         }
-        call_of_json(json_text::without_mark(&body.bytes)).map(Self)
     }
+}
+
+/// Parses the body of a call that was sent as a form.
+///
+/// # Errors
+/// 415 if the body is not a form, and 400 that points to the invalid part.
+pub(in crate::http) fn form_call<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    form_check::check_start(body).map_err(not_a_form)?;
+    call_of_pairs(body)
+}
+
+fn call_of_pairs<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    pairs::parse(body).map_err(|error| {
+        let (PairsError::Unknown { name, .. } | PairsError::Invalid { name, .. }) = &error;
+        let pointer = format!("/{name}");
+        ApiError::invalid(error.to_string()).at(pointer, error.to_string())
+    })
+}
+
+/// Parses the body of a call that was sent as JSON.
+///
+/// # Errors
+/// 400 that points to the invalid part.
+pub(in crate::http) fn json_call<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    call_of_json(json_text::without_mark(body))
 }
 
 /// Returns a 415 for an unsupported media type.

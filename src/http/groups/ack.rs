@@ -65,18 +65,18 @@ pub struct AckCall {
     /// several streams, each id has the form `STREAM@ID`. In a form, repeat `ids` for each id.
     #[serde(default)]
     #[schema(required = false, max_items = 1000, example = json!(["1795232709004-0"]), value_type = Vec<EntryIdText>, inline)]
-    ids: Vec<String>,
+    pub(in crate::http) ids: Vec<String>,
     /// Receipts, at most 1000, returned with entries of groups that have a policy. Only entries
     /// that are still leased under these receipts are acknowledged.
     #[serde(default)]
     #[schema(required = false, max_items = 1000)]
-    receipts: Vec<String>,
+    pub(in crate::http) receipts: Vec<String>,
     /// Entries to append in the same step, at most 1000, each with its stream. Either all entries are
     /// acknowledged and all of these appended, or nothing happens. The streams must have the hash tag
     /// of the group's stream. Only in JSON, and in requests for one stream.
     #[serde(default)]
     #[schema(required = false, max_items = 1000, value_type = Vec<PublishedWithAck>)]
-    publish: Vec<Box<RawValue>>,
+    pub(in crate::http) publish: Vec<Box<RawValue>>,
 }
 
 /// Acknowledge entries
@@ -116,7 +116,9 @@ pub async fn ack_entries(
         return publish_and_ack(&state, &access, &headers, batch, &call.publish).await;
     }
     let batch = SettleBatch::of_one(access.stream(), &access.group, &call.ids, &call.receipts)?;
-    acknowledge(&state, &access.group, batch, delete).await
+    acknowledge(&state, &access.group, batch, delete)
+        .await
+        .map(Json)
 }
 
 /// Acknowledge entries of several streams
@@ -146,20 +148,21 @@ pub async fn ack_entries_of_many(
     let batch = SettleBatch::of_many((&caller, &group), &call.ids, &call.receipts, |access| {
         permit(access, delete)
     })?;
-    acknowledge(&state, &group, batch, delete).await
+    acknowledge(&state, &group, batch, delete).await.map(Json)
 }
 
-async fn acknowledge(
+/// Acknowledges entries, and deletes what is acknowledged if there is a policy for other groups.
+///
+/// # Errors
+/// The reason why entries were not acknowledged.
+pub(in crate::http) async fn acknowledge(
     state: &AppState,
     group: &GroupName,
     batch: SettleBatch,
     delete: Option<ReferencePolicy>,
-) -> Result<Json<SettledAll>, ApiError> {
+) -> Result<SettledAll, ApiError> {
     let settlement = Settlement::Ack(delete);
     let results = batch.settle(&state.services, group, &settlement).await?;
-    Ok(Json(SettledAll::new(
-        results,
-        &[Outcome::Acknowledged],
-        delete.is_some(),
-    )))
+    let counted = &[Outcome::Acknowledged];
+    Ok(SettledAll::new(results, counted, delete.is_some()))
 }

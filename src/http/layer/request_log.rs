@@ -15,9 +15,11 @@ use crate::http::state::AppState;
 /// Maximum logged characters of a text that a client chose.
 pub const MAX_TEXT: usize = 256;
 
-/// Returns whether a request that succeeds is logged because it took so long, or because all are.
-pub fn is_told(state: &AppState, took: Duration) -> bool {
-    took >= state.settings.slow_request || tracing::enabled!(tracing::Level::DEBUG)
+/// Returns whether a request that succeeds is logged because it took so long, unless it waited on
+/// purpose, or because all are.
+pub fn is_told(state: &AppState, took: Duration, has_waited: bool) -> bool {
+    let is_slow = !has_waited && took >= state.settings.slow_request;
+    is_slow || tracing::enabled!(tracing::Level::DEBUG)
 }
 
 /// Logs a request and its response.

@@ -18,7 +18,7 @@ use crate::shares::{Bound, Held};
 
 /// Minimum size in bytes of a counted response. The number of requests bounds the memory for
 /// smaller responses.
-const LARGE: u64 = 64 << 10;
+pub(in crate::http) const LARGE: u64 = 64 << 10;
 
 /// Marker for responses that are already counted.
 #[derive(Clone, Copy)]

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::http::{FastAppend, ResponseBytes, WholeRequest};
+use crate::http::{FastAnswer, FastPath, ResponseBytes, WholeRequest};
 use crate::net::client_limiter::ClientPeer;
 use crate::net::exchange::Exchange;
 use crate::net::head::{self, BodyFraming};
@@ -20,7 +20,7 @@ const START: &[u8] = b"POST /v1/streams/";
 
 /// The fast path of one connection.
 pub(crate) struct FastRequests {
-    append: FastAppend,
+    path: FastPath,
     client: IpAddr,
     exchange: Arc<Exchange>,
     serving: Arc<Serving>,
@@ -30,9 +30,9 @@ pub(crate) struct FastRequests {
 /// The request in progress.
 enum AnswerStep {
     None,
-    Answering(ResponseBytes),
+    Answering(FastAnswer),
     /// The response, and the number of its bytes that were written.
-    Writing(Vec<u8>, usize),
+    Writing(ResponseBytes, usize),
 }
 
 /// Returns what `seen` returns for `bytes` that are one whole request of HTTP/1.1.
@@ -59,13 +59,13 @@ pub(crate) fn scan_whole<T>(
 impl FastRequests {
     /// Creates the fast path of a connection. A client with limits does not use it.
     pub(crate) fn new(
-        append: Option<FastAppend>,
+        path: Option<FastPath>,
         client: &ClientPeer,
         exchange: &Arc<Exchange>,
         serving: &Arc<Serving>,
     ) -> Option<Self> {
         Some(Self {
-            append: append?,
+            path: path?,
             client: client.unlimited()?,
             exchange: exchange.clone(),
             serving: serving.clone(),
@@ -83,9 +83,7 @@ impl FastRequests {
             return false;
         }
         let most = self.serving.max_header_size;
-        let begun = scan_whole(bytes, most, self.client, |request| {
-            self.append.begin(request)
-        });
+        let begun = scan_whole(bytes, most, self.client, |request| self.path.begin(request));
         let Some(answer) = begun else {
             return false;
         };
@@ -104,21 +102,33 @@ impl FastRequests {
             match &mut self.step {
                 AnswerStep::None => return Poll::Ready(Ok(())),
                 AnswerStep::Answering(answer) => {
-                    self.step = AnswerStep::Writing(ready!(answer.as_mut().poll(cx)), 0);
+                    let response = ready!(answer.response.as_mut().poll(cx));
+                    self.step = AnswerStep::Writing(response, 0);
                 }
-                AnswerStep::Writing(bytes, written) if *written < bytes.len() => {
-                    let more = Pin::new(&mut *stream).poll_write(cx, &bytes[*written..]);
-                    match ready!(more)? {
+                AnswerStep::Writing(response, written) => {
+                    let left = response.after(*written);
+                    if left.is_empty() {
+                        ready!(Pin::new(&mut *stream).poll_flush(cx))?;
+                        self.end();
+                        continue;
+                    }
+                    match ready!(Pin::new(&mut *stream).poll_write(cx, left))? {
                         0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                         more => *written += more,
                     }
                 }
-                AnswerStep::Writing(..) => {
-                    ready!(Pin::new(&mut *stream).poll_flush(cx))?;
-                    self.exchange.end_beside();
-                    self.step = AnswerStep::None;
-                }
             }
         }
+    }
+
+    /// Returns whether the request in progress may take long.
+    pub(crate) fn may_wait(&self) -> bool {
+        matches!(&self.step, AnswerStep::Answering(answer) if answer.may_wait)
+    }
+
+    /// Ends the request in progress, answered or not.
+    pub(crate) fn end(&mut self) {
+        self.exchange.end_beside();
+        self.step = AnswerStep::None;
     }
 }

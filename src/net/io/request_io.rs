@@ -27,6 +27,8 @@ use crate::net::io::forward::forward;
 
 /// The start of the HTTP/2 preface. No HTTP method has this name.
 const PREFACE: &[u8] = b"PRI ";
+/// Maximum bytes read while a request beside hyper waits, to notice that the client leaves.
+const READ_AHEAD: usize = 4096;
 /// The replacement for a malformed head. Its target matches no route of the gateway.
 const REFUSED: &[u8] = b"GET * HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
 
@@ -42,6 +44,8 @@ pub(crate) struct RequestIo<S> {
     undecided: bool,
     /// Bytes read but not passed to hyper yet: first those that may pass, then part of a head.
     held: Vec<u8>,
+    /// Whether `held` was read while a request beside hyper waits, and is not checked yet.
+    is_ahead: bool,
     /// The number of bytes in `held` that may pass; `passed` counts those that did.
     passable: usize,
     passed: usize,
@@ -73,6 +77,7 @@ impl<S> RequestIo<S> {
             framing: Http1Framing::Head,
             undecided,
             held: Vec::new(),
+            is_ahead: false,
             passable: 0,
             passed: 0,
             ended: None,
@@ -213,6 +218,35 @@ impl<S> RequestIo<S> {
     }
 }
 
+impl<S: AsyncRead + AsyncWrite + Unpin> RequestIo<S> {
+    /// Answers a request beside hyper. Returns false, without an answer, if the client has closed
+    /// the connection while the request waits.
+    fn poll_beside(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let Some(beside) = &mut self.beside else {
+            return Poll::Ready(Ok(true));
+        };
+        while beside.poll_answer(&mut self.stream, cx)?.is_pending() {
+            if !beside.may_wait() || !self.held.is_empty() {
+                return Poll::Pending;
+            }
+            let mut ahead = [0; READ_AHEAD];
+            let mut ahead = ReadBuf::new(&mut ahead);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut ahead))?;
+            if ahead.filled().is_empty() {
+                beside.end();
+                return Poll::Ready(Ok(false));
+            }
+            self.held.extend_from_slice(ahead.filled());
+            self.is_ahead = true;
+        }
+        if std::mem::take(&mut self.is_ahead) {
+            self.exchange.set_incoming(Incoming::Head);
+            self.check_held(0);
+        }
+        Poll::Ready(Ok(true))
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for RequestIo<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -222,8 +256,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for RequestIo<S> {
         let this = &mut *self;
         let before = buffer.filled().len();
         loop {
-            if let Some(beside) = &mut this.beside {
-                ready!(beside.poll_answer(&mut this.stream, cx))?;
+            if !ready!(this.poll_beside(cx))? {
+                return Poll::Ready(Ok(()));
             }
             if this.passable > 0 {
                 this.pass(buffer);

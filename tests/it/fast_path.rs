@@ -1,4 +1,4 @@
-//! The fast path of appends answers as the normal path does, and stores the same.
+//! The fast path answers as the normal path does, and stores the same.
 //!
 //! Each request goes to two gateways, of which one has no fast path. `FAST_SEED=…` repeats the draws.
 
@@ -16,17 +16,17 @@ use crate::support::redis::{Server, json};
 use crate::support::{TestApp, elapse, eventually};
 
 /// A gateway with the fast path and one without, each with its own Redis.
-struct Both([(Server, TestApp); 2]);
+pub struct Both(pub [(Server, TestApp); 2]);
 
 const AFTERWARDS: &str = "GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
 
 impl Both {
-    async fn start(change: impl Fn(&mut Settings)) -> Self {
-        let start = async |fast_append: bool| {
+    pub async fn start(change: impl Fn(&mut Settings)) -> Self {
+        let start = async |fast_path: bool| {
             let server = Server::start().await;
             server.command(&["SET", "text", "x"]).await;
             let app = TestApp::on(&server.url(), |settings| {
-                settings.api.fast_append = fast_append;
+                settings.api.fast_path = fast_path;
                 change(settings);
             })
             .await;
@@ -36,7 +36,7 @@ impl Both {
     }
 
     /// Sends the same bytes to both. Returns what both answer, with times and generated ids replaced.
-    async fn send(&self, request: &[u8]) -> String {
+    pub async fn send(&self, request: &[u8]) -> String {
         let [(_, fast), (_, normal)] = &self.0;
         let answers = tokio::join!(transcript(fast, request), transcript(normal, request));
         let shown = String::from_utf8_lossy(request);
@@ -44,8 +44,8 @@ impl Both {
         answers.0
     }
 
-    /// Checks that both stored and counted the same. Returns the number of appends on the fast path.
-    async fn compare(self) -> usize {
+    /// Checks that both stored and counted the same. Returns the number of requests on the fast path.
+    pub async fn compare(self) -> usize {
         let [(one, fast), (two, normal)] = self.0;
         assert_eq!(stored(&one).await, stored(&two).await);
         let ((fast, counted), (normal, same)) = (counts(&fast).await, counts(&normal).await);
@@ -86,15 +86,23 @@ fn is_whole(answer: &[u8]) -> bool {
     body.len() >= length.map_or(0, |length| length.parse().unwrap())
 }
 
-/// Replaces ids of entries, generated request ids, and the time of day.
+/// Replaces ids of entries, generated request ids, receipts, and times.
 fn normalized(answer: &[u8]) -> String {
     let text = String::from_utf8_lossy(answer);
     let (mut out, mut rest) = (String::new(), &*text);
-    while !rest.is_empty() {
-        if let Some(after) = rest.strip_prefix("date: ") {
-            out.push_str("date: D");
-            rest = &after[after.find("\r\n").unwrap_or(after.len())..];
-            continue;
+    'parts: while !rest.is_empty() {
+        for (start, end) in [
+            ("date: ", "\r\n"),
+            ("\"receipt\":\"", "\""),
+            ("\"lease_until\":\"", "\""),
+            ("\"streamgatereceipt\":\"", "\""),
+            ("\"streamgateleaseuntil\":\"", "\""),
+        ] {
+            if let Some(after) = rest.strip_prefix(start) {
+                out.push_str(start);
+                rest = &after[after.find(end).unwrap_or(after.len())..];
+                continue 'parts;
+            }
         }
         let word = rest.bytes().take_while(u8::is_ascii_alphanumeric).count();
         let (token, after) = rest.split_at(word);
@@ -140,7 +148,7 @@ async fn stored(server: &Server) -> BTreeMap<String, Vec<Value>> {
     all
 }
 
-/// Returns the number of appends on the fast path, and the counters of requests, refusals and
+/// Returns the number of requests on the fast path, and the counters of requests, refusals and
 /// appended entries.
 async fn counts(app: &TestApp) -> (usize, BTreeSet<String>) {
     let text = app.as_key("root").get("/metrics").await.body;
@@ -156,7 +164,7 @@ async fn counts(app: &TestApp) -> (usize, BTreeSet<String>) {
             // The requests for metrics themselves.
             && !line.contains("/metrics")
     };
-    let fast = text.split("\nstreamgate_fast_appends_total ").nth(1);
+    let fast = text.split("\nstreamgate_fast_requests_total ").nth(1);
     let fast = fast.and_then(|rest| rest.lines().next()).unwrap();
     let counters = text.lines().filter(is_kept).map(str::to_owned);
     (fast.parse().unwrap(), counters.collect())
@@ -256,9 +264,11 @@ const JSON: [&str; 24] = [
     r#"{"fields":{"a":{"base64":"AAE="}}}"#,
     "\u{feff}{\"fields\":{\"a\":\"1\"}}",
 ];
-const MORE: [&str; 38] = [
+const MORE: [&str; 40] = [
     "Accept: */*",
     "accept: text/event-stream",
+    "accept: application/json",
+    "accept: application/cloudevents-batch+json",
     "accept: application/x-ndjson",
     "accept-encoding: gzip, br",
     "user-agent: curl/8",
@@ -345,11 +355,24 @@ fn drawn(rng: &mut Rng, always: &[&str]) -> Vec<u8> {
         true => FORMS[rng.usize(..FORMS.len().min(usual))],
         false => JSON[rng.usize(..JSON.len().min(usual))],
     };
-    let mut headers = vec![
+    let line = format!("{method} /v1/streams/{name}/entries{query} {version}");
+    let headers = [
         format!("host: {host}"),
         format!("content-type: {media_type}"),
-        format!("Content-Length: {}", body.len()),
     ];
+    with_headers(rng, &line, headers, body, always)
+}
+
+/// Returns a request with these headers and some more, now and then not quite well-formed.
+pub fn with_headers(
+    rng: &mut Rng,
+    line: &str,
+    [host, media_type]: [String; 2],
+    body: &str,
+    always: &[&str],
+) -> Vec<u8> {
+    let length = format!("Content-Length: {}", body.len());
+    let mut headers = vec![host, media_type, length];
     headers.extend(always.iter().map(|header| header.replace("KEY", &key("a"))));
     for _ in 0..rng.usize(..4) {
         let at = if rng.bool() {
@@ -367,7 +390,7 @@ fn drawn(rng: &mut Rng, always: &[&str]) -> Vec<u8> {
         headers.swap_remove(rng.usize(..3));
     }
     rng.shuffle(&mut headers);
-    let mut request = format!("{method} /v1/streams/{name}/entries{query} {version}\r\n");
+    let mut request = format!("{line}\r\n");
     for header in headers {
         let end = if rng.u8(..40) == 0 { "\n" } else { "\r\n" };
         // Writing into a string cannot fail.
@@ -381,14 +404,19 @@ fn drawn(rng: &mut Rng, always: &[&str]) -> Vec<u8> {
     request.into_bytes()
 }
 
-/// Sends many requests both ways, with these settings. Returns the number on the fast path.
-async fn compare_many(count: usize, always: &[&str], change: impl Fn(&mut Settings)) -> usize {
+/// Returns a generator whose draws `FAST_SEED` repeats.
+pub fn seeded() -> Rng {
     let seed = std::env::var("FAST_SEED")
         .ok()
         .and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     println!("FAST_SEED={seed}");
-    let (both, mut rng) = (Both::start(change).await, Rng::with_seed(seed));
+    Rng::with_seed(seed)
+}
+
+/// Sends many requests both ways, with these settings. Returns the number on the fast path.
+async fn compare_many(count: usize, always: &[&str], change: impl Fn(&mut Settings)) -> usize {
+    let (both, mut rng) = (Both::start(change).await, seeded());
     for _ in 0..count {
         both.send(&drawn(&mut rng, always)).await;
     }
@@ -503,7 +531,7 @@ async fn a_connection_alternates_between_the_paths() {
             assert!(socket.read_buf(&mut answer).await.unwrap() > 0);
         }
     }
-    assert_eq!(app.metric("fast_appends_total").await, 3);
+    assert_eq!(app.metric("fast_requests_total").await, 3);
     let length = json(&server.command(&["XLEN", "orders"]).await);
     assert_eq!(length, 6);
 }
@@ -519,7 +547,7 @@ async fn an_append_in_progress_is_answered_before_the_gateway_stops() {
     server.command(&["CLIENT", "PAUSE", "700", "WRITE"]).await;
     socket.write_all(usual("orders").as_bytes()).await.unwrap();
     eventually("the append has begun", async || {
-        app.metric("fast_appends_total").await == 2
+        app.metric("fast_requests_total").await == 2
     })
     .await;
     let began = std::time::Instant::now();

@@ -4,7 +4,10 @@ use axum::http::HeaderValue;
 use axum::http::header::InvalidHeaderValue;
 use httparse::Header;
 
+use serde::de::DeserializeOwned;
+
 use crate::auth::Credential;
+use crate::http::extract::{CALL, form_call, json_call};
 use crate::http::layer::identify::credential;
 
 /// The media types of a body.
@@ -12,6 +15,18 @@ use crate::http::layer::identify::credential;
 pub(super) enum MediaType {
     Form,
     Json,
+}
+
+impl MediaType {
+    /// Returns the body of a call, as the fields of `T`.
+    pub(super) fn parse<T: DeserializeOwned>(self, body: &[u8]) -> Option<T> {
+        match self {
+            // Other bodies have rules of their own.
+            _ if body.is_empty() || body.len() > CALL => None,
+            Self::Form => form_call(body).ok(),
+            Self::Json => json_call(body).ok(),
+        }
+    }
 }
 
 /// The headers of a request, none of which is repeated.
@@ -23,6 +38,8 @@ pub(super) struct KnownHeaders<'a> {
     pub(super) request_id: Option<HeaderValue>,
     authorization: Option<&'a str>,
     api_key: Option<&'a str>,
+    /// Whether the client accepts JSON, and asks for nothing else.
+    pub(super) accepts_json: bool,
     /// Whether the request has a trace context.
     pub(super) is_traced: bool,
 }
@@ -33,7 +50,7 @@ impl<'a> KnownHeaders<'a> {
     pub(super) fn read(headers: &[Header<'a>]) -> Option<Self> {
         let (mut host, mut media_type, mut user_agent, mut request_id) = (None, None, None, None);
         let (mut authorization, mut api_key, mut has_length) = (None, None, None);
-        let mut is_traced = false;
+        let (mut accepts_json, mut is_traced) = (true, false);
         for Header { name, value } in headers {
             let is = |known: &str| name.eq_ignore_ascii_case(known);
             let place = match name.len() {
@@ -44,8 +61,11 @@ impl<'a> KnownHeaders<'a> {
                 12 if is("x-request-id") => &mut request_id,
                 13 if is("authorization") => &mut authorization,
                 9 if is("x-api-key") => &mut api_key,
+                6 if is("accept") => {
+                    accepts_json &= matches!(*value, b"*/*" | b"application/json");
+                    continue;
+                }
                 // They do not change the response.
-                6 if is("accept") => continue,
                 15 if is("accept-encoding") || is("accept-language") => continue,
                 10 if is("connection") && value.eq_ignore_ascii_case(b"keep-alive") => continue,
                 10 if is("tracestate") => continue,
@@ -80,6 +100,7 @@ impl<'a> KnownHeaders<'a> {
             request_id: value(request_id).ok()?,
             authorization: present(authorization)?,
             api_key: present(api_key)?,
+            accepts_json,
             is_traced,
         })
     }

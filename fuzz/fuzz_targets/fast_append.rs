@@ -1,8 +1,0 @@
-//! Fuzz target for `bodies::wire::fast_append`.
-#![no_main]
-
-#[path = "../bodies/mod.rs"]
-#[allow(dead_code)]
-mod bodies;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::wire::fast_append(data));

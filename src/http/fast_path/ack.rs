@@ -1,0 +1,67 @@
+//! Acknowledgments.
+
+use std::sync::Arc;
+
+use axum::response::{IntoResponse, Response};
+
+use crate::auth::Principal;
+use crate::http::extract::access::{Access, Consume};
+use crate::http::fast_path::FastRequest;
+use crate::http::fast_path::headers::MediaType;
+use crate::http::fast_path::response::Success;
+use crate::http::groups::ack::{AckCall, acknowledge};
+use crate::http::groups::items::SettleBatch;
+use crate::http::paths;
+use crate::http::state::AppState;
+use crate::model::frame::write_line;
+use crate::model::name::{GroupName, StreamName};
+
+/// An acknowledgment that is checked and parsed.
+pub(super) struct FastAck {
+    stream: StreamName,
+    group: GroupName,
+    batch: SettleBatch,
+}
+
+impl FastAck {
+    pub(super) fn parse(
+        principal: &Arc<Principal>,
+        (stream, group): (&str, &str),
+        (media_type, body): (MediaType, &[u8]),
+    ) -> Option<Self> {
+        let access = Access::<Consume>::of(principal.clone(), stream).ok()?;
+        let group = GroupName::new(group).ok()?;
+        let call: AckCall = media_type.parse(body)?;
+        if !call.publish.is_empty() {
+            return None;
+        }
+        let stream = access.into_stream();
+        let batch = SettleBatch::of_one(&stream, &group, &call.ids, &call.receipts).ok()?;
+        Some(Self {
+            stream,
+            group,
+            batch,
+        })
+    }
+}
+
+impl FastRequest for FastAck {
+    const ROUTE: &'static str = paths::GROUP_ACK;
+    const STATUS: u16 = 200;
+
+    fn names(&self) -> (StreamName, Option<GroupName>) {
+        (self.stream.clone(), Some(self.group.clone()))
+    }
+
+    async fn answer(self, state: &AppState) -> Result<Success, Response> {
+        let settled = acknowledge(state, &self.group, self.batch, None).await;
+        let settled = settled.map_err(IntoResponse::into_response)?;
+        let mut body = Vec::with_capacity(256);
+        write_line(&mut body, &settled);
+        Ok(Success {
+            created: None,
+            body,
+            has_waited: false,
+        })
+    }
+}
