@@ -64,7 +64,7 @@ pub fn messages(data: &[u8]) {
 }
 
 /// Headers that the fast path knows.
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 20] = [
     "accept",
     "accept-encoding",
     "accept-language",
@@ -72,11 +72,18 @@ const KNOWN: [&str; 13] = [
     "connection",
     "content-length",
     "content-type",
+    "forwarded",
     "host",
     "traceparent",
     "tracestate",
     "user-agent",
+    "via",
     "x-api-key",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-real-ip",
     "x-request-id",
 ];
 

@@ -200,10 +200,20 @@ impl ClientPeer {
         self.turned_away.is_some()
     }
 
-    /// Returns the address of a client whose requests have no limit and name no other client.
-    pub(crate) fn unlimited(&self) -> Option<IpAddr> {
-        let is_plain = !self.is_proxy && self.turned_away.is_none() && self.all.buckets.is_none();
-        is_plain.then_some(self.peer)
+    /// Returns whether requests of this peer have no limit.
+    pub(crate) fn is_unlimited(&self) -> bool {
+        self.turned_away.is_none() && self.all.buckets.is_none()
+    }
+
+    /// Returns the address of the client of a request. See [`forwarded::Proxies::client`].
+    pub(crate) fn client<'a, V>(&self, values: impl FnOnce(&'static str) -> V) -> IpAddr
+    where
+        V: DoubleEndedIterator<Item = &'a [u8]>,
+    {
+        match self.is_proxy {
+            true => self.all.settings.proxies.client(self.peer, values),
+            false => self.peer,
+        }
     }
 
     /// Answers a request of this client. A panic in a handler becomes an error response.
@@ -228,10 +238,8 @@ impl ClientPeer {
     /// Counts a request, and marks it for rejection if it exceeds a limit.
     fn enter<B>(&self, request: &mut Request<B>) -> Option<RateLimitHeaders> {
         let all = &self.all;
-        let client = match self.is_proxy {
-            true => all.settings.proxies.client(self.peer, request.headers()),
-            false => self.peer,
-        };
+        let headers = request.headers();
+        let client = self.client(|name| forwarded::values(headers, name));
         request.extensions_mut().insert(ClientAddress(client));
         if self.is_proxy
             && let Some(base) = forwarded::prefix(request.headers())

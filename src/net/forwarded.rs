@@ -7,6 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use hyper::HeaderMap;
+use hyper::header::HeaderValue;
 
 use crate::http::BasePath;
 use crate::model::network::Network;
@@ -39,16 +40,24 @@ impl Proxies {
     }
 
     /// Returns the client address of a request from `peer`: the last address that is not a trusted
-    /// proxy. If a proxy names no address or an invalid one, the client is that proxy.
+    /// proxy. If a proxy names no address or an invalid one, the client is that proxy. `values`
+    /// returns the values of a header by its name, in lower case.
     #[must_use]
-    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        let name = match self.written {
+    pub(crate) fn client<'a, V>(
+        &self,
+        peer: IpAddr,
+        values: impl FnOnce(&'static str) -> V,
+    ) -> IpAddr
+    where
+        V: DoubleEndedIterator<Item = &'a [u8]>,
+    {
+        let values = values(match self.written {
             ForwardedHeader::XForwardedFor => "x-forwarded-for",
             ForwardedHeader::Forwarded => "forwarded",
-        };
+        });
         let mut client = peer;
-        for value in headers.get_all(name).iter().rev() {
-            let Ok(value) = value.to_str() else {
+        for value in values.rev() {
+            let Ok(value) = std::str::from_utf8(value) else {
                 return client;
             };
             for hop in value.rsplit(',') {
@@ -65,6 +74,14 @@ impl Proxies {
         }
         client
     }
+}
+
+/// Returns the values of a header.
+pub(crate) fn values<'a>(
+    headers: &'a HeaderMap,
+    name: &'static str,
+) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+    headers.get_all(name).iter().map(HeaderValue::as_bytes)
 }
 
 /// Returns the path prefix that a trusted proxy has stripped, or `None` if the header is missing or
@@ -112,7 +129,7 @@ mod tests {
             headers.append(name, line.parse().unwrap());
         }
         Proxies { trusted, written }
-            .client(peer.parse().unwrap(), &headers)
+            .client(peer.parse().unwrap(), |name| values(&headers, name))
             .to_string()
     }
 

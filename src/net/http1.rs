@@ -65,11 +65,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let exchange = Arc::<Exchange>::default();
-    let beside = FastRequests::new(fast, &visitor, &exchange, serving);
     let io = RequestIo::new(stream, exchange.clone(), serving.max_header_size, undecided);
-    let io = io.with_fast(beside);
     let turned_away = visitor.is_turned_away();
     let visitor = Arc::new(visitor);
+    let io = io.with_fast(FastRequests::new(fast, &visitor, &exchange, serving));
     let (asking, asked, at) = (visitor.clone(), exchange.clone(), serving.clone());
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         if let Some(malformed) = asked.begin() {
@@ -113,7 +112,7 @@ where
         }
         ServedHttp1::Http2 => {
             drop(parts.service);
-            // The service held the only other reference and was dropped with hyper's parts.
+            // The service and the I/O held the only other references.
             match Arc::into_inner(visitor) {
                 Some(visitor) => Left::Http2(stream, held, visitor, open),
                 None => Left::Nothing,

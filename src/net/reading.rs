@@ -90,9 +90,12 @@ pub fn recognise_fast<T>(
     seen: impl FnOnce(FastTarget<'_>) -> T,
 ) -> Option<T> {
     let client = Ipv4Addr::LOCALHOST.into();
-    scan_whole(bytes, max_head, client, |request| {
-        recognise(request).map(seen)
-    })
+    scan_whole(
+        bytes,
+        max_head,
+        |_| client,
+        |request| recognise(request).map(seen),
+    )
 }
 
 /// Serves a connection that sends `bytes`, `part` of them per read, until it waits for more input.

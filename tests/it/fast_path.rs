@@ -264,7 +264,7 @@ const JSON: [&str; 24] = [
     r#"{"fields":{"a":{"base64":"AAE="}}}"#,
     "\u{feff}{\"fields\":{\"a\":\"1\"}}",
 ];
-const MORE: [&str; 40] = [
+const MORE: [&str; 47] = [
     "Accept: */*",
     "accept: text/event-stream",
     "accept: application/json",
@@ -297,6 +297,13 @@ const MORE: [&str; 40] = [
     "expect: 100-continue",
     "content-encoding: gzip",
     "x-forwarded-for: 10.0.0.1",
+    "x-forwarded-for: 10.0.0.1, 127.0.0.1",
+    "forwarded: for=10.0.0.1",
+    "x-forwarded-proto: https",
+    "x-forwarded-host: example.org",
+    "x-forwarded-port: 443",
+    "x-real-ip: 10.0.0.1",
+    "via: 1.1 proxy",
     "ce-specversion: 1.0",
     "cookie: a=b",
     "te: trailers",
@@ -460,6 +467,16 @@ async fn both_paths_give_the_same_complete_answers() {
         settings.api.slow_request = std::time::Duration::ZERO;
         settings.api.trace_context = true;
         settings.limits.max_fields = 1;
+    })
+    .await;
+    assert!(fast > 20, "{fast} of 300");
+}
+
+#[tokio::test]
+async fn both_paths_answer_the_same_behind_a_proxy() {
+    let fast = compare_many(300, &["x-forwarded-for: 10.0.0.1"], |settings| {
+        settings.server.visitors.proxies.trusted = vec!["127.0.0.1".parse().unwrap()];
+        settings.api.slow_request = std::time::Duration::ZERO;
     })
     .await;
     assert!(fast > 20, "{fast} of 300");

@@ -9,7 +9,7 @@ use crate::support::auth::{AuthFile, record};
 use crate::support::gateway::{BINARY, Gateway, run};
 use crate::support::process::{start_tied, tied};
 use crate::support::redis::shared;
-use crate::support::{PATIENCE, eventually};
+use crate::support::{PATIENCE, eventually, unique};
 
 #[test]
 fn settings_that_cannot_be_are_refused_all_at_once() {
@@ -477,6 +477,15 @@ async fn a_refused_request_is_logged_with_who_sent_it_and_is_no_warning() {
     let line = lines.next().unwrap();
     let part = " code=origin-not-allowed client=127.0.0.1 agent=streamgate-tests origin=https://evil.example";
     assert!(line.contains(part), "{line}");
+    // An append takes the fast path.
+    let text = unique("text");
+    shared().await.command(&["SET", &text, "x"]).await;
+    let append = client.post(of(&format!("/v1/streams/{text}/entries")));
+    let append = append.header("x-forwarded-for", "203.0.113.9");
+    let append = append.header("content-type", "application/x-www-form-urlencoded");
+    assert_eq!(append.body("n=1").send().await.unwrap().status(), 409);
+    let line = lines.next().unwrap();
+    assert!(line.contains(" client=203.0.113.9 "), "{line}");
 }
 
 #[tokio::test]

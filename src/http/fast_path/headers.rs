@@ -69,6 +69,12 @@ impl<'a> KnownHeaders<'a> {
                 15 if is("accept-encoding") || is("accept-language") => continue,
                 10 if is("connection") && value.eq_ignore_ascii_case(b"keep-alive") => continue,
                 10 if is("tracestate") => continue,
+                // The address of the client is known. Nothing reads the others.
+                15 if is("x-forwarded-for") => continue,
+                9 if is("forwarded") || is("x-real-ip") => continue,
+                16 if is("x-forwarded-host") || is("x-forwarded-port") => continue,
+                17 if is("x-forwarded-proto") => continue,
+                3 if is("via") => continue,
                 11 if is("traceparent") => {
                     is_traced = true;
                     continue;
@@ -149,6 +155,11 @@ mod tests {
         assert!(is_read(&[]));
         assert!(is_read(&[("ACCEPT", "*/*"), ("user-agent", "\u{e4}")]));
         assert!(is_read(&[
+            ("x-forwarded-for", "10.0.0.1"),
+            ("X-Forwarded-For", "10.0.0.2"),
+            ("via", "1.1 proxy")
+        ]));
+        assert!(is_read(&[
             ("connection", "Keep-Alive"),
             ("traceparent", "x")
         ]));
@@ -165,7 +176,7 @@ mod tests {
             ("if-match", "\"1-0\""),
             ("origin", "http://a"),
             ("cookie", "a=b"),
-            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-prefix", "/p"),
             ("ce-specversion", "1.0"),
             ("anything", "else"),
         ] {

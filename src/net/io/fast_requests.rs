@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use httparse::Header;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::http::{FastAnswer, FastPath, ResponseBytes, WholeRequest};
@@ -21,7 +22,7 @@ const START: &[u8] = b"POST /v1/streams/";
 /// The fast path of one connection.
 pub(crate) struct FastRequests {
     path: FastPath,
-    client: IpAddr,
+    client: Arc<ClientPeer>,
     exchange: Arc<Exchange>,
     serving: Arc<Serving>,
     step: AnswerStep,
@@ -39,7 +40,7 @@ enum AnswerStep {
 pub(crate) fn scan_whole<T>(
     bytes: &[u8],
     max_head: usize,
-    client: IpAddr,
+    client: impl FnOnce(&[Header<'_>]) -> IpAddr,
     seen: impl FnOnce(&WholeRequest<'_>) -> Option<T>,
 ) -> Option<T> {
     let scanned = head::scan(bytes, max_head, |request, head| {
@@ -50,23 +51,34 @@ pub(crate) fn scan_whole<T>(
             target: request.path?,
             headers: request.headers,
             body: &bytes[head.length..],
-            client,
+            client: client(request.headers),
         })
     });
     scanned.ok()??
+}
+
+/// Returns the values of a header.
+fn values<'a>(
+    headers: &'a [Header<'_>],
+    name: &'static str,
+) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+    let named = headers
+        .iter()
+        .filter(move |header| header.name.eq_ignore_ascii_case(name));
+    named.map(|header| header.value)
 }
 
 impl FastRequests {
     /// Creates the fast path of a connection. A client with limits does not use it.
     pub(crate) fn new(
         path: Option<FastPath>,
-        client: &ClientPeer,
+        client: &Arc<ClientPeer>,
         exchange: &Arc<Exchange>,
         serving: &Arc<Serving>,
     ) -> Option<Self> {
         Some(Self {
             path: path?,
-            client: client.unlimited()?,
+            client: Some(client).filter(|client| client.is_unlimited())?.clone(),
             exchange: exchange.clone(),
             serving: serving.clone(),
             step: AnswerStep::None,
@@ -83,7 +95,8 @@ impl FastRequests {
             return false;
         }
         let most = self.serving.max_header_size;
-        let begun = scan_whole(bytes, most, self.client, |request| self.path.begin(request));
+        let client = |headers: &[Header<'_>]| self.client.client(|name| values(headers, name));
+        let begun = scan_whole(bytes, most, client, |request| self.path.begin(request));
         let Some(answer) = begun else {
             return false;
         };
