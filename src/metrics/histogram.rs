@@ -123,6 +123,13 @@ impl RequestTimes {
         }
     }
 
+    /// Returns whether a documented route does not have a method.
+    #[must_use]
+    pub fn lacks(&self, method: &str, route: &str) -> bool {
+        let method = if method == "HEAD" { "GET" } else { method };
+        self.0.contains_key(route) && self.of(method, route).is_none()
+    }
+
     /// Returns the histogram of a documented method and route.
     #[must_use]
     pub fn of(&self, method: &str, route: &str) -> Option<&DurationHistogram> {

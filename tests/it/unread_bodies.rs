@@ -212,3 +212,16 @@ async fn a_patch_is_taken_by_its_own_type_which_answers_name() {
     assert_eq!(seen["retention"]["maxlen"], 5);
     assert_eq!(app.get(&group).await.json()["policy"]["lease"], "5s");
 }
+
+#[tokio::test]
+async fn a_body_does_not_hide_that_there_is_no_such_route_or_method() {
+    let app = TestApp::start().await;
+    for method in [Method::GET, Method::DELETE] {
+        let answer = call(&app, method.clone(), "/v1/none", JSON, "{}").await;
+        answer.is_problem(404, "route-not-found");
+        let path = "/v1/streams/orders/groups/g/ack";
+        let answer = call(&app, method, path, JSON, "{}").await;
+        answer.is_problem(405, "method-not-allowed");
+        assert_eq!(answer.header("allow"), "POST");
+    }
+}

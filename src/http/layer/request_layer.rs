@@ -95,7 +95,8 @@ where
             .ok()
             .and_then(|caller| caller.usage.account.clone());
         let answer = match admitted {
-            Ok(_) if unread_body::is_possible(&request) => {
+            // The router answers if there is no such route, or it does not have the method.
+            Ok(_) if unread_body::is_possible(&request) && sent.is_operation(&state.metrics) => {
                 let mut inner = self.inner.clone();
                 return Box::pin(async move {
                     let response = match unread_body::refuse(&state, request).await {

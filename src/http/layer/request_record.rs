@@ -12,6 +12,7 @@ use crate::http::extract::single_header::single;
 use crate::http::layer::base_path::BasePath;
 use crate::http::layer::rejection::RateLimitHeaders;
 use crate::http::layer::request::{ClientAddress, RequestInfo};
+use crate::metrics::Metrics;
 
 /// The header for request ids.
 pub(in crate::http) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -86,6 +87,12 @@ impl RequestRecord {
             route,
             ..Self::new(request, Some(by), base)
         }
+    }
+
+    /// Returns whether there is a route, which has the method as far as it is documented.
+    pub(super) fn is_operation(&self, metrics: &Metrics) -> bool {
+        let (method, route) = (self.method.as_str(), self.route());
+        self.route.is_some() && !metrics.request_times.lacks(method, route)
     }
 
     /// Returns the path of the route, or `none` without a route.
