@@ -12,7 +12,9 @@ use crate::http::entries::append::plan::traceparent_to_store;
 use crate::http::error::{ApiError, ErrorCode};
 use crate::http::extract::access::{Consume, GroupAccess, Publish};
 use crate::http::groups::items::{Outcome, SettleBatch, SettledAll};
+use crate::http::openapi::text::{EntryKeyText, StreamNameText};
 use crate::http::respond::json::Json;
+use crate::http::respond::schema::{NewFieldsSchema, NewPairsSchema, NewValueSchema};
 use crate::http::state::AppState;
 use crate::model::id::NewId;
 use crate::model::name::{StreamName, tag_of};
@@ -23,17 +25,24 @@ use crate::service::publish::add_traceparent;
 /// Maximum number of entries to append in one step.
 const MAX_PUBLISH: usize = 1000;
 
-/// An entry to append in the step of an acknowledgement.
+/// An entry to append in the step of an acknowledgement: `fields`, or `pairs` if names repeat or are
+/// not UTF-8.
 #[derive(ToSchema)]
+#[schema(example = json!({"stream": "{orders}.invoices", "fields": {"user": "alice", "total": 9.5}}))]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "a schema, never a value")]
 pub struct PublishedWithAck {
     /// The stream. It must have the hash tag of the group's stream.
-    #[schema(example = "{orders}.invoices")]
+    #[schema(value_type = StreamNameText, inline)]
     stream: String,
-    /// The fields, as in an append.
-    fields: BTreeMap<String, String>,
+    /// Fields, in the order in which they are stored.
+    #[schema(required = false, value_type = NewFieldsSchema, inline)]
+    fields: Option<BTreeMap<String, NewValueSchema>>,
+    /// Fields as `[name, value]`, in the order in which they are stored.
+    #[schema(required = false, value_type = NewPairsSchema, inline)]
+    pairs: Option<Vec<Vec<NewValueSchema>>>,
     /// Idempotency key of the entry.
-    #[schema(required = false, value_type = String)]
+    #[schema(required = false, value_type = EntryKeyText, inline)]
     key: Option<String>,
 }
 

@@ -168,7 +168,7 @@ fn of_schema(name: &str) -> Option<ParameterRules> {
             at_most_one: &[&["data", "data_base64"]],
             ..NONE
         },
-        "EntryInput" => ParameterRules {
+        "EntryInput" | "PublishedWithAck" => ParameterRules {
             exactly_one: &[&["fields", "pairs"]],
             ..NONE
         },
