@@ -6,8 +6,8 @@ use axum::response::{IntoResponse, Response};
 
 use crate::auth::Principal;
 use crate::http::extract::access::{Access, Consume};
-use crate::http::fast_path::FastRequest;
 use crate::http::fast_path::headers::MediaType;
+use crate::http::fast_path::request::FastRequest;
 use crate::http::fast_path::response::Success;
 use crate::http::groups::ack::{AckCall, acknowledge};
 use crate::http::groups::items::SettleBatch;

@@ -12,9 +12,9 @@ use crate::http::entries::append::errors::{alone, publish_error};
 use crate::http::entries::append::params::AppendParams;
 use crate::http::entries::append::plan::AppendPlan;
 use crate::http::extract::access::{Access, Publish};
-use crate::http::fast_path::FastRequest;
 use crate::http::fast_path::headers::MediaType;
-use crate::http::fast_path::response::{Created, Success};
+use crate::http::fast_path::request::FastRequest;
+use crate::http::fast_path::response::{CreatedEntry, Success};
 use crate::http::paths;
 use crate::http::state::AppState;
 use crate::model::frame::write_line;
@@ -85,7 +85,7 @@ impl FastRequest for FastAppend {
         write_line(&mut body, &AppendAnswer::one(&stream, id.clone(), None));
         let location = paths::entry(&stream, &id);
         Ok(Success {
-            created: Some(Created { location, id }),
+            created: Some(CreatedEntry { location, id }),
             body,
             has_waited: false,
         })

@@ -9,6 +9,7 @@ mod ack;
 mod append;
 mod headers;
 mod read;
+mod request;
 mod response;
 mod target;
 
@@ -22,9 +23,8 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::USER_AGENT;
 use axum::http::{HeaderValue, Method};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::IntoResponse as _;
 use futures_util::FutureExt as _;
-use httparse::Header;
 use prometheus_client::metrics::counter::Counter;
 
 use crate::auth::Principal;
@@ -32,8 +32,9 @@ use crate::http::fast_path::ack::FastAck;
 use crate::http::fast_path::append::FastAppend;
 use crate::http::fast_path::headers::KnownHeaders;
 use crate::http::fast_path::read::FastRead;
+use crate::http::fast_path::request::FastRequest;
+pub(crate) use crate::http::fast_path::request::WholeRequest;
 pub(crate) use crate::http::fast_path::response::ResponseBytes;
-use crate::http::fast_path::response::Success;
 pub use crate::http::fast_path::target::FastTarget;
 use crate::http::layer::request::ClientAddress;
 use crate::http::layer::request_layer::{finish, panicked};
@@ -44,22 +45,12 @@ use crate::metrics::{DurationHistogram, RequestLabels};
 use crate::model::name::{GroupName, StreamName};
 use crate::shares;
 
-/// A request that has arrived in one piece, with a well-formed head.
-pub(crate) struct WholeRequest<'a> {
-    pub(crate) method: &'a str,
-    pub(crate) target: &'a str,
-    pub(crate) headers: &'a [Header<'a>],
-    pub(crate) body: &'a [u8],
-    /// The address of the client.
-    pub(crate) client: IpAddr,
-}
-
 /// A request that the fast path answers.
 pub(crate) struct FastAnswer {
     /// Ends with the response.
     pub(crate) response: Pin<Box<dyn Future<Output = ResponseBytes> + Send>>,
-    /// Whether the response may take long, so that the client may leave before.
-    pub(crate) may_wait: bool,
+    /// Whether the request is given up if the client leaves before it is answered.
+    pub(crate) ends_with_client: bool,
 }
 
 /// The fast path of one worker.
@@ -80,21 +71,6 @@ struct RouteMetrics {
     succeeded: Counter,
     /// The times of all requests.
     times: DurationHistogram,
-}
-
-/// A request that is checked and parsed.
-trait FastRequest: Send + Sized + 'static {
-    /// The route.
-    const ROUTE: &'static str;
-    /// The status of a success.
-    const STATUS: u16;
-
-    /// Returns the names in the path.
-    fn names(&self) -> (StreamName, Option<GroupName>);
-
-    /// Does what the handler of the route does. An error is a response without what the outermost
-    /// layer adds.
-    fn answer(self, state: &AppState) -> impl Future<Output = Result<Success, Response>> + Send;
 }
 
 /// What the record of a request needs to know.
@@ -168,8 +144,8 @@ impl FastPath {
             FastTarget::Read { stream, group } => {
                 let read = FastRead::parse(&principal, (stream, group), sent);
                 let read = read.filter(|_| headers.accepts_json)?;
-                let may_wait = read.may_wait();
-                Some(self.start(read, sender(principal), may_wait))
+                // What nobody receives is handed back.
+                Some(self.start(read, sender(principal), true))
             }
             FastTarget::Ack { stream, group } => {
                 let ack = FastAck::parse(&principal, (stream, group), sent)?;
@@ -178,11 +154,16 @@ impl FastPath {
         }
     }
 
-    fn start<R: FastRequest>(&self, request: R, sender: Sender, may_wait: bool) -> FastAnswer {
+    fn start<R: FastRequest>(
+        &self,
+        request: R,
+        sender: Sender,
+        ends_with_client: bool,
+    ) -> FastAnswer {
         self.0.state.metrics.fast_requests.inc();
         FastAnswer {
             response: Box::pin(self.clone().answer(request, sender)),
-            may_wait,
+            ends_with_client,
         }
     }
 

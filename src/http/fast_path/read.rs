@@ -10,8 +10,8 @@ use axum::response::{IntoResponse as _, Response};
 use crate::auth::Principal;
 use crate::http::error::ApiError;
 use crate::http::extract::access::{Access, Consume};
-use crate::http::fast_path::FastRequest;
 use crate::http::fast_path::headers::MediaType;
+use crate::http::fast_path::request::FastRequest;
 use crate::http::fast_path::response::Success;
 use crate::http::groups::read::{Deliveries, ReadCall, group_to_create, plan, view_of};
 use crate::http::paths;
@@ -53,11 +53,6 @@ impl FastRead {
             view,
         })
     }
-
-    /// Returns whether the read may wait for entries.
-    pub(super) fn may_wait(&self) -> bool {
-        !self.wait.is_zero()
-    }
 }
 
 impl FastRequest for FastRead {
@@ -82,7 +77,7 @@ impl FastRequest for FastRead {
         Ok(Success {
             created: None,
             body,
-            has_waited: self.may_wait(),
+            has_waited: !self.wait.is_zero(),
         })
     }
 }

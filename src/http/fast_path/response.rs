@@ -27,7 +27,7 @@ pub(crate) struct ResponseBytes {
 
 /// The outcome of a request that succeeded.
 pub(super) struct Success {
-    pub(super) created: Option<Created>,
+    pub(super) created: Option<CreatedEntry>,
     /// The body, in JSON.
     pub(super) body: Vec<u8>,
     /// Whether the request waited on purpose.
@@ -35,7 +35,7 @@ pub(super) struct Success {
 }
 
 /// The entry that a request created.
-pub(super) struct Created {
+pub(super) struct CreatedEntry {
     pub(super) location: String,
     pub(super) id: String,
 }
@@ -55,7 +55,7 @@ impl Success {
             }
         };
         match &self.created {
-            Some(Created { location, id }) => write(&[
+            Some(CreatedEntry { location, id }) => write(&[
                 b"HTTP/1.1 201 Created\r\ncontent-type: application/json\r\nlocation: ",
                 location.as_bytes(),
                 b"\r\netag: \"",
@@ -86,7 +86,7 @@ impl IntoResponse for Success {
             }
         };
         insert(CONTENT_TYPE, "application/json".to_owned());
-        if let Some(Created { location, id }) = self.created {
+        if let Some(CreatedEntry { location, id }) = self.created {
             insert(LOCATION, location);
             insert(ETAG, format!("\"{id}\""));
             *response.status_mut() = StatusCode::CREATED;

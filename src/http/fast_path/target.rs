@@ -1,6 +1,6 @@
 //! The targets that the fast path knows.
 
-use crate::http::fast_path::WholeRequest;
+use crate::http::fast_path::request::WholeRequest;
 
 /// The target of a request that may take the fast path. Names have no character that a path may
 /// encode.

@@ -134,9 +134,9 @@ impl FastRequests {
         }
     }
 
-    /// Returns whether the request in progress may take long.
-    pub(crate) fn may_wait(&self) -> bool {
-        matches!(&self.step, AnswerStep::Answering(answer) if answer.may_wait)
+    /// Returns whether the request in progress is given up if the client leaves.
+    pub(crate) fn ends_with_client(&self) -> bool {
+        matches!(&self.step, AnswerStep::Answering(answer) if answer.ends_with_client)
     }
 
     /// Ends the request in progress, answered or not.

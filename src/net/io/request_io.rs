@@ -12,6 +12,7 @@
 //! The first bytes also identify a client that speaks HTTP/2 without negotiation.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -27,7 +28,7 @@ use crate::net::io::forward::forward;
 
 /// The start of the HTTP/2 preface. No HTTP method has this name.
 const PREFACE: &[u8] = b"PRI ";
-/// Maximum bytes read while a request beside hyper waits, to notice that the client leaves.
+/// Maximum bytes read while a request beside hyper is answered, to notice that the client leaves.
 const READ_AHEAD: usize = 4096;
 /// The replacement for a malformed head. Its target matches no route of the gateway.
 const REFUSED: &[u8] = b"GET * HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
@@ -44,7 +45,7 @@ pub(crate) struct RequestIo<S> {
     undecided: bool,
     /// Bytes read but not passed to hyper yet: first those that may pass, then part of a head.
     held: Vec<u8>,
-    /// Whether `held` was read while a request beside hyper waits, and is not checked yet.
+    /// Whether `held` was read while a request beside hyper was answered, and is not checked yet.
     is_ahead: bool,
     /// The number of bytes in `held` that may pass; `passed` counts those that did.
     passable: usize,
@@ -219,18 +220,18 @@ impl<S> RequestIo<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> RequestIo<S> {
-    /// Answers a request beside hyper. Returns false, without an answer, if the client has closed
-    /// the connection while the request waits.
+    /// Answers a request beside hyper. Returns false, without an answer, if the client has closed the
+    /// connection before, and nobody would receive the answer.
     fn poll_beside(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let Some(beside) = &mut self.beside else {
             return Poll::Ready(Ok(true));
         };
         while beside.poll_answer(&mut self.stream, cx)?.is_pending() {
-            if !beside.may_wait() || !self.held.is_empty() {
+            if !beside.ends_with_client() || !self.held.is_empty() {
                 return Poll::Pending;
             }
-            let mut ahead = [0; READ_AHEAD];
-            let mut ahead = ReadBuf::new(&mut ahead);
+            let mut ahead = [MaybeUninit::uninit(); READ_AHEAD];
+            let mut ahead = ReadBuf::uninit(&mut ahead);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut ahead))?;
             if ahead.filled().is_empty() {
                 beside.end();
