@@ -75,7 +75,11 @@ impl Hub {
                 Ok(all) if !all.iter().all(RangePage::is_quiet) || self.is_over(deadline) => {
                     return Ok(all);
                 }
-                Ok(_) => deadline,
+                Ok(quiet) => {
+                    // Release the read budget before the wait.
+                    drop(quiet);
+                    deadline
+                }
                 Err(error) if !error.is_passing() || self.is_over(deadline) => {
                     return Err(error.into());
                 }

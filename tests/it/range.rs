@@ -281,6 +281,30 @@ async fn a_long_poll_for_nothing_ends_in_time_with_the_same_position() {
 }
 
 #[tokio::test]
+async fn long_polls_of_many_streams_hold_no_memory_for_large_reads() {
+    const POLLS: usize = 300;
+    let app = TestApp::start().await;
+    let stream = unique("polled");
+    let poll = async |n: usize| {
+        let path = format!("/v1/streams/{stream}.{n}/entries?after=0&wait=4s");
+        app.get(&path).await
+    };
+    let look = async {
+        eventually("all wait", async || {
+            app.metric("waiting_reads").await == POLLS
+        })
+        .await;
+        let path = format!("/v1/streams/{stream}/entries?after=0&wait=1s");
+        assert_eq!(app.get(&path).await.status, 200);
+    };
+    let polls = futures_util::future::join_all((0..POLLS).map(poll));
+    let (polls, ()) = tokio::join!(polls, look);
+    for answer in polls {
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+}
+
+#[tokio::test]
 async fn many_long_polls_share_a_few_connections() {
     let server = crate::support::redis::Server::start().await;
     let app = TestApp::on_server(&server).await;
