@@ -17,8 +17,9 @@ use crate::support::{TestApp, elapse, eventually};
 
 const STREAMS: [&str; 7] = ["orders", "a", "missing", "text", "%6Frders", "{a}b", "."];
 const GROUPS: [&str; 7] = ["g", "leased", "missing", "a b", "%67", "", "."];
+// `nack` would make entries available again at a time that differs.
 const ACTIONS: [&str; 8] = [
-    "read", "ack", "read", "ack", "nack", "claim", "Read", "read/",
+    "read", "ack", "read", "ack", "reject", "claim", "Read", "read/",
 ];
 const QUERIES: [&str; 6] = ["", "?", "?delete=true", "?refs=keep", "?x=1", "?name64=YQ"];
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -39,7 +40,7 @@ const FORMS: [&str; 30] = [
     "receipts=x",
     "consumer=w&history=0",
     "consumer=w&no_ack=true&count=1",
-    "consumer=w&lease=1m&count=1",
+    "consumer=w&lease=1h&count=1",
     "consumer=w&payload=n",
     "consumer=w&payload=n&json=true",
     "consumer=w&max_bytes=1",
@@ -69,7 +70,7 @@ const JSON: [&str; 20] = [
     r#"{"ids":["ID","ID","999-9"]}"#,
     r#"{"receipts":["x"]}"#,
     r#"{"consumer":"\u00e4"}"#,
-    r#"{"consumer":"w","lease":"1m"}"#,
+    r#"{"consumer":"w","lease":"1h"}"#,
     r#"{"consumer":"w","create":true,"policy":{}}"#,
     r#"{"consumer":"w","policy":{}}"#,
     r#"{"consumer":1}"#,
