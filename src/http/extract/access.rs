@@ -228,6 +228,20 @@ pub struct GroupAccess<P> {
 }
 
 impl<P: RequiredRight> GroupAccess<P> {
+    /// Returns a stream and a group with names that are valid for new ones.
+    ///
+    /// # Errors
+    /// 400 `invalid-name`, 403 `forbidden`.
+    pub(in crate::http) fn of(
+        principal: Arc<Principal>,
+        stream: &str,
+        group: &str,
+    ) -> Result<Self, ApiError> {
+        let access = Access::of(principal, stream)?;
+        let group = GroupName::new(group)?;
+        Ok(Self { access, group })
+    }
+
     /// The stream.
     #[must_use]
     pub fn stream(&self) -> &StreamName {

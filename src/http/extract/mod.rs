@@ -135,8 +135,7 @@ impl<T: DeserializeOwned> FromRequest<AppState> for JsonOrForm<T> {
         let is_form = match body.media_type().as_ref() {
             FORM => {
                 body.refuse_charset()?;
-                form_check::check_start(&body.bytes).map_err(not_a_form)?;
-                true
+                return form_call(&body.bytes).map(Self);
             }
             "" | "application/json" => body.bytes.is_empty(),
             MERGE_PATCH if is_patch => body.bytes.is_empty(),
@@ -172,7 +171,7 @@ fn call_of_pairs<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
 /// # Errors
 /// 400 that points to the invalid part.
 pub(in crate::http) fn json_call<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    call_of_json(json_text::without_mark(body))
+    json_at("", json_text::without_mark(body))
 }
 
 /// Returns a 415 for an unsupported media type.
@@ -183,10 +182,6 @@ fn other_type(is_patch: bool) -> ApiError {
     }
     let detail = format!("a patch must be {MERGE_PATCH}, application/json or a form");
     ApiError::new(ErrorCode::UnsupportedMediaType, detail).with_header(&ACCEPT_PATCH)
-}
-
-fn call_of_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
-    json_at("", text)
 }
 
 /// Parses the JSON text that a parameter has as its value. `pointer` points to the parameter.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::response::{IntoResponse, Response};
 
 use crate::auth::Principal;
-use crate::http::extract::access::{Access, Consume};
+use crate::http::extract::access::{Consume, GroupAccess};
 use crate::http::fast_path::headers::MediaType;
 use crate::http::fast_path::request::FastRequest;
 use crate::http::fast_path::response::Success;
@@ -13,7 +13,6 @@ use crate::http::groups::ack::{AckCall, acknowledge};
 use crate::http::groups::items::SettleBatch;
 use crate::http::paths;
 use crate::http::state::AppState;
-use crate::model::frame::write_line;
 use crate::model::name::{GroupName, StreamName};
 
 /// An acknowledgment that is checked and parsed.
@@ -29,8 +28,8 @@ impl FastAck {
         (stream, group): (&str, &str),
         (media_type, body): (MediaType, &[u8]),
     ) -> Option<Self> {
-        let access = Access::<Consume>::of(principal.clone(), stream).ok()?;
-        let group = GroupName::new(group).ok()?;
+        let GroupAccess { access, group } =
+            GroupAccess::<Consume>::of(principal.clone(), stream, group).ok()?;
         let call: AckCall = media_type.parse(body)?;
         if !call.publish.is_empty() {
             return None;
@@ -56,12 +55,6 @@ impl FastRequest for FastAck {
     async fn answer(self, state: &AppState) -> Result<Success, Response> {
         let settled = acknowledge(state, &self.group, self.batch, None).await;
         let settled = settled.map_err(IntoResponse::into_response)?;
-        let mut body = Vec::with_capacity(256);
-        write_line(&mut body, &settled);
-        Ok(Success {
-            created: None,
-            body,
-            has_waited: false,
-        })
+        Ok(Success::ok(&settled, false))
     }
 }

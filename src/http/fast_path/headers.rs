@@ -3,7 +3,6 @@
 use axum::http::HeaderValue;
 use axum::http::header::InvalidHeaderValue;
 use httparse::Header;
-
 use serde::de::DeserializeOwned;
 
 use crate::auth::Credential;

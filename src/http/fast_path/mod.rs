@@ -65,7 +65,6 @@ struct PathState {
 }
 
 /// The metrics of one route.
-#[derive(Clone)]
 struct RouteMetrics {
     /// The number of requests that succeeded.
     succeeded: Counter,

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use crate::auth::Principal;
 use crate::http::error::ApiError;
-use crate::http::extract::access::{Access, Consume};
+use crate::http::extract::access::{Consume, GroupAccess};
 use crate::http::fast_path::headers::MediaType;
 use crate::http::fast_path::request::FastRequest;
 use crate::http::fast_path::response::Success;
@@ -17,7 +17,6 @@ use crate::http::groups::read::{Deliveries, ReadCall, group_to_create, plan, vie
 use crate::http::paths;
 use crate::http::state::AppState;
 use crate::model::entry::View;
-use crate::model::frame::write_line;
 use crate::model::name::{GroupName, StreamName};
 use crate::redis::ConsumerRead;
 
@@ -36,8 +35,8 @@ impl FastRead {
         (stream, group): (&str, &str),
         (media_type, body): (MediaType, &[u8]),
     ) -> Option<Self> {
-        let access = Access::<Consume>::of(principal.clone(), stream).ok()?;
-        let group = GroupName::new(group).ok()?;
+        let GroupAccess { access, group } =
+            GroupAccess::<Consume>::of(principal.clone(), stream, group).ok()?;
         let call: ReadCall = media_type.parse(body)?;
         let view = Arc::new(view_of(&call, &HeaderMap::new()).ok()?);
         let (read, wait) = plan(&call).ok()?;
@@ -72,12 +71,6 @@ impl FastRequest for FastRead {
         let entries = entries.map_err(|error| refused(error.into()))?;
         let of = (&self.stream, group);
         let shown = Deliveries::viewed(of, entries.unwrap_or_default(), &self.view, (false, false));
-        let mut body = Vec::with_capacity(256);
-        write_line(&mut body, &shown);
-        Ok(Success {
-            created: None,
-            body,
-            has_waited: !self.wait.is_zero(),
-        })
+        Ok(Success::ok(&shown, !self.wait.is_zero()))
     }
 }

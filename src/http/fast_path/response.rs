@@ -10,9 +10,12 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http_body_util::{BodyExt as _, Collected};
+use serde::Serialize;
 
 use crate::http::layer::request::Waited;
 use crate::http::layer::response_budget::LARGE;
+use crate::http::respond::json::MOST;
+use crate::model::frame::write_line;
 
 /// The usual size of a response.
 const USUAL: usize = 512;
@@ -41,6 +44,17 @@ pub(super) struct CreatedEntry {
 }
 
 impl Success {
+    /// Returns a success with this body, which created nothing.
+    pub(super) fn ok(body: &impl Serialize, has_waited: bool) -> Self {
+        let mut text = Vec::with_capacity(MOST);
+        write_line(&mut text, body);
+        Self {
+            created: None,
+            body: text,
+            has_waited,
+        }
+    }
+
     /// Returns whether the memory of the response need not be counted.
     pub(super) fn is_small(&self) -> bool {
         (self.body.len() as u64) < LARGE
